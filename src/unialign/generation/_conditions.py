@@ -1,4 +1,4 @@
-"""Build conditions: rows of a space from items and texts, one for each of them, one mixture, or a path through all.
+"""Build conditions, which are rows of a space: one for each item or text, one mixture of all, or a path through all.
 
 Shapes: `D` dimension of the space, `T` steps of a path.
 """
@@ -117,7 +117,7 @@ def find_item(store: EmbeddingStore, item: str) -> int:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """Embedded item or text: rows of the space by label, such as `drawing of hedgehog`, and store rows of the item."""
+    """An item or text: rows of the space by label, such as `drawing of hedgehog`, and the store row of the item."""
 
     name: str
     parts: dict[str, Tensor]
@@ -174,7 +174,7 @@ def _make_path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
         raise ConfigError("a path needs at least two waypoints: two texts, two items, or two modalities")
     if steps < len(labels):
         raise ConfigError(
-            f"a path of {steps} steps cannot lead through {len(labels)} waypoints ({', '.join(labels)}); use at least "
+            f"a path of {steps} steps cannot contain {len(labels)} waypoints ({', '.join(labels)}); use at least "
             f"{len(labels)} steps, or fewer waypoints"
         )
     path_TD = interpolate(torch.cat(rows), steps=steps)

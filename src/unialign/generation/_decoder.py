@@ -133,7 +133,7 @@ def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
 
 
 def make_row_generator(seed: int, row: int, *, stream: int | None = None) -> torch.Generator:
-    """Return a generator that depends on seed and row; one of another stream is independent of it."""
+    """Return a generator that depends on seed, row and stream; streams are independent."""
     spawn_key = () if stream is None else (stream,)
     state = np.random.SeedSequence([seed, row], spawn_key=spawn_key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))

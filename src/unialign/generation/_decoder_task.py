@@ -161,7 +161,7 @@ class DecoderTask(TrainingTask):
     def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Draw samples, conditions, times and noise of a step, on the device."""
         config, count, device = self.config, self.config.batch_size, self.device
-        # Drawn on the CPU, so that all devices use the same numbers.
+        # Draw on the CPU, so that all devices use the same numbers.
         generator = torch.Generator().manual_seed(derived_seed(f"step {step}", config.seed))
         rows = torch.randint(len(self.samples), (count,), generator=generator).to(device)
         x = self.samples[rows]

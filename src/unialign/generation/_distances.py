@@ -23,12 +23,11 @@ _BLOCK = 2**23
 
 
 def frechet_distance(x: Any, y: Any) -> float:
-    """|m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), at least 0: the squared Wasserstein-2 distance of
-    the Gaussians with the means and covariances of the two sets (Heusel et al. 2017, there with Inception features).
+    """Compute the squared Wasserstein-2 distance of Gaussians fitted to two sets of features (Heusel et al. 2017).
 
-    Covariances divide by N - 1, as for FID. The trace of the root is computed as the sum of the singular values of
-    S_x^1/2 S_y^1/2, which is accurate for singular covariances (N <= F). Negative rounding errors become 0. The value
-    decreases with N: compare only sets of equal size.
+    |m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), at least 0. Covariances divide by N - 1, as for FID.
+    The trace of the root is the sum of the singular values of S_x^1/2 S_y^1/2, which is accurate for singular
+    covariances (N <= F). The value decreases with N, so compare only sets of equal size.
 
     Args:
         x, y: (N, F), (M, F) real numbers, at least two rows each; computed in float64.
@@ -43,9 +42,9 @@ def frechet_distance(x: Any, y: Any) -> float:
 
 
 def kernel_distance(x: Any, y: Any) -> float:
-    """KID (Binkowski et al. 2018): the unbiased MMD^2 with the kernel (x . y / F + 1)^3.
+    """Compute KID (Binkowski et al. 2018), the unbiased MMD^2 with the kernel (x . y / F + 1)^3.
 
-    0 on average for equal distributions, and therefore sometimes negative.
+    The mean is 0 for equal distributions, so that the value may be negative.
 
     Args, Raises: as `frechet_distance`.
     """
@@ -55,12 +54,12 @@ def kernel_distance(x: Any, y: Any) -> float:
 
 
 def cubic_kernel(x_NF: Tensor, y_MF: Tensor) -> Tensor:
-    """(N, M) of (x . y / F + 1)^3."""
+    """Return (x . y / F + 1)^3 for all pairs of rows, (N, M)."""
     return (x_NF @ y_MF.mT / x_NF.shape[1] + 1) ** 3
 
 
 def gaussian_kernel(x_NF: Tensor, y_MF: Tensor, bandwidth: float) -> Tensor:
-    """(N, M) of exp(-|x - y|^2 / (2 tau^2))."""
+    """Return exp(-|x - y|^2 / (2 tau^2)) for all pairs of rows, (N, M)."""
     squared_NM = x_NF.square().sum(1)[:, None] + y_MF.square().sum(1) - 2 * x_NF @ y_MF.mT
     return torch.exp(squared_NM.clamp_min(0) / (-2 * bandwidth**2))
 

@@ -58,7 +58,7 @@ def pixels(size: int = 16) -> Extractor:
 
 
 def lite2(*, size: int = 64) -> Extractor:
-    """EfficientNet-Lite2 (Apache-2.0; trained on ImageNet), mean over the last feature map, F = 1280.
+    """Extract the mean of the last feature map of EfficientNet-Lite2 (Apache-2.0; trained on ImageNet), F = 1280.
 
     Images are resized to size x size (bilinear, antialiased) and scaled to [-1, 1].
 
@@ -74,7 +74,7 @@ def lite2(*, size: int = 64) -> Extractor:
 
 
 def lite0(*, size: int = 224) -> Extractor:
-    """EfficientNet-Lite0, otherwise as `lite2`: the encoder of the columns `image` and `drawing` of the `emoji` data.
+    """Extract features of EfficientNet-Lite0, the encoder of `image` and `drawing` of `emoji`; otherwise as `lite2`.
 
     Use it to embed further images, not to score decoders of that anchor.
     """

@@ -1,4 +1,4 @@
-"""Generate images from conditions, and list training items of which they may be copies.
+"""Generate images from conditions, and list the training items that they may copy.
 
 Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
 """
@@ -26,7 +26,7 @@ from unialign.generation._thumbnails import read_thumbnails
 from unialign.space import Space
 
 _NEAREST = 3
-# Largest side, in pixels, at which images are compared with training images; at 768 pixels these need too much memory.
+# Largest side, in pixels, at which images are compared with training images; larger ones need too much memory.
 _COMPARISON_SIDE = 64
 
 

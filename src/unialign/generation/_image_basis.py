@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unialign.errors import DataError
 
-# Exponent of the whitening: 0 keeps the components' variances, and noise masks the small ones at nearly every time;
+# Exponent of the whitening: 0 keeps the components' variances, and noise masks the small ones at nearly all times;
 # 1 equalizes them, and the small ones dominate the loss.
 _WHITENING = 0.5
 
@@ -65,12 +65,12 @@ class PCABasis(nn.Module):
         self.scale.copy_(scale_L)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) in [0, 1] -> (N, L)."""
+        """Map images (N, 3, S, S) in [0, 1] to latents (N, L)."""
         latents_NL: Tensor = (images.flatten(1) - self.mean) @ self.axes / self.scale
         return latents_NL
 
     def decode(self, latents_NL: Tensor) -> Tensor:
-        """(N, L) -> (N, 3, S, S), clipped to [0, 1]."""
+        """Map latents (N, L) to images (N, 3, S, S), clipped to [0, 1]."""
         flat_NP = (latents_NL * self.scale) @ self.axes.mT + self.mean
         return flat_NP.reshape(-1, 3, self.size, self.size).clamp(0, 1)
 
@@ -94,9 +94,9 @@ class PixelBasis(nn.Module):
         self.scale.fill_(images.double().std(correction=0).clamp_min(1e-3))
 
     def encode(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) in [0, 1] -> (N, 3, S, S)."""
+        """Standardize images (N, 3, S, S) in [0, 1]."""
         return (images - self.mean) / self.scale
 
     def decode(self, samples: Tensor) -> Tensor:
-        """(N, 3, S, S) -> (N, 3, S, S), clipped to [0, 1]."""
+        """Invert `encode`; the images are clipped to [0, 1]."""
         return (samples * self.scale + self.mean).clamp(0, 1)

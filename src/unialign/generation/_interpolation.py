@@ -88,7 +88,7 @@ def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
 
 
 def slerp(a: Any, b: Any, t: Any) -> Tensor:
-    """Spherical interpolation (Shoemake 1985): sin((1 - t) w) / sin w a + sin(t w) / sin w b, w the angle of a and b.
+    """Interpolate on the arc (Shoemake 1985): sin((1 - t) w) / sin w a + sin(t w) / sin w b, w the angle of a and b.
 
     Args:
         a, b: (B, D) rows, or (1, D).

@@ -25,9 +25,9 @@ def time_features(times_N: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """h + gate * mlp(norm(h) * (1 + scale) + shift); scale, shift and gate are functions of the condition.
+    """Residual block: h + gate * mlp(norm(h) * (1 + scale) + shift); all three depend on the condition.
 
-    adaLN-Zero (Peebles & Xie 2023): all three are initialized to 0, so that the network starts as the identity.
+    adaLN-Zero (Peebles & Xie 2023): scale, shift and gate start at 0, so that the network starts as the identity.
     """
 
     def __init__(self, width: int) -> None:

@@ -28,7 +28,7 @@ COMPONENTS = {
         *("feature_extractor", "image_noising_scheduler", "tokenizer", "scheduler"),
     ),
     KANDINSKY: ("unet", "movq", "scheduler"),
-    KANDINSKY_PRIOR: ("image_encoder", "image_processor"),  # all that the decoder needs
+    KANDINSKY_PRIOR: ("image_encoder", "image_processor"),  # the decoder needs no other component
 }
 # Any other library would mean running code from the folder itself.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -48,7 +48,7 @@ _OTHERS = {
     "scheduler": r"\w+Scheduler",
     "tokenizer": r"CLIPTokenizer(Fast)?",
 }
-# Configuration files of components without weights. Without one of them, a tokenizer would load with no vocabulary.
+# Configuration files of components without weights. A tokenizer without them would load with no vocabulary.
 _SETTINGS = ("scheduler_config.json", "tokenizer.json", "vocab.json", "preprocessor_config.json")
 _MAX_JSON_BYTES = 1 << 26
 # Keys that change whenever a model is saved; not part of its fingerprint.
@@ -102,7 +102,7 @@ def open_folder(source: str | os.PathLike[str], pipeline: str, *, revision: str 
 
 
 def encoder_weights_fingerprint(folder: Path) -> str:
-    """sha256 of the image encoder's weights and configuration; the image processor is not included."""
+    """Return the sha256 of the image encoder's weights and configuration, without the image processor."""
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
     weights = {}

@@ -195,7 +195,7 @@ class ImageTower:
 
     @property
     def dim(self) -> int:
-        """W."""
+        """Dimension W of the embeddings."""
         return int(self.encoder.config.projection_dim)
 
     def embed(self, images: Any, *, batch_size: int) -> Tensor:

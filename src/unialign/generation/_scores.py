@@ -191,7 +191,7 @@ def score(
     """
     if extractor.name != reference.extractor:
         raise ConfigError(f"extractor {extractor.name!r} differs from the reference's, {reference.extractor!r}")
-    images = _check_generated(generated, len(reference.images))
+    images = _check_image_sets(generated, len(reference.images))
     noises, items = images.shape[:2]
     features_VNF = extractor(images.flatten(0, 1)).reshape(noises, items, -1)
     sets = [as_features(x_NF, "features of the generated images") for x_NF in features_VNF]
@@ -210,8 +210,8 @@ def score(
     )
 
 
-def _check_generated(generated: Any, items: int) -> Tensor:
-    """(V, N, 3, S, S) float32."""
+def _check_image_sets(generated: Any, items: int) -> Tensor:
+    """Validate generated images and return them as (V, N, 3, S, S) float32."""
     expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S): one image for each true one"
     x = as_dense(generated, "generated images", expected)
     if x.ndim not in (4, 5) or x.shape[-4] != items or 0 in x.shape:

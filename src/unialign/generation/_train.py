@@ -20,7 +20,7 @@ from unialign.train import (
     chosen_device,
 )
 
-# Number of steps that take about as long as writing a checkpoint.
+# Smallest number of steps between checkpoints; writing one takes about as long.
 _FEWEST_STEPS_BETWEEN_CHECKPOINTS = 5
 
 
