@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -44,6 +45,9 @@ class Metric:
     measure: "Callable[[Batch, Tensor | None], Statistic | None] | None" = None
 
 
+_number = partial(Metric, unit="number")
+_untested = partial(Metric, unit="number", better="neither")
+
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "recall@1": Metric(
@@ -53,16 +57,15 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         ),
         "recall@5": Metric("R@5", "fraction of queries whose true item is among the first 5"),
         "recall@10": Metric("R@10", "fraction of queries whose true item is among the first 10"),
-        "median_rank": Metric(
+        "median_rank": _number(
             "median rank",
             "median rank of the true item, mean over ordered pairs",
-            "lower",
-            "number",
+            better="lower",
             range=(1.0, math.inf),
         ),
-        "mrr": Metric("MRR", "mean reciprocal rank, mean over ordered pairs", unit="number"),
-        "ndcg": Metric("nDCG", "over the whole gallery, mean over ordered pairs", unit="number"),
-        "map": Metric("mAP", "mean average precision, mean over ordered pairs", unit="number"),
+        "mrr": _number("MRR", "mean reciprocal rank, mean over ordered pairs"),
+        "ndcg": _number("nDCG", "over the whole gallery, mean over ordered pairs"),
+        "map": _number("mAP", "mean average precision, mean over ordered pairs"),
         "joint_recall@1": Metric(
             "joint R@1", "as R@1, with the centroid of all other modalities as the query", primary=True
         ),
@@ -80,43 +83,28 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "V-measure", "agreement of k-means clusters of all embeddings with the classes", primary=True
         ),
         "nmi": Metric("NMI", "of the same clusters; with the usual arithmetic mean it equals the V-measure"),
-        "modality_gap_debiased": Metric(
+        "modality_gap_debiased": _number(
             "debiased gap",
             "distance of the modality means, corrected for sampling noise",
-            "lower",
-            "number",
-            True,
-            (0.0, 2.0),
+            better="lower",
+            primary=True,
+            range=(0.0, 2.0),
         ),
-        "modality_gap": Metric(
-            "gap", "raw distance of the modality means; mostly sampling noise", "lower", "number", range=(0.0, 2.0)
+        "modality_gap": _number(
+            "gap", "raw distance of the modality means; mostly sampling noise", better="lower", range=(0.0, 2.0)
         ),
-        "true_pair_cosine": Metric(
-            "true-pair cosine", "mean cosine of true pairs", "neither", "number", range=(-1.0, 1.0)
+        "true_pair_cosine": _untested("true-pair cosine", "mean cosine of true pairs", range=(-1.0, 1.0)),
+        "uniformity": _untested(
+            "uniformity", "log mean exp(-2 |x - y|^2) within modalities; lower is better spread", range=(-8.0, 0.0)
         ),
-        "uniformity": Metric(
-            "uniformity",
-            "log mean exp(-2 |x - y|^2) within modalities; lower is better spread",
-            "neither",
-            "number",
-            range=(-8.0, 0.0),
+        "effective_rank": _untested(
+            "effective rank", "number of directions in use, mean over modalities", range=(1.0, math.inf)
         ),
-        "effective_rank": Metric(
-            "effective rank",
-            "number of directions in use, mean over modalities",
-            "neither",
-            "number",
-            range=(1.0, math.inf),
+        "zeta": _untested(
+            "zeta", "conflict of InfoNCE's alignment and uniformity forces at temperature 0.07", range=(-1.0, 1.0)
         ),
-        "zeta": Metric(
-            "zeta",
-            "conflict of InfoNCE's alignment and uniformity forces at temperature 0.07",
-            "neither",
-            "number",
-            range=(-1.0, 1.0),
-        ),
-        "zeta_neg": Metric("zeta, negatives only", "zeta without the positive", "neither", "number", range=(-1.0, 1.0)),
-        "chi": Metric("chi", "disagreement of the positives", "neither", "number"),
+        "zeta_neg": _untested("zeta, negatives only", "zeta without the positive", range=(-1.0, 1.0)),
+        "chi": _untested("chi", "disagreement of the positives"),
     }
 )
 
