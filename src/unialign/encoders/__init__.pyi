@@ -1,3 +1,3 @@
-from unialign.encoders._text import TextEncoder as TextEncoder, text_encoder as text_encoder
+from unialign.encoders._text_encoder import TextEncoder as TextEncoder, text_encoder as text_encoder
 
 __all__ = ["TextEncoder", "text_encoder"]

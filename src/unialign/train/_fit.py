@@ -13,14 +13,14 @@ from unialign.distributed import not_joined
 from unialign.errors import ConfigError
 from unialign.losses import Objective, create
 from unialign.space import Space
-from unialign.train._data import training_rows
 from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
 from unialign.train._run_dir import check_run_arguments
+from unialign.train._run_settings import batches_of, resolve_config, run_dir, run_facts, term_names
 from unialign.train._space_task import SpaceTask
 from unialign.train._trainer import OnStep, Trainer
-from unialign.train._validation import batches_of, resolve_config, run_dir, run_facts, term_names
+from unialign.train._training_data import training_rows
 
 
 @dataclass(frozen=True)

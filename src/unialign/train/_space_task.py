@@ -17,7 +17,6 @@ from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, Objective, Temperature, create
 from unialign.space import Space
 from unialign.train._batches import derived_seed
-from unialign.train._data import load_training_data, training_rows
 from unialign.train._device import chosen_device
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
 from unialign.train._infonce_warmup import infonce_for_warmup
@@ -26,8 +25,9 @@ from unialign.train._monitor import HealthWarning, check_health
 from unialign.train._nan_diagnosis import explain_non_finite
 from unialign.train._optimizer import learning_rate, load_optimizer_tensors, make_adamw, optimizer_tensors
 from unialign.train._process_group import ProcessGroup
+from unialign.train._run_settings import batches_of, resolve_config, run_facts, term_names
 from unialign.train._trainer import StepReport, TrainingTask
-from unialign.train._validation import batches_of, resolve_config, run_facts, term_names
+from unialign.train._training_data import load_training_data, training_rows
 
 # Features and presence of rows that the heads process at once.
 MicroBatch = tuple[dict[str, Tensor], dict[str, Tensor] | None]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unialign._checks import has_surrogate
 from unialign.data import EmbeddingStore, encoder_fingerprint
-from unialign.encoders._projection import Projection, find_projection
+from unialign.encoders._column_projection import Projection, find_projection
 from unialign.errors import ConfigError, DataError, MissingDependencyError
 
 # Columns have half precision, and library versions differ in the last digits of single precision.
