@@ -60,7 +60,7 @@ def validate(
     for option in options:
         check_choice("option of a store", option, StoreOptions.__annotations__)
     if not isinstance(name, str) or has_surrogate(name):
-        raise DataError(f"the name of a store must be text that can be encoded as UTF-8, got {name!r}; give another `name=`")
+        raise DataError(f"the name of a store must be valid UTF-8 text, got {name!r}; give another `name=`")
     columns = _mapping(columns, "columns", "name to (items, dim) array")
     if not columns:
         raise ShapeError("a store needs at least one column, got none")

@@ -49,5 +49,5 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
     check_integer("batch_size", batch_size, low=1)
     unit_queries, unit_gallery = query_and_gallery(queries, gallery)
     if k > len(unit_gallery):
-        raise ConfigError(f"k is {k}; the gallery has {len(unit_gallery)} rows, and k must not be larger")
+        raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; choose a smaller k")
     return KNNResult(*top(unit_queries, unit_gallery, k, tolerance=TIE_TOLERANCE, most=batch_size))
