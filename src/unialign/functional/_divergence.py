@@ -47,25 +47,19 @@ def unit_mmd2(
 
     sets = x_ND, y_ND
     xy, xx, yy = (
-        _log_mean_kernel(sets, a, b, bandwidth, layouts, without_self_pairs=unbiased and a == b).exp()
+        _log_mean_kernel(sets, a, b, bandwidth, layouts, distinct=unbiased and a == b).exp()
         for a, b in ((0, 1), (0, 0), (1, 1))
     )
     return xx + yy - 2 * xy
 
 
 def _log_mean_kernel(
-    sets: tuple[Tensor, Tensor],
-    a: int,
-    b: int,
-    bandwidth: float,
-    layouts: ShardLayouts,
-    *,
-    without_self_pairs: bool = False,
+    sets: tuple[Tensor, Tensor], a: int, b: int, bandwidth: float, layouts: ShardLayouts, *, distinct: bool = False
 ) -> Tensor:
-    """Return the log of the mean kernel value between set a and set b."""
+    """Return the log of the mean kernel value between set a and set b; without self pairs if distinct."""
     items = torch.arange(len(sets[a]), device=sets[a].device)
     pair = None if layouts is None else (layouts[a], layouts[b])
-    excluded = (items, items) if without_self_pairs else None
+    excluded = (items, items) if distinct else None
     return log_mean_exp(log_densities(sets[a], sets[b], bandwidth=bandwidth, items=excluded, layouts=pair))
 
 

@@ -66,14 +66,10 @@ def _product_rows(z_MND: Tensor) -> Tensor:
 
 def _same_tuples(ids_N: Tensor, modalities: int) -> Tensor:
     """Return the mask of tuples whose items all share one id but are not all the same item."""
-    items = len(ids_N)
-
-    def along(values_N: Tensor, m: int) -> Tensor:
-        return values_N.reshape([items if n == m else 1 for n in range(modalities)])
-
-    index_N = torch.arange(items, device=ids_N.device)
+    index_N = torch.arange(len(ids_N), device=ids_N.device)
+    shapes = [[-1 if n == m else 1 for n in range(modalities)] for m in range(modalities)]
     same_id, same_item = (
-        reduce(torch.logical_and, (along(values_N, 0) == along(values_N, m) for m in range(1, modalities)))
+        reduce(torch.logical_and, (values_N.reshape(shapes[0]) == values_N.reshape(shape) for shape in shapes[1:]))
         for values_N in (ids_N, index_N)
     )
     return same_id & ~same_item
