@@ -26,7 +26,8 @@ def count_cosine_ranks(
     tied_positives_S = torch.ones_like(positives_S)
     ap_S, ndcg_S = (torch.zeros(len(positives_S), dtype=torch.float64) for _ in range(2))
     if len(single_S):
-        positive_S = _only_positive(positives, single_S).to(gallery.device)
+        codes_G, order_G = positives.gallery_codes_G.sort()
+        positive_S = order_G[torch.searchsorted(codes_G, positives.query_codes_Q[single_S])].to(gallery.device)
         query_S = rows_S[single_S].to(gallery.device)
         level_S = pair_scores(queries, gallery, query_S, positive_S)
         counts = count_above(queries, gallery, level_S, rows_Q=query_S, tolerance=TIE_TOLERANCE, most=batch_size)
@@ -39,7 +40,7 @@ def count_cosine_ranks(
         unit_GD = gallery.exact(slice(None))
         ranks = count_ranks(
             lambda r: queries.exact(rows_S[several_S[r]]) @ unit_GD.mT,
-            Positives(positives.query_codes_Q[several_S], positives.gallery_codes_G, one_each=False),
+            Positives(positives.query_codes_Q[several_S], positives.gallery_codes_G),
             ties=ties,
             batch_size=batch_size,
         )
@@ -47,11 +48,3 @@ def count_cosine_ranks(
         tied_positives_S[several_S] = ranks.tied_positives
         ap_S[several_S], ndcg_S[several_S] = ranks.average_precision, ranks.ndcg
     return RankCounts(above_S, tied_S, tied_positives_S, positives_S, ap_S, ndcg_S, len(gallery))
-
-
-def _only_positive(positives: Positives, rows_S: Tensor) -> Tensor:
-    """Return (S,) gallery rows with the code of each query."""
-    if positives.one_each:
-        return rows_S
-    codes_G, order_G = positives.gallery_codes_G.sort()
-    return order_G[torch.searchsorted(codes_G, positives.query_codes_Q[rows_S])]

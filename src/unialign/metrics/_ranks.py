@@ -27,16 +27,13 @@ _TILE = 2 * TILE
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """Positives of each query: gallery rows with its code; for `one_each`, only row i for query i."""
+    """Codes of queries and gallery rows; the positives of a query are the rows with its code."""
 
     query_codes_Q: Tensor
     gallery_codes_G: Tensor
-    one_each: bool
 
     def counts(self) -> Tensor:
         """Return (Q,) numbers of positives."""
-        if self.one_each:
-            return torch.ones_like(self.query_codes_Q)
         highest = int(torch.maximum(self.query_codes_Q.max(), self.gallery_codes_G.max())) + 1
         return torch.bincount(self.gallery_codes_G, minlength=highest)[self.query_codes_Q]
 
@@ -113,7 +110,7 @@ def count_ranks(
         several_q = positives_Q[rows_q] > 1
         one_q = ~several_q
         ap_q[one_q], dcg_q[one_q] = tables.single(above_q[one_q], tied_q[one_q], ties)
-        if is_positive_qG is not None and bool(several_q.any()):
+        if bool(several_q.any()):
             pick = several_q.to(s_qG.device)
             ap_q[several_q], dcg_q[several_q] = _ranked_sums(s_qG[pick], is_positive_qG[pick], tables, ties, tolerance)
         parts.append((above_q, tied_q, tied_positives_q, ap_q, dcg_q))
@@ -138,23 +135,16 @@ def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
 
 def _count(
     s_qG: Tensor, positives: Positives, rows_q: Tensor, tolerance: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return g, T, p of each query, and the mask of positives if it was computed."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return g, T, p of each query, and the mask of positives."""
     device = s_qG.device
-    if positives.one_each:
-        best_q1 = s_qG.gather(1, rows_q.to(device)[:, None])
-        is_positive_qG = None
-    else:
-        is_positive_qG = positives.query_codes_Q[rows_q].to(device)[:, None] == positives.gallery_codes_G.to(device)
-        best_q1 = torch.where(is_positive_qG, s_qG, -torch.inf).amax(1, keepdim=True)
+    is_positive_qG = positives.query_codes_Q[rows_q].to(device)[:, None] == positives.gallery_codes_G.to(device)
+    best_q1 = torch.where(is_positive_qG, s_qG, -torch.inf).amax(1, keepdim=True)
     above_q = (s_qG > best_q1 + tolerance).sum(1)
     level_qG = s_qG >= best_q1 - tolerance
     block_q = level_qG.sum(1) - above_q
-    if is_positive_qG is None:
-        tied_positives_q = torch.ones_like(block_q)
-    else:
-        # No positive is above the best one, so all positives at or above its level are tied with it.
-        tied_positives_q = (level_qG & is_positive_qG).sum(1)
+    # No positive is above the best one, so all positives at or above its level are tied with it.
+    tied_positives_q = (level_qG & is_positive_qG).sum(1)
     return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu(), is_positive_qG
 
 

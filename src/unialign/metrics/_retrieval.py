@@ -240,9 +240,9 @@ def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> 
                 "agree (or give query_ids and gallery_ids)"
             )
         rows = torch.arange(queries)
-        return rows, Positives(rows, rows, one_each=True)
+        return rows, Positives(rows, rows)
     codes_Q, codes_G = matching_codes(query_ids, gallery_ids, ("query_ids", "gallery_ids"), (queries, gallery))
-    rows_S = (Positives(codes_Q, codes_G, one_each=False).counts() > 0).nonzero().flatten()
+    rows_S = (Positives(codes_Q, codes_G).counts() > 0).nonzero().flatten()
     if len(rows_S) == 0:
         raise DataError(f"none of the {queries} queries has a positive: no gallery id equals a query id")
-    return rows_S, Positives(codes_Q[rows_S], codes_G, one_each=False)
+    return rows_S, Positives(codes_Q[rows_S], codes_G)
