@@ -113,7 +113,7 @@ def test_a_mixture_with_weights(tmp_path: Path) -> None:
 
 def test_an_interpolation_visits_all_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate(tmp_path, "--item", "ship", "--interpolate", "3", "--samples", "1") == 2
-    assert "cannot lead through 4 waypoints" in capsys.readouterr().err
+    assert "3 steps cannot contain 4 waypoints" in capsys.readouterr().err
     there_and_back = ("--item", "ship", "--item", "tiger", "--item", "ship", "--source", "drawing")
     assert generate(tmp_path, *there_and_back, "--interpolate", "5", "--samples", "1") == 0
     images = results(tmp_path)["images"]
