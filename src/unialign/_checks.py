@@ -79,15 +79,6 @@ def has_surrogate(text: str) -> bool:
     return _SURROGATE.search(text) is not None
 
 
-def closest(value: object, known: Iterable[object]) -> str | None:
-    """Return the known name closest to a wrong one, ignoring case, hyphens and blanks; None without a close match."""
-    if not isinstance(value, str):
-        return None
-    words = {_plain(word): word for word in known if isinstance(word, str)}
-    close = difflib.get_close_matches(_plain(value), words, n=1, cutoff=0.7)
-    return words[close[0]] if close else None
-
-
 def one_line(text: object) -> str:
     """Return a message of another library without line breaks and repeated blanks."""
     return " ".join(str(text).split())
@@ -100,9 +91,10 @@ def warn_skipped(problem: str) -> None:
 
 
 def suggestion(value: object, known: Iterable[object], *, otherwise: str = "") -> str:
-    """Return the end of a message: the closest known name, without a close match `otherwise`."""
-    meant = closest(value, known)
-    hint = otherwise if meant is None else f"did you mean {meant!r}?"
+    """Return the end of a message: the closest known name, ignoring case, hyphens and blanks, or else `otherwise`."""
+    words = {_plain(word): word for word in known if isinstance(word, str)}
+    close = difflib.get_close_matches(_plain(value), words, n=1, cutoff=0.7) if isinstance(value, str) else []
+    hint = f"did you mean {words[close[0]]!r}?" if close else otherwise
     return f"; {hint}" if hint else ""
 
 

@@ -6,7 +6,8 @@ Importing this module imports neither NumPy nor torch.
 from importlib import import_module
 from pathlib import Path
 
-from unialign.errors import MissingDependencyError
+from unialign._checks import suggestion
+from unialign.errors import DataError, MissingDependencyError
 
 DECODERS = ("emoji",)
 
@@ -15,6 +16,13 @@ def list_datasets() -> tuple[str, ...]:
     """Return the names of built-in data sets; the first is the default."""
     # Listed here so that errors can report a missing distribution and suggest names without it.
     return ("emoji", "digits")
+
+
+def unknown_source(source: str) -> DataError:
+    """Return the error for a source that is neither a data set nor a path; its message suggests a name."""
+    known = ", ".join(map(repr, list_datasets()))
+    hint = suggestion(source, list_datasets(), otherwise="check the path")
+    return DataError(f"{source!r} is neither a data set ({known}) nor a file or folder{hint}")
 
 
 def datasets_folder(kind: str) -> Path:

@@ -230,7 +230,7 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     np.save("alone.npy", np.random.default_rng(0).normal(size=(40, 4)))
     cases = [
-        (["train", "nothing-here"], "neither a shipped data set"),
+        (["train", "nothing-here"], "neither a data set"),
         (["train"], "name the data"),
         (["compare"], "name the data"),
         (["train", "digits", "--objective", "clip"], "clip"),

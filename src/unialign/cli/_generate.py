@@ -100,7 +100,7 @@ def _text_encoder(space: Space, store: EmbeddingStore) -> Any:
 
 def _print_summary(result: GenerationResult, images: Sequence[Mapping[str, Any]], out: Path) -> None:
     if result.copies is None:
-        echo(f"not compared with the training images, of which these may be copies: {result.no_copies_reason}")
+        echo(f"not compared with the training images, of which they may be copies: {result.no_copies_reason}")
     for i, (condition, image) in enumerate(zip(result.conditions, images, strict=True)):
         seen = " (a training item, whose image the decoder was trained on)" if condition.split == "train" else ""
         near = result.nearest[i][0]

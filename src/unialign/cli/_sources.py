@@ -4,9 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unialign._checks import suggestion
-from unialign.data import list_datasets
-from unialign.errors import ConfigError, DataError
+from unialign._datasets import list_datasets, unknown_source
+from unialign.errors import ConfigError
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +34,9 @@ def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
 
 def check_sources(sources: Sequence[str]) -> None:
     """Raise DataError for the first source that is neither a named data set nor an existing path."""
-    names = list_datasets()
     for source in sources:
-        if not (source in names or _exists(source) or _exists(source.partition("=")[2])):
-            known, hint = ", ".join(map(repr, names)), suggestion(source, names, otherwise="check the path")
-            raise DataError(f"{source!r} is neither a shipped data set ({known}) nor a file or folder{hint}")
+        if not (source in list_datasets() or _exists(source) or _exists(source.partition("=")[2])):
+            raise unknown_source(source)
 
 
 def _exists(path: str) -> bool:

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     CompareConfig.check(settings)
     file, objectives = None, split_names(options.objectives)
     if len(set(objectives)) < len(objectives):
-        raise ConfigError(f"--objectives holds a name twice: {' '.join(objectives)}")
+        raise ConfigError(f"--objectives contains a name twice: {' '.join(objectives)}")
     if options.config:
         file = CompareConfig.read(options.config)
         objectives = objectives or list(file.entries)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign._checks import suggestion
-from unialign._datasets import list_datasets
+from unialign._datasets import unknown_source
 from unialign.data._item_values import split_codes
 from unialign.data._layout import DESCRIPTION_FILE, unsafe_name
 from unialign.data._sources import Sources, find_store, list_sources, open_collection
@@ -67,9 +66,7 @@ def _open_store(source: Any) -> EmbeddingStore | None:
     if (path / DESCRIPTION_FILE).exists():
         return EmbeddingStore.open(path)
     if not path.exists():
-        text, names = os.fspath(source), list_datasets()
-        hint = suggestion(text, names) or "; check the path"
-        raise DataError(f"{text!r} is neither a data set ({', '.join(map(repr, names))}) nor a file or folder{hint}")
+        raise unknown_source(os.fspath(source))
     return None
 
 
