@@ -42,10 +42,10 @@ class DirectionStats:
 class PairStats:
     items: int  # items with both modalities
     gap: Estimate  # debiased distance of the means
-    raw_gap: float  # distance of the means
+    modality_gap: float  # distance of the means
     gap_fraction: float  # fraction of the mean squared distance of true pairs that is due to the gap
-    true_cosine: Estimate  # mean cosine of row i with row i
-    random_cosine: float  # mean cosine of row i with another row
+    true_pair_cosine: Estimate  # mean cosine of row i with row i
+    random_pair_cosine: float  # mean cosine of row i with another row
     identical: float  # fraction of items whose two rows are bitwise equal
     # "a->b" -> retrieval; empty if too few distinct items are left to tell positives from negatives.
     directions: dict[str, DirectionStats] = field(default_factory=dict)
@@ -74,10 +74,10 @@ def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, see
     pair = PairStats(
         items=n,
         gap=gap,
-        raw_gap=float(modality_gap(x_nD, y_nD)),
+        modality_gap=float(modality_gap(x_nD, y_nD)),
         gap_fraction=min(1.0, gap.mean**2 / distance) if distance > 1e-9 else 0.0,
-        true_cosine=true,
-        random_cosine=(float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1)),
+        true_pair_cosine=true,
+        random_pair_cosine=(float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1)),
         identical=float((checksums[0] == checksums[1]).mean()),
     )
     class_n = positive_classes(sample.ids_n[rows.numpy()], *checksums)
@@ -96,7 +96,7 @@ def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, see
         centered_recall={name: _centered_recall(q, g, class_n, rows, sample) for name, (q, g) in centered.items()},
         cka=cka,
         cka_p=cka_p,
-        offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_cosine),
+        offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_pair_cosine),
     )
 
 

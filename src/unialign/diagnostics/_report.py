@@ -2,11 +2,15 @@
 
 import dataclasses
 import html
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from unialign._plain_text import count, join_words
+from unialign._version import __version__
 from unialign.diagnostics._finding import SEVERITIES, Finding, Severity
-from unialign.diagnostics._text import answer, number_lines, text
+from unialign.diagnostics._format import number, percent
+from unialign.diagnostics._text import INDENT, number_lines, wrap
 
 _SIGNS = {"problem": "✗", "warning": "▲", "note": "●", "ok": "✓"}
 _COLORS = {"problem": "#c62828", "warning": "#b26a00", "note": "#607d8b", "ok": "#2e7d32"}
@@ -23,7 +27,6 @@ class DiagnosisReport:
         numbers: all measurements by modality, pair and direction; estimates are `{"mean", "low", "high"}` with a 95 %
             bootstrap interval.
         summary: metric -> mean and interval over all directions, pairs or modalities.
-        issue_summary: one line to paste into an issue.
         fingerprint: sha256 of names, presence and rows.
         details: sources, settings, and the data of the report's plots.
     """
@@ -31,7 +34,6 @@ class DiagnosisReport:
     findings: tuple[Finding, ...]
     numbers: dict[str, Any]
     summary: dict[str, dict[str, float]]
-    issue_summary: str
     fingerprint: str
     details: dict[str, Any]
 
@@ -43,7 +45,44 @@ class DiagnosisReport:
     @property
     def answer(self) -> str:
         """The result in one or two sentences."""
-        return answer(self.findings, self.numbers)
+        items, modalities = self.numbers["items"], len(self.numbers["modalities"])
+        size = f"{count(items, 'item')} in {count(modalities, 'modality', 'modalities')}"
+        tally = Counter(finding.severity for finding in self.findings)
+        if not tally["problem"] and not tally["warning"]:
+            notes = f" {count(tally['note'], 'note')} below." if tally["note"] else ""
+            limits = "" if modalities > 1 else ", as far as one modality shows"
+            return f"Nothing is wrong with these embeddings{limits}: {size}.{notes}"
+        counts = join_words(count(tally[s], s) for s in ("problem", "warning") if tally[s])
+        names = join_words(dict.fromkeys(_headline(f) for f in self.findings if f.severity == self.severity))
+        return f"{counts} in {size}: {names}."
+
+    @property
+    def issue_summary(self) -> str:
+        """Version, data, main numbers and serious findings in one line to paste into an issue."""
+        numbers, summary, modalities = self.numbers, self.summary, self.numbers["modalities"].values()
+        dims = dict.fromkeys(str(m["dim"]) for m in modalities)
+        dtypes = dict.fromkeys(m["dtype"] for m in modalities)
+        parts = [
+            f"unialign {__version__} diagnose",
+            f"M={len(modalities)} N={numbers['items']} D={'/'.join(dims)} {'/'.join(dtypes)}",
+            "+".join(self.details["kinds"]),
+        ]
+        if "recall@1" in summary:
+            name, worst = min(numbers["directions"].items(), key=lambda item: item[1]["recall@1"]["mean"])
+            parts.append(
+                f"R@1 {percent(summary['recall@1']['mean'])} (lowest {percent(worst['recall@1']['mean'])} {name}, "
+                f"n={worst['queries']}, chance {percent(worst['chance']['recall@1'])})"
+            )
+        if "modality_gap_debiased" in summary:
+            parts.append(f"gap {number(summary['modality_gap_debiased']['mean'])}")
+            parts.append(f"true cos {number(summary['true_pair_cosine']['mean'])}")
+        cosines = [m["mean_cosine"]["mean"] for m in modalities if m["mean_cosine"] is not None]
+        if cosines:
+            parts.append(f"mean cos {number(min(cosines))}..{number(max(cosines))}")
+        serious = [finding.brief for finding in self.findings if finding.severity in ("problem", "warning")]
+        more = f" +{len(serious) - 6}" if len(serious) > 6 else ""
+        parts.append(" ".join(serious[:6]) + more if serious else "healthy")
+        return " | ".join([*parts, f"data {self.fingerprint[:12]}"])
 
     def findings_with(self, code: str) -> tuple[Finding, ...]:
         """Return the findings with a code, such as "modality_gap"."""
@@ -51,7 +90,14 @@ class DiagnosisReport:
 
     def text(self) -> str:
         """Return answer, findings with advice, tables of numbers and the issue summary as ASCII text."""
-        return text(self.findings, self.numbers, self.issue_summary)
+        lines = [line.strip() for line in wrap(self.answer, "")]
+        for finding in self.findings:
+            label = finding.severity.upper() if finding.severity in SEVERITIES[:2] else finding.severity
+            lines += ["", *wrap(finding.text, f"{label:<{INDENT}}")]
+            if finding.advice:
+                lines += wrap(f"Try: {finding.advice}", " " * INDENT)
+        lines += ["", *number_lines(self.numbers), "", "To paste into an issue:", self.issue_summary]
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return answer, findings, numbers and issue summary as plain values (NaN where a number is undefined)."""
@@ -78,3 +124,27 @@ class DiagnosisReport:
             f'<p><b>{html.escape(self.answer)}</b></p><ul style="list-style:none;padding:0">{items}</ul>'
             f"<details><summary>Numbers</summary><pre>{tables}</pre></details>"
         )
+
+
+def _headline(finding: Finding) -> str:
+    shown = finding.modalities if len(finding.modalities) <= 3 else (*finding.modalities[:3], "...")
+    words = _HEADLINES.get(finding.code, finding.code.replace("_", " "))
+    return f"{words} ({', '.join(shown)})" if shown else words
+
+
+_HEADLINES = {
+    "constant": "one row for all items",
+    "dim_mismatch": "different dims",
+    "duplicate_modality": "one modality under two names",
+    "duplicates": "duplicate rows",
+    "gap": "a gap between modalities",
+    "inf": "infinite values",
+    "misaligned_block": "blocks of rows that are not paired",
+    "modality_gap": "a modality far from the others",
+    "nan": "NaN",
+    "not_aligned": "modalities that are not aligned",
+    "not_paired": "rows that are not paired",
+    "random_pairs": "rows with a random counterpart",
+    "row_offset": "shifted rows",
+    "zero_rows": "rows without direction",
+}

@@ -58,17 +58,10 @@ def _modality(m: ModalityStats) -> dict[str, Any]:
 
 
 def _pair(stats: PairStats) -> dict[str, Any]:
+    same = ("items", "modality_gap", "gap_fraction", "true_pair_cosine", "random_pair_cosine", "identical", "auc")
     return {
-        "items": stats.items,
+        **{key: getattr(stats, key) for key in (*same, "cka", "cka_p")},
         "modality_gap_debiased": stats.gap,
-        "modality_gap": stats.raw_gap,
-        "gap_fraction": stats.gap_fraction,
-        "true_pair_cosine": stats.true_cosine,
-        "random_pair_cosine": stats.random_cosine,
-        "identical": stats.identical,
-        "auc": stats.auc,
-        "cka": stats.cka,
-        "cka_p": stats.cka_p,
         "centered_recall@1": stats.centered_recall,
         "row_offsets": [{key: value for key, value in vars(o).items() if key != "z"} for o in stats.offsets],
     }
@@ -96,12 +89,12 @@ def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
         "recall@10": average([d.recall[10] for d in directions]),
         "mrr": average([d.mrr for d in directions]),
         "modality_gap_debiased": average([p.gap for p in pairs]),
-        "true_pair_cosine": average([p.true_cosine for p in pairs]),
+        "true_pair_cosine": average([p.true_pair_cosine for p in pairs]),
     }
     # Values that were not resampled; the interval is a point.
     values: dict[str, list[float]] = {
         "median_rank": [d.median_rank for d in directions],
-        "modality_gap": [p.raw_gap for p in pairs],
+        "modality_gap": [p.modality_gap for p in pairs],
         "uniformity": [m.uniformity for m in spread],
         "effective_rank": [m.effective_rank for m in spread],
         **{key: [measured.conflict[key]] for key in ("zeta", "zeta_neg", "chi") if key in measured.conflict},

@@ -108,12 +108,7 @@ def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> A
 
 
 def align_rows(rows_n: Array, cosine_n: Array, percentile_n: Array) -> RowAlignment:
-    """Find blocks of random pairs, then the fraction of random pairs among the other items.
-
-    Args:
-        rows_n: ascending row numbers.
-        cosine_n, percentile_n: cosine of each true pair and its `pair_percentiles`.
-    """
+    """Find blocks of random pairs in ascending rows, then the fraction of random pairs among the other items."""
     if len(rows_n) < MIN_ITEMS or not np.isfinite(percentile_n).all():
         return RowAlignment((), math.nan, math.nan, 0.0)
     inside_n = np.zeros(len(rows_n), dtype=np.bool_)

@@ -120,8 +120,8 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
             *names,
             kind="unpaired",
             subject=_and_others(names),
-            true=float(np.mean([stats.true_cosine.mean for stats in pairs.values()])),
-            random=float(np.mean([stats.random_cosine for stats in pairs.values()])),
+            true=float(np.mean([stats.true_pair_cosine.mean for stats in pairs.values()])),
+            random=float(np.mean([stats.random_pair_cosine for stats in pairs.values()])),
             auc=float(np.mean([stats.auc for stats in pairs.values()])),
             negatives=min(stats.items for stats in pairs.values()) - 1,
             groups=f" These match each other: {join_words(groups)}." if groups else "",
@@ -189,7 +189,7 @@ _WRONG_ROWS = RuleTable(
         _least_paired,
         Rule("pairing", "ok", always,
              "Rows are paired: a true pair ranks above at least {pair.auc:percent} of the random ones (50 % by "
-             "chance); cosine {pair.true_cosine.mean:number} against {pair.random_cosine:number}."),
+             "chance); cosine {pair.true_pair_cosine.mean:number} against {pair.random_pair_cosine:number}."),
     ),
 )  # fmt: skip
 

@@ -49,7 +49,6 @@ def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: Rows) -> Markup:
 def _bar(
     fmt: NumberFormat, row: tuple[str, MetricEstimate], zero: float, unit: float, y: float, height: float, tint: str
 ) -> list[Markup]:
-    """Draw one bar with its value and its interval."""
     (label, estimate), middle = row, y + height / 2
     parts = [text(WIDTH - _RIGHT + 10, middle + 4, fmt.number(estimate.mean), class_="value")]
     if math.isfinite(estimate.mean):

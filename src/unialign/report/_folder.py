@@ -60,7 +60,6 @@ class ComparisonFolder:
     thumbnails: Thumbnails
 
     def space(self, run: Run) -> TestRows:
-        """Read the test embeddings of a run."""
         path = self._inside(run) / "embeddings.safetensors"
         if not path.is_file():
             raise DataError(f"{path} is missing; train or evaluate {run.objective} seed {run.seed} again")
@@ -100,14 +99,11 @@ def _read_items(path: Path) -> Items | None:
         return None
     raw = clean(_read_json(path))
     rows = raw.get("rows") if isinstance(raw, Mapping) else None
-    names = raw.get("names") if isinstance(raw, Mapping) else None
-    if not isinstance(rows, list):
-        raise DataError(f"{path} lacks the list 'rows', the test items' row numbers")
-    names = [f"item {row}" for row in rows] if names is None else names
+    if not isinstance(rows, list) or not all(math.isfinite(number(row)) for row in rows):
+        raise DataError(f"{path} lacks the list 'rows' with the row numbers of the test items")
+    names = [f"item {row}" for row in rows] if raw.get("names") is None else raw["names"]
     if not isinstance(names, list) or len(names) != len(rows):
         raise DataError(f"{path} should have one name for each of its {len(rows)} rows")
-    if any(not math.isfinite(number(row)) for row in rows):
-        raise DataError(f"{path} has a row number that is not a number")
     return Items(tuple(int(row) for row in rows), tuple(str(name) for name in names))
 
 

@@ -1,4 +1,4 @@
-"""Write the page of generated images, with true images and the nearest training images."""
+"""Show generated images beside true images and the nearest training images, on their own page and in a demo's."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def _context(results: Mapping[str, Any], files: Mapping[str, str], thumbnails: T
             f"anchor {protocol['anchor']}",
         ],
         "path": protocol["interpolate"] is not None,
-        "cards": [_card(entry, protocol["anchor"], files, thumbnails) for entry in entries],
+        "cards": [_page_card(entry, protocol["anchor"], files, thumbnails) for entry in entries],
         "compared": any(entry["copies"] for entry in entries),
         "not_compared": protocol.get("not compared with training images", ""),
         "protocol": plain_rows(protocol),
@@ -62,7 +62,9 @@ def _context(results: Mapping[str, Any], files: Mapping[str, str], thumbnails: T
     }
 
 
-def _card(entry: Mapping[str, Any], anchor: str, files: Mapping[str, str], thumbnails: Thumbnails) -> dict[str, Any]:
+def _page_card(
+    entry: Mapping[str, Any], anchor: str, files: Mapping[str, str], thumbnails: Thumbnails
+) -> dict[str, Any]:
     return {
         "name": entry["name"],
         "parts": ", ".join(entry["parts"]),
@@ -84,4 +86,49 @@ def _card(entry: Mapping[str, Any], anchor: str, files: Mapping[str, str], thumb
             near | {"image": thumbnail_url(thumbnails, anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}
             for near in entry["nearest"]
         ],
+    }
+
+
+def generated_images(folder: Path) -> dict[str, Any] | None:
+    """Return the template context from `images/` in a demo's folder; None if it is missing.
+
+    Raises:
+        DataError: the folder is damaged.
+    """
+    root = folder / "images"
+    if not (root / "images.json").exists():
+        return None
+    try:
+        thumbnails = Thumbnails(root / THUMBNAILS)
+        contents = clean(json.loads((root / "images.json").read_text("utf-8")))
+        return {
+            "rule": contents["rule"],
+            "compared_by": contents["compared_by"],
+            "cards": [_section_card(card, contents, root, thumbnails) for card in contents["cards"]],
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{root} is damaged ({error}); delete it, and run the demo again") from None
+
+
+def _section_card(card: dict[str, Any], contents: dict[str, Any], root: Path, thumbnails: Thumbnails) -> dict[str, Any]:
+    anchor = contents["anchor"]
+    rows = []
+    for key, image in card["images"].items():
+        copy, cosine = image["copy"], image["true_cosine"]
+        by_pixels = "distance" in copy
+        rows.append(
+            {
+                "label": contents["labels"][key],
+                "image": data_url((root / Path(image["file"]).name).read_bytes(), "png"),
+                "copy_image": thumbnail_url(thumbnails, anchor, copy["row"]),
+                "copy_name": copy["name"],
+                "similarity": f"{100 * copy['distance']:.0f} % off" if by_pixels else f"cosine {copy['cosine']:.2f}",
+                "cosine": "" if cosine is None else f"{cosine:.2f}",
+            }
+        )
+    return {
+        "name": card["name"],
+        "sources": " + ".join(card["sources"]),
+        "truth": thumbnail_url(thumbnails, anchor, card["row"]),
+        "rows": rows,
     }

@@ -12,7 +12,7 @@ from unialign._plain_text import count, join_words
 from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, TestRows, read_comparison
-from unialign.report._generated import generated_images
+from unialign.report._generation import generated_images
 from unialign.report._model import ComparisonResults
 from unialign.report._projection import PCAMap, pca_map
 from unialign.report._summary import metric_style, verdict
@@ -74,14 +74,11 @@ def _text(results: ComparisonResults) -> dict[str, Any]:
     }
     return {
         "title": f"{join_words(o.label for o in objectives)} on {results.data.name}",
-        "data": results.data,
+        "results": results,
         "facts": _facts(results),
         "objectives": objectives,
         "first": objectives[0],
         "notes": [o for o in objectives if o.note],
-        "level": results.level,
-        "seeds": results.seeds,
-        "single": results.single,
         "kicker": _kicker(results),
         "verdict": found,
         "differences": differences,

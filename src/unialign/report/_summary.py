@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from unialign._plain_text import count, join_words, table_lines
@@ -22,7 +22,7 @@ class VerdictSentence(NamedTuple):
 class BaselineVerdict(NamedTuple):
     baseline: str
     label: str
-    tally: str
+    tally: str  # such as `2 wins, 1 tie, 0 losses`
     sentences: tuple[VerdictSentence, ...]
 
 
@@ -74,19 +74,15 @@ def verdict(results: ComparisonResults) -> OverallVerdict:
     for baseline in dict.fromkeys(c.baseline for c in comparisons):
         tests = sorted((c for c in comparisons if c.baseline == baseline), key=lambda c: shown.index(c.metric))
         sentences = tuple(VerdictSentence(c, results.metrics[c.metric], _sentence(results, c)) for c in tests)
-        baselines.append(BaselineVerdict(baseline, results.objectives[baseline].label, tally(tests), sentences))
+        sums = Counter(c.verdict for c in tests)
+        tally = ", ".join([count(sums["win"], "win"), count(sums["tie"], "tie"), count(sums["lose"], "loss", "losses")])
+        baselines.append(BaselineVerdict(baseline, results.objectives[baseline].label, tally, sentences))
     return OverallVerdict(_lead(results, first, comparisons), tuple(baselines))
 
 
 def primary_metrics(results: ComparisonResults) -> list[MetricInfo]:
     """Return the primary metrics, or all metrics if none is marked as primary."""
     return [m for m in results.metrics.values() if m.primary] or list(results.metrics.values())
-
-
-def tally(comparisons: Iterable[MetricComparison]) -> str:
-    """Format as `2 wins, 1 tie, 0 losses`."""
-    sums = Counter(c.verdict for c in comparisons)
-    return f"{count(sums['win'], 'win')}, {count(sums['tie'], 'tie')}, {count(sums['lose'], 'loss', 'losses')}"
 
 
 def best(results: ComparisonResults, metric: str) -> str | None:

@@ -39,24 +39,20 @@ def svg(key: str, width: float, height: float, title: str, description: str, *ch
 
 
 def group(*children: Content, **attributes: str | float | None) -> Markup:
-    """Group elements that share attributes."""
     return tag("g", *children, **attributes)
 
 
 def text(x: float, y: float, content: Content, **attributes: str | float | None) -> Markup:
-    """Draw a line of text."""
     return tag("text", content, x=x, y=y, **attributes)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, *children: Content, **attributes: str | float | None) -> Markup:
-    """Draw a straight line."""
     return tag("line", *children, x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
 
 def rect(
     x: float, y: float, width: float, height: float, *children: Content, **attributes: str | float | None
 ) -> Markup:
-    """Draw a rectangle."""
     return tag("rect", *children, x=x, y=y, width=width, height=height, **attributes)
 
 

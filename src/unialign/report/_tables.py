@@ -97,10 +97,8 @@ def _flattened(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _written(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return DASH
+    if value is None or isinstance(value, bool):
+        return DASH if value is None else "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list) and not any(isinstance(v, list | Mapping) for v in value):
