@@ -1,12 +1,13 @@
 """Tiny models for tests of generation, trained or saved once per session; tests must not change them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from decoder_cases import tiny_decoder_config, tiny_image_store, tiny_images, tiny_space
 
-from unialign.generation import FlowDecoder, train_decoder
+from unialign.generation import FlowDecoder, StableUnCLIP, train_decoder
 from unialign.space import Space
 
 
@@ -35,3 +36,14 @@ def kandinsky_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
     tiny_pipelines: Any = pytest.importorskip("tiny_pipelines")
     root = tmp_path_factory.mktemp("kandinsky")
     return tiny_pipelines.save_kandinsky(root / "decoder"), tiny_pipelines.save_kandinsky_prior(root / "prior")
+
+
+@pytest.fixture(scope="session")
+def unclip(unclip_folder: Path) -> StableUnCLIP:
+    return StableUnCLIP.from_pretrained(unclip_folder)
+
+
+@pytest.fixture
+def unclip_copy(unclip_folder: Path, tmp_path: Path) -> Path:
+    """A folder that a test may change."""
+    return Path(shutil.copytree(unclip_folder, tmp_path / "copy"))

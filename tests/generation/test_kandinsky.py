@@ -106,28 +106,6 @@ def test_embed_is_the_priors_own(exact: Kandinsky22, own_prior: Any) -> None:
     assert exact.generate(exact.embed(x), steps=2).shape == (3, 3, 16, 16)
 
 
-def test_images(decoder: Kandinsky22) -> None:
-    x = embeddings(2)
-    made = decoder.generate(x, steps=3)
-    assert (made.dtype, made.device.type) == (torch.float32, "cpu")
-    assert 0 <= float(made.min()) < float(made.max()) <= 1
-    assert torch.equal(made, decoder.generate(x.numpy(), steps=3))
-    assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
-
-
-def test_settings_that_affect_images(decoder: Kandinsky22) -> None:
-    x = embeddings(1)
-    made = decoder.generate(x, steps=3)
-    others = {
-        "seed": decoder.generate(x, steps=3, seed=1),
-        "embedding": decoder.generate(embeddings(1, seed=1), steps=3),
-        "length": decoder.generate(2 * x, steps=3),
-        "steps": decoder.generate(x, steps=4),
-        "guidance": decoder.generate(x, steps=3, guidance=1.0),
-    }
-    assert {name for name, other in others.items() if float((made - other).abs().max()) < 1e-3} == set()
-
-
 def test_noise_of_a_row_does_not_depend_on_other_rows_with_a_stochastic_scheduler(
     folders: Folders, tmp_path: Path
 ) -> None:

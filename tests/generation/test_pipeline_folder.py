@@ -26,21 +26,6 @@ from unialign.generation._pipeline_folder import pipeline_class  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def saved(unclip_folder: Path) -> Path:
-    return unclip_folder
-
-
-@pytest.fixture(scope="module")
-def decoder(saved: Path) -> StableUnCLIP:
-    return StableUnCLIP.from_pretrained(saved)
-
-
-@pytest.fixture
-def copy(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "copy"))
-
-
 def images(rows: int) -> Tensor:
     return torch.rand(rows, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -83,84 +68,84 @@ def test_another_decoders_folder(tmp_path: Path) -> None:
         StableUnCLIP.from_pretrained(tmp_path)
 
 
-def test_code_in_a_folder_is_not_run(copy: Path) -> None:
-    (copy / "unet" / "mine.py").write_text("raise SystemExit")
-    rewrite_index(copy, unet=["mine", "UNet"])
+def test_code_in_a_folder_is_not_run(unclip_copy: Path) -> None:
+    (unclip_copy / "unet" / "mine.py").write_text("raise SystemExit")
+    rewrite_index(unclip_copy, unet=["mine", "UNet"])
     with pytest.raises(CheckpointError, match=r"unet from 'mine'.*not run"):
-        StableUnCLIP.from_pretrained(copy)
-    rewrite_index(copy, unet=["diffusers", "DiffusionPipeline"])
+        StableUnCLIP.from_pretrained(unclip_copy)
+    rewrite_index(unclip_copy, unet=["diffusers", "DiffusionPipeline"])
     with pytest.raises(CheckpointError, match="'DiffusionPipeline' as unet, which a StableUnCLIPImg2ImgPipeline does"):
-        StableUnCLIP.from_pretrained(copy)
-    rewrite_index(copy, _class_name=["mine", "StableUnCLIPImg2ImgPipeline"])
+        StableUnCLIP.from_pretrained(unclip_copy)
+    rewrite_index(unclip_copy, _class_name=["mine", "StableUnCLIPImg2ImgPipeline"])
     with pytest.raises(CheckpointError, match="not run"):
-        StableUnCLIP.from_pretrained(copy)
+        StableUnCLIP.from_pretrained(unclip_copy)
 
 
 @pytest.mark.parametrize("part", ["image_encoder", "image_normalizer", "unet", "vae", "text_encoder"])
-def test_missing_parts(copy: Path, part: str) -> None:
-    weights = next((copy / part).glob("*.safetensors"))
-    weights.rename(copy / "away")
+def test_missing_parts(unclip_copy: Path, part: str) -> None:
+    weights = next((unclip_copy / part).glob("*.safetensors"))
+    weights.rename(unclip_copy / "away")
     with pytest.raises(CheckpointError, match=f"{part} has no weights"):
-        StableUnCLIP.from_pretrained(copy)
+        StableUnCLIP.from_pretrained(unclip_copy)
     torch.save({}, weights.with_suffix(".bin"))
     with pytest.raises(CheckpointError, match=rf"{part}/.*\.bin is a pickle"):
-        StableUnCLIP.from_pretrained(copy)
-    shutil.rmtree(copy / part)
+        StableUnCLIP.from_pretrained(unclip_copy)
+    shutil.rmtree(unclip_copy / part)
     with pytest.raises(CheckpointError, match=f"lacks the component {part} of a StableUnCLIP.*no folder {part}"):
-        StableUnCLIP.from_pretrained(copy)
-    rewrite_index(copy, **{part: [None, None]})
+        StableUnCLIP.from_pretrained(unclip_copy)
+    rewrite_index(unclip_copy, **{part: [None, None]})
     with pytest.raises(CheckpointError, match=f"lacks the component {part}"):
-        StableUnCLIP.from_pretrained(copy)
+        StableUnCLIP.from_pretrained(unclip_copy)
 
 
 @pytest.mark.parametrize("part", ["feature_extractor", "tokenizer", "scheduler", "image_noising_scheduler"])
-def test_missing_parts_without_weights(copy: Path, part: str) -> None:
-    for file in (copy / part).iterdir():
+def test_missing_parts_without_weights(unclip_copy: Path, part: str) -> None:
+    for file in (unclip_copy / part).iterdir():
         file.unlink()
     with pytest.raises(CheckpointError, match=f"{part} has none of the files"):
-        StableUnCLIP.from_pretrained(copy)
-    (copy / part / "vocab.json").write_text("{")
+        StableUnCLIP.from_pretrained(unclip_copy)
+    (unclip_copy / part / "vocab.json").write_text("{")
     with pytest.raises(CheckpointError, match=f"{part} does not load as"):
-        StableUnCLIP.from_pretrained(copy)
-    shutil.rmtree(copy / part)
+        StableUnCLIP.from_pretrained(unclip_copy)
+    shutil.rmtree(unclip_copy / part)
     with pytest.raises(CheckpointError, match=f"lacks the component {part}"):
-        StableUnCLIP.from_pretrained(copy)
+        StableUnCLIP.from_pretrained(unclip_copy)
 
 
-def test_a_pickle_under_another_name(copy: Path) -> None:
-    torch.save({"x": torch.zeros(3)}, copy / "unet" / "diffusion_pytorch_model.safetensors")
+def test_a_pickle_under_another_name(unclip_copy: Path) -> None:
+    torch.save({"x": torch.zeros(3)}, unclip_copy / "unet" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(CheckpointError, match="does not load"):
-        StableUnCLIP.from_pretrained(copy)
+        StableUnCLIP.from_pretrained(unclip_copy)
 
 
 @pytest.mark.parametrize("part", ["image_encoder", "image_normalizer", "unet"])
-def test_a_missing_weight_is_not_drawn_at_random(copy: Path, part: str) -> None:
-    file = next((copy / part).glob("*.safetensors"))
+def test_a_missing_weight_is_not_drawn_at_random(unclip_copy: Path, part: str) -> None:
+    file = next((unclip_copy / part).glob("*.safetensors"))
     weights = load_file(file)
     name = sorted(weights)[0]
     del weights[name]
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=f"{part} lacks 1 of the weights.*{re.escape(name)}"):
-        StableUnCLIP.from_pretrained(copy)
+        StableUnCLIP.from_pretrained(unclip_copy)
 
 
-def test_weights_in_several_files(copy: Path, decoder: StableUnCLIP) -> None:
-    part = copy / "image_encoder"
-    decoder.pipeline.image_encoder.save_pretrained(part, max_shard_size="8KB")
+def test_weights_in_several_files(unclip_copy: Path, unclip: StableUnCLIP) -> None:
+    part = unclip_copy / "image_encoder"
+    unclip.pipeline.image_encoder.save_pretrained(part, max_shard_size="8KB")
     (part / "model.safetensors").unlink(missing_ok=True)
     shards = sorted(part.glob("model-*.safetensors"))
     assert len(shards) > 1
-    split = StableUnCLIP.from_pretrained(copy)
-    assert torch.equal(split.embed(images(1)), decoder.embed(images(1)))
+    split = StableUnCLIP.from_pretrained(unclip_copy)
+    assert torch.equal(split.embed(images(1)), unclip.embed(images(1)))
     shards[1].unlink()
     with pytest.raises(CheckpointError, match=f"image_encoder has no {shards[1].name}"):
-        StableUnCLIP.from_pretrained(copy)
+        StableUnCLIP.from_pretrained(unclip_copy)
 
 
-def test_parts_of_different_widths(copy: Path, tmp_path: Path) -> None:
+def test_parts_of_different_widths(unclip_copy: Path, tmp_path: Path) -> None:
     other = save_stable_unclip(tmp_path / "other", dim=DIM + 8)
     for part, words in (("image_encoder", "unet"), ("image_normalizer", "image normalizer has statistics of dim 24")):
-        broken = Path(shutil.copytree(copy, tmp_path / f"broken-{part}"))
+        broken = Path(shutil.copytree(unclip_copy, tmp_path / f"broken-{part}"))
         shutil.rmtree(broken / part)
         shutil.copytree(other / part, broken / part)
         with pytest.raises(CheckpointError, match=words):
@@ -168,27 +153,27 @@ def test_parts_of_different_widths(copy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", ["diffusers", "transformers"])
-def test_the_extra_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+def test_the_extra_is_named(unclip_folder: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError, match=r"unialign\[generate\]"):
-        StableUnCLIP.from_pretrained(saved)
+        StableUnCLIP.from_pretrained(unclip_folder)
 
 
-def test_a_device_that_is_not_there(saved: Path) -> None:
+def test_a_device_that_is_not_there(unclip_folder: Path) -> None:
     for device in ("nonsense", "cuda:63"):
         with pytest.raises(ConfigError, match="cannot be used here"):
-            StableUnCLIP.from_pretrained(saved, device=device)
+            StableUnCLIP.from_pretrained(unclip_folder, device=device)
     with pytest.raises(ConfigError, match="dtype"):
-        StableUnCLIP.from_pretrained(saved, dtype=torch.int64)
+        StableUnCLIP.from_pretrained(unclip_folder, dtype=torch.int64)
 
 
-def test_a_pipeline_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipeline_from_the_hub(unclip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
     asked: list[dict[str, Any]] = []
 
     def snapshot_download(name: str, **options: Any) -> str:
         asked.append({**options, "name": name})
-        return str(saved)
+        return str(unclip_folder)
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     assert pipeline_class("someone/unclip", revision="v1") == "StableUnCLIPImg2ImgPipeline"

@@ -44,6 +44,33 @@ def store(decoder: Any) -> EmbeddingStore:
     )
 
 
+def embeddings(rows: int, seed: int = 0) -> torch.Tensor:
+    return 3 * torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def test_images(decoder: Any) -> None:
+    x = embeddings(3)
+    made = decoder.generate(x, steps=3)
+    assert made.shape == (3, 3, 16, 16)
+    assert (made.dtype, made.device.type) == (torch.float32, "cpu")
+    assert 0 <= float(made.min()) < float(made.max()) <= 1
+    assert torch.equal(made, decoder.generate(x.numpy(), steps=3))
+    assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
+
+
+def test_settings_that_affect_images(decoder: Any) -> None:
+    x = embeddings(1)
+    made = decoder.generate(x, steps=3)
+    others = {
+        "seed": decoder.generate(x, steps=3, seed=1),
+        "embedding": decoder.generate(embeddings(1, seed=1), steps=3),
+        "length": decoder.generate(2 * x, steps=3),
+        "steps": decoder.generate(x, steps=4),
+        "guidance": decoder.generate(x, steps=3, guidance=1.0),
+    }
+    assert {name for name, other in others.items() if float((made - other).abs().max()) < 1e-3} == set()
+
+
 def trained(store: EmbeddingStore, **changes: Any) -> Space:
     settings: dict[str, Any] = {
         "objective_options": {"anchor": "image", "preset": "frozen_anchor"},

@@ -35,7 +35,7 @@ from unialign.train import (
 _GRID_COLUMNS = 16
 _GRID_SCALE = 2
 # Largest number of held-out images in the sample grids of a run.
-SHOWN = 32
+_SHOWN = 32
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def load_training_images(
         raise DataError(f"{image!r} of {store.name!r} has {len(train)} training rows; a decoder needs at least 2")
     held_out = np.concatenate([store.rows(split)[present[store.rows(split)]] for split in ("val", "test")])
     source = held_out if len(held_out) else train
-    shown = source[np.linspace(0, len(source) - 1, min(len(source), SHOWN)).round().astype(int)]
+    shown = source[np.linspace(0, len(source) - 1, min(len(source), _SHOWN)).round().astype(int)]
     rows = np.concatenate([train, shown])
     if images is None:
         pixels = read_thumbnails(store, image, rows, config.size)
