@@ -119,7 +119,14 @@ class Objective(nn.Module, ABC):
             if shared is None:
                 batch = make_batch(embeddings, present=present, ids=ids)
             else:
-                batch = gather_batch(embeddings, present=present, ids=ids, group=shared, call=self._describe_call())
+                call = call_text(
+                    self.name,
+                    self.get_config(),
+                    gradients=torch.is_grad_enabled(),
+                    parameters=list(self.named_parameters()),
+                    draw=self.draw_number(),
+                )
+                batch = gather_batch(embeddings, present=present, ids=ids, group=shared, call=call)
             return batch, self.terms(batch)
 
     @abstractmethod
@@ -129,15 +136,6 @@ class Objective(nn.Module, ABC):
     def draw_number(self) -> int:
         """Return the index of the next random draw; 0 for deterministic objectives."""
         return 0
-
-    def _describe_call(self) -> str:
-        return call_text(
-            self.name,
-            self.get_config(),
-            gradients=torch.is_grad_enabled(),
-            parameters=list(self.named_parameters()),
-            draw=self.draw_number(),
-        )
 
     def get_config(self) -> dict[str, Any]:
         """Return JSON-able arguments with which `unialign.losses.create(self.name, **config)` rebuilds this objective.
