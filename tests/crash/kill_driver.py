@@ -18,7 +18,8 @@ from forked import Child, count_operations, die_at, run_child
 
 from train_cases import bits, digest_of, run, tiny_config, tiny_store
 from unialign.data import EmbeddingStore
-from unialign.io import exchange, replace_file
+from unialign.io import replace_file
+from unialign.io._atomic import exchange
 from unialign.space import Space
 from unialign.train import _trainer
 from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpoint, save_checkpoint
