@@ -228,7 +228,6 @@ def _setting(entry: "dataclasses.Field[Any]", hint: Any) -> Setting:
     default = entry.default if entry.default_factory is REQUIRED else entry.default_factory()
     return Setting(
         name=entry.name,
-        help=entry.metadata["help"],
         default=None if required else default,
         kind=Mapping if is_mapping else str if choices else value,
         config=value if isinstance(value, type) and issubclass(value, Config) else None,
@@ -236,6 +235,5 @@ def _setting(entry: "dataclasses.Field[Any]", hint: Any) -> Setting:
         is_list=is_list,
         is_optional=NoneType in parts,
         is_required=required,
-        bookkeeping=entry.metadata["bookkeeping"],
-        check=entry.metadata["check"],
+        **entry.metadata,  # help, check and bookkeeping
     )
