@@ -1,4 +1,4 @@
-"""Contrasts and Gram matrices against plain formulas: value, gradient, second derivative."""
+"""Compare contrasts and Gram matrices with plain formulas: values, gradients and second derivatives."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def rows(seed: int, *shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_every_key_allowed_is_cross_entropy_both_ways(smoothing: float):
+def test_a_contrast_without_masks_is_symmetric_cross_entropy(smoothing: float):
     x_BD, y_BD, target_B = rows(0, 6, 4), rows(1, 6, 4), torch.arange(6)
     all_rows = select_rows(torch.ones(6, dtype=torch.bool))
     value = cosine_contrast(x_BD, y_BD, all_rows, temperature=0.3, label_smoothing=smoothing)
@@ -40,7 +40,7 @@ def test_every_key_allowed_is_cross_entropy_both_ways(smoothing: float):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kept", KEPT)
-def test_second_derivatives_of_a_contrast_by_the_reference(kept: str, smoothing: float):
+def test_derivatives_of_a_contrast(kept: str, smoothing: float):
 
     def value(x_BD: Tensor, y_BD: Tensor, tau: Tensor) -> Tensor:
         return cosine_contrast(x_BD, y_BD, KEPT[kept], temperature=tau, label_smoothing=smoothing)
@@ -53,7 +53,7 @@ def test_second_derivatives_of_a_contrast_by_the_reference(kept: str, smoothing:
 
 
 @pytest.mark.parametrize("kept", KEPT)
-def test_rows_against_themselves(kept: str):
+def test_self_contrast_equals_the_contrast_of_equal_rows(kept: str):
     z_BD = rows(2, 5, 3)
     unit_BD = torch.nn.functional.normalize(z_BD, dim=1)
     value = self_contrast(unit_BD, KEPT[kept], temperature=0.3)
@@ -63,7 +63,7 @@ def test_rows_against_themselves(kept: str):
     torch.testing.assert_close(*gradients)
 
 
-def test_one_row_has_nothing_to_contrast_with():
+def test_the_contrast_of_one_row_is_zero():
     one = select_rows(torch.ones(1, dtype=torch.bool))
     unit_BD = torch.nn.functional.normalize(rows(3, 1, 4), dim=1)
     value = cosine_contrast(unit_BD, unit_BD, one, temperature=0.1, label_smoothing=0.1)

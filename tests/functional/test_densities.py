@@ -1,4 +1,4 @@
-"""Divergences of unit rows against the reference implementations, autograd and properties from theory.
+"""Compare divergences of unit rows with reference implementations, finite differences and theory.
 
 Shapes: `M` modalities m0, m1, ...; `B` items; `D` dim.
 """
@@ -114,7 +114,7 @@ def test_pairwise_divergences_pass_gradcheck(bandwidth):
 @pytest.mark.parametrize("bandwidth", [0.01, 0.5, 100.0])
 @pytest.mark.parametrize("kind", ["coinciding", "far", "equal sets", "one row", "no row"])
 def test_values_and_gradients_are_finite_in_float32(estimator, bandwidth, kind):
-    """Kernels of far rows at bandwidth 0.01 are exp(-20,000): a sum of them before the logarithm is 0, its log -inf."""
+    """Kernels of distant rows at bandwidth 0.01 are exp(-20,000), so their sum before the logarithm is 0."""
     embeddings = {m: z.float() for m, z in draw(3, 4, 6, 2).items()}
     present = None
     if kind == "coinciding":
@@ -135,7 +135,7 @@ def test_values_and_gradients_are_finite_in_float32(estimator, bandwidth, kind):
     assert torch.isfinite(total)
     assert all(torch.isfinite(z).all() for z in gradients)
     if kind in ("coinciding", "no row"):
-        # float32 rounds the cosine of equal rows by 1e-7, and the exponent divides that by the squared bandwidth.
+        # float32 cosines of equal rows have an error of 1e-7, which is divided by the squared bandwidth.
         assert float(total) == pytest.approx(0.0, abs=1e-6 / bandwidth**2)
     if kind == "equal sets" and estimator != "debiased":
         assert float(total) == pytest.approx(0.0, abs=1e-5 + 1e-6 / bandwidth**2)
@@ -156,8 +156,8 @@ def test_absent_rows_may_hold_nan_and_get_no_gradient():
         assert not found[1][1][1].any()
 
 
-def test_a_modality_without_density_leaves():
-    """None has fewer than two rows for `debiased`, or no row at all: the others are compared without it."""
+def test_modalities_without_density_are_omitted():
+    """A modality without rows, or for `debiased` with one row, has no density; the others are compared."""
     embeddings = draw(3, 5, 4, 4)
     pair = {m: embeddings[m] for m in ("m0", "m2")}
     for rows, estimators in ((0, ESTIMATORS), (1, ("debiased",))):
@@ -181,7 +181,7 @@ def test_a_modality_without_density_leaves():
     seed=st.integers(0, 999),
     bandwidth=st.sampled_from([0.05, 0.2, 0.5, 2.0]),
 )
-def test_pooled_and_exact_are_never_negative(modalities, items, seed, bandwidth):
+def test_pooled_and_exact_are_nonnegative(modalities, items, seed, bandwidth):
     batch = make_batch(
         draw(modalities, items, 3, seed), present=draw_present(modalities, items, seed) if seed % 2 else None
     )
@@ -191,8 +191,8 @@ def test_pooled_and_exact_are_never_negative(modalities, items, seed, bandwidth)
 
 
 @pytest.mark.parametrize("bandwidth", [0.2, 0.5, 1.0])
-def test_two_modalities_give_half_the_cauchy_schwarz_divergence_per_estimator(bandwidth):
-    """Each estimator has its own D_CS: another set of pairs, or for `exact` a bandwidth larger by sqrt(2)."""
+def test_two_modalities_have_half_the_cauchy_schwarz_divergence(bandwidth):
+    """The estimators of D_CS differ in their pairs of rows, and `exact` has a bandwidth larger by sqrt(2)."""
     batch = make_batch(draw(2, 7, 4, 5))
     x, y = batch.z_MBD
 
@@ -220,7 +220,7 @@ def test_two_modalities_give_half_the_cauchy_schwarz_divergence_per_estimator(ba
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_order_of_items_and_modalities_and_rotation_change_nothing(estimator):
+def test_divergences_are_invariant_to_order_scale_and_rotation(estimator):
     embeddings = draw(3, 6, 5, 6)
     g = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(5, 5, generator=g, dtype=torch.float64)).Q
@@ -233,7 +233,7 @@ def test_order_of_items_and_modalities_and_rotation_change_nothing(estimator):
 
 
 @pytest.mark.parametrize("bandwidth", [0.07, 0.5, 1.0])
-def test_equal_sets_have_no_divergence(bandwidth):
+def test_equal_sets_have_divergence_zero(bandwidth):
     z = draw(1, 40, 16, 7)["m0"]
     batch = make_batch({"a": z, "b": z, "c": z})
     for estimator in ("plugin", "plugin_avg", "pooled"):
@@ -245,8 +245,8 @@ def test_equal_sets_have_no_divergence(bandwidth):
     assert float(unit_mmd2(x, x, bandwidth=bandwidth)) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_exact_is_the_integral_of_the_densities():
-    """Quadrature in the plane, where unit rows lie on the circle but their Gaussian kernels do not."""
+def test_exact_equals_the_integral_by_quadrature():
+    """Integrate the densities of rows on a circle over the plane."""
     batch = make_batch(draw(3, 4, 2, 8))
     tau = 0.4
     axis = torch.linspace(-4, 4, 401, dtype=torch.float64)
@@ -257,7 +257,7 @@ def test_exact_is_the_integral_of_the_densities():
     torch.testing.assert_close(unit_holder(batch, bandwidth=tau, estimator="exact"), wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_debiased_is_near_zero_for_independent_draws_where_the_plug_in_is_not():
+def test_only_debiased_is_near_zero_for_independent_draws():
     g = torch.Generator().manual_seed(0)
     batch = make_batch({f"m{m}": torch.randn(256, 64, generator=g, dtype=torch.float64) for m in range(3)})
     value = {e: float(unit_holder(batch, bandwidth=0.5, estimator=e)) for e in ("plugin_avg", "debiased", "pooled")}
@@ -266,11 +266,10 @@ def test_debiased_is_near_zero_for_independent_draws_where_the_plug_in_is_not():
     assert abs(value["debiased"]) < 0.02
 
 
-def test_a_self_pair_dominates_the_kernel_sum():
-    """Trap: at small bandwidths the own row is all of a density, and subtracting it afterwards leaves rounding or 0.
+def test_self_pairs_dominate_densities_at_small_bandwidths():
+    """At small bandwidths a density at its own rows is the self pair, 1/B, so its gradient vanishes.
 
-    With self pairs the own density of every set is 1/B whatever the rows do, so its gradient vanishes and nothing
-    repels; without them the gradient lives, provided that the pair is left out before the sum.
+    Subtracting the self pair from the sum leaves only rounding errors; it must be excluded from the sum.
     """
     z = units(draw(2, 64, 32, 9))[0].float()
     tau, items = 0.05, torch.arange(64)
@@ -290,7 +289,7 @@ def test_a_self_pair_dominates_the_kernel_sum():
     assert repulsion(None) < 1e-3 * repulsion((items, items))
 
 
-def test_tiles_change_nothing(monkeypatch):
+def test_effective_neighbors_do_not_depend_on_tiles(monkeypatch):
     batch = make_batch(draw(3, 23, 6, 10), present=draw_present(3, 23, 10))
     neighbors = [mean_neighbors(batch.z_MBD[0], bandwidth=0.5, self_pairs=s) for s in ("included", "excluded")]
     monkeypatch.setattr(_tiles, "TILE", 23 * 5)
@@ -306,7 +305,7 @@ def test_median_bandwidth_equals_the_reference(sizes, seed):
     assert median_bandwidth_of(sets) == pytest.approx(reference.median_bandwidth([list(z) for z in sets]))
 
 
-def test_median_bandwidth_is_a_number_of_a_fixed_sample():
+def test_median_bandwidth_of_many_rows_uses_a_fixed_sample():
     z = torch.nn.functional.normalize(torch.randn(300, 8, generator=torch.Generator().manual_seed(0)))
     whole, sample = median_bandwidth_of([z]), median_bandwidth_of([z], limit=64)
     assert isinstance(whole, float)
@@ -317,7 +316,7 @@ def test_median_bandwidth_is_a_number_of_a_fixed_sample():
 
 
 @given(items=st.integers(2, 6), seed=st.integers(0, 99), bandwidth=st.sampled_from([0.2, 0.5, 2.0]))
-def test_neighbors_equal_the_reference(items, seed, bandwidth):
+def test_effective_neighbors_equal_the_reference(items, seed, bandwidth):
     z = units(draw(2, items, 4, seed))[0]
     for kind in ("included", "excluded"):
         found = mean_neighbors(z, bandwidth=bandwidth, self_pairs=kind)
@@ -326,7 +325,7 @@ def test_neighbors_equal_the_reference(items, seed, bandwidth):
         assert 1 - 1e-9 <= found <= items - (kind == "excluded") + 1e-9
 
 
-def test_neighbors_at_the_ends():
+def test_effective_neighbors_at_extreme_bandwidths():
     z = units(draw(2, 12, 6, 0))[0]
     for kind, most in (("included", 12), ("excluded", 11)):
         assert mean_neighbors(z, bandwidth=1e-3, self_pairs=kind) == pytest.approx(1.0)
@@ -335,8 +334,8 @@ def test_neighbors_at_the_ends():
     assert mean_neighbors(z[:1], bandwidth=0.5, self_pairs="excluded") == 0.0
 
 
-def test_spread_of_tuples_is_the_mean_of_their_squared_distances():
-    """S = sum |x_m - mean|^2 = (1/M) sum_{m<n} |x_m - x_n|^2, which lets `exact` work from cosines."""
+def test_the_spread_of_a_tuple_is_a_sum_of_pairwise_distances():
+    """S = sum |x_m - mean|^2 = (1/M) sum_{m<n} |x_m - x_n|^2, from which `exact` computes with cosines."""
     points = units(draw(4, 1, 5, 11))
     pairs = sum(((x - y) ** 2).sum() for x, y in itertools.combinations([z[0] for z in points], 2))
     mass = reference.gaussian_mass([z[0] for z in points], 0.7)

@@ -1,4 +1,4 @@
-"""The building blocks against the reference implementations and against formulas."""
+"""Compare the public formulas with the reference implementations and with closed forms."""
 
 import math
 
@@ -41,7 +41,7 @@ def modalities(seed: int, count: int, items: int, dim: int) -> dict[str, Tensor]
     masked=st.booleans(),
     grouped=st.booleans(),
 )
-def test_uniformity_is_its_reference(
+def test_uniformity_equals_the_reference(
     kernel: str,
     reduction: str | None,
     seed: int,
@@ -79,7 +79,7 @@ def test_uniformity_is_its_reference(
     dim=st.integers(2, 16),
     masked=st.booleans(),
 )
-def test_alignment_is_its_reference(
+def test_alignment_equals_the_reference(
     anchor: str, distance: str, seed: int, count: int, items: int, dim: int, masked: bool
 ):
     embeddings = modalities(seed, count, items, dim)
@@ -91,7 +91,7 @@ def test_alignment_is_its_reference(
 
 
 @given(seed=SEEDS, count=st.integers(1, 6), items=st.integers(1, 9), dim=st.integers(2, 16), masked=st.booleans())
-def test_centroids_and_volumes_are_their_references(seed: int, count: int, items: int, dim: int, masked: bool):
+def test_centroids_and_volumes_equal_the_reference(seed: int, count: int, items: int, dim: int, masked: bool):
     embeddings = modalities(seed, count, items, dim)
     present = {m: draw_mask(seed + n, items) for n, m in enumerate(embeddings)} if masked else None
     rows = reference.unit_rows(embeddings, present)
@@ -100,12 +100,12 @@ def test_centroids_and_volumes_are_their_references(seed: int, count: int, items
     torch.testing.assert_close(centroids(embeddings, present=present), expected_BD)
     if count >= 2:
         volumes_B = torch.stack(reference.gram_volumes(rows))
-        # Both sides of a degenerate determinant (dim below M) are rounding noise of 1e-16 under a root.
+        # If dim is below M, the determinants are rounding noise of 1e-16, and the volumes its square root.
         torch.testing.assert_close(gram_volume(embeddings, present=present), volumes_B, rtol=1e-7, atol=3e-8)
 
 
 @given(seed=SEEDS, count=st.integers(2, 6), items=st.integers(1, 7))
-def test_cross_volumes_are_their_reference(seed: int, count: int, items: int):
+def test_cross_volumes_equal_the_reference(seed: int, count: int, items: int):
     embeddings = modalities(seed, count, items, 8)
     table_BB = cross_volumes(make_batch(embeddings), anchor=1, eps=0.0)
     rows = reference.unit_rows(embeddings)
@@ -114,7 +114,7 @@ def test_cross_volumes_are_their_reference(seed: int, count: int, items: int):
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_gradient_of_uniformity_is_the_formula(temperature: float):
+def test_gradient_of_uniformity_equals_the_formula(temperature: float):
     """dU/dz_i = -1 / (B tau^2) sum_j (p_ij + p_ji) (z_i - z_j), then projected on the tangent space."""
     z = torch.nn.functional.normalize(draw(1, 7, 5), dim=-1).requires_grad_()
     (gradient,) = torch.autograd.grad(uniformity(z, kernel="gaussian", temperature=temperature), z)
@@ -134,7 +134,7 @@ def test_gradient_of_uniformity_is_the_formula(temperature: float):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("reduction", ["mean_log", "outer_log"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_collapse_is_the_highest_uniformity(kernel: str, reduction: str, dtype: torch.dtype):
+def test_uniformity_is_highest_for_equal_rows(kernel: str, reduction: str, dtype: torch.dtype):
     z = draw(2, 1, 6, dtype=dtype).repeat(5, 1).requires_grad_()
     value = uniformity(z, kernel=kernel, temperature=0.3, reduction=reduction)
     assert value.item() == pytest.approx(0, abs=1e-5 if dtype == torch.float32 else 1e-12)
@@ -160,7 +160,7 @@ def test_uniformity_of_too_few_rows_is_zero_with_zero_gradient(kernel: str):
             assert (gradient == 0).all()
 
 
-def test_gaussian_and_clip_are_one_kernel_at_two_temperatures():
+def test_gaussian_equals_clip_at_the_squared_temperature():
     z = draw(5, 6, 4)
     torch.testing.assert_close(
         uniformity(z, kernel="gaussian", temperature=math.sqrt(0.07)), uniformity(z, kernel="clip", temperature=0.07)
@@ -168,13 +168,13 @@ def test_gaussian_and_clip_are_one_kernel_at_two_temperatures():
 
 
 def test_uniformity_does_not_underflow():
-    # exp(-204) per pair at tau = 0.07; float32 ends at exp(-103), so kernels may not be summed before the log.
+    # A pair has the kernel exp(-204) at tau = 0.07, which underflows in float32: its smallest number is exp(-103).
     z = torch.eye(4, dtype=torch.float32)
     assert uniformity(z, kernel="gaussian", temperature=0.07).item() == pytest.approx(-1 / 0.07**2, rel=1e-6)
 
 
-def test_autocast_does_not_reach_uniformity():
-    """The cosines were once a bfloat16 product, with errors in the third digit of U."""
+def test_uniformity_ignores_autocast():
+    """A bfloat16 product of the cosines would cause errors in the third digit of U."""
     z = draw(6, 5, 6, dtype=torch.float32)
     expected = uniformity(z)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -187,8 +187,7 @@ def test_alignment_is_two_minus_twice_the_mean_cosine():
     torch.testing.assert_close(alignment(embeddings, anchor="m0"), 2 - 2 * cosine)
 
 
-def test_alignment_to_the_centroid_is_within_that_to_all():
-    # sum_m |z_m - mean|^2 = (1 / M) sum_{m<n} |z_m - z_n|^2, and the unit centroid is another point than the mean.
+def test_alignment_to_the_centroid_is_the_mean_squared_distance_to_it():
     embeddings = modalities(8, 3, 5, 6)
     z_MBD = make_batch(embeddings).z_MBD
     by_hand = ((z_MBD - centroids(embeddings)) ** 2).sum(-1).mean()
@@ -196,7 +195,7 @@ def test_alignment_to_the_centroid_is_within_that_to_all():
 
 
 @pytest.mark.parametrize("anchor", ["m0", "centroid"])
-def test_a_stopped_target_changes_gradients_only(anchor: str):
+def test_stop_gradient_changes_gradients_only(anchor: str):
     embeddings = {m: z.requires_grad_() for m, z in modalities(9, 3, 4, 5).items()}
     free = alignment(embeddings, anchor=anchor)
     still = alignment(embeddings, anchor=anchor, stop_gradient="anchor")
@@ -209,12 +208,12 @@ def test_a_stopped_target_changes_gradients_only(anchor: str):
 @given(cosine=st.floats(-1, 1))
 def test_arccos_squared(cosine: float):
     value = arccos_squared(torch.tensor(cosine, dtype=torch.float64)).item()
-    # arccos itself loses half its digits next to 1; near -1 the cosine is held 1e-12 away.
+    # arccos loses half its digits near 1; near -1 the cosine is clamped by 1e-12.
     assert value == pytest.approx(math.acos(cosine) ** 2, rel=1e-7, abs=1e-12 if cosine > 0 else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_arccos_squared_has_finite_slopes(dtype: torch.dtype):
+def test_arccos_squared_has_a_finite_derivative(dtype: torch.dtype):
     cosine = torch.tensor([-1, -1 + 1e-6, 0, 1 - 1e-3, 1 - 1e-6, 1, 1 + 1e-6], dtype=dtype, requires_grad=True)
     (slope,) = torch.autograd.grad(arccos_squared(cosine).sum(), cosine)
     assert torch.isfinite(slope).all()
@@ -228,7 +227,7 @@ def test_arccos_squared_is_continuous_where_the_series_ends():
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernels_are_those_of_the_reference(kernel: str):
+def test_kernels_equal_the_reference(kernel: str):
     x, y = torch.nn.functional.normalize(draw(10, 2, 5), dim=-1)
     fast = KernelFunction(kernel, 0.3).log((x * y).sum())
     torch.testing.assert_close(fast, reference.log_kernel(x, y, kernel, 0.3))
@@ -241,7 +240,7 @@ def test_volume_of_two_vectors_is_the_sine(angle: float):
     assert gram_volume(pair).item() == pytest.approx(abs(math.sin(angle)), abs=2e-8)
 
 
-def test_volume_facts():
+def test_volumes_of_special_tuples():
     axes = torch.eye(4, dtype=torch.float64)
     orthonormal = {f"m{m}": axes[m : m + 1] for m in range(4)}
     assert gram_volume(orthonormal).item() == pytest.approx(1)
@@ -263,18 +262,18 @@ def test_volume_of_equal_vectors_has_a_finite_gradient(dtype: torch.dtype):
         assert max(gradient.abs().max() for gradient in gradients) < 1e-3
 
 
-def test_determinants_do_not_flip_their_sign():
-    """In float32 the determinant of nearly equal vectors was -1e-14 for +1e-16, and |det| made volumes 60 x too big."""
+def test_volumes_of_nearly_equal_vectors_are_accurate():
+    """A float32 determinant of nearly equal vectors is rounding noise, even in its sign, and overestimates volumes."""
     base = torch.nn.functional.normalize(draw(13, 200, 8), dim=-1)
-    # Three vectors 1e-4 apart: the true volume is about 1e-8.
+    # The volume of three vectors at distances of 1e-4 is about 1e-8.
     exact = {f"m{m}": (base + 1e-4 * draw(20 + m, 200, 8)).float() for m in range(3)}
     truth_B = gram_volume({m: z.double() for m, z in exact.items()})
     torch.testing.assert_close(gram_volume(exact).double(), truth_B, rtol=0, atol=3e-7)
 
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-2])
-def test_true_pairs_keep_their_digits_in_float32(distance: float):
-    # det(H) - g' adj(H) g cancels to a rounding error of 1e-7 here, a volume of 3e-4; true pairs go another way.
+def test_volumes_of_true_tuples_are_accurate_in_float32(distance: float):
+    # det(H) - g' adj(H) g would have a rounding error of 1e-7, a volume of 3e-4; true tuples are computed otherwise.
     base = torch.nn.functional.normalize(draw(30, 20, 8), dim=-1)
     near = {f"m{m}": (base + distance * draw(31 + m, 20, 8)).float() for m in range(3)}
     truth_B = gram_volume({m: z.double() for m, z in near.items()})
@@ -295,13 +294,13 @@ def test_determinant_and_adjugate(size: int):
     assert torch.isfinite(adjugate).all()
 
 
-def test_safe_sqrt_has_no_infinite_slope():
+def test_safe_sqrt_has_a_finite_derivative():
     x = torch.tensor([0.0, 4.0], requires_grad=True)
     (slope,) = torch.autograd.grad(safe_sqrt(x).sum(), x)
     assert slope.tolist() == [0.0, 0.25]
 
 
-def test_a_tuple_that_cancels_has_centroid_zero():
+def test_the_centroid_of_opposite_vectors_is_zero():
     z = draw(15, 2, 4).requires_grad_()
     middle_BD = centroids({"a": z, "b": -z})
     (gradient,) = torch.autograd.grad(middle_BD.sum(), z)
@@ -320,7 +319,7 @@ def test_invalid_options():
     for options, message in (
         ({"kernel": "rbf"}, "unknown kernel 'rbf'"),
         ({"temperature": 0}, "temperature must be a positive finite number"),
-        # Each of these was once silently interpreted as another option.
+        # A wrong value must not select another option silently.
         ({"reduction": "log_mean"}, "unknown reduction 'log_mean'; expected one of None, 'mean_log', 'outer_log'"),
         ({"order": 0}, "order must be at least 1"),
         ({"order": math.nan}, "order must be at least 1"),

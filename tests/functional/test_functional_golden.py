@@ -1,4 +1,4 @@
-"""The building blocks on the golden batch, as worked out by hand before this package existed."""
+"""Compare the public formulas with values of the golden batch that were computed by hand."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def near(expected: float, dtype: torch.dtype) -> object:
     return pytest.approx(expected, abs=1e-6 if dtype == torch.float64 else 1e-5 * max(1, abs(expected)))
 
 
-def test_the_batch_is_the_one_of_the_values(golden: dict[str, Tensor]):
+def test_rows_of_the_golden_batch(golden: dict[str, Tensor]):
     z_MBD = make_batch(golden).z_MBD
     first = torch.tensor([0.254834, 0.552414, 0.267423, -0.368284, -0.650192], dtype=torch.float64)
     last = torch.tensor([-0.305731, 0.668001, -0.575865, 0.134635, 0.3325], dtype=torch.float64)

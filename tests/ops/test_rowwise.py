@@ -1,4 +1,4 @@
-"""Uniformity and InfoNCE from row sums, against autograd over whole matrices in float64.
+"""Compare uniformity and InfoNCE from row sums with autograd over whole matrices in float64.
 
 Shapes: `N` rows, `D` dim.
 """
@@ -42,7 +42,7 @@ CASES = list(product(["all", "absent", "ids", "absent-ids"], [1, 2, 7, 40]))
 
 @pytest.fixture(params=[1, 3, 2**22])
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Rows of a tile, from one at a time to all at once."""
+    """Return the rows of a tile, from one to all."""
     monkeypatch.setattr(_tiles, "TILE", request.param * 40)
     return request.param
 
@@ -64,7 +64,7 @@ def test_row_sums_and_their_gradient(case, items, tile):
 
 
 @pytest.mark.parametrize(("case", "items"), CASES)
-def test_excesses_and_their_gradient(case, items, tile):
+def test_mean_excess_and_its_gradient(case, items, tile):
     present, ids = masks(case, items)
     x, y = (draw_unit_rows(seed, items, 5).requires_grad_() for seed in (1, 2))
     scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
@@ -84,8 +84,8 @@ def test_excesses_and_their_gradient(case, items, tile):
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.03])
-def test_a_loss_near_zero_keeps_its_digits(temperature: float):
-    """With the positive inside a float32 sum, an aligned batch had a loss of -1e-6, 0 or 1e-5."""
+def test_a_loss_near_zero_is_accurate(temperature: float):
+    """If the positive is part of a float32 sum, the loss of an aligned batch has an error of 1e-6."""
     x = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0]
     y = torch.nn.functional.normalize(x + 1e-3 * torch.randn(12, 12, generator=torch.Generator().manual_seed(1)), dim=1)
     chosen = select_rows(torch.ones(12, dtype=torch.bool), None)
@@ -101,7 +101,7 @@ def test_a_loss_near_zero_keeps_its_digits(temperature: float):
     torch.testing.assert_close(results[0][0].double(), results[1][0], rtol=1e-4, atol=0)
 
 
-def test_rows_without_others_have_no_excess_and_no_gradient():
+def test_rows_with_one_id_have_excess_and_gradient_zero():
     x, y = (torch.nn.functional.normalize(torch.randn(5, 4), dim=1).requires_grad_() for _ in range(2))
     chosen = select_rows(torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64))
     scale = torch.tensor(100.0, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Every tiled kernel against whole matrices and autograd, for tiles of any size, in value and gradient.
+"""Compare values and gradients of tiled reductions with whole matrices and autograd, for tiles of any size.
 
 Shapes: `N` rows, `D` dim.
 """
@@ -53,12 +53,12 @@ def all_rows(ids: Tensor | None = None, items: int = ITEMS) -> RowSelection:
 
 
 def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
-    """A kernel equals its whole-matrix reference in value and gradient, in a second backward pass too."""
+    """Compare a reduction with its reference in value and in the gradients of two backward passes."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     value = kernel(*leaves)
     with use_backend("reference"):
         expected = kernel(*leaves)
-    # Empty sums are -inf on both sides.
+    # Empty sums are -inf in both.
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
     finite = torch.isfinite(expected.detach())
     weight = torch.rand(value.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
@@ -208,7 +208,7 @@ def big_kernels(items: int, dim: int) -> dict[str, tuple[Kernel, list[Tensor]]]:
 
 
 @pytest.mark.parametrize("name", big_kernels(4, 2))
-def test_nothing_of_the_size_of_all_pairs_is_made_or_kept(name: str):
+def test_memory_grows_linearly_with_rows(name: str):
     kept = []
     for items in (256, 512, 1024):
         kernel, inputs = big_kernels(items, 8)[name]
@@ -230,7 +230,7 @@ def test_second_derivatives_raise(name: str):
 
 
 @pytest.mark.parametrize("name", big_kernels(4, 2))
-def test_float32_is_near_float64(name: str):
+def test_float32_agrees_with_float64(name: str):
     kernel, inputs = big_kernels(300, 16)[name]
     results = []
     for dtype in (torch.float32, torch.float64):

@@ -1,6 +1,6 @@
-"""The Triton kernels against the plain tiles, on a GPU or, with TRITON_INTERPRET=1, in Triton's interpreter on a CPU.
+"""Compare Triton kernels with plain tiles, on a GPU or, with TRITON_INTERPRET=1, in Triton's interpreter on a CPU.
 
-Skipped where Triton is not installed: `make test-triton` installs it beside the environment.
+The tests are skipped without Triton, which `make test-triton` installs beside the environment.
 """
 
 import os
@@ -74,7 +74,7 @@ def test_sums_and_gradients_equal_the_tiles_in_float64(rows, columns, dim, ids, 
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-5 * float(expected.abs().max() + 1e-12))
 
 
-# The interpreter multiplies the bits of bfloat16 as integers.
+# The interpreter does not support bfloat16: it multiplies the bits as integers.
 HALF = [torch.float16] if DEVICE == "cpu" else [torch.float16, torch.bfloat16]
 
 
@@ -97,7 +97,7 @@ def test_small_temperatures_neither_underflow_nor_overflow():
     assert torch.isfinite(triton_kernels.log_sums(table)[0]).all()
 
 
-def test_rows_without_columns_have_no_sum_and_no_gradient():
+def test_rows_without_columns_have_sum_minus_infinity_and_gradient_zero():
     table = draw_table(4, 4, 8, self_pairs="excluded", ids=True)
     one = torch.zeros_like(table.codes_N)
     alone = LogitMatrix(table.x_RD, table.y_ND, 10.0, table.local_R, one, "excluded")

@@ -1,7 +1,7 @@
-"""Reference implementations of objectives and divergences: float64 loops over modalities, items and pairs.
+"""Reference implementations of objectives and divergences, as float64 loops over modalities, items and pairs.
 
-They are the ground truth of the tests; "decision N" is convention N of docs/architecture.md. They share no code with
-the fast functions, do not validate their input, and are differentiable, so that gradients are compared as well.
+The tests compare values and gradients with them. They share no code with the fast functions and do not validate their
+input. "Decision N" is convention N of docs/architecture.md.
 """
 
 from reference._core import (

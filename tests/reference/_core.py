@@ -1,4 +1,4 @@
-"""UniAlign, InfoNCE and GRAM, and the parts they share.
+"""UniAlign, InfoNCE, GRAM and their shared parts.
 
 Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim, a = anchor, tau = temperature; x and y are unit rows (D,).
 """
@@ -35,7 +35,7 @@ def _euclidean_squared(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _angle_squared(x: Tensor, y: Tensor) -> Tensor:
-    """Square of the angle by the half-angle formula 2 atan2(|x - y|, |x + y|), which is accurate everywhere."""
+    """Return the squared angle by the half-angle formula 2 atan2(|x - y|, |x + y|), which is accurate everywhere."""
     square = _euclidean_squared(x, y)
     if square < 1e-16:  # angle^2 = square (1 + square / 12 + ...), and |x - y| has no gradient at 0
         return square
@@ -63,7 +63,7 @@ def uniformity(
     order: int = 1,
     ids: Ids = None,
 ) -> Tensor | None:
-    """Return U(Z), Eq. 9; None if no row has any row to compare with (decision 1)."""
+    """Return U(Z), Eq. 9; None if no pair of rows counts (decision 1)."""
     logs = []
     for i, x in enumerate(rows):
         if x is None:
@@ -112,7 +112,7 @@ def centroids(rows: Rows) -> list[Tensor | None]:
 
 
 def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
-    """sqrt(max(det G, 0) + eps), decision 7."""
+    """Return sqrt(max(det G, 0) + eps), decision 7."""
     gram_MM = [torch.stack([(x * y).sum() for y in vectors]) for x in vectors]
     det = torch.linalg.det(torch.stack(gram_MM)) if gram_MM else torch.ones((), dtype=torch.float64)
     square = det.clamp(min=0) + eps
@@ -151,7 +151,7 @@ def symmetric_contrast(logits: Sequence[Sequence[Tensor]], ids: Ids = None, labe
 def infonce(
     rows: Rows, *, anchor: str | None, tau: float | Tensor, label_smoothing: float = 0.0, ids: Ids = None
 ) -> Tensor:
-    """Return the mean over the pairs with the anchor, or over all (anchor "all" or None), Eq. 1 (decision 3)."""
+    """Return the mean over all pairs with the anchor, or over all pairs ("all" or None), Eq. 1 (decision 3)."""
     losses = []
     for m, n in pairs_of(rows, "all" if anchor is None else anchor):
         items = both(rows, m, n)

@@ -1,4 +1,4 @@
-"""Divergences between kernel densities, written as their integrals: no log-sum-exp, so only for moderate bandwidths.
+"""Divergences between kernel densities, computed without log-sum-exp and thus only for moderate bandwidths.
 
 Shapes: `M` modalities (m, r), a point x and rows z (D,), tau = bandwidth; a row is a pair (item, vector).
 """
@@ -31,7 +31,7 @@ def _kernel(x: Tensor, y: Tensor, tau: float) -> Tensor:
 
 
 def _density(x: Row, rows: Sequence[Row], tau: float, own: str) -> Tensor:
-    """Return the mean kernel at a point; own "excluded" excludes the item of the point."""
+    """Return the mean kernel value at a point; own "excluded" excludes the item of the point."""
     return mean([_kernel(x[1], z, tau) for item, z in rows if own == "included" or item != x[0]])
 
 
@@ -43,16 +43,16 @@ def _product(factors: Sequence[Tensor]) -> Tensor:
 
 
 def gaussian_mass(points: Sequence[Tensor], tau: float) -> Tensor:
-    """int prod_m N(z; x_m, tau^2 I) dz = exp(-sum_m |x_m - mean|^2 / (2 tau^2)), up to a constant of tau, M and D."""
+    """Return int prod_m N(z; x_m, tau^2 I) dz = exp(-sum_m |x_m - mean|^2 / (2 tau^2)) up to a constant factor."""
     middle = torch.stack(list(points)).mean(0)
     spread = torch.stack([((x - middle) ** 2).sum() for x in points]).sum()
     return torch.exp(-spread / (2 * tau**2))
 
 
 def holder(rows: Rows, *, tau: float, estimator: str, reference: str | None = None) -> Tensor:
-    """D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m, Eq. 16, over the modalities that have a density.
+    """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m, Eq. 16, over the modalities with a density.
 
-    A density needs one row (debiased: two). 0 where fewer than two modalities, or not the reference, have one.
+    A density needs one row (debiased: two). Returns 0 if fewer than two modalities have one, or the reference has none.
     """
     sets = {m: [(i, x) for i, x in enumerate(rows[m]) if x is not None] for m in rows}
     sets = {m: found for m, found in sets.items() if len(found) >= (2 if estimator == "debiased" else 1)}
@@ -71,19 +71,20 @@ def holder(rows: Rows, *, tau: float, estimator: str, reference: str | None = No
         own = [mean([p**size for p in values]) for values in table.values()]
         cross = [mean([_product([table[m][j] for m in sets]) for j in range(len(points))])]
     else:
-        loo = "excluded" if estimator == "debiased" else "included"
-        own = [mean([_density(x, found, tau, loo) ** (size - 1) for x in found]) for found in sets.values()]
+        own_pairs = "excluded" if estimator == "debiased" else "included"
+        own = [mean([_density(x, found, tau, own_pairs) ** (size - 1) for x in found]) for found in sets.values()]
         centers = list(sets) if reference is None else [reference]
         if estimator == "plugin" and reference is None:
             centers = centers[:1]
         cross = [
-            mean([_product([_density(x, sets[m], tau, loo) for m in sets if m != r]) for x in sets[r]]) for r in centers
+            mean([_product([_density(x, sets[m], tau, own_pairs) for m in sets if m != r]) for x in sets[r]])
+            for r in centers
         ]
     return mean([torch.log(value) for value in own]) - torch.log(mean(cross))
 
 
 def cauchy_schwarz(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float) -> Tensor:
-    """log mean K_xx + log mean K_yy - 2 log mean K_xy."""
+    """Return log mean K_xx + log mean K_yy - 2 log mean K_xy."""
 
     def average(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
         return mean([_kernel(x, y, tau) for x in left for y in right])
@@ -92,7 +93,7 @@ def cauchy_schwarz(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float) ->
 
 
 def mmd2(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float, diagonals: str = "kept") -> Tensor:
-    """mean K_xx + mean K_yy - 2 mean K_xy; diagonals "dropped" is the unbiased form."""
+    """Return mean K_xx + mean K_yy - 2 mean K_xy; without diagonals ("dropped") it is unbiased."""
 
     def own(rows: Sequence[Tensor]) -> Tensor:
         pairs = itertools.product(range(len(rows)), repeat=2)
@@ -111,7 +112,7 @@ def median_bandwidth(sets: Sequence[Sequence[Tensor]], *, floor: float = 0.01) -
 
 
 def gcsd(rows: Rows, *, normalization: str = "none") -> Tensor:
-    """-log [ int prod p_t / prod_t (int p_t^M)^(1/M) ], kernel exp(-d^2 / (0.15 median(d)^2)), references averaged."""
+    """Return -log [ int prod p_t / prod_t (int p_t^M)^(1/M) ] by `plugin_avg`, kernel exp(-d^2 / (0.15 median^2))."""
     median = median_bandwidth([[x for x in rows[m] if x is not None] for m in rows])
     divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalization]
     return holder(rows, tau=math.sqrt(0.15 * median**2 / 2), estimator="plugin_avg") / divisor
@@ -124,18 +125,18 @@ def effective_neighbors(rows: Rows, *, tau: float, own: str = "included") -> flo
         counts = []
         for i, x in found:
             kernels = [float(_kernel(x, y, tau)) for j, y in found if own == "included" or j != i]
-            shares = [value / sum(kernels) for value in kernels]
-            counts.append(math.exp(-sum(p * math.log(p) for p in shares if p > 0)))
+            weights = [value / sum(kernels) for value in kernels]
+            counts.append(math.exp(-sum(p * math.log(p) for p in weights if p > 0)))
         per_modality.append(sum(counts) / len(counts))
     return sum(per_modality) / len(per_modality)
 
 
 def holder_upper_bound(rows: Rows, *, tau: float, anchor: str, uniformity: str = "outer_log") -> Tensor:
-    """(1/M) sum_m log mean_j s_j^(M-1) + mean_i sum_{n != a} |z_i^a - z_i^n|^2 / (2 tau^2) + log of what was left out.
+    """Return (1/M) sum_m log mean_j s_j^(M-1) + mean_i sum_{n != a} |z_i^a - z_i^n|^2 / (2 tau^2) + c, a bound of D_H.
 
-    i runs over the C complete items; left out of mean_j prod_{n != a} p_n(z_j^a) are its other summands, so that the
-    logarithm is log(N_a / C) + sum_{n != a} log N_n, (M - 1) log B with all rows there. "mean_log" has
-    (M-1) mean_j log s_j in the place of the first logarithm: Jensen's lower side, no bound.
+    i runs over the C complete items. The bound omits the other summands of mean_j prod_{n != a} p_n(z_j^a), so
+    c = log(N_a / C) + sum_{n != a} log N_n, which is (M - 1) log B if all rows are present. "mean_log" replaces the
+    first logarithm by (M-1) mean_j log s_j, which is smaller by Jensen's inequality, so the result is no bound.
     """
     size = len(rows)
     terms = []
@@ -148,5 +149,5 @@ def holder_upper_bound(rows: Rows, *, tau: float, anchor: str, uniformity: str =
         others = [rows[n][i] for n in rows if n != anchor]
         if x is not None and all(y is not None for y in others):
             squares.append(torch.stack([((x - y) ** 2).sum() / (2 * tau**2) for y in others if y is not None]).sum())
-    left_out = math.log(math.prod(counts.values()) / len(squares))
-    return mean(terms) + mean(squares) + left_out
+    omitted = math.log(math.prod(counts.values()) / len(squares))
+    return mean(terms) + mean(squares) + omitted
