@@ -13,10 +13,10 @@ WIDTH = 340.0
 _ROW, _TALL_ROW = 30.0, 36.0
 _LEFT, _RIGHT = 92.0, 54.0
 
-Rows = Sequence[tuple[str, MetricEstimate]]
+BarRows = Sequence[tuple[str, MetricEstimate]]
 
 
-def bars(key: str, title: str, fmt: NumberFormat, rows: Rows, *, floor: tuple[float, str] | None = None) -> Markup:
+def bars(key: str, title: str, fmt: NumberFormat, rows: BarRows, *, floor: tuple[float, str] | None = None) -> Markup:
     """Draw bars of `rows` (label of the objective, estimate); `floor` is a reference value and its label."""
     ends = [v for _, e in rows for v in (e.mean, e.low, e.high) if math.isfinite(v)]
     ends += [floor[0]] if floor else []
@@ -36,7 +36,7 @@ def bars(key: str, title: str, fmt: NumberFormat, rows: Rows, *, floor: tuple[fl
     return svg(key, WIDTH, bottom + 4 + (16 if floor else 0), title, _description(fmt, rows), *parts)
 
 
-def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: Rows) -> Markup:
+def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: BarRows) -> Markup:
     """Draw bars from 0 with the labels above them, for long labels."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, parts = (WIDTH - _RIGHT - 2) / top, []
@@ -64,7 +64,7 @@ def _bar(
     return parts
 
 
-def _description(fmt: NumberFormat, rows: Rows) -> str:
+def _description(fmt: NumberFormat, rows: BarRows) -> str:
     return "; ".join(f"{label} {_described(fmt, estimate)}" for label, estimate in rows)
 
 
