@@ -23,9 +23,9 @@ def gram_volume(
 ) -> Tensor:
     """Return the volume sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
 
-    1 for orthonormal vectors, |sin| of the angle for M = 2, 0 for linearly dependent vectors, which need not agree for
-    M >= 3 (three coplanar or two opposite vectors suffice). An absent modality counts as an extra orthonormal axis, so
-    the result is the volume of the present ones (1 for a single one).
+    The volume is 1 for orthonormal vectors, |sin| of the angle for M = 2, and 0 for linearly dependent vectors; for
+    M >= 3 three coplanar or two opposite vectors suffice. An absent modality counts as an extra
+    orthonormal axis, so the result is the volume of the present ones (1 for a single one).
 
     Args:
         embeddings: modality -> (B, D); rows are normalized here.

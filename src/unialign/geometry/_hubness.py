@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
-from unialign.ops import TIE_TOLERANCE, UnitRows, query_and_gallery, rectangle, top
+from unialign.ops import TIE_TOLERANCE, UnitRows, query_and_gallery, rectangle, top_k
 
 # Number of neighbors retrieved beyond the k-th; if all tie with it, a second pass finds the other tied rows.
 _SPARE = 8
@@ -103,7 +103,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
 
 def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
     retrieved = min(len(gallery), k + _SPARE)
-    scores_QW, rows_QW = top(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
+    scores_QW, rows_QW = top_k(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
     # If ties were sorted by index, the first of equal rows would be hubs and the others antihubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
-from unialign.ops import TIE_TOLERANCE, query_and_gallery, top
+from unialign.ops import TIE_TOLERANCE, query_and_gallery, top_k
 
 
 class KNNResult(NamedTuple):
@@ -50,4 +50,4 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
     unit_queries, unit_gallery = query_and_gallery(queries, gallery)
     if k > len(unit_gallery):
         raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; choose a smaller k")
-    return KNNResult(*top(unit_queries, unit_gallery, k, tolerance=TIE_TOLERANCE, most=batch_size))
+    return KNNResult(*top_k(unit_queries, unit_gallery, k, tolerance=TIE_TOLERANCE, most=batch_size))

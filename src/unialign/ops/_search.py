@@ -136,7 +136,7 @@ def count_above(
 
 
 @torch.no_grad()
-def top(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most: int) -> tuple[Tensor, Tensor]:
+def top_k(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most: int) -> tuple[Tensor, Tensor]:
     """Return (Q, k) highest cosines, descending, and their gallery rows; scores within `tolerance` sort by row."""
     rows_Q = torch.arange(len(queries), device=gallery.device)
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
