@@ -135,15 +135,16 @@ def parse_description(text: bytes, where: Path) -> Description:
     """
     body = _load_json(text, where)
     try:
-        if body["schema"] != SCHEMA:
-            raise DataError(
-                f"{where} has schema {body['schema']!r}, this version of unialign reads {SCHEMA}; "
-                f"update unialign or write the store again"
-            )
-        return _description(body)
+        schema = body["schema"]
+        if schema == SCHEMA:
+            return _description(body)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise DataError(f"{where} is not a store description ({what}); restore it or write the store again") from None
+    raise DataError(
+        f"{where} has schema {schema!r}, this version of unialign reads {SCHEMA}; "
+        f"update unialign or write the store again"
+    )
 
 
 def _load_json(text: bytes, where: Path) -> Any:

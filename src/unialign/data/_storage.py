@@ -1,7 +1,6 @@
 """Storage of the files of a store, named as in `_layout`: in a folder or in memory."""
 
 import contextlib
-import json
 import mmap
 import os
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from unialign.data._layout import DESCRIPTION_FILE, FileRecord
 from unialign.errors import DataError
 from unialign.io import file_chunks, npy_chunks, open_regular, read_npy_header, reject_links_out
 
-__all__ = ["FolderStorage", "MemoryStorage", "data_chunks", "parse_names"]
+__all__ = ["FolderStorage", "MemoryStorage", "data_chunks"]
 
 # Descriptions have a few kilobytes; the limit keeps malicious files from exhausting memory.
 _MAX_DESCRIPTION_BYTES = 1 << 26
@@ -113,14 +112,3 @@ class FolderStorage:
 def data_chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
     """Return the chunks of bytes, or of the .npy file of an array."""
     return [data] if isinstance(data, bytes) else npy_chunks(data)
-
-
-def parse_names(text: bytes, items: int, where: str) -> tuple[str, ...]:
-    """Parse `names.json`: a list of N strings."""
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or len(names) != items or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{where} is not a list of {items} strings; {_REPAIR}")
-    return tuple(names)

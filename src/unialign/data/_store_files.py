@@ -3,6 +3,7 @@
 N items.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from unialign.data import _layout
 from unialign.data._item_values import check_values, default_values
 from unialign.data._layout import Column, Description, FileRecord
-from unialign.data._storage import FolderStorage, MemoryStorage, parse_names
+from unialign.data._storage import FolderStorage, MemoryStorage
 from unialign.data._validation import named_column
 from unialign.errors import DataError
 
@@ -57,12 +58,20 @@ class StoreFiles:
         return self._cached(file, read)
 
     def _read_names(self) -> tuple[str, ...]:
-        record = self._description.names
+        record, items = self._description.names, self._description.items
         if record is None:
-            return tuple(f"item {row}" for row in range(self._description.items))
-        return parse_names(
-            self._read_bytes(_layout.NAMES_FILE, record), self._description.items, self._where(_layout.NAMES_FILE)
-        )
+            return tuple(f"item {row}" for row in range(items))
+        text = self._read_bytes(_layout.NAMES_FILE, record)
+        try:
+            names = json.loads(text)
+        except (ValueError, RecursionError):
+            names = None
+        if not isinstance(names, list) or len(names) != items or not all(isinstance(name, str) for name in names):
+            raise DataError(
+                f"{self._where(_layout.NAMES_FILE)} is not a list of {items} strings; restore the file or write the "
+                f"store again"
+            )
+        return tuple(names)
 
     def _read_bytes(self, file: str, record: FileRecord) -> bytes:
         return b"".join(self._storage.chunks(file, record))

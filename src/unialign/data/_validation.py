@@ -78,7 +78,7 @@ def validate(
     modalities = options.get("default_modalities")
     chosen = chosen_columns(arrays if modalities is None else modalities, arrays)
     # Default values have no file, so that equal data have equal fingerprints.
-    rows = {key: values_N for key, values_N in rows.items() if not _is_default(key, values_N)}
+    rows = {key: x_N for key, x_N in rows.items() if not np.array_equal(x_N, default_values(key, items))}
     masks = {column: mask_N for column, mask_N in masks.items() if not mask_N.all()}
 
     def describe(records: Mapping[str, FileRecord]) -> Description:
@@ -219,10 +219,6 @@ def _files(
     if names is not None:
         files[NAMES_FILE] = json.dumps(names, indent=0).encode("ascii")
     return files
-
-
-def _is_default(kind: str, values_N: Array) -> bool:
-    return np.array_equal(values_N, default_values(kind, len(values_N)))
 
 
 def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -73,10 +73,6 @@ def evaluate(
 
 
 def _plugin_statistics(batch: Batch, labels_N: Tensor | None) -> dict[str, Statistic]:
-    found = {}
-    for name, metric in all_metrics().items():
-        if name not in METRICS and metric.measure is not None:
-            statistic = metric.measure(batch, labels_N)
-            if statistic is not None:
-                found[name] = statistic
-    return found
+    plugins = {name: metric.measure for name, metric in all_metrics().items() if name not in METRICS}
+    found = {name: measure(batch, labels_N) for name, measure in plugins.items() if measure is not None}
+    return {name: statistic for name, statistic in found.items() if statistic is not None}

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from unialign._checks import check_text
+from unialign._checks import check_choice
 from unialign._html import html_table
-from unialign.errors import ConfigError
 from unialign.evaluation._metrics import METRICS, Metric, all_metrics, metric_range
 from unialign.evaluation._statistics import Statistic, resample
 from unialign.metrics import Interval, codes, percentile_interval
@@ -66,9 +65,7 @@ class Evaluation:
         Raises:
             ConfigError: an unknown metric.
         """
-        check_text("metric", metric)
-        if metric not in self.statistics:
-            raise ConfigError(f"unknown metric {metric!r}; this evaluation has {', '.join(self.statistics)}")
+        check_choice("metric", metric, self.statistics)
         estimate = self.metrics[metric]
         drawn = self.items if groups is None else codes(groups, "groups", rows=self.items)
         values = resample({metric: (self.statistics[metric], estimate)}, drawn, resamples=resamples, seed=seed)
