@@ -44,7 +44,7 @@ def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
             f"results.json has schema {found!r}, this version reads schema {SCHEMA}; "
             f"make it again with this version, or read it with the version that wrote it"
         )
-    runs = tuple(_run(run, i) for i, run in enumerate(_list(raw, "runs", "results.json")))
+    runs = tuple(_run(run, i) for i, run in enumerate(_need(raw, "runs", "results.json", list)))
     if not runs:
         raise DataError("results.json has no runs, so there is nothing to report; finish at least one run first")
     objectives = _objectives(raw, runs)
@@ -55,7 +55,7 @@ def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
     return ComparisonResults(
         environment=_mapping(raw.get("environment", {}), "environment"),
         protocol=_mapping(raw.get("protocol", {}), "protocol"),
-        data=_data(_mapping(_need(raw, "data", "results.json"), "data")),
+        data=_data(_need(raw, "data", "results.json", dict)),
         objectives=objectives,
         metrics=metrics,
         runs=runs,
@@ -65,9 +65,12 @@ def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
     )
 
 
-def _need(mapping: Mapping[str, Any], key: str, where: str) -> Any:
+def _need(mapping: Mapping[str, Any], key: str, where: str, kind: type = object) -> Any:
     if key not in mapping:
         raise DataError(f"{where} lacks {key!r}; it has {', '.join(map(repr, mapping)) or 'nothing'}")
+    if not isinstance(mapping[key], kind):
+        expected = "a list" if kind is list else "an object"
+        raise DataError(f"{key!r} in {where} should be {expected}, found {type(mapping[key]).__name__}")
     return mapping[key]
 
 
@@ -81,20 +84,13 @@ def _entries(value: Any, where: str) -> dict[str, Mapping[str, Any]]:
     return {key: _mapping(entry, f"{where}.{key}") for key, entry in _mapping(value, where).items()}
 
 
-def _list(mapping: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:
-    value = _need(mapping, key, where)
-    if not isinstance(value, list):
-        raise DataError(f"{key!r} in {where} should be a list, found {type(value).__name__}")
-    return value
-
-
 def _whole(value: Any) -> int | None:
     found = number(value)
     return int(found) if math.isfinite(found) else None
 
 
 def _data(raw: Mapping[str, Any]) -> DataInfo:
-    modalities = tuple(str(m) for m in _list(raw, "modalities", "'data'"))
+    modalities = tuple(str(m) for m in _need(raw, "modalities", "'data'", list))
     if len(modalities) < 2:
         raise DataError(f"'data' in results.json needs at least 2 modalities, found {list(modalities)}")
     return DataInfo(
@@ -112,12 +108,11 @@ def _data(raw: Mapping[str, Any]) -> DataInfo:
 
 
 def _encoders(columns: Mapping[str, Any]) -> dict[str, str]:
-    found = {
-        name: [entry[key] for key in ("input", "encoder") if isinstance(entry.get(key), str)]
-        for name, entry in columns.items()
-        if isinstance(entry, Mapping)
-    }
-    return {name: "; ".join(texts) for name, texts in found.items() if any(texts)}
+    found = {}
+    for name, entry in columns.items():
+        texts = [entry.get(key) for key in ("input", "encoder")] if isinstance(entry, Mapping) else []
+        found[name] = "; ".join(text for text in texts if isinstance(text, str))
+    return {name: text for name, text in found.items() if text}
 
 
 def _run(raw: Any, position: int) -> Run:
@@ -126,7 +121,7 @@ def _run(raw: Any, position: int) -> Run:
     objective, seed = str(_need(raw, "objective", where)), _whole(_need(raw, "seed", where))
     if seed is None:
         raise DataError(f"{where} has seed {raw['seed']!r}, expected a whole number")
-    metrics = _mapping(_need(raw, "metrics", where), f"{where} metrics")
+    metrics = _need(raw, "metrics", where, dict)
     directions = _entries(raw.get("directions", {}), f"{where} directions")
     seconds = number(raw.get("seconds"))
     return Run(
