@@ -109,28 +109,27 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
 
 def _load(projection: Projection) -> Any:
     # Check weights first, since importing sentence-transformers takes seconds.
-    folder = Path(_extra(projection.module, projection).get_model_path())
+    folder = Path(_extra(projection.module).get_model_path())
     projection.check_weights(folder)
-    sentence_transformers = _extra("sentence_transformers", projection)
-    with _quiet(projection):
+    sentence_transformers = _extra("sentence_transformers")
+    with _quiet():
         return sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
-def _extra(module: str, projection: Projection) -> Any:
+def _extra(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"features of new texts need {projection.encoder}, and {module} cannot be imported ({error}): "
-            f"pip install 'unialign[text]'"
+            f"the encoder of new texts needs {module}, which cannot be imported ({error}): pip install 'unialign[text]'"
         ) from None
 
 
 @contextmanager
-def _quiet(projection: Projection) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Hide progress bars while weights are loaded, and preserve the global random state."""
-    log = _extra("transformers", projection).utils.logging
-    hub = _extra("huggingface_hub", projection).utils
+    log = _extra("transformers").utils.logging
+    hub = _extra("huggingface_hub").utils
     was_shown, hub_was_hidden = log.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
     log.disable_progress_bar()
     try:

@@ -1,17 +1,15 @@
-"""Save, load and publish a space as a folder, using `unialign.io`."""
+"""Save and publish a space as a folder, with a model card."""
 
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from unialign._version import __version__
-from unialign.io import check_json_object, load_folder, push_folder, save_folder
+from unialign.io import check_json_object, push_folder, save_folder
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
-
-S = TypeVar("S", bound="Space")
 
 
 def save(space: "Space", directory: str | os.PathLike[str]) -> None:
@@ -25,11 +23,6 @@ def save(space: "Space", directory: str | os.PathLike[str]) -> None:
         tensors=space.state_dict(),
         card=_card(space, metadata),
     )
-
-
-def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None = None) -> S:
-    """See `Space.from_pretrained`."""
-    return load_folder("space", source, lambda settings, data: kind(**settings, metadata=data), revision=revision)
 
 
 def push(space: "Space", repo_id: str, **options: Any) -> str:

@@ -19,9 +19,10 @@ from unialign._html import html_table
 from unialign.batch import as_dense
 from unialign.config import Head, InputNorm, WhiteningMode
 from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.io import load_folder
 from unialign.space._heads import make_head
 from unialign.space._normalizer import Standardize, make_input_norm
-from unialign.space._saving import load, push, save
+from unialign.space._saving import push, save
 from unialign.space._validation import check_batch, check_finite, check_names, check_sizes, normalize_output
 from unialign.space._whitening import Whitening, check_frozen
 
@@ -236,10 +237,8 @@ class Space(nn.Module):
     ) -> str:
         """Upload the space to the Hugging Face Hub, and return the URL of the commit. Requires `unialign[hub]`.
 
-        A missing repository is created.
-
         Args:
-            repo_id: `owner/name`.
+            repo_id: `owner/name`; created if missing.
             private: visibility of a new repository; None: the owner's default.
             token: access token; None: that of `hf auth login`.
             revision: branch to commit to; None: the main branch.
@@ -260,7 +259,7 @@ class Space(nn.Module):
             CheckpointError: no space, an unsupported schema, a pickle, or a file that is truncated or altered.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
-        return load(cls, source, revision=revision)
+        return load_folder("space", source, lambda settings, data: cls(**settings, metadata=data), revision=revision)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
