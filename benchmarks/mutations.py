@@ -140,7 +140,7 @@ def problem_of(root, mutation):
 
 
 class Baseline:
-    """Results of sets of tests without a fault, stored in a file and valid for one state of the sources."""
+    """Results of tests without a fault, cached in a file for one state of the sources."""
 
     def __init__(self, path, runner, state):
         self.path, self.runner = path, runner

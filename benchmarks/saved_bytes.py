@@ -21,7 +21,7 @@ def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = compute()
-    assert result.requires_grad, "a result without gradient keeps nothing for backward"
+    assert result.requires_grad, "the result has no gradient, so nothing is kept for the backward pass"
     return list(kept.values())
 
 

@@ -194,7 +194,7 @@ def _texts(values: Sequence[str] | None, what: str) -> tuple[str, ...] | None:
         if not isinstance(text, str):
             raise DataError(f"{what}: entry {place} is {text!r}; expected a sequence of strings")
         if has_surrogate(text):
-            raise DataError(f"{what}: entry {place} is {text!r}, which UTF-8 cannot write; repair the text")
+            raise DataError(f"{what}: entry {place} is {text!r}, which is not valid UTF-8 text; correct it")
     return texts
 
 

@@ -48,7 +48,7 @@ def local_folder(
     hub = _hub(f"there is no folder {str(source)!r}; to load it from the Hugging Face Hub")
     try:
         return Path(hub.snapshot_download(source, revision=revision, **patterns))
-    except Exception as error:  # network, permission, no such repository: the hub's many exceptions
+    except Exception as error:  # the Hub raises many exceptions, for example for a missing repository
         raise CheckpointError(
             f"there is no folder {str(source)!r}, and the download from the Hugging Face Hub failed ({error})"
         ) from error
@@ -71,7 +71,7 @@ def push_folder(
         commit = hub.upload_folder(
             repo_id=repo_id, folder_path=folder, token=token, revision=revision, commit_message=message
         )
-    except Exception as error:  # network, permission: the hub's many exceptions
+    except Exception as error:  # the Hub raises many exceptions, for example without network or permission
         raise CheckpointError(f"the upload to {repo_id!r} on the Hugging Face Hub failed ({error})") from error
     return str(commit)
 

@@ -1,4 +1,4 @@
-"""Per-query retrieval metrics with a policy for ties, from which intervals can be computed later.
+"""Per-query retrieval metrics with a choice of how ties are ranked, and their bootstrap intervals.
 
 Shapes: `Q` queries, `G` gallery, `D` dimension, `S` scored queries (those with a positive), `R` resamples.
 """
