@@ -47,7 +47,7 @@ def mean(
         weights: K numbers of at least 0, by name or in order; only their ratios matter. None: equal weights.
         normalize: whether to return unit rows. The unnormalized mean lies inside the sphere, as the paper's
             (z_t + z_a) / 2 (arXiv 2602.09507), whose norm is sqrt((1 + cos) / 2).
-        present: modality -> (B,) bool; absent rows are left out and may hold anything. In a sequence the modalities
+        present: modality -> (B,) bool; absent rows are excluded and may hold any values. In a sequence the modalities
             are named `rows 0`, `rows 1` and so on.
 
     Raises:
