@@ -74,7 +74,7 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
         return str(target)
     try:
         with lock_folder(folder, doing="writing its data"):
-            # Without config.yaml no result depends on data that an earlier, failed command left.
+            # There is no config.yaml, so no result depends on data that a failed command has left.
             store.save(target, overwrite="replace")
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error

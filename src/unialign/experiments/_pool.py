@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
@@ -52,11 +52,9 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
     )
     try:
         with _interrupts_ignored():
-            pending = {pool.submit(_call, work, job): job for job in jobs}
-        while pending:
-            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield pending.pop(future), future.result()
+            futures = {pool.submit(_call, work, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
     except BrokenProcessPool:
         raise DataError(
             "a worker process was killed (out of memory?); finished runs are kept, the same command continues, "
