@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,10 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parsers() -> dict[str, Parser]:
     """Map program names (`unialign`, `unialign train`, ...) to parsers, for the command-line reference."""
-    commands = [_command(name) for name in registry.names("commands")]
-    return {"unialign": _overview_parser({c.name: c.summary for c in commands})} | {
-        f"unialign {c.name}": command_parser(c) for c in commands
-    }
+    commands = {f"unialign {name}": command_parser(_command(name)) for name in registry.names("commands")}
+    return {"unialign": _overview_parser(), **commands}
 
 
 def execute(program: str, run: Callable[[], int]) -> int:
@@ -78,13 +76,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _overview(words: Sequence[str]) -> int:
-    summaries = {}
-    for name in registry.names("commands"):
-        try:
-            summaries[name] = _command(name).summary
-        except ConfigError as error:
-            summaries[name] = f"unavailable: {error}"
-    parser = _overview_parser(summaries)
+    parser = _overview_parser()
     parser.parse(words)
     parser.print_help()
     return 0
@@ -97,7 +89,13 @@ def _command(name: str) -> Command:
     return command
 
 
-def _overview_parser(summaries: Mapping[str, str]) -> Parser:
+def _overview_parser() -> Parser:
+    summaries = {}
+    for name in registry.names("commands"):
+        try:
+            summaries[name] = _command(name).summary
+        except ConfigError as error:
+            summaries[name] = f"unavailable: {error}"
     width = max(map(len, summaries))
     lines = "\n".join(f"  {name:{width}}  {summary}" for name, summary in summaries.items())
     parser = Parser(
