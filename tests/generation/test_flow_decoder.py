@@ -47,7 +47,7 @@ def test_noise_of_a_row_does_not_depend_on_the_other_rows(decoder: FlowDecoder) 
 
 
 def test_the_length_of_an_embedding_is_ignored(decoder: FlowDecoder) -> None:
-    mean, x = decoder.frame.mean, embeddings()
+    mean, x = decoder.whitening.mean, embeddings()
     torch.testing.assert_close(decoder.generate(x), decoder.generate(mean + 3 * (x - mean)), atol=1e-4, rtol=0)
 
 

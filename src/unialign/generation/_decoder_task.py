@@ -122,7 +122,7 @@ class DecoderTask(TrainingTask):
         self.decoder, self.average = (FlowDecoder(config, data.spec, metadata=self.facts) for _ in range(2))
         self.model = self.average
         images = data.images.float() / 255
-        self.decoder.frame.fit(data.embeddings.numpy(), np.arange(len(data.embeddings)), name="image embeddings")
+        self.decoder.whitening.fit(data.embeddings.numpy(), np.arange(len(data.embeddings)), name="image embeddings")
         self.decoder.basis.fit(images)
         self.average.load_state_dict(self.decoder.state_dict())
         self.decoder.to(device).train()
@@ -174,7 +174,7 @@ class DecoderTask(TrainingTask):
         dropped = torch.rand(count, generator=generator, dtype=torch.float32) < config.condition_dropout
         condition = self.conditions[rows] + config.condition_noise * shift.to(device)
         condition = nn.functional.normalize(condition, dim=1) * math.sqrt(config.directions)
-        condition = torch.where(dropped.to(device)[:, None], self.decoder.none, condition)
+        condition = torch.where(dropped.to(device)[:, None], self.decoder.null_condition, condition)
         return x, condition, times.to(device), noise.to(device)
 
     @torch.no_grad()

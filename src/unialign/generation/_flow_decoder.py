@@ -48,7 +48,7 @@ class FlowDecoder(nn.Module):
             )
         self.config, self._input_spec = config, input_spec
         self.metadata: dict[str, Any] = dict(metadata or {})
-        self.frame = Whitening(config.whitening, input_spec.dim, config.directions)
+        self.whitening = Whitening(config.whitening, input_spec.dim, config.directions)
         self.basis: PCABasis | PixelBasis
         self.network: nn.Module
         if config.network == "mlp":
@@ -58,7 +58,7 @@ class FlowDecoder(nn.Module):
             self.basis = PixelBasis(config.size)
             self.network = make_unet(config.size, config.directions, width=config.width, depth=config.depth)
         # Learned input for "no condition".
-        self.none = nn.Parameter(torch.zeros(config.directions))
+        self.null_condition = nn.Parameter(torch.zeros(config.directions))
 
     def __repr__(self) -> str:
         size = f"{self.size} x {self.size} pixels, {_count_millions(self)} million weights"
@@ -77,7 +77,7 @@ class FlowDecoder(nn.Module):
 
     def condition(self, embeddings_NW: Tensor) -> Tensor:
         """Map (N, W) embeddings to (N, D) inputs of the network with norm sqrt(D), so that entries are about 1."""
-        return F.normalize(self.frame(embeddings_NW), dim=1) * math.sqrt(self.config.directions)
+        return F.normalize(self.whitening(embeddings_NW), dim=1) * math.sqrt(self.config.directions)
 
     def generate(
         self, embeddings: Any, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
@@ -97,10 +97,10 @@ class FlowDecoder(nn.Module):
     @torch.no_grad()
     def decode(self, embeddings_NW: Tensor, noise: Tensor, *, steps: int, guidance: float) -> Tensor:
         """Generate images from embeddings and noise (N, size of a sample); the input is not validated."""
-        with torch.autocast(self.none.device.type, enabled=False):
-            noise = noise.to(self.none).reshape(-1, *self.basis.shape)
-            condition = self.condition(embeddings_NW.to(self.none))
-            options: dict[str, Any] = {"steps": steps, "guidance": guidance, "unconditional_C": self.none}
+        with torch.autocast(self.null_condition.device.type, enabled=False):
+            noise = noise.to(self.null_condition).reshape(-1, *self.basis.shape)
+            condition = self.condition(embeddings_NW.to(self.null_condition))
+            options: dict[str, Any] = {"steps": steps, "guidance": guidance, "unconditional_C": self.null_condition}
             return self.basis.decode(sample(self.network, noise, condition, **options)).float().cpu()
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:

@@ -49,22 +49,22 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, latents: int, condition: int, *, width: int, depth: int) -> None:
         super().__init__()
-        self.inward = nn.Linear(latents, width)
-        self.given = nn.Sequential(
+        self.input = nn.Linear(latents, width)
+        self.conditioning = nn.Sequential(
             nn.Linear(condition + 2 * _FREQUENCIES, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
         )
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.outward = nn.Linear(width, latents)
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
+        self.output = nn.Linear(width, latents)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, x_NL: Tensor, times_N: Tensor, condition_NC: Tensor) -> Tensor:
-        given_NH = self.given(torch.cat([condition_NC, time_features(times_N)], 1))
-        h_NH = self.inward(x_NL)
+        given_NH = self.conditioning(torch.cat([condition_NC, time_features(times_N)], 1))
+        h_NH = self.input(x_NL)
         for block in self.blocks:
             h_NH = block(h_NH, given_NH)
-        out_NL: Tensor = self.outward(self.norm(h_NH))
+        out_NL: Tensor = self.output(self.norm(h_NH))
         return out_NL
 
 
@@ -74,10 +74,10 @@ class ConditionalUNet(nn.Module):
     def __init__(self, unet: nn.Module, condition: int, width: int) -> None:
         super().__init__()
         self.unet = unet
-        self.given = nn.Sequential(nn.Linear(condition, width), nn.SiLU(), nn.Linear(width, width))
+        self.conditioning = nn.Sequential(nn.Linear(condition, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, x: Tensor, times_N: Tensor, condition_NC: Tensor) -> Tensor:
-        out: Tensor = self.unet(x, times_N * _UNET_TIME, class_labels=self.given(condition_NC)).sample
+        out: Tensor = self.unet(x, times_N * _UNET_TIME, class_labels=self.conditioning(condition_NC)).sample
         return out
 
 
