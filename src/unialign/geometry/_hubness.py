@@ -83,7 +83,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
     check_integer("k", k, low=1)
     unit_queries, unit_gallery = query_and_gallery(queries, gallery)
     if k > len(unit_gallery):
-        raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; expected k of at most that")
+        raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; choose a smaller k")
 
     counts_G = _occurrences(unit_queries, unit_gallery, k)
     centered_G = counts_G - counts_G.mean()
