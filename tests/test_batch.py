@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign._finite_rows import usable_rows
+from unialign._invalid_rows import usable_rows
 from unialign.batch import make_batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import suggestion
-from unialign._finite_rows import first_bad_row, has_direction
+from unialign._invalid_rows import first_bad_row, has_direction
 from unialign._unit_rows import largest_entries, normalize_rows
 from unialign.distributed import Shard
 from unialign.errors import ConfigError, NonFiniteError, ShapeError

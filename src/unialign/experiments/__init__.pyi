@@ -17,7 +17,7 @@ from unialign.experiments._run import (
     evaluate_split as evaluate_split,
     run as run,
 )
-from unialign.experiments._summary import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
+from unialign.experiments._verdicts import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
 
 __all__ = [
     "LEVEL",

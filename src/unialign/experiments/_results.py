@@ -9,7 +9,7 @@ from unialign.config import CompareConfig
 from unialign.data import EmbeddingStore
 from unialign.evaluation import all_metrics
 from unialign.experiments._run import RunRecord
-from unialign.experiments._summary import LEVEL, compare_entries, summarize
+from unialign.experiments._verdicts import LEVEL, compare_entries, summarize
 from unialign.io import describe_environment, finite, replace_file
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._checks import check_integer
-from unialign._finite_rows import first_bad_row
+from unialign._invalid_rows import first_bad_row
 from unialign.batch import as_dense
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError

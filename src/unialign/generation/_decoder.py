@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_number, check_text
-from unialign._finite_rows import first_bad_row
+from unialign._invalid_rows import first_bad_row
 from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 

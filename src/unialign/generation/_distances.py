@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign._finite_rows import first_bad_row
+from unialign._invalid_rows import first_bad_row
 from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.evaluation import Statistic

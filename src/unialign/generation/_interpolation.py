@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
-from unialign._finite_rows import first_bad_row
+from unialign._invalid_rows import first_bad_row
 from unialign.batch import as_dense
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.generation._interpolation_inputs import (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._finite_rows import first_bad_row
+from unialign._invalid_rows import first_bad_row
 from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.ops._tiles import row_tiles

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_integer, check_number, has_surrogate
-from unialign._finite_rows import first_bad_row, usable_rows
+from unialign._invalid_rows import first_bad_row, usable_rows
 from unialign.batch import check_dense, row_mask
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.space._normalizer import divide_by_norm

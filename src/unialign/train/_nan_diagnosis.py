@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unialign._finite_rows import first_bad_row, usable_rows
+from unialign._invalid_rows import first_bad_row, usable_rows
 from unialign.batch import Batch
 from unialign.errors import NonFiniteError
 from unialign.losses import LossTerm, Objective, weighted_sum

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unialign._finite_rows import first_bad_row
+from unialign._invalid_rows import first_bad_row
 from unialign._plain_text import count
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError

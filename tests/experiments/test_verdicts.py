@@ -5,7 +5,7 @@ import torch
 
 from unialign.evaluation import Evaluation
 from unialign.evaluation._statistics import DebiasedGap, ItemMean
-from unialign.experiments._summary import compare_entries, summarize
+from unialign.experiments._verdicts import compare_entries, summarize
 
 
 def fake(scores_N):
