@@ -119,13 +119,18 @@ def singular_values(rows: Rows) -> list[Tensor]:
     return [_decomposition(tuple_of(rows, i))[0] for i in range(len(next(iter(rows.values()))))]
 
 
-def _turned(u: Tensor, vectors: Sequence[Tensor | None]) -> Tensor:
-    """Return a leading left vector, oriented toward the mean of the tuple, or the first vector if orthogonal."""
-    leans = [0.0 if x is None else float((u * x).sum().detach()) for x in vectors]
-    lean = sum(leans)
-    if abs(lean) < 1e-6:
-        lean = sum(value / 2**m for m, value in enumerate(leans))
-    return u if lean >= 0 else -u
+def _leading(sigma: Tensor, left: Tensor, vectors: Sequence[Tensor | None]) -> Tensor:
+    """Return the unit vector of the leading left singular space closest to the mean of the tuple.
+
+    If the mean is orthogonal to that space, the first vector decides.
+    """
+    space = left[:, sigma**2 >= (1 - 1e-6) * sigma[0] ** 2]
+    for weights in ([1.0] * len(vectors), [0.5**m for m in range(len(vectors))]):
+        target = sum((w * x for w, x in zip(weights, vectors, strict=True) if x is not None), torch.zeros(()))
+        coordinates = (space.mT @ target).detach()
+        if coordinates.norm() >= 1e-6:
+            break
+    return space @ (coordinates / coordinates.norm())
 
 
 def pmrl(rows: Rows, *, intra: float, inter: float, ids: Ids = None) -> Tensor:
@@ -137,6 +142,6 @@ def pmrl(rows: Rows, *, intra: float, inter: float, ids: Ids = None) -> Tensor:
     for i in items:
         sigma, left = _decomposition(tuple_of(rows, i))
         ranks.append(torch.logsumexp(sigma / intra, 0) - sigma[0] / intra)
-        directions.append(_turned(left[:, 0], [rows[m][i] for m in rows]))
+        directions.append(_leading(sigma, left, [rows[m][i] for m in rows]))
     logits = [[(u * v).sum() / inter for v in directions] for u in directions]
     return mean(ranks) + symmetric_contrast(logits, _kept(ids, items))

@@ -54,10 +54,10 @@ def self_contrast(z_BD: Tensor, selection: RowSelection, *, temperature: float) 
     z_ND = selection.take(z_BD)
     if len(z_ND) == 0:
         return z_BD.sum() * 0.0
-    kernel = KernelFunction("clip", temperature)
-    sums_N = log_row_sums(z_ND, kernel=kernel, selection=selection, self_pairs="included")
-    # Each sum includes the positive, so only rounding can make the difference negative.
-    return (sums_N - ((z_ND * z_ND).sum(-1) - 1) / temperature).mean().clamp(min=0)
+    sums_N = log_row_sums(z_ND, kernel=KernelFunction("clip", temperature), selection=selection)
+    # log sum_k exp(l_ik) - l_ii = softplus(log sum_{k != i} exp(l_ik) - l_ii). With l_ii in the sum, the gradient would
+    # be the difference of two nearly equal vectors where the loss is near 0.
+    return torch.nn.functional.softplus(sums_N - ((z_ND * z_ND).sum(-1) - 1) / temperature, threshold=80.0).mean()
 
 
 def _mean_cosine(x_ND: Tensor, y_ND: Tensor, selection: RowSelection) -> Tensor:

@@ -20,7 +20,8 @@ from unialign.functional._float64_gram import to_float64
 
 # Eigenvalues below _ZERO times the largest are treated as 0, and gaps below _TIE times the largest as ties.
 _ZERO, _TIE = 1e-14, 1e-6
-# If the sum of its entries is below this, a leading eigenvector is orthogonal to the mean of its tuple.
+# Rounding of float32 rows moves the entries of a leading eigenvector by less than _LEVEL over its relative gap. If the
+# sum of its entries is below that, the eigenvector counts as orthogonal to the mean of its tuple.
 _LEVEL = 1e-6
 _NO_SECOND_DERIVATIVE = "singular values and vectors of PMRL support first derivatives only, under every backend"
 
@@ -33,7 +34,7 @@ class SingularParts(NamedTuple):
         own_BK: mask of the first min(D, number of present modalities) values, the singular values of the tuple.
         direction_BD: leading left singular vector in the batch's dtype, with <u_1, mean_m z^m> >= 0; 0 for an empty
             tuple. If the mean is orthogonal to it, as for two vectors with a negative cosine, the first modality
-            determines the sign.
+            determines the sign. If the largest values tie, it is the direction of their plane closest to the mean.
     """
 
     sigma_BK: Tensor
@@ -56,20 +57,26 @@ def singular_parts(batch: Batch) -> SingularParts:
 
 
 class _Singular(torch.autograd.Function):
-    """sigma_k and u_1 = Z v_1 / sigma_1. Small matrices are float64; vectors of dim D stay in the batch's dtype."""
+    """sigma_k and u_1 = Z v_1 / sigma_1 of the rows z / |z|, in float64.
+
+    Unit rows of float32 have a squared length of 1 only up to 1e-7. In a Gram matrix with such a diagonal, two vectors
+    with a small cosine would have a leading eigenvector whose sign is noise. Their gradient has large entries that
+    cancel, since it divides by small singular values.
+    """
 
     @staticmethod
     def forward(ctx: Any, z_MBD: Tensor) -> tuple[Tensor, Tensor]:
-        z_BMD, float64_BMD = z_MBD.transpose(0, 1), to_float64(z_MBD).transpose(0, 1)
-        rising_BM, vectors_BMM = torch.linalg.eigh(float64_BMD @ float64_BMD.mT)
-        lambda_BM, v_BMM = rising_BM.flip(-1), vectors_BMM.flip(-1)
-        v_BMM = _sign(v_BMM[:, :, 0])[:, None, None] * v_BMM
+        z_BMD, _ = _unit_tuples(z_MBD)
+        gram_BMM = z_BMD @ z_BMD.mT
+        gram_BMM.diagonal(dim1=-2, dim2=-1).copy_((z_MBD != 0).any(-1).mT)
+        rising_BM, vectors_BMM = torch.linalg.eigh(gram_BMM)
+        lambda_BM = rising_BM.flip(-1)
+        v_BMM = _orient(lambda_BM, vectors_BMM.flip(-1))
         sigma_BM = torch.sqrt(torch.where(lambda_BM > _ZERO * lambda_BM[:, :1], lambda_BM, 0.0))
         # An empty tuple has no direction: its vectors are 0 for any divisor.
         length_B1 = torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
-        weight_BM = (v_BMM[:, :, 0] / length_B1).to(z_MBD.dtype)
-        direction_BD = (weight_BM[:, None] @ z_BMD)[:, 0]
-        ctx.save_for_backward(z_MBD, sigma_BM, v_BMM, direction_BD)
+        direction_BD = ((v_BMM[:, :, 0] / length_B1)[:, None] @ z_BMD)[:, 0].to(z_MBD.dtype)
+        ctx.save_for_backward(z_MBD, sigma_BM, v_BMM)
         return sigma_BM, direction_BD
 
     @staticmethod
@@ -80,34 +87,62 @@ class _Singular(torch.autograd.Function):
         return first_order_only(slope_MBD, saved[0], slope_BM, slope_BD, message=_NO_SECOND_DERIVATIVE)
 
 
-def _gradient(
-    slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tensor, v_BMM: Tensor, direction_BD: Tensor
-) -> Tensor:
+def _gradient(slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tensor, v_BMM: Tensor) -> Tensor:
     """Return the gradient of <slope_BM, sigma> + <slope_BD, u_1> with respect to Z."""
-    z_BMD = z_MBD.transpose(0, 1)
+    z_BMD, norm_BM1 = _unit_tuples(z_MBD)
+    slope_BD = slope_BD.to(z_BMD.dtype)
     lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
     # dL = <slope_u, sum_m (v_1m dz^m + z^m dv_1m) - u_1 d sigma_1> / sigma_1 + sum_k slope_k d sigma_k.
-    toward_BM1 = (z_BMD @ slope_BD[..., None]).to(v_BMM.dtype) / length_B1[..., None]
-    along_B1 = (slope_BD * direction_BD).sum(-1, keepdim=True).to(v_BMM.dtype)
+    toward_BM1 = (z_BMD @ slope_BD[..., None]) / length_B1[..., None]
+    along_B1 = (v_BMM[:, None, :, 0] @ toward_BM1)[..., 0]
     first_B1 = slope_BM[:, :1] - along_B1 / length_B1
     by_lambda_BM = torch.cat([first_B1, slope_BM[:, 1:]], -1) / (2 * torch.where(sigma_BM > 0, sigma_BM, torch.inf))
-    gap_BM = lambda_BM[:, :1] - lambda_BM
-    gap_BM = torch.where(gap_BM > _TIE * lambda_BM[:, :1], gap_BM, torch.inf)
+    gap_BM = torch.where(_tied(lambda_BM), torch.inf, lambda_BM[:, :1] - lambda_BM)
     turn_BM = (v_BMM.mT @ toward_BM1)[..., 0] / gap_BM
     # dL / dG = V A V^T, with the slopes of the eigenvalues on the diagonal of A and those of v_1 in its first column.
     inner_BMM = torch.diag_embed(2 * by_lambda_BM)
     inner_BMM[:, :, 0] += turn_BM
     inner_BMM[:, 0, :] += turn_BM
     by_gram_BMM = v_BMM @ inner_BMM @ v_BMM.mT
-    by_vector_BM1 = (v_BMM[:, :, :1] / length_B1[..., None]).to(z_MBD.dtype)
-    slope_BMD: Tensor = by_vector_BM1 * slope_BD[:, None]
-    return slope_BMD.baddbmm_(by_gram_BMM.to(z_MBD.dtype), z_BMD).transpose(0, 1)
+    slope_BMD = (v_BMM[:, :, :1] / length_B1[..., None]) * slope_BD[:, None]
+    slope_BMD.baddbmm_(by_gram_BMM, z_BMD)
+    # The rows are divided by their lengths, so the radial part has no effect.
+    slope_BMD.addcmul_(z_BMD, (z_BMD * slope_BMD).sum(-1, keepdim=True), value=-1)
+    return (slope_BMD / norm_BM1).transpose(0, 1).to(z_MBD.dtype)
 
 
-def _sign(leading_BM: Tensor) -> Tensor:
-    """Return the sign, 1 or -1, that orients u_1 toward its tuple's mean, since eigenvectors have no fixed sign."""
+def _unit_tuples(z_MBD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (B, M, D) unit rows in float64, 0 where absent, and their (B, M, 1) lengths before, 1 if absent."""
+    z_BMD = to_float64(z_MBD).transpose(0, 1)
+    norm_BM1 = torch.linalg.vector_norm(z_BMD, dim=-1, keepdim=True)
+    norm_BM1 = torch.where(norm_BM1 > 0, norm_BM1, 1.0)
+    return z_BMD / norm_BM1, norm_BM1
+
+
+def _tied(lambda_BM: Tensor) -> Tensor:
+    """Return the mask of eigenvalues that tie with the largest one, itself included."""
+    return lambda_BM[:, :1] - lambda_BM <= _TIE * lambda_BM[:, :1]
+
+
+def _orient(lambda_BM: Tensor, v_BMM: Tensor) -> Tensor:
+    """Return eigenvectors of which the first points toward the mean, or the first modality if orthogonal to the mean.
+
+    Without ties, this is the sign of v_1. Tied vectors are defined up to a rotation of their plane: v_1 becomes the
+    normalized projection of the mean onto it, by a reflection that maps one to the other.
+    """
+    tied_BM = _tied(lambda_BM)
     # sum_m <u_1, z^m> = sigma_1 sum_m v_1m.
-    lean_B = leading_BM.sum(-1)
-    weight_M = 0.5 ** torch.arange(leading_BM.shape[-1], dtype=leading_BM.dtype, device=leading_BM.device)
-    lean_B = torch.where(lean_B.abs() < _LEVEL, leading_BM @ weight_M, lean_B)
-    return torch.where(lean_B >= 0, 1.0, -1.0).to(leading_BM.dtype)
+    weight_M = 0.5 ** torch.arange(lambda_BM.shape[-1], dtype=v_BMM.dtype, device=v_BMM.device)
+    lean_BM, first_BM = (torch.where(tied_BM, w_M @ v_BMM, 0.0) for w_M in (torch.ones_like(weight_M), weight_M))
+    below_B1 = torch.where(tied_BM, -torch.inf, lambda_BM).amax(-1, keepdim=True).clamp(min=0)
+    gap_B1 = 1 - below_B1 / torch.where(lambda_BM[:, :1] > 0, lambda_BM[:, :1], 1.0)
+    lean_norm_B1 = torch.linalg.vector_norm(lean_BM, dim=-1, keepdim=True)
+    lean_BM = torch.where(lean_norm_B1 * gap_B1 < _LEVEL, first_BM, lean_BM)
+    length_B1 = torch.linalg.vector_norm(lean_BM, dim=-1, keepdim=True)
+    lean_BM = lean_BM / torch.where(length_B1 > 0, length_B1, 1.0)
+    # The reflection that swaps e_1 and the target; the identity if they are equal.
+    mirror_BM = -lean_BM
+    mirror_BM[:, 0] += 1
+    square_B1 = (mirror_BM * mirror_BM).sum(-1, keepdim=True)
+    factor_B1 = torch.where(square_B1 > 0, 2 / torch.where(square_B1 > 0, square_B1, 1.0), 0.0)
+    return v_BMM - (v_BMM @ mirror_BM[..., None]) * (factor_B1 * mirror_BM)[:, None]
