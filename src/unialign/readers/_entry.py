@@ -84,20 +84,23 @@ class EmbeddingFile:
         kind: name of the reader, or "memory".
         stem: fallback name for a modality.
         entries: key -> array.
+        notes: sentences for the user about how the file was read.
     """
 
     label: str
     kind: str
     stem: str
     entries: Mapping[str, ArrayEntry]
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def at(cls, path: Path, kind: str, entries: Iterable[ArrayEntry]) -> "EmbeddingFile":
+    def at(cls, path: Path, kind: str, entries: Iterable[ArrayEntry], *, notes: Iterable[str] = ()) -> "EmbeddingFile":
         """Describe the file at a path, with the name up to the first dot as stem."""
         listed = list(entries)
         for key in repeated(entry.key for entry in listed):
             raise DataError(f"{path} holds several arrays called {key!r}; rename them")
-        return cls(str(path), kind, path.name.split(".")[0] or path.name, {entry.key: entry for entry in listed})
+        stem = path.name.split(".")[0] or path.name
+        return cls(str(path), kind, stem, {entry.key: entry for entry in listed}, tuple(notes))
 
 
 @runtime_checkable
