@@ -5,7 +5,7 @@ a single number of an item is never a coordinate, whatever its dtype.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,24 +13,28 @@ from unialign._plain_text import count
 
 __all__ = ["Series", "choose_columns"]
 
-_NUMBERED = re.compile(r"^(?P<prefix>.*?)[\s_.:\-\[(]*(?P<number>\d+)[\])]?$")
-# Words of a prefix that name something else than a coordinate.
+_NUMBERED = re.compile(r"(?P<prefix>.*?)[\s_.:\-\[(]*(?P<number>\d+)[\])]?")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+# Words of a prefix that name something else than a coordinate, unless a word such as "emb" is beside them.
 _OTHER_WORDS = frozenset(
-    {"id", "ids", "key", "uuid", "guid", "hash", "index", "idx", "row", "rows", "item", "items", "label", "labels",
-     "class", "target", "category", "cluster", "split", "group", "groups", "score", "scores", "similarity", "sim",
-     "rank", "ranks", "distance", "distances", "dist", "prob", "probs", "probability", "confidence", "rating",
-     "weight", "weights", "loss", "count", "counts", "num", "number", "year", "month", "day", "week", "hour", "date",
-     "time", "timestamp", "price", "age", "length", "len", "width", "height", "size", "area", "lat", "lon",
-     "latitude", "longitude", "neighbor", "neighbors", "nn"}
+    {"age", "area", "category", "class", "cluster", "code", "codes", "confidence", "count", "counts", "date",
+     "day", "dist", "distance", "distances", "fold", "group", "groups", "guid", "hash", "height", "hour", "id",
+     "ids", "idx", "index", "item", "items", "key", "label", "labels", "lat", "latitude", "len", "length",
+     "logit", "logits", "lon", "longitude", "loss", "month", "neighbor", "neighbors", "nn", "num", "number",
+     "price", "prob", "probabilities", "probability", "probs", "punsafe", "pwatermark", "rank", "ranks",
+     "rating", "row", "rows", "score", "scores", "sim", "similarity", "size", "split", "target", "time",
+     "timestamp", "uuid", "week", "weight", "weights", "width", "year"}
 )  # fmt: skip
-# Prefixes that do not name a modality: the matrix is named by the file.
+# Words of a prefix that do not name a modality: such a matrix is named by its file.
 _GENERIC_WORDS = frozenset(
-    {"emb", "embs", "embed", "embedding", "embeddings", "dim", "dims", "feat", "feats", "feature", "features", "vec",
-     "vector", "vectors", "col", "column", "columns", "component", "components", "comp", "pc", "value", "values",
-     "var", "coord", "coords", "coordinate", "coordinates", "unnamed", "array", "data"}
+    {"array", "c", "col", "column", "columns", "comp", "component", "components", "coord", "coordinate",
+     "coordinates", "coords", "d", "data", "dim", "dimension", "dims", "e", "emb", "embed", "embedding",
+     "embeddings", "embs", "f", "feat", "feats", "feature", "features", "pc", "unnamed", "v", "val", "value",
+     "values", "var", "vec", "vector", "vectors", "x", "z"}
 )  # fmt: skip
-# A series with gaps, another first number than 0 or 1, or only integers needs this many columns.
-_CLEAR_SERIES = 8
+# A series with gaps, or with only integers, needs this many columns.
+_LONG_SERIES = 8
+_SINGLE = "one number an item; a matrix needs a numbered series of columns such as e0, e1, ..."
 
 
 @dataclass(frozen=True)
@@ -57,56 +61,52 @@ def choose_columns(kinds: Mapping[str, str]) -> tuple[list[Series], dict[str, st
     Args:
         kinds: numeric column -> "f" (floating) or "i" (integer), in the order of the table.
     """
-    numbered: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    numbered: dict[str, list[tuple[int, str]]] = {}
     for column in kinds:
-        found = _NUMBERED.match(column)
+        found = _NUMBERED.fullmatch(column.strip())
         if found:
-            numbered[found["prefix"].strip(" _.:-[(")][int(found["number"])].append(column)
-    chosen: list[Series] = []
-    left: dict[str, str] = {}
-    for prefix, at in numbered.items():
-        columns = tuple(column for number in sorted(at) for column in at[number])
-        why = _objection(prefix, at, [kinds[column] for column in columns])
+            numbered.setdefault(found["prefix"], []).append((int(found["number"]), column))
+    chosen: dict[str, tuple[str, ...]] = {}
+    left = dict.fromkeys(kinds, _SINGLE)
+    for prefix, members in numbered.items():
+        members.sort()
+        columns = tuple(column for _, column in members)
+        why = _objection(prefix, [number for number, _ in members], [kinds[column] for column in columns])
         if why:
             left |= dict.fromkeys(columns, why)
         else:
-            chosen.append(Series(_matrix_name(prefix), columns))
-    if len({series.name for series in chosen}) < len(chosen):  # two generic prefixes: their own names are clearer
-        prefixes = [_NUMBERED.match(series.columns[0]) for series in chosen]
-        chosen = [
-            Series(found["prefix"].strip(" _.:-[("), series.columns)
-            for found, series in zip(prefixes, chosen, strict=True)
-            if found
-        ]
-    taken = {column for series in chosen for column in series.columns}
-    single = "one number an item, not part of a numbered series"
-    return chosen, {column: left.get(column, single) for column in kinds if column not in taken}
+            chosen[prefix] = columns
+    names = {prefix: _matrix_name(prefix) for prefix in chosen}
+    shared = Counter(names.values())
+    # Series with the same name keep their own prefixes.
+    series = [Series(names[p] if shared[names[p]] == 1 else p, columns) for p, columns in chosen.items()]
+    taken = {column for columns in chosen.values() for column in columns}
+    return series, {column: why for column, why in left.items() if column not in taken}
 
 
-def _objection(prefix: str, at: Mapping[int, list[str]], kinds: list[str]) -> str:
+def _objection(prefix: str, numbers: list[int], kinds: list[str]) -> str:
     """Return why numbered columns are not a matrix, or ""."""
-    other = _words(prefix) & _OTHER_WORDS
-    if other:
-        return f"{min(other)} is not the name of a coordinate"
-    if any(len(columns) > 1 for columns in at.values()):
-        return "several columns have this number"
-    first, last, size = min(at), max(at), len(at)
+    words = _words(prefix)
+    if words & _OTHER_WORDS and not any(len(word) > 2 for word in words & _GENERIC_WORDS):
+        return f"its name says {min(words & _OTHER_WORDS)}, which is no coordinate"
+    size, span = len(numbers), numbers[-1] - numbers[0] + 1
     if size < 2:
-        return "one number an item, not part of a numbered series"
-    whole = first in (0, 1) and last - first + 1 == size
-    # Columns such as 2019, 2020, ... are years, and a few numbered integers are counts or codes.
-    if not whole and (size < _CLEAR_SERIES or not prefix or 2 * size < last - first + 1):
-        return f"the numbers {first} to {last} of its series have gaps or do not begin with 0 or 1"
-    if "f" not in kinds and size < _CLEAR_SERIES:
-        return "integers, and too few columns for a matrix of quantized values"
+        return _SINGLE
+    if len(set(numbers)) < size:
+        return f"several columns have the prefix {prefix!r} and the same number"
+    # Columns such as 2019, 2020, ... are years; a long series may lack columns that were dropped.
+    whole = numbers[0] in (0, 1) and span == size
+    if not whole and (size < _LONG_SERIES or not prefix or span > 2 * size):
+        return f"the series of numbers {numbers[0]} to {numbers[-1]} has gaps or does not begin with 0 or 1"
+    if "f" not in kinds and size < _LONG_SERIES:
+        return f"integers; a matrix of integers needs a numbered series of at least {_LONG_SERIES} columns"
     return ""
 
 
 def _words(prefix: str) -> set[str]:
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", prefix)}
+    return {word.lower() for word in _WORD.findall(prefix)}
 
 
 def _matrix_name(prefix: str) -> str:
     """Return the prefix, or "" if it does not name a modality."""
-    words = _words(prefix)
-    return "" if len(prefix) < 2 or words <= _GENERIC_WORDS else prefix
+    return "" if _words(prefix) <= _GENERIC_WORDS else prefix

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,19 @@ from unialign.errors import ShapeError
 __all__ = ["TextVectors", "is_absent", "parse_rows", "recognize_vectors"]
 
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_BLANK = frozenset({"", "[]", "null", "none", "nan"})
 _SEPARATORS = re.compile(r"[\s,;]+")
 # Numbers without brackets are a vector only if there are this many.
 _MIN_UNBRACKETED = 4
 _SHOWN = 40
 
 
+@dataclass(frozen=True)
 class TextVectors:
-    """Text columns that hold vectors: their dim, or the reason why they cannot be read."""
+    """A text column of vectors: their dim, or the reason why they cannot be read."""
 
-    def __init__(self, dim: int, problem: str = "") -> None:
-        self.dim, self.problem = dim, problem
+    dim: int
+    problem: str = ""
 
 
 def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
@@ -34,17 +37,18 @@ def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
     given = [text.strip() for text in texts if text is not None and not is_absent(text)]
     if not given:
         return None
-    first = given[0]
-    bracketed = _BRACKETS.get(first[:1]) == first[-1:] and len(first) > 1
-    dims = [_dim(text) for text in given]
-    if all(dim is not None for dim in dims) and (dims[0] or 0) >= (2 if bracketed else _MIN_UNBRACKETED):
-        return TextVectors(int(dims[0] or 0))
-    inner = first[1:-1].strip()
-    if not bracketed or not re.match(r"[-+.\d]", inner) or dims[0] == 1:
+    found = [_numbers(text) for text in given]
+    bracketed = _is_bracketed(given[0])
+    dims = [0 if values is None else len(values) for values in found]
+    if min(dims) > 0 and max(dims) >= (2 if bracketed else _MIN_UNBRACKETED):
+        return TextVectors(dims[0])
+    if not bracketed or not re.match(r"[-+.\d]", given[0][1:].strip()) or max(dims) == 1:
         return None
     if any("..." in text for text in given):
-        return TextVectors(0, "printed arrays, in which '...' replaces most values; write lists or one column a value")
-    return TextVectors(0, f"text such as {first[:_SHOWN]!r}, which is not a list of numbers")
+        return TextVectors(
+            0, "printed arrays, in which '...' replaces most numbers; write them again with json.dumps(x.tolist())"
+        )
+    return TextVectors(0, f"text such as {given[dims.index(0)][:_SHOWN]!r}, which is not a list of numbers")
 
 
 def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) -> NDArray[np.float32]:
@@ -55,7 +59,10 @@ def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) ->
             continue
         values = _numbers(text)
         if values is None:
-            raise ShapeError(f"{where} row {start + i} is {text[:_SHOWN]!r}, which is not a list of numbers")
+            raise ShapeError(
+                f"{where} row {start + i} is {text[:_SHOWN]!r}, expected a list of numbers; correct it, or leave "
+                "the cell empty if the item has no vector"
+            )
         if len(values) != dim:
             raise ShapeError(
                 f"{where} row {start + i} has {len(values)} entries, the first row has {dim}; every row needs the same "
@@ -67,30 +74,24 @@ def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) ->
 
 def is_absent(text: str | None) -> bool:
     """Return whether a cell of a column of vectors has no vector."""
-    # A vector is long, and stripping it would copy it.
-    return text is None or (len(text) < _SHOWN and text.strip().lower() in ("", "[]", "null", "none", "nan"))
+    return text is None or text.strip().lower() in _BLANK
 
 
-def _dim(text: str) -> int | None:
-    values = _numbers(text)
-    return None if values is None else len(values)
+def _is_bracketed(text: str) -> bool:
+    return len(text) > 1 and _BRACKETS.get(text[0]) == text[-1]
 
 
-def _numbers(text: str) -> list[float] | NDArray[Any] | None:
+def _numbers(text: str) -> list[Any] | None:
     """Return the numbers of a text; None if it is anything else."""
     text = text.strip()
     try:
-        if text[:1] == "[":
-            values = json.loads(text)
-            plain = isinstance(values, list) and all(
-                isinstance(value, int | float) and not isinstance(value, bool) for value in values
-            )
-            return values if plain else None
-    except (ValueError, RecursionError):
-        pass
-    inner = text[1:-1] if _BRACKETS.get(text[:1]) == text[-1:] else text
-    parts = [part for part in _SEPARATORS.split(inner) if part]
+        values = json.loads(text) if text[:1] == "[" else None
+    except ValueError:  # a printed array has no commas
+        values = None
+    if isinstance(values, list):
+        return values if all(type(value) in (int, float) for value in values) else None
+    parts = [part for part in _SEPARATORS.split(text[1:-1] if _is_bracketed(text) else text) if part]
     try:
-        return [float(part) for part in parts] if parts else None
+        return [float(part) for part in parts] or None
     except ValueError:
         return None

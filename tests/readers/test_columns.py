@@ -1,0 +1,85 @@
+"""Test which scalar columns of a table are a matrix, and which texts are vectors."""
+
+import numpy as np
+import pytest
+
+from unialign.errors import ShapeError
+from unialign.readers._columns import choose_columns
+from unialign.readers._text_vectors import is_absent, parse_rows, recognize_vectors
+
+
+def numbered(prefix: str, numbers: range | list[int]) -> list[str]:
+    return [f"{prefix}{number}" for number in numbers]
+
+
+def chosen(*columns: str, kind: str = "f") -> list[tuple[str, int]]:
+    return [(series.name, len(series.columns)) for series in choose_columns(dict.fromkeys(columns, kind))[0]]
+
+
+def test_numbered_series_are_matrices_named_by_their_prefix() -> None:
+    for columns, expected in (
+        (["id", *numbered("e", range(32))], [("", 32)]),  # a float64 id was a coordinate
+        (["000", "001", "002"], [("", 3)]),
+        (numbered("img_", range(4)) + numbered("txt_", range(3)), [("img", 4), ("txt", 3)]),
+        (numbered("item_emb_", range(4)) + ["score"], [("item_emb", 4)]),
+        (numbered("e", range(3)) + numbered("v", range(3)), [("e", 3), ("v", 3)]),
+        (["x[1]", "x[2]"], [("", 2)]),
+        ([f"f{i}" for i in range(40) if i != 7], [("", 39)]),  # a dropped column
+    ):
+        assert chosen(*columns) == expected, columns
+    (series,), _ = choose_columns(dict.fromkeys(["e10", "e9", *numbered("e", range(9))], "f"))
+    assert series.columns == tuple(numbered("e", range(11)))
+    assert series.described == "11 columns, e0 to e10"
+    assert chosen(*numbered("pixel", range(64)), kind="i") == [("pixel", 64)]
+
+
+def test_scores_ids_years_and_single_numbers_are_never_a_matrix() -> None:
+    for columns in (
+        ["score"],
+        ["similarity", "punsafe", "pwatermark"],  # clip-retrieval's metadata were a modality of width 3
+        ["score0", "score1"],
+        numbered("neighborDistance", range(20)),
+        ["2019", "2020", "2021"],
+        numbered("label_", range(10)),
+        ["e0", "e2"],
+        ["e1", "e01"],
+        ["clip-vit-b32"],
+    ):
+        series, left = choose_columns(dict.fromkeys(columns, "f"))
+        assert series == []
+        assert left.keys() == set(columns)
+        assert all(left.values())
+    assert chosen("rating", "n0", "n1", kind="i") == []
+
+
+def test_texts_that_are_vectors_are_recognized() -> None:
+    for text, dim in {
+        "[1, 2]": 2,
+        "[0.1 0.2\n 0.3]": 3,
+        "{1,2}": 2,
+        "(1, 2)": 2,
+        "1 2 3 4": 4,
+        "[NaN, 1e-3]": 2,
+    }.items():
+        found = recognize_vectors([None, "", text])
+        assert found is not None
+        assert (found.dim, found.problem) == (dim, "")
+        assert parse_rows([text, None, "[]"], dim, "x", 0).shape == (3, dim)
+    for text in ("a cat", "[a] cat", '["a", "b"]', "2021-01-01", "1,2", "[5]", "[x, y]", "", "12", "[true, 1]"):
+        assert recognize_vectors([text]) is None, text
+    for text, words in {"[0.1 0.2 ... 0.9]": "replaces most numbers", "[1, 2, 3,, 'a']": "not a list"}.items():
+        found = recognize_vectors([text])
+        assert found is not None
+        assert words in found.problem
+
+
+def test_vectors_in_text_equal_the_array_and_errors_name_the_row() -> None:
+    z = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    texts = [str(row.tolist()) for row in z]
+    np.testing.assert_array_equal(parse_rows(texts, 3, "x", 0), z)
+    assert is_absent(None)
+    assert not is_absent(texts[0])
+    with pytest.raises(ShapeError, match=r"x row 11 has 2 entries, the first row has 3"):
+        parse_rows([texts[0], "[1, 2]"], 3, "x", 10)
+    with pytest.raises(ShapeError, match=r"x row 7 is 'broken', expected a list of numbers"):
+        parse_rows(["broken"], 3, "x", 7)
