@@ -1,4 +1,4 @@
-"""Validate options: each check raises `ConfigError` with the option, the expected and the given value."""
+"""Validate options: each check raises a `ConfigError` with the option, its expected value and the given one."""
 
 import difflib
 import math
@@ -75,12 +75,12 @@ def check_cutoffs(k: object) -> tuple[int, ...]:
 
 
 def has_surrogate(text: str) -> bool:
-    """Return whether a text has an unpaired surrogate, which UTF-8 cannot encode."""
+    """Return whether a string contains an unpaired surrogate, which UTF-8 cannot encode."""
     return _SURROGATE.search(text) is not None
 
 
 def one_line(text: object) -> str:
-    """Return a message of another library without line breaks and repeated blanks."""
+    """Return another library's message on one line, without repeated blanks."""
     return " ".join(str(text).split())
 
 
@@ -91,7 +91,7 @@ def warn_skipped(problem: str) -> None:
 
 
 def suggestion(value: object, known: Iterable[object], *, otherwise: str = "") -> str:
-    """Return the end of a message: the closest known name, ignoring case, hyphens and blanks, or else `otherwise`."""
+    """Return the end of a message: the closest known name (ignoring case, hyphens and blanks), or else `otherwise`."""
     words = {_plain(word): word for word in known if isinstance(word, str)}
     close = difflib.get_close_matches(_plain(value), words, n=1, cutoff=0.7) if isinstance(value, str) else []
     hint = f"did you mean {words[close[0]]!r}?" if close else otherwise

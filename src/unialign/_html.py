@@ -10,7 +10,7 @@ def html_table(
 ) -> str:
     """Return an HTML table; the first cell of each row is its header, and `titles` are the tooltips of the rows.
 
-    Text is escaped, `markupsafe.Markup` is inserted as it is.
+    Text is escaped; `markupsafe.Markup` is inserted unchanged.
     """
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
     if head:

@@ -30,8 +30,8 @@ class BadRow:
     """First invalid row, described for error messages.
 
     Attributes:
-        row: index in the last dimension before D.
-        column: of the first NaN or infinite entry; None if all are finite.
+        row: index along the last dimension before D.
+        column: column of the first NaN or infinite entry; None if all entries are finite.
         what: the defect, such as `holds nan at column 3` or `has norm zero`.
         others: number of further invalid rows.
     """

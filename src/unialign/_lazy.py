@@ -15,7 +15,7 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
 
     Args:
         package: the `__name__` of the package.
-        file: its `__file__`.
+        file: the `__file__` of the package.
 
     Returns:
         Attributes for the stub's `from module import name as name` lines, resolved on first use. `__all__` is the

@@ -10,7 +10,7 @@ from unialign.errors import ConfigError
 __all__ = ["first_order_only"]
 
 _CLOSED_FORM = (
-    "this loss has a closed-form gradient and no second derivative; for one, call it inside "
+    "this loss has a closed-form gradient and no second derivative; to get one, call it inside "
     "`with unialign.ops.use_backend('reference'):`, which keeps whole B x B matrices"
 )
 

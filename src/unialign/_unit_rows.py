@@ -15,13 +15,13 @@ from torch import Tensor
 
 __all__ = ["largest_entries", "normalize_rows"]
 
-# Entries per block of rows, which bounds temporaries: 256 KiB of float32 on a CPU, to fit a core's cache; more on other
-# devices, since each block costs kernel launches.
+# Number of entries per block of rows, which bounds the memory of temporaries: 256 KiB of float32 on a CPU, to fit a
+# core's cache; more on other devices, since each block costs kernel launches.
 _BLOCK, _BLOCK_CPU = 2**18, 2**16
 
 
 def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return the largest absolute entry of each row of M tensors (B, D): (M, B), detached; NaN if a row has one."""
+    """Return the (M, B) largest absolute entries of the rows of M tensors (B, D), detached; NaN for a row with NaN."""
     first = raw[0]
     result_MB = torch.empty(len(raw), first.shape[0], dtype=dtype, device=first.device)
     with torch.no_grad():
@@ -53,8 +53,8 @@ def normalize_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor
 class _UnitRows(torch.autograd.Function):
     """Two outputs: z, and s = |x| / (largest entry of x), through which a second derivative reaches the norm.
 
-    Dividing by the largest entry first avoids overflow and underflow of norms. z does not depend on that entry and
-    |x| is s times it, so every derivative may treat it as a constant.
+    Dividing by the largest entry first avoids overflow and underflow of norms. z does not depend on that entry, and |x|
+    is s times that entry, so every derivative may treat the entry as a constant.
     """
 
     @staticmethod
@@ -76,7 +76,7 @@ class _UnitRows(torch.autograd.Function):
                 z_bD /= s_b1
         ctx.set_materialize_grads(False)
         needed = ctx.needs_input_grad[2:]
-        # `zip` without `strict`, which torch.compile cannot trace before torch 2.10.
+        # Omit `strict` of `zip`, which torch.compile cannot trace before torch 2.10.
         kept = [x_BD if wanted and not _is_part(x_BD) else None for x_BD, wanted in zip(raw, needed)]  # noqa: B905
         parts = any(wanted and x_BD is None for x_BD, wanted in zip(kept, needed))  # noqa: B905
         ctx.dim = dim

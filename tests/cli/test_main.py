@@ -146,7 +146,7 @@ def test_an_objective_that_needs_an_anchor_takes_the_first_modality_with_a_note(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "--objective", "modgap", *QUICK]) == 0
     said = capsys.readouterr().out
-    assert "note: ModGap needs an anchor; fou is the data's first modality, --anchor names another" in said
+    assert "note: ModGap needs an anchor; fou is the data's first modality; --anchor names another" in said
     assert "anchor fou, seed 0" in said
     config = yaml.safe_load((tmp_path / "runs/train/config.yaml").read_text())
     assert config["train"]["objective_options"]["anchor"] == "fou"
@@ -359,7 +359,7 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert main(run) == 0
     capsys.readouterr()
     assert main(run) == 0
-    assert "runs/train holds this run, finished: nothing is trained" in capsys.readouterr().out
+    assert "runs/train holds this run, which is finished: nothing is trained" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "runs/train/space")
     assert main(run) == 0
     assert "continuing from step-" in capsys.readouterr().out

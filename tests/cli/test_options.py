@@ -123,7 +123,7 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             resolved("--set", wrong)
-    with pytest.raises(ConfigError, match=r"--anchor and --set objective_options\.anchor are one setting"):
+    with pytest.raises(ConfigError, match=r"--anchor and --set objective_options\.anchor are the same setting"):
         resolved("--set", "objective_options.anchor=fou", "--anchor", "kar")
 
 

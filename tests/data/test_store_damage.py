@@ -300,7 +300,7 @@ def test_a_huge_description_is_not_read(store: EmbeddingStore) -> None:
 def test_other_schema_version(store: EmbeddingStore, edit: Edit) -> None:
     assert store.path is not None
     edit(store.path, lambda body: body.update(schema=2))
-    with pytest.raises(DataError, match=r"^\S*store\.json has schema 2, this version of unialign reads 1; update"):
+    with pytest.raises(DataError, match=r"^\S*store\.json has schema 2, but this version of unialign reads 1; update"):
         EmbeddingStore.open(store.path)
 
 

@@ -32,7 +32,7 @@ def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainCo
     anchor, name = config.objective_options.get("anchor"), display_name(config.objective)
     if anchor is None:
         first = modalities[0]
-        note = f"note: {name} needs an anchor; {first} is the data's first modality, --anchor names another"
+        note = f"note: {name} needs an anchor; {first} is the data's first modality; --anchor names another"
         return config.override({ANCHOR: first}), note
     if needed == "modality" and anchor not in modalities:
         known = ", ".join(modalities)

@@ -22,9 +22,9 @@ class Command:
         name: the word after `unialign`; for built-in commands, the module's name.
         summary: one phrase for the list of commands, without a full stop.
         usage: the positional arguments.
-        examples: complete command lines, and remarks, for `--help`.
+        examples: complete command lines and remarks, shown by `--help`.
         add_options: adds the options to the command's parser.
-        run: takes the parsed options, returns the exit status. Errors are `UniAlignError`.
+        run: takes the parsed options and returns the exit status. Errors are `UniAlignError`.
         multiprocess: whether torchrun may run it in several processes.
     """
 
@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def with_options(message: str, parser: argparse.ArgumentParser) -> str:
-    """Return a message that names the options of a command in place of the arguments of Python functions."""
+    """Return a message with the arguments of Python functions replaced by the options of a command."""
     known = set(_option_strings(parser))
     for option in {"--resume", "--device"} & known:
         message = re.sub(rf"\b{option[2:]}='(\w+)'", rf"{option} \1", message)
@@ -122,7 +122,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _device(text: str) -> str:
-    # Without torch, so that a typing error is reported at once.
+    # Do not import torch, so that a typing error is reported at once.
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"unknown device {text!r}; expected auto, cpu, cuda or cuda:NUMBER")
     return text

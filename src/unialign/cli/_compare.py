@@ -12,7 +12,8 @@ from unialign.experiments import compare, make_entry, open_store
 from unialign.losses import initialization
 from unialign.report import text_table, verdict_lines, write_report
 
-# Objectives that train badly from random weights start with InfoNCE, as GRAM's authors do; the total steps stay equal.
+# Objectives that train badly from random weights start with InfoNCE, as GRAM's authors do; the total number of steps
+# stays equal.
 _INFONCE_WARMUP = 0.5
 
 
@@ -38,7 +39,7 @@ def run_comparison(
             write_report(out)  # Write the report first: the comparison is complete even if `extend` fails.
             extend(config, out)
     except KeyboardInterrupt:
-        kept = f"finished runs are kept in {shown(out)}, the same command continues"
+        kept = f"finished runs are kept in {shown(out)}; the same command continues the comparison"
         raise KeyboardInterrupt(f"interrupted; {kept}") from None
     report = write_report(out)
     echo()
@@ -73,7 +74,7 @@ def repeated_comparison(
     training: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> CompareConfig:
-    """Return an earlier comparison with some of its entries, other data or changed settings."""
+    """Return an earlier comparison restricted to some of its entries, or with other data or settings."""
     if data != config.data:
         config = config.replace(data=data, fingerprint=None)
     entries = {
@@ -84,7 +85,7 @@ def repeated_comparison(
 
 
 def _with_settings(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """Change settings, except for the anchor if the objective has none."""
+    """Return the configuration with some settings changed; ignore an anchor if the objective has none."""
     return train.override(
         {key: value for key, value in settings.items() if key != ANCHOR or has_anchor(train.objective)}
     )

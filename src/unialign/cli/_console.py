@@ -28,7 +28,7 @@ def echo(text: str = "") -> None:
 
 
 def chosen_workers(asked: int | None, runs: int) -> int:
-    """Return the number of parallel runs: as requested, else one per core, at most the number of runs."""
+    """Return the number of parallel runs: the requested number, or else one per core; at most the number of runs."""
     if asked is None:
         return max(1, min(os.cpu_count() or 1, runs))
     if asked < 1:

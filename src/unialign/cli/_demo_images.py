@@ -27,7 +27,7 @@ _GENERATION_SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 _RULE = (
     "The queries are evenly spaced over the test items in the order of the data and take the sources in turn, without "
-    "manual selection. One sample each, with the same noise."
+    "manual selection. Each query is sampled once, and all use the same noise."
 )
 
 

@@ -54,7 +54,7 @@ def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport, seconds: 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function that shows the bytes read, as a bar on a terminal, elsewhere as a line for each modality."""
+    """Yield a function that shows the number of bytes read: a bar on a terminal, else a line for each modality."""
     name, done, started = "", 0, 0.0
     with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
 

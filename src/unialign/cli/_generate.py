@@ -64,9 +64,9 @@ def _check_data(space: Space, store: EmbeddingStore) -> None:
     trained = data.get("fingerprint") if isinstance(data, Mapping) else None
     if trained is not None and trained != store.fingerprint:
         raise DataError(
-            f"the space was trained on {data.get('name')!r} with fingerprint {trained}, the data {store.name!r} has "
-            f"{store.fingerprint}; use the training data. In Python, `embed_items` and `decode` accept new items of "
-            f"the same encoders"
+            f"the space was trained on {data.get('name')!r} with fingerprint {trained}, but the data {store.name!r} "
+            f"has {store.fingerprint}; use the training data. In Python, `embed_items` and `decode` accept new items "
+            f"of the same encoders"
         )
 
 

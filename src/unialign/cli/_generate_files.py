@@ -21,7 +21,7 @@ from unialign.report import write_generation_report
 from unialign.space import Space
 
 _STAGING = ".new-"
-# Smallest side of an image file, in pixels.
+# Minimum side length of an image file, in pixels.
 _MIN_SIDE = 128
 _PROTOCOL = ("mix", "weights", "combine", "interpolate", "samples", "seed", "steps", "guidance")
 
@@ -155,7 +155,7 @@ def _enlargement(images: Tensor) -> int:
 
 
 def write_enlarged(path: Path, image: Tensor) -> None:
-    """Write an image (3, S, S) as a PNG file, enlarged."""
+    """Write an image (3, S, S) as an enlarged PNG file."""
     write_png(path, grid([[image]], gap=0, scale=_enlargement(image)))
 
 

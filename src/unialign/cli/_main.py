@@ -54,7 +54,7 @@ def execute(program: str, run: Callable[[], int]) -> int:
     except SystemExit as stop:
         if stop.code != _TERMINATED:
             raise
-        print(f"{program}: terminated; the same command continues", file=sys.stderr)
+        print(f"{program}: terminated; the same command continues where it stopped", file=sys.stderr)
         return _TERMINATED
     finally:
         warnings.formatwarning = formatwarning

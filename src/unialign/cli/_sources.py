@@ -9,7 +9,7 @@ from unialign.errors import ConfigError
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the positional `DATA`."""
+    """Add the positional argument `DATA`."""
     parser.add_argument(
         "data",
         nargs="*",
@@ -42,5 +42,5 @@ def check_sources(sources: Sequence[str]) -> None:
 def _exists(path: str) -> bool:
     try:
         return path != "" and Path(path).exists()
-    except (OSError, ValueError):  # null character or name too long: the reader raises a better message
+    except (OSError, ValueError):  # A null character, or a name that is too long: the reader raises a clearer message.
         return True

@@ -37,7 +37,7 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
                 progress="auto",
             )
         except KeyboardInterrupt:
-            kept = f"a checkpoint is in {shown(options.out)}, the same command continues from it"
+            kept = f"a checkpoint is in {shown(options.out)}; the same command continues from it"
             raise KeyboardInterrupt(f"interrupted; {kept}") from None
         _write_results(data, store, config, record, options)
     return 0
@@ -55,7 +55,7 @@ def _print_header(
 ) -> None:
     newest = newest_checkpoint(out / "checkpoints")
     if (out / "space" / "config.json").exists():
-        echo(f"{shown(out)} holds this run, finished: nothing is trained")
+        echo(f"{shown(out)} holds this run, which is finished: nothing is trained")
     elif newest is not None:
         echo(f"continuing from {newest.name}")
     if note:

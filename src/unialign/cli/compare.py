@@ -14,7 +14,7 @@ _EXAMPLES = """\
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare image.npy text.npy --epochs 20
   unialign compare --config runs/demo/config.yaml --out runs/again"""
-# Comparison settings with an option; the others belong to the trainings or follow from the data.
+# Comparison settings with a command-line option; the others belong to the trainings or follow from the data.
 _SETTINGS = ("seeds", "split", "resamples")
 _OBJECTIVES = ("unialign", "infonce", "gram")
 
@@ -66,8 +66,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help=f"of {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); those that need a "
-        "contrastive model to start from train InfoNCE for the first half of the steps, as their authors do",
+        help=f"of {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); those that must "
+        "start from a contrastive model train InfoNCE for the first half of the steps, as their authors do",
     )
     add_settings(parser, CompareConfig, only=_SETTINGS, title="comparison")
     add_training_settings(

@@ -69,7 +69,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("decoder", metavar="DECODER", help="folder or Hub id of a decoder, or name of a shipped one")
     add_data(sample)
     sample.add_argument(
-        "--prior", help="prior whose image encoder a Kandinsky 2.2 decoder needs: folder or Hub id (default: none)"
+        "--prior", help="prior with the image encoder of a Kandinsky 2.2 decoder: folder or Hub id (default: none)"
     )
     sample.add_argument(
         "--image", metavar="NAME", help="modality of the image embeddings (default: the one it was trained on)"

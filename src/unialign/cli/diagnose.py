@@ -52,7 +52,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="diagnose",
-    summary="find what is wrong with embeddings in files: findings in words, numbers, a report",
+    summary="find what is wrong with embeddings in files: findings in words, numbers and a report",
     usage="FILE ... [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

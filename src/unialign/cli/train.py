@@ -68,7 +68,7 @@ def training_settings(options: argparse.Namespace) -> dict[str, object]:
     if options.anchor is None:
         return given
     if ANCHOR in given:
-        raise ConfigError(f"--anchor and --set {ANCHOR} are one setting; give only one of them")
+        raise ConfigError(f"--anchor and --set {ANCHOR} are the same setting; give only one of them")
     return {ANCHOR: options.anchor} | given
 
 

@@ -23,7 +23,8 @@ def setting(default: Any, help: str, check: Check | None = None, *, bookkeeping:
     Args:
         default: the default; a dict is copied for each configuration, `REQUIRED` marks a setting without default.
         help: one phrase for the docstring, `--help` and the reference, with units and range.
-        check: called with name and value, raises ConfigError if invalid; None is not checked for optional settings.
+        check: called with the name and the value; raises ConfigError if the value is invalid. None is not checked for
+            optional settings.
         bookkeeping: whether a resumed run may change the setting, since it does not affect the weights.
     """
     metadata = {"help": help, "check": check, "bookkeeping": bookkeeping}
@@ -38,7 +39,7 @@ class Setting:
 
     Attributes:
         default: the default; None if the setting is required.
-        kind: type of the value, or of an entry where `is_list`; `Mapping` for a mapping.
+        kind: type of the value, or of each entry if `is_list`; `Mapping` for a mapping.
         config: class of the value, or of a mapping's values, if these are configurations.
         choices: values of a `Literal`, else ().
     """
@@ -67,7 +68,7 @@ class Config:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # Document attributes by the fields' help texts; `@dataclass` has not replaced the fields yet.
+        # Document the attributes with the help texts of the fields, which `@dataclass` has not replaced yet.
         fields = {name: value for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)}
         lines = "".join(f"        {name}: {value.metadata['help']}.\n" for name, value in fields.items())
         cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    Attributes:\n{lines}    "
@@ -78,7 +79,7 @@ class Config:
         self.validate()
 
     def validate(self) -> None:
-        """Raise ConfigError for conflicting settings; ranges of single settings are checked before."""
+        """Raise ConfigError for conflicting settings; ranges of single settings have been checked before."""
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:

@@ -24,24 +24,26 @@ class DecoderConfig(Config):
         "`mlp`, a residual network on principal components of the images, for CPUs; `unet`, the convolutional network "
         "of diffusers on pixels, for GPUs (needs `unialign[generate]`)",
     )
-    size: int = setting(32, "image side in pixels; a multiple of 8 for `unet`", integer(4, 512))
-    directions: int = setting(128, "principal directions of the image embeddings to read", integer(1, 2**16))
+    size: int = setting(32, "side length of the images in pixels; a multiple of 8 for `unet`", integer(4, 512))
+    directions: int = setting(
+        128, "number of principal directions of the image embeddings that the network reads", integer(1, 2**16)
+    )
     whitening: WhiteningMode = setting(
         "center",
-        "`center` keeps the variances of the directions, so that condition noise covers the weak ones, which held-out "
-        "images do not share; `whiten` equalizes them",
+        "`center` keeps the variances of the directions, so that condition noise covers weak directions, which do not "
+        "carry over to held-out images; `whiten` equalizes the variances",
     )
     latents: int = setting(512, "principal components of an image (`mlp`)", integer(1, 2**20))
     width: int = setting(384, "width of the network; channels of the first level (`unet`)", integer(1, 2**16))
     depth: int = setting(4, "residual blocks (`mlp`), or residual blocks per level (`unet`)", integer(1, 1024))
     condition_noise: float = setting(
         1.6,
-        "largest noise added to a condition in training, in units of a direction's mean deviation, drawn uniformly "
-        "from 0; it delays memorization of training images",
+        "largest noise added to a condition in training, in units of a direction's mean deviation; the noise level is "
+        "drawn uniformly from 0 to this value, and delays memorization of training images",
         check_nonnegative,
     )
     condition_dropout: float = setting(
-        0.1, "fraction of the samples trained without condition, which guidance needs, in [0, 1)", fraction
+        0.1, "fraction of the samples trained without a condition, in [0, 1); guidance needs some", fraction
     )
     flips: Literal["none", "horizontal"] = setting(
         "none", "`none`, or `horizontal`: half of the images are mirrored, their embeddings are not"
@@ -52,7 +54,9 @@ class DecoderConfig(Config):
     warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", fraction)
     weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", check_nonnegative)
     max_grad_norm: float = setting(1.0, "largest gradient norm", positive)
-    average: float = setting(0.998, "decay of the moving average of the weights, the result, in [0, 1)", fraction)
+    average: float = setting(
+        0.998, "decay of the moving average of the weights, in [0, 1); the average is the trained decoder", fraction
+    )
     sampler_steps: int = setting(10, "sampler steps of `generate` by default", integer(1, 10**4))
     guidance: float = setting(1.0, "guidance scale of `generate` by default; 1 is none", check_nonnegative)
     save_steps: int | None = setting(

@@ -32,7 +32,7 @@ class GenerateConfig(Config):
         None, "decoder of image embeddings: folder or Hub id (default: the one that comes with the data)"
     )
     prior: str | None = setting(
-        None, "prior whose image encoder a Kandinsky 2.2 decoder needs: folder or Hub id (default: none)"
+        None, "prior with the image encoder of a Kandinsky 2.2 decoder: folder or Hub id (default: none)"
     )
     items: tuple[str, ...] = setting((), "items of the data, by name or as #row")
     texts: tuple[str, ...] = setting((), "new texts, which need the text encoder: unialign[text]")
@@ -46,11 +46,11 @@ class GenerateConfig(Config):
     weights: tuple[float, ...] | None = setting(
         None, "weights of the parts of a mixture, in the order given (default: equal)", _weights
     )
-    combine: bool = setting(False, "generate one image of all items and texts mixed, not one each")
+    combine: bool = setting(False, "generate a single image of the mixture of all items and texts")
     interpolate: int | None = setting(
         None, "number of images on a path through all items and texts (default: no path)", integer(2)
     )
-    samples: int = setting(4, "images per item or text, each from its own noise", integer(1))
+    samples: int = setting(4, "images per item or text, each from different noise", integer(1))
     seed: int = setting(0, "seed of the noise", integer(0))
     steps: int | None = setting(None, "sampler steps (default: the decoder's)", integer(1))
     guidance: float | None = setting(None, "guidance scale, 1 is none (default: the decoder's)", check_nonnegative)
@@ -60,7 +60,7 @@ class GenerateConfig(Config):
         if self.interpolate is not None:
             if self.combine:
                 raise ConfigError(
-                    "interpolate makes a path through all items and texts, combine one image; give only one of them"
+                    "interpolate makes a path through all items and texts, combine a single image; give only one"
                 )
             if self.mix != "mean":
                 raise ConfigError("interpolate follows arcs and does not mix; leave mix out")

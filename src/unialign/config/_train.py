@@ -15,7 +15,7 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
 
     class _ObjectiveName:
-        """Type of the field `objective`: assigned a name or an instance, read as the name."""
+        """Type of the field `objective`: accepts a name or an instance, and returns the name when read."""
 
         def __get__(self, config: object, owner: object) -> str: ...
         def __set__(self, config: object, value: str | ConfigurableModule) -> None: ...
@@ -54,7 +54,7 @@ class TrainConfig(Config):
 
     objective: _ObjectiveName = setting(
         "unialign",
-        "name of an objective (`unialign.losses.names()`), or an instance, kept as name and options",
+        "name of an objective (`unialign.losses.names()`), or an instance, which is stored as name and options",
         _objective,
     )
     objective_options: Mapping[str, Any] = setting(
@@ -79,12 +79,14 @@ class TrainConfig(Config):
     )
     micro_batch_size: int | None = setting(
         None,
-        "items per forward pass of the heads, which saves memory and runs the heads twice; the objective still sees "
-        "the whole batch (default: the batch)",
+        "items per forward pass of the heads; values below the batch size save memory but run the heads twice, and the "
+        "objective still sees the whole batch (default: the batch size)",
         integer(1),
     )
     gradient_accumulation_steps: int = setting(
-        1, "batches per optimizer step, weighted by their items; negatives come from each batch alone", integer(1)
+        1,
+        "batches per optimizer step, weighted by their numbers of items; negatives come from the same batch only",
+        integer(1),
     )
     lr: float = setting(1e-3, "peak learning rate", positive)
     weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", check_nonnegative)
@@ -97,8 +99,8 @@ class TrainConfig(Config):
     )
     infonce_warmup_ratio: float = setting(
         0.0,
-        "fraction of the steps, in [0, 1], that train InfoNCE first, with the same anchor and, where it divides "
-        "cosines, the same temperature",
+        "fraction of the steps, in [0, 1], that train InfoNCE first, with the anchor of the objective, and with its "
+        "temperature if that divides cosines",
         _infonce_warmup,
     )
     save_steps: int | None = setting(

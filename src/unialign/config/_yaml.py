@@ -23,7 +23,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_yaml(text: str, problem: str) -> Any:
     """Parse a YAML value; the message of a ConfigError begins with `problem`."""
-    import yaml  # imported here: it takes 20 ms, and help and most errors do not need it
+    import yaml  # Imported here because it takes 20 ms, and help and most errors do not need it.
 
     try:
         return yaml.safe_load(text)

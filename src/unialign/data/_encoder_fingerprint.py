@@ -17,7 +17,7 @@ def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
 
     Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are left
     out, so that images of another data set have the same fingerprint under the same encoder. An entry `fingerprint`,
-    which the image encoder of a decoder writes, is returned as it is. A column without provenance gets the checksum of
+    which the image encoder of a decoder writes, is returned unchanged. A column without provenance gets the checksum of
     its array.
 
     Raises:

@@ -70,7 +70,7 @@ class Description:
     provenance: dict[str, Any]
 
     def fingerprint(self) -> str:
-        """Return the sha256 over array, presence and provenance of each column, per-item integers and provenance."""
+        """Return the sha256 over columns (array, presence, provenance), per-item integers and the provenance."""
         columns = {
             name: [column.array.sha256, column.present and column.present.sha256, column.provenance]
             for name, column in self.columns.items()
@@ -142,7 +142,7 @@ def parse_description(text: bytes, where: Path) -> Description:
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise DataError(f"{where} is not a store description ({what}); restore it or write the store again") from None
     raise DataError(
-        f"{where} has schema {schema!r}, this version of unialign reads {SCHEMA}; "
+        f"{where} has schema {schema!r}, but this version of unialign reads {SCHEMA}; "
         f"update unialign or write the store again"
     )
 

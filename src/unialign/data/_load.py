@@ -38,7 +38,8 @@ def load_dataset(
         sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, an `.npz`,
             `.npy`, `.safetensors` or `.parquet` file, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
             several of them with the same N items. Arrays named `ids`, `labels`, `groups`, `split`, `names` (N,) and
-            `present.NAME` (N,) bool are per-item values, also as names of `.npy` files. A warning lists unused arrays.
+            `present.NAME` (N,) bool are per-item values, as are `.npy` files with these names. A warning lists unused
+            arrays.
         modalities: names to use. None: all; for a store its default ones.
         reader: name or instance of the reader of every file. None: chosen by content.
 
@@ -117,12 +118,12 @@ def _check_names(collection: Collection) -> None:
 
 
 def _codes(values_N: NDArray[Any]) -> NDArray[Any]:
-    """Return integers unchanged, and texts as codes."""
+    """Return integers unchanged, and strings as codes."""
     return values_N if values_N.dtype.kind in "iu" else first_appearance_codes(values_N)
 
 
 def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
-    """Return (N,) codes with -1 = unlabeled, and the class names if labels are texts."""
+    """Return (N,) codes with -1 = unlabeled, and the class names if labels are strings."""
     if values_N is None:
         return None, None
     if values_N.dtype.kind in "iu":

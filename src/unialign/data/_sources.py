@@ -35,7 +35,7 @@ def open_collection(
 
     Raises:
         DataError: a source cannot be read or has no matrix, or sources are incompatible.
-        ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
+        ShapeError: a matrix is not (N, D) floats, or a mask or ids are not (N,).
         ConfigError: unknown or repeated names.
     """
     files = [_open(source, reader) for source in list_sources(sources)]

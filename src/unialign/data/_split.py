@@ -27,7 +27,8 @@ def random_split(
     """Assign items to train, val and test; equal arguments give equal splits on every platform.
 
     Groups are not divided. Sizes are accurate to about one item for single-item groups, else to about the largest
-    group; with `labels` this also holds within each label. A group has the label of its first item; -1 is a label.
+    group; with `labels` this also holds within each label. A group has the label of its first item; -1 counts as a
+    label.
 
     Args:
         items: N.
@@ -56,7 +57,7 @@ def random_split(
         stratum_G = np.unique(_per_item(labels, "labels", items), return_inverse=True)[1][first_G]
     # NumPy guarantees that the raw bits of PCG64 never change.
     random_G = np.random.PCG64(seed).random_raw(len(first_G))
-    # Assign large groups first within their label, so that later ones can balance sizes.
+    # Assign large groups first within their label, so that small ones can balance the sizes afterwards.
     order_G = np.lexsort((random_G, -size_G, stratum_G))
     code_G = np.empty(len(first_G), dtype=np.int8)
     code_G[order_G] = _apportion(size_G[order_G].tolist(), checked)

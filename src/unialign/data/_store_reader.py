@@ -1,4 +1,4 @@
-"""Read an `EmbeddingStore` as one of several files."""
+"""Reader that opens an `EmbeddingStore` like any other file of embeddings."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC of Song et al. (JMLR 2012, Eq. 5) as in
     Nguyen et al. (ICLR 2021). It is 1 if one modality is a rotated and scaled copy of the other, about 0 without shared
-    structure, and NaN for a modality without spread or fewer than 8 items.
+    structure, and NaN for a modality without spread or for fewer than 8 items.
     """
     items = min(len(x_nD), _MAX_ITEMS)
     if items < 8:
@@ -37,7 +37,7 @@ def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float
 def _u_centered(x_nD: Tensor) -> Tensor:
     """Return the U-centered Gram matrix (Székely & Rizzo 2014).
 
-    The entrywise product of two of them sums to n (n - 3) times the unbiased HSIC.
+    The entrywise product of two such matrices sums to n (n - 3) times the unbiased HSIC.
     """
     items = len(x_nD)
     gram_nn = x_nD @ x_nD.mT

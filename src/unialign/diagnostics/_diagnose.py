@@ -53,7 +53,7 @@ def diagnose(
         labels: (N,) integers (negative: unlabeled) or strings; retrieval of equal labels is measured as well.
         sample: number of items to measure closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: bootstrap resamples, at least 100.
-        seed: of the sample and the bootstrap.
+        seed: seed of the sample and the bootstrap.
         on_progress: called with the modality, the bytes read so far and the total bytes.
 
     Raises:

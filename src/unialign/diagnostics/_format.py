@@ -67,6 +67,6 @@ class _Formatter(string.Formatter):
 
 
 def fill(template: str, values: Mapping[str, Any]) -> str:
-    """Fill a format string; beside Python's own specs `{x:percent}`, `number`, `size`, `interval` (of an estimate),
+    """Fill a format string; besides Python's own specs, `{x:percent}`, `number`, `size`, `interval` (of an estimate),
     `percent_interval` and `words` (of a list) are supported."""
     return _Formatter().vformat(template, (), values)

@@ -6,9 +6,10 @@
 MIN_AUC = 0.6
 # p-value of a permutation test (200 permutations) below which two modalities share structure.
 MAX_CKA_P = 0.01
-# Fraction of scattered random counterparts that makes all results meaningless; fractions from 5 % cause a warning.
+# Fraction of scattered random counterparts that makes all results meaningless; fractions of at least 5 % cause a
+# warning.
 MANY_RANDOM = 0.4
-# Fraction of items with bitwise equal rows from which two modalities count as the same data.
+# Smallest fraction of items with bitwise equal rows at which two modalities count as the same data.
 DUPLICATE_MODALITY = 0.5
 # Distinguishable items, as 1 / sum of squared class fractions, below which a recall is mostly chance.
 MIN_DISTINCT_ITEMS = 10
@@ -20,7 +21,7 @@ FEW_ITEMS = 50
 WEAK_RECALL_RATIO = 10
 # R@1 above which retrieval is never reported as weak, however large chance is.
 GOOD_RECALL = 0.3
-# Smallest difference and ratio of R@1 between two directions that matter in practice.
+# Smallest difference and smallest ratio of the R@1 of both directions that matter in practice.
 UNEVEN_DIFFERENCE, UNEVEN_RATIO = 0.05, 1.5
 
 # --- gap ---------------------------------------------------------------------------------------------------------
@@ -29,7 +30,7 @@ UNEVEN_DIFFERENCE, UNEVEN_RATIO = 0.05, 1.5
 GAP_NOTE, GAP_WARNING = 0.1, 0.3
 # Fraction of the squared distance of true pairs above which a constant offset dominates the content.
 GAP_FRACTION = 0.5
-# A modality is far from the others if its gap is this multiple of the gaps among them.
+# A modality is far from the others if its gap exceeds this multiple of the gaps among the others.
 FAR_RATIO = 2.0
 # Gain in R@1 by centering above which a gap is reported as harmful.
 GAP_COST = 0.05
@@ -38,7 +39,7 @@ GAP_COST = 0.05
 # Mean cosine of two random rows of a modality; 0 if they cover the sphere. Frozen text encoders often have 0.5 to 0.8,
 # and ranks still work; above 0.9 all rows are within 26 degrees of one direction.
 ANISOTROPIC, COLLAPSED = 0.5, 0.9
-# Effective rank below which rows are near a line or a plane; the same relative to the largest possible rank.
+# Effective rank below which rows are near a line or a plane; the same threshold relative to the largest possible rank.
 LOW_RANK, LOW_RANK_FRACTION = 3.0, 0.02
 # Fraction of constant columns above which they cause a warning.
 CONSTANT_COLUMNS = 0.1
@@ -46,14 +47,14 @@ CONSTANT_COLUMNS = 0.1
 # --- rows --------------------------------------------------------------------------------------------------------
 # Fraction of duplicate rows above which they distort recall.
 DUPLICATES = 0.01
-# Standard deviation over mean of the norms up to which they count as equal (float16 rounding gives 0.0005), and from
-# which a dot product differs from a cosine.
+# Ratio of the norms' standard deviation to their mean: up to the first value, norms count as equal (float16 rounding
+# gives 0.0005); above the second, dot products differ noticeably from cosines.
 EQUAL_NORMS, UNEVEN_NORMS = 1e-3, 0.05
-# Fraction of queries with another first result by dot product than by cosine, from which uneven norms matter.
+# Smallest fraction of queries with different first results by dot product and by cosine at which uneven norms matter.
 CHANGED_TOP1 = 0.02
 # Ratio of the modalities' median norms above which the longest dominates dot products.
 NORM_RATIO = 2.0
-# Ratio to the median norm that makes a row an outlier.
+# Ratio of a row's norm to the median norm that makes the row an outlier.
 OUTLIER = 10.0
 # Largest value and smallest normal value of float16.
 FLOAT16_MAX, FLOAT16_TINY = 65504.0, 6.1e-5

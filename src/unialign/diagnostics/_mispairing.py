@@ -26,12 +26,14 @@ Array = NDArray[Any]
 
 # With fewer items no pattern is significant.
 MIN_ITEMS = 100
-# Penalty of a change of state, and evidence that blocks need beyond scattered random counterparts, both in nats.
+# Penalty for each change of state, and evidence for blocks required beyond that for scattered random counterparts; in
+# nats.
 _SWITCH_PENALTY, _MIN_EVIDENCE = 10.0, 8.0
 _MAX_BLOCKS, _MIN_BLOCK_ITEMS = 6, 12
-# z-value of Vuong's test for a mixture with random counterparts.
+# Smallest z-value of Vuong's test at which a mixture with random counterparts is accepted.
 _MIN_VUONG_Z = 2.0
-# Kolmogorov distance from uniform times sqrt(n), with p = 1/500 by chance; z-value of the drop inside a block.
+# Largest Kolmogorov distance from uniform, times sqrt(n) (p = 1/500 by chance); smallest z-value of the drop in a
+# block.
 _MAX_KOLMOGOROV, _MIN_DROP_Z = 1.86, 5.0
 # Smallest center at which true pairs are distinguishable from random ones; smallest fraction worth reporting.
 _MIN_CENTER, _MIN_FRACTION = 1.25, 0.05
@@ -89,7 +91,7 @@ _FRACTIONS = np.concatenate([[0.0], np.geomspace(0.005, 0.05, 8), np.arange(0.06
 
 
 def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
-    """Fit a mixture by maximum likelihood: model of true pairs, fraction of random ones, bin masses of the mixture."""
+    """Fit a mixture by maximum likelihood; return the model of true pairs, the random fraction and the bin masses."""
     count_B = np.bincount(bin_n, minlength=len(_RANDOM_B))
     best: tuple[float, int, float] = (-np.inf, 0, 0.0)
     for fraction in _FRACTIONS.tolist():
@@ -109,7 +111,7 @@ def random_fraction(percentile_n: Array) -> float:
         return 0.0
     bin_n = _bins(percentile_n)
     g, fraction, mixture_B = _fit_mixture(bin_n)
-    # True pairs that are hardly distinguishable from random ones could hide any number of random ones.
+    # True pairs that are hardly distinguishable from random ones could hide any number of random pairs.
     if _CENTER_G[g] < _MIN_CENTER or fraction < _MIN_FRACTION:
         return 0.0
     count_B = np.bincount(bin_n, minlength=len(_RANDOM_B))
@@ -141,7 +143,7 @@ def random_stretches(percentile_n: Array) -> list[tuple[int, int]]:
         rejected = [(i, j) for i, j in stretches if not _is_random(percentile_n[i:j], outside)]
         if not rejected:
             return stretches
-        # Items of rejected blocks now lower the mean outside, so check the others again.
+        # Items of rejected blocks now lower the mean outside the other blocks, so check those again.
         for i, j in rejected:
             random_n[i:j] = False
     return []
@@ -170,7 +172,7 @@ def _is_random(percentile_k: Array, outside: float) -> bool:
 
 
 def _deviating_segment(percentile_n: Array) -> Array:
-    """Return the (n,) mask of the segment (or complement) with the most significantly low mean, as initial guess."""
+    """Return the (n,) mask of the segment (or complement) whose mean is most significantly low, as an initial guess."""
     n = len(percentile_n)
     cut_C = np.unique(np.append(np.arange(0, n + 1, max(1, n // 128)), n))
     sum_C = np.concatenate([[0.0], np.cumsum(percentile_n - percentile_n.mean())])[cut_C]

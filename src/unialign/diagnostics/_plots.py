@@ -19,7 +19,7 @@ _BINS = 60
 
 
 def sketch(measured: Measurements, sample: ItemSample) -> dict[str, Any]:
-    """Return `map`: modality -> [x, y], or None where absent, of each item drawn, on the first two principal axes;
+    """Return `map`: modality -> [x, y] of each item drawn (None where absent) on the first two principal axes;
     and `cosines`: pair -> histograms of true and random pairs. Empty for unequal dims or fewer than 3 items."""
     names = list(measured.modalities)
     position_n = np.flatnonzero(np.any([sample.usable[name].numpy() for name in names], axis=0))
@@ -55,7 +55,7 @@ def _points(xy_d2: Tensor, usable_d: Tensor) -> list[list[float] | None]:
 def _principal_axes(centered_pD: Tensor) -> tuple[Tensor, list[float]]:
     """Compute the first two principal axes (D, 2) of p rows, and their fractions of the variance."""
     rows, dim = centered_pD.shape
-    # Both Gram matrices have these eigenvalues; use the smaller one, as the dim may be 100,000.
+    # Both Gram matrices have these eigenvalues; use the smaller matrix, since the dim may be 100,000.
     gram = centered_pD.mT @ centered_pD if dim <= rows else centered_pD @ centered_pD.mT
     values, vectors = torch.linalg.eigh(gram)
     largest, axes = values.flip(0)[:2].clamp(min=0), vectors.flip(1)[:, :2]

@@ -1,4 +1,4 @@
-"""Check that the rows of a modality are paired from first to last, and find blocks or scattered rows that are not.
+"""Check that the rows of a modality are paired from first to last, and find unpaired blocks and scattered rows.
 
 Each modality is compared with the mean of its peers, so that a fault in one modality is reported once, for that
 modality. The statistic of an item is the percentile of its true pair's similarity among random pairs; `_mispairing`
@@ -23,7 +23,7 @@ from unialign.ops import row_tiles
 
 Array = NDArray[Any]
 
-# Random counterparts of each item whose similarities form the reference distribution.
+# Number of random counterparts per item; their similarities form the reference distribution.
 _OFFSETS = 64
 
 
@@ -33,8 +33,8 @@ class RowAlignment:
 
     blocks: tuple[tuple[int, int], ...]  # (first, last) row of each range of randomly paired rows
     cosine_inside: float  # mean cosine of true pairs in the blocks; NaN if not measured
-    cosine_outside: float  # mean cosine of the other true pairs; NaN if not measured
-    random_fraction: float  # fraction of the other items whose counterpart looks random; 0 without evidence
+    cosine_outside: float  # mean cosine of true pairs outside the blocks; NaN if not measured
+    random_fraction: float  # fraction outside the blocks whose counterpart looks random; 0 without evidence
 
 
 def measure_row_alignment(
@@ -68,7 +68,7 @@ def _against_peers(sample: ItemSample, name: str, peers: Sequence[str], *, seed:
 
 
 def _centered(sample: ItemSample, name: str) -> Tensor:
-    """Return (n, D) rows minus their mean; 0 if not usable."""
+    """Return (n, D) rows minus their mean; 0 for unusable rows."""
     usable_n1 = sample.usable[name][:, None]
     mean_D = sample.z[name].sum(0) / usable_n1.sum().clamp(min=1)
     return torch.where(usable_n1, sample.z[name] - mean_D, 0.0)
@@ -85,7 +85,7 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:
-    """Return the fraction (n,) of random pairs less similar than each true pair; uniform for random counterparts.
+    """Return the (n,) fractions of random pairs that are less similar than each true pair; uniform if unpaired.
 
     Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap nor a hub
     makes all pairs of a row similar. Same-id items are positives and are excluded from random pairs.

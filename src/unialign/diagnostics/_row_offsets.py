@@ -1,9 +1,9 @@
 """Find row offsets: ranges in which row i of one modality matches row i ± 1, 2 or 3 of another.
 
-A lost, repeated or inserted row shifts all later rows of a file. For each offset the gain of a row is the cosine with
-the row `offset` further on minus the cosine with the row at the same place. Windows of consecutive rows are searched
-for the run whose mean gain has the largest z-value; runs above a threshold are reported, and the search continues on
-the remaining windows.
+A lost, repeated or inserted row shifts all later rows of a file. For each offset, the gain of row i of the first
+modality is its cosine with row i + offset of the second modality minus its cosine with row i of the second. Windows of
+consecutive rows are searched for the run whose mean gain has the largest z-value; runs above a threshold are reported,
+and the search continues on the remaining windows.
 
 Shapes: `W` windows, `L` rows of a window, `D` dimension, `C = W + 1` cuts between windows, `l` rows near an end.
 """
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 _MAX_OFFSET = 3
 _MIN_Z = 6.0
-# Smallest number of rows in all windows, and of known gains in a run, for a decision.
+# Smallest number of rows in all windows, and of known gains in a run, with which a decision is made.
 _MIN_ROWS, _MIN_GAINS = 32, 8
 
 
@@ -36,7 +36,7 @@ class RowOffset:
     start: tuple[int, int] | None
     stop: tuple[int, int] | None
     cosine: float  # mean cosine of rows `offset` apart
-    cosine_unshifted: float  # mean cosine of rows at the same place
+    cosine_unshifted: float  # mean cosine of rows at the same position
     z: float  # z-value of the mean gain
 
 
@@ -65,7 +65,7 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
 
 
 def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) -> Array:
-    """Return the (W, L) gain in cosine; NaN if a row is unusable or its counterpart outside the window."""
+    """Return the (W, L) gains in cosine; NaN if a row is unusable or its counterpart is outside the window."""
     gain_WL = (windows.z[a] * windows.z[b].roll(-offset, 1)).sum(-1).numpy() - cosine_WL
     both_WL = windows.usable[a] & windows.usable[b]
     known_WL = (both_WL & windows.usable[b].roll(-offset, 1)).numpy()
@@ -74,12 +74,12 @@ def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) ->
 
 
 def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
-    """Find the run of free windows with the largest z-value of the mean gain: z-value, first and last window."""
+    """Return z-value, first and last window of the run of free windows whose mean gain has the largest z-value."""
     known_WL = ~np.isnan(gain_WL) & free_W[:, None]
     value_WL = np.where(known_WL, gain_WL, 0.0)
 
     def run_sums(part_W: Array) -> Array:
-        """Return the sums (C, C) over the windows between two cuts."""
+        """Return the (C, C) sums over the windows between every two cuts."""
         sum_C = np.concatenate([[0.0], np.cumsum(part_W)])
         return np.asarray(sum_C[None] - sum_C[:, None])
 

@@ -76,7 +76,8 @@ def _offset_text(measured: Measurements, found: RowOffset, offset: int, other: s
     where += f" up to {place(found.stop)}" if found.stop else " on" if found.start else ""
     return (
         f"by {count(abs(offset), 'row')}{where}: its row i {'+' if offset > 0 else '-'} {abs(offset)} matches row i of "
-        f"{other} (cosine {number(found.cosine)}, against {number(found.cosine_unshifted)} of rows at the same place)"
+        f"{other} (cosine {number(found.cosine)}, against {number(found.cosine_unshifted)} of rows at the same "
+        "position)"
     )
 
 

@@ -197,7 +197,7 @@ _VALUES = RuleTable(
              "{largest:size}; float16 ranges from 6.1e-5 to 65504).",
              "Normalize rows before casting to float16."),
         Rule("norms", "note", lambda c: c.kind == "uneven",
-             "Norms vary (middle 90 %): {ranges:words}. Dot products return another first result than cosines for "
+             "Norms vary (middle 90 %): {ranges:words}. Dot products and cosines return different first results for "
              "{changed:percent} of the sampled queries.",
              "Normalize rows before indexing them: a dot-product index depends on norms, cosines do not."),
         Rule("norms", "ok", lambda c: c.kind == "scale" and c.equal and c.unit, "All rows have norm 1."),

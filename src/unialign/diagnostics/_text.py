@@ -25,7 +25,7 @@ _TERMS = (
 )
 
 
-# Column -> cell, from the key of a row and its numbers.
+# Column -> function that returns the cell for the key of a row and its numbers.
 _MODALITY_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "modality": lambda name, m: name,
     "rows": lambda name, m: f"{m['rows']:,}",

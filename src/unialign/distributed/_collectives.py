@@ -24,10 +24,10 @@ Packed = tuple[str, str, int | str | None]
 
 
 def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> list[list[int]]:
-    """Gather the integers of every process, by rank, with the same count on each, in one collective.
+    """Gather the integers of every process by rank, in one collective; every process passes equally many.
 
     Args:
-        own: below 2^63.
+        own: integers of this process, each below 2^63.
         doing: see `naming_failures`.
     """
     row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))
@@ -35,7 +35,7 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
 
 
 def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor:
-    """Gather (K,) tensors of one dtype, on a device of the group, into (P, K), in one collective."""
+    """Gather (K,) tensors of one dtype into (P, K), in one collective; their device must be one of the group's."""
     own_K = own_K.detach().contiguous()
     parts = [torch.empty_like(own_K) for _ in range(dist.get_world_size(group))]
     with naming_failures(group, doing):
@@ -60,7 +60,7 @@ def check_device(device: torch.device, group: Any, *, what: str) -> None:
     """Raise ConfigError unless the group's backend supports the device.
 
     Args:
-        what: subject and verb of the message: `embeddings are`.
+        what: beginning of the message, such as `embeddings are`.
     """
     taken = devices_of(group)
     if device.type not in taken:
@@ -92,9 +92,9 @@ def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -
     """Restore the error of another process: UniAlignErrors and exits unchanged, others as `DistributedError`.
 
     Args:
-        rank: of that process.
+        rank: rank of that process.
         count: number of processes.
-        did: verb after its name in the message: `rejected its batch`.
+        did: predicate of the message, such as `rejected its batch`; the subject is the process.
     """
     kind, message, code = packed
     if kind == "SystemExit":

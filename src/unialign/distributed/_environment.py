@@ -18,7 +18,7 @@ class ProcessInfo:
         rank: number of the process, from 0.
         world_size: number of processes.
         local_rank: number of the process on its machine, and of its GPU.
-        address, port: of the rendezvous.
+        address, port: address and port of the rendezvous.
     """
 
     rank: int
@@ -52,7 +52,7 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
         return None
     _require(environment, _SLURM, "SLURM (srun)")
     processes = _integer(environment, "SLURM_NTASKS", 1)
-    if "SLURM_STEP_NUM_TASKS" in environment:  # the script of a batch job is a step of one task
+    if "SLURM_STEP_NUM_TASKS" in environment:  # The script of a batch job runs as a step of one task.
         processes = _integer(environment, "SLURM_STEP_NUM_TASKS", 1)
     if processes == 1:
         return None

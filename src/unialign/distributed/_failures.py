@@ -32,7 +32,7 @@ def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
     Args:
         doing: activity of this process in the past tense.
     """
-    # Query before the body: a failed group may not respond.
+    # Query the group before the body runs, since a failed group may not respond.
     own = f"process {dist.get_rank(group)} of {dist.get_world_size(group)}"
     try:
         yield

@@ -67,7 +67,7 @@ def _warn_of_a_job_not_joined() -> None:
             f"torchrun started {info.world_size} processes, but torch.distributed is not initialized: this loss uses "
             f"the rows of its own process only. Run training inside `with unialign.distributed.init():`, or pass "
             f"group=None if that is intended",
-            stacklevel=2,  # a constant line, so that Python shows the warning once
+            stacklevel=2,  # attributes the warning to a fixed line, so that Python shows it once
         )
 
 

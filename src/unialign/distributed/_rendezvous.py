@@ -28,7 +28,7 @@ def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[T
     All processes call this equally often and in the same order, since their counters must agree.
 
     Args:
-        addresses: of process 0; the first that works is used. Ignored on other processes.
+        addresses: addresses of process 0; the first that works is used. Ignored on other processes.
         timeout: seconds to wait for missing processes.
         prepare: writes the initial keys of this process.
 

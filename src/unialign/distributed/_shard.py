@@ -30,7 +30,7 @@ class Shard:
 
     Attributes:
         sizes: number of rows of each process, which may be 0.
-        rank: of this process in the group.
+        rank: rank of this process in the group.
         group: the process group; None is the default one.
     """
 
@@ -61,7 +61,7 @@ class Shard:
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
         """Gather the rows of every process along `dim`, (B, ...) from (n, ...), in one collective.
 
-        Every process passes the same dtype, which may be bool, and the same shape except `dim`.
+        Every process passes the same dtype, which may be bool, and the same shape except along `dim`.
         """
         own_n = own_n.detach()
         longest = max(self.sizes)
@@ -82,7 +82,7 @@ class Shard:
         return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:
-        """Return the sum over the processes of a tensor of one shape and dtype, in that dtype, in one collective."""
+        """Return the sum over processes of a tensor with the same shape and dtype on each, in one collective."""
         total = own.detach().clone()
         with naming_failures(self.group, BATCH):
             dist.all_reduce(total, group=self.group)
@@ -93,8 +93,8 @@ def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
     """Gather the (M, n, D) rows of every process into (M, B, D), in one collective.
 
     Every process computes the same loss over all rows, so the gradient of its local rows is complete without
-    communication. It is multiplied by the number of processes, because DDP and FSDP average parameter gradients over
-    processes: the mean is then the gradient of the whole batch.
+    communication. The gradient is multiplied by the number of processes, because DDP and FSDP average parameter
+    gradients over processes: the mean is then the gradient of the whole batch.
     """
     gathered: Tensor = _Gather.apply(own_MnD, shard)  # type: ignore[no-untyped-call]
     return gathered

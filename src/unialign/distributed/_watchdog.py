@@ -1,4 +1,4 @@
-"""End a job if one of its processes fails or dies, with an error on every other process that names it.
+"""End a job if one of its processes fails or dies, with an error on every other process that names the failed one.
 
 Each process writes a heartbeat once per second to a small store on process 0, separate from the store and backend of
 the collectives. Process 0 reads all heartbeats; the others read only that of process 0 and the first recorded failure,
@@ -23,7 +23,7 @@ from unialign.errors import DistributedError
 _BEAT = 1.0
 # Longer than any call should hold the GIL; all delays together stay below 30 seconds.
 _SILENCE = 15.0
-# Shorter limit after a failed collective, where a silent process is dead.
+# Shorter limit after a failed collective, when a silent process can be assumed dead.
 _SILENCE_SUSPECT = 4.0
 _GRACE = 5.0
 _NONE = "-"
@@ -41,7 +41,7 @@ def watchdog_is_running() -> bool:
 
 @contextmanager
 def watching(watch: "Watchdog") -> Iterator[None]:
-    """Run a watchdog during the body; the error of a failed process replaces that of the collective that it broke."""
+    """Run a watchdog during the body; the error of a failed process replaces the resulting error of a collective."""
     _active.append(watch)
     try:
         yield
@@ -145,7 +145,7 @@ class Watchdog:
         # A process that has left writes no heartbeat.
         there = self._store.compare_set(f"beat/{self.rank}", self._beat, str(count)).decode()
         if there != "left":
-            self._beat = there  # set even after an interrupted call, since the next heartbeat starts from it
+            self._beat = there  # read back from the store, since an interrupted call may have changed it there
         keys = ["failure", "suspect", *(f"beat/{rank}" for rank in beats)]
         failure, suspect, *values = (value.decode() for value in self._store.multi_get(keys))
         if failure != _NONE:

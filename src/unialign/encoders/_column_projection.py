@@ -85,7 +85,7 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
             if theirs != ours:
                 raise DataError(
                     f"the column {column!r} of {store.name!r} is from {entry['encoder']!r} with weights of sha256 "
-                    f"{theirs}, the available encoder has {ours}: their coordinates differ"
+                    f"{theirs}, but the available encoder has {ours}: their coordinates differ"
                 )
         known.append(f"{facts['belongs_to']['column']!r} of {facts['belongs_to']['store']!r}")
     has = "no encoder"

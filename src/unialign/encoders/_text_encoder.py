@@ -57,7 +57,7 @@ class TextEncoder:
     def _warn_if_truncated(self, texts: Sequence[str]) -> None:
         most = int(self._model.max_seq_length)
         for place, text in enumerate(texts):
-            if len(text) <= most - 2:  # a token has at least one character, and two are special
+            if len(text) <= most - 2:  # A token has at least one character, and two of the tokens are special ones.
                 continue
             tokens = len(self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
             if tokens > most:

@@ -11,7 +11,7 @@ from unialign.metrics import Interval, codes, percentile_interval
 __all__ = ["Evaluation"]
 
 _PRIMARY = tuple(name for name, metric in METRICS.items() if metric.primary)
-# Shown beside the primary metrics.
+# Metrics shown beside the primary ones.
 _SECONDARY = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", "zeta_neg", "chi")
 
 
@@ -21,7 +21,8 @@ class Evaluation:
 
     Attributes:
         metrics: name -> value; `METRICS` describes each. Metrics without their inputs, such as labels, are left out.
-        directions: `"a->b"` -> metrics of that direction; joint ones, by centroid, are `"a+b->c"` and `"c->a+b"`.
+        directions: `"a->b"` -> metrics of that direction; joint directions, scored by centroid, are `"a+b->c"` and
+            `"c->a+b"`.
         statistics: name -> the metric as a function of item weights.
         items: N.
     """

@@ -1,7 +1,7 @@
 """Joint retrieval between one modality of an item and the tuple of all its other modalities, in both directions.
 
-For a fixed joint *query*, `cosine` and `centroid` differ by a constant factor and rank a gallery alike; for joint
-*candidates* they differ, since the lengths of the centroids do.
+For a fixed joint *query*, `cosine` and `centroid` differ by a constant factor and give the same ranking; for joint
+*candidates* the rankings differ, since the centroids have different lengths.
 
 Shapes: `N` items, `K` other modalities, `n` tuples, `t` target vectors, `q` queries of one tile, `D` dimension.
 """
@@ -36,9 +36,9 @@ def joint_retrieval(
     Args:
         batch: validated embeddings.
         target: index of the single modality.
-        query: `others`: tuples are the queries and target vectors the gallery; `target`: the reverse.
+        query: `others`: the tuples are the queries and the target vectors are the gallery; `target`: the reverse.
         score: `cosine`, the mean cosine of the target with the other present modalities; `centroid`, its cosine with
-            their normalized mean; `volume`, minus the squared volume that the target spans with them, as in GRAM.
+            their normalized mean; `volume`, the negative squared volume that the target spans with them, as in GRAM.
         ids_N: (N,) integers; same-id items are positives of each other.
         k: cut-offs of recall.
 

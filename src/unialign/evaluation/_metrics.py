@@ -26,7 +26,7 @@ class Metric:
     """Description of a metric, and the function that computes it for plug-ins.
 
     Add a metric with an entry point `unialign.metrics` or `unialign.registry.register("metrics", name, Metric(...))`.
-    Every evaluation, comparison and report then includes it, but not the tests of the verdict.
+    Every evaluation, comparison and report then includes it, but the tests of the verdict do not.
 
     Attributes:
         better: direction of the paired tests; `neither` excludes the metric from them.

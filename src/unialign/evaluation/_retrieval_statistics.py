@@ -18,7 +18,7 @@ __all__ = ["joint_statistics", "label_statistics", "pairwise_statistics"]
 
 Directions = dict[str, dict[str, float]]
 
-# Joint queries rank a gallery alike by cosine and by centroid (see _joint.py), so one of the two is computed.
+# Joint queries give the same ranking by cosine and by centroid (see _joint.py), so only one of the two is computed.
 _JOINT_METRICS: tuple[tuple[JointScore, JointQuery, dict[str, str]], ...] = (
     ("cosine", "target", {"to_joint_recall@1/cosine": "recall@1"}),
     ("centroid", "others", {"joint_recall@1": "recall@1", "joint_recall@10": "recall@10"}),

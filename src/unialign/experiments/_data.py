@@ -16,7 +16,7 @@ from unialign.io import lock_folder
 
 
 def recipe(name: str) -> CompareConfig:
-    """Return a comparison with settings tuned on the validation split, by the name of its data, such as `emoji`.
+    """Return the shipped comparison for a data set (such as `emoji`), with settings tuned on its validation split.
 
     Raises:
         ConfigError: unknown name; the message lists the names.

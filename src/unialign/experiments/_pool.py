@@ -57,8 +57,8 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
             yield futures[future], future.result()
     except BrokenProcessPool:
         raise DataError(
-            "a worker process was killed (out of memory?); finished runs are kept, the same command continues, "
-            "and --workers 1 needs less memory"
+            "a worker process was killed (out of memory?); finished runs are kept, and the same command "
+            "continues; --workers 1 needs less memory"
         ) from None
     except BaseException:
         # Interrupted or failed: SIGTERM makes running workers write a checkpoint and end.

@@ -83,7 +83,7 @@ def compare_entries(
     runs: Mapping[str, Sequence[Measured]],
     resampled: Mapping[str, Mapping[str, Tensor]],
 ) -> list[dict[str, Any]]:
-    """Compare the first entry with each other one on every shared metric for which one direction is better.
+    """Compare the first entry with each of the others on every shared metric for which one direction is better.
 
     Returns:
         Records with `metric`, `objective`, `baseline`, `difference` (first minus baseline), `low`, `high`, `p`,

@@ -41,7 +41,8 @@ def alignment(
         present: modality -> (B,) bool. The mean is over pairs with both modalities present.
 
     Returns:
-        A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale] (geodesic); 0 with zero gradient without pairs.
+        A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale] (geodesic); 0 with zero gradient if there are no
+        pairs.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor, distance or

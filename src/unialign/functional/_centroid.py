@@ -14,7 +14,8 @@ from unialign.batch import Batch, make_batch
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
     """Return the normalized mean of each item's present modalities, (B, D).
 
-    Rows are unit, or 0 where an item has no modality or its vectors cancel (a sum shorter than 1e-6 has no direction).
+    Rows have unit length, or are 0 where an item has no modality or its vectors cancel (a sum shorter than 1e-6 has no
+    direction).
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.

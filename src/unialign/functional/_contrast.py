@@ -1,8 +1,8 @@
 """Compute InfoNCE of matched rows, with presence, ids and label smoothing.
 
-Rows without one of the two modalities are excluded from both means, and other keys with the query's id from its
-softmax. Label smoothing s is that of `torch.nn.functional.cross_entropy`: the target is 1 - s for the positive, plus s
-spread evenly over all unmasked keys.
+Rows without one of the two modalities are excluded from both means; other keys with the query's id are excluded from
+its softmax. Label smoothing s is that of `torch.nn.functional.cross_entropy`: the target is 1 - s for the positive,
+plus s spread evenly over all unmasked keys.
 
 Shapes: `B` items, `N` selected ones, `D` dimension.
 """

@@ -88,8 +88,8 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
 def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
     """Return the median Euclidean distance between two rows of the pooled sets, in [0.01, 2], without gradient.
 
-    The result is at least 0.01, also for fewer than two rows. Of more than `limit` rows, `limit` rows at even steps
-    through the concatenated sets are used, the same in each call.
+    The result is at least 0.01, also for fewer than two rows. If there are more than `limit` rows, `limit` evenly
+    spaced rows of the concatenated sets are used, the same ones in every call.
 
     Args:
         z: (N, D) unit rows of each set; a set may be empty.

@@ -24,7 +24,7 @@ from unialign.ops import (
 def cross_log_partition(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, kernel: Kernel, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Return 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], and whether there are rows.
+    """Return 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], and whether any item is selected.
 
     k runs over the positive and the present rows with a different id. With `clip`, symmetric InfoNCE is this plus
     |x - y|^2 / (2 tau).
@@ -50,7 +50,7 @@ def cross_log_partition(
 def cross_log_potential(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
     """Return log mean_{i != j} exp(-t |x_i - y_j|^2) (CUAXU, Fahim et al. 2024), and whether it is defined.
 
-    One mean over all pairs (i, j) of present rows with different ids, symmetric in the modalities.
+    The mean is over all pairs (i, j) of present rows with different ids; it is symmetric in the modalities.
 
     Args:
         selection: items that have both modalities (`unialign.ops.select_items`).

@@ -1,4 +1,4 @@
-"""Compute InfoNCE by volume (GRAM) and area (TRIANGLE) of the anchor of item i with the other vectors of item j.
+"""Compute InfoNCE with logits from the volume (GRAM) or area (TRIANGLE) of anchor i and the other vectors of item j.
 
 Logits of true tuples suffer from cancellation where their modalities agree, and are therefore computed from the tuples
 in float64; logits of all pairs are computed by matrix products, tile by tile.

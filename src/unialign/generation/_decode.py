@@ -1,6 +1,6 @@
 """Decode rows of a space: find the anchor modality of a decoder, embed items of a store, generate their images.
 
-Shapes: `N` rows, `D` dimension of the space, `W` dimension of the anchor's features, `S` pixels a side.
+Shapes: `N` rows, `D` dimension of the space, `W` dimension of the anchor's features, `S` x `S` pixels of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
             f"numbers of {spec.encoder}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
-    if space.dim < directions:  # the missing ones would be at their mean
+    if space.dim < directions:  # the decoder would see the missing directions at their mean
         raise ConfigError(
             f"the space has {space.dim} directions, the decoder uses {directions}; train the space with "
             f"dim={directions}, or a decoder with directions={space.dim}"
@@ -87,7 +87,8 @@ def decode(
         decoder: a decoder of the anchor's embeddings.
         z: (N, D) rows of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
             features of typical norm; shorter ones, such as unnormalized means, to features nearer to the mean.
-        anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`, and so is the result.
+        anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`. The result is that of
+            `Decoder.generate`.
     """
     anchor = resolve_anchor(space, decoder, anchor)
     z_ND = _check_rows(z, space.dim)

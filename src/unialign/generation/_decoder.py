@@ -2,7 +2,7 @@
 
 unCLIP: Ramesh et al. 2022, section 2.1.
 
-Shapes: `N` images, `W` dimension of the embeddings, `S` pixels a side.
+Shapes: `N` images, `W` dimension of the embeddings, `S` x `S` pixels of an image.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Training of a decoder: its images and embeddings, and steps of flow matching with a moving average of the weights.
 
-Shapes: `N` training images, `S` pixels a side, `W` dimension of the embeddings.
+Shapes: `N` training images, `S` x `S` pixels of an image, `W` dimension of the embeddings.
 """
 
 import math
@@ -159,7 +159,7 @@ class DecoderTask(TrainingTask):
         return StepReport({"loss": values["loss"]}, lambda: values)
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw samples, conditions, times and noise of a step, on the device."""
+        """Draw the samples, conditions, times and noise of a step, on the device."""
         config, count, device = self.config, self.config.batch_size, self.device
         # Draw on the CPU, so that all devices use the same numbers.
         generator = torch.Generator().manual_seed(derived_seed(f"step {step}", config.seed))

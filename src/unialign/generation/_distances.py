@@ -66,7 +66,7 @@ def gaussian_kernel(x_NF: Tensor, y_MF: Tensor, bandwidth: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Frechet:
-    """`frechet_distance` of two sets whose rows i belong to item i, as a function of item weights.
+    """`frechet_distance` of two sets as a function of item weights; row i of both sets belongs to item i.
 
     Both sets are resampled together; weights w give exactly the distance of sets in which row i occurs w_i times. NaN
     if the weights sum to 1 or less.
@@ -104,11 +104,11 @@ class PairMean:
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """The unbiased MMD^2 of two sets whose rows i belong to item i, as a function of item weights.
+    """The unbiased MMD^2 of two sets as a function of item weights; row i of both sets belongs to item i.
 
     Both sets are resampled together. Within a set, pairs of copies are left out (`PairMean`). Across sets, a pair of
-    different items has weight w_i w_j and an item's two images w_i, so that equal weights give the usual estimate and a
-    resample does not overweight matching pairs. NaN if the weights leave a single item.
+    different items has weight w_i w_j and the two images of an item have weight w_i, so that equal weights give the
+    usual estimate and a resample does not overweight matching pairs. NaN if the weights leave a single item.
     """
 
     own: tuple[PairMean, PairMean]

@@ -3,7 +3,7 @@
 An extractor must differ from the encoders whose features the space and the decoder were trained on; otherwise scores
 reward shared errors. Its name is part of every result.
 
-Shapes: `N` images, `S` pixels a side, `F` features.
+Shapes: `N` images, `S` x `S` pixels of an image, `F` features.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ def lite2(*, size: int = 64) -> Extractor:
     Images are resized to size x size (bilinear, antialiased) and scaled to [-1, 1].
 
     Args:
-        size: pixels a side of the network's input, at least 32.
+        size: side length of the network's input in pixels, at least 32.
 
     Raises:
         MissingDependencyError: without `unialign[lite]`.
@@ -103,7 +103,7 @@ _WEIGHTS = {
 
 
 def _load_lite(number: int, size: int) -> Extractor:
-    # The network has stride 32: the last feature map of a smaller image would hold padding only.
+    # The network has stride 32: the last feature map of a smaller image would contain only padding.
     check_integer("size", size, low=32)
     try:
         network = import_module("efficientnet_lite_pytorch").EfficientNet

@@ -51,8 +51,8 @@ def sample(
 
     Args:
         noise: (N, ...) normal numbers.
-        guidance: g of classifier-free guidance (Ho & Salimans 2022): u + g (c - u), c the prediction with the condition
-            and u without. 1 uses c only.
+        guidance: g of classifier-free guidance (Ho & Salimans 2022): u + g (c - u), where c is the prediction with the
+            condition and u the one without. With 1, only c is used.
         unconditional_C: the condition for "no condition"; required if guidance is not 1.
     """
     x = noise

@@ -1,6 +1,6 @@
 """A small decoder: flow matching from noise to an image, conditioned on principal directions of the embedding.
 
-Shapes: `N` images, `W` dimension of the embeddings, `D` directions, `S` pixels a side.
+Shapes: `N` images, `W` dimension of the embeddings, `D` directions, `S` x `S` pixels of an image.
 """
 
 import math
@@ -29,7 +29,7 @@ class FlowDecoder(nn.Module):
 
     Args:
         config: architecture and sampling defaults; training settings are stored with them.
-        input_spec: embeddings that it accepts.
+        input_spec: embeddings that the decoder accepts.
         metadata: JSON object describing its training.
 
     Raises:
@@ -96,7 +96,7 @@ class FlowDecoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, embeddings_NW: Tensor, noise: Tensor, *, steps: int, guidance: float) -> Tensor:
-        """Generate images from embeddings and noise (N, size of a sample); the input is not validated."""
+        """Generate images from embeddings and noise (N, number of latents); the input is not validated."""
         with torch.autocast(self.null_condition.device.type, enabled=False):
             noise = noise.to(self.null_condition).reshape(-1, *self.basis.shape)
             condition = self.condition(embeddings_NW.to(self.null_condition))

@@ -1,6 +1,6 @@
 """Generate images from conditions, and list the training items that they may copy.
 
-Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
+Shapes: `Q` conditions, `V` noises for each, `S` x `S` pixels of an image.
 """
 
 import base64
@@ -26,7 +26,7 @@ from unialign.generation._thumbnails import read_thumbnails
 from unialign.space import Space
 
 _NEAREST = 3
-# Largest side, in pixels, at which images are compared with training images; larger ones need too much memory.
+# Largest side length in pixels at which images are compared with training images; larger ones need too much memory.
 _COMPARISON_SIDE = 64
 
 
@@ -39,7 +39,7 @@ class GenerationResult:
         images: (Q, V, 3, S, S) in [0, 1].
         anchor: modality whose embeddings the conditions replace.
         nearest: for each condition the training items with the nearest anchor embeddings: row, name, cosine.
-        true_cosines: cosine of each condition with the anchor embedding of its item; None without one.
+        true_cosines: cosine of each condition with the anchor embedding of its item; None if it has none.
         copies: for each condition and sample the training image with the smallest pixel distance: row, name, distance
             (root mean square, in [0, 1]); None if the store's images cannot be read.
         no_copies_reason: reason if `copies` is None, else "".
@@ -79,7 +79,7 @@ def generate_images(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> GenerationResult:
-    """Generate `samples` images from each condition; noise v is the same for every condition."""
+    """Generate `samples` images from each condition; sample v has the same noise for every condition."""
     check_integer("samples", samples, low=1, high=64)
     check_integer("seed", seed, low=0)
     if not conditions:
@@ -110,7 +110,7 @@ def generate_images(
 
 
 def _sample_seed(seed: int, sample: int) -> int:
-    """Derive a seed for each sample by hashing, so that sample 1 of seed 0 is not sample 0 of seed 1."""
+    """Derive a seed for each sample by hashing, so that sample 1 of seed 0 differs from sample 0 of seed 1."""
     return int(np.random.SeedSequence([seed, sample]).generate_state(1)[0])
 
 

@@ -1,8 +1,8 @@
 """Image representations that decoders generate: principal components for a CPU, pixels for a GPU.
 
-An image of 32 x 32 pixels has 3,072 numbers, but a few hundred directions hold nearly all variance.
+An image of 32 x 32 pixels has 3,072 numbers, but a few hundred directions contain nearly all of the variance.
 
-Shapes: `N` images, `S` pixels a side, `P` = 3 S S numbers of an image, `L` latents.
+Shapes: `N` images, `S` x `S` pixels of an image, `P` = 3 S S numbers of an image, `L` latents.
 """
 
 import torch
@@ -33,7 +33,7 @@ def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images
 
 
 class PCABasis(nn.Module):
-    """Principal components of the training images, as buffers; `encode` and `decode` are affine."""
+    """Principal components of the training images, stored as buffers; `encode` and `decode` are affine."""
 
     mean: Tensor
     axes: Tensor
@@ -58,7 +58,7 @@ class PCABasis(nn.Module):
         scale_L = deviation_L**_WHITENING
         # Scale by one common factor, so that latents have the scale of the noise.
         scale_L = scale_L * (deviation_L / scale_L).square().mean().sqrt()
-        # Make the largest entry of each axis positive, since a decomposition leaves the signs open.
+        # Make the largest entry of each axis positive, since a decomposition does not determine the signs.
         sign_L1 = axes_LP.gather(1, axes_LP.abs().argmax(1, keepdim=True)).sign()
         self.mean.copy_(mean_P)
         self.axes.copy_((axes_LP * sign_L1).mT)
@@ -76,7 +76,7 @@ class PCABasis(nn.Module):
 
 
 class PixelBasis(nn.Module):
-    """(image - mean) / deviation with one mean and one deviation over all training pixels, as buffers."""
+    """(image - mean) / deviation with a single mean and deviation of all training pixels, stored as buffers."""
 
     mean: Tensor
     scale: Tensor

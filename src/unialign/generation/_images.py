@@ -1,6 +1,7 @@
 """Validate, resize, arrange and write images, without extra dependencies.
 
-Shapes: `N` or `T` images, `S` pixels a side, `H` and `W` of any image, `R` rows and `C` columns of a grid.
+Shapes: `N` or `T` images, `S` x `S` pixels of a square image, `H` x `W` of any image, `R` rows and `C` columns of a
+grid.
 """
 
 import os
@@ -104,7 +105,7 @@ def write_png(path: str | os.PathLike[str], image: Any) -> None:
     """Write an image as a PNG file atomically.
 
     Raises:
-        ShapeError, NonFiniteError: as `png_bytes`.
+        ShapeError, NonFiniteError: as in `png_bytes`.
         ConfigError: `path` is not a path.
         DataError: the file cannot be written.
     """
@@ -115,13 +116,13 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     """Arrange images of one size in a grid on white, (3, H, W) float32 in [0, 1].
 
     Args:
-        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). Cells of None and beyond short rows stay empty. Pass
-            `[images]` for one row.
+        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). Cells that hold None, and cells beyond the end of short
+            rows, stay empty. Pass `[images]` for one row.
         gap: pixels between images, after scaling.
         scale: integer factor of enlargement.
 
     Raises:
-        ShapeError: no image at all, images of different sizes, or as `png_bytes`.
+        ShapeError: no image at all, images of different sizes, or an error of `png_bytes`.
         NonFiniteError: as `png_bytes`.
         ConfigError: an option is out of range.
     """

@@ -29,7 +29,7 @@ _ROUNDINGS = 1000
 # Angle below which the chord replaces the arc, whose formula tends to 0 / 0.
 _NEAR = 1e-4
 _MAX_T = 1000.0
-# Steps to a Fréchet mean; rows within a right angle of each other need about 15 in float32.
+# Maximum number of steps to a Fréchet mean; rows within a right angle of each other need about 15 in float32.
 _MAX_STEPS = 200
 
 
@@ -45,7 +45,7 @@ def mean(
     Args:
         embeddings: modality -> (B, D) rows, or a sequence of them; (1, D) is broadcast.
         weights: K numbers of at least 0, by name or in order; only their ratios matter. None: equal weights.
-        normalize: whether to return unit rows. The unnormalized mean lies inside the sphere, as the paper's
+        normalize: whether to return unit rows. The unnormalized mean lies inside the sphere, like the paper's
             (z_t + z_a) / 2 (arXiv 2602.09507), whose norm is sqrt((1 + cos) / 2).
         present: modality -> (B,) bool; absent rows are excluded and may hold any values. In a sequence the modalities
             are named `rows 0`, `rows 1` and so on.
@@ -147,7 +147,7 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
     the angle, not of the chord, and distant rows have more influence. Computed by gradient steps from the renormalized
     mean and a final Newton step; the first derivative is exact, second derivatives are not supported.
 
-    Args, Raises: as `mean`; NonFiniteError also if the rows are spread so far that the mean is not unique.
+    Args, Raises: as in `mean`; NonFiniteError also if the rows are spread so far that the mean is not unique.
     """
     batch = make_mixing_batch(embeddings)
     z_KBD, weights_K1 = batch.z_MBD, mixing_weights(weights, batch)[:, None]
@@ -178,7 +178,8 @@ def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, T
     """Return the Newton step H^-1 g for the tangent mean g, with H held constant, and whether H is positive definite.
 
     H = c + sum_k w_k (1 - r_k) u_k u_k^T on the tangent space, with r = angle / tan(angle), c = sum_k w_k r_k and u the
-    unit directions (Buss & Fillmore 2001). It is inverted by the Woodbury identity (K columns), not as D x D.
+    unit directions (Buss & Fillmore 2001). H is inverted by the Woodbury identity (K columns) instead of as a D x D
+    matrix.
     """
     with torch.no_grad():
         side_KBD, ratio_KB, cos_KB = _log_map(at_BD, z_KBD)

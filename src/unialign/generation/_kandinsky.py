@@ -1,6 +1,6 @@
-"""Kandinsky 2.2 as a decoder, by diffusers.
+"""Kandinsky 2.2 as a decoder, implemented with diffusers.
 
-Shapes: `W` dimension of the embeddings, `S` pixels a side.
+Shapes: `W` dimension of the embeddings, `S` x `S` pixels of an image.
 """
 
 import os
@@ -36,7 +36,7 @@ class Kandinsky22(PipelineDecoder):
 
     Args:
         pipeline: a `KandinskyV22Pipeline`, on its device.
-        tower: the image encoder, None without it.
+        tower: the image encoder, or None.
 
     Raises:
         CheckpointError: image encoder and denoiser have different dims.
@@ -54,7 +54,7 @@ class Kandinsky22(PipelineDecoder):
         fingerprint = None if tower is None else tower.fingerprint
         spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", dim, fingerprint)
         scale = int(pipeline.movq_scale_factor)
-        # Rounded as in the pipeline: the side of the latents is a multiple of the scale.
+        # Rounded as in the pipeline: the side length of the latents is a multiple of the scale.
         super().__init__(pipeline, spec, latent=-(-read_latent_side(pipeline) // scale) * scale, scale=scale)
 
     @classmethod
@@ -71,7 +71,7 @@ class Kandinsky22(PipelineDecoder):
         """Load a `KandinskyV22Pipeline`; other arguments and errors as in `StableUnCLIP.from_pretrained`.
 
         Args:
-            prior: folder or `owner/name` of the `KandinskyV22PriorPipeline`, of which the image encoder is loaded.
+            prior: folder or `owner/name` of the `KandinskyV22PriorPipeline`, from which the image encoder is loaded.
                 None: only `generate` without guidance works.
             prior_revision: branch, tag or commit of the prior on the Hub.
         """

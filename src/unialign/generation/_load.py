@@ -28,15 +28,17 @@ def load_decoder(
 ) -> Decoder:
     """Load a decoder by name, from a folder, or from the Hugging Face Hub.
 
-    Names are those of built-in data sets (`emoji`), and those that plug-ins add as entry points `unialign.decoders` or
-    that `unialign.registry.register("decoders", name, factory)` adds; the factory is called without arguments. A folder
-    holds a diffusers pipeline (Stable unCLIP or Kandinsky 2.2), or a decoder written by `train_decoder`.
+    Names are those of built-in data sets (`emoji`), and those that plug-ins add through entry points
+    `unialign.decoders` or that `unialign.registry.register("decoders", name, factory)` adds; the factory is called
+    without arguments. A folder holds a diffusers pipeline (Stable unCLIP or Kandinsky 2.2), or a decoder written by
+    `train_decoder`.
 
     Args:
         source: name, folder or `owner/name`; a decoder is returned unchanged.
         revision: branch, tag or commit on the Hub.
         prior: folder or `owner/name` of the prior of a Kandinsky 2.2 decoder; see `Kandinsky22.from_pretrained`.
-        device, dtype: of the weights; images are on the CPU. A dtype is for pipelines only, None is float32.
+        device, dtype: device and dtype of the weights; images are on the CPU. A dtype is for pipelines only; None is
+            float32.
 
     Raises:
         CheckpointError: no model there, or a damaged one.

@@ -1,6 +1,7 @@
 """Networks of the flow decoder: a residual MLP on latents for a CPU, a U-Net on pixels for a GPU.
 
-Shapes: `N` samples, `L` latents, `C` dimension of the condition, `H` width of the network, `S` pixels a side.
+Shapes: `N` samples, `L` latents, `C` dimension of the condition, `H` width of the network, `S` x `S` pixels of an
+image.
 """
 
 import math
@@ -82,7 +83,7 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Build a U-Net of 1, 2, 2 and 4 times the width by level (three below 32 pixels), attention up to 16 x 16."""
+    """Build a U-Net of 1, 2, 2, 4 times the width per level (three below 32 pixels), attention up to 16 x 16."""
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:

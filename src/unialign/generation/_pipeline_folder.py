@@ -69,7 +69,7 @@ def pipeline_class(source: str | os.PathLike[str], *, revision: str | None = Non
     if not folder.exists() and is_hub_id(source):
         try:
             folder = _fetch(source, revision, [INDEX])
-        except MissingDependencyError:  # the loader of other decoders raises a better message
+        except MissingDependencyError:  # The loader of other decoders raises a clearer message.
             return None
     if not (folder / INDEX).exists():
         return None
@@ -113,7 +113,7 @@ def encoder_weights_fingerprint(folder: Path) -> str:
 
 
 def unsupported_error(source: str | os.PathLike[str], name: str, *, expected: str | None = None) -> ConfigError:
-    """Return the error for a folder of the pipeline `name` instead of `expected`, or of any supported one."""
+    """Return the error for a folder that holds the pipeline `name` instead of `expected` (None: any supported one)."""
     loader = {STABLE_UNCLIP: "StableUnCLIP", KANDINSKY: "Kandinsky22"}.get(name)
     if expected == KANDINSKY_PRIOR or (expected and loader):
         hint = f"; load it with {loader}, or with load_decoder" if loader else ""
@@ -191,6 +191,6 @@ def _list_weight_files(part: Path) -> list[Path]:
             files = read_object(several).get("weight_map")
             if not isinstance(files, dict) or not files:
                 raise CheckpointError(f"{several} lists no weight files; download the pipeline again")
-            # Use base names only: an index must not point outside its folder.
+            # Use base names only, since an index must not point outside its folder.
             return [part / name for name in sorted({Path(str(file)).name for file in files.values()})]
     return []

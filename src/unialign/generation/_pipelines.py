@@ -1,6 +1,6 @@
 """Common code of the diffusers adapters: loading components, sampling in batches, embedding images.
 
-Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `H` and `S` pixels a side.
+Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `H` x `S` pixels of an image.
 """
 
 import math
@@ -113,7 +113,7 @@ def resolve_device(device: str | torch.device, dtype: torch.dtype | None) -> tor
 
 
 def read_latent_side(pipeline: Any) -> int:
-    """Return the side of the latents that the denoiser was trained on."""
+    """Return the side length of the latents that the denoiser was trained on."""
     side = pipeline.unet.config.sample_size
     if not isinstance(side, int):
         raise CheckpointError(f"the denoiser (unet) has sample_size {side!r}; expected an integer (square latents)")
@@ -123,7 +123,7 @@ def read_latent_side(pipeline: Any) -> int:
 class PipelineDecoder(ABC):
     """Base class of decoders that generate images with a diffusers pipeline in batches.
 
-    `latent` is the side of the latents, `scale` the side of an image in pixels divided by it.
+    `latent` is the side length of the latents; `scale` is the side length of an image in pixels divided by `latent`.
     """
 
     default_steps: ClassVar[int]
@@ -158,7 +158,7 @@ class PipelineDecoder(ABC):
                 drawn = self.pipeline(
                     image_embeds=x_BW,
                     latents=self._initial_latents(noise.to(weight.device), steps).to(weight.dtype),
-                    # The scheduler's noise, too, depends on seed and row alone.
+                    # The scheduler's noise also depends only on seed and row.
                     generator=[make_row_generator(seed, start + i, stream=1) for i in range(len(x_BW))],
                     num_inference_steps=steps,
                     guidance_scale=guidance,

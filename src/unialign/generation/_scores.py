@@ -1,9 +1,10 @@
-"""Score generated images against true images, each score also as a function of item weights.
+"""Score generated images against true images; each score is also a function of item weights.
 
 Distances between sets of images (FD, KID, MMD) measure sharpness and style but hardly semantics: images of shuffled
 conditions score as well as correct ones. Retrieval of the true image measures semantics. Compare both with controls.
 
-Shapes: `V` noises, `N` evaluated items, `T` training images, `S` pixels a side, `F` features, `C` principal components.
+Shapes: `V` noises, `N` evaluated items, `T` training images, `S` x `S` pixels of an image, `F` features, `C` principal
+components.
 """
 
 import itertools
@@ -67,11 +68,11 @@ class Reference:
     Attributes:
         extractor: name of the extractor.
         images: (N, 3, S, S) true images.
-        features_NF: of the true images, float64.
+        features_NF: features of the true images, float64.
         mean_F, deviation_F: of the training features; a deviation is at least a quarter of the median over features
             that vary.
         axes_FC: principal axes of the training features, scaled so that the variances along them sum to 100.
-        bandwidth: of the MMD's kernel: median distance of the directions of two true images' features.
+        bandwidth: bandwidth of the MMD's kernel: median distance between the feature directions of two true images.
     """
 
     extractor: str
@@ -140,7 +141,7 @@ class GenerationScores:
         statistics: each score as a function of item weights, for `unialign.evaluation.resample`; with equal groups and
             seed, differences of resampled scores are paired. Distances and spread hold (N, N) numbers.
         per_item: (N,) float64 means over the noises, for scores that are means over items.
-        features_VNF: of the generated images, float32.
+        features_VNF: features of the generated images, float32.
     """
 
     extractor: str
@@ -220,7 +221,7 @@ def _check_image_sets(generated: Any, items: int) -> Tensor:
 
 
 def _score_items(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
-    """Compute the scores that are means over items: (N,) means over noises."""
+    """Return the (N,) per-item values, averaged over noises, of the scores that are means over items."""
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
     directions = [reference.directions(x_NF) for x_NF in sets]

@@ -1,6 +1,6 @@
-"""Stable unCLIP as a decoder: Stable Diffusion conditioned on an image embedding, by diffusers.
+"""Stable unCLIP as a decoder: Stable Diffusion conditioned on an image embedding, implemented with diffusers.
 
-Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `S` pixels a side.
+Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `S` x `S` pixels of an image.
 """
 
 import os
@@ -24,7 +24,7 @@ class StableUnCLIP(PipelineDecoder):
 
     Args:
         pipeline: the pipeline, on its device.
-        fingerprint: sha256 of its image encoder, None if unknown.
+        fingerprint: sha256 of its image encoder; None if unknown.
 
     Raises:
         CheckpointError: image encoder and denoiser have different dims.
@@ -54,7 +54,7 @@ class StableUnCLIP(PipelineDecoder):
         Args:
             source: a folder, or an `owner/name` on the Hub.
             revision: branch, tag or commit on the Hub.
-            device, dtype: of the weights; None is float32.
+            device, dtype: device and dtype of the weights; a dtype of None is float32.
 
         Raises:
             MissingDependencyError: diffusers is not installed.

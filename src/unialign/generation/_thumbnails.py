@@ -1,6 +1,6 @@
 """Read the thumbnails of a store's items as tensors.
 
-Shapes: `N` images, `S` pixels a side.
+Shapes: `N` images, `S` x `S` pixels of an image.
 """
 
 import io
@@ -27,8 +27,8 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
     Args:
         modality: name of the folder in the archive, `<modality>/<row>.webp` (or .png, .jpg).
         rows: N rows of the store.
-        size: pixels a side; resized by the mean of blocks if it divides the image's side, else bicubically. Images
-            that are not square are centered on a white square.
+        size: side length in pixels; images are resized by block means if it divides their side length, else
+            bicubically. Images that are not square are centered on a white square.
 
     Raises:
         DataError: the store has no thumbnails, or none of this modality and row, or one is damaged.

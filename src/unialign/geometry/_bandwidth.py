@@ -1,4 +1,4 @@
-"""Bandwidth of a density, its effective number of neighbors, and a warning if there are too few.
+"""Bandwidth of a density, its effective number of neighbors, and a warning if it has too few neighbors.
 
 Shapes: `N` rows of a set (N differs between sets), `D` dimension.
 """

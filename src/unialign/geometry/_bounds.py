@@ -14,15 +14,15 @@ from torch import Tensor
 def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
     """Return the lower bound 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn') of E[chi] (Proposition 2.3).
 
-    mu is the mean cosine of two positives of an item, and w are the weights of the present positives, normalized to
-    sum 1. For equal weights the bound is 1 - sqrt((1 + (K - 1) mu) / K).
+    mu is the mean cosine of two positives of an item, and w are the weights of the present positives, normalized to sum
+    to 1. For equal weights the bound is 1 - sqrt((1 + (K - 1) mu) / K).
 
     Args:
         pull_KBD: positives scaled by their weights; ignored where absent.
         pair_KB: mask of present positives.
 
     Returns:
-        A scalar in [0, 1]; NaN without items. 0 if each item has one positive.
+        A scalar in [0, 1]; NaN if there are no items; 0 if each item has one positive.
     """
     pull_KBD = torch.where(pair_KB[..., None], pull_KBD, 0.0)
     reach_B = torch.linalg.vector_norm(pull_KBD, dim=-1).sum(0)
@@ -39,7 +39,7 @@ def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Te
     modalities; see `residual_correlation`.
 
     Returns:
-        A scalar in (0, 1]; NaN without a c, or if one is not positive.
+        A scalar in (0, 1]; NaN if there is no c, or if one is not positive.
     """
     smallest = torch.where(known_KB, c_KB, torch.inf).min()
     if not bool(known_KB.any()) or float(smallest) <= 0:
@@ -57,7 +57,7 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
     assumes that c and |sum_n e_n| vary little, so it is not a bound.
 
     Returns:
-        A scalar in [0, 1]; NaN without a c, or if the mean is not positive.
+        A scalar in [0, 1]; NaN if there is no c, or if their mean is not positive.
     """
     mean_c = c_KB[known_KB].mean()
     if not bool(known_KB.any()) or float(mean_c) <= 0:

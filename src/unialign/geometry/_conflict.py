@@ -30,13 +30,13 @@ _SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", 
 # Fields of the short summary: the paper's two conflicts, and zeta without the positive.
 _SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
-# A sum of vectors shorter than this fraction of their total length has canceled to rounding noise.
+# A sum of vectors that is shorter than this fraction of their total length has canceled to rounding noise.
 _FLOOR = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConflictResult:
-    """Result of `conflict`, float64. Per-item tensors are (B,) and NaN where undefined.
+    """Result of `conflict`; all tensors are float64. Per-item tensors are (B,) and NaN where undefined.
 
     Attributes:
         anchor: the modality whose rows the forces act on.
@@ -99,7 +99,7 @@ class AnchorsResult:
         return f"AnchorsResult(anchors={list(self.by_anchor)}, mean {shown})"
 
     def means(self) -> dict[str, float]:
-        """Return `ConflictResult.means` averaged over the anchors with a defined value; NaN without any."""
+        """Return `ConflictResult.means` averaged over the anchors with a defined value; NaN if there are none."""
         found: dict[str, list[float]] = {}
         for result in self.by_anchor.values():
             for name, value in result.means().items():

@@ -109,9 +109,9 @@ def gcsd(
 
     This is the Hölder divergence as computed by Lu et al.: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral
     averaged over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or
-    M - 1 (`modalities_minus_one`, as for clustering). Compare values of one normalization only.
+    M - 1 (`modalities_minus_one`, as for clustering). Compare only values with the same normalization.
 
-    Args, Returns, Raises: as `holder_divergence`. The prescribed bandwidth is small, so expect the warning.
+    Args, Returns, Raises: as in `holder_divergence`. The prescribed bandwidth is small, so expect the warning.
     """
     check_choice("normalization", normalization, get_args(Normalization))
     check_integer("max_bytes", max_bytes, low=1)
@@ -129,7 +129,8 @@ def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor
     D_CS is -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
 
     Args:
-        x, y: floating (N, D) tensors or arrays; rows are L2-normalized here, need not be paired nor equally many.
+        x, y: floating (N, D) tensors or arrays; rows are L2-normalized here, and need be neither paired nor equally
+            many.
         bandwidth: tau > 0 of exp(-d^2 / (2 tau^2)), or `median`.
 
     Raises:
@@ -146,9 +147,9 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
     """Return MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012), float64 in [-2, 2].
 
     Args:
-        x, y, bandwidth: as `cauchy_schwarz_divergence`.
-        unbiased: exclude self pairs. The result has mean zero for equal distributions, may be negative, and requires
-            two rows of each. The biased form is at least 0, and larger by at most 1/N_x + 1/N_y.
+        x, y, bandwidth: as in `cauchy_schwarz_divergence`.
+        unbiased: exclude self pairs. The result has mean zero for equal distributions, may be negative, and requires at
+            least two rows of each. The biased form is at least 0, and larger by at most 1/N_x + 1/N_y.
 
     Raises:
         As `cauchy_schwarz_divergence`; ShapeError also for a single row where two are needed.
@@ -193,7 +194,7 @@ def effective_neighbors(
     row itself, which outweighs all others at small bandwidths, or excludes it for `debiased`. From 1 to B; below 2, the
     divergence compares points rather than distributions.
 
-    Args, Raises: as `holder_divergence`; one modality suffices.
+    Args, Raises: as in `holder_divergence`; one modality suffices.
     """
     check_choice("estimator", estimator, get_args(Estimator))
     batch = double_batch(embeddings, present, minimum=1)
@@ -222,7 +223,7 @@ def holder_upper_bound(
     Args:
         anchor: a modality.
         uniformity: see above.
-        embeddings, bandwidth, present: as `holder_divergence`.
+        embeddings, bandwidth, present: as in `holder_divergence`.
 
     Returns:
         A float64 scalar; differentiable if an input requires grad.

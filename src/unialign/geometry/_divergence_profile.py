@@ -26,9 +26,9 @@ class DivergenceRow:
     Attributes:
         label: the requested bandwidth: a number, or `median`.
         bandwidth: the number used.
-        values: estimator -> D_H; None for `debiased` with a modality of one row, and for `exact` beyond `max_bytes`.
-        neighbors: effective number of rows of a density, with the row itself.
-        neighbors_debiased: the same without the row itself, as in `debiased`; 0 with a modality of one row.
+        values: estimator -> D_H; None for `debiased` if a modality has one row, and for `exact` beyond `max_bytes`.
+        neighbors: effective number of rows of a density, including the row itself.
+        neighbors_debiased: the same without the row itself, as in `debiased`; 0 if a modality has one row.
         verdict: `distributions` if both are at least 2; `debiased only` if only the second is, so the row itself
             dominates the densities of the other estimators; `points` if neither is, so the values measure distances of
             paired points.
@@ -79,7 +79,7 @@ def divergence_profile(
     small, so compare values at the same bandwidth only.
 
     Args:
-        embeddings, present: as `holder_divergence`.
+        embeddings, present: as in `holder_divergence`.
         bandwidths: positive numbers, or `median`.
         max_bytes: memory limit of `exact`, which is omitted beyond it.
 

@@ -76,7 +76,7 @@ def forces(
             start = tile.start
             rows_c = pair_KB[k, tile]
             logit_cB = anchor_BD[tile] @ key_BD.mT / temperature
-            # Items without the modality have no positive in it, so it exerts no force on them.
+            # Items without the modality have no positive in it, so the modality exerts no force on them.
             p_cB, _, odds_c = _split(logit_cB, batch.present_MB[m], start)
             p_cB = torch.where(rows_c[:, None], p_cB, 0.0)
             own_KB[k, tile] += torch.where(rows_c, there_K[k] * torch.sigmoid(odds_c), 0.0)
@@ -102,7 +102,7 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
     """Split a softmax over present keys into the positive and the negatives, for accuracy at small temperatures.
 
     Returns:
-        (c, B) softmax over the negatives, 0 without any; (c,) log of their sum; (c,) log-odds of the
+        (c, B) softmax over the negatives, 0 if there are none; (c,) log of their sum; (c,) log-odds of the
         positive against them, NaN if neither exists.
     """
     masked_cB = torch.where(keys_B, logit_cB, -torch.inf)

@@ -36,17 +36,17 @@ def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> T
     The squared gap is |mean(x - y)|^2 - tr(Cov(x - y)) / N, clipped at 0, with Cov over N - 1. Before clipping it is
     the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, which is unbiased for the squared gap of the
     population. With weights it is (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2), which excludes pairs of copies
-    of an item in a bootstrap resample, since they would reintroduce the bias.
+    of the same item in a bootstrap resample, since such pairs would reintroduce the bias.
 
     Args:
-        x, y: floating (N, D); row i of both is item i; N at least 2.
+        x, y: floating (N, D), N at least 2; row i of both belongs to item i.
         weights: (R, N) item weights, see `unialign.metrics.resample_weights`.
 
     Returns:
         A scalar, or (R,) with weights; NaN for rows of weights with fewer than two items.
 
     Raises:
-        ShapeError, NonFiniteError: as `modality_gap`; also ShapeError for unequal N or fewer than two items.
+        ShapeError, NonFiniteError: as in `modality_gap`; also ShapeError for unequal N or fewer than two items.
     """
     x_ND, y_ND = unit_pair(x, y, paired=True)
     items = len(x_ND)
@@ -70,7 +70,7 @@ def true_pair_cosine(x: Any, y: Any) -> Tensor:
 
 
 def true_pair_cosines(x: Any, y: Any) -> Tensor:
-    """Return the (N,) cosines of row i of x with row i of y, float64.
+    """Return the (N,) float64 cosines of row i of x with row i of y.
 
     Raises:
         ShapeError, NonFiniteError: as `modality_gap`; also ShapeError for unequal N.

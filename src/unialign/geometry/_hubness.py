@@ -52,7 +52,7 @@ class HubnessResult:
 
     @property
     def chance_skewness(self) -> float:
-        """Skewness of a binomial count, expected for random neighbors; 0 if k is the gallery size."""
+        """Skewness expected for random neighbors, that of a binomial count; 0 if k is the gallery size."""
         p = self.k / len(self.counts)
         return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
 
@@ -64,17 +64,17 @@ class HubnessResult:
 
 @torch.no_grad()
 def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
-    """Count how often each gallery row is among the k nearest by cosine of a query (Radovanović et al., JMLR 2010).
+    """Count how often each gallery row is one of a query's k nearest by cosine (Radovanović et al., JMLR 2010).
 
     Skewness well above `chance_skewness` indicates hubs: some rows are neighbors of many queries, others of none. High
-    dimension, distance from the mean and a modality gap all increase it.
+    dimension, distance from the mean and a modality gap all increase the skewness.
 
     Args:
         queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalized here, in float64.
         k: number of neighbors per query, from 1 to the number of gallery rows.
 
     Returns:
-        See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.knn`.
+        See `HubnessResult`. Memory is O(Q (D + k) + G) in addition to the inputs; see `unialign.metrics.knn`.
 
     Raises:
         ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`.

@@ -34,7 +34,7 @@ def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tenso
 
 
 def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
-    """Return unit rows of x and y, validated to share a space and, if `paired`, their items."""
+    """Return unit rows of x and y, which must share a space and, if `paired`, have the same items."""
     x_ND, y_ND = unit_rows(x, "x"), unit_rows(y, "y")
     if x_ND.shape[1] != y_ND.shape[1]:
         raise ShapeError(

@@ -32,8 +32,8 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
 
     Args:
         path: absent, an empty folder, or a folder to replace; missing parents are created.
-        check_replaced: called with the current path of the previous folder, raises if that must not be replaced; None
-            if `path` must be absent or empty.
+        check_replaced: called with the current path of the previous folder; raises if that folder must not be replaced.
+            None if `path` must be absent or empty.
 
     Raises:
         OSError: a file system error, or `path` is not empty and `check_replaced` is None; `path` is unchanged.
@@ -46,7 +46,7 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
         for folder, _, _ in os.walk(partial, topdown=False):
             sync_folder(Path(folder))
         if check_replaced is None:
-            # Renaming onto an empty folder succeeds, and fails onto anything created meanwhile.
+            # Renaming succeeds onto an empty folder, and fails onto anything that was created meanwhile.
             partial.rename(path)
         else:
             _replace(partial, path, check_replaced)
@@ -115,7 +115,7 @@ def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) 
 def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> bool:
     """Move the previous folder aside and the new one into place; return False if another writer interfered."""
     aside = temporary_sibling(path, "old")
-    # Absent, or just moved by another writer.
+    # The path is absent, or another writer has just moved it.
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
     try:
@@ -124,7 +124,7 @@ def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[
         partial.rename(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            # A newer folder is in place, so the one moved aside is outdated.
+            # A newer folder is in place, so the folder moved aside is outdated.
             shutil.rmtree(aside, ignore_errors=True)
             return False
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """Files verified before use: JSON with an embedded checksum, and safetensors with a known sha256.
 
-Readers raise `CheckpointError` that names the file, and never unpickle.
+Readers raise a `CheckpointError` that names the file, and never unpickle.
 """
 
 import json
@@ -16,7 +16,7 @@ from unialign.errors import CheckpointError
 from unialign.io._files import digest, open_regular, write_durably
 from unialign.io._json import CHECKSUM, add_checksum, is_unchanged
 
-# Written files have kilobytes; the limit prevents memory exhaustion by malicious files.
+# Written files have a few kilobytes; the limit prevents memory exhaustion by malicious files.
 _MAX_JSON_BYTES = 1 << 24
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 

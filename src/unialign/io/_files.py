@@ -32,7 +32,7 @@ def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path
         pass
     except OSError as reason:
         raise error(f"{what} cannot be used, {reason.strerror}: {_shortened(path)}; choose another path") from None
-    except ValueError as reason:  # a null character, half a surrogate pair
+    except ValueError as reason:  # A null character, or half a surrogate pair.
         raise error(f"{what} {_shortened(path)} cannot be a path ({reason}); choose another one") from None
     return Path(path)
 
@@ -44,7 +44,7 @@ def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) ->
     """
     try:
         root, target = folder.resolve(strict=True), file.resolve(strict=True)
-    except (OSError, RuntimeError) as reason:  # RuntimeError: a link to itself
+    except (OSError, RuntimeError) as reason:  # RuntimeError: a symlink loop
         text = reason.strerror if isinstance(reason, OSError) else reason
         raise error(f"{file} cannot be read ({text}); restore the file") from None
     cache = next((parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"), None)
@@ -134,7 +134,7 @@ def digest(data: bytes | Iterable[bytes]) -> str:
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; OSError for any other kind."""
-    # Open non-blocking: opening a named pipe would wait for a writer.
+    # Open without blocking, since opening a named pipe would wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -1,4 +1,4 @@
-"""Download and upload folders from and to the Hugging Face Hub; the extra `huggingface_hub` is imported on use."""
+"""Download folders from the Hugging Face Hub and upload them; `huggingface_hub` is imported on first use."""
 
 import os
 import re

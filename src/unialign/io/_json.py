@@ -1,4 +1,4 @@
-"""Canonical JSON, checksums of JSON objects, and null for non-finite numbers."""
+"""Canonical JSON, checksums of JSON objects, and replacement of non-finite numbers by null."""
 
 import json
 import math
@@ -11,7 +11,7 @@ CHECKSUM = "checksum"
 
 
 def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
-    """Return JSON in ASCII without spaces; pass `sort_keys=False` if the order of the keys has a meaning."""
+    """Return JSON in ASCII without spaces; pass `sort_keys=False` if the order of the keys matters."""
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 

@@ -23,7 +23,7 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
     """Read the header at the current position and stop at the start of the data.
 
     Raises:
-        ValueError: the header is damaged or not that of a plain array.
+        ValueError: the header is damaged, or is not the header of a plain array.
     """
     try:
         version = npy_format.read_magic(file)
@@ -49,7 +49,7 @@ def file_chunks(file: BinaryIO) -> Iterator[bytes]:
 def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
     """Yield the .npy file (version 1.0, C order, little-endian) of an (N,) or (N, W) array of any memory layout.
 
-    Processes chunks, so memory maps may exceed main memory.
+    Chunks are processed one by one, so memory maps may exceed main memory.
     """
     little = array.dtype.newbyteorder("<")
     header = io.BytesIO()

@@ -19,7 +19,7 @@ class BoundedParameter(nn.Module):
     The shift starts at 0, which keeps the initial value exact in every dtype, and is clamped to the bounds.
 
     Args:
-        option: the name in messages, such as `temperature`; its bounds are `<option>_bounds`.
+        option: name of the option in messages, such as `temperature`; the option of its bounds is `<option>_bounds`.
         initial: initial value; positive for `log` spacing.
         mode: `fixed`, or `learnable`.
         bounds: lowest and highest value of the learnable mode.

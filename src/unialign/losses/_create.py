@@ -17,7 +17,7 @@ def names() -> tuple[str, ...]:
 
 
 def create(objective: "str | Objective", **options: Any) -> "Objective":
-    """Build an objective by name. An instance is returned as it is.
+    """Build an objective by name. An instance is returned unchanged.
 
     Examples:
         >>> create("gram", anchor="text", temperature=0.07).anchor

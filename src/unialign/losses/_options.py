@@ -26,5 +26,5 @@ def check_label_smoothing(label_smoothing: object) -> None:
 
 
 def default_volume_eps(dtype: torch.dtype) -> float:
-    """Return the default eps of volumes in training: the smallest value resolved by a determinant in the dtype."""
+    """Return the default eps of volumes in training: the smallest value that a determinant in the dtype resolves."""
     return 1e-14 if dtype == torch.float64 else 1e-8

@@ -18,7 +18,7 @@ _BALANCED = {
 _PRESETS: dict[str, Mapping[str, Any]] = {
     # For training from scratch and fine-tuning. At M = 2 this is InfoNCE with log-partitions within each modality.
     "balanced": _BALANCED,
-    # The formula as printed (Eqs. 9 to 13). Use only to continue training at a tiny learning rate: from scratch,
+    # The formula as printed (Eqs. 9 to 13). Use it only to continue training at a tiny learning rate: from scratch,
     # uniformity outweighs alignment about 200 (M - 1) times.
     "paper": _BALANCED
     | {
@@ -28,7 +28,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
         "centroid_weight": 1.0,
         "volume_weight": 1.0,
     },
-    # Weights of the log-partitions in anchor InfoNCE: anchor 1/2, each other modality 1 / (2 (M - 1)).
+    # The weights of the log-partitions in anchor InfoNCE: 1/2 for the anchor, 1 / (2 (M - 1)) for each other modality.
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
     # For a frozen pretrained anchor encoder, which needs no repulsion.
     "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},

@@ -17,7 +17,7 @@ class AlignUniform(Objective):
 
     Args:
         anchor: a modality (the pairs that contain it) or `"all"` (all pairs).
-        alpha: from 1 to 64; 2 as published.
+        alpha: exponent of the distance, from 1 to 64; 2 as published.
         t: 2 as published.
         uniformity_weight: lambda; 1 as in the released code. The best value depends on alpha and t.
     """

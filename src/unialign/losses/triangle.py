@@ -16,9 +16,9 @@ class Triangle(TupleContrast):
     """Symmetric InfoNCE with the logits -A(anchor of i, the two other modalities of j) / tau; M = 3 exactly.
 
     A is the area of the triangle with the three unit vectors as corners. Rows and columns are the complete items. The
-    area is 0 if two corners coincide, regardless of the third, so TRIANGLE alone does not align all three: its authors
-    continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary matching term
-    requires an encoder over token pairs and is not part of this loss.
+    area is 0 if two corners coincide, regardless of the third, so TRIANGLE alone does not align all three modalities:
+    its authors continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary
+    matching term requires an encoder over token pairs and is not part of this loss.
 
     Args:
         anchor: a modality; text in the paper.

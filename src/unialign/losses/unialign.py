@@ -47,18 +47,20 @@ class UniAlign(Objective):
         partition_mix: beta in [0, 1], our extension. The repulsion is beta times the uniformities within modalities
             plus 1 - beta times the mean, over the pairs of the alignment, of InfoNCE's log-partition between two
             modalities: 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], including the positive.
-            1 is UniAlign; 0 with `clip`, `"matched"` and unit weights is exactly InfoNCE if all modalities are present.
-            A pair uses the rows that have both modalities. Values below 1 require an anchor with pairs, `mean` or
-            `infonce_matched` weights, `mean_log`, no stop_gradient, and one geometry for kernel and distance.
-        uniformity_weight: lambda_uni, of both partitions. With `balanced`, the space collapses below about 0.1.
+            A beta of 1 is UniAlign; a beta of 0 with `clip`, `"matched"` and unit weights is exactly InfoNCE if all
+            modalities are present. A pair uses the rows that have both modalities. Values below 1 require an anchor
+            with pairs, `mean` or `infonce_matched` weights, `mean_log`, no stop_gradient, and one geometry for kernel
+            and distance.
+        uniformity_weight: lambda_uni, the weight of both partitions. With `balanced`, the space collapses below about
+            0.1.
         alignment_weight: lambda_align.
         alignment_scale: `"matched"` (1 / (2 tau) for `clip`, 1 / (2 tau^2) for `gaussian` and `geodesic`), or a number.
         distance: `euclidean` or `geodesic` distance of true pairs.
         stop_gradient: `anchor` detaches the anchor (or centroid) in the alignment.
         centroid_weight: weight of U(C), C = centroids of items with at least two modalities.
         centroid_temperature: tau of the centroid term; default `temperature`.
-        volume_weight: weight of the mean Gram volume of items with at least two modalities. Minimizing it regularizes
-            tuples toward dependence but does not align them by itself.
+        volume_weight: weight of the mean Gram volume of items with at least two modalities. Minimizing the volume
+            regularizes tuples toward dependence but does not align them by itself.
         volume_eps: added under the square root; default 1e-8 in float32, 1e-14 in float64.
     """
 

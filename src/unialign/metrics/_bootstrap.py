@@ -41,10 +41,10 @@ def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int =
     """Return how often each item is drawn in each bootstrap resample, (R, N) integers as float64.
 
     Args:
-        items_or_groups: N, or (N,) integer or text group labels. Groups are drawn with replacement, as many as exist,
-            and each item is drawn as often as its group.
+        items_or_groups: N, or (N,) group labels, which are integers or strings. As many groups as exist are drawn with
+            replacement, and each item is drawn as often as its group.
         resamples: R, at least 1.
-        seed: of the draw, which depends only on seed and labels, so runs on the same items share resamples.
+        seed: seed of the draw, which depends only on seed and labels, so runs on the same items share resamples.
 
     Raises:
         ShapeError: no items, or labels that are not (N,).

@@ -1,4 +1,4 @@
-"""Spherical k-means and agreement of clusters with labels, without scikit-learn (tests compare with it).
+"""Spherical k-means and agreement of clusters with labels, without scikit-learn (the tests compare with it).
 
 Shapes: `N` items, `D` dimension, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
 """
@@ -39,7 +39,7 @@ def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: 
     Args:
         x: floating (N, D) tensor or array; rows and centers are L2-normalized here.
         clusters: K, from 1 to N. If fewer rows are distinct, some clusters stay empty.
-        seed: of the initializations.
+        seed: seed of the initializations.
         restarts: at least 1.
         iterations: maximum number of iterations per restart; stops early if no label changes.
 
@@ -64,10 +64,10 @@ def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: 
 def v_measure(labels: Any, clusters: Any) -> float:
     """Return the harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg 2007), in [0, 1].
 
-    1 means the same partition. The V-measure equals the NMI with the arithmetic mean of the entropies.
+    1 means that both are the same partition. The V-measure equals the NMI with the arithmetic mean of the entropies.
 
     Args:
-        labels, clusters: (N,) integers or texts.
+        labels, clusters: (N,) integers or strings.
 
     Raises:
         ShapeError: not (N,), different N, or no items.
@@ -81,7 +81,7 @@ def v_measure(labels: Any, clusters: Any) -> float:
 def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
     """Return (R,) `v_measure` under each row of item weights; see `resample_weights`.
 
-    V = 2 h c / (h + c) with h = I / H(labels), c = I / H(clusters), that is 2 I / (H(labels) + H(clusters)); 1 if both
+    V = 2 h c / (h + c) with h = I / H(labels), c = I / H(clusters), that is, 2 I / (H(labels) + H(clusters)); 1 if both
     entropies are 0, as in scikit-learn. NaN if all weights are 0.
     """
     label_N, cluster_N = codes(labels, "labels"), codes(clusters, "clusters")

@@ -1,4 +1,4 @@
-"""Ranks by cosine: counted in float32 tiles for queries with one positive, by a full sort for queries with several.
+"""Ranks by cosine: from counts in float32 tiles for queries with one positive, from a full sort for those with several.
 
 Shapes: `S` queries to rank, `G` gallery.
 """
@@ -17,7 +17,7 @@ def count_cosine_ranks(
     """Compute `count_ranks` for the cosines of queries[rows_S] and the gallery.
 
     A query with one positive costs a float32 product and O(1) memory. Average precision and nDCG with several positives
-    require the full order: such queries are sorted against a float64 copy of the gallery.
+    require the full order: for such queries, a float64 copy of the gallery is sorted.
     """
     positives_S = positives.counts()
     several_S = (positives_S > 1).nonzero().flatten()

@@ -27,7 +27,7 @@ class KNNResult(NamedTuple):
 def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNResult:
     """Find the k gallery rows with the highest cosine to each query by exact search, without an index.
 
-    Candidates whose cosines agree to 1e-12 are tied and sorted by row. Most of the work is a float32 product;
+    Candidates whose cosines differ by at most 1e-12 are tied and sorted by row. Most of the work is a float32 product;
     candidates within rounding error of the k-th place are rescored in float64, so scores and rows equal those of a
     float64 search.
 

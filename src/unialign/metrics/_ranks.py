@@ -87,7 +87,7 @@ def count_ranks(
     """Count the ranks of the positives, tile by tile.
 
     Args:
-        score: maps int64 query rows (q,) to (q, G) scores, larger is better; may be infinite.
+        score: maps int64 query rows (q,) to (q, G) scores, where larger is better; scores may be infinite.
         positives: at least one for each query.
         ties: order of candidates within `tolerance` of each other; `optimistic` puts positives first.
         batch_size: maximum number of queries per tile; does not affect the result. Memory is O(batch_size * G).
@@ -143,7 +143,7 @@ def _count(
     above_q = (s_qG > best_q1 + tolerance).sum(1)
     level_qG = s_qG >= best_q1 - tolerance
     block_q = level_qG.sum(1) - above_q
-    # No positive is above the best one, so all positives at or above its level are tied with it.
+    # No positive is above the best one, so all positives at or above the level of the best are tied with it.
     tied_positives_q = (level_qG & is_positive_qG).sum(1)
     return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu(), is_positive_qG
 
@@ -184,7 +184,8 @@ class Tables:
         # Dividing integer tensors would give float32.
         c, t, found_, r = start.double(), (end - start).double(), found.double(), relevant.double()
         spread = torch.where(t > 1, (r - 1) / (t - 1), 0.0)
-        # sum_i (i - 1) / (c + i) = t - (c + 1) * sum_i 1 / (c + i). In a block of positives only, t = r and spread = 1.
+        # sum_i (i - 1) / (c + i) = t - (c + 1) * sum_i 1 / (c + i). In a block that has only positives, t = r and
+        # spread = 1.
         precision = (r / t) * ((found_ + 1) * inverse + spread * (t - (c + 1) * inverse))
         # Without ties, the closed form would only add rounding errors.
         return torch.where(t == 1, (found_ + 1) / (c + 1), precision), (r / t) * gain

@@ -109,13 +109,13 @@ class RetrievalResult:
         seed: int = 0,
         groups: Any = None,
     ) -> Interval:
-        """Return the percentile bootstrap interval over queries, for the fixed gallery; see `resample_weights`.
+        """Return the percentile bootstrap interval over queries for a fixed gallery; see `resample_weights`.
 
         Args:
             metric: see `scores`.
             level: in (0, 1).
             resamples: R.
-            seed: of the resamples, which are equal for all metrics with the same seed and groups.
+            seed: seed of the resamples, which are equal for all metrics with the same seed and groups.
             groups: (Q,) labels; queries of a group (captions of an image, frames of a video) are resampled together.
         """
         scores_S = self.scores(metric)
@@ -141,18 +141,18 @@ def retrieval(
 ) -> RetrievalResult:
     """Rank the gallery rows by cosine for each query row.
 
-    `recall[k]` is the fraction of queries with any positive in the top k. Candidates whose scores agree to 1e-12 are
-    tied; with `expected`, every metric is its mean over random orders of tied candidates, so a space collapsed to one
-    point scores at chance level for any order of its rows.
+    `recall[k]` is the fraction of queries with any positive in the top k. Candidates whose scores differ by at most
+    1e-12 are tied; with `expected`, every metric is its mean over random orders of tied candidates, so a space
+    collapsed to one point scores at chance level for any order of its rows.
 
     Args:
         queries: (Q, D) floating tensor or array; rows are L2-normalized here.
         gallery: (G, D).
-        query_ids, gallery_ids: (Q,), (G,) integers or texts; positives have equal ids. Without ids, gallery row i is
+        query_ids, gallery_ids: (Q,), (G,) integers or strings; positives have equal ids. Without ids, gallery row i is
             the positive of query i. Queries without a positive are excluded and counted.
         k: cut-offs; values above G act as G.
         ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
-        batch_size: most queries scored at once. The result does not depend on it.
+        batch_size: maximum number of queries scored at once. The result does not depend on it.
 
     Returns:
         See `RetrievalResult`. If every query has one positive, memory is O(Q + G) in addition to the inputs, which may
@@ -189,14 +189,14 @@ def retrieval_from_scores(
     """Rank a gallery by any score, such as negative tuple volume, cosine to a multimodal centroid, or a re-ranker.
 
     Args:
-        score: maps int64 query rows (q,) to (q, gallery) scores, larger is better, preferably float64. Scores within
-            `tolerance` are tied.
+        score: maps int64 query rows (q,) to (q, gallery) scores, preferably float64, where larger is better. Scores
+            within `tolerance` are tied.
         queries, gallery: Q and G.
         query_ids, gallery_ids, k, ties, batch_size: see `retrieval`.
         tolerance: absolute; use about 1e-6 for scores computed in float32.
 
     Raises:
-        As `retrieval`; also NonFiniteError for NaN scores.
+        As in `retrieval`; also NonFiniteError for NaN scores.
     """
     _check_options(k, ties, batch_size)
     check_nonnegative("tolerance", tolerance)

@@ -15,14 +15,14 @@ from unialign.errors import ConfigError
 def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> Tensor:
     """Return (R,) means over seeds of resampled values, plus noise with the seed variance of that mean.
 
-    Resampling only items treats the trained models as fixed; also resampling S seeds would capture only (S - 1) / S of
-    their variance, two thirds for S = 3. The noise is therefore normal with variance s^2 / S, where s^2 is the unbiased
-    variance over seeds. No noise is added for a single seed.
+    Resampling only items would treat the trained models as fixed; resampling the S seeds as well would capture only (S
+    - 1) / S of their variance, two thirds for S = 3. The noise is therefore normal with variance s^2 / S, where s^2 is
+    the unbiased variance over seeds. No noise is added for a single seed.
 
     Args:
         values_SR: a metric, or a paired difference, under the same R resamples of items for each seed.
         points_S: the metric itself.
-        seed: of the noise.
+        seed: seed of the noise.
     """
     mean_R = values_SR.nanmean(0)
     if len(points_S) < 2:

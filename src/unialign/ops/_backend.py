@@ -45,7 +45,7 @@ def use_backend(backend: Backend) -> Iterator[None]:
 
 
 def current_backend() -> Backend:
-    """Return the backend set by `use_backend`, `auto` if none is."""
+    """Return the backend set by `use_backend`, or `auto` if none is set."""
     return _backend.get()
 
 

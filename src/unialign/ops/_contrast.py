@@ -1,4 +1,4 @@
-"""Contrasts with both log-partitions, over tiles of any logits, without forming an N x N matrix.
+"""Contrasts with both log-partitions, computed over tiles of any logits without forming an N x N matrix.
 
 With l_ij the logit of query i and key j, r_i = log sum_j exp(l_ij) and c_j = log sum_i exp(l_ij) over the keys with
 another id and the positive, and k_i the number of these keys:
@@ -6,7 +6,7 @@ another id and the positive, and k_i the number of these keys:
     1/(2N) sum_i [ r_i + c_i - 2 w l_ii - s (mean_j l_ij + mean_j l_ji) ]
 
 s is the label smoothing; w is 1 - s in a contrast, and 0 for the partitions alone. The derivative by l_ij is
-(exp(l_ij - r_i) + exp(l_ij - c_j) - s (1/k_i + 1/k_j)) / (2N), and on the diagonal w / N less.
+(exp(l_ij - r_i) + exp(l_ij - c_j) - s (1/k_i + 1/k_j)) / (2N), and less by w / N on the diagonal.
 
 There are three implementations: the reference, with the full matrix and autograd; a single tile, which gives value and
 gradients at once; and many tiles, with a second pass over them for the gradients.
@@ -49,7 +49,7 @@ def mean_contrast(
         tensors: inputs of the logits, differentiable.
         positive_logits_N: l_ii, differentiable. The caller computes them more accurately than a matrix product does,
             since the terms of a trained space nearly cancel.
-        symmetric: False for rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
+        symmetric: False sums over rows only: 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
         positive_weight: w; 1 - s if None.
         side: rows per tile; does not affect the result. None: a single tile up to 1,024 rows, else `SIDE`.
     """
@@ -86,7 +86,7 @@ class _MeanContrast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # read once: activation checkpointing allows only one access
+        saved = ctx.saved_tensors  # Read it once, since activation checkpointing allows only one access.
         make, selection, options = ctx.rest
         with torch.no_grad():
             if ctx.one_tile:

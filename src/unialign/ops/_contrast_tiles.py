@@ -75,7 +75,7 @@ class ContrastTiles:
         """Return the gradients with respect to the positive logits and the tensors of the logits.
 
         Args:
-            of_last_tile: use the tile that `value` left in the buffer, which must be the only one.
+            of_last_tile: use the tile that `value` left in the buffer, which must be the only tile.
         """
         gradients = [torch.zeros_like(tensor) for tensor in (self.positive_logits_N, *self.logits.tensors)]
         last = [] if self.last_tile is None else [self.last_tile]
@@ -166,7 +166,7 @@ class ContrastTiles:
         return logit_IJ.mul_(self.factor)
 
     def _outer_sum(self, rows_N: Tensor, columns_N: Tensor, i: slice, j: slice) -> Tensor:
-        """Return a_i + b_j over a tile of a symmetric contrast, else a_i."""
+        """Return a_i + b_j over a tile of a symmetric contrast, a_i otherwise."""
         return (
             torch.add(rows_N[i, None], columns_N[j], out=tile_view(self.spare, i, j))
             if self.directions == 2

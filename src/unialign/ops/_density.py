@@ -76,7 +76,7 @@ class _Between(torch.autograd.Function):
             if layouts is None:
                 gradients = _gradients(x, y, kernel, side, log_N, g_N, needed)
             else:
-                # Local x against all y, and local y against all x.
+                # Layouts for local x against all y, and for local y against all x.
                 of_x, of_y = layouts
                 by_x_RD, _ = _gradients(
                     x.local(of_x), y, kernel, side, of_x.local(log_N), of_x.local(g_N), (needed[0], False)

@@ -15,7 +15,7 @@ WANG_ISOLA_T = 2.0  # Wang & Isola 2020; CUA and ModGap use the same value
 
 @dataclass(frozen=True)
 class KernelFunction:
-    """log kappa of unit rows x, y as a function of their cosine; 0 for equal rows, negative elsewhere.
+    """log kappa of unit rows x, y as a function of their cosine; 0 for equal rows, otherwise negative.
 
     `gaussian` -|x-y|^2 / (2 tau^2), as printed in Eq. 9 · `clip` -|x-y|^2 / (2 tau) = (cos - 1) / tau · `wang_isola`
     -2 |x-y|^2, without temperature · `geodesic` -arccos^2(cos) / (2 tau^2), Eq. 14.
@@ -35,7 +35,7 @@ class KernelFunction:
 
     @property
     def lowest(self) -> float:
-        """Lowest value of log kappa, that of antipodal rows."""
+        """Lowest value of log kappa, attained by antipodal rows."""
         return float(self.log(torch.tensor(-1.0, dtype=torch.float64)))
 
     def log(self, cosine_TS: Tensor) -> Tensor:
@@ -58,8 +58,8 @@ class KernelFunction:
 def arccos_squared(cosine: Tensor) -> Tensor:
     """Return arccos(c)^2 with a finite gradient everywhere: -2 at c = 1, where arccos has infinite slope.
 
-    Near c = 1 the series in u = 1 - c is used, 2u + u^2/3 + 4u^3/45 + u^4/35: exact to 1e-13 for u < 1e-3. At c = -1
-    the slope of arccos is infinite; cosines are clamped to 1e-6 (in float64, 1e-12) above it.
+    Near c = 1 the series in u = 1 - c is used, 2u + u^2/3 + 4u^3/45 + u^4/35, with an error below 1e-13 for u < 1e-3.
+    At c = -1 the slope of arccos is infinite; cosines are clamped to 1e-6 (in float64, 1e-12) above it.
     """
     u = 1 - cosine
     near = u < 1e-3

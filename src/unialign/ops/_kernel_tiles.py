@@ -19,7 +19,7 @@ _SPAN = 80.0
 class KernelTiles:
     """Compute tiles of the R local rows and the N columns, one at a time in one buffer.
 
-    On one process R = N, and tiles below the diagonal are omitted: the others represent their transposes.
+    On one process R = N, and tiles below the diagonal are omitted: the other tiles represent their transposes.
 
     Attributes:
         plain_exp: whether all exponentials of the logits fit the dtype's range without a shift.
@@ -56,7 +56,7 @@ class KernelTiles:
             yield i, j, logit_IJ, slope_IJ
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Mask pairs excluded from the sum: same-id pairs, and self pairs if excluded."""
+        """Mask the pairs that the sum excludes: same-id pairs, and self pairs unless they are included."""
         self.selection.mask_(x_IJ, i, j, value, self_pairs=self.self_pairs)
 
     def multiplicity(self, i: slice, j: slice) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class ShiftedLogSums:
-    """Sums of N rows or columns with a constant shift, with which exponentials neither overflow nor underflow."""
+    """Sums of N rows or columns with a constant shift that prevents overflow and underflow of the exponentials."""
 
     def __init__(self, rows: int, device: torch.device, shift: float = 0.0) -> None:
         self.shift = shift
@@ -39,7 +39,7 @@ class RunningLogSums:
         return logit_IJ
 
     def add(self, logit_IJ: Tensor, rows: slice, *, dim: int = 1) -> None:
-        """Add the exponentials of a tile, as `ShiftedLogSums.add`."""
+        """Add the exponentials of a tile, like `ShiftedLogSums.add`."""
         higher = torch.maximum(self.highest_N[rows], logit_IJ.amax(dim).double())
         # The shift is 0 while all logits are -inf, since -inf - -inf is NaN.
         shift = torch.where(higher == -torch.inf, 0.0, higher)
@@ -59,7 +59,7 @@ def shifted_exp_(logit_IJ: Tensor, shift: float) -> Tensor:
 
 
 def masked_logsumexp(logit_NK: Tensor, masked_NK: Tensor) -> Tensor:
-    """Return (N,) log-sum-exp of the logits that are not masked; -inf with zero gradient for a row without any."""
+    """Return (N,) log-sum-exp of the unmasked logits; -inf with zero gradient for a row without such logits."""
     # The log-sum-exp of an empty set has a NaN gradient.
     empty_N1 = masked_NK.all(1, keepdim=True)
     sums_N = torch.logsumexp(logit_NK.masked_fill(masked_NK & ~empty_N1, -torch.inf), 1)

@@ -32,7 +32,7 @@ class Logits(ABC):
     def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
         """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten.
 
-        By default, of logits <x_i, y_j> of the first two tensors.
+        The default is for logits <x_i, y_j> of the first two tensors.
         """
         gradients[0][i].addmm_(weight_IJ, self.tensors[1][j])
         gradients[1][j].addmm_(weight_IJ.mT, self.tensors[0][i])

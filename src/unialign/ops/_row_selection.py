@@ -22,10 +22,10 @@ class RowSelection:
 
     Attributes:
         size: N.
-        index_N: positions in the batch; None: all B rows in their order.
+        index_N: positions in the batch; None: all B rows in batch order.
         codes_N: int32, ascending, equal for equal ids; None: all ids differ. Same-id rows are adjacent, so a tile
             needs a mask only where the codes of its rows and columns overlap.
-        local_R: positions among the N of the rows of this process, ascending; None: all rows.
+        local_R: ascending positions, among the N selected rows, of the rows of this process; None: all rows.
         shard: layout of the batch across processes; None: one process holds the whole batch.
     """
 
@@ -73,7 +73,7 @@ class RowSelection:
         """Gather the (R, ...) values of each process into (N, ...), without gradient."""
         if self.shard is None or self.local_R is None:
             return local_R
-        # Index by batch position, in which the rows of each process are contiguous.
+        # Index by position in the batch, where the rows of each process are contiguous.
         position_R = self.local_R if self.index_N is None else self.index_N[self.local_R]
         local = local_R.new_zeros(self.shard.stop - self.shard.start, *local_R.shape[1:])
         local[position_R - self.shard.start] = local_R
@@ -88,7 +88,7 @@ class RowSelection:
         return all_ND
 
     def _same_id(self, i: slice, j: slice) -> Tensor | None:
-        """Return the mask of same-id pairs of a tile, self pairs included; None if there are none or no id repeats."""
+        """Return the mask of same-id pairs in a tile, including self pairs; None if it has none or no id repeats."""
         if self.codes_N is None:
             return None
         row_I, column_J = self.codes_N[i if self.local_R is None else self.local_R[i]], self.codes_N[j]

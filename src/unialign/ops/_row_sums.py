@@ -78,7 +78,7 @@ class _MeanExcess(torch.autograd.Function):
         by_row = _logit_matrix(x_ND, y_ND, factor, selection, backend)
         by_column = _logit_matrix(y_ND, x_ND, factor, selection, backend)
         positive_R = _positive_logits(by_row)
-        # The derivative with respect to the scale is computed with the sums, so that both share one gather.
+        # The derivative with respect to the scale is computed together with the sums, so that both share one gather.
         columns = [positive_R]
         for matrix in (by_row, by_column):
             columns += _excesses(matrix, positive_R, backend, with_slope=ctx.needs_input_grad[2])

@@ -5,9 +5,9 @@ With s_ik = scale <x_i, y_k> over the columns k of row i that are not masked:
     log_sums          r_i = log sum_k exp(s_ik), and m_i = sum_k exp(s_ik - r_i) s_ik = d r_i / d log scale
     accumulate_grad   p_i = scale sum_k (g_i exp(s_ik - r_i) + h_k exp(s_ik - c_k)) y_k
 
-Columns with the code of a row are masked, and row i's self pair, column `local_R[i]`, is masked or included by
-`self_pairs`. A row without columns has r = -inf and p = 0. Each row is computed by exactly one process, so the result
-does not depend on the order of writes.
+Columns with the code of a row are masked, and `self_pairs` determines whether the self pair of row i, column
+`local_R[i]`, is masked or included. A row without columns has r = -inf and p = 0. Each row is computed by exactly one
+process, so the result does not depend on the order of writes.
 
 Shapes: `R` rows, `N` columns, `D` dimension, `t` rows of a tile.
 """
@@ -100,7 +100,7 @@ def _mask_(x_tN: Tensor, value: float, mask: _Mask) -> Tensor:
     self_t, codes_t, codes_N, keep_self = mask
     if codes_t is None or codes_N is None:
         return x_tN if keep_self else x_tN.scatter_(1, self_t[:, None], value)
-    # The self pair has equal codes, too.
+    # The self pair also has equal codes.
     same_tN = codes_t[:, None] == codes_N
     if keep_self:
         same_tN.scatter_(1, self_t[:, None], False)

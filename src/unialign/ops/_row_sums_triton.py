@@ -1,4 +1,4 @@
-"""Compute the sums of `_row_sums_torch` by Triton kernels, which never write tiles to global memory.
+"""Compute the sums of `_row_sums_torch` with Triton kernels, which never write tiles to global memory.
 
 Inputs are float32 (IEEE or TF32 products), float16 or bfloat16; sums are float32. Each program computes a block of
 rows over all columns, so no atomics are needed and results are deterministic. If D exceeds the accumulator of a
@@ -54,7 +54,7 @@ def _logits2(
         )
         products = tl.dot(x, y, products, input_precision=PRECISION)
     code = tl.load(codes_ptr + column, mask=column < columns, other=-1)
-    # The self pair has equal codes, too.
+    # The self pair also has equal codes.
     kept = (column[None, :] < columns) & (code_r[:, None] != code[None, :])
     if KEEP_SELF:
         kept = kept | (self_column[:, None] == column[None, :])
