@@ -1,4 +1,4 @@
-"""Test SIGKILL at random times and at every file operation: saved files survive, and final weights are bit-equal."""
+"""Kill processes at random times and at every file operation: saved files survive, and final weights are bit-equal."""
 
 import json
 import os
@@ -38,16 +38,16 @@ def killed(folder: Path, trials: int) -> dict[str, Any]:
     ("trials", "steps", "inside_a_save"), [(20, 5, 5), pytest.param(50, 8, 15, marks=pytest.mark.slow)]
 )
 def test_saved_files_survive_kills(tmp_path: Path, trials: int, steps: int, inside_a_save: int) -> None:
-    """Killed training resumes from a complete checkpoint to the same weights; killed writers leave the old or the new.
+    """Killed training resumes from a complete checkpoint to the same weights; killed writers leave old or new files.
 
     Half of the kills of training come at a random time, half at a random file operation, so that many fall into a save.
-    Spaces, stores, checkpoints and single files are replaced, with a kill at every operation; at an fsync half of the
-    file is lost with it.
+    Spaces, stores, checkpoints and single files are replaced, with a kill at every file operation; a kill at an fsync
+    also discards half of the file.
     """
     report = killed(tmp_path, trials)
     assert len(report["trials"]) == trials
     for trial in report["trials"]:
-        # The newest checkpoint has the previous or the new step.
+        # The newest checkpoint is that of the last completed save or of the interrupted one.
         assert trial["ended"] <= trial["found"] <= trial["begun"], trial
         assert trial["digest"] == report["digest"], trial
         assert trial["log_steps"] == list(range(1, report["steps"] + 1)), trial

@@ -1,4 +1,4 @@
-"""Health warnings, and errors of non-finite numbers that name modality, row of the store and step."""
+"""Health warnings, and errors for non-finite numbers, which name the modality, the store row and the step."""
 
 import math
 import pickle
@@ -108,7 +108,7 @@ def test_scale_of_the_sigmoid_at_its_bound() -> None:
 
 
 def test_partitions_between_modalities_repel_too() -> None:
-    """At `partition_mix` 0 no other term repels, and without them the ratio would not be checked."""
+    """At `partition_mix` 0 only these partitions repel; the gradient ratio must count them."""
     for mix in (0.0, 0.5):
         found = check(batch_of(), create("unialign", partition_mix=mix, alignment_weight=1e-3))
         assert set(found) == {"gradient_ratio"}
@@ -157,7 +157,7 @@ def test_warnings_can_be_pickled() -> None:
 
 @pytest.fixture
 def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
-    """InfoNCE plus a term that, from the third step on, is NaN or has a NaN or huge gradient for one row."""
+    """Return InfoNCE with a term that, from step 3 on, is NaN or has a NaN or huge gradient for one row."""
 
     class Explosive(Objective):
         name: ClassVar[str] = "infonce"
@@ -174,7 +174,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
                 z_BD = batch.z_MBD[batch.index("audio")]
                 row = int(batch.present_MB[batch.index("audio")].nonzero()[-1])
                 zero = (z_BD[row] - z_BD[row].detach()).square().sum()
-                # sqrt at 0: the value is finite, the gradient is infinity times zero.
+                # For sqrt at 0, the value is finite, but the gradient is infinity times zero.
                 kinds = {"gradient": zero.sqrt, "value": lambda: zero + torch.nan, "huge": lambda: z_BD[row, 0] * 1e37}
                 terms["odd"] = LossTerm(kinds[self.kind](), 1.0)
             return terms
@@ -202,7 +202,7 @@ def test_a_bad_term_is_traced_to_a_row_of_the_store(kind: str) -> None:
     with pytest.raises(NonFiniteError) as caught:
         run(tiny_store(), config)
     message = str(caught.value)
-    # Calls: one for validation, two in step 1, one in step 2 (the last of the epoch), then step 3.
+    # The term is called once for validation, twice in step 1, once in step 2 (the last of the epoch), then in step 3.
     assert "training stopped at step 3, before its update" in message
     if kind != "value":
         row = expected_row(2, 0)

@@ -1,6 +1,6 @@
 """Hubness: the concentration of nearest neighbors on few gallery rows.
 
-Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and rows of one tile.
+Shapes: `Q` queries, `G` gallery rows, `W` nearest rows of a query; `q` queries and `c` gallery rows of one tile.
 """
 
 import math
