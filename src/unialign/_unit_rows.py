@@ -28,7 +28,7 @@ def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         for x_BD, largest_B in zip(raw, result_MB, strict=True):
             for rows in _blocks(x_BD):
                 x_bD = x_BD[rows].to(dtype)
-                # Ten times faster than the infinity norm, and without a copy of absolute values.
+                # This is ten times faster than the infinity norm, and makes no copy of the absolute values.
                 torch.maximum(x_bD.amax(-1), -x_bD.amin(-1), out=largest_B[rows])
     return result_MB
 

@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
-        # Settings whose entries are given by `--set`, for suggestions.
+        # Settings whose entries are given with `--set`; used for suggestions in errors.
         self.mappings: list[str] = []
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:

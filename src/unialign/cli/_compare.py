@@ -36,7 +36,7 @@ def run_comparison(
         with run_progress(total, labels) as progress:
             results = compare(config, out, workers=workers, on_run=progress)
         if extend is not None:
-            write_report(out)  # Write the report first: the comparison is complete even if `extend` fails.
+            write_report(out)  # Write the report first, so that the comparison is complete even if `extend` fails.
             extend(config, out)
     except KeyboardInterrupt:
         kept = f"finished runs are kept in {shown(out)}; the same command continues the comparison"

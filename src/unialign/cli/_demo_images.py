@@ -21,7 +21,7 @@ _FOLDER = "images"
 _IMAGE = "image"
 _QUERIES = 8
 _SOURCES = (("text",), ("drawing",), ("speech",), ("text", "speech"))
-# Settings for generation; docs/findings/generation.md has the reasons and the cost.
+# Settings for generation; docs/findings/generation.md gives the reasons for them and their cost.
 _GENERATION_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unialign": {"objective_options.preset": "frozen_anchor", "objective_options.uniformity_weight": 0.3}
 }

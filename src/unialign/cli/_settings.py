@@ -10,7 +10,7 @@ from unialign.cli._command import Parser
 from unialign.config import Config, Setting, parse_yaml
 from unialign.errors import ConfigError
 
-# Lists of modalities, whose names may also be separated by commas.
+# Options that are lists of modalities, whose names may also be separated by commas.
 _NAME_LISTS = {"modalities", "source"}
 
 
@@ -108,7 +108,7 @@ def _reader(entry: Setting) -> Any:
     def read(text: str) -> Any:
         return None if entry.is_optional and text.lower() in ("none", "null") else entry.kind(text)
 
-    read.__name__ = entry.kind.__name__  # argparse shows this name in "invalid int value"
+    read.__name__ = entry.kind.__name__  # argparse shows this name in errors such as "invalid int value"
     return read
 
 

@@ -11,7 +11,7 @@ RESAMPLES = (100, 1_000_000)
 
 
 def integer(low: int, high: int | None = None) -> Check:
-    """Return the check that a value is an integer in [low, high]."""
+    """Return a function that checks whether a value is an integer in [low, high]."""
     return lambda name, value: check_integer(name, value, low=low, high=high)
 
 

@@ -12,7 +12,7 @@ __all__ = ["check_finite_rows"]
 
 
 def check_finite_rows(array_NW: NDArray[Any], mask_N: NDArray[Any] | None, column: str) -> None:
-    """Raise NonFiniteError for the first present row of (N, W) with NaN, infinity, or only zeros."""
+    """Raise NonFiniteError for the first present row of (N, W) that holds NaN or infinity, or only zeros."""
     step = max(1, CHUNK_BYTES // array_NW[:1].nbytes)
     for start in range(0, len(array_NW), step):
         part_NW = array_NW[start : start + step]

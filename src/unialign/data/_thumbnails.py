@@ -16,7 +16,7 @@ _SUFFIXES = ("webp", "png", "jpg", "jpeg")
 
 
 class Thumbnails:
-    """Images by modality and number; iterates over these pairs. Without an archive there are none.
+    """Images by modality and number; iterating yields pairs of modality and number. Without an archive there are none.
 
     Args:
         archive: path of the archive, or its content.

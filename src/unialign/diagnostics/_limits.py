@@ -11,7 +11,7 @@ MAX_CKA_P = 0.01
 MANY_RANDOM = 0.4
 # Smallest fraction of items with bitwise equal rows at which two modalities count as the same data.
 DUPLICATE_MODALITY = 0.5
-# Distinguishable items, as 1 / sum of squared class fractions, below which a recall is mostly chance.
+# Number of distinguishable items (1 / sum of squared class fractions) below which a recall is mostly chance.
 MIN_DISTINCT_ITEMS = 10
 # Number of items below which intervals are too wide for conclusions.
 FEW_ITEMS = 50
@@ -32,7 +32,7 @@ GAP_NOTE, GAP_WARNING = 0.1, 0.3
 GAP_FRACTION = 0.5
 # A modality is far from the others if its gap exceeds this multiple of the gaps among the others.
 FAR_RATIO = 2.0
-# Gain in R@1 by centering above which a gap is reported as harmful.
+# Gain in R@1 from centering above which a gap is reported as harmful.
 GAP_COST = 0.05
 
 # --- collapse ----------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ OUTLIER = 10.0
 FLOAT16_MAX, FLOAT16_TINY = 65504.0, 6.1e-5
 
 # --- hubs --------------------------------------------------------------------------------------------------------
-# Skewness of the 10-occurrences. Independent Gaussian rows have 1 to 3 at 100 dimensions and 4 to 6 at 1000
+# Skewness of the hubness counts for k = 10. Independent Gaussian rows have 1 to 3 at 100 dimensions and 4 to 6 at 1000
 # (Radovanović et al., JMLR 2010, table 1 and figure 1); it is above 10 if one candidate is returned for most queries.
 HUB_SKEWNESS = 8.0
 # Fraction of candidates that are never among the first 10 results.

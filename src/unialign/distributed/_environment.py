@@ -35,7 +35,7 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
     launchers.
 
     Raises:
-        ConfigError: environment variables that are missing, not integers, or inconsistent.
+        ConfigError: environment variables are missing, not integers, or inconsistent.
     """
     if "RANK" in environment or "WORLD_SIZE" in environment:
         _require(environment, ("RANK", "WORLD_SIZE"), "torchrun")

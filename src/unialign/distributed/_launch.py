@@ -39,7 +39,7 @@ def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool 
         Rank, world size and local rank of this process. The GPU of the local rank becomes the current device.
 
     Raises:
-        ConfigError: environment variables that are missing or inconsistent; `nccl` without CUDA.
+        ConfigError: environment variables are missing or inconsistent, or `nccl` without CUDA.
         DistributedError: another process failed.
     """
     check_choice("backend", backend, get_args(Transport))

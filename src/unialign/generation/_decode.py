@@ -135,7 +135,8 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
     if len(rows) == 0:
         raise DataError(f"{store.name!r} has no training rows with {anchor!r}")
     z_TD = space.encode({anchor: store.array(anchor)[rows]})[anchor]
-    # Divide by the largest number first, since the squares of very short or long rows under- or overflow.
+    # Divide by the largest number first, since squares of very short rows underflow and those of very long rows
+    # overflow.
     z_ND = z.double()
     unit_ND = torch.nn.functional.normalize(z_ND / z_ND.abs().amax(1, keepdim=True), dim=1).to(z_TD)
     found = (unit_ND @ z_TD.mT).topk(min(k, len(rows)), dim=1)

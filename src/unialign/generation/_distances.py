@@ -33,7 +33,7 @@ def frechet_distance(x: Any, y: Any) -> float:
         x, y: (N, F), (M, F) real numbers, at least two rows each; computed in float64.
 
     Raises:
-        ShapeError: not 2-D, one row, or unequal dims.
+        ShapeError: not 2-D, fewer than two rows, or unequal dims.
         NonFiniteError: a row holds NaN or infinity.
     """
     x_NF, y_MF = _check_sets(x, y)
@@ -88,8 +88,8 @@ class Frechet:
 class PairMean:
     """Mean of a symmetric kernel over pairs of different items: sum_{i != j} w_i w_j k_ij / sum_{i != j} w_i w_j.
 
-    Copies of one item are not a pair; otherwise every resample would be less diverse than the data. NaN if the weights
-    leave a single item.
+    Copies of one item do not count as a pair, since otherwise every resample would be less diverse than the data. NaN
+    if the weights leave a single item.
     """
 
     kernel_NN: Tensor

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from unialign.errors import DataError
 
-# Exponent of the whitening: 0 keeps the components' variances, and noise masks the small ones at nearly all times;
-# 1 equalizes them, and the small ones dominate the loss.
+# Exponent of the whitening: 0 keeps the components' variances, so noise masks the small components at nearly all times;
+# 1 equalizes the variances, so the small components dominate the loss.
 _WHITENING = 0.5
 
 

@@ -169,7 +169,7 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
 
 
 def _tangent_mean(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> Tensor:
-    """Average the rows in the tangent space with weights: minus half the gradient of the sum of squared angles."""
+    """Average the rows in the tangent space by weight: minus half the gradient of the summed squared angles."""
     side_KBD, ratio_KB, _ = _log_map(at_BD, z_KBD)
     return ((weights_K1 * ratio_KB)[..., None] * side_KBD).sum(0)
 

@@ -58,7 +58,7 @@ def normalized_weights(weights_K: Tensor) -> Tensor:
 
 
 def finite_numbers(values: Any, count: int | None) -> Tensor:
-    """Return finite numbers as a float64 tensor: `count` weights, or values of t if None."""
+    """Return finite numbers as a float64 tensor: `count` weights, or values of t if `count` is None."""
     # Convert with numpy, since torch would round Python floats to float32.
     if isinstance(values, list | tuple):
         values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]

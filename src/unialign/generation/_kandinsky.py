@@ -97,7 +97,7 @@ class Kandinsky22(PipelineDecoder):
 
     @cached_property
     def _negative(self) -> Tensor:
-        """Embedding of pixel values 0 (the mean color), (1, W), as `get_zero_embed` of the prior's pipeline."""
+        """(1, W) embedding of pixel values 0 (the mean color), as from `get_zero_embed` of the prior's pipeline."""
         tower = self._require_tower()
         side = int(tower.encoder.config.image_size)
         return tower.project(torch.zeros(1, 3, side, side))

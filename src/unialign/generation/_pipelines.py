@@ -178,7 +178,7 @@ class PipelineDecoder(ABC):
 
     @abstractmethod
     def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
-        """Return further arguments of the pipeline for a batch of `count` images."""
+        """Return additional arguments of the pipeline for a batch of `count` images."""
 
     def _initial_latents(self, noise: Tensor, steps: int) -> Tensor:
         """Scale unit noise to initial latents."""

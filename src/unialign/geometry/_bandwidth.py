@@ -23,7 +23,7 @@ FEW_NEIGHBORS = 2.0
 
 
 class DivergenceWarning(UserWarning):
-    """Bandwidth too small: the divergence compares paired points rather than distributions."""
+    """Warning that a bandwidth is so small that the divergence compares paired points rather than distributions."""
 
 
 def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:

@@ -191,8 +191,8 @@ def effective_neighbors(
     """Return the effective number of rows of a density: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
     The number is averaged over the rows of a modality, then over modalities. As in the estimator, the sum includes the
-    row itself, which outweighs all others at small bandwidths, or excludes it for `debiased`. From 1 to B; below 2, the
-    divergence compares points rather than distributions.
+    row itself, which outweighs all others at small bandwidths, or excludes it for `debiased`. The number ranges from
+    1 to B; below 2, the divergence compares points rather than distributions.
 
     Args, Raises: as in `holder_divergence`; one modality suffices.
     """
@@ -255,7 +255,7 @@ def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
     gradient = any(z_ND.requires_grad for z_ND in rows)
     if estimator == "exact":
         sizes = exact_sizes(counts)
-        # Count the sum, its last term and the exponential; a gradient saves the exponents of all integrals.
+        # Three buffers: the sum, its last term and the exponential; a gradient also saves the exponents of all integrals.
         return 8 * (3 * max(sizes) + (sum(sizes) if gradient else 0))
     return 8 * sum(counts) ** 2 if gradient else 0
 

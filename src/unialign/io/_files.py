@@ -1,6 +1,6 @@
 """Replace single files atomically, sync them to disk, and open only regular files.
 
-Functions raise OSError on file system errors unless they take the type of the error.
+Functions raise OSError on file system errors, except those that take the type of the error as an argument.
 """
 
 import contextlib

@@ -34,7 +34,7 @@ class Clustering:
 def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: int = 300) -> Clustering:
     """Spherical k-means (Dhillon & Modha 2001) with greedy k-means++ initialization and Lloyd's iterations.
 
-    Returns the best of `restarts`. Deterministic for a seed, on any device up to rounding.
+    Returns the best of `restarts`. The result is deterministic for a seed, and the same on all devices up to rounding.
 
     Args:
         x: floating (N, D) tensor or array; rows and centers are L2-normalized here.
@@ -90,7 +90,7 @@ def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor
     if weights_RN.ndim != 2 or weights_RN.shape[1] != len(label_N):
         raise ShapeError(f"weights have shape {tuple(weights_RN.shape)}; expected (resamples, {len(label_N)})")
     weights_RN = weights_RN.double().cpu()
-    # Only nonempty cells of the contingency table, at most N.
+    # Use only the nonempty cells of the contingency table, of which there are at most N.
     cell_N = codes(label_N * (int(cluster_N.max()) + 1) + cluster_N, "cells")
     h_label, h_cluster, h_both = (_entropy(weights_RN, code_N) for code_N in (label_N, cluster_N, cell_N))
     mutual = (h_label + h_cluster - h_both).clamp(min=0)

@@ -23,7 +23,7 @@ _backend: ContextVar[Backend] = ContextVar("unialign_backend", default="auto")
 
 @contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
-    """Set the implementation of every loss, metric and measurement in a `with` block, their backward passes included.
+    """Set the implementation of every loss, metric and measurement in a `with` block, including backward passes.
 
     `reference`: full B x B matrices and autograd; slow, with higher-order derivatives · `tiled`: torch operations on
     tiles · `compiled`: row sums through `torch.compile`, which takes half a minute on the first call · `triton`: CUDA
@@ -33,7 +33,8 @@ def use_backend(backend: Backend) -> Iterator[None]:
     cosines are then accurate to 1e-3.
 
     Raises:
-        ConfigError: unknown backend. Calls inside also raise it if the backend does not support their tensors.
+        ConfigError: unknown backend. Calls inside the block also raise ConfigError if the backend does not support
+            their tensors.
         MissingDependencyError: backend `triton` without the package installed.
     """
     check_choice("backend", backend, get_args(Backend))
