@@ -41,7 +41,7 @@ def random_split(
         (N,) int8 codes for `EmbeddingStore.write(split=...)`: 0 = train, 1 = val, 2 = test.
 
     Raises:
-        ConfigError: `items`, `fractions` or `seed` out of range.
+        ConfigError: `items`, `fractions` or `seed` is out of range.
         ShapeError: `groups` or `labels` are not (N,).
     """
     checked = _check_fractions(fractions)

@@ -41,7 +41,7 @@ class MemoryStorage:
 
 
 class FolderStorage:
-    """Files in a folder, without unpickling and without following links out of the folder.
+    """Files in a folder; nothing is unpickled, and links out of the folder are not followed.
 
     DataError names a file that does not match its record.
     """

@@ -21,7 +21,7 @@ _CONFIRMED_PAIRS = 200
 class Duplicates:
     """Equal rows of items with different ids (of any two items if no ids were given)."""
 
-    repeats: int  # rows that repeat an earlier one
+    repeats: int  # number of rows that repeat an earlier row
     distinct: int  # different rows
     largest: int  # size of the largest group of equal rows
     examples: tuple[tuple[int, int], ...]  # up to three pairs of equal rows

@@ -4,7 +4,7 @@ Let u_i in (0, 1) be the percentile of the true pair of item i among random pair
 
 * Random counterpart: u_i is uniform, so v_i is standard normal.
 * True counterpart: v_i is normal with some center and spread, which are fitted.
-* Scattered random counterparts: a mixture of both, with an unknown fraction. It is accepted if it explains the
+* Scattered random counterparts: a mixture of both, with an unknown fraction. The mixture is accepted if it explains the
   percentiles better (Vuong's test) than one population of true pairs with a long tail of hard items.
 * Blocks: the items in row order form a chain of two states, true and random. The most likely path (Viterbi, with a
   penalty for each change of state) is accepted if it explains the percentiles better than scattered random

@@ -1,6 +1,6 @@
 """Compute the data of the report's plots, small enough for `results.json`: a map of the sample, cosine histograms.
 
-Shapes: `n` sampled items, `d` items drawn, `p` their rows of all modalities together, `D` dimension.
+Shapes: `n` sampled items, `d` items drawn, `p` rows of these items in all modalities together, `D` dimension.
 """
 
 from itertools import combinations

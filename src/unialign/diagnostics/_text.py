@@ -66,7 +66,7 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _table(columns: Mapping[str, Callable[[str, Any], str]], rows: Mapping[str, Any]) -> list[str]:
-    """Align columns and append an empty line; empty without rows."""
+    """Align columns and append an empty line; return no lines if there are no rows."""
     body = [[cell(name, values) for cell in columns.values()] for name, values in rows.items()]
     return [*table_lines(list(columns), body), ""] if body else []
 

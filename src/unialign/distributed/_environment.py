@@ -17,7 +17,7 @@ class ProcessInfo:
     Attributes:
         rank: number of the process, from 0.
         world_size: number of processes.
-        local_rank: number of the process on its machine, and of its GPU.
+        local_rank: number of the process on its machine, which is also that of its GPU.
         address, port: address and port of the rendezvous.
     """
 

@@ -17,7 +17,7 @@ _local: ContextVar[bool] = ContextVar("unialign_local", default=False)
 
 @contextmanager
 def local_scope() -> Iterator[None]:
-    """Let `group="auto"` mean this process only, for code on one process of a job, such as a callback."""
+    """Make `group="auto"` mean only this process, for code that runs on one process of a job, such as a callback."""
     token = _local.set(True)
     try:
         yield

@@ -44,12 +44,12 @@ class Shard:
 
     @property
     def start(self) -> int:
-        """Position of this process's first row."""
+        """Position of the first row of this process."""
         return sum(self.sizes[: self.rank])
 
     @property
     def stop(self) -> int:
-        """Position after its last row."""
+        """Position after the last row of this process."""
         return self.start + self.sizes[self.rank]
 
     def kept(self, present_B: Tensor) -> "Shard":

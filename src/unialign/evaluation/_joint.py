@@ -76,7 +76,7 @@ def joint_retrieval(
 
 
 def _scores(z_KnD: Tensor, present_Kn: Tensor, sum_nD: Tensor, z_tD: Tensor, score: JointScore) -> Tensor:
-    """Score each tuple with each target vector, (n, t); larger is better."""
+    """Return the (n, t) scores of each tuple with each target vector; larger is better."""
     if score == "cosine":
         return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)
     if score == "centroid":

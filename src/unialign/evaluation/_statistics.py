@@ -30,7 +30,7 @@ K = TypeVar("K", bound=Hashable)
 def resample(
     statistics: Mapping[K, tuple[Statistic, float]], items_or_groups: Any, *, resamples: int, seed: int = 0
 ) -> dict[K, Tensor]:
-    """Evaluate each metric under the same R resamples, shifted so that their mean is the estimate, (R,) each.
+    """Return (R,) values of each metric under the same R resamples, shifted so that their mean is the estimate.
 
     Resamples repeat items, which inflates agreement (V-measure, squared gaps). The shift removes this bias from the
     interval; it is 0 for means.
@@ -88,7 +88,7 @@ class ClusterAgreement:
 
 @dataclass(frozen=True)
 class ConstantStatistic:
-    """Metric without item weights, such as the median rank; its interval reflects seeds only."""
+    """Metric without item weights, such as the median rank; its interval reflects only the seeds."""
 
     value: float
 

@@ -53,7 +53,7 @@ def compare(
 ) -> dict[str, Any]:
     """Train and evaluate every entry with every seed, and write `config.yaml`, `results.json` and the run folders.
 
-    A second call with the same configuration and folder continues: finished runs are read back, others resume.
+    A second call with the same configuration and folder continues: finished runs are read back, the others are resumed.
 
     Args:
         workers: processes that train at the same time; 1 trains in this process.

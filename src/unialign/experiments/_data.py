@@ -45,8 +45,8 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
     """Return the name or path of a data set that every process and a resumed run can open.
 
     A named data set or a store is used in place. Files are written to `folder/data` as a store; once the folder has a
-    configuration, later calls verify and reuse that store for the same files and raise for others. Files without an
-    array `split` get a random one, except for an evaluation, whose items are all in "test".
+    configuration, later calls verify and reuse that store for the same files and raise for other files. Files without
+    an array `split` get a random one, except for an evaluation, whose items are all in "test".
 
     Args:
         sources: as in `unialign.data.load_dataset`.

@@ -22,7 +22,8 @@ from unialign.ops import (
     row_tiles,
 )
 
-# Rows closer than this count as one point. The float32 cosine of equal rows has an error of 1e-7, a distance of 4e-4.
+# Rows closer than this count as one point. The float32 cosine of equal rows has an error of 1e-7, which is a distance
+# of 4e-4.
 _SMALLEST_BANDWIDTH = 1e-2
 
 
@@ -66,7 +67,7 @@ def log_densities(
 def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> float:
     """Return the effective number of rows of a density, mean_i exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
-    It ranges from 1 (one row outweighs all others) to the number of rows summed; 0 without rows.
+    The number ranges from 1 (one row outweighs all others) to the number of rows summed; it is 0 without rows.
     """
     if len(z_ND) <= (self_pairs == "excluded"):
         return 0.0

@@ -111,7 +111,7 @@ def holder_of_rows(
         items: (N,) item number of each row, used by `debiased` to exclude rows of the same item.
         bandwidth: tau > 0, shared by all sets.
         reference: position of r; only for `plugin` and `debiased`.
-        layouts: of each set across processes, to distribute the work; `exact` is computed in full on each.
+        layouts: of each set across processes, to distribute the work; each process computes `exact` in full.
     """
     modalities = range(len(rows))
     if estimator == "exact":

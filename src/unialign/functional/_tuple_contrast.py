@@ -28,7 +28,7 @@ def volume_contrast(
 ) -> Tensor:
     """Return symmetric InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the selected items (GRAM).
 
-    Each process computes it in full.
+    Each process computes the loss in full.
     """
     tensors, positive_N = volume_inputs(batch, selection, anchor=anchor, temperature=temperature, eps=eps)
     make = partial(VolumeLogits, eps=eps)
@@ -68,7 +68,7 @@ def area_contrast(
 ) -> Tensor:
     """Return symmetric InfoNCE of -A / tau, A the area of anchor i with the two other vectors of item j (TRIANGLE).
 
-    Each process computes it in full.
+    Each process computes the loss in full.
     """
     tensors, positive_N = area_inputs(batch, selection, anchor=anchor, form=form, temperature=temperature, eps=eps)
     make = partial(AreaLogits, form=form, eps=eps)

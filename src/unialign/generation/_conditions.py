@@ -126,7 +126,7 @@ class _Prompt:
 
 
 def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequence[str]) -> _Prompt:
-    """Embed an item in the given modalities; absent ones are left out."""
+    """Embed an item in the given modalities; modalities that it lacks are left out."""
     row = find_item(store, item)
     name = store.item_names[row]
     z, present = embed_items(space, store, [row], modalities)

@@ -67,7 +67,7 @@ class Decoder(Protocol):
 
     @property
     def size(self) -> int:
-        """Image side S in pixels."""
+        """Side length S of the images in pixels."""
 
     def generate(
         self, embeddings: Any, *, seed: int = 0, steps: int | None = None, guidance: float | None = None

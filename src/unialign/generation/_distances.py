@@ -1,7 +1,7 @@
 """Compute distances between sets of images from their features, also as functions of item weights.
 
 A bootstrap resample is a vector of integer weights w in which item i occurs w_i times. Means over pairs of different
-images exclude pairs of copies of one item, as they exclude the pair of an image with itself.
+images exclude pairs of copies of the same item, just as they exclude the pair of an image with itself.
 
 Shapes: `N`, `M` images, `F` features, `R` resamples.
 """

@@ -28,8 +28,8 @@ def flow_loss(predict: Predict, x: Tensor, condition_NC: Tensor, *, times_N: Ten
     """Compute the mean squared error of the velocity, (1 - t)^-2 |x - predicted|^2, with the weight capped at t = 0.9.
 
     Args:
-        x, noise: (N, ...) clean samples and normal numbers.
-        times_N: in (0, 1).
+        x, noise: (N, ...) clean samples and standard normal numbers.
+        times_N: times in (0, 1).
     """
     t = times_N.reshape(-1, *(1 for _ in x.shape[1:]))
     predicted = predict((1 - t) * noise + t * x, times_N, condition_NC)

@@ -120,7 +120,7 @@ class FlowDecoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> "FlowDecoder":
-        """Load a decoder from a folder or a hub id. Only JSON and safetensors are read; nothing is executed.
+        """Load a decoder from a folder or by Hub id. Only JSON and safetensors are read; nothing is executed.
 
         Raises:
             CheckpointError: no decoder found, an unsupported version, a pickle, or a truncated or altered file.

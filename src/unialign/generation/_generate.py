@@ -38,9 +38,9 @@ class GenerationResult:
         conditions: the Q conditions.
         images: (Q, V, 3, S, S) in [0, 1].
         anchor: modality whose embeddings the conditions replace.
-        nearest: for each condition the training items with the nearest anchor embeddings: row, name, cosine.
+        nearest: for each condition, the training items with the nearest anchor embeddings: row, name, cosine.
         true_cosines: cosine of each condition with the anchor embedding of its item; None if it has none.
-        copies: for each condition and sample the training image with the smallest pixel distance: row, name, distance
+        copies: for each condition and sample, the training image with the smallest pixel distance: row, name, distance
             (root mean square, in [0, 1]); None if the store's images cannot be read.
         no_copies_reason: reason if `copies` is None, else "".
     """

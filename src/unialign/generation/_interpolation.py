@@ -51,7 +51,7 @@ def mean(
             are named `rows 0`, `rows 1` and so on.
 
     Raises:
-        ShapeError: not (B, D), or of different sizes.
+        ShapeError: rows are not (B, D), or have different sizes.
         ConfigError: wrong number of weights, or weights that are negative or all 0.
         NonFiniteError: a row is not finite or has no direction; an item has no present modality; rows cancel.
     """
@@ -95,7 +95,8 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
         t: a number or (T,) numbers; values outside [0, 1] extrapolate along the arc.
 
     Returns:
-        (B, D), or (T, B, D) for several t. Exactly a at 0 and b at 1; the renormalized mean at 1/2.
+        (B, D), or (T, B, D) for several t. The result is exactly a at 0, exactly b at 1, and the renormalized mean at
+        1/2.
 
     Raises:
         ShapeError, ConfigError: as in `mean`; t is not finite.
@@ -227,7 +228,7 @@ def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
     first_TB = torch.where(near_B, 1 - t_T1, torch.sin((1 - t_T1) * safe_B) / torch.sin(safe_B))
     second_TB = torch.where(near_B, t_T1, torch.sin(t_T1 * safe_B) / torch.sin(safe_B))
     z_TBD = first_TB[..., None] * a_BD + second_TB[..., None] * b_BD
-    # Return the ends bitwise exact.
+    # Return the ends bitwise exactly.
     return torch.where(((t_T == 0) | (t_T == 1))[:, None, None], z_TBD, _unit(z_TBD))
 
 

@@ -41,7 +41,7 @@ def load_decoder(
             float32.
 
     Raises:
-        CheckpointError: no model there, or a damaged one.
+        CheckpointError: there is no model, or it is damaged.
         ConfigError: a pipeline that is deprecated or not conditioned on image embeddings alone; a prior for a decoder
             other than Kandinsky 2.2; a plug-in that cannot be imported.
         MissingDependencyError: a built-in decoder without `unialign-datasets`, a pipeline without diffusers, or a hub

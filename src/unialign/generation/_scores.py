@@ -1,7 +1,8 @@
 """Score generated images against true images; each score is also a function of item weights.
 
 Distances between sets of images (FD, KID, MMD) measure sharpness and style but hardly semantics: images of shuffled
-conditions score as well as correct ones. Retrieval of the true image measures semantics. Compare both with controls.
+conditions score as well as correct ones. Retrieval of the true image measures semantics. Compare both kinds of scores
+with those of controls.
 
 Shapes: `V` noises, `N` evaluated items, `T` training images, `S` x `S` pixels of an image, `F` features, `C` principal
 components.
@@ -69,8 +70,8 @@ class Reference:
         extractor: name of the extractor.
         images: (N, 3, S, S) true images.
         features_NF: features of the true images, float64.
-        mean_F, deviation_F: of the training features; a deviation is at least a quarter of the median over features
-            that vary.
+        mean_F, deviation_F: mean and deviation of the training features; a deviation is at least a quarter of the
+            median over features that vary.
         axes_FC: principal axes of the training features, scaled so that the variances along them sum to 100.
         bandwidth: bandwidth of the MMD's kernel: median distance between the feature directions of two true images.
     """

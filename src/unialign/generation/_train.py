@@ -68,7 +68,7 @@ def train_decoder(
         ShapeError: wrong number or size of images.
         NonFiniteError: an embedding, an image or the loss is not finite.
         CheckpointError: a checkpoint cannot be written or read.
-        MissingDependencyError: network="unet", or thumbnails, without their extra.
+        MissingDependencyError: network="unet" or thumbnails without the extra that they need.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     config = DecoderConfig() if config is None else config

@@ -53,7 +53,7 @@ def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) ->
 
 
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
-    """Write a file atomically, creating parent folders; readers see the old or the new content, never a part.
+    """Write a file atomically, creating parent folders; readers see either the old or the new content, never a mixture.
 
     A file system error raises `error`, with `advice` as the last sentence of its message.
     """

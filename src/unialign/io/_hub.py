@@ -34,7 +34,7 @@ def local_folder(
         allow_patterns, ignore_patterns: patterns of the files to download and to skip.
 
     Raises:
-        CheckpointError: neither a folder nor a repository that can be downloaded.
+        CheckpointError: `source` is neither a folder nor a repository that can be downloaded.
         MissingDependencyError: a download is required but `huggingface_hub` is not installed.
     """
     folder = checked_path(source, f"the folder of {what}", error=CheckpointError)

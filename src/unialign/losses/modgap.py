@@ -19,7 +19,7 @@ class ModGap(PairContrast):
 
     Args:
         anchor: the modality that the others align to, as published; `"all"` uses all pairs in L_ATP and InfoNCE.
-        temperature: of InfoNCE; 0.1 as published.
+        temperature: temperature of InfoNCE; 0.1 as published.
         temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`.
         contrast_weight: 1 as published; 0 leaves only L_ATP and L_CU.
         t: 2 as published.

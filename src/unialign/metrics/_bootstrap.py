@@ -96,8 +96,7 @@ def percentile_interval(values_R: Tensor, level: float = 0.95, *, estimate: floa
 
     Args:
         values_R: the statistic on each resample.
-        level: in (0, 1).
-        estimate: the statistic on the original data; the mean of the resampled values if None.
+        level: in (0, 1). estimate: the statistic on the original data; the mean of the resampled values if None.
 
     Raises:
         ConfigError: level outside (0, 1).

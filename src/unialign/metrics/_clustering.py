@@ -40,7 +40,7 @@ def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: 
         x: floating (N, D) tensor or array; rows and centers are L2-normalized here.
         clusters: K, from 1 to N. If fewer rows are distinct, some clusters stay empty.
         seed: seed of the initializations.
-        restarts: at least 1.
+        restarts: number of restarts, at least 1.
         iterations: maximum number of iterations per restart; stops early if no label changes.
 
     Raises:

@@ -157,8 +157,8 @@ def retrieval(
     Returns:
         See `RetrievalResult`. If every query has one positive, memory is O(Q + G) in addition to the inputs, which may
         be memory maps, and most of the work is a float32 product: only candidates within rounding error of the positive
-        are rescored in float64, so ranks equal those of float64. Queries with several positives require a float64 copy
-        of the gallery and a sort per query.
+        are rescored in float64, so ranks equal those of a float64 computation. Queries with several positives require a
+        float64 copy of the gallery and a sort per query.
 
     Raises:
         ShapeError: empty or not 2-D, different dims, or Q != G without ids.

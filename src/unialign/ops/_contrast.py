@@ -42,7 +42,7 @@ def mean_contrast(
     positive_weight: float | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """Return the contrast above, a scalar; 0 without rows. Each process computes it in full.
+    """Return the contrast above, a scalar; 0 without rows. Each process computes the contrast in full.
 
     Args:
         make: builds the logits from the tensors.

@@ -44,7 +44,7 @@ class ContrastOptions(NamedTuple):
 
 
 class LogPartitions(NamedTuple):
-    """Log-partitions r and, of a symmetric contrast, c, in float64; `shifted` unless summed with running maxima."""
+    """Log-partitions r, and c of a symmetric contrast, in float64; `shifted` unless summed with running maxima."""
 
     logs: list[Tensor]
     shifted: bool
