@@ -21,7 +21,7 @@ def test_numbered_series_are_matrices_named_by_their_prefix() -> None:
         (["id", *numbered("e", range(32))], [("", 32)]),  # a float64 id was a coordinate
         (["000", "001", "002"], [("", 3)]),
         (numbered("img_", range(4)) + numbered("txt_", range(3)), [("img", 4), ("txt", 3)]),
-        (numbered("item_emb_", range(4)) + ["score"], [("item_emb", 4)]),
+        ([*numbered("item_emb_", range(4)), "score"], [("item_emb", 4)]),
         (numbered("e", range(3)) + numbered("v", range(3)), [("e", 3), ("v", 3)]),
         (["x[1]", "x[2]"], [("", 2)]),
         ([f"f{i}" for i in range(40) if i != 7], [("", 39)]),  # a dropped column

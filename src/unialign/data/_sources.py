@@ -11,7 +11,7 @@ from unialign.data._store import EmbeddingStore
 from unialign.data._store_reader import store_file
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
-from unialign.readers import ArrayEntry, Collection, EmbeddingFile, Reader, collect, open_file
+from unialign.readers import ArrayEntry, Collection, EmbeddingFile, Reader, collect, ids_beside, open_file, open_sources
 
 __all__ = ["Sources", "find_store", "list_sources", "open_collection"]
 
@@ -26,22 +26,37 @@ def open_collection(
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
     labels: Any = None,
+    id: str | None = None,
     reader: str | Reader | None = None,
 ) -> Collection:
     """Open sources, as in `load_dataset`, as named modalities of the same N items; read only headers of matrices.
 
     Args:
         present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those in the sources.
+        id: name of the array or column of ids, by which files are joined; None: `ids`, or a usual name such as `id`,
+            `key`, `uuid`, `image_id`, which is noted.
 
     Raises:
         DataError: a source cannot be read or has no matrix, or sources are incompatible.
         ShapeError: a matrix is not (N, D) floats, or a mask or ids are not (N,).
         ConfigError: unknown or repeated names.
     """
-    files = [_open(source, reader) for source in list_sources(sources)]
+    files: list[tuple[str | None, EmbeddingFile]] = []
+    paths: list[tuple[str | None, str]] = []
+    for source in list_sources(sources):
+        opened = _open(source)
+        if opened is None:
+            paths.append(_named_path(source))
+            continue
+        files += [*open_sources(paths, reader=reader), (None, opened)]
+        paths = []
+    files += open_sources(paths, reader=reader)
     if not files:
         raise ConfigError("name at least one file of embeddings")
-    return collect(files, modalities=modalities, present=present, ids=ids, labels=labels)
+    if id is None:
+        labels_of_files = [file.label for _, file in files if file.kind == "npy"]
+        files += [(None, open_file(path)) for path in ids_beside(map(Path, labels_of_files))]
+    return collect(files, modalities=modalities, present=present, ids=ids, labels=labels, id=id)
 
 
 def list_sources(sources: Sources) -> list[Source]:
@@ -58,18 +73,23 @@ def find_store(source: object) -> EmbeddingStore | None:
     return None
 
 
-def _open(source: Source, reader: str | Reader | None) -> tuple[str | None, EmbeddingFile]:
-    """Return the name given to the file, or None, and the opened file."""
+def _open(source: Source) -> EmbeddingFile | None:
+    """Return the file of a data set, a store or arrays in memory; None for a path."""
     store = find_store(source)
     if store is not None:
-        return None, store_file(store, source if isinstance(source, str) else store.name)
+        return store_file(store, source if isinstance(source, str) else store.name)
     if isinstance(source, Mapping):
         entries = {str(key): ArrayEntry.from_array(str(key), value) for key, value in source.items()}
-        return None, EmbeddingFile("memory", "memory", "arrays", entries)
+        return EmbeddingFile("memory", "memory", "arrays", entries)
+    return None
+
+
+def _named_path(source: Any) -> tuple[str | None, str]:
+    """Return the name given to a path with `NAME=PATH`, or None, and the path."""
     text = str(checked_path(source, "the file", error=DataError))
     if has_surrogate(text):
         raise DataError(f"the path {text!r} cannot be encoded as UTF-8; rename the file or the folder")
     name, equals, rest = text.partition("=")
     if equals and name and os.sep not in name and not os.path.exists(text):
-        return name, open_file(checked_path(rest, f"the file of {name!r}", error=DataError), reader=reader)
-    return None, open_file(Path(text), reader=reader)
+        return name, str(checked_path(rest, f"the file of {name!r}", error=DataError))
+    return None, text

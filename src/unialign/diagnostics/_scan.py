@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from unialign.diagnostics._duplicates import checksum_weights, row_checksums
-from unialign.readers import Modality
+from unialign.readers import MatchedRows, Modality
 
 Array = NDArray[Any]
 OnBytes = Callable[[int, int], None]
 
 # Squared norms in float32 outside this range are recomputed in float64: squares of entries below 1e-19 underflow.
 _MIN_SQUARE, _MAX_SQUARE = 1e-24, 1e36
-# Row numbers listed for each kind of invalid row.
+# Maximum number of row numbers listed for each kind of invalid row.
 _LISTED = 5
 
 
@@ -35,11 +35,11 @@ class InvalidRows:
 @dataclass(frozen=True)
 class ModalityScan:
     usable_N: NDArray[np.bool_]  # present rows that are finite and have a direction
-    norms_N: NDArray[np.float32]  # norm of each usable row, NaN elsewhere
+    norms_N: NDArray[np.floating[Any]]  # norm of each usable row, NaN elsewhere; float64 if the rows are float64
     checksums_N: NDArray[np.uint64]  # checksum of each row; equal rows have equal ones (-0 counts as 0)
     invalid: dict[str, InvalidRows]  # "nan", "inf", "zero", "tiny" (no direction left after rounding) -> present rows
     blank: int  # invalid rows in which all entries are NaN or all are 0, as absent items often are
-    constant_columns: tuple[int, ...]  # columns with one value in all usable rows
+    constant_columns: tuple[int, ...]  # columns that hold the same value in all usable rows
     largest: float  # largest absolute entry of a usable row
     kept_kD: NDArray[np.float64]  # requested rows; arbitrary if not usable
     fingerprint: str  # sha256 over the checksums of the present rows, the dim and the precision
@@ -53,26 +53,33 @@ def scan_modality(modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: On
     order_N = modality.source.order_N
     if order_N is None:
         return _scan(modality, rows_k, on_bytes)
-    item_N = np.argsort(order_N)
-    file_k = np.sort(order_N[rows_k])
-    found = _scan(replace(modality, present_N=modality.present_N[item_N]), file_k, on_bytes)
+    has_N = order_N >= 0
+    rows = modality.rows.rows if isinstance(modality.rows, MatchedRows) else modality.rows
+    present_F = np.zeros(rows.shape[0], np.bool_)
+    present_F[order_N[modality.present_N & has_N]] = True
+    item_F = np.full(rows.shape[0], -1, np.int64)
+    item_F[order_N[has_N][::-1]] = np.flatnonzero(has_N)[::-1]  # the first item of each row
+    file_k = np.unique(order_N[rows_k][has_N[rows_k]])
+    found = _scan(replace(modality, rows=rows, present_N=present_F), file_k, on_bytes)
+    kept_kD = np.zeros((len(rows_k), rows.shape[1]))
+    kept_kD[has_N[rows_k]] = found.kept_kD[np.searchsorted(file_k, order_N[rows_k][has_N[rows_k]])]
     return replace(
         found,
-        usable_N=found.usable_N[order_N],
-        norms_N=found.norms_N[order_N],
-        checksums_N=found.checksums_N[order_N],
+        usable_N=has_N & modality.present_N & found.usable_N[order_N],
+        norms_N=np.where(has_N, found.norms_N[order_N], np.float32(np.nan)),
+        checksums_N=np.where(has_N, found.checksums_N[order_N], np.uint64(0)),
         invalid={
-            kind: replace(rows, first=tuple(sorted(item_N[list(rows.first)].tolist())) if rows.first else ())
+            kind: replace(rows, first=tuple(sorted(item_F[list(rows.first)].tolist())) if rows.first else ())
             for kind, rows in found.invalid.items()
         },
-        kept_kD=found.kept_kD[np.searchsorted(file_k, order_N[rows_k])],
+        kept_kD=kept_kD,
     )
 
 
 def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | None) -> ModalityScan:
     (items, dim), present_N = modality.rows.shape, modality.present_N
     usable_N = present_N.copy()
-    norms_N = np.full(items, np.nan, np.float32)
+    norms_N = np.full(items, np.nan, np.float64 if modality.rows.dtype.endswith(("f8", "float64")) else np.float32)
     checksums_N = np.zeros(items, np.uint64)
     invalid: dict[str, list[int]] = {"nan": [], "inf": [], "zero": [], "tiny": []}
     kept_kD = np.zeros((len(rows_k), dim))
@@ -84,7 +91,7 @@ def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | Non
         checksums_N[start:stop] = row_checksums(chunk_cD, checksum_weights(dim * chunk_cD.dtype.itemsize))
         with np.errstate(all="ignore"):
             squared_c = np.einsum("ij,ij->i", chunk_cD, chunk_cD)
-            norms_N[start:stop] = np.sqrt(squared_c)
+            norms_N[start:stop] = np.sqrt(squared_c).astype(np.float32)
         doubtful_c = present_N[start:stop] & ~((squared_c > _MIN_SQUARE) & (squared_c < _MAX_SQUARE))
         for i in np.flatnonzero(doubtful_c):
             norms_N[start + i], kind, is_blank = _examine(chunk_cD[i])
@@ -132,7 +139,10 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
     if largest < limits.tiny / limits.eps:
         return np.nan, "tiny", False
     norm = largest * float(np.linalg.norm(row_D.astype(np.float64) / largest))
-    return min(norm, float(np.finfo(np.float32).max)), "", False
+    # Norms of float32 rows are stored in float32, and those of float64 rows with its digits where they fit.
+    if row_D.dtype == np.float32 or np.finfo(np.float32).tiny < norm < np.finfo(np.float32).max:
+        return float(np.float32(min(norm, float(np.finfo(np.float32).max)))), "", False
+    return norm, "", False
 
 
 class _ConstantColumns:

@@ -5,7 +5,9 @@ from unialign.readers._collection import (
     first_appearance_codes as first_appearance_codes,
 )
 from unialign.readers._entry import ArrayEntry as ArrayEntry, EmbeddingFile as EmbeddingFile, Reader as Reader
+from unialign.readers._expand import is_pattern as is_pattern, open_sources as open_sources
+from unialign.readers._ids import ids_beside as ids_beside
 from unialign.readers._open import open_file as open_file
-from unialign.readers._rows import FileRegion as FileRegion, Rows as Rows
+from unialign.readers._rows import FileRegion as FileRegion, MatchedRows as MatchedRows, Rows as Rows
 
 __all__ = ["ArrayEntry", "EmbeddingFile", "FileRegion", "Reader", "Rows", "open_file"]

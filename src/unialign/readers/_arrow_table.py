@@ -67,7 +67,8 @@ class ArrowCells:
     def absent(self) -> Array:
         if self._is_text:
             return ListCells(self.texts()).absent()
-        return self._lengths() == 0
+        absent_c: Array = self._lengths() == 0
+        return absent_c
 
     def dense(self, dim: int, dtype: str, where: str, start: int) -> Array:
         if self._is_text:

@@ -1,7 +1,7 @@
 """`Collection`: several files as named modalities of the same N items.
 
 Each matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`, `labels`, `groups`,
-`split` and `names` (N,) are per-item values. Files with the same unique ids in another order are matched by id.
+`split` and `names` (N,) are per-item values. Files are joined by their ids; items that a file lacks are absent there.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from unialign.errors import ConfigError, DataError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._ids import find_ids
+from unialign.readers._join import join_files
 from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, CollectedFile, contents, named_by_key
-from unialign.readers._matching import item_values, match_ids, presence_masks, unused_masks
+from unialign.readers._matching import as_text, item_values, presence_masks, unused_masks
 from unialign.readers._naming import Matrices, find_matrices
 from unialign.readers._rows import MatchedRows, Rows
 
@@ -56,6 +58,7 @@ class Collection:
         unused_masks: keys of presence masks without an array of that name; also in `ignored`.
         masked: modalities with a presence mask.
         matched: files whose rows are matched by ids.
+        notes: sentences for the user about how the files were read: parts, guessed ids, missing items.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Collection:
     unused_masks: tuple[str, ...]
     masked: frozenset[str]
     matched: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def ids_N(self) -> NDArray[np.int64] | None:
@@ -79,8 +83,8 @@ class Collection:
         if "labels" not in self.values:
             return None
         values_N = self.values["labels"]
-        codes_N = first_appearance_codes(values_N)
-        return np.where(values_N < 0, -1, codes_N) if values_N.dtype.kind == "i" else codes_N
+        unlabeled_N = values_N < 0 if values_N.dtype.kind in "iu" else values_N.astype(np.str_) == ""
+        return np.where(unlabeled_N, -1, first_appearance_codes(values_N))
 
 
 def collect(
@@ -90,27 +94,34 @@ def collect(
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
     labels: Any = None,
+    id: str | None = None,
 ) -> Collection:
     """Combine opened files, each with the name given to its single matrix, or None; see `data.open_collection`."""
     sources = [named_by_key(given, file) for given, file in files]
-    matrices, ignored = find_matrices(sources, modalities)
+    found_ids, id_notes = find_ids(sources, id)
+    matrices, ignored, notes = find_matrices(sources, modalities)
     if not matrices:
         what = "; ".join(f"{source.file.label}: {contents(source.file)}" for source in sources)
         raise DataError(f"found no embeddings, which are (items, dim) arrays of floats ({what})")
-    items = _count_items(matrices)
-    match_ids(sources, items)
+    join = join_files(sources, matrices, found_ids)
+    items, matched = join.items, join.matched
     used = {source for source, _ in matrices.values()}
     kinds = tuple(dict.fromkeys(source.file.kind for source in sources))
-    matched = tuple(source.file.label for source in sources if source.order_N is not None)
+    file_notes = [note for source in sources for note in source.file.notes]
     sources += _from_arguments(present, {"ids": ids, "labels": labels}, matrices)
     masks = presence_masks(sources, matrices, items)
     unused = unused_masks(sources, matrices) if modalities is None else []
     ignored += [f"{source.place(entry)} (no array of that name)" for source, entry in unused]
     found: dict[str, Modality] = {}
     for modality, (source, entry) in matrices.items():
-        rows = entry.rows() if source.order_N is None else MatchedRows(entry.rows(), source.order_N)
-        found[modality] = Modality(rows, masks.get(modality, np.ones(items, np.bool_)), source, entry)
-    values = {key: item_values(sources, key, items) for key in ITEM_KEYS}
+        rows, order_N = entry.rows(), source.order_N
+        present_N = masks.get(modality, np.ones(items, np.bool_))
+        if order_N is not None:
+            rows, present_N = MatchedRows(rows, order_N), present_N & (order_N >= 0)
+        found[modality] = Modality(rows, present_N, source, entry)
+    values = {key: item_values(sources, key, items) for key in ITEM_KEYS if key != "ids" or join.ids_N is None}
+    if join.ids_N is not None:
+        values["ids"] = _with_argument(join.ids_N, sources, items)
     return Collection(
         name=", ".join(dict.fromkeys(source.file.stem for source in sources if source in used)),
         modalities=found,
@@ -119,8 +130,9 @@ def collect(
         kinds=kinds,
         ignored=tuple(ignored),
         unused_masks=tuple(entry.key for _, entry in unused),
-        masked=frozenset(masks),
+        masked=frozenset(name for name, modality in found.items() if not modality.present_N.all()) | frozenset(masks),
         matched=matched,
+        notes=(*id_notes, *file_notes, *notes, *join.notes),
     )
 
 
@@ -130,19 +142,15 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(first))[code_N.reshape(-1)].astype(np.int64)
 
 
-def _count_items(matrices: Matrices) -> int:
-    first = next(iter(matrices))
-    items = matrices[first][1].shape[0]
-    source, entry = matrices[first]
-    first_place = source.place(entry)
-    for name, (source, entry) in matrices.items():
-        if entry.shape[0] != items:
-            raise DataError(
-                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, {first!r} ({first_place}) "
-                f"has {items:,}; row i of every modality must be the same item: use the same order and length, "
-                f"and mark missing rows with a bool array present.{name}"
-            )
-    return items
+def _with_argument(ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int) -> NDArray[Any]:
+    """Return the ids of the files, or those given as an argument, which must agree with them."""
+    given = [source for source in sources if source.file.kind == "arguments" and "ids" in source.file.entries]
+    if not given:
+        return ids_N
+    values_N = item_values(given, "ids", items)
+    if values_N is not None and not np.array_equal(as_text(values_N), as_text(ids_N)):
+        raise DataError("ids given as an argument differ from those of the files; give only one of them")
+    return ids_N
 
 
 def _from_arguments(
@@ -157,4 +165,4 @@ def _from_arguments(
     values = {f"{MASK_PREFIXES[0]}{name}": value for name, value in (present or {}).items()}
     values |= {key: value for key, value in item_values.items() if value is not None}
     entries = {key: ArrayEntry.from_array(key, value) for key, value in values.items()}
-    return [CollectedFile(None, EmbeddingFile("the arguments", "memory", "", entries))] if entries else []
+    return [CollectedFile(None, EmbeddingFile("the arguments", "arguments", "", entries))] if entries else []

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unialign.errors import DataError, ShapeError
 from unialign.readers._rows import ArrayRows, FileRegion, RegionRows, Rows
 
-__all__ = ["ArrayEntry", "EmbeddingFile", "Reader", "repeated", "unreadable"]
+__all__ = ["ArrayEntry", "EmbeddingFile", "Reader", "repeated", "unreadable", "without_single_axes"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class ArrayEntry:
         array = np.asarray(value)
         if array.dtype.hasobject:
             raise ShapeError(f"{key!r} is {type(value).__name__} of objects; expected an array of floats")
+        array = array.reshape(without_single_axes(array.shape))
         return cls(key, array.shape, str(array.dtype), lambda: ArrayRows(array), lambda: array, "", is_default)
 
     @classmethod
     def from_region(cls, key: str, region: FileRegion, *, is_default: bool = True) -> "ArrayEntry":
         """Describe an uncompressed array inside a file."""
+        region = replace(region, shape=without_single_axes(region.shape))
         # Per-item values are small; a matrix may exceed main memory.
         load = region.load if len(region.shape) < 2 else region.map
         return cls(key, region.shape, region.dtype, lambda: RegionRows(region), load, "", is_default)
@@ -128,6 +130,17 @@ class Reader(Protocol):
 
     def open(self, path: Path) -> EmbeddingFile:
         """List the arrays from headers only; raise DataError with the file name if it is damaged."""
+
+
+def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return (N, D) for shapes such as (N, 1, D) and (N, D, 1, 1); other shapes unchanged.
+
+    Axes of length 1 do not change the order of the values in memory.
+    """
+    if len(shape) < 3:
+        return shape
+    long = [length for length in shape[1:] if length != 1]
+    return (shape[0], *long) if len(long) == 1 and shape[0] != 1 else shape
 
 
 def repeated(names: Iterable[str]) -> list[str]:

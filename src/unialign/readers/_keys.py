@@ -1,5 +1,6 @@
 """Reserved keys of a file, and `CollectedFile`, a file with its place in a collection."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._rows import gathered
 
 __all__ = [
     "ITEM_KEYS",
@@ -15,8 +17,10 @@ __all__ = [
     "CollectedFile",
     "contents",
     "is_item_key",
+    "is_matrix",
     "mask_prefix",
     "named_by_key",
+    "plain_key",
 ]
 
 MASK_PREFIXES = ("present.", "present/")
@@ -31,7 +35,7 @@ class CollectedFile:
 
     Attributes:
         given: name given to its single matrix, or None.
-        order_N: file row of each item if the file is reordered by ids, else None.
+        order_N: file row of each item, -1 = absent, if the file is matched by ids, else None.
     """
 
     given: str | None
@@ -40,7 +44,12 @@ class CollectedFile:
 
     def load(self, entry: ArrayEntry) -> NDArray[Any]:
         """Read an array in item order."""
-        return entry.load() if self.order_N is None else entry.load()[self.order_N]
+        return entry.load() if self.order_N is None else gathered(entry.load(), self.order_N)
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the file; None for arrays in memory."""
+        return None if self.file.kind in ("memory", "arguments") else Path(os.path.abspath(self.file.label)).parent
 
     def place(self, entry: ArrayEntry) -> str:
         """Return file and key of an entry for messages."""
@@ -63,6 +72,21 @@ def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
     if name not in ITEM_KEYS and mask_prefix(name) is None:
         return CollectedFile(given, file)
     return CollectedFile(None, replace(file, entries={name: replace(entry, key=name)}))
+
+
+def plain_key(name: str, file: EmbeddingFile) -> str:
+    """Return the key of an array that a user copied from a message, as `KEY`, `'KEY'` or `FILE: KEY`."""
+    text = name.strip()
+    for _ in range(2):
+        text = text.strip("'\"").removeprefix(f"{file.label}: ")
+    return name if name in file.entries else text
+
+
+def is_matrix(entry: ArrayEntry) -> bool:
+    """Return whether an entry may be embeddings: two-dimensional, of floats, bytes or bools, and not empty."""
+    if entry.skipped or len(entry.shape) != 2 or 0 in entry.shape:
+        return False
+    return entry.is_floating or (entry.kind in ("b", "i", "u") and np.dtype(entry.dtype).itemsize == 1)
 
 
 def mask_prefix(key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Match files by row ids, and read masks and per-item values in item order."""
+"""Read presence masks and per-item values in item order."""
 
 from collections.abc import Sequence
 
@@ -11,26 +11,7 @@ from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, CollectedFile, is_i
 from unialign.readers._naming import Matrices
 from unialign.readers._rows import Array
 
-__all__ = ["item_values", "match_ids", "presence_masks", "unused_masks"]
-
-
-def match_ids(sources: Sequence[CollectedFile], items: int) -> None:
-    """Set the row order of each source whose ids are a permutation of the unique ids of the first one."""
-    first: Array | None = None
-    for source in sources:
-        entry = source.file.entries.get("ids")
-        if entry is None or entry.shape != (items,) or entry.kind == "":
-            continue
-        values = entry.load()
-        if first is None:
-            first, sorted_N = values, np.argsort(values, kind="stable")
-            if len(np.unique(first)) < items:
-                return
-        elif first.dtype.kind == values.dtype.kind and not np.array_equal(first, values):
-            own_N = np.argsort(values, kind="stable")
-            if np.array_equal(first[sorted_N], values[own_N]):
-                source.order_N = np.empty(items, np.int64)
-                source.order_N[sorted_N] = own_N
+__all__ = ["as_text", "item_values", "presence_masks", "unused_masks"]
 
 
 def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: int) -> dict[str, NDArray[np.bool_]]:
@@ -47,9 +28,11 @@ def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: 
             name = own[0] if own else source.given or key
             if name not in matrices:
                 continue
-            if entry.shape != (items,) or entry.kind != "b":
+            rows = items if source.order_N is None else matrices[name][1].shape[0] if own else None
+            if entry.kind != "b" or len(entry.shape) != 1 or (rows is not None and entry.shape != (rows,)):
                 raise ShapeError(
-                    f"{source.place(entry)} is {entry.dtype} of shape {entry.shape}; expected bool of shape ({items},)"
+                    f"{source.place(entry)} is {entry.dtype} of shape {entry.shape}; expected bool of shape "
+                    f"({rows or items},)"
                 )
             masks[name] = masks.get(name, True) & np.asarray(source.load(entry), dtype=np.bool_)
             if not masks[name].any():
@@ -69,21 +52,64 @@ def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[t
 
 
 def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array | None:
-    """Return the stored (N,) values of a key such as `ids`, which must agree across files; None if absent."""
+    """Return the stored (N,) values of a key such as `labels`, which must agree across files; None if absent.
+
+    Items that are in no file with this key are unlabeled, or have no name (""); they raise for `groups` and `split`.
+    """
     found: tuple[CollectedFile, Array] | None = None
+    known_N = np.zeros(items, np.bool_)
     for source in sources:
         entry = source.file.entries.get(key)
         if entry is None or not is_item_key(key, entry):
             continue
-        if entry.shape != (items,) or entry.kind == "" or entry.kind not in ITEM_KEYS[key]:
-            what = entry.skipped or f"{entry.dtype} of shape {entry.shape}"
-            raise ShapeError(f"{source.place(entry)} is {what}; expected integers or text, ({items},)")
-        values = source.load(entry)
+        if entry.dtype == "object" and key != "ids":
+            continue  # listed as ignored
+        rows = items if source.order_N is None else None
+        if len(entry.shape) != 1 or (rows is not None and entry.shape[0] != rows) or entry.kind not in ITEM_KEYS[key]:
+            raise ShapeError(_problem(source, entry, key, items))
+        values, has_N = source.load(entry), np.ones(items, np.bool_)
+        if source.order_N is not None:
+            has_N = source.order_N >= 0
         if found is None:
             found = (source, values)
-        elif not np.array_equal(found[1], values):
-            hint = "row i of every file must be the same item"
-            if found[1].dtype == values.dtype and np.array_equal(np.sort(found[1]), np.sort(values)):
-                hint = "they have the same values in another order, but with repeats; sort both files by them"
-            raise DataError(f"{key} in {found[0].file.label} and {source.file.label} differ: {hint}")
+        else:
+            found = (found[0], _merged(key, found, known_N, (source, values), has_N))
+        known_N |= has_N
+    if found is not None and not known_N.all() and key in ("groups", "split"):
+        missing = int((~known_N).sum())
+        raise DataError(f"{key} is missing for {missing:,} of {items:,} items; store it in every file, or in none")
     return None if found is None else found[1]
+
+
+def _merged(
+    key: str, first: tuple[CollectedFile, Array], known_N: Array, other: tuple[CollectedFile, Array], has_N: Array
+) -> Array:
+    """Return values of two files, which must be equal where both have the item."""
+    (source, values), (second, others) = first, other
+    if {values.dtype.kind, others.dtype.kind} & set("US") and values.dtype.kind != others.dtype.kind:
+        values, others = as_text(values), as_text(others)
+    both_N = known_N & has_N
+    if not np.array_equal(values[both_N], others[both_N]):
+        row = int(np.flatnonzero(both_N)[(values[both_N] != others[both_N]).argmax()])
+        raise DataError(
+            f"{key} in {source.file.label} and {second.file.label} differ: item {row} has {values[row]!r:.60} and "
+            f"{others[row]!r:.60}; row i of every file must be the same item"
+        )
+    return np.where(known_N, values, others)
+
+
+def as_text(values_N: Array) -> Array:
+    """Return values as text; bytes are decoded."""
+    return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N.astype(np.str_)
+
+
+def _problem(source: CollectedFile, entry: ArrayEntry, key: str, items: int) -> str:
+    place = source.place(entry)
+    if entry.dtype == "object":
+        return (
+            f"{place} holds Python objects (a pickle), which are never read; expected integers or text: save "
+            f"{key}.astype(str), or give other ids with --id NAME"
+        )
+    hint = f"; save {key}.astype(int)" if entry.kind == "f" and len(entry.shape) == 1 else ""
+    what = entry.skipped or f"{entry.dtype} of shape {entry.shape}"
+    return f"{place} is {what}; expected integers or text, ({items},){hint}"

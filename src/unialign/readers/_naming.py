@@ -3,12 +3,26 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from unialign._checks import has_surrogate, suggestion
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.readers._entry import ArrayEntry, repeated
-from unialign.readers._keys import ITEM_KEYS, CollectedFile, contents, is_item_key, mask_prefix
+from unialign.readers._keys import (
+    ITEM_KEYS,
+    CollectedFile,
+    contents,
+    is_item_key,
+    is_matrix,
+    mask_prefix,
+    plain_key,
+)
+from unialign.readers._quantized import is_quantized, quantized_entry
 
 __all__ = ["Matrices", "find_matrices"]
+
+# More than this many stacked modalities are not assumed.
+_MAX_STACKED = 8
 
 Matrices = dict[str, tuple[CollectedFile, ArrayEntry]]
 
@@ -18,44 +32,93 @@ _GENERIC = frozenset(
 )
 
 
-def find_matrices(sources: Sequence[CollectedFile], chosen: Sequence[str] | None) -> tuple[Matrices, list[str]]:
-    """Return modality -> (source, entry) in the order of the sources, and the ignored entries with the reason."""
-    candidates: list[tuple[str, CollectedFile, ArrayEntry]] = []
-    ignored: list[str] = []
+def find_matrices(
+    sources: Sequence[CollectedFile], chosen: Sequence[str] | None
+) -> tuple[Matrices, list[str], list[str]]:
+    """Return modality -> (source, entry) in the order of the sources, ignored entries with the reason, and notes.
+
+    Arrays that cannot be embeddings are left out; they raise if they are chosen, or if nothing else is there.
+
+    Args:
+        chosen: names of modalities, keys, or entries as a message shows them (`FILE: KEY`); None: all default ones.
+    """
     for name in repeated(source.given for source in sources if source.given):
         labels = " and ".join(source.file.label for source in sources if source.given == name)
         raise ConfigError(f"the name {name!r} was given to {labels}; give each file another name")
+    candidates: list[tuple[str, CollectedFile, ArrayEntry]] = []
+    left: list[tuple[CollectedFile, ArrayEntry]] = []
     for source in sources:
-        file = source.file
-        own: list[ArrayEntry] = []
-        for key, entry in file.entries.items():
-            if is_item_key(key, entry) or mask_prefix(key) or (chosen is None and not entry.is_default):
-                continue
-            if entry.skipped and not (entry.dtype == "object" and (chosen is None or key in chosen)):
-                ignored.append(f"{source.place(entry)} ({entry.skipped})")
-            elif len(entry.shape) < 2 and entry.dtype != "object":
-                name = key or file.stem
-                hint = "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
-                ignored.append(f"{source.place(entry)} (shape {entry.shape}, {entry.dtype}{hint})")
-            else:
-                own.append(entry)
+        own, others = _split(source, chosen)
+        left += [(source, entry) for entry in others]
         if source.given is not None and len(own) != 1:
             raise ConfigError(
-                f"{source.given}={file.label} names one matrix, but the file has {len(own)} ({contents(file)}); give "
-                "the file without a name, and choose with --modalities"
+                f"{source.given}={source.file.label} names one matrix, but the file has {len(own)} "
+                f"({contents(source.file)}); give the file without a name, and choose with --modalities"
             )
-        by_file = len(own) == 1 and own[0].key in _GENERIC and file.kind not in ("memory", "store")
-        candidates += [(source.given or (file.stem if by_file else entry.key), source, entry) for entry in own]
+        candidates += [(source.given or _plain_name(source, entry, len(own)), source, entry) for entry in own]
     matrices = _unique_names(candidates)
     if chosen is not None:
-        unknown = [name for name in chosen if name not in matrices]
-        if unknown or len(set(chosen)) < len(chosen) or not chosen:
-            known = ", ".join(matrices) or "none"
-            raise ConfigError(f"modalities {', '.join(chosen)} must be different ones of {known}; unknown: {unknown}")
-        matrices = {name: matrices[name] for name in chosen}
+        matrices = _select(matrices, left, chosen)
+    elif not matrices:
+        for source, entry in left:
+            if len(entry.shape) > 1 or entry.dtype == "object":
+                _raise_problem(source.place(entry), entry)
+    notes = []
     for name, (source, entry) in matrices.items():
-        _check_matrix(name, source, entry)
-    return matrices, ignored if chosen is None else []
+        _check_name(name, source)
+        if is_quantized(entry):
+            entry, how = quantized_entry(entry)
+            notes.append(f"{source.place(entry)}: {how}")
+            matrices[name] = (source, entry)
+    ignored = [f"{source.place(entry)} ({_reason(source, entry)})" for source, entry in left]
+    return matrices, ignored if chosen is None else [], notes
+
+
+def _split(source: CollectedFile, chosen: Sequence[str] | None) -> tuple[list[ArrayEntry], list[ArrayEntry]]:
+    """Return the matrices of a file, and the entries that are neither matrices nor per-item values."""
+    own: list[ArrayEntry] = []
+    others: list[ArrayEntry] = []
+    for key, entry in source.file.entries.items():
+        if (is_item_key(key, entry) and (entry.dtype != "object" or key == "ids")) or mask_prefix(key):
+            continue
+        if chosen is None and not entry.is_default:
+            continue
+        usable = is_matrix(entry) and (entry.shape[1] > 1 or chosen is not None or source.given is not None)
+        (own if usable else others).append(entry)
+    return own, others
+
+
+def _plain_name(source: CollectedFile, entry: ArrayEntry, count: int) -> str:
+    file = source.file
+    by_file = count == 1 and entry.key in _GENERIC and file.kind not in ("memory", "store")
+    return file.stem if by_file or entry.key == "" else entry.key
+
+
+def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]], chosen: Sequence[str]) -> Matrices:
+    """Return the chosen matrices in the order of the choice."""
+    found: Matrices = {}
+    unknown = []
+    for name in chosen:
+        if name in matrices:
+            found[name] = matrices[name]
+            continue
+        keyed = [
+            unique for unique, (s, e) in matrices.items() if plain_key(name, s.file) == e.key or name == s.place(e)
+        ]
+        if len(keyed) == 1:
+            found[keyed[0]] = matrices[keyed[0]]
+            continue
+        for source, entry in left:
+            if plain_key(name, source.file) == entry.key and (entry.skipped or len(entry.shape) != 1):
+                _raise_problem(source.place(entry), entry)
+        unknown.append(name)
+    if unknown or len(found) < len(chosen) or not chosen:
+        known = ", ".join(matrices) or "none"
+        raise ConfigError(
+            f"modalities {', '.join(chosen)} must be different ones of {known}; unknown: {unknown}"
+            + "".join(suggestion(name, matrices) for name in unknown[:1])
+        )
+    return found
 
 
 def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Matrices:
@@ -78,21 +141,51 @@ def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Ma
     return matrices
 
 
-def _check_matrix(name: str, source: CollectedFile, entry: ArrayEntry) -> None:
-    where = f"{name!r} ({source.place(entry)})"
+def _check_name(name: str, source: CollectedFile) -> None:
     if has_surrogate(name):
         raise DataError(f"{source.file.label}: the name {name!r} cannot be encoded as UTF-8; rename the array")
+
+
+def _reason(source: CollectedFile, entry: ArrayEntry) -> str:
+    """Return why an entry is no matrix, in a few words."""
+    if entry.dtype == "object":
+        return "Python objects (a pickle), never read; save plain numbers or text, such as x.astype(str)"
+    if entry.skipped:
+        return entry.skipped
+    name = entry.key or source.file.stem
+    if len(entry.shape) < 2:
+        hint = "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
+        return f"shape {entry.shape}, {entry.dtype}{hint}"
+    return f"{entry.dtype} of shape {entry.shape}, {problem_of(entry)}"
+
+
+def _raise_problem(place: str, entry: ArrayEntry) -> None:
+    """Raise the error of an entry that cannot be embeddings."""
     if entry.dtype == "object":
         raise DataError(f"{entry.skipped}; save plain arrays, or leave it out with --modalities")
+    if entry.skipped:
+        raise DataError(f"{place} cannot be used: {entry.skipped}")
+    raise ShapeError(
+        f"{place} is {entry.dtype} of shape {entry.shape}; expected (items, dim) of floats: {problem_of(entry)}"
+    )
+
+
+def problem_of(entry: ArrayEntry) -> str:
+    """Return why an array of two or more dimensions is no matrix of embeddings, and what to do."""
+    shape = entry.shape
+    if 0 in shape:
+        return "it is empty, expected at least one row and one column"
+    if len(shape) == 2 and (entry.is_floating or np.dtype(entry.dtype).itemsize == 1):
+        return "one number an item is no embedding"
     if not entry.is_floating:
-        raise ShapeError(
-            f"{where} is {entry.dtype} of shape {entry.shape}; expected floats: turn quantized codes back into "
-            "floats, or leave it out with --modalities"
+        return "integers such as token ids or codes are no embedding; quantized codes must be int8 or uint8"
+    if len(shape) == 3 and shape[0] <= _MAX_STACKED and shape[1] > 2 * shape[0]:
+        return (
+            f"perhaps {shape[0]} modalities of {shape[1]:,} items in one array: save them one by one, "
+            f"numpy.savez('x.npz', a=x[0], b=x[1]); if these are {shape[0]} items with {shape[1]:,} tokens each, "
+            "save x.mean(1)"
         )
-    if len(entry.shape) != 2:
-        raise ShapeError(
-            f"{where} has shape {entry.shape}; expected (items, dim), one pooled vector an item: average over "
-            "tokens or frames first, or leave it out with --modalities"
-        )
-    if 0 in entry.shape:
-        raise ShapeError(f"{where} has shape {entry.shape}; expected at least one row and one column")
+    axes = ", ".join(map(str, range(1, len(shape) - 1)))
+    if len(shape) == 3:
+        return f"{shape[1]:,} vectors for each item: average over tokens or frames, x.mean(1), or take one, x[:, 0]"
+    return f"feature maps: average over positions until (items, dim) is left, such as x.mean(({axes}))"

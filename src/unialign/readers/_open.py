@@ -8,8 +8,9 @@ from unialign._checks import one_line, warn_skipped
 from unialign.errors import ConfigError, DataError
 from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Reader
+from unialign.readers._foreign import foreign_format
 
-__all__ = ["open_file"]
+__all__ = ["open_file", "recognized"]
 
 _HEAD_BYTES = 16
 
@@ -28,10 +29,19 @@ def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFil
     head = b"" if path.is_dir() else _head(path)
     if reader is not None:
         return _reader(reader).open(path)
-    for found in _readers():
-        if _recognizes(found, path, head):
-            return found.open(path)
-    raise _unreadable(path, head)
+    found = _find_reader(path, head)
+    if found is None:
+        raise _unreadable(path, head)
+    return found.open(path)
+
+
+def recognized(path: Path) -> bool:
+    """Return whether a reader recognizes a file or folder."""
+    return _find_reader(path, b"" if path.is_dir() else _head(path)) is not None
+
+
+def _find_reader(path: Path, head: bytes) -> Reader | None:
+    return next((found for found in _readers() if _recognizes(found, path, head)), None)
 
 
 def _head(path: Path) -> bytes:
@@ -75,11 +85,12 @@ def _recognizes(reader: Reader, path: Path, head: bytes) -> bool:
 
 def _unreadable(path: Path, head: bytes) -> DataError:
     if path.is_dir():
-        return DataError(f"{path} is a folder without store.json, so it is not an EmbeddingStore; {_expected()}")
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return DataError(f"{path} is a pickle, which can run code and is never read; save the arrays with numpy.savez")
+        return DataError(f"{path} is a folder without store.json and without files that can be read; {_expected()}")
     if not head:
         return DataError(f"{path} is empty; {_expected()}")
+    what = foreign_format(path, head)
+    if what is not None:
+        return DataError(f"{path} is {what}")
     if path.suffix in _suffixes():
         return DataError(f"{path} is damaged: its first bytes are not those of a {path.suffix} file; write it again")
     return DataError(f"{path} has an unknown format; {_expected()}")

@@ -20,11 +20,14 @@ from unialign.io import open_regular
 
 __all__ = [
     "ArrayRows",
+    "ConcatenatedRows",
     "FileRegion",
+    "GatheredRows",
     "MatchedRows",
     "RegionRows",
     "Rows",
     "StreamRows",
+    "gathered",
     "rows_per_chunk",
     "to_float",
 ]
@@ -174,18 +177,63 @@ class ArrayRows:
 
 
 class MatchedRows:
-    """Rows read in file order and selected by item: item i is row `order_N[i]`."""
+    """Rows read in file order and selected by item: item i is row `order_N[i]`, or absent (zeros) if that is -1."""
 
     def __init__(self, rows: Rows, order_N: NDArray[np.int64]) -> None:
         self.rows, self.order_N = rows, order_N
-        self.shape, self.dtype = rows.shape, rows.dtype
+        self.shape, self.dtype = (len(order_N), rows.shape[1]), rows.dtype
 
     def chunks(self) -> Iterator[Array]:
         return self.rows.chunks()
 
     def take(self, rows_n: Sequence[int]) -> Array:
-        own_n, back_n = np.unique(self.order_N[np.asarray(rows_n, dtype=np.int64)], return_inverse=True)
-        return self.rows.take(own_n.tolist())[back_n.reshape(-1)]
+        order_n = self.order_N[np.asarray(rows_n, dtype=np.int64)]
+        own_n, back_n = np.unique(order_n[order_n >= 0], return_inverse=True)
+        found = self.rows.take(own_n.tolist())
+        taken = np.zeros((len(order_n), self.shape[1]), found.dtype)
+        taken[order_n >= 0] = found[back_n.reshape(-1)]
+        return taken
+
+
+class GatheredRows(MatchedRows):
+    """Rows read in item order; for rows that can be read in any order."""
+
+    def chunks(self) -> Iterator[Array]:
+        step = rows_per_chunk(self.shape[1] * 4)
+        for start in range(0, self.shape[0], step):
+            yield self.take(range(start, min(self.shape[0], start + step)))
+
+
+class ConcatenatedRows:
+    """Rows of several parts, one after the other."""
+
+    def __init__(self, parts: Sequence[Rows]) -> None:
+        self.parts = parts
+        self.starts = np.cumsum([0, *(part.shape[0] for part in parts)])
+        self.shape, self.dtype = (int(self.starts[-1]), parts[0].shape[1]), parts[0].dtype
+
+    def chunks(self) -> Iterator[Array]:
+        for part in self.parts:
+            yield from part.chunks()
+
+    def take(self, rows_n: Sequence[int]) -> Array:
+        rows = np.asarray(rows_n, dtype=np.int64)
+        found = []
+        for start, stop, part in zip(self.starts[:-1], self.starts[1:], self.parts, strict=True):
+            inside = rows[(rows >= start) & (rows < stop)] - start
+            if len(inside):
+                found.append(part.take(inside.tolist()))
+        return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
+
+
+def gathered(array: Array, order_N: NDArray[np.int64]) -> Array:
+    """Return `array[order_N]`, with zeros (text: "", labels and other integers: -1, bools: False) where it is -1."""
+    taken = array[order_N] if len(array) else np.zeros((len(order_N), *array.shape[1:]), array.dtype)
+    missing_N = order_N < 0
+    if missing_N.any():
+        taken = np.array(taken)
+        taken[missing_N] = "" if array.dtype.kind in "US" else -1 if array.dtype.kind == "i" else 0
+    return taken
 
 
 def rows_per_chunk(row_bytes: int) -> int:

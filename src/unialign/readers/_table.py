@@ -74,8 +74,14 @@ class Table(Protocol):
     """A file of N rows with named columns."""
 
     path: Path
-    rows: int
-    columns: Mapping[str, Column]
+
+    @property
+    def rows(self) -> int:
+        """Number N of rows."""
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """Name -> type."""
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
         """Yield the cells of the named columns for at most `rows` rows at a time."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from unialign.errors import DataError
 from unialign.io import open_regular
-from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._entry import ArrayEntry, EmbeddingFile, without_single_axes
+from unialign.readers._foreign import foreign_archive
 from unialign.readers._rows import FileRegion, StreamRows, rows_per_chunk
 from unialign.readers.npy import npy_entry, npy_header
 
@@ -40,11 +41,9 @@ class NpzReader:
             except (zipfile.BadZipFile, OSError, ValueError) as error:
                 raise DataError(f"{path} is a damaged .npz archive ({error}); write it again") from None
             members = [info for info in archive.infolist() if not info.is_dir()]
-            if any(info.filename.endswith(("data.pkl", ".pickle")) for info in members):
-                raise DataError(
-                    f"{path} is an archive of `torch.save`, a pickle, which can run code and is never read; save the "
-                    "tensors with safetensors.torch.save_file"
-                )
+            other = foreign_archive(path, archive)
+            if other is not None:
+                raise DataError(f"{path} is {other}")
             return EmbeddingFile.at(path, self.name, [_member(path, file, archive, info) for info in members])
 
 
@@ -70,7 +69,7 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
         start = info.header_offset + _LOCAL_HEADER + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
         return npy_entry(key, path, file, start + header_bytes, header, where)
     # Offset within the decompressed member.
-    region = FileRegion(path, header_bytes, header.shape, header.dtype.str, header.order)
+    region = FileRegion(path, header_bytes, without_single_axes(header.shape), header.dtype.str, header.order)
     if info.file_size != header_bytes + region.bytes:
         raise DataError(
             f"{where} has {info.file_size} bytes, its header declares {header_bytes + region.bytes}; write it again"

@@ -9,6 +9,7 @@ from unialign.errors import DataError
 from unialign.io import open_regular
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
 from unialign.readers._rows import FileRegion
+from unialign.readers._text import is_text
 
 __all__ = ["SafetensorsReader"]
 
@@ -25,8 +26,8 @@ class SafetensorsReader:
     suffixes = (".safetensors",)
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        # An 8-byte header length, then JSON.
-        return head[8:9] == b"{"
+        # An 8-byte header length, then JSON. Read as a length, text is far beyond the limit of the format.
+        return head[8:9] == b"{" and not is_text(head[:8])
 
     def open(self, path: Path) -> EmbeddingFile:
         try:

@@ -1,0 +1,98 @@
+"""Name files of other formats by their content, with the line that converts them."""
+
+import zipfile
+from pathlib import Path
+
+from unialign.io import open_regular
+
+__all__ = ["foreign_archive", "foreign_format"]
+
+_NEVER = "a pickle, which can run code and is never read"
+_PICKLE = (
+    f"{_NEVER}; where you trust it, convert it: numpy.save('vectors.npy', numpy.asarray(pickle.load(open(FILE, 'rb'))))"
+)
+_TORCH = f"{_NEVER}; save the tensors with safetensors.torch.save_file({{'image': x}}, 'vectors.safetensors')"
+_RAW = "decompress it first: "
+# First bytes -> what the file is, and what to do; FILE stands for its name.
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\x1f\x8b", f"compressed by gzip; {_RAW}gunzip -k FILE"),
+    (b"\x28\xb5\x2f\xfd", f"compressed by zstd; {_RAW}zstd -d FILE"),
+    (b"\xfd7zXZ", f"compressed by xz; {_RAW}unxz -k FILE"),
+    (b"BZh", f"compressed by bzip2; {_RAW}bunzip2 -k FILE"),
+    (b"7z\xbc\xaf", f"a 7z archive; {_RAW}7z x FILE"),
+    (b"MATLAB 5.0", "a MATLAB file; convert it: d = scipy.io.loadmat(FILE); numpy.save('x.npy', d['x'])"),
+    (b"SQLite format 3", "an SQLite database; export a table: sqlite3 -header -csv FILE 'select * from NAME' > x.csv"),
+    (b"FEA1", "Feather version 1; convert it: pandas.read_feather(FILE).to_parquet('x.parquet')"),
+    (b"ORC", "an ORC file; convert it: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
+    (b"Obj\x01", "Avro; convert it: pandas.DataFrame(fastavro.reader(open(FILE, 'rb'))).to_parquet('x.parquet')"),
+    (b"GGUF", "GGUF, the weights of a model; embed your items with the model and save the vectors"),
+    (b"usearch", "an index of usearch; convert it: i = Index.restore(FILE); numpy.save('x.npy', i.get(i.keys))"),
+    (b"version https://git-lfs", "a pointer of Git LFS, the data are not here; fetch them: git lfs pull"),
+    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"),
+    (b"RIFF", "a sound, video or WebP image"), (b"OggS", "an Ogg sound"), (b"fLaC", "a FLAC sound"),
+    (b"ID3", "an MP3 sound"), (b"%PDF", "a PDF document"),
+)  # fmt: skip
+_MEDIA = "; embed it with an encoder first, and give the vectors"
+
+
+def foreign_format(path: Path, head: bytes) -> str | None:
+    """Return what a file of a known other format is, and how to convert it; None if it is not known."""
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return _filled(_PICKLE, path)
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            return _filled(what if ";" in what else what + _MEDIA, path)
+    with open_regular(path) as file:
+        start = file.read(4096)
+    if start[257:262] == b"ustar":
+        return _filled(f"a tar archive; {_RAW}tar -xf FILE", path)
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page or XML, perhaps of a failed download; fetch the file again"
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _filled("text in UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.csv", path)
+    if text[:1] in (b"[", b"{"):
+        return _filled("JSON, but not one object a line; convert it: jq -c '.[]' FILE > items.jsonl", path)
+    if text[:1] in b"(c]ld" and _is_old_pickle(path, start):
+        return _filled(_PICKLE, path)
+    if _is_binary_word2vec(start):
+        return _filled(
+            "word vectors in binary form; convert it: gensim.models.KeyedVectors.load_word2vec_format(FILE, "
+            "binary=True).save_word2vec_format('x.vec')",
+            path,
+        )
+    return None
+
+
+def foreign_archive(path: Path, archive: zipfile.ZipFile) -> str | None:
+    """Return what a zip archive without .npy arrays is, and how to convert it; None for one of NumPy."""
+    names = archive.namelist()
+    if any(name.endswith(("data.pkl", ".pickle", ".pkl")) for name in names):
+        return f"an archive of `torch.save`, {_TORCH}"
+    if any(name.endswith(".npy") for name in names) or not names:
+        return None
+    if "[Content_Types].xml" in names:
+        return _filled(
+            "an Excel or Office file; convert it: pandas.read_excel(FILE).to_csv('x.csv', index=False)", path
+        )
+    if any(name.endswith((".keras", "model.weights.h5")) for name in names):
+        return "a Keras model; embed your items with it and save the vectors"
+    return _filled(f"a zip archive without arrays; {_RAW}unzip FILE", path)
+
+
+def _filled(what: str, path: Path) -> str:
+    return what.replace("FILE", path.name if "(" not in what else repr(path.name))
+
+
+def _is_old_pickle(path: Path, start: bytes) -> bool:
+    """Return whether a file is a pickle of protocol 0 or 1, which begins with an opcode and ends with "."."""
+    with open_regular(path) as file:
+        file.seek(-1, 2)
+        ends = file.read() == b"."
+    return ends and (start[1:3] in (b"lp", b"dp") or start[:1] in b"c]" or b"\np" in start or b"q\x00" in start)
+
+
+def _is_binary_word2vec(start: bytes) -> bool:
+    line, newline, rest = start.partition(b"\n")
+    parts = line.split(b" ")
+    return bool(newline and rest) and len(parts) == 2 and all(part.isdigit() for part in parts)

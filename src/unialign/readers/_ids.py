@@ -1,0 +1,126 @@
+"""Find the ids of each file: the array `ids`, one named by the user, or one with a usual name."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from unialign._checks import suggestion
+from unialign.errors import ConfigError
+from unialign.readers._entry import ArrayEntry
+from unialign.readers._keys import CollectedFile, is_matrix, mask_prefix, plain_key
+from unialign.readers._rows import Array
+
+__all__ = ["FoundIds", "find_ids", "ids_beside"]
+
+# Usual names of ids, the most specific first.
+_NAMES = (
+    "id", "key", "keys", "uuid", "uid", "guid", "item_id", "sample_id", "example_id", "image_id", "img_id", "video_id",
+    "audio_id", "clip_id", "text_id", "doc_id", "document_id", "asset_id", "product_id", "cell_ids", "cell_id",
+    "barcode", "obs_names", "sample_key", "__key__", "filename", "file_name", "image_path", "file_path", "filepath",
+    "path", "url",
+)  # fmt: skip
+# Row numbers of a data frame, which repeat after two were joined: ids only if they are unique.
+_ROW_NUMBERS = ("index", "__index_level_0__", "unnamed: 0")
+
+
+@dataclass(frozen=True)
+class FoundIds:
+    """Ids of the rows of one file.
+
+    Attributes:
+        key: name of the array in the file.
+        is_guessed: whether the name is neither `ids` nor given by the user.
+    """
+
+    source: CollectedFile
+    entry: ArrayEntry
+    key: str
+    is_guessed: bool
+
+    def load(self) -> Array:
+        """Return the (N,) ids; bytes become text."""
+        values_N = np.asarray(self.entry.load())
+        return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N
+
+
+def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[CollectedFile, FoundIds], list[str]]:
+    """Return the ids of each file that has some, with sentences on those that are guessed; rename their entry to `ids`.
+
+    Args:
+        name: array of ids as given by the user, as `KEY` or as a message shows it; None: `ids`, or a usual name.
+
+    Raises:
+        ConfigError: no file has an array of this name.
+    """
+    found: dict[CollectedFile, FoundIds] = {}
+    known = sorted({key for source in sources for key, e in source.file.entries.items() if _is_id_array(e)})
+    for source in sources:
+        if source.file.kind == "arguments":
+            continue
+        key = _chosen(source, name)
+        if key is None:
+            continue
+        entry = source.file.entries[key]
+        if not _is_id_array(entry):
+            continue  # `ids` of another type, which raises with the other per-item values
+        found[source] = FoundIds(source, entry, key, is_guessed=key != "ids" and name is None)
+        if key != "ids":
+            entries = {k: e for k, e in source.file.entries.items() if k not in ("ids", key)}
+            source.file = replace(source.file, entries={**entries, "ids": replace(entry, key="ids")})
+    if name is not None and all(ids.key != plain_key(name, ids.source.file) for ids in found.values()):
+        listed = ", ".join(known) or "none"
+        raise ConfigError(
+            f"no file has ids called {name!r}; arrays with one value an item are {listed}{suggestion(name, known)}"
+        )
+    notes = [
+        f"the ids of {ids.source.file.label} are its {ids.key!r} (guessed; --id NAME or id=NAME chooses another)"
+        for ids in found.values()
+        if ids.is_guessed
+    ]
+    return found, notes
+
+
+def ids_beside(paths: Iterable[Path]) -> list[Path]:
+    """Return the files of ids beside plain arrays: `STEM_ids.npy`, `STEM.ids.npy` or `ids.npy` in the same folder."""
+    listed = [Path(os.path.abspath(path)) for path in paths]
+    found: dict[Path, None] = {}
+    for path in listed:
+        if path.suffix != ".npy":
+            continue
+        names = (f"{path.stem}_ids.npy", f"{path.stem}.ids.npy", "ids.npy")
+        beside = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+        if beside is not None and beside not in listed:
+            found[beside] = None
+    return list(found)
+
+
+def _chosen(source: CollectedFile, name: str | None) -> str | None:
+    entries = source.file.entries
+    if name is not None:
+        key = plain_key(name, source.file)
+        if key in entries and _is_id_array(entries[key]):
+            return key
+    if "ids" in entries:
+        return "ids"
+    rows = {entry.shape[0] for entry in entries.values() if is_matrix(entry)}
+    usable = {
+        key.rpartition("/")[2].lower(): key
+        for key, entry in reversed(list(entries.items()))
+        if _is_id_array(entry) and mask_prefix(key) is None and (not rows or entry.shape[0] in rows)
+    }
+    for usual in _NAMES:
+        if usual in usable:
+            return usable[usual]
+    for usual in _ROW_NUMBERS:
+        if usual in usable:
+            values_N = entries[usable[usual]].load()
+            if len(np.unique(values_N)) == len(values_N):
+                return usable[usual]
+    return None
+
+
+def _is_id_array(entry: ArrayEntry) -> bool:
+    return not entry.skipped and len(entry.shape) == 1 and entry.kind in ("i", "u", "U", "S")

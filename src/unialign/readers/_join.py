@@ -1,0 +1,251 @@
+"""Join files by their ids: the items are those of the first file, then those that only later files have.
+
+Shapes: `N` items, `F` rows of a file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import DataError, ShapeError
+from unialign.readers._ids import FoundIds
+from unialign.readers._keys import CollectedFile
+from unialign.readers._naming import Matrices
+from unialign.readers._rows import Array
+
+__all__ = ["Join", "join_files"]
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Join:
+    """Items of several files.
+
+    Attributes:
+        items: number N of items.
+        ids_N: ids of the items; None without ids.
+        matched: files whose rows are matched by ids, in another order or with other items.
+        notes: sentences for the user.
+    """
+
+    items: int
+    ids_N: Array | None
+    matched: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict[CollectedFile, FoundIds]) -> Join:
+    """Set the row order of each file, and return the items.
+
+    Raises:
+        DataError: files without ids differ in their number of rows, ids have no common value, or repeated ids are in
+            another order.
+    """
+    rows = _row_counts(matrices)
+    notes = _attach_ids(sources, rows, found)
+    keyed = [source for source in rows if source in found]
+    for source in keyed:
+        if _row_count(found[source]) != rows[source]:
+            ids = found[source]
+            raise ShapeError(
+                f"{ids.source.place(replace(ids.entry, key=ids.key))} is {ids.entry.dtype} of shape {ids.entry.shape}; "
+                f"expected integers or text, ({rows[source]},)"
+            )
+    if len(keyed) < 2:
+        items = _count_items(matrices)
+        return Join(items, found[keyed[0]].load() if keyed else None, (), tuple(notes))
+    values = _comparable([found[source].load() for source in keyed])
+    if all(np.array_equal(values[0], other) for other in values[1:]):
+        return Join(_count_items(matrices), values[0], (), tuple(notes))
+    _, codes = np.unique(np.concatenate(values), return_inverse=True)
+    codes_F = np.split(codes.reshape(-1), np.cumsum([len(v) for v in values])[:-1])
+    common = _common(codes_F)
+    if common == 0:
+        if all(found[source].is_guessed for source in keyed) and len(set(rows.values())) == 1:
+            label = " and ".join(source.file.label for source in keyed)
+            notes.append(f"the guessed ids of {label} have no common value, so that rows are matched by their order")
+            return Join(_count_items(matrices), None, (), tuple(notes))
+        raise DataError(_no_common(keyed, values))
+    axis, base = _axis(codes_F, keyed, values, found)
+    _check_unkeyed(rows, keyed, base, len(axis))
+    order: dict[CollectedFile, NDArray[np.int64]] = {}
+    for source, code_F in zip(keyed, codes_F, strict=True):
+        order[source] = _order(axis, code_F, is_base=source is keyed[base])
+        if not np.array_equal(order[source], np.arange(rows[source])):
+            source.order_N = order[source]
+    ids_N = _ids(axis, codes_F, values)
+    _follow(sources, rows, keyed[base], len(axis))
+    matched = tuple(source.file.label for source in keyed if source.order_N is not None)
+    notes += _coverage(keyed, order)
+    return Join(len(axis), ids_N, matched, tuple(notes))
+
+
+def _row_counts(matrices: Matrices) -> dict[CollectedFile, int]:
+    """Return the number of rows of each file with matrices; DataError if those of one file differ."""
+    rows: dict[CollectedFile, int] = {}
+    first: dict[CollectedFile, str] = {}
+    for name, (source, entry) in matrices.items():
+        expected = rows.setdefault(source, entry.shape[0])
+        first.setdefault(source, name)
+        if entry.shape[0] != expected:
+            raise DataError(
+                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, {first[source]!r} in the same file has "
+                f"{expected:,}; row i of every array of a file must be the same item: mark missing rows with a bool "
+                f"array present.{name}, or leave one out with --modalities"
+            )
+    return rows
+
+
+def _row_count(ids: FoundIds) -> int:
+    return ids.entry.shape[0]
+
+
+def _attach_ids(
+    sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], found: dict[CollectedFile, FoundIds]
+) -> list[str]:
+    """Give files without ids those of a file that has only ids: one in the same folder, or the only one."""
+    notes = []
+    givers = [source for source in sources if source in found and source not in rows]
+    for giver in givers:
+        lacking = [source for source in rows if source not in found]
+        near = [source for source in lacking if source.folder == giver.folder and source.folder is not None]
+        own = [source for source in near if giver.file.stem.startswith(source.file.stem)]
+        for source in own or near or (lacking if len(givers) == 1 else []):
+            if rows[source] == _row_count(found[giver]):
+                found[source] = found[giver]
+            else:
+                notes.append(
+                    f"the ids in {giver.file.label} are {_row_count(found[giver]):,}, {source.file.label} has "
+                    f"{rows[source]:,} rows: they are not used for it"
+                )
+    return notes
+
+
+def _count_items(matrices: Matrices) -> int:
+    """Return the number of items of matrices whose rows are in the same order."""
+    first = next(iter(matrices))
+    source, entry = matrices[first]
+    items, first_place = entry.shape[0], source.place(entry)
+    for name, (source, entry) in matrices.items():
+        if entry.shape[0] != items:
+            raise DataError(
+                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, {first!r} ({first_place}) "
+                f"has {items:,}; row i of every modality must be the same item: use the same order and length, "
+                f"and mark missing rows with a bool array present.{name}, or store `ids` in both files (or --id NAME)"
+            )
+    return items
+
+
+def _comparable(values: list[Array]) -> list[Array]:
+    """Return ids of one type: integers, if all are or are written as such; else text."""
+    kinds = {value.dtype.kind for value in values}
+    if kinds <= {"i", "u"}:
+        return [value.astype(np.int64) for value in values]
+    if kinds & {"i", "u"}:
+        texts = [value for value in values if value.dtype.kind not in "iu"]
+        numbers = [_as_integers(text) for text in texts]
+        # "007" is another id than "7", unless all texts are numbers.
+        if all(number is not None for number in numbers):
+            return [value.astype(np.int64) if value.dtype.kind in "iu" else _integers(value) for value in values]
+    return [value.astype(np.str_) for value in values]
+
+
+def _as_integers(texts: Array) -> Array | None:
+    try:
+        return _integers(texts)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _integers(texts: Array) -> Array:
+    return texts.astype(np.int64)
+
+
+def _common(codes_F: Sequence[NDArray[np.int64]]) -> int:
+    """Return how many ids at least two files have."""
+    _, counts = np.unique(np.concatenate([np.unique(code_F) for code_F in codes_F]), return_counts=True)
+    return int((counts > 1).sum())
+
+
+def _axis(
+    codes_F: Sequence[NDArray[np.int64]],
+    keyed: Sequence[CollectedFile],
+    values: Sequence[Array],
+    found: dict[CollectedFile, FoundIds],
+) -> tuple[NDArray[np.int64], int]:
+    """Return the code of each item, and the file whose order the items have."""
+    repeating = [i for i, code_F in enumerate(codes_F) if len(np.unique(code_F)) < len(code_F)]
+    for i in repeating[1:]:
+        if not np.array_equal(codes_F[i], codes_F[repeating[0]]):
+            first, other = keyed[repeating[0]].file.label, keyed[i].file.label
+            same = np.array_equal(np.sort(codes_F[i]), np.sort(codes_F[repeating[0]]))
+            what = "they have the same values in another order, but with repeats; sort both files by them"
+            if not same:
+                what = "ids repeat in both files, so that their rows cannot be matched; give unique ids with --id NAME"
+            raise DataError(f"ids in {first} and {other} differ: {what}")
+    base = repeating[0] if repeating else 0
+    axis = codes_F[base]
+    for code_F in codes_F:
+        new_F = code_F[~np.isin(code_F, axis)]
+        axis = np.concatenate([axis, new_F])
+    return axis, base
+
+
+def _order(axis: NDArray[np.int64], code_F: NDArray[np.int64], *, is_base: bool) -> NDArray[np.int64]:
+    """Return the row of each item in a file, -1 = absent."""
+    if is_base or np.array_equal(axis[: len(code_F)], code_F):
+        return np.where(np.arange(len(axis)) < len(code_F), np.arange(len(axis)), -1)
+    row = np.full(int(axis.max()) + 1, -1, np.int64)
+    row[code_F] = np.arange(len(code_F))
+    return row[axis]
+
+
+def _ids(axis: NDArray[np.int64], codes_F: Sequence[NDArray[np.int64]], values: Sequence[Array]) -> Array:
+    code, where = np.unique(np.concatenate(codes_F), return_index=True)
+    ids: Array = np.concatenate(values)[where[np.searchsorted(code, axis)]]
+    return ids
+
+
+def _check_unkeyed(rows: dict[CollectedFile, int], keyed: Sequence[CollectedFile], base: int, items: int) -> None:
+    for source in rows:
+        if source not in keyed and (rows[source] != rows[keyed[base]] or items != rows[source]):
+            raise DataError(
+                f"{source.file.label} has no ids, while {' and '.join(other.file.label for other in keyed)} have other "
+                "items or another order by theirs; store `ids` in it, or put a file ids.npy beside it"
+            )
+
+
+def _follow(sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], base: CollectedFile, items: int) -> None:
+    """Give files of per-item values the row order of the file that they belong to."""
+    for source in sources:
+        if source in rows:
+            continue
+        lengths = {entry.shape[0] for entry in source.file.entries.values() if len(entry.shape) == 1}
+        hosts = [host for host in rows if {rows[host]} == lengths]
+        near = [host for host in hosts if host.folder == source.folder]
+        host = base if base in (near or hosts) else next(iter(near or hosts), None)
+        if host is not None:
+            source.order_N = host.order_N
+
+
+def _no_common(keyed: Sequence[CollectedFile], values: Sequence[Array]) -> str:
+    listed = "; ".join(
+        f"{source.file.label}: {', '.join(map(repr, value[:_SHOWN].tolist()))}, ..."
+        for source, value in zip(keyed, values, strict=True)
+    )
+    return (
+        f"ids in {' and '.join(source.file.label for source in keyed)} differ: they have no common value ({listed}); "
+        "if they name other things, choose ids with --id NAME; if row i of every file is the same item, remove one"
+    )
+
+
+def _coverage(keyed: Sequence[CollectedFile], order: dict[CollectedFile, NDArray[np.int64]]) -> list[str]:
+    return [
+        f"{source.file.label} has {int((order[source] >= 0).sum()):,} of the {len(order[source]):,} items; the others "
+        "are absent there"
+        for source in keyed
+        if (order[source] < 0).any()
+    ]

@@ -1,0 +1,171 @@
+"""Part files of one modality: recognize them by their numbers, and read them one after the other."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import DataError, ShapeError
+from unialign.readers._entry import ArrayEntry, EmbeddingFile, unreadable
+from unialign.readers._keys import mask_prefix
+from unialign.readers._rows import ConcatenatedRows
+
+__all__ = ["concatenate", "group_parts", "numeric_order"]
+
+_PART = re.compile(
+    r"(?P<prefix>.*?)(?P<mark>[-_.]?(?:part|shard|chunk|batch)?[-_.]?)(?P<number>\d{1,9})(?P<of>[-_]of[-_](?P<total>\d{1,9}))?"
+)
+_WORDS = frozenset({"emb", "embs", "embedding", "embeddings", "vectors", "features", "feats", "data"})
+
+
+@dataclass(frozen=True)
+class _Part:
+    prefix: str
+    number: int
+    total: int | None
+    is_marked: bool
+
+
+def numeric_order(path: Path) -> tuple[Any, ...]:
+    """Return a sort key that orders `x_2` before `x_10`."""
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", str(path)))
+
+
+def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple[str, list[Path]]]:
+    """Return (name, files) of each group of part files, in the order of first appearance; ("", [file]) for others.
+
+    Files of one folder with one suffix and prefix are parts if they are numbered `-00000-of-00004`, or from 0 or 1
+    without gaps after a `_`, `-` or `.` (`img_emb_0.npy`) or one of the words part, shard and chunk.
+
+    Args:
+        is_folder: whether the paths are all those of a folder or pattern, so that numbers alone are names of parts.
+    """
+    groups: dict[object, list[tuple[_Part | None, Path]]] = {}
+    for path in paths:
+        part = _part(path)
+        key = (path.parent, path.suffix, part.prefix, part.total) if part is not None else path
+        groups.setdefault(key, []).append((part, path))
+    found: list[tuple[str, list[Path]]] = []
+    for members in groups.values():
+        files = [path for _, path in members]
+        parts = [part for part, _ in members if part is not None]
+        if len(parts) < len(members) or not _are_parts(parts, is_folder=is_folder):
+            found += [("", [path]) for path in files]
+            continue
+        _check_complete(parts, files)
+        order = np.argsort([part.number for part in parts], kind="stable")
+        found.append((parts[0].prefix or files[0].parent.name, [files[i] for i in order]))
+    return found
+
+
+def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
+    """Return part files as one file, whose arrays are those of the parts, one after the other.
+
+    Raises:
+        DataError: a part lacks an array that the first one has.
+        ShapeError: arrays of one name have another dim.
+    """
+    if len(files) == 1:
+        return replace(files[0], stem=name or files[0].stem)
+    first, last = files[0], files[-1]
+    label = f"{first.label} ... {Path(last.label).name}"
+    keys = dict.fromkeys(key for file in files for key in file.entries)
+    entries = {key: _concatenated(key, files) for key in keys}
+    notes = [f"{len(files)} part files are read one after the other: {first.label} to {Path(last.label).name}"]
+    return EmbeddingFile(label, first.kind, name, entries, (*notes, *dict.fromkeys(note for note in first.notes)))
+
+
+def _part(path: Path) -> _Part | None:
+    match = _PART.fullmatch(path.name.removesuffix(path.suffix))
+    if match is None:
+        return None
+    total = None if match["total"] is None else int(match["total"])
+    prefix, mark = match["prefix"], match["mark"]
+    # A file of the Hub has an id of its upload behind the total; years such as 2019 are no part numbers.
+    is_marked = total is not None or mark != "" or prefix.lower() in _WORDS
+    return _Part(prefix, int(match["number"]), total, is_marked)
+
+
+def _are_parts(parts: Sequence[_Part], *, is_folder: bool) -> bool:
+    if parts[0].total is not None:
+        return True
+    numbers = sorted(part.number for part in parts)
+    if numbers[0] not in (0, 1) or numbers[-1] - numbers[0] != len(numbers) - 1:
+        return False
+    if is_folder:
+        return len(parts) > 1 or parts[0].is_marked
+    return len(parts) > 1 and all(part.is_marked and part.prefix != "" for part in parts)
+
+
+def _check_complete(parts: Sequence[_Part], files: Sequence[Path]) -> None:
+    total = parts[0].total
+    numbers = {part.number for part in parts}
+    if total is None or total > 1_000_000:
+        return
+    first = 1 if 0 not in numbers and total in numbers else 0
+    missing = [number for number in range(first, first + total) if number not in numbers]
+    if missing and len(files) > 1:
+        listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"{files[0].parent}: {len(files)} of {total} parts of {parts[0].prefix!r} are given, {listed} missing; "
+            "give all parts, or NAME=FILE to use one of them alone"
+        )
+
+
+def _concatenated(key: str, files: Sequence[EmbeddingFile]) -> ArrayEntry:
+    entries = [file.entries.get(key) for file in files]
+    if mask_prefix(key):
+        # A table lists a mask only if rows of it are absent.
+        return _concatenated_mask(key, files)
+    found = [entry for entry in entries if entry is not None]
+    if any(entry.skipped or not entry.shape for entry in found):
+        return next(entry for entry in found if entry.skipped or not entry.shape)
+    lacking = [file.label for file, entry in zip(files, entries, strict=True) if entry is None]
+    if lacking:
+        return ArrayEntry.ignored(key, f"the part {lacking[0]} does not have it")
+    for file, entry in zip(files, found, strict=True):
+        if entry.shape[1:] != found[0].shape[1:]:
+            raise ShapeError(
+                f"{file.label}: {key or 'the array'} has shape {entry.shape}, {files[0].label} has {found[0].shape}; "
+                "parts of one modality have one dim; give NAME=FILE for each if they are different modalities"
+            )
+    shape = (sum(entry.shape[0] for entry in found), *found[0].shape[1:])
+    # np.concatenate converts to the widest dtype, rows are converted chunk by chunk.
+    dtype = max(
+        (entry.dtype for entry in found),
+        key=lambda dtype: 3 if dtype == "bfloat16" else np.dtype(dtype or "u1").itemsize,
+    )
+    return replace(
+        found[0],
+        shape=shape,
+        dtype=dtype,
+        rows=lambda: ConcatenatedRows([entry.rows() for entry in found]),
+        load=partial(_load, found),
+    )
+
+
+def _concatenated_mask(key: str, files: Sequence[EmbeddingFile]) -> ArrayEntry:
+    name = next(key.removeprefix(prefix) for prefix in (mask_prefix(key),) if prefix)
+    loads, rows = [], 0
+    for file in files:
+        matrix = file.entries.get(name)
+        own = file.entries.get(key)
+        entry = own or matrix
+        if entry is None or not entry.shape:
+            return ArrayEntry.ignored(key, f"the part {file.label} does not have it")
+        count = entry.shape[0]
+        rows += count
+        loads.append(own.load if own is not None else partial(np.ones, count, np.bool_))
+    return ArrayEntry(key, (rows,), "|b1", unreadable, lambda: np.concatenate([load() for load in loads]))
+
+
+def _load(entries: Iterable[ArrayEntry]) -> NDArray[Any]:
+    parts = [entry.load() for entry in entries]
+    if len({part.dtype.kind in "US" for part in parts}) > 1:
+        parts = [part.astype(np.str_) for part in parts]
+    return np.concatenate(parts)

@@ -1,0 +1,66 @@
+"""Read Arrow files with pyarrow: Feather version 2, the Arrow IPC file format, and IPC streams as `datasets` writes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unialign._checks import one_line
+from unialign.errors import DataError
+from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module
+from unialign.readers._entry import EmbeddingFile, repeated
+from unialign.readers._table import Cells, table_file
+
+__all__ = ["ArrowReader"]
+
+
+class ArrowReader:
+    """Reader of the columns of Arrow files, one record batch at a time."""
+
+    name = "arrow"
+    suffixes = (".arrow", ".feather")
+
+    def can_read(self, path: Path, head: bytes) -> bool:
+        return head.startswith((b"ARROW1", b"\xff\xff\xff\xff"))
+
+    def open(self, path: Path) -> EmbeddingFile:
+        return table_file(_ArrowTable(path), self.name)
+
+
+class _ArrowTable:
+    """Schema and record batches of an Arrow file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ipc = arrow_module("pyarrow.ipc", path)
+        self._pa = arrow_module("pyarrow", path)
+        schema, self.rows = None, 0
+        for batch in self._batches():
+            schema = batch.schema
+            self.rows += len(batch)
+        if schema is None:
+            raise DataError(f"{path} has no rows; write it again")
+        for name in repeated(schema.names):
+            raise DataError(f"{path} holds several columns called {name!r}; rename them")
+        self.columns = arrow_columns(schema)
+
+    def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
+        for batch in self._batches():
+            for start in range(0, len(batch), rows):
+                part = batch.slice(start, rows)
+                yield [ArrowCells(part.column(name)) for name in names]
+
+    def _batches(self) -> Iterator[Any]:
+        try:
+            with self._pa.memory_map(str(self.path)) as source:
+                stream = source.read(6) != b"ARROW1"
+                source.seek(0)
+                if stream:
+                    yield from self._ipc.open_stream(source)
+                    return
+                file = self._ipc.open_file(source)
+                for i in range(file.num_record_batches):
+                    batch = file.get_batch(i)
+                    batch.validate()
+                    yield batch
+        except Exception as error:  # malicious input may raise any exception in the parser
+            raise DataError(f"{self.path} is not a readable Arrow file ({one_line(error)}); write it again") from None

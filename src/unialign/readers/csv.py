@@ -1,0 +1,128 @@
+"""Read .csv, .tsv and plain number tables: columns as in `_table`; a file without header is one matrix."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from unialign.errors import DataError
+from unialign.readers._entry import EmbeddingFile, repeated
+from unialign.readers._list_cells import ListCells
+from unialign.readers._table import Cells, Column, table_file
+from unialign.readers._text import MAX_LINE_BYTES, numbers_in, text_format, text_lines
+
+__all__ = ["CsvReader"]
+
+# Rows that decide the type of a column.
+_TYPED_ROWS = 1000
+
+
+class CsvReader:
+    """Reader of tables with a comma, tab, semicolon, bar or blanks between the cells."""
+
+    name = "csv"
+    suffixes = (".csv", ".tsv")
+
+    def can_read(self, path: Path, head: bytes) -> bool:
+        return text_format(path, head) == "csv"
+
+    def open(self, path: Path) -> EmbeddingFile:
+        table = _CsvTable(path)
+        if not table.rows:
+            raise DataError(f"{path} has no rows; write one item a line, below a line with the names of the columns")
+        return table_file(table, self.name)
+
+
+class _CsvTable:
+    """Table of a text file: names and delimiter from its first line, types from its first rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+        first = next((line for line in text_lines(path) if line.strip()), "")
+        self.delimiter = _delimiter(first)
+        cells = self._split(first.lstrip("# ") if first.startswith("#") else first)
+        self.has_header = numbers_in(cells) < len(cells) or not cells
+        self.names = [cell.strip() for cell in cells] if self.has_header else [str(i) for i in range(len(cells))]
+        for name in repeated(self.names):
+            raise DataError(f"{path} holds several columns called {name!r}; rename them")
+
+    @cached_property
+    def rows(self) -> int:
+        return sum(1 for _ in self._records())
+
+    @cached_property
+    def columns(self) -> Mapping[str, Column]:
+        first: list[list[str]] = []
+        for record in self._records():
+            first.append(record)
+            if len(first) == _TYPED_ROWS:
+                break
+        return {name: _column([record[i] for record in first]) for i, name in enumerate(self.names)}
+
+    def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
+        places = [self.names.index(name) for name in names]
+        batch: list[list[str]] = []
+        for record in self._records():
+            batch.append(record)
+            if len(batch) == rows:
+                yield [ListCells([_cell(record[place]) for record in batch]) for place in places]
+                batch = []
+        if batch:
+            yield [ListCells([_cell(record[place]) for record in batch]) for place in places]
+
+    def _records(self) -> Iterator[list[str]]:
+        """Yield the cells of each row; DataError for a row with another number of cells."""
+        if self.delimiter == " ":
+            records = ((number, line.split()) for number, line in enumerate(text_lines(self.path), 1))
+        else:
+            reader = csv.reader(text_lines(self.path), delimiter=self.delimiter)
+            records = ((reader.line_num, record) for record in reader)
+        skip = self.has_header
+        try:
+            for number, record in records:
+                if not record or (len(record) == 1 and not record[0].strip()) or record[0].startswith("#"):
+                    skip = skip and not (record and record[0].startswith("#"))
+                    continue
+                if skip:
+                    skip = False
+                    continue
+                if len(record) != len(self.names):
+                    raise DataError(
+                        f"{self.path}, line {number} has {len(record)} cells, the first line has {len(self.names)}; "
+                        "quote cells that contain the delimiter"
+                    )
+                yield record
+        except csv.Error as error:
+            raise DataError(f"{self.path} cannot be read as a table ({error}); write it again") from None
+
+    def _split(self, line: str) -> list[str]:
+        if self.delimiter == " ":
+            return line.split()
+        return next(csv.reader([line], delimiter=self.delimiter), [])
+
+
+def _delimiter(line: str) -> str:
+    counts = {mark: len(next(csv.reader([line], delimiter=mark), [])) for mark in ("\t", ",", ";", "|")}
+    best = max(counts, key=lambda mark: counts[mark])
+    if counts[best] > 1:
+        return best
+    cells = line.lstrip("#").split()
+    return " " if len(cells) > 1 and numbers_in(cells) == len(cells) else ","
+
+
+def _cell(text: str) -> str | None:
+    return text if text.strip() else None
+
+
+def _column(cells: list[str]) -> Column:
+    """Return the type of a column: numbers if all cells that are not empty are."""
+    given = [cell.strip() for cell in cells if cell.strip()]
+    if not given or numbers_in(given) < len(given):
+        return Column("text")
+    # Text such as "007" is an id.
+    if any(len(cell) > 1 and cell[0] == "0" and cell.isdigit() for cell in given):
+        return Column("text")
+    if all(cell.lstrip("+-").isdigit() for cell in given):
+        return Column("integer", "<f4")
+    return Column("float", "<f8" if any(len(cell.strip("-0.")) > 11 for cell in given[:20]) else "<f4")

@@ -1,0 +1,94 @@
+"""Read HDF5 files with h5py: data sets are arrays; AnnData (.h5ad) and MuData (.h5mu) are read by their encoding.
+
+Links to other files, external and virtual data sets are never followed.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unialign._checks import one_line
+from unialign.errors import DataError, MissingDependencyError, UniAlignError
+from unialign.readers._anndata import anndata_entries, mudata_entries
+from unialign.readers._entry import ArrayEntry, EmbeddingFile, unreadable
+from unialign.readers._hdf5_rows import Hdf5Rows, dataset_problem, opened, texts
+from unialign.readers._rows import FileRegion
+
+__all__ = ["Hdf5Reader"]
+
+Array = NDArray[Any]
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_MAX_ARRAYS, _MAX_DEPTH = 10_000, 16
+
+
+class Hdf5Reader:
+    """Reader of .h5, .h5ad and .h5mu files."""
+
+    name = "hdf5"
+    suffixes = (".h5", ".hdf5", ".h5ad", ".h5mu")
+
+    def can_read(self, path: Path, head: bytes) -> bool:
+        # MATLAB 7.3 files are HDF5 after 512 bytes of text.
+        return head.startswith((_MAGIC, b"MATLAB 7.3"))
+
+    def open(self, path: Path) -> EmbeddingFile:
+        try:
+            import_module("h5py")
+        except ImportError:
+            raise MissingDependencyError(f"{path}: reading HDF5 needs h5py; pip install 'unialign[hdf5]'") from None
+        try:
+            with opened(path) as file:
+                kind = str(file.attrs.get("encoding-type", ""))
+                if kind == "MuData" or ("mod" in file and "obsmap" in file):
+                    entries, notes = mudata_entries(path, file)
+                elif kind == "anndata" or {"X", "obs", "var"} <= set(file):
+                    entries, notes = anndata_entries(path, file)
+                else:
+                    entries, notes = list(_entries(path, file)), []
+                return EmbeddingFile.at(path, self.name, entries, notes=notes)
+        except UniAlignError:
+            raise
+        except Exception as error:  # malicious input may raise any exception in the parser
+            raise DataError(f"{path} is not a readable HDF5 file ({one_line(error)}); write it again") from None
+
+
+def _entries(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Iterator[ArrayEntry]:
+    h5py = import_module("h5py")
+    if len(group) > _MAX_ARRAYS or depth > _MAX_DEPTH:
+        raise DataError(f"{path} has more than {_MAX_ARRAYS:,} arrays or {_MAX_DEPTH} levels of groups")
+    for name in group:
+        key = prefix + name
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            yield ArrayEntry.ignored(key, "a link, which is not followed")
+            continue
+        found = group[name]
+        if isinstance(found, h5py.Group):
+            yield from _entries(path, found, f"{key}/", depth + 1)
+        elif isinstance(found, h5py.Dataset):
+            yield dataset_entry(path, found, key)
+
+
+def dataset_entry(path: Path, data: Any, key: str) -> ArrayEntry:
+    """Describe a data set; arrays that are not compressed are read in place."""
+    problem = dataset_problem(data)
+    if problem:
+        return ArrayEntry.ignored(key, problem)
+    shape = tuple(map(int, data.shape))
+    if import_module("h5py").check_string_dtype(data.dtype):
+        return ArrayEntry(key, shape, "<U1", unreadable, partial(texts, path, data.name))
+    offset = data.id.get_offset()
+    if offset is not None and data.dtype.kind in "iufb":
+        return ArrayEntry.from_region(key, FileRegion(path, offset, shape, data.dtype.str))
+    rows = partial(Hdf5Rows, path, data.name, shape, data.dtype.str)
+    return ArrayEntry(key, shape, data.dtype.str, rows, partial(_load, path, data.name))
+
+
+def _load(path: Path, name: str) -> Array:
+    with opened(path) as file:
+        array: Array = file[name][()]
+        return array

@@ -1,0 +1,100 @@
+"""Read JSON lines: each line is an object, whose lists of numbers are vectors, or one list of numbers."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unialign._checks import one_line
+from unialign.errors import DataError
+from unialign.readers._entry import EmbeddingFile
+from unialign.readers._list_cells import ListCells
+from unialign.readers._table import Cells, Column, table_file
+from unialign.readers._text import text_format, text_lines
+
+__all__ = ["JsonLinesReader"]
+
+# Lines that decide the columns and their types.
+_TYPED_ROWS = 1000
+# Key of the vectors of a file whose lines are lists.
+_LIST_KEY = "embedding"
+
+
+class JsonLinesReader:
+    """Reader of .jsonl files; a line without a key, or with null, has no vector."""
+
+    name = "jsonl"
+    suffixes = (".jsonl", ".ndjson")
+
+    def can_read(self, path: Path, head: bytes) -> bool:
+        return text_format(path, head) == "jsonl"
+
+    def open(self, path: Path) -> EmbeddingFile:
+        return table_file(_JsonTable(path), self.name)
+
+
+class _JsonTable:
+    """Table of the objects of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def rows(self) -> int:
+        return sum(1 for line in text_lines(self.path) if line.strip())
+
+    @cached_property
+    def columns(self) -> Mapping[str, Column]:
+        cells: dict[str, list[Any]] = {}
+        for i, record in enumerate(self._records()):
+            if i == _TYPED_ROWS:
+                break
+            for key, value in record.items():
+                cells.setdefault(key, []).append(value)
+        return {key: _column([value for value in values if value is not None]) for key, values in cells.items()}
+
+    def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
+        batch: list[dict[str, Any]] = []
+        for record in self._records():
+            batch.append(record)
+            if len(batch) == rows:
+                yield [ListCells([record.get(name) for record in batch]) for name in names]
+                batch = []
+        if batch:
+            yield [ListCells([record.get(name) for record in batch]) for name in names]
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(text_lines(self.path), 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{self.path}, line {number} is not JSON ({one_line(error)}); write one object a line"
+                ) from None
+            if isinstance(record, list):
+                record = {_LIST_KEY: record}
+            if not isinstance(record, dict):
+                raise DataError(f"{self.path}, line {number} is {line.strip():.40}; expected an object such as {{...}}")
+            yield record
+
+
+def _column(values: list[Any]) -> Column:
+    """Return the type of the values that are not null."""
+    kinds = {type(value) for value in values}
+    if not kinds or kinds == {str}:
+        return Column("text")
+    if kinds == {bool}:
+        return Column("bool")
+    if kinds == {int}:
+        return Column("integer", "<f4")
+    if kinds <= {int, float}:
+        return Column("float", "<f4")
+    if kinds != {list}:
+        return Column("", "", "objects" if dict in kinds else "values of several types")
+    entries = {type(entry) for value in values[:100] for entry in value}
+    if entries <= {int, float}:
+        return Column("vectors", "<f4")
+    return Column("", "", "lists of lists; average over tokens" if entries == {list} else "lists, not of numbers")
