@@ -26,7 +26,7 @@ class Triangle(TupleContrast):
         temperature: tau > 0, the initial value if it is learnable; 0.07 as published.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         label_smoothing: 0.1 as published.
-        eps: added under the square root of `area`; default 1e-8 in float32 and 1e-14 in float64.
+        eps: added under the square root of `area`; 0 by default. The gradient is finite for any value.
     """
 
     name = "triangle"
