@@ -167,7 +167,7 @@ def _infonce(objective: Objective, rows: reference.Rows, ids: list[int] | None) 
 
 def _gram(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
     s = objective.get_config()
-    eps = 1e-14 if s["eps"] is None else s["eps"]
+    eps = 0.0 if s["eps"] is None else s["eps"]
     smoothing = s["label_smoothing"]
     return reference.gram(rows, anchor=s["anchor"], tau=s["temperature"], label_smoothing=smoothing, eps=eps, ids=ids)
 
@@ -180,7 +180,7 @@ def _triangle(objective: Objective, rows: reference.Rows, ids: list[int] | None)
         form=s["form"],
         tau=s["temperature"],
         label_smoothing=s["label_smoothing"],
-        eps=1e-14 if s["eps"] is None else s["eps"],
+        eps=0.0 if s["eps"] is None else s["eps"],
         ids=ids,
     )
 

@@ -11,7 +11,7 @@ import reference
 from score_tables import cross_volumes
 from unialign.batch import make_batch
 from unialign.errors import ConfigError, ShapeError
-from unialign.functional import alignment, centroids, determinant_and_adjugate, gram_volume, uniformity
+from unialign.functional import alignment, centroids, gram_volume, uniformity
 from unialign.ops import KernelFunction, arccos_squared, safe_sqrt
 
 KERNELS = ["clip", "gaussian", "wang_isola", "geodesic"]
@@ -279,19 +279,6 @@ def test_volumes_of_true_tuples_are_accurate_in_float32(distance: float):
     truth_B = gram_volume({m: z.double() for m, z in near.items()})
     own_B = cross_volumes(make_batch(near), anchor=0, eps=0.0).diagonal()
     torch.testing.assert_close(own_B.double(), truth_B, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("size", range(1, 7))
-def test_determinant_and_adjugate(size: int):
-    matrix = draw(14, 3, size, size)
-    det, adjugate = determinant_and_adjugate(matrix)
-    torch.testing.assert_close(det, torch.linalg.det(matrix))
-    eye = torch.eye(size, dtype=torch.float64).expand(3, -1, -1)
-    torch.testing.assert_close(matrix @ adjugate, det[:, None, None] * eye)
-    singular = torch.ones(1, size, size, dtype=torch.float64)
-    det, adjugate = determinant_and_adjugate(singular)
-    assert det.item() == (1 if size == 1 else 0)
-    assert torch.isfinite(adjugate).all()
 
 
 def test_safe_sqrt_has_a_finite_derivative():

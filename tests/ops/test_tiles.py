@@ -131,26 +131,26 @@ def test_contrasts_of_kernels(name: str, side: int):
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("others", [1, 2, 3])
 def test_contrasts_of_volumes(others: int, side: int):
-    vectors = [unit(seed, ITEMS, DIM) for seed in range(others + 1)]
+    anchor, *rows = (unit(seed, ITEMS, DIM) for seed in range(others + 1))
+    basis = [0.7 * x for x in rows]  # not orthonormal, so that some squared sines are negative
     generator = torch.Generator().manual_seed(5)
-    det = torch.rand(ITEMS, generator=generator, dtype=torch.float64)
-    half = 0.3 * torch.randn(others, others, ITEMS, generator=generator, dtype=torch.float64)
-    adj = half + half.transpose(0, 1)
+    volume = torch.rand(ITEMS, generator=generator, dtype=torch.float64)
     own = -5 * torch.rand(ITEMS, generator=generator, dtype=torch.float64)
     for scale in (5.0, 90.0):
-        kernel = contrast_of(partial(VolumeLogits, eps=1e-4), all_rows(IDS), side, label_smoothing=0.1)
-        check(kernel, [own, det, adj, number(scale), *vectors])
+        for eps in (0.0, 1e-4):
+            kernel = contrast_of(partial(VolumeLogits, eps=eps), all_rows(IDS), side, label_smoothing=0.1)
+            check(kernel, [own, volume, number(scale), anchor, *basis])
 
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("form", ["area", "squared"])
 def test_contrasts_of_areas(form: str, side: int):
     t, v, a = (unit(seed, ITEMS, DIM) for seed in range(3))
-    w = v - a
+    c, w = (v + a) / 2, v - a
     own = -5 * torch.rand(ITEMS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     for scale in (5.0, 90.0):
         kernel = contrast_of(partial(AreaLogits, form=form, eps=1e-4), all_rows(IDS), side, label_smoothing=0.1)
-        check(kernel, [own, number(scale), t, v, w, (v * w).sum(-1), (w * w).sum(-1)])
+        check(kernel, [own, number(scale), t, c, w, 1 + (c * c).sum(-1), (c * w).sum(-1), (w * w).sum(-1)])
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -197,11 +197,11 @@ def big_kernels(items: int, dim: int) -> dict[str, tuple[Kernel, list[Tensor]]]:
         "cosines": (contrast_of(CosineLogits, chosen, 64), [ones, x, y, scale]),
         "volumes": (
             contrast_of(partial(VolumeLogits, eps=1e-4), chosen, 64),
-            [-ones, ones, torch.full((2, 2, items), 0.1), scale, x, y, w],
+            [-ones, ones, scale, x, 0.7 * y, 0.7 * w],
         ),
         "areas": (
             contrast_of(partial(AreaLogits, form="area", eps=1e-4), chosen, 64),
-            [-ones, scale, x, y, y - w, (y * (y - w)).sum(-1), ((y - w) ** 2).sum(-1)],
+            [-ones, scale, x, y, y - w, 1 + ones, (y * (y - w)).sum(-1), ((y - w) ** 2).sum(-1)],
         ),
         "softplus": (partial(softplus_total, selection=chosen, side=64), [x, y, scale, -scale]),
     }

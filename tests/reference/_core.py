@@ -238,6 +238,6 @@ def unialign(
     if spread is not None and centroid_weight > 0:
         total = total + centroid_weight * spread
 
-    volumes = gram_volumes(rows, eps=1e-14 if volume_eps is None else volume_eps)
+    volumes = gram_volumes(rows, eps=volume_eps or 0.0)
     kept = [volume for volume, whole in zip(volumes, tuples, strict=True) if whole]
     return total + volume_weight * mean(kept) if volume_weight > 0 else total

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unialign._checks import check_choice
 from unialign.batch import Batch
-from unialign.functional import determinant_and_adjugate, masked_gram, unit_or_zero
+from unialign.functional import orthonormal_rows, unit_or_zero
 from unialign.metrics import RetrievalResult, retrieval_from_scores
 
 __all__ = ["JointQuery", "JointScore", "joint_retrieval"]
@@ -81,6 +81,8 @@ def _scores(z_KnD: Tensor, present_Kn: Tensor, sum_nD: Tensor, z_tD: Tensor, sco
         return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)
     if score == "centroid":
         return torch.matmul(unit_or_zero(sum_nD)[0], z_tD.mT)
-    det_n, adj_nKK = determinant_and_adjugate(masked_gram(z_KnD, present_Kn))
-    cosine_Knt = z_KnD @ z_tD.mT
-    return torch.neg(det_n[:, None] - torch.einsum("knt,nkl,lnt->nt", cosine_Knt, adj_nKK, cosine_Knt))
+    base_n, basis = orthonormal_rows(list(z_KnD), present_Kn)
+    square_nt = torch.stack([(basis_nD @ z_tD.mT) ** 2 for basis_nD in basis]).sum(0)
+    # Relative to the largest base, so that ties are recognized at any scale of the volumes.
+    relative_n = base_n / base_n.max().clamp(min=torch.finfo(base_n.dtype).tiny)
+    return torch.neg(relative_n[:, None] ** 2 * (1 - square_nt))

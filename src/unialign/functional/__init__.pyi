@@ -25,11 +25,11 @@ from unialign.functional._divergence import (
     unit_holder as unit_holder,
     unit_mmd2 as unit_mmd2,
 )
-from unialign.functional._float64_gram import masked_gram as masked_gram
 from unialign.functional._log_partition import (
     cross_log_partition as cross_log_partition,
     cross_log_potential as cross_log_potential,
 )
+from unialign.functional._orthonormal_rows import orthonormal_rows as orthonormal_rows
 from unialign.functional._sigmoid import sigmoid_contrast as sigmoid_contrast
 from unialign.functional._singular_values import singular_parts as singular_parts
 from unialign.functional._symile import symile_all as symile_all, symile_sampled as symile_sampled
@@ -40,11 +40,7 @@ from unialign.functional._uniformity import (
     uniformity as uniformity,
     unit_uniformity as unit_uniformity,
 )
-from unialign.functional._volume import (
-    determinant_and_adjugate as determinant_and_adjugate,
-    gram_volume as gram_volume,
-    unit_volumes as unit_volumes,
-)
+from unialign.functional._volume import gram_volume as gram_volume, unit_volumes as unit_volumes
 
 __all__ = [
     "Distance",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.functional._float64_gram import masked_gram, to_float64
-from unialign.functional._volume import determinant_and_adjugate
+from unialign.functional._orthonormal_rows import orthonormal_rows, volumes
 from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, mean_contrast, safe_sqrt
 
 
@@ -40,20 +40,17 @@ def volume_inputs(
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the tensors of `VolumeLogits`, and the logits of the true tuples.
 
-    Vol^2 = det(H_j) - g_ij^T adj(H_j) g_ij, H_j the Gram matrix of tuple j without the anchor and g_ij the cosines of
-    anchor i with its vectors: M - 1 products instead of B^2 determinants. Absent modalities are zero rows with an extra
-    axis in H_j, and contribute nothing.
+    Vol(anchor i, tuple j) = Vol(tuple j) sin(anchor i, span of tuple j): M - 1 products instead of B^2 determinants.
     """
     others = [m for m in range(len(batch.names)) if m != anchor]
-    z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
+    rows = [selection.take(batch.rows(m)) for m in others]
+    present_KN = torch.stack([selection.take(batch.present_MB[m]) for m in others])
+    base_N, basis = orthonormal_rows(rows, present_KN)
     gram_NMM = selection.take(masked_gram(batch.z_MBD, batch.present_MB))
-    det_N, adj_NKK = determinant_and_adjugate(gram_NMM[:, others][:, :, others])
-    anchor_NK = gram_NMM[:, anchor, others]
-    square_N = gram_NMM[:, anchor, anchor] * det_N - torch.einsum("bk,bkn,bn->b", anchor_NK, adj_NKK, anchor_NK)
     dtype = batch.z_MBD.dtype
     scale = 1 / torch.as_tensor(temperature, dtype=dtype, device=batch.z_MBD.device)
-    positive_N = -scale * safe_sqrt(square_N.to(dtype).clamp(min=0) + eps)
-    return (det_N.to(dtype), adj_NKK.permute(1, 2, 0).to(dtype), scale, z[anchor], *(z[m] for m in others)), positive_N
+    positive_N = -scale * safe_sqrt(volumes(gram_NMM) ** 2 + eps).to(dtype)
+    return (base_N.to(dtype), scale, selection.take(batch.rows(anchor)), *basis), positive_N
 
 
 def area_contrast(
@@ -80,16 +77,18 @@ def area_inputs(
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the tensors of `AreaLogits`, and the logits of the true tuples.
 
-    `area`: sqrt(max(S, 0) + eps) / 2 with S = |u|^2 |w|^2 - <u, w>^2, u = t - v, w = v - a · `squared`: S / 2,
-    twice the squared area, as in the released code.
+    `area`: sqrt(max(S, 0) + eps) / 2 with S = |u|^2 |w|^2 - <u, w>^2, u = t - (v + a) / 2, w = v - a · `squared`:
+    S / 2, twice the squared area, as in the released code.
     """
     z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
     t_ND, (v_ND, a_ND) = z[anchor], (z[m] for m in range(3) if m != anchor)
     scale = 1 / torch.as_tensor(temperature, dtype=t_ND.dtype, device=t_ND.device)
     t64_ND, v64_ND, a64_ND = (to_float64(z_ND) for z_ND in (t_ND, v_ND, a_ND))
-    u_ND, w_ND = t64_ND - v64_ND, v64_ND - a64_ND
-    uw_N = (u_ND * w_ND).sum(-1)
-    square_N = ((u_ND * u_ND).sum(-1) * (w_ND * w_ND).sum(-1) - uw_N * uw_N).to(t_ND.dtype)
+    c64_ND, w64_ND = (v64_ND + a64_ND) / 2, v64_ND - a64_ND
+    u_ND = t64_ND - c64_ND
+    uw_N, ww_N = (u_ND * w64_ND).sum(-1), (w64_ND * w64_ND).sum(-1)
+    square_N = (u_ND * u_ND).sum(-1) * ww_N - uw_N * uw_N
     area_N = square_N / 2 if form == "squared" else safe_sqrt(square_N.clamp(min=0) + eps) / 2
-    w_ND = v_ND - a_ND
-    return (scale, t_ND, v_ND, w_ND, (v_ND * w_ND).sum(-1), (w_ND * w_ND).sum(-1)), -scale * area_N
+    cc_N, cw_N = 1 + (c64_ND * c64_ND).sum(-1), (c64_ND * w64_ND).sum(-1)
+    c_ND, w_ND, cc_N, cw_N, ww_N, area_N = (x.to(t_ND.dtype) for x in (c64_ND, w64_ND, cc_N, cw_N, ww_N, area_N))
+    return (scale, t_ND, c_ND, w_ND, cc_N, cw_N, ww_N), -scale * area_N

@@ -14,7 +14,7 @@ from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._modality_terms import Pair, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
-from unialign.losses._options import check_label_smoothing, check_pair_anchor, default_volume_eps
+from unialign.losses._options import check_label_smoothing, check_pair_anchor
 from unialign.ops import select_items
 
 
@@ -83,7 +83,7 @@ class TupleContrast(Objective):
             anchor=anchor,
             temperature=self.temperature(),
             label_smoothing=self.label_smoothing,
-            eps=default_volume_eps(batch.z_MBD.dtype) if self.eps is None else self.eps,
+            eps=self.eps or 0.0,
             **options,
         )
         return {term: LossTerm(value, 1.0)}

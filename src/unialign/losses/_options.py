@@ -1,7 +1,5 @@
 """Checks and defaults of options shared by several objectives."""
 
-import torch
-
 from unialign._checks import check_number, check_text
 from unialign.errors import ConfigError
 
@@ -23,8 +21,3 @@ def check_potential(t: object) -> None:
 def check_label_smoothing(label_smoothing: object) -> None:
     """Raise ConfigError unless the label smoothing is in [0, 1)."""
     check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
-
-
-def default_volume_eps(dtype: torch.dtype) -> float:
-    """Return the default eps of volumes in training: the smallest value that a determinant in the dtype resolves."""
-    return 1e-14 if dtype == torch.float64 else 1e-8

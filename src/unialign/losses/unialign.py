@@ -22,7 +22,6 @@ from unialign.functional import (
 )
 from unialign.losses._modality_terms import defined_values, modality_pairs, pair_values
 from unialign.losses._objective import LossTerm, Objective, mean_terms
-from unialign.losses._options import default_volume_eps
 from unialign.losses._presets import PRESETS
 from unialign.losses._unialign_options import Weighting, check_unialign
 from unialign.ops import Kernel, select_items
@@ -61,7 +60,7 @@ class UniAlign(Objective):
         centroid_temperature: tau of the centroid term; default `temperature`.
         volume_weight: weight of the mean Gram volume of items with at least two modalities. Minimizing the volume
             regularizes tuples toward dependence but does not align them by itself.
-        volume_eps: added under the square root; default 1e-8 in float32, 1e-14 in float64.
+        volume_eps: floor of the squared volume, added under the square root; 0 by default, see `GRAM`.
     """
 
     name = "unialign"
@@ -180,7 +179,6 @@ class UniAlign(Objective):
             if bool(defined):
                 terms["centroid"] = LossTerm(value, self.centroid_weight)
         if self.volume_weight != 0 and bool(tuples_B.any()):
-            eps = default_volume_eps(batch.z_MBD.dtype) if self.volume_eps is None else self.volume_eps
-            volume_B = unit_volumes(batch, eps=eps)
+            volume_B = unit_volumes(batch, eps=self.volume_eps or 0.0)
             terms["volume"] = LossTerm(volume_B[tuples_B].mean(), self.volume_weight)
         return terms
