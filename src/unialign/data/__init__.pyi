@@ -1,6 +1,7 @@
 from unialign._datasets import list_datasets as list_datasets
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
 from unialign.data._load import load_dataset as load_dataset
+from unialign.data._row_blocks import RowReader as RowReader, row_blocks as row_blocks
 from unialign.data._sources import Sources as Sources, open_collection as open_collection
 from unialign.data._split import random_split as random_split
 from unialign.data._store import EmbeddingStore as EmbeddingStore

@@ -51,7 +51,10 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
 def default_values(kind: str, items: int) -> Array:
     """Return read-only defaults: unique ids, unique groups, unlabeled, train, or all present."""
     fill = {"labels": -1, "split": 0, "present": True}
-    values_N = np.full(items, fill[kind], ITEM_DTYPES[kind]) if kind in fill else np.arange(items, dtype=np.int64)
+    if kind in fill:
+        # A view of one value, which takes no memory.
+        return np.broadcast_to(np.array(fill[kind], ITEM_DTYPES[kind]), (items,))
+    values_N = np.arange(items, dtype=np.int64)
     values_N.flags.writeable = False
     return values_N
 

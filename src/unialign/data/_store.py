@@ -188,6 +188,11 @@ class EmbeddingStore(StoreFiles):
         return self._values("present", file, record)
 
     @property
+    def has_ids(self) -> bool:
+        """Whether ids are stored; otherwise all items are different."""
+        return "ids" in self._description.rows
+
+    @property
     def ids(self) -> NDArray[np.int64]:
         """(N,) ids; same-id items are never each other's negatives."""
         return self._rows("ids")
@@ -216,6 +221,10 @@ class EmbeddingStore(StoreFiles):
     def item_names(self) -> tuple[str, ...]:
         """N texts for reports; "item 0", "item 1", ... if none were given."""
         return self._cached(_layout.NAMES_FILE, self._read_names)
+
+    def item_name(self, row: int) -> str:
+        """Return the name of one item, without making those of all items."""
+        return f"item {row}" if self._description.names is None else self.item_names[row]
 
     def asset(self, name: str) -> bytes:
         """Return the bytes of an asset; ConfigError for an unknown name."""

@@ -29,6 +29,7 @@ from unialign.io._json import (
     is_unchanged as is_unchanged,
 )
 from unialign.io._lock import LOCK_FILE as LOCK_FILE, lock_folder as lock_folder
+from unialign.io._mapped_pages import MappedPages as MappedPages
 from unialign.io._npy import (
     CHUNK_BYTES as CHUNK_BYTES,
     NpyHeader as NpyHeader,

@@ -1,6 +1,5 @@
 """Normalization of features before the first layer. Shapes: `B` rows, `W` dimension of a modality."""
 
-from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -10,16 +9,7 @@ from torch import Tensor, nn
 
 from unialign._checks import check_choice
 from unialign.config import InputNorm
-
-_CHUNK_ROWS = 8192
-
-
-def centered_chunks(
-    array_NW: NDArray[np.floating], rows: NDArray[np.int64], mean_W: NDArray[np.float64] | float = 0.0
-) -> Iterator[NDArray[np.float64]]:
-    """Read rows in float64, minus a mean, in chunks of bounded memory."""
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        yield array_NW[rows[start : start + _CHUNK_ROWS]].astype(np.float64) - mean_W
+from unialign.space._moments import column_moments
 
 
 class Standardize(nn.Module):
@@ -34,24 +24,21 @@ class Standardize(nn.Module):
         self.register_buffer("std", torch.ones(dim))
 
     def forward(self, x_BW: Tensor) -> Tensor:
-        return (x_BW - self.mean) / self.std
+        return (x_BW - self.mean).div_(self.std)
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean and standard deviation from these rows, in float64.
+        """Set mean and standard deviation from these rows, in float64 and one pass.
 
-        Constant columns get deviation 1, so that they become zeros instead of amplified rounding errors.
+        Constant columns get deviation 1, so that they become zeros instead of amplified rounding errors. Infinite
+        features give infinite statistics.
         """
-        # Infinite features raise later with their row; here they would only cause a warning.
-        with np.errstate(invalid="ignore", over="ignore"):
-            mean_W = sum(x.sum(0) for x in centered_chunks(array_NW, rows)) / len(rows)
-            square_W = sum((x**2).sum(0) for x in centered_chunks(array_NW, rows, mean_W))
-        std_W = np.sqrt(square_W / len(rows))
+        mean_W, square_W = column_moments(array_NW, rows)
+        std_W = (square_W / len(rows)).sqrt()
         # Use relative bounds: features may have any scale, and constant columns deviate only by rounding.
-        smallest_W = np.maximum(1e-6 * std_W.max(), 1e-7 * np.abs(mean_W))
-        std_W = np.where(std_W > smallest_W, std_W, 1.0)
-        self.mean.copy_(torch.from_numpy(np.asarray(mean_W)).float())
-        self.std.copy_(torch.from_numpy(std_W).float())
+        smallest_W = torch.maximum(1e-6 * std_W.max(), 1e-7 * mean_W.abs())
+        self.mean.copy_(mean_W)
+        self.std.copy_(torch.where(std_W > smallest_W, std_W, 1.0))
 
 
 class UnitNorm(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unialign._checks import check_choice, suggestion
 from unialign.config import WhiteningMode
 from unialign.errors import ConfigError, DataError, NonFiniteError
-from unialign.space._normalizer import centered_chunks
+from unialign.space._moments import column_covariance, row_lengths_mean
 
 # Directions below this fraction of the largest variance are rounding errors, which whitening would amplify.
 _LEAST_VARIANCE = 1e-10
@@ -59,17 +59,15 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean, axes and scale from these rows, in float64; errors as in `Space.fit_normalizer`."""
+        """Set mean, axes and scale from these rows, in float64 and two passes; errors as in `Space.fit_normalizer`."""
         dim = len(self.scale)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite features raise below with their row
-            mean_W = sum(x.sum(0) for x in centered_chunks(array_NW, rows)) / len(rows)
-            covariance_WW = sum(x.T @ x for x in centered_chunks(array_NW, rows, mean_W)) / len(rows)
-        if not np.isfinite(covariance_WW).all():
+        mean_W, covariance_WW = column_covariance(array_NW, rows)
+        if not bool(torch.isfinite(covariance_WW).all()):
             bad = next(int(row) for row in rows if not np.isfinite(array_NW[row].astype(np.float32)).all())
             raise NonFiniteError(
                 f"{name!r}, row {bad}, is not finite in float32; mark items without {name!r} as absent"
             )
-        variance_W, axes_WW = torch.linalg.eigh(torch.from_numpy(covariance_WW))
+        variance_W, axes_WW = torch.linalg.eigh(covariance_WW)
         variance_D, axes_WD = variance_W.flip(0)[:dim], axes_WW.flip(1)[:, :dim]
         if int((variance_D > _LEAST_VARIANCE * variance_D[0]).sum()) < dim or not variance_D[0] > 0:
             rank = int((variance_W > _LEAST_VARIANCE * variance_W.max()).sum()) if variance_W.max() > 0 else 0
@@ -82,12 +80,10 @@ class Whitening(nn.Module):
         axes_WD = axes_WD * axes_WD[largest_D, torch.arange(dim)].sign()
         deviation_D = variance_D.sqrt()
         scale_D = deviation_D if self.mode == "whiten" else deviation_D.square().mean().sqrt().expand(dim)
-        axes, scale = axes_WD.numpy(), scale_D.numpy()
-        lengths = [np.linalg.norm(x @ axes / scale, axis=1) for x in centered_chunks(array_NW, rows, mean_W)]
-        self.mean.copy_(torch.from_numpy(np.asarray(mean_W)))
+        self.mean.copy_(mean_W)
         self.axes.copy_(axes_WD)
         self.scale.copy_(scale_D)
-        self.length.fill_(float(np.concatenate(lengths).mean()))
+        self.length.fill_(row_lengths_mean(array_NW, rows, mean_W, axes_WD, scale_D))
 
 
 def check_frozen(frozen: Any, dims: Mapping[str, int], dim: int) -> dict[str, WhiteningMode]:

@@ -27,7 +27,7 @@ def explain_non_finite(
     task.optimizer.zero_grad(set_to_none=True)
     found = None
     for number, rows_n in enumerate(batches):
-        features, present, ids = task.data.batch(rows_n.to(task.device))
+        features, present, ids = task.data.batch(rows_n)
         raw = task.embed(step, number, features, present)
         compute = partial(objective.compute, present=present, ids=ids, group=task.processes.group)
         found = _first(task, _bad_embedding(task, raw, present, rows_n))

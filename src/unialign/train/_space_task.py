@@ -86,7 +86,7 @@ class SpaceTask(TrainingTask):
         else:
             copy_weights(self.space, self.init_from)
         self.space.to(self.device).train()
-        self.data = load_training_data(self.store, self.space, self.rows, self.device)
+        self.data = load_training_data(self.store, self.space, self.rows, self.device, is_fitted=self.init_from is None)
         self.objective.to(self.device)
         self.infonce = None
         if self.infonce_steps:
@@ -119,6 +119,7 @@ class SpaceTask(TrainingTask):
         is_checked = completed % config.monitor_steps == 0 or completed == self.steps
         batches = self.batches.rows(step)
         local = [self.processes.local_rows(rows_B) for rows_B in batches]
+        self.data.read_ahead(step, lambda size: self._rows_ahead(step, size))
         self.optimizer.zero_grad(set_to_none=True)
         try:
             loss, terms = self._backward(step, batches, local, check if is_checked else None)
@@ -157,7 +158,7 @@ class SpaceTask(TrainingTask):
         items = sum(map(len, batches))
         losses, terms = [], dict[str, Tensor]()
         for number, (rows_B, local_n) in enumerate(zip(batches, local, strict=True)):
-            features, present, ids = self.data.batch(local_n.to(self.device))
+            features, present, ids = self.data.batch(local_n)
             weight = len(rows_B) / items
             self._seed_dropout(step, number)
             output = grad_cache_backward(
@@ -173,6 +174,19 @@ class SpaceTask(TrainingTask):
             losses.append(output.total * weight)
             terms = terms or output.terms
         return torch.stack(losses).sum(), terms
+
+    def _rows_ahead(self, step: int, size: int) -> tuple[Tensor, int]:
+        """Return this process's rows in a step and, up to `size`, in later ones of its epoch, and the step after."""
+        ahead: list[Tensor] = []
+        total, end = 0, step
+        while self.batches.epoch(end) == self.batches.epoch(step):
+            rows = torch.cat([self.processes.local_rows(rows_B) for rows_B in self.batches.rows(end)])
+            total += len(rows)
+            if ahead and total > size:
+                break
+            ahead.append(rows)
+            end += 1
+        return torch.cat(ahead), end
 
     @torch.no_grad()
     def embed(

@@ -1,7 +1,6 @@
-"""Load, validate and normalize the training rows of a store once. Shapes: `N` training rows."""
+"""Validate the training rows of a store, and give batches of them. Shapes: `N` training rows, `B` rows of a batch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,33 +9,58 @@ from torch import Tensor
 
 from unialign._invalid_rows import first_bad_row
 from unialign._plain_text import count
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, row_blocks
 from unialign.errors import DataError, NonFiniteError
 from unialign.space import Space
+from unialign.train._features import Features, LoadedFeatures, StreamedFeatures
+
+# Features up to this size are kept in memory, which saves normalizing them in every epoch.
+_IN_MEMORY_BYTES = 1 << 27
+# Part of the free memory of a CUDA device for features: reading them for each step would slow the device down.
+_FREE_DEVICE_MEMORY = 0.25
+_CHECKED_ENTRIES = 1 << 18
 
 
-@dataclass(frozen=True)
 class TrainingData:
-    """Training rows on the training device.
+    """Batches of training rows, on the training device.
 
     Attributes:
-        prepared: modality -> (N, W) float32 after the space's input normalization.
-        present: modality -> (N,) bool, only for modalities with absent training rows.
-        ids: (N,) int64, or None if all are different.
-        store, rows: the store, and the store row of each training row.
+        store, rows: the store, and the store row of each training row, (N,).
+        features: after the input normalization of the space.
     """
 
-    prepared: dict[str, Tensor]
-    present: dict[str, Tensor]
-    ids: Tensor | None
-    store: EmbeddingStore
-    rows: NDArray[np.int64]
+    def __init__(
+        self, store: EmbeddingStore, space: Space, rows: NDArray[np.int64], features: Features, device: torch.device
+    ) -> None:
+        self.store, self.rows, self.features, self._device = store, rows, features, device
+        self._masks = {name: store.present(name) for name in space.modalities if _has_absent(store, name, rows)}
+        self._ids = store.ids if _has_repeated_ids(store, rows) else None
+        self._read = 0, 0
 
-    def batch(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
-        """Return features, presence (None if all present) and ids (None if all differ) of the given rows."""
-        features = {name: x_NW.index_select(0, rows) for name, x_NW in self.prepared.items()}
-        present = {name: mask_N.index_select(0, rows) for name, mask_N in self.present.items()}
-        return features, present or None, None if self.ids is None else self.ids.index_select(0, rows)
+    def batch(self, positions_B: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
+        """Return features, presence (None if all present) and ids (None if all differ) of training rows.
+
+        Args:
+            positions_B: positions among the training rows, int64 on the CPU.
+        """
+        present, ids = None, None
+        if self._masks or self._ids is not None:
+            rows_B = self.rows[positions_B.numpy()]
+            present = {name: torch.from_numpy(mask[rows_B]).to(self._device) for name, mask in self._masks.items()}
+            ids = None if self._ids is None else torch.from_numpy(self._ids[rows_B]).to(self._device)
+        return self.features.take(positions_B, present or {}), present or None, ids
+
+    def read_ahead(self, step: int, ahead: Callable[[int], tuple[Tensor, int]]) -> None:
+        """Read the rows of a step and of later ones from the store, unless earlier calls did.
+
+        Args:
+            ahead: maps a number of rows to at most as many rows, those of whole steps, and the step after them.
+        """
+        size = self.features.stage_size()
+        if size and not self._read[0] <= step < self._read[1]:
+            positions, end = ahead(size)
+            self.features.stage(positions)
+            self._read = step, end
 
     def describe(self, position: int) -> str:
         """Return the store's row number and item name of a training row."""
@@ -57,43 +81,72 @@ def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[n
 
 
 def load_training_data(
-    store: EmbeddingStore, space: Space, rows: NDArray[np.int64], device: torch.device
+    store: EmbeddingStore, space: Space, rows: NDArray[np.int64], device: torch.device, *, is_fitted: bool
 ) -> TrainingData:
-    """Read the columns of a space's modalities into memory as float32, one modality at a time, and check their rows."""
-    prepared, present = {}, {}
+    """Check the rows of a space's modalities, and keep them in memory as float32 if they are small.
+
+    Args:
+        is_fitted: whether the input statistics of the space were computed from these rows.
+    """
     for name in space.modalities:
-        # Numbers beyond float32 become infinite, which `_check` reports.
-        with np.errstate(over="ignore"):
-            x = torch.from_numpy(store.array(name)[rows].astype(np.float32))
-        mask = torch.from_numpy(store.present(name)[rows])
-        _check(x, mask, name, store, rows, reject_zeros=space.input_norm != "standardize")
-        x = torch.where(mask[:, None], x, 0.0).to(device)
-        mask = mask.to(device)
-        with torch.no_grad():
-            prepared[name] = space.prepare(name, x, present=mask)
-        if not bool(mask.all()):
-            present[name] = mask
+        if not (is_fitted and _is_known_finite(store, space, name)):
+            _check(store, name, rows, reject_zeros=space.input_norm != "standardize")
+    features: Features
+    if 4 * len(rows) * sum(map(store.dim, space.modalities)) <= _memory_for_features(device):
+        masks = {name: store.present(name)[rows] for name in space.modalities if _has_absent(store, name, rows)}
+        features = LoadedFeatures(store, space, rows, masks, device)
+    else:
+        features = StreamedFeatures(store, space, rows, device)
+    return TrainingData(store, space, rows, features, device)
+
+
+def _memory_for_features(device: torch.device) -> float:
+    if device.type == "cuda":
+        return max(_IN_MEMORY_BYTES, _FREE_DEVICE_MEMORY * torch.cuda.mem_get_info(device)[0])
+    return _IN_MEMORY_BYTES
+
+
+def _has_absent(store: EmbeddingStore, name: str, rows: NDArray[np.int64]) -> bool:
+    return not bool(store.present(name)[rows].all())
+
+
+def _has_repeated_ids(store: EmbeddingStore, rows: NDArray[np.int64]) -> bool:
+    if not store.has_ids:
+        return False
     ids_N = store.ids[rows]
-    unique = len(np.unique(ids_N)) == len(ids_N)
-    ids = None if unique else torch.from_numpy(np.array(ids_N)).to(device)
-    return TrainingData(prepared, present, ids, store, rows)
+    ids_N.sort()
+    return bool((ids_N[1:] == ids_N[:-1]).any())
 
 
-def _check(
-    x: Tensor, mask: Tensor, name: str, store: EmbeddingStore, rows: NDArray[np.int64], *, reject_zeros: bool
-) -> None:
-    finite = torch.isfinite(x).all(1)
-    first = first_bad_row(x, mask & ~(finite & x.any(1) if reject_zeros else finite))
-    if first is None:
-        return
-    row = int(rows[first.row])
-    problem = "holds only zeros"
-    if first.column is not None:
-        # Report the stored number, which conversion to float32 may have made infinite.
-        problem = f"holds {store.array(name)[row, first.column]} at column {first.column}"
-    advice = f"mark items without {name!r} as absent in the store"
-    raise NonFiniteError(f"{name!r}, {_describe_row(store, row)}, {problem}{first.more}; {advice}")
+def _is_known_finite(store: EmbeddingStore, space: Space, name: str) -> bool:
+    """Return whether statistics of the column, which are finite only for finite rows, make a check superfluous."""
+    if space.input_norm != "standardize" or store.array(name).dtype.itemsize > 4:
+        # Zero rows are rejected too; float64 may exceed float32.
+        return False
+    return all(bool(torch.isfinite(x).all()) for x in space.features[space.modalities.index(name)].buffers())
+
+
+def _check(store: EmbeddingStore, name: str, rows: NDArray[np.int64], *, reject_zeros: bool) -> None:
+    array_NW, present_N = store.array(name), store.present(name)
+    problem, others = None, 0
+    for part, raw_bW in row_blocks(array_NW, rows, max(1, _CHECKED_ENTRIES // array_NW.shape[1])):
+        x_bW = torch.from_numpy(np.array(raw_bW)).float()
+        usable_b = torch.isfinite(x_bW).all(1)
+        if reject_zeros:
+            usable_b &= x_bW.any(1)
+        bad = first_bad_row(x_bW, torch.from_numpy(present_N[rows[part]]) & ~usable_b)
+        if bad is None:
+            continue
+        others += bad.others + (problem is not None)
+        if problem is None:
+            row = int(rows[part][bad.row])
+            # Report the stored number, which conversion to float32 may have made infinite.
+            what = "only zeros" if bad.column is None else f"{array_NW[row, bad.column]} at column {bad.column}"
+            problem = f"{name!r}, {_describe_row(store, row)}, holds {what}"
+    if problem is not None:
+        more = f" ({others} more such rows)" if others else ""
+        raise NonFiniteError(f"{problem}{more}; mark items without {name!r} as absent in the store")
 
 
 def _describe_row(store: EmbeddingStore, row: int) -> str:
-    return f"row {row} of the store ({store.item_names[row]!r})"
+    return f"row {row} of the store ({store.item_name(row)!r})"

@@ -1,0 +1,69 @@
+"""Mean, squared deviations and covariance of the rows of an array, in float64 and one pass with bounded memory.
+
+Blocks are combined by the update of Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance",
+equation 2.1: with counts n and m, means a and b, and d = b - a, the sum of squared deviations grows by that of a block
+and by d^2 n m / (n + m). Unlike a sum of squares, it loses no digits if the mean is large.
+
+Shapes: `N` rows of an array, `W` dimension, `b` rows of a block.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unialign.data import row_blocks
+
+__all__ = ["column_covariance", "column_moments", "row_lengths_mean"]
+
+# Entries of a block: 2 MiB of float64, to fit a core's cache. A covariance needs blocks with many rows.
+_BLOCK = 1 << 18
+_COVARIANCE_ROWS = 8192
+
+
+def column_moments(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Return mean and sum of squared deviations of each column, (W,) float64; not finite if a row is not."""
+    width = array_NW.shape[1]
+    mean_W, square_W = torch.zeros(2, width, dtype=torch.float64)
+    for part, block_bW in row_blocks(array_NW, rows, max(1, _BLOCK // width)):
+        x_bW = _float64(block_bW)
+        shift_W = x_bW.mean(0)
+        x_bW -= shift_W
+        block_square_W = x_bW.square_().sum(0)
+        difference_W = shift_W - mean_W
+        size, total = part.stop - part.start, part.stop
+        mean_W += difference_W * (size / total)
+        square_W += block_square_W + difference_W.square() * (part.start * size / total)
+    return mean_W, square_W
+
+
+def column_covariance(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Return the mean (W,) and the covariance (W, W) of the columns, in float64; NaN if a row is not finite."""
+    width = array_NW.shape[1]
+    mean_W, product_WW = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
+    for part, block_bW in row_blocks(array_NW, rows, _COVARIANCE_ROWS):
+        x_bW = _float64(block_bW)
+        shift_W = x_bW.mean(0)
+        x_bW -= shift_W
+        difference_W = shift_W - mean_W
+        size, total = part.stop - part.start, part.stop
+        mean_W += difference_W * (size / total)
+        product_WW += x_bW.mT @ x_bW + torch.outer(difference_W, difference_W) * (part.start * size / total)
+    return mean_W, product_WW / len(rows)
+
+
+def row_lengths_mean(
+    array_NW: NDArray[np.floating], rows: NDArray[np.int64], mean_W: Tensor, axes_WD: Tensor, scale_D: Tensor
+) -> float:
+    """Return the mean length of (x - mean) axes / scale over these rows."""
+    total = 0.0
+    for _, block_bW in row_blocks(array_NW, rows, _COVARIANCE_ROWS):
+        z_bD = (_float64(block_bW) - mean_W) @ axes_WD / scale_D
+        total += float(torch.linalg.vector_norm(z_bD, dim=1).sum())
+    return total / len(rows)
+
+
+def _float64(block_bW: NDArray[np.floating]) -> Tensor:
+    x_bW = torch.from_numpy(np.array(block_bW))  # a copy, which callers may overwrite
+    # Through float32, since conversions from float16 to float64 are slow.
+    return (x_bW.float() if x_bW.dtype == torch.float16 else x_bW).double()
