@@ -32,6 +32,14 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "infonce": ("infonce", {"anchor": "m0", "temperature": 0.2}),
     "infonce-all": ("infonce", {"anchor": "all", "label_smoothing": 0.1}),
     "infonce-learnable": ("infonce", {"anchor": "m0", "temperature_mode": "learnable"}),
+    "infonce-positive": (
+        "infonce",
+        {"anchor": "m0", "same_ids": "positive", "direction": "backward", "label_smoothing": 0.1},
+    ),
+    "infonce-hard": (
+        "infonce",
+        {"anchor": "all", "same_ids": "positive", "hardness": 3.0},
+    ),
     "gram": ("gram", {"anchor": "m0", "eps": 1e-4}),
     "gram-fixed": ("gram", {"anchor": "m0", "temperature": 0.3, "temperature_mode": "fixed", "label_smoothing": 0.0}),
     "triangle": ("triangle", {"anchor": "m0", "eps": 1e-4}),
@@ -162,7 +170,11 @@ def _unialign(objective: Objective, rows: reference.Rows, ids: list[int] | None)
 def _infonce(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
     s = objective.get_config()
     anchor = s["anchor"] if s["pairs"] == "anchor" else "all"
-    return reference.infonce(rows, anchor=anchor, tau=s["temperature"], label_smoothing=s["label_smoothing"], ids=ids)
+    plain = {"anchor": anchor, "tau": s["temperature"], "label_smoothing": s["label_smoothing"], "ids": ids}
+    further = {name: s[name] for name in ("direction", "same_ids", "pair_weights", "hardness")}
+    if list(further.values()) == ["both", "exclude", None, 0.0]:
+        return reference.infonce(rows, **plain)
+    return reference.infonce_of_queries(rows, **plain, **further)
 
 
 def _gram(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:

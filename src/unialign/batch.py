@@ -6,13 +6,13 @@ Shapes: `M` modalities, `B` items, `D` dimension of the shared space.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._checks import suggestion
+from unialign._checks import check_choice, suggestion
 from unialign._invalid_rows import first_bad_row, has_direction
 from unialign._unit_rows import largest_entries, normalize_rows
 from unialign.distributed import Shard
@@ -20,6 +20,7 @@ from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = [
     "Batch",
+    "ZeroRows",
     "as_dense",
     "as_tensors",
     "check_dense",
@@ -27,6 +28,10 @@ __all__ = [
     "row_integers",
     "row_mask",
 ]
+
+
+# Whether a row of norm zero is an error, or absent.
+ZeroRows = Literal["error", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Batch:
     shard: Shard | None = None
 
     def rows(self, m: int) -> Tensor:
-        """Return (B, D) rows of modality m; the gradient of `z_MBD[m]` would be padded to (M, B, D)."""
+        """Return the (B, D) rows of modality m; unlike that of `z_MBD[m]`, the gradient is not padded to (M, B, D)."""
         if not torch.is_grad_enabled():
             return self.z_MBD[m]
         return self._unbound[m]
@@ -75,6 +80,7 @@ def make_batch(
     present: Mapping[str, Tensor] | None = None,
     ids: Tensor | None = None,
     minimum: int = 2,
+    zero_rows: ZeroRows = "error",
 ) -> Batch:
     """Validate embeddings, presence and ids, and normalize rows to unit length.
 
@@ -84,11 +90,12 @@ def make_batch(
             hold any values, including NaN.
         ids: (B,) integers; same-id items are never each other's negatives.
         minimum: minimum number of modalities.
+        zero_rows: `error`, or `ignore`: present rows without direction (norm zero or denormal) are absent.
 
     Raises:
-        ShapeError: too few modalities, not (B, D), unequal B or D, wrong dtype.
+        ShapeError: too few modalities, a shape other than (B, D), unequal B or D, or a wrong dtype.
         NonFiniteError: a present row holds NaN or infinity, or has no direction (norm zero or denormal).
-        ConfigError: `present` names an unknown modality.
+        ConfigError: `present` names an unknown modality; unknown `zero_rows`.
     """
     if not isinstance(embeddings, Mapping):
         raise ShapeError(
@@ -103,9 +110,14 @@ def make_batch(
     dtype = torch.float64 if any(x_BD.dtype == torch.float64 for x_BD in raw) else torch.float32
     present_MB = _presence(names, items, present, device)
     largest_MB = largest_entries(raw, dtype)
+    if zero_rows != "error":
+        check_choice("zero_rows", zero_rows, get_args(ZeroRows))
+        # NaN and infinite rows stay present, so that they raise below.
+        present_MB &= has_direction(largest_MB) | ~(largest_MB < torch.inf)
     _check_rows(raw, largest_MB, present_MB, names)
     ids_B = None if ids is None else row_integers(ids, "ids", items).to(device)
-    return Batch(names, normalize_rows(raw, largest_MB, present_MB if present else None), present_MB, ids_B)
+    masked_MB = present_MB if present or zero_rows == "ignore" else None
+    return Batch(names, normalize_rows(raw, largest_MB, masked_MB), present_MB, ids_B)
 
 
 def as_dense(value: Any, what: str, expected: str) -> Tensor:
@@ -128,7 +140,7 @@ def as_dense(value: Any, what: str, expected: str) -> Tensor:
 
 
 def as_tensors(embeddings: Any) -> Any:
-    """Convert each value of a mapping by `as_dense`; return other inputs unchanged, for which `make_batch` raises.
+    """Convert each value of a mapping with `as_dense`; return any other input unchanged, for `make_batch` to reject.
 
     Use it for measurements only: losses require tensors, since a converted array would silently get no gradient.
     """
@@ -233,7 +245,9 @@ def _check_rows(raw: tuple[Tensor, ...], largest_MB: Tensor, present_MB: Tensor,
     assert bad is not None
     bad = replace(bad, others=int(bad_MB.sum()) - 1)
     name = names[m]
+    advice = "" if bad.column is not None else ", or pass zero_rows='ignore' to a loss to treat such rows as absent"
     raise NonFiniteError(
         f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
-        f"or drop them. Fill absent rows with 0 before the encoder: NaN inputs give NaN gradients of its weights"
+        f"or drop them{advice}. Fill absent rows with 0 before the encoder: NaN inputs give NaN gradients of its "
+        "weights"
     )

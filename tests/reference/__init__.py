@@ -27,6 +27,7 @@ from reference._densities import (
     median_bandwidth,
     mmd2,
 )
+from reference._negatives import infonce_of_queries
 from reference._pairs import align_uniform, cs_aligner, cua, modgap, sigmoid
 from reference._rows import Ids, Presence, Rows, mean, tuple_of, unit_rows
 from reference._tuples import (
@@ -59,6 +60,7 @@ __all__ = [
     "holder",
     "holder_upper_bound",
     "infonce",
+    "infonce_of_queries",
     "log_kernel",
     "mean",
     "median_bandwidth",

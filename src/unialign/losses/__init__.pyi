@@ -1,4 +1,5 @@
 from unialign.losses._bounded_parameter import BoundedParameter as BoundedParameter, Temperature as Temperature
+from unialign.losses._call_inputs import CallArguments as CallArguments
 from unialign.losses._create import (
     create as create,
     display_name as display_name,
@@ -7,6 +8,7 @@ from unialign.losses._create import (
     needs_anchor as needs_anchor,
     parameter_names as parameter_names,
 )
+from unialign.losses._memory_queue import MemoryQueue as MemoryQueue
 from unialign.losses._objective import (
     LossOutput as LossOutput,
     LossTerm as LossTerm,
@@ -36,6 +38,7 @@ __all__ = [
     "InfoNCE",
     "LossOutput",
     "LossTerm",
+    "MemoryQueue",
     "ModGap",
     "Objective",
     "Sigmoid",

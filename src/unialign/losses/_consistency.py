@@ -50,7 +50,7 @@ def make_header(batch: Batch | None, *, invalid: bool, absences: bool, call: str
 
 
 def checksum(*texts: str) -> int:
-    """Return a checksum of a sequence of texts."""
+    """Return a checksum of a sequence of strings."""
     return zlib.crc32("\0".join(texts).encode("utf-8", "surrogatepass"))
 
 
@@ -95,7 +95,13 @@ def _ranks(ranks: Iterable[int]) -> str:
 
 
 def call_text(
-    objective: str, settings: dict[str, Any], *, gradients: bool, parameters: Sequence[tuple[str, Tensor]], draw: int
+    objective: str,
+    settings: dict[str, Any],
+    *,
+    gradients: bool,
+    parameters: Sequence[tuple[str, Tensor]],
+    draw: int,
+    inputs: str = "",
 ) -> str:
     """Return the properties of a call that must be equal on every process, as JSON.
 
@@ -103,6 +109,7 @@ def call_text(
         gradients: `torch.is_grad_enabled()`.
         parameters: named parameters of the objective.
         draw: number of the random draw, for objectives that sample negatives.
+        inputs: description of the other arguments of the call.
     """
     learned = ", ".join(name for name, parameter in parameters if parameter.requires_grad)
     state = [
@@ -110,9 +117,10 @@ def call_text(
         f"at draw {draw}",
         f"with the backend {current_backend()!r}",
         "with gradients" if gradients else "without gradients (torch.no_grad)",
+        inputs or "with no further arguments",
     ]
     call = {"objective": objective, "settings": settings, "state": state}
-    # Use the type rather than the repr, whose address differs between processes.
+    # Use the type rather than the repr, which contains an address that differs between processes.
     return json.dumps(call, sort_keys=True, default=lambda value: type(value).__name__)
 
 
@@ -134,7 +142,7 @@ def different_calls(texts: Sequence[str]) -> str:
 
 
 def _format_call(call: dict[str, Any], calls: list[dict[str, Any]]) -> str:
-    """Describe a call by the properties in which calls of the same objective differ."""
+    """Describe a call by the properties in which calls of the same objective can differ."""
     same = [other for other in calls if other["objective"] == call["objective"]]
     options = ", ".join(
         f"{key}={value!r}"

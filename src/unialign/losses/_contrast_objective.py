@@ -1,4 +1,4 @@
-"""Base classes of objectives with a contrast: of pairs of modalities, or of an anchor and tuples of the others.
+"""Base classes of objectives that contrast pairs of modalities, or an anchor and tuples of the others.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -12,6 +12,7 @@ from unialign._checks import check_nonnegative, check_text
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode, Temperature
+from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS
 from unialign.losses._modality_terms import Pair, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
@@ -19,9 +20,10 @@ from unialign.ops import select_items
 
 
 class PairContrast(Objective):
-    """Base of objectives that add terms to `contrast_weight` times InfoNCE over pairs of modalities."""
+    """Base class of objectives that add terms to `contrast_weight` times InfoNCE over pairs of modalities."""
 
     temperature_kind = "cosines"
+    call_arguments = TEMPERATURE_ARGUMENTS
 
     def __init__(
         self, anchor: str, temperature: float, mode: Mode, bounds: tuple[float, float], contrast_weight: float
@@ -33,18 +35,20 @@ class PairContrast(Objective):
         self.temperature = Temperature(temperature, mode=mode, bounds=bounds)
 
     def contrast_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, LossTerm]:
-        """Return the terms of InfoNCE; none at weight 0."""
+        """Return the terms of InfoNCE; no terms at weight 0."""
         if self.contrast_weight == 0:
             return {}
-        return mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
+        temperature = self.call_temperature(batch)
+        return mean_terms(pair_contrasts(batch, pairs, temperature=temperature), self.contrast_weight)
 
 
 class TupleContrast(Objective):
-    """Base of symmetric InfoNCE whose logits score the anchor of item i with the other modalities of item j."""
+    """Base class of symmetric InfoNCE whose logits score the anchor of item i with the other modalities of item j."""
 
-    # Scores of tuples are also optimal for tuples that are not aligned: the authors continue a contrastive model.
+    # Unaligned tuples can also have optimal scores, so the authors start from a contrastively trained model.
     initialization = "contrastive"
     needs_anchor = "modality"
+    call_arguments = TEMPERATURE_ARGUMENTS
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class TupleContrast(Objective):
     def contrast_terms(
         self, term: str, function: Callable[..., Tensor], batch: Batch, items_B: Tensor, **options: Any
     ) -> dict[str, LossTerm]:
-        """Return the contrast of the items as one term; none without items."""
+        """Return the contrast of the items as one term; no term if there are no items."""
         anchor = batch.index(self.anchor)
         if not bool(items_B.any()):
             return {}
@@ -81,7 +85,7 @@ class TupleContrast(Objective):
             batch,
             select_items(batch, items_B),
             anchor=anchor,
-            temperature=self.temperature(),
+            temperature=self.call_temperature(batch),
             label_smoothing=self.label_smoothing,
             eps=self.eps or 0.0,
             **options,

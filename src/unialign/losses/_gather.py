@@ -1,21 +1,22 @@
-"""Gather the batch of all processes: each contributes its rows, and all compute the same loss of the whole batch.
+"""Gather the batch of all processes: each contributes its rows, and all compute the same loss for the whole batch.
 
 A call runs two collectives: one for the headers, and one for the unit rows, padded to the maximum number of rows per
-process. A third gathers the ids, if given. The headers decide on further collectives, the same on every process: the
-errors if a batch is invalid, the calls if they differ (both end in an error on every process), and the names if the
-modalities differ.
+process. A third collective gathers the ids, if given. The headers decide on further collectives, the same on every
+process: the errors if a batch is invalid, the calls if they differ (both end in an error on every process), and the
+names if the modalities differ.
 
 Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from unialign.batch import Batch, make_batch
+from unialign.batch import Batch, ZeroRows, make_batch
 from unialign.distributed import (
     BATCH,
     Shard,
@@ -28,7 +29,12 @@ from unialign.distributed import (
     serialize_error,
 )
 from unialign.errors import ConfigError, DistributedError, ShapeError
+from unialign.losses._call_inputs import CallInputs, with_inputs
 from unialign.losses._consistency import Header, check_headers, checksum, different_calls, make_header, same_names
+from unialign.losses._negatives import check_names, gather_negatives
+
+# Validates the other arguments of the call, given the local batch.
+Prepare = Callable[[Batch | None], CallInputs]
 
 
 def gather_batch(
@@ -38,42 +44,60 @@ def gather_batch(
     ids: Tensor | None,
     group: Any,
     call: str,
+    zero_rows: ZeroRows = "error",
+    prepare: Prepare | None = None,
+    minimum: int = 2,
 ) -> Batch:
     """Return the batch of all processes of a group, in the order of the processes.
 
-    Its modalities are the union over processes: in the order of the first process with the most modalities, then in
-    order of appearance. If a process lacks a modality, its rows are absent there. A process may have no rows, or no
-    modality.
+    The modalities of the batch are the union over processes: in the order of the first process with the most
+    modalities, then in order of appearance. If a process lacks a modality, its rows are absent there. A process may
+    have no rows, or no modality.
 
     Args:
-        call: text of the call that uses the batch, see `call_text`.
+        call: description of the call that uses the batch; see `call_text`.
+        zero_rows: see `make_batch`.
+        prepare: validates the other arguments of the call; None without any. The batch then has these inputs.
+        minimum: minimum number of modalities of all processes together.
 
     Raises:
         UniAlignError: on every process, if a batch is invalid or two batches are incompatible.
         ConfigError: on every process, if the calls differ.
     """
-    batch, error = _validate(embeddings, present, ids, group)
-    own = make_header(batch, invalid=error is not None, absences=bool(present), call=call)
+    batch, inputs, error = _validate(embeddings, present, ids, group, zero_rows, prepare)
+    absences = bool(present) or zero_rows == "ignore"
+    own = make_header(batch, invalid=error is not None, absences=absences, call=call)
     headers = _gather_headers(own, error, call, group)
-    names = _common_names(batch, headers, group)
+    names = _common_names(batch, headers, group, minimum)
     shard = Shard(tuple(header.rows for header in headers), dist.get_rank(group), group)
     z_MBD = gather_with_own_gradient(_local_rows(batch, names, headers, group), shard)
-    return Batch(names, z_MBD, _presence(z_MBD, headers), _gather_ids(batch, headers, shard, z_MBD.device), shard)
+    ids_B = _gather_ids(batch, headers, shard, z_MBD.device)
+    whole = Batch(names, z_MBD, _presence(z_MBD, headers), ids_B, shard)
+    if inputs is None:
+        return whole
+    check_names(inputs.negatives, names)
+    return with_inputs(whole, replace(inputs, negatives=gather_negatives(inputs.negatives, z_MBD, shard)))
 
 
 def _validate(
-    embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] | None, ids: Tensor | None, group: Any
-) -> tuple[Batch | None, BaseException | None]:
-    """Return the batch of this process or its validation error; neither if the process has no modality."""
-    if isinstance(embeddings, Mapping) and not embeddings and not present:
-        return None, None
+    embeddings: Mapping[str, Tensor],
+    present: Mapping[str, Tensor] | None,
+    ids: Tensor | None,
+    group: Any,
+    zero_rows: ZeroRows,
+    prepare: Prepare | None,
+) -> tuple[Batch | None, CallInputs | None, BaseException | None]:
+    """Return the batch and inputs of this process, or its validation error; no batch without modality."""
+    batch = None
     try:
-        batch = make_batch(embeddings, present=present, ids=ids, minimum=1)
-        check_device(batch.z_MBD.device, group, what="embeddings are")
+        if not isinstance(embeddings, Mapping) or embeddings or present:
+            batch = make_batch(embeddings, present=present, ids=ids, minimum=1, zero_rows=zero_rows)
+            check_device(batch.z_MBD.device, group, what="embeddings are")
+        inputs = None if prepare is None else prepare(batch)
     except BaseException as error:
         # Keep any error until the headers are exchanged, since the other processes wait for the header.
-        return None, error
-    return batch, None
+        return None, None, error
+    return batch, inputs, None
 
 
 def _gather_headers(own: Header, error: BaseException | None, call: str, group: Any) -> list[Header]:
@@ -88,13 +112,15 @@ def _gather_headers(own: Header, error: BaseException | None, call: str, group: 
     return headers
 
 
-def _common_names(batch: Batch | None, headers: list[Header], group: Any) -> tuple[str, ...]:
+def _common_names(batch: Batch | None, headers: list[Header], group: Any, minimum: int) -> tuple[str, ...]:
     names = () if batch is None else batch.names
     if not same_names(headers):
         lists = sorted(gather_objects(names, group, doing=BATCH), key=len, reverse=True)
         names = tuple(dict.fromkeys(name for own_names in lists for name in own_names))
-    if len(names) < 2:
-        raise ShapeError(f"expected at least 2 modalities on all processes together, got {len(names)}: {list(names)}")
+    if len(names) < minimum:
+        raise ShapeError(
+            f"expected at least {minimum} modalities across all processes, got {len(names)}: {list(names)}"
+        )
     return names
 
 
@@ -105,7 +131,7 @@ def _local_rows(batch: Batch | None, names: tuple[str, ...], headers: list[Heade
         on_cpu = checksum("cpu") in {header.device for header in headers if header.dim > 0}
         device = torch.device("cpu") if on_cpu else accelerator_of(group)
         dim = max(header.dim for header in headers)
-        # A leaf that requires grad, so that `backward` runs its collectives on this process as well.
+        # A leaf that requires grad, so that `backward` also runs its collectives on this process.
         return torch.zeros(len(names), 0, dim, dtype=dtype, device=device, requires_grad=True)
     z_MnD = batch.z_MBD.to(dtype)
     if names == batch.names:
@@ -116,7 +142,7 @@ def _local_rows(batch: Batch | None, names: tuple[str, ...], headers: list[Heade
 
 
 def _presence(z_MBD: Tensor, headers: list[Header]) -> Tensor:
-    """Return (M, B) presence, derived from the rows: present ones have length 1, absent ones are 0."""
+    """Return (M, B) presence, derived from the rows: present rows have length 1, absent rows are 0."""
     if not any(header.absences for header in headers) and same_names(headers):
         return torch.ones_like(z_MBD[..., 0], dtype=torch.bool)
     return (z_MBD.detach() != 0).any(-1)

@@ -4,17 +4,31 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Unpack, cast
 
 import torch
 from torch import Tensor, nn
 
 from unialign._html import html_table
-from unialign.batch import Batch, make_batch
+from unialign.batch import Batch, ZeroRows, make_batch
 from unialign.distributed import processes_of
 from unialign.losses._bounded_parameter import Temperature
+from unialign.losses._call_inputs import (
+    CallArguments,
+    CallInputs,
+    Number,
+    describe,
+    given,
+    inputs_of,
+    prepare_inputs,
+    with_inputs,
+)
 from unialign.losses._consistency import call_text
 from unialign.losses._gather import gather_batch
+
+if TYPE_CHECKING:
+    from unialign.losses._memory_queue import MemoryQueue
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,8 @@ class Objective(nn.Module, ABC):
     """A training loss over all modalities; subclasses define its terms.
 
     The call normalizes rows, supports missing modalities and repeated ids, and computes in float32 or higher under any
-    autocast setting. Call `backward` outside the autocast block, as PyTorch recommends: inside it, matrix products of
-    the gradient run in half precision.
+    autocast setting. Call `backward` outside the autocast block, as PyTorch recommends: inside the block, matrix
+    products of the gradient run in half precision.
 
     Attributes:
         name: the name for `create`, configurations and the command line.
@@ -54,6 +68,8 @@ class Objective(nn.Module, ABC):
         initialization: `contrastive` if it trains poorly from scratch and should continue a contrastive model.
         needs_anchor: whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`.
         temperature_kind: `cosines` if its temperature divides cosines and can be shared with an InfoNCE warmup.
+        call_arguments: the arguments of `forward` that it supports of `temperature`, `logit_scale`, `logit_bias`,
+            `negatives` and `queue`.
     """
 
     name: ClassVar[str]
@@ -61,6 +77,7 @@ class Objective(nn.Module, ABC):
     initialization: ClassVar[Literal["scratch", "contrastive"]] = "scratch"
     needs_anchor: ClassVar[Literal["modality", "any", "no"]] = "no"
     temperature_kind: ClassVar[Literal["cosines", "other"]] = "other"
+    call_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -74,6 +91,12 @@ class Objective(nn.Module, ABC):
         present: Mapping[str, Tensor] | None = None,
         ids: Tensor | None = None,
         group: Any = "auto",
+        zero_rows: ZeroRows = "error",
+        temperature: Number | None = None,
+        logit_scale: Number | None = None,
+        logit_bias: Number | None = None,
+        negatives: Mapping[str, Tensor] | None = None,
+        queue: "MemoryQueue | None" = None,
     ) -> LossOutput:
         """Compute the loss of a batch, which may be sharded over several processes.
 
@@ -89,16 +112,39 @@ class Objective(nn.Module, ABC):
                 values.
             ids: (B,) integers; same-id items are never each other's negatives, also across processes. Pass ids
                 on every process that has rows, or on none.
-            group: the processes that share a batch: `"auto"` for all, None for this process only (such as an evaluation
-                on one process), or a `torch.distributed` process group.
+            group: the processes that share a batch: `"auto"` for all, None for this process only (such as for an
+                evaluation on one process), or a `torch.distributed` process group.
+            zero_rows: `error`, or `ignore`: rows of norm zero, such as the output of dead ReLUs, are absent.
+            temperature: tau > 0 of this call instead of the objective's: a number, a tensor with one element, or a
+                function without arguments that returns one of them. Differentiable; bounds do not apply. On several
+                processes, each gets the full gradient, so keep the parameter equal on all.
+            logit_scale: 1 / tau, instead of `temperature`: the multiplier of the cosines, after `exp`, as open_clip
+                passes it. In `Sigmoid` it replaces the scale.
+            logit_bias: bias of the logits, for `Sigmoid`.
+            negatives: modality -> (B, K, D), K further negatives of each item, or (K, D), shared by all items, for
+                `InfoNCE`. They are keys of the queries of other modalities. On several processes, shared
+                rows are joined, so pass each row on one process; pass the same modalities on all.
+            queue: rows of earlier batches as further negatives, for `InfoNCE`; see `MemoryQueue`.
 
         Raises:
-            ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor. If the batch of
-                a process is invalid, every process raises an error that names it, and likewise if processes use
-                different objectives or settings, or only some run under `torch.no_grad`.
+            ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor; an argument
+                that the objective does not support. If the batch of a process is invalid, every process raises an error
+                that names that process; every process also raises if they use different objectives or settings, or if
+                only some run under `torch.no_grad`.
             DistributedError: another process ended or did not arrive within the group's time-out.
         """
-        batch, terms = self.compute(embeddings, present=present, ids=ids, group=group)
+        batch, terms = self.compute(
+            embeddings,
+            present=present,
+            ids=ids,
+            group=group,
+            zero_rows=zero_rows,
+            temperature=temperature,
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+            negatives=negatives,
+            queue=queue,
+        )
         return LossOutput(weighted_sum(batch, terms), {name: term.value.detach() for name, term in terms.items()})
 
     def compute(
@@ -108,26 +154,54 @@ class Objective(nn.Module, ABC):
         present: Mapping[str, Tensor] | None = None,
         ids: Tensor | None = None,
         group: Any = "auto",
+        zero_rows: ZeroRows = "error",
+        **call: Unpack[CallArguments],
     ) -> tuple[Batch, dict[str, LossTerm]]:
-        """Return the validated batch and the differentiable terms, for callers that weight or monitor terms."""
+        """Return the validated batch and the differentiable terms, for callers that weight or monitor terms.
+
+        Args:
+            call: `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, see `forward`.
+        """
         values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch rejects others
         device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")
         if not torch.amp.is_autocast_available(device_type):  # the meta device, which make_batch rejects
             device_type = "cpu"
         with torch.autocast(device_type, enabled=False):
-            shared = processes_of(group)
-            if shared is None:
-                batch = make_batch(embeddings, present=present, ids=ids)
-            else:
-                call = call_text(
-                    self.name,
-                    self.get_config(),
-                    gradients=torch.is_grad_enabled(),
-                    parameters=list(self.named_parameters()),
-                    draw=self.draw_number(),
-                )
-                batch = gather_batch(embeddings, present=present, ids=ids, group=shared, call=call)
+            batch = self._make_batch(given(call), embeddings, present, ids, group, zero_rows)
             return batch, self.terms(batch)
+
+    def _make_batch(
+        self,
+        arguments: CallArguments,
+        embeddings: Mapping[str, Tensor],
+        present: Mapping[str, Tensor] | None,
+        ids: Tensor | None,
+        group: Any,
+        zero_rows: ZeroRows,
+    ) -> Batch:
+        prepare = partial(self._prepare, arguments, zero_rows) if arguments else None
+        shared = processes_of(group)
+        if shared is None:
+            batch = make_batch(embeddings, present=present, ids=ids, zero_rows=zero_rows)
+            return batch if prepare is None else with_inputs(batch, prepare(batch))
+        text = call_text(
+            self.name,
+            self.get_config(),
+            gradients=torch.is_grad_enabled(),
+            parameters=list(self.named_parameters()),
+            draw=self.draw_number(),
+            inputs=describe(arguments),
+        )
+        return gather_batch(
+            embeddings, present=present, ids=ids, group=shared, call=text, zero_rows=zero_rows, prepare=prepare
+        )
+
+    def _prepare(self, arguments: CallArguments, zero_rows: ZeroRows, batch: Batch | None) -> CallInputs:
+        return prepare_inputs(arguments, batch, objective=self.name, supported=self.call_arguments, zero_rows=zero_rows)
+
+    def call_temperature(self, batch: Batch) -> Tensor | float:
+        """Return the temperature given in the call of a batch, or else that of the objective."""
+        return inputs_of(batch).tau(cast(Temperature, self.temperature))
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
@@ -162,5 +236,5 @@ def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
 
 
 def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, LossTerm]:
-    """Return terms that contribute `weight` times the mean of the values; none without values or at weight 0."""
+    """Return terms that contribute `weight` times the mean of the values; no terms without values or at weight 0."""
     return {name: LossTerm(value, weight / len(values)) for name, value in values.items() if weight != 0}

@@ -1,14 +1,21 @@
 """Pairwise InfoNCE, as in ImageBind (anchor pairs) and most toolkits (all pairs)."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
-from unialign._checks import check_choice
+from torch import Tensor
+
+from unialign._checks import check_choice, check_nonnegative
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode, Temperature
-from unialign.losses._modality_terms import modality_pairs, pair_contrasts
+from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
+from unialign.losses._extended_contrast import Direction, extended_contrasts
+from unialign.losses._modality_terms import Pair, modality_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
+from unialign.losses._pair_weights import check_pair_weights, weighted_mean_terms, weights_of_pairs
+from unialign.ops import ContrastSettings, SameIds
 
 Pairs = Literal["anchor", "all"]
 
@@ -26,11 +33,24 @@ class InfoNCE(Objective):
         temperature_mode: `fixed`, or `learnable` within `temperature_bounds`.
         temperature_bounds: lowest and highest tau; 0.01 is CLIP's cap of 100 on 1 / tau.
         label_smoothing: in [0, 1), spread evenly over the keys of a query.
+        direction: `both`, or with `pairs="anchor"` only one: `forward` (the anchor has the queries, the other modality
+            the keys) or `backward`.
+        same_ids: `exclude`: other keys with the query's id are masked · `positive`: every key with the query's id is a
+            positive, as in the loss L_out of SupCon (Khosla et al. 2020, Eq. 2): the mean over the positives is outside
+            of the logarithm, and the denominator contains all positives and negatives.
+        pair_weights: weights of the mean over pairs, by the names of terms (`{"image-text": 2.0}`); others have 1.
+        hardness: beta >= 0 of hard negatives (Robinson et al. 2021): the weights of the N negatives of a query in its
+            denominator are N exp(beta * cosine) / sum of exp(beta * cosine). 0 is InfoNCE. The released code multiplies
+            cosine / tau instead: its beta is tau times ours. Does not support label smoothing.
+
+    The call also accepts `temperature` or `logit_scale`, `negatives` and `queue`, see `forward`. `negatives` and the
+    rows of a `queue` are negatives only, also with `same_ids="positive"`.
     """
 
     name = "infonce"
     display_name = "InfoNCE"
     temperature_kind = "cosines"
+    call_arguments = (*TEMPERATURE_ARGUMENTS, "negatives", "queue")
 
     def __init__(
         self,
@@ -41,6 +61,10 @@ class InfoNCE(Objective):
         temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         label_smoothing: float = 0.0,
+        direction: Direction = "both",
+        same_ids: SameIds = "exclude",
+        pair_weights: Mapping[str, float] | None = None,
+        hardness: float = 0.0,
     ) -> None:
         super().__init__()
         if anchor is not None:
@@ -54,8 +78,36 @@ class InfoNCE(Objective):
         check_label_smoothing(label_smoothing)
         self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+        check_choice("direction", direction, get_args(Direction))
+        if direction != "both" and pairs == "all":
+            raise ConfigError(f"direction={direction!r} needs anchor='<a modality>', the modality of the queries")
+        check_choice("same_ids", same_ids, get_args(SameIds))
+        check_pair_weights(pair_weights)
+        check_nonnegative("hardness", hardness)
+        if hardness > 0 and label_smoothing > 0:
+            raise ConfigError("hardness and label_smoothing both change the negatives; set one of them to 0")
+        self.direction: Direction = direction
+        self.same_ids: SameIds = same_ids
+        self.pair_weights = None if pair_weights is None else dict(pair_weights)
+        self.hardness = float(hardness)
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, str(self.anchor) if self.pairs == "anchor" else "all")
-        values = pair_contrasts(batch, pairs, temperature=self.temperature(), label_smoothing=self.label_smoothing)
-        return mean_terms(values)
+        values = self._contrasts(batch, pairs)
+        if self.pair_weights is None:
+            return mean_terms(values)
+        weights = weights_of_pairs(batch, pairs, self.pair_weights)
+        return weighted_mean_terms(values, {f"contrast/{pair}": weight for pair, weight in weights.items()})
+
+    def _contrasts(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
+        temperature = self.call_temperature(batch)
+        several_positives = self.same_ids == "positive" and batch.ids_B is not None
+        if self.direction == "both" and self.hardness == 0 and not several_positives and not inputs_of(batch).negatives:
+            return pair_contrasts(batch, pairs, temperature=temperature, label_smoothing=self.label_smoothing)
+        return extended_contrasts(
+            batch,
+            pairs,
+            temperature=temperature,
+            direction=self.direction,
+            settings=ContrastSettings(self.same_ids, self.hardness, self.label_smoothing),
+        )

@@ -10,6 +10,7 @@ from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional import sigmoid_contrast
 from unialign.losses._bounded_parameter import BoundedParameter, Mode
+from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._modality_terms import modality_pairs, pair_values
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor
@@ -38,6 +39,7 @@ class Sigmoid(Objective):
 
     name = "sigmoid"
     display_name = "Sigmoid"
+    call_arguments = (*TEMPERATURE_ARGUMENTS, "logit_bias")
 
     def __init__(
         self,
@@ -74,8 +76,10 @@ class Sigmoid(Objective):
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         values: dict[str, Tensor] = {}
+        inputs = inputs_of(batch)
         for m, n in modality_pairs(batch, self.anchor):
-            scale, bias = (parameter() for parameter in self._logit(batch.names[m], batch.names[n]))
+            own_scale, own_bias = self._logit(batch.names[m], batch.names[n])
+            scale, bias = inputs.multiplier(own_scale), own_bias() if inputs.bias is None else inputs.bias
             values |= pair_values(sigmoid_contrast, batch, [(m, n)], "sigmoid", scale=scale, bias=bias)
         return mean_terms(values)
 

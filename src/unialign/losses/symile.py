@@ -11,6 +11,7 @@ from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional import symile_all, symile_sampled
 from unialign.losses._bounded_parameter import Mode, Temperature
+from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS
 from unialign.losses._objective import LossTerm, Objective
 
 Negatives = Literal["sampled", "all"]
@@ -41,6 +42,7 @@ class Symile(Objective):
 
     name = "symile"
     display_name = "Symile"
+    call_arguments = TEMPERATURE_ARGUMENTS
     draw: Tensor
 
     def __init__(
@@ -66,7 +68,8 @@ class Symile(Objective):
         if not bool(complete_B.any()):
             return {}
         z_MND, ids_N = batch.z_MBD[:, complete_B], None if batch.ids_B is None else batch.ids_B[complete_B]
-        values = self._all(z_MND, ids_N) if self.negatives == "all" else self._sampled(z_MND, ids_N)
+        contrast = self._all if self.negatives == "all" else self._sampled
+        values = contrast(z_MND, ids_N, self.call_temperature(batch))
         return {
             f"multilinear_contrast/{name}": LossTerm(value, 1 / len(values))
             for name, value in zip(batch.names, values, strict=True)
@@ -75,15 +78,15 @@ class Symile(Objective):
     def draw_number(self) -> int:
         return int(self.draw) if self.training and self.negatives == "sampled" else 0
 
-    def _sampled(self, z_MND: Tensor, ids_N: Tensor | None) -> list[Tensor]:
+    def _sampled(self, z_MND: Tensor, ids_N: Tensor | None, temperature: Tensor | float) -> list[Tensor]:
         modalities, items, _ = z_MND.shape
         rows_MMN = draw_permutations(modalities, items, seed=self.seed, draw=self.draw_number()).to(z_MND.device)
-        values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=self.temperature(), ids_N=ids_N)
+        values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
         if self.training and torch.is_grad_enabled():
             self.draw += 1
         return values
 
-    def _all(self, z_MND: Tensor, ids_N: Tensor | None) -> list[Tensor]:
+    def _all(self, z_MND: Tensor, ids_N: Tensor | None, temperature: Tensor | float) -> list[Tensor]:
         modalities, items, dim = z_MND.shape
         needed = _bytes_of_all(modalities, items, dim, z_MND.element_size())
         if needed > self.max_bytes:
@@ -92,7 +95,7 @@ class Symile(Objective):
                 f"{needed / 2**30:.3g} GiB, more than max_bytes={self.max_bytes}; use negatives='sampled', a smaller "
                 f"batch, or raise max_bytes"
             )
-        return symile_all(z_MND, temperature=self.temperature(), ids_N=ids_N)
+        return symile_all(z_MND, temperature=temperature, ids_N=ids_N)
 
 
 def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> Tensor:

@@ -7,6 +7,8 @@ from unialign.ops._backend import (
 )
 from unialign.ops._contrast import mean_contrast as mean_contrast
 from unialign.ops._density import log_row_sums_between as log_row_sums_between
+from unialign.ops._directed_contrast import Negatives as Negatives, directed_contrast as directed_contrast
+from unialign.ops._directed_losses import ContrastSettings as ContrastSettings, SameIds as SameIds
 from unialign.ops._kernel_functions import (
     WANG_ISOLA_T as WANG_ISOLA_T,
     Kernel as Kernel,

@@ -14,16 +14,16 @@ Shapes: `B` rows of the whole batch, `b` rows of a micro-batch, `D` dimension.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from unialign._checks import check_number
-from unialign.batch import Batch
+from unialign.batch import Batch, ZeroRows
 from unialign.distributed import processes_of
 from unialign.errors import ConfigError, ShapeError
-from unialign.losses import LossOutput, LossTerm, Objective, weighted_sum
+from unialign.losses import CallArguments, LossOutput, LossTerm, Objective, weighted_sum
 from unialign.train._ddp import SynchronizedModules
 
 MicroBatch = TypeVar("MicroBatch")
@@ -46,6 +46,8 @@ def grad_cache_backward(
     modules: Iterable[nn.Module] = (),
     weight: float = 1.0,
     before_backward: BeforeBackward | None = None,
+    zero_rows: ZeroRows = "error",
+    **call: Unpack[CallArguments],
 ) -> LossOutput:
     """Run forward and backward of one loss over micro-batches, holding activations of one at a time.
 
@@ -85,6 +87,10 @@ def grad_cache_backward(
             with zero gradient to match the number of passes of the others, and keeps unsharded gradients until then.
         weight: factor on the gradient, for gradient accumulation over several batches.
         before_backward: called with the objective, the whole batch and its differentiable terms.
+        zero_rows: as for the objective.
+        call: `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, as for the objective. The loss is
+            computed once, so their gradients are added once. Keep a parameter that only the loss uses outside of DDP
+            `modules`, which expect its gradient in the pass of the encoders; each process already has all of it.
 
     Returns:
         The loss of the whole batch, detached. Gradients have been added to `.grad`.
@@ -106,7 +112,7 @@ def grad_cache_backward(
             raise ConfigError("grad_cache_backward needs at least one micro-batch; got none")
         # An empty mask must not count as presence of a modality.
         present = {name: mask for name, mask in (present or {}).items() if mask.numel() > 0}
-    options: dict[str, Any] = {"present": present, "ids": ids, "group": group}
+    options: dict[str, Any] = {"present": present, "ids": ids, "group": group, "zero_rows": zero_rows, **call}
     loss_backward = partial(_loss_backward, objective, options, weight, before_backward)
     if not parts:
         return loss_backward({})

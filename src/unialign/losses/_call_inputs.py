@@ -1,0 +1,164 @@
+"""Inputs of a single call beside the batch: a temperature, scale or bias of the caller's model, and more negatives.
+
+Shapes: `B` items, `n` items of this process, `E` shared negatives, `K` negatives of each item, `D` dimension.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_number, check_temperature
+from unialign.batch import Batch
+from unialign.errors import ConfigError
+from unialign.losses._negatives import ModalityNegatives, check_names, check_negatives, queued_rows
+
+if TYPE_CHECKING:
+    from unialign.losses._memory_queue import MemoryQueue
+
+# A number of the caller's model: a number, a tensor with one element, or a function that returns one of them.
+Number = float | Tensor | Callable[[], float | Tensor]
+
+
+TEMPERATURE_ARGUMENTS = ("temperature", "logit_scale")
+
+
+class CallArguments(TypedDict, total=False):
+    """Arguments of a call beside the batch, see `Objective.forward`."""
+
+    temperature: Number | None
+    logit_scale: Number | None
+    logit_bias: Number | None
+    negatives: Mapping[str, Tensor] | None
+    queue: "MemoryQueue | None"
+
+
+@dataclass(frozen=True, eq=False)
+class CallInputs:
+    """Validated arguments of a call.
+
+    Attributes:
+        temperature, scale, bias: a number or a scalar tensor, at least float32; None: use that of the objective.
+        negatives: rows by modality.
+    """
+
+    temperature: Tensor | float | None = None
+    scale: Tensor | float | None = None
+    bias: Tensor | float | None = None
+    negatives: Mapping[str, ModalityNegatives] = field(default_factory=dict)
+
+    def tau(self, default: Callable[[], Tensor | float]) -> Tensor | float:
+        """Return the temperature of the call, or else the default."""
+        if self.temperature is not None:
+            return self.temperature
+        return default() if self.scale is None else 1 / self.scale
+
+    def multiplier(self, default: Callable[[], Tensor | float]) -> Tensor | float:
+        """Return the multiplier of cosines of the call, or else the default."""
+        if self.scale is not None:
+            return self.scale
+        return default() if self.temperature is None else 1 / self.temperature
+
+
+NO_INPUTS = CallInputs()
+
+
+@dataclass(frozen=True)
+class BatchWithInputs(Batch):
+    """A batch with the other inputs of its call."""
+
+    inputs: CallInputs = NO_INPUTS
+
+
+def inputs_of(batch: Batch) -> CallInputs:
+    """Return the inputs of the call of a batch; empty ones if only a batch was given."""
+    return batch.inputs if isinstance(batch, BatchWithInputs) else NO_INPUTS
+
+
+def with_inputs(batch: Batch, inputs: CallInputs) -> Batch:
+    """Return the batch with these inputs; ConfigError for negatives of an unknown modality."""
+    check_names(inputs.negatives, batch.names)
+    return BatchWithInputs(batch.names, batch.z_MBD, batch.present_MB, batch.ids_B, batch.shard, inputs)
+
+
+def given(arguments: CallArguments) -> CallArguments:
+    """Return the arguments that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}  # type: ignore[return-value]
+
+
+def describe(arguments: CallArguments) -> str:
+    """Return a text that is equal on processes whose calls have compatible arguments; empty without arguments."""
+    texts = []
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            texts.append(f"{name}= a tensor{' with gradient' if value.requires_grad else ''}")
+        elif isinstance(value, int | float):
+            texts.append(f"{name}={value}")
+        elif isinstance(value, Mapping):
+            kinds = {key: getattr(rows, "ndim", None) for key, rows in sorted(value.items(), key=str)}
+            texts.append(f"{name}= {', '.join(f'{key!r} of {kind} dimensions' for key, kind in kinds.items())}")
+        else:
+            texts.append(f"{name}= a {type(value).__name__}{getattr(value, 'description', '')}")
+    return f"with {' and '.join(texts)}" if texts else ""
+
+
+def prepare_inputs(
+    arguments: CallArguments, batch: Batch | None, *, objective: str, supported: Collection[str], zero_rows: str
+) -> CallInputs:
+    """Validate the arguments of a call on this process.
+
+    Args:
+        batch: the local rows; None for a process without any modality.
+        supported: names of the arguments that the objective supports.
+
+    Raises:
+        ConfigError: an argument that the objective does not support, a number that is not positive and finite, or
+            both a temperature and a scale.
+        ShapeError, NonFiniteError: negatives that do not fit the batch, or without direction.
+    """
+    for name in arguments:
+        if name not in supported:
+            known = f"supports {', '.join(f'{option}=' for option in supported)}" if supported else "supports none"
+            raise ConfigError(f"{objective} does not support {name}= in a call; of such arguments it {known}")
+    if "temperature" in arguments and "logit_scale" in arguments:
+        raise ConfigError("temperature= and logit_scale= are each other's reciprocal; give one of them")
+    queue = arguments.get("queue")
+    negatives: dict[str, ModalityNegatives] = {}
+    if arguments.get("negatives") is not None:
+        negatives = check_negatives(arguments["negatives"], batch, zero_rows=zero_rows)
+    if queue is not None:
+        negatives = queued_rows(queue, batch, negatives)
+    return CallInputs(
+        temperature=_positive(arguments.get("temperature"), "temperature", "a positive finite number"),
+        scale=_positive(arguments.get("logit_scale"), "logit_scale", "positive and finite: 1 / temperature, after exp"),
+        bias=_scalar(arguments.get("logit_bias"), "logit_bias", "a finite number", math.isfinite),
+        negatives=negatives,
+    )
+
+
+def _positive(value: Any, option: str, expected: str) -> Tensor | float | None:
+    number = _scalar(value, option, expected, lambda x: 0 < x < math.inf)
+    if isinstance(number, float):
+        check_temperature(number if option == "temperature" else 1 / number, option)
+    return number
+
+
+def _scalar(value: Any, option: str, expected: str, accept: Callable[[float], bool]) -> Tensor | float | None:
+    if value is None:
+        return None
+    if callable(value) and not isinstance(value, Tensor):
+        value = value()
+    if not isinstance(value, Tensor):
+        check_number(option, value, f"{expected}, or a tensor or function that gives one", accept)
+        return float(value)
+    if value.numel() != 1 or not value.is_floating_point():
+        raise ConfigError(
+            f"{option} is a tensor of {value.dtype} and shape {tuple(value.shape)}; expected one floating number"
+        )
+    # A test of the value would break the graph of torch.compile.
+    if not torch.compiler.is_compiling() and not accept(float(value.detach())):
+        raise ConfigError(f"{option} must be {expected}, got {float(value.detach())}")
+    return value.reshape(()).to(torch.promote_types(value.dtype, torch.float32))

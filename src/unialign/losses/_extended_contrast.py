@@ -1,0 +1,75 @@
+"""InfoNCE of pairs of modalities with the options that its plain form lacks.
+
+Shapes: `B` items, `N` of them have both modalities, `D` dimension.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unialign.batch import Batch
+from unialign.functional import cosine_contrast
+from unialign.losses._call_inputs import inputs_of
+from unialign.losses._modality_terms import Pair, pair_contrasts, pair_values
+from unialign.ops import ContrastSettings, RowSelection, directed_contrast
+
+# Which modality of a pair has the queries: the first, the second, or each in turn.
+Direction = Literal["both", "forward", "backward"]
+
+
+def extended_contrasts(
+    batch: Batch,
+    pairs: list[Pair],
+    *,
+    temperature: Tensor | float,
+    direction: Direction,
+    settings: ContrastSettings,
+) -> dict[str, Tensor]:
+    """Return InfoNCE of each pair, by term name.
+
+    Args:
+        temperature: tau > 0; differentiable if it is a tensor.
+        direction: `forward` has queries of the first modality of a pair and keys of the second.
+    """
+    several_positives = settings.same_ids == "positive" and batch.ids_B is not None
+    if direction == "both" and not (several_positives or settings.hardness > 0 or inputs_of(batch).negatives):
+        return pair_contrasts(batch, pairs, temperature=temperature, label_smoothing=settings.label_smoothing)
+    values: dict[str, Tensor] = {}
+    for m, n in pairs:
+        ways = {"both": [(m, n), (n, m)], "forward": [(m, n)], "backward": [(n, m)]}[direction]
+
+        def contrast(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, ways: list[Pair] = ways) -> Tensor:
+            if _is_plain(batch, ways, selection, settings):
+                return cosine_contrast(
+                    x_BD, y_BD, selection, temperature=temperature, label_smoothing=settings.label_smoothing
+                )
+            parts = [_one_way(batch, way, selection, temperature, settings) for way in ways]
+            return torch.stack(parts).mean()
+
+        values |= pair_values(contrast, batch, [(m, n)], "contrast")
+    return values
+
+
+def _is_plain(batch: Batch, ways: list[Pair], selection: RowSelection, settings: ContrastSettings) -> bool:
+    """Return whether the faster symmetric contrast gives the same value."""
+    several_positives = settings.same_ids == "positive" and selection.codes_N is not None
+    negatives = inputs_of(batch).negatives
+    further = any(batch.names[key] in negatives for _, key in ways)
+    return len(ways) == 2 and not (several_positives or settings.hardness > 0 or further)
+
+
+def _one_way(
+    batch: Batch, way: Pair, selection: RowSelection, temperature: Tensor | float, settings: ContrastSettings
+) -> Tensor:
+    q_ND, k_ND = (selection.take(batch.rows(m)) for m in way)
+    further = inputs_of(batch).negatives.get(batch.names[way[1]])
+    ids_N = None if batch.ids_B is None else selection.take(batch.ids_B)
+    return directed_contrast(
+        q_ND,
+        k_ND,
+        1 / torch.as_tensor(temperature, dtype=q_ND.dtype, device=q_ND.device),
+        selection=selection,
+        settings=settings,
+        negatives=None if further is None else further.of(selection, q_ND, ids_N),
+    )

@@ -1,0 +1,45 @@
+"""Weights of the mean over pairs of modalities."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from unialign._checks import check_nonnegative, suggestion
+from unialign._pair_keys import pair_name
+from unialign.batch import Batch
+from unialign.errors import ConfigError
+from unialign.losses._modality_terms import Pair
+from unialign.losses._objective import LossTerm
+
+
+def check_pair_weights(pair_weights: object) -> None:
+    """Raise ConfigError unless the weights are None or a mapping of pairs to numbers of at least 0."""
+    if pair_weights is not None and not isinstance(pair_weights, Mapping):
+        raise ConfigError(f"pair_weights must be a mapping such as {{'image-text': 2.0}}, got {pair_weights!r}")
+    for pair, weight in (pair_weights or {}).items():
+        check_nonnegative(f"pair_weights[{pair!r}]", weight)
+
+
+def weights_of_pairs(batch: Batch, pairs: Iterable[Pair], pair_weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weight of each pair by its name, 1 if it has none; keys may name the two modalities in any order."""
+    weights, known = {}, set()
+    for m, n in pairs:
+        name, reverse = (pair_name(batch.names[i], batch.names[j]) for i, j in ((m, n), (n, m)))
+        if name in pair_weights and reverse in pair_weights:
+            raise ConfigError(f"pair_weights has two weights of one pair, {name!r} and {reverse!r}; give one")
+        weights[name] = float(pair_weights.get(name, pair_weights.get(reverse, 1.0)))
+        known |= {name, reverse}
+    for key in pair_weights:
+        if key not in known:
+            raise ConfigError(
+                f"pair_weights has {key!r}, which is not a pair of this loss; its pairs are "
+                f"{', '.join(map(repr, weights))}{suggestion(key, weights)}"
+            )
+    return weights
+
+
+def weighted_mean_terms(values: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, LossTerm]:
+    """Return terms that contribute the weighted mean of the values; values of weight 0 are omitted."""
+    used = {name: value for name, value in values.items() if weights[name] > 0}
+    total = sum(weights[name] for name in used)
+    return {name: LossTerm(value, weights[name] / total) for name, value in used.items()}

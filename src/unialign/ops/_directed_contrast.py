@@ -1,0 +1,208 @@
+"""Contrast of queries with keys in one direction, with several positives, weighted negatives and further negatives.
+
+With l_ij = scale <q_i, k_j>, the positives P_i (i, or all keys with its id) and the negatives N_i (the keys with
+another id and the further negatives), the loss is the mean over the queries of
+
+    L_i = log( sum_{p in P_i} exp(l_ip) + sum_{j in N_i} w_ij exp(l_ij) ) - mean_{p in P_i} l_ip
+    w_ij = |N_i| exp(beta c_ij) / sum_{k in N_i} exp(beta c_ik)
+
+with cosines c, the hardness beta (0: all weights are 1), and label smoothing s over the keys P_i and N_i, which adds
+s (mean_P l_i - mean_K l_i). One pass over tiles of whole rows gives value and gradient; no table of all pairs is kept.
+
+On several processes, each computes its local queries against all keys. The sums of value and gradients over processes
+are exchanged in the forward pass, nothing in the backward pass.
+
+Shapes: `N` selected rows, `R` local ones, `I` rows of a tile, `E` shared negatives, `K` negatives of each query,
+`C` = N + E + K columns, `D` dimension.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unialign._single_backward import first_order_only
+from unialign.ops._backend import current_backend
+from unialign.ops._directed_losses import ContrastSettings, row_losses, row_weights
+from unialign.ops._row_selection import RowSelection
+from unialign.ops._tiles import row_tiles
+
+# Entries of a tile, of which about eight copies exist at a time.
+_ENTRIES = 2**21
+
+
+class Negatives(NamedTuple):
+    """Negatives in addition to the keys of the batch.
+
+    Attributes:
+        shared_ED: unit rows for all queries, the same on every process.
+        own_RKD: unit rows, K for each local query.
+        own_present_RK: mask of the own rows that exist; None: all.
+        ids_N: id of each query; shared negatives with the query's id are excluded.
+        shared_ids_E: ids of the shared rows; None: they differ from all queries.
+        shared_known_E: whether a shared row has an id; None: all have one.
+        shared_gradient: False if no shared row needs a gradient on any process.
+    """
+
+    shared_ED: Tensor
+    own_RKD: Tensor
+    own_present_RK: Tensor | None = None
+    ids_N: Tensor | None = None
+    shared_ids_E: Tensor | None = None
+    shared_known_E: Tensor | None = None
+    shared_gradient: bool = True
+
+
+def directed_contrast(
+    q_ND: Tensor,
+    k_ND: Tensor,
+    scale: Tensor,
+    *,
+    selection: RowSelection,
+    settings: ContrastSettings,
+    negatives: Negatives | None = None,
+) -> Tensor:
+    """Return the mean of L_i over the selected rows as queries, a scalar; 0 without rows.
+
+    Args:
+        q_ND, k_ND: unit rows of queries and keys; row i is the positive of query i.
+        scale: positive scalar, such as 1 / tau; on several processes, each gets its gradient over all queries.
+    """
+    if negatives is None:
+        local = len(selection.local(q_ND))
+        negatives = Negatives(q_ND.new_zeros(0, q_ND.shape[1]), q_ND.new_zeros(local, 0, q_ND.shape[1]))
+    tensors = (q_ND, k_ND, scale, negatives.shared_ED, negatives.own_RKD)
+    if current_backend() == "reference" and selection.shard is None:
+        return _reference(tensors, selection, settings, negatives)
+    # Processes exchange gradients in the forward pass, so this must not depend on the local rows.
+    with_gradient = torch.is_grad_enabled() and (
+        selection.shard is not None or any(tensor.requires_grad for tensor in tensors)
+    )
+    value: Tensor = _DirectedContrast.apply(*tensors, selection, settings, negatives, with_gradient)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _DirectedContrast(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q_ND: Tensor,
+        k_ND: Tensor,
+        scale: Tensor,
+        shared_ED: Tensor,
+        own_RKD: Tensor,
+        selection: RowSelection,
+        settings: ContrastSettings,
+        negatives: Negatives,
+        with_gradient: bool,
+    ) -> Tensor:
+        tensors = (q_ND, k_ND, scale, shared_ED, own_RKD)
+        total, gradients = _sum_tiles(tensors, selection, settings, negatives, with_gradient=with_gradient)
+        shard, factor = selection.shard, 1 / max(1, selection.size)
+        if shard is not None:
+            total = shard.sum(total)
+            if gradients:
+                gradients[1] = shard.sum(gradients[1])
+                if negatives.shared_gradient:
+                    gradients[3] = shard.sum(gradients[3])
+                # The other tensors were gathered, whose gradients are multiplied by the number of processes there.
+                gradients[4] = gradients[4] * shard.processes
+        total = total * factor
+        if gradients:
+            local_by_q = selection.scatter(gradients[0], q_ND)
+            by_scale = total[1].to(scale.dtype).reshape(scale.shape)
+            rest = [gradient.mul_(factor) for gradient in (local_by_q, gradients[1], gradients[3], gradients[4])]
+            ctx.save_for_backward(*tensors, rest[0], rest[1], by_scale, rest[2], rest[3])
+        return total[0].to(q_ND.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # read once: activation checkpointing allows only one access
+        with torch.no_grad():
+            gradients = [gradient * g for gradient in saved[5:]]
+        return (*(first_order_only(gradient, g, *saved[:5]) for gradient in gradients), None, None, None, None)
+
+
+def _sum_tiles(
+    tensors: tuple[Tensor, ...],
+    selection: RowSelection,
+    settings: ContrastSettings,
+    negatives: Negatives,
+    *,
+    with_gradient: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the sums of L_i and of its derivative by the scale over local queries, and the sums of its gradients."""
+    q_ND, k_ND, scale, shared_ED, own_RKD = tensors
+    q_RD, rows, factor = selection.local(q_ND), len(k_ND), float(scale)
+    total = torch.zeros(2, dtype=torch.float64, device=q_ND.device)
+    by_q_RD, by_k_ND, by_shared_ED, by_own_RKD = (torch.zeros_like(x) for x in (q_RD, k_ND, shared_ED, own_RKD))
+    for i, cosine_IC, own_I, masks in _tiles(tensors, selection, settings, negatives):
+        losses = row_losses(cosine_IC, own_I, masks, scale=factor, settings=settings)
+        total[0] += losses.loss_I.double().sum()
+        if not with_gradient:
+            continue
+        weight_IC, by_scale = row_weights(cosine_IC, masks, losses, scale=factor, settings=settings)
+        total[1] += by_scale
+        of_keys_IN, of_shared_IE, of_own_IK = torch.split(weight_IC, [rows, len(shared_ED), own_RKD.shape[1]], 1)
+        by_q_RD[i] = of_keys_IN @ k_ND + of_shared_IE @ shared_ED + torch.einsum("ik,ikd->id", of_own_IK, own_RKD[i])
+        by_k_ND.addmm_(of_keys_IN.mT, q_RD[i])
+        if negatives.shared_gradient:
+            by_shared_ED.addmm_(of_shared_IE.mT, q_RD[i])
+        by_own_RKD[i] = of_own_IK[:, :, None] * q_RD[i, None]
+    return total, [by_q_RD, by_k_ND, total[1], by_shared_ED, by_own_RKD] if with_gradient else []
+
+
+def _reference(
+    tensors: tuple[Tensor, ...], selection: RowSelection, settings: ContrastSettings, negatives: Negatives
+) -> Tensor:
+    total = tensors[0].sum() * 0.0
+    for _, cosine_IC, own_I, masks in _tiles(tensors, selection, settings, negatives):
+        total = total + row_losses(cosine_IC, own_I, masks, scale=tensors[2], settings=settings).loss_I.sum()
+    return (total / max(1, selection.size)).to(tensors[0].dtype)
+
+
+def _tiles(
+    tensors: tuple[Tensor, ...], selection: RowSelection, settings: ContrastSettings, negatives: Negatives
+) -> Iterator[tuple[slice, Tensor, Tensor, tuple[Tensor, Tensor]]]:
+    """Yield the local rows of a tile, its cosines, those of the positives in float64, and its two masks."""
+    q_ND, k_ND, _, shared_ED, own_RKD = tensors
+    position_R = selection.local_R
+    if position_R is None:
+        position_R = torch.arange(len(q_ND), device=q_ND.device)
+    q_RD, columns = selection.local(q_ND), len(k_ND) + len(shared_ED) + own_RKD.shape[1]
+    for i in row_tiles(len(q_RD), columns, entries=_ENTRIES):
+        q_ID, position_I = q_RD[i], position_R[i]
+        own_I = (q_ID.double() * k_ND[position_I].double()).sum(1)
+        parts = (q_ID @ k_ND.mT, q_ID @ shared_ED.mT, torch.einsum("id,ikd->ik", q_ID, own_RKD[i]))
+        cosine_IC = torch.cat(parts, 1).scatter(1, position_I[:, None], own_I.to(q_ID.dtype)[:, None])
+        yield i, cosine_IC, own_I, _masks(i, position_I, columns, selection, settings, negatives)
+
+
+def _masks(
+    i: slice,
+    position_I: Tensor,
+    columns: int,
+    selection: RowSelection,
+    settings: ContrastSettings,
+    negatives: Negatives,
+) -> tuple[Tensor, Tensor]:
+    """Return the (I, C) masks of the positives and of the negatives."""
+    rows, codes_N = selection.size, selection.codes_N
+    positive_IC = torch.zeros(len(position_I), columns, dtype=torch.bool, device=position_I.device)
+    positive_IC.scatter_(1, position_I[:, None], True)
+    negative_IC = ~positive_IC
+    if codes_N is not None:
+        same_IN = codes_N[position_I, None] == codes_N
+        negative_IC[:, :rows] &= ~same_IN
+        if settings.same_ids == "positive":
+            positive_IC[:, :rows] = same_IN
+    ids_N, shared_ids_E, present_RK = negatives.ids_N, negatives.shared_ids_E, negatives.own_present_RK
+    if ids_N is not None and shared_ids_E is not None:
+        same_IE = ids_N[position_I, None] == shared_ids_E
+        if negatives.shared_known_E is not None:
+            same_IE &= negatives.shared_known_E
+        negative_IC[:, rows : rows + len(shared_ids_E)] = ~same_IE
+    if present_RK is not None:
+        negative_IC[:, columns - present_RK.shape[1] :] = present_RK[i]
+    return positive_IC, negative_IC
