@@ -25,7 +25,7 @@ def train(
     sources: Sequence[str], fingerprint: str | None, image: str, config: DecoderConfig, options: argparse.Namespace
 ) -> int:
     """Train a decoder and print the paths of the decoder and its samples."""
-    store = open_store(sources, None, fingerprint)
+    store = open_store(sources, None, fingerprint, id=options.id)
     check_run_dir(options.out, "decoder")
     started = time.perf_counter()
     fit = train_decoder(
@@ -49,7 +49,10 @@ def sample(sources: Sequence[str], options: argparse.Namespace) -> int:
     """Decode the embeddings of a split into one image file."""
     check_integer("count", options.count, low=1)
     device = chosen_device(options.device)
-    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load_dataset(sources)
+    decoder, store = (
+        load_decoder(options.decoder, prior=options.prior, device=device),
+        load_dataset(sources, id=options.id),
+    )
     facts: Any = getattr(decoder, "metadata", {})
     source = facts.get("data") if isinstance(facts, Mapping) else None
     image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"

@@ -26,6 +26,7 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
             report = diagnose(
                 list(config.files),
                 modalities=config.modalities,
+                id=config.id,
                 sample=config.sample,
                 resamples=config.resamples,
                 seed=config.seed,

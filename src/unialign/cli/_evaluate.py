@@ -12,10 +12,10 @@ from unialign.experiments import RunRecord, evaluate_space, open_run_dir, open_s
 from unialign.space import Space
 
 
-def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
+def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path, *, id: str | None = None) -> int:
     """Evaluate a space on data, and write results, report and a `config.yaml` that repeats the evaluation."""
     space = Space.from_pretrained(config.space)
-    data = prepare_data(sources, out, "evaluation")
+    data = prepare_data(sources, out, "evaluation", id=id)
     store = open_store(data, None, config.fingerprint)
     shared = tuple(name for name in space.modalities if name in store.columns)
     if len(shared) < 2:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 
 from unialign._datasets import list_datasets, unknown_source
@@ -15,7 +16,13 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="DATA",
         help=f"data set ({', '.join(list_datasets())}), store folder, or files of embeddings (.npz, .npy, "
-        ".safetensors, .parquet) with the same items in the same order; NAME=FILE names a file's only matrix",
+        ".safetensors, .parquet, .csv, .jsonl, .h5, ...), folders or 'patterns*' of part files, with the same items in "
+        "the same order or with ids; NAME=FILE names a file's only matrix",
+    )
+    parser.add_argument(
+        "--id",
+        metavar="NAME",
+        help="array or column of ids, by which files are joined (default: ids, or a usual name such as id or key)",
     )
 
 
@@ -35,7 +42,8 @@ def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
 def check_sources(sources: Sequence[str]) -> None:
     """Raise DataError for the first source that is neither a named data set nor an existing path."""
     for source in sources:
-        if not (source in list_datasets() or _exists(source) or _exists(source.partition("=")[2])):
+        rest = source.partition("=")[2]
+        if not (source in list_datasets() or _exists(source) or _exists(rest) or has_magic(source)):
             raise unknown_source(source)
 
 

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from unialign.cli._compare import new_comparison, repeated_comparison, run_comparison
     from unialign.experiments import prepare_data
 
-    data = prepare_data(sources, options.out, "comparison")
+    data = prepare_data(sources, options.out, "comparison", id=options.id)
     if file is None:
         config = new_comparison(data, objectives, training, settings)
     else:

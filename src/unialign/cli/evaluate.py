@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
     from unialign.cli._evaluate import evaluate
 
-    return evaluate(config, sources, options.out)
+    return evaluate(config, sources, options.out, id=options.id)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

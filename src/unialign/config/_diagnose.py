@@ -17,6 +17,9 @@ class DiagnoseConfig(Config):
         REQUIRED, "files of embeddings with the same items in the same order; NAME=FILE names a matrix", not_empty
     )
     modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", not_empty)
+    id: str | None = setting(
+        None, "array or column of ids, by which the files are joined (default: ids, or a usual name such as id or key)"
+    )
     sample: int | None = setting(
         None,
         "items in the random sample (default: up to 2048, fewer for more than 6 modalities)",

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unialign._checks import has_surrogate
 from unialign.data._layout import ITEM_DTYPES, SPLITS
 from unialign.errors import DataError, ShapeError
 
-__all__ = ["check_values", "default_values", "split_codes", "to_numpy", "validate_values"]
+__all__ = ["check_values", "default_values", "split_codes", "text_keys", "to_numpy", "validate_values"]
 
 Array = NDArray[Any]
 
@@ -28,9 +29,24 @@ def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_nam
     if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
         raise DataError(leak)
     if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
-        # Only warn, since an id may denote a class; training captions in the test split inflate results.
+        # Only warn: ids that cross splits are harmless if they denote classes, but inflate results if they denote
+        # captions.
         warnings.warn(leak, UserWarning, stacklevel=4)
     return rows
+
+
+def text_keys(ids: ArrayLike | None, items: int) -> tuple[str, ...] | None:
+    """Return ids that are text as N strings; None for integers and for no ids. DataError names a row without text."""
+    values_N = None if ids is None else to_numpy(ids, "ids")
+    if values_N is None or values_N.dtype.kind not in "UTSO" or values_N.shape != (items,):
+        return None
+    if values_N.dtype.kind == "O" and not all(isinstance(key, str | bytes) for key in values_N[:1]):
+        return None
+    keys = [key.decode("utf-8", "replace") if isinstance(key, bytes) else key for key in values_N.tolist()]
+    for row, key in enumerate(keys):
+        if not isinstance(key, str) or has_surrogate(key):
+            raise DataError(f"ids: row {row} holds {key!r}; expected integers, or text for every item")
+    return tuple(keys)
 
 
 def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: object) -> None:
@@ -49,7 +65,7 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
 
 
 def default_values(kind: str, items: int) -> Array:
-    """Return read-only defaults: unique ids, unique groups, unlabeled, train, or all present."""
+    """Return read-only default values of items: unique ids, unique groups, unlabeled, train, or all present."""
     fill = {"labels": -1, "split": 0, "present": True}
     if kind in fill:
         # A view of one value, which takes no memory.
@@ -71,7 +87,7 @@ def to_numpy(value: ArrayLike, what: str) -> Array:
 
 
 def split_codes(split: ArrayLike, aliases: Mapping[str, str] = MappingProxyType({})) -> Array:
-    """Return the codes of split names or their `aliases`, or numbers unchanged; DataError for another name."""
+    """Return the codes of split names or their `aliases`, or numbers unchanged; DataError for any other name."""
     values_N = to_numpy(split, "split")
     if values_N.dtype.kind not in "UTO":
         return values_N
@@ -88,8 +104,9 @@ def split_codes(split: ArrayLike, aliases: Mapping[str, str] = MappingProxyType(
 def _integers(value: ArrayLike, kind: str, items: int) -> Array:
     values_N = to_numpy(value, kind)
     if values_N.dtype.kind not in "iu" or values_N.shape != (items,):
+        kinds = "integers or text" if kind == "ids" else "integers"
         raise ShapeError(
-            f"{kind} has dtype {values_N.dtype} and shape {values_N.shape}, expected integers and ({items},)"
+            f"{kind} has dtype {values_N.dtype} and shape {values_N.shape}, expected {kinds} and ({items},)"
         )
     target = ITEM_DTYPES[kind]
     narrow_N = values_N.astype(target)

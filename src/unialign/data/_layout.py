@@ -21,6 +21,7 @@ __all__ = ["DESCRIPTION_FILE", "SPLITS", "Column", "Description", "FileRecord", 
 SCHEMA = 1
 DESCRIPTION_FILE = "store.json"
 NAMES_FILE = "names.json"
+KEYS_FILE = "keys.json"
 SPLITS = ("train", "val", "test")
 COLUMN_DTYPES = ("float16", "float32", "float64")
 # Per-item integers, each in an optional file; `EmbeddingStore` documents their defaults.
@@ -68,6 +69,7 @@ class Description:
     assets: dict[str, FileRecord]
     label_names: tuple[str, ...]
     provenance: dict[str, Any]
+    keys: FileRecord | None = None
 
     def fingerprint(self) -> str:
         """Return the sha256 over columns (array, presence, provenance), per-item integers and the provenance."""
@@ -76,7 +78,8 @@ class Description:
             for name, column in self.columns.items()
         }
         rows = {name: record.sha256 for name, record in self.rows.items()}
-        return digest(canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance}))
+        keys = {} if self.keys is None else {"keys": self.keys.sha256}
+        return digest(canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance, **keys}))
 
     def files(self) -> dict[str, FileRecord]:
         """Return all files of the folder except `store.json`, by name."""
@@ -86,12 +89,16 @@ class Description:
             **{rows_file(kind): record for kind, record in self.rows.items()},
             **{asset_file(name): record for name, record in self.assets.items()},
             NAMES_FILE: self.names,
+            KEYS_FILE: self.keys,
         }
         return {file: record for file, record in files.items() if record is not None}
 
     def to_bytes(self) -> bytes:
         """Return the text of `store.json`, including its checksum."""
-        body = add_checksum({"schema": SCHEMA, **asdict(self)}, sort_keys=True)
+        entries = asdict(self)
+        if self.keys is None:
+            del entries["keys"]
+        body = add_checksum({"schema": SCHEMA, **entries}, sort_keys=True)
         return (json.dumps(body, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
@@ -179,6 +186,7 @@ def _description(body: dict[str, Any]) -> Description:
         assets={_name(name): _record(entry, name) for name, entry in _typed(body["assets"], dict, "assets").items()},
         label_names=_strings(body["label_names"], "label_names"),
         provenance=_typed(body["provenance"], dict, "provenance"),
+        keys=None if body.get("keys") is None else _record(body["keys"], "keys"),
     )
 
 

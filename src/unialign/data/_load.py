@@ -16,7 +16,7 @@ from unialign.data._split import random_split
 from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError
 from unialign.io import checked_path
-from unialign.readers import Collection, Reader, first_appearance_codes
+from unialign.readers import Collection, Reader, first_appearance_codes, is_pattern
 
 __all__ = ["load_dataset"]
 
@@ -25,7 +25,11 @@ _SPLIT_ALIASES = {"validation": "val", "valid": "val", "dev": "val"}
 
 
 def load_dataset(
-    sources: Sources, *, modalities: Sequence[str] | None = None, reader: str | Reader | None = None
+    sources: Sources,
+    *,
+    modalities: Sequence[str] | None = None,
+    id: str | None = None,
+    reader: str | Reader | None = None,
 ) -> EmbeddingStore:
     """Open embeddings as a store.
 
@@ -41,6 +45,8 @@ def load_dataset(
             `present.NAME` (N,) bool are per-item values, as are `.npy` files with these names. A warning lists unused
             arrays.
         modalities: names to use. None: all; for a store its default ones.
+        id: name of the array or column of ids, by which files are joined. None: `ids`, or a usual name such as `id`,
+            `key`, `uuid` or `image_id`, with a warning.
         reader: name or instance of the reader of every file. None: chosen by content.
 
     Raises:
@@ -51,11 +57,11 @@ def load_dataset(
         MissingDependencyError: a built-in data set without `unialign-datasets`, parquet without pyarrow.
     """
     listed = list_sources(sources)
-    if len(listed) == 1 and reader is None:
+    if len(listed) == 1 and reader is None and id is None:
         store = _open_store(listed[0])
         if store is not None:
             return store if modalities is None else store.select(modalities)
-    return _from_collection(open_collection(listed, modalities=modalities, reader=reader))
+    return _from_collection(open_collection(listed, modalities=modalities, id=id, reader=reader))
 
 
 def _open_store(source: Any) -> EmbeddingStore | None:
@@ -66,7 +72,7 @@ def _open_store(source: Any) -> EmbeddingStore | None:
     path = checked_path(source, "the data", error=DataError)
     if (path / DESCRIPTION_FILE).exists():
         return EmbeddingStore.open(path)
-    if not path.exists():
+    if not path.exists() and not is_pattern(os.fspath(path)):
         raise unknown_source(os.fspath(source))
     return None
 
@@ -79,14 +85,21 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
         raise DataError(f"{mask} names no modality; the modalities are {known}")
     if collection.ignored:
         warnings.warn(f"arrays that are not used: {'; '.join(collection.ignored)}", UserWarning, stacklevel=3)
-    ids_N, groups_N = (_codes(values[key]) if key in values else None for key in ("ids", "groups"))
+    for note in collection.notes:
+        warnings.warn(note, UserWarning, stacklevel=3)
+    ids_N, groups_N = values.get("ids"), values.get("groups")
+    if groups_N is not None and groups_N.dtype.kind not in "iu":
+        groups_N = first_appearance_codes(groups_N)
     labels_N, label_names = _labels(values.get("labels"))
     provenance: dict[str, Any] = {}
     if "split" in values:
         split_N = values["split"]
         split_N = split_codes(split_N if split_N.dtype.kind in "iu" else split_N.astype(str), _SPLIT_ALIASES)
     else:
-        split_N = random_split(items, groups=ids_N if groups_N is None else groups_N)
+        together_N = ids_N if groups_N is None else groups_N
+        if together_N is not None and together_N.dtype.kind not in "iu":
+            together_N = first_appearance_codes(together_N)
+        split_N = random_split(items, groups=together_N)
         how = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
         provenance["split"] = how
         warnings.warn(f"{collection.name!r} has no array `split`; {how}", UserWarning, stacklevel=3)
@@ -117,16 +130,12 @@ def _check_names(collection: Collection) -> None:
             raise DataError(f"{file}: the name {name!r} cannot be a file name: {problem}; {advice}")
 
 
-def _codes(values_N: NDArray[Any]) -> NDArray[Any]:
-    """Return integers unchanged, and strings as codes."""
-    return values_N if values_N.dtype.kind in "iu" else first_appearance_codes(values_N)
-
-
 def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
     """Return (N,) codes with -1 = unlabeled, and the class names if labels are strings."""
     if values_N is None:
         return None, None
     if values_N.dtype.kind in "iu":
         return np.where(values_N < 0, -1, values_N), None
-    names, code_N = np.unique(values_N.astype(str), return_inverse=True)
-    return code_N.reshape(-1), names.tolist()
+    texts_N = values_N.astype(str)
+    names = np.unique(texts_N[texts_N != ""])
+    return np.where(texts_N == "", -1, np.searchsorted(names, texts_N)), names.tolist()

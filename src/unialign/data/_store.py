@@ -30,7 +30,7 @@ class EmbeddingStore(StoreFiles):
     """Read-only features of N items in named columns (modalities).
 
     Create one with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays in memory). Opening reads
-    only `store.json`; arrays are memory-mapped on first use. Accessors raise DataError with the name of a file that is
+    only `store.json`; arrays are memory-mapped on first use. Accessors raise a DataError that names the file if it is
     missing, truncated, of another type, or a link out of the folder; `verify` also compares checksums.
     """
 
@@ -62,13 +62,14 @@ class EmbeddingStore(StoreFiles):
                 letters, digits, `_`, `.` and `-`.
             name: name of the data in reports. Default: the name of the folder.
             overwrite: "replace" replaces an existing store, but never other files at `path`. A killed process may leave
-                a `.NAME.*.partial` beside the path, which may be deleted, or the old store as `.NAME.*.old`. If several
-                processes write at once, the last one wins.
-            present: name -> (N,) bool; columns not listed have all rows. Absent rows may hold any values, even NaN.
-            ids: (N,) integers; same-id items are never each other's negatives. Default: all different.
+                a folder `.NAME.*.partial` beside the path, which can be deleted, or the old store as `.NAME.*.old`,
+                which can be renamed back. If several processes write at once, the last one wins.
+            present: name -> (N,) bool; columns not listed have all rows present. Absent rows may hold any values, even
+                NaN.
+            ids: (N,) integers or strings; same-id items are never each other's negatives. Default: all different.
             groups: (N,) integers; items of a group must share a split. Default: one group per item.
             labels: (N,) integers, -1 = unlabeled. Default: unlabeled.
-            label_names: text of each label.
+            label_names: name of each label.
             split: (N,) of "train", "val", "test" or 0, 1, 2. Default: all "train" (see `random_split`).
             names: N item names for reports.
             provenance: JSON object that describes how the data were created; its entry "columns" describes each column.
@@ -160,7 +161,7 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Text of each label; empty if none were given."""
+        """Name of each label; empty if none were given."""
         return self._description.label_names
 
     @property
@@ -194,8 +195,16 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """(N,) ids; same-id items are never each other's negatives."""
+        """(N,) ids; same-id items are never each other's negatives. Codes in order of first appearance, if text."""
         return self._rows("ids")
+
+    @property
+    def keys(self) -> tuple[str, ...] | None:
+        """N ids as text, by which other data are joined; None if ids are integers or were not given."""
+        record = self._description.keys
+        if record is None:
+            return None
+        return self._cached(_layout.KEYS_FILE, lambda: self._read_texts(_layout.KEYS_FILE, record))
 
     @property
     def groups(self) -> NDArray[np.int64]:
@@ -219,7 +228,7 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def item_names(self) -> tuple[str, ...]:
-        """N texts for reports; "item 0", "item 1", ... if none were given."""
+        """N item names for reports; "item 0", "item 1", ... if none were given."""
         return self._cached(_layout.NAMES_FILE, self._read_names)
 
     def item_name(self, row: int) -> str:

@@ -58,20 +58,22 @@ class StoreFiles:
         return self._cached(file, read)
 
     def _read_names(self) -> tuple[str, ...]:
-        record, items = self._description.names, self._description.items
+        record = self._description.names
         if record is None:
-            return tuple(f"item {row}" for row in range(items))
-        text = self._read_bytes(_layout.NAMES_FILE, record)
+            return tuple(f"item {row}" for row in range(self._description.items))
+        return self._read_texts(_layout.NAMES_FILE, record)
+
+    def _read_texts(self, file: str, record: FileRecord) -> tuple[str, ...]:
+        items, text = self._description.items, self._read_bytes(file, record)
         try:
-            names = json.loads(text)
+            texts = json.loads(text)
         except (ValueError, RecursionError):
-            names = None
-        if not isinstance(names, list) or len(names) != items or not all(isinstance(name, str) for name in names):
+            texts = None
+        if not isinstance(texts, list) or len(texts) != items or not all(isinstance(text, str) for text in texts):
             raise DataError(
-                f"{self._where(_layout.NAMES_FILE)} is not a list of {items} strings; restore the file or write the "
-                f"store again"
+                f"{self._where(file)} is not a list of {items} strings; restore the file or write the store again"
             )
-        return tuple(names)
+        return tuple(texts)
 
     def _read_bytes(self, file: str, record: FileRecord) -> bytes:
         return b"".join(self._storage.chunks(file, record))

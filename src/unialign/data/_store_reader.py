@@ -41,7 +41,9 @@ def store_file(store: EmbeddingStore, label: str) -> EmbeddingFile:
         mask_N = store.present(name)
         if not mask_N.all():
             entries.append(ArrayEntry.from_array(f"present.{name}", mask_N))
-    if len(np.unique(store.ids)) < store.items:
+    if store.keys is not None:
+        entries.append(ArrayEntry.from_array("ids", np.array(store.keys, np.str_)))
+    elif len(np.unique(store.ids)) < store.items:
         entries.append(ArrayEntry.from_array("ids", store.ids))
     if (store.labels >= 0).any():
         entries.append(ArrayEntry.from_array("labels", store.labels))

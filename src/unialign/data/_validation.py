@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 
 from unialign._checks import check_choice, has_surrogate, suggestion
 from unialign.data._finite_rows import check_finite_rows
-from unialign.data._item_values import Array, default_values, to_numpy, validate_values
+from unialign.data._item_values import Array, default_values, text_keys, to_numpy, validate_values
 from unialign.data._layout import (
     COLUMN_DTYPES,
+    KEYS_FILE,
     NAMES_FILE,
     ROW_DTYPES,
     Column,
@@ -28,6 +29,7 @@ from unialign.data._layout import (
 )
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.io import canonical_json
+from unialign.readers import first_appearance_codes
 
 __all__ = ["StoreOptions", "chosen_columns", "named_column", "validate"]
 
@@ -71,7 +73,11 @@ def validate(
     for column, array_NW in arrays.items():
         check_finite_rows(array_NW, masks.get(column), column)
     label_names = _texts(options.get("label_names"), "label_names") or ()
-    rows = validate_values({key: options.get(key) for key in ROW_DTYPES}, items, label_names)  # type: ignore[misc]
+    values: dict[str, Any] = {key: options.get(key) for key in ROW_DTYPES}
+    keys = text_keys(values["ids"], items)
+    if keys is not None:
+        values["ids"] = first_appearance_codes(np.array(keys, np.str_))
+    rows = validate_values(values, items, label_names)
     names = _item_names(options.get("names"), items)
     overall, by_column = _provenance(_mapping(options.get("provenance"), "provenance", "JSON names to values"), arrays)
     assets = _assets(_mapping(options.get("assets"), "assets", "file name to bytes"))
@@ -98,12 +104,13 @@ def validate(
             default_modalities=chosen,
             rows={kind: records[rows_file(kind)] for kind in rows},
             names=records.get(NAMES_FILE),
+            keys=records.get(KEYS_FILE),
             assets={asset: records[asset_file(asset)] for asset in assets},
             label_names=label_names,
             provenance=overall,
         )
 
-    return _files(arrays, masks, rows, assets, names), describe
+    return _files(arrays, masks, rows, assets, {NAMES_FILE: names, KEYS_FILE: keys}), describe
 
 
 def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mapping[str, object]) -> tuple[str, ...]:
@@ -210,14 +217,15 @@ def _files(
     masks: Mapping[str, Array],
     rows: Mapping[str, Array],
     assets: Mapping[str, bytes],
-    names: Sequence[str] | None,
+    texts: Mapping[str, Sequence[str] | None],
 ) -> dict[str, Array | bytes]:
     files: dict[str, Array | bytes] = {array_file(column): array_NW for column, array_NW in arrays.items()}
     files |= {present_file(column): mask_N for column, mask_N in masks.items()}
     files |= {rows_file(kind): values_N for kind, values_N in rows.items()}
     files |= {asset_file(asset): content for asset, content in assets.items()}
-    if names is not None:
-        files[NAMES_FILE] = json.dumps(names, indent=0).encode("ascii")
+    for file, values in texts.items():
+        if values is not None:
+            files[file] = json.dumps(values, indent=0).encode("ascii")
     return files
 
 

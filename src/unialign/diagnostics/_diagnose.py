@@ -30,6 +30,7 @@ def diagnose(
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
     labels: Any = None,
+    id: str | None = None,
     sample: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -50,6 +51,8 @@ def diagnose(
         modalities: names of the modalities to diagnose; None: all (of a store: its default ones).
         present: modality -> (N,) bool; a missing name means that all rows are present. Absent rows may hold anything.
         ids: (N,) integers or strings; same-id items are positives of each other.
+        id: name of the array or column of ids in the files, by which they are joined; None: `ids`, or a usual name such
+            as `id`, `key`, `uuid` or `image_id`, which the report says.
         labels: (N,) integers (negative: unlabeled) or strings; retrieval of equal labels is measured as well.
         sample: number of items to measure closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: bootstrap resamples, at least 100.
@@ -68,7 +71,7 @@ def diagnose(
     check_seed(seed)
     if isinstance(modalities, str):
         raise ConfigError(f"modalities is the string {modalities!r}, expected a list of names such as [{modalities!r}]")
-    data = open_collection(sources, modalities=modalities, present=present, ids=ids, labels=labels)
+    data = open_collection(sources, modalities=modalities, present=present, ids=ids, labels=labels, id=id)
     rows_n = draw_items(data, sample_size(data, sample), seed=seed)
     rows_WL = window_rows(data.items, len(rows_n))
     kept_k = np.union1d(rows_n, rows_WL)

@@ -1,6 +1,5 @@
 """Open recipes and data of an experiment: stores by name or path, and files, which are copied into a store once."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,19 +28,21 @@ def recipe(name: str) -> CompareConfig:
     return CompareConfig.read(folder / f"{name}.yaml")
 
 
-def open_store(data: Sources, modalities: Sequence[str] | None, fingerprint: str | None) -> EmbeddingStore:
+def open_store(
+    data: Sources, modalities: Sequence[str] | None, fingerprint: str | None, *, id: str | None = None
+) -> EmbeddingStore:
     """Open a store with the given modalities (None: its defaults).
 
     Raises:
         DataError: the store cannot be read, or its fingerprint differs from the given one.
     """
-    store = load_dataset(data)
+    store = load_dataset(data, id=id)
     if fingerprint is not None:
         store.check_fingerprint(fingerprint)
     return store if modalities is None else store.select(modalities)
 
 
-def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
+def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | None = None) -> str:
     """Return the name or path of a data set that every process and a resumed run can open.
 
     A named data set or a store is used in place. Files are written to `folder/data` as a store; once the folder has a
@@ -50,13 +51,14 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
 
     Args:
         sources: as in `unialign.data.load_dataset`.
+        id: name of the ids in files, as in `load_dataset`.
         folder: results folder of the given kind, opened by `open_run_dir` before anything is written.
 
     Raises:
         ConfigError: the folder holds another result, or `folder/data` was made from other files.
         DataError: a source cannot be read, or a store that an earlier call wrote was altered.
     """
-    if len(sources) == 1 and (sources[0] in list_datasets() or os.path.isdir(sources[0])):
+    if len(sources) == 1 and (sources[0] in list_datasets() or (Path(sources[0]) / "store.json").exists()):
         path = Path(sources[0])
         if path.name == DATA_FOLDER and (path.parent / "config.yaml").exists():
             _open_verified(path)
@@ -64,10 +66,10 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
     target = folder / DATA_FOLDER
     settings = open_run_dir(folder, kind)
     listed: list[Any] = list(sources)
-    if kind == "evaluation" and "split" not in (found := open_collection(listed)).values:
+    if kind == "evaluation" and "split" not in (found := open_collection(listed, id=id)).values:
         # A space that was trained on other data has not seen any of the items.
         listed.append({"split": np.full(found.items, "test")})
-    store = load_dataset(listed)
+    store = load_dataset(listed, id=id)
     if settings is not None and target.exists():
         if _open_verified(target).fingerprint != store.fingerprint:
             raise ConfigError(f"{target} was made from other files; choose another --out")
