@@ -170,7 +170,7 @@ def row_integers(value: Any, what: str, rows: int) -> Tensor:
     """Return a (rows,) int64 tensor from a tensor, array or list of integers; ShapeError for anything else."""
     if _holds_text(value):
         raise ShapeError(
-            f"{what} are texts; expected integers of shape ({rows},): map texts to integers, for example with "
+            f"{what} are strings; expected integers of shape ({rows},): map strings to integers, for example with "
             f"`numpy.unique({what}, return_inverse=True)[1]`"
         )
     values_B = as_dense(value, what, f"integers of shape ({rows},)")

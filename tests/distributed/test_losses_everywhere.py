@@ -286,7 +286,7 @@ def test_one_modality_everywhere_raises(pool: Pool) -> None:
     batch = draw_batch(1, 1, 3, 6)
     for raised, message in raised_errors(pool, [batch, {}]):
         assert raised == "ShapeError"
-        assert "at least 2 modalities on all processes together" in message
+        assert "at least 2 modalities across all processes" in message
 
 
 def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
