@@ -20,7 +20,7 @@ def test_a_healthy_space_has_nothing_wrong(modalities, seed):
     assert diagnosis.severity == "ok"
     assert diagnosis.answer == f"Nothing is wrong with these embeddings: {ITEMS} items in {modalities} modalities."
     assert {f.code for f in diagnosis.findings} == {
-        "values", "duplicates", "norms", "pairing", "collapse", "gap", "retrieval", "hubness",
+        "values", "duplicates", "norms", "pairing", "collapse", "gap", "retrieval", "match_cosine", "hubness",
     }  # fmt: skip
     assert all(f.severity == "ok" and not f.advice for f in diagnosis.findings)
     assert "| healthy |" in diagnosis.issue_summary

@@ -9,7 +9,7 @@ import unialign as ua
 from unialign.data import open_collection
 from unialign.diagnostics import make_results
 from unialign.diagnostics._cka import debiased_cka
-from unialign.diagnostics._pair import positive_classes
+from unialign.diagnostics._near_rows import connected
 from unialign.diagnostics._sampling import draw_items, sample_size
 from unialign.diagnostics._scan import scan_modality
 from unialign.readers import _rows
@@ -77,7 +77,7 @@ def test_unrelated_rows_reach_chance_for_any_ids():
 
 def test_positive_classes_join_ids_and_equal_rows_in_chains():
     ids, first, second = np.array([0, 1, 2, 3, 4]), np.array([9, 9, 8, 7, 6]), np.array([5, 4, 4, 3, 2])
-    assert positive_classes(ids, first, second).tolist() == [0, 0, 0, 1, 2]
+    assert connected(ids, first, second).tolist() == [0, 0, 0, 3, 4]
 
 
 def test_cka_is_one_for_a_rotation_and_zero_for_a_shuffle():

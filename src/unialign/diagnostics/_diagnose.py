@@ -86,6 +86,7 @@ def diagnose(
         findings=find(measured),
         numbers=describe_numbers(measured, len(rows_n)),
         summary=summarize(measured),
+        proposed_ids=measured.proposed_ids,
         fingerprint=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         details={
             "name": data.name,

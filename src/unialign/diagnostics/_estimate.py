@@ -6,7 +6,7 @@ Shapes: `n` sampled items, `R` resamples.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,43 +15,62 @@ from torch import Tensor
 from unialign.metrics import percentile_interval, weighted_mean
 
 LEVEL = 0.95
+_FEW_UNITS = 200
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval, and the (R,) resampled values."""
+    """A value, its 95 % interval, the (R,) resampled values, and the largest possible value."""
 
     mean: float
     low: float
     high: float
     values_R: Tensor
+    maximum: float = np.inf
 
     def to_dict(self) -> dict[str, float]:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
     def exceeds(self, other: "Estimate") -> bool:
-        """Return whether at least 97.5 % of the resamples exceed the paired ones of `other`."""
+        """Return whether at least 97.5 % of the resamples exceed the paired resamples of `other`."""
         return float(np.nanquantile((self.values_R - other.values_R).numpy(), 0.025)) > 0
 
 
-def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf) -> Estimate:
+def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum: float = np.inf) -> Estimate:
     """Build an estimate from a value and its resamples, shifted so that their mean equals the value.
 
-    The shift removes the bias caused by repeated items in resamples.
+    The shift removes the bias caused by repeated items in resamples. The interval stays between `minimum` and
+    `maximum`, the bounds of the quantity.
     """
     # A resample of a single item has no pair of different items, and its value is undefined.
     values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
     if not np.isfinite(mean) or bool(torch.isnan(values_R).all()):
-        return Estimate(mean, float("nan"), float("nan"), values_R)
+        return Estimate(mean, float("nan"), float("nan"), values_R, maximum)
     values_R = values_R - values_R.nanmean() + mean
     low, high = percentile_interval(values_R, LEVEL)
-    return Estimate(mean, max(minimum, min(low, mean)), max(high, mean), values_R)
+    return Estimate(mean, max(minimum, min(low, mean)), max(min(high, maximum), mean), values_R, maximum)
 
 
 def estimate_mean(scores_n: Tensor, weights_Rn: Tensor) -> Estimate:
-    """Estimate the mean of per-item scores; NaN marks an item without a score."""
-    minimum = 0.0 if bool((scores_n.nan_to_num() >= 0).all()) else -np.inf
-    return estimate(float(scores_n.nanmean()), weighted_mean(scores_n, weights_Rn), minimum=minimum)
+    """Estimate the mean of per-item scores of at most 1; NaN marks an item without a score."""
+    minimum = 0.0 if bool((scores_n.nan_to_num() >= 0).all()) else -1.0
+    return estimate(float(scores_n.nanmean()), weighted_mean(scores_n, weights_Rn), minimum=minimum, maximum=1.0)
+
+
+def estimate_rate(scores_n: Tensor, weights_Rn: Tensor, *, units: int) -> Estimate:
+    """Estimate the mean of scores from 0 to 1 of `units` independent items; NaN marks an item without a score.
+
+    If all scores of a few items are 0, or all are 1, every resample is equal, and the bootstrap interval is a point.
+    The interval then ends where 2.5 % of samples of this size are equal, a^(1 / units) with a = 0.025 (Clopper &
+    Pearson 1934). With 200 units or more this end is less than two points away, and the interval stays as it is.
+    """
+    found = estimate_mean(scores_n, weights_Rn)
+    if units >= _FEW_UNITS:
+        return found
+    bound = ((1 - LEVEL) / 2) ** (1 / max(units, 1))
+    if found.mean == 1.0:
+        return replace(found, low=bound)
+    return replace(found, high=1 - bound) if found.mean == 0.0 else found
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate | None:
@@ -61,4 +80,6 @@ def average(estimates: Sequence[Estimate]) -> Estimate | None:
         return None
     values_R = torch.stack([value.values_R for value in finite]).nanmean(0)
     minimum = 0.0 if all(value.low >= 0 for value in finite) else -np.inf
-    return estimate(float(np.mean([value.mean for value in finite])), values_R, minimum=minimum)
+    maximum = max(value.maximum for value in finite)
+    mean = float(np.mean([value.mean for value in finite]))
+    return estimate(mean, values_R, minimum=minimum, maximum=maximum)

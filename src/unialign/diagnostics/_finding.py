@@ -10,11 +10,12 @@ from unialign.diagnostics._format import fill
 from unialign.diagnostics._measure import Measurements
 
 Code = Literal[
-    "anisotropy", "collapse", "collapsed", "constant", "constant_columns", "dim_mismatch", "duplicate_modality",
-    "duplicates", "few_items", "gap", "hubness", "ignored", "inf", "labels", "low_rank", "matched", "misaligned_block",
-    "missing", "modality_gap", "nan", "no_overlap", "norm_outliers", "norm_range", "norm_scale", "norms",
-    "not_aligned", "not_paired", "one_modality", "pairing", "random_pairs", "retrieval", "row_offset", "undecidable",
-    "uneven_retrieval", "values", "weak_retrieval", "zero_rows",
+    "anisotropy", "collapse", "collapsed", "constant", "constant_columns", "copied_modality", "dim_mismatch",
+    "duplicate_modality", "duplicates", "few_items", "gap", "hubness", "ignored", "inf", "labels", "low_rank",
+    "match_cosine", "matched", "misaligned_block", "missing", "modality_gap", "nan", "near_duplicates",
+    "no_overlap", "norm_outliers", "norm_range", "norm_scale", "norms", "not_aligned", "not_paired", "one_modality",
+    "pairing", "random_pairs", "retrieval", "row_offset", "sources", "undecidable", "uneven_retrieval",
+    "values", "weak_retrieval", "zero_rows",
 ]  # fmt: skip
 Severity = Literal["ok", "note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
@@ -47,7 +48,7 @@ class Finding:
 class Case(SimpleNamespace):
     """Facts about one subject (a modality, a pair, a group), used by predicates and text templates.
 
-    `name` is the first modality, unless it is given.
+    `name` defaults to the first modality.
     """
 
     def __init__(self, *modalities: str, **facts: Any) -> None:
@@ -81,7 +82,7 @@ class RuleTable:
 
     cases: Callable[[Measurements], Iterable[Case]]  # the subjects
     rules: tuple[Rule, ...]  # tried in order
-    # Cases about all subjects and their rule, applied if no single case produced a finding.
+    # Cases about all subjects together, and their rule, which applies if no single case produced a finding.
     otherwise: tuple[Callable[[Measurements], Iterable[Case]], Rule] | None = None
 
     def findings(self, measured: Measurements) -> list[Finding]:

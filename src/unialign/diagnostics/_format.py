@@ -10,16 +10,19 @@ from unialign._plain_text import join_words
 
 
 def percent(fraction: float) -> str:
-    """Format as `12.3 %`; small fractions keep one significant digit."""
+    """Format as `12.3 %`; fractions near 0 and 1 keep the digits that tell them apart from none and all."""
     if not math.isfinite(fraction):
         return "-"
     value = 100 * fraction
     digits = 1 if abs(value) >= 0.1 or value == 0 else 2 if abs(value) >= 0.01 else 4
+    # 99.98 % is not all.
+    while f"{value:.{digits}f}" == f"{100:.{digits}f}" and value < 100 and digits < 4:
+        digits += 1
     return f"{value:.{digits}f} %"
 
 
 def number(value: float) -> str:
-    """Format a cosine, distance or rank with three digits, and more just below 1, which reveals a collapse."""
+    """Format a cosine, distance or rank with three digits, or with more just below 1, where they reveal a collapse."""
     if not math.isfinite(value):
         return "-"
     if 0.99 < abs(value) < 1:
@@ -32,6 +35,13 @@ def number(value: float) -> str:
 def size(value: float) -> str:
     """Format a norm of any order of magnitude."""
     return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
+
+
+def at_most(words: Iterable[str], limit: int = 8) -> list[str]:
+    """Return the first words, and the number of the others as the last one."""
+    listed = list(words)
+    more = len(listed) - limit
+    return listed if more <= 0 else [*listed[:limit], f"{more:,} more"]
 
 
 def row_list(rows: Iterable[int], total: int) -> str:

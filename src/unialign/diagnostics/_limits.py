@@ -4,6 +4,8 @@
 # AUC of true against random pairs (0.5 by chance) below which modalities count as unpaired, and their structures are
 # compared to find the cause. Usable embedding spaces are above 0.9.
 MIN_AUC = 0.6
+# AUC of clearly paired modalities: if an interval holds both chance and this value, there are too few items to decide.
+CLEAR_AUC = 0.75
 # p-value of a permutation test (200 permutations) below which two modalities share structure.
 MAX_CKA_P = 0.01
 # Fraction of scattered random counterparts that makes all results meaningless; fractions of at least 5 % cause a

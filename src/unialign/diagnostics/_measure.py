@@ -7,11 +7,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._cka import debiased_cka
+from unialign.diagnostics._copies import CopyStats, compare_copies
 from unialign.diagnostics._modality import ModalityStats, measure_modality
 from unialign.diagnostics._pair import DirectionStats, PairStats, measure_pair
+from unialign.diagnostics._proposed_ids import propose_ids
 from unialign.diagnostics._row_alignment import RowAlignment, measure_row_alignment
 from unialign.diagnostics._sampling import ItemSample, RowWindows
 from unialign.diagnostics._scan import ModalityScan
@@ -21,7 +24,7 @@ from unialign.readers import Collection
 
 PairName = tuple[str, str]
 
-# Limit of (modalities x items)^2 for the conflict, and of items for the label mAP.
+# Limits on (modalities x items)^2 for the conflict, and on the number of items for the label mAP.
 _MAX_CONFLICT_CELLS, _MAX_LABELED = 2**24, 1024
 
 
@@ -34,8 +37,11 @@ class Measurements:
     no_overlap: list[PairName]  # pairs with fewer than two common items
     # Alignment of one modality with its peers, or of two modalities without other peers.
     row_alignment: dict[tuple[str, ...], RowAlignment]
-    conflict: dict[str, float]  # means over anchors of zeta, zeta_neg and chi; empty if undefined
+    conflict: dict[str, float]  # zeta, zeta_neg and chi, averaged over the anchors; empty if undefined
     label_map: tuple[float, float] | None  # mean average precision of labels across modalities, and its chance level
+    proposed_ids: (
+        NDArray[np.int64] | None
+    )  # ids (N,) shared by items with equal or nearly equal rows; None without them
 
 
 def directions_of(pairs: Mapping[PairName, PairStats]) -> dict[str, DirectionStats]:
@@ -56,7 +62,10 @@ def measure(
     common = {(a, b): sample.common(a, b) for a, b in combinations(modalities, 2)}
     overlapping = [pair for pair, rows in common.items() if len(rows) >= 2]
     of_one_dim = [(a, b) for a, b in overlapping if modalities[a].dim == modalities[b].dim]
-    pairs = {(a, b): measure_pair(sample, windows, a, b, seed=seed) for a, b in of_one_dim}
+    near = {name: m.near for name, m in modalities.items()}
+    pairs = {
+        (a, b): measure_pair(sample, windows, near, _copy(scans, sample, a, b), a, b, seed=seed) for a, b in of_one_dim
+    }
     one_dim = len({m.dim for m in modalities.values()}) == 1
     return Measurements(
         data=data,
@@ -71,19 +80,30 @@ def measure(
         row_alignment=measure_row_alignment(sample, _comparable(modalities, pairs), seed=seed),
         conflict=_conflict(sample) if one_dim and pairs else {},
         label_map=_label_map(sample, list(pairs)),
+        proposed_ids=propose_ids(data, modalities),
     )
+
+
+def _copy(scans: Mapping[str, ModalityScan], sample: ItemSample, a: str, b: str) -> CopyStats:
+    """Compare two modalities of one dim as copies of each other."""
+    rows = sample.common(a, b)
+    kept = sample.kept_n[rows.numpy()]
+    z, raw = (sample.z[a][rows], sample.z[b][rows]), (scans[a].kept_kD[kept], scans[b].kept_kD[kept])
+    return compare_copies((a, b), z, raw, random_cosine=float((z[0].mean(0) * z[1].mean(0)).sum()))
 
 
 def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName, PairStats]) -> list[PairName]:
     """Return the pairs whose row order can be checked: distinct modalities of one space, neither collapsed."""
     spread = {
-        name for name, m in modalities.items() if m.mean_cosine is not None and m.mean_cosine.mean < limits.COLLAPSED
+        name
+        for name, m in modalities.items()
+        if m.spread_cosine is not None and m.spread_cosine.mean < limits.COLLAPSED
     }
     return [
         pair
         for pair, p in pairs.items()
         if p.directions
-        and p.identical < limits.DUPLICATE_MODALITY
+        and not p.is_copy
         and spread.issuperset(pair)
         # Separate encoders share structure, so that whole classes may be close by accident.
         and not (p.auc < limits.MIN_AUC and p.cka_p <= limits.MAX_CKA_P)

@@ -13,6 +13,7 @@ from torch import Tensor
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._duplicates import Duplicates, find_duplicates
 from unialign.diagnostics._estimate import Estimate, estimate
+from unialign.diagnostics._near_rows import NearRows, find_near_rows
 from unialign.diagnostics._sampling import ItemSample
 from unialign.diagnostics._scan import ModalityScan
 from unialign.geometry import effective_rank
@@ -52,14 +53,27 @@ class ModalityStats:
     effective_rank: float  # effective rank of the centered rows
     possible_rank: int  # largest effective rank that the sample allows
     uniformity: float  # log mean exp(-2 |x - y|^2)
-    changed_top1: float  # fraction of queries with another first result by dot product than by cosine
+    changed_top1: float  # fraction of queries whose first result by dot product differs from that by cosine
+    near: NearRows  # groups of equal or nearly equal rows of the sample
+    distinct_sampled: int  # rows of the sample that are not nearly equal
+    # Mean cosine and effective rank; if over half of the rows are copies, of one copy each: they are no narrow cone.
+    spread_cosine: Estimate | None
+    spread_rank: float
 
 
 def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: ItemSample) -> ModalityStats:
     """Measure one modality: norms and duplicates over all rows, the rest over the sample."""
     modality = data.modalities[name]
+    near = find_near_rows(sample.z[name], sample.usable[name], sample.checksums[name], sample.ids_n)
+    distinct_n = torch.from_numpy(near.code_n == np.arange(len(near.code_n))) & sample.usable[name]
     z_nD = sample.z[name][sample.usable[name]]
     rows, several = int(modality.present_N.sum()), len(z_nD) >= 2
+    mean_cosine = _mean_cosine(z_nD, sample.weights_Rn[:, sample.usable[name]]) if several else None
+    rank = float(effective_rank(z_nD)) if several else math.nan
+    spread_cosine, spread_rank, distinct = mean_cosine, rank, int(distinct_n.sum())
+    if 2 <= distinct < len(z_nD) / 2:
+        spread_cosine = _mean_cosine(sample.z[name][distinct_n], sample.weights_Rn[:, distinct_n])
+        spread_rank = float(effective_rank(sample.z[name][distinct_n]))
     return ModalityStats(
         dim=modality.rows.shape[1],
         dtype=modality.rows.dtype if modality.rows.dtype == "bfloat16" else np.dtype(modality.rows.dtype).name,
@@ -70,11 +84,15 @@ def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: It
         scan=scan,
         duplicates=find_duplicates(scan.usable_N, scan.checksums_N, modality.rows, data.ids_N),
         norms=_norms(scan),
-        mean_cosine=_mean_cosine(z_nD, sample.weights_Rn[:, sample.usable[name]]) if several else None,
-        effective_rank=float(effective_rank(z_nD)) if several else math.nan,
-        possible_rank=min(modality.rows.shape[1], len(z_nD) - 1),
+        mean_cosine=mean_cosine,
+        effective_rank=rank,
+        possible_rank=min(modality.rows.shape[1], (len(z_nD) if distinct >= len(z_nD) / 2 else distinct) - 1),
         uniformity=_uniformity(z_nD) if several else math.nan,
         changed_top1=_changed_top1(sample, name, scan),
+        near=near,
+        distinct_sampled=distinct,
+        spread_cosine=spread_cosine,
+        spread_rank=spread_rank,
     )
 
 
@@ -83,11 +101,14 @@ def _norms(scan: ModalityScan) -> NormStats | None:
     if not len(row_u):
         return None
     norm_u = scan.norms_N[row_u].astype(np.float64)
+    # A power of two changes no digit, and squares of norms near 1e200 stay finite.
+    power = int(np.frexp(norm_u.max())[1])
+    scaled_u = np.ldexp(norm_u, -power)
     low, median, high = np.quantile(norm_u, [0.05, 0.5, 0.95])
     long_u, short_u = norm_u > limits.OUTLIER * median, norm_u < median / limits.OUTLIER
     return NormStats(
-        mean=float(norm_u.mean()),
-        deviation=float(norm_u.std()),
+        mean=float(np.ldexp(scaled_u.mean(), power)),
+        deviation=float(np.ldexp(scaled_u.std(), power)),
         low=float(low),
         median=float(median),
         high=float(high),
@@ -106,7 +127,8 @@ def _mean_cosine(z_nD: Tensor, weights_Rn: Tensor) -> Estimate:
         squares_K, sum_K = weights_Kn.square().sum(1), weights_Kn.sum(1)
         return ((weights_Kn @ z_nD).square().sum(1) - squares_K) / (sum_K.square() - squares_K)
 
-    return estimate(float(mean(torch.ones(1, len(z_nD), dtype=torch.float64))), mean(weights_Rn))
+    whole = float(mean(torch.ones(1, len(z_nD), dtype=torch.float64)))
+    return estimate(whole, mean(weights_Rn), minimum=-1.0, maximum=1.0)
 
 
 def _uniformity(z_nD: Tensor) -> float:
@@ -118,7 +140,7 @@ def _uniformity(z_nD: Tensor) -> float:
 
 
 def _changed_top1(sample: ItemSample, name: str, scan: ModalityScan) -> float:
-    """Return the fraction of queries (of another modality of equal dim) whose first result differs by dot product."""
+    """Return the fraction of queries (of another modality of equal dim) whose first result a dot product changes."""
     others = [m for m in sample.z if m != name and sample.z[m].shape[1] == sample.z[name].shape[1]]
     query = others[0] if others else name
     rows = sample.common(query, name)[:_MAX_QUERIES]

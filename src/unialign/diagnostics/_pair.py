@@ -4,6 +4,7 @@ Shapes: `n` items with both modalities (`n_sample` of the sample), `D` dim, `R` 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +14,10 @@ from torch import Tensor
 
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._cka import debiased_cka
-from unialign.diagnostics._estimate import Estimate, estimate, estimate_mean
+from unialign.diagnostics._copies import CopyStats
+from unialign.diagnostics._estimate import Estimate, estimate, estimate_mean, estimate_rate
+from unialign.diagnostics._match import MatchStats, calibrate_match
+from unialign.diagnostics._near_rows import NearRows, connected
 from unialign.diagnostics._row_offsets import RowOffset, find_row_offsets
 from unialign.diagnostics._sampling import ItemSample, RowWindows
 from unialign.geometry import HubnessResult, hubness, modality_gap, modality_gap_debiased, true_pair_cosines
@@ -33,9 +37,15 @@ class DirectionStats:
     auc: Estimate
     median_rank: float  # median rank of the first positive
     chance: dict[str, float]  # recall@1, recall@10 and mrr of a random ranking
+    # Hubs among candidates that are not nearly equal, of queries that are not nearly equal: each caption asks once.
     hubs: HubnessResult
     hub_row: int  # row number of the most frequently retrieved candidate
     queries: int  # number of queries, which is also the number of candidates
+
+    @property
+    def distinct(self) -> int:
+        """Return the smaller of the numbers of different queries and different candidates."""
+        return min(self.hubs.queries, len(self.hubs.counts))
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,11 @@ class PairStats:
     gap: Estimate  # debiased distance of the means
     modality_gap: float  # distance of the means
     gap_fraction: float  # fraction of the mean squared distance of true pairs that is due to the gap
-    true_pair_cosine: Estimate  # mean cosine of row i with row i
+    true_pair_cosine: Estimate  # mean cosine of row i of one modality with row i of the other
     random_pair_cosine: float  # mean cosine of row i with another row
     identical: float  # fraction of items whose two rows are bitwise equal
+    copy: CopyStats  # whether one modality is a copy of the other
+    distinct_items: float  # 1 / sum of squared fractions of the classes of positives: number of equally frequent ones
     # "a->b" -> retrieval; empty if too few distinct items are left to tell positives from negatives.
     directions: dict[str, DirectionStats] = field(default_factory=dict)
     # "a->b" -> R@1 after subtracting each modality's mean, if there is a gap.
@@ -54,6 +66,12 @@ class PairStats:
     cka: float = math.nan  # see `debiased_cka`; measured where true pairs are hardly above random ones
     cka_p: float = math.nan
     offsets: tuple[RowOffset, ...] = ()  # ranges in which one modality's rows are shifted relative to the other's
+    match: MatchStats | None = None  # cosines from which a match is likely; None for too few items
+
+    @property
+    def is_copy(self) -> bool:
+        """Return whether the pair says nothing about two modalities, since one is a copy of the other."""
+        return self.copy.kind != "" or self.identical >= limits.DUPLICATE_MODALITY
 
     @property
     def auc(self) -> float:
@@ -61,16 +79,21 @@ class PairStats:
         return float(np.mean([d.auc.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
-def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, seed: int) -> PairStats:
-    """Measure modalities `a` and `b` on the items with both, of which at least two are required."""
+def measure_pair(
+    sample: ItemSample, windows: RowWindows, near: Mapping[str, NearRows], copy: CopyStats, a: str, b: str, *, seed: int
+) -> PairStats:
+    """Measure modalities `a` and `b` on the items that have both; at least two such items are required."""
     rows = sample.common(a, b)
     n, x_nD, y_nD = len(rows), sample.z[a][rows], sample.z[b][rows]
     checksums = [sample.checksums[m][rows.numpy()] for m in (a, b)]
     cosine_n = true_pair_cosines(x_nD, y_nD)
     true = _estimate_at(rows, cosine_n, sample)
     resampled_R = modality_gap_debiased(x_nD, y_nD, weights=sample.weights_Rn[:, rows])
-    gap = estimate(float(modality_gap_debiased(x_nD, y_nD)), resampled_R, minimum=0.0)
+    gap = estimate(float(modality_gap_debiased(x_nD, y_nD)), resampled_R, minimum=0.0, maximum=2.0)
     distance = 2 - 2 * true.mean
+    class_n = connected(sample.ids_n[rows.numpy()], *checksums, *(near[m].code_n[rows.numpy()] for m in (a, b)))
+    class_n = np.unique(class_n, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    fraction_C = np.bincount(class_n) / n
     pair = PairStats(
         items=n,
         gap=gap,
@@ -79,16 +102,20 @@ def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, see
         true_pair_cosine=true,
         random_pair_cosine=(float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1)),
         identical=float((checksums[0] == checksums[1]).mean()),
+        copy=copy,
+        distinct_items=1 / float((fraction_C**2).sum()),
     )
-    class_n = positive_classes(sample.ids_n[rows.numpy()], *checksums)
-    fraction_C = np.bincount(class_n) / n
-    if 1 / float((fraction_C**2).sum()) < limits.MIN_DISTINCT_ITEMS:
+    if pair.distinct_items < limits.MIN_DISTINCT_ITEMS:
         return pair
+    code = {m: near[m].code_n[rows.numpy()] for m in (a, b)}
     sides = {f"{a}->{b}": (x_nD, y_nD), f"{b}->{a}": (y_nD, x_nD)}
-    directions = {name: _direction(q, g, class_n, rows, sample) for name, (q, g) in sides.items()}
+    directions = {
+        name: _direction(*sides[name], class_n, rows, sample, distinct=(code[q], code[g]))
+        for name, q, g in ((f"{a}->{b}", a, b), (f"{b}->{a}", b, a))
+    }
     centered = sides if gap.mean >= limits.GAP_NOTE else {}
     unclear = min(d.auc.low for d in directions.values()) < limits.MIN_AUC
-    unclear = unclear and pair.identical < limits.DUPLICATE_MODALITY
+    unclear = unclear and not pair.is_copy
     cka, cka_p = debiased_cka(x_nD, y_nD, seed=seed) if unclear else (math.nan, math.nan)
     return replace(
         pair,
@@ -97,6 +124,7 @@ def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, see
         cka=cka,
         cka_p=cka_p,
         offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_pair_cosine),
+        match=calibrate_match(x_nD, y_nD, class_n, seed=seed),
     )
 
 
@@ -105,38 +133,30 @@ def _centered_recall(
 ) -> Estimate:
     """Estimate R@1 after subtracting each modality's mean."""
     result = _retrieve(_unit(q_nD - q_nD.mean(0)), _unit(g_nD - g_nD.mean(0)), class_n)
-    return _estimate_at(rows[result.rows], result.hits(1), sample)
-
-
-def positive_classes(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return classes (n,) of items that are positives of each other: connected by equal codes, directly or not.
-
-    Codes are ids and checksums, since a candidate that is bitwise equal to the positive is also a positive.
-    """
-    class_n = np.arange(len(codes[0]))
-    groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
-    while True:
-        before_n = class_n
-        for group_n in groups:
-            smallest_C = np.full(int(group_n.max()) + 1, len(class_n))
-            np.minimum.at(smallest_C, group_n, class_n)
-            class_n = smallest_C[group_n]
-        if np.array_equal(class_n, before_n):
-            return np.unique(class_n, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return _estimate_at(rows[result.rows], result.hits(1), sample, rate=True)
 
 
 def _direction(
-    q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64], rows: Tensor, sample: ItemSample
+    q_nD: Tensor,
+    g_nD: Tensor,
+    class_n: NDArray[np.int64],
+    rows: Tensor,
+    sample: ItemSample,
+    *,
+    distinct: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> DirectionStats:
+    """Measure retrieval; `distinct` are groups (n,) of nearly equal queries and of nearly equal candidates."""
     result, n = _retrieve(q_nD, g_nD, class_n), len(q_nD)
     positives_n = torch.from_numpy(np.bincount(class_n)[class_n])
     p_n, negatives_n = positives_n.double(), (n - positives_n).double()
     below_n = 1 - (result.ranks - 1) / torch.where(negatives_n > 0, negatives_n, torch.nan)
-    # The best of p random percentiles is Beta(p, 1) distributed and its p-th power uniform, so chance stays 0.5.
+    # The best of p random percentiles is Beta(p, 1) distributed, and its p-th power is uniform: the mean by chance is
+    # 0.5.
     scores = {f"recall@{k}": result.hits(k) for k in _K}
     scores |= {"mrr": result.reciprocal_ranks, "auc": below_n.clamp(min=0.0) ** p_n}
-    values = {name: _estimate_at(rows[result.rows], scores_n, sample) for name, scores_n in scores.items()}
-    hubs = hubness(q_nD, g_nD, k=min(10, n))
+    values = {name: _estimate_at(rows[result.rows], scores_n, sample, rate=True) for name, scores_n in scores.items()}
+    query_k, candidate_k = (np.sort(np.unique(code_n, return_index=True)[1]) for code_n in distinct)
+    hubs = hubness(q_nD[query_k], g_nD[candidate_k], k=min(10, len(candidate_k)))
     random = RankCounts(torch.zeros_like(positives_n), n - positives_n, positives_n, positives_n, p_n, p_n, n)
     return DirectionStats(
         recall={k: values[f"recall@{k}"] for k in _K},
@@ -148,7 +168,7 @@ def _direction(
             "mrr": float(random.reciprocal_ranks("expected").mean()),
         },
         hubs=hubs,
-        hub_row=int(sample.rows_n[int(rows[hubs.largest_row])]),
+        hub_row=int(sample.rows_n[int(rows[candidate_k[hubs.largest_row]])]),
         queries=n,
     )
 
@@ -159,10 +179,12 @@ def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> Retriev
     return retrieval(q_nD, g_nD, query_ids=ids, gallery_ids=ids, k=_K)
 
 
-def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample) -> Estimate:
-    """Estimate the mean of scores of the items at the given positions of the sample."""
+def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample, *, rate: bool = False) -> Estimate:
+    """Estimate the mean of scores of the items at the given positions of the sample; a rate has scores from 0 to 1."""
     scores_n = torch.full((len(sample.rows_n),), torch.nan, dtype=torch.float64)
     scores_n[rows] = values.double()
+    if rate:
+        return estimate_rate(scores_n, sample.weights_Rn, units=len(np.unique(sample.ids_n[rows.numpy()])))
     return estimate_mean(scores_n, sample.weights_Rn)
 
 

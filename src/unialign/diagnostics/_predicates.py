@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from unialign.diagnostics import _limits as limits
-from unialign.diagnostics._measure import Measurements, PairName, names_of
+from unialign.diagnostics._measure import Measurements, PairName, directions_of, names_of
 from unialign.diagnostics._pair import DirectionStats, PairStats
 
 Pairs = dict[PairName, PairStats]
@@ -13,6 +13,12 @@ Pairs = dict[PairName, PairStats]
 def is_unpaired(pair: PairStats) -> bool:
     """Return whether true pairs are hardly more similar than random ones."""
     return bool(pair.directions) and pair.auc < limits.MIN_AUC
+
+
+def is_unclear(pair: PairStats) -> bool:
+    """Return whether so few items were measured that true pairs may be random ones, or may be clearly paired."""
+    aucs = [direction.auc for direction in pair.directions.values()]
+    return bool(aucs) and min(auc.low for auc in aucs) < 0.5 and max(auc.high for auc in aucs) > limits.CLEAR_AUC
 
 
 def touches_block(measured: Measurements, pair: PairName) -> bool:
@@ -33,7 +39,7 @@ def is_mispaired(measured: Measurements, pair: PairName) -> bool:
 def is_collapsed(measured: Measurements, name: str) -> bool:
     """Return whether all rows of a modality have nearly the same direction."""
     m = measured.modalities[name]
-    return m.duplicates.distinct == 1 or (m.mean_cosine is not None and m.mean_cosine.mean >= limits.COLLAPSED)
+    return m.duplicates.distinct == 1 or (m.spread_cosine is not None and m.spread_cosine.mean >= limits.COLLAPSED)
 
 
 def is_useless(measured: Measurements, name: str) -> bool:
@@ -46,38 +52,47 @@ def comparable_pairs(measured: Measurements, *, unless: Callable[[Measurements, 
     return {
         pair: stats
         for pair, stats in measured.pairs.items()
-        if stats.identical < limits.DUPLICATE_MODALITY and not any(unless(measured, name) for name in pair)
+        if not stats.is_copy and not any(unless(measured, name) for name in pair)
     }
 
 
 def retrieval_pairs(measured: Measurements) -> Pairs:
     """Return the pairs whose retrieval can be judged."""
     pairs = comparable_pairs(measured, unless=is_useless)
-    return {pair: stats for pair, stats in pairs.items() if stats.directions and not is_mispaired(measured, pair)}
-
-
-def hub_pairs(measured: Measurements) -> Pairs:
-    """Return the pairs whose hubs can be judged."""
     return {
         pair: stats
+        for pair, stats in pairs.items()
+        if stats.directions and not is_mispaired(measured, pair) and not is_unclear(stats)
+    }
+
+
+def hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
+    """Return the directions whose hubs can be judged: a few queries cannot find most candidates."""
+    pairs = {
+        pair: stats
         for pair, stats in measured.pairs.items()
-        if stats.items >= limits.HUB_ITEMS
+        if not stats.is_copy
         and not is_mispaired(measured, pair)
         and not any(is_collapsed(measured, name) for name in pair)
     }
+    return {name: d for name, d in directions_of(pairs).items() if d.distinct >= limits.HUB_ITEMS}
 
 
 def is_weak(direction: DirectionStats) -> bool:
     """Return whether retrieval is too close to chance to be useful."""
     recall, chance = direction.recall[1].mean, direction.chance["recall@1"]
+    if direction.queries < limits.FEW_ITEMS:  # the interval of few items is wide
+        recall = direction.recall[1].high
     return recall < limits.GOOD_RECALL and recall < limits.WEAK_RECALL_RATIO * chance
 
 
 def has_hubs(direction: DirectionStats) -> bool:
-    """Return whether a few candidates are returned for most queries."""
+    """Return whether a few candidates are returned for most queries, if there are enough different ones of both."""
     hubs = direction.hubs
+    if direction.distinct < limits.HUB_ITEMS:
+        return False
     dead = hubs.antihub_fraction >= limits.ANTIHUBS and hubs.antihub_fraction > 2 * hubs.chance_antihub_fraction
-    return hubs.skewness >= limits.HUB_SKEWNESS or dead or hubs.largest >= limits.HUB_FRACTION * direction.queries
+    return hubs.skewness >= limits.HUB_SKEWNESS or dead or hubs.largest >= limits.HUB_FRACTION * hubs.queries
 
 
 def recalls(measured: Measurements, name: str) -> list[float]:

@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unialign._plain_text import count, join_words
 from unialign._version import __version__
 from unialign.diagnostics._finding import SEVERITIES, Finding, Severity
@@ -29,6 +32,8 @@ class DiagnosisReport:
         summary: metric -> mean and interval over all directions, pairs or modalities.
         fingerprint: sha256 of names, presence and rows.
         details: sources, settings, and the data of the report's plots.
+        proposed_ids: (N,) ids, shared by items whose rows are equal or nearly equal in a modality; None without them.
+            Pass them as `ids` if these items mean the same.
     """
 
     findings: tuple[Finding, ...]
@@ -36,6 +41,7 @@ class DiagnosisReport:
     summary: dict[str, dict[str, float]]
     fingerprint: str
     details: dict[str, Any]
+    proposed_ids: NDArray[np.int64] | None = None
 
     @property
     def severity(self) -> Severity:
@@ -50,7 +56,9 @@ class DiagnosisReport:
         tally = Counter(finding.severity for finding in self.findings)
         if not tally["problem"] and not tally["warning"]:
             notes = f" {count(tally['note'], 'note')} below." if tally["note"] else ""
-            limits = "" if modalities > 1 else ", as far as one modality shows"
+            few = any(not finding.modalities for finding in self.findings_with("few_items"))
+            limits = ", as far as so few items show" if few else ""
+            limits = limits if modalities > 1 else ", as far as one modality shows"
             return f"Nothing is wrong with these embeddings{limits}: {size}.{notes}"
         counts = join_words(count(tally[s], s) for s in ("problem", "warning") if tally[s])
         names = join_words(dict.fromkeys(_headline(f) for f in self.findings if f.severity == self.severity))
@@ -134,6 +142,7 @@ def _headline(finding: Finding) -> str:
 
 _HEADLINES = {
     "constant": "one row for all items",
+    "copied_modality": "copies of one modality",
     "dim_mismatch": "different dims",
     "duplicate_modality": "one modality under two names",
     "duplicates": "duplicate rows",
@@ -142,6 +151,7 @@ _HEADLINES = {
     "misaligned_block": "blocks of rows that are not paired",
     "modality_gap": "a modality far from the others",
     "nan": "NaN",
+    "near_duplicates": "nearly equal rows",
     "not_aligned": "modalities that are not aligned",
     "not_paired": "rows that are not paired",
     "random_pairs": "rows with a random counterpart",

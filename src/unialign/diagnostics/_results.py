@@ -42,9 +42,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+_INTERNAL = ("scan", "duplicates", "norms", "changed_top1", "near", "spread_cosine", "spread_rank")
+
+
 def _modality(m: ModalityStats) -> dict[str, Any]:
     return {
-        **{key: value for key, value in vars(m).items() if key not in ("scan", "duplicates", "norms", "changed_top1")},
+        **{key: value for key, value in vars(m).items() if key not in _INTERNAL},
         **{f"{kind}_rows": vars(invalid) for kind, invalid in m.scan.invalid.items()},
         "blank_rows": m.scan.blank,
         "duplicate_rows": m.duplicates.repeats,
@@ -62,6 +65,9 @@ def _pair(stats: PairStats) -> dict[str, Any]:
     return {
         **{key: getattr(stats, key) for key in (*same, "cka", "cka_p")},
         "modality_gap_debiased": stats.gap,
+        "distinct_items": stats.distinct_items,
+        "copy": vars(stats.copy) if stats.is_copy else {},
+        "match": {} if stats.match is None else vars(stats.match),
         "centered_recall@1": stats.centered_recall,
         "row_offsets": [{key: value for key, value in vars(o).items() if key != "z"} for o in stats.offsets],
     }
@@ -74,7 +80,9 @@ def _direction(direction: DirectionStats) -> dict[str, Any]:
         **{key: value for key, value in vars(direction).items() if key not in ("recall", "hubs", "hub_row")},
         "hubness": {
             **{key: getattr(hubs, key) for key in ("k", "skewness", "chance_skewness", "antihub_fraction")},
-            "largest_fraction": hubs.largest / direction.queries,
+            "queries": hubs.queries,
+            "candidates": len(hubs.counts),
+            "largest_fraction": hubs.largest / hubs.queries,
             "largest_row": direction.hub_row,
         },
     }

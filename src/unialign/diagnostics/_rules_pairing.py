@@ -7,10 +7,19 @@ import numpy as np
 
 from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._copies import CopyStats
 from unialign.diagnostics._finding import Case, Rule, RuleTable, always
-from unialign.diagnostics._format import number, pair_list
+from unialign.diagnostics._format import number, pair_list, percent
 from unialign.diagnostics._measure import Measurements, names_of
-from unialign.diagnostics._predicates import Pairs, by_culprit, comparable_pairs, is_unpaired, is_useless, touches_block
+from unialign.diagnostics._predicates import (
+    Pairs,
+    by_culprit,
+    comparable_pairs,
+    is_unclear,
+    is_unpaired,
+    is_useless,
+    touches_block,
+)
 from unialign.diagnostics._row_offsets import RowOffset
 
 # Two rows this close, as a fraction of all items, are reported as one position.
@@ -27,28 +36,83 @@ def _and_others(names: tuple[str, ...]) -> str:
     return f"{names[0]} and the other modalities" if len(names) == 1 else join_words(names)
 
 
+def _copies(measured: Measurements) -> Iterator[Case]:
+    for (a, b), pair in measured.pairs.items():
+        yield Case(a, b, a=a, b=b, pair=pair, copy=pair.copy,
+                   original=b if pair.copy.copy == a else a, compared=_comparison(pair.copy))  # fmt: skip
+
+
+def _comparison(copy: CopyStats) -> str:
+    """Compare a copy with its original: cosines, and nearest rows within each."""
+    return (
+        f"The cosine of a row and its copy is {number(copy.cosine)} on average and at least "
+        f"{number(copy.lowest_cosine)}. The nearest row is the same for {percent(copy.same_first)} of the sampled "
+        f"rows, and {percent(copy.same_ten)} of the nearest {copy.neighbors} rows are the same."
+    )
+
+
+_NO_PAIR = " These are not two modalities: pairing, gap and retrieval between them are not judged."
 _SAME = RuleTable(
-    lambda measured: (Case(a, b, a=a, b=b, pair=pair) for (a, b), pair in measured.pairs.items()),
+    _copies,
     (
         Rule("duplicate_modality", "problem", lambda c: c.pair.identical >= limits.DUPLICATE_MODALITY,
              "{a} and {b} have equal rows for {pair.identical:percent} of the items.",
              "One file was given twice or saved under two names; results about this pair are meaningless."),
+        Rule("duplicate_modality", "problem", lambda c: c.copy.kind == "same",
+             "{a} and {b} have the same direction for {copy.fraction:percent} of the items: a row of one is a row of "
+             "the other times a number (as after normalizing)." + _NO_PAIR,
+             "One file was given twice, with and without normalization; give only one of them."),
+        Rule("copied_modality", "warning", lambda c: c.copy.kind in ("rounded", "quantized", "binary"),
+             "{copy.copy} is {original} with lower precision ({copy.precision}). {compared}" + _NO_PAIR,
+             "If the comparison was wanted, these numbers are the cost of the lower precision. Otherwise give only one "
+             "of both files."),
+        Rule("copied_modality", "warning", lambda c: c.copy.kind == "recomputed",
+             "{a} and {b} are nearly equal: the same embeddings, computed twice (by another engine, version or "
+             "precision). {compared}" + _NO_PAIR,
+             "If the comparison was wanted, these numbers are the difference of both. Otherwise give only one of both "
+             "files."),
+        Rule("duplicate_modality", "warning", lambda c: c.copy.fraction >= limits.DUPLICATES,
+             "{a} and {b} have the same row, up to its length, for {copy.fraction:percent} of the items.",
+             "Find out why: rows of one modality may stand in for missing rows of the other. Mark those as missing "
+             "with a bool array present.{b} (or present.{a}), since they raise all agreement between the two."),
     ),
 )  # fmt: skip
 
 
 def _undecided(measured: Measurements) -> Iterator[Case]:
-    pairs = _judged(measured, decidable=False)
-    if pairs:
-        yield Case(*names_of(pairs), pairs=pair_list(pairs))
+    judged = _judged(measured, decidable=False)
+    few = {pair: stats for pair, stats in judged.items() if stats.items < limits.MIN_DISTINCT_ITEMS}
+    if few:
+        counts = sorted({stats.items for stats in few.values()})
+        have = f"{counts[0]} to {counts[-1]} items" if len(counts) > 1 else count(counts[0], "item")
+        yield Case(*names_of(few), kind="few", pairs=pair_list(few), have=have)
+    alike = {pair: stats for pair, stats in judged.items() if pair not in few}
+    if alike:
+        different = min(stats.distinct_items for stats in alike.values())
+        yield Case(*names_of(alike), kind="alike", pairs=pair_list(alike), different=different)
+    unclear = {pair: stats for pair, stats in _judged(measured, decidable=True).items() if is_unclear(stats)}
+    if unclear:
+        pair = min(unclear.values(), key=lambda stats: stats.items)
+        yield Case(*names_of(unclear), kind="unclear", pairs=pair_list(unclear), pair=pair,
+                   auc=next(iter(pair.directions.values())).auc)  # fmt: skip
 
 
 _UNDECIDABLE = RuleTable(
     _undecided,
     (
-        Rule("undecidable", "warning", always,
-             "There are too few different items to tell positives from negatives between {pairs}.",
-             "See the findings about equal rows and ids."),
+        Rule("undecidable", "warning", lambda c: c.kind == "few",
+             "Only {have} have both {pairs}: too few to judge pairing and retrieval, which takes at least "
+             f"{limits.MIN_DISTINCT_ITEMS}.",
+             "Give more items, or leave the modality out."),
+        Rule("undecidable", "warning", lambda c: c.kind == "alike",
+             "Too few items differ to tell right from wrong answers between {pairs}: by ids and equal rows they are "
+             "like {different:number} equally frequent items, and retrieval takes at least "
+             f"{limits.MIN_DISTINCT_ITEMS}.",
+             "Look at the most frequent row and id. If the items are right, compare classes instead: give `labels`."),
+        Rule("undecidable", "warning", lambda c: c.kind == "unclear",
+             "There are too few items to tell if rows are paired between {pairs}: a true pair ranks above "
+             "{auc:percent_interval} of the random ones (50 % by chance).",
+             "Give at least a few hundred items."),
     ),
 )  # fmt: skip
 
@@ -110,7 +174,7 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
     bad = {
         pair: stats
         for pair, stats in judged.items()
-        if is_unpaired(stats) and not stats.offsets and not touches_block(measured, pair)
+        if is_unpaired(stats) and not is_unclear(stats) and not stats.offsets and not touches_block(measured, pair)
     }
     for names, pairs in by_culprit(measured, judged, bad):
         structure = [(stats.cka, stats.cka_p) for stats in pairs.values() if math.isfinite(stats.cka)]
@@ -147,7 +211,7 @@ def _wrong_rows(measured: Measurements) -> Iterator[Case]:
 
 
 def _least_paired(measured: Measurements) -> Iterator[Case]:
-    judged = _judged(measured, decidable=True).values()
+    judged = [stats for stats in _judged(measured, decidable=True).values() if not is_unclear(stats)]
     if judged:
         yield Case(pair=min(judged, key=lambda stats: stats.auc))
 

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+import numpy as np
+
 from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, RuleTable, always
-from unialign.diagnostics._format import number, pair_list, percent, row_list, rows_of, size
+from unialign.diagnostics._format import at_most, number, pair_list, percent, row_list, rows_of, size
 from unialign.diagnostics._measure import Measurements, names_of
 
 
@@ -56,12 +58,34 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
     absent = {name: m.absent for name, m in measured.modalities.items() if m.absent}
     listed = [f"{name} {percent(rows / data.items)}" for name, rows in absent.items()]
     yield Case(*absent, kind="missing" if absent else "", listed=listed, items=data.items)
-    yield Case(*names_of(apart), kind="overlap" if apart else "", pairs=pair_list(apart))
-    yield Case(kind="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"))
+    # With fewer than two items in all, the number of items is the reason.
+    yield Case(*names_of(apart), kind="overlap" if apart and data.items > 1 else "", pairs=pair_list(apart))
+    yield Case(kind="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"),
+               are="is" if data.items == 1 else "are")  # fmt: skip
+    yield from _rare(measured)
     yield Case(*measured.modalities, kind="lone" if len(measured.modalities) == 1 else "")
     yield Case(kind="matched" if data.matched else "", files=data.matched)
-    yield Case(kind="ignored" if data.ignored else "", listed=data.ignored[:8])
+    yield Case(kind="sources" if data.notes else "", listed=at_most(data.notes))
+    yield Case(kind="ignored" if data.ignored else "", listed=at_most(data.ignored))
     yield _dims(measured)
+
+
+def _rare(measured: Measurements) -> Iterator[Case]:
+    """Yield the modalities and pairs that are measured on few of the items."""
+    if measured.data.items < limits.FEW_ITEMS:
+        return
+    rows = {name: m.usable for name, m in measured.modalities.items() if 0 < m.usable < limits.FEW_ITEMS}
+    if rows:
+        listed = [f"{name} has only {count(number, 'row')}" for name, number in rows.items()]
+        yield Case(*rows, kind="rare", listed=at_most(listed), about="about them" if len(rows) > 1 else "about it")
+    pairs = {
+        pair: stats.items
+        for pair, stats in measured.pairs.items()
+        if stats.items < limits.FEW_ITEMS and not set(pair) & set(rows)
+    }
+    if pairs:
+        listed = [f"only {count(number, 'item')} have both {a} and {b}" for (a, b), number in pairs.items()]
+        yield Case(*names_of(pairs), kind="rare", listed=at_most(listed), about="about these pairs")
 
 
 def _dims(measured: Measurements) -> Case:
@@ -86,8 +110,11 @@ _DATA_SET = RuleTable(
              "Fewer than two items have both {pairs}, so their alignment cannot be measured.",
              "Check the presence masks. To train such modalities into one space, a third one has to link them."),
         Rule("few_items", "note", lambda c: c.kind == "few",
-             "There are only {items}, so values are mostly chance; rely on the intervals.",
+             "There {are} only {items}, so values are mostly chance; rely on the intervals.",
              "Use at least a few hundred items."),
+        Rule("few_items", "note", lambda c: c.kind == "rare",
+             "{listed:words}, so numbers {about} are mostly chance; rely on their intervals.",
+             "Use at least a few hundred items that have these modalities."),
         Rule("one_modality", "note", lambda c: c.kind == "lone",
              "{modalities[0]} is the only modality, so gap, pairing and retrieval across modalities cannot be "
              "measured.",
@@ -95,6 +122,7 @@ _DATA_SET = RuleTable(
         Rule("matched", "note", lambda c: c.kind == "matched",
              "Rows of {files:words} were in another order and were matched by ids; row numbers are those of the first "
              "file."),
+        Rule("sources", "note", lambda c: c.kind == "sources", "How the files were read: {listed:words}."),
         Rule("ignored", "note", lambda c: c.kind == "ignored", "Not used: {listed:words}."),
         Rule("dim_mismatch", "problem", lambda c: c.kind == "dims",
              "Dims differ: {dims:words}. Modalities with different dims are not in one space and have no cosine."
@@ -104,10 +132,31 @@ _DATA_SET = RuleTable(
 )  # fmt: skip
 
 
+def _ids_advice(measured: Measurements) -> str:
+    """Tell how to give the same id to items with equal rows."""
+    ids_N = measured.proposed_ids
+    give = "change the `ids`" if "ids" in measured.data.values else "give `ids`"
+    if ids_N is None:
+        return f"{give} so that these items have the same id and are not negatives of each other"
+    different = len(np.unique(ids_N))
+    return (
+        f"{give} so that these items have the same id and are not negatives of each other. Proposed ids, {different:,} "
+        "different ones, are in report.proposed_ids; the command writes them to ids.npy beside its report, and this "
+        "file can be given together with the others"
+    )
+
+
+def _near_rows(measured: Measurements) -> Iterator[Case]:
+    for name, m in measured.modalities.items():
+        yield Case(name, near=m.near, cosine=m.near.cosine, fraction=m.near.repeats / max(m.sampled, 1),
+                   which=rows_of(m.near.repeats, m.sampled).replace("rows", "sampled rows"),
+                   give=_ids_advice(measured))  # fmt: skip
+
+
 def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
     every = {name: m.duplicates for name, m in measured.modalities.items()}
     first = next(iter(every.values()))
-    give = "change the" if "ids" in measured.data.values else "give"
+    give = _ids_advice(measured)
     # Items copied in every modality are one case, not one case per modality.
     whole = len(every) > 1 and first.distinct > 1 and all(d == first for d in every.values())
     for name, d in {"": first}.items() if whole else every.items():
@@ -133,9 +182,8 @@ _DUPLICATES = RuleTable(
              "Drop the copies or give them the same id: copies leak across splits, and within a split they are "
              "negatives of each other."),
         Rule("duplicates", "warning", lambda c: c.fraction >= limits.DUPLICATES, _COPIES,
-             "If equal rows are correct (several captions of one image, a common phrase), {give} `ids` so that these "
-             "items have the same id and are not negatives of each other. Otherwise check the inputs of these rows: "
-             "they may be empty, not loaded, or truncated to the same beginning."),
+             "If equal rows are correct (one caption for several images, a common phrase), {give}. Otherwise check the "
+             "inputs of these rows: they may be empty, not loaded, or truncated to the same beginning."),
         Rule("duplicates", "note", lambda c: c.fraction > 0, _COPIES),
     ),
     otherwise=(
@@ -143,12 +191,27 @@ _DUPLICATES = RuleTable(
         Rule("duplicates", "ok", always, "No row is an exact copy of another item's."),
     ),
 )  # fmt: skip
+_NEAR = RuleTable(
+    _near_rows,
+    (
+        Rule("near_duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
+             lambda c: c.near.repeats > 0,
+             "{name}: {which} are nearly equal to another item's (cosine of at least {cosine:number}, and hardly any "
+             "pair of rows is a little further apart), as if the same input was embedded in several batches.",
+             "If these inputs are equal, {give}. This diagnosis counts nearly equal rows as right answers; training "
+             "without ids does not."),
+    ),
+)  # fmt: skip
+
+
+# With fewer different rows a column of few values may be constant by chance.
+_MIN_ROWS = 16
 
 
 def _constant_columns(measured: Measurements) -> Iterator[Case]:
     for name, m in measured.modalities.items():
         columns = m.scan.constant_columns
-        if columns and m.duplicates.distinct != 1:
+        if columns and m.duplicates.distinct != 1 and m.distinct_sampled >= _MIN_ROWS:
             listed = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
             are = f"{count(len(columns), 'column')} of {m.dim:,} {'is' if len(columns) == 1 else 'are'} constant"
             yield Case(name, kind="columns", are=are, listed=listed, fraction=len(columns) / m.dim)
@@ -209,4 +272,4 @@ _VALUES = RuleTable(
     ),
 )  # fmt: skip
 
-ROW_TABLES = (_INVALID, _DATA_SET, _DUPLICATES, _VALUES)
+ROW_TABLES = (_INVALID, _DATA_SET, _DUPLICATES, _NEAR, _VALUES)

@@ -1,5 +1,6 @@
 """Rules about the space: collapse, gap, retrieval, hubs and labels."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -7,28 +8,37 @@ from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._estimate import Estimate
 from unialign.diagnostics._finding import Case, Finding, Rule, RuleTable, Severity, always
-from unialign.diagnostics._format import percent
+from unialign.diagnostics._format import at_most, number, percent
+from unialign.diagnostics._match import MatchStats
 from unialign.diagnostics._measure import Measurements, directions_of, names_of
+from unialign.diagnostics._modality import ModalityStats
 from unialign.diagnostics._pair import DirectionStats
 from unialign.diagnostics._predicates import (
     Pairs,
     comparable_pairs,
     has_hubs,
-    hub_pairs,
+    hub_directions,
     is_collapsed,
     is_weak,
     recalls,
     retrieval_pairs,
 )
 
+# Number of different rows from which their spread is judged: two or three rows lie in a plane in any case.
+_MIN_SPREAD_ROWS = 4
+
 
 def _spread_cases(measured: Measurements) -> Iterator[Case]:
     for name, m in measured.modalities.items():
-        if m.mean_cosine is not None and m.duplicates.distinct != 1:
+        if m.spread_cosine is not None and m.distinct_sampled >= _MIN_SPREAD_ROWS:
             recall = min(recalls(measured, name), default=0.0)
             works = recall >= limits.GOOD_RECALL
             effect = f" Ranks still work (R@1 {percent(recall)} or more)." if works else _harm(measured, name)
-            yield Case(name, m=m, cosine=m.mean_cosine.mean, works=works, effect=effect)
+            yield Case(name, m=m, cosine=m.spread_cosine.mean, works=works, effect=effect)
+
+
+def _enough(modalities: Sequence[ModalityStats]) -> bool:
+    return all(m.distinct_sampled >= _MIN_SPREAD_ROWS for m in modalities)
 
 
 def _harm(measured: Measurements, name: str) -> str:
@@ -45,16 +55,22 @@ def _harm(measured: Measurements, name: str) -> str:
 
 
 def _largest_cosine(measured: Measurements) -> Iterator[Case]:
-    spread = [(m, m.mean_cosine.mean) for m in measured.modalities.values() if m.mean_cosine is not None]
-    if spread and not any(m.duplicates.distinct == 1 for m, _ in spread):
-        ranks, possible = [m.effective_rank for m, _ in spread], max(m.possible_rank for m, _ in spread)
+    every = list(measured.modalities.values())
+    spread = [(m, m.spread_cosine.mean) for m in every if m.spread_cosine is not None]
+    if spread and not any(m.duplicates.distinct == 1 for m in every) and _enough(every):
+        ranks, possible = [m.spread_rank for m, _ in spread], max(m.possible_rank for m, _ in spread)
         yield Case(cosine=max(cosine for _, cosine in spread), low=min(ranks), high=max(ranks), possible=possible)
+
+
+def _low_rank(possible: int) -> float:
+    """Return the effective rank below which a modality has low rank; two of two directions are not few."""
+    return max(min(limits.LOW_RANK, possible / 2), limits.LOW_RANK_FRACTION * possible)
 
 
 _CONE = Rule(
     "anisotropy", lambda c: "note" if c.works else "warning", lambda c: c.cosine >= limits.ANISOTROPIC,
     "{name} is anisotropic (all rows lie in a narrow cone): two random rows have a mean cosine of "
-    "{m.mean_cosine:interval}.{effect}",
+    "{m.spread_cosine:interval}.{effect}",
     "Judge cosines against {cosine:number}, the value of unrelated rows. Subtracting the mean of the training rows "
     'often helps at once; training with a uniformity term (ua.losses.UniAlign(preset="balanced")) removes the cause.',
 )  # fmt: skip
@@ -63,14 +79,14 @@ _COLLAPSE = RuleTable(
     (
         Rule("collapsed", "warning", lambda c: c.cosine >= limits.COLLAPSED and c.works, _CONE.text, _CONE.advice),
         Rule("collapsed", "problem", lambda c: c.cosine >= limits.COLLAPSED,
-             "{name} has collapsed: two random rows have a mean cosine of {m.mean_cosine:interval}.{effect} Pairing, "
+             "{name} has collapsed: two random rows have a mean cosine of {m.spread_cosine:interval}.{effect} Pairing, "
              "gap and retrieval with it cannot be judged.",
              "Check the training for a loss that stays at ln(batch size), a dead encoder, a temperature at its bound, "
              'or no repulsion; ua.losses.UniAlign(preset="balanced") has a uniformity term for each modality.'),
         _CONE,
         Rule("low_rank", lambda c: "warning" if c.m.possible_rank >= 8 else "note",
-             lambda c: c.m.effective_rank < max(limits.LOW_RANK, limits.LOW_RANK_FRACTION * c.m.possible_rank),
-             "{name} has low rank: {m.effective_rank:number} of {m.possible_rank:,} directions hold its variance "
+             lambda c: c.m.spread_rank < _low_rank(c.m.possible_rank),
+             "{name} has low rank: {m.spread_rank:number} of {m.possible_rank:,} directions hold its variance "
              "(effective rank of the centered rows).",
              "Few directions distinguish few items: more varied training pairs, a smaller weight decay or a uniformity "
              "term raise the rank. If a low rank is intended, a smaller dim is sufficient."),
@@ -84,14 +100,21 @@ _COLLAPSE = RuleTable(
 )  # fmt: skip
 
 
+def _gap_pairs(measured: Measurements) -> Pairs:
+    """Return the pairs whose gap can be judged."""
+    pairs = comparable_pairs(measured, unless=is_collapsed)
+    return {pair: stats for pair, stats in pairs.items() if stats.items >= limits.MIN_DISTINCT_ITEMS}
+
+
 def _gap_cases(measured: Measurements) -> Iterator[Case]:
-    judged = comparable_pairs(measured, unless=is_collapsed)
+    judged = _gap_pairs(measured)
     names, left = names_of(judged), judged
     for name in names:
         own = {pair: stats for pair, stats in judged.items() if name in pair}
         others = [stats.gap.mean for pair, stats in judged.items() if name not in pair]
         nearest = min(stats.gap.mean for stats in own.values())
         far = bool(others) and nearest >= limits.GAP_NOTE and nearest > limits.FAR_RATIO * max(others)
+        far = far and min(stats.gap.low for stats in own.values()) > 0
         if far and len(own) == len(names) - 1:
             yield _gap_case((name,), own, within=max(others))
             left = {pair: stats for pair, stats in left.items() if name not in pair}
@@ -122,7 +145,7 @@ def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> 
 
 
 def _largest_gap(measured: Measurements) -> Iterator[Case]:
-    judged = comparable_pairs(measured, unless=is_collapsed)
+    judged = _gap_pairs(measured)
     if judged:
         which = "modalities" if len(judged) == len(measured.pairs) else "the other modalities"
         yield Case(gap=max(judged.values(), key=lambda stats: stats.gap.mean).gap, which=which)
@@ -182,7 +205,10 @@ def _recall_range(measured: Measurements) -> Iterator[Case]:
     if directions:
         (least, low), (most, high) = min(directions.items(), key=_recall), max(directions.items(), key=_recall)
         where = "every direction" if len(judged) == len(measured.pairs) else f"the other {len(directions)} directions"
-        yield Case(where=where, least=least, most=most, low=low, high=high)
+        among = [f"among {d.queries:,} sampled candidates, chance {percent(d.chance['recall@1'])}" for d in (low, high)]
+        one = low.queries == high.queries
+        yield Case(where=where, least=least, most=most, low=low, high=high, among=f" {among[0]}" if one else "",
+                   low_among="" if one else f", {among[0]}", high_among="" if one else f", {among[1]}")  # fmt: skip
 
 
 _RETRIEVAL = RuleTable(
@@ -204,21 +230,20 @@ _RETRIEVAL = RuleTable(
     otherwise=(
         _recall_range,
         Rule("retrieval", "ok", always,
-             "Retrieval works in {where}: R@1 is {low.recall[1]:percent_interval} ({least}) to "
-             "{high.recall[1]:percent_interval} ({most}) among {low.queries:,} sampled candidates, chance "
-             "{low.chance[recall@1]:percent}."),
+             "Retrieval works in {where}: R@1 is {low.recall[1]:percent_interval} ({least}{low_among}) to "
+             "{high.recall[1]:percent_interval} ({most}{high_among}){among}."),
     ),
 )  # fmt: skip
 
 
 def _hub_case(directions: dict[str, DirectionStats], *modalities: str, which: str = "") -> Case:
     name, worst = max(directions.items(), key=lambda item: item[1].hubs.skewness)
-    fraction = worst.hubs.largest / worst.queries
+    fraction = worst.hubs.largest / worst.hubs.queries
     return Case(*modalities, name=name, row=worst.hub_row, hubs=worst.hubs, fraction=fraction, which=which)
 
 
 def _hub_cases(measured: Measurements) -> Iterator[Case]:
-    judged = directions_of(hub_pairs(measured))
+    judged = hub_directions(measured)
     bad = {name: direction for name, direction in judged.items() if has_hubs(direction)}
     if bad:
         galleries = dict.fromkeys(name.split("->")[1] for name in bad)
@@ -226,7 +251,7 @@ def _hub_cases(measured: Measurements) -> Iterator[Case]:
 
 
 def _largest_hub(measured: Measurements) -> Iterator[Case]:
-    judged = directions_of(hub_pairs(measured))
+    judged = hub_directions(measured)
     if judged:
         yield _hub_case(judged)
 
@@ -250,6 +275,41 @@ _HUBS = RuleTable(
     ),
 )  # fmt: skip
 
+
+# Fraction of the matches that must reach the cosine of 95 % likely matches.
+_MIN_SURE = 0.5
+
+
+def _match_cases(measured: Measurements) -> Iterator[Case]:
+    found = {
+        pair: stats.match
+        for pair, stats in retrieval_pairs(measured).items()
+        if stats.match is not None and math.isfinite(stats.match.cosine)
+    }
+    if found:
+        yield Case(*names_of(found), listed=at_most((_match_text(a, b, m) for (a, b), m in found.items()), 6))
+
+
+def _match_text(a: str, b: str, match: MatchStats) -> str:
+    text = (
+        f"{number(match.cosine)} for {a} and {b} (reached by {percent(match.true_fraction)} of the matches and "
+        f"{percent(match.random_fraction)} of the other pairs"
+    )
+    # A threshold that few matches reach rests on few cosines.
+    useful = match.sure_true_fraction >= _MIN_SURE
+    sure = f"; a match is 95 % likely from {number(match.sure_cosine)} on" if useful else ""
+    return f"{text}{sure})"
+
+
+_MATCH = RuleTable(
+    _match_cases,
+    (
+        Rule("match_cosine", "ok", always,
+             "From this cosine on, two rows are more likely a match than not, if matches and other pairs are equally "
+             "frequent: {listed:words}."),
+    ),
+)  # fmt: skip
+
 _LABELS = RuleTable(
     lambda measured: [Case(value=measured.label_map[0], chance=measured.label_map[1])] if measured.label_map else [],
     (
@@ -259,7 +319,7 @@ _LABELS = RuleTable(
     ),
 )  # fmt: skip
 
-SPACE_TABLES = (_COLLAPSE, _GAP, _RETRIEVAL, _HUBS, _LABELS)
+SPACE_TABLES = (_COLLAPSE, _GAP, _RETRIEVAL, _MATCH, _HUBS, _LABELS)
 
 
 _CONSEQUENCES = {

@@ -19,15 +19,16 @@ from unialign.diagnostics._scan import ModalityScan
 from unialign.metrics import resample_weights
 from unialign.readers import Collection
 
-# Limit on cosines over all directions, about ten seconds on two cores: 2,048 items for 6 modalities, 493 for 24.
+# Limit on the number of cosines over all directions, which take about ten seconds on two cores: 2,048 items for 6
+# modalities, 493 for 24.
 _MAX_COSINES = 2**27
 # With this many items the interval of a recall is at most 4.4 points wide.
 _MAX_ITEMS = 2048
-# Memory for the sampled rows of all modalities, in float64.
+# Memory limit for the sampled rows of all modalities, in float64.
 _MAX_BYTES = 2**30
 # Smallest number of items per pair of modalities; with fewer, its numbers are mostly noise.
 _PAIR_ITEMS = 512
-# Consecutive rows of a window, read to find row offsets.
+# Number of consecutive rows in each window that is read to find row offsets.
 _WINDOW = 32
 
 
@@ -40,6 +41,7 @@ class ItemSample:
     ids_n: NDArray[np.int64]  # same-id items are positives of each other
     labels_n: NDArray[np.int64] | None  # class codes, -1 for unlabeled items; None without labels
     weights_Rn: Tensor  # multiplicity of each item in each resample; same-id items are resampled together
+    kept_n: NDArray[np.int64]  # position of each item among the rows that the scans kept
 
     def common(self, a: str, b: str) -> Tensor:
         """Return the positions of items that have both modalities."""
@@ -56,7 +58,7 @@ class RowWindows:
 
 
 def sample_size(data: Collection, requested: int | None) -> int:
-    """Return the number of items to sample: as requested, or enough for about ten seconds; limited by memory."""
+    """Return the number of items to sample: the requested one, or one for about ten seconds; memory limits both."""
     directions = len(data.modalities) * (len(data.modalities) - 1)
     size = requested if requested is not None else min(_MAX_ITEMS, int((_MAX_COSINES / max(1, directions)) ** 0.5))
     total_dim = sum(modality.rows.shape[1] for modality in data.modalities.values())
@@ -66,7 +68,7 @@ def sample_size(data: Collection, requested: int | None) -> int:
 def draw_items(data: Collection, size: int, *, seed: int) -> NDArray[np.int64]:
     """Draw ascending row numbers (n,): `size` random items with at least two modalities.
 
-    If modalities are often absent, items are added until each modality and each pair has 512, if available.
+    If modalities are often absent, items are added until each modality and each pair has 512 items, if available.
     """
     rng = np.random.default_rng(seed)
     present_MN = np.stack([modality.present_N for modality in data.modalities.values()])
@@ -117,6 +119,7 @@ def collect_sample(
         ids_n=ids_n,
         labels_n=None if data.labels_N is None else data.labels_N[rows_n],
         weights_Rn=resample_weights(ids_n, resamples=resamples, seed=seed),
+        kept_n=np.searchsorted(kept_k, rows_n),
     )
 
 

@@ -79,7 +79,9 @@ def scan_modality(modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: On
 def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | None) -> ModalityScan:
     (items, dim), present_N = modality.rows.shape, modality.present_N
     usable_N = present_N.copy()
-    norms_N = np.full(items, np.nan, np.float64 if modality.rows.dtype.endswith(("f8", "float64")) else np.float32)
+    norms_N: NDArray[Any] = np.full(
+        items, np.nan, np.float64 if modality.rows.dtype.endswith(("f8", "float64")) else np.float32
+    )
     checksums_N = np.zeros(items, np.uint64)
     invalid: dict[str, list[int]] = {"nan": [], "inf": [], "zero": [], "tiny": []}
     kept_kD = np.zeros((len(rows_k), dim))
@@ -139,9 +141,10 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
     if largest < limits.tiny / limits.eps:
         return np.nan, "tiny", False
     norm = largest * float(np.linalg.norm(row_D.astype(np.float64) / largest))
-    # Norms of float32 rows are stored in float32, and those of float64 rows with its digits where they fit.
-    if row_D.dtype == np.float32 or np.finfo(np.float32).tiny < norm < np.finfo(np.float32).max:
-        return float(np.float32(min(norm, float(np.finfo(np.float32).max)))), "", False
+    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    # Norms have the digits of float32; those of float64 rows may exceed its range.
+    if row_D.dtype == np.float32 or least < norm < most:
+        return float(np.float32(min(norm, most))), "", False
     return norm, "", False
 
 

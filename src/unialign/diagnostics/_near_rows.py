@@ -1,0 +1,120 @@
+"""Find rows of one modality that are nearly equal, such as one caption embedded in several batches.
+
+Rows are nearly equal if they are closer than a radius that no other pair comes near: hardly any pair lies between the
+radius and three times the radius. Rows that fill a space densely have no such radius, however close they are.
+
+Shapes: `N` items, `n` sampled items, `u` usable rows, `D` dimension, `t` rows of a tile.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unialign.ops import row_tiles
+
+# Radii that are tried, from the largest, relative to the root mean square distance of two rows.
+_RADII = (0.03, 0.01, 0.003, 0.001)
+# Number of pairs within three times the radius, relative to those within it, up to which the radius separates them.
+_ISOLATED = 1.25
+# With fewer pairs of nearly equal rows, a radius without other pairs may be chance.
+_MIN_PAIRS = 5
+
+
+@dataclass(frozen=True)
+class NearRows:
+    """Groups of equal or nearly equal rows of a modality in the sample."""
+
+    code_n: NDArray[np.int64]  # position of the first item of each item's group; absent items are groups of one
+    repeats: int  # rows that are nearly equal, but not equal, to the row of an earlier item with another id
+    radius: float  # distance of unit rows up to which rows are nearly equal; 0 if only equal rows are grouped
+
+    @property
+    def cosine(self) -> float:
+        """Return the smallest cosine of nearly equal rows."""
+        return 1 - self.radius**2 / 2
+
+
+def find_near_rows(
+    z_nD: Tensor, usable_n: Tensor, checksums_n: NDArray[np.uint64], ids_n: NDArray[np.int64]
+) -> NearRows:
+    """Group the rows of a sample: equal checksums, and rows within the largest radius that separates them from others.
+
+    Args:
+        z_nD: unit rows, 0 where not usable.
+    """
+    at_u = usable_n.nonzero().flatten()
+    code_n = equal_codes(checksums_n, usable_n.numpy())
+    if len(at_u) < 3:
+        return NearRows(code_n, 0, 0.0)
+    z_uD = z_nD[at_u]
+    spread = math.sqrt(max(0.0, 2 - 2 * float(z_uD.mean(0).square().sum())))
+    radii = [radius * spread for radius in _RADII]
+    counts = _pairs_within(z_uD, [edge for radius in radii for edge in (radius, 3 * radius)])
+    equal = _equal_pairs(code_n[at_u.numpy()])
+    for radius, within, around in zip(radii, counts[::2], counts[1::2], strict=True):
+        near, around = within - equal, around - equal
+        if near >= 2 * _MIN_PAIRS and around <= _ISOLATED * near and radius > 1e-7:
+            near_u = connect_near(z_uD, radius)
+            near_n = code_n.copy()
+            near_n[at_u.numpy()] = len(code_n) + near_u
+            near_n = connected(code_n, near_n)
+            return NearRows(near_n, _repeats(near_n, ids_n) - _repeats(code_n, ids_n), radius)
+    return NearRows(code_n, 0, 0.0)
+
+
+def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
+    """Return groups (u,) of unit rows within a radius that separates them: position of the first row of each group."""
+    first = [(z_uD[tile] @ z_uD.mT >= 1 - radius**2 / 2).int().argmax(1) for tile in row_tiles(len(z_uD), len(z_uD))]
+    # A row close to the limit may miss the first row of its group, and reaches it in several steps.
+    code_u = torch.minimum(torch.cat(first), torch.arange(len(z_uD)))
+    while not torch.equal(code_u, code_u[code_u]):
+        code_u = code_u[code_u]
+    return np.asarray(code_u.numpy(), np.int64)
+
+
+def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Return groups (n,) of items that are connected by equal codes, directly or not: position of the first item."""
+    first_n = np.arange(len(codes[0]))
+    groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
+    while True:
+        before_n = first_n
+        for group_n in groups:
+            smallest_C = np.full(int(group_n.max()) + 1, len(first_n))
+            np.minimum.at(smallest_C, group_n, first_n)
+            first_n = smallest_C[group_n]
+        if np.array_equal(first_n, before_n):
+            return first_n.astype(np.int64)
+
+
+def equal_codes(checksums_N: NDArray[np.uint64], usable_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return groups (N,) of usable rows with equal checksums; every other item is a group of one."""
+    _, code_N = np.unique(checksums_N, return_inverse=True)
+    grouped_N = np.where(usable_N, len(code_N) + code_N.reshape(-1), np.arange(len(code_N)))
+    return connected(grouped_N)
+
+
+def _repeats(code_n: NDArray[np.int64], ids_n: NDArray[np.int64]) -> int:
+    """Count the ids of each group beyond its first one."""
+    different = len(np.unique(np.stack([code_n, ids_n]), axis=1).T)
+    return different - len(np.unique(code_n))
+
+
+def _equal_pairs(code_u: NDArray[np.int64]) -> int:
+    """Count the ordered pairs of different rows with equal codes."""
+    size_C = np.unique(code_u, return_counts=True)[1]
+    return int((size_C * (size_C - 1)).sum())
+
+
+def _pairs_within(z_uD: Tensor, edges: Sequence[float]) -> list[int]:
+    """Count the ordered pairs of different rows within each distance."""
+    totals = [-len(z_uD)] * len(edges)
+    for tile in row_tiles(len(z_uD), len(z_uD)):
+        cosine_tu = z_uD[tile] @ z_uD.mT
+        close_p = cosine_tu[cosine_tu >= 1 - max(edges) ** 2 / 2]
+        totals = [total + int((close_p >= 1 - edge**2 / 2).sum()) for total, edge in zip(totals, edges, strict=True)]
+    return totals
