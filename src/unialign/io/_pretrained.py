@@ -93,8 +93,8 @@ def load_folder(
     Args:
         kind: as in `save_folder`.
         source: the folder, or `owner/name` on the Hugging Face Hub.
-        build: (settings, metadata) -> the model without weights. Runs on the meta device: allocates no memory and draws
-            no random numbers, regardless of the sizes in the file.
+        build: (settings, metadata) -> the model without weights. It runs on the meta device, so it allocates no memory
+            and draws no random numbers, regardless of the sizes in the file.
 
     Raises:
         CheckpointError: no model, an unsupported schema, a pickle, or a file that is truncated or altered.
