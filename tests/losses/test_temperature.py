@@ -5,7 +5,7 @@ import torch
 
 from loss_cases import draw_batch
 from unialign.errors import ConfigError
-from unialign.losses import InfoNCE
+from unialign.losses import InfoNCE, Sigmoid
 from unialign.losses._bounded_parameter import Temperature
 
 
@@ -21,10 +21,69 @@ def test_fixed_ignores_the_bounds():
     assert Temperature(5.0)() == 5.0
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+CONVERSIONS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", CONVERSIONS)
 def test_initial_value_is_exact(dtype: torch.dtype):
+    """In bfloat16, 0.07 would be 0.069824."""
     temperature = Temperature(0.07, mode="learnable").to(dtype)
-    assert temperature() == torch.tensor(0.07, dtype=dtype)
+    kept = torch.float64 if dtype == torch.float64 else torch.float32
+    assert temperature.shift.dtype == kept
+    assert temperature() == torch.tensor(0.07, dtype=kept)
+    assert temperature.value() == 0.07
+    assert InfoNCE(temperature_mode="learnable").to(dtype).temperature.value() == 0.07
+    assert Sigmoid(scale=10.3, bias=-9.7).to(dtype).scale_and_bias() == (10.3, -9.7)
+
+
+def test_conversions_keep_learned_numbers_and_their_parameter():
+    objective = Sigmoid(scale=10.3, bias=-9.7)
+    parameters = list(objective.parameters())
+    with torch.no_grad():
+        for i, parameter in enumerate(parameters):
+            parameter += 0.123456 + i
+    for name in ("scale", "bias"):
+        objective.logits[0][name].shift.grad = torch.ones(())
+    learned = objective.scale_and_bias()
+    for convert in ("bfloat16", "half", "float", "double", "bfloat16"):
+        getattr(objective, convert)()
+        # An optimizer and DistributedDataParallel hold the parameters of before.
+        assert all(map(lambda a, b: a is b, objective.parameters(), parameters))
+        assert objective.scale_and_bias() == learned
+        assert all(parameter.dtype == parameter.grad.dtype for parameter in parameters)
+    model = torch.nn.ModuleDict({"head": torch.nn.Linear(2, 2), "loss": objective}).to(torch.bfloat16)
+    assert model["head"].weight.dtype == torch.bfloat16
+    assert objective.scale_and_bias() == learned
+
+
+@pytest.mark.parametrize("dtype", CONVERSIONS)
+def test_learned_numbers_survive_a_state(dtype: torch.dtype):
+    objective = InfoNCE(temperature_mode="learnable").to(dtype)
+    with torch.no_grad():
+        objective.temperature.shift += 0.3
+    state = {name: x.clone() for name, x in objective.state_dict().items()}
+    for assign in (False, True):
+        other = InfoNCE(temperature_mode="learnable").to(dtype)
+        other.load_state_dict(state, assign=assign)
+        assert other.temperature.value() == objective.temperature.value()
+        assert other.temperature.shift.requires_grad
+        # A state in half precision is rounded, but the parameter is not.
+        other.load_state_dict({name: x.bfloat16() for name, x in state.items()}, assign=assign)
+        assert other.temperature.shift.dtype in (torch.float32, torch.float64)
+        assert other.temperature.value() == pytest.approx(objective.temperature.value(), rel=2e-3)
+
+
+def test_half_precision_objectives_train():
+    """A step of 1e-4 on the shift is below the resolution of bfloat16 near 0.3."""
+    embeddings = draw_batch(3, 2, 6, 5, torch.bfloat16)
+    objective = InfoNCE(temperature_mode="learnable").bfloat16()
+    with torch.no_grad():
+        objective.temperature.shift += 0.3
+    before = objective.temperature.value()
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, weight_decay=0.0)
+    objective(embeddings).total.backward()
+    optimizer.step()
+    assert abs(objective.temperature.value() / before - 1) == pytest.approx(1e-4, rel=1e-2)
 
 
 @pytest.mark.parametrize(("push", "side", "bound"), [(-50.0, "low", 0.01), (50.0, "high", 1.0)])

@@ -1,6 +1,7 @@
 """Numbers and learned parameters within bounds, such as the temperature of a softmax."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,7 +17,8 @@ Spacing = Literal["log", "linear"]
 class BoundedParameter(nn.Module):
     """A number, or a learned parameter: initial * exp(shift) for `log` spacing, initial + shift for `linear`.
 
-    The shift starts at 0, which keeps the initial value exact in every dtype, and is clamped to the bounds.
+    The shift starts at 0, which keeps the initial value exact, and is clamped to the bounds. It stays in float32 if the
+    module is converted to half precision, which would round a temperature of 0.07 to 0.0698.
 
     Args:
         option: name of the option in messages, such as `temperature`; the option of its bounds is `<option>_bounds`.
@@ -54,8 +56,10 @@ class BoundedParameter(nn.Module):
 
     @torch.no_grad()
     def value(self) -> float:
-        """Return the current value as a number."""
-        return float(self())
+        """Return the current value as a number; exactly the initial one before training."""
+        self()  # clamps
+        shift = float(self.shift) if self.mode == "learnable" else 0.0
+        return self.initial * math.exp(shift) if self.spacing == "log" else self.initial + shift
 
     @torch.no_grad()
     def at_bound(self) -> Literal["low", "high"] | None:
@@ -69,6 +73,22 @@ class BoundedParameter(nn.Module):
             return "low"
         return "high" if shift >= high - near else None
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BoundedParameter":
+        """Apply a conversion such as `Module.to` or `Module.bfloat16`, but keep at least float32."""
+
+        def convert(x: Tensor) -> Tensor:
+            converted = fn(x)
+            return x.to(converted.device, torch.float32) if _is_half(converted) else converted
+
+        return super()._apply(convert, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # `load_state_dict(assign=True)` would take the dtype of the state.
+        shift = state_dict.get(f"{prefix}shift")
+        if isinstance(shift, Tensor) and _is_half(shift):
+            state_dict[f"{prefix}shift"] = shift.float()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _shift_to(self, value: float) -> float:
         return math.log(value / self.initial) if self.spacing == "log" else value - self.initial
 
@@ -77,6 +97,10 @@ class BoundedParameter(nn.Module):
             check_temperature(value, option)
         else:
             check_number(option, value, "a finite number", math.isfinite)
+
+
+def _is_half(x: Tensor) -> bool:
+    return x.is_floating_point() and x.element_size() < 4
 
 
 class Temperature(BoundedParameter):
