@@ -187,7 +187,7 @@ def _deviating_segment(percentile_n: Array) -> Array:
 
 
 def _viterbi(gain_n: Array) -> Array:
-    """Return the most likely sequence of states (n,): True adds `gain_n`, a change of state costs the penalty."""
+    """Return the (n,) most likely states: a True state adds `gain_n`, and each change costs the penalty."""
     true, random = 0.0, 0.0
     back: list[tuple[bool, bool]] = []
     for gain in gain_n.tolist():

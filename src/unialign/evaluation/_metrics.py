@@ -64,13 +64,13 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             range=(1.0, math.inf),
         ),
         "mrr": _number("MRR", "mean reciprocal rank, mean over ordered pairs"),
-        "ndcg": _number("nDCG", "over the whole gallery, mean over ordered pairs"),
+        "ndcg": _number("nDCG", "nDCG over the whole gallery, mean over ordered pairs"),
         "map": _number("mAP", "mean average precision, mean over ordered pairs"),
         "joint_recall@1": Metric(
             "joint R@1", "as R@1, with the centroid of all other modalities as the query", primary=True
         ),
         "joint_recall@10": Metric("joint R@10", "as R@10, with the centroid of all other modalities as the query"),
-        "joint_recall@1/volume": Metric("joint R@1, volume", "R@1 of all other modalities as query, scored by volume"),
+        "joint_recall@1/volume": Metric("joint R@1, volume", "R@1 with all other modalities as the query, by volume"),
         "to_joint_recall@1/cosine": Metric("one to joint R@1, cosine", "R@1 of tuples, scored by mean cosine"),
         "to_joint_recall@1/centroid": Metric("one to joint R@1, centroid", "R@1 of tuples, scored by their centroid"),
         "to_joint_recall@1/volume": Metric("one to joint R@1, volume", "R@1 of tuples, scored by volume"),
@@ -82,7 +82,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "v_measure": Metric(
             "V-measure", "agreement of k-means clusters of all embeddings with the classes", primary=True
         ),
-        "nmi": Metric("NMI", "of the same clusters; with the usual arithmetic mean it equals the V-measure"),
+        "nmi": Metric("NMI", "NMI of the same clusters; with the usual arithmetic mean it equals the V-measure"),
         "modality_gap_debiased": _number(
             "debiased gap",
             "distance of the modality means, corrected for sampling noise",

@@ -28,7 +28,7 @@ _RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "spac
 
 
 def open_run_dir(path: Path, kind: Kind, settings: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """Create a results folder, or open one that holds results of the same kind, and delete what a killed command left.
+    """Create a results folder, or open one that holds results of the same kind, and delete files of a killed command.
 
     Args:
         settings: written to `config.yaml` in a new folder; must equal those of an existing one.

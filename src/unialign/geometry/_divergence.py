@@ -255,7 +255,7 @@ def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
     gradient = any(z_ND.requires_grad for z_ND in rows)
     if estimator == "exact":
         sizes = exact_sizes(counts)
-        # Three buffers: the sum, its last term and the exponential; a gradient also saves the exponents of all integrals.
+        # Buffers for the sum, its last term and the exponential; a gradient also saves the exponents of all integrals.
         return 8 * (3 * max(sizes) + (sum(sizes) if gradient else 0))
     return 8 * sum(counts) ** 2 if gradient else 0
 
