@@ -45,7 +45,7 @@ def mudata_entries(path: Path, file: Any) -> Entries:
     """Return the entries of a MuData file: each modality in the order of the cells of the file, with its mask."""
     entries: list[ArrayEntry] = []
     items = _length(file["obs"])
-    for name in file["mod"]:
+    for name in _in_order(file["mod"]):
         matrices = [entry for entry in _matrices(path, file["mod"][name], f"mod/{name}/") if not entry.skipped]
         row_N = _rows_of(path, file, name, items)
         single = sum(entry.is_default for entry in matrices) == 1
@@ -56,6 +56,12 @@ def mudata_entries(path: Path, file: Any) -> Entries:
                 entries.append(ArrayEntry.from_array(f"present.{key}", row_N >= 0))
     entries.append(ArrayEntry("ids", (items,), "<U1", unreadable, partial(_index, path, "obs")))
     return entries, []
+
+
+def _in_order(group: Any) -> list[str]:
+    """Return the modalities in the order in which they were given."""
+    order = [str(name) for name in group.attrs.get("mod-order", ())]
+    return order if sorted(order) == sorted(group) else list(group)
 
 
 def _matrices(path: Path, group: Any, prefix: str) -> list[ArrayEntry]:

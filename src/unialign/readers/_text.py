@@ -40,7 +40,7 @@ def text_format(path: Path, head: bytes) -> str:
         return ""
     # The last line may be cut.
     text = start.decode("utf-8-sig", errors="ignore")
-    lines = [line for line in text.splitlines() if line.strip()][:3]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("# ")][:3]
     if not lines or lines[0].startswith(("<", "version https://git-lfs")):
         return ""
     if lines[0].lstrip()[:1] in ("{", "["):
@@ -104,7 +104,7 @@ def _is_table(lines: list[str]) -> bool:
         counts = {line.count(delimiter) for line in lines[:2]}
         if len(counts) == 1 and counts != {0} and (len(lines) > 1 or numbers_in(lines[0].split(delimiter)) > 1):
             return True
-    cells = lines[0].lstrip("#").split()
+    cells = lines[0].split()
     return len(cells) > 1 and numbers_in(cells) == len(cells)
 
 

@@ -39,11 +39,21 @@ class _CsvTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-        first = next((line for line in text_lines(path) if line.strip()), "")
+        first, comment = "", ""
+        for line in text_lines(path):
+            if line.startswith("# "):  # as numpy.savetxt writes a header
+                comment = line[2:]
+            elif line.strip():
+                first = line
+                break
         self.delimiter = _delimiter(first)
-        cells = self._split(first.lstrip("# ") if first.startswith("#") else first)
+        cells = self._split(first)
         self.has_header = numbers_in(cells) < len(cells) or not cells
-        self.names = [cell.strip() for cell in cells] if self.has_header else [str(i) for i in range(len(cells))]
+        if self.has_header:
+            self.names = [cell.strip() for cell in cells]
+        else:
+            named = self._split(comment)
+            self.names = named if len(named) == len(cells) else [str(i) for i in range(len(cells))]
         for name in repeated(self.names):
             raise DataError(f"{path} holds several columns called {name!r}; rename them")
 
@@ -74,15 +84,15 @@ class _CsvTable:
     def _records(self) -> Iterator[list[str]]:
         """Yield the cells of each row; DataError for a row with another number of cells."""
         if self.delimiter == " ":
-            records = ((number, line.split()) for number, line in enumerate(text_lines(self.path), 1))
+            lines = enumerate(text_lines(self.path), 1)
+            records = ((number, line.split()) for number, line in lines if not line.startswith("# "))
         else:
             reader = csv.reader(text_lines(self.path), delimiter=self.delimiter)
             records = ((reader.line_num, record) for record in reader)
         skip = self.has_header
         try:
             for number, record in records:
-                if not record or (len(record) == 1 and not record[0].strip()) or record[0].startswith("#"):
-                    skip = skip and not (record and record[0].startswith("#"))
+                if not record or (len(record) == 1 and not record[0].strip()) or record[0].startswith("# "):
                     continue
                 if skip:
                     skip = False
@@ -107,7 +117,7 @@ def _delimiter(line: str) -> str:
     best = max(counts, key=lambda mark: counts[mark])
     if counts[best] > 1:
         return best
-    cells = line.lstrip("#").split()
+    cells = line.split()
     return " " if len(cells) > 1 and numbers_in(cells) == len(cells) else ","
 
 

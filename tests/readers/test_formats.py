@@ -1,0 +1,252 @@
+"""Test the formats of other tools: each gives the rows that were written, and its ids."""
+
+import json
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+
+from small_files import DIM, ITEMS, Space
+from unialign.data import open_collection
+from unialign.errors import DataError, MissingDependencyError
+from unialign.readers import Collection, _rows
+
+IDS = [f"k{i}" for i in range(ITEMS)]
+
+
+def rows_of(collection: Collection, name: str) -> np.ndarray:
+    """Read a modality in item order, and check that all ways to read it agree."""
+    modality = collection.modalities[name]
+    found = modality.rows.take(range(collection.items))
+    np.testing.assert_array_equal(modality.rows.take([1, 8]), found[[1, 8]])
+    np.testing.assert_array_equal(np.asarray(modality.load(), np.float64), found.astype(np.float64))
+    if modality.source.order_N is None:
+        np.testing.assert_array_equal(np.concatenate([chunk.copy() for chunk in modality.rows.chunks()]), found)
+    return found
+
+
+def write_csv(path: Path, z: np.ndarray, mark: str) -> None:
+    head = ["id", "title", "score", *(f"e{d}" for d in range(DIM))]
+    lines = [[f"k{i}", '"a, b; c"', f"0.{i}", *map(repr, map(float, row))] for i, row in enumerate(z)]
+    path.write_text("\n".join(mark.join(line) for line in [head, *lines]), "utf-8-sig")
+
+
+def write_vectors_as_text(path: Path, z: np.ndarray) -> None:
+    path.write_text("id\tvector\n" + "".join(f"k{i}\t{json.dumps(row.tolist())}\n" for i, row in enumerate(z)))
+
+
+def write_jsonl(path: Path, z: np.ndarray) -> None:
+    lines = [{"id": f"k{i}", "title": "x", "score": i / 7, "embedding": row.tolist()} for i, row in enumerate(z)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+
+def write_stream(path: Path, z: np.ndarray) -> None:
+    batch = pa.record_batch({"vector": pa.array(list(z)), "id": IDS})
+    with pa.ipc.new_stream(path, batch.schema) as stream:
+        for start in range(0, ITEMS, 25):
+            stream.write_batch(batch.slice(start, 25))
+
+
+def write_words(path: Path, z: np.ndarray, head: str) -> None:
+    path.write_text(head + "".join(f"k{i} {' '.join(map(str, row))} \n" for i, row in enumerate(z)))
+
+
+def write_hdf5(path: Path, z: np.ndarray, **options: Any) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("vectors", data=z, **options)
+        file["id"] = IDS
+
+
+def write_faiss(path: Path, z: np.ndarray, *, fourcc: bytes = b"IxFI", metric: int = 0) -> None:
+    """Write the bytes of `faiss.write_index(IndexIDMap(IndexFlat))` of faiss 1.15."""
+    header = struct.pack("<iqqqBi", DIM, len(z), 1 << 20, 1 << 20, 1, metric) + (b"\0" * 4 if metric > 1 else b"")
+    flat = fourcc + header + struct.pack("<Q", z.size) + z.astype("<f4").tobytes()
+    ids = struct.pack("<Q", len(z)) + (np.arange(len(z)) + 100).astype("<i8").tobytes()
+    path.write_bytes(b"IxMp" + header + flat + ids)
+
+
+WRITERS: dict[str, Callable[[Path, np.ndarray], None]] = {
+    "comma.csv": lambda path, z: write_csv(path, z, ","),
+    "semicolon.csv": lambda path, z: write_csv(path, z, ";"),
+    "tab.txt": lambda path, z: write_csv(path, z, "\t"),
+    "vector.tsv": write_vectors_as_text,
+    "embedding.jsonl": write_jsonl,
+    "embedding.safetensors": write_jsonl,  # lines of JSON were once taken for a damaged safetensors file
+    "a.feather": lambda path, z: feather.write_feather(pa.table({"vector": list(z), "id": IDS}), path, chunksize=25),
+    "a.arrow": write_stream,
+    "words.vec": lambda path, z: write_words(path, z, f"{ITEMS} {DIM}\n"),
+    "glove.txt": lambda path, z: write_words(path, np.hstack([z, z]), ""),
+    "plain.h5": write_hdf5,
+    "packed.h5": lambda path, z: write_hdf5(path, z, chunks=(7, 8), compression="gzip"),
+    "inner.faiss": write_faiss,
+    "l1.index": lambda path, z: write_faiss(path, z, fourcc=b"IxFl", metric=2),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_format_gives_its_rows_and_ids(
+    tmp_path: Path, space: Space, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)
+    z = space["image"]
+    WRITERS[name](tmp_path / name, z)
+    collection = open_collection(tmp_path / name)
+    (modality,) = collection.modalities
+    found = rows_of(collection, modality)
+    np.testing.assert_allclose(found[:, :DIM], z, rtol=1e-6)
+    expected = np.arange(ITEMS) + 100 if name.endswith(("faiss", "index")) else np.array(IDS)
+    np.testing.assert_array_equal(collection.values["ids"], expected)
+    assert "score" not in collection.modalities
+
+
+def test_a_table_says_which_columns_were_taken_and_left(tmp_path: Path, space: Space) -> None:
+    write_csv(tmp_path / "a.csv", space["image"], ",")
+    collection = open_collection(tmp_path / "a.csv")
+    assert any("8 columns, e0 to e7" in note for note in collection.notes)
+    assert any("its 'id' (guessed; --id NAME" in note for note in collection.notes)
+    assert any("score (one number an item" in entry for entry in collection.ignored)
+
+
+def test_tables_of_plain_numbers_are_one_matrix(tmp_path: Path, space: Space) -> None:
+    np.savetxt(tmp_path / "a.csv", space["image"], delimiter=",")
+    np.savetxt(tmp_path / "b.txt", space["text"], header="made by numpy")
+    collection = open_collection([tmp_path / "a.csv", tmp_path / "b.txt"])
+    for name, z in zip(("a", "b"), space.values(), strict=True):
+        np.testing.assert_allclose(rows_of(collection, name), z, rtol=1e-6)
+
+
+def test_missing_vectors_of_tables_are_absent(tmp_path: Path, space: Space) -> None:
+    """Empty lists were once the dim of the column: "shape (60, 0)"."""
+    z, gone = space["image"], np.arange(ITEMS) % 3 == 0
+    lists = [[] if i % 2 else None for i in range(ITEMS)]
+    rows: list[Any] = [lists[i] if gone[i] else z[i].tolist() for i in range(ITEMS)]
+    pq.write_table(pa.table({"image": rows, "text": list(space["text"])}), tmp_path / "a.parquet")
+    lines = [
+        {"text": space["text"][i].tolist()} | ({} if row is None else {"image": row}) for i, row in enumerate(rows)
+    ]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    cells = ["" if row is None else json.dumps(row) for row in rows]
+    body = "\n".join(f'"{cell}"|{json.dumps(text.tolist())}' for cell, text in zip(cells, space["text"], strict=True))
+    (tmp_path / "c.csv").write_text("image|text\n" + body)
+    for name in ("a.parquet", "b.jsonl", "c.csv"):
+        collection = open_collection(tmp_path / name)
+        np.testing.assert_array_equal(collection.modalities["image"].present_N, ~gone)
+        np.testing.assert_allclose(rows_of_present(collection, "image"), z[~gone], rtol=1e-6)
+        assert collection.modalities["text"].present_N.all()
+    pq.write_table(pa.table({"v": pa.array([[]] * 9, pa.list_(pa.float32()))}), tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="every row is null or empty"):
+        open_collection(tmp_path / "d.parquet")
+
+
+def rows_of_present(collection: Collection, name: str) -> np.ndarray:
+    modality = collection.modalities[name]
+    return modality.rows.take(np.flatnonzero(modality.present_N).tolist())
+
+
+def test_quantized_vectors_are_read_as_what_they_are(tmp_path: Path, space: Space) -> None:
+    z = np.hstack(list(space.values()))
+    codes = np.clip(np.round(z * 40), -127, 127).astype(np.int8)
+    packed = np.packbits(z > 0, axis=1)
+    arrays = {"codes": codes, "unsigned": (codes.astype(np.int16) + 128).astype(np.uint8), "packed": packed}
+    arrays |= {"signed": (packed.astype(np.int16) - 128).astype(np.int8), "bools": z > 0}
+    np.savez(tmp_path / "a.npz", **arrays)
+    pq.write_table(pa.table({"codes": list(codes), "packed": list(packed)}), tmp_path / "b.parquet")
+    collection = open_collection(tmp_path / "a.npz")
+    signs = np.where(z > 0, 1, -1)
+    for name, expected in {"codes": codes, "packed": signs, "signed": signs, "bools": signs}.items():
+        np.testing.assert_array_equal(rows_of(collection, name), expected)
+        assert any(f"a.npz: {name}: " in note for note in collection.notes)
+    np.testing.assert_array_equal(rows_of(collection, "unsigned"), arrays["unsigned"])
+    collection = open_collection(tmp_path / "b.parquet")
+    np.testing.assert_array_equal(rows_of(collection, "codes"), codes)
+    np.testing.assert_array_equal(rows_of(collection, "packed"), signs)
+    header = struct.pack("<iiqBi", 8 * packed.shape[1], packed.shape[1], ITEMS, 1, 1)
+    (tmp_path / "c.faiss").write_bytes(b"IBxF" + header + struct.pack("<Q", packed.size) + packed.tobytes())
+    np.testing.assert_array_equal(rows_of(open_collection(tmp_path / "c.faiss"), "c"), signs)
+
+
+def test_flat_indexes_are_those_that_faiss_writes(tmp_path: Path, space: Space) -> None:
+    faiss = pytest.importorskip("faiss")
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(DIM))
+    index.add_with_ids(space["image"], np.arange(ITEMS) + 100)
+    faiss.write_index(index, str(tmp_path / "a.faiss"))
+    write_faiss(tmp_path / "b.faiss", space["image"])
+    assert (tmp_path / "a.faiss").read_bytes() == (tmp_path / "b.faiss").read_bytes()
+
+
+def write_anndata(group: Any, names: list[str], matrices: dict[str, np.ndarray], counts: np.ndarray) -> None:
+    """Write an AnnData group as anndata 0.12 does."""
+    group.attrs["encoding-type"] = "anndata"
+    obs = group.create_group("obs")
+    obs.attrs["_index"] = "cells"
+    obs["cells"] = names
+    kind = obs.create_group("kind")
+    kind.attrs["encoding-type"] = "categorical"
+    kind["codes"], kind["categories"] = np.arange(len(names), dtype=np.int8) % 3 - 1, ["b", "t"]
+    group.create_group("var")
+    for key, z in matrices.items():
+        group.require_group("obsm")[key] = z
+    x = group.create_group("X")
+    x.attrs["encoding-type"], x.attrs["shape"] = "csr_matrix", counts.shape
+    rows, columns = np.nonzero(counts)
+    x["data"], x["indices"] = counts[rows, columns], columns.astype(np.int32)
+    x["indptr"] = np.searchsorted(rows, np.arange(len(counts) + 1)).astype(np.int32)
+
+
+def test_anndata_gives_its_embeddings_and_cells(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)
+    counts = np.maximum(space["text"], 0)
+    with h5py.File(tmp_path / "a.h5ad", "w") as file:
+        write_anndata(file, IDS, {"X_pca": space["image"], "X_umap": space["image"][:, :2]}, counts)
+    collection = open_collection(tmp_path / "a.h5ad")
+    assert list(collection.modalities) == ["obsm/X_pca"]
+    np.testing.assert_array_equal(rows_of(collection, "obsm/X_pca"), space["image"])
+    assert collection.values["ids"].tolist() == IDS
+    chosen = open_collection(tmp_path / "a.h5ad", modalities=["X", "obsm/X_umap"])
+    np.testing.assert_array_equal(rows_of(chosen, "X"), counts)
+    kinds = open_collection(tmp_path / "a.h5ad", id="obs/kind").values["ids"]
+    assert kinds[:3].tolist() == ["", "b", "t"]
+
+
+def test_mudata_gives_each_modality_in_the_order_of_the_cells(tmp_path: Path, space: Space) -> None:
+    """Cells that a modality lacks are absent; `obsmap` holds the row of each cell, from 1, and 0 for absent ones."""
+    order, kept = (
+        np.random.default_rng(0).permutation(ITEMS)[:40],
+        np.sort(np.random.default_rng(1).permutation(ITEMS)[:50]),
+    )
+    with h5py.File(tmp_path / "a.h5mu", "w") as file:
+        file.attrs["encoding-type"] = "MuData"
+        obs = file.create_group("obs")
+        obs.attrs["_index"] = "_index"
+        obs["_index"] = IDS
+        for name, rows in {"rna": order, "prot": kept}.items():
+            z = space["image" if name == "rna" else "text"]
+            matrices = {"X_pca": z[rows]} if name == "rna" else {}
+            write_anndata(file.create_group(f"mod/{name}"), [IDS[row] for row in rows], matrices, np.abs(z[rows]))
+            if name == "rna":  # the other one is matched by the names of its cells
+                places = np.zeros(ITEMS, np.uint32)
+                places[rows] = np.arange(len(rows)) + 1
+                file[f"obsmap/{name}"] = places
+        file["mod"].attrs["mod-order"] = ["rna", "prot"]
+    collection = open_collection(tmp_path / "a.h5mu")
+    assert list(collection.modalities) == ["rna", "prot"]
+    for name, rows, z in (("rna", order, space["image"]), ("prot", kept, np.abs(space["text"]))):
+        present = np.isin(np.arange(ITEMS), rows)
+        np.testing.assert_array_equal(collection.modalities[name].present_N, present)
+        np.testing.assert_allclose(rows_of(collection, name)[present], z[present])
+
+
+def test_formats_of_extras_name_them(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module, extra in (("plain.h5", "h5py", "hdf5"), ("a.arrow", "pyarrow.ipc", "parquet")):
+        WRITERS[name](tmp_path / name, space["image"])
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingDependencyError, match=rf"unialign\[{extra}\]"):
+            open_collection(tmp_path / name)
