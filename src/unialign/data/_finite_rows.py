@@ -6,14 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import NonFiniteError
-from unialign.io import CHUNK_BYTES
+from unialign.io import CHUNK_BYTES, MappedPages
 
 __all__ = ["check_finite_rows"]
 
 
-def check_finite_rows(array_NW: NDArray[Any], mask_N: NDArray[Any] | None, column: str) -> None:
-    """Raise NonFiniteError for the first present row of (N, W) that holds NaN or infinity, or only zeros."""
-    step = max(1, CHUNK_BYTES // array_NW[:1].nbytes)
+def check_finite_rows(array_NW: NDArray[Any], mask_N: NDArray[Any] | None, column: str, *, first_row: int = 0) -> None:
+    """Raise NonFiniteError for the first present row of (N, W) that holds NaN or infinity, or only zeros.
+
+    Args:
+        first_row: number of the first row in messages.
+    """
+    step = max(1, CHUNK_BYTES // max(1, array_NW[:1].nbytes))
+    pages = MappedPages([array_NW])
     for start in range(0, len(array_NW), step):
         part_NW = array_NW[start : start + step]
         finite_NW = np.isfinite(part_NW)
@@ -21,12 +26,13 @@ def check_finite_rows(array_NW: NDArray[Any], mask_N: NDArray[Any] | None, colum
         if mask_N is not None:
             bad_N &= mask_N[start : start + step]
         if not bad_N.any():
+            pages.limit()
             continue
         row = int(bad_N.argmax())
         place = int(finite_NW[row].argmin())
         found = "only zeros" if finite_NW[row].all() else f"{part_NW[row, place]} at position {place}"
         raise NonFiniteError(
-            f"column {column!r}, row {start + row} holds {found}; every row needs finite numbers that are not "
-            f"all zero (mark items without a usable row as absent: `present=` in Python, a bool array "
+            f"column {column!r}, row {first_row + start + row} holds {found}; every row needs finite numbers that are "
+            f"not all zero (mark items without a usable row as absent: `present=` in Python, a bool array "
             f"`present.{column}` in files)"
         )

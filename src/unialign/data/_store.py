@@ -4,7 +4,7 @@ N items, W dimension of a column.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,11 +16,19 @@ from unialign._checks import check_choice
 from unialign._html import html_table
 from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, check_unchanged, parse_description
+from unialign.data._parts import in_parts, write_parts
 from unialign.data._storage import FolderStorage, MemoryStorage, data_chunks
 from unialign.data._store_files import StoreFiles
 from unialign.data._validation import StoreOptions, chosen_columns, validate
-from unialign.data._write import Overwrite, new_store_folder, record_of, resolve_target, write_file
-from unialign.errors import ConfigError, DataError
+from unialign.data._write import (
+    Overwrite,
+    new_store_folder,
+    record_of,
+    record_of_file,
+    resolve_target,
+    write_file,
+)
+from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.io import checked_path, digest
 
 __all__ = ["EmbeddingStore"]
@@ -48,7 +56,7 @@ class EmbeddingStore(StoreFiles):
     def write(
         cls,
         path: str | os.PathLike[str],
-        columns: Mapping[str, ArrayLike],
+        columns: Mapping[str, ArrayLike | Iterable[ArrayLike]] | Iterable[Mapping[str, ArrayLike]],
         *,
         name: str | None = None,
         overwrite: Overwrite = "never",
@@ -56,10 +64,14 @@ class EmbeddingStore(StoreFiles):
     ) -> "EmbeddingStore":
         """Write arrays into a new folder atomically, and open it.
 
+        Columns may arrive in parts, from generators or loaders: each part is appended to a file, so that memory is
+        bounded by a part. The store is equal to one that is written from whole arrays.
+
         Args:
             path: the folder to create; missing parents are created too.
-            columns: name -> (N, W) array or tensor of float16, float32 or float64. Names become file names: ASCII
-                letters, digits, `_`, `.` and `-`.
+            columns: name -> (N, W) array or tensor of float16, float32 or float64, or an iterator of (b, W) parts of
+                it; or an iterator of mappings of name -> (b, W), with rows of the same b items. Names become file
+                names: ASCII letters, digits, `_`, `.` and `-`.
             name: name of the data in reports. Default: the name of the folder.
             overwrite: "replace" replaces an existing store, but never other files at `path`. A killed process may leave
                 a folder `.NAME.*.partial` beside the path, which can be deleted, or the old store as `.NAME.*.old`,
@@ -84,9 +96,22 @@ class EmbeddingStore(StoreFiles):
             ConfigError: an unknown option, or an unknown column in `present`, `provenance` or `default_modalities`.
         """
         target = resolve_target(path, overwrite)
-        files, describe = validate(columns, target.name if name is None else name, options)
+        name = target.name if name is None else name
+        is_whole = not in_parts(columns)
+        if is_whole:
+            # Before the folder is created.
+            files, describe = validate(columns, name, options)  # type: ignore[arg-type]
         with new_store_folder(target, overwrite=overwrite) as partial:
-            description = describe({file: write_file(partial / file, data_chunks(files[file])) for file in files})
+            if not is_whole:
+                arrays, written = write_parts(partial, columns, options.get("present"))
+                files, describe = validate(arrays, name, options, checked=written)
+            records = {
+                file: record_of_file(partial / file)
+                if (partial / file).exists()
+                else write_file(partial / file, data_chunks(content))
+                for file, content in files.items()
+            }
+            description = describe(records)
             write_file(partial / DESCRIPTION_FILE, [description.to_bytes()])
         # Do not reopen by path, since another writer may be replacing the folder.
         return cls(description, FolderStorage(target))
@@ -99,6 +124,8 @@ class EmbeddingStore(StoreFiles):
 
         Arrays are not copied; if they are modified later, `verify` raises.
         """
+        if in_parts(columns):
+            raise ShapeError("`from_arrays` takes whole arrays; use `write` for columns in parts")
         files, describe = validate(columns, name, options)
         return cls(describe({file: record_of(data) for file, data in files.items()}), MemoryStorage(files))
 

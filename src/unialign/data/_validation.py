@@ -4,7 +4,7 @@ N items, W dimension of a column.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.io import canonical_json
 from unialign.readers import first_appearance_codes
 
-__all__ = ["StoreOptions", "chosen_columns", "named_column", "validate"]
+__all__ = ["StoreOptions", "check_names", "chosen_columns", "float_matrix", "named_column", "validate"]
 
 T = TypeVar("T")
 
@@ -52,9 +52,12 @@ class StoreOptions(TypedDict, total=False):
 
 
 def validate(
-    columns: Mapping[str, ArrayLike], name: str, options: StoreOptions
+    columns: Mapping[str, ArrayLike], name: str, options: StoreOptions, *, checked: Collection[str] = ()
 ) -> tuple[dict[str, Array | bytes], Callable[[Mapping[str, FileRecord]], Description]]:
     """Validate the arguments of `EmbeddingStore.write` without copying arrays.
+
+    Args:
+        checked: columns whose rows are known to be finite.
 
     Returns:
         The content of each file, and a function that describes the store from the records of these files.
@@ -66,12 +69,13 @@ def validate(
     columns = _mapping(columns, "columns", "name to (items, dim) array")
     if not columns:
         raise ShapeError("a store needs at least one column, got none")
-    _check_names(columns, "column")
-    arrays = {column: _float_matrix(value, column) for column, value in columns.items()}
+    check_names(columns, "column")
+    arrays = {column: float_matrix(value, column) for column, value in columns.items()}
     items = _common_rows(arrays)
     masks = _masks(_mapping(options.get("present"), "present", "column name to (items,) bool array"), arrays, items)
     for column, array_NW in arrays.items():
-        check_finite_rows(array_NW, masks.get(column), column)
+        if column not in checked:
+            check_finite_rows(array_NW, masks.get(column), column)
     label_names = _texts(options.get("label_names"), "label_names") or ()
     values: dict[str, Any] = {key: options.get(key) for key in ROW_DTYPES}
     keys = text_keys(values["ids"], items)
@@ -141,7 +145,8 @@ def _mapping(value: Mapping[str, T] | None, what: str, expected: str) -> Mapping
     return value or {}
 
 
-def _check_names(names: Mapping[str, object], what: str) -> None:
+def check_names(names: Mapping[str, object], what: str) -> None:
+    """Raise DataError for names that cannot be file names, or that differ only in case."""
     folded: dict[str, str] = {}
     for name in names:
         problem = unsafe_name(name)
@@ -152,7 +157,8 @@ def _check_names(names: Mapping[str, object], what: str) -> None:
             raise DataError(f"{what} names {other!r} and {name!r} differ only in case, which some file systems ignore")
 
 
-def _float_matrix(value: ArrayLike, column: str) -> Array:
+def float_matrix(value: ArrayLike, column: str, *, allow_empty: bool = False) -> Array:
+    """Return a column, or a part of one, as an (N, W) array; ShapeError for anything else."""
     array_NW = to_numpy(value, f"column {column!r}")
     if array_NW.ndim != 2:
         raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected two dimensions (items, dim)")
@@ -160,7 +166,7 @@ def _float_matrix(value: ArrayLike, column: str) -> Array:
         raise ShapeError(
             f"column {column!r} has dtype {array_NW.dtype}, expected {', '.join(COLUMN_DTYPES)}; convert it first"
         )
-    if 0 in array_NW.shape:
+    if 0 in array_NW.shape[allow_empty:]:
         raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected at least one row and one dimension")
     # torch supports only native byte order.
     return array_NW.astype(array_NW.dtype.newbyteorder("="), copy=False)
@@ -246,7 +252,7 @@ def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> t
 
 
 def _assets(assets: Mapping[str, bytes]) -> dict[str, bytes]:
-    _check_names(assets, "asset")
+    check_names(assets, "asset")
     for name, content in assets.items():
         if not isinstance(content, bytes):
             raise DataError(f"asset {name!r} is a {type(content).__name__}, expected bytes")

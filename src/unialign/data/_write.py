@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from unialign.data._layout import DESCRIPTION_FILE, FileRecord
 from unialign.data._storage import data_chunks
 from unialign.errors import ConfigError, DataError
-from unialign.io import atomic_directory, checked_path, write_durably
+from unialign.io import atomic_directory, checked_path, digest, file_chunks, write_durably
 
-__all__ = ["Overwrite", "new_store_folder", "record_of", "resolve_target", "write_file"]
+__all__ = ["Overwrite", "new_store_folder", "record_of", "record_of_file", "resolve_target", "write_file"]
 
 Overwrite = Literal["never", "replace"]
 
@@ -26,6 +26,12 @@ def record_of(data: NDArray[Any] | bytes) -> FileRecord:
         size += len(chunk)
         hasher.update(chunk)
     return FileRecord(sha256=hasher.hexdigest(), bytes=size)
+
+
+def record_of_file(path: Path) -> FileRecord:
+    """Return the record of a file that was written before."""
+    with path.open("rb") as file:
+        return FileRecord(sha256=digest(file_chunks(file)), bytes=path.stat().st_size)
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> FileRecord:

@@ -32,6 +32,7 @@ from unialign.io._lock import LOCK_FILE as LOCK_FILE, lock_folder as lock_folder
 from unialign.io._mapped_pages import MappedPages as MappedPages
 from unialign.io._npy import (
     CHUNK_BYTES as CHUNK_BYTES,
+    NpyAppender as NpyAppender,
     NpyHeader as NpyHeader,
     file_chunks as file_chunks,
     npy_chunks as npy_chunks,

@@ -1,7 +1,9 @@
 """Read and write the .npy format in chunks; a header is parsed as literals and nothing is unpickled."""
 
 import io
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -52,12 +54,44 @@ def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
     Chunks are processed one by one, so memory maps may exceed main memory.
     """
     little = array.dtype.newbyteorder("<")
-    header = io.BytesIO()
-    npy_format.write_array_header_1_0(
-        header, {"descr": npy_format.dtype_to_descr(little), "fortran_order": False, "shape": array.shape}
-    )
-    yield header.getvalue()
+    yield _header(little, array.shape)
     row_bytes = max(1, array[:1].nbytes)
     step = max(1, CHUNK_BYTES // row_bytes)
     for start in range(0, len(array), step):
         yield np.ascontiguousarray(array[start : start + step], dtype=little).tobytes()
+
+
+class NpyAppender:
+    """Writes a new (N, W) .npy file part by part, where N is known only at the end.
+
+    The result is byte for byte that of `npy_chunks` of the whole array. `close` syncs the file to disk.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], width: int) -> None:
+        self.dtype, self.width, self.rows = dtype, width, 0
+        self._little = dtype.newbyteorder("<")
+        self._file = path.open("xb")
+        self._file.write(_header(self._little, (0, width)))
+
+    def append(self, rows_bW: NDArray[Any]) -> None:
+        """Append (b, W) rows of the dtype."""
+        step = max(1, CHUNK_BYTES // (self.width * self.dtype.itemsize))
+        for start in range(0, len(rows_bW), step):
+            self._file.write(np.ascontiguousarray(rows_bW[start : start + step], dtype=self._little).data)
+        self.rows += len(rows_bW)
+
+    def close(self) -> None:
+        """Write the number of rows into the header, which reserves space for it."""
+        self._file.seek(0)
+        self._file.write(_header(self._little, (self.rows, self.width)))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    npy_format.write_array_header_1_0(
+        header, {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    return header.getvalue()
