@@ -24,12 +24,12 @@ from torch import Tensor
 
 from unialign._single_backward import first_order_only
 from unialign.ops._backend import current_backend
-from unialign.ops._directed_losses import ContrastSettings, row_losses, row_weights
+from unialign.ops._directed_losses import ContrastSettings, Keys, row_losses, row_weights_
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import row_tiles
 
-# Entries of a tile, of which about eight copies exist at a time.
-_ENTRIES = 2**21
+# Entries of a tile, of which about four copies exist at a time.
+_ENTRIES = 2**20
 
 
 class Negatives(NamedTuple):
@@ -137,15 +137,17 @@ def _sum_tiles(
     q_RD, rows, factor = selection.local(q_ND), len(k_ND), float(scale)
     total = torch.zeros(2, dtype=torch.float64, device=q_ND.device)
     by_q_RD, by_k_ND, by_shared_ED, by_own_RKD = (torch.zeros_like(x) for x in (q_RD, k_ND, shared_ED, own_RKD))
-    for i, cosine_IC, own_I, masks in _tiles(tensors, selection, settings, negatives):
-        losses = row_losses(cosine_IC, own_I, masks, scale=factor, settings=settings)
-        total[0] += losses.loss_I.double().sum()
+    for i, cosine_IC, own_I, keys in _tiles(tensors, selection, negatives):
+        losses = row_losses(cosine_IC, own_I, keys, scale=factor, settings=settings)
+        total[0] += losses.loss_I.sum()
         if not with_gradient:
             continue
-        weight_IC, by_scale = row_weights(cosine_IC, masks, losses, scale=factor, settings=settings)
-        total[1] += by_scale
+        weight_IC, by_scale = row_weights_(cosine_IC, keys, losses, scale=factor, settings=settings)
         of_keys_IN, of_shared_IE, of_own_IK = torch.split(weight_IC, [rows, len(shared_ED), own_RKD.shape[1]], 1)
         by_q_RD[i] = of_keys_IN @ k_ND + of_shared_IE @ shared_ED + torch.einsum("ik,ikd->id", of_own_IK, own_RKD[i])
+        if by_scale is None:
+            by_scale = (by_q_RD[i] * q_RD[i]).sum(1).double().sum() / factor
+        total[1] += by_scale
         by_k_ND.addmm_(of_keys_IN.mT, q_RD[i])
         if negatives.shared_gradient:
             by_shared_ED.addmm_(of_shared_IE.mT, q_RD[i])
@@ -157,15 +159,15 @@ def _reference(
     tensors: tuple[Tensor, ...], selection: RowSelection, settings: ContrastSettings, negatives: Negatives
 ) -> Tensor:
     total = tensors[0].sum() * 0.0
-    for _, cosine_IC, own_I, masks in _tiles(tensors, selection, settings, negatives):
-        total = total + row_losses(cosine_IC, own_I, masks, scale=tensors[2], settings=settings).loss_I.sum()
+    for _, cosine_IC, own_I, keys in _tiles(tensors, selection, negatives):
+        total = total + row_losses(cosine_IC, own_I, keys, scale=tensors[2], settings=settings).loss_I.sum()
     return (total / max(1, selection.size)).to(tensors[0].dtype)
 
 
 def _tiles(
-    tensors: tuple[Tensor, ...], selection: RowSelection, settings: ContrastSettings, negatives: Negatives
-) -> Iterator[tuple[slice, Tensor, Tensor, tuple[Tensor, Tensor]]]:
-    """Yield the local rows of a tile, its cosines, those of the positives in float64, and its two masks."""
+    tensors: tuple[Tensor, ...], selection: RowSelection, negatives: Negatives
+) -> Iterator[tuple[slice, Tensor, Tensor, Keys]]:
+    """Yield the local rows of a tile, its cosines, those of the own positives in float64, and its keys."""
     q_ND, k_ND, _, shared_ED, own_RKD = tensors
     position_R = selection.local_R
     if position_R is None:
@@ -174,35 +176,33 @@ def _tiles(
     for i in row_tiles(len(q_RD), columns, entries=_ENTRIES):
         q_ID, position_I = q_RD[i], position_R[i]
         own_I = (q_ID.double() * k_ND[position_I].double()).sum(1)
-        parts = (q_ID @ k_ND.mT, q_ID @ shared_ED.mT, torch.einsum("id,ikd->ik", q_ID, own_RKD[i]))
-        cosine_IC = torch.cat(parts, 1).scatter(1, position_I[:, None], own_I.to(q_ID.dtype)[:, None])
-        yield i, cosine_IC, own_I, _masks(i, position_I, columns, selection, settings, negatives)
+        cosine_IC = q_ID @ k_ND.mT
+        if columns > len(k_ND):
+            further = (q_ID @ shared_ED.mT, torch.einsum("id,ikd->ik", q_ID, own_RKD[i]))
+            cosine_IC = torch.cat((cosine_IC, *further), 1)
+        # In place: the operations above do not keep their results for the backward pass.
+        cosine_IC.scatter_(1, position_I[:, None], own_I.to(q_ID.dtype)[:, None])
+        yield i, cosine_IC, own_I, _keys(i, position_I, selection, negatives)
 
 
-def _masks(
-    i: slice,
-    position_I: Tensor,
-    columns: int,
-    selection: RowSelection,
-    settings: ContrastSettings,
-    negatives: Negatives,
-) -> tuple[Tensor, Tensor]:
-    """Return the (I, C) masks of the positives and of the negatives."""
-    rows, codes_N = selection.size, selection.codes_N
-    positive_IC = torch.zeros(len(position_I), columns, dtype=torch.bool, device=position_I.device)
-    positive_IC.scatter_(1, position_I[:, None], True)
-    negative_IC = ~positive_IC
+def _keys(i: slice, position_I: Tensor, selection: RowSelection, negatives: Negatives) -> Keys:
+    row_I, codes_N = torch.arange(len(position_I), device=position_I.device), selection.codes_N
+    row_P, column_P = row_I, position_I
     if codes_N is not None:
-        same_IN = codes_N[position_I, None] == codes_N
-        negative_IC[:, :rows] &= ~same_IN
-        if settings.same_ids == "positive":
-            positive_IC[:, :rows] = same_IN
-    ids_N, shared_ids_E, present_RK = negatives.ids_N, negatives.shared_ids_E, negatives.own_present_RK
+        # Codes ascend, so keys with the id of a query are adjacent.
+        code_I = codes_N[position_I]
+        first_I, stop_I = (torch.searchsorted(codes_N, code_I, right=right) for right in (False, True))
+        count_I = stop_I - first_I
+        row_P = torch.repeat_interleave(row_I, count_I)
+        before_I = count_I.cumsum(0) - count_I
+        column_P = torch.arange(len(row_P), device=row_P.device) + torch.repeat_interleave(first_I - before_I, count_I)
+    row_X = column_X = row_I[:0]
+    ids_N, shared_ids_E = negatives.ids_N, negatives.shared_ids_E
     if ids_N is not None and shared_ids_E is not None:
         same_IE = ids_N[position_I, None] == shared_ids_E
         if negatives.shared_known_E is not None:
             same_IE &= negatives.shared_known_E
-        negative_IC[:, rows : rows + len(shared_ids_E)] = ~same_IE
-    if present_RK is not None:
-        negative_IC[:, columns - present_RK.shape[1] :] = present_RK[i]
-    return positive_IC, negative_IC
+        row_X, shared_X = same_IE.nonzero(as_tuple=True)
+        column_X = shared_X + selection.size
+    present_RK = negatives.own_present_RK
+    return Keys(position_I, row_P, column_P, row_X, column_X, None if present_RK is None else ~present_RK[i])

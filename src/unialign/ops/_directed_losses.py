@@ -1,6 +1,8 @@
 """Losses of a tile of queries and their derivatives, see `_directed_contrast`.
 
-Shapes: `I` queries, `C` keys.
+All logits are relative to l_ii, on which the loss does not depend: differences are small where rounding matters.
+
+Shapes: `I` queries, `C` keys, `P` pairs of a query and a key with its id, `X` other excluded pairs, `K` own negatives.
 """
 
 from typing import Literal, NamedTuple
@@ -8,15 +10,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from unialign.ops._log_sums import masked_logsumexp
-
 # Whether keys with the query's id, other than its own, are excluded or positives.
 SameIds = Literal["exclude", "positive"]
 
-# Weights below this are set to 0: denormal numbers are about 100 times slower to multiply on a CPU.
-_SMALLEST_WEIGHT = 1e-30
-
-_Masks = tuple[Tensor, Tensor]
+# Exponentials below this are set to 0: denormal numbers are about 100 times slower to multiply on a CPU.
+_SMALLEST = 1e-30
+# Logits of unit rows with a larger scale span more than 80, beyond which exponentials are denormal in float32.
+_WIDE = 40.0
 
 
 class ContrastSettings(NamedTuple):
@@ -33,95 +33,161 @@ class ContrastSettings(NamedTuple):
     label_smoothing: float = 0.0
 
 
+class Keys(NamedTuple):
+    """Keys of a tile that are no negatives.
+
+    Attributes:
+        own_I: column of the positive of each query.
+        row_P, column_P: pairs of a query and a key of the batch with its id, its own positive included.
+        row_X, column_X: pairs of a query and a shared negative with its id.
+        absent_IK: mask of the own negatives, in the last K columns, that do not exist; None: all exist.
+    """
+
+    own_I: Tensor
+    row_P: Tensor
+    column_P: Tensor
+    row_X: Tensor
+    column_X: Tensor
+    absent_IK: Tensor | None
+
+    def fill_(self, x_IC: Tensor, value: float) -> Tensor:
+        """Fill the keys that are no negatives."""
+        x_IC[self.row_P, self.column_P] = value
+        x_IC[self.row_X, self.column_X] = value
+        if self.absent_IK is not None:
+            x_IC[:, x_IC.shape[1] - self.absent_IK.shape[1] :].masked_fill_(self.absent_IK, value)
+        return x_IC
+
+    def positives(self, same_ids: SameIds) -> tuple[Tensor, Tensor]:
+        """Return rows and columns of the pairs of a query and a positive."""
+        if same_ids == "positive":
+            return self.row_P, self.column_P
+        return torch.arange(len(self.own_I), device=self.own_I.device), self.own_I
+
+    def count_negatives(self, columns: int) -> Tensor:
+        """Return the number of negatives of each query."""
+        rows = len(self.own_I)
+        excluded_I = torch.bincount(self.row_P, minlength=rows) + torch.bincount(self.row_X, minlength=rows)
+        if self.absent_IK is not None:
+            excluded_I = excluded_I + self.absent_IK.sum(1)
+        return columns - excluded_I
+
+
 class RowLosses(NamedTuple):
-    """Losses of queries, and what their derivatives need; all logits are relative to l_ii.
+    """Losses of queries, and what their derivatives need.
 
     Attributes:
         loss_I: L_i, in float64.
-        logit_IC: logits in the dtype of the cosines.
-        log_positives_I: log sum_p exp(l_ip).
-        log_negatives_I: log of the weighted sum over the negatives; -inf without negatives.
-        log_hard_I: log sum_j exp(l_ij + beta c_ij) over the negatives.
-        log_weights_I: log sum_j exp(beta c_ij) over the negatives; None at beta 0.
+        logit_P: logits of the positives.
+        log_positives_I, log_negatives_I: logs of both sums in L_i; -inf without negatives.
+        exp_IC: exp(l_ij + beta c_ij) up to a factor of each query, 0 where j is no negative.
+        total_I: sum of `exp_IC`.
+        count_I: numbers of negatives.
     """
 
     loss_I: Tensor
-    logit_IC: Tensor
+    logit_P: Tensor
     log_positives_I: Tensor
     log_negatives_I: Tensor
-    log_hard_I: Tensor
-    log_weights_I: Tensor | None
+    exp_IC: Tensor
+    total_I: Tensor
+    count_I: Tensor
 
 
 def row_losses(
-    cosine_IC: Tensor, own_I: Tensor, masks: _Masks, *, scale: Tensor | float, settings: ContrastSettings
+    cosine_IC: Tensor, own_I: Tensor, keys: Keys, *, scale: Tensor | float, settings: ContrastSettings
 ) -> RowLosses:
     """Return L_i of each query, computed with differentiable operations.
 
     Args:
         cosine_IC: cosines of queries and keys.
         own_I: cosine of each query and its own positive, in float64.
-        masks: of the positives and of the negatives, which do not overlap.
     """
-    positive_IC, negative_IC = masks
-    _, hardness, smoothing = settings
-    # The loss depends on differences of logits. Relative to l_ii they are small where rounding matters.
+    (same_ids, hardness, smoothing), rows = settings, len(own_I)
     rounded_I = own_I.to(cosine_IC.dtype)
     logit_IC = (cosine_IC - rounded_I[:, None]) * scale
+    row_P, column_P = keys.positives(same_ids)
+    logit_P = logit_IC[row_P, column_P]
     log_positives_I = mean_positive_I = torch.zeros_like(own_I)
-    if settings.same_ids == "positive":
-        log_positives_I = masked_logsumexp(logit_IC, ~positive_IC).double()
-        mean_positive_I = _masked_mean(logit_IC, positive_IC)
-    log_hard_I = masked_logsumexp(logit_IC + hardness * cosine_IC if hardness else logit_IC, ~negative_IC).double()
-    log_negatives_I, log_weights_I = log_hard_I - (own_I - rounded_I) * scale, None
+    if same_ids == "positive":
+        log_positives_I, mean_positive_I = _sums_of_positives(logit_P, row_P, own_I)
+    count_I = keys.count_negatives(cosine_IC.shape[1])
+    mean_I = torch.zeros_like(own_I)
+    if smoothing:
+        total_I = keys.fill_(logit_IC, 0.0).sum(1).double() + mean_positive_I * torch.bincount(row_P, minlength=rows)
+        mean_I = total_I / (count_I + torch.bincount(row_P, minlength=rows))
+    wide = not isinstance(scale, Tensor) and scale + hardness > _WIDE
+    hard_IC = logit_IC + hardness * cosine_IC if hardness else logit_IC
+    exp_IC, total_I, log_hard_I = _exponentials(hard_IC, keys, wide=wide)
+    log_negatives_I = log_hard_I - (own_I - rounded_I) * scale
     if hardness:
-        log_weights_I = masked_logsumexp(hardness * cosine_IC, ~negative_IC).double()
-        count_I = negative_IC.sum(1)
-        mean_I = log_negatives_I - torch.where(count_I > 0, log_weights_I, 0.0)
-        log_negatives_I = mean_I + torch.log(count_I.clamp(min=1).double())
-    excess_I = torch.logaddexp(torch.zeros_like(log_positives_I), log_negatives_I - log_positives_I)
+        log_weights_I = _exponentials(hardness * cosine_IC, keys)[2]
+        log_negatives_I = log_negatives_I - torch.where(count_I > 0, log_weights_I, 0.0)
+        log_negatives_I = log_negatives_I + torch.log(count_I.clamp(min=1).double())
+    excess_I = torch.logaddexp(torch.zeros_like(own_I), log_negatives_I - log_positives_I)
     # The sum of two nonnegative numbers stays precise near 0, unlike a difference of logits.
     loss_I = excess_I + (log_positives_I - mean_positive_I)
     if smoothing:
-        loss_I = loss_I + smoothing * (mean_positive_I - _masked_mean(logit_IC, positive_IC | negative_IC))
-    return RowLosses(loss_I, logit_IC, log_positives_I, log_negatives_I, log_hard_I, log_weights_I)
+        loss_I = loss_I + smoothing * (mean_positive_I - mean_I)
+    return RowLosses(loss_I, logit_P, log_positives_I, log_negatives_I, exp_IC, total_I, count_I)
 
 
-def row_weights(
-    cosine_IC: Tensor, masks: _Masks, losses: RowLosses, *, scale: float, settings: ContrastSettings
-) -> tuple[Tensor, Tensor]:
-    """Return the derivatives of sum_i L_i with respect to the cosines (I, C) and to the scale."""
-    positive_IC, negative_IC = masks
-    (_, hardness, smoothing), dtype = settings, cosine_IC.dtype
-    logit_IC = losses.logit_IC
-    negative_share_I1 = torch.sigmoid(losses.log_negatives_I - losses.log_positives_I).to(dtype)[:, None]
-    # pi - 1/|P| - share pi: with one positive, the first difference is exactly 0.
-    target_IC = positive_IC / positive_IC.sum(1, keepdim=True, dtype=dtype)
-    pi_IC = positive_IC.to(dtype)
-    if settings.same_ids == "positive":
-        pi_IC = _softmax(logit_IC, losses.log_positives_I, positive_IC)
-    weight_IC = pi_IC - target_IC - negative_share_I1 * pi_IC
-    hard_IC = logit_IC + hardness * cosine_IC if hardness else logit_IC
-    q_IC = _softmax(hard_IC, losses.log_hard_I, negative_IC)
-    weight_IC += negative_share_I1 * q_IC
+def row_weights_(
+    cosine_IC: Tensor, keys: Keys, losses: RowLosses, *, scale: float, settings: ContrastSettings
+) -> tuple[Tensor, Tensor | None]:
+    """Return the derivative of sum_i L_i by the cosines, which overwrites `exp_IC`; and by the scale, with a hardness.
+
+    Without a hardness, the weights W are the scale times the derivatives by the logits, so the derivative by the scale
+    is sum_ij W_ij c_ij / scale.
+    """
+    (same_ids, hardness, smoothing), dtype, rows = settings, cosine_IC.dtype, len(losses.loss_I)
+    share_I = torch.sigmoid(losses.log_negatives_I - losses.log_positives_I)
+    row_P, column_P = keys.positives(same_ids)
+    count_I = torch.bincount(row_P, minlength=rows).double()
+    pi_P = torch.exp(losses.logit_P.double() - losses.log_positives_I[row_P])
+    # With one positive, the first difference is exactly 0.
+    value_P = (pi_P - 1 / count_I[row_P]) - share_I[row_P] * pi_P
+    weight_IC = losses.exp_IC
+    weight_IC *= (share_I / torch.where(losses.total_I > 0, losses.total_I, 1.0)).to(dtype)[:, None]
     if smoothing:
-        key_IC = positive_IC | negative_IC
-        weight_IC += smoothing * (target_IC - key_IC / key_IC.sum(1, keepdim=True, dtype=dtype))
+        even_I = smoothing / (losses.count_I + count_I)
+        keys.fill_(weight_IC.sub_(even_I.to(dtype)[:, None]), 0.0)
+        value_P += smoothing / count_I[row_P] - even_I[row_P]
+    if not hardness:
+        weight_IC *= scale
+        weight_IC[row_P, column_P] = (value_P * scale).to(dtype)
+        return weight_IC, None
     by_scale = (weight_IC * cosine_IC).sum(1).double().sum()
-    weight_IC *= scale
-    if hardness and losses.log_weights_I is not None:
-        u_IC = _softmax(hardness * cosine_IC, losses.log_weights_I, negative_IC)
-        weight_IC += hardness * negative_share_I1 * (q_IC - u_IC)
-    if dtype == torch.float32:
-        weight_IC.masked_fill_(weight_IC.abs() < _SMALLEST_WEIGHT, 0.0)
+    by_scale += (value_P * cosine_IC[row_P, column_P]).sum()
+    u_IC, total_I, _ = _exponentials(hardness * cosine_IC, keys)
+    u_IC *= (hardness * share_I / torch.where(total_I > 0, total_I, 1.0)).to(dtype)[:, None]
+    weight_IC.mul_(scale + hardness).sub_(u_IC)
+    weight_IC[row_P, column_P] = (value_P * scale).to(dtype)
     return weight_IC, by_scale
 
 
-def _softmax(logit_IC: Tensor, log_sum_I: Tensor, kept_IC: Tensor) -> Tensor:
-    """Return exp(logit - log sum) where kept and 0 elsewhere."""
-    shift_I1 = torch.where(log_sum_I == -torch.inf, 0.0, log_sum_I).to(logit_IC.dtype)[:, None]
-    return (logit_IC - shift_I1).masked_fill_(~kept_IC, -torch.inf).exp_()
+def _sums_of_positives(logit_P: Tensor, row_P: Tensor, zeros_like_I: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log sum_p exp(l_ip) and mean_p l_ip of each query."""
+    zero_I, logit_P = torch.zeros_like(zeros_like_I), logit_P.double()
+    # The own positive has logit 0, so the maximum is at least 0.
+    highest_I = zero_I.detach().scatter_reduce(0, row_P, logit_P.detach(), "amax")
+    exp_P = torch.exp(logit_P - highest_I[row_P])
+    log_sum_I = highest_I + torch.log(zero_I.index_add(0, row_P, exp_P))
+    return log_sum_I, zero_I.index_add(0, row_P, logit_P) / torch.bincount(row_P, minlength=len(zero_I))
 
 
-def _masked_mean(logit_IC: Tensor, kept_IC: Tensor) -> Tensor:
-    return logit_IC.masked_fill(~kept_IC, 0.0).sum(1).double() / kept_IC.sum(1)
+def _exponentials(logit_IC: Tensor, keys: Keys, *, wide: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Return exp(l - m) of the negatives, 0 elsewhere, with m the maximum of a row; its sums; and log sum exp(l).
+
+    Overwrites the logits.
+    """
+    keys.fill_(logit_IC, -torch.inf)
+    highest_I = logit_IC.detach().amax(1)
+    highest_I = torch.where(highest_I == -torch.inf, 0.0, highest_I)
+    exp_IC = logit_IC.sub_(highest_I[:, None]).exp_()
+    if wide and exp_IC.dtype == torch.float32 and not exp_IC.requires_grad:
+        torch.threshold_(exp_IC, _SMALLEST, 0.0)
+    total_I = exp_IC.sum(1).double()
+    has_any_I = total_I > 0
+    log_I = highest_I.double() + torch.log(torch.where(has_any_I, total_I, 1.0))
+    return exp_IC, total_I, torch.where(has_any_I, log_I, -torch.inf)
