@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from unialign._plain_text import count
+
 __all__ = [
     "GEOMETRY",
     "PRIMARY",
@@ -20,12 +22,18 @@ __all__ = [
     "run_metric",
     "runs_of",
     "scale_of",
+    "seed_count",
 ]
 
 Results = Mapping[str, Any]
 PRIMARY = ("recall@1", "joint_recall@1", "label_map", "v_measure", "modality_gap_debiased")
 # Metrics of retrieval, labels and geometry, in panel order.
 GEOMETRY = (*PRIMARY, "true_pair_cosine")
+
+
+def seed_count(results: Results) -> str:
+    """Return `5 seeds` or `1 seed`."""
+    return count(len(results["protocol"]["seeds"]), "seed")
 
 
 def as_float(value: float | None) -> float:

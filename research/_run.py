@@ -10,12 +10,14 @@ from typing import Any
 from research._figures import failed_sections
 from research._jobs import SELECTION, Scheduler, TrainingJob, select_trial
 from research._plan import Options, Plan, Study
+from research._read import seed_count
 from research._records import Record
 from research._results import make_results, rounded
 from research._terminal import smoke_run_note, tally_lines
 from research._validation import check_plan
 from research._worker import work
 from research.pages import Section, html_page, markdown_page
+from unialign._plain_text import count
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import open_run_dir, open_store, run_jobs, write_json
@@ -148,7 +150,7 @@ def _facts(results: dict[str, Any]) -> list[str]:
     trials = max((len(t.get("trials", ())) for t in study["tuning"].values()), default=0)
     return [
         " and ".join(study["data"]),
-        f"{len(results['objectives'])} arms × {len(results['protocol']['seeds'])} seeds",
+        f"{count(len(results['objectives']), 'arm')} × {seed_count(results)}",
         f"{trials} trials per arm on the validation split" if trials else "no tuning",
         f"{study['trainings']} trainings",
     ]

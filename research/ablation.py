@@ -11,7 +11,7 @@ from typing import Any
 
 from research._figures import dot_panel, metric_table, tally_table, trials_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._read import PRIMARY, Results, completed, label, run_metric
+from research._read import PRIMARY, Results, completed, label, run_metric, seed_count
 from research._settings import OBJECTIVE_TRIALS, base, registered
 from research.pages import Mark, Section, figure, scatter
 from unialign.losses import display_name as objective_label
@@ -132,8 +132,7 @@ def _terms(results: Results, arms: list[str]) -> list[Any]:
         figure(
             "ablation-terms",
             "Primary metrics of every subset of the four terms",
-            f"Five modalities of emoji, {len(results['protocol']['seeds'])} seeds, 95 % intervals over "
-            "items and seeds. Dashed: U + A.",
+            f"Five modalities of emoji, {seed_count(results)}, 95 % intervals over items and seeds. Dashed: U + A.",
             panels,
             heading="Every subset of UniAlign's terms",
             columns=2,

@@ -12,7 +12,7 @@ from typing import Any
 from research._estimates import seed_interval
 from research._figures import UNTUNED, format_seeds, metric_table, verdict_table
 from research._plan import Arm, EvalHook, Family, Options, Plan, Study
-from research._read import Results, completed, evaluations, label, mean_recall
+from research._read import Results, completed, evaluations, label, mean_recall, seed_count
 from research._settings import base
 from research.pages import Dot, Mark, Panel, Section, Table, dots, figure, tiles
 from unialign.losses import display_name as objective_label
@@ -145,7 +145,7 @@ def _retrieval(results: Results, arms: Sequence[str]) -> list[Any]:
         figure(
             "anchor-retrieval",
             "R@1 with the anchor, without it, and in the worst direction",
-            f"All five modalities of emoji; means of {len(results['protocol']['seeds'])} seeds with 95 % t-intervals. "
+            f"All five modalities of emoji; means of {seed_count(results)} with 95 % t-intervals. "
             "A difficult anchor makes all directions with it difficult, so compare objectives at the same anchor.",
             panels,
             heading="R@1 by anchor",

@@ -10,7 +10,7 @@ from typing import Any
 
 from research._figures import UNTUNED, dot_panel, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._read import GEOMETRY, Results, completed
+from research._read import GEOMETRY, Results, completed, seed_count
 from research._settings import HEADS, base
 from research.pages import Mark, Section, figure
 
@@ -99,7 +99,7 @@ def page(results: Results) -> list[Section]:
                 figure(
                     "continued-metrics",
                     "Metrics after continuing an InfoNCE space",
-                    f"{', '.join(MODALITIES)} of emoji, anchor text, {len(results['protocol']['seeds'])} seeds; 95 % "
+                    f"{', '.join(MODALITIES)} of emoji, anchor text, {seed_count(results)}; 95 % "
                     "intervals over items and seeds. Dashed: the InfoNCE space that all arms continue.",
                     panels,
                     heading="After continuing an InfoNCE space",

@@ -14,7 +14,7 @@ import numpy as np
 from research._estimates import seed_interval
 from research._figures import format_seeds, metric_lines, metric_table, trials_table, verdict_table
 from research._plan import Arm, DataTransform, Family, Options, Plan, Study
-from research._read import PRIMARY, Results, completed, mean_recall
+from research._read import PRIMARY, Results, completed, mean_recall, seed_count
 from research._settings import OBJECTIVE_TRIALS, base
 from research._transforms import transformed
 from research.pages import Dot, Mark, Panel, Section, Table, dots, figure
@@ -125,7 +125,7 @@ def page(results: Results) -> list[Section]:
                     "missing-dropped",
                     "Metrics against the fraction of dropped entries",
                     "Image, drawing and text of emoji, complete test set, anchor text unless stated otherwise; "
-                    f"{len(results['protocol']['seeds'])} seeds; 95 % intervals over items and seeds.",
+                    f"{seed_count(results)}; 95 % intervals over items and seeds.",
                     panels,
                     columns=3,
                     legend=list(marks.values()),

@@ -7,7 +7,7 @@ and weight 1 the loss equals InfoNCE, which is trained for comparison.
 
 from research._figures import UNTUNED, metric_lines, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._read import GEOMETRY, PRIMARY, Results, completed, label, metric_label, run_metric, scale_of
+from research._read import GEOMETRY, PRIMARY, Results, completed, label, metric_label, run_metric, scale_of, seed_count
 from research._settings import base
 from research.pages import Mark, Section, Table, figure
 
@@ -88,8 +88,7 @@ def page(results: Results) -> list[Section]:
                 figure(
                     "partition_mix-metrics",
                     "Metrics against beta",
-                    f"{', '.join(MODALITIES)} of emoji, {len(results['protocol']['seeds'])} seeds; 95 % intervals over "
-                    "items and seeds.",
+                    f"{', '.join(MODALITIES)} of emoji, {seed_count(results)}; 95 % intervals over items and seeds.",
                     panels,
                     columns=3,
                     legend=list(marks.values()),

@@ -10,7 +10,7 @@ from typing import Any
 
 from research._figures import UNTUNED, metric_lines, metric_table, range_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._read import GEOMETRY, PRIMARY, Results
+from research._read import GEOMETRY, PRIMARY, Results, seed_count
 from research._settings import base
 from research.pages import Mark, Section, figure
 
@@ -71,7 +71,7 @@ def page(results: Results) -> list[Section]:
                 figure(
                     "temperature-metrics",
                     "Metrics against the temperature",
-                    f"{', '.join(MODALITIES)} of emoji, anchor text, {len(results['protocol']['seeds'])} seeds; 95 % "
+                    f"{', '.join(MODALITIES)} of emoji, anchor text, {seed_count(results)}; 95 % "
                     "intervals over items and seeds.",
                     panels,
                     columns=3,

@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 
 from research._figures import UNTUNED, best_arm, metric_table, metric_tiles, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._read import GEOMETRY, Results, completed, label, mean_of, metric_label, primary_metrics, scale_of
+from research._read import (
+    GEOMETRY,
+    Results,
+    completed,
+    label,
+    mean_of,
+    metric_label,
+    primary_metrics,
+    scale_of,
+    seed_count,
+)
 from research._settings import base
 from research.pages import Figure, Mark, Section, Table, figure, scatter
 
@@ -100,7 +110,7 @@ def _parts(results: Results, part: str) -> list[str | Table | Figure]:
         column_label=f"{second} weight",
     )
     title = f"{first.capitalize()} weight by {second} weight"
-    note = f"{', '.join(MODALITIES)} of emoji, anchor text; means over {len(results['protocol']['seeds'])} seeds."
+    note = f"{', '.join(MODALITIES)} of emoji, anchor text; means over {seed_count(results)}."
     arms = _arms(part)
     return [
         figure(f"weights-{part}", title, note, panels, columns=3),

@@ -1,19 +1,44 @@
 """Tables, counts and lists in plain text."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 
 def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """Format left-aligned columns, separated by two spaces, with a rule below the header."""
-    rows = [head, *body]
+    """Format left-aligned columns, separated by two spaces, with a rule below the header.
+
+    Values with intervals, such as `11.4 % [10.4, 12.5]`, are aligned part by part.
+    """
+    columns = [_align_intervals(column) for column in zip(*body, strict=True)]
+    rows: list[Sequence[str]] = [head, *zip(*columns, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+_INTERVAL = re.compile(r"(\S+(?: %)?) \[(\S+), (\S+)\](.*)")
+
+
+def _align_intervals(column: Sequence[str]) -> list[str]:
+    """Pad the parts of all cells `value [low, high]` of a column to equal length; leave other cells unchanged."""
+    found = [_INTERVAL.fullmatch(cell) for cell in column]
+    parts = [match.groups() for match in found if match]
+    value, low, high = (max((len(part[i]) for part in parts), default=0) for i in range(3))
+    return [
+        f"{match[1]:>{value}} [{match[2]:>{low}}, {match[3]:>{high}}]{match[4]}" if match else cell
+        for match, cell in zip(found, column, strict=True)
+    ]
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """Format as `1 item` or `1,000 items`; `many` is the plural if it is irregular."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def percent(fraction: float) -> str:
+    """Format a fraction as `11.4 %`, with a second decimal below 1 %."""
+    value = 100 * fraction
+    return f"{value:.2f} %" if 0 < value < 1 else f"{value:.1f} %"
 
 
 def join_words(words: Iterable[str]) -> str:

@@ -181,7 +181,7 @@ def test_repr_and_text_are_short():
     assert f"recall@1={found.metrics['recall@1']:.4g}" in repr(found)
     assert "items=40" in repr(found)
     lines = found.text().splitlines()
-    assert lines[0].split() == ["R@1", f"{100 * found.metrics['recall@1']:.1f}", "%"]
+    assert lines[0].split(maxsplit=1) == ["R@1", f"{100 * found.metrics['recall@1']:.1f} % (chance 2.5 %)"]
     assert [line[:30].strip() for line in lines][6] == "debiased gap (lower is better)"
     assert "V-measure" not in ua.evaluate(z).text(), "nothing without labels"
     looks = [
@@ -224,3 +224,20 @@ def test_invalid_input_raises():
         ua.evaluate({"a": z["a"], "b": z["b"]}, present={"a": torch.arange(40) < 20, "b": torch.arange(40) >= 20})
     with pytest.raises(ConfigError, match="unknown metric"):
         ua.evaluate(z).interval("accuracy")
+
+
+def test_chance_is_the_recall_of_unrelated_rows():
+    """With ids and missing rows, chance is the mean R@1 of random spaces, and exact for a collapsed one."""
+    items, ids = 24, torch.arange(24) // torch.tensor([1, 2]).repeat(12)
+    present = {"b": torch.arange(items) % 3 > 0}
+    generator, names = torch.Generator().manual_seed(0), ("a", "b", "c")
+    same = ua.evaluate(dict.fromkeys(names, torch.ones(items, 4)), present=present, ids=ids)
+    for metric in ("recall@1", "joint_recall@1"):
+        assert same.chance[metric] == pytest.approx(same.metrics[metric], abs=1e-12)
+    drawn = [
+        ua.evaluate({m: torch.randn(items, 8, generator=generator) for m in names}, present=present, ids=ids)
+        for _ in range(20)
+    ]
+    mean = sum(found.metrics["recall@1"] for found in drawn) / len(drawn)
+    assert abs(mean - drawn[0].chance["recall@1"]) < 0.01
+    assert ua.evaluate({m: torch.eye(5) for m in "ab"}).chance == {"recall@1": pytest.approx(0.2)}

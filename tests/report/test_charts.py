@@ -2,10 +2,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from unialign.metrics import retrieval_from_scores
 from unialign.report._curves import panels, switches
 from unialign.report._folder import LogLine, TestRows as Rows
-from unialign.report._gallery import directions, expected_rank
+from unialign.report._gallery import best_rank, directions
 from unialign.report._heatmap import JOINT, mean_directions
 from unialign.report._model import Run
 from unialign.report._projection import pca_map, spread
@@ -75,9 +77,13 @@ def test_projection_of_one_dimension_or_one_point():
     assert np.isfinite(found.points["a"]).all()
 
 
-def test_expected_rank_averages_ties():
-    assert expected_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), 2) == 3
-    assert expected_rank(np.array([0.1, 0.9]), 1) == 1
+def test_rank_of_the_best_right_answer_averages_ties():
+    ids = np.arange(5)
+    assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), ids, 2) == 3
+    assert best_rank(np.array([0.1, 0.9]), ids[:2], 1) == 1
+    # Two right answers, of which one ties with two others: 1 + 1 + 2 / 2.
+    assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([0, 7, 2, 3, 7]), 7) == 3
+    assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([7, 7, 2, 3, 7]), 7) == 1
 
 
 def test_directions_of_the_gallery():
@@ -108,3 +114,14 @@ def test_curves_are_grouped_by_term_and_mark_the_end_of_the_warmup():
     assert [panel.title for panel in found] == ["total loss", "contrast", "volume contrast"]
     assert [curve.mark for curve in found[1].curves] == [0, 2]  # all pairs share text
     assert switches(warm + cold) == [20]
+
+
+def test_rank_of_an_example_is_that_of_the_metrics():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, ids = rng.integers(0, 4, 12) / 4, rng.integers(0, 5, 12)
+        result = retrieval_from_scores(
+            lambda rows, scores=scores: torch.from_numpy(scores)[None].expand(len(rows), -1),
+            queries=1, gallery=12, query_ids=ids[:1], gallery_ids=ids,
+        )  # fmt: skip
+        assert best_rank(scores, ids, ids[0]) == pytest.approx(float(result.ranks[0]))

@@ -295,3 +295,34 @@ def test_torch_is_not_needed(tmp_path):
         f"write_report({json.dumps(str(folder))})"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_examples_count_every_item_with_the_id_of_the_query(tmp_path):
+    """The right answers of an example are those of the numbers: items with the id of the query."""
+    folder = make_folder(tmp_path / "c", objectives=("unialign",), seeds=1, items=24, modalities=("image", "text"))
+    path = folder / "items.json"
+    items = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(items | {"ids": [i // 4 for i in range(24)]}), encoding="utf-8")
+    text = written(folder)
+    z = load_file(folder / "runs" / "unialign-seed0" / "embeddings.safetensors")
+    found = re.findall(r'article class="card example">\s*<h3>.*?<bdi>(\w+)</bdi>.*?“<bdi>item (\d+)</bdi>”', text, re.S)
+    ranks = re.findall(r"first of 4 correct answers at rank ([\d.]+)", text)
+    assert len(found) == len(ranks) == 8
+    for (source, query), rank in zip(found, ranks, strict=True):
+        queries, gallery = z[source].astype(float), z["text" if source == "image" else "image"].astype(float)
+        order = np.argsort(-(gallery @ queries[int(query)]))
+        assert float(rank) == 1 + np.flatnonzero(order // 4 == int(query) // 4)[0]
+    assert text.count("tile correct") == sum(
+        int(
+            (
+                np.argsort(-(z["text" if s == "image" else "image"].astype(float) @ z[s][int(q)].astype(float)))[:5]
+                // 4
+                == int(q) // 4
+            ).sum()
+        )
+        for s, q in found
+    )
+    for bad in ([0], "no", [0.5] * 24):
+        path.write_text(json.dumps(items | {"ids": bad}), encoding="utf-8")
+        with pytest.raises(DataError, match="whole number in 'ids'"):
+            write_report(folder)

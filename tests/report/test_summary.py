@@ -112,8 +112,8 @@ def test_the_table_has_intervals_notes_and_a_star_for_significant_results_only()
         results(*both, comparison("win", metric="gap"), comparison("tie", metric="gap", baseline="gram"))
     ).splitlines()
     assert lines[0].split() == ["UniAlign", "InfoNCE", "GRAM", "[1]"]
-    assert "31.2 [30.2, 32.2] *" in lines[2]
-    assert "28.9 [27.9, 29.9]" in lines[2]
+    assert "31.2 [ 30.2,  32.2] *" in lines[2]
+    assert "28.9 [ 27.9,  29.9]" in lines[2]
     assert "*" not in lines[3]
     assert lines[-1] == "[1] GRAM: InfoNCE warmup"
     assert all(ord(c) < 128 for line in lines for c in line)
@@ -123,7 +123,7 @@ def test_a_baseline_is_starred_when_it_beats_the_first_which_beats_the_rest():
     chain = (comparison("lose"), comparison("win", baseline="gram"))
     row = text_table(results(*chain)).splitlines()[2]
     assert row.count("*") == 1
-    assert "28.9 [27.9, 29.9] *" in row
+    assert "28.9 [ 27.9,  29.9] *" in row
 
 
 def test_a_comparison_without_a_verdict_is_omitted():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from unialign._plain_text import percent
 from unialign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def run_progress(total: int, labels: Mapping[str, str]) -> Iterator[Callable[[st
         def finished(key: str, seed: int, record: "RunRecord") -> None:
             bar.update()
             took = "time unknown" if record.seconds is None else f"{record.seconds:.1f} s"
-            recall = 100 * record.evaluation.metrics["recall@1"]
-            echo(f"[{next(done)}/{total}] {labels[key]}, seed {seed}: {took}, R@1 {recall:.1f} %")
+            recall, chance = record.evaluation.metrics["recall@1"], record.evaluation.chance.get("recall@1")
+            above = "" if chance is None else f" (chance {percent(chance)})"
+            echo(f"[{next(done)}/{total}] {labels[key]}, seed {seed}: {took}, R@1 {100 * recall:.1f} %{above}")
             for warning in record.warnings:
                 echo(f"    health: {warning['message']}")
 

@@ -93,7 +93,8 @@ def make_results(
         "protocol": {
             "name": "images decoded from rows of the space in place of image embeddings, without a prior",
             "anchor": result.anchor,
-            "decoder": decoder.input_spec.encoder,
+            "decoder": config.decoder,
+            "image encoder": decoder.input_spec.encoder,
             "size": decoder.size,
             **{key: value for key, value in config.to_dict().items() if key in _PROTOCOL},
             "seconds": round(seconds, 2),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from unialign._checks import check_choice
 from unialign._html import html_table
+from unialign._plain_text import percent
+from unialign.evaluation._chance import mean_chance
 from unialign.evaluation._metrics import METRICS, Metric, all_metrics, metric_range
 from unialign.evaluation._statistics import Statistic, resample
 from unialign.metrics import Interval, codes, percentile_interval
@@ -32,6 +34,11 @@ class Evaluation:
     statistics: dict[str, Statistic]
     items: int
 
+    @property
+    def chance(self) -> dict[str, float]:
+        """Metric -> value of a random ranking, for R@1 and joint R@1 in each scoring."""
+        return mean_chance(self.directions)
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={self.metrics[name]:.4g}" for name in _PRIMARY if name in self.metrics)
         return f"Evaluation(items={self.items}, directions={len(self.directions)}, {shown})"
@@ -50,10 +57,14 @@ class Evaluation:
         metrics = all_metrics()
         names = [name for name in metrics if name in (*_PRIMARY, *_SECONDARY) or name not in METRICS]
         return [
-            (_label(metrics[name]), _written(metrics[name], self.metrics[name]), metrics[name].description)
+            (_label(metrics[name]), self._value(name, metrics[name]), metrics[name].description)
             for name in names
             if name in self.metrics
         ]
+
+    def _value(self, name: str, metric: Metric) -> str:
+        chance = f" (chance {percent(self.chance[name])})" if name in self.chance else ""
+        return _written(metric, self.metrics[name]) + chance
 
     def interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None

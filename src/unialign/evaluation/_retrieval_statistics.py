@@ -103,6 +103,7 @@ def _direction(result: RetrievalResult) -> dict[str, float]:
         "map": result.map,
         "queries": len(result.rows),
         "gallery": result.gallery_size,
+        "chance_recall@1": result.chance[1],
     }
 
 

@@ -13,7 +13,7 @@ from unialign.io import replace_file
 
 
 def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
-    """Write `items.json` (row, name, label of each evaluated item) and, if the store has them, their `thumbnails.zip`.
+    """Write `items.json` (row, id, name, label of each evaluated item) and `thumbnails.zip` if the store has images.
 
     Thumbnails are named `<modality>/<i>.webp`, where i is the position among the evaluated items.
     """
@@ -23,6 +23,7 @@ def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
         folder / "items.json",
         {
             "rows": rows.tolist(),
+            "ids": store.ids[rows].tolist(),
             "names": [names[row] for row in rows],
             "labels": store.labels[rows].tolist(),
             "label_names": list(store.label_names),

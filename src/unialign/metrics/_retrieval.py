@@ -4,7 +4,7 @@ Shapes: `Q` queries, `G` gallery, `D` dimension, `S` scored queries (those with 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
@@ -62,6 +62,18 @@ class RetrievalResult:
     def recall(self) -> dict[int, float]:
         """Fraction of queries with *any* positive in the top k (hit rate, R@k), in [0, 1]."""
         return {k: float(self.hits(k).mean()) for k in self.k}
+
+    @property
+    def chance(self) -> dict[int, float]:
+        """Recall that a random order of the gallery reaches on average for these queries, in [0, 1]."""
+        positives_S = self._counts.positives
+        random = replace(
+            self._counts,
+            above=torch.zeros_like(positives_S),
+            tied=self.gallery_size - positives_S,
+            tied_positives=positives_S,
+        )
+        return {k: float(random.hits(k, "expected").mean()) for k in self.k}
 
     @property
     def median_rank(self) -> float:

@@ -13,7 +13,7 @@ from unialign.report._projection import spread
 from unialign.report._svg import color, line, polyline, shape, svg, tag, text, ticks
 
 WIDTH, HEIGHT = 260.0, 170.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 10.0, 24.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 10.0, 10.0, 24.0
 _MOST_STEPS = 240
 
 

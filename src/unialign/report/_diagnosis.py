@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labeled_bars
-from unialign.report._format import DASH, number_format
+from unialign.report._format import number_format
 from unialign.report._model import DataInfo, MetricEstimate, number
 from unialign.report._projection import PCAMap
 from unialign.report._schema import clean, read_estimate
@@ -24,8 +24,8 @@ from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 
 _SIGNS = {"problem": "✗ problem", "warning": "▲ warning", "note": "● note", "ok": "✓ ok"}
-# Number of pairs shown as plots; the tables list all pairs.
-_PANELS = 12
+# Largest number of pairs shown as plots; the tables list all pairs.
+_PANELS = 15
 
 
 def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
@@ -59,6 +59,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "answer": results["answer"],
         "severity": next((s for s in _SIGNS if tally[s]), "ok"),
         "findings": [finding | {"sign": _SIGNS[finding["severity"]]} for finding in results["findings"]],
+        "panels": _PANELS,
         "markers": _maps.marker_definitions(data.modalities),
         "legend": [(_maps.legend_mark(i), name) for i, name in enumerate(data.modalities)],
         "map": _map(results["sketch"], data),
@@ -68,10 +69,13 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
             (name, _cosines.cosine_panel(f"cosines{i}", name, histogram))
             for i, (name, histogram) in enumerate(list(results["sketch"].get("cosines", {}).items())[:_PANELS])
         ],
-        "pairs_shown": _PANELS,
-        "modality_rows": [(name, _modality_row(m)) for name, m in numbers["modalities"].items()],
-        "pair_rows": [(name, _pair_row(p)) for name, p in numbers["pairs"].items() if "items" in p],
-        "direction_rows": [(name.replace("->", " → "), _direction_row(d)) for name, d in numbers["directions"].items()],
+        "pairs": len(results["sketch"].get("cosines", {})),
+        "gaps": sum("modality_gap_debiased" in p for p in numbers["pairs"].values()),
+        "modality_rows": _table(numbers["modalities"], _modality_columns),
+        "pair_rows": _table({name: p for name, p in numbers["pairs"].items() if "items" in p}, _pair_columns),
+        "direction_rows": _table(
+            {name.replace("->", " → "): d for name, d in numbers["directions"].items()}, _direction_columns
+        ),
         "issue_summary": results["issue_summary"],
         "sources": list(results["data"]["sources"].items()),
         "fingerprint": data.fingerprint,
@@ -117,46 +121,56 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
     return labeled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
-def _cell(value: Mapping[str, Any] | float | None, unit: str = "number") -> tuple[str, str]:
-    """Format a number, and the interval if it is an estimate."""
-    estimate = read_estimate(value) if isinstance(value, Mapping) else MetricEstimate(number(value))
-    fmt = number_format([estimate.mean], unit=unit)
-    return fmt.with_unit(estimate.mean), fmt.interval(estimate.low, estimate.high)
+Cell = tuple[str, str]  # value, small print below it
 
 
-def _modality_row(m: Mapping[str, Any]) -> list[tuple[str, str]]:
-    norm = m["norm"]
-    invalid = sum(m[f"{kind}_rows"]["count"] for kind in ("nan", "inf", "zero", "tiny"))
+def _column(values: Sequence[Any], unit: str = "number") -> list[Cell]:
+    """Format the numbers or estimates of a column with equally many decimals, and their intervals."""
+    estimates = [read_estimate(v) if isinstance(v, Mapping) else MetricEstimate(number(v)) for v in values]
+    fmt = max((number_format([e.mean], unit=unit) for e in estimates), key=lambda found: found.decimals)
+    return [(fmt.with_unit(e.mean), fmt.interval_with_unit(e.low, e.high)) for e in estimates]
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]], columns: Callable[[Sequence[Any]], list[list[Cell]]]) -> Any:
+    """Return (name, cells) for each row, from functions that format whole columns."""
+    return list(zip(rows, zip(*columns(list(rows.values())), strict=True), strict=True)) if rows else []
+
+
+def _modality_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+    invalid = [sum(m[f"{kind}_rows"]["count"] for kind in ("nan", "inf", "zero", "tiny")) for m in rows]
+    norms = [m["norm"] or {} for m in rows]
+    spans = [{"mean": norm.get("median"), "low": norm.get("low"), "high": norm.get("high")} for norm in norms]
     return [
-        (f"{m['rows']:,}", f"{m['absent']:,} missing" if m["absent"] else ""),
-        (f"{m['dim']:,}", m["dtype"]),
-        (f"{invalid:,}", ""),
-        (f"{m['duplicate_rows']:,}", ""),
-        (_cell(norm["median"])[0], f"{_cell(norm['low'])[0]} to {_cell(norm['high'])[0]}") if norm else (DASH, ""),
-        *(_cell(m[key]) for key in ("mean_cosine", "effective_rank", "uniformity")),
+        [(f"{m['rows']:,}", f"{m['absent']:,} missing" if m["absent"] else "") for m in rows],
+        [(f"{m['dim']:,}", m["dtype"]) for m in rows],
+        [(f"{number:,}", "") for number in invalid],
+        [(f"{m['duplicate_rows']:,}", "") for m in rows],
+        _column(spans),
+        *(_column([m[key] for m in rows]) for key in ("mean_cosine", "effective_rank", "uniformity")),
     ]
 
 
-def _pair_row(p: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _pair_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     return [
-        (f"{p['items']:,}", ""),
-        _cell(p["modality_gap_debiased"]),
-        _cell(p["modality_gap"]),
-        _cell(p["gap_fraction"], "percent"),
-        _cell(p["true_pair_cosine"]),
-        _cell(p["random_pair_cosine"]),
-        _cell(p["auc"], "percent"),
+        [(f"{p['items']:,}", "") for p in rows],
+        _column([p["modality_gap_debiased"] for p in rows]),
+        _column([p["modality_gap"] for p in rows]),
+        _column([p["gap_fraction"] for p in rows], "percent"),
+        _column([p["true_pair_cosine"] for p in rows]),
+        _column([p["random_pair_cosine"] for p in rows]),
+        _column([p["auc"] for p in rows], "percent"),
     ]
 
 
-def _direction_row(d: Mapping[str, Any]) -> list[tuple[str, str]]:
-    chance, hubs = d["chance"], d["hubness"]
+def _direction_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+    chance, hubs = [d["chance"] for d in rows], [d["hubness"] for d in rows]
+    skewness = _column([found["skewness"] for found in hubs])
     return [
-        (f"{d['queries']:,}", ""),
-        _cell(d["recall@1"], "percent"),
-        _cell(d["recall@10"], "percent"),
-        _cell(d["mrr"]),
-        (f"{d['median_rank']:,.0f}", ""),
-        (f"{100 * chance['recall@1']:.2f} %", f"R@10 {100 * chance['recall@10']:.1f} %"),
-        (_cell(hubs["skewness"])[0], f"{100 * hubs['antihub_fraction']:.0f} % never found"),
+        [(f"{d['queries']:,}", "") for d in rows],
+        _column([d["recall@1"] for d in rows], "percent"),
+        _column([d["recall@10"] for d in rows], "percent"),
+        _column([d["mrr"] for d in rows]),
+        [(f"{d['median_rank']:,.0f}", "") for d in rows],
+        [(f"{100 * c['recall@1']:.2f} %", f"R@10 {100 * c['recall@10']:.1f} %") for c in chance],
+        [(s[0], f"{100 * h['antihub_fraction']:.0f} % never found") for s, h in zip(skewness, hubs, strict=True)],
     ]

@@ -23,6 +23,7 @@ class Items:
 
     rows: tuple[int, ...]
     names: tuple[str, ...]
+    ids: tuple[int, ...]  # same-id items are right answers to each other's queries
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,11 @@ def _read_items(path: Path) -> Items | None:
     names = [f"item {row}" for row in rows] if raw.get("names") is None else raw["names"]
     if not isinstance(names, list) or len(names) != len(rows):
         raise DataError(f"{path} should have one name for each of its {len(rows)} rows")
-    return Items(tuple(int(row) for row in rows), tuple(str(name) for name in names))
+    # Folders of earlier versions have no ids: all items are different.
+    ids = list(range(len(rows))) if raw.get("ids") is None else raw["ids"]
+    if not isinstance(ids, list) or len(ids) != len(rows) or not all(isinstance(value, int) for value in ids):
+        raise DataError(f"{path} should have one whole number in 'ids' for each of its {len(rows)} rows")
+    return Items(tuple(int(row) for row in rows), tuple(str(name) for name in names), tuple(ids))
 
 
 def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> TestRows:

@@ -25,6 +25,11 @@ class NumberFormat:
         known = math.isfinite(low) and math.isfinite(high)
         return f"{self.number(low)} to {self.number(high)}" if known else ""
 
+    def interval_with_unit(self, low: float, high: float) -> str:
+        """Format as `1.1 to 3.5 %`, for a line below a value with its unit."""
+        text = self.interval(low, high)
+        return text + (" %" if self.percent and text else "")
+
     def magnitude(self, value: float) -> str:
         """Format the absolute value of a difference without unit, with one more decimal if it would round to 0."""
         if not math.isfinite(value):

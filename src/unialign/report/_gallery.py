@@ -1,18 +1,27 @@
-"""Select example queries by a fixed rule and collect each objective's answers."""
+"""Select example queries by a fixed rule and collect each objective's answers.
 
+A right answer is a candidate with the id of the query, and its rank is that of `unialign.metrics`, so that examples and
+numbers agree.
+
+Shapes: `N` items, `G` candidates (items that have the modality of the answer), `D` dimension.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.report._folder import ComparisonFolder, TestRows
+from unialign._plain_text import join_words
+from unialign.report._folder import ComparisonFolder, Items, TestRows
 from unialign.report._images import EmbeddedImages
 from unialign.report._model import ComparisonResults
 from unialign.report._projection import spread
 
 QUERIES = 8
 TOP = 5
+_TIE_TOLERANCE = 1e-12  # as in unialign.ops
 RULE = (
     "The queries are evenly spaced over the test items sorted by row number and take the directions in turn, "
     "without manual selection."
@@ -52,27 +61,45 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
         chosen = [complete[i] for i in spread(len(complete), QUERIES)]
         # Directions take turns, so that each covers the whole list; examples are shown by direction.
         turns = sorted(range(len(chosen)), key=lambda i: (i % len(ways), i))
-        names = comparison.items.names
-        cards = [_card(results, names, images, spaces, ways[i % len(ways)], chosen[i]) for i in turns]
-    return {"examples": cards, "example_rule": RULE, "images": images.css}
+        items = comparison.items
+        cards = [_card(results, items, images, spaces, ways[i % len(ways)], chosen[i]) for i in turns]
+    return {"examples": cards, "example_rule": RULE, "example_share": share(results), "images": images.css}
+
+
+def share(results: ComparisonResults) -> str:
+    """Say for what part of all queries the answers are right, so that eight examples are not taken for the result."""
+    known = [o for o in results.objectives.values() if math.isfinite(results.estimate(o.key, "recall@5").mean)]
+    if not known:
+        return ""
+    values = join_words(
+        f"{100 * results.estimate(o.key, 'recall@5').mean:.0f} %" + ("" if results.single else f" ({o.label})")
+        for o in known
+    )
+    return f"Over all queries and directions, a correct answer is among the first 5 for {values} of the queries."
 
 
 def _card(
     results: ComparisonResults,
-    names: Sequence[str],
+    items: Items,
     images: EmbeddedImages,
     spaces: Mapping[str, TestRows],
     direction: QueryDirection,
     position: int,
 ) -> dict[str, Any]:
-    rows, pool = [], 0
+    rows, pool, positives = [], 0, 0
+    ids_N = np.asarray(items.ids)
     for objective, space in spaces.items():
-        score_N, present_N = _scores(space, direction, position)
-        pool = int(present_N.sum())
-        rank = expected_rank(score_N, position)
-        first = np.argsort(-score_N, kind="stable")[: min(TOP, pool)].tolist()
+        candidates_G, score_G = _scores(space, direction, position)
+        pool, positives = len(candidates_G), int((ids_N[candidates_G] == ids_N[position]).sum())
+        rank = best_rank(score_G, ids_N[candidates_G], ids_N[position])
+        first = candidates_G[np.argsort(-score_G, kind="stable")[:TOP]].tolist()
         answers = [
-            {"name": names[n], "image": images.css_class(direction.answer, n), "correct": n == position} for n in first
+            {
+                "name": items.names[n],
+                "image": images.css_class(direction.answer, n),
+                "correct": bool(ids_N[n] == ids_N[position]),
+            }
+            for n in first
         ]
         rows.append(
             {"label": results.objectives[objective].label, "rank": f"{rank:g}", "first": rank == 1, "answers": answers}
@@ -82,22 +109,27 @@ def _card(
         "query": "all others" if len(queries) > 1 else data.display_name(queries[0]),
         "parts": [{"label": data.display_name(q), "image": images.css_class(q, position)} for q in queries],
         "answer": data.display_name(direction.answer),
-        "name": names[position],
+        "name": items.names[position],
         "pool": pool,
+        "positives": positives,
         "rows": rows,
     }
 
 
-def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the mean cosine of the queries with each candidate, -inf for absent ones, and the candidates' presence."""
+def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the candidates (G,) and the mean cosine of the queries with each of them, (G,)."""
     query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
-    present_N = space.present[direction.answer]
-    score_N = space.z[direction.answer] @ query_D / len(direction.queries)
-    return np.where(present_N, score_N, -np.inf), present_N
+    candidates_G = np.flatnonzero(space.present[direction.answer])
+    return candidates_G, space.z[direction.answer][candidates_G] @ query_D / len(direction.queries)
 
 
-def expected_rank(scores: NDArray[np.float64], truth: int) -> float:
-    """Compute the expected rank under ties: 1 + strictly better + tied / 2."""
-    better = int((scores > scores[truth]).sum())
-    tied = int((scores == scores[truth]).sum()) - 1
-    return 1 + better + tied / 2
+def best_rank(score_G: NDArray[np.float64], ids_G: NDArray[np.int64], query_id: int) -> float:
+    """Return the rank of the best candidate with the id of the query, from 1.
+
+    It is the expected rank if scores are tied, as `unialign.metrics.retrieval` computes it; this page needs no torch.
+    """
+    right_G = ids_G == query_id
+    best = score_G[right_G].max()
+    tied_G = np.abs(score_G - best) <= _TIE_TOLERANCE
+    above = int((score_G > best + _TIE_TOLERANCE).sum())
+    return 1 + above + int((tied_G & ~right_G).sum()) / (int((tied_G & right_G).sum()) + 1)

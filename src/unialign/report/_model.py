@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unialign.evaluation import mean_chance
+
 
 @dataclass(frozen=True)
 class MetricInfo:
@@ -126,6 +128,10 @@ class ComparisonResults:
         options = settings.get("objective_options")
         places = (self.protocol, settings, options if isinstance(options, Mapping) else {})
         return next((str(place["anchor"]) for place in places if place.get("anchor")), "")
+
+    def chance(self, metric: str) -> float:
+        """Return the value of a random ranking for a metric of R@1; NaN for others and for files without it."""
+        return mean_chance(self.runs[0].directions).get(metric, math.nan)
 
     def runs_of(self, objective: str) -> list[Run]:
         return sorted((run for run in self.runs if run.objective == objective), key=lambda run: run.seed)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from unialign._plain_text import count, join_words, table_lines
+from unialign._plain_text import count, join_words, percent, table_lines
 from unialign.report._format import NumberFormat, number_format, p_value
 from unialign.report._model import ComparisonResults, MetricComparison, MetricInfo
 from unialign.report._schema import parse_results
@@ -51,7 +51,8 @@ def text_table(results: Mapping[str, Any]) -> str:
     winners = {metric.key: best(parsed, metric.key) for metric in shown}
     for metric in shown:
         cells = [_cell(parsed, metric, o.key) + (" *" if o.key == winners[metric.key] else "") for o in objectives]
-        rows.append([metric.label + (", %" if metric.percent else "") + _direction(metric), *cells])
+        label = metric.label + (", %" if metric.percent else "")
+        rows.append([label + _direction(metric) + chance_note(parsed, metric, unit=""), *cells])
     lines = table_lines(head, rows)
     seeds, interval = len(parsed.seeds), f"[{parsed.level} interval"
     once = "Value" if parsed.single else "One seed"
@@ -132,7 +133,8 @@ def _without_tests(results: ComparisonResults, first: str) -> str:
         if not math.isfinite(estimate.mean):
             continue
         interval = f" ({results.level} interval {fmt.interval(estimate.low, estimate.high)})"
-        texts.append(f"{metric.label} {fmt.with_unit(estimate.mean)}" + (interval if estimate.has_interval else ""))
+        value = f"{metric.label} {fmt.with_unit(estimate.mean)}" + (interval if estimate.has_interval else "")
+        texts.append(value + chance_note(results, metric))
     label = results.objectives[first].label
     if not results.single:
         found = f" {label} reaches {join_words(texts)}." if texts else ""
@@ -157,8 +159,9 @@ def _sentence(results: ComparisonResults, comparison: MetricComparison) -> str:
         end = ", not significant once corrected for the number of tests"
     elif comparison.verdict == "tie":
         end = ", no reliable difference"
+    about = f"{metric.label}{_direction(metric)}{chance_note(results, metric)}"
     return (
-        f"On {metric.label}{_direction(metric)} {label} {_VERBS[comparison.verdict]}: {own} against {other}, "
+        f"On {about} {label} {_VERBS[comparison.verdict]}: {own} against {other}, "
         f"{size} {_side(comparison.difference)} ({results.level} interval {_interval(fmt, comparison)}{p}){end}."
     )
 
@@ -179,6 +182,12 @@ def _side(difference: float) -> str:
 
 def _direction(metric: MetricInfo) -> str:
     return " (lower is better)" if metric.higher_is_better is False else ""
+
+
+def chance_note(results: ComparisonResults, metric: MetricInfo, *, unit: str = " %") -> str:
+    """Return ` (chance 0.35 %)` for a metric with a known chance level, else ""."""
+    chance = results.chance(metric.key)
+    return f" (chance {percent(chance).removesuffix(' %')}{unit})" if math.isfinite(chance) else ""
 
 
 def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from unialign._plain_text import count
 from unialign.report._format import DASH
 from unialign.report._model import ComparisonResults, MetricInfo, number
-from unialign.report._summary import best, metric_style
+from unialign.report._summary import best, chance_note, metric_style
 
 # Relative to the first objective; signs complement the colors for print and color-blind readers.
 _MARKS = {
@@ -18,17 +18,34 @@ _MARKS = {
 }
 
 
+# Metrics that equal another one in general (NMI), or if each query has one right answer (mAP).
+_REPEATED = {"map": "mrr", "nmi": "v_measure"}
+
+
 def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
-    """Return one row for each metric that has values."""
+    """Return one row for each metric that has values; a metric that repeats another one is named in its row."""
     return [
         {
             "metric": metric,
+            "equal": [results.metrics[key].label for key in _repeats_of(results, metric.key)],
+            "chance": chance_note(results, metric).strip(" ()"),
             "better": {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better],
             "cells": [_cell(results, metric, key) for key in results.objectives],
         }
         for metric in results.metrics.values()
         if any(math.isfinite(results.estimate(key, metric.key).mean) for key in results.objectives)
+        and metric.key not in _repeats_of(results, _REPEATED.get(metric.key, ""))
     ]
+
+
+def _repeats_of(results: ComparisonResults, metric: str) -> list[str]:
+    """Return the metrics whose values are those of `metric` for all objectives, to more digits than are shown."""
+    found = []
+    for name, original in _REPEATED.items():
+        pairs = [(results.estimate(key, name).mean, results.estimate(key, metric).mean) for key in results.objectives]
+        if original == metric and name in results.metrics and all(math.isclose(a, b, abs_tol=1e-9) for a, b in pairs):
+            found.append(name)
+    return found
 
 
 def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> dict[str, Any]:
@@ -40,7 +57,8 @@ def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> dic
     mark, side, meaning = _MARKS[verdicts[-1]] if verdicts else ("", "", "")
     return {
         "mean": fmt.with_unit(estimate.mean),
-        "interval": fmt.interval(estimate.low, estimate.high) or (DASH if math.isfinite(estimate.mean) else ""),
+        "interval": fmt.interval_with_unit(estimate.low, estimate.high)
+        or (DASH if math.isfinite(estimate.mean) else ""),
         "best": objective == best(results, metric.key),
         "mark": mark,
         "side": side,

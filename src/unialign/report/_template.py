@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 
 def fill(
@@ -18,11 +18,19 @@ def fill(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["tied"] = _tied
+    environment.filters |= {"tied": _tied, "marked": _marked}
     own = files("unialign.report")
     style = "\n".join(own.joinpath(name).read_text(encoding="utf-8") for name in styles)
     source = files(package).joinpath(template).read_text(encoding="utf-8")
     return environment.from_string(source).render(style=Markup(style), **context)
+
+
+def _marked(text: str) -> Markup:
+    """Escape a text and show its parts in backticks as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a single backtick is a character like any other
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _tied(text: str) -> str:
