@@ -4,7 +4,7 @@
 # AUC of true against random pairs (0.5 by chance) below which modalities count as unpaired, and their structures are
 # compared to find the cause. Usable embedding spaces are above 0.9.
 MIN_AUC = 0.6
-# AUC of clearly paired modalities: if an interval holds both chance and this value, there are too few items to decide.
+# AUC of clearly paired modalities. If the interval of an AUC near chance contains it, too few items were measured.
 CLEAR_AUC = 0.75
 # p-value of a permutation test (200 permutations) below which two modalities share structure.
 MAX_CKA_P = 0.01
@@ -30,6 +30,8 @@ UNEVEN_DIFFERENCE, UNEVEN_RATIO = 0.05, 1.5
 # Distance between the means of unit rows. CLIP's image and text means are about 0.8 apart (Liang et al., NeurIPS 2022);
 # an offset below 0.1 changes only ranks of near ties.
 GAP_NOTE, GAP_WARNING = 0.1, 0.3
+# z-value of the squared distance of the means from which a gap is not chance.
+GAP_Z = 4.0
 # Fraction of the squared distance of true pairs above which a constant offset dominates the content.
 GAP_FRACTION = 0.5
 # A modality is far from the others if its gap exceeds this multiple of the gaps among the others.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.diagnostics import _limits as limits
@@ -22,6 +23,8 @@ from unialign.readers import Collection
 
 # Number of queries used to compare dot products with cosines.
 _MAX_QUERIES = 512
+# Largest value from which non-negative integers may be codes of 8 bits; smaller ones are counts.
+_MIN_LARGEST_CODE = 64
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class ModalityStats:
     possible_rank: int  # largest effective rank that the sample allows
     uniformity: float  # log mean exp(-2 |x - y|^2)
     changed_top1: float  # fraction of queries whose first result by dot product differs from that by cosine
+    unsigned_codes: bool  # integers from 0 to 255, as of a quantizer with a zero point
     near: NearRows  # groups of equal or nearly equal rows of the sample
     distinct_sampled: int  # rows of the sample that are not nearly equal
     # Mean cosine and effective rank; if over half of the rows are copies, of one copy each: they are no narrow cone.
@@ -89,11 +93,18 @@ def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: It
         possible_rank=min(modality.rows.shape[1], (len(z_nD) if distinct >= len(z_nD) / 2 else distinct) - 1),
         uniformity=_uniformity(z_nD) if several else math.nan,
         changed_top1=_changed_top1(sample, name, scan),
+        unsigned_codes=_holds_codes(scan.kept_kD[sample.kept_n][sample.usable[name].numpy()]),
         near=near,
         distinct_sampled=distinct,
         spread_cosine=spread_cosine,
         spread_rank=spread_rank,
     )
+
+
+def _holds_codes(raw_nD: NDArray[np.float64]) -> bool:
+    """Return whether sampled rows are integers from 0 to at most 255, and many different ones."""
+    plain = len(raw_nD) > 0 and raw_nD.min() >= 0 and _MIN_LARGEST_CODE <= raw_nD.max() <= 255
+    return bool(plain and (raw_nD == np.floor(raw_nD)).all())
 
 
 def _norms(scan: ModalityScan) -> NormStats | None:

@@ -52,6 +52,7 @@ class DirectionStats:
 class PairStats:
     items: int  # items with both modalities
     gap: Estimate  # debiased distance of the means
+    gap_z: float  # z-value of its square against no gap, over the classes of positives
     modality_gap: float  # distance of the means
     gap_fraction: float  # fraction of the mean squared distance of true pairs that is due to the gap
     true_pair_cosine: Estimate  # mean cosine of row i of one modality with row i of the other
@@ -93,17 +94,18 @@ def measure_pair(
     distance = 2 - 2 * true.mean
     class_n = connected(sample.ids_n[rows.numpy()], *checksums, *(near[m].code_n[rows.numpy()] for m in (a, b)))
     class_n = np.unique(class_n, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    fraction_C = np.bincount(class_n) / n
+    count_C = np.bincount(class_n)
     pair = PairStats(
         items=n,
         gap=gap,
+        gap_z=_gap_z(x_nD - y_nD, class_n),
         modality_gap=float(modality_gap(x_nD, y_nD)),
         gap_fraction=min(1.0, gap.mean**2 / distance) if distance > 1e-9 else 0.0,
         true_pair_cosine=true,
         random_pair_cosine=(float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1)),
         identical=float((checksums[0] == checksums[1]).mean()),
         copy=copy,
-        distinct_items=1 / float((fraction_C**2).sum()),
+        distinct_items=float(n**2 / (count_C**2).sum()),
     )
     if pair.distinct_items < limits.MIN_DISTINCT_ITEMS:
         return pair
@@ -126,6 +128,30 @@ def measure_pair(
         offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_pair_cosine),
         match=calibrate_match(x_nD, y_nD, class_n, seed=seed),
     )
+
+
+def _gap_z(difference_nD: Tensor, class_n: NDArray[np.int64]) -> float:
+    """Return the z-value of the squared distance of the means, if the classes of items were drawn at random.
+
+    A mean of independent class means m_c with weights w_c and covariance S has an expected squared length of
+    tr(S) sum w_c^2 without a gap, with the standard deviation sqrt(2 tr(S^2)) sum w_c^2. So a few captions that many
+    items share count as few.
+    """
+    code_n = torch.from_numpy(class_n)
+    count_C = torch.bincount(code_n).double()
+    if len(count_C) < 3:
+        return 0.0
+    mean_CD = torch.zeros(len(count_C), difference_nD.shape[1], dtype=torch.float64)
+    mean_CD.index_add_(0, code_n, difference_nD)
+    mean_CD /= count_C[:, None]
+    squared = float(difference_nD.mean(0).square().sum())
+    centered_CD = mean_CD - mean_CD.mean(0)
+    wide = centered_CD.shape[1] > len(centered_CD)
+    gram = centered_CD @ centered_CD.mT if wide else centered_CD.mT @ centered_CD
+    variance = gram / (len(count_C) - 1)
+    weight = float((count_C / len(class_n)).square().sum())
+    spread = math.sqrt(2 * float(variance.square().sum())) * weight
+    return (squared - float(variance.trace()) * weight) / max(spread, 1e-300)
 
 
 def _centered_recall(

@@ -16,9 +16,13 @@ def is_unpaired(pair: PairStats) -> bool:
 
 
 def is_unclear(pair: PairStats) -> bool:
-    """Return whether so few items were measured that true pairs may be random ones, or may be clearly paired."""
+    """Return whether too few items were measured to tell if true pairs are more similar than random ones."""
+    if not pair.directions:
+        return False
     aucs = [direction.auc for direction in pair.directions.values()]
-    return bool(aucs) and min(auc.low for auc in aucs) < 0.5 and max(auc.high for auc in aucs) > limits.CLEAR_AUC
+    if is_unpaired(pair):
+        return max(auc.high for auc in aucs) > limits.CLEAR_AUC
+    return min(auc.low for auc in aucs) < (limits.MIN_AUC if pair.items < limits.FEW_ITEMS else 0.5)
 
 
 def touches_block(measured: Measurements, pair: PairName) -> bool:

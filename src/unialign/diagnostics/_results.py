@@ -42,7 +42,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_INTERNAL = ("scan", "duplicates", "norms", "changed_top1", "near", "spread_cosine", "spread_rank")
+_INTERNAL = ("scan", "duplicates", "norms", "changed_top1", "near", "spread_cosine", "spread_rank", "unsigned_codes")
 
 
 def _modality(m: ModalityStats) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from unialign.diagnostics._row_offsets import RowOffset
 
 # Two rows this close, as a fraction of all items, are reported as one position.
 _CLOSE = 0.02
+# Cosines above are shown by their difference from 1.
+_NEARLY_ONE = 0.9999
 
 
 def _judged(measured: Measurements, *, decidable: bool) -> Pairs:
@@ -44,10 +46,12 @@ def _copies(measured: Measurements) -> Iterator[Case]:
 
 def _comparison(copy: CopyStats) -> str:
     """Compare a copy with its original: cosines, and nearest rows within each."""
+    cosines = f"is {number(copy.cosine)} on average and at least {number(copy.lowest_cosine)}"
+    if copy.lowest_cosine > _NEARLY_ONE:
+        cosines = f"is 1 - {1 - copy.cosine:.1e} on average and at least 1 - {1 - copy.lowest_cosine:.1e}"
     return (
-        f"The cosine of a row and its copy is {number(copy.cosine)} on average and at least "
-        f"{number(copy.lowest_cosine)}. The nearest row is the same for {percent(copy.same_first)} of the sampled "
-        f"rows, and {percent(copy.same_ten)} of the nearest {copy.neighbors} rows are the same."
+        f"The cosine of a row and its copy {cosines}. The nearest row is the same for {percent(copy.same_first)} of "
+        f"the sampled rows, and {percent(copy.same_ten)} of the nearest {copy.neighbors} rows are the same."
     )
 
 
@@ -59,9 +63,9 @@ _SAME = RuleTable(
              "{a} and {b} have equal rows for {pair.identical:percent} of the items.",
              "One file was given twice or saved under two names; results about this pair are meaningless."),
         Rule("duplicate_modality", "problem", lambda c: c.copy.kind == "same",
-             "{a} and {b} have the same direction for {copy.fraction:percent} of the items: a row of one is a row of "
-             "the other times a number (as after normalizing)." + _NO_PAIR,
-             "One file was given twice, with and without normalization; give only one of them."),
+             "{a} and {b} have the same direction for {copy.fraction:percent} of the items: each row of one is a row "
+             "of the other times a number." + _NO_PAIR,
+             "One file was given twice, once normalized or scaled; give only one of both."),
         Rule("copied_modality", "warning", lambda c: c.copy.kind in ("rounded", "quantized", "binary"),
              "{copy.copy} is {original} with lower precision ({copy.precision}). {compared}" + _NO_PAIR,
              "If the comparison was wanted, these numbers are the cost of the lower precision. Otherwise give only one "

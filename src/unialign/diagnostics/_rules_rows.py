@@ -160,9 +160,12 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
     # Items copied in every modality are one case, not one case per modality.
     whole = len(every) > 1 and first.distinct > 1 and all(d == first for d in every.values())
     for name, d in {"": first}.items() if whole else every.items():
+        # With ids, equal rows of one item are no duplicates, but one row for all items is still a constant.
         rows = d.repeats + d.distinct
+        usable = measured.modalities[name].usable if name else rows
         examples = ", ".join(f"{a:,} and {b:,}" for a, b in d.examples)
-        yield Case(*([name] if name else []), duplicates=d, total=rows, whole=whole, examples=examples, give=give,
+        yield Case(*([name] if name else []), duplicates=d, usable=usable, constant=d.distinct == 1 and usable > 1,
+                   whole=whole, examples=examples, give=give,
                    fraction=d.repeats / max(rows, 1), which=rows_of(d.repeats, rows))  # fmt: skip
 
 
@@ -173,8 +176,8 @@ _COPIES = (
 _DUPLICATES = RuleTable(
     _duplicate_rows,
     (
-        Rule("constant", "problem", lambda c: c.fraction > 0 and c.duplicates.distinct == 1,
-             "{name}: all {total:,} rows are equal. Pairing, gap and retrieval with it cannot be judged.",
+        Rule("constant", "problem", lambda c: c.constant,
+             "{name}: all {usable:,} rows are equal. Pairing, gap and retrieval with it cannot be judged.",
              "The encoder was not run, its input was constant, or one row was broadcast: embed this modality again."),
         Rule("duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
              lambda c: c.whole and c.fraction > 0,

@@ -34,7 +34,7 @@ def _spread_cases(measured: Measurements) -> Iterator[Case]:
             recall = min(recalls(measured, name), default=0.0)
             works = recall >= limits.GOOD_RECALL
             effect = f" Ranks still work (R@1 {percent(recall)} or more)." if works else _harm(measured, name)
-            yield Case(name, m=m, cosine=m.spread_cosine.mean, works=works, effect=effect)
+            yield Case(name, m=m, cosine=m.spread_cosine.mean, works=works, effect=effect, codes=m.unsigned_codes)
 
 
 def _enough(modalities: Sequence[ModalityStats]) -> bool:
@@ -77,6 +77,11 @@ _CONE = Rule(
 _COLLAPSE = RuleTable(
     _spread_cases,
     (
+        Rule("anisotropy", "warning", lambda c: c.cosine >= limits.ANISOTROPIC and c.codes,
+             "{name} holds integers from 0 on, such as unsigned codes of a quantizer. Their offset makes all rows "
+             "alike: two random rows have a mean cosine of {m.spread_cosine:interval}.",
+             "Turn codes into floats before taking cosines: subtract the zero point of the quantizer and multiply by "
+             "its scale, in each column."),
         Rule("collapsed", "warning", lambda c: c.cosine >= limits.COLLAPSED and c.works, _CONE.text, _CONE.advice),
         Rule("collapsed", "problem", lambda c: c.cosine >= limits.COLLAPSED,
              "{name} has collapsed: two random rows have a mean cosine of {m.spread_cosine:interval}.{effect} Pairing, "
@@ -103,7 +108,7 @@ _COLLAPSE = RuleTable(
 def _gap_pairs(measured: Measurements) -> Pairs:
     """Return the pairs whose gap can be judged."""
     pairs = comparable_pairs(measured, unless=is_collapsed)
-    return {pair: stats for pair, stats in pairs.items() if stats.items >= limits.MIN_DISTINCT_ITEMS}
+    return {pair: stats for pair, stats in pairs.items() if stats.distinct_items >= limits.MIN_DISTINCT_ITEMS}
 
 
 def _gap_cases(measured: Measurements) -> Iterator[Case]:
@@ -114,11 +119,15 @@ def _gap_cases(measured: Measurements) -> Iterator[Case]:
         others = [stats.gap.mean for pair, stats in judged.items() if name not in pair]
         nearest = min(stats.gap.mean for stats in own.values())
         far = bool(others) and nearest >= limits.GAP_NOTE and nearest > limits.FAR_RATIO * max(others)
-        far = far and min(stats.gap.low for stats in own.values()) > 0
+        far = far and min(stats.gap_z for stats in own.values()) >= limits.GAP_Z
         if far and len(own) == len(names) - 1:
             yield _gap_case((name,), own, within=max(others))
             left = {pair: stats for pair, stats in left.items() if name not in pair}
-    wide = {pair: stats for pair, stats in left.items() if stats.gap.mean >= limits.GAP_NOTE and stats.gap.low > 0}
+    wide = {
+        pair: stats
+        for pair, stats in left.items()
+        if stats.gap.mean >= limits.GAP_NOTE and stats.gap.low > 0 and stats.gap_z >= limits.GAP_Z
+    }
     if wide:
         yield _gap_case(names_of(wide), wide, within=None)
 
@@ -148,7 +157,11 @@ def _largest_gap(measured: Measurements) -> Iterator[Case]:
     judged = _gap_pairs(measured)
     if judged:
         which = "modalities" if len(judged) == len(measured.pairs) else "the other modalities"
-        yield Case(gap=max(judged.values(), key=lambda stats: stats.gap.mean).gap, which=which)
+        gap = max(judged.values(), key=lambda stats: stats.gap.mean).gap
+        claim = f"There is no gap between {which}"
+        if gap.mean >= limits.GAP_NOTE:
+            claim = f"With so few different items no gap between {which} can be told from chance"
+        yield Case(gap=gap, claim=claim)
 
 
 _OFFSET = " This offset makes up {pair.gap_fraction:percent} of the squared distance of true pairs.{effect}"
@@ -169,7 +182,7 @@ _GAP = RuleTable(
     otherwise=(
         _largest_gap,
         Rule("gap", "ok", always,
-             "There is no gap between {which}: their means are at most {gap:interval} apart (debiased; 2 is "
+             "{claim}: their means are at most {gap:interval} apart (debiased; 2 is "
              "opposite)."),
     ),
 )  # fmt: skip
@@ -296,7 +309,7 @@ def _match_text(a: str, b: str, match: MatchStats) -> str:
         f"{percent(match.random_fraction)} of the other pairs"
     )
     # A threshold that few matches reach rests on few cosines.
-    useful = match.sure_true_fraction >= _MIN_SURE
+    useful = match.sure_true_fraction >= _MIN_SURE and match.sure_cosine > match.cosine
     sure = f"; a match is 95 % likely from {number(match.sure_cosine)} on" if useful else ""
     return f"{text}{sure})"
 
