@@ -1,8 +1,9 @@
 """Look up plug-ins by name: built-in, from installed packages, or registered in this process.
 
 A built-in is a public module of its group's package (`losses/infonce.py`) with an object whose attribute `name` equals
-the module name. Packages add names with entry points (`[project.entry-points."unialign.objectives"]`), notebooks with
-`register`. Importing this module does not import torch. Entry points are read only to list all names, or to look up a
+the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`), notebooks
+through `register`. Importing this module does not import torch. Entry points are read only to list all names, or to
+look up a
 name that is neither built in nor registered. The groups `encoders` and `index` are reserved: they accept plug-ins, but
 no function of this library uses them yet.
 """
@@ -22,7 +23,7 @@ __all__ = ["Group", "check", "is_built_in", "load", "names", "register", "regist
 
 Group = Literal["objectives", "readers", "encoders", "decoders", "index", "commands", "metrics"]
 
-# Packages whose public modules are the built-in names, and the names listed first.
+# Packages whose public modules define the built-in names, and the names to list first.
 _PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
 _FIRST = {
     "objectives": ("unialign", "infonce"),
@@ -33,7 +34,7 @@ _registered: dict[tuple[Group, str], Any] = {}
 
 
 def names(group: Group) -> tuple[str, ...]:
-    """Return the names that `load` accepts: built-in ones, then other ones, sorted."""
+    """Return the names that `load` accepts: the built-in ones, then all others, sorted."""
     check_choice("registry group", group, get_args(Group))
     added = {*_entry_points(group), *(name for where, name in _registered if where == group)}
     return (*_built_in(group), *sorted(added))
@@ -81,7 +82,7 @@ def load(group: Group, name: str) -> Any:
 
 
 def register(group: Group, name: str, value: Any) -> None:
-    """Add a name for this process, for notebooks and tests; registering a name again replaces its object.
+    """Register a name in this process only, for notebooks and tests; registering it again replaces its object.
 
     Worker processes of `compare` get a copy (see `registered`), so the object must be importable or picklable.
 
@@ -102,7 +103,7 @@ def is_built_in(group: Group, name: str) -> bool:
 
 
 def registered() -> dict[tuple[Group, str], Any]:
-    """Return (group, name) -> object for all names registered in this process."""
+    """Return (group, name) -> object for all names that were registered in this process."""
     return dict(_registered)
 
 

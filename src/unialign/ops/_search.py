@@ -5,7 +5,7 @@ unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical a
 is rounding of the unit rows, the scale and the level). Pairs farther from the level than this bound are decided by the
 float32 product; the few others are rescored in float64, so the result equals that of float64.
 
-Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
+Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; in one tile, `q` queries, `c` gallery rows and `n`
 queries with undecided pairs.
 """
 
@@ -18,18 +18,18 @@ from torch import Tensor
 from unialign.ops._tiles import SIDE, TILE, row_tiles
 from unialign.ops._unit_vectors import UnitRows
 
-# Factor of the margin: rounding of a sum over SIDE entries may hide an undecided pair within 1 % of the margin.
+# Widens the margin by 2 %, since rounding of a sum over SIDE entries can hide an undecided pair within 1 % of its edge.
 _SLACK = 1.02
 # A tile with a larger fraction of undecided pairs is rescored as a whole, since a single pair costs 100 times more.
 _DENSE = 1 / 128
 # Entries per block, chosen so that its temporaries fit the cache.
 _CACHED = 2**17
-# Pairs are rescored when more than this number is pending.
+# Pending pairs are rescored as soon as they exceed this number.
 _MOST_PENDING = 2**15
 
 
 class Counts(NamedTuple):
-    """Numbers (Q,), int64, of gallery rows above the level of each query, and at the level within the tolerance."""
+    """Two (Q,) int64 counts of gallery rows: above each query's level, and within the tolerance of it."""
 
     above: Tensor
     level: Tensor
@@ -48,7 +48,7 @@ class _CosineTiles:
         self.most = max(1, min(most, TILE // SIDE, SIDE * threads))
 
     def tiles(self, scale: float) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield rows, columns and tiles of `scale` times the cosines; each tile is overwritten by the next."""
+        """Yield row slice, column slice and tile of `scale` times the cosines; each tile overwrites the last."""
         queries, gallery = len(self.rows_Q), len(self.gallery)
         x_QD = torch.empty(queries, self.gallery.dim, dtype=self.dtype, device=self.device)
         for rows in row_tiles(queries, self.gallery.dim):
@@ -70,13 +70,13 @@ class _CosineTiles:
         return self.queries.exact(self.rows_Q[rows]) @ self.gallery.exact(columns).mT
 
     def pairs(self, i_P: Tensor, j_P: Tensor) -> Tensor:
-        """Return (P,) cosines of queries rows_Q[i] with gallery rows j, in float64."""
+        """Return the (P,) float64 cosines of queries rows_Q[i] and gallery rows j."""
         return pair_scores(self.queries, self.gallery, self.rows_Q.to(self.device)[i_P], j_P)
 
 
 @torch.no_grad()
 def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) -> Tensor:
-    """Return (P,) cosines of query i with gallery row j, in float64."""
+    """Return the (P,) float64 cosines of queries i and gallery rows j."""
     out_P = torch.empty(len(i_P), dtype=torch.float64, device=gallery.device)
     for part in row_tiles(len(i_P), gallery.dim):
         (x_XD, x_P), (y_YD, y_P) = _distinct(queries, i_P[part]), _distinct(gallery, j_P[part])
@@ -99,7 +99,8 @@ def count_above(
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     scale = 1 / cosines.margin
     level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
-    # The balance is the number above minus the number below, of decided pairs; the counts are of rescored pairs.
+    # `balance_Q` is the number of decided pairs above the level minus the number below; the counts are of rescored
+    # pairs.
     balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
     undecided_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
 
@@ -113,7 +114,7 @@ def count_above(
     pending = _PendingPairs(cosines, add_exact)
     for rows, columns, s_qc in cosines.tiles(scale):
         size = s_qc.shape[1]
-        # Entries become 1 above the level and -1 below it; those in between are undecided.
+        # Entries become 1 above the margin and -1 below it; entries within the margin are undecided.
         s_qc.sub_(level_Q1[rows]).clamp_(-1, 1)
         balance_q = s_qc.sum(1)
         undecided_n = (torch.linalg.vector_norm(s_qc, dim=1) != size**0.5).nonzero().flatten()
@@ -164,7 +165,7 @@ def top_k(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, mos
 
 
 class _PendingPairs:
-    """Pairs to rescore in one call, since many small calls would cost more than the products."""
+    """Collect pairs and rescore them in one call, since many small calls would cost more than the products."""
 
     def __init__(self, cosines: _CosineTiles, receive: Callable[[Tensor, Tensor, Tensor], None]) -> None:
         self.cosines, self.receive = cosines, receive
@@ -234,7 +235,7 @@ def _product_dtype(device: torch.device, dim: int) -> torch.dtype:
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if backend is None or dim > 2**16:
         return torch.float64
-    # TF32 or bfloat16 may be enabled for float32 products, with 1,000 times the error.
+    # If TF32 or bfloat16 is enabled for float32 products, their error is 1,000 times larger.
     setting = getattr(backend.matmul, "fp32_precision", None)
     if setting is None:
         setting = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"

@@ -2,9 +2,10 @@
 
     sum_ij softplus(l_ij) with l_ij = scale <x_i, y_j> + bias, over pairs of different ids and the pairs (i, i)
 
-The derivative with respect to l_ij is sigmoid(l_ij), which depends on no other pair, so one pass gives value and
-gradient. On several processes, each computes the tiles of its local x against all y and of its local y against all x,
-and three scalars are gathered.
+The derivative with respect to l_ij is sigmoid(l_ij), which does not depend on other pairs, so one pass computes both
+value and gradient. With several processes, each one computes the tiles of its local x against all y and of its local y
+against
+all x; three scalars are gathered.
 
 Shapes: `N` selected rows, `R` local ones, `D` dimension, `I` rows and `J` columns of a tile.
 """
@@ -28,7 +29,8 @@ def softplus_total(
     """Return the sum above, a scalar.
 
     Args:
-        scale, bias: scalars, differentiable. On several processes, each gets their gradients over all pairs.
+        scale, bias: scalars, differentiable. With several processes, each one gets the gradients of these scalars over
+        all pairs.
         side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
@@ -64,7 +66,7 @@ class _SoftplusTotal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # read once: activation checkpointing allows only one access
+        saved = ctx.saved_tensors  # read only once, since activation checkpointing allows a single access
         with torch.no_grad():
             gradients = [gradient * g for gradient in saved[4:]]
         return (*(first_order_only(gradient, g, *saved) for gradient in gradients), None, None)
@@ -81,7 +83,7 @@ def _sum_tiles(
     selection: RowSelection,
     side: int,
 ) -> tuple[float, float]:
-    """Return the sums of softplus and of its derivatives over local x and all y; the latter only with `by_x_RD`.
+    """Return the sums of softplus and, if `by_x_RD` is given, of its derivatives over local x and all y.
 
     Adds sum_j sigmoid(l_ij) y_j to `by_x_RD` and sum_i sigmoid(l_ij) x_i to `by_y_ND`, if given.
     """

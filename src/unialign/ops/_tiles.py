@@ -9,13 +9,13 @@ from torch import Tensor
 
 # Maximum number of entries in a tile of full rows (32 MiB of float64).
 TILE = 2**22
-# Rows and columns of a square tile: 1 MiB of float32 fits a core's cache, so passes after the product are cheap.
+# Rows and columns of a square tile: 1 MiB of float32 fits into a core's cache, so later passes over it are cheap.
 # Sides from 256 to 1,024 are about equally fast on a CPU; 2,048 is slower.
 SIDE = 512
 
 
 def row_tiles(rows: int, columns: int, *, most: int | None = None, entries: int | None = None) -> Iterator[slice]:
-    """Yield slices of full rows: at least one row, at most `most` rows, at most `entries` entries (default `TILE`)."""
+    """Yield slices of 1 to `most` full rows, with at most `entries` entries (default `TILE`) if more than one row."""
     step = max(1, (TILE if entries is None else entries) // max(1, columns))
     if most is not None:
         step = min(step, most)
@@ -31,7 +31,7 @@ def rectangle(rows: int, columns: int, *, side: int = SIDE) -> Iterator[tuple[sl
 
 
 def upper_triangle(rows: int, *, side: int = SIDE) -> Iterator[tuple[slice, slice]]:
-    """Yield square tiles on and above the diagonal of an R x R matrix; diagonal tiles have equal slices."""
+    """Yield square tiles on and above the diagonal of an R x R matrix; tiles on the diagonal have equal slices."""
     for i in range(0, rows, side):
         for j in range(i, rows, side):
             yield slice(i, min(i + side, rows)), slice(j, min(j + side, rows))

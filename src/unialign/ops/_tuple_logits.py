@@ -1,4 +1,4 @@
-"""Compute the logits of GRAM (volumes) and TRIANGLE (areas) of the anchor of item i and the other vectors of item j.
+"""Compute the logits of GRAM (volumes) and TRIANGLE (areas) for the anchor of item i and the other vectors of item j.
 
 Shapes: `K` = M - 1 others, `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
@@ -95,7 +95,7 @@ class AreaLogits(Logits):
         self.tensors = scale, t_ND, c_ND, w_ND, cc_N, cw_N, ww_N
         self.form, self.eps, self.factor = form, eps, float(scale.detach())
         self.floor = float(torch.zeros((), dtype=t_ND.dtype).add_(eps).sqrt_()) / 2
-        # The largest triangle in a unit sphere is equilateral: area 1.3, squared S / 2 = 3.4.
+        # The largest triangle in a unit sphere is equilateral, with area 1.3 and S / 2 = 3.4.
         largest = 1.3 * (1 + eps) ** 0.5 if form == "area" else 3.4
         self.lowest, self.highest = -1.01 * self.factor * largest, 0.01 * self.factor
 

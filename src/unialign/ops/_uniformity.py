@@ -5,7 +5,8 @@
 
 J_i are the other selected rows with a different id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij = d log kappa / d
 cos, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j, so a tile above the diagonal contributes to
-both its rows and its columns. On several processes, each computes its local rows against all rows. Sums over tiles are
+both its rows and its columns. With several processes, each one computes the tiles of its local rows against all rows.
+Sums over tiles are
 float64. If the span of the logits exceeds `KernelTiles.plain_exp`, running maxima prevent overflow and underflow.
 
 Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
@@ -162,7 +163,7 @@ class _Total(torch.autograd.Function):
 
 
 class _LocalTotal:
-    """Contribution of this process's tiles to the total, and its gradient.
+    """Contribution of this process's tiles to the total and to its gradient.
 
     Both are accumulated in one pass, as total * exp(-shift) and sum_j W_ij z_j * exp(-shift). The shift follows the
     highest logit so far; when it rises, the accumulators are rescaled. Logits of small span need no shift.
@@ -215,7 +216,7 @@ class _LocalTotal:
         self.tiles.mask_(kernel_IJ, i, j, 0.0)
         multiplicity: float = self.tiles.multiplicity(i, j)
         if self.weights_N is not None:
-            # w_i + w_j covers the pair and its transpose, so each gets half.
+            # w_i + w_j counts a pair and its transpose, so each of the two gets half.
             kernel_IJ.mul_(self.tiles.outer_sum(self.weights_N, i, j))
             multiplicity *= 0.5
         # Sum over rows first, in the tile's dtype: a float64 sum of the whole tile would copy it.

@@ -94,7 +94,7 @@ class UnitRows:
 
 
 def query_and_gallery(queries: Any, gallery: Any) -> tuple[UnitRows, UnitRows]:
-    """Return the `UnitRows` of both, on the device of the queries; ShapeError also if their dims differ."""
+    """Return both as `UnitRows` on the device of the queries; raise ShapeError also if their dims differ."""
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     if unit_queries.dim != unit_gallery.dim:
@@ -121,7 +121,7 @@ def _floating_rows(x: Any, name: str) -> Tensor:
 
 def _usable(raw_ND: Tensor) -> Tensor:
     largest_N = raw_ND.detach().abs().amax(1)
-    # One comparison catches NaN, infinity and zero.
+    # This single comparison catches NaN, infinity and zero.
     return (largest_N > 0) & (largest_N < torch.inf)
 
 

@@ -50,8 +50,7 @@ class Modality:
 class Collection:
     """Named modalities of N items.
 
-    Attributes:
-        name: name of the data, from the file names.
+    Attributes: name: name of the data, derived from the file names.
         values: (N,) arrays under the keys ids, labels, groups, split and names, where stored.
         kinds: distinct file formats.
         ignored: unused entries, with the reason.
@@ -74,7 +73,7 @@ class Collection:
 
     @cached_property
     def ids_N(self) -> NDArray[np.int64] | None:
-        """Codes of the ids; None without ids."""
+        """Integer codes of the ids; None if there are no ids."""
         return first_appearance_codes(self.values["ids"]) if "ids" in self.values else None
 
     @cached_property
@@ -96,7 +95,7 @@ def collect(
     labels: Any = None,
     id: str | None = None,
 ) -> Collection:
-    """Combine opened files, each with the name given to its single matrix, or None; see `data.open_collection`."""
+    """Combine opened files; each comes with a name for its single matrix, or None. See `data.open_collection`."""
     sources = [named_by_key(given, file) for given, file in files]
     found_ids, id_notes = find_ids(sources, id)
     matrices, ignored, notes = find_matrices(sources, modalities)
@@ -137,7 +136,7 @@ def collect(
 
 
 def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
-    """Return codes 0, 1, ... in order of first appearance, so that texts and numbers get comparable codes."""
+    """Return codes 0, 1, ... in order of first appearance, so that strings and numbers get comparable codes."""
     _, first, code_N = np.unique(values_N, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[code_N.reshape(-1)].astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""`Reader`, the interface of file formats, and its result: the arrays of a file, described by headers."""
+"""`Reader`, the interface of file formats, and `EmbeddingFile`, the arrays of a file as described by its headers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -97,7 +97,7 @@ class EmbeddingFile:
 
     @classmethod
     def at(cls, path: Path, kind: str, entries: Iterable[ArrayEntry], *, notes: Iterable[str] = ()) -> "EmbeddingFile":
-        """Describe the file at a path, with the name up to the first dot as stem."""
+        """Describe the file at a path; its stem is the file name up to the first dot."""
         listed = list(entries)
         for key in repeated(entry.key for entry in listed):
             raise DataError(f"{path} holds several arrays called {key!r}; rename them")
@@ -129,7 +129,7 @@ class Reader(Protocol):
         """Return whether a file has this format, given its first 16 bytes (empty for a folder)."""
 
     def open(self, path: Path) -> EmbeddingFile:
-        """List the arrays from headers only; raise DataError with the file name if it is damaged."""
+        """List the arrays from headers only; raise DataError with the file name if the file is damaged."""
 
 
 def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFil
 
     Raises:
         DataError: the file is missing, damaged, a pickle, or of an unknown format.
-        ConfigError: an unknown reader.
+        ConfigError: unknown reader.
     """
     head = b"" if path.is_dir() else _head(path)
     if reader is not None:

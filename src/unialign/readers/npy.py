@@ -40,7 +40,7 @@ def npy_header(file: BinaryIO, where: str) -> NpyHeader:
 
 
 def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHeader, where: str) -> ArrayEntry:
-    """Return the array whose data start at an offset of an open file; DataError if they exceed it."""
+    """Return the array whose data start at an offset of an open file; raise DataError if they extend beyond its end."""
     region = FileRegion(path, offset, header.shape, header.dtype.str, header.order)
     size = os.fstat(file.fileno()).st_size
     if offset + region.bytes > size:

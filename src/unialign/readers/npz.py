@@ -19,14 +19,14 @@ from unialign.readers.npy import npy_entry, npy_header
 
 __all__ = ["NpzReader"]
 
-# Maximum bytes of a compressed array in column order, which cannot be read row by row.
+# Maximum size in bytes of a compressed array in column order, which cannot be read row by row.
 _MAX_COLUMN_ORDER = 1 << 30
-# Size of a local file header before the name, and offsets of the lengths of name and extra field.
+# Size of a local file header up to the name, and offsets of the length fields of the name and the extra field.
 _LOCAL_HEADER, _LENGTHS = 30, 26
 
 
 class NpzReader:
-    """Reader of archives of `numpy.savez` and `numpy.savez_compressed`."""
+    """Reader of archives written by `numpy.savez` and `numpy.savez_compressed`."""
 
     name = "npz"
     suffixes = (".npz",)
@@ -63,7 +63,7 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
     if header.dtype.hasobject:
         return ArrayEntry.pickled(key, where)
     if info.compress_type == zipfile.ZIP_STORED:
-        # The lengths of name and extra field may differ from those in the central directory.
+        # The name and the extra field may have other lengths here than in the central directory.
         file.seek(info.header_offset + _LENGTHS)
         lengths = file.read(4)
         start = info.header_offset + _LOCAL_HEADER + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))

@@ -27,7 +27,7 @@ class ParquetReader:
 
 
 class _ParquetTable:
-    """Open Parquet file: its schema, and batches of its columns."""
+    """An open Parquet file: its schema, and batches of its columns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class _ParquetTable:
 def _open(path: Path) -> Any:
     parquet = arrow_module("pyarrow.parquet", path)
     try:
-        # Use a buffered stream; otherwise the column of a row group, possibly all rows, is read at once.
+        # Use a buffered stream; otherwise a whole column of a row group, which may hold all rows, is read at once.
         return parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
     except Exception as error:  # malicious input may raise any exception in the parser
         raise DataError(f"{path} is not a readable parquet file ({one_line(error)}); write it again") from None

@@ -1,4 +1,4 @@
-"""Show generated images beside true images and the nearest training images, on their own page and in a demo's."""
+"""Show generated images beside true and nearest training images, on a separate page and on the page of a demo."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _SPLITS = {
 
 
 def write_generation_report(folder: str | os.PathLike[str]) -> Path:
-    """Write `report.html` about the images in `folder` and return its path.
+    """Write `report.html` for the images in `folder` and return its path.
 
     Raises:
         DataError: the folder holds no generated images.
@@ -90,7 +90,7 @@ def _page_card(
 
 
 def generated_images(folder: Path) -> dict[str, Any] | None:
-    """Return the template context from `images/` in a demo's folder; None if it is missing.
+    """Return the template context made from `images/` in a demo's folder; None if `images/` is missing.
 
     Raises:
         DataError: the folder is damaged.

@@ -14,12 +14,12 @@ JOINT = "all others"
 _LETTER = 5.9  # average width of a label's letter
 _LONGEST = 20
 _NARROW = 8  # more columns than this
-# Fraction of full color at which both text colors have equal contrast, in light and dark mode.
+# Fraction of full color at which light and dark text have equal contrast, in light and in dark mode.
 _LIGHT_TEXT_FROM = 0.73
 
 
 def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Return (query, answer) -> mean over runs; JOINT is the query of all other modalities."""
+    """Return (query, answer) -> mean over runs; the query JOINT combines all modalities except the answer's."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for name, numbers in run.directions.items():
@@ -59,7 +59,7 @@ def heatmap(
     out = max(n * math.cos(turn) - covered * (len(columns) - 0.5 - j) for j, n in enumerate(lengths))
     side = (WIDTH - left - max(4.0, out)) / len(columns)
     tall = min(side, 40.0)
-    gap = 7.0  # separates the row of joint queries
+    gap = 7.0  # space above the row of joint queries
     parts = []
     for j, answer in enumerate(columns):
         x, y = left + (j + 0.5) * side, above - 7
@@ -79,7 +79,7 @@ def heatmap(
 
 
 def _label(data: DataInfo, modality: str, *, lines: int) -> tuple[str, bool]:
-    """Return a modality's label, and whether the mark "synthetic" is on a second line."""
+    """Return a modality's label, and whether the mark "synthetic" goes on a second line."""
     two_lines = lines == 2 and modality in data.synthetic
     return shortened(modality if two_lines else data.display_name(modality), _LONGEST), two_lines
 

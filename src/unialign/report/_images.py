@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from unialign.data import Thumbnails
 
-# Characters of all thumbnails of a page, which keep it below 5 MB with its charts.
+# Maximum total characters of a page's thumbnails, so that the page with its charts stays below 5 MB.
 _BUDGET = 3_200_000
 
 

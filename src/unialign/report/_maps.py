@@ -21,18 +21,18 @@ _MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
 def reach(projections: Sequence[PCAMap]) -> float:
-    """Return half the width of every panel; the common scale makes a collapsed space look collapsed."""
+    """Return half the width of every panel, which is the same for all so that a collapsed space looks collapsed."""
     tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
     return max([*tops, 1e-6]) * 1.04
 
 
 def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
-    """Return the items drawn faintly: all, or an evenly spaced subset of many."""
+    """Return the items to draw faintly: all of them or, if there are many, an evenly spaced subset."""
     return spread(items, max(50, min(_MOST_POINTS, _MOST_ON_PAGE // panels) // modalities))
 
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
-    """Define the markers of faint points once; drawn along a path, each point needs only two numbers."""
+    """Define each marker of faint points once, so that a point on a path takes only two numbers."""
     size = {"markerWidth": 8, "markerHeight": 8, "refX": 4, "refY": 4}
     marks = []
     for i in range(len(modalities)):
@@ -89,7 +89,7 @@ def space_map(
 def _linked(
     data: DataInfo, points: Mapping[str, NDArray[np.float64]], names: Sequence[str], place: Placer
 ) -> tuple[list[str], list[Markup]]:
-    """Draw links and marks of evenly spaced items, whose modalities are joined at the item's mean."""
+    """Draw marks for evenly spaced items, with lines that link each item's modalities to their mean."""
     links: list[str] = []
     marks: list[Markup] = []
     for n in spread(len(names), LINKED):

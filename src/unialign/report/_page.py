@@ -45,7 +45,7 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
 def _context(comparison: ComparisonFolder) -> dict[str, Any]:
     results = comparison.results
-    # Maps and examples show the run of the lowest seed.
+    # Maps and examples show the run with the lowest seed.
     spaces = {key: comparison.space(runs[0]) for key in results.objectives if (runs := results.runs_of(key))}
     modalities = results.data.modalities
     return {
@@ -63,7 +63,7 @@ def _context(comparison: ComparisonFolder) -> dict[str, Any]:
 
 def _text(results: ComparisonResults) -> dict[str, Any]:
     objectives, found = list(results.objectives.values()), verdict(results)
-    reach: dict[str, float] = {}  # one scale for each metric, so that baselines can be compared
+    reach: dict[str, float] = {}  # one scale per metric, so that baselines can be compared
     for c in results.comparisons:
         ends = [abs(v) for v in (c.difference, c.low, c.high) if math.isfinite(v)]
         reach[c.metric] = max([reach.get(c.metric, 0.0), *ends])

@@ -23,7 +23,7 @@ class PCAMap:
 
 
 def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
-    """Compute the PCA of all rows, oriented like `like`, or so that the largest loading of each axis is positive."""
+    """Compute the PCA of all rows; orient axes like those of `like`, or else make their largest loadings positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
@@ -56,6 +56,6 @@ def _mirrored(
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Return evenly spaced positions: the middle of each of `wanted` equal parts of `count`."""
+    """Return evenly spaced positions: the midpoints of `wanted` equal parts of `range(count)`."""
     wanted = min(count, wanted)
     return [int((i + 0.5) * count / wanted) for i in range(wanted)]

@@ -190,7 +190,7 @@ def _comparisons(
     for i, value in enumerate(raw.get("comparisons") or ()):
         entry = _mapping(value, f"comparisons.{i}")
         if "verdict" not in entry:
-            continue  # outside the declared family of tests
+            continue  # not in the declared family of tests
         metric, objective, baseline, verdict = (
             str(_need(entry, key, f"comparison {i}")) for key in ("metric", "objective", "baseline", "verdict")
         )

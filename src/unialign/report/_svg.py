@@ -69,7 +69,7 @@ def polyline(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _polygon(corners: int, *, turn: float = 0.0, inner: float = 1.0) -> list[tuple[float, float]]:
-    """Return the corners of a regular polygon, or of a star if every second radius `inner` is smaller."""
+    """Return the corners of a regular polygon, or of a star if `inner`, every second radius, is smaller."""
     angles = [2 * math.pi * i / corners - math.pi / 2 + turn for i in range(corners)]
     radii = [inner if i % 2 else 1.0 for i in range(corners)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
@@ -80,7 +80,7 @@ _ARM = [(-_A, -1), (_A, -1), (_A, -_A)]
 _PLUS = [*_ARM, *((-y, x) for x, y in _ARM), *((-x, -y) for x, y in _ARM), *((y, -x) for x, y in _ARM)]
 _C = math.sqrt(0.5)
 
-# One shape for each modality, distinguishable without color, scaled to equal visual size.
+# One shape per modality: distinguishable without color, and scaled to the same visual size.
 _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.0, _polygon(24)),
     (1.22, _polygon(3)),
@@ -112,7 +112,7 @@ def color(index: int) -> str:
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Return about `wanted` round numbers within [low, high]."""
+    """Return about `wanted` round numbers in [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low] if math.isfinite(low) else []
     raw = (high - low) / wanted

@@ -1,4 +1,4 @@
-"""Trained heads of a space, from the features of a modality to the shared dimension."""
+"""Trained heads of a space, which map the features of a modality to the shared dimension."""
 
 from typing import get_args
 
@@ -9,7 +9,7 @@ from unialign._checks import check_choice
 from unialign.config import Head
 from unialign.errors import ConfigError
 
-# Limit of a single head, 100 times the size of a large one (16,384 to 8,192 to 4,096).
+# Size limit of a single head: 100 times that of a large one (layers of 16,384, 8,192 and 4,096 units).
 _MAX_BYTES = 64 * 10**9
 
 
@@ -22,7 +22,7 @@ def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) 
     check_choice("head", head, get_args(Head))
     numbers = in_dim * dim if head == "linear" else in_dim * hidden + hidden * dim
     size = numbers * torch.get_default_dtype().itemsize
-    # Check before the allocation, since systems that overcommit memory fail only when weights are initialized.
+    # Check before allocating, since systems that overcommit memory fail only when the weights are initialized.
     if size > _MAX_BYTES:
         raise ConfigError(
             f"the {head} head from dim {in_dim:,} to dim {dim:,} needs {size / 1e9:,.0f} GB of memory, at most "

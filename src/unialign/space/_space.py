@@ -43,7 +43,7 @@ class Space(nn.Module):
         dim: dimension D of the space.
         head: `mlp` (dropout, linear, GELU, dropout, linear) or `linear` (dropout, linear without bias).
         hidden: units of the hidden layer of `mlp`.
-        dropout: probability in [0, 1), before every linear layer, in training only.
+        dropout: probability in [0, 1) of the dropout before every linear layer, in training only.
         input_norm: `standardize` (columns by their mean and standard deviation over the training rows, which
             `fit_normalizer` sets), `unit` (rows of unit length) or `none`.
         frozen: modality -> whitening mode, for modalities without a head that keep the geometry of their encoder, such
@@ -93,7 +93,7 @@ class Space(nn.Module):
         return tuple(self.dims)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments, except `metadata`, that rebuild the space without its weights, as JSON values."""
+        """Return the arguments that rebuild the space without its weights, except `metadata`, as JSON values."""
         config = {name: getattr(self, name) for name in ("dim", "head", "hidden", "dropout", "input_norm")}
         return {"dims": dict(self.dims), **config, **({"frozen": dict(self.frozen)} if self.frozen else {})}
 
@@ -110,8 +110,7 @@ class Space(nn.Module):
             features: any of the space's modalities -> (B, W) array or tensor of real numbers; B may differ between
                 modalities.
             present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold any
-                values.
-            batch_size: rows at a time, at least 1.
+                values. batch_size: rows to process at a time, at least 1.
 
         Returns:
             Modality -> (B, D) unit rows on the device and in the dtype of the space; absent rows are 0.
@@ -169,11 +168,12 @@ class Space(nn.Module):
 
     @torch.no_grad()
     def fit_normalizer(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
-        """Set the statistics of `input_norm="standardize"` and of whitening from the present rows among these.
+        """Set the statistics of `input_norm="standardize"` and of whitening from those of the given rows that are
+        present.
 
         Raises:
             DataError: a modality has no present row, or a frozen modality varies in fewer than D directions.
-            ShapeError: a column of the store has another dim than the modality.
+            ShapeError: a column of the store and its modality have different dims.
             NonFiniteError: a row of a frozen modality is not finite in float32.
         """
         for place, (name, in_dim) in enumerate(self.dims.items()):
@@ -193,8 +193,8 @@ class Space(nn.Module):
 
         Args:
             name: a frozen modality.
-            z: (B, D) rows of the space, from any modality or a mixture. Unit rows give features with the typical
-                length of training rows, shorter ones are closer to the mean.
+            z: (B, D) rows of the space, from any modality or a mixture. Unit rows give features of the training rows'
+                typical length; shorter rows give features closer to the mean.
 
         Returns:
             (B, W) features along the D principal axes; components along other axes equal their mean.
@@ -255,8 +255,8 @@ class Space(nn.Module):
 
         Reads only JSON and safetensors and executes no code. The space is on the CPU, in eval mode.
 
-        Raises:
-            CheckpointError: no space, an unsupported schema, a pickle, or a file that is truncated or altered.
+        Raises: CheckpointError: `source` holds no space, an unsupported schema, a pickle, or a truncated or altered
+            file.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
         return load_folder("space", source, lambda settings, data: cls(**settings, metadata=data), revision=revision)

@@ -58,7 +58,7 @@ def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[st
 
 
 def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> None:
-    """Raise NonFiniteError for the first present row that is not finite; `start` is the index of row 0."""
+    """Raise NonFiniteError for the first present row that is not finite; `start` is the index of the first row."""
     bad_B = ~torch.isfinite(x_BW).all(-1)
     bad = first_bad_row(x_BW, bad_B if mask_B is None else bad_B & mask_B)
     if bad is not None:
@@ -69,7 +69,7 @@ def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> 
 
 
 def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
-    """Return unit rows, 0 where absent; NonFiniteError for the first present row without a direction."""
+    """Return unit rows, 0 where absent; raise NonFiniteError for the first present row without a direction."""
     unusable_B = ~usable_rows(raw_BD)
     bad = first_bad_row(raw_BD, unusable_B if mask_B is None else unusable_B & mask_B)
     if bad is not None:
@@ -82,7 +82,7 @@ def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: in
 
 
 def _check_features(name: str, x: Any, dim: int) -> int:
-    """Return B; ShapeError unless (B, W) of numbers. Arrays are not copied, since memory maps may exceed memory."""
+    """Return B; raise ShapeError unless x is (B, W) numbers. Memory maps may exceed memory, so nothing is copied."""
     if isinstance(x, Tensor):
         check_dense(x, repr(name), f"(B, {dim})")
         numbers = not x.is_complex() and x.dtype != torch.bool

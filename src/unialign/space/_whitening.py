@@ -1,7 +1,8 @@
 """Whitening of a frozen modality, an invertible map from its features to its embeddings.
 
-A decoder of image embeddings (unCLIP) takes the output of its image encoder as input, so a space for it leaves images
-unchanged and trains other modalities toward them. Raw features of a frozen encoder are a poor target, since they lie in
+A decoder of image embeddings (unCLIP) expects the output of its own image encoder, so a space for it leaves the image
+embeddings unchanged and trains the other modalities toward them. Raw features of a frozen encoder are a poor target,
+since they lie in
 a narrow cone away from the origin. Whitening centers them, rotates them onto their principal axes and equalizes
 variances.
 
@@ -46,7 +47,7 @@ class Whitening(nn.Module):
         self.register_buffer("mean", torch.zeros(in_dim))
         self.register_buffer("axes", torch.eye(in_dim, dim))
         self.register_buffer("scale", torch.ones(dim))
-        # Mean length of whitened training rows, to which the inverse scales unit rows.
+        # Mean length of the whitened training rows; the inverse scales unit rows to it.
         self.register_buffer("length", torch.ones(()))
 
     def forward(self, x_BW: Tensor) -> Tensor:
@@ -54,12 +55,12 @@ class Whitening(nn.Module):
         return (x_BW - self.mean) @ self.axes / self.scale
 
     def inverse_transform(self, z_BD: Tensor) -> Tensor:
-        """Map (B, D) unit rows to (B, W) features of typical length; shorter rows are closer to the mean."""
+        """Map (B, D) unit rows to (B, W) features of typical length; shorter rows map closer to the mean."""
         return (z_BD * self.length * self.scale) @ self.axes.mT + self.mean
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean, axes and scale from these rows, in float64 and two passes; errors as in `Space.fit_normalizer`."""
+        """Set mean, axes and scale from these rows, in float64 and two passes; raises as `Space.fit_normalizer`."""
         dim = len(self.scale)
         mean_W, covariance_WW = column_covariance(array_NW, rows)
         if not bool(torch.isfinite(covariance_WW).all()):
@@ -87,7 +88,7 @@ class Whitening(nn.Module):
 
 
 def check_frozen(frozen: Any, dims: Mapping[str, int], dim: int) -> dict[str, WhiteningMode]:
-    """Return `frozen` as a dict; ConfigError unless each modality can be whitened to `dim` directions."""
+    """Return `frozen` as a dict; raise ConfigError unless each modality can be whitened to `dim` directions."""
     if frozen is None:
         return {}
     if not isinstance(frozen, Mapping):

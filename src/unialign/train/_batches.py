@@ -1,4 +1,4 @@
-"""Rows of each step as a pure function of (seed, step), so that resuming requires only the step."""
+"""Choose the rows of each step as a pure function of (seed, step), so that resuming needs only the step."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def derived_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed derived from parts; unlike with seed + epoch, (0, 1) and (1, 0) differ."""
+    """Return a 63-bit seed derived from all parts; unlike their sum, it differs between (0, 1) and (1, 0)."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
@@ -48,7 +48,7 @@ class Batches:
         return step // self.steps_per_epoch
 
     def rows(self, step: int) -> list[Tensor]:
-        """Return one int64 tensor of positions among the training rows for each batch of a step (from 0)."""
+        """Return, for each batch of a step (from 0), an int64 tensor of positions among the training rows."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         order = _order(self.items, self.seed, epoch)
         first = step_of_epoch * self.accumulation_steps

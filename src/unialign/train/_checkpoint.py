@@ -34,7 +34,7 @@ _TENSOR_FILE = re.compile(r"[a-z_]+\.safetensors")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State of a run after `step` completed steps.
+    """The state of a run after `step` completed steps.
 
     Attributes:
         step: completed steps.
@@ -48,7 +48,8 @@ class Snapshot:
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint in `folder`, then delete all but the newest `keep`; a CheckpointError leaves earlier ones."""
+    """Write a checkpoint in `folder`, then delete all but the newest `keep`; if writing fails, earlier ones are
+    kept."""
     path = folder / f"step-{snapshot.step:08d}"
     try:
         if not (path / MANIFEST).exists():
@@ -73,7 +74,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path) -> Snapshot:
-    """Read a checkpoint; CheckpointError for a file that is missing, altered, a link or a pickle."""
+    """Read a checkpoint; raise CheckpointError if a file is missing, altered, a link or a pickle."""
     try:
         return _read(path)
     except CheckpointError as error:
@@ -82,7 +83,7 @@ def load_checkpoint(path: Path) -> Snapshot:
 
 
 def discard_incomplete(folder: Path) -> None:
-    """Delete what a killed process left below `folder`: temporary files, and checkpoints without a manifest."""
+    """Delete what a killed process left in `folder`: temporary files, and checkpoints without a manifest."""
     discard_leftovers(folder)
     for entry in folder.iterdir():
         if _FOLDER.fullmatch(entry.name) and not (entry / MANIFEST).exists():
@@ -134,8 +135,8 @@ def _complete(folder: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
-    # Failure to delete an old checkpoint must not stop a run.
+    # A failure to delete an old checkpoint must not stop a run.
     with suppress(OSError):
-        # A crash after deletion of the manifest leaves an incomplete checkpoint, which is ignored.
+        # Delete the manifest first: after a crash, the rest is an incomplete checkpoint, which is ignored.
         (path / MANIFEST).unlink()
         shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""Average the gradients of DDP and FSDP2 modules once per step, and raise an error where processes would hang.
+"""Average the gradients of DDP and FSDP2 modules once per step, and raise an error instead of letting processes hang.
 
 DDP averages gradients in the backward pass, which is enabled for the last micro-batch only. FSDP2 also gathers weights
 in every forward and backward pass, so all processes must run the same number of passes. Processes check all this before
@@ -30,7 +30,7 @@ class SynchronizedModules:
                     f"{type(module).__name__}"
                 )
         self.groups = list(dict.fromkeys(group for module in self.modules for group in _groups_of(module)))
-        # Among accepted modules, only DDP does not communicate in the forward pass.
+        # Of the accepted modules, only DDP does not communicate in the forward pass.
         self.forward_communicates = not all(
             isinstance(module, nn.parallel.DistributedDataParallel) for module in self.modules
         )
@@ -39,12 +39,12 @@ class SynchronizedModules:
         """Return the maximum number of micro-batches over processes.
 
         Raises:
-            ConfigError: on every process, if one has no micro-batch, or if their modules differ.
+            ConfigError: on every process, if one of them has no micro-batch or if their modules differ.
         """
         rank = dist.get_rank() if self.groups else 0
         least, most = (own, rank), own
         fewest, many = (len(self.modules), rank), (len(self.modules), rank)
-        for group in self.groups:  # one by one, which gives the extremes over a multidimensional mesh
+        for group in self.groups:  # one group after another, which gives the extremes over a multidimensional mesh
             counts = gather_integers([*least, most, *fewest, *many], group, doing="counted micro-batches")
             least, most = min((n, r) for n, r, *_ in counts), max(row[2] for row in counts)
             fewest, many = min((row[3], row[4]) for row in counts), max((row[5], row[6]) for row in counts)
@@ -62,10 +62,10 @@ class SynchronizedModules:
 
     @contextmanager
     def checked_forward(self) -> Iterator[None]:
-        """Raise on every process if the block calls a module on only some processes, or fails on one.
+        """Raise an error on every process if the block calls a module on only some of them, or fails on one.
 
-        Otherwise a collective of one module would be paired with that of another: processes hang, or average gradients
-        of different modules.
+        Otherwise, collectives of different modules would be paired: processes would hang, or average the gradients of
+        different modules.
         """
         called = [0] * len(self.modules)
 
@@ -79,7 +79,7 @@ class SynchronizedModules:
                     stack.callback(hook.remove)
                 yield
         except BaseException as error:
-            # If forward passes communicate, other processes are blocked in one and cannot join this exchange.
+            # If forward passes communicate, the other processes wait in one of them and cannot join this exchange.
             if self.groups and not self.forward_communicates:
                 with suppress(DistributedError):
                     self._exchange(called, (dist.get_rank(), serialize_error(error)))
@@ -89,7 +89,8 @@ class SynchronizedModules:
             raise deserialize_error(packed, rank, dist.get_world_size(), did="failed while it encoded its batch")
 
     def _exchange(self, called: list[int], failure: tuple[int, Packed] | None) -> tuple[int, Packed] | None:
-        """Return rank and error of the first process that failed, propagated to every group of this process.
+        """Return the rank and error of the first process that failed, after sharing it with every group of this
+        process.
 
         Raises:
             ConfigError: no process failed, but they called different modules.

@@ -17,11 +17,11 @@ class EvalCallback:
     """A function called after selected steps.
 
     It does not affect the run: the space is in eval mode without gradients during the call, the random state is
-    restored afterwards, and the time is not counted as training time. A resumed run is evaluated at its remaining
+    restored afterwards, and the time is not counted as training time. A resumed run is evaluated only at its remaining
     steps.
 
-    Attributes:
-        steps: completed steps after which to call; 0 is the untrained space, `training_steps` the last one.
+    Attributes: steps: numbers of completed steps after which to call; 0 is the untrained space, `training_steps` the
+        end.
         function: called with the number of completed steps and the space, which it must not modify.
     """
 
@@ -38,7 +38,7 @@ class EvalCallback:
 
 
 def check_eval_callback(callback: object, total_steps: int) -> None:
-    """Raise `ConfigError` unless the callback is None or an `EvalCallback` whose steps are in the run."""
+    """Raise `ConfigError` unless the callback is None or an `EvalCallback` whose steps the run reaches."""
     if callback is None:
         return
     if not isinstance(callback, EvalCallback) or not callable(callback.function):

@@ -64,11 +64,11 @@ def fit(
     """Train a space on the training rows of a store, whose columns are loaded into memory as float32.
 
     On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, also if the
-    run was interrupted and resumed. The global random state is not changed. Trainings in several threads of a process
-    run one after another; use processes to train at the same time. A callback may call `fit`, but must not wait for a
-    training in another thread, which starts only after the running one.
+    run was interrupted and resumed. The global random state is not changed. Trainings in several threads of one process
+    run one after another; use several processes to train in parallel. A callback may call `fit`, but must not wait for
+    a training in another thread, which cannot start before this one ends.
 
-    Inside `unialign.distributed.init()`, the processes of a job train one space: all call `fit` with the same
+    Inside `unialign.distributed.init()`, the processes of a job train one space: all of them call `fit` with the same
     arguments, each embeds its part of every batch (`batch_size` is the total over processes), and all get the same
     result. Only process 0 writes files, shows progress, warns, and calls `on_step` and `eval_callback`. The loss curve
     equals that of one process up to rounding and dropout draws; a run may be resumed with another number of processes.
@@ -90,9 +90,11 @@ def fit(
         ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never";
             `init_from` of other modalities, dims or heads; `eval_callback` at steps beyond the last; processes that
             differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.init` did not join.
-        DataError: no training rows, or a checkpoint of other data.
-        NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.
-        CheckpointError: a checkpoint cannot be written, or the one to resume from was altered or has other settings.
+        DataError: no training rows, or a checkpoint made with other data.
+        NonFiniteError: a feature, the loss or a gradient is not finite; the message names the modality, store row and
+        step.
+        CheckpointError: a checkpoint cannot be written, or the one to resume from was altered or made with other
+        settings.
         DistributedError: another process failed or ended.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
@@ -138,7 +140,8 @@ def check_fit(
     out: str | os.PathLike[str] | None = None,
     resume: Resume = "auto",
 ) -> None:
-    """Raise the errors of `fit` about settings that do not fit the store and about a run in `out`; write nothing."""
+    """Raise the errors of `fit` about settings that do not suit the store and about an earlier run in `out`; write
+    nothing."""
     config = resolve_config(store, config)
     term_names(create(config.objective, **config.objective_options), config.modalities or ())
     if out is not None:
@@ -153,7 +156,7 @@ def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
 
 
 def _processes(group: Any) -> ProcessGroup:
-    # Otherwise each process would train the whole space, and all would write to one folder.
+    # Without this error, each process would train the whole space, and all would write to one folder.
     if isinstance(group, str) and group == "auto" and (process := not_joined()) is not None:
         raise ConfigError(
             f"this process is number {process.rank} of {process.world_size} that torchrun or SLURM started; call fit "

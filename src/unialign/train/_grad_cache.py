@@ -1,4 +1,4 @@
-"""Gradient cache: exact loss and gradient of a batch too large for one pass of the encoders.
+"""Gradient cache: exact loss and gradient of a batch that is too large for one pass of the encoders.
 
 Gao, Zhang, Han, Callan (2021), "Scaling deep contrastive learning batch size under memory limited setup", section 3.2:
 dL/dw = sum_p (dL/dz_p)^T dz_p/dw over micro-batches p. The loss requires all embeddings z but no encoder activations;
@@ -49,7 +49,7 @@ def grad_cache_backward(
     zero_rows: ZeroRows = "error",
     **call: Unpack[CallArguments],
 ) -> LossOutput:
-    """Run forward and backward of one loss over micro-batches, holding activations of one at a time.
+    """Run the forward and backward pass of one loss in micro-batches, keeping the activations of only one at a time.
 
     Value and gradient equal those of `objective(encode(whole batch)).total.backward()` up to rounding. Each micro-batch
     is encoded twice: first without gradient, then with gradient and the same random numbers, so dropout masks repeat
@@ -81,8 +81,8 @@ def grad_cache_backward(
         group: processes that share a batch, as for the objective.
         modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same ones in the same
             order on every process. Gradients are averaged once, with the last micro-batch. Each process must pass at
-            least one micro-batch, possibly with zero rows (`x[:0]`), and call all modules: for a modality that it
-            lacks, call the encoder on placeholders marked absent by `present`, unless one DDP module with
+            least one micro-batch, possibly with zero rows (`x[:0]`), and call all modules. For a modality that it
+            lacks, it calls the encoder on placeholders that `present` marks as absent, unless one DDP module with
             `find_unused_parameters=True` contains all encoders. Under FSDP2, a process repeats its last micro-batch
             with zero gradient to match the number of passes of the others, and keeps unsharded gradients until then.
         weight: factor on the gradient, for gradient accumulation over several batches.
@@ -96,9 +96,10 @@ def grad_cache_backward(
         The loss of the whole batch, detached. Gradients have been added to `.grad`.
 
     Raises:
-        ConfigError: no micro-batch on a single process; modules of another kind; embeddings without gradient. On every
-            process: one has no micro-batch under `modules`, other `modules`, or does not call one that others call.
-        DistributedError: on the other processes, if one fails in the first pass under DDP.
+        ConfigError: no micro-batch on a single process; modules of an unsupported kind; embeddings without gradient. On
+            every process: with `modules`, one process has no micro-batch, has other modules, or does not call a module
+            that others call.
+        DistributedError: raised on the other processes if one fails in the first pass under DDP.
         ShapeError: micro-batches with different modalities or dims; a second pass with another shape.
         NonFiniteError: as for the objective, with row numbers of the whole batch.
     """
@@ -122,7 +123,7 @@ def grad_cache_backward(
             embeddings = _check_embeddings(encode(parts[0]), synchronized)
             _check_gradient(embeddings)
         return loss_backward(embeddings)
-    # FSDP2 communicates in every forward pass, which all processes must run equally often.
+    # FSDP2 communicates in every forward pass, so all processes must run the same number of them.
     extra = most - len(parts) if synchronized.forward_communicates else 0
     embeddings, shapes, states = _embed_without_graph(encode, parts, synchronized, extra)
     output = loss_backward(embeddings)
@@ -135,7 +136,8 @@ def grad_cache_backward(
 def _embed_without_graph(
     encode: Encode[MicroBatch], parts: list[MicroBatch], synchronized: SynchronizedModules, extra: int
 ) -> tuple[dict[str, Tensor], list[dict[str, torch.Size]], list[RandomState]]:
-    """Step 1: return leaf embeddings of the whole batch, and shapes and random state per micro-batch."""
+    """Step 1: return the embeddings of the whole batch as leaves, and the shapes and random state of each
+    micro-batch."""
     states, encoded = [], []
     with torch.no_grad(), synchronized.checked_forward():
         for part in parts:
@@ -157,7 +159,7 @@ def _loss_backward(
     before_backward: BeforeBackward | None,
     embeddings: Mapping[str, Tensor],
 ) -> LossOutput:
-    """Step 2: run the backward pass of the loss to the embeddings, or through the encoders if they have a graph."""
+    """Step 2: run the backward pass from the loss to the embeddings or, if these have a graph, through the encoders."""
     batch, terms = objective.compute(embeddings, **options)
     if before_backward is not None:
         before_backward(objective, batch, terms)
@@ -181,7 +183,7 @@ def _encoder_backward(
     passes = [*enumerate(gradients), *[(last, zeros)] * extra]
     for count, (number, gradient) in enumerate(passes, start=1):
         _set_random_state(states[number])
-        # Weight casts cached by autocast in the first pass have no gradient.
+        # The weight casts that autocast cached in the first pass have no gradient.
         torch.clear_autocast_cache()
         with synchronized.gradient_sync(enabled=count == len(passes)):
             embeddings = dict(encode(parts[number]))
@@ -210,7 +212,7 @@ def _concatenate(encoded: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _split_gradients(leaves: dict[str, Tensor], shapes: list[dict[str, torch.Size]]) -> list[dict[str, Tensor]]:
-    """Return the gradient with respect to the embeddings of each micro-batch, for modalities that have one."""
+    """Return the gradient with respect to each micro-batch's embeddings, for modalities that have one."""
     split = {
         name: z_BD.grad.split_with_sizes([found[name][0] for found in shapes])
         for name, z_BD in leaves.items()
@@ -250,7 +252,7 @@ def _check_gradient(embeddings: dict[str, Tensor]) -> None:
 
 
 def _random_state() -> RandomState:
-    # Querying the state of an unused CUDA device would initialize CUDA.
+    # Do not query unused CUDA devices, which would initialize CUDA.
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return torch.get_rng_state(), cuda
 

@@ -1,4 +1,4 @@
-"""InfoNCE as the first phase of training for objectives that do not learn from random weights."""
+"""InfoNCE as the first training phase, for objectives that do not learn from random weights."""
 
 from unialign.losses import Objective, create
 
@@ -9,7 +9,7 @@ def infonce_for_warmup(objective: Objective, modalities: tuple[str, ...]) -> Obj
     """Return InfoNCE with the anchor of an objective, or over all pairs if the anchor is not a modality.
 
     Temperature, mode and bounds are taken from the objective if its temperature divides cosines. Otherwise InfoNCE's
-    defaults are used, since products of M vectors and singular values have another scale.
+    defaults are used, since products of M vectors and singular values are on another scale.
     """
     config = objective.get_config()
     kept = _TEMPERATURE_OPTIONS if objective.temperature_kind == "cosines" else ()

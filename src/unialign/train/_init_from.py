@@ -43,8 +43,7 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
 def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
     """Raise `ConfigError` if a frozen modality of `init_from` has another encoder in the store.
 
-    Args:
-        columns: frozen modality -> fingerprint of its encoder in the store.
+    Args: columns: frozen modality -> fingerprint, from the store, of its encoder.
     """
     data: Any = init_from.metadata.get("data")
     known = data.get("columns") if isinstance(data, Mapping) else None
@@ -71,7 +70,7 @@ def weights_digest(space: Space) -> str:
 
 @torch.no_grad()
 def copy_weights(space: Space, init_from: Space) -> None:
-    """Copy weights and input statistics of `init_from` into a space of the same shape."""
+    """Copy the weights and input statistics of `init_from` into a space of the same shape."""
     for m, name in enumerate(space.modalities):
         source = init_from.modalities.index(name)
         space.features[m].load_state_dict(init_from.features[source].state_dict())

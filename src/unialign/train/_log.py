@@ -48,7 +48,7 @@ class RunLog:
         self._board: Any = None
 
     def open(self, path: Path, *, keep_steps: int = 0, log_to: Sequence[str] = ("jsonl",)) -> list[dict[str, Any]]:
-        """Continue a file after `keep_steps` completed steps; return the records kept.
+        """Continue a file after `keep_steps` completed steps; return the records that were kept.
 
         Later records are dropped from the file: the resumed run writes them again.
         """
@@ -83,7 +83,7 @@ class RunLog:
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a record; CheckpointError on a file system error."""
-        # A single term may be NaN before training stops.
+        # One term may already be NaN in the last record before training stops.
         record = {"kind": kind, "step": step, **finite(values)}
         self.records.append(record)
         if self._file is not None:
@@ -100,7 +100,7 @@ class RunLog:
         """Close the files; repeated calls have no effect."""
         for handle in (self._file, self._board):
             if handle is not None:
-                # Closing retries a failed write and must not hide its error.
+                # Closing repeats a failed write; its second error must not hide the first.
                 with contextlib.suppress(OSError):
                     handle.close()
         self._file = self._board = None

@@ -17,7 +17,7 @@ COLLAPSED_COSINE = 0.95
 # Fraction of the available directions below which a modality has a degenerate spectrum.
 TINY_RANK = 0.02
 BALANCED = (0.1, 10.0)
-# Maximum number of rows for the effective rank; more cost time and change little.
+# Maximum number of rows for the effective rank; more rows cost time and change it little.
 _SAMPLE = 512
 
 
@@ -30,7 +30,7 @@ class HealthWarning(UserWarning):
         step: completed steps when it was first detected.
     """
 
-    # Defaults for pickle, which calls with the message only and then restores the attributes.
+    # The defaults are for pickle, which passes only the message and then restores the attributes.
     def __init__(self, message: str, *, code: str = "", step: int = 0) -> None:
         super().__init__(message)
         self.message, self.code, self.step = message, code, step
@@ -54,7 +54,8 @@ def check_health(
     Args:
         terms: differentiable terms of the objective.
         step: completed steps, for the warnings.
-        frozen: modalities without a head. Alignment to one cannot collapse, so weak repulsion is acceptable.
+        frozen: modalities without a head. A modality aligned to a frozen one cannot collapse, so weak repulsion is
+        acceptable.
 
     Returns:
         `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that
@@ -137,6 +138,6 @@ def _tangent_norm(batch: Batch, terms: dict[str, LossTerm]) -> float:
     tangent_MBD = gradient_MBD - radial_MB1 * z_MBD.detach()
     if batch.shard is None:
         return float(torch.linalg.vector_norm(tangent_MBD))
-    # Gradients are complete for the rows of this process only.
+    # Gradients are complete only for the rows of this process.
     own_MnD = tangent_MBD[:, batch.shard.start : batch.shard.stop]
     return math.sqrt(float(batch.shard.sum(own_MnD.double().square().sum())))

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def explain_non_finite(
     task: "SpaceTask", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None
 ) -> NonFiniteError:
-    """Return the error that names modality, store row and step (from 1).
+    """Return the error that names the modality, store row and step (from 1).
 
-    Checks the embeddings, then the gradients of the embeddings, then searches for the row with the largest gradient. A
-    collective: all processes call it with their own rows, synchronize after each check, and report the same error.
+    Checks the embeddings, then the gradients of the embeddings, then searches for the row with the largest gradient.
+    This is a collective: all processes call it with their own rows, synchronize after each check, and report the same
+    error.
     """
     task.optimizer.zero_grad(set_to_none=True)
     found = None
@@ -42,7 +43,7 @@ def explain_non_finite(
 
 
 def _first(task: "SpaceTask", found: str | None) -> str | None:
-    """Return the first finding of any process."""
+    """Return the first finding among those of all processes."""
     return next((finding for finding in task.processes.all_gather(found) if finding is not None), None)
 
 
@@ -90,12 +91,13 @@ def _bad_gradient(
 def _largest_gradient(
     task: "SpaceTask", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
 ) -> tuple[float, str | None]:
-    """Return size and description of the largest row contribution to an overflowing gradient, or (-1, None)."""
+    """Return the size and description of the largest contribution of a row to an overflowing gradient, or (-1,
+    None)."""
     largest, found = -1.0, None
     for name, g_BD in gradients.items():
         if len(g_BD) == 0:
             continue
-        # A row adds (gradient of its embedding) x (its features) to the gradient of the first layer.
+        # A row adds the product of its embedding's gradient and its features to the gradient of the first layer.
         size_B = g_BD.double().norm(dim=1) * features[name].double().norm(dim=1)
         row = int(size_B.argmax())
         if float(size_B[row]) > largest:

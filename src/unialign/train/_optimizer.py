@@ -1,4 +1,4 @@
-"""AdamW for both training tasks: its parameter groups, learning rate, and state as named tensors."""
+"""AdamW for both training tasks: its parameter groups, its learning rate, and its state as named tensors."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def make_adamw(
     weight_decay: float,
     fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on the matrices whose name has the prefix, not on biases or temperatures."""
+    """Return AdamW with weight decay only on matrices whose names have the prefix, not on biases or temperatures."""
     matrices = {name: p for name, p in parameters.items() if name.startswith(prefix) and p.ndim > 1}
     others = [p for name, p in parameters.items() if name not in matrices]
     groups = [{"params": [*matrices.values()], "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -36,7 +36,8 @@ def learning_rate(
 
     Args:
         step: from 0 to steps - 1.
-        cosine_from: `warmup`: the decay starts after the warmup; `start`: at step 0, multiplied by the warmup.
+        cosine_from: `warmup`: the decay starts after the warmup; `start`: it starts at step 0 and is multiplied by the
+        warmup.
     """
     if cosine_from == "start":
         rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
@@ -59,7 +60,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Load the result of `optimizer_tensors`; KeyError for an unknown parameter."""
+    """Load the result of `optimizer_tensors`; raise KeyError for an unknown parameter."""
     fused = bool(optimizer.defaults.get("fused"))
     for name, value in tensors.items():
         parameter_name, _, key = name.rpartition("/")

@@ -1,7 +1,7 @@
 """Exchange rows, results, errors and gradients between the processes that train one model.
 
-All have the same weights. Each embeds its own rows of a batch; the loss covers all rows, so the mean of the gradients
-over processes is the gradient of the whole batch.
+All have the same weights. Each process embeds its own rows of a batch. The loss covers all rows, so the mean of the
+gradients over processes is the gradient of the whole batch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,8 +33,7 @@ _DOING = "trained with them"
 class ProcessGroup:
     """Group of processes; by default a single process, for which all methods are local.
 
-    Attributes:
-        rank: of this process; process 0 writes files.
+    Attributes: rank: rank of this process; process 0 writes files.
         world_size: number of processes.
         group: `torch.distributed` group, None for a single process.
     """
@@ -72,7 +71,7 @@ class ProcessGroup:
         return received
 
     def run_all_or_raise(self, work: Callable[[], T]) -> T:
-        """Run `work` on every process; an error on one is raised on all, which would otherwise hang."""
+        """Run `work` on every process; raise an error on one process on all others too, which would otherwise hang."""
         if self.world_size == 1:
             return work()
         result, failure = _attempt(work)
@@ -83,7 +82,7 @@ class ProcessGroup:
         raise remote if failure is None else failure
 
     def all_gather(self, local: T) -> list[T]:
-        """Return the object of each process, by rank."""
+        """Return the objects of all processes, in order of rank."""
         if self.world_size == 1:
             return [local]
         return gather_objects(local, self.group, doing=_DOING)
@@ -117,7 +116,7 @@ class ProcessGroup:
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Average `.grad` over the processes, in one collective.
 
-        A parameter with a gradient on any process has one on all afterwards; one without stays None.
+        Afterwards a parameter that has a gradient on any process has one on all; without any, it stays None.
         """
         if self.world_size == 1:
             return

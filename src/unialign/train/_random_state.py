@@ -12,9 +12,9 @@ _training = threading.RLock()
 
 @contextmanager
 def isolated_random_state(device: torch.device) -> Iterator[None]:
-    """Restore the random generators after a block; blocks of several threads run one after another.
+    """Restore the random generators after a block; blocks in several threads run one after another.
 
-    Trainings at the same time would share the generators of the process, from which weights and dropout are drawn.
+    Simultaneous trainings would share the generators of the process, from which weights and dropout are drawn.
     """
     with _training, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

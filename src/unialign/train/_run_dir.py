@@ -43,11 +43,11 @@ class RunDir:
 
     @property
     def has_result(self) -> bool:
-        """Whether the trained model was written, which is the last action of a run."""
+        """Whether the trained model has been written, which is the last action of a run."""
         return (self.result / "config.json").exists()
 
     def find_checkpoint(self, resume: Resume) -> Snapshot | None:
-        """Return the checkpoint to resume from, or None to start at the first step; `fit` documents the errors."""
+        """Return the checkpoint to resume from, or None to start at the first step; see `fit` for the errors."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"out={str(self.path)!r} is a file; give a folder")
         for folder in (self.checkpoints, self.result):
@@ -78,7 +78,7 @@ class RunDir:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Create and lock the folder inside the context, remove partial files of a crash, and write `config.yaml`."""
+        """Create and lock the folder for the block, remove partial files left by a crash, and write `config.yaml`."""
         with ExitStack() as lock:
             try:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class RunDir:
         return found if isinstance(found, dict) else {}
 
     def _check_same_run(self, there: dict[str, Any], source: Path) -> None:
-        """Raise unless data, settings and initial weights equal those of the earlier run."""
+        """Raise an error unless data, settings and initial weights equal those of the earlier run."""
         here = self.facts
         data = there.get("data")
         if isinstance(data, dict) and data.get("fingerprint") != here["data"]["fingerprint"]:
@@ -120,7 +120,7 @@ class RunDir:
             raise CheckpointError(
                 f"{source} was made {began}, this run begins {begins}; use the same init_from, or choose another folder"
             )
-        # Settings added since the earlier run was saved had their default.
+        # Settings that were added after the earlier run was saved had their default values in it.
         settings = type(self.config)().to_dict() | settings
         differing = {
             name: texts

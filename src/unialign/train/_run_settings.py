@@ -20,7 +20,7 @@ def batches_of(items: int, config: TrainConfig) -> Batches:
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
-    """Return the configuration, with the store's default modalities if it has none; raises as `fit` does."""
+    """Return the configuration, with the store's default modalities if it names none; raises the errors of `fit`."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
             f"store must be an EmbeddingStore, got {type(store).__name__}; open files or arrays as one with "
@@ -43,7 +43,7 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
 
 
 def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
-    """Return the terms of an objective; raises for a missing anchor or too few modalities."""
+    """Return the terms of an objective; raise an error for a missing anchor or too few modalities."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
@@ -55,7 +55,7 @@ def run_facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from:
     """Return the JSON object that describes settings, data and initial weights of a run."""
     data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": items}
     if config.frozen:
-        # A decoder of these embeddings compares them with its own encoder.
+        # Record the encoder, which a decoder of these embeddings compares with its own.
         data["columns"] = {name: encoder_fingerprint(store, name) for name in config.frozen}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": data}
     if init_from is not None:

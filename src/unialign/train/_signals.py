@@ -10,7 +10,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Context manager that records the first signal; a second one has its original effect.
+    """Context manager that records the first signal; a second signal has its original effect.
 
     It does nothing outside the main thread, where Python delivers no signals.
     """
@@ -24,7 +24,7 @@ class StopRequest:
             # Keep ignored signals ignored, as under nohup or in a worker whose parent handles Ctrl-C.
             handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in handled}
-            # The handler of a worker may have received a signal while the run was prepared.
+            # A worker's own handler may have received a signal while the run was being prepared.
             owners = {number: getattr(handler, "__self__", None) for number, handler in self._before.items()}
             self.received = next((n for n, owner in owners.items() if getattr(owner, "ending", False)), None)
         return self
@@ -34,7 +34,7 @@ class StopRequest:
     ) -> None:
         self._restore()
         if kind is None and self.received is not None:
-            # A signal after the last step is passed on to the code after the run.
+            # Re-raise a signal received after the last step, so that the caller handles it.
             signal.raise_signal(self.received)
 
     def leave(self, message: str, received: int) -> NoReturn:
@@ -50,6 +50,6 @@ class StopRequest:
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            # None: the handler was not installed from Python and cannot be restored from it.
+            # None: the handler was not installed from Python, so Python cannot restore it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}

@@ -43,7 +43,8 @@ class StepReport:
 
     Attributes:
         progress: values for `on_step` and the progress display, among them `loss`.
-        record: returns the values for the log; called only for logged steps, since it may synchronize the device.
+        record: function that returns the values for the log; called only at logged steps, since it may synchronize the
+        device.
         health: values of a health check, which causes the step to be logged; None without a check.
         warnings: problems found by the check.
     """
@@ -85,14 +86,14 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
-        """Load the result of `tensors`; RuntimeError or KeyError if it does not match."""
+        """Load the result of `tensors`; raise RuntimeError or KeyError if it does not match."""
 
     def start_record(self) -> dict[str, Any]:
         """Return values for the first record of the log."""
         return {}
 
     def before_checkpoint(self, step: int) -> None:  # noqa: B027 (optional)
-        """Raise if the state is invalid and must not be saved as a checkpoint."""
+        """Raise an error if the state is invalid and must not be saved as a checkpoint."""
 
     def after_checkpoint(self, step: int, folder: Path) -> None:  # noqa: B027 (optional)
         """Write additional files of a checkpoint into the folder of the run."""
@@ -168,7 +169,7 @@ class Trainer:
         return self.processes.broadcast_from_rank0(find)
 
     def _has_result(self, folder: RunDir) -> bool:
-        """Return whether the trained model exists and is intact; otherwise it is saved again."""
+        """Return whether the trained model exists and is intact; if not, it is saved again."""
         try:
             return folder.has_result and self.task.model_type.from_pretrained(folder.result) is not None
         except CheckpointError:
@@ -187,13 +188,13 @@ class Trainer:
             ) from None
 
     def _broadcast_weights(self) -> None:
-        """Broadcast weights and statistics from process 0, since other hardware may round differently."""
+        """Broadcast weights and statistics from process 0, since hardware of other processes may round differently."""
         for group, tensors in self.task.tensors().items():
             if group != "optimizer":
                 self.processes.broadcast(tensor for tensor in tensors.values() if tensor.is_floating_point())
 
     def _open_log(self, done: int, finished: bool) -> None:
-        """Open the file on process 0; load the records of the run so far on every process."""
+        """Open the file on process 0; load the earlier records of the run on every process."""
         folder = self.folder
         if folder is None:
             return
@@ -230,7 +231,7 @@ class Trainer:
             for completed in range(done + 1, steps + 1):
                 report = self.task.step(completed - 1)
                 interrupt = self.processes.run_all_or_raise(partial(self._publish, completed, report, bar))
-                # All processes stop after the same step if one received a signal.
+                # If one process received a signal, all of them stop after the same step.
                 received = self.processes.all_reduce_max(interrupt or stop.received or _NO_SIGNAL)
                 every = self.config.save_steps
                 if received or completed == steps or (every is not None and completed % every == 0):
@@ -272,7 +273,8 @@ class Trainer:
             self._seconds_of_callbacks += time.perf_counter() - began
 
     def _seconds(self) -> float:
-        """Return the training time in seconds, including the time before resuming, without evaluation callbacks."""
+        """Return the training time in seconds, including the time before resuming and excluding evaluation
+        callbacks."""
         return self._seconds_before + time.perf_counter() - self._started - self._seconds_of_callbacks
 
     def _save_checkpoint(self, completed: int) -> None:

@@ -68,7 +68,7 @@ class TrainingData:
 
 
 def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[np.int64]:
-    """Return the rows of the split "train"; DataError if they are not sufficient for these modalities."""
+    """Return the rows of the split "train"; raise DataError if they are too few for these modalities."""
     rows = store.rows("train")
     if len(rows) < 2:
         raise DataError(
@@ -140,7 +140,7 @@ def _check(store: EmbeddingStore, name: str, rows: NDArray[np.int64], *, reject_
         others += bad.others + (problem is not None)
         if problem is None:
             row = int(rows[part][bad.row])
-            # Report the stored number, which conversion to float32 may have made infinite.
+            # Report the stored number, since the conversion to float32 may have made it infinite.
             what = "only zeros" if bad.column is None else f"{array_NW[row, bad.column]} at column {bad.column}"
             problem = f"{name!r}, {_describe_row(store, row)}, holds {what}"
     if problem is not None:
