@@ -104,7 +104,7 @@ bad_options: dict[str, Any] = {
         r"\(5,\), expected bool and \(6,\)",
     ),
     "ids as floats": ({"ids": np.arange(6.0)}, ShapeError, "ids has dtype float64"),
-    "ids too many": ({"ids": np.arange(7)}, ShapeError, r"ids .*\(7,\), expected integers and \(6,\)"),
+    "ids too many": ({"ids": np.arange(7)}, ShapeError, r"ids .*\(7,\), expected integers or text and \(6,\)"),
     "ids too large": ({"ids": np.full(N, 2**63, dtype=np.uint64)}, DataError, "ids: row 0 holds 9223372036854775808"),
     "group as strings": ({"groups": list("abcdef")}, ShapeError, "groups has dtype <U1"),
     "group crosses": (

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,31 @@ def open_collection(
     if not files:
         raise ConfigError("name at least one file of embeddings")
     if id is None:
-        labels_of_files = [file.label for _, file in files if file.kind == "npy"]
-        files += [(None, open_file(path)) for path in ids_beside(map(Path, labels_of_files))]
+        files += _ids_beside([file for _, file in files if file.kind == "npy"])
     return collect(files, modalities=modalities, present=present, ids=ids, labels=labels, id=id)
+
+
+def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, EmbeddingFile]]:
+    """Return the ids beside plain arrays; a file that does not fit them gives only a note."""
+    found: list[tuple[str | None, EmbeddingFile]] = []
+    for path in ids_beside([Path(array.label) for array in arrays]):
+        rows = {
+            e.shape[0] for array in arrays if Path(array.label).parent == path.parent for e in array.entries.values()
+        }
+        try:
+            file = open_file(path)
+            (entry,) = file.entries.values()
+            problem = (
+                "" if entry.shape[0] in rows else f"it has {entry.shape[0]:,} values, the arrays {sorted(rows)} rows"
+            )
+        except DataError as error:
+            file, problem = EmbeddingFile(str(path), "npy", path.stem, {}), str(error)
+        if problem:
+            found.append((None, replace(file, entries={}, notes=(f"{path} is not used: {problem}",))))
+        else:
+            note = f"the ids are those in {path}, which lies beside; --id NAME or id=NAME chooses others"
+            found.append(("ids", replace(file, notes=(note,))))
+    return found
 
 
 def list_sources(sources: Sources) -> list[Source]:

@@ -92,7 +92,9 @@ def _matrix(path: Path, data: Any, key: str) -> ArrayEntry:
         rows = partial(Hdf5Rows, path, data.name, shape, data.dtype.str)
         return ArrayEntry(key, shape, data.dtype.str, rows, partial(_load_dense, path, data.name))
     if encoding != "csr_matrix":
-        return ArrayEntry.ignored(key, f"a {encoding or 'group'}; save a dense array or a csr matrix")
+        return ArrayEntry.ignored(
+            key, f"a {encoding or 'group'}; save a dense array or a csr matrix, such as x.tocsr()"
+        )
     shape = tuple(map(int, data.attrs["shape"]))
     if len(shape) != 2 or shape[1] > _MAX_SPARSE_DIM:
         what = f"sparse, {shape}: wider than {_MAX_SPARSE_DIM:,}, counts and no embedding; compute obsm/X_pca first"

@@ -3,10 +3,13 @@
 import glob
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from unialign.errors import DataError, ShapeError
-from unialign.readers._entry import EmbeddingFile, Reader
+from unialign.readers._entry import ArrayEntry, EmbeddingFile, Reader
 from unialign.readers._open import open_file, recognized
 from unialign.readers._parts import concatenate, group_parts, numeric_order
 
@@ -14,6 +17,16 @@ __all__ = ["is_pattern", "open_sources"]
 
 _MAX_FILES = 100_000
 _MAX_DEPTH = 2
+# Names of parts such as train-00000-of-00004.parquet -> name of the split.
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
 
 
 def is_pattern(text: str) -> bool:
@@ -50,15 +63,52 @@ def open_sources(
         if given is not None:
             opened.append((given, concatenate(given, [open_file(file, reader=reader) for file in files])))
             continue
-        for name, parts in group_parts(files, is_folder=True):
-            opened.extend((None, file) for file in _open_parts(name, parts, reader))
+        opened.extend((None, file) for file in _open_folder(files, reader))
     flush()
     return opened
 
 
+def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
+    """Return the files of a folder or pattern: parts as one file; those named by splits as one file with `split`."""
+    groups = [
+        (name, parts, [open_file(path, reader=reader) for path in parts])
+        for name, parts in group_parts(paths, is_folder=True)
+    ]
+    _check_rows([files for _, _, files in groups])
+    joined = [_joined(name, parts, files) for name, parts, files in groups]
+    splits = [name.rpartition("-")[2].lower() for name, _, _ in groups]
+    if len(groups) > 1 and set(splits) <= set(_SPLITS) and all(len(files) == 1 for files in joined):
+        merged = concatenate(paths[0].parent.name, [files[0] for files in joined])
+        rows = [_rows(files[0]) for files in joined]
+        split_N = np.repeat([_SPLITS[split] for split in splits], rows)
+        return [replace(merged, entries={**merged.entries, "split": ArrayEntry.from_array("split", split_N)})]
+    return [file for files in joined for file in files]
+
+
+def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
+    """Raise unless part i of all modalities has the same rows, if some have no ids to match them by."""
+    groups = [files for files in groups if len(files) > 1]
+    if not any(file.kind == "npy" for files in groups for file in files):
+        return
+    for files in groups[1:]:
+        for first, other in zip(groups[0], files, strict=False):
+            if len(files) == len(groups[0]) and _rows(first) != _rows(other):
+                raise DataError(
+                    f"{other.label} has {_rows(other):,} rows, {first.label} has {_rows(first):,}: parts with one "
+                    "number must hold the same items; write these parts again, or store ids"
+                )
+
+
+def _rows(file: EmbeddingFile) -> int:
+    return next((entry.shape[0] for entry in file.entries.values() if entry.shape), 0)
+
+
 def _open_parts(name: str, paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
     """Return parts as one file; files that cannot be parts, since dim or keys differ, as they are."""
-    files = [open_file(path, reader=reader) for path in paths]
+    return _joined(name, paths, [open_file(path, reader=reader) for path in paths])
+
+
+def _joined(name: str, paths: Sequence[Path], files: list[EmbeddingFile]) -> list[EmbeddingFile]:
     if not name:
         return files
     try:

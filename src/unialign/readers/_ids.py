@@ -56,6 +56,9 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
         ConfigError: no file has an array of this name.
     """
     found: dict[CollectedFile, FoundIds] = {}
+    if name is not None:
+        shown = [key for source in sources if (key := plain_key(name, source.file)) in source.file.entries]
+        name = shown[0] if shown else name
     known = sorted({key for source in sources for key, e in source.file.entries.items() if _is_id_array(e)})
     for source in sources:
         if source.file.kind == "arguments":
@@ -70,7 +73,7 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
         if key != "ids":
             entries = {k: e for k, e in source.file.entries.items() if k not in ("ids", key)}
             source.file = replace(source.file, entries={**entries, "ids": replace(entry, key="ids")})
-    if name is not None and all(ids.key != plain_key(name, ids.source.file) for ids in found.values()):
+    if name is not None and all(ids.key != name for ids in found.values()):
         listed = ", ".join(known) or "none"
         raise ConfigError(
             f"no file has ids called {name!r}; arrays with one value an item are {listed}{suggestion(name, known)}"
@@ -99,10 +102,8 @@ def ids_beside(paths: Iterable[Path]) -> list[Path]:
 
 def _chosen(source: CollectedFile, name: str | None) -> str | None:
     entries = source.file.entries
-    if name is not None:
-        key = plain_key(name, source.file)
-        if key in entries and _is_id_array(entries[key]):
-            return key
+    if name is not None and name in entries and _is_id_array(entries[name]):
+        return name
     if "ids" in entries:
         return "ids"
     rows = {entry.shape[0] for entry in entries.values() if is_matrix(entry)}

@@ -65,6 +65,9 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
     common = _common(codes_F)
     if common == 0:
         if all(found[source].is_guessed for source in keyed) and len(set(rows.values())) == 1:
+            for source in {found[source].source for source in keyed}:
+                entries = {key: entry for key, entry in source.file.entries.items() if key != "ids"}
+                source.file = replace(source.file, entries=entries)
             label = " and ".join(source.file.label for source in keyed)
             notes.append(f"the guessed ids of {label} have no common value, so that rows are matched by their order")
             return Join(_count_items(matrices), None, (), tuple(notes))

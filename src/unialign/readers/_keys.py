@@ -52,7 +52,7 @@ class CollectedFile:
         return None if self.file.kind in ("memory", "arguments") else Path(os.path.abspath(self.file.label)).parent
 
     def place(self, entry: ArrayEntry) -> str:
-        """Return file and key of an entry for messages."""
+        """Return the file and key of an entry, for messages."""
         return f"{self.file.label}: {entry.key}" if entry.key else self.file.label
 
 
@@ -64,11 +64,13 @@ def is_item_key(key: str, entry: ArrayEntry) -> bool:
 
 
 def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
-    """Use a reserved name of a file with a single array (NAME=FILE, or ids.npy) as the key of that array."""
+    """If a file with a single array has a reserved name (NAME=FILE, or ids.npy), use that name as the array's key."""
     if len(file.entries) != 1:
         return CollectedFile(given, file)
     (entry,) = file.entries.values()
     name = given or (Path(file.label).stem if entry.key == "" else "")
+    if name.endswith(("_ids", ".ids")) and len(entry.shape) == 1:
+        name = "ids"
     if name not in ITEM_KEYS and mask_prefix(name) is None:
         return CollectedFile(given, file)
     return CollectedFile(None, replace(file, entries={name: replace(entry, key=name)}))

@@ -90,8 +90,15 @@ def _split(source: CollectedFile, chosen: Sequence[str] | None) -> tuple[list[Ar
 
 def _plain_name(source: CollectedFile, entry: ArrayEntry, count: int) -> str:
     file = source.file
-    by_file = count == 1 and entry.key in _GENERIC and file.kind not in ("memory", "store")
-    return file.stem if by_file or entry.key == "" else entry.key
+    by_file = count == 1 and entry.key.lower() in _GENERIC and file.kind not in ("memory", "store")
+    if by_file or entry.key == "":
+        return file.stem
+    # Paths of groups are no names: the last part is, if it is alone.
+    last = entry.key.rpartition("/")[2]
+    if file.kind != "hdf5" or last == entry.key:
+        return entry.key
+    alone = [other for other in file.entries.values() if is_matrix(other) and other.key.rpartition("/")[2] == last]
+    return last if len(alone) == 1 else entry.key.replace("/", ".")
 
 
 def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]], chosen: Sequence[str]) -> Matrices:

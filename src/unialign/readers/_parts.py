@@ -113,7 +113,7 @@ def _check_complete(parts: Sequence[_Part], files: Sequence[Path]) -> None:
         listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
             f"{files[0].parent}: {len(files)} of {total} parts of {parts[0].prefix!r} are given, {listed} missing; "
-            "give all parts, or NAME=FILE to use one of them alone"
+            "give all parts, or a single one"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unialign._checks import one_line
 from unialign.errors import DataError, MissingDependencyError, UniAlignError
+from unialign.io import open_regular
 from unialign.readers._anndata import anndata_entries, mudata_entries
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, unreadable
 from unialign.readers._hdf5_rows import Hdf5Rows, dataset_problem, opened, texts
@@ -23,6 +24,7 @@ __all__ = ["Hdf5Reader"]
 Array = NDArray[Any]
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
+_USER_BLOCK = 512
 _MAX_ARRAYS, _MAX_DEPTH = 10_000, 16
 
 
@@ -33,8 +35,12 @@ class Hdf5Reader:
     suffixes = (".h5", ".hdf5", ".h5ad", ".h5mu")
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        # MATLAB 7.3 files are HDF5 after 512 bytes of text.
-        return head.startswith((_MAGIC, b"MATLAB 7.3"))
+        if head.startswith(_MAGIC) or not head:
+            return head.startswith(_MAGIC)
+        # MuData and MATLAB 7.3 write 512 bytes of text before.
+        with open_regular(path) as file:
+            file.seek(_USER_BLOCK)
+            return file.read(len(_MAGIC)) == _MAGIC
 
     def open(self, path: Path) -> EmbeddingFile:
         try:
@@ -81,7 +87,11 @@ def dataset_entry(path: Path, data: Any, key: str) -> ArrayEntry:
     shape = tuple(map(int, data.shape))
     if import_module("h5py").check_string_dtype(data.dtype):
         return ArrayEntry(key, shape, "<U1", unreadable, partial(texts, path, data.name))
-    offset = data.id.get_offset()
+    if "MATLAB_class" in data.attrs:
+        return ArrayEntry.ignored(
+            key, f"a MATLAB array, stored transposed; save h5py.File({path.name!r})[{key!r}][:].T with numpy.save"
+        )
+    offset = None if data.file.userblock_size else data.id.get_offset()
     if offset is not None and data.dtype.kind in "iufb":
         return ArrayEntry.from_region(key, FileRegion(path, offset, shape, data.dtype.str))
     rows = partial(Hdf5Rows, path, data.name, shape, data.dtype.str)
