@@ -39,11 +39,11 @@ def foreign_format(path: Path, head: bytes) -> str | None:
     """Return what a file of a known other format is, and how to convert it; None if it is not known."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _filled(_PICKLE, path)
-    for magic, what in _MAGIC:
-        if head.startswith(magic):
-            return _filled(what if ";" in what else what + _MEDIA, path)
     with open_regular(path) as file:
         start = file.read(4096)
+    for magic, what in _MAGIC:
+        if start.startswith(magic):
+            return _filled(what if ";" in what else what + _MEDIA, path)
     if start[257:262] == b"ustar":
         return _filled(f"a tar archive; {_RAW}tar -xf FILE", path)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
