@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "unialign"
 LAYERS = (
     ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_plain_text", "_html", "_datasets"),
     ("registry", "io", "distributed", "config"),
-    ("batch", "_unit_rows", "_invalid_rows"),
+    ("batch", "_stacked_rows", "_unit_rows", "_invalid_rows"),
     ("ops",),
     ("functional",),
     ("losses", "metrics", "geometry"),

@@ -171,12 +171,19 @@ def test_rows_without_gradient_are_not_kept() -> None:
     torch.testing.assert_close(torch.autograd.grad(weighed(z_MBD.double()), trained), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_rows_with_gradient_may_not_be_written_over() -> None:
-    x = torch.randn(5, 3, requires_grad=True) * 1
-    z_MBD = make_batch({"a": x}, minimum=1).z_MBD
-    x.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        z_MBD.sum().backward()
+def test_rows_that_are_written_over_give_the_right_gradient_or_an_error() -> None:
+    """Small float32 batches keep their unit rows, all others the rows themselves."""
+    leaf = torch.randn(5, 3, requires_grad=True)
+    (wanted,) = torch.autograd.grad(weighed(make_batch({"a": leaf}, minimum=1).z_MBD), leaf)
+    for dtype in (torch.float32, torch.bfloat16):
+        x = leaf.to(dtype) * 1
+        z_MBD = make_batch({"a": x}, minimum=1).z_MBD
+        x.mul_(2)
+        if dtype == torch.float32:
+            torch.testing.assert_close(torch.autograd.grad(weighed(z_MBD), leaf)[0], wanted)
+        else:
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                z_MBD.sum().backward()
 
 
 class _Allocations(TorchDispatchMode):

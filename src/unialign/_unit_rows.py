@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["largest_entries", "normalize_rows"]
+__all__ = ["is_part", "largest_entries", "normalize_rows"]
 
 # Number of entries per block of rows, which bounds the memory of temporaries: 256 KiB of float32 on a CPU, to fit a
 # core's cache; more on other devices, since each block costs kernel launches.
@@ -77,7 +77,7 @@ class _UnitRows(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         needed = ctx.needs_input_grad[2:]
         # Omit `strict` of `zip`, which torch.compile cannot trace before torch 2.10.
-        kept = [x_BD if wanted and not _is_part(x_BD) else None for x_BD, wanted in zip(raw, needed)]  # noqa: B905
+        kept = [x_BD if wanted and not is_part(x_BD) else None for x_BD, wanted in zip(raw, needed)]  # noqa: B905
         parts = any(wanted and x_BD is None for x_BD, wanted in zip(kept, needed))  # noqa: B905
         ctx.dim = dim
         ctx.dtypes = [x_BD.dtype for x_BD in raw]
@@ -114,7 +114,8 @@ class _UnitRows(torch.autograd.Function):
         return None, None, *gradients
 
 
-def _is_part(x_BD: Tensor) -> bool:
+def is_part(x_BD: Tensor) -> bool:
+    """Return whether keeping the rows would keep a storage of more than twice their size."""
     return x_BD.untyped_storage().nbytes() > 2 * x_BD.numel() * x_BD.element_size()
 
 

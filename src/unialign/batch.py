@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unialign._checks import check_choice, suggestion
 from unialign._invalid_rows import first_bad_row, has_direction
+from unialign._stacked_rows import normalize_stacked
 from unialign._unit_rows import largest_entries, normalize_rows
 from unialign.distributed import Shard
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
@@ -58,6 +59,11 @@ class Batch:
         if not torch.is_grad_enabled():
             return self.z_MBD[m]
         return self._unbound[m]
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every item has every modality."""
+        return bool(self.present_MB.all())
 
     @cached_property
     def _unbound(self) -> tuple[Tensor, ...]:
@@ -109,6 +115,13 @@ def make_batch(
     items, device = raw[0].shape[0], raw[0].device
     dtype = torch.float64 if any(x_BD.dtype == torch.float64 for x_BD in raw) else torch.float32
     present_MB = _presence(names, items, present, device)
+    if zero_rows == "error" and (not present or bool(present_MB.all())):
+        z_MBD = normalize_stacked(raw, dtype)
+        if z_MBD is not None:
+            ids_B = None if ids is None else row_integers(ids, "ids", items).to(device)
+            batch = Batch(names, z_MBD, present_MB, ids_B)
+            batch.__dict__["complete"] = True  # known without a look at the presence
+            return batch
     largest_MB = largest_entries(raw, dtype)
     if zero_rows != "error":
         check_choice("zero_rows", zero_rows, get_args(ZeroRows))

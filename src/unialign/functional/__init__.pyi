@@ -5,6 +5,12 @@ from unialign.functional._alignment import (
     matched_alignment_scale as matched_alignment_scale,
     unit_alignment as unit_alignment,
 )
+from unialign.functional._block_losses import (
+    block_contrasts as block_contrasts,
+    block_sigmoids as block_sigmoids,
+    block_symile as block_symile,
+    block_uniformities as block_uniformities,
+)
 from unialign.functional._centroid import (
     centroids as centroids,
     unit_centroids as unit_centroids,

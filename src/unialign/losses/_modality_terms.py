@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional import cosine_contrast, log_potential
+from unialign.functional import block_contrasts, block_uniformities, cosine_contrast, log_potential
 from unialign.ops import select_items
 
 Pair = tuple[int, int]
@@ -29,7 +29,7 @@ def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
 def pair_values(
     function: Callable[..., T], batch: Batch, pairs: Iterable[Pair], term: str, **options: Any
 ) -> dict[str, T]:
-    """Return `function` of each pair over the items with both modalities, by term name; empty pairs are omitted."""
+    """Map term names to `function` of each pair over the items with both modalities; empty pairs are omitted."""
     values = {}
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]
@@ -40,16 +40,30 @@ def pair_values(
     return values
 
 
+def name_pairs(batch: Batch, pairs: Iterable[Pair], term: str, values: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return the values of pairs of modalities by term name."""
+    names = batch.names
+    return {f"{term}/{pair_name(names[m], names[n])}": value for (m, n), value in zip(pairs, values, strict=True)}
+
+
 def pair_contrasts(
     batch: Batch, pairs: list[Pair], *, temperature: Tensor | float, label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
     """Return the symmetric InfoNCE of each pair, by term name."""
+    values = block_contrasts(batch, pairs, temperature=temperature, label_smoothing=label_smoothing)
+    if values is not None:
+        return name_pairs(batch, pairs, "contrast", values)
     options = {"temperature": temperature, "label_smoothing": label_smoothing}
     return pair_values(cosine_contrast, batch, pairs, "contrast", **options)
 
 
 def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
     """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of each modality where it is defined, by name."""
+    values = block_uniformities(
+        batch, range(len(batch.names)), kernel="clip", temperature=1 / (2 * t), reduction="outer_log"
+    )
+    if values is not None:
+        return dict(zip(batch.names, values, strict=True))
     return defined_values(
         {
             name: log_potential(batch.rows(m), select_items(batch, batch.present_MB[m]), t=t)
@@ -59,5 +73,5 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
 
 
 def defined_values(values: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Return the values that are defined, from pairs of a value and a bool."""
+    """Return the defined values, given pairs of a value and whether it is defined."""
     return {name: value for name, (value, defined) in values.items() if bool(defined)}

@@ -3,6 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Unpack, cast
@@ -166,7 +167,8 @@ class Objective(nn.Module, ABC):
         device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")
         if not torch.amp.is_autocast_available(device_type):  # the meta device, which make_batch rejects
             device_type = "cpu"
-        with torch.autocast(device_type, enabled=False):
+        autocast = torch.is_autocast_enabled(device_type)
+        with torch.autocast(device_type, enabled=False) if autocast else nullcontext():
             batch = self._make_batch(given(call), embeddings, present, ids, group, zero_rows)
             return batch, self.terms(batch)
 
@@ -229,10 +231,16 @@ def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
     """Return the weighted sum of the terms, a scalar that is differentiable even without terms."""
     if not terms:  # the sum is finite, since absent rows are exact zeros
         return batch.z_MBD.sum() * 0.0
-    total = batch.z_MBD.new_zeros(())
-    for term in terms.values():
-        total = total + term.weight * term.value
-    return total
+    if len(terms) == 1:
+        (term,) = terms.values()
+        return term.value if isinstance(term.weight, float) and term.weight == 1 else term.weight * term.value
+    weights = [term.weight for term in terms.values()]
+    values_T = torch.stack([term.value for term in terms.values()])
+    if any(isinstance(weight, Tensor) for weight in weights):
+        return (torch.stack([torch.as_tensor(weight, device=values_T.device) for weight in weights]) * values_T).sum()
+    if weights.count(1.0) == len(weights):
+        return values_T.sum()
+    return (values_T * values_T.new_tensor(weights)).sum()
 
 
 def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, LossTerm]:

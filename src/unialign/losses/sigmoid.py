@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from unialign._checks import check_choice
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.functional import sigmoid_contrast
+from unialign.functional import block_sigmoids, sigmoid_contrast
 from unialign.losses._bounded_parameter import BoundedParameter, Mode
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
-from unialign.losses._modality_terms import modality_pairs, pair_values
+from unialign.losses._modality_terms import modality_pairs, name_pairs, pair_values
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor
 
@@ -30,8 +30,8 @@ class Sigmoid(Objective):
         scale: initial value, 10 as published.
         bias: initial value, -10 as published, which predicts nearly every pair to be negative, as suits a batch of
             22,000; for small batches, -log(B - 1) is balanced.
-        mode: of scale and bias, `learnable` as published, or `fixed`.
-        scale_bounds, bias_bounds: bounds of learnable values. The paper has none; released models have scales near
+        mode: mode of scale and bias: `learnable` as published, or `fixed`.
+        scale_bounds, bias_bounds: bounds of learnable values. The paper has no bounds; released models have scales near
             112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
         modalities: names of all modalities, for `per_pair`.
@@ -76,11 +76,15 @@ class Sigmoid(Objective):
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         values: dict[str, Tensor] = {}
-        inputs = inputs_of(batch)
-        for m, n in modality_pairs(batch, self.anchor):
-            own_scale, own_bias = self._logit(batch.names[m], batch.names[n])
+        inputs, pairs = inputs_of(batch), modality_pairs(batch, self.anchor)
+        for group in [pairs] if self.modalities is None else [[pair] for pair in pairs]:
+            own_scale, own_bias = self._logit(*(batch.names[m] for m in group[0]))
             scale, bias = inputs.multiplier(own_scale), own_bias() if inputs.bias is None else inputs.bias
-            values |= pair_values(sigmoid_contrast, batch, [(m, n)], "sigmoid", scale=scale, bias=bias)
+            computed = block_sigmoids(batch, group, scale=scale, bias=bias)
+            if computed is None:
+                values |= pair_values(sigmoid_contrast, batch, group, "sigmoid", scale=scale, bias=bias)
+            else:
+                values |= name_pairs(batch, group, "sigmoid", computed)
         return mean_terms(values)
 
     def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:

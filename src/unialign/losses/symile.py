@@ -1,5 +1,6 @@
 """Symile: contrast of multilinear inner products (Saporta et al. 2024)."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from unialign._checks import check_choice, check_integer, check_seed
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.functional import symile_all, symile_sampled
+from unialign.functional import block_symile, symile_all, symile_sampled
 from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS
 from unialign.losses._objective import LossTerm, Objective
@@ -27,16 +28,16 @@ class Symile(Objective):
     Products of unit vectors are small, about D^((1 - M) / 2), so tau must be small too. The authors learn the logit
     scale 1 / tau from an initial value per experiment: exp(-0.3) for unit rows at D = 16, exp(-6) for rows of length
     sqrt(D) at D = 8192, equivalent to 1 / tau = 1,800 for unit rows; both give random tuples logits of 0.05 to 0.2. So
-    does the default 0.01 at M = 3 and D = 512; divide it by D / 512 for larger D.
+    does the default temperature 0.01 at M = 3 and D = 512; divide it by D / 512 for larger D.
 
     Args:
         negatives: `sampled`: B - 1 tuples for each query, each other modality permuted separately (default, O(B^2));
             `all`: all B^(M - 1) tuples.
         temperature: tau > 0, the initial value if it is learnable.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
-        seed: of the permutations, which are a function of seed, modality and `draw`, the number of training steps so
-            far. `draw` is part of `state_dict`, so a resumed run draws the same permutations as an uninterrupted one.
-            It advances only in training mode with gradients; eval mode always uses the first draw.
+        seed: seed of the permutations, which are a function of seed, modality and `draw`, the number of training steps
+            so far. `draw` is part of `state_dict`, so a resumed run draws the same permutations as an uninterrupted
+            one. `draw` advances only in training mode with gradients; eval mode always uses the first draw.
         max_bytes: memory limit of `negatives="all"`, loss and gradient together; exceeding it raises ConfigError.
     """
 
@@ -67,9 +68,15 @@ class Symile(Objective):
         complete_B = batch.present_MB.all(0)
         if not bool(complete_B.any()):
             return {}
-        z_MND, ids_N = batch.z_MBD[:, complete_B], None if batch.ids_B is None else batch.ids_B[complete_B]
-        contrast = self._all if self.negatives == "all" else self._sampled
-        values = contrast(z_MND, ids_N, self.call_temperature(batch))
+        z_MND, ids_N = batch.z_MBD, batch.ids_B
+        if not batch.complete:
+            z_MND, ids_N = z_MND[:, complete_B], None if ids_N is None else ids_N[complete_B]
+        temperature = self.call_temperature(batch)
+        values: Sequence[Tensor]
+        if self.negatives == "all":
+            values = self._all(z_MND, ids_N, temperature)
+        else:
+            values = self._sampled(z_MND, ids_N, temperature, sharded=batch.shard is not None)
         return {
             f"multilinear_contrast/{name}": LossTerm(value, 1 / len(values))
             for name, value in zip(batch.names, values, strict=True)
@@ -78,10 +85,16 @@ class Symile(Objective):
     def draw_number(self) -> int:
         return int(self.draw) if self.training and self.negatives == "sampled" else 0
 
-    def _sampled(self, z_MND: Tensor, ids_N: Tensor | None, temperature: Tensor | float) -> list[Tensor]:
+    def _sampled(
+        self, z_MND: Tensor, ids_N: Tensor | None, temperature: Tensor | float, *, sharded: bool
+    ) -> Sequence[Tensor]:
         modalities, items, _ = z_MND.shape
         rows_MMN = draw_permutations(modalities, items, seed=self.seed, draw=self.draw_number()).to(z_MND.device)
-        values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
+        values: Sequence[Tensor] | None = None
+        if not sharded:
+            values = block_symile(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
+        if values is None:
+            values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
         if self.training and torch.is_grad_enabled():
             self.draw += 1
         return values

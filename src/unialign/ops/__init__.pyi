@@ -5,6 +5,18 @@ from unialign.ops._backend import (
     rowwise_backend as rowwise_backend,
     use_backend as use_backend,
 )
+from unialign.ops._block_formulas import (
+    ContrastBlocks as ContrastBlocks,
+    SigmoidBlocks as SigmoidBlocks,
+    UniformityBlocks as UniformityBlocks,
+)
+from unialign.ops._blocks import (
+    different_ids as different_ids,
+    fits_blocks as fits_blocks,
+    key_losses as key_losses,
+    pair_losses as pair_losses,
+    self_losses as self_losses,
+)
 from unialign.ops._contrast import mean_contrast as mean_contrast
 from unialign.ops._density import log_row_sums_between as log_row_sums_between
 from unialign.ops._directed_contrast import Negatives as Negatives, directed_contrast as directed_contrast

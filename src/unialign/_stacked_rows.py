@@ -1,0 +1,75 @@
+"""Normalize the rows of small batches together, with as few operations as possible.
+
+Rows of moderate length need no scaling before their squares are summed. One pass over the norms finds all other rows
+(NaN, infinite, zero, extreme), which `unialign._unit_rows` normalizes and `unialign.batch` describes in error messages.
+
+Shapes: `M` modalities, `B` rows, `D` dimension.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign._unit_rows import is_part
+
+__all__ = ["normalize_stacked"]
+
+# Largest batch that is stacked (16 MiB of float32); the unit rows of a stacked batch are kept for the backward pass.
+_ENTRIES = 2**22
+# Norms between these have squares that neither overflow nor lose precision in float32.
+_NORMS = 1e-12, 1e12
+
+
+def normalize_stacked(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
+    """Return z = x / |x| of each row of M tensors (B, D): (M, B, D), or None.
+
+    None stands for a large batch or one with rows of extreme length.
+
+    The gradient is (g - z <z, g>) / |x|. It supports double backward.
+    """
+    first = raw[0]
+    if not 0 < first.numel() * len(raw) <= _ENTRIES or any(x_BD.device != first.device for x_BD in raw):
+        return None
+    with torch.no_grad():
+        x_MBD = _stack(raw, dtype)
+        norm_MB1 = torch.linalg.vector_norm(x_MBD, dim=-1, keepdim=True)
+        low, high = torch.aminmax(norm_MB1)
+        # NaN fails both comparisons.
+        if not (float(low) > _NORMS[0] and float(high) < _NORMS[1]):
+            return None
+    z_MBD: Tensor = _StackedRows.apply(x_MBD, norm_MB1, *raw)[0]  # type: ignore[no-untyped-call]
+    return z_MBD
+
+
+def _stack(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    return torch.stack([x_BD if x_BD.dtype == dtype else x_BD.to(dtype) for x_BD in raw])
+
+
+class _StackedRows(torch.autograd.Function):
+    """Two outputs: z, and |x|, through which a second derivative reaches the norm."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MBD: Tensor, norm_MB1: Tensor, *raw: Tensor) -> tuple[Tensor, Tensor]:
+        z_MBD, norm_MB1 = x_MBD.div_(norm_MB1), norm_MB1.view_as(norm_MB1)
+        ctx.mark_dirty(x_MBD)
+        ctx.set_materialize_grads(False)
+        # Rows of half precision are smaller than unit rows, and the caller holds them anyway.
+        smaller = all(needed and x.dtype.itemsize < 4 for x, needed in zip(raw, ctx.needs_input_grad[2:], strict=True))
+        ctx.keeps_rows = smaller and not any(is_part(x_BD) for x_BD in raw)
+        ctx.dtypes = [x_BD.dtype for x_BD in raw]
+        ctx.save_for_backward(norm_MB1, *(raw if ctx.keeps_rows else [z_MBD]))
+        return z_MBD, norm_MB1
+
+    @staticmethod
+    def backward(ctx: Any, g_MBD: Tensor | None, h_MB1: Tensor | None) -> tuple[Tensor | None, ...]:
+        norm_MB1, *rows = ctx.saved_tensors
+        z_MBD = _stack(rows, norm_MB1.dtype) / norm_MB1 if ctx.keeps_rows else rows[0]
+        result_MBD = None if h_MB1 is None else z_MBD * h_MB1
+        if g_MBD is not None:
+            tangent_MBD = torch.addcmul(g_MBD, z_MBD, (z_MBD * g_MBD).sum(-1, keepdim=True), value=-1) / norm_MB1
+            result_MBD = tangent_MBD if result_MBD is None else result_MBD + tangent_MBD
+        if result_MBD is None:
+            return (None,) * (2 + len(z_MBD))
+        return None, None, *(x_BD.to(dtype) for x_BD, dtype in zip(result_MBD.unbind(), ctx.dtypes, strict=True))

@@ -1,0 +1,160 @@
+"""Compute the losses of small, complete batches from whole blocks, for all pairs or modalities together.
+
+Every function returns None if the batch or its options need the general functions (`cosine_contrast`,
+`sigmoid_contrast`, `unit_uniformity`, `symile_sampled`), which give the same values.
+
+Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs of modalities; `r` the query modality, `m` another one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.batch import Batch
+from unialign.functional._uniformity import Reduction
+from unialign.ops import (
+    ContrastBlocks,
+    Kernel,
+    KernelFunction,
+    SigmoidBlocks,
+    UniformityBlocks,
+    different_ids,
+    fits_blocks,
+    key_losses,
+    pair_losses,
+    self_losses,
+)
+
+# Rows up to which whole blocks of uniformity are faster than tiles, which compute a pair of rows once.
+_UNIFORMITY_ROWS = 512
+
+
+def block_contrasts(
+    batch: Batch, pairs: Sequence[tuple[int, int]], *, temperature: Tensor | float, label_smoothing: float = 0.0
+) -> tuple[Tensor, ...] | None:
+    """Return `cosine_contrast` for pairs of modalities."""
+    if not pairs or not _fits(batch):
+        return None
+    ids_B = batch.ids_B
+    if label_smoothing > 0:
+        if not _different(ids_B):
+            return None
+        ids_B = None
+    number, parameters = _scale(temperature)
+    if not ContrastBlocks.supports(number):
+        return None
+    keys = different_ids(ids_B, batch.z_MBD.dtype)
+    formula = ContrastBlocks(number, learned=len(parameters) > 0, keys=keys, smoothing=label_smoothing)
+    return pair_losses(formula, batch.z_MBD, pairs, parameters)
+
+
+def block_sigmoids(
+    batch: Batch, pairs: Sequence[tuple[int, int]], *, scale: Tensor | float, bias: Tensor | float
+) -> tuple[Tensor, ...] | None:
+    """Return `sigmoid_contrast` for pairs of modalities with one scale and bias."""
+    numbers = _number(scale), _number(bias)
+    if not pairs or not _fits(batch) or not SigmoidBlocks.supports(*numbers):
+        return None
+    parameters: tuple[Tensor, ...] = ()
+    if isinstance(scale, Tensor) or isinstance(bias, Tensor):
+        parameters = tuple(torch.as_tensor(value, device=batch.z_MBD.device) for value in (scale, bias))
+    keys = different_ids(batch.ids_B, batch.z_MBD.dtype)
+    formula = SigmoidBlocks(*numbers, learned=len(parameters) > 0, keys=keys)
+    return pair_losses(formula, batch.z_MBD, pairs, parameters)
+
+
+def block_uniformities(
+    batch: Batch, modalities: Sequence[int], *, kernel: Kernel, temperature: float, reduction: Reduction | None = None
+) -> tuple[Tensor, ...] | None:
+    """Return `unit_uniformity` of modalities, with order 1."""
+    rate = KernelFunction(kernel, temperature).rate
+    small = len(modalities) > 0 and batch.z_MBD.shape[1] >= 2
+    if rate is None or rate > UniformityBlocks.LARGEST_RATE or not small or not _fits(batch, _UNIFORMITY_ROWS):
+        return None
+    if not _different(batch.ids_B):
+        return None
+    outer_log = reduction == "outer_log" or (reduction is None and kernel == "wang_isola")
+    every = len(modalities) == len(batch.names)
+    z_PBD = batch.z_MBD if every else torch.stack([batch.rows(m) for m in modalities])
+    return self_losses(UniformityBlocks(rate, outer_log=outer_log), z_PBD)
+
+
+def block_symile(
+    z_MND: Tensor, *, rows_MMN: Tensor, temperature: Tensor | float, ids_N: Tensor | None
+) -> tuple[Tensor, ...] | None:
+    """Return `symile_sampled` for items with different ids; `rows_MMN[r, m]` are permutations."""
+    if not fits_blocks(z_MND, sharded=False) or not _different(ids_N):
+        return None
+    number, parameters = _scale(temperature)
+    if not ContrastBlocks.supports(number):
+        return None
+    modalities, items, _ = z_MND.shape
+    z, others = z_MND.unbind(0), [[m for m in range(modalities) if m != r] for r in range(modalities)]
+    permuted = [[_Permuted.apply(z[m], rows_MMN[r, m]) for m in others[r]] for r in range(modalities)]  # type: ignore[no-untyped-call]
+    key_MND = torch.stack([_product(rows) for rows in permuted]) if modalities > 2 else z_MND.flip(0)
+    positive_N = _product(list(z)).sum(-1) * (parameters[0] if parameters else number)
+    formula = ContrastBlocks(
+        number, learned=len(parameters) > 0, keys=_other_tuples(rows_MMN, z_MND.dtype), symmetric=False
+    )
+    return key_losses(formula, z_MND, key_MND, positive_N.expand(modalities, items), parameters)
+
+
+def _fits(batch: Batch, largest: int | None = None) -> bool:
+    options = {} if largest is None else {"largest": largest}
+    return fits_blocks(batch.z_MBD, sharded=batch.shard is not None, **options) and batch.complete
+
+
+def _different(ids_B: Tensor | None) -> bool:
+    """Return whether no id repeats."""
+    return ids_B is None or len(torch.unique(ids_B)) == len(ids_B)
+
+
+def _scale(temperature: Tensor | float) -> tuple[float, tuple[Tensor, ...]]:
+    """Return 1 / temperature as a number and, if it is a tensor, as a differentiable scalar."""
+    if not isinstance(temperature, Tensor):
+        return 1 / temperature, ()
+    scale = temperature.reciprocal()
+    return _number(scale), (scale,)
+
+
+def _number(value: Tensor | float) -> float:
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+def _product(rows: list[Tensor]) -> Tensor:
+    result = rows[0]
+    for x in rows[1:]:
+        result = result * x
+    return result
+
+
+def _other_tuples(rows_MMN: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return (M, N, N) with 0 on the diagonal and for keys all of whose items are the query's, else 1."""
+    modalities, _, items = rows_MMN.shape
+    keys_MNN = torch.ones(modalities, items, items, dtype=dtype, device=rows_MMN.device)
+    for r in range(modalities):
+        first, *rest = (rows_MMN[r, m] for m in range(modalities) if m != r)
+        same_N = torch.ones_like(first, dtype=torch.bool)
+        for rows_N in rest:
+            same_N &= rows_N == first
+        keys_MNN[r].diagonal().zero_()
+        (j,) = torch.nonzero(same_N, as_tuple=True)
+        keys_MNN[r, first[j], j] = 0
+    return keys_MNN
+
+
+class _Permuted(torch.autograd.Function):
+    """Rows in the order of a permutation; the gradient is gathered by its inverse instead of added up."""
+
+    @staticmethod
+    def forward(ctx: Any, z_ND: Tensor, rows_N: Tensor) -> Tensor:
+        ctx.save_for_backward(rows_N)
+        return z_ND.index_select(0, rows_N)
+
+    @staticmethod
+    def backward(ctx: Any, g_ND: Tensor) -> tuple[Tensor, None]:
+        (rows_N,) = ctx.saved_tensors
+        inverse_N = torch.empty_like(rows_N).scatter_(0, rows_N, torch.arange(len(rows_N), device=rows_N.device))
+        return g_ND.index_select(0, inverse_N), None
