@@ -86,7 +86,10 @@ class EmbeddingStore(StoreFiles):
             names: N item names for reports.
             provenance: JSON object that describes how the data were created; its entry "columns" describes each column.
             default_modalities: columns used if none are selected. Default: all, in the given order.
-            assets: file name -> bytes, such as thumbnails.
+            assets: images of the items, shown in reports: a folder, or column name -> a folder or a list of N image
+                files (None: no image). Files of a folder are found by key, name or id of the items, else in their order
+                if there are N, else by row number. They are stored with at most 128 x 128 pixels. Also other files:
+                file name -> bytes.
 
         Raises:
             ShapeError: not two-dimensional, not float, or different numbers of rows.

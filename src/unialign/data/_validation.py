@@ -5,6 +5,7 @@ N items, W dimension of a column.
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any, TypedDict, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from unialign._checks import check_choice, has_surrogate, suggestion
 from unialign.data._finite_rows import check_finite_rows
+from unialign.data._item_images import pack_assets
 from unialign.data._item_values import Array, default_values, text_keys, to_numpy, validate_values
 from unialign.data._layout import (
     COLUMN_DTYPES,
@@ -36,6 +38,10 @@ __all__ = ["StoreOptions", "check_names", "chosen_columns", "float_matrix", "nam
 T = TypeVar("T")
 
 
+# Bytes by file name, image files by column, or a folder of images.
+Assets = Mapping[str, bytes | str | PathLike[str] | Sequence[str | PathLike[str] | None]] | str | PathLike[str]
+
+
 class StoreOptions(TypedDict, total=False):
     """Options of `EmbeddingStore.write` and `from_arrays`, documented in `write`."""
 
@@ -48,7 +54,7 @@ class StoreOptions(TypedDict, total=False):
     names: Sequence[str] | None
     provenance: Mapping[str, Any] | None
     default_modalities: Sequence[str] | None
-    assets: Mapping[str, bytes] | None
+    assets: Assets | None
 
 
 def validate(
@@ -84,7 +90,10 @@ def validate(
     rows = validate_values(values, items, label_names)
     names = _item_names(options.get("names"), items)
     overall, by_column = _provenance(_mapping(options.get("provenance"), "provenance", "JSON names to values"), arrays)
-    assets = _assets(_mapping(options.get("assets"), "assets", "file name to bytes"))
+    assets = pack_assets(
+        options.get("assets") or {}, list(arrays), items, keys=keys, names=names, ids=options.get("ids")
+    )
+    check_names(assets, "asset")
     modalities = options.get("default_modalities")
     chosen = chosen_columns(arrays if modalities is None else modalities, arrays)
     # Default values have no file, so that equal data have equal fingerprints.
@@ -249,11 +258,3 @@ def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> t
     for column in by_column:
         named_column(column, arrays)
     return overall, by_column
-
-
-def _assets(assets: Mapping[str, bytes]) -> dict[str, bytes]:
-    check_names(assets, "asset")
-    for name, content in assets.items():
-        if not isinstance(content, bytes):
-            raise DataError(f"asset {name!r} is a {type(content).__name__}, expected bytes")
-    return dict(assets)

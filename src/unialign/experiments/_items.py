@@ -39,7 +39,7 @@ def copy_thumbnails(
 
     Args:
         numbers: row -> number of its images in the copy.
-        modality: modality of the images; None: all whose names are identifiers.
+        modality: modality of the images; None: all columns of the store.
     """
     if THUMBNAILS not in store.assets:
         return
@@ -48,7 +48,7 @@ def copy_thumbnails(
         images = Thumbnails(store.asset(THUMBNAILS), f"{THUMBNAILS} of {store.name!r}")
         with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen:
             for name, row in images:
-                wanted = name.isidentifier() if modality is None else name == modality
+                wanted = name in store.columns if modality is None else name == modality
                 if wanted and row in numbers and (found := images.read(name, row)):
                     chosen.writestr(f"{name}/{numbers[row]}.{found[1]}", found[0])
     except DataError as error:

@@ -1,0 +1,163 @@
+"""Pack image files of items as thumbnails of a store: a folder, or one file per item.
+
+N items.
+"""
+
+import io
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from unialign.data._thumbnails import THUMBNAILS
+from unialign.errors import DataError, MissingDependencyError, ShapeError
+
+__all__ = ["IMAGE_SUFFIXES", "pack_assets"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_UNCHANGED = (".png", ".jpg", ".jpeg", ".webp")  # formats that a browser shows
+_SIDE, _QUALITY = 128, 85
+# Files of at most this size are stored unchanged if Pillow is not installed.
+_SMALL = 2**16
+_IMAGE_COLUMN = re.compile(r"image|img|photo|picture|pix|frame", re.IGNORECASE)
+
+Names = Sequence[str] | None
+
+
+def pack_assets(
+    assets: Any, columns: Sequence[str], items: int, *, keys: Names, names: Names, ids: Any
+) -> dict[str, bytes]:
+    """Return the assets of a store as bytes; images of a column become its thumbnails.
+
+    Args:
+        assets: see `EmbeddingStore.write`.
+        keys, names, ids: identifiers of the items, by which the files of a folder are found.
+
+    Raises:
+        DataError: no folder or file of images, files that belong to no item, a damaged image, or another type.
+        ShapeError: not one file per item.
+        MissingDependencyError: an image must be made smaller, and Pillow is not installed.
+    """
+    if isinstance(assets, str | os.PathLike):
+        assets = _by_column(Path(assets), columns)
+    if not isinstance(assets, Mapping):
+        raise DataError(f"assets must map file names to bytes, or be a folder of images, got {type(assets).__name__}")
+    packed: dict[str, bytes] = {}
+    images: dict[str, list[Path | None]] = {}
+    for name, content in assets.items():
+        if isinstance(content, bytes):
+            packed[name] = content
+        elif name not in columns:
+            raise DataError(
+                f"asset {name!r} is a {type(content).__name__}, expected bytes; images are given by column: "
+                f"assets={{{columns[0]!r}: folder or one file per item}}"
+            )
+        elif isinstance(content, str | os.PathLike):
+            images[name] = _files_of_items(Path(content), items, keys=keys, names=names, ids=ids)
+        else:
+            images[name] = _one_per_item(name, content, items)
+    if images:
+        if THUMBNAILS in packed:
+            raise DataError(f"assets hold both {THUMBNAILS!r} and images of {', '.join(images)}; give one of them")
+        packed[THUMBNAILS] = _archive(images)
+    return packed
+
+
+def _by_column(folder: Path, columns: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each column: its subfolder of that name, or the folder itself for the image column."""
+    if not folder.is_dir():
+        raise DataError(f"assets={str(folder)!r} is not a folder of images")
+    own = {column: folder / column for column in columns if (folder / column).is_dir()}
+    if own:
+        return own
+    likely = [column for column in columns if _IMAGE_COLUMN.search(column)]
+    if len(likely) != 1:
+        raise DataError(
+            f"it is not clear which column the images of {folder} show, out of {', '.join(columns)}; name it: "
+            f"assets={{{(likely or columns)[0]!r}: {str(folder)!r}}}"
+        )
+    return {likely[0]: folder}
+
+
+def _one_per_item(column: str, files: Any, items: int) -> list[Path | None]:
+    if not isinstance(files, Iterable):
+        raise DataError(f"asset {column!r} is a {type(files).__name__}; expected a folder or one image file per item")
+    found = list(files)
+    if len(found) != items:
+        raise ShapeError(f"assets of {column!r} has {len(found)} files for {items} items; give one each, None for none")
+    for place, file in enumerate(found):
+        if file is not None and not isinstance(file, str | os.PathLike):
+            raise DataError(f"assets of {column!r}: entry {place} is {file!r}; expected a path, or None for no image")
+    return [None if file is None else Path(file) for file in found]
+
+
+def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids: Any) -> list[Path | None]:
+    """Return the image file of each item, None for items without one.
+
+    Files are found by key, by name, by id, in their order if there are as many as items, or by row number.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder of images")
+    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    if not files:
+        raise DataError(f"{folder} holds no image file; known are {', '.join(IMAGE_SUFFIXES)}")
+    by_stem = {file.stem: file for file in files}
+    for texts in (keys, names, None if ids is None else [str(value) for value in ids]):
+        if texts is not None and any(text in by_stem for text in texts):
+            return [by_stem.get(text) for text in texts]
+    if len(files) == items:
+        return list(files)
+    numbers = [re.findall(r"\d+", file.stem) for file in files]
+    by_row = {int(found[-1]): file for found, file in zip(numbers, files, strict=True) if found}
+    if len(by_row) == len(files) and max(by_row) < items:
+        return [by_row.get(row) for row in range(items)]
+    raise DataError(
+        f"{folder} has {len(files)} images for {items} items, such as {files[0].name}: give the names of the "
+        "files without suffix as names= or ids=, or one file per item (None for no image)"
+    )
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Sort `2.png` before `10.png`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)]
+
+
+def _archive(images: Mapping[str, Sequence[Path | None]]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for column, files in images.items():
+            for row, file in enumerate(files):
+                if file is not None:
+                    data, suffix = _thumbnail(file)
+                    # A fixed date, so that equal images give equal bytes.
+                    archive.writestr(zipfile.ZipInfo(f"{column}/{row}{suffix}"), data)
+    return target.getvalue()
+
+
+def _thumbnail(file: Path) -> tuple[bytes, str]:
+    """Return an image of at most 128 x 128 pixels and its suffix; small images are unchanged."""
+    suffix = file.suffix.lower()
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"image {file} cannot be read: {error.strerror or error}") from None
+    try:
+        pil: Any = import_module("PIL.Image")
+    except ImportError:
+        if suffix in _UNCHANGED and len(data) <= _SMALL:
+            return data, suffix
+        raise MissingDependencyError(f"making {file} smaller needs Pillow: pip install 'unialign[images]'") from None
+    try:
+        with pil.open(io.BytesIO(data)) as image:
+            if suffix in _UNCHANGED and max(image.size) <= _SIDE and len(data) <= _SMALL:
+                image.verify()
+                return data, suffix
+            image.thumbnail((_SIDE, _SIDE))
+            small = io.BytesIO()
+            image.convert("RGBA").save(small, "webp", quality=_QUALITY)
+    except Exception as error:  # a damaged image can raise any exception
+        raise DataError(f"image {file} is damaged: {error}") from error
+    return small.getvalue(), ".webp"
