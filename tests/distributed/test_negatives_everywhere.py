@@ -120,7 +120,10 @@ def scale_gradient(rank: int, group: Any, case: str, batches: list[Any], call: d
     return {name: x.grad for name, x in numbers.items()}
 
 
-@pytest.mark.parametrize("case", ["infonce", "sigmoid", "gram", "triangle", "symile-sampled", "cs_aligner", "modgap"])
+@pytest.mark.parametrize(
+    "case",
+    ["infonce", "sigmoid", "gram", "triangle", "symile-sampled", "cs_aligner", "modgap", "paper", "mix", "outer_log"],
+)
 def test_each_process_has_the_whole_gradient_of_a_scale(pool: Pool, case: str) -> None:
     batch = draw_batch(5, 3, 9, 6)
     call = {"logit_scale": 3.0} | ({"logit_bias": -2.0} if case == "sigmoid" else {})

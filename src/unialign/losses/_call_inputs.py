@@ -85,8 +85,13 @@ def with_inputs(batch: Batch, inputs: CallInputs) -> Batch:
 
 
 def given(arguments: CallArguments) -> CallArguments:
-    """Return the arguments that are not None."""
-    return {name: value for name, value in arguments.items() if value is not None}  # type: ignore[return-value]
+    """Return the arguments that are not None, with the results of functions in their place."""
+    values = {name: value for name, value in arguments.items() if value is not None}
+    for name in ("temperature", "logit_scale", "logit_bias"):
+        value = values.get(name)
+        if callable(value) and not isinstance(value, Tensor):
+            values[name] = value()
+    return values  # type: ignore[return-value]
 
 
 def describe(arguments: CallArguments) -> str:
@@ -149,8 +154,6 @@ def _positive(value: Any, option: str, expected: str) -> Tensor | float | None:
 def _scalar(value: Any, option: str, expected: str, accept: Callable[[float], bool]) -> Tensor | float | None:
     if value is None:
         return None
-    if callable(value) and not isinstance(value, Tensor):
-        value = value()
     if not isinstance(value, Tensor):
         check_number(option, value, f"{expected}, or a tensor or function that gives one", accept)
         return float(value)

@@ -3,12 +3,18 @@
 Shapes: `M` modalities, `B` items.
 """
 
+from collections.abc import Callable
+from copy import copy
+from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from unialign._checks import check_choice
+from unialign._pair_keys import pair_name
 from unialign.batch import Batch
+from unialign.errors import ConfigError
 from unialign.functional import (
     Distance,
     Reduction,
@@ -20,6 +26,8 @@ from unialign.functional import (
     unit_uniformity,
     unit_volumes,
 )
+from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
+from unialign.losses._kernel_temperature import RateGradient
 from unialign.losses._modality_terms import defined_values, modality_pairs, pair_values
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._presets import PRESETS
@@ -66,6 +74,7 @@ class UniAlign(Objective):
     name = "unialign"
     display_name = "UniAlign"
     temperature_kind = "cosines"
+    call_arguments = TEMPERATURE_ARGUMENTS
 
     def __init__(
         self,
@@ -112,8 +121,55 @@ class UniAlign(Objective):
         check_unialign(self.get_config())
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
+        inputs = inputs_of(batch)
+        if inputs.temperature is not None or inputs.scale is not None:
+            return self._terms_at(batch, inputs.tau(lambda: self.temperature))
+        return self._all_terms(batch)
+
+    def _all_terms(self, batch: Batch) -> dict[str, LossTerm]:
         repulsion = self._uniformity_terms(batch) | self._partition_terms(batch)
         return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)
+
+    def _terms_at(self, batch: Batch, temperature: Tensor | float) -> dict[str, LossTerm]:
+        """Return the terms at another temperature, with its gradient if it requires one."""
+        if self.kernel == "wang_isola":
+            raise ConfigError("unialign with kernel='wang_isola' has no temperature; use kernel='clip'")
+        other = copy(self)
+        other.temperature = float(temperature.detach() if isinstance(temperature, Tensor) else temperature)
+        terms = other._all_terms(batch)
+        if not (isinstance(temperature, Tensor) and temperature.requires_grad and torch.is_grad_enabled()):
+            return terms
+        rate = RateGradient(self.kernel, temperature, batch.shard)
+        for name, (value, weight) in terms.items():
+            compute, rows = other._kernel_sum(batch, name)
+            if rows:
+                terms[name] = LossTerm(rate.add(value, compute, rows), weight)
+        if "alignment" in terms and self.alignment_scale == "matched":
+            # log kappa = -(rate / 2) |x - y|^2.
+            terms["alignment"] = LossTerm(terms["alignment"].value, self.alignment_weight * rate.rate / 2)
+        return terms
+
+    def _kernel_sum(self, batch: Batch, term: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
+        """Return a term as a function of rows, and these rows; no rows if it does not depend on the temperature."""
+        kind, _, name = term.partition("/")
+        if kind == "uniformity":
+            m = batch.index(name)
+            return lambda z_BD: self._uniformity(batch, z_BD, batch.present_MB[m], self.temperature)[0], [batch.rows(m)]
+        if kind == "centroid" and self.centroid_temperature is None:
+            centroid_BD, defined_B = unit_centroids(batch)
+            tuples_B = defined_B & (batch.present_MB.sum(0) >= 2)
+            return lambda z_BD: self._uniformity(batch, z_BD, tuples_B, self.temperature)[0], [centroid_BD]
+        for m, n in modality_pairs(batch, self.anchor) if kind == "partition" else ():
+            if pair_name(batch.names[m], batch.names[n]) == name:
+                both_B = batch.present_MB[m] & batch.present_MB[n]
+                partition = partial(
+                    cross_log_partition,
+                    selection=select_items(batch, both_B),
+                    kernel=self.kernel,
+                    temperature=self.temperature,
+                )
+                return lambda *rows: partition(*rows)[0], [batch.rows(m), batch.rows(n)]  # noqa: B023
+        return torch.sum, []
 
     def _uniformity_terms(self, batch: Batch) -> dict[str, LossTerm]:
         weight = self.partition_mix * self.uniformity_weight

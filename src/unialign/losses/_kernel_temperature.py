@@ -1,0 +1,59 @@
+"""Gradient of UniAlign with respect to a temperature given in a call.
+
+The kernel of two unit rows is exp(a (cos - 1)) with a rate a(tau). A uniformity U and a log-partition depend on a
+through a cos, so dU/da = sum_i <z_i, dU/dz_i> / (2 a) - 1. The gradient of the rows, computed once more in the forward
+pass, thus gives that of the rate. On several processes one number per term is summed over processes.
+
+Shapes: `B` items, `D` dimension.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from unialign.distributed import Shard
+from unialign.errors import ConfigError
+from unialign.ops import Kernel
+
+
+class RateGradient:
+    """Add the gradient with respect to a temperature to values computed at its current value.
+
+    Args:
+        kernel: `clip` or `gaussian`.
+        temperature: scalar tensor that requires grad.
+        shard: layout of the batch across processes.
+
+    Raises:
+        ConfigError: the kernel is not log-linear in the cosine.
+    """
+
+    def __init__(self, kernel: Kernel, temperature: Tensor, shard: Shard | None) -> None:
+        if kernel == "geodesic":
+            raise ConfigError(
+                "kernel='geodesic' has no gradient with respect to its temperature; pass a number or a detached tensor,"
+                " or use kernel='clip'"
+            )
+        self.shard = shard
+        self.rate = 1 / temperature if kernel == "clip" else 1 / (temperature * temperature)
+
+    def add(self, value: Tensor, compute: Callable[..., Tensor], rows: Sequence[Tensor]) -> Tensor:
+        """Return the value, with the gradient with respect to the temperature.
+
+        Args:
+            compute: the function of the (B, D) rows that gave the value.
+        """
+        with torch.enable_grad():
+            leaves = [row_BD.detach().requires_grad_() for row_BD in rows]
+            gradients = torch.autograd.grad(compute(*leaves), leaves)
+        local = slice(None) if self.shard is None else slice(self.shard.start, self.shard.stop)
+        products = [
+            (x_BD[local] * gradient_BD[local]).sum(dtype=torch.float64)
+            for x_BD, gradient_BD in zip(leaves, gradients, strict=True)
+        ]
+        total = torch.stack(products).sum().detach()
+        if self.shard is not None:
+            total = self.shard.sum(total)
+        slope = total / (2 * self.rate.detach().double()) - 1
+        return value + (slope * (self.rate - self.rate.detach())).to(value)
