@@ -7,35 +7,22 @@ in the presence of tied scores").
 Shapes: `Q` queries, `G` gallery, `q` queries of one tile, `P` positives of a tile.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from unialign.errors import NonFiniteError, ShapeError
+from unialign.metrics._rank_sums import Tables, Ties, ranked_sums
+from unialign.metrics._relevance import Positives, Relevance
 from unialign.ops import TIE_TOLERANCE, TILE, row_tiles
 
-Ties = Literal["expected", "optimistic", "pessimistic"]
 ScoreFunction = Callable[[Tensor], Tensor]
 
 # Entries per tile: 64 MiB of float64. The C library caches freed blocks of up to 32 MiB and reuses them poorly for
 # aligned allocations; with tiles just below that size, score functions with several temporaries used gigabytes.
 _TILE = 2 * TILE
-
-
-@dataclass(frozen=True, eq=False)
-class Positives:
-    """Codes of queries and gallery rows; the positives of a query are the rows with its code."""
-
-    query_codes_Q: Tensor
-    gallery_codes_G: Tensor
-
-    def counts(self) -> Tensor:
-        """Return (Q,) numbers of positives."""
-        highest = int(torch.maximum(self.query_codes_Q.max(), self.gallery_codes_G.max())) + 1
-        return torch.bincount(self.gallery_codes_G, minlength=highest)[self.query_codes_Q]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +35,9 @@ class RankCounts:
         tied_positives: p >= 1, int64 number of positives tied with it, including itself.
         positives: int64 number of positives.
         average_precision: in (0, 1]; see `count_ranks` for ties.
-        ndcg: in (0, 1], binary gains, discount 1 / log2(1 + rank), whole gallery.
+        ndcg: in (0, 1], discount 1 / log2(1 + rank), whole gallery; gains are binary unless relevance is graded.
         gallery: number of gallery rows, G.
+        cut: average precision and nDCG of the first k candidates, for each cut-off k.
     """
 
     above: Tensor
@@ -59,6 +47,7 @@ class RankCounts:
     average_precision: Tensor
     ndcg: Tensor
     gallery: int
+    cut: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def ranks(self, ties: Ties) -> Tensor:
         """Return the rank of the best positive, from 1; 1 + g + T / (p + 1) for `expected`."""
@@ -82,41 +71,55 @@ class RankCounts:
 
 
 def count_ranks(
-    score: ScoreFunction, positives: Positives, *, ties: Ties, batch_size: int, tolerance: float = TIE_TOLERANCE
+    score: ScoreFunction,
+    positives: Positives | Relevance,
+    *,
+    ties: Ties,
+    batch_size: int,
+    tolerance: float = TIE_TOLERANCE,
+    k: Sequence[int] = (),
 ) -> RankCounts:
     """Count the ranks of the positives, tile by tile.
 
     Args:
-        score: maps int64 query rows (q,) to (q, G) scores, where larger is better; scores may be infinite.
+        score: maps int64 query rows (q,) to (q, G) scores, larger is better; may be infinite.
         positives: at least one for each query.
         ties: order of candidates within `tolerance` of each other; `optimistic` puts positives first.
         batch_size: maximum number of queries per tile; does not affect the result. Memory is O(batch_size * G).
         tolerance: absolute.
+        k: cut-offs of average precision and nDCG.
 
     Raises:
         ShapeError: a score tile has the wrong shape.
         NonFiniteError: a score is NaN.
     """
-    gallery = len(positives.gallery_codes_G)
-    positives_Q = positives.counts()
+    gallery, positives_Q = positives.gallery, positives.counts()
     tables = Tables(gallery)
+    cutoffs = (None, *k)
     parts: list[tuple[Tensor, ...]] = []
     for tile in row_tiles(len(positives_Q), gallery, most=batch_size, entries=_TILE):
         rows_q = torch.arange(tile.start, tile.stop)
         s_qG = _checked(score(rows_q), rows_q, gallery)
-        above_q, tied_q, tied_positives_q, is_positive_qG = _count(s_qG, positives, rows_q, tolerance)
-        ap_q = torch.zeros(len(rows_q), dtype=torch.float64)
-        dcg_q = torch.zeros(len(rows_q), dtype=torch.float64)
-        several_q = positives_Q[rows_q] > 1
+        is_positive_qG, gain_qG = positives.table(rows_q, s_qG.device)
+        above_q, tied_q, tied_positives_q = _count(s_qG, is_positive_qG, tolerance)
+        sums_C2q = torch.zeros(len(cutoffs), 2, len(rows_q), dtype=torch.float64)
+        several_q = positives_Q[rows_q] > 1 if gain_qG is None else torch.ones(len(rows_q), dtype=torch.bool)
         one_q = ~several_q
-        ap_q[one_q], dcg_q[one_q] = tables.single(above_q[one_q], tied_q[one_q], ties)
+        sums_C2q[:, :, one_q] = tables.single(above_q[one_q], tied_q[one_q], ties, cutoffs)
         if bool(several_q.any()):
             pick = several_q.to(s_qG.device)
-            ap_q[several_q], dcg_q[several_q] = _ranked_sums(s_qG[pick], is_positive_qG[pick], tables, ties, tolerance)
-        parts.append((above_q, tied_q, tied_positives_q, ap_q, dcg_q))
-    above_Q, tied_Q, tied_positives_Q, ap_Q, dcg_Q = (torch.cat(column) for column in zip(*parts, strict=True))
-    ideal_Q = tables.discount[positives_Q]
-    return RankCounts(above_Q, tied_Q, tied_positives_Q, positives_Q, ap_Q / positives_Q, dcg_Q / ideal_Q, gallery)
+            gains = None if gain_qG is None else gain_qG[pick]
+            sums_C2q[:, :, several_q] = ranked_sums(
+                s_qG[pick], is_positive_qG[pick], gains, tables, ties, tolerance, cutoffs
+            )
+        ideal_Cq = tables.ideal(positives_Q[rows_q], gain_qG, cutoffs)
+        parts.append((above_q, tied_q, tied_positives_q, sums_C2q, ideal_Cq))
+    above_Q, tied_Q, tied_positives_Q, sums_C2Q, ideal_CQ = (
+        torch.cat(column, -1) for column in zip(*parts, strict=True)
+    )
+    ap_CQ, ndcg_CQ = sums_C2Q[:, 0] / positives_Q, sums_C2Q[:, 1] / ideal_CQ
+    cut = {at: (ap_CQ[c], ndcg_CQ[c]) for c, at in enumerate(cutoffs) if at is not None}
+    return RankCounts(above_Q, tied_Q, tied_positives_Q, positives_Q, ap_CQ[0], ndcg_CQ[0], gallery, cut)
 
 
 def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
@@ -133,93 +136,15 @@ def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
     return (s_qG.cpu() if s_qG.device.type == "mps" else s_qG).double()  # mps has no float64
 
 
-def _count(
-    s_qG: Tensor, positives: Positives, rows_q: Tensor, tolerance: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return g, T, p of each query, and the mask of positives."""
-    device = s_qG.device
-    is_positive_qG = positives.query_codes_Q[rows_q].to(device)[:, None] == positives.gallery_codes_G.to(device)
+def _count(s_qG: Tensor, is_positive_qG: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return g, T, p of each query."""
     best_q1 = torch.where(is_positive_qG, s_qG, -torch.inf).amax(1, keepdim=True)
     above_q = (s_qG > best_q1 + tolerance).sum(1)
     level_qG = s_qG >= best_q1 - tolerance
     block_q = level_qG.sum(1) - above_q
-    # No positive is above the best one, so all positives at or above the level of the best are tied with it.
+    # No positive is above the best one, so all positives at or above its level are tied with it.
     tied_positives_q = (level_qG & is_positive_qG).sum(1)
-    return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu(), is_positive_qG
-
-
-class Tables:
-    """Cumulative sums over ranks, so that the mean over any block takes two lookups."""
-
-    def __init__(self, gallery: int) -> None:
-        rank_G = torch.arange(1, gallery + 1, dtype=torch.float64)
-        zero = torch.zeros(1, dtype=torch.float64)
-        self.harmonic = torch.cat([zero, (1 / rank_G).cumsum(0)])
-        self.discount = torch.cat([zero, (1 / torch.log2(1 + rank_G)).cumsum(0)])
-
-    def single(self, above: Tensor, tied: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
-        """Return `block` for queries with one positive."""
-        return self.block(above, tied + 1, torch.zeros_like(above), torch.ones_like(above), ties)
-
-    def block(self, before: Tensor, size: Tensor, found: Tensor, relevant: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
-        """Return the sum of precisions at the positives of a tie block, and their discounted gains.
-
-        Args:
-            before: c, number of candidates above the block.
-            size: t, number of candidates in the block.
-            found: R, number of positives above the block.
-            relevant: r >= 1, number of positives in the block.
-
-        For positives at known ranks c'+1..c'+r, the precision at the i-th is (R + i) / (c' + i). In expectation over
-        orders, rank c + i holds a positive with probability r / t, and then (i - 1)(r - 1) / (t - 1) positives of the
-        block are above it on average (McSherry & Najork 2008, section 3).
-        """
-        if ties == "expected":
-            start, end = before, before + size
-        else:
-            start = before if ties == "optimistic" else before + size - relevant
-            end = start + relevant
-        inverse = self.harmonic[end] - self.harmonic[start]
-        gain = self.discount[end] - self.discount[start]
-        # Dividing integer tensors would give float32.
-        c, t, found_, r = start.double(), (end - start).double(), found.double(), relevant.double()
-        spread = torch.where(t > 1, (r - 1) / (t - 1), 0.0)
-        # sum_i (i - 1) / (c + i) = t - (c + 1) * sum_i 1 / (c + i). In a block that has only positives, t = r and
-        # spread = 1.
-        precision = (r / t) * ((found_ + 1) * inverse + spread * (t - (c + 1) * inverse))
-        # Without ties, the closed form would only add rounding errors.
-        return torch.where(t == 1, (found_ + 1) / (c + 1), precision), (r / t) * gain
-
-
-def _ranked_sums(
-    s_qG: Tensor, is_positive_qG: Tensor, tables: Tables, ties: Ties, tolerance: float
-) -> tuple[Tensor, Tensor]:
-    """Return sums of precisions and of discounts over all positives of each query, from the full ranking."""
-    queries, gallery = s_qG.shape
-    s_qG, order_qG = s_qG.sort(dim=1, descending=True)
-    is_positive_qG = is_positive_qG.gather(1, order_qG)
-    rank_G = torch.arange(gallery, device=s_qG.device)
-    # Equal infinite scores differ by NaN, whose comparison is False, so they count as tied.
-    opens_qG = torch.ones_like(is_positive_qG)
-    opens_qG[:, 1:] = (s_qG[:, :-1] - s_qG[:, 1:]) > tolerance
-    start_qG = torch.where(opens_qG, rank_G, 0).cummax(1).values
-    closes_qG = torch.full_like(order_qG, gallery)
-    closes_qG[:, :-1] = torch.where(opens_qG[:, 1:], rank_G[1:], gallery)
-    end_qG = closes_qG.flip(1).cummin(1).values.flip(1)
-    found_qG = torch.nn.functional.pad(is_positive_qG.cumsum(1), (1, 0))
-
-    query_P, rank_P = is_positive_qG.nonzero(as_tuple=True)
-    before_P, end_P = start_qG[query_P, rank_P], end_qG[query_P, rank_P]
-    found_P = found_qG[query_P, before_P]
-    relevant_P = (found_qG[query_P, end_P] - found_P).cpu()
-    query_P = query_P.cpu()
-    before_P, size_P = before_P.cpu(), (end_P - before_P).cpu()
-    precision_P, gain_P = tables.block(before_P, size_P, found_P.cpu(), relevant_P, ties)
-    # Each of the r positives of a block contributes 1 / r of its sum.
-    sums = torch.zeros(2, queries, dtype=torch.float64)
-    sums[0].index_add_(0, query_P, precision_P / relevant_P)
-    sums[1].index_add_(0, query_P, gain_P / relevant_P)
-    return sums[0], sums[1]
+    return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu()
 
 
 def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_cutoffs, check_integer, check_nonnegative, check_text
-from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.errors import ConfigError
 from unialign.metrics._bootstrap import Interval, percentile_interval, weight_blocks, weighted_mean, weighted_median
 from unialign.metrics._cosine_ranks import count_cosine_ranks
-from unialign.metrics._labels import codes, matching_codes
-from unialign.metrics._ranks import Positives, RankCounts, ScoreFunction, Ties, count_ranks
+from unialign.metrics._labels import codes
+from unialign.metrics._rank_sums import Ties
+from unialign.metrics._ranks import RankCounts, ScoreFunction, count_ranks
+from unialign.metrics._relevance import find_positives
 from unialign.ops import TIE_TOLERANCE, query_and_gallery
 
 
@@ -24,15 +26,15 @@ class RetrievalResult:
     """Result of `retrieval`. Per-query tensors are float64, on the CPU, with one entry per scored query.
 
     Attributes:
-        k: cut-offs of `recall`.
+        k: cut-offs of `recall`, `map_at` and `ndcg_at`.
         ties: the policy for tied scores.
         rows: (S,) int64, the query row of each entry; queries without a positive in the gallery are not scored.
         queries_without_positive: number of queries that are not scored.
         gallery_size: G.
         ranks: (S,) rank of the best positive, from 1; may be fractional as an expectation over ties.
         reciprocal_ranks: (S,) in (0, 1]; with `expected`, the mean of 1 / rank.
-        average_precision: (S,) in (0, 1].
-        ndcg_scores: (S,) in (0, 1].
+        average_precision: (S,) in (0, 1], over the whole gallery.
+        ndcg_scores: (S,) in (0, 1], over the whole gallery.
     """
 
     k: tuple[int, ...]
@@ -92,14 +94,40 @@ class RetrievalResult:
 
     @property
     def ndcg(self) -> float:
-        """Mean nDCG over the whole gallery with binary gains and discount 1 / log2(1 + rank), in (0, 1]."""
+        """Mean nDCG over the whole gallery with discount 1 / log2(1 + rank), in (0, 1].
+
+        The gain of a candidate is its `relevance`, or 1 for a positive if none was given.
+        """
         return float(self.ndcg_scores.mean())
 
+    @property
+    def map_at(self) -> dict[int, float]:
+        """Mean average precision within the top k, in [0, 1], as `map_cut` of trec_eval.
+
+        The sum of the precisions at the positives in the top k is divided by the number of all positives of the query.
+        """
+        return {k: float(self._counts.cut[k][0].mean()) for k in self.k}
+
+    @property
+    def ndcg_at(self) -> dict[int, float]:
+        """Mean nDCG of the top k, in [0, 1], as `ndcg_cut` of trec_eval: divided by the gain of the best top k."""
+        return {k: float(self._counts.cut[k][1].mean()) for k in self.k}
+
     def scores(self, metric: str) -> Tensor:
-        """Return (S,) per-query values: "recall@K" for any K, "mrr", "map", "ndcg", "median_rank" (the ranks)."""
+        """Return (S,) per-query values of a metric.
+
+        Args:
+            metric: "recall@K" for any K, "map@K" or "ndcg@K" for K in `k`, "mrr", "map", "ndcg", or "median_rank" (the
+                ranks).
+        """
         check_text("metric", metric)
-        if metric.startswith("recall@") and metric[7:].isdecimal():
-            return self.hits(int(metric[7:]))
+        kind, _, cutoff = metric.partition("@")
+        if kind == "recall" and cutoff.isdecimal():
+            return self.hits(int(cutoff))
+        if kind in ("map", "ndcg") and cutoff.isdecimal():
+            if int(cutoff) not in self._counts.cut:
+                raise ConfigError(f"{metric!r} needs its cut-off in k; this result has k={self.k}")
+            return self._counts.cut[int(cutoff)][kind == "ndcg"]
         table = {
             "mrr": self.reciprocal_ranks,
             "map": self.average_precision,
@@ -108,7 +136,8 @@ class RetrievalResult:
         }
         if metric not in table:
             raise ConfigError(
-                f"unknown metric {metric!r}; expected 'recall@K' with K of at least 1 or one of {list(table)}"
+                f"unknown metric {metric!r}; expected 'recall@K', 'map@K' or 'ndcg@K' with K of at least 1 or one of "
+                f"{list(table)}"
             )
         return table[metric]
 
@@ -147,6 +176,7 @@ def retrieval(
     *,
     query_ids: Any = None,
     gallery_ids: Any = None,
+    relevance: Any = None,
     k: Sequence[int] = (1, 5, 10),
     ties: Ties = "expected",
     batch_size: int = 1024,
@@ -162,6 +192,9 @@ def retrieval(
         gallery: (G, D).
         query_ids, gallery_ids: (Q,), (G,) integers or strings; positives have equal ids. Without ids, gallery row i is
             the positive of query i. Queries without a positive are excluded and counted.
+        relevance: instead of ids, (Q, G) numbers of at least 0, or a function of int64 query rows (q,) that returns
+            (q, G) for large sets. Entries above 0 are positives; they are the gains of nDCG, as in trec_eval (pass
+            2^r - 1 for exponential gains).
         k: cut-offs; values above G act as G.
         ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
         batch_size: maximum number of queries scored at once. The result does not depend on it.
@@ -176,13 +209,15 @@ def retrieval(
         ShapeError: empty or not 2-D, different dims, or Q != G without ids.
         NonFiniteError: a row holds NaN or infinity or has norm zero.
         DataError: no query has a positive.
-        ConfigError: only one of query_ids and gallery_ids, or an invalid option.
+        ConfigError: only one of query_ids and gallery_ids, ids and relevance, or an invalid option.
     """
     unit_queries, unit_gallery = query_and_gallery(queries, gallery)
 
     _check_options(k, ties, batch_size)
-    rows_S, positives = _positives(len(unit_queries), len(unit_gallery), query_ids, gallery_ids)
-    counts = count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, batch_size=batch_size)
+    rows_S, positives = find_positives(len(unit_queries), len(unit_gallery), query_ids, gallery_ids, relevance)
+    counts = count_cosine_ranks(
+        unit_queries, unit_gallery, positives, rows_S, ties=ties, batch_size=batch_size, k=_distinct(k)
+    )
     return _result(counts, rows_S, len(unit_queries), k, ties)
 
 
@@ -193,6 +228,7 @@ def retrieval_from_scores(
     gallery: int,
     query_ids: Any = None,
     gallery_ids: Any = None,
+    relevance: Any = None,
     k: Sequence[int] = (1, 5, 10),
     ties: Ties = "expected",
     batch_size: int = 1024,
@@ -204,7 +240,7 @@ def retrieval_from_scores(
         score: maps int64 query rows (q,) to (q, gallery) scores, preferably float64, where larger is better. Scores
             within `tolerance` are tied.
         queries, gallery: Q and G.
-        query_ids, gallery_ids, k, ties, batch_size: see `retrieval`.
+        query_ids, gallery_ids, relevance, k, ties, batch_size: see `retrieval`.
         tolerance: absolute; use about 1e-6 for scores computed in float32.
 
     Raises:
@@ -212,8 +248,15 @@ def retrieval_from_scores(
     """
     _check_options(k, ties, batch_size)
     check_nonnegative("tolerance", tolerance)
-    rows_S, positives = _positives(queries, gallery, query_ids, gallery_ids)
-    counts = count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, batch_size=batch_size, tolerance=tolerance)
+    rows_S, positives = find_positives(queries, gallery, query_ids, gallery_ids, relevance)
+    counts = count_ranks(
+        lambda r: score(rows_S[r]),
+        positives,
+        ties=ties,
+        batch_size=batch_size,
+        tolerance=tolerance,
+        k=_distinct(k),
+    )
     return _result(counts, rows_S, queries, k, ties)
 
 
@@ -221,6 +264,10 @@ def _check_options(k: Sequence[int], ties: Ties, batch_size: int) -> None:
     check_cutoffs(k)
     check_choice("ties", ties, get_args(Ties))
     check_integer("batch_size", batch_size, low=1)
+
+
+def _distinct(k: Sequence[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(check_cutoffs(k)))
 
 
 def _result(counts: RankCounts, rows_S: Tensor, queries: int, k: Sequence[int], ties: Ties) -> RetrievalResult:
@@ -236,25 +283,3 @@ def _result(counts: RankCounts, rows_S: Tensor, queries: int, k: Sequence[int], 
         ndcg_scores=counts.ndcg,
         _counts=counts,
     )
-
-
-def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> tuple[Tensor, Positives]:
-    """Return the (S,) query rows with a positive, and their positives."""
-    if queries < 1 or gallery < 1:
-        raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
-    if (query_ids is None) != (gallery_ids is None):
-        given, missing = ("gallery_ids", "query_ids") if query_ids is None else ("query_ids", "gallery_ids")
-        raise ConfigError(f"{given} without {missing}: positives have equal ids, so both must be given")
-    if query_ids is None:
-        if queries != gallery:
-            raise ShapeError(
-                f"{queries} queries and {gallery} gallery rows; without ids row i matches query i, so the counts must "
-                "agree (or give query_ids and gallery_ids)"
-            )
-        rows = torch.arange(queries)
-        return rows, Positives(rows, rows)
-    codes_Q, codes_G = matching_codes(query_ids, gallery_ids, ("query_ids", "gallery_ids"), (queries, gallery))
-    rows_S = (Positives(codes_Q, codes_G).counts() > 0).nonzero().flatten()
-    if len(rows_S) == 0:
-        raise DataError(f"none of the {queries} queries has a positive: no gallery id equals a query id")
-    return rows_S, Positives(codes_Q[rows_S], codes_G)
