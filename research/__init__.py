@@ -1,4 +1,4 @@
-"""Studies of the objectives: each runs many trainings and summarizes them on a page with tables and figures.
+"""Studies of the objectives: each study runs many trainings and summarizes them on a page with tables and figures.
 
 A study is a module here, an entry of `STUDIES`, and an object `STUDY = Study(...)` (see `_plan.py`) of three functions:
 
@@ -6,11 +6,11 @@ A study is a module here, an entry of `STUDIES`, and an object `STUDY = Study(..
     analyse(results) -> dict                optional: numbers that need several arms, for results["study"]["analysis"]
     page(results) -> list[Section]          paragraphs, tables and figures, from the content of results.json alone
 
-`run_study` runs trials and trainings in worker processes and writes a file for each, so that an interrupted study can
-continue. It then computes intervals over groups of items and seeds and Holm-corrected verdicts for each `Family`, and
-writes results.json, figures, page.md and report.html. Arms refer to data transforms and measurements by name, since
-they are sent to worker processes (`_transforms.py`, `_measures.py`). `ablation.py` is an example; `_figures.py`
-contains common tables and figures.
+`run_study` runs trials and trainings in worker processes and writes a file for each of them, so that an interrupted
+study can continue. It then computes intervals over groups of items and seeds and Holm-corrected verdicts for each
+`Family`, and writes results.json, figures, page.md and report.html. Arms refer to data transforms and measurements by
+name, since they are sent to worker processes (`_transforms.py`, `_measures.py`). `ablation.py` is an example;
+`_figures.py` contains common tables and figures.
 
 This module avoids heavy imports, so that `--help` lists the studies without torch.
 """
@@ -27,18 +27,18 @@ __all__ = ["COSTS", "STUDIES", "load_study"]
 
 STUDIES = {
     "ablation": "contribution of each of UniAlign's terms, and comparison with every baseline",
-    "anchor": "effect of the anchor (each modality, all pairs, the centroid) on retrieval by direction",
-    "conflict": "zeta and chi by number of modalities and over training, compared with the theoretical bounds",
+    "anchor": "effect of the anchor (each modality, all pairs, the centroid) on retrieval in each direction",
+    "conflict": "zeta and chi by number of modalities and during training, compared with their theoretical bounds",
     "continued": "continued training of an InfoNCE space at small learning rates, as in the paper",
-    "divergence": "Hölder divergence by estimator and bandwidth over training, its upper bound and its correlations",
-    "generation": "images from every modality by objective and uniformity weight, with controls and predictors",
+    "divergence": "Hölder divergence during training by estimator and bandwidth, its upper bound and its correlations",
+    "generation": "images generated from every modality, by objective and uniformity weight, with controls",
     "missing": "training with 30, 60 and 90 % of the entries missing, or with two modalities that never occur together",
     "partition_mix": "interpolation between InfoNCE and UniAlign",
     "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
     "weights": "sensitivity of UniAlign to the weights of its four terms",
 }
 
-# Number of trainings with all seeds, and minutes on two cores.
+# Number of trainings over all seeds, and duration in minutes on two cores.
 COSTS = {
     "ablation": (252, 8),
     "anchor": (65, 3),

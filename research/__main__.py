@@ -71,7 +71,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m research",
         allow_abbrev=False,
-        description="Run a study of the objectives: many trainings with equal tuning budgets and several seeds.",
+        description="Run a study of the objectives: many trainings with several seeds and equal tuning budgets.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -89,7 +89,7 @@ def _parser() -> ArgumentParser:
 
 
 def _options(options: Namespace) -> Options:
-    """Read the options of the file, if given, and override them by command-line options."""
+    """Read the options from the file, if there is one, and override them with those of the command line."""
     if options.config:
         chosen = Options.read(options.config)
         if options.name not in (None, chosen.study):
@@ -103,7 +103,7 @@ def _options(options: Namespace) -> Options:
 
 
 class _Bar:
-    """Print a line for each finished training, and on a terminal a progress bar."""
+    """Print a line for each finished training and, on a terminal, a progress bar."""
 
     def __init__(self) -> None:
         self.bar = tqdm(unit="training", disable=not sys.stderr.isatty(), leave=False)

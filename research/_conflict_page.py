@@ -49,21 +49,21 @@ def answer(results: Results) -> list[str]:
 
 
 def _sweep_arms(results: Results, data: str, objective: str) -> dict[int, str]:
-    """Return M -> arm of the sweep."""
+    """Return the arms of the sweep: M -> arm."""
     factors = results["study"]["factors"]
     wanted = {"part": "sweep", "data": data, "objective": objective}
     return {factors[arm]["M"]: arm for arm in completed(results) if wanted.items() <= factors[arm].items()}
 
 
 def _at(results: Results, arm: str, name: str, when: str = "end") -> Interval:
-    """Return a number of the first or the last evaluation, with its interval over seeds."""
+    """Return a number measured at the first or last evaluation, with its interval over seeds."""
     by_step = evaluations(results, arm, f"conflict/{name}")
     return seed_interval(by_step[min(by_step) if when == "start" else max(by_step)] if by_step else [])
 
 
 def _sweep_parts(results: Results) -> list[Any]:
     ends = {o: Mark(f"{display_name(o)}, trained", i) for i, o in enumerate(OBJECTIVES)}
-    start = Mark("untrained", 6)  # Untrained spaces depend on the seed only and are the same for both objectives.
+    start = Mark("untrained", 6)  # Untrained spaces depend only on the seed, so they are the same for both objectives.
     bounds = {o: Mark(f"{display_name(o)}, lower bound", i, "dashed") for i, o in enumerate(OBJECTIVES)}
     expected = {o: Mark(f"{display_name(o)}, expected", i + 2, "dashed") for i, o in enumerate(OBJECTIVES)}
 
@@ -117,7 +117,7 @@ def _sweep_parts(results: Results) -> list[Any]:
 
 
 def _sweep_rows(results: Results) -> Iterator[tuple[str, str]]:
-    """Yield the title of a row and its arm."""
+    """Yield the title and the arm of each row."""
     for data in MOST:
         for objective in OBJECTIVES:
             for m, arm in sorted(_sweep_arms(results, data, objective).items()):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Cells", "Interval", "rank_correlation", "seed_interval"]
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond them the normal quantile is within 4 %.
+# Two-sided 95 % quantiles of Student's t by degrees of freedom; for more, the normal quantile is off by at most 4 %.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _NORMAL = 1.96
 
@@ -37,7 +37,7 @@ class Interval(NamedTuple):
 
 
 def seed_interval(values: Sequence[float | None]) -> Interval:
-    """Return the mean of one number per seed with its t-interval; missing values are left out."""
+    """Return the mean over seeds of a number, with its t-interval; missing values are left out."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     if not known:
         return Interval(math.nan)
@@ -51,7 +51,7 @@ def seed_interval(values: Sequence[float | None]) -> Interval:
 
 
 def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Return Spearman's correlation of x and y with ranks within each cell, and its 95 % bootstrap interval.
+    """Return Spearman's correlation of x and y, ranked within each cell, and its 95 % bootstrap interval.
 
     Ranks are centered and divided by the size of the cell, so that differences between cells, such as data sets or
     numbers of modalities, do not contribute. The bootstrap draws runs with replacement within each cell.
@@ -69,7 +69,7 @@ def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> d
     sums = []
     for pairs_n2 in known:
         draws_Rn = rng.integers(len(pairs_n2), size=(resamples, len(pairs_n2)))
-        # Process resamples in blocks, since ranks compare every pair of a cell.
+        # Process the resamples in blocks, since ranking compares every pair of runs in a cell.
         blocks = [_cell_sums(pairs_n2[block]) for block in np.array_split(draws_Rn, max(1, resamples // 200))]
         sums.append(np.concatenate(blocks, 1))
     values_R = _pooled(sums)
@@ -80,7 +80,7 @@ def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> d
 
 
 def _cell_sums(pairs_Rn2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (3, R) sums of the rank products xy, xx, yy of a cell."""
+    """Return the (3, R) sums of the rank products xy, xx and yy of a cell."""
     x_Rn, y_Rn = (_centered_ranks(pairs_Rn2[..., k]) for k in (0, 1))
     return np.stack([(x_Rn * y_Rn).sum(1), (x_Rn**2).sum(1), (y_Rn**2).sum(1)])
 

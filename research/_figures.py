@@ -42,12 +42,12 @@ __all__ = [
 
 UNTUNED = "Nothing is tuned, since the study varies the settings themselves."
 _SIGNS = {"win": "▲", "tie": "≈", "lose": "▼"}
-# Verdicts refer to the first arm of a family, but the rows of a table are the baselines.
+# Invert the verdicts, which are those of the family's first arm, since the table's rows are the baselines.
 _BASELINE_SIGNS = {"win": "▼", "tie": "≈", "lose": "▲"}
 
 
 def minus(text: str) -> str:
-    """Replace hyphens by minus signs."""
+    """Replace hyphens with minus signs."""
     return text.replace("-", "−")
 
 
@@ -68,7 +68,7 @@ def format_seeds(values: Sequence[float | None], *, scale: float = 1.0, decimals
 
 
 def seed_series(mark: Mark, values: Mapping[int, Sequence[float]], *, band: bool = True) -> Series:
-    """Return a line through means over seeds: x -> one number per seed. A dashed line has no band."""
+    """Return a line through means over seeds; `values` maps x to one number per seed. A dashed line has no band."""
     found = {x: seed_interval(own) for x, own in sorted(values.items())}
     band = band and mark.dash == "solid"
     return Series(mark, [Point(x, *at) if band else Point(x, at.mean) for x, at in found.items()])
@@ -112,7 +112,7 @@ def metric_table(
 
 
 def _style(results: Results, metric: str, arms: Iterable[str]) -> NumberFormat:
-    """Choose the number format that suits a metric's values."""
+    """Choose the number format that suits the values of a metric."""
     means = (mean_of(results, arm, metric) for arm in arms)
     return number_format((v for v in means if not math.isnan(v)), unit=results["metrics"][metric]["unit"])
 
@@ -128,7 +128,7 @@ def _cell(results: Results, arm: str, metric: str, fmt: NumberFormat, sign: str)
 
 
 def verdict_table(results: Results, family: str) -> Table:
-    """Tabulate the first arm of a family against each baseline: difference, interval, verdict on primary metrics."""
+    """Tabulate differences, intervals and verdicts of a family's first arm against each baseline, by primary metric."""
     arms = next(f for f in results["study"]["families"] if f["name"] == family)
     tests = {(t["baseline"], t["metric"]): t for t in family_tests(results, family)}
     shown = [m for m in primary_metrics(results) if any(metric == m for _, metric in tests)]
@@ -200,7 +200,7 @@ def best_arm(results: Results, arms: Iterable[str], metric: str) -> str | None:
 def range_table(
     results: Results, swept: Mapping[str, Mapping[str, str]], metrics: Sequence[str], *, first_column: str, note: str
 ) -> Table:
-    """Tabulate the best setting and the range of each metric for each line of a sweep (name -> setting -> arm)."""
+    """Tabulate the best setting and the range of each metric, for each line of a sweep (name -> setting -> arm)."""
     shown = [metric for metric in metrics if metric in results["metrics"]]
     rows = []
     for name, arms in swept.items():
@@ -230,7 +230,7 @@ def dot_panel(
     number: Callable[[str], int] = lambda arm: 0,
     reference: str = "",
 ) -> Panel:
-    """Draw a metric with its interval for each arm, and a line through all rows at the value of `reference`."""
+    """Draw a metric with its interval for each arm, and a line across all rows at the value of the arm `reference`."""
     arms = completed(results, arms)
     summary = results["summary"]
     rows = [
@@ -250,7 +250,7 @@ def metric_lines(
     x_label: str,
     x_ticks: Sequence[float] | Mapping[float, str] | None = None,
 ) -> list[Panel]:
-    """Draw a panel per metric: for each mark, x -> arm. Bands are the intervals of the summary."""
+    """Draw a panel per metric; `arms` maps each mark to x -> arm. Bands are the intervals of the summary."""
     return [
         lines(
             metric_label(results, metric),
@@ -279,7 +279,7 @@ def metric_tiles(
     row_label: str,
     column_label: str,
 ) -> list[Panel]:
-    """Draw a panel per metric: means over seeds of a grid of arms."""
+    """Draw a panel per metric with the means over seeds of a grid of arms."""
     return [
         tiles(
             metric_label(results, metric),

@@ -30,12 +30,12 @@ SOURCES = ("text", "drawing", "speech", "text+speech", "text+drawing")
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
 DECODER_SEEDS = (0, 1, 2)
 INFONCE, GRAM = "infonce", "gram"
-# Largest accepted loss of R@1 against InfoNCE on validation.
+# Largest accepted loss of validation R@1 relative to InfoNCE.
 MAX_LOSS = 0.01
 
 
 def weight_arm(weight: float) -> str:
-    """Return the arm of a uniformity weight."""
+    """Return the arm with this uniformity weight."""
     return f"unialign-u{weight:g}"
 
 
@@ -88,7 +88,7 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
 
 
 _EMBEDDING = ("recall@1", "recall@10", "true_pair_cosine", "modality_gap_debiased")
-# Without "nearest image": a copy of a training image has better scores than nearly all generated images.
+# Not "nearest image", a copy of a training image, which scores better than nearly all generated images.
 _UNRELATED = ("shuffled", "random", "random image")
 
 
@@ -113,7 +113,7 @@ def _format_score(found: Interval, score: str) -> str:
 
 
 def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
-    """Return the scores of the controls, measured by one arm only since they are the same for every space."""
+    """Return the scores of the controls; only one arm measures them, since they are the same for every space."""
     return {name: {s: mean_over_seeds(results, INFONCE, f"images/{name}/{s}") for s in SHOWN} for name in CONTROLS}
 
 
@@ -122,7 +122,7 @@ def _controls(results: Results) -> list[str | Table]:
         [f"{name}: {CONTROLS[name]}", *(_format_score(Interval(value), score) for score, value in numbers.items())]
         for name, numbers in _control_numbers(results).items()
     ]
-    # For speed, a smoke run trains decoders for a few steps only and compares plain pixels.
+    # For speed, a smoke run trains its decoders for only a few steps and compares plain pixels.
     if results["study"]["options"].get("epochs") is None:
         extractor = "EfficientNet-Lite2, of the family and training set of the anchor's Lite0, but used by no alignment"
     else:
@@ -136,7 +136,7 @@ def _controls(results: Results) -> list[str | Table]:
 
 def _front(results: Results, arms: Sequence[str]) -> Figure:
     factors = results["study"]["factors"]
-    # An arm with little training would compress the axis for all others.
+    # Leave out an arm that learned little, which would compress the axis for all others.
     best = max((mean_of(results, arm, "recall@1") for arm in arms), default=math.nan)
     drawn = [arm for arm in arms if not mean_of(results, arm, "recall@1") < best / 2]
     far = [
@@ -210,7 +210,7 @@ def _prediction(results: Results) -> list[str | Table]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarize the chosen weight, its cost, and the correlations with FD."""
+    """Summarize the chosen weight, its cost in retrieval, and the correlations of metrics with FD."""
     lines = []
     chosen = results["study"]["analysis"]["chosen"]
     if chosen:

@@ -1,6 +1,6 @@
 """Compare images generated from a space with controls, which show whether a score is informative.
 
-Shapes: `N` evaluated items, `D` dimension of the space, `S` pixels a side, `K` decoders.
+Shapes: `N` evaluated items, `D` dimension of the space, `S` side length of an image in pixels, `K` decoders.
 """
 
 import math
@@ -32,7 +32,7 @@ from unialign.space import Space
 
 __all__ = ["CONTROLS", "GenerationBench", "annotate_controls", "make_bench", "scores_of"]
 
-# Control -> its images, and the conclusion if its score equals that of a space.
+# Control -> what its images are, and what to conclude if it scores like a space.
 CONTROLS = {
     "self": "the embedding of the true image; the limit of the decoder",
     "shuffled": "image embeddings of other items; the score ignores the content",
@@ -72,7 +72,7 @@ class GenerationBench:
     guidance: float | None = None
 
     def images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Decode rows with every decoder, (K, N, 3, S, S)."""
+        """Decode the rows with every decoder; return (K, N, 3, S, S)."""
         return torch.stack(
             [
                 decode(
@@ -89,13 +89,13 @@ class GenerationBench:
         )
 
     def score(self, images: Tensor, *, self_scores: GenerationScores | None = None) -> GenerationScores:
-        """Score (K, N, 3, S, S) images, or (N, 3, S, S) images that are the same for all decoders."""
+        """Score (K, N, 3, S, S) images, or (N, 3, S, S) images shared by all decoders."""
         if images.ndim == 4:
             images = images.expand(len(self.decoders), *images.shape)
         return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)
 
     def source(self, space: Space, modalities: Sequence[str]) -> Tensor:
-        """Return (N, D) renormalized means of some modalities of the items.
+        """Return the (N, D) renormalized mean embeddings of some modalities of each item.
 
         Raises:
             DataError: an item has none of these modalities.
@@ -108,7 +108,7 @@ class GenerationBench:
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:
-        """Return the images of each of `CONTROLS`; neighbors are those of the item's anchor."""
+        """Return the images of each of `CONTROLS`; "nearest" refers to the anchor embedding of the item."""
         z_ND, _ = embed_items(space, self.store, self.rows, [self.anchor])
         self_ND = z_ND[self.anchor]
         generator = torch.Generator().manual_seed(self.seed)
@@ -125,12 +125,12 @@ class GenerationBench:
         }
 
     def nearest(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Return (N, D) anchor rows of the nearest training items."""
+        """Return the (N, D) anchor rows of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0].numpy()
         return space.encode({self.anchor: self.store.array(self.anchor)[found]})[self.anchor]
 
     def nearest_images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Return (N, 3, S, S) true images of the nearest training items."""
+        """Return the (N, 3, S, S) true images of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0]
         position = {int(row): i for i, row in enumerate(self.training_rows)}
         return self.training[[position[int(row)] for row in found]]
@@ -155,7 +155,7 @@ def make_bench(
 
     Raises:
         ConfigError: no decoder, decoders of different sizes, or no such modality.
-        DataError: the store has no images, or the split no items.
+        DataError: the store has no images, or the split has no items.
         MissingDependencyError: Pillow is not installed.
     """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
@@ -174,10 +174,11 @@ def make_bench(
 
 
 def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
-    """Return a permutation (N,) that maps each item to an item of another group, which excludes near-duplicates."""
+    """Return a permutation (N,) that maps each item to one of another group, so never to a near-duplicate."""
     rng = np.random.default_rng(seed)
     order_N = rng.permutation(len(group_N))
-    # After sorting by randomly ordered groups, rotation by the largest group's size moves each item to another group.
+    # If items are sorted by randomly ordered groups, a rotation by the largest group's size moves each item to another
+    # group.
     ranks = {group: rank for rank, group in enumerate(rng.permutation(np.unique(group_N)))}
     by_group_N = np.array(sorted(order_N, key=lambda i: ranks[group_N[i]]))
     largest = int(np.unique(group_N, return_counts=True)[1].max())
@@ -208,7 +209,7 @@ def annotate_controls(
     *,
     ties: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """List the controls that are as good as a row or better, by score; such a score is not informative.
+    """List, for each score, the controls that are at least as good as a row; such a score is not informative.
 
     Args:
         numbers: score -> value of the row.
@@ -216,8 +217,8 @@ def annotate_controls(
         ties: score -> controls whose paired difference has an interval that covers 0. Equal values always tie.
 
     Returns:
-        score -> names in the order of `controls`, empty if the row is better than all. Scores without a better
-        direction, and NaN, are left out.
+        score -> names in the order of `controls`, empty if the row is better than all. Scores for which neither
+        direction is better, and NaN, are left out.
 
     Raises:
         ConfigError: a score is not in `SCORES`, or `ties` names an unknown control or score.

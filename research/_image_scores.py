@@ -35,7 +35,7 @@ from unialign.space import Space
 __all__ = ["DECODERS", "SHOWN", "score_images", "train_decoders"]
 
 DECODERS = "decoders"
-# Recorded scores, and the subset with intervals.
+# Recorded scores, and the subset that gets intervals.
 SHOWN = ("fd", "kid", "recall@10", "mrr", "cosine")
 _RESAMPLED = ("fd", "recall@10", "mrr")
 # A Fréchet distance takes milliseconds per resample, and a study computes thousands of distances.
@@ -85,7 +85,7 @@ def score_images(
         decoder: settings of the folder's decoders.
         seeds: seeds of the decoders.
         anchor: the frozen modality.
-        sources: such as `text` or `text+speech`.
+        sources: modalities or mixtures of them, such as `text` or `text+speech`.
         extractor: `lite2`, or `pixels` for tests.
         controls: `yes` also scores the controls, which are equal for all spaces with this anchor.
     """
@@ -117,7 +117,7 @@ def score_images(
 
 @dataclass(frozen=True)
 class _FirstResamples:
-    """A statistic evaluated on the first 300 weightings of a block; NaN on the rest, which intervals ignore."""
+    """A statistic evaluated only on the first 300 weightings of a block; the rest give NaN, which intervals ignore."""
 
     whole: Statistic
 
@@ -138,7 +138,7 @@ def _decoder(folder: Path, config: Mapping[str, Any], seed: int) -> FlowDecoder:
     return decoder
 
 
-# Cached between runs of a worker, since features of the true images cost more than scoring a source.
+# Cached between the runs of a worker, since computing features of the true images takes longer than scoring a source.
 @lru_cache(maxsize=4)
 def _bench(
     folder: Path, store: str, config: str, seeds: tuple[int, ...], extractor: str, anchor: str, split: str

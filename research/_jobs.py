@@ -1,4 +1,4 @@
-"""Create the jobs of a study stage by stage: trials, selection of settings, and runs."""
+"""Create the jobs of a study in stages: trials, selection of settings, and runs."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ class TrainingJob:
         file: path of the record.
         trial: index into the arm's trials.
         space: folder for the trained space, if other arms continue it.
-        parent: job whose space this one continues.
+        parent: job whose space this job continues.
     """
 
     arm: Arm
@@ -49,7 +49,7 @@ class TrainingJob:
 
     @property
     def split(self) -> str:
-        """Evaluated split: test for runs, validation otherwise."""
+        """The evaluated split: test for runs, validation for all other jobs."""
         return "test" if self.purpose == "run" else "val"
 
     @property
@@ -83,7 +83,7 @@ class Scheduler:
     """Create the jobs of a study.
 
     Attributes:
-        tuned: arm -> settings selected by its trials; filled as these end.
+        tuned: arm -> settings selected by its trials; filled in as the trials end.
     """
 
     plan: Plan
@@ -106,7 +106,7 @@ class Scheduler:
         ]
 
     def parents(self, arms: Sequence[Arm]) -> list[TrainingJob]:
-        """Return jobs, with tuning seeds, for the spaces that trials of other arms continue."""
+        """Return jobs with tuning seeds that train the spaces which trials of other arms continue."""
         wanted = self._continued_by_trials()
         return [
             self._job(arm, seed, "parent") for arm in arms if arm.key in wanted for seed in self.options.tuning_seeds
@@ -149,7 +149,7 @@ class Scheduler:
         )
 
     def _continued_by_trials(self) -> set[str]:
-        """Return the arms that trials of other arms continue, directly or through further arms."""
+        """Return the arms that the trials of other arms continue, directly or via further arms."""
         by_key = {arm.key: arm for arm in self.plan.arms}
         wanted: set[str] = set()
         pending = [arm.init_from for arm in self.plan.arms if arm.trials]

@@ -1,7 +1,7 @@
 """Measurements during training, identified by name since worker processes perform them.
 
-A measure takes a `View` and the arguments of its `EvalHook` and returns name -> number, or name -> `Statistic` for
-functions of item weights, whose final intervals then cover items. Names must not be in `METRICS`.
+A measure takes a `View` and the arguments of its `EvalHook`. It returns name -> number or, for functions of item
+weights, name -> `Statistic`, whose intervals in the results then cover items. Names must not be in `METRICS`.
 """
 
 import itertools
@@ -39,7 +39,7 @@ __all__ = ["MEASURES", "View", "measure", "to_numbers"]
 
 @dataclass(frozen=True)
 class View:
-    """Unit rows of a split, modality -> (N, D), with presence (N,), ids (N,) and origin."""
+    """Unit rows of a split (modality -> (N, D)), with presence (N,), ids (N,), and their space and data."""
 
     embeddings: dict[str, Tensor]
     present: dict[str, Tensor]
@@ -80,7 +80,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
     }
     for name, value in result.means().items():
         if name.startswith("c/"):
-            continue  # c_mean and c_min suffice, since modalities differ between runs
+            continue  # only c_mean and c_min, since modalities differ between runs
         per_item = getattr(result, name, None)
         resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
         found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]
@@ -100,8 +100,8 @@ def measure_divergence(
 
     Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin` is computed at the anchor), `cauchy_schwarz`
     and the unbiased `mmd2` (means over pairs), `neighbors` and `neighbors_debiased`, `bound` of the `plugin` value, and
-    `mean_log`: the same formula with the uniformity of the training loss, which is not a bound. R@1 and gap have no
-    bandwidth.
+    `mean_log`: the same formula with the uniformity of the training loss, which is not a bound. R@1 and the gap do not
+    depend on a bandwidth.
     """
     order = [anchor, *(name for name in view.embeddings if name != anchor)]
     embeddings = {name: view.embeddings[name] for name in order}
@@ -109,14 +109,14 @@ def measure_divergence(
     pairs = list(itertools.combinations(order, 2))
     rows = [(embeddings[m][present[m]], embeddings[n][present[n]]) for m, n in pairs]
     found: dict[str, float | Statistic] = {}
-    # Exclude `exact`, since 309 items in three modalities have 30 million tuples.
+    # Exclude `exact`, since 309 items with three modalities have 30 million tuples.
     profile = divergence_profile(embeddings, bandwidths=bandwidths, present=present, max_bytes=1)
     for row in profile.rows:
         tau = row.bandwidth
         numbers = {name: value for name, value in row.values.items() if value is not None}
         numbers |= {"neighbors": row.neighbors, "neighbors_debiased": row.neighbors_debiased}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DivergenceWarning)  # The results contain the number of neighbors.
+            warnings.simplefilter("ignore", DivergenceWarning)  # The number of neighbors is in the results.
             bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)
             numbers |= {"bound": float(bound()), "mean_log": float(bound(uniformity="mean_log"))}
             numbers["cauchy_schwarz"] = fmean(float(cauchy_schwarz_divergence(x, y, bandwidth=tau)) for x, y in rows)
@@ -137,7 +137,7 @@ def measure_divergence(
 
 def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statistic]:
     """Score the images that decoders generate from the space; see `research._image_scores`."""
-    # Imported here, since it imports diffusers, which other studies do not need.
+    # Imported here, since this module imports diffusers, which other studies do not need.
     from research._image_scores import score_images
 
     assert view.space is not None

@@ -31,7 +31,7 @@ def _check_seeds(name: str, value: tuple[Any, ...]) -> None:
 
 def _check_texts(name: str, value: Mapping[str, Any]) -> None:
     if not all(isinstance(text, str) for text in value.values()):
-        raise ConfigError(f"{name} must map names of data sets to text, got {value!r}")
+        raise ConfigError(f"{name} must map names of data sets to strings, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Options(Config):
         "bootstrap resamples of the items, from 100 to 1,000,000",
         partial(check_integer, low=100, high=1_000_000),
     )
-    stores: Mapping[str, str] = setting({}, "name of a data set -> folder of the store used in its place", _check_texts)
+    stores: Mapping[str, str] = setting({}, "name of a data set -> folder of a store to use instead", _check_texts)
     fingerprints: Mapping[str, str] = setting({}, "name of a data set -> required revision", _check_texts)
 
     def validate(self) -> None:
@@ -78,7 +78,8 @@ class EvalHook:
     """A measurement during training: a name in `_measures.MEASURES`, its arguments and its schedule.
 
     Attributes:
-        points: number of evaluations, including before and after training, denser early; 1: after training only.
+        points: number of evaluations, including one before and one after training, denser early; 1: only after
+            training.
         split: measured split.
     """
 
@@ -103,13 +104,13 @@ class Arm:
         key: unique in the study; letters, digits, `-`, `_` and `.`, since files are named after it.
         data: a shipped data set's name or a store's folder; `Options.stores` may replace it.
         train: settings before tuning; `modalities` must be given. The seed comes from the options.
-        factors: plain values that distinguish the arm; pages group and draw by them.
+        factors: plain values that distinguish the arm, by which pages group and draw arms.
         anchor: anchor of the final conflict metrics; None averages over all modalities.
         trials: settings to choose from on the validation split; all tuned arms of a study have the same number.
-        tuned_as: arm whose tuned settings this one uses.
-        per_seed: settings that depend on the seed, such as the modalities.
+        tuned_as: arm whose tuned settings this arm uses.
+        per_seed: seed -> settings, such as the modalities.
         transform: change of the training data.
-        init_from: arm whose space of the same seed this one continues.
+        init_from: arm whose space with the same seed this arm continues.
         eval_hook: measurement during training and at its end.
         note: remark shown with the results.
     """
@@ -129,18 +130,18 @@ class Arm:
     note: str = ""
 
     def config(self, seed: int, tuned: Settings) -> TrainConfig:
-        """Return the settings of one run: the arm's, overridden by the tuned ones and those of the seed."""
+        """Return the settings of one run: those of the arm, overridden by the tuned ones, then by those of the seed."""
         return self.train.override({**tuned, **self.per_seed.get(seed, {}), "seed": seed})
 
     def modalities(self) -> list[str]:
-        """Return every modality that some seed trains on, in order of first use."""
+        """Return every modality that at least one seed trains on, in order of first use."""
         settings = ({"modalities": self.train.modalities}, *self.per_seed.values())
         return list(dict.fromkeys(name for each in settings for name in each.get("modalities") or ()))
 
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons with a common Holm correction: the first arm against each baseline, on every primary metric.
+    """Comparisons that share a Holm correction: the first arm against each baseline, on every primary metric.
 
     All arms must train on the same modalities of the same data.
     """
@@ -179,7 +180,7 @@ class Plan:
         return next(arm for arm in self.arms if arm.key == key)
 
     def stages(self) -> list[list[Arm]]:
-        """Group the arms by training order: an arm comes after the one that it continues."""
+        """Group the arms by training order: an arm comes after the arm that it continues."""
         left, stages = list(self.arms), list[list[Arm]]()
         done: set[str | None] = {None}
         while left:
@@ -200,12 +201,12 @@ class Study:
         name: name in `STUDIES`.
         title: heading of the page.
         plan: options -> arms.
-        page: content of results.json -> sections. Pages can be regenerated, since they depend on nothing else.
+        page: content of results.json -> sections. Pages depend only on this content, so they can be regenerated.
         analyse: content of results.json -> numbers that need several arms, stored in `study.analysis`.
-        answer: content of results.json -> summary for the terminal; None: the tallies of the families.
-        prepare: called before the first training, also of a continued study, with the options, the study's folder,
+        answer: content of results.json -> summary for the terminal; None: show the tallies of the families.
+        prepare: called before the first training, even when a study continues, with the options, the study's folder,
             the data by name and the number of workers.
-        epochs: epochs of a training; with fewer, the results are marked as a smoke run.
+        epochs: epochs of each training; if the options set fewer, the results are marked as a smoke run.
     """
 
     name: str

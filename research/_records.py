@@ -26,12 +26,12 @@ class Record:
     """A finished training.
 
     Attributes:
-        metrics: final metrics, including the hook's last evaluation; empty if training failed.
+        metrics: final metrics, including those of the hook's last evaluation; empty if training failed.
         directions: `"a->b"` -> metrics of that direction.
         evaluations: the hook's measurements, each with its `step`.
         facts: seconds, parameters, steps, warnings.
         failed: reason of the failure; "" for a successful training.
-        resampled: metric -> (R,) values under the resamples shared by all records.
+        resampled: metric -> (R,) values, one for each of the resamples that all records share.
     """
 
     metrics: dict[str, float]

@@ -34,7 +34,7 @@ Records = Mapping[tuple[str, int], Record]
 def make_results(
     study: Study, jobs: Scheduler, stores: Mapping[str, EmbeddingStore], records: Records, tuning: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Build the results of finished runs, without `study.analysis`."""
+    """Build the results of the finished runs, except `study.analysis`."""
     plan, options, seeds = jobs.plan, jobs.options, jobs.options.seeds
     runs = {arm.key: [records[arm.key, seed] for seed in seeds] for arm in plan.arms}
     failed = {
@@ -116,7 +116,7 @@ def _paired_comparisons(
 
 
 def _stacked(runs: Sequence[Record]) -> dict[str, Tensor]:
-    """Return metric -> (S, R) for metrics that every seed has, in the order of `METRICS`."""
+    """Return metric -> (S, R) values, for metrics that every seed has, in the order of `METRICS`."""
     shared = [name for name in runs[0].resampled if all(name in run.resampled for run in runs)]
     order = list(METRICS)
     shared.sort(key=lambda name: order.index(name) if name in order else len(order))
@@ -151,7 +151,7 @@ def _run(arm: Arm, seed: int, record: Record) -> dict[str, Any]:
 
 
 def _modalities(plan: Plan, data: str) -> list[str]:
-    """Return every modality of a data set that some arm trains on, in order of first use."""
+    """Return every modality of a data set that at least one arm trains on, in order of first use."""
     return list(dict.fromkeys(name for arm in plan.arms if arm.data == data for name in arm.modalities()))
 
 

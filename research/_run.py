@@ -44,7 +44,7 @@ def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, 
     """Return the validated plan, the options with data revisions, and the data by name, without writing files.
 
     Raises:
-        ConfigError: options that do not suit the study, or settings that do not suit the data.
+        ConfigError: the options do not suit the study, or the settings do not suit the data.
         DataError: the data's revision differs from the one in the options.
     """
     if options.study != study.name:
@@ -58,7 +58,7 @@ def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, 
 
 
 def trainings(plan: Plan, options: Options) -> int:
-    """Return the number of trainings of a study: trials, their parents, runs."""
+    """Return the number of trainings of a study: trials, the parents that these continue, and runs."""
     return Scheduler(plan, options, Path()).total()
 
 
@@ -157,7 +157,8 @@ def _facts(results: dict[str, Any]) -> list[str]:
 
 
 def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tuple[TrainingJob, Record]]:
-    """Return every job with its record: first those finished earlier, then the others in the order of their end."""
+    """Return every job with its record: first those finished earlier, then the others in the order in which they
+    end."""
     earlier = [(job, job.read_back()) for job in jobs]
     finished = [(job, record) for job, record in earlier if record is not None]
     for job, record in finished:
@@ -170,7 +171,7 @@ def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tup
 
 
 class _Log:
-    """Count finished trainings, report each to the caller, and append a line for it to log.jsonl."""
+    """Count finished trainings, report each one to the caller, and append a line about it to log.jsonl."""
 
     def __init__(self, path: Path, total: int, on_done: OnDone | None) -> None:
         self.path, self.total, self.count, self.on_done = path, total, 0, on_done

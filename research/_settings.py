@@ -1,4 +1,4 @@
-"""Define common settings of the studies: training of the heads on each data set, and trials of each objective.
+"""Define settings that the studies share: how heads are trained on each data set, and the trials of each objective.
 
 Every objective has four trials. Each set includes the published setting, or the nearest one for batches of 256 and
 random initialization; objectives that begin with InfoNCE have one trial with a long warm-up.
@@ -12,7 +12,7 @@ from unialign.losses import names, parameter_names as option_names
 
 __all__ = ["ANCHORS", "HEADS", "OBJECTIVE_TRIALS", "TRIALS", "base", "registered"]
 
-# As in the recipe of the demo, but without dropout on digits, which could drop all six columns of `mor`.
+# As in the recipe of the demo, but without dropout on digits, since it could drop all six columns of `mor`.
 HEADS: Mapping[str, Mapping[str, Any]] = {
     "emoji": {"head": "linear", "dropout": 0.5, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},
     "digits": {"head": "linear", "dropout": 0.0, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},
@@ -35,7 +35,7 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "infonce": tuple({_T: t} for t in (0.03, 0.05, 0.07, 0.1)),
     "gram": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
     "triangle": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
-    # Start with InfoNCE, since Symile learns triples from random weights, whose pairs stay unrelated.
+    # Start with InfoNCE: from random weights, Symile learns triples whose pairs stay unrelated.
     "symile": tuple({_T: t, _WARM: w} for t, w in ((0.01, 0.0), (0.005, 0.0), (0.01, 0.5), (0.005, 0.5))),
     "pmrl": tuple(
         {**_options(intra_temperature=a, inter_temperature=b), _WARM: w}

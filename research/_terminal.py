@@ -9,7 +9,7 @@ from unialign.report import count, join_words
 __all__ = ["smoke_run_note", "tally_lines"]
 
 Results = Mapping[str, Any]
-# With more families, lines per metric would hide the totals.
+# With more families than this, a line per metric would hide the totals.
 _MAX_DETAILED = 3
 _MAX_NAMED = 4
 
@@ -22,7 +22,7 @@ def smoke_run_note(epochs: int | None, own: int | None) -> str:
 
 
 def tally_lines(results: Results) -> list[str]:
-    """Count the wins, ties and losses of the first arm of each family."""
+    """Count the wins, ties and losses of each family's first arm."""
     families = results["study"]["families"]
     lines = []
     for family in families:

@@ -1,6 +1,6 @@
 """Transforms of the training data, identified by name since worker processes apply them.
 
-A transform keeps ids, groups, labels, splits, and all rows outside of the training split. Shapes: `N` items, `M`
+A transform does not change ids, groups, labels, splits, or rows outside the training split. Shapes: `N` items, `M`
 modalities.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["TRANSFORMS", "transformed", "with_presence"]
 
 
 def transformed(store: EmbeddingStore, transform: DataTransform | None, seed: int) -> EmbeddingStore:
-    """Return the training data of a run."""
+    """Return the training data of a run after its transform."""
     if transform is None:
         return store
     check_choice("transform", transform.name, TRANSFORMS)
@@ -56,7 +56,7 @@ def drop_entries(store: EmbeddingStore, *, seed: int, fraction: float) -> Embedd
 
 
 def no_overlap(store: EmbeddingStore, *, seed: int, pair: Sequence[str]) -> EmbeddingStore:
-    """Drop one of the two modalities of `pair`, at random, from every item of the training split with both."""
+    """From every training item with both modalities of `pair`, drop one of the two at random."""
     for name in pair:
         check_choice("each of pair", name, store.modalities)
     first, second = pair

@@ -48,7 +48,7 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
 
 
 def min_resamples(baselines: int) -> int:
-    """Return the smallest number of resamples with which a difference can be significant.
+    """Return the smallest number of resamples at which a difference can be significant.
 
     The smallest p-value is 2 / (R + 1), and Holm's correction multiplies it by the number of tests.
     """

@@ -16,7 +16,7 @@ from unialign.train import EvalCallback, HealthWarning, fit, training_steps
 
 __all__ = ["work"]
 
-# The metric recorded by direction; all metrics of up to 72 directions would take megabytes.
+# The only metric that is recorded for each direction; all metrics of up to 72 directions would take megabytes.
 _PER_DIRECTION = "recall@1"
 
 
@@ -67,7 +67,7 @@ def _train_and_measure(job: TrainingJob, store: EmbeddingStore) -> Record:
         }
         if hook is not None and hook.split == job.split:
             statistics |= {name: value for name, value in last.items() if not isinstance(value, int | float)}
-        # Resample in the worker, in parallel; the draws depend only on the items.
+        # Resample in the workers, which run in parallel; the draws depend only on the items.
         resampled = resample(
             {name: (statistic, metrics[name]) for name, statistic in statistics.items()},
             store.groups[store.rows(job.split)],

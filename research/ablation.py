@@ -42,7 +42,8 @@ def plan(options: Options) -> Plan:
             data="emoji",
             train=base("emoji", "unialign", TERM_MODALITIES, epochs=epochs, preset="paper"),
             factors={"part": "terms", "terms": "UACV"},
-            # As published, except for the temperature, whose square is the scale: 0.26 corresponds to CLIP's 0.07.
+            # As published, except for the temperature, which is squared in this kernel, so that 0.26 corresponds to
+            # CLIP's 0.07.
             trials=tuple({_TAU: t} for t in (0.07, 0.15, 0.26, 0.5)),
             note="gaussian kernel, uniformity summed over modalities, alignment not scaled by the temperature",
         )

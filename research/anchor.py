@@ -1,7 +1,7 @@
-"""Measure the effect of the anchor on retrieval by direction and modality.
+"""Measure the effect of the anchor on retrieval for each direction and modality.
 
 Train UniAlign and InfoNCE with every modality of emoji as the anchor and with all pairs, and UniAlign with the
-centroid. Report retrieval for directions with and without the anchor, and by modality, with effective ranks.
+centroid. Report retrieval for directions with and without the anchor, and retrieval and effective rank by modality.
 """
 
 import math
@@ -57,7 +57,7 @@ def _key(objective: str, anchor: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute R@1 with the anchor, without it, at worst and by modality, and effective ranks: one value per seed."""
+    """Compute, per seed, R@1 with and without the anchor, at worst and by modality, and effective ranks."""
     return {arm: _by_direction(results, arm) for arm in completed(results)}
 
 

@@ -1,9 +1,10 @@
-"""Measure conflict by number of modalities, and its rank correlation with retrieval and gap.
+"""Measure conflict against the number of modalities, and its rank correlation with retrieval and gap.
 
-Sweep: UniAlign and InfoNCE on M = 2..6 modalities of digits and 2..8 of emoji with its names in twelve languages. Every
-seed adds the modalities in another random order, so that M is not confounded with the choice of modalities.
-Trajectories: every objective on image, text and speech of emoji. Forces are those of InfoNCE at temperature 0.07 on the
-same items for all, from the untrained space to the end (paper Eqs. 3 and 4, Propositions 2.2 and 2.3).
+Sweep: UniAlign and InfoNCE on M = 2..6 modalities of digits and 2..8 of emoji with its names in twelve languages. Each
+seed adds the modalities in a different random order, so that M is not confounded with the choice of modalities.
+Trajectories: every objective on image, text and speech of emoji. For every objective, the forces are those of InfoNCE
+at temperature 0.07 on the same items, from the untrained space to the end of training (paper Eqs. 3 and 4, Propositions
+2.2 and 2.3).
 """
 
 import random
@@ -30,7 +31,7 @@ POOLS = {
     ),
 }
 PREDICTORS = ("zeta", "zeta_neg", "zeta_neg_tan", "chi", "net_ratio")
-# Index of the early evaluation: the third of eight, after 8 % of the steps.
+# Index of the early evaluation: the third of eight, which takes place after 8 % of the steps.
 EARLY = 2
 
 
@@ -81,7 +82,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
         train=base(data, objective, tuple(modalities(options.seeds[0])), epochs=epochs),
         factors={"part": "sweep", "objective": objective, "M": m, "data": data},
         anchor=anchor,
-        # Tune once, with all modalities, so that differences in the forces are due to M and not to settings.
+        # Tune once, with all modalities, so that differences in the forces are due to M and not to the settings.
         trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
         tuned_as=None if key == largest else largest,
         per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},

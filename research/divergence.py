@@ -1,8 +1,8 @@
-"""Measure the Hölder divergence over training, and its rank correlation with retrieval and gap.
+"""Measure the Hölder divergence during training, and its rank correlation with retrieval and gap.
 
 Train UniAlign, InfoNCE, GRAM, and InfoNCE with a divergence as a training term (Cauchy-Schwarz; pooled Hölder) on three
-modalities of emoji and of digits. Measure on test rows, over training: four estimators at five bandwidths, effective
-neighbors, Cauchy-Schwarz and MMD, and the upper bound of the divergence by uniformity and alignment.
+modalities of emoji and of digits. During training, measure on test rows four estimators at five bandwidths, effective
+neighbors, Cauchy-Schwarz and MMD, and the upper bound of the divergence given by uniformity and alignment.
 """
 
 import itertools
@@ -45,7 +45,7 @@ def plan(options: Options) -> Plan:
                 train=base(data, objective, modalities, epochs=epochs, **extra),
                 factors={"data": data, "objective": key, "label": title},
                 anchor=ANCHORS[data],
-                # Tune like InfoNCE, since a weight chosen by R@1 would remove the divergence.
+                # Tune as for InfoNCE, since tuning the weight for R@1 would remove the divergence term.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
                 eval_hook=EvalHook(
                     "divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS
@@ -73,7 +73,8 @@ def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute violations and slack of the upper bound, and rank correlations of every divergence with two outcomes."""
+    """Compute violations and slack of the upper bound, and the rank correlation of each divergence with two
+    outcomes."""
     arms = completed(results)
     names = [f"{name}@{_written(b)}" for name in (*ESTIMATORS, *OTHERS) for b in BANDWIDTHS]
     return {
@@ -113,7 +114,7 @@ def _below(bound: float, value: float) -> bool:
 def _correlations(
     results: Results, arms: Sequence[str], name: str, outcome: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield correlations over the runs of a data set, over those of an arm, and over the evaluations of a run."""
+    """Yield correlations over all runs of a data set, over the runs of an arm, and over the evaluations of a run."""
     by_data: dict[Hashable, list[tuple[float, float]]] = {}
     by_arm: dict[Hashable, list[tuple[float, float]]] = {}
     during = []
@@ -126,7 +127,7 @@ def _correlations(
             during.append(rank_correlation({0: course}, resamples=1)["mean"])
     yield "objectives", rank_correlation(by_data)
     yield "seeds", rank_correlation(by_arm)
-    # Correlate the evaluations of each run; these are dependent, so the interval is over runs.
+    # Correlate the evaluations of each run; they are dependent, so the interval is over runs.
     yield "training", {**seed_interval(during)._asdict(), "runs": len(during), "cells": len(during)}
 
 
@@ -166,7 +167,7 @@ def _arms(results: Results, data: str) -> list[str]:
 
 
 def _marks(results: Results, data: str) -> dict[str, Mark]:
-    """Return the mark of each arm, the same for an objective on every data set."""
+    """Return the mark of each arm; an objective has the same mark on every data set."""
     order = [key for key, *_ in _trained()]
     factors = results["study"]["factors"]
     return {arm: Mark(factors[arm]["label"], order.index(factors[arm]["objective"])) for arm in _arms(results, data)}

@@ -1,8 +1,8 @@
 """Generate images from aligned spaces, by objective and uniformity weight, and compare their scores with retrieval.
 
-Every objective aligns drawing, text and speech of emoji to the frozen, whitened image features; decoders trained on
-these features alone generate images of held-out concepts from each modality and two mixtures. UniAlign's uniformity
-weight is swept, and the weight for generation is chosen on the validation split.
+Every objective aligns drawing, text and speech of emoji with the frozen, whitened image features. Decoders trained on
+these features alone generate images of held-out concepts from each modality and from two mixtures. UniAlign's
+uniformity weight is swept, and the weight for generation is chosen on the validation split.
 """
 
 import math
@@ -103,7 +103,7 @@ def _arm(
 
 
 def decoder(options: Options) -> dict[str, Any]:
-    """Return the settings of the decoders; those of a smoke run are small."""
+    """Return the settings of the decoders, which are small in a smoke run."""
     return DECODER if options.epochs is None else DECODER | _SMOKE_DECODER
 
 
@@ -113,7 +113,7 @@ def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore]
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Choose the weight for generation on validation; correlate metrics of spaces with scores of their images."""
+    """Choose the weight for generation on the validation split; correlate metrics of spaces with image scores."""
     arms = completed(results)
     embedding = {arm: mean_over_seeds(results, arm, "val/recall@1") for arm in arms}
     distance = {
@@ -122,7 +122,7 @@ def analyse(results: Results) -> dict[str, Any]:
     }
     ours = [arm for arm in (weight_arm(weight) for weight in WEIGHTS) if arm in arms]
     least = embedding.get(INFONCE, math.nan) - MAX_LOSS
-    # Without InfoNCE no weight is chosen; weights without scores are excluded.
+    # Without an InfoNCE arm no weight is chosen; weights without scores are left out.
     eligible = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
     chosen = min(eligible, key=lambda arm: distance[arm], default=None)
     metrics = ("true_pair_cosine", "modality_gap_debiased", "recall@1", "recall@10", "label_map")

@@ -1,8 +1,8 @@
 """Train with missing entries, or with two modalities that never occur in the same item.
 
-Eight objectives on image, drawing and text of emoji (three modalities, since Triangle is defined for three). Training
-data lack 0, 30, 60 or 90 % of their entries at random, or no item has both image and drawing, or no item has both image
-and text. The test set is complete. Settings are tuned on complete data, four trials per objective.
+Eight objectives on image, drawing and text of emoji (three modalities, since Triangle is defined for three). The
+training data lack 0, 30, 60 or 90 % of their entries at random, or contain no item with both image and drawing, or no
+item with both image and text. The test set is complete. Settings are tuned on complete data, four trials per objective.
 """
 
 import itertools
@@ -40,7 +40,7 @@ COMPLETE_ONLY = ("triangle", "symile")
 
 
 def conditions() -> dict[str, DataTransform | None]:
-    """Return the transform of the training data for each condition."""
+    """Return, for each condition, the transform of the training data."""
     points = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in DROPPED}
     return {**points, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
@@ -82,7 +82,7 @@ def _condition_title(condition: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Count the training items by available modalities for every condition, as a mean over seeds."""
+    """Count the training items by available modalities in every condition, as a mean over seeds."""
     options = results["study"]["options"]
     store = open_store(options["stores"].get("emoji", "emoji"), MODALITIES, options["fingerprints"].get("emoji"))
     kept: dict[str, dict[str, float]] = {}
@@ -166,7 +166,7 @@ def _kept(results: Results) -> Table:
 
 
 def _never(results: Results) -> list[Any]:
-    """Compare R@1 of the pair that never occurs together with the same pair after training on complete data."""
+    """Compare R@1 of the pair that never occurs together with its R@1 after training on complete data."""
     panels: list[Panel] = []
     rows = []
     for pair_key, pair in PAIRS.items():

@@ -1,8 +1,8 @@
 """Measure the sensitivity of UniAlign, InfoNCE and GRAM to the temperature.
 
-Seven temperatures on the four modalities that every item of emoji has. UniAlign uses its default alignment weight and
-half of it, which tuning prefers. GRAM's temperature is fixed, and the first three quarters of its steps train InfoNCE
-at the same temperature, since volumes do not align a random space.
+The study trains with seven temperatures on the four modalities that every item of emoji has. UniAlign uses its default
+alignment weight and half of it, which tuning prefers. GRAM's temperature is fixed, and the first three quarters of its
+steps train InfoNCE at the same temperature, since volumes do not align a random space.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def _key(line: str, temperature: float) -> str:
 
 def page(results: Results) -> list[Section]:
     marks = {line: Mark(title, i) for i, (line, (_, title, _, _)) in enumerate(LINES.items())}
-    # Draw at equal distances, since the ratios are nearly equal.
+    # Draw the temperatures at equal distances, since their ratios are nearly equal.
     arms = {mark: {float(i): _key(line, t) for i, t in enumerate(TEMPERATURES)} for line, mark in marks.items()}
     x_ticks = {float(i): f"{t:g}" for i, t in enumerate(TEMPERATURES)}
     panels = metric_lines(results, arms, GEOMETRY, x_label="temperature", x_ticks=x_ticks)

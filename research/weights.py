@@ -1,7 +1,7 @@
 """Measure the sensitivity of UniAlign to the weights of its terms.
 
-Two grids on the four modalities that every item of emoji has: alignment by uniformity weight, and the weights of the
-two tuple terms, centroid uniformity and volume, with the other two weights at 1.
+The study has two grids on the four modalities that every item of emoji has: alignment by uniformity weight, and
+centroid by volume weight with the other two weights at 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def plan(options: Options) -> Plan:
 
 
 def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence[float]]]]:
-    """Return the terms and weights of the rows and columns of each grid."""
+    """Return, for the rows and columns of each grid, the term and its weights."""
     return {
         "core": (("alignment", ALIGNMENT), ("uniformity", UNIFORMITY)),
         "tuple": (("centroid", TUPLE), ("volume", TUPLE)),
@@ -63,7 +63,7 @@ def _weights(part: str) -> list[list[dict[str, float]]]:
 
 
 def _key(part: str, weights: Mapping[str, float]) -> str:
-    """Return the arm of two weights; without tuple terms it is the core at its default weights, trained once."""
+    """Return the arm of two weights; without tuple terms it is the one arm at the core's default weights."""
     if part == "tuple" and not any(weights.values()):
         return CORE
     return "-".join([part, *(f"{term[0]}{weight:g}" for term, weight in weights.items())])

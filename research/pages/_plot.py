@@ -1,6 +1,6 @@
 """Draw figures of studies: panels with lines and bands, dots and intervals, or points, arranged on a sheet.
 
-A sheet is a standalone SVG with its own colors for light and dark mode, fonts and background, so that it looks the
+A sheet is a standalone SVG with its own fonts, background, and colors for light and dark mode, so that it looks the
 same on a page, in the documentation and in a viewer.
 """
 
@@ -36,7 +36,7 @@ _RULES = """
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line, without band if `low` and `high` are not finite."""
+    """A point of a line; it has no band if `low` and `high` are not finite."""
 
     x: float
     y: float
@@ -50,7 +50,7 @@ class Mark:
 
     label: str
     number: int
-    dash: str = "solid"  # or "dashed", without marks, for bounds and references
+    dash: str = "solid"  # or "dashed" (without marks), for bounds and references
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def lines(
     x_ticks: Sequence[float] | Mapping[float, str] | None = None,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Panel:
-    """Draw lines with bands; bands are clipped to the range of the quantity, `within`.
+    """Draw lines with bands, which are clipped to `within`, the range of the quantity.
 
     `x_ticks` may map positions to labels.
     """
@@ -120,7 +120,7 @@ def lines(
 def dots(
     title: str, rows: Sequence[Dot], *, reference: float | None = None, write: Callable[[float], str] | None = None
 ) -> Panel:
-    """Draw a row per entry, its value as a dot and its interval as a line, and a vertical line at `reference`."""
+    """Draw a row per entry, with its value as a dot and its interval as a line, and a vertical line at `reference`."""
     write = write or (lambda value: f"{value:.3g}")
     ends = [v for d in rows for v in (d.value, d.low, d.high) if math.isfinite(v)]
     ends += [] if reference is None else [reference]
@@ -159,7 +159,7 @@ def dots(
 def scatter(
     title: str, points: Mapping[Mark, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, note: str = ""
 ) -> Panel:
-    """Draw points by kind; `note` is written in the corner."""
+    """Draw points, marked by kind; `note` is written in the corner."""
     known = {m: [(x, y) for x, y in at if math.isfinite(x) and math.isfinite(y)] for m, at in points.items()}
     xs = [x for at in known.values() for x, _ in at] or [0.0, 1.0]
     ys = [y for at in known.values() for _, y in at] or [0.0, 1.0]
@@ -200,7 +200,7 @@ def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, le
         *parts,
         *listed,
     )
-    # Viewers of the standalone file need a size.
+    # Viewers of the standalone file need a fixed size.
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" width="{num(width)}" height="{num(y + 6)}"'
     return Markup(str(drawing).replace("<svg", opening, 1))
 

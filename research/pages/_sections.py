@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A standalone SVG, written to `figures/<name>.svg`; `name` begins with the study's."""
+    """A standalone SVG, written to `figures/<name>.svg`; `name` begins with the name of the study."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """The content between two markers; each plain text is a paragraph."""
+    """The content between two markers; each plain string is a paragraph."""
 
     key: str
     title: str
@@ -62,16 +62,16 @@ def figure(
 
 
 def markdown_page(title: str, sections: Sequence[Section]) -> str:
-    """Write a new page with each section's content between markers, so that it can be replaced."""
+    """Write a new page with each section's content between markers, so that the content can be replaced."""
     blocks = [f"## {s.title}\n\n<!-- generated: {s.key} -->\n{markdown(s)}<!-- /generated -->\n" for s in sections]
     return f"# {title}\n\n" + "\n".join(blocks)
 
 
 def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
-    """Replace the blocks between the markers of a page and keep the text outside.
+    """Replace the blocks between the markers of a page and keep the text outside them.
 
     Raises:
-        DataError: a marker without a section, or a section without a marker.
+        DataError: a marker has no section, or a section has no marker.
     """
     known = {section.key: section for section in sections}
     placed = [key for _, key, _ in _BLOCK.findall(page)]

@@ -3,9 +3,8 @@
 A built-in is a public module of its group's package (`losses/infonce.py`) with an object whose attribute `name` equals
 the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`), notebooks
 through `register`. Importing this module does not import torch. Entry points are read only to list all names, or to
-look up a
-name that is neither built in nor registered. The groups `encoders` and `index` are reserved: they accept plug-ins, but
-no function of this library uses them yet.
+look up a name that is neither built in nor registered. The groups `encoders` and `index` are reserved: they accept
+plug-ins, but no function of this library uses them yet.
 """
 
 import pkgutil

@@ -4,8 +4,7 @@
 
 The derivative with respect to l_ij is sigmoid(l_ij), which does not depend on other pairs, so one pass computes both
 value and gradient. With several processes, each one computes the tiles of its local x against all y and of its local y
-against
-all x; three scalars are gathered.
+against all x; three scalars are gathered.
 
 Shapes: `N` selected rows, `R` local ones, `D` dimension, `I` rows and `J` columns of a tile.
 """

@@ -9,8 +9,8 @@ from torch import Tensor
 
 # Maximum number of entries in a tile of full rows (32 MiB of float64).
 TILE = 2**22
-# Rows and columns of a square tile: 1 MiB of float32 fits into a core's cache, so later passes over it are cheap.
-# Sides from 256 to 1,024 are about equally fast on a CPU; 2,048 is slower.
+# Rows and columns of a square tile: 1 MiB of float32 fits into a core's cache, so later passes over it are cheap. Sides
+# from 256 to 1,024 are about equally fast on a CPU; 2,048 is slower.
 SIDE = 512
 
 

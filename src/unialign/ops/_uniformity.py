@@ -6,8 +6,8 @@
 J_i are the other selected rows with a different id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij = d log kappa / d
 cos, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j, so a tile above the diagonal contributes to
 both its rows and its columns. With several processes, each one computes the tiles of its local rows against all rows.
-Sums over tiles are
-float64. If the span of the logits exceeds `KernelTiles.plain_exp`, running maxima prevent overflow and underflow.
+Sums over tiles are float64. If the span of the logits exceeds `KernelTiles.plain_exp`, running maxima prevent overflow
+and underflow.
 
 Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """

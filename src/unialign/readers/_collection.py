@@ -50,7 +50,8 @@ class Modality:
 class Collection:
     """Named modalities of N items.
 
-    Attributes: name: name of the data, derived from the file names.
+    Attributes:
+        name: name of the data, derived from the file names.
         values: (N,) arrays under the keys ids, labels, groups, split and names, where stored.
         kinds: distinct file formats.
         ignored: unused entries, with the reason.

@@ -110,12 +110,13 @@ class Reader(Protocol):
     """Interface of a file format; register it as entry point `unialign.readers` or with `registry.register`.
 
     Examples:
-        >>> class CsvReader:
-        ...     name, suffixes = "csv", (".csv",)
+        >>> class RawReader:
+        ...     name, suffixes = "raw", (".raw",)
         ...     def can_read(self, path, head):
-        ...         return path.suffix == ".csv"
+        ...         return path.suffix == ".raw"
         ...     def open(self, path):
-        ...         return EmbeddingFile.at(path, "csv", [ArrayEntry.from_array("", np.loadtxt(path, delimiter=","))])
+        ...         z = np.fromfile(path, np.float32).reshape(-1, 512)
+        ...         return EmbeddingFile.at(path, "raw", [ArrayEntry.from_array("", z)])
 
     Attributes:
         name: unique name.

@@ -2,9 +2,8 @@
 
 A decoder of image embeddings (unCLIP) expects the output of its own image encoder, so a space for it leaves the image
 embeddings unchanged and trains the other modalities toward them. Raw features of a frozen encoder are a poor target,
-since they lie in
-a narrow cone away from the origin. Whitening centers them, rotates them onto their principal axes and equalizes
-variances.
+since they lie in a narrow cone away from the origin. Whitening centers them, rotates them onto their principal axes and
+equalizes variances.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """

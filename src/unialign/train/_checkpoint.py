@@ -48,8 +48,7 @@ class Snapshot:
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint in `folder`, then delete all but the newest `keep`; if writing fails, earlier ones are
-    kept."""
+    """Write a checkpoint in `folder`, then delete all but the newest `keep`; a failed write deletes none."""
     path = folder / f"step-{snapshot.step:08d}"
     try:
         if not (path / MANIFEST).exists():

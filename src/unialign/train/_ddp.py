@@ -51,7 +51,7 @@ class SynchronizedModules:
         if fewest[0] != many[0]:
             raise ConfigError(
                 f"process {fewest[1]} gave {fewest[0]} modules and process {many[1]} gave {many[0]}: give the same "
-                f"`modules` in the same order on every process, also those of a modality without rows"
+                f"`modules` in the same order on every process, even those of a modality without rows"
             )
         if self.groups and least[0] == 0:
             raise ConfigError(
@@ -113,7 +113,7 @@ class SynchronizedModules:
                 )
                 raise ConfigError(
                     f"encode called modules[{number}] ({type(module).__name__}) on process {did}, but not on "
-                    f"{did_not}; on a process that lacks a modality run its encoder on placeholders that `present` "
+                    f"{did_not}; on a process that lacks a modality, run its encoder on placeholders that `present` "
                     f"marks as absent"
                 )
 

@@ -20,8 +20,8 @@ class EvalCallback:
     restored afterwards, and the time is not counted as training time. A resumed run is evaluated only at its remaining
     steps.
 
-    Attributes: steps: numbers of completed steps after which to call; 0 is the untrained space, `training_steps` the
-        end.
+    Attributes:
+        steps: numbers of completed steps after which to call; 0 is the untrained space, `training_steps` the end.
         function: called with the number of completed steps and the space, which it must not modify.
     """
 

@@ -140,8 +140,7 @@ def check_fit(
     out: str | os.PathLike[str] | None = None,
     resume: Resume = "auto",
 ) -> None:
-    """Raise the errors of `fit` about settings that do not suit the store and about an earlier run in `out`; write
-    nothing."""
+    """Raise the errors of `fit` about settings that do not suit the store, and about a run in `out`; write nothing."""
     config = resolve_config(store, config)
     term_names(create(config.objective, **config.objective_options), config.modalities or ())
     if out is not None:
@@ -160,7 +159,7 @@ def _processes(group: Any) -> ProcessGroup:
     if isinstance(group, str) and group == "auto" and (process := not_joined()) is not None:
         raise ConfigError(
             f"this process is number {process.rank} of {process.world_size} that torchrun or SLURM started; call fit "
-            f"inside `with unialign.distributed.init():` to train one space together, or with group=None for a space "
+            f"inside `with unialign.distributed.init():` to train one space together, or with group=None for one space "
             f"each"
         )
     return process_group_of(group)

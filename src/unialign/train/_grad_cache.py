@@ -136,8 +136,7 @@ def grad_cache_backward(
 def _embed_without_graph(
     encode: Encode[MicroBatch], parts: list[MicroBatch], synchronized: SynchronizedModules, extra: int
 ) -> tuple[dict[str, Tensor], list[dict[str, torch.Size]], list[RandomState]]:
-    """Step 1: return the embeddings of the whole batch as leaves, and the shapes and random state of each
-    micro-batch."""
+    """Step 1: return leaf embeddings of the whole batch, and the shapes and random state of each micro-batch."""
     states, encoded = [], []
     with torch.no_grad(), synchronized.checked_forward():
         for part in parts:
@@ -229,7 +228,7 @@ def _check_embeddings(embeddings: object, synchronized: SynchronizedModules) -> 
     if synchronized.modules and not embeddings:
         raise ConfigError(
             "encode returned no embeddings, so modules of different processes would wait for each other; "
-            "on a process without rows encode zero rows (`x[:0]`)"
+            "on a process without rows, encode zero rows (`x[:0]`)"
         )
     return dict(embeddings)
 
@@ -240,7 +239,7 @@ def _check_repeated(embeddings: dict[str, Tensor], shapes: dict[str, torch.Size]
         first, second = ({name: tuple(shape) for name, shape in found.items()} for found in (shapes, repeated))
         raise ShapeError(
             f"encode returned shapes {first} for micro-batch {number} in the first pass and {second} in the second; it "
-            f"must do the same both times"
+            f"must return the same shapes both times"
         )
 
 

@@ -43,7 +43,8 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
 def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
     """Raise `ConfigError` if a frozen modality of `init_from` has another encoder in the store.
 
-    Args: columns: frozen modality -> fingerprint, from the store, of its encoder.
+    Args:
+        columns: frozen modality -> fingerprint, from the store, of its encoder.
     """
     data: Any = init_from.metadata.get("data")
     known = data.get("columns") if isinstance(data, Mapping) else None

@@ -91,8 +91,7 @@ def _bad_gradient(
 def _largest_gradient(
     task: "SpaceTask", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
 ) -> tuple[float, str | None]:
-    """Return the size and description of the largest contribution of a row to an overflowing gradient, or (-1,
-    None)."""
+    """Return size and description of the largest contribution of a row to a gradient that overflows, or (-1, None)."""
     largest, found = -1.0, None
     for name, g_BD in gradients.items():
         if len(g_BD) == 0:

@@ -33,7 +33,8 @@ _DOING = "trained with them"
 class ProcessGroup:
     """Group of processes; by default a single process, for which all methods are local.
 
-    Attributes: rank: rank of this process; process 0 writes files.
+    Attributes:
+        rank: rank of this process; process 0 writes files.
         world_size: number of processes.
         group: `torch.distributed` group, None for a single process.
     """

@@ -273,8 +273,7 @@ class Trainer:
             self._seconds_of_callbacks += time.perf_counter() - began
 
     def _seconds(self) -> float:
-        """Return the training time in seconds, including the time before resuming and excluding evaluation
-        callbacks."""
+        """Return the training time in seconds, with the time before resuming but without evaluation callbacks."""
         return self._seconds_before + time.perf_counter() - self._started - self._seconds_of_callbacks
 
     def _save_checkpoint(self, completed: int) -> None:

@@ -38,7 +38,7 @@ class TrainingData:
         self._read = 0, 0
 
     def batch(self, positions_B: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
-        """Return features, presence (None if all present) and ids (None if all differ) of training rows.
+        """Return features, presence (None if all are present) and ids (None if all differ) of training rows.
 
         Args:
             positions_B: positions among the training rows, int64 on the CPU.
