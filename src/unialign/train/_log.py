@@ -1,4 +1,4 @@
-"""Log of a run as JSON lines, truncated to the checkpoint on resume, and optionally in TensorBoard.
+"""Log of a run as JSON lines, truncated to the checkpoint on resume, and optionally in other loggers.
 
 Each line has a `kind` and a `step`, the number of completed steps. Kinds: `start` (settings, data, baselines), `step`,
 `warning`, `resume`.
@@ -7,12 +7,12 @@ Each line has a `kind` and a `step`, the number of completed steps. Kinds: `star
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from unialign.errors import CheckpointError, MissingDependencyError
+from unialign.errors import CheckpointError
 from unialign.io import finite, replace_file
+from unialign.train._metric_loggers import MetricLogger, open_loggers
 from unialign.train._monitor import HealthWarning
 
 _ADVICE = "Free disk space or choose another folder, then continue with resume='auto'"
@@ -45,16 +45,22 @@ class RunLog:
         self.records: list[dict[str, Any]] = []
         self._path: Path | None = None
         self._file: TextIO | None = None
-        self._board: Any = None
+        self._loggers: list[MetricLogger] = []
 
-    def open(self, path: Path, *, keep_steps: int = 0, log_to: Sequence[str] = ("jsonl",)) -> list[dict[str, Any]]:
+    def open(
+        self,
+        path: Path,
+        *,
+        keep_steps: int = 0,
+        log_to: Sequence[str] = ("jsonl",),
+        settings: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
         """Continue a file after `keep_steps` completed steps; return the records that were kept.
 
         Later records are dropped from the file: the resumed run writes them again.
         """
         self._path = path
-        if "tensorboard" in log_to:
-            self._board = _summary_writer(path.parent / "tensorboard", keep_steps)
+        self._loggers = open_loggers(log_to, path.parent, keep_steps=keep_steps, settings=settings or {})
         self.records = [record for record in read_log(path) if record["step"] <= keep_steps] if keep_steps else []
         replace_file(path, "".join(map(_line, self.records)), error=CheckpointError, advice=_ADVICE)
         try:
@@ -92,18 +98,18 @@ class RunLog:
                 self._file.flush()
             except OSError as error:
                 raise self._cannot_write(error) from error
-        if self._board is not None and kind == "step":
-            for key, value in _scalars(record):
-                self._board.add_scalar(key, value, step)
+        if kind == "step":
+            for logger in self._loggers:
+                logger.log(dict(_scalars(record)), step)
 
     def close(self) -> None:
         """Close the files; repeated calls have no effect."""
-        for handle in (self._file, self._board):
+        for handle in (self._file, *self._loggers):
             if handle is not None:
                 # Closing repeats a failed write; its second error must not hide the first.
                 with contextlib.suppress(OSError):
                     handle.close()
-        self._file = self._board = None
+        self._file, self._loggers = None, []
 
     def _cannot_write(self, error: OSError) -> CheckpointError:
         return CheckpointError(
@@ -123,11 +129,3 @@ def _scalars(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, flo
         elif isinstance(value, int | float) and key != "step":
             found.append((f"{prefix}{key}", float(value)))
     return found
-
-
-def _summary_writer(folder: Path, keep_steps: int) -> Any:
-    try:
-        module = import_module("torch.utils.tensorboard")
-    except ImportError:
-        raise MissingDependencyError("log_to='tensorboard' needs: pip install 'unialign[tensorboard]'") from None
-    return module.SummaryWriter(str(folder), purge_step=keep_steps + 1)

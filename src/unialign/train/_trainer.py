@@ -203,7 +203,7 @@ class Trainer:
             if finished:
                 return read_log(folder.log)
             log_to = self.config.log_to if isinstance(self.config, TrainConfig) else ()
-            return self.log.open(folder.log, keep_steps=done, log_to=log_to)
+            return self.log.open(folder.log, keep_steps=done, log_to=log_to, settings=self.config.to_dict())
 
         self.log.records = self.processes.broadcast_from_rank0(read)
         self.warnings = self.log.warnings
