@@ -1,0 +1,115 @@
+"""InfoNCE in the form of published losses, each as its own few lines of torch on unit rows x and y.
+
+Shapes: `B` items, `D` dim, `E` rows of a queue.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import unialign as ua
+from loss_cases import draw_batch
+from unialign.errors import ConfigError
+
+TAU = 0.2
+
+
+def unit_pair(items: int = 12) -> tuple[Tensor, Tensor]:
+    batch = draw_batch(3, 2, items, 6)
+    x, y = (functional.normalize(z) for z in batch.values())
+    return x.requires_grad_(), y.requires_grad_()
+
+
+def assert_equal(total: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
+    torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-12)
+    # The loss normalizes rows, so only the part of the gradient along the sphere is the same.
+    got, wanted = (torch.autograd.grad(value, leaves) for value in (total, expected))
+    for leaf, g, w in zip(leaves, got, wanted, strict=True):
+        along = w - (w * leaf).sum(-1, keepdim=True) * leaf if leaf.ndim else w
+        torch.testing.assert_close(g, along, rtol=1e-8, atol=1e-11)
+
+
+def test_clip():
+    """Radford et al. 2021: symmetric cross-entropy with the exponential of a learned logit scale."""
+    x, y = unit_pair()
+    scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+    logits, labels = scale * x @ y.T, torch.arange(len(x))
+    expected = (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
+    assert_equal(ua.losses.InfoNCE()({"x": x, "y": y}, logit_scale=scale).total, expected, [x, y, scale])
+
+
+def test_siglip():
+    """Zhai et al. 2023, Algorithm 1."""
+    x, y = unit_pair()
+    scale, bias = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (5.0, -3.0))
+    labels = 2 * torch.eye(len(x)) - 1
+    expected = -functional.logsigmoid(labels * (scale * x @ y.T + bias)).sum() / len(x)
+    total = ua.losses.Sigmoid()({"x": x, "y": y}, logit_scale=scale, logit_bias=bias).total
+    assert_equal(total, expected, [x, y, scale, bias])
+
+
+def test_moco():
+    """He et al. 2020, Algorithm 1: one positive, and the rows of the queue as the only negatives.
+
+    Items of one id are no negatives of each other, which leaves the queue.
+    """
+    x, y = unit_pair()
+    queue = ua.losses.MemoryQueue(20)
+    queue.push({"y": draw_batch(8, 1, 20, 6)["m0"]}, ids=torch.arange(20) + 1)
+    logits = torch.cat([(x * y).sum(1, keepdim=True), x @ queue.stored("y")[0].T], 1) / TAU
+    expected = functional.cross_entropy(logits, torch.zeros(len(x), dtype=torch.int64))
+    loss = ua.losses.InfoNCE("x", direction="forward", temperature=TAU)
+    total = loss({"x": x, "y": y}, ids=torch.zeros(len(x), dtype=torch.int64), queue=queue).total
+    assert_equal(total, expected, [x, y])
+
+
+def test_supervised_contrastive():
+    """Khosla et al. 2020, Eq. 2, with the rows of one modality as queries and those of the other as keys."""
+    x, y = unit_pair()
+    ids = torch.tensor([0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 5])
+    mask = (ids[:, None] == ids).double()
+    log_probability = functional.log_softmax(x @ y.T / TAU, 1)
+    expected = -((mask * log_probability).sum(1) / mask.sum(1)).mean()
+    loss = ua.losses.InfoNCE("x", direction="forward", same_ids="positive", temperature=TAU)
+    assert_equal(loss({"x": x, "y": y}, ids=ids).total, expected, [x, y])
+
+
+def test_hard_negatives():
+    """Robinson et al. 2021, released code without debiasing (tau_plus = 0): its beta is tau times `hardness`."""
+    x, y = unit_pair()
+    beta = 0.7
+    similarity = torch.exp(x @ y.T / TAU)
+    negative = similarity[~torch.eye(len(x), dtype=torch.bool)].view(len(x), -1)
+    importance = (beta * negative.log()).exp()
+    reweighted = (importance * negative).sum(1) / importance.mean(1)
+    expected = -torch.log(similarity.diagonal() / (similarity.diagonal() + reweighted)).mean()
+    loss = ua.losses.InfoNCE("x", direction="forward", hardness=beta / TAU, temperature=TAU)
+    assert_equal(loss({"x": x, "y": y}).total, expected, [x, y])
+
+
+def test_hard_negatives_of_each_item():
+    """DPR (Karpukhin et al. 2020) and sentence encoders: the keys of the batch, and hard negatives of each query."""
+    x, y = unit_pair()
+    hard = functional.normalize(torch.stack([draw_batch(s, 1, 3, 6)["m0"] for s in range(len(x))]), dim=-1)
+    hard.requires_grad_()
+    logits = torch.cat([x @ y.T, torch.einsum("bd,bkd->bk", x, hard)], 1) / TAU
+    expected = functional.cross_entropy(logits, torch.arange(len(x)), label_smoothing=0.1)
+    loss = ua.losses.InfoNCE("x", direction="forward", temperature=TAU, label_smoothing=0.1)
+    assert_equal(loss({"x": x, "y": y}, negatives={"y": hard}).total, expected, [x, y, hard])
+
+
+def test_without_gradient_and_twice():
+    """Values are equal without gradients; a second derivative raises and names the backend that has one."""
+    x, y = unit_pair()
+    loss = ua.losses.InfoNCE("x", direction="forward", hardness=1.0)
+    total = loss({"x": x, "y": y}).total
+    with torch.no_grad():
+        assert torch.equal(loss({"x": x, "y": y}).total, total)
+    (first,) = torch.autograd.grad(total, x, create_graph=True)
+    with pytest.raises(ConfigError, match=r"use_backend\('reference'\)"):
+        torch.autograd.grad(first.square().sum(), x)
+    with ua.ops.use_backend("reference"):
+        (first,) = torch.autograd.grad(loss({"x": x, "y": y}).total, x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+    assert second.isfinite().all()
