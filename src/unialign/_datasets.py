@@ -14,15 +14,25 @@ DECODERS = ("emoji",)
 
 def list_datasets() -> tuple[str, ...]:
     """Return the names of built-in data sets; the first is the default."""
-    # Listed here so that errors can report a missing distribution and suggest names without it.
+    # The names are listed here so that error messages can suggest them even if the distribution is not installed.
     return ("emoji", "digits")
 
 
 def unknown_source(source: str) -> DataError:
     """Return the error for a source that is neither a data set nor a path; its message suggests a name."""
     known = ", ".join(map(repr, list_datasets()))
-    hint = suggestion(source, list_datasets(), otherwise="check the path")
+    hint = suggestion(source, list_datasets(), otherwise=_similar_file(source) or "check the path")
     return DataError(f"{source!r} is neither a data set ({known}) nor a file or folder{hint}")
+
+
+def _similar_file(source: str) -> str:
+    """Return a question about a file with a similar name in the same folder, or ""."""
+    path = Path(source.rpartition("=")[2])
+    try:
+        names = [entry.name for entry in sorted(path.parent.iterdir())][:10_000]
+    except (OSError, ValueError):
+        return ""
+    return suggestion(path.name, names).removeprefix("; ") if path.name else ""
 
 
 def datasets_folder(kind: str) -> Path:

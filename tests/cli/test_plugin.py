@@ -33,7 +33,8 @@ def place(tmp_path_factory):
     draw = np.random.default_rng(0)
     shared = draw.normal(size=(60, 5))
     for name, dim in (("image", 7), ("text", 6)):
-        np.savetxt(folder / f"{name}.tsv", shared @ draw.normal(size=(5, dim)), delimiter="\t")
+        values = (shared @ draw.normal(size=(5, dim))).astype("<f4")
+        np.hstack([np.full((60, 1), dim, "<i4").view("<f4"), values]).tofile(folder / f"{name}.fvecs")
     return folder
 
 
@@ -45,7 +46,7 @@ def unialign(place, *words, plugin=True, status=0):
 
 def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     assert "hardest_negative" in unialign(place, "train", "--help")
-    train = ["train", "image.tsv", "text.tsv", "--objective", "hardest_negative", *QUICK]
+    train = ["train", "image.fvecs", "text.fvecs", "--objective", "hardest_negative", *QUICK]
     printed = unialign(place, *train, "--set", "objective_options.margin=0.3")
     assert "random: 70 % train" in printed
     results = json.loads((place / "runs/train/results.json").read_text())
@@ -53,11 +54,11 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     assert -2 <= results["runs"][0]["metrics"]["cosine_margin"] <= 2
     assert results["metrics"]["cosine_margin"]["primary"] is False
     assert "cosine margin" in (place / "runs/train/report.html").read_text()
-    # The same command reads the finished run back; other files raise an error.
+    # The same command reads the finished run back; with other files it raises an error.
     unialign(place, *train, "--set", "objective_options.margin=0.3")
-    shutil.copy(place / "image.tsv", place / "sound.tsv")
-    assert "was made from other files" in unialign(place, "train", "sound.tsv", *train[2:], status=2)
-    printed = unialign(place, "evaluate", "runs/train/space", "image.tsv", "text.tsv", "--out", "runs/all")
+    shutil.copy(place / "image.fvecs", place / "sound.fvecs")
+    assert "was made from other files" in unialign(place, "train", "sound.fvecs", *train[2:], status=2)
+    printed = unialign(place, "evaluate", "runs/train/space", "image.fvecs", "text.fvecs", "--out", "runs/all")
     assert "items are evaluated" in printed  # the files have no split
     unialign(place, "evaluate", "runs/train/space", "runs/train/data")
     evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
@@ -70,12 +71,12 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
 
 
 def test_worker_processes_and_a_resumed_comparison(place):
-    compare = ["compare", "image.tsv", "text.tsv", "--objectives", "hardest_negative", "infonce", "--seeds", "0"]
+    compare = ["compare", "image.fvecs", "text.fvecs", "--objectives", "hardest_negative", "infonce", "--seeds", "0"]
     unialign(place, *compare, *QUICK, "--workers", "2")
     first = json.loads((place / "runs/compare/results.json").read_text())
     assert {record["metric"] for record in first["comparisons"]} >= {"cosine_margin", "recall@1"}
     assert all("p_holm" not in record for record in first["comparisons"] if record["metric"] == "cosine_margin")
-    # When resumed, one run continues from its checkpoint and the other is read back.
+    # On resuming, one run continues from its checkpoint, and the other, which is finished, is read back.
     run = place / "runs/compare/runs/hardest_negative-seed0"
     shutil.rmtree(run / "space")
     unialign(place, *compare, *QUICK, "--workers", "1")
@@ -84,6 +85,6 @@ def test_worker_processes_and_a_resumed_comparison(place):
 
 
 def test_other_commands_read_the_format_too(place):
-    assert "2 modalities" in unialign(place, "diagnose", "image.tsv", "text.tsv", "--resamples", "100")
-    (place / "torn.tsv").write_text("1\tx\n")
-    assert "tab-separated numbers" in unialign(place, "diagnose", "torn.tsv", status=2)
+    assert "2 modalities" in unialign(place, "diagnose", "image.fvecs", "text.fvecs", "--resamples", "100")
+    (place / "torn.fvecs").write_bytes(b"\4\0\0\0 torn")
+    assert "not a file of float32 vectors" in unialign(place, "diagnose", "torn.fvecs", status=2)

@@ -1,4 +1,4 @@
-"""Read tab-separated text: one matrix per file, one item per line."""
+"""Read .fvecs files of nearest-neighbor benchmarks: each row is its dim as int32, then its values as float32."""
 
 from pathlib import Path
 
@@ -7,21 +7,22 @@ import numpy as np
 from unialign.errors import DataError
 from unialign.readers import ArrayEntry, EmbeddingFile
 
-__all__ = ["TsvReader"]
+__all__ = ["FvecsReader"]
 
 
-class TsvReader:
-    """Reader of tab-separated numbers; the modality is named after the file."""
+class FvecsReader:
+    """Reader of vectors with a dim before each row; the modality is named after the file."""
 
-    name = "tsv"
-    suffixes = (".tsv",)
+    name = "fvecs"
+    suffixes = (".fvecs",)
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        return path.suffix == ".tsv"
+        return path.suffix == ".fvecs"
 
     def open(self, path: Path) -> EmbeddingFile:
-        try:
-            values_ND = np.loadtxt(path, dtype=np.float32, delimiter="\t", ndmin=2)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a table of tab-separated numbers: {error}") from None
-        return EmbeddingFile.at(path, self.name, [ArrayEntry.from_array("", values_ND)])
+        words = path.stat().st_size // 4
+        dim = int(np.fromfile(path, "<i4", 1)[0]) if words else 0
+        if dim < 1 or words % (dim + 1) or path.stat().st_size % 4:
+            raise DataError(f"{path} is not a file of float32 vectors of one dim")
+        values_NW = np.memmap(path, "<f4", "r").reshape(-1, dim + 1)[:, 1:]
+        return EmbeddingFile.at(path, self.name, [ArrayEntry.from_array("", values_NW)])

@@ -12,12 +12,13 @@ _EXAMPLES = """\
   unialign diagnose image.npy text.safetensors audio=run7/last_layer.npy
   unialign diagnose my-store/ --modalities image text --out runs/check
 
-Files: .npz, .npy, .safetensors, .parquet (needs pyarrow: pip install 'unialign[parquet]') or the folder of an
+Files: .npz, .npy, .safetensors, .csv, .tsv, .jsonl, word2vec text, flat faiss indexes, .parquet, .feather, .arrow
+(need pyarrow: pip install 'unialign[parquet]'), HDF5, .h5ad, .h5mu (need h5py: 'unialign[hdf5]'), or the folder of an
 EmbeddingStore. Each matrix (items, dim) is a modality, named by its key or its file. The arrays `ids` and `labels`
 (items,) and `present.NAME` (items,) bool are recognized: same-id items match each other, absent rows are left
-out. In parquet a list column is a modality and a null row an absent one. Compressed .npz and .parquet are slower to
-read. Nothing is unpickled. The exit status is 0 whatever is found (1 with --fail-on), and 2 if a file cannot be read.
-An earlier diagnosis in --out is replaced."""
+out. Files are joined by ids: `ids`, --id NAME, or a usual name such as id, key or image_id. Part files such as
+img_emb_0.npy, folders and 'patterns*' are one modality. Nothing is unpickled. The exit status is 0 whatever is found
+(1 with --fail-on), and 2 if a file cannot be read. An earlier diagnosis in --out is replaced."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,7 +39,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="*",
         metavar="FILE",
-        help="files of embeddings with the same items in the same order; NAME=FILE names a file's only matrix",
+        help="files of embeddings with the same items in the same order, or with ids; NAME=FILE names a file's only "
+        "matrix",
     )
     add_config_file(parser, "diagnosis")
     add_settings(parser, DiagnoseConfig, skip=("files",))

@@ -39,8 +39,9 @@ def load_dataset(
     together, with a warning.
 
     Args:
-        sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, an `.npz`,
-            `.npy`, `.safetensors` or `.parquet` file, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
+        sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, a file
+            (`.npz`, `.npy`, `.safetensors`, `.parquet`, `.csv`, `.jsonl`, `.h5`, ... see the page "Files and formats"),
+            a folder or pattern of part files, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
             several of them with the same N items. Arrays named `ids`, `labels`, `groups`, `split`, `names` (N,) and
             `present.NAME` (N,) bool are per-item values, as are `.npy` files with these names. A warning lists unused
             arrays.

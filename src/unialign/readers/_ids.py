@@ -74,10 +74,8 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
             entries = {k: e for k, e in source.file.entries.items() if k not in ("ids", key)}
             source.file = replace(source.file, entries={**entries, "ids": replace(entry, key="ids")})
     if name is not None and all(ids.key != name for ids in found.values()):
-        listed = ", ".join(known) or "none"
-        raise ConfigError(
-            f"no file has ids called {name!r}; arrays with one value an item are {listed}{suggestion(name, known)}"
-        )
+        listed = f"arrays with one value an item are {', '.join(known)}" if known else "no array has one value an item"
+        raise ConfigError(f"no file has ids called {name!r}; {listed}{suggestion(name, known)}")
     notes = [
         f"the ids of {ids.source.file.label} are its {ids.key!r} (guessed; --id NAME or id=NAME chooses another)"
         for ids in found.values()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unialign import registry
-from unialign._checks import one_line, warn_skipped
+from unialign._checks import one_line, suggestion, warn_skipped
 from unialign.errors import ConfigError, DataError
 from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Reader
@@ -13,6 +13,7 @@ from unialign.readers._foreign import foreign_format
 __all__ = ["open_file", "recognized"]
 
 _HEAD_BYTES = 16
+_LISTED_FILES = 10_000
 
 
 def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFile:
@@ -49,9 +50,14 @@ def _head(path: Path) -> bytes:
         with open_regular(path) as file:
             return file.read(_HEAD_BYTES)
     except FileNotFoundError:
-        raise DataError(f"there is no file {path}; {_expected()}") from None
+        raise DataError(f"there is no file {path}; {_similar(path) or 'check the path'}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}; {_expected()}") from None
+
+
+def _similar(path: Path) -> str:
+    names = [entry.name for entry in sorted(path.parent.iterdir())] if path.parent.is_dir() else []
+    return suggestion(path.name, names[:_LISTED_FILES]).removeprefix("; ")
 
 
 def _reader(reader: str | Reader) -> Reader:
