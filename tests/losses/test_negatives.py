@@ -141,6 +141,9 @@ def test_pair_weights():
     torch.testing.assert_close(only.total, terms["contrast/m0-m1"])
     none = ua.losses.InfoNCE(pair_weights={"m0-m1": 0, "m0-m2": 0, "m1-m2": 0})(z)
     assert none.total == 0
+    sigmoid = ua.losses.Sigmoid()(z).terms
+    weighted = ua.losses.Sigmoid(pair_weights={"m0-m1": 3.0, "m1-m2": 0.0})(z).total
+    torch.testing.assert_close(weighted, (3 * sigmoid["sigmoid/m0-m1"] + sigmoid["sigmoid/m0-m2"]) / 4)
     quoted = ua.losses.InfoNCE(pair_weights={"'a-b'-c": 2.0})({"a-b": z["m0"], "c": z["m1"]})
     torch.testing.assert_close(quoted.total, terms["contrast/m0-m1"])
 

@@ -1,6 +1,6 @@
 """Weights of the mean over pairs of modalities."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._modality_terms import Pair
-from unialign.losses._objective import LossTerm
+from unialign.losses._objective import LossTerm, mean_terms
 
 
 def check_pair_weights(pair_weights: object) -> None:
@@ -20,8 +20,29 @@ def check_pair_weights(pair_weights: object) -> None:
         check_nonnegative(f"pair_weights[{pair!r}]", weight)
 
 
-def weights_of_pairs(batch: Batch, pairs: Iterable[Pair], pair_weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the weight of each pair by its name, 1 if it has none; keys may name the two modalities in any order."""
+def mean_over_pairs(
+    batch: Batch,
+    pairs: Sequence[Pair],
+    values: Mapping[str, Tensor],
+    term: str,
+    pair_weights: Mapping[str, float] | None,
+) -> dict[str, LossTerm]:
+    """Return terms that contribute the weighted mean of the values of pairs; values of weight 0 are omitted.
+
+    Args:
+        values: the value of each pair that has one, by term name.
+        term: the term names begin with it.
+        pair_weights: weights by the names of pairs, in either order; other pairs have weight 1. None: equal weights.
+    """
+    if pair_weights is None:
+        return mean_terms(values)
+    weights = {f"{term}/{pair}": weight for pair, weight in _weights(batch, pairs, pair_weights).items()}
+    used = {name: value for name, value in values.items() if weights[name] > 0}
+    total = sum(weights[name] for name in used)
+    return {name: LossTerm(value, weights[name] / total) for name, value in used.items()}
+
+
+def _weights(batch: Batch, pairs: Iterable[Pair], pair_weights: Mapping[str, float]) -> dict[str, float]:
     weights, known = {}, set()
     for m, n in pairs:
         name, reverse = (pair_name(batch.names[i], batch.names[j]) for i, j in ((m, n), (n, m)))
@@ -36,10 +57,3 @@ def weights_of_pairs(batch: Batch, pairs: Iterable[Pair], pair_weights: Mapping[
                 f"{', '.join(map(repr, weights))}{suggestion(key, weights)}"
             )
     return weights
-
-
-def weighted_mean_terms(values: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, LossTerm]:
-    """Return terms that contribute the weighted mean of the values; values of weight 0 are omitted."""
-    used = {name: value for name, value in values.items() if weights[name] > 0}
-    total = sum(weights[name] for name in used)
-    return {name: LossTerm(value, weights[name] / total) for name, value in used.items()}

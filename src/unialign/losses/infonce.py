@@ -12,9 +12,9 @@ from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._extended_contrast import Direction, extended_contrasts
 from unialign.losses._modality_terms import Pair, modality_pairs, pair_contrasts
-from unialign.losses._objective import LossTerm, Objective, mean_terms
+from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
-from unialign.losses._pair_weights import check_pair_weights, weighted_mean_terms, weights_of_pairs
+from unialign.losses._pair_weights import check_pair_weights, mean_over_pairs
 from unialign.ops import ContrastSettings, SameIds
 
 Pairs = Literal["anchor", "all"]
@@ -93,11 +93,7 @@ class InfoNCE(Objective):
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, str(self.anchor) if self.pairs == "anchor" else "all")
-        values = self._contrasts(batch, pairs)
-        if self.pair_weights is None:
-            return mean_terms(values)
-        weights = weights_of_pairs(batch, pairs, self.pair_weights)
-        return weighted_mean_terms(values, {f"contrast/{pair}": weight for pair, weight in weights.items()})
+        return mean_over_pairs(batch, pairs, self._contrasts(batch, pairs), "contrast", self.pair_weights)
 
     def _contrasts(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
         temperature = self.call_temperature(batch)

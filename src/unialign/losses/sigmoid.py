@@ -1,5 +1,6 @@
 """Pairwise sigmoid loss of SigLIP (Zhai et al. 2023) over pairs of modalities."""
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, Literal, cast, get_args
 
@@ -12,8 +13,9 @@ from unialign.functional import block_sigmoids, sigmoid_contrast
 from unialign.losses._bounded_parameter import BoundedParameter, Mode
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._modality_terms import modality_pairs, name_pairs, pair_values
-from unialign.losses._objective import LossTerm, Objective, mean_terms
+from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_pair_anchor
+from unialign.losses._pair_weights import check_pair_weights, mean_over_pairs
 
 Sharing = Literal["shared", "per_pair"]
 
@@ -35,6 +37,7 @@ class Sigmoid(Objective):
             112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
         modalities: names of all modalities, for `per_pair`.
+        pair_weights: weights of the mean over pairs, as in `InfoNCE`.
     """
 
     name = "sigmoid"
@@ -52,6 +55,7 @@ class Sigmoid(Objective):
         bias_bounds: tuple[float, float] = (-50.0, 50.0),
         sharing: Sharing = "shared",
         modalities: list[str] | tuple[str, ...] | None = None,
+        pair_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         check_pair_anchor(anchor, self.name)
@@ -61,6 +65,8 @@ class Sigmoid(Objective):
         self.modalities = _check_modalities(modalities, anchor) if sharing == "per_pair" else None
         if sharing == "shared" and modalities is not None:
             raise ConfigError("modalities is for sharing='per_pair' only; omit it, or use sharing='per_pair'")
+        check_pair_weights(pair_weights)
+        self.pair_weights = None if pair_weights is None else dict(pair_weights)
         # One scale and bias for each pair, or one for all.
         self.logits = nn.ModuleList(
             nn.ModuleDict(
@@ -85,7 +91,7 @@ class Sigmoid(Objective):
                 values |= pair_values(sigmoid_contrast, batch, group, "sigmoid", scale=scale, bias=bias)
             else:
                 values |= name_pairs(batch, group, "sigmoid", computed)
-        return mean_terms(values)
+        return mean_over_pairs(batch, pairs, values, "sigmoid", self.pair_weights)
 
     def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:
         """Return the current scale and bias; for `per_pair`, those of the given pair of modalities."""
