@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# Child processes inherit it; `make test` also sets it, before torch is imported.
+# Child processes inherit the variable; `make test` also sets it, before torch is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("UNIALIGN_TEST_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -30,7 +30,7 @@ settings.load_profile("deterministic")
 def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
-        # A UNIX socket's address is a path; an internet one is (host, port, ...).
+        # The address of a UNIX socket is a path, that of an internet socket (host, port, ...).
         if isinstance(address, tuple) and not str(address[0]).startswith(("127.", "::1", "localhost")):
             raise RuntimeError(f"tests must not reach the network, but one connects to {address}")
 
@@ -38,7 +38,7 @@ def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_local)
 
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # Background jobs of a shell ignore Ctrl-C, and processes started by a test would inherit this.
+    # The background jobs of a shell ignore Ctrl-C, and processes that a test starts would inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

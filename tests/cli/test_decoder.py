@@ -33,7 +33,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a store of all emoji with thumbnails; one item in 40 is in the training or test split."""
+    """Write a store of all emoji with thumbnails, in which the training and test splits contain one item in 40."""
     pytest.importorskip("PIL")
     folder = tmp_path_factory.mktemp("small") / "store"
     emoji = load_dataset("emoji")
@@ -51,7 +51,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a finished run; tests that change it take a copy."""
+    """Return the folder of a finished run; tests that change it make a copy."""
     out = tmp_path_factory.mktemp("decoder") / "run"
     assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(out)]) == 0
     return out

@@ -77,7 +77,7 @@ def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys
     second = json.loads((here / "runs/diagnose/results.json").read_text())
     assert first["numbers"] == second["numbers"]
 
-    # Usually a diagnosis is repeated because the file has new contents.
+    # A diagnosis is usually repeated because the contents of the file have changed.
     (here / "good.npz").write_bytes((here / "bad.npz").read_bytes())
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert json.loads((here / "runs/diagnose/results.json").read_text())["issue_summary"] != first["issue_summary"]

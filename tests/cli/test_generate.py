@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the results folder of one call; tests that change it take a copy."""
+    """Return the results folder of one call; tests that change it make a copy."""
     out = tmp_path_factory.mktemp("ship") / "out"
     assert generate(out, "--item", "ship", "--source", "text", "--samples", "2", "--seed", "3") == 0
     return out
@@ -95,7 +95,7 @@ def test_the_written_configuration_repeats_the_call(
         assert (ship / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     settings = yaml.safe_load((ship / "config.yaml").read_text())["generation"]
     assert settings["fingerprint"] == load_dataset("emoji").fingerprint
-    # Another call replaces all images of the earlier one.
+    # A second call replaces all images of the first one.
     assert generate(tmp_path / "again", "--item", "tiger", "--samples", "1") == 0
     assert len(list((tmp_path / "again" / "images").iterdir())) == 1
 

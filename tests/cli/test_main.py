@@ -21,7 +21,7 @@ QUICK = ["--epochs", "2", "--modalities", "fou", "zer", "kar", "--dim", "16", "-
 
 
 def check_schema(results):
-    """Check results.json against the contract's schema and further guarantees."""
+    """Check results.json against the documented schema and further guarantees."""
     assert results["schema"] == 1
     assert {"unialign", "torch", "numpy", "python"} <= set(results["environment"])
     assert {"name", "fingerprint", "items", "modalities"} <= set(results["data"])
@@ -87,21 +87,21 @@ def test_compare_then_continue_then_raise(tmp_path, monkeypatch, capsys):
     assert len(page) < 5_000_000
     assert "http://" not in page.replace("http://www.w3.org", "")
 
-    # The same command reads the finished runs back; metrics do not change.
+    # The same command reads the finished runs back, and metrics do not change.
     trained = (tmp_path / "runs/compare/runs/unialign-seed0/log.jsonl").stat().st_mtime_ns
     assert main(command) == 0
     again = json.loads((tmp_path / "runs/compare/results.json").read_text())
     assert again["summary"] == results["summary"]
     assert (tmp_path / "runs/compare/runs/unialign-seed0/log.jsonl").stat().st_mtime_ns == trained
 
-    # Its config.yaml re-runs it, in two processes, to the same numbers.
+    # A run from its config.yaml, in two processes, gives the same numbers.
     capsys.readouterr()
     assert main(["compare", "--config", "runs/compare/config.yaml", "--out", "runs/again", "--workers", "2"]) == 0
     moved = json.loads((tmp_path / "runs/again/results.json").read_text())
     for key, metrics in results["summary"].items():
         assert moved["summary"][key]["recall@1"]["mean"] == pytest.approx(metrics["recall@1"]["mean"], abs=0.02)
 
-    # Another comparison cannot use the same folder.
+    # A different comparison cannot use the same folder.
     assert main([*command, "--lr", "0.002"]) == 2
     assert "another comparison" in capsys.readouterr().err
 
@@ -175,14 +175,14 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "runs/evaluated-again/results.json").read_text())["summary"] == again["summary"]
     assert (
         again["objectives"]["space"]["settings"]["objective"] == "infonce"
-    )  # the settings of the training, not the defaults
+    )  # the settings of the training run, not the defaults
 
     # Re-running from the file that the run wrote gives the same space.
     assert main(["train", "--config", "runs/train/config.yaml", "--out", "runs/copy"]) == 0
     copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
     assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
 
-    # Regression test: other settings in the same folder printed the numbers of the old run.
+    # Regression test: with other settings in the same folder, the command printed the numbers of the old run.
     kept = (tmp_path / "runs/train/results.json").read_text()
     assert main(["train", "digits", "--objective", "unialign", "--anchor", "kar", *QUICK, "--seed", "3"]) == 2
     assert (
@@ -333,7 +333,8 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
     page = (tmp_path / "runs/demo/report.html").read_text("utf-8")
     assert "data:image/webp" in page
     assert len(page) < 5_000_000
-    # Eight queries, each with the true image, and for each objective the generated one and its nearest training image.
+    # Eight queries, each with the true image and, for each objective, the generated image and its nearest training
+    # image.
     section = page[page.index('<section id="generated"') : page.index('<section id="methods"')]
     assert section.count("<article") == 8
     assert section.count("data:image/png") == 8 * 3
@@ -370,7 +371,7 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert "choose another --out" in printed.err
     assert main([*run, "--resume", "never"]) == 2
     assert "Continue it with --resume auto, or choose another --out" in capsys.readouterr().err
-    # Test swapped arguments of `evaluate`, and an evaluation of another split in the same folder.
+    # Test `evaluate` with swapped arguments, and with another split in the same folder.
     assert main(["evaluate", "digits", "runs/train/space"]) == 2
     assert "such as `unialign evaluate runs/train/space digits`" in capsys.readouterr().err
     evaluate = ["evaluate", "runs/train/space", "digits", "--resamples", "100"]

@@ -1,4 +1,4 @@
-"""Test objective instances in place of names."""
+"""Test objective instances that are passed instead of names."""
 
 import pytest
 import torch

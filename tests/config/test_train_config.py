@@ -1,4 +1,4 @@
-"""Test the settings of trainings: validation, and round trips through JSON and YAML."""
+"""Test training settings: validation, and round trips through JSON and YAML."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Run work in forked children that are killed by SIGKILL after a time or at a chosen file operation.
+"""Run work in forked children that SIGKILL ends after a given time or at a chosen file operation.
 
 Children are forked so that torch is imported only once. Fork from a process without threads.
 """
@@ -37,7 +37,7 @@ def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: floa
     child = os.fork()
     if child == 0:
         try:
-            # Unbuffered, so that lines sent before a kill arrive.
+            # Unbuffered, so that lines arrive even if they are sent just before a kill.
             work(lambda text: (os.write(writer, f"{text}\n".encode()), None)[1])
             os._exit(0)
         except BaseException:
@@ -56,9 +56,10 @@ def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: floa
 
 
 def die_at(folder: Path, operation: int) -> None:
-    """Kill this process at its n-th operation (from 0) on files below `folder`.
+    """Kill this process at its n-th operation (from 0) on files in `folder`.
 
-    Before a rename or removal, after an open (the file is empty), at an fsync with half of the file's bytes gone.
+    It is killed before a rename or removal, after an open (the file is empty), or at an fsync, after half of the file
+    is cut off.
     """
     left = [operation]
 
@@ -73,7 +74,7 @@ def die_at(folder: Path, operation: int) -> None:
 
 
 def count_operations(folder: Path) -> list[int]:
-    """Return a list with one number that counts operations of this process below `folder` from now on."""
+    """Return a list whose single number counts the operations of this process in `folder` from now on."""
     count = [0]
 
     def act(handle: int | None) -> None:
@@ -84,7 +85,7 @@ def count_operations(folder: Path) -> list[int]:
 
 
 def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None:
-    """Call `act` at each operation, with the file handle for an fsync of a regular file. Cannot be undone."""
+    """Call `act` at each operation; at an fsync of a regular file, pass it the file handle. Cannot be undone."""
     fsync = os.fsync
 
     def watched_fsync(handle: int) -> None:
@@ -95,7 +96,7 @@ def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in _CHANGES or not str(arguments[0]).startswith(str(folder)):
             return
-        # (path, mode, flags): reading changes nothing.
+        # (path, mode, flags): skip files opened for reading, which change nothing.
         if event == "open" and not int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
             return
         act(None)

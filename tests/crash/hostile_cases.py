@@ -15,7 +15,7 @@ __all__ = ["Bomb", "payloads"]
 
 
 class Bomb:
-    """Object that creates a folder when it is unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -25,7 +25,7 @@ class Bomb:
 
 
 def payloads(canary: Path) -> dict[str, bytes]:
-    """Return name -> content; payloads that can execute code create the folder `canary`."""
+    """Return name -> content; a payload that is executed creates the folder `canary`."""
     archive, torch_file = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
         zipped.writestr("model/data.pkl", pickle.dumps(Bomb(canary)))

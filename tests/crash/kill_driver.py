@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # slow import of the first optimizer: do it once here, not in every child
+import torch._dynamo  # the first optimizer triggers a slow import: do it once here, not in every child
 from forked import Child, count_operations, die_at, run_child
 
 from train_cases import bits, digest_of, run, tiny_config, tiny_store
@@ -37,7 +37,7 @@ Send = Callable[[str], None]
 
 
 def train(out: Path, resume: str, send: Send) -> None:
-    """Train to the end; send the begin and end of each checkpoint, and the digest of the weights."""
+    """Train to the end; send a line at the start and end of each checkpoint, and the digest of the final weights."""
 
     def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         send(f"begin {snapshot.step}")
@@ -60,7 +60,7 @@ def counted(out: Path, send: Send) -> None:
 
 
 def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Child]:
-    """Start runs in new folders until one is killed before its end, and return it."""
+    """Start runs in new folders until one is killed before it ends, and return that run."""
     for attempt in range(100):
         out = folder / f"attempt-{attempt}"
         child = begin(out)
@@ -173,7 +173,7 @@ WRITERS = {
 
 
 def kill_writer(folder: Path, kind: str) -> list[int]:
-    """Replace version 1 by version 2, killed at each operation in turn; return the version found each time."""
+    """Replace version 1 by version 2 while killed at each operation in turn; return the version found each time."""
     write, read = WRITERS[kind]
     found = []
     for operation in range(1000):

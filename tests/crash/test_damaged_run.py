@@ -1,6 +1,6 @@
 """Test truncated and altered checkpoints: resuming raises an error that names the file, and changes nothing.
 
-Without the damaged checkpoint, the run continues from the earlier one to the same weights.
+Once the damaged checkpoint is removed, the run continues from the earlier one to the same weights.
 """
 
 import shutil
@@ -34,7 +34,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """Return damaged versions: truncated, with one bit flipped, one byte too long, all zeros."""
+    """Return damaged versions of the bytes: truncated, one bit flipped, one byte too long, all zeros."""
     # A line break at the end of JSON has no meaning.
     end = len(data.rstrip(b"\n"))
     places = sorted({0, 3, 7, 8, end // 3, end // 2, end - 2, end - 1})
@@ -90,7 +90,7 @@ def test_partial_files_of_a_crash_are_deleted(cut: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_finished_run_whose_space_is_damaged(cut: Path, tmp_path: Path, file: str) -> None:
-    """Resuming returns the correct weights or raises, and never returns damaged ones."""
+    """Resuming returns the correct weights or raises an error; it never returns damaged weights."""
     out = Path(shutil.copytree(cut, tmp_path / "run"))
     expected = digest_of(run(STORE, CONFIG, out=out, resume="auto"))
     path = out / "space" / file

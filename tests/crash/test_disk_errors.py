@@ -1,7 +1,7 @@
-"""Test full and read-only disks: a readable error, intact earlier files, and no partial files.
+"""Test full and read-only disks: the error is readable, earlier files are intact, and no partial files remain.
 
-A file-size limit makes writes fail midway. Full and read-only disks are small tmpfs mounts, whose
-tests are skipped without the permission to mount.
+A file-size limit makes writes fail midway. Full and read-only disks are small tmpfs mounts; without permission to
+mount, their tests are skipped.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ resource = pytest.importorskip("resource", reason="limits on the size of files a
 
 @contextlib.contextmanager
 def largest_file(limit: int) -> Iterator[None]:
-    """Limit the size of files: a write beyond it fails after the part that fits."""
+    """Limit the size of files: a write that exceeds the limit fails after the part that fits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -107,7 +107,7 @@ def test_a_run_continues_from_the_checkpoint_before_the_one_that_did_not_fit(tmp
 
 
 def test_a_log_that_cannot_grow_raises_once(tmp_path: Path) -> None:
-    """Closing the file repeats the failed write, whose OSError must not hide the message."""
+    """Closing the file repeats the failed write; that OSError must not hide the first message."""
     log = RunLog()
     log.open(tmp_path / "log.jsonl")
     with largest_file(100):
@@ -134,7 +134,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def mount(*options: str) -> str | None:
-    """Return the error message of a call, or None."""
+    """Return the error message of a call, or None if it succeeds."""
     try:
         done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
     except OSError as error:

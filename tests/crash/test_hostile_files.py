@@ -1,4 +1,5 @@
-"""Test malicious files with every reader: an error names the file, and nothing is executed or allocated.
+"""Test malicious files with every reader: an error names the file, no code is executed, and no huge memory is
+allocated.
 
 An attacker can forge a checksum, so readers must be safe without it.
 """
@@ -95,7 +96,7 @@ def little_memory() -> Iterator[None]:
 
 
 def rejected(read: Callable[[], object], *words: str) -> str:
-    """Check that the expected error's message is one paragraph with these words."""
+    """Check that the message of the expected error is one paragraph and contains these words."""
     with pytest.raises(UniAlignError) as caught:
         read()
     message = str(caught.value)
@@ -119,7 +120,7 @@ def test_the_payloads_would_execute_code(tmp_path: Path) -> None:
     for name in ("pickle of protocol 0", "pickle of protocol 5", "torch.save"):
         canary = tmp_path / name
         content = payloads(canary)[name]
-        with contextlib.suppress(FileExistsError):  # the canary exists after the first payload
+        with contextlib.suppress(FileExistsError):  # the canary exists once the first payload has been executed
             pickle.loads(content) if "pickle" in name else torch.load(io.BytesIO(content), weights_only=False)
         assert canary.exists()
 
@@ -144,7 +145,7 @@ def test_a_hostile_column_of_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_link_out_of_the_folder_of_a_space_raises(tmp_path: Path, file: str) -> None:
-    """Links raise an error even if the target is valid, since only files inside the folder were checked."""
+    """Links raise an error even if their target is valid, since only files inside the folder have been checked."""
     Space({"image": 4}, dim=2).save_pretrained(tmp_path / "space")
     (tmp_path / "space" / file).rename(tmp_path / file)
     (tmp_path / "space" / file).symlink_to(tmp_path / file)

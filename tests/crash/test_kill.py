@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def killed(folder: Path, trials: int) -> dict[str, Any]:
-    """Return the output of `kill_driver.py`, a new process without threads that forks the killed processes."""
+    """Return the output of `kill_driver.py`, a new process without threads, which forks the processes to kill."""
     paths = [str(HERE.parent.parent / "src"), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     finished = subprocess.run(
@@ -40,9 +40,9 @@ def killed(folder: Path, trials: int) -> dict[str, Any]:
 def test_saved_files_survive_kills(tmp_path: Path, trials: int, steps: int, inside_a_save: int) -> None:
     """Killed training resumes from a complete checkpoint to the same weights; killed writers leave old or new files.
 
-    Half of the kills of training come at a random time, half at a random file operation, so that many fall into a save.
-    Spaces, stores, checkpoints and single files are replaced, with a kill at every file operation; a kill at an fsync
-    also discards half of the file.
+    Half of the kills during training come at a random time and half at a random file operation, so that many hit a
+    save. Spaces, stores, checkpoints and single files are replaced, with a kill at every file operation; a kill at an
+    fsync also discards half of the file.
     """
     report = killed(tmp_path, trials)
     assert len(report["trials"]) == trials

@@ -1,4 +1,4 @@
-"""Fixtures: a small store with all optional content, and functions that damage its folder."""
+"""Fixtures: a small store with all optional contents, and functions that damage its folder."""
 
 import hashlib
 import json

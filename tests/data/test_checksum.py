@@ -1,4 +1,4 @@
-"""Test the bytes that checksums are computed from."""
+"""Test which bytes checksums are computed from."""
 
 import io
 from typing import Any

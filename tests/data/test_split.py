@@ -1,4 +1,4 @@
-"""Test that splits keep groups whole, meet their fractions and never change."""
+"""Test that splits keep groups whole, have the requested fractions and never change."""
 
 from typing import Any
 

@@ -30,7 +30,7 @@ DIGITS_FILES = [f"arrays/{view}.npy" for view in ("fou", "fac", "kar", "pix", "z
 
 
 def touch(store: EmbeddingStore, file: str) -> object:
-    """Read the part of a store that is stored in `file`."""
+    """Read the part of a store that `file` contains."""
     stem = Path(file).stem
     if file.startswith("arrays/"):
         return store.array(stem)
@@ -99,7 +99,7 @@ def test_altered_description(digits: Path, edit: Edit, key: str) -> None:
 
 
 def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
-    """A changed column with an adjusted checksum changes the fingerprint, and the description counts as altered."""
+    """Changing a column and its checksum changes the fingerprint, so the description counts as altered."""
     before = EmbeddingStore.open(digits).fingerprint
     plant(digits, "mor", npy(np.ones((2000, 6), dtype=np.float16)))
     store = EmbeddingStore.open(digits)
@@ -113,7 +113,7 @@ def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
 
 
 class Bomb:
-    """Object whose unpickling creates a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -131,7 +131,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
         "bare pickle": pickle.dumps([bomb] * 50),
         "pickle behind a float header": npy(np.ones((1, 1)))[:-8] + pickle.dumps([bomb] * 50),
     }[kind]
-    content += b"\0" * 1000  # so that the size alone raises no error
+    content += b"\0" * 1000  # so that the file has the expected size
     assert store.path is not None
     plant(store.path, "image", content)
     again = EmbeddingStore.open(store.path)
@@ -318,7 +318,7 @@ top_level: dict[str, list[Any]] = {
 
 
 def rejected(store: EmbeddingStore, change: Callable[[dict[str, Any]], object], message: str) -> None:
-    """Check that a changed description raises, then restore the file."""
+    """Check that a changed description raises an error, then restore the file."""
     assert store.path is not None
     file = store.path / "store.json"
     text = file.read_bytes()

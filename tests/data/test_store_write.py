@@ -136,7 +136,7 @@ def test_failure_of_the_last_rename_brings_the_old_store_back(tmp_path: Path, mo
 
 
 def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Systems that cannot exchange two folders atomically need two renames, between which the path is free."""
+    """File systems that cannot exchange two folders atomically need two renames; in between, the path is free."""
     EmbeddingStore.write(tmp_path / "s", OTHER)
     (tmp_path / "s").rename(tmp_path / ".s.0123.old")
     with pytest.raises(DataError, match=r"interrupted, and the earlier store is \.s\.0123\.old: rename it back"):
@@ -164,7 +164,7 @@ def test_replace_keeps_a_folder_that_appears_during_writing(
 
 
 def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If another process writes to the path after the check, its store is kept, and this call raises."""
+    """If another process writes to the path after the check, its store is kept, and this call raises an error."""
     real = os.fsync
     raced: list[bool] = []
 

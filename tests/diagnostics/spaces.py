@@ -1,4 +1,4 @@
-"""Embeddings with a known fault: modalities are noisy copies of one latent vector per item, and one thing is broken."""
+"""Embeddings with a known fault: modalities are noisy copies of one latent per item, with one property broken."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def healthy(names=("image", "text", "audio"), *, items=ITEMS, dim=DIM, noise=0.6
 
 
 def collapsed(name="text"):
-    """Build rows close to one point, whose differences are far below the noise of the other modalities' means."""
+    """Build rows close to one point; their differences are far below the noise of the other modalities' means."""
     space = healthy()
     space[name] = unit(0.02 * space[name] + unit(np.ones((1, DIM))))
     return space
@@ -58,7 +58,7 @@ def serious(diagnosis):
 
 
 def row_statistics(space):
-    """Row alignment and row offsets of all pairs, without the other measurements of a diagnosis."""
+    """Measure row alignment and row offsets of all pairs, without the rest of a diagnosis."""
     data = open_collection(space)
     rows_n = draw_items(data, sample_size(data, None), seed=0)
     rows_WL = window_rows(data.items, len(rows_n))

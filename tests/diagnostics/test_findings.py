@@ -257,11 +257,11 @@ def test_a_direction_with_much_worse_retrieval_is_named():
     diagnosis = checked(space)
     (finding,) = diagnosis.findings_with("uneven_retrieval")
     assert finding.text.startswith("Retrieval is much worse in one direction: R@1 of text->image is")
-    assert not diagnosis.findings_with("retrieval")  # it does not work in every direction, then
+    assert not diagnosis.findings_with("retrieval")  # then the space does not work in every direction
 
 
 def test_consequences_of_a_far_modality_are_part_of_its_finding():
-    """The cone, the uneven directions and the hubs of a far modality were separate warnings."""
+    """The narrow cone, uneven directions and hubs that follow from a distant modality were once separate warnings."""
     diagnosis = checked(shifted(by=2.0))
     assert serious(diagnosis) == [("modality_gap", "problem", ("audio",))]
     assert "This comes with a narrow cone" in diagnosis.findings_with("modality_gap")[0].text
@@ -286,7 +286,7 @@ def test_nothing_else_is_judged_for_a_collapsed_modality():
 
 
 def test_zero_rows_may_be_absent_or_broken_unless_presence_is_given():
-    """`encode` writes zeros for absent items, which were a problem even with known presence."""
+    """`encode` writes zeros for absent items, which were once reported as a problem even if presence was given."""
     space = healthy()
     space["text"][:100] = 0.0
     (finding,) = checked(space).findings_with("zero_rows")

@@ -1,4 +1,4 @@
-"""The numbers equal those of public functions and of direct computations."""
+"""The numbers equal the results of public functions and of direct computations."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_unrelated_rows_reach_chance_for_any_ids():
         if several == 1:
             assert chance["mrr"] == pytest.approx((1 / np.arange(1, items + 1)).mean())
         assert direction["recall@10"]["mean"] == pytest.approx(chance["recall@10"], abs=0.03)
-        # The best of several positives ranks higher by chance; the AUC corrects for this.
+        # The best of several positives ranks higher by chance alone; the AUC corrects for this.
         assert direction["auc"]["mean"] == pytest.approx(0.5, abs=0.04)
 
 
@@ -130,8 +130,8 @@ def test_equal_rows_have_equal_checksums_and_others_do_not():
 
 
 def test_checksums_tell_apart_rows_that_differ_in_few_bits():
-    """A sum of 64-bit words times odd numbers loses the bits that a difference of 2^45 pushes out: numbers that were
-    float16 once and differ in odd columns only are such, and 20,000 of them would have collided."""
+    """A sum of 64-bit words times odd numbers loses the bits that a difference of 2^45 pushes out. Rows that were once
+    float16 and differ only in odd columns have such differences: 20,000 of them would collide."""
     z = np.zeros((20_000, 8), np.float16)
     rng = np.random.default_rng(0)
     z[:, 1::2] = rng.choice([0.25, 0.5, 1.0, 2.0], (20_000, 4)) * rng.integers(1, 2000, (20_000, 4))

@@ -1,5 +1,5 @@
-"""Pairings that hold for some rows only. With 60 to 450 of 600 rows in another order, or a file shifted by one row from
-the middle on, an early version found nothing wrong, because a mean over all rows hardly changes."""
+"""Pairings that are correct for only some of the rows. With 60 to 450 of 600 rows in another order, or a file shifted
+by one row from the middle on, an early version found nothing wrong, because a mean over all rows hardly changes."""
 
 import numpy as np
 import pytest
@@ -108,21 +108,21 @@ def test_two_lost_rows_are_two_offsets():
 
 
 def lognormal(rng, items, noise, spread):
-    """Draw items of which some are much harder than others."""
+    """Draw items, some of which are much harder than others."""
     own = noise * np.exp(spread * rng.standard_normal((items, 1)))
     latent = rng.standard_normal((items, 32))
     return {name: unit(latent + own * rng.standard_normal((items, 32))) for name in NAMES[2]}
 
 
 def by_class(rng, items, classes, within, noise):
-    """Rows sorted by class, whose items differ by `within`."""
+    """Draw rows sorted by class; items of a class differ by `within`."""
     label = np.sort(rng.integers(0, classes, items))
     latent = rng.standard_normal((classes, 32))[label] + within * rng.standard_normal((items, 32))
     return {name: unit(latent + noise * rng.standard_normal((items, 32))) for name in NAMES[2]}
 
 
 def film(rng, items, noise):
-    """Neighboring rows are alike."""
+    """Draw items whose neighboring rows are alike."""
     latent = np.cumsum(rng.standard_normal((items, 32)), 0) * 0.3
     return {name: unit(latent + noise * rng.standard_normal((items, 32))) for name in NAMES[2]}
 
@@ -157,7 +157,7 @@ def test_adjacent_captions_of_one_image_are_no_offset():
 
 
 def test_rotated_rows_and_the_shipped_emoji_are_no_blocks():
-    """Emoji are sorted by subject and have separate encoders, so that whole classes are close by accident."""
+    """Emoji are sorted by subject and modalities have separate encoders, so classes are close by accident."""
     assert not {f.code for f in checked(rotated()).findings} & CODES
     assert not {f.code for f in checked("emoji", modalities=["image", "text"], sample=600).findings} & CODES
 

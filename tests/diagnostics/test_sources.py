@@ -26,7 +26,7 @@ def reference():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
-    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, the last one ragged
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, the last one shorter
     diagnosis = checked(write_files(SPACE, tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
     assert diagnosis.fingerprint == reference.fingerprint

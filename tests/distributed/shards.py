@@ -11,7 +11,7 @@ Batch = dict[str, Tensor]
 
 
 def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Batch | None]:
-    """Return the rows of each process, None without values."""
+    """Return the rows of each process; None if there are no values."""
     if values is None:
         return [None for _ in sizes]
     parts = {name: x.split(list(sizes)) for name, x in values.items()}
@@ -19,7 +19,7 @@ def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Bat
 
 
 def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
-    """Reduce row counts to a total of at most `items`, from the last process on."""
+    """Reduce row counts to a total of at most `items`, beginning with the last process."""
     kept = []
     for size in sizes:
         kept.append(min(size, items - sum(kept)))

@@ -1,8 +1,8 @@
-"""The gradient cache on two, three and four processes equals one process with the whole batch and no cache.
+"""The gradient cache on two, three and four processes gives the same result as one process without it.
 
 Processes have different numbers of rows and of micro-batches. One has no micro-batch, one has a micro-batch of zero
-rows, and one lacks a modality. The tests catch a factor of the number of processes, row numbers of a micro-batch used
-for the batch, and a process that skips a pass.
+rows, and one lacks a modality. The tests catch gradients that are off by the number of processes, row numbers of a
+micro-batch that are used for the whole batch, and a process that skips a pass.
 
 Legend: `M` modalities, `B` items, `D` dimension.
 """
@@ -22,12 +22,12 @@ from unialign.train import grad_cache_backward
 Features = dict[str, Tensor]
 VALUE = {torch.float32: 1e-6, torch.float64: 1e-12}
 GRADIENT = {torch.float32: 1e-6, torch.float64: 1e-12}
-# A temperature of 0.01 multiplies float32 rounding of cosines by 100, nearly equal singular values by 10.
+# A temperature of 0.01 multiplies float32 rounding of cosines by 100; nearly equal singular values multiply it by 10.
 ROUGH_IN_FLOAT32 = {"cua": 2e-5, "pmrl": 1e-5}
 
 
 class Rows(NamedTuple):
-    """A whole batch or the rows of one process."""
+    """A whole batch, or the rows of one process."""
 
     features: Features
     present: Features | None = None
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 class Answer(NamedTuple):
     totals: Tensor
     terms: list[dict[str, Tensor]]
-    encoders: Tensor  # the gradient by all their parameters, in a row; zero where there is none
+    encoders: Tensor  # the gradient with respect to all parameters, concatenated; zero for parameters without one
     objective: Features
 
 
@@ -70,7 +70,7 @@ def without_cache(case: str, dtype: torch.dtype, batches: list[Rows], weights: l
 def with_cache(
     rank: int, group: Any, case: str, dtype: torch.dtype, batches: list[list[Rows]], weights: list[float]
 ) -> Answer:
-    """Run one process with its rows of every batch, `batches[rank]`; odd ranks use larger micro-batches."""
+    """Run one process on its rows of every batch, `batches[rank]`; odd ranks use larger micro-batches."""
     encoders, objective = make(case, dtype)
     outputs = []
     for rows, weight in zip(batches[rank], weights, strict=True):
@@ -89,7 +89,7 @@ def with_cache(
 
 
 def in_micro_batches(features: Features, size: int) -> list[Features]:
-    """Split into micro-batches: none without columns, one of zero rows for columns of zero rows."""
+    """Split into micro-batches: none if there are no columns, and one of zero rows for columns of zero rows."""
     rows = max((len(x) for x in features.values()), default=0)
     parts = [{name: x[at : at + size] for name, x in features.items()} for at in range(0, rows, size)]
     return parts or ([features] if features else [])
@@ -141,7 +141,7 @@ def draw(case: str, seed: int, dtype: torch.dtype) -> tuple[Rows, int, int]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @cases
 def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Three micro-batches and two, then two and two; the weighted sum of the losses of two batches."""
+    """Sum the weighted losses of two batches; the processes have 3 and 2 micro-batches, then 2 and 2."""
     (first, _, items), (second, _, _) = draw(case, 17, dtype), draw(case, 19, dtype)
     own = zip(
         rows_of_each(first, fit_sizes((5, 4), items)), rows_of_each(second, fit_sizes((3, 6), items)), strict=True

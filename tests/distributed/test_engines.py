@@ -1,4 +1,4 @@
-"""Encoders in DDP or FSDP2, with and without the gradient cache: three steps equal three steps of one process.
+"""Encoders in DDP or FSDP2, with and without the gradient cache: three steps equal three steps on one process.
 
 One step is not enough: DDP rebuilds its buckets in the second step, and detects an unfinished reduction only in the
 next forward pass.
@@ -75,7 +75,7 @@ def mesh_of(group: Any) -> Any:
 
 
 def wrap_some(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
-    """Wrap for batches that lack a modality, with `find_unused_parameters`."""
+    """Wrap the encoders with `find_unused_parameters`, for batches that lack a modality."""
     return wrap_all(towers, group, find_unused_parameters=True)
 
 
@@ -165,7 +165,7 @@ def test_cache_with_different_numbers_of_micro_batches(pool: Pool, name: str, en
 
 
 def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Tensor]]:
-    """Shard weights over two processes, the batch over two pairs; ranks have 3, 1, 1 (empty) and 2 micro-batches."""
+    """Shard weights over two processes, the batch over two pairs; ranks have 3, 1, 1 (empty), 2 micro-batches."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -184,7 +184,7 @@ def test_cache_on_a_mesh_of_two_dimensions(pool: Pool) -> None:
 
 
 def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
-    """Return whether random numbers continue as if each micro-batch had been encoded once."""
+    """Return whether the random state afterwards is as if each micro-batch had been encoded once."""
     towers = Towers()
     encode, modules = shard_each(towers, group)
 
@@ -223,7 +223,7 @@ def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict
     ("engine", "kind", "times"), [("ddp-each", "allreduce_", 3), ("fsdp-each", "_reduce_scatter_base_", 3)]
 )
 def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind: str, times: int) -> None:
-    """One process has three micro-batches, the other has one; a reduction with every micro-batch would hang."""
+    """One process has three micro-batches and the other has one, so a reduction in every micro-batch would hang."""
     _, shares = draw_steps()
     for counted in pool.run(reductions, engine, shares[0], processes=2):
         assert counted.pop(kind) == times
@@ -232,7 +232,7 @@ def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind
 
 # A process lacks a modality.
 
-# Process and modality that it lacks, for each step; no process has m2 in the last step.
+# For each step, the process and the modality that it lacks; no process has m2 in the last step.
 LACKING = [(1, "m1"), (0, "m0"), (1, "m2")]
 
 
@@ -284,7 +284,7 @@ def without_a_modality(
     [("ddp-some", "left out")] + [(engine, way) for engine in ENGINES for way in ("placeholders", "present rows")],
 )
 def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: str) -> None:
-    """Encoders run on placeholders or on zero rows; only a single DDP around all encoders may omit one."""
+    """Encoders run on placeholders or zero rows; only a single DDP module around all encoders allows skipping one."""
     wholes, shares = draw_steps()
     presents = []
     for whole, sizes, (lacking, absent) in zip(wholes, SIZES, LACKING, strict=True):
@@ -358,6 +358,6 @@ def test_failure_of_one_encoder_raises_everywhere(pool: Pool, trouble: str, kind
 
 
 def test_interruption_of_one_encoder_raises_everywhere(pool: Pool) -> None:
-    """Regression: after Ctrl-C on one process, the other waited until the time-out."""
+    """Regression test: after Ctrl-C on one process, the other one waited until the time-out."""
     _, shares = draw_steps()
     assert pool.run(raised_error, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2

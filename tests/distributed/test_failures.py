@@ -1,4 +1,4 @@
-"""Errors that indicate a lost process, and a watchdog that continues after its own errors."""
+"""Test which errors indicate a lost process, and that the watchdog survives its own errors."""
 
 import time
 from datetime import timedelta

@@ -1,6 +1,6 @@
 """`fit` on several processes equals `fit` on one: the same curve, the same weights, one folder.
 
-The processes share each batch, so that only rounding differs.
+The processes divide each batch among them, so the results differ only by rounding.
 """
 
 import warnings
@@ -25,9 +25,9 @@ CASES: dict[str, dict[str, Any]] = {
     "gram after InfoNCE": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
     "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
-# AdamW scales the rounding error of a zero gradient, of a row without negatives, to a whole step.
+# If a row without negatives has gradient zero, AdamW scales the rounding error of that zero to a full step.
 COMPLETE = {"fewer rows than processes"}
-# Numbers of processes; three share a batch of 8 unequally.
+# Numbers of processes; three processes get unequal parts of a batch of 8.
 PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}
 
 
@@ -141,7 +141,7 @@ def test_resumption_on_the_same_processes_is_bit_by_bit(pool: Pool, tmp_path: Pa
     continued = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert continued[1]["digest"] == whole[0]["digest"]
     assert without_time(continued[1]["history"]) == without_time(whole[0]["history"])
-    # All processes return a finished run.
+    # For a finished run, all processes return its result.
     read = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert [seen["digest"] for seen in read] == [whole[0]["digest"]] * 2
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir() if entry.name != ".lock")
@@ -211,7 +211,7 @@ def state_around_a_run(rank: int, group: Any) -> tuple[bool, bool]:
 
 
 def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str], str]:
-    """Run a training that only process 0 ends, then a second one."""
+    """Run a training that only process 0 interrupts, then a second one."""
 
     def on_step(info: Any) -> None:
         if info["step"] == 3:
@@ -267,7 +267,7 @@ def test_an_error_of_one_process_ends_all_and_the_next_run_works(
 
 
 def measure_in_callbacks(rank: int, group: Any) -> list[float]:
-    """Compute a loss in `eval_callback` and in `on_step`, which run on process 0 only."""
+    """Compute a loss in `eval_callback` and in `on_step`, which run only on process 0."""
     values: list[float] = []
     batch = {name: torch.eye(3, 4) for name in ("image", "text")}
 

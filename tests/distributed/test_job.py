@@ -1,4 +1,4 @@
-"""The command on two processes, as torchrun or srun start it, also if a process is killed or stopped."""
+"""The command on two processes, as started by torchrun or srun, including when a process is killed or stopped."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def losses(out: Path) -> list[float]:
 
 
 def test_torchrun_gives_the_result_of_one_process(store: Path, torchrun: tuple[Path, str], tmp_path: Path) -> None:
-    """The loss curve of 180 steps agrees within 1e-4, and one folder has space, results and report."""
+    """The loss curve of 180 steps agrees within 1e-4, and one folder holds the space, the results and the report."""
     together, output = torchrun
     alone = start_command(command(store, tmp_path / "alone"), {}, tmp_path / "alone.txt")
     alone.join(100)
@@ -136,7 +136,7 @@ def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
 
 
 def test_torchrun_of_another_command_raises(tmp_path: Path) -> None:
-    """All processes would write to the same folder."""
+    """Otherwise all processes would write to the same folder."""
     for status, output in Job(["evaluate", "a", "b"], tmp_path / "job").end(seconds=60):
         assert status == 2
         assert "only `train` supports several processes" in output

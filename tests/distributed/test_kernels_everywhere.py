@@ -1,4 +1,4 @@
-"""Reductions divided over processes: each process gets the value of all pairs, and the gradient of its own rows.
+"""Reductions divided among processes: each process gets the value over all pairs, and the gradient of its own rows.
 
 Tiles are small, so that local rows, absent rows and same-id items cross tile boundaries.
 
@@ -22,7 +22,7 @@ from unialign.ops._softplus import softplus_total
 from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, DIM = 13, 5
-# Tile sides: the last tile has one row (2 and 4), or there is a single tile.
+# Tile sides: with 2 and 4 the last tile has a single row; otherwise there is only one tile.
 SIDES = (2, 4, ITEMS)
 SIZES = {2: (9, 4), 3: (4, 0, 9)}
 KERNELS = {
@@ -35,7 +35,7 @@ KERNELS = {
 IDS = {
     "different": None,
     "ids": torch.tensor([3, 1, 3, 3, 0, 7, 8, 9, 1, 10, 11, 12, 13]),
-    # The last process has only pairs with rows of other processes.
+    # The last process has pairs only with rows of other processes.
     "blocks": torch.tensor([0, 1, 2, 3, 9, 9, 9, 9, 9, 9, 9, 9, 9]),
 }
 
@@ -53,7 +53,8 @@ def presence(seed: int) -> Tensor:
 def assert_divided(pool: Pool, kernel: Any, inputs: list[Tensor], *arguments: Any, per_row: int) -> None:
     """Assert that a reduction on two and three processes equals the one on a single process.
 
-    kernel(shard, *inputs, *arguments) -> value, of B rows each of the first `per_row` inputs; the rest are numbers.
+    The signature is kernel(shard, *inputs, *arguments) -> value; the first `per_row` inputs have B rows, the others are
+    numbers.
     """
     value, *gradients = differentiated(0, None, kernel, inputs, None, *arguments)
     for processes, sizes in SIZES.items():
@@ -125,7 +126,7 @@ def test_softplus_of_all_pairs(pool: Pool, ids: str, side: int) -> None:
 
 
 def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, side: int) -> Tensor:
-    """Reduce between sets of different sizes, sorted by id; a row without a pair counts as 0."""
+    """Reduce over pairs of two sets of different sizes, sorted by id; a row without a pair counts as 0."""
     chosen, others = (select_rows(presence(seed), IDS[ids], shard) for seed in (3, 4))
     codes = None
     if IDS[ids] is not None:

@@ -1,7 +1,7 @@
 """Every objective on two, three and four processes equals one process with the whole batch, in value and gradient.
 
 Batches have unequal rows, a process without rows, one without a modality, and one without any modality. The tests catch
-a gradient that is off by the number of processes or lacks the contributions of rows of other processes.
+gradients that are off by the number of processes or lack the contributions of other processes' rows.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -72,7 +72,7 @@ def assert_equal_to_one_process(
     brought = local_batches or cut(batch, sizes)
     own_ids = [None] * processes if ids is None else list(ids.split(list(sizes)))
     presents = cut(present, sizes)
-    if local_batches is not None:  # presence of modalities that a process has
+    if local_batches is not None:  # presence of the modalities that a process has
         presents = [
             None if p is None else {name: x for name, x in p.items() if name in part}
             for p, part in zip(presents, local_batches, strict=True)
@@ -91,7 +91,7 @@ def assert_equal_to_one_process(
             own = part["rows"].get(name, torch.zeros_like(expected))
             differences.append((own / processes - expected).norm())
             lengths.append(expected.norm())
-    # Relative to the whole gradient, or to one of length 1.
+    # Relative to the whole gradient, but at least to a gradient of length 1.
     if case == "cua" and tolerance == TOLERANCE[torch.float32]:
         # The temperature of 0.01 multiplies the rounding of cosines: on one process, the float32 error is 6e-6.
         tolerance = 2e-6
@@ -146,7 +146,7 @@ SMOOTHED = [name for name in LEARNING if "label_smoothing" in options_of(name)]
     ("name", "smoothing"), [(name, None) for name in LEARNING] + [(name, 0.2) for name in SMOOTHED]
 )
 def test_gradient_of_a_number_is_whole_on_every_process(pool: Pool, name: str, smoothing: float | None) -> None:
-    """Without the average of its gradients a temperature drifted apart between processes."""
+    """Before its gradients were averaged, a temperature drifted apart between processes."""
     options = learning(name) | ({} if smoothing is None else {"label_smoothing": smoothing})
     batch, ids = draw_batch(17, 3, 9, 6), draw_ids(19, 9)
     whole = gradients_of_numbers(0, None, name, options, [batch], [ids])
@@ -204,7 +204,7 @@ def parameter_gradients(rank: int, group: Any, case: str, engine: str, features:
     for name, parameter in tower.named_parameters():
         if parameter.grad is not None:
             whole = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
-            if engine == "fsdp" and name.startswith("objective."):  # scalars, which FSDP does not take
+            if engine == "fsdp" and name.startswith("objective."):  # scalars, which FSDP does not accept
                 dist.all_reduce(whole)
                 whole = whole / dist.get_world_size()
             gradients[name.removeprefix("module.")] = whole.detach().clone()
@@ -290,7 +290,7 @@ def test_one_modality_everywhere_raises(pool: Pool) -> None:
 
 
 def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
-    """float64 on one process promotes all; the order of the modalities is that of the first process with the most."""
+    """float64 on one process promotes all; the first process with the most modalities sets their order."""
     batch = draw_batch(1, 3, 6, 6, torch.float32)
     first, second = cut({name: z.double() for name, z in batch.items()}, (3, 3))
     assert first is not None
@@ -308,7 +308,7 @@ def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
 def calling(
     rank: int, group: Any, calls: list[tuple[str, dict[str, Any]]], modes: list[str], batches: list[Any]
 ) -> tuple[str, str]:
-    """Return the result of a call; modes: `grad`, `no_grad`, `frozen` (parameters without gradient), `reference`."""
+    """Return the result of a call in mode `grad`, `no_grad`, `frozen` (no gradient of parameters) or `reference`."""
     name, options = calls[rank]
     mode = modes[rank]
     objective = create(name, **options)
@@ -361,7 +361,7 @@ WARMER = ("infonce", {"anchor": "m0", "temperature_mode": "learnable", "temperat
     ids=["objectives", "settings", "no_grad", "frozen", "kernels"],
 )
 def test_different_calls_raise(pool: Pool, calls: Any, modes: list[str], says: str) -> None:
-    """An evaluation on one process coincides with a training step of another; the last process has no rows."""
+    """An evaluation on one process coincides with a training step on another; the last process has no rows."""
     batch = draw_batch(1, 3, 6, 6)
     batches = [*cut(batch, (4, 2)), {name: z[:0] for name, z in batch.items()}]
     for kind, message in pool.run(calling, calls, modes, batches, processes=3):
@@ -391,7 +391,7 @@ def drawing(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_different_draws_raise(pool: Pool) -> None:
-    """Symile draws other negatives in eval mode than in training."""
+    """Symile draws different negatives in eval mode and in training."""
     for said in pool.run(drawing, draw_batch(1, 3, 4, 6), processes=2):
         assert "process 0 of 2 calls symile at draw 1; process 1 of 2 calls symile at draw 0" in said
 
@@ -408,7 +408,7 @@ def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Ba
 
 
 def test_triton_on_one_process_only_raises(pool: Pool) -> None:
-    """Triton kernels run other collectives than those of the process without it; the CPU stands for CUDA."""
+    """Triton kernels run other collectives than a process without Triton; the CPU stands in for CUDA."""
     batch = draw_batch(1, 3, 4, 6)
     for kind, message in pool.run(calling_with_triton, "cpu", "grad", batch, processes=2):
         assert kind == "ConfigError"
@@ -420,7 +420,7 @@ def test_triton_on_one_process_only_raises(pool: Pool) -> None:
 
 
 def test_settings_without_json_are_compared_by_type() -> None:
-    """The address of an object differs between processes although their calls are equal."""
+    """The address in an object's repr differs between processes, although their calls are equal."""
     text = call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
     assert text == call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
 
@@ -516,7 +516,7 @@ def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], 
 
 
 def test_number_of_collectives(pool: Pool) -> None:
-    """Header and rows take one collective each, ids and different modalities one more, presence none."""
+    """The header and the rows take one collective each, ids and differing modalities one more, presence none."""
     batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
     presents = cut(draw_present(21, 3, 9), SIZES[2])
     ids = list(torch.arange(9).split([5, 4]))

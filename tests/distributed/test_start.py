@@ -103,8 +103,8 @@ def test_bad_options(options: Any) -> None:
 def run_job(rank: int, processes: int, port: int, folder: str, what: str, started: str) -> None:
     """Run one process of a job, which takes steps until the failure `what`.
 
-    The group is started by `distributed.init` (`here`), before it with MASTER_ADDR set (`before`), or before it
-    without a known address of process 0 (`by file`).
+    The group is started by `distributed.init` (`here`), or before it, either with MASTER_ADDR set (`before`) or without
+    a known address of process 0 (`by file`).
     """
     os.environ |= {
         "RANK": str(rank),
@@ -142,10 +142,10 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             if rank == 0 and step == 3 and what == "kill 0":
                 os.kill(os.getpid(), signal.SIGKILL)
             if rank == 2 and step == 3 and what not in ("nothing", "bad batch"):
-                time.sleep(1000)  # not in a collective: only the watchdog can end it
+                time.sleep(1000)  # not in a collective, so only the watchdog can end it
             objective(batch).total.backward()
     if started != "here":
-        for _ in range(2):  # the group is unchanged and can be watched again
+        for _ in range(2):  # the group is unchanged and can be joined by another watchdog
             with distributed.init():
                 objective(batch).total.backward()
         torch.distributed.barrier()
@@ -197,7 +197,7 @@ def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, fai
 
 @pytest.mark.parametrize(("started", "what"), [("before", "kill"), ("by file", "kill 0")])
 def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str, what: str) -> None:
-    """Regression: a script that called `init_process_group` had no watchdog, and a sleeping process did not end."""
+    """Regression test: a script that called `init_process_group` had no watchdog, so a sleeping process stayed."""
     codes, said = ended(tmp_path, what, started=started)
     killed = 0 if what == "kill 0" else 1
     names = {1: "process 1 of 3 on", 0: "process 0 of 3 ended or cannot be reached"}
@@ -228,7 +228,7 @@ def run_unreachable(rank: int, folder: str) -> None:
 
     _rendezvous._PATIENCE = timedelta(seconds=2)
     if rank == 1:
-        # This port does not answer, as behind a firewall.
+        # This port does not answer, as if it were behind a firewall.
         _rendezvous.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     with distributed.init(timeout=20) as info:

@@ -32,7 +32,7 @@ def encoder(emoji: EmbeddingStore) -> TextEncoder:
 
 
 def another(store: EmbeddingStore, **changes: Any) -> EmbeddingStore:
-    """Return the first rows of the text column with changed provenance."""
+    """Return the first rows of the text column, with changed provenance."""
     made = store.provenance["columns"]["text"] | changes
     return EmbeddingStore.from_arrays(
         {"words": store.array("text")[:3]}, provenance={"columns": {"words": made}}, name="mine"
@@ -44,7 +44,7 @@ def test_item_names_get_the_features_of_the_column(emoji: EmbeddingStore, encode
     made = encoder([emoji.item_names[row] for row in rows])
     stored = torch.tensor(emoji.array("text")[rows].astype(np.float32))
     assert made.dtype == torch.float32
-    # Half the spacing of float16 numbers below 0.5, plus a margin for other processors.
+    # Half the spacing of float16 numbers just below 0.5, plus a margin for other processors.
     torch.testing.assert_close(made, stored, atol=2e-4, rtol=0)
     assert float(torch.nn.functional.cosine_similarity(made, stored).min()) > 0.9999
 
@@ -141,7 +141,7 @@ def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
         text_encoder(bare)
     with pytest.raises(ConfigError, match=r"provenance has encoder 'all-MiniLM.*reduction None"):
         text_encoder(another(emoji, reduction=None), "words")
-    # Further provenance entries may change the features, so the encoder is unknown.
+    # Additional provenance entries may imply other features, so the encoder counts as unknown.
     with pytest.raises(ConfigError, match="no text encoder is available"):
         text_encoder(another(emoji, prefix="query: "), "words")
     with pytest.raises(ConfigError, match="'sentences'"):

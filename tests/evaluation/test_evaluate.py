@@ -51,7 +51,7 @@ def test_recall_is_the_mean_over_ordered_pairs_and_gap_over_unordered_ones():
 
 
 def test_a_collapsed_space_scores_at_chance():
-    """Implementations that break ties by index give a collapsed model up to 100 %."""
+    """Implementations that break ties by index can give a collapsed model a score of up to 100 %."""
     point = torch.ones(20, 4)
     found = ua.evaluate({"a": point, "b": point.clone(), "c": point.clone()})
     assert found.metrics["recall@1"] == pytest.approx(1 / 20)
@@ -113,7 +113,7 @@ def on_circle(*degrees):
 
 
 def test_joint_cosine_is_the_mean_over_present_modalities():
-    """Dividing by the number of all other modalities would halve the score of a tuple that lacks one of two."""
+    """Dividing by the number of all other modalities would halve the score of a tuple that has only one of two."""
     embeddings = {"a": on_circle(0, 25), "b": on_circle(53, 25), "c": on_circle(53, 25)}
     batch = make_batch(embeddings, present={"c": torch.tensor([True, False])})
     _, result = joint_retrieval(batch, 0, query="target", score="cosine", ids_N=torch.arange(2), k=(1,))
@@ -175,7 +175,7 @@ def test_intervals_are_clipped_to_the_range_of_the_metric():
 
 
 def test_repr_and_text_are_short():
-    """The repr once printed per-item scores and all metrics of every direction."""
+    """The repr once included per-item scores and all metrics of every direction."""
     z = noisy(noise=1.0)
     found = ua.evaluate(z, labels=torch.arange(40) % 4)
     assert f"recall@1={found.metrics['recall@1']:.4g}" in repr(found)

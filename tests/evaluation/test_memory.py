@@ -1,6 +1,7 @@
-"""Check O(N) memory in bytes: the peak of all tensors and arrays that are alive at one time during a call.
+"""Check that memory is O(N): measure the peak bytes of all tensors and arrays that are alive at the same time in a
+call.
 
-Resident memory would depend on the allocator of the machine, the profiler's record of allocations does not.
+Resident memory depends on the allocator of the machine; the profiler's record of allocations does not.
 """
 
 import tracemalloc
@@ -26,7 +27,7 @@ CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the peak of bytes alive at one time, of tensors and of NumPy and Python objects."""
+    """Return the peak number of bytes of tensors, NumPy arrays and Python objects that are alive at the same time."""
     tracemalloc.start()
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
@@ -46,7 +47,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 @pytest.fixture(autouse=True, scope="module")
 def _modules_of_the_profiler() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True):
-        pass  # the first call imports modules, whose memory must not count
+        pass  # the first call imports modules, whose memory should not count
 
 
 def test_the_peak_counts_tensors_alive_at_the_same_time():

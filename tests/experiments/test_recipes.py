@@ -1,4 +1,4 @@
-"""Test that the settings of the demo are those selected by the stored tuning log on the shipped data."""
+"""Test that the settings of the demo are those that the stored tuning log on the shipped data selects."""
 
 import importlib.util
 import json

@@ -114,7 +114,7 @@ def test_pairwise_divergences_pass_gradcheck(bandwidth):
 @pytest.mark.parametrize("bandwidth", [0.01, 0.5, 100.0])
 @pytest.mark.parametrize("kind", ["coinciding", "far", "equal sets", "one row", "no row"])
 def test_values_and_gradients_are_finite_in_float32(estimator, bandwidth, kind):
-    """Kernels of distant rows at bandwidth 0.01 are exp(-20,000), so their sum before the logarithm is 0."""
+    """At bandwidth 0.01, kernels of distant rows are exp(-20,000), so a sum taken before the logarithm would be 0."""
     embeddings = {m: z.float() for m, z in draw(3, 4, 6, 2).items()}
     present = None
     if kind == "coinciding":
@@ -157,7 +157,7 @@ def test_absent_rows_may_hold_nan_and_get_no_gradient():
 
 
 def test_modalities_without_density_are_omitted():
-    """A modality without rows, or for `debiased` with one row, has no density; the others are compared."""
+    """A modality without rows, or with one row for `debiased`, has no density; the other modalities are compared."""
     embeddings = draw(3, 5, 4, 4)
     pair = {m: embeddings[m] for m in ("m0", "m2")}
     for rows, estimators in ((0, ESTIMATORS), (1, ("debiased",))):
@@ -192,7 +192,7 @@ def test_pooled_and_exact_are_nonnegative(modalities, items, seed, bandwidth):
 
 @pytest.mark.parametrize("bandwidth", [0.2, 0.5, 1.0])
 def test_two_modalities_have_half_the_cauchy_schwarz_divergence(bandwidth):
-    """The estimators of D_CS differ in their pairs of rows, and `exact` has a bandwidth larger by sqrt(2)."""
+    """The estimators of D_CS use different pairs of rows; `exact` has a bandwidth larger by a factor of sqrt(2)."""
     batch = make_batch(draw(2, 7, 4, 5))
     x, y = batch.z_MBD
 
@@ -267,7 +267,7 @@ def test_only_debiased_is_near_zero_for_independent_draws():
 
 
 def test_self_pairs_dominate_densities_at_small_bandwidths():
-    """At small bandwidths a density at its own rows is the self pair, 1/B, so its gradient vanishes.
+    """At small bandwidths, a density at its own rows is just the self pair, 1/B, so its gradient vanishes.
 
     Subtracting the self pair from the sum leaves only rounding errors; it must be excluded from the sum.
     """
@@ -335,7 +335,7 @@ def test_effective_neighbors_at_extreme_bandwidths():
 
 
 def test_the_spread_of_a_tuple_is_a_sum_of_pairwise_distances():
-    """S = sum |x_m - mean|^2 = (1/M) sum_{m<n} |x_m - x_n|^2, from which `exact` computes with cosines."""
+    """`exact` computes S = sum |x_m - mean|^2 = (1/M) sum_{m<n} |x_m - x_n|^2 from cosines."""
     points = units(draw(4, 1, 5, 11))
     pairs = sum(((x - y) ** 2).sum() for x, y in itertools.combinations([z[0] for z in points], 2))
     mass = reference.gaussian_mass([z[0] for z in points], 0.7)

@@ -100,7 +100,7 @@ def test_centroids_and_volumes_equal_the_reference(seed: int, count: int, items:
     torch.testing.assert_close(centroids(embeddings, present=present), expected_BD)
     if count >= 2:
         volumes_B = torch.stack(reference.gram_volumes(rows))
-        # If dim is below M, the determinants are rounding noise of 1e-16, and the volumes its square root.
+        # If dim is below M, the determinants are rounding noise of about 1e-16, and the volumes are its square root.
         torch.testing.assert_close(gram_volume(embeddings, present=present), volumes_B, rtol=1e-7, atol=3e-8)
 
 
@@ -168,7 +168,8 @@ def test_gaussian_equals_clip_at_the_squared_temperature():
 
 
 def test_uniformity_does_not_underflow():
-    # A pair has the kernel exp(-204) at tau = 0.07, which underflows in float32: its smallest number is exp(-103).
+    # At tau = 0.07 the kernel of one pair is exp(-204), which underflows in float32, whose smallest number is
+    # exp(-103).
     z = torch.eye(4, dtype=torch.float32)
     assert uniformity(z, kernel="gaussian", temperature=0.07).item() == pytest.approx(-1 / 0.07**2, rel=1e-6)
 
@@ -208,7 +209,7 @@ def test_stop_gradient_changes_gradients_only(anchor: str):
 @given(cosine=st.floats(-1, 1))
 def test_arccos_squared(cosine: float):
     value = arccos_squared(torch.tensor(cosine, dtype=torch.float64)).item()
-    # arccos loses half its digits near 1; near -1 the cosine is clamped by 1e-12.
+    # Near 1, arccos loses half of its digits; near -1, the cosine is clamped to -1 + 1e-12.
     assert value == pytest.approx(math.acos(cosine) ** 2, rel=1e-7, abs=1e-12 if cosine > 0 else 1e-5)
 
 
@@ -263,7 +264,7 @@ def test_volume_of_equal_vectors_has_a_finite_gradient(dtype: torch.dtype):
 
 
 def test_volumes_of_nearly_equal_vectors_are_accurate():
-    """A float32 determinant of nearly equal vectors is rounding noise, even in its sign, and overestimates volumes."""
+    """The float32 determinant of nearly equal vectors is noise of random sign, which overestimates volumes."""
     base = torch.nn.functional.normalize(draw(13, 200, 8), dim=-1)
     # The volume of three vectors at distances of 1e-4 is about 1e-8.
     exact = {f"m{m}": (base + 1e-4 * draw(20 + m, 200, 8)).float() for m in range(3)}
@@ -273,7 +274,7 @@ def test_volumes_of_nearly_equal_vectors_are_accurate():
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-2])
 def test_volumes_of_true_tuples_are_accurate_in_float32(distance: float):
-    # det(H) - g' adj(H) g would have a rounding error of 1e-7, a volume of 3e-4; true tuples are computed otherwise.
+    # det(H) - g' adj(H) g has a rounding error of 1e-7, a volume of 3e-4, so true tuples are computed in another way.
     base = torch.nn.functional.normalize(draw(30, 20, 8), dim=-1)
     near = {f"m{m}": (base + distance * draw(31 + m, 20, 8)).float() for m in range(3)}
     truth_B = gram_volume({m: z.double() for m, z in near.items()})
@@ -306,7 +307,7 @@ def test_invalid_options():
     for options, message in (
         ({"kernel": "rbf"}, "unknown kernel 'rbf'"),
         ({"temperature": 0}, "temperature must be a positive finite number"),
-        # A wrong value must not select another option silently.
+        # An invalid value must not silently select another option.
         ({"reduction": "log_mean"}, "unknown reduction 'log_mean'; expected one of None, 'mean_log', 'outer_log'"),
         ({"order": 0}, "order must be at least 1"),
         ({"order": math.nan}, "order must be at least 1"),

@@ -1,4 +1,4 @@
-"""Write the folder of this version: a store, an interrupted run, and the space at its end.
+"""Write the folder of this version: a store, an interrupted run, and the space that the run would end with.
 
 `PYTHONPATH=tests python tests/crash/kept/make.py` before a release whose files differ; existing folders are kept.
 """
@@ -23,13 +23,13 @@ def main() -> None:
         split=["test"] * len(tiny.rows("test")) + ["train"] * len(tiny.rows("train")),
         name="tiny",
     )
-    # A learned temperature, two objectives, dropout, and accumulation: all that a checkpoint can hold.
+    # A learned temperature, two objectives, dropout and accumulation: everything whose state a checkpoint can hold.
     config = tiny_config(
         objective_options={"temperature_mode": "learnable"}, infonce_warmup_ratio=0.2, save_steps=10, save_total_limit=1
     )
     run(tiny, config).space.save_pretrained(folder / "space")
     try:
-        # From memory: the folder of a store would be recorded with its place on this machine.
+        # Use a store in memory, since the path of a store's folder on this machine would be recorded.
         run(tiny, config, out=folder / "run", on_step=stop_at(10))
     except KeyboardInterrupt:
         return
