@@ -62,11 +62,11 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "align_uniform-1": ("align_uniform", {"anchor": "all", "alpha": 1.0, "t": 3.0, "uniformity_weight": 0.5}),
 }
 
-# Objectives that are defined for a single number of modalities.
+# Objectives that are defined for only one number of modalities.
 MODALITIES: dict[str, int] = {"triangle": 3}
-# Objectives that use only complete items, and none if a modality is absent.
+# Objectives that use only complete items, and thus no item if a modality is absent from all.
 COMPLETE_ONLY = {"triangle", "symile"}
-# Cases with sampled negatives, which depend on the order of items and modalities.
+# Cases with sampled negatives, whose values depend on the order of items and modalities.
 DRAWN = {"symile-sampled"}
 # Objectives that compare all B^M tuples of items.
 EXPONENTIAL = {"symile"}
@@ -79,7 +79,7 @@ def make_objective(case: str, **options: Any) -> Objective:
 
 
 def fit_modalities(case: str, wanted: int) -> int:
-    """Return the number of modalities that the objective accepts and that is closest to the requested one."""
+    """Return the number of modalities closest to the requested one that the objective accepts."""
     return MODALITIES.get(OBJECTIVES[case][0], wanted)
 
 
@@ -91,7 +91,7 @@ def fit_items(case: str, modalities: int, wanted: int) -> int:
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Return the options of the constructor of an objective."""
+    """Return the names of the options that an objective's constructor takes."""
     return losses.parameter_names(name)
 
 
@@ -217,7 +217,7 @@ def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) 
 
 
 def _with_tau(reference_loss: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
-    """Return a call of a reference with the given settings, except for the temperature."""
+    """Return a function that calls a reference with the given settings, except for the temperature."""
 
     def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
         s = {key: value for key, value in objective.get_config().items() if not key.startswith("temperature")}

@@ -21,14 +21,14 @@ _groups: dict[int, Any] = {}
 
 
 def context() -> Any:
-    """Return a fork server that has imported torch: its children start fast, with a clean autograd engine."""
+    """Return a fork server that has imported torch: children start fast and have a clean autograd engine."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "unialign.cli._train"])
     return made
 
 
 def start_command(words: list[str], environment: dict[str, str], output: Path, folder: Path | None = None) -> Any:
-    """Start a process that runs `unialign` with these arguments and environment variables, and writes to a file."""
+    """Start `unialign` in a process, with these arguments and environment variables; its output goes to a file."""
     process = context().Process(target=_run_command, args=(words, environment, str(output), folder))
     process.start()
     return process
@@ -72,7 +72,7 @@ class Pool:
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
         """Return the results of `function(rank, group, *arguments)` on each of the first processes."""
-        # The pickler of multiprocessing would move every tensor into its own shared memory, which is slow.
+        # The pickler of multiprocessing would move every tensor into a separate shared memory block, which is slow.
         job = pickle.dumps((function, processes, arguments))
         for pipe in self.pipes[:processes]:
             pipe.send_bytes(job)

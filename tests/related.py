@@ -1,4 +1,5 @@
-"""Draw modalities with a common part, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D` dim."""
+"""Draw modalities that share a common part, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D`
+dim."""
 
 import torch
 from torch import Tensor

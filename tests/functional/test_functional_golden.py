@@ -1,4 +1,4 @@
-"""Compare the public formulas with values of the golden batch that were computed by hand."""
+"""Compare the public formulas with hand-computed values for the golden batch."""
 
 import pytest
 import torch

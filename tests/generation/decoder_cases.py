@@ -19,7 +19,7 @@ ITEMS = 48
 
 
 def tiny_images() -> Tensor:
-    """Return (48, 3, 8, 8) images of a colored square on white, whose place and color are given by six latents."""
+    """Return (48, 3, 8, 8) images of a colored square on white; six latents determine its position and color."""
     rng = np.random.default_rng(0)
     images = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
     for i in range(ITEMS):
@@ -30,7 +30,7 @@ def tiny_images() -> Tensor:
 
 @cache
 def tiny_image_store(*, name: str = "tiny") -> EmbeddingStore:
-    """Return a store whose image embeddings are a fixed random map of the images."""
+    """Return a store whose image embeddings are a fixed random mapping of the images."""
     rng = np.random.default_rng(1)
     flat = tiny_images().flatten(1).numpy()
     image = np.tanh(flat @ rng.normal(size=(flat.shape[1], DIM)) / 8) + 2

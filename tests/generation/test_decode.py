@@ -1,4 +1,4 @@
-"""Test decoding of embeddings of a space: the anchor is found, mismatched spaces raise, images follow the condition."""
+"""Test decoding embeddings of a space: the anchor is found, mismatched spaces raise, images follow the condition."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
 
 
 def test_a_true_embedding_is_reconstructed(space: Space, decoder: FlowDecoder) -> None:
-    """A true embedding is decoded like any other condition, without a loss of information."""
+    """A true embedding is decoded like any other condition, without loss of information."""
     store = tiny_image_store()
     rows = store.rows("test")
     z, _ = embed_items(space, store, rows, ["image"])
@@ -138,7 +138,7 @@ def test_absent_items_and_unknown_modalities(space: Space) -> None:
 
 def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
     class Gray:
-        """Decoder of gray images whose level is the first entry of the embedding."""
+        """A decoder of gray images whose gray level is the first entry of the embedding."""
 
         input_spec, size = EmbeddingSpec("anything", DIM), 4
 

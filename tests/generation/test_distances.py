@@ -1,4 +1,4 @@
-"""Test distances of image sets against closed forms, loops, another library, and repeated rows instead of weights."""
+"""Test distances of image sets against closed forms, loops, another library, and repeated rows in place of weights."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_frechet_of_gaussians_whose_distance_is_known() -> None:
     mean_x, mean_y = torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([0.0, 1.0, 0.5]).double()
     scale_x, scale_y = torch.tensor([1.0, 4.0, 0.25]).double(), torch.tensor([9.0, 1.0, 0.25]).double()
     x, y = exact_rows(mean_x, scale_x.diag()), exact_rows(mean_y, scale_y.diag(), rows=31)
-    # Covariances that commute: |m - m'|^2 + sum of (deviation - deviation')^2.
+    # If the covariances commute, the distance is |m - m'|^2 + sum of (deviation - deviation')^2.
     assert frechet_distance(x, y) == pytest.approx(10 + 4 + 1 + 0, abs=1e-9)
 
 
@@ -71,7 +71,7 @@ def test_frechet_by_scipys_matrix_root() -> None:
 
 @pytest.mark.parametrize("rows", [40, 5])
 def test_a_set_has_distance_0_from_itself_in_any_order(rows: int) -> None:
-    """With fewer rows than features, the root of rounded eigenvalues must not leave 1e-6."""
+    """With fewer rows than features, the square roots of rounded eigenvalues must not add an error of 1e-6."""
     x, y = normal(rows, 12), normal(rows, 12, seed=1)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-12)
@@ -105,7 +105,7 @@ def test_kernel_distance_is_0_on_average_for_equal_distributions() -> None:
 
 
 class Flat(nn.Module):
-    """Images of 2 x 1 pixels are their own features."""
+    """Use images of 2 x 1 pixels as their own features."""
 
     num_features = 6
 
@@ -147,7 +147,7 @@ def test_kernel_weights_leave_out_pairs_of_copies() -> None:
     x, y = normal(6, 3), normal(6, 3, seed=1)
     expected = []
     for w in WEIGHTS:
-        # (item, copy): two copies of an item are no pair, except the generated and the true copy.
+        # (item, copy): two copies of an item are not a pair, unless one is generated and the other true.
         rows = [(i, copy) for i in range(6) for copy in range(int(w[i]))]
 
         def mean(k: Tensor, kind: str, rows: list[tuple[int, int]] = rows) -> float:
@@ -187,7 +187,7 @@ def test_a_single_item_has_no_distance() -> None:
     weights = torch.tensor([[0.0, 3.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
     assert PairMean(cubic_kernel(x, x)).evaluate(weights).isnan().tolist() == [True, True, False]
     assert kernel_statistic(x, y).evaluate(weights).isnan().tolist() == [True, True, False]
-    # Three copies have a covariance of zeros, so the result is the distance of the two rows.
+    # Three copies of a row have zero covariance, so the result is the distance between the two rows.
     found = Frechet(x, y).evaluate(weights)
     assert float(found[0]) == pytest.approx(float((x[1] - y[1]).square().sum()))
     assert found.isnan().tolist() == [False, True, False]

@@ -19,7 +19,7 @@ def images(count: int, size: int = 32, seed: int = 0) -> Tensor:
 
 
 def test_pixels_are_block_means() -> None:
-    """Blocks are averaged when downsampling, not subsampled; constant blocks are unchanged."""
+    """Downsampling averages blocks instead of subsampling; constant blocks are unchanged."""
     x = torch.kron(images(2, 4), torch.ones(8, 8))
     found = pixels(4)(x)
     assert found.shape == (2, 48)
@@ -93,7 +93,7 @@ class TestLite:
         assert found.shape == (5, 1280)
         assert found.dtype == torch.float32
         assert not found.is_inference()
-        # About 60 layers in float32, whose order of summation may depend on the batch.
+        # The network has about 60 float32 layers, whose order of summation may depend on the batch size.
         rounding = 2 * 60 * torch.finfo(torch.float32).eps * float(found.abs().max())
         torch.testing.assert_close(lite2()(x.flip(0)).flip(0), found, atol=rounding, rtol=0)
         assert float((found[0] - found[1]).abs().max()) > 0.1

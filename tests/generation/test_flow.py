@@ -10,7 +10,7 @@ MEAN, DEVIATION = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.3, 1.0, 2.0])
 
 
 def exact(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    """Return E[x | x_t] for independent normal x, the optimal prediction. The condition shifts the mean."""
+    """Return E[x | x_t] for independent normal x, the optimal prediction. The condition shifts the mean of x."""
     t = t[:, None]
     mean, variance = MEAN.to(x_t) + condition, DEVIATION.to(x_t).square()
     gain = t * variance / (t.square() * variance + (1 - t).square())

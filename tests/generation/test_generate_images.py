@@ -1,4 +1,4 @@
-"""Test conditions from items and texts, and the images generated from them."""
+"""Test conditions made from items and texts, and the images generated from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def decoder(tiny_decoders: list[FlowDecoder]) -> FlowDecoder:
 
 
 def encode(texts: Sequence[str]) -> torch.Tensor:
-    """Fake text encoder that returns the features of the item whose number is the text."""
+    """A fake text encoder that returns the features of the item whose number is the text."""
     return torch.tensor(tiny_image_store().array("text")[[int(text) for text in texts]]).float()
 
 

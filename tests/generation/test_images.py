@@ -243,7 +243,7 @@ def test_invalid_sizes_raise() -> None:
 
 
 def composed(data: bytes) -> np.ndarray[Any, Any]:
-    """Composite on white by the formula; return (H, W, 3) in [0, 1]."""
+    """Composite the image on white by the formula; return (H, W, 3) in [0, 1]."""
     pil = pytest.importorskip("PIL.Image")
     pixels = np.array(pil.open(io.BytesIO(data)).convert("RGBA")).astype(np.float64) / 255
     return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]

@@ -163,7 +163,7 @@ def test_nearly_opposite_rows_have_an_arc(dtype: torch.dtype) -> None:
     path = slerp(torch.tensor([[1.0, 0.0]], dtype=dtype), b.to(dtype), t)
     angles = t * (math.pi - 1e-3)
     exact = torch.stack([torch.cos(angles), torch.sin(angles)], 1)[:, None].to(dtype)
-    # Rounding of the second row turns the plane of the arc by eps over its distance from the opposite point.
+    # Rounding the second row turns the plane of the arc by eps divided by the row's distance from the opposite point.
     torch.testing.assert_close(path, exact, atol=2 * torch.finfo(dtype).eps / 1e-3, rtol=0)
 
 
@@ -183,7 +183,7 @@ def test_the_barycenter_has_the_least_squared_angles() -> None:
     for seed in range(6):
         near = torch.nn.functional.normalize(best + 1e-3 * unit(B, D, seed=seed), dim=1)
         assert bool((cost(near) > cost(best)).all())
-    # At the best point the weighted steps towards the rows cancel.
+    # At the optimum, the weighted steps toward the rows cancel.
     pull = torch.zeros(B, D, dtype=torch.float64)
     for w, x in zip(weights, z.values(), strict=True):
         cos = (best * x).sum(1, keepdim=True)
@@ -198,7 +198,7 @@ def test_the_barycenter_on_a_circle_is_the_mean_angle() -> None:
     middle = float((angles * torch.tensor(weights, dtype=torch.float64)).sum())
     best = frechet_mean(z, weights=weights)
     torch.testing.assert_close(torch.atan2(best[0, 1], best[0, 0]).item(), middle)
-    # The distant row has a larger influence than in the mean of chords.
+    # The distant row has more influence than in the normalized mean, which minimizes chords.
     chord = mean(z, weights=weights)
     assert float(torch.atan2(chord[0, 1], chord[0, 0])) < middle - 0.1
 
@@ -220,7 +220,7 @@ def test_the_barycenter_is_the_slow_descent() -> None:
 
 
 def test_the_derivative_of_the_frechet_mean_is_exact_where_it_equals_the_mean() -> None:
-    # By symmetry the search ends at its first step; the derivative there must not be that of the mean.
+    # By symmetry, the search ends at its first step; the derivative there must not be that of the plain mean.
     z = tuple(torch.eye(3, dtype=torch.float64)[k : k + 1].clone().requires_grad_() for k in range(3))
     torch.testing.assert_close(frechet_mean(z), mean(z))
     torch.autograd.gradcheck(lambda *z: frechet_mean(z), z)
@@ -231,7 +231,7 @@ def test_the_derivative_of_the_frechet_mean_is_exact_where_it_equals_the_mean() 
 
 
 def test_rows_without_a_frechet_mean_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Rows lie slightly above the equator, so the pole is a saddle point, from which every direction is better.
+    # The rows lie beyond the equator as seen from the pole, a saddle point from which every direction is better.
     angles = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
     z = torch.stack([angles.cos(), angles.sin(), torch.full((5,), -0.5), torch.zeros(5)], 1)
     pole = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).expand(4, -1)

@@ -50,7 +50,7 @@ def own_prior(folders: Folders) -> Any:
     return pipeline
 
 
-# Pipelines return images in [0, 1] as float32: rounding is at most half an eps, and that of float64 is negligible.
+# Pipelines return images in [0, 1] as float32, with rounding of at most half an eps; float64 rounding is negligible.
 IMAGE_ROUNDING = {"atol": 4 * torch.finfo(torch.float32).eps, "rtol": 0.0}
 
 
@@ -89,7 +89,7 @@ def test_input_spec_describes_the_embeddings(decoder: Kandinsky22, folders: Fold
 def test_generate_is_the_pipelines_own(exact: Kandinsky22, own_prior: Any, guidance: float) -> None:
     x = embeddings(3)
     images = exact.generate(x, seed=3, steps=4, guidance=guidance, batch_size=2)
-    # Embeddings are float32 outside of the pipelines; both sides round the same number.
+    # Embeddings are float32 outside the pipelines, so both sides round the same number.
     negative = own_prior.get_zero_embed().float().double()
     expected = own_call(exact, x.double(), negative, num_inference_steps=4, guidance_scale=guidance)
     assert images.shape == (3, 3, 16, 16)

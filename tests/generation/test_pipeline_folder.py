@@ -1,4 +1,4 @@
-"""Test that every invalid folder raises, and the error messages."""
+"""Test that every invalid folder raises an error, and test the messages."""
 
 import json
 import re

@@ -101,7 +101,7 @@ def test_every_modality_makes_images(space: Space, store: EmbeddingStore, decode
 
 
 def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Space, store: EmbeddingStore) -> None:
-    """Conditions from text have the mean of the image embeddings, and the same distances from it."""
+    """Conditions from text have the same mean as the image embeddings, and the same distances from that mean."""
     rows = store.rows("train")
     image = torch.tensor(store.array("image")[rows]).float()
     z, _ = embed_items(space, store, rows, ["text"])
@@ -109,7 +109,7 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
     center = image.mean(0)
     typical = (image - center).norm(dim=1).mean()
     assert 0.4 * typical < (like - center).norm(dim=1).mean() < 1.6 * typical
-    # The plain mean of the paper and its features are shorter, and these decoders are not scale-invariant.
+    # The plain mean of the paper is shorter, and so are its features; these decoders are not scale-invariant.
     pair = [z["text"], z["text"].roll(1, 0)]
     norms = [
         (space.inverse_transform("image", mean(pair, normalize=normalize)) - space.features[0].mean).norm(dim=1)

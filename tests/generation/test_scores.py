@@ -46,7 +46,7 @@ def test_true_images_score_best(reference: Reference) -> None:
     assert numbers["fd"] == pytest.approx(0, abs=1e-9)
     assert [numbers[name] for name in ("recall@1", "recall@10", "mrr", "l1")] == [1, 1, 1, 0]
     assert numbers["cosine"] == pytest.approx(1)
-    # The pair of an image and its copy counts across the sets but not within them, so the unbiased value is below 0.
+    # An image and its copy count as a pair across the sets but not within them, so the unbiased value is below 0.
     assert numbers["kid"] < 0
     assert numbers["mmd"] < 0
 
@@ -108,7 +108,7 @@ def test_only_training_images_set_the_scale(reference: Reference) -> None:
 
 @pytest.mark.parametrize("blue", [0.0, 1e-4])
 def test_a_feature_that_hardly_varies_decides_nothing(blue: float) -> None:
-    """Divided by its own standard deviation, the component would dominate the others or be infinite."""
+    """Divided by its own standard deviation, this component would dominate the others or be infinite."""
     training = TRAINING.clone()
     training[:, 2] = 0.5 + blue * (TRAINING[:, 2] - 0.5)
     reference = Reference.fit(TRUE, training, extractor=EXTRACTOR, components=10)
@@ -145,7 +145,7 @@ def test_true_images_of_another_size_are_resized(close: GenerationScores) -> Non
 
 
 def test_resampled_scores_are_those_of_the_drawn_rows(close: GenerationScores, reference: Reference) -> None:
-    """Retrieval searches all true images; FD compares the drawn items, generated and true."""
+    """Retrieval searches all true images, whereas FD compares the generated and true images of the resampled items."""
     weights = resample_weights(ITEMS, resamples=5, seed=3)
     for r, w in enumerate(weights.long()):
         rows = torch.arange(ITEMS).repeat_interleave(w)
@@ -160,7 +160,7 @@ def test_resampled_scores_are_those_of_the_drawn_rows(close: GenerationScores, r
 def test_differences_of_two_rows_are_paired_by_the_resampling_of_evaluation(
     close: GenerationScores, reference: Reference
 ) -> None:
-    """A paired interval needs only `resample` with both rows."""
+    """For a paired interval, it suffices to call `resample` with both rows."""
     worse = score(0.75 * TRUE + 0.25 * NOISE, reference, extractor=EXTRACTOR)
     groups = torch.arange(ITEMS) // 2
     for name in ("fd", "cosine", "kid"):

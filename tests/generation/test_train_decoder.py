@@ -1,4 +1,4 @@
-"""Test that training a decoder learns, is reproducible, resumes bit by bit, and rejects bad input."""
+"""Test that the training of a decoder learns, is reproducible, resumes bit for bit, and rejects bad input."""
 
 import hashlib
 from functools import cache
@@ -107,7 +107,7 @@ def test_a_run_of_other_settings_or_data_is_not_continued(tmp_path: Path) -> Non
     altered = EmbeddingStore.from_arrays({"image": tiny_image_store().array("image") + 1}, split=["train"] * ITEMS)
     with pytest.raises(DataError, match="use the same data"):
         run(tmp_path, resume="auto", store=altered)
-    # Settings of logging and saving may differ.
+    # Settings for logging and saving may differ.
     run(tmp_path, resume="required", logging_steps=3)
 
 

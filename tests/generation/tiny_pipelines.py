@@ -80,7 +80,7 @@ def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Pa
             ),
             scheduler=scheduler or diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
             movq=diffusers.VQModel(
-                block_out_channels=(32, 32),  # its spatial norm has 32 groups
+                block_out_channels=(32, 32),  # the spatial norm has 32 groups
                 down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
                 up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
                 latent_channels=4,
@@ -158,7 +158,7 @@ def _text_config(*, projection_dim: int = 32, hidden_size: int = 32) -> Any:
 
 def _save(pipeline: Any, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # Published folders list the class whose name does not reveal the image decoder.
+    # Published folders list a class whose name does not reveal that it is an image decoder.
     index = json.loads((folder / "model_index.json").read_text())
     for part in ("feature_extractor", "image_processor"):
         if part in index:

@@ -135,7 +135,7 @@ def test_equals_float64_loops(modalities, items, seed, tau, direction, missing, 
     np.testing.assert_array_equal(result.defined, ~np.isnan(fields["chi"]))
     known = np.concatenate(list(c.values()))
     known = known[~np.isnan(known)]
-    # With one item all residuals are rounding errors, and so is their correlation.
+    # With a single item all residuals are rounding errors, and so is their correlation.
     if items > 1 and len(squares) and max(squares) > 1e-12:
         np.testing.assert_allclose(result.residual_correlation, rho, atol=1e-9)
     if len(known):
@@ -221,7 +221,7 @@ def test_zeta_approaches_one_under_the_assumption_of_proposition_2_2():
 
 
 def test_weighted_chi_bound_is_tight_for_constant_resultants():
-    """The bound is 1 - sqrt(sum w_n^2 + sum w_n w_n' mu_nn') for weights that sum to 1."""
+    """For weights that sum to 1, the bound is 1 - sqrt(sum w_n^2 + sum w_n w_n' mu_nn')."""
     legs = torch.tensor([[1.0, 0.1, 0.3], [0.2, 1.0, 0.2], [0.7, 0.2, 1.0]], dtype=torch.float64)
     g = torch.Generator().manual_seed(0)
     turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q
@@ -253,7 +253,7 @@ def test_common_factors_of_weights_do_not_matter():
 
 
 def test_renormalized_negatives_include_aligned_modalities():
-    """One modality is aligned, one is not: without renormalization only the negatives of the second one count."""
+    """One modality is aligned, one is not; without renormalization, only the negatives of the second would count."""
     g = torch.Generator().manual_seed(0)
     x, y = (torch.randn(30, 16, generator=g, dtype=torch.float64) for _ in range(2))
     batch = make_batch({"a": x, "b": x, "c": y})
@@ -290,7 +290,7 @@ def test_proposition_2_2_bounds_zeta_when_residuals_are_independent():
 
 
 def test_correlated_residuals_limit_zeta_as_predicted():
-    """With residuals of correlation rho, zeta tends to (1 + rho C / c^2)^(-1/2), here 0.877, instead of 1."""
+    """If residuals have correlation rho, zeta tends to (1 + rho C / c^2)^(-1/2), here 0.877, instead of 1."""
     rho = 0.3
     zetas, bounds = [], []
     for modalities in (2, 8, 64):

@@ -105,7 +105,7 @@ def test_the_upper_bound_holds_and_equals_its_reference(modalities, items, dim, 
 
 @few_rows
 def test_the_upper_bound_holds_in_many_draws():
-    """From aligned to unrelated tuples, from points to densities: 0 violations in 300 draws."""
+    """From aligned to unrelated tuples, and from points to densities, no draw violates the bound."""
     margins = []
     for seed in range(300):
         spread, bandwidth = (0.0, 0.1, 0.5, 3.0)[seed % 4], (0.05, 0.2, 0.5, 1.0, 5.0)[seed % 5]
@@ -118,9 +118,10 @@ def test_the_upper_bound_holds_in_many_draws():
 
 @few_rows
 def test_the_mean_of_logs_is_not_an_upper_bound():
-    """Half of the anchor's rows are close together, the others are isolated; counterparts are 12 bandwidths away.
+    """Half of the anchor's rows are close together and the rest are isolated; their counterparts are 12 bandwidths
+    away.
 
-    U is the smaller side of Jensen's inequality, so the divergence can be larger than the loss.
+    U is the smaller side of Jensen's inequality, so the divergence can exceed the loss.
     """
     axis = torch.eye(66, dtype=torch.float64)
     near, far = 0.006, 0.12
@@ -309,7 +310,7 @@ def test_half_precision_is_measured_in_float64():
 
 def test_exact_beyond_max_bytes_raises():
     space = draw(3, 10, 4, 8)
-    # Three numbers for each of 10^3 tuples; a gradient saves those of all four integrals.
+    # Each of the 10^3 tuples takes three numbers; for a gradient, those of all four integrals are saved.
     with pytest.raises(ConfigError, match="needs about 24,000 bytes"):
         holder_divergence(space, bandwidth=1.0, estimator="exact", max_bytes=23_999)
     holder_divergence(space, bandwidth=1.0, estimator="exact", max_bytes=24_000)

@@ -49,7 +49,7 @@ def test_weights_count_items_as_copies():
 
 
 def test_raw_gap_is_sampling_noise_without_a_gap():
-    """On 215 test items the usual estimate is sqrt(2 / N) = 0.096 without any gap."""
+    """Without any gap, the usual estimate on 215 test items is sqrt(2 / N) = 0.096."""
     raw, squared = [], []
     for seed in range(60):
         x, y = unit(215, 64, 2 * seed), unit(215, 64, 2 * seed + 1)

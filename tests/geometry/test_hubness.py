@@ -1,4 +1,4 @@
-"""k-occurrences against brute force, and errors of naive counts."""
+"""k-occurrences against brute force, and against the errors of naive counts."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_equal_rows_share_counts():
     seed=st.integers(0, 99),
 )
 def test_ties_are_shared_by_definition(rows, k, spare, seed):
-    """Ties beyond the retrieved candidates are counted over the whole gallery."""
+    """Ties that extend beyond the retrieved candidates are counted over the whole gallery."""
     x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
     k = min(k, rows)
     with pytest.MonkeyPatch.context() as patch:

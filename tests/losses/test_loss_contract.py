@@ -182,7 +182,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("unialign", {"centroid_weight": float("nan")}, "centroid_weight must be a finite number of at least 0"),
     # PyYAML reads 1e-3 as a string.
     ("unialign", {"volume_weight": "1e-3"}, "volume_weight must be a finite number of at least 0, got '1e-3'"),
-    # With a negative eps the volume term would be 0, without a gradient.
+    # With a negative eps, the volume term would be 0 and have no gradient.
     ("unialign", {"volume_eps": -1.0}, "volume_eps must be a finite number of at least 0"),
     ("unialign", {"alignment_scale": 0.0}, "alignment_scale must be 'matched' or a positive number"),
     ("unialign", {"alignment_scale": "auto"}, "alignment_scale must be 'matched' or a positive number"),
@@ -258,7 +258,7 @@ def test_invalid_options():
 
 
 def test_needs_anchor_agrees_with_the_constructor():
-    """The command line adds a default anchor where one is needed."""
+    """The command line adds a default anchor if the objective needs one."""
     for name in ua.losses.names():
 
         def makes(name: str, **options: Any) -> bool:

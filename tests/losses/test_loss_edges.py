@@ -70,7 +70,8 @@ def test_gram_with_nearly_equal_modalities():
                     objective = GRAM("m0", eps=eps, temperature=1.0, label_smoothing=0.0)
                     value, gradients = value_and_gradients(objective, embeddings)
                     assert_finite(value, gradients)
-                    # The slope of a volume is at most 1 in each vector; a row is in 2 B volumes of weight 1 / B.
+                    # The slope of a volume with respect to each vector is at most 1; a row is in 2 B volumes of weight
+                    # 1 / B.
                     assert max(gradient.norm(dim=-1).max() for gradient in gradients.values()) < 2
 
 
@@ -116,7 +117,7 @@ def test_same_id_items_do_not_repel(case: str):
 
 def test_self_pair_is_excluded_before_the_kernel_sum():
     """Subtracting the self pair after the sum loses precision: 29 % gradient error at t = 10, NaN at t = 20."""
-    z = torch.eye(4)  # cosine 0: kappa = exp(-1 / tau) is far below the float32 epsilon of the self pair's 1
+    z = torch.eye(4)  # at cosine 0, kappa = exp(-1 / tau) is far below float32's epsilon relative to the self pair's 1
     for temperature in (0.05, 0.01, 0.002):
         value, gradients = value_and_gradients(UniAlign(temperature=temperature), {"a": z, "b": z})
         assert value.item() == pytest.approx(-1 / temperature, rel=1e-5)
@@ -158,7 +159,7 @@ def test_autocast_does_not_change_the_loss(case: str):
         total = make_objective(case)(leaves).total
     assert total.dtype == torch.float32
     assert torch.equal(total, expected)
-    gradients = torch.autograd.grad(total, list(leaves.values()))  # outside of autocast, as PyTorch recommends
+    gradients = torch.autograd.grad(total, list(leaves.values()))  # outside autocast, as PyTorch recommends
     assert all(map(torch.equal, gradients, expected_gradients.values()))
 
 
@@ -181,7 +182,7 @@ def test_one_float64_modality_gives_a_float64_loss():
 
 
 def test_options_of_zero_are_kept():
-    """`option or default` would replace a valid 0.0 by the default."""
+    """`option or default` would replace a valid 0.0 with the default."""
     embeddings = draw_batch(16, 3, 5, 6)
     paper = UniAlign("m0", preset="paper")
     assert paper.centroid_weight == 1

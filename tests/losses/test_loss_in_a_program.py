@@ -19,7 +19,7 @@ def rows() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", names())
 def test_inside_activation_checkpointing(name: str) -> None:
-    """Checkpointing runs the loss twice and allows one read of each saved tensor."""
+    """Checkpointing runs the loss twice and allows each saved tensor to be read only once."""
     x = rows()
     create(name, **NEED[name])(x).total.backward()
     wanted = {key: z.grad for key, z in x.items()}
@@ -35,7 +35,7 @@ def test_inside_activation_checkpointing(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_second_derivative_raises(name: str) -> None:
-    """If only some inputs require grad, autograd may prune the node that raises the error."""
+    """If only some inputs require gradients, autograd may prune the node that raises the error."""
     x = {key: z.detach().double().requires_grad_() for key, z in rows().items()}
     objective = create(name, **NEED[name])
     (g,) = torch.autograd.grad(objective(x).total, x["a"], create_graph=True)
@@ -45,7 +45,7 @@ def test_a_second_derivative_raises(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["unialign", pytest.param("gram", marks=pytest.mark.slow)])
 def test_inside_torch_compile(name: str) -> None:
-    """Tiles write to their diagonal in place, which functionalization restricts."""
+    """Tiles write to their diagonals in place, which functionalization restricts."""
     # float64, since the float32 volume of three nearly dependent rows has few correct digits.
     linear = torch.nn.ModuleDict({key: torch.nn.Linear(6, 4) for key in "abc"}).double()
     objective, x = create(name, **NEED[name]), torch.randn(16, 6, dtype=torch.float64)

@@ -27,7 +27,7 @@ def test_order_of_items(case: str):
     torch.testing.assert_close(moved_gradients, {m: g[order] for m, g in gradients.items()}, rtol=1e-6, atol=1e-8)
 
 
-# Except Symile: the product of three or more vectors depends on the basis.
+# All except Symile, since the product of three or more vectors depends on the basis.
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if OBJECTIVES[case][0] != "symile"])
 def test_common_rotation(case: str):
     embeddings = draw_batch(2, 3, 6, 5)
@@ -49,7 +49,7 @@ def test_order_of_modalities(case: str):
         torch.testing.assert_close({m: again_gradients[m] for m in embeddings}, gradients, rtol=1e-6, atol=1e-8)
 
 
-# Except sigmoid-pairs, which has the names of the modalities as an option.
+# All except sigmoid-pairs, whose options contain the names of modalities.
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if case != "sigmoid-pairs"])
 def test_names_of_modalities(case: str):
     """The pairs (m0, b-c) and (m0-b, c) must have different names."""
@@ -77,7 +77,7 @@ def test_lengths_of_rows(case: str):
 
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if "gram" not in case and case != "paper"])
 def test_gradients_are_tangential(case: str):
-    # Scaling a row does not change the loss, so the gradient is orthogonal to the row.
+    # Scaling a row does not change the loss, so the row's gradient is orthogonal to it.
     embeddings = draw_batch(6, 3, 4, 6)
     _, gradients = value_and_gradients(make_objective(case), embeddings)
     for m, gradient in gradients.items():
@@ -88,7 +88,7 @@ def test_gradients_are_tangential(case: str):
     seed=st.integers(0, 2**31 - 1), items=st.integers(2, 9), dim=st.integers(1, 16), tau=st.sampled_from([0.07, 0.5])
 )
 def test_balanced_is_infonce_with_partitions_within_modalities(seed: int, items: int, dim: int, tau: float):
-    """InfoNCE = |x - y|^2 / (2 tau) + the mean of two cross-modal log-partitions; `balanced` uses inner ones."""
+    """InfoNCE = |x - y|^2 / (2 tau) + mean log-partition across modalities; `balanced` has the one within."""
     embeddings = draw_batch(seed, 2, items, dim)
     x_BD, y_BD = make_batch(embeddings).z_MBD
     pull = ((x_BD - y_BD) ** 2).sum(-1).mean() / (2 * tau)

@@ -1,11 +1,11 @@
-"""Bytes saved for the backward pass of each objective grow linearly in the batch size."""
+"""The bytes saved for the backward pass of each objective grow linearly with the batch size."""
 
 import pytest
 
 from benchmarks.saved_bytes import saved_bytes
 from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
 
-# Except `negatives="all"`, which compares all M-tuples of items.
+# All cases except `negatives="all"`, which compares all M-tuples of items.
 LINEAR = [case for case in OBJECTIVES if case != "symile"]
 
 
@@ -20,7 +20,7 @@ def test_saved_bytes_grow_linearly(case: str, rows: str):
         if rows == "some":
             options = {"present": draw_present(2, modalities, items), "ids": draw_ids(3, items)}
         kept.append(saved_bytes(lambda leaves=leaves, options=options: objective(leaves, **options).total))
-    # 5 % of slack, since the number of absent rows is random.
+    # Allow 5 % of slack, since the number of absent rows is random.
     assert kept[1] <= 2.1 * kept[0]
     assert kept[2] <= 2.1 * kept[1]
     assert kept[2] < 1024 * 1024 * 4

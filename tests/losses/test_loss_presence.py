@@ -77,7 +77,7 @@ WITHOUT = [c for c in OBJECTIVES if c not in ("infonce_matched", "outer_log") an
 
 @pytest.mark.parametrize("case", WITHOUT)
 def test_an_absent_modality_equals_a_missing_one(case: str):
-    # Except `infonce_matched`, whose fixed weights are not renormalized, and `outer_log`, whose exponent is M - 1.
+    # All except `infonce_matched`, whose fixed weights are not renormalized, and `outer_log`, whose exponent is M - 1.
     embeddings = draw_batch(4, 4, 5, 6)
     objective = make_objective(case)
     masked = objective(embeddings, present={"m2": torch.zeros(5, dtype=torch.bool)})

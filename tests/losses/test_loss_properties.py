@@ -31,7 +31,7 @@ BATCHES = st.fixed_dictionaries(
         "bound": st.sampled_from(["default", "low", "high"]),
     }
 )
-# Bounds for fixed temperatures, which have none.
+# Bounds to use for fixed temperatures, which have none of their own.
 LOWEST, HIGHEST = 0.01, 1.0
 
 

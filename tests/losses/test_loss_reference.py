@@ -1,4 +1,4 @@
-"""Every objective against its float64 reference, in value and gradient, and against finite differences."""
+"""Compare every objective with its float64 reference, in value and gradient, and with finite differences."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_random_shapes(case: str, seed: int, shape: tuple[int, int, int], masked
 )
 def test_random_shapes_of_large_dim(case: str, seed: int, shape: tuple[int, int, int], masked: bool, grouped: bool):
     # With dim < M every tuple is degenerate, and the gradient of torch.linalg.det in the reference is inaccurate.
-    # At dim 1 rows can be exactly opposite: arccos has an infinite slope there, and centroids have no direction.
+    # At dim 1, rows can be exactly opposite, where arccos has an infinite slope and centroids have no direction.
     assert_like_reference(case, seed, shape, masked, grouped)
 
 
@@ -108,7 +108,7 @@ def test_float32_is_close_to_the_float64_reference(case: str):
         torch.testing.assert_close(gradient.double(), expected_gradients[name], rtol=1e-3, atol=1e-4)
 
 
-# Finite differences ignore stopped gradients; the comparison with the reference covers these cases.
+# Finite differences do not see stopped gradients; the comparison with the reference covers these cases.
 STOPPED = ("frozen_anchor", "centroid-still", "cs_aligner-median")
 
 

@@ -39,7 +39,7 @@ def test_sigmoid_equals_its_definition():
 
 
 def test_sigmoid_of_large_logits_is_finite_and_has_a_gradient():
-    """In float32, log(sigmoid(x)) is -inf below -100 and has gradient 0, so training could not recover."""
+    """In float32, log(sigmoid(x)) is -inf below about -100, with gradient 0, so training could not recover."""
     z = torch.eye(4, 6)
     objective = Sigmoid(scale=200.0, bias=-1.0, mode="fixed")
     value, gradients = value_and_gradients(objective, {"a": z, "b": -z + 0.1 * z.roll(1, 0)})
@@ -131,7 +131,7 @@ def test_unknown_pairs_raise():
 
 @pytest.mark.parametrize("divergence", ["cauchy_schwarz", "mmd", "holder"])
 def test_divergence_of_modalities_without_common_items(divergence: Any):
-    """InfoNCE has no pair here, but the two distributions can be compared."""
+    """InfoNCE has no pair here, but the divergence can still compare the two distributions."""
     embeddings = draw_batch(7, 2, 8, 5)
     first = torch.arange(8) < 4
     objective = CSAligner("m0", divergence=divergence, bandwidth=0.8)
@@ -216,7 +216,7 @@ def test_cua_equals_its_definition(anchor: str):
 
 
 def test_cua_weights_modalities_by_their_pairs():
-    """Pairs with the anchor: (U_0 + U_1)/2 and (U_0 + U_2)/2, so that the anchor counts twice."""
+    """The pairs with the anchor give (U_0 + U_1)/2 and (U_0 + U_2)/2, so the anchor counts twice."""
     embeddings = draw_batch(13, 3, 5, 6)
     terms = CUA("m0", contrast_weight=0.0).compute(embeddings)[1]
     assert {name: term.weight for name, term in terms.items() if name.startswith("uniformity")} == {
@@ -279,7 +279,7 @@ def test_distance_of_equal_rows_has_a_finite_gradient(alpha: float):
 
 
 def test_single_rows_and_copies_are_finite():
-    """torch.pdist of one row is empty, so the log of its mean is NaN; it does not support half precision."""
+    """torch.pdist of one row is empty, so the log of its mean is NaN; torch.pdist also lacks half precision."""
     one = draw_batch(16, 3, 1, 5, torch.bfloat16)
     for objective in (CUA("m0", cross_term="xu"), ModGap("m0"), AlignUniform("m0"), CSAligner("m0"), Sigmoid("m0")):
         for ids in (None, torch.tensor([3])):

@@ -1,4 +1,4 @@
-"""`partition_mix`: from InfoNCE's partition between modalities (0) to UniAlign's within modalities (1)."""
+"""`partition_mix`: from InfoNCE's partition across modalities (0) to UniAlign's partition within modalities (1)."""
 
 from typing import Any
 
@@ -36,12 +36,12 @@ def test_zero_is_infonce_of_all_pairs(modalities: int):
 
 
 def test_the_identity_requires_complete_items():
-    """The alignment is a mean over all true pairs, InfoNCE a mean over pairs of modalities."""
+    """The alignment is a mean over all true pairs; InfoNCE is a mean over pairs of modalities."""
     embeddings, present = draw_batch(3, 3, 7, 6), {"m1": torch.arange(7) < 5, "m2": torch.arange(7) < 3}
     mixed = UniAlign("m0", partition_mix=0.0)(embeddings, present=present)
     contrast = InfoNCE("m0")(embeddings, present=present)
     assert mixed.total != pytest.approx(contrast.total.item(), abs=1e-6)
-    # With two modalities there is one pair, and both are the mean over its rows.
+    # With two modalities there is one pair, and both losses are means over its rows.
     pair = {m: embeddings[m] for m in ("m0", "m1")}
     there = {"m1": present["m1"]}
     mixed, contrast = (loss(pair, present=there) for loss in (UniAlign("m0", partition_mix=0.0), InfoNCE("m0")))
@@ -110,7 +110,7 @@ def test_errors():
         with pytest.raises(ConfigError, match=message):
             UniAlign(**({"anchor": "m0", "partition_mix": 0.5} | options))
         if "partition_mix" not in options:
-            UniAlign(**({"anchor": "m0"} | options))  # at the default 1 all are allowed
+            UniAlign(**({"anchor": "m0"} | options))  # at the default of 1, all combinations are allowed
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from unialign.losses.symile import _bytes_of_all, draw_permutations
 
 
 def rolled(modalities: int, items: int) -> Tensor:
-    """Return keys whose k-th other modality is taken from item j + k + 1."""
+    """Return keys: for key j, the k-th other modality comes from item j + k + 1."""
     rows_MMN = torch.arange(items).repeat(modalities, modalities, 1)
     for r in range(modalities):
         for k, m in enumerate(m for m in range(modalities) if m != r):
@@ -52,7 +52,7 @@ def test_two_modalities_are_infonce(seed: int, ids: Tensor | None):
 def test_the_positive_is_never_a_negative():
     """A random draw may return the positive as a negative, which must be masked.
 
-    Here both permutations swap two items, so the only negative is the positive, and the loss is 0.
+    Here both permutations swap the two items, so the only negative equals the positive, and the loss is 0.
     """
     z_MND = make_batch(draw_batch(0, 3, 2, 6)).z_MBD
     rows_MMN = torch.tensor([1, 0]).repeat(3, 3, 1)
@@ -81,7 +81,7 @@ def test_negatives_are_a_function_of_seed_and_draw():
 
 
 def test_the_global_generator_is_not_used():
-    """The published code uses it, which couples the loss to other uses of the seed."""
+    """The published code uses the global generator, which couples the loss to other uses of the seed."""
     before = torch.random.get_rng_state()
     Symile()(draw_batch(2, 3, 6, 5))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -132,7 +132,7 @@ def test_a_rotation_changes_products_of_three():
 
 
 def test_all_tuples_of_a_large_batch_raise_before_allocation():
-    # 4,096^3 products of 4 bytes are 256 GiB.
+    # 4,096^3 products of 4 bytes each would take 256 GiB.
     objective = Symile(negatives="all")
     with pytest.raises(ConfigError, match=r"4096\^3 tuples .* GiB, more than max_bytes=1073741824; use neg"):
         objective(draw_batch(8, 3, 4096, 2, torch.float32))
@@ -165,7 +165,7 @@ def test_sampled_negatives_save_square_tables_only():
 
 
 def test_temperature_is_the_inverse_of_the_logit_scale():
-    """Products of unit vectors are tiny, so the default is below 0.07, where all logits would be nearly equal."""
+    """Products of unit vectors are tiny: at 0.07 all logits would be nearly equal, so the default is lower."""
     assert create("symile").get_config()["temperature"] == 0.01
     assert create("symile").get_config()["temperature_bounds"] == [1e-4, 1.0]
     wide = Symile(negatives="all", temperature_mode="fixed")(draw_batch(12, 3, 8, 512)).total

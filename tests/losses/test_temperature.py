@@ -88,7 +88,7 @@ def test_half_precision_objectives_train():
 
 @pytest.mark.parametrize(("push", "side", "bound"), [(-50.0, "low", 0.01), (50.0, "high", 1.0)])
 def test_clamped_values_can_recover(push: float, side: str, bound: float):
-    """A clamp inside the graph has no gradient outside of its bounds, so the parameter could not return."""
+    """A clamp inside the graph has no gradient outside its bounds, so the parameter could not return."""
     temperature = Temperature(0.07, mode="learnable")
     with torch.no_grad():
         temperature.shift += push

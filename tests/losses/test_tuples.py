@@ -70,7 +70,7 @@ def test_other_numbers_of_modalities_raise(modalities: int):
 @pytest.mark.parametrize("eps", [None, 0.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dtype: torch.dtype):
-    """The published difference of squares is noise of either sign there, so its root can have any slope."""
+    """There, the published difference of squares is noise of either sign, so its root can have any slope."""
     z = draw_batch(4, 1, 6, 8)["m0"]
     z = z / z.norm(dim=-1, keepdim=True)
     for distance in (0.0, 1e-8, 1e-6, 1e-4, 1e-2):
@@ -79,7 +79,8 @@ def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dty
         objective = Triangle("m0", form=form, eps=eps, temperature=1.0, label_smoothing=0.0)
         value, gradients = value_and_gradients(objective, embeddings)
         assert torch.isfinite(value)
-        # The slope of an area is half the opposite side, at most 1; a squared one's is at most 2 |A|, and |A| < 1.3.
+        # The slope of an area is half the opposite side, at most 1; that of its square is at most 2 |A|, with |A| <
+        # 1.3.
         assert max(gradient.norm(dim=-1).max() for gradient in gradients.values()) < (2 if form == "area" else 4)
 
 
@@ -103,7 +104,7 @@ def test_triangle_uses_complete_items_only():
 
 
 def test_triangle_saves_no_differences_of_all_pairs():
-    """The published code builds three (B, B, D) tensors: at B = 512 and D = 64 they are 131 times the logits."""
+    """The published code builds three (B, B, D) tensors: 131 times the size of the logits at B = 512, D = 64."""
     items, dim = 32, 16
     leaves = {m: z.requires_grad_() for m, z in draw_batch(9, 3, items, dim, torch.float32).items()}
     kept = saved_tensors(lambda: Triangle("m0")(leaves).total)
@@ -112,7 +113,7 @@ def test_triangle_saves_no_differences_of_all_pairs():
 
 
 def test_pmrl_saves_no_square_factor():
-    """The released decomposition asks for all left vectors: (B, D, D), 576 MiB at B = 256 and D = 768."""
+    """The released decomposition computes all left vectors, a (B, D, D) tensor: 576 MiB at B = 256 and D = 768."""
     items, dim = 8, 64
     leaves = {m: z.requires_grad_() for m, z in draw_batch(10, 4, items, dim, torch.float32).items()}
     kept = saved_tensors(lambda: PMRL()(leaves).total)
@@ -122,7 +123,7 @@ def test_pmrl_saves_no_square_factor():
 
 @pytest.mark.parametrize(("modalities", "dim"), [(2, 6), (3, 6), (5, 6), (4, 2), (3, 1)])
 def test_singular_values_and_their_gradients(modalities: int, dim: int):
-    """Values and gradients equal those of the decomposition by torch, also for D < M."""
+    """Values and gradients equal those of torch's decomposition, even for D < M."""
     leaves = [z.requires_grad_() for z in draw_batch(11, modalities, 4, dim).values()]
     weight_K = torch.arange(1.0, min(modalities, dim) + 1, dtype=torch.float64)
     ours = singular_parts(make_batch({f"m{m}": z for m, z in enumerate(leaves)}))
@@ -139,7 +140,7 @@ def test_singular_values_and_their_gradients(modalities: int, dim: int):
 
 
 def test_directions_point_to_the_mean():
-    """The sign of an eigenvector is arbitrary: the released code gives 115 of 256 negative ones."""
+    """The sign of an eigenvector is arbitrary: in the released code, 115 of 256 are negative."""
     embeddings = draw_batch(12, 4, 256, 24, torch.float32)
     z_MBD = make_batch(embeddings).z_MBD
     direction_BD = singular_parts(make_batch(embeddings)).direction_BD
@@ -161,14 +162,15 @@ def test_direction_of_a_tuple_with_an_orthogonal_mean():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 def test_equal_singular_values_have_a_bounded_gradient(dtype: torch.dtype, modalities: int):
-    """Orthogonal modalities have singular values of 1, where the decomposition by torch has infinite gradients."""
+    """Orthogonal modalities have equal singular values, where torch's decomposition has infinite gradients."""
     axes = torch.eye(8, dtype=dtype)
     embeddings = {f"m{m}": axes[[m, m + 2, m + 4]] for m in range(modalities)}
     value, gradients = value_and_gradients(PMRL(intra_temperature=1.0, inter_temperature=1.0), embeddings)
     assert torch.isfinite(value)
     for gradient in gradients.values():
         assert torch.isfinite(gradient).all()
-        # The gradient of log sum_k exp(sigma_k) - sigma_1 is at most 2 over 3 items; the contrast adds its own.
+        # The gradient of the mean of log sum_k exp(sigma_k) - sigma_1 over 3 items is at most 2/3; the contrast adds
+        # its own.
         assert gradient.norm(dim=-1).max() < 2
     terms = PMRL(intra_temperature=1.0)(embeddings).terms
     assert terms["rank_one"].item() == pytest.approx(math.log(modalities), rel=1e-6)

@@ -6,7 +6,7 @@ import unialign as ua
 
 
 def test_centroid_terms_exclude_tuples_that_cancel():
-    """Their mean has no direction, so they have no effect on the other items."""
+    """The mean of opposite rows has no direction, so such an item does not affect the others."""
     z = {"a": torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
     z["b"] = z["a"] + 0.1
     z["b"][2] = -z["a"][2]

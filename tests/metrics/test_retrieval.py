@@ -27,7 +27,7 @@ def metrics_of_order(relevant, ks):
 
 
 def brute(scores, relevant, ties, ks):
-    """Return the mean over all orders consistent with the scores, or the order with positives first or last."""
+    """Return the mean over all orders that agree with the scores, or the value with positives first or last."""
     if ties != "expected":
         sign = -1 if ties == "optimistic" else 1
         order = sorted(range(len(scores)), key=lambda j: (-scores[j], sign * relevant[j]))
@@ -123,7 +123,7 @@ def test_collapsed_spaces_score_at_chance_level(dtype, value):
 
 @pytest.mark.parametrize("gallery", [3, 64, 97, 1000, 1031])
 def test_identical_gallery_rows_are_tied(gallery):
-    """Blocked matrix products sum edge columns in another order, so equal rows may have slightly different scores."""
+    """Blocked matrix products sum columns at an edge in another order, so equal rows may differ in score."""
     row = rows(1, 333, seed=3)
     other = -row + 0.1 * rows(1, 333, seed=4)
     bank = row.repeat(gallery, 1)
@@ -133,7 +133,7 @@ def test_identical_gallery_rows_are_tied(gallery):
 
 
 def test_nan_queries_raise():
-    """Comparisons with NaN are False, so counting `scores > best` gives NaN rows a recall@1 of 100 %."""
+    """Comparisons with NaN are false, so counting `scores > best` gives NaN rows a recall@1 of 100 %."""
     x = rows(50)
     bad = x.clone()
     bad[3, 2] = torch.nan
@@ -150,7 +150,7 @@ def test_nan_queries_raise():
 
 
 def test_negative_cosines_count():
-    """Another library treats scores of at most 0 as not retrieved: a first hit at cosine -0.1 has recall@1 = 0."""
+    """Another library ignores scores of at most 0, so a first hit at cosine -0.1 has recall@1 = 0 there."""
     query = torch.tensor([[1.0, 0.0]])
     gallery = torch.tensor([[-0.1, 1.0], [-0.9, 0.1]])
     result = retrieval(query, gallery, query_ids=[0], gallery_ids=[0, 1])
@@ -242,7 +242,7 @@ def test_interval_contains_the_estimate_and_is_reproducible():
         low, high = interval
         assert low < interval.estimate < high
         assert result.interval(metric) == interval
-        if metric != "median_rank":  # ranks are integers, so other draws may give the same bounds
+        if metric != "median_rank":  # ranks are integers, so different draws may give the same bounds
             assert result.interval(metric, seed=1) != interval
         shown = {"mrr": result.mrr, "map": result.map, "ndcg": result.ndcg, "median_rank": result.median_rank}
         wanted = shown.get(metric)

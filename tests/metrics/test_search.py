@@ -33,7 +33,7 @@ def assert_same(result, wanted):
 
 
 def sorted_by_definition(x, y, k):
-    """Sort by descending score, and scores within 1e-12 by row."""
+    """Sort by descending score, and sort scores that agree within 1e-12 by row."""
     scores, rows = [], []
     for cosine_G in (unit_rows(x, "x") @ unit_rows(y, "y").mT).tolist():
         order = sorted(range(len(cosine_G)), key=lambda j: -cosine_G[j])
@@ -112,7 +112,7 @@ def test_float32_scores_give_wrong_ranks():
     seed=st.integers(0, 10**6),
 )
 def test_tiles_and_code_paths_agree(queries, gallery, levels, labels, side, waiting, dense, seed):
-    """Queries with one, several and no positives; pairs are rescored one by one, in batches, and by tiles."""
+    """Test queries with one, several and no positives; pairs are rescored one by one, in batches, and by tile."""
     x, y = ((levels * draw(n, 3, seed + i)).round() / levels + 1e-3 for i, n in enumerate((queries, gallery)))
     generator = torch.Generator().manual_seed(seed)
     ids = [torch.randint(labels, (n,), generator=generator) for n in (queries, gallery)]
@@ -126,7 +126,7 @@ def test_tiles_and_code_paths_agree(queries, gallery, levels, labels, side, wait
 
 
 def test_low_precision_products_do_not_matter():
-    """`set_float32_matmul_precision` and autocast allow bfloat16 products, with errors far above the margin."""
+    """`set_float32_matmul_precision` and autocast allow bfloat16 products, whose errors are far above the margin."""
     x, y = draw(600, 512, dtype=torch.float32), draw(600, 512, 1, torch.float32)
     wanted, found = in_float64(x, y), knn(x, y, k=9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -195,7 +195,7 @@ def test_memory_is_linear_and_the_gallery_is_not_copied(collapsed, monkeypatch):
         }.items():
             with Largest() as seen:
                 call()
-            # Columns of a few numbers, and tiles of 2^15 entries with a float64 or two integers each.
+            # A few numbers per query, and tiles of 2^15 entries with one float64 or two integers each.
             assert seen.bytes <= 16 * max(2**15, queries * dim, gallery) + 16 * queries, (name, gallery)
             assert seen.bytes < 4 * gallery * dim
             assert seen.bytes < queries * gallery

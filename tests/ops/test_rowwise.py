@@ -85,7 +85,7 @@ def test_mean_excess_and_its_gradient(case, items, tile):
 
 @pytest.mark.parametrize("temperature", [0.05, 0.03])
 def test_a_loss_near_zero_is_accurate(temperature: float):
-    """If the positive is part of a float32 sum, the loss of an aligned batch has an error of 1e-6."""
+    """If a float32 sum includes the positive, the loss of an aligned batch has an error of 1e-6."""
     x = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0]
     y = torch.nn.functional.normalize(x + 1e-3 * torch.randn(12, 12, generator=torch.Generator().manual_seed(1)), dim=1)
     chosen = select_rows(torch.ones(12, dtype=torch.bool), None)

@@ -1,4 +1,4 @@
-"""Compare values and gradients of tiled reductions with whole matrices and autograd, for tiles of any size.
+"""Compare values and gradients of tiled reductions with those of whole matrices and autograd, for tiles of any size.
 
 Shapes: `N` rows, `D` dim.
 """
@@ -53,7 +53,7 @@ def all_rows(ids: Tensor | None = None, items: int = ITEMS) -> RowSelection:
 
 
 def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
-    """Compare a reduction with its reference in value and in the gradients of two backward passes."""
+    """Compare a reduction with its reference, in value and in the gradients of two backward passes."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     value = kernel(*leaves)
     with use_backend("reference"):

@@ -158,7 +158,7 @@ def test_equal_names_are_distinguished_by_their_files(tmp_path: Path, space: Spa
 
 
 def test_advice_for_equal_names_can_be_followed(tmp_path: Path, space: Space) -> None:
-    """Errors once suggested NAME=FILE for files with several matrices, for which it raises."""
+    """Errors once suggested NAME=FILE for files with several matrices, where it raises an error."""
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         np.savez(tmp_path / folder / "a.npz", **space)
@@ -352,7 +352,7 @@ def test_a_file_that_shrinks_after_it_was_opened_raises(write: Write) -> None:
 
 
 def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
-    path = tmp_path / "large.npz"  # so that the header is read before the damage
+    path = tmp_path / "large.npz"  # so that the reader reaches the header before the damage
     np.savez_compressed(path, image=np.random.default_rng(0).normal(size=(4000, 32)))
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("image.npy").header_offset + 300_000
@@ -403,7 +403,7 @@ def test_hostile_headers_raise(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_raise(tmp_path: Path, space: Space) -> None:
-    """File names that are not UTF-8 once failed only when results were written."""
+    """File names that are not UTF-8 once caused an error only when results were written."""
     path = f"{tmp_path}/\udcff.npz"
     np.savez(path, **space)
     for sources in (path, f"\udcff={path}", {"\udcff": space["image"]}):
@@ -420,7 +420,7 @@ def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Sp
 
 
 def test_masks_in_both_spellings_are_combined(space: Space) -> None:
-    """Two masks of one modality are combined; the second once replaced the first."""
+    """Two masks of one modality are combined; once, the second replaced the first."""
     first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 20
     collection = open_collection(space | {"present.image": first, "present/image": second})
     np.testing.assert_array_equal(collection.modalities["image"].present_N, first & second)

@@ -63,7 +63,7 @@ def uniformity(
     order: int = 1,
     ids: Ids = None,
 ) -> Tensor | None:
-    """Return U(Z), Eq. 9; None if no pair of rows counts (decision 1)."""
+    """Return U(Z), Eq. 9; None if there is no pair of rows with different ids (decision 1)."""
     logs = []
     for i, x in enumerate(rows):
         if x is None:
@@ -82,7 +82,7 @@ def uniformity(
 
 
 def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_gradient: str = "none") -> Tensor | None:
-    """Return the mean squared distance over all present pairs, Eq. 10; None without pairs (decisions 3 and 4)."""
+    """Return the mean squared distance over all present pairs, Eq. 10; None if there are none (decisions 3 and 4)."""
     names, middles = list(rows), centroids(rows)
     pairs: list[tuple[Tensor | None, Tensor | None]] = []
     for i, middle in enumerate(middles):
@@ -120,7 +120,7 @@ def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
 
 
 def gram_volumes(rows: Rows, *, eps: float = 0.0) -> list[Tensor]:
-    """Return the volume of the present vectors of each item, Eq. 12; 1 without vectors."""
+    """Return the volume of the present vectors of each item, Eq. 12; 1 if there are none."""
     return [_volume(tuple_of(rows, i), eps) for i in range(len(next(iter(rows.values()))))]
 
 
@@ -163,7 +163,7 @@ def infonce(
 
 
 def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: Ids = None) -> Tensor | None:
-    """Return the mean of the log-partitions of InfoNCE over pairs and both directions; None without rows."""
+    """Return the mean of InfoNCE's log-partitions over pairs and both directions; None if there are no rows."""
     values = []
     for m, n in pairs_of(rows, anchor):
         items = both(rows, m, n)

@@ -1,4 +1,4 @@
-"""Divergences between kernel densities, computed without log-sum-exp and thus only for moderate bandwidths.
+"""Divergences between kernel densities, computed without log-sum-exp and thus only at moderate bandwidths.
 
 Shapes: `M` modalities (m, r), a point x and rows z (D,), tau = bandwidth; a row is a pair (item, vector).
 """
@@ -31,7 +31,7 @@ def _kernel(x: Tensor, y: Tensor, tau: float) -> Tensor:
 
 
 def _density(x: Row, rows: Sequence[Row], tau: float, own: str) -> Tensor:
-    """Return the mean kernel value at a point; own "excluded" excludes the item of the point."""
+    """Return the mean kernel value at a point; `own="excluded"` leaves out the item of the point."""
     return mean([_kernel(x[1], z, tau) for item, z in rows if own == "included" or item != x[0]])
 
 
@@ -52,7 +52,8 @@ def gaussian_mass(points: Sequence[Tensor], tau: float) -> Tensor:
 def holder(rows: Rows, *, tau: float, estimator: str, reference: str | None = None) -> Tensor:
     """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m, Eq. 16, over the modalities with a density.
 
-    A density needs one row (debiased: two). Returns 0 if fewer than two modalities have one, or the reference has none.
+    A density needs one row (debiased: two). Returns 0 if fewer than two modalities have a density, or if the reference
+    has none.
     """
     sets = {m: [(i, x) for i, x in enumerate(rows[m]) if x is not None] for m in rows}
     sets = {m: found for m, found in sets.items() if len(found) >= (2 if estimator == "debiased" else 1)}
@@ -103,7 +104,7 @@ def mmd2(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float, diagonals: s
 
 
 def median_bandwidth(sets: Sequence[Sequence[Tensor]], *, floor: float = 0.01) -> float:
-    """Return the median distance of two different rows of all sets; the lower limit if rows coincide."""
+    """Return the median distance between two different rows of all sets; the lower limit if rows coincide."""
     pooled = [x for rows in sets for x in rows]
     distances = sorted(float((x - y).norm()) for x, y in itertools.combinations(pooled, 2))
     count = len(distances)

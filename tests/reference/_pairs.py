@@ -1,4 +1,4 @@
-"""Objectives over pairs of modalities: Sigmoid, CS-Aligner, ModGap, CUA, Align+Uniform.
+"""Objectives defined on pairs of modalities: Sigmoid, CS-Aligner, ModGap, CUA, Align+Uniform.
 
 Shapes: pair (m, n) of modalities, items (i, j), tau = temperature; a pair uses items with both (decision 3).
 """

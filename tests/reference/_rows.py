@@ -35,7 +35,7 @@ def pairs_of(rows: Rows, anchor: str) -> list[tuple[str, str]]:
 
 
 def both(rows: Rows, m: str, n: str) -> list[tuple[int, Tensor, Tensor]]:
-    """Return the items with both modalities, with the two rows."""
+    """Return the items that have both modalities, each with its two rows."""
     paired = enumerate(zip(rows[m], rows[n], strict=True))
     return [(i, x, y) for i, (x, y) in paired if x is not None and y is not None]
 

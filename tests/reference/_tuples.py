@@ -16,7 +16,7 @@ __all__ = ["cross_areas", "pmrl", "singular_values", "symile_all", "symile_sampl
 
 
 def _kept(ids: Ids, items: Sequence[int]) -> Sequence[int]:
-    """Return the ids of some items; their indices if no ids are given."""
+    """Return the ids of some items, or their indices if no ids are given."""
     return [i if ids is None else ids[i] for i in items]
 
 
@@ -94,7 +94,7 @@ def symile_sampled(
 
 
 def symile_all(rows: Rows, *, tau: float | Tensor, ids: Ids = None) -> Tensor:
-    """Return the mean over r of the cross-entropy of true tuples among all tuples of the others."""
+    """Return the mean over r of the cross-entropy of true tuples among all tuples of the other modalities."""
     items = _complete(rows)
     vectors, kept = _vectors(rows, items), _kept(ids, items)
     keys: dict[tuple[int, int], list[Tensor]] = {}
@@ -109,7 +109,7 @@ def symile_all(rows: Rows, *, tau: float | Tensor, ids: Ids = None) -> Tensor:
 
 
 def _decomposition(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the singular values and left singular vectors of the matrix with the vectors as columns."""
+    """Return the singular values and left singular vectors of the matrix whose columns are the vectors."""
     left, sigma, _ = torch.linalg.svd(torch.stack(list(vectors), dim=1), full_matrices=False)
     return sigma, left
 

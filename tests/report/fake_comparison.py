@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-# One pixel: the page never decodes images, so any valid file will do.
+# An image of one pixel: the page never decodes images, so any valid file will do.
 PIXEL = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
 
 EMOJI = ("image", "drawing", "text", "keywords", "speech")

@@ -19,7 +19,7 @@ VOID = {"meta", "br", "img", "link", "input"}
 
 
 class Page(HTMLParser):
-    """HTML parser that checks the nesting of tags and records the elements that tests inspect."""
+    """An HTML parser that checks the nesting of tags and records the elements that tests inspect."""
 
     def __init__(self, text):
         super().__init__()
@@ -93,7 +93,7 @@ def test_the_same_folder_gives_the_same_page(tmp_path):
 
 
 def test_every_style_class_is_defined(tmp_path):
-    """A misspelled class left the centers of the map without color."""
+    """A misspelled class once left the centers of the map without color."""
     text = written(make_folder(tmp_path / "c"))
     defined = set(re.findall(r"\.([a-z][\w-]*)", text.split("</style>")[0]))
     used = {name for value in re.findall(r'class="([^"]*)"', text) for name in value.split()}

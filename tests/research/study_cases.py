@@ -1,4 +1,4 @@
-"""Small stores on disk, which workers can open, and a small study that uses every feature of an arm."""
+"""Small stores on disk, so that workers can open them, and a small study that uses every feature of an arm."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def write_store(
 ) -> str:
     """Write a store with one latent, three classes and two test items in one group; `test` is added to the test rows.
 
-    Heads with dropout 0.5 need a larger `dim`.
+    Features need a larger `dim` for heads with dropout 0.5.
     """
     rng = np.random.default_rng(0)
     items = TRAIN + VAL + TEST

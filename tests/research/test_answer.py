@@ -1,4 +1,4 @@
-"""The summary of a study in the terminal."""
+"""The summary of a study that the terminal shows."""
 
 from typing import Any
 

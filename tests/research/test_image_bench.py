@@ -64,7 +64,7 @@ def test_controls_are_built_from_the_right_embeddings(bench: GenerationBench, sp
     assert tuple(controls) == tuple(CONTROLS)
     for name in ("self", "shuffled", "random", "nearest embedding"):
         assert controls[name].shape == (2, 36, 3, 8, 8), name
-    # On training items the nearest image is the item's own.
+    # For training items, the nearest image is the item's own.
     assert torch.equal(controls["nearest image"], bench.training)
     torch.testing.assert_close(controls["nearest embedding"], controls["self"], atol=1e-4, rtol=0)
     scores = {name: bench.score(images).numbers for name, images in controls.items()}
@@ -134,7 +134,7 @@ def test_marks_of_equal_numbers_and_of_ties() -> None:
         "recall@10": ("shuffled",),
     }
     ties = {"fd": ["nearest", "halves"], "recall@10": ["halves", "shuffled"]}
-    # A control without a number ties with nothing.
+    # A control without a score ties with nothing.
     found = annotate_controls({"fd": 3.0, "recall@10": 0.8}, VALUES, ties=ties)
     assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
 

@@ -1,4 +1,4 @@
-"""Parts of studies: data transforms, statistics over runs, evaluation steps, plans."""
+"""Test parts of studies: data transforms, statistics over runs, evaluation steps, plans."""
 
 import itertools
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_every_objective_has_its_trials() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
-    """All settings of all arms fit the data; tuned arms have equal budgets, or `make_plan` would raise."""
+    """All settings of all arms fit the data and tuned arms have equal budgets, or `make_plan` would raise."""
     study = load_study(name)
     assert study.name == name
     plan, options, stores = make_plan(study, Options(study=name))
@@ -126,7 +126,7 @@ def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
 
 
 def test_each_seed_adds_modalities_in_another_order() -> None:
-    """The number of modalities M must not be confounded with their choice."""
+    """The number of modalities M must not be confounded with which modalities are chosen."""
     plan, _, _ = make_plan(load_study("conflict"), Options(study="conflict"))
     sweep = [arm for arm in plan.arms if arm.factors["part"] == "sweep"]
     for data, most in (("digits", 6), ("emoji", 8)):

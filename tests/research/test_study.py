@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @dataclass
 class Observed:
-    """Calls during a study: progress, (purpose, split) of evaluations, and how continued arms began."""
+    """Records of a study: its progress, (purpose, split) of each evaluation, and how continued arms began."""
 
     progress: list[Progress] = field(default_factory=list)
     evaluated: set[tuple[str, str]] = field(default_factory=set)
@@ -125,7 +125,7 @@ def test_every_tuned_arm_has_the_same_budget_and_the_best_trial_wins(finished: t
 
 @pytest.mark.usefixtures("finished")
 def test_the_number_of_trainings_is_known_beforehand(observed: Observed) -> None:
-    # 3 arms x 2 trials, 12 runs, and the space of the tuning seed that the trials of `on` continue.
+    # 3 arms with 2 trials each, 12 runs, and the space with the tuning seed that the trials of `on` continue.
     assert [p.done for p in observed.progress] == list(range(1, 20))
     assert {p.total for p in observed.progress} == {19}
     assert [p.job.purpose for p in observed.progress].count("parent") == 1

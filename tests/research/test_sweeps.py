@@ -49,7 +49,7 @@ def one_trial(plan: Plan) -> Plan:
     return dataclasses.replace(plan, arms=tuple(dataclasses.replace(arm, trials=arm.trials[:1]) for arm in plan.arms))
 
 
-# The same studies with fewer values of what they vary; `test_parts.py` checks the whole plans.
+# The same studies with fewer values of the varied settings; `test_parts.py` checks the whole plans.
 FEWER: dict[str, dict[str, Any]] = {
     "divergence": {
         "POINTS": 3,
@@ -111,7 +111,7 @@ def test_a_sweep_runs_to_its_page(
 
 
 def test_no_training_item_has_both_modalities_of_a_pair(tiny: EmbeddingStore) -> None:
-    """Each item keeps one of the two at random; the third modality, test and validation rows are unchanged."""
+    """Each item keeps one of the two modalities at random; the third one and all other splits are unchanged."""
     change = DataTransform("no_overlap", {"pair": ["image", "audio"]})
     there = transformed(tiny, change, 0)
     image, audio = there.present("image"), there.present("audio")
@@ -137,7 +137,7 @@ def test_no_training_item_has_both_modalities_of_a_pair(tiny: EmbeddingStore) ->
 def test_objectives_of_complete_items_skip_batches_without_any(
     tiny: EmbeddingStore, objective: str, change: DataTransform
 ) -> None:
-    """Such a batch has loss 0 and finite gradients."""
+    """A batch without any usable item has loss 0 and finite gradients."""
     options = {"anchor": "text"} if objective == "triangle" else {}
     config = base(objective, 2, objective_options=options, batch_size=6)
     result = fit(transformed(tiny, change, 0), config, progress="none")
@@ -209,7 +209,7 @@ def test_continued_runs_begin_with_the_same_space_and_learn_slowly() -> None:
 
 
 def test_sweeps_vary_one_setting() -> None:
-    """Arms of one family differ in the varied setting only."""
+    """Arms of one family differ only in the setting that is varied."""
     for module, swept in (
         (temperature, {"temperature"}),
         (partition_mix, {"partition_mix"}),
