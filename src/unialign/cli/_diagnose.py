@@ -1,11 +1,13 @@
 """Implementation of `unialign diagnose`."""
 
 import contextlib
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from unialign.cli._console import echo, shown
@@ -42,6 +44,8 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
     echo(report.text())
     echo()
     echo(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
+    if report.proposed_ids is not None:
+        echo(f"Proposed ids: {shown(out / 'ids.npy')}")
     failing = {None: (), "problem": ("problem",), "warning": ("problem", "warning")}[fail_on]
     return int(report.severity in failing)
 
@@ -50,7 +54,18 @@ def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport, seconds: 
     write_yaml(out / "config.yaml", config.to_dict())
     write_json(out / "results.json", make_results(report, seconds=seconds))
     replace_file(out / "log.txt", report.text() + "\n")
+    _write_ids(out / "ids.npy", report)
     write_diagnosis_report(out)
+
+
+def _write_ids(path: Path, report: DiagnosisReport) -> None:
+    """Write the proposed ids, or delete those of an earlier diagnosis."""
+    if report.proposed_ids is None:
+        path.unlink(missing_ok=True)
+        return
+    content = io.BytesIO()
+    np.save(content, report.proposed_ids, allow_pickle=False)
+    replace_file(path, content.getvalue())
 
 
 @contextlib.contextmanager

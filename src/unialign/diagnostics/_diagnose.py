@@ -16,6 +16,7 @@ from unialign.diagnostics._plots import sketch
 from unialign.diagnostics._report import DiagnosisReport
 from unialign.diagnostics._results import describe_numbers, summarize
 from unialign.diagnostics._rules_pairing import PAIRING_TABLES
+from unialign.diagnostics._rules_retrieval import RETRIEVAL_TABLES
 from unialign.diagnostics._rules_rows import ROW_TABLES
 from unialign.diagnostics._rules_space import SPACE_TABLES, fold_consequences
 from unialign.diagnostics._sampling import collect_sample, collect_windows, draw_items, sample_size, window_rows
@@ -43,7 +44,8 @@ def diagnose(
     are resampled together). Candidates that are bitwise equal to the positive never count as negatives.
 
     Args:
-        sources: a `.npz`, `.npy`, `.safetensors` or `.parquet` file, the folder of an `EmbeddingStore`, the name of a
+        sources: a file (`.npz`, `.npy`, `.safetensors`, `.parquet`, `.csv`, `.jsonl`, `.h5`, ... see the page "Files and
+            formats"), a folder or pattern of part files, the folder of an `EmbeddingStore`, the name of a
             shipped data set, `"NAME=PATH"`, an `EmbeddingStore`, or a mapping of name to (N, D) array or tensor; or
             several of these with the same N items in the same order, or with the same unique `ids` in any order.
             Arrays called `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool are read as such.
@@ -102,5 +104,6 @@ def diagnose(
 
 def find(measured: Measurements) -> tuple[Finding, ...]:
     """Apply all tables of rules and sort the findings, the most severe first."""
-    found = [finding for table in (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES) for finding in table.findings(measured)]
+    tables = (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES, *RETRIEVAL_TABLES)
+    found = [finding for table in tables for finding in table.findings(measured)]
     return tuple(sorted(fold_consequences(found, measured), key=lambda finding: SEVERITIES.index(finding.severity)))

@@ -21,6 +21,11 @@ def percent(fraction: float) -> str:
     return f"{value:.{digits}f} %"
 
 
+def percent_interval(estimate: Any) -> str:
+    """Format an estimate as `12.3 % (95 % interval 11.0 to 13.6)`."""
+    return f"{percent(estimate.mean)} (95 % interval {100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
 def number(value: float) -> str:
     """Format a cosine, distance or rank with three digits, or with more just below 1, where they reveal a collapse."""
     if not math.isfinite(value):
@@ -67,7 +72,7 @@ class _Formatter(string.Formatter):
         "number": number,
         "size": size,
         "interval": lambda e: f"{number(e.mean)} (95 % interval {number(e.low)} to {number(e.high)})",
-        "percent_interval": lambda e: f"{percent(e.mean)} (95 % interval {100 * e.low:.1f} to {100 * e.high:.1f})",
+        "percent_interval": percent_interval,
         "words": join_words,
     }
 

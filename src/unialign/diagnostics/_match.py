@@ -58,7 +58,7 @@ def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, s
 
 
 def threshold(true_n: Array, other_q: Array, probability: float) -> float:
-    """Return the smallest cosine from which a match is at least as likely as `probability`; infinity if none is.
+    """Return the smallest cosine from which a match is at least as likely as `probability`; NaN if none is.
 
     Pairs and non-pairs count as equally frequent. The result lies midway between two cosines.
     """
@@ -73,7 +73,7 @@ def threshold(true_n: Array, other_q: Array, probability: float) -> float:
     first_v = np.flatnonzero(np.concatenate([[True], value_v[1:] > value_v[:-1]]))
     at = first_v[int(above_v[first_v].argmax())]
     if above_v[at] <= 0:
-        return float("inf")
+        return float("nan")
     return float(value_v[at] if at == 0 else (value_v[at] + value_v[at - 1]) / 2)
 
 

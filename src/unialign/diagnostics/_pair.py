@@ -67,7 +67,7 @@ class PairStats:
     cka: float = math.nan  # see `debiased_cka`; measured where true pairs are hardly above random ones
     cka_p: float = math.nan
     offsets: tuple[RowOffset, ...] = ()  # ranges in which one modality's rows are shifted relative to the other's
-    match: MatchStats | None = None  # cosines from which a match is likely; None for too few items
+    match: MatchStats | None = None  # cosines from which a match is likely; None for few or unpaired items
 
     @property
     def is_copy(self) -> bool:
@@ -115,6 +115,7 @@ def measure_pair(
         name: _direction(*sides[name], class_n, rows, sample, distinct=(code[q], code[g]))
         for name, q, g in ((f"{a}->{b}", a, b), (f"{b}->{a}", b, a))
     }
+    paired = float(np.mean([d.auc.mean for d in directions.values()])) >= limits.MIN_AUC
     centered = sides if gap.mean >= limits.GAP_NOTE else {}
     unclear = min(d.auc.low for d in directions.values()) < limits.MIN_AUC
     unclear = unclear and not pair.is_copy
@@ -126,7 +127,7 @@ def measure_pair(
         cka=cka,
         cka_p=cka_p,
         offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_pair_cosine),
-        match=calibrate_match(x_nD, y_nD, class_n, seed=seed),
+        match=calibrate_match(x_nD, y_nD, class_n, seed=seed) if paired and not pair.is_copy else None,
     )
 
 

@@ -19,9 +19,10 @@ def wrap(words: str, start: str) -> list[str]:
 
 _TERMS = (
     "Gap: distance between the mean rows of two modalities (0 to 2); debiased: minus sampling noise. True pair: row i "
-    "of both; random pair: rows of different items. R@k: fraction of queries with the right candidate among the "
-    "first k; MRR: mean of 1 / its rank. Effective rank: number of directions that hold the variance. Hub skewness: "
-    "high if a few candidates are returned for most queries."
+    "of both; random pair: rows of different items. Match from: cosine from which a pair is more likely a match than "
+    "not, if both are equally frequent. R@k: fraction of queries with the right candidate among the first k; MRR: mean "
+    "of 1 / its rank. Effective rank: number of directions that hold the variance. Hub skewness: high if a few "
+    "candidates are returned for most queries."
 )
 
 
@@ -42,6 +43,7 @@ _PAIR_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "gap (raw)": lambda name, p: number(p["modality_gap"]),
     "true-pair cosine": lambda name, p: _estimate(p["true_pair_cosine"]),
     "random-pair cosine": lambda name, p: number(p["random_pair_cosine"]),
+    "match from": lambda name, p: number(p["match"]["cosine"]) if p["match"] else "-",
 }
 _DIRECTION_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "direction": lambda name, d: name,

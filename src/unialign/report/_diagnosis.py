@@ -159,7 +159,20 @@ def _pair_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
         _column([p["true_pair_cosine"] for p in rows]),
         _column([p["random_pair_cosine"] for p in rows]),
         _column([p["auc"] for p in rows], "percent"),
+        _match_column([p.get("match") or {} for p in rows]),
     ]
+
+
+def _match_column(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """Return the cosine from which a match is likely, and the fractions of matches and other pairs that reach it."""
+    cosines = _column([found.get("cosine") for found in matches])
+    reached = [
+        f"{100 * found['true_fraction']:.0f} % of matches, {100 * found['random_fraction']:.1f} % of others"
+        if found.get("cosine") is not None
+        else ""
+        for found in matches
+    ]
+    return [(value, small) for (value, _), small in zip(cosines, reached, strict=True)]
 
 
 def _direction_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
