@@ -131,7 +131,8 @@ class _ColumnWriter:
         """Return the column as a memory map, after the file was closed."""
         if self._file is None or self.rows == 0:
             raise ShapeError(f"column {self._name!r} has no rows in {self._parts} parts; expected at least one row")
-        return np.load(self._path, mmap_mode="r", allow_pickle=False)
+        result: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        return result
 
 
 def _is_iterable_of_parts(value: Any) -> bool:

@@ -261,9 +261,14 @@ class EmbeddingStore(StoreFiles):
         """N item names for reports; "item 0", "item 1", ... if none were given."""
         return self._cached(_layout.NAMES_FILE, self._read_names)
 
+    @property
+    def has_names(self) -> bool:
+        """Whether item names are stored."""
+        return self._description.names is not None
+
     def item_name(self, row: int) -> str:
         """Return the name of one item, without making those of all items."""
-        return f"item {row}" if self._description.names is None else self.item_names[row]
+        return self.item_names[row] if self.has_names else f"item {row}"
 
     def asset(self, name: str) -> bytes:
         """Return the bytes of an asset; ConfigError for an unknown name."""

@@ -6,23 +6,33 @@ Shapes: `N` items, `D` dimension.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._checks import check_cutoffs, check_seed
+from unialign._checks import check_cutoffs, check_integer, check_seed
 from unialign.batch import Batch, as_tensors, make_batch, row_integers
-from unialign.errors import DataError
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError
 from unialign.evaluation._evaluation import Evaluation
 from unialign.evaluation._geometry_statistics import conflict_statistics, geometry_statistics
 from unialign.evaluation._metrics import METRICS, all_metrics
-from unialign.evaluation._retrieval_statistics import joint_statistics, label_statistics, pairwise_statistics
+from unialign.evaluation._retrieval_statistics import (
+    Directions,
+    joint_statistics,
+    label_statistics,
+    pairwise_statistics,
+)
 from unialign.evaluation._statistics import Statistic
+from unialign.evaluation._store_evaluation import StoreItems, sampled_retrieval
+from unialign.space import Space
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    embeddings: Mapping[str, Any],
+    embeddings: Mapping[str, Any] | EmbeddingStore,
+    space: Space | None = None,
     *,
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
@@ -30,46 +40,96 @@ def evaluate(
     anchor: str | None = None,
     k: Sequence[int] = (1, 5, 10),
     seed: int = 0,
+    split: str = "test",
+    sample: int | None = None,
 ) -> Evaluation:
     """Measure retrieval in every direction, joint queries, label mAP, clustering, gap, spread and conflict.
 
+    A store of any size is evaluated with `sample=n`: n random items are the queries, and all items of the split are the
+    gallery, which is embedded and ranked in blocks, so that memory is bounded. Recall, MRR, nDCG and mAP are then
+    estimates of those of the whole split, and `Evaluation.sampling_interval` returns the uncertainty due to sampling.
+    Label mAP, clustering, gap, spread and conflict are measured among the sampled items.
+
     Args:
-        embeddings: modality -> (N, D) floating tensor or array; `evaluate` normalizes the rows.
+        embeddings: modality -> (N, D) floating tensor or array, whose rows `evaluate` normalizes; or a store of
+            features (with `space`) or of embeddings, with its presence, ids and labels.
+        space: embeds the features of a store.
         present: modality -> (N,) bool. A missing modality does not remove an item from the other directions; rows
             without a counterpart stay in the gallery as distractors.
         ids: (N,) integers; same-id items are positives of each other.
         labels: (N,) integers, -1 = unlabeled. None: no label mAP and no clustering.
         anchor: anchor of the conflict metrics. None: the mean over all modalities as anchor.
         k: cut-offs of recall; 1 and 10 are always included.
-        seed: seed of k-means.
+        seed: seed of k-means and of the sample.
+        split: of the store; "train", "val" or "test".
+        sample: number n of random items, at least 2. None or at least N: all items, with embeddings in memory.
 
     Raises:
         ShapeError: as in `unialign.batch.make_batch`, or labels are not (N,) integers.
         NonFiniteError: as in `unialign.batch.make_batch`.
-        ConfigError: unknown modality in `present` or `anchor`, or invalid `k` or `seed`.
-        DataError: no two modalities share an item.
+        ConfigError: unknown modality in `present` or `anchor`, or an invalid option; `space` or `sample` without a
+            store, `present`, `ids` or `labels` with one.
+        DataError: no two modalities share an item, or the split has fewer than two items.
     """
     cutoffs = tuple(sorted({1, 10, *check_cutoffs(k)}))
     check_seed(seed)
+    if isinstance(embeddings, EmbeddingStore):
+        if present is not None or ids is not None or labels is not None:
+            raise ConfigError("a store has its own presence, ids and labels; leave out `present`, `ids` and `labels`")
+        return _evaluate_store(StoreItems(embeddings, space, split), cutoffs, anchor=anchor, seed=seed, sample=sample)
+    if space is not None or sample is not None:
+        raise ConfigError("`space` and `sample` are for an EmbeddingStore; give a store, or leave them out")
     batch = make_batch(as_tensors(embeddings), present=present, ids=ids)
     items = batch.z_MBD.shape[1]
     labels_N = None if labels is None else row_integers(labels, "labels", items).cpu()
     ids_N = torch.arange(items) if batch.ids_B is None else batch.ids_B.cpu()
     batch = Batch(batch.names, batch.z_MBD.detach().cpu(), batch.present_MB.cpu(), ids_N)
     directions, statistics = pairwise_statistics(batch, ids_N, cutoffs)
+    _check_retrieval(directions, batch)
+    joint_directions, joint = joint_statistics(batch, ids_N, cutoffs)
+    statistics |= joint | _other_statistics(batch, labels_N, anchor=anchor, seed=seed)
+    return _evaluation(directions | joint_directions, statistics, items)
+
+
+def _evaluate_store(
+    items: StoreItems, k: tuple[int, ...], *, anchor: str | None, seed: int, sample: int | None
+) -> Evaluation:
+    if sample is not None:
+        check_integer("sample", sample, low=2)
+    total = len(items)
+    if sample is None or sample >= total:
+        places_N = np.arange(total)
+        embeddings, present = items.embed(places_N)
+        ids_N, labels_N = torch.from_numpy(np.array(items.ids_N)), items.labels(places_N)
+        return evaluate(embeddings, present=present, ids=ids_N, labels=labels_N, anchor=anchor, k=k, seed=seed)
+    places_n = np.sort(np.random.default_rng(seed).choice(total, sample, replace=False, shuffle=False))
+    drawn = items.batch(places_n)
+    batch = Batch(drawn.names, drawn.z_MBD, drawn.present_MB, torch.from_numpy(np.array(items.ids_N[places_n])))
+    directions, statistics = sampled_retrieval(items, batch, places_n, k)
+    _check_retrieval(directions, batch)
+    statistics |= _other_statistics(batch, items.labels(places_n), anchor=anchor, seed=seed)
+    return _evaluation(directions, statistics, sample, population=total)
+
+
+def _check_retrieval(directions: Directions, batch: Batch) -> None:
     if not directions:
         raise DataError(
             f"no two of the modalities {', '.join(batch.names)} share an item, so there is nothing to retrieve"
         )
-    joint_directions, joint = joint_statistics(batch, ids_N, cutoffs)
-    directions |= joint_directions
-    statistics |= joint
-    if labels_N is not None:
-        statistics |= label_statistics(batch, labels_N, seed)
-    statistics |= geometry_statistics(batch) | conflict_statistics(batch, anchor) | _plugin_statistics(batch, labels_N)
+
+
+def _other_statistics(batch: Batch, labels_N: Tensor | None, *, anchor: str | None, seed: int) -> dict[str, Statistic]:
+    labeled = {} if labels_N is None else label_statistics(batch, labels_N, seed)
+    geometry = geometry_statistics(batch) | conflict_statistics(batch, anchor)
+    return labeled | geometry | _plugin_statistics(batch, labels_N)
+
+
+def _evaluation(
+    directions: Directions, statistics: dict[str, Statistic], items: int, *, population: int | None = None
+) -> Evaluation:
     ones_1N = torch.ones(1, items, dtype=torch.float64)
     metrics = {name: float(statistic.evaluate(ones_1N)) for name, statistic in statistics.items()}
-    return Evaluation(metrics, directions, statistics, items)
+    return Evaluation(metrics, directions, statistics, items, population)
 
 
 def _plugin_statistics(batch: Batch, labels_N: Tensor | None) -> dict[str, Statistic]:

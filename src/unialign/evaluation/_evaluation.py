@@ -26,13 +26,15 @@ class Evaluation:
         directions: `"a->b"` -> metrics of that direction; joint directions, scored by centroid, are `"a+b->c"` and
             `"c->a+b"`.
         statistics: name -> the metric as a function of item weights.
-        items: N.
+        items: N, or the number n of sampled items.
+        population: N if the items are a sample of N items, else None.
     """
 
     metrics: dict[str, float]
     directions: dict[str, dict[str, float]]
     statistics: dict[str, Statistic]
     items: int
+    population: int | None = None
 
     @property
     def chance(self) -> dict[str, float]:
@@ -45,7 +47,10 @@ class Evaluation:
 
     def text(self) -> str:
         """Format the main metrics, one per line."""
-        return "\n".join(f"{label:<32}{value}" for label, value, _ in self._shown())
+        lines = [f"{label:<32}{value}" for label, value, _ in self._shown()]
+        if self.population is not None:
+            lines.append(f"a sample of {self.items:,} of {self.population:,} items; intervals are due to sampling")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         shown = self._shown()
@@ -64,6 +69,9 @@ class Evaluation:
 
     def _value(self, name: str, metric: Metric) -> str:
         chance = f" (chance {percent(self.chance[name])})" if name in self.chance else ""
+        if self.population is not None:
+            found = self.sampling_interval(name)
+            chance += f" [{_written(metric, found.low)}, {_written(metric, found.high)}]"
         return _written(metric, self.metrics[name]) + chance
 
     def interval(
@@ -77,11 +85,32 @@ class Evaluation:
         Raises:
             ConfigError: an unknown metric.
         """
+        return self._interval(metric, 1.0, level=level, resamples=resamples, seed=seed, groups=groups)
+
+    def sampling_interval(
+        self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
+    ) -> Interval:
+        """Compute the interval of a metric of all N items that is due to the sample of n items.
+
+        Deviations of `interval` are multiplied by the finite population correction sqrt((N - n) / (N - 1)) (Cochran,
+        1977, "Sampling techniques", section 2.6). Without a sample, the interval is a point.
+
+        Raises:
+            ConfigError: an unknown metric.
+        """
+        total = self.items if self.population is None else self.population
+        factor = ((total - self.items) / max(1, total - 1)) ** 0.5
+        return self._interval(metric, factor, level=level, resamples=resamples, seed=seed, groups=groups)
+
+    def _interval(
+        self, metric: str, factor: float, *, level: float, resamples: int, seed: int, groups: object
+    ) -> Interval:
         check_choice("metric", metric, self.statistics)
         estimate = self.metrics[metric]
         drawn = self.items if groups is None else codes(groups, "groups", rows=self.items)
         values = resample({metric: (self.statistics[metric], estimate)}, drawn, resamples=resamples, seed=seed)
-        found = percentile_interval(values[metric], level, estimate=estimate)
+        values_R = values[metric] if factor == 1 else estimate + factor * (values[metric] - estimate)
+        found = percentile_interval(values_R, level, estimate=estimate)
         least, most = metric_range(metric)
         return Interval(estimate, min(max(found.low, least), most), min(max(found.high, least), most))
 

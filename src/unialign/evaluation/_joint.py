@@ -16,7 +16,7 @@ from unialign.batch import Batch
 from unialign.functional import orthonormal_rows, unit_or_zero
 from unialign.metrics import RetrievalResult, retrieval_from_scores
 
-__all__ = ["JointQuery", "JointScore", "joint_retrieval"]
+__all__ = ["JointQuery", "JointScore", "joint_retrieval", "joint_scores", "tuple_bases"]
 
 JointQuery = Literal["others", "target"]
 JointScore = Literal["cosine", "centroid", "volume"]
@@ -60,10 +60,10 @@ def joint_retrieval(
 
     def score_others(rows_q: Tensor) -> Tensor:
         z_KqD, present_Kq, sum_nD = tuples
-        return _scores(z_KqD[:, rows_q], present_Kq[:, rows_q], sum_nD[rows_q], z_tD, score)
+        return joint_scores(z_KqD[:, rows_q], present_Kq[:, rows_q], sum_nD[rows_q], z_tD, score)
 
     def score_target(rows_q: Tensor) -> Tensor:
-        return _scores(*tuples, z_tD[rows_q], score).mT
+        return joint_scores(*tuples, z_tD[rows_q], score).mT
 
     if query == "others":
         tile, queries, gallery = score_others, tuple_rows, target_rows
@@ -75,8 +75,25 @@ def joint_retrieval(
     return queries[result.rows], result
 
 
-def _scores(z_KnD: Tensor, present_Kn: Tensor, sum_nD: Tensor, z_tD: Tensor, score: JointScore) -> Tensor:
-    """Return the (n, t) scores of each tuple with each target vector; larger is better."""
+def tuple_bases(z_KnD: Tensor, present_Kn: Tensor) -> Tensor:
+    """Return the volume that each tuple spans without a target, (n,)."""
+    return orthonormal_rows(list(z_KnD), present_Kn)[0]
+
+
+def joint_scores(
+    z_KnD: Tensor,
+    present_Kn: Tensor,
+    sum_nD: Tensor,
+    z_tD: Tensor,
+    score: JointScore,
+    *,
+    largest_base: Tensor | None = None,
+) -> Tensor:
+    """Return the (n, t) scores of each tuple with each target vector; larger is better.
+
+    Args:
+        largest_base: largest `tuple_bases` of the tuples that are ranked together. None: that of these tuples.
+    """
     if score == "cosine":
         return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)
     if score == "centroid":
@@ -84,5 +101,6 @@ def _scores(z_KnD: Tensor, present_Kn: Tensor, sum_nD: Tensor, z_tD: Tensor, sco
     base_n, basis = orthonormal_rows(list(z_KnD), present_Kn)
     square_nt = torch.stack([(basis_nD @ z_tD.mT) ** 2 for basis_nD in basis]).sum(0)
     # Relative to the largest base, so that ties are recognized at any scale of the volumes.
-    relative_n = base_n / base_n.max().clamp(min=torch.finfo(base_n.dtype).tiny)
+    largest = base_n.max() if largest_base is None else largest_base
+    relative_n = base_n / largest.clamp(min=torch.finfo(base_n.dtype).tiny)
     return torch.neg(relative_n[:, None] ** 2 * (1 - square_nt))

@@ -14,12 +14,20 @@ from unialign.evaluation._joint import JointQuery, JointScore, joint_retrieval
 from unialign.evaluation._statistics import ClusterAgreement, ConstantStatistic, ItemMean, Statistic
 from unialign.metrics import RetrievalResult, kmeans, retrieval
 
-__all__ = ["joint_statistics", "label_statistics", "pairwise_statistics"]
+__all__ = [
+    "JOINT_METRICS",
+    "Directions",
+    "direction_values",
+    "item_scores",
+    "joint_statistics",
+    "label_statistics",
+    "pairwise_statistics",
+]
 
 Directions = dict[str, dict[str, float]]
 
 # Joint queries give the same ranking by cosine and by centroid (see _joint.py), so only one of the two is computed.
-_JOINT_METRICS: tuple[tuple[JointScore, JointQuery, dict[str, str]], ...] = (
+JOINT_METRICS: tuple[tuple[JointScore, JointQuery, dict[str, str]], ...] = (
     ("cosine", "target", {"to_joint_recall@1/cosine": "recall@1"}),
     ("centroid", "others", {"joint_recall@1": "recall@1", "joint_recall@10": "recall@10"}),
     ("centroid", "target", {"to_joint_recall@1/centroid": "recall@1"}),
@@ -35,9 +43,9 @@ def pairwise_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tupl
     for m, n in permutations(range(len(batch.names)), 2):
         found = _retrieve(batch, m, n, batch.present_MB[m], ids_N, k)
         if found is not None:
-            directions[f"{batch.names[m]}->{batch.names[n]}"] = _direction(found[1])
+            directions[f"{batch.names[m]}->{batch.names[n]}"] = direction_values(found[1])
             for name in (*(f"recall@{cut}" for cut in k), "mrr", "ndcg", "map"):
-                scores[name].append(_item_scores(found, name, len(ids_N)))
+                scores[name].append(item_scores(found, name, len(ids_N)))
     statistics = _item_means(scores)
     if directions:
         median = sum(values["median_rank"] for values in directions.values()) / len(directions)
@@ -51,15 +59,15 @@ def joint_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[D
     scores: dict[str, list[Tensor]] = defaultdict(list)
     for target, name in enumerate(batch.names if len(batch.names) > 2 else ()):
         others = "+".join(other for other in batch.names if other != name)
-        for score, query, metrics in _JOINT_METRICS:
+        for score, query, metrics in JOINT_METRICS:
             found = joint_retrieval(batch, target, query=query, score=score, ids_N=ids_N, k=k)
             if found is None:
                 continue
             for metric, recall in metrics.items():
-                scores[metric].append(_item_scores(found, recall, len(ids_N)))
+                scores[metric].append(item_scores(found, recall, len(ids_N)))
             if score == "centroid":
                 direction = f"{name}->{others}" if query == "target" else f"{others}->{name}"
-                directions[direction] = _direction(found[1])
+                directions[direction] = direction_values(found[1])
     return directions, _item_means(scores)
 
 
@@ -70,7 +78,7 @@ def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Sta
     classes_N = torch.where(known_N, labels_N, -1 - torch.arange(len(labels_N)))
     pairs = permutations(range(len(batch.names)), 2)
     found = [_retrieve(batch, m, n, batch.present_MB[m] & known_N, classes_N, (1,)) for m, n in pairs]
-    scores_KN = [_item_scores(pair, "map", len(labels_N)) for pair in found if pair is not None]
+    scores_KN = [item_scores(pair, "map", len(labels_N)) for pair in found if pair is not None]
     vector, item = (batch.present_MB & known_N).nonzero(as_tuple=True)
     classes = torch.unique(labels_N[item])
     if not scores_KN or len(classes) < 2:
@@ -94,7 +102,8 @@ def _retrieve(
     return queries[result.rows], result
 
 
-def _direction(result: RetrievalResult) -> dict[str, float]:
+def direction_values(result: RetrievalResult) -> dict[str, float]:
+    """Return the entry of a direction in `Evaluation.directions`."""
     return {
         **{f"recall@{cut}": value for cut, value in result.recall.items()},
         "median_rank": result.median_rank,
@@ -107,7 +116,7 @@ def _direction(result: RetrievalResult) -> dict[str, float]:
     }
 
 
-def _item_scores(found: tuple[Tensor, RetrievalResult], metric: str, items: int) -> Tensor:
+def item_scores(found: tuple[Tensor, RetrievalResult], metric: str, items: int) -> Tensor:
     """Return the (N,) score of each item, NaN for items without one."""
     rows_S, result = found
     scores_N = torch.full((items,), torch.nan, dtype=torch.float64)

@@ -11,6 +11,7 @@ from unialign.metrics._clustering import (
     v_measure as v_measure,
     weighted_v_measure as weighted_v_measure,
 )
+from unialign.metrics._counted_pairs import retrieval_from_counts as retrieval_from_counts
 from unialign.metrics._knn import KNNResult as KNNResult, knn as knn
 from unialign.metrics._labels import codes as codes
 from unialign.metrics._ranks import RankCounts as RankCounts

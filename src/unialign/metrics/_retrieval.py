@@ -106,12 +106,12 @@ class RetrievalResult:
 
         The sum of the precisions at the positives in the top k is divided by the number of all positives of the query.
         """
-        return {k: float(self._counts.cut[k][0].mean()) for k in self.k}
+        return {k: float(precision_S.mean()) for k, (precision_S, _) in self._counts.cut.items()}
 
     @property
     def ndcg_at(self) -> dict[int, float]:
         """Mean nDCG of the top k, in [0, 1], as `ndcg_cut` of trec_eval: divided by the gain of the best top k."""
-        return {k: float(self._counts.cut[k][1].mean()) for k in self.k}
+        return {k: float(ndcg_S.mean()) for k, (_, ndcg_S) in self._counts.cut.items()}
 
     def scores(self, metric: str) -> Tensor:
         """Return (S,) per-query values of a metric.
@@ -202,8 +202,8 @@ def retrieval(
     Returns:
         See `RetrievalResult`. If every query has one positive, memory is O(Q + G) in addition to the inputs, which may
         be memory maps, and most of the work is a float32 product: only candidates within rounding error of the positive
-        are rescored in float64, so ranks equal those of a float64 computation. Queries with several positives require a
-        float64 copy of the gallery and a sort per query.
+        are rescored in float64, so ranks equal those of a float64 computation. Queries with several positives, and all
+        queries with `relevance`, require a float64 copy of the gallery and a sort per query.
 
     Raises:
         ShapeError: empty or not 2-D, different dims, or Q != G without ids.
@@ -218,7 +218,7 @@ def retrieval(
     counts = count_cosine_ranks(
         unit_queries, unit_gallery, positives, rows_S, ties=ties, batch_size=batch_size, k=_distinct(k)
     )
-    return _result(counts, rows_S, len(unit_queries), k, ties)
+    return make_result(counts, rows_S, len(unit_queries), k, ties)
 
 
 def retrieval_from_scores(
@@ -257,7 +257,7 @@ def retrieval_from_scores(
         tolerance=tolerance,
         k=_distinct(k),
     )
-    return _result(counts, rows_S, queries, k, ties)
+    return make_result(counts, rows_S, queries, k, ties)
 
 
 def _check_options(k: Sequence[int], ties: Ties, batch_size: int) -> None:
@@ -270,7 +270,8 @@ def _distinct(k: Sequence[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(check_cutoffs(k)))
 
 
-def _result(counts: RankCounts, rows_S: Tensor, queries: int, k: Sequence[int], ties: Ties) -> RetrievalResult:
+def make_result(counts: RankCounts, rows_S: Tensor, queries: int, k: Sequence[int], ties: Ties) -> RetrievalResult:
+    """Return the result for scored query rows (S,) out of `queries` rows, from the counts of their ranks."""
     return RetrievalResult(
         k=check_cutoffs(k),
         ties=ties,

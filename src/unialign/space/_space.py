@@ -19,7 +19,8 @@ from unialign._html import html_table
 from unialign.batch import as_dense
 from unialign.config import Head, InputNorm, WhiteningMode
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.io import load_folder
+from unialign.io import MappedPages, load_folder
+from unialign.space._encode_store import encode_store
 from unialign.space._heads import make_head
 from unialign.space._normalizer import Standardize, make_input_norm
 from unialign.space._saving import push, save
@@ -27,7 +28,7 @@ from unialign.space._validation import check_batch, check_finite, check_names, c
 from unialign.space._whitening import Whitening, check_frozen
 
 if TYPE_CHECKING:
-    from unialign.data import EmbeddingStore
+    from unialign.data import EmbeddingStore, Overwrite
 
 
 class Space(nn.Module):
@@ -110,7 +111,8 @@ class Space(nn.Module):
             features: any of the space's modalities -> (B, W) array or tensor of real numbers; B may differ between
                 modalities.
             present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold any
-                values. batch_size: rows to process at a time, at least 1.
+                values.
+            batch_size: rows to process at a time, at least 1.
 
         Returns:
             Modality -> (B, D) unit rows on the device and in the dtype of the space; absent rows are 0.
@@ -124,6 +126,33 @@ class Space(nn.Module):
         masks = check_batch(features, present, self.dims)
         with evaluating(self), torch.no_grad():
             return {name: self._encode_one(name, x, masks.get(name), batch_size) for name, x in features.items()}
+
+    def encode_store(
+        self,
+        store: "EmbeddingStore",
+        path: str | os.PathLike[str],
+        *,
+        overwrite: "Overwrite" = "never",
+        batch_size: int = 4096,
+    ) -> "EmbeddingStore":
+        """Embed the columns of a store of any size into a new store, with memory bounded by a batch.
+
+        Args:
+            store: its default modalities that the space has are embedded.
+            path: folder of the new store.
+            overwrite: as in `EmbeddingStore.write`.
+            batch_size: rows at a time, at least 1.
+
+        Returns:
+            The new store: float32 unit rows of dim D with the presence, ids, groups, labels, split and item names of
+            the given one.
+
+        Raises:
+            ConfigError: the store has no modality of the space, or an invalid option.
+            ShapeError, NonFiniteError: as `encode`, with row numbers of the batch.
+            DataError: as in `EmbeddingStore.write`.
+        """
+        return encode_store(self, store, path, overwrite=overwrite, batch_size=batch_size)
 
     def forward(
         self,
@@ -255,8 +284,8 @@ class Space(nn.Module):
 
         Reads only JSON and safetensors and executes no code. The space is on the CPU, in eval mode.
 
-        Raises: CheckpointError: `source` holds no space, an unsupported schema, a pickle, or a truncated or altered
-            file.
+        Raises:
+            CheckpointError: `source` holds no space, an unsupported schema, a pickle, or a truncated or altered file.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
         return load_folder("space", source, lambda settings, data: cls(**settings, metadata=data), revision=revision)
@@ -273,6 +302,7 @@ class Space(nn.Module):
         parameter = self._like()
         x = x if isinstance(x, Tensor) else np.asarray(x)
         out_BD = parameter.new_zeros(len(x), self.dim)
+        pages = MappedPages([] if isinstance(x, Tensor) else [x])
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)
             x_BW = as_dense(x[part], repr(name), "(B, W)").to(parameter)
@@ -280,6 +310,7 @@ class Space(nn.Module):
             check_finite(name, x_BW, mask_B, start)
             raw_BD = self.project({name: self.prepare(name, x_BW, present=mask_B)})[name]
             out_BD[part] = normalize_output(name, raw_BD, mask_B, start)
+            pages.limit()
         return out_BD
 
     def _like(self) -> Tensor:

@@ -1,0 +1,77 @@
+"""Retrieval metrics from counts that were summed over blocks of a gallery that does not fit in memory.
+
+Shapes: `P` pairs of a query and one of its positives, `S` scored queries, `m` most positives of a query, `s` queries of
+one tile.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unialign.metrics._ranks import RankCounts, Tables
+from unialign.metrics._retrieval import RetrievalResult, make_result
+from unialign.ops import TIE_TOLERANCE, row_tiles
+
+
+def retrieval_from_counts(
+    query_P: Tensor,
+    score_P: Tensor,
+    above_P: Tensor,
+    level_P: Tensor,
+    *,
+    queries: int,
+    gallery: int,
+    k: Sequence[int] = (1, 5, 10),
+) -> RetrievalResult:
+    """Return the result of `retrieval` from the counts of each pair, with `ties="expected"`.
+
+    Args:
+        query_P: query row of each pair, ascending.
+        score_P: float64 score of the pair.
+        above_P: number of gallery rows whose score is larger by more than 1e-12.
+        level_P: number of gallery rows, including the positive, whose score agrees to 1e-12.
+        queries, gallery: Q and G.
+        k: cut-offs of recall.
+    """
+    rows_S, place_P, positives_S = torch.unique(query_P, return_inverse=True, return_counts=True)
+    best_S = torch.full((len(rows_S),), -torch.inf, dtype=torch.float64)
+    best_S.scatter_reduce_(0, place_P, score_P, "amax")
+    at_best_P = score_P >= best_S[place_P] - TIE_TOLERANCE
+    tied_positives_S = torch.zeros_like(positives_S).index_add_(0, place_P, at_best_P.long())
+    first_P = score_P == best_S[place_P]
+    above_S, level_S = torch.zeros_like(positives_S), torch.zeros_like(positives_S)
+    above_S[place_P[first_P]], level_S[place_P[first_P]] = above_P[first_P], level_P[first_P]
+    tables = Tables(gallery)
+    found_P, relevant_P = _among_positives(place_P, score_P, positives_S)
+    precision_P, gain_P = tables.block(above_P, level_P, found_P, relevant_P, "expected")
+    sums = torch.zeros(2, len(rows_S), dtype=torch.float64)
+    # Each of the r positives of a block contributes 1 / r of its sum.
+    sums[0].index_add_(0, place_P, precision_P / relevant_P)
+    sums[1].index_add_(0, place_P, gain_P / relevant_P)
+    counts = RankCounts(
+        above=above_S,
+        tied=level_S - tied_positives_S,
+        tied_positives=tied_positives_S,
+        positives=positives_S,
+        average_precision=sums[0] / positives_S,
+        ndcg=sums[1] / tables.discount[positives_S],
+        gallery=gallery,
+    )
+    return make_result(counts, rows_S, queries, k, "expected")
+
+
+def _among_positives(place_P: Tensor, score_P: Tensor, positives_S: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the numbers of positives of the same query that score above each positive, and level with it."""
+    most = int(positives_S.max())
+    start_S = positives_S.cumsum(0) - positives_S
+    column_P = torch.arange(len(place_P)) - start_S[place_P]
+    # Comparisons with the padding are False.
+    score_Sm = torch.full((len(positives_S), most), torch.nan, dtype=torch.float64)
+    score_Sm[place_P, column_P] = score_P
+    found_Sm, relevant_Sm = (torch.zeros(len(positives_S), most, dtype=torch.int64) for _ in range(2))
+    for rows in row_tiles(len(positives_S), most * most):
+        difference_smm = score_Sm[rows, None, :] - score_Sm[rows, :, None]
+        found_Sm[rows] = (difference_smm > TIE_TOLERANCE).sum(-1)
+        relevant_Sm[rows] = (difference_smm.abs() <= TIE_TOLERANCE).sum(-1)
+    return found_Sm[place_P, column_P], relevant_Sm[place_P, column_P]
