@@ -1,5 +1,4 @@
-"""Draw modalities that share a common part, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D`
-dim."""
+"""Draw modalities with a shared part, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D` dim."""
 
 import torch
 from torch import Tensor
