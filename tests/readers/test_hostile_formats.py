@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_formats import WRITERS
+from format_writers import WRITERS
 
 from small_files import DIM, ITEMS, Space
 from unialign.data import open_collection
