@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,7 @@ def test_every_form_equals_the_option(case: str):
     objective, tau = make_objective(case).double(), torch.tensor(TAU, dtype=torch.float64)
     forms: list[CallArguments] = [
         {"temperature": TAU},
+        {"temperature": np.float64(TAU)},
         {"temperature": tau},
         {"temperature": tau[None]},
         {"temperature": lambda: tau},
@@ -165,10 +167,16 @@ def test_errors():
     loss = make_objective("infonce")
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"temperature": 0.1, "logit_scale": 10.0}, "give one of them"),
-        ({"temperature": 0.0}, "temperature must be a positive finite number.*got 0.0"),
-        ({"temperature": torch.tensor(-1.0)}, "temperature must be a positive finite number, got -1.0"),
+        ({"temperature": 0.0}, "temperature must be a positive finite number of at least 1e-6, or .*got 0.0"),
+        ({"temperature": torch.tensor(-1.0)}, "temperature must be a positive finite number .*got -1.0"),
+        ({"temperature": lambda: None}, "temperature= is a function that returned None"),
+        ({"logit_scale": 1e9}, "logit_scale must be a positive number of at most 1e6"),
+        ({"logit_scale": torch.tensor(1e9)}, "logit_scale must be a positive number of at most 1e6"),
         ({"temperature": torch.tensor(torch.nan)}, "got nan"),
-        ({"logit_scale": lambda: torch.tensor(0.0)}, "logit_scale must be positive and finite: 1 / temperature, after"),
+        (
+            {"logit_scale": lambda: torch.tensor(0.0)},
+            r"logit_scale must be a positive number .*\(1 / temperature, after exp\)",
+        ),
         ({"logit_scale": torch.ones(2)}, r"shape \(2,\); expected one floating number"),
         ({"logit_scale": torch.tensor(3)}, "expected one floating number"),
         ({"temperature": "0.1"}, "temperature must be"),

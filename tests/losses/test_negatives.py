@@ -161,6 +161,21 @@ def test_one_item_and_no_item():
     assert loss(draw_batch(4, 2, 1, 5), negatives={"m1": draw(3, 5)}).total > 0
 
 
+@pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
+def test_extreme_temperatures_and_hardness_are_finite(options: dict[str, Any]):
+    """Sums that under- or overflow in float32, and queries without any negative."""
+    z = {name: x.float().requires_grad_() for name, x in draw_batch(4, 2, 7, 5).items()}
+    harder = options | ({"hardness": 1e5} if "hardness" in options else {})
+    for tau in (1e-6, 1e-3, 1e4):
+        for loss in (ua.losses.InfoNCE("m0", **options), ua.losses.InfoNCE("m0", **harder)):
+            for ids in (None, IDS, torch.zeros(7, dtype=torch.int64)):
+                total = loss(z, ids=ids, temperature=torch.tensor(tau, requires_grad=True)).total
+                gradients = torch.autograd.grad(total, list(z.values()))
+                assert total.isfinite()
+                assert total >= 0
+                assert all(g.isfinite().all() for g in gradients)
+
+
 def test_float32_is_precise_near_zero():
     """The positive is a row of its own in float64, so a loss of 1e-6 has a small relative error."""
     x = draw_batch(4, 1, 64, 32)["m0"]
@@ -197,6 +212,17 @@ def test_queue_is_first_in_first_out():
     torch.testing.assert_close(stored, unit(rows[[5, 1, 2, 3, 4]].detach()))
     queue.push({"a": rows[:9].detach()})  # more rows than the queue has: the latest
     torch.testing.assert_close(set_of(queue.stored("a")[0]), set_of(unit(rows[4:].detach())))
+
+
+def test_queue_filled_in_inference_mode():
+    """A momentum encoder often runs in inference mode; its rows are usable in training."""
+    z, queue = draw_batch(4, 2, 6, 5), ua.losses.MemoryQueue(8)
+    with torch.inference_mode():
+        queue.push({name: x * 2 for name, x in z.items()})
+    queue.push(z)
+    leaves = {name: x.requires_grad_() for name, x in z.items()}
+    ua.losses.InfoNCE()(leaves, queue=queue).total.backward()
+    assert leaves["m0"].grad.isfinite().all()
 
 
 def set_of(rows: Tensor) -> Tensor:
@@ -335,7 +361,9 @@ def test_invalid_options():
     for options, message in (
         ({"direction": "reverse"}, "unknown direction 'reverse'"),
         ({"same_ids": "keep"}, "unknown same_ids 'keep'"),
-        ({"hardness": -1.0}, "hardness must be"),
+        ({"hardness": -1.0}, "hardness must be a number from 0 to 1e5, got -1.0"),
+        ({"hardness": 1e30}, "hardness must be"),
+        ({"hardness": torch.nan}, "hardness must be"),
         ({"hardness": 1.0, "label_smoothing": 0.1}, "both change the negatives"),
         ({"pair_weights": [1.0]}, "pair_weights must be a mapping"),
         ({"pair_weights": {"m0-m1": -1}}, r"pair_weights\['m0-m1'\] must be"),

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._checks import check_number, check_temperature
+from unialign._checks import check_number
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._negatives import ModalityNegatives, check_names, check_negatives, queued_rows
@@ -91,6 +92,8 @@ def given(arguments: CallArguments) -> CallArguments:
         value = values.get(name)
         if callable(value) and not isinstance(value, Tensor):
             values[name] = value()
+            if values[name] is None:
+                raise ConfigError(f"{name}= is a function that returned None; it must return a number or a tensor")
     return values  # type: ignore[return-value]
 
 
@@ -137,24 +140,28 @@ def prepare_inputs(
     if queue is not None:
         negatives = queued_rows(queue, batch, negatives)
     return CallInputs(
-        temperature=_positive(arguments.get("temperature"), "temperature", "a positive finite number"),
-        scale=_positive(arguments.get("logit_scale"), "logit_scale", "positive and finite: 1 / temperature, after exp"),
+        temperature=_scalar(
+            arguments.get("temperature"),
+            "temperature",
+            "a positive finite number of at least 1e-6",
+            lambda x: 0.999e-6 < x < math.inf,  # 1e-6 in any dtype
+        ),
+        scale=_scalar(
+            arguments.get("logit_scale"),
+            "logit_scale",
+            "a positive number of at most 1e6 (1 / temperature, after exp)",
+            lambda x: 0 < x < 1.001e6,
+        ),
         bias=_scalar(arguments.get("logit_bias"), "logit_bias", "a finite number", math.isfinite),
         negatives=negatives,
     )
-
-
-def _positive(value: Any, option: str, expected: str) -> Tensor | float | None:
-    number = _scalar(value, option, expected, lambda x: 0 < x < math.inf)
-    if isinstance(number, float):
-        check_temperature(number if option == "temperature" else 1 / number, option)
-    return number
 
 
 def _scalar(value: Any, option: str, expected: str, accept: Callable[[float], bool]) -> Tensor | float | None:
     if value is None:
         return None
     if not isinstance(value, Tensor):
+        value = float(value) if isinstance(value, np.floating) else value
         check_number(option, value, f"{expected}, or a tensor or function that gives one", accept)
         return float(value)
     if value.numel() != 1 or not value.is_floating_point():

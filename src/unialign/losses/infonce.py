@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from unialign._checks import check_choice, check_nonnegative
+from unialign._checks import check_choice, check_number
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode, Temperature
@@ -39,9 +39,9 @@ class InfoNCE(Objective):
             positive, as in the loss L_out of SupCon (Khosla et al. 2020, Eq. 2): the mean over the positives is outside
             of the logarithm, and the denominator contains all positives and negatives.
         pair_weights: weights of the mean over pairs, by the names of terms (`{"image-text": 2.0}`); others have 1.
-        hardness: beta >= 0 of hard negatives (Robinson et al. 2021): the weights of the N negatives of a query in its
-            denominator are N exp(beta * cosine) / sum of exp(beta * cosine). 0 is InfoNCE. The released code multiplies
-            cosine / tau instead: its beta is tau times ours. Does not support label smoothing.
+        hardness: beta in [0, 1e5] of hard negatives (Robinson et al. 2021): the weights of the N negatives of a query
+            in its denominator are N exp(beta * cosine) / sum of exp(beta * cosine). 0 is InfoNCE. The released code
+            multiplies cosine / tau instead: its beta is tau times ours. Does not support label smoothing.
 
     The call also accepts `temperature` or `logit_scale`, `negatives` and `queue`, see `forward`. `negatives` and the
     rows of a `queue` are negatives only, also with `same_ids="positive"`.
@@ -83,7 +83,7 @@ class InfoNCE(Objective):
             raise ConfigError(f"direction={direction!r} needs anchor='<a modality>', the modality of the queries")
         check_choice("same_ids", same_ids, get_args(SameIds))
         check_pair_weights(pair_weights)
-        check_nonnegative("hardness", hardness)
+        check_number("hardness", hardness, "a number from 0 to 1e5", lambda x: 0 <= x <= 1e5)
         if hardness > 0 and label_smoothing > 0:
             raise ConfigError("hardness and label_smoothing both change the negatives; set one of them to 0")
         self.direction: Direction = direction
