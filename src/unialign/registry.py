@@ -26,7 +26,7 @@ Group = Literal["objectives", "readers", "encoders", "decoders", "index", "comma
 _PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
 _FIRST = {
     "objectives": ("unialign", "infonce"),
-    "commands": ("demo", "train", "evaluate", "compare", "diagnose", "generate", "decoder"),
+    "commands": ("demo", "train", "evaluate", "compare", "diagnose", "generate", "decoder", "completion"),
 }
 
 _registered: dict[tuple[Group, str], Any] = {}

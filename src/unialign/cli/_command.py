@@ -94,7 +94,19 @@ def command_parser(command: Command) -> Parser:
         epilog=f"examples:\n{command.examples}",
     )
     command.add_options(parser)
+    _add_quiet(parser)
     return parser
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add `--quiet` to a parser and those of its actions."""
+    parser.add_argument(
+        "--quiet", action="store_true", default=argparse.SUPPRESS, help="print only warnings and errors"
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                _add_quiet(part)
 
 
 def add_out(parser: argparse.ArgumentParser, name: str, *, what: str = "results folder", metavar: str = "DIR") -> None:

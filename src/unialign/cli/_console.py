@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from unialign._plain_text import percent
+from unialign.cli._quiet import is_quiet
 from unialign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def echo(text: str = "") -> None:
-    """Print a line; a closed pipe or a full disk does not stop the command."""
+    """Print a line unless `--quiet` is given; a closed pipe or a full disk does not stop the command."""
+    if is_quiet():
+        return
     try:
         # `print` would break the line of a progress bar.
         tqdm.write(text, file=sys.stdout)
@@ -41,7 +44,7 @@ def chosen_workers(asked: int | None, runs: int) -> int:
 def run_progress(total: int, labels: Mapping[str, str]) -> Iterator[Callable[[str, int, "RunRecord"], None]]:
     """Yield a function that prints a line for each finished run and, on a terminal, moves a progress bar."""
     done = itertools.count(1)
-    with tqdm(total=total, unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(total=total, unit="run", disable=is_quiet() or not sys.stderr.isatty(), leave=False) as bar:
 
         def finished(key: str, seed: int, record: "RunRecord") -> None:
             bar.update()

@@ -10,6 +10,7 @@ import torch
 
 from unialign._checks import check_integer
 from unialign.cli._console import echo, shown
+from unialign.cli._quiet import progress_mode
 from unialign.config import DecoderConfig
 from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError
@@ -29,7 +30,13 @@ def train(
     check_run_dir(options.out, "decoder")
     started = time.perf_counter()
     fit = train_decoder(
-        store, config, image=image, out=options.out, resume=options.resume, device=options.device, progress="auto"
+        store,
+        config,
+        image=image,
+        out=options.out,
+        resume=options.resume,
+        device=options.device,
+        progress=progress_mode(),
     )
     # The log of a finished run may be missing or damaged.
     loss = fit.history[-1].get("loss") if fit.history else None

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from unialign.cli._console import echo, shown
+from unialign.cli._quiet import is_quiet
 from unialign.config import DiagnoseConfig
 from unialign.diagnostics import DiagnosisReport, diagnose, make_results
 from unialign.experiments import open_run_dir, write_json
@@ -72,7 +73,7 @@ def _write_ids(path: Path, report: DiagnosisReport) -> None:
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function that shows the number of bytes read: a bar on a terminal, else a line for each modality."""
     name, done, started = "", 0, 0.0
-    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(unit="B", unit_scale=True, disable=is_quiet() or not sys.stderr.isatty(), leave=False) as bar:
 
         def read(modality: str, now: int, total: int) -> None:
             nonlocal name, done, started

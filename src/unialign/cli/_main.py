@@ -15,6 +15,7 @@ from typing import Any
 from unialign import registry
 from unialign._version import __version__
 from unialign.cli._command import Command, Parser, command_parser, with_options
+from unialign.cli._quiet import quiet
 from unialign.errors import ConfigError, UniAlignError
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -69,7 +70,8 @@ def _run(words: Sequence[str]) -> int:
     if not command.multiprocess:
         _check_one_process(command.name)
     try:
-        return command.run(options)
+        with quiet(getattr(options, "quiet", False)):
+            return command.run(options)
     except UniAlignError as error:
         error.args = (with_options(str(error), parser),)
         raise

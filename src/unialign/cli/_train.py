@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
+from unialign.cli._quiet import progress_mode
 from unialign.cli._single_run import finish
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
 from unialign.data import EmbeddingStore
@@ -36,7 +37,7 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
                 split=options.split,
                 resume=options.resume,
                 device=options.device,
-                progress="auto",
+                progress=progress_mode(),
             )
         except KeyboardInterrupt:
             kept = f"a checkpoint is in {shown(options.out)}; the same command continues from it"
