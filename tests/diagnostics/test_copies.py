@@ -112,3 +112,10 @@ def test_unsigned_codes_are_named_as_such_and_not_as_a_collapsed_training(rows):
     (finding,) = [f for f in diagnosis.findings if f.modalities == ("codes",) and f.severity != "ok" and f.advice]
     assert finding.code == "anisotropy"
     assert "subtract the zero point" in finding.advice
+
+
+def test_a_mirrored_copy_is_named():
+    space = healthy(("image", "text"))
+    space["text"] = -space["image"]
+    (finding,) = checked(space).findings_with("not_aligned")
+    assert "one is a rotated or mirrored copy of the other" in finding.text

@@ -87,7 +87,7 @@ def test_a_rare_modality_is_named_and_its_intervals_stay_in_range():
     assert_bounded(diagnosis.numbers)
     assert diagnosis.answer.endswith("2 notes below.")
     (finding,) = checked(space | {"present.audio": np.arange(ITEMS) < 5}).findings_with("undecidable")
-    assert "Only 5 items have both image and audio and text and audio: too few" in finding.text
+    assert "Only 5 items have both image and audio, or text and audio: too few" in finding.text
 
 
 def test_a_recall_of_few_items_has_an_interval_even_if_all_are_right():

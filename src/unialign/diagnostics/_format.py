@@ -3,7 +3,6 @@
 import math
 import string
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
 from typing import Any
 
 from unialign._plain_text import join_words
@@ -57,8 +56,8 @@ def row_list(rows: Iterable[int], total: int) -> str:
 
 
 def pair_list(pairs: Iterable[tuple[str, str]]) -> str:
-    """Format at most six pairs as `a and b, c and d and e and f`."""
-    return join_words(f"{a} and {b}" for a, b in islice(pairs, 6))
+    """Format at most six pairs as `a and b, or c and d`, and count the others."""
+    return ", or ".join(at_most((f"{a} and {b}" for a, b in pairs), 6))
 
 
 def rows_of(part: int, whole: int) -> str:

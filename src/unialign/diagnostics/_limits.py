@@ -8,6 +8,8 @@ MIN_AUC = 0.6
 CLEAR_AUC = 0.75
 # p-value of a permutation test (200 permutations) below which two modalities share structure.
 MAX_CKA_P = 0.01
+# CKA from which one modality is a rotated or mirrored copy of the other.
+ROTATED_CKA = 0.999
 # Fraction of scattered random counterparts that makes all results meaningless; fractions of at least 5 % cause a
 # warning.
 MANY_RANDOM = 0.4

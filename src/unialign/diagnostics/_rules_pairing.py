@@ -195,6 +195,7 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
             negatives=min(stats.items for stats in pairs.values()) - 1,
             groups=f" These match each other: {join_words(groups)}." if groups else "",
             same_structure=len(shared) * 2 > len(structure),
+            turned=len(shared) == len(structure) and min(shared, default=0.0) >= limits.ROTATED_CKA,
             cka=cka or (number(shared[0]) if shared else ""),
         )
 
@@ -243,6 +244,10 @@ _WRONG_ROWS = RuleTable(
              "than random ones, while the others are clearly paired.",
              "Look at the items whose rows are least similar: wrong counterparts (swapped rows, a join on a key that "
              "is not unique) or broken inputs. Store `ids` in each file, so that the pairing is checked."),
+        Rule("not_aligned", "problem", lambda c: c.kind == "unpaired" and c.turned,
+             _UNPAIRED_TEXT + " All distances between items are the same in the modalities (CKA {cka}), so one is a "
+             "rotated or mirrored copy of the other, or its columns have another order.",
+             "Bring the columns into one order and sign, or fit an orthogonal map on a few hundred true pairs."),
         Rule("not_aligned", "problem", lambda c: c.kind == "unpaired" and c.same_structure,
              _UNPAIRED_TEXT + " The rows are paired, though: the items have similar neighbors in the modalities (CKA "
              "{cka}, p < 0.01), but not the same coordinates.",

@@ -91,7 +91,9 @@ def _rare(measured: Measurements) -> Iterator[Case]:
 def _dims(measured: Measurements) -> Case:
     dims = {name: m.dim for name, m in measured.modalities.items()}
     good = [pair for pair, (_, p) in measured.cka.items() if p <= limits.MAX_CKA_P]
-    bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P]
+    # Few items may share structure without a significant sign of it.
+    enough = measured.data.items >= limits.FEW_ITEMS
+    bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P and enough]
     ckas = join_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])
     paired = f" Their rows are paired, though: the items have similar neighbors in {ckas} (CKA, 1 = alike)."
     unpaired = f" There is no sign that the rows of {pair_list(bad)} are paired: check their order."
@@ -118,7 +120,7 @@ _DATA_SET = RuleTable(
         Rule("one_modality", "note", lambda c: c.kind == "lone",
              "{modalities[0]} is the only modality, so gap, pairing and retrieval across modalities cannot be "
              "measured.",
-             "Add the file of a second modality with the same items in the same order."),
+             "Add the file of a second modality with the same items, in the same order or with the same ids."),
         Rule("matched", "note", lambda c: c.kind == "matched",
              "Rows of {files:words} were in another order and were matched by ids; row numbers are those of the first "
              "file."),

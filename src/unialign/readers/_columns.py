@@ -34,7 +34,7 @@ _GENERIC_WORDS = frozenset(
 )  # fmt: skip
 # A series with gaps, or with only integers, needs this many columns.
 _LONG_SERIES = 8
-_SINGLE = "one number an item; a matrix needs a numbered series of columns such as e0, e1, ..."
+_SINGLE = "one number an item; the columns of a matrix are numbered, as e0, e1, ..."
 
 
 @dataclass(frozen=True)
