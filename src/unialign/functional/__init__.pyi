@@ -35,6 +35,7 @@ from unialign.functional._log_partition import (
     cross_log_partition as cross_log_partition,
     cross_log_potential as cross_log_potential,
 )
+from unialign.functional._order_free_sum import order_free_sum as order_free_sum
 from unialign.functional._orthonormal_rows import orthonormal_rows as orthonormal_rows
 from unialign.functional._sigmoid import sigmoid_contrast as sigmoid_contrast
 from unialign.functional._singular_values import singular_parts as singular_parts

@@ -14,6 +14,7 @@ from unialign._checks import check_choice, check_number
 from unialign.batch import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
+from unialign.functional._order_free_sum import order_free_sum
 from unialign.ops import WANG_ISOLA_T, Kernel, arccos_squared
 
 Distance = Literal["euclidean", "geodesic"]
@@ -93,7 +94,8 @@ def unit_alignment(
         square_PB = ((x_PBD - y_PBD) ** 2).sum(-1)
     power_PB = _power(square_PB, alpha)
     count = pairs_PB.sum()
-    return torch.where(pairs_PB, power_PB, 0.0).sum() / count.clamp(min=1), count > 0
+    total = order_free_sum(torch.where(pairs_PB, power_PB, 0.0).sum(1))
+    return total / count.clamp(min=1), count > 0
 
 
 def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:

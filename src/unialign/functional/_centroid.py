@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unialign.batch import Batch, make_batch
+from unialign.functional._order_free_sum import order_free_sum
 
 
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -25,7 +26,7 @@ def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor]
 
 def unit_centroids(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return `centroids` of a validated batch, and the (B,) mask of items whose centroid has a direction."""
-    return unit_or_zero(batch.z_MBD.sum(0))
+    return unit_or_zero(order_free_sum(batch.z_MBD))
 
 
 def unit_or_zero(sum_BD: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unialign._html import html_table
 from unialign.batch import Batch, ZeroRows, make_batch
 from unialign.distributed import processes_of
+from unialign.functional import order_free_sum
 from unialign.losses._bounded_parameter import Temperature
 from unialign.losses._call_inputs import (
     CallArguments,
@@ -228,7 +229,10 @@ class Objective(nn.Module, ABC):
 
 
 def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
-    """Return the weighted sum of the terms, a scalar that is differentiable even without terms."""
+    """Return the weighted sum of the terms, a scalar that is differentiable even without terms.
+
+    Its last bits do not depend on the order of the terms.
+    """
     if not terms:  # the sum is finite, since absent rows are exact zeros
         return batch.z_MBD.sum() * 0.0
     if len(terms) == 1:
@@ -237,10 +241,11 @@ def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
     weights = [term.weight for term in terms.values()]
     values_T = torch.stack([term.value for term in terms.values()])
     if any(isinstance(weight, Tensor) for weight in weights):
-        return (torch.stack([torch.as_tensor(weight, device=values_T.device) for weight in weights]) * values_T).sum()
+        weights_T = torch.stack([torch.as_tensor(weight, device=values_T.device) for weight in weights])
+        return order_free_sum(weights_T * values_T)
     if weights.count(1.0) == len(weights):
-        return values_T.sum()
-    return (values_T * values_T.new_tensor(weights)).sum()
+        return order_free_sum(values_T)
+    return order_free_sum(values_T * values_T.new_tensor(weights))
 
 
 def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, LossTerm]:
