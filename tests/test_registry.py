@@ -121,7 +121,7 @@ def test_broken_plug_ins_are_skipped_with_one_warning(tmp_path, monkeypatch, cap
     assert "  exits     unavailable: command 'exits' of the package 'plug-commands' cannot be imported" in printed
     assert main(["exits"]) == 2
 
-    (tmp_path / "notes.txt").write_text("these are no embeddings")
+    (tmp_path / "notes.txt").write_text("these are not embeddings")
     with pytest.raises(DataError, match="unknown format"):
         open_file(tmp_path / "notes.txt")
     assert "reader 'reads' raises KeyError: 1; it is skipped" in [str(warning.message) for warning in recwarn]

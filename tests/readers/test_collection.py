@@ -216,7 +216,9 @@ def test_pickled_entries_raise_only_if_they_are_chosen_or_alone(tmp_path: Path, 
         np.savez(tmp_path / "a.npz", **space, **{key: np.array([{"a": 1}] * ITEMS, dtype=object)})
         collection = open_collection(tmp_path / "a.npz")
         assert list(collection.modalities) == ["image", "text"]
-        assert f"a.npz: {key} (Python objects (a pickle), never read; save plain" in collection.ignored[0]
+        assert (
+            f"a.npz: {key} (Python objects (a pickle), never read; save numpy.stack(list(x))" in collection.ignored[0]
+        )
     np.savez(tmp_path / "a.npz", **space, meta=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match=r"'meta' holds pickled objects.*--modalities"):
         open_collection(tmp_path / "a.npz", modalities=["image", "meta"])

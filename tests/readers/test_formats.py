@@ -51,7 +51,7 @@ def test_a_table_says_which_columns_were_taken_and_left(tmp_path: Path, space: S
     collection = open_collection(tmp_path / "a.csv")
     assert any("8 columns, e0 to e7" in note for note in collection.notes)
     assert any("its 'id' (guessed; --id NAME" in note for note in collection.notes)
-    assert any("score (one number an item" in entry for entry in collection.ignored)
+    assert any("score (one number per item" in entry for entry in collection.ignored)
 
 
 def test_tables_of_plain_numbers_are_one_matrix(tmp_path: Path, space: Space) -> None:

@@ -1,4 +1,4 @@
-"""Losses of a tile of queries and their derivatives, see `_directed_contrast`.
+"""Losses of a tile of queries and their derivatives; see `_directed_contrast`.
 
 All logits are relative to l_ii, on which the loss does not depend: differences are small where rounding matters.
 
@@ -23,7 +23,8 @@ class ContrastSettings(NamedTuple):
     """Settings of a contrast in one direction.
 
     Attributes:
-        same_ids: `exclude`: P_i is i, and other keys with its id are no keys · `positive`: P_i is all keys with its id.
+        same_ids: `exclude`: P_i is i, and other keys with its id are left out · `positive`: P_i is all keys with its
+        id.
         hardness: beta of at least 0.
         label_smoothing: s in [0, 1); 0 with a hardness.
     """
@@ -34,7 +35,7 @@ class ContrastSettings(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Keys of a tile that are no negatives.
+    """Keys of a tile that are not negatives.
 
     Attributes:
         own_I: column of the positive of each query.
@@ -51,7 +52,7 @@ class Keys(NamedTuple):
     absent_IK: Tensor | None
 
     def fill_(self, x_IC: Tensor, value: float) -> Tensor:
-        """Fill the keys that are no negatives."""
+        """Fill the keys that are not negatives."""
         x_IC[self.row_P, self.column_P] = value
         x_IC[self.row_X, self.column_X] = value
         if self.absent_IK is not None:
@@ -74,13 +75,13 @@ class Keys(NamedTuple):
 
 
 class RowLosses(NamedTuple):
-    """Losses of queries, and what their derivatives need.
+    """Losses of queries, and the values that their derivatives need.
 
     Attributes:
         loss_I: L_i, in float64.
         logit_P: logits of the positives.
         log_positives_I, log_negatives_I: logs of both sums in L_i; -inf without negatives.
-        exp_IC: exp(l_ij + beta c_ij) up to a factor of each query, 0 where j is no negative.
+        exp_IC: exp(l_ij + beta c_ij) up to a factor per query; 0 where j is not a negative.
         total_I: sum of `exp_IC`.
         count_I: numbers of negatives.
     """
@@ -135,7 +136,8 @@ def row_losses(
 def row_weights_(
     cosine_IC: Tensor, keys: Keys, losses: RowLosses, *, scale: float, settings: ContrastSettings
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the derivative of sum_i L_i by the cosines, which overwrites `exp_IC`; and by the scale, with a hardness.
+    """Return the derivatives of sum_i L_i with respect to the cosines, overwriting `exp_IC`, and the scale (with
+    hardness).
 
     Without a hardness, the weights W are the scale times the derivatives by the logits, so the derivative by the scale
     is sum_ij W_ij c_ij / scale.

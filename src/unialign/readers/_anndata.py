@@ -1,6 +1,8 @@
-"""Matrices and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files, by the encoding that they declare.
+"""Matrices and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files, read by the encoding that the files
+declare.
 
-`obsm` holds embeddings; X is used if there is none. Two- and three-dimensional maps (UMAP, t-SNE) are no embeddings.
+`obsm` holds embeddings; X is used if there is none. Maps in two or three dimensions (UMAP, t-SNE) do not count as
+embeddings.
 
 Shapes: `N` cells, `D` dimension, `c` rows of a chunk, `n` requested rows.
 """
@@ -24,10 +26,10 @@ __all__ = ["anndata_entries", "mudata_entries"]
 Array = NDArray[Any]
 Entries = tuple[list[ArrayEntry], list[str]]
 
-# A sparse matrix that is wider than this is counts of genes, not an embedding.
+# A sparse matrix wider than this holds gene counts, not an embedding.
 _MAX_SPARSE_DIM = 8192
 _MAP_NAMES = ("umap", "tsne", "draw_graph", "diffmap", "spatial")
-# Columns of `obs` with the names of per-item values.
+# Columns of `obs` whose names are those of per-item values.
 _VALUES = ("labels", "groups", "split")
 
 
@@ -42,7 +44,7 @@ def anndata_entries(path: Path, file: Any) -> Entries:
 
 
 def mudata_entries(path: Path, file: Any) -> Entries:
-    """Return the entries of a MuData file: each modality in the order of the cells of the file, with its mask."""
+    """Return the entries of a MuData file: each modality in the order of the file's cells, with its mask."""
     entries: list[ArrayEntry] = []
     items = _length(file["obs"])
     for name in _in_order(file["mod"]):
@@ -97,14 +99,16 @@ def _matrix(path: Path, data: Any, key: str) -> ArrayEntry:
         )
     shape = tuple(map(int, data.attrs["shape"]))
     if len(shape) != 2 or shape[1] > _MAX_SPARSE_DIM:
-        what = f"sparse, {shape}: wider than {_MAX_SPARSE_DIM:,}, counts and no embedding; compute obsm/X_pca first"
+        what = (
+            f"sparse, {shape}: over {_MAX_SPARSE_DIM:,} wide, counts rather than an embedding; compute obsm/X_pca first"
+        )
         return ArrayEntry.ignored(key, what)
     for part in ("data", "indices", "indptr"):
         problem = dataset_problem(data[part])
         if problem:
             return ArrayEntry.ignored(key, problem)
     if data["indptr"].shape != (shape[0] + 1,) or data["data"].shape != data["indices"].shape:
-        raise DataError(f"{path}: {key} is a damaged sparse matrix: its parts do not fit {shape}; write it again")
+        raise DataError(f"{path}: {key} is a damaged sparse matrix: its parts do not match {shape}; write it again")
     sparse = partial(_SparseRows, path, data.name, shape)
     return ArrayEntry(key, shape, "<f4", sparse, lambda: sparse().take(range(shape[0])))
 
@@ -139,7 +143,7 @@ class _SparseRows:
             raise DataError(f"{self.path}: {self.name} is a damaged sparse matrix; write it again")
         columns = np.asarray(group["indices"][bound_c[0] : bound_c[-1]], np.int64)
         if columns.size and not 0 <= columns.min() <= columns.max() < self.shape[1]:
-            raise DataError(f"{self.path}: {self.name} has a column outside of {self.shape}; write it again")
+            raise DataError(f"{self.path}: {self.name} has a column outside {self.shape}; write it again")
         dense_cD = np.zeros((stop - start, self.shape[1]), np.float32)
         dense_cD[np.repeat(np.arange(stop - start), counts_c), columns] = group["data"][bound_c[0] : bound_c[-1]]
         return dense_cD
@@ -205,5 +209,5 @@ def _categorical(path: Path, name: str) -> Array:
         codes_N = np.asarray(file[name]["codes"][()], np.int64)
     known = texts(path, place) if text else _load_dense(path, place).astype(np.str_)
     if codes_N.size and not -1 <= codes_N.min() <= codes_N.max() < len(known):
-        raise DataError(f"{path}: {name} has a code outside of its categories; write it again")
+        raise DataError(f"{path}: {name} has a code outside its categories; write it again")
     return np.append(known, "")[codes_N]  # -1 = missing

@@ -1,4 +1,4 @@
-"""Tables of pyarrow: columns of a schema, and cells of record batches."""
+"""Tables read with pyarrow: the columns of a schema, and the cells of record batches."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -23,7 +23,7 @@ _TEXTS = ("string", "large_string", "string_view")
 
 
 def arrow_module(name: str, path: Path) -> Any:
-    """Import a module of pyarrow; MissingDependencyError names the extra."""
+    """Import a module of pyarrow, or raise a MissingDependencyError that names the extra."""
     try:
         return import_module(name)
     except ImportError:

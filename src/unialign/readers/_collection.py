@@ -1,7 +1,8 @@
 """`Collection`: several files as named modalities of the same N items.
 
 Each matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`, `labels`, `groups`,
-`split` and `names` (N,) are per-item values. Files are joined by their ids; items that a file lacks are absent there.
+`split` and `names` (N,) are per-item values. Files are joined by their ids; items that a file lacks are absent in its
+modalities.
 
 Shapes: `N` items, `D` dimension.
 """

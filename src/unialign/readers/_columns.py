@@ -1,7 +1,7 @@
-"""Choose the scalar columns of a table that are the coordinates of a matrix.
+"""Choose the scalar columns of a table that hold the coordinates of a matrix.
 
-They are a matrix only if their names are a numbered series, such as `e0, e1, ...` or `000, 001, ...`. An id, a score or
-a single number of an item is never a coordinate, whatever its dtype.
+They form a matrix only if their names are a numbered series, such as `e0, e1, ...` or `000, 001, ...`. Ids, scores and
+single numbers per item are never coordinates, whatever their dtype.
 """
 
 import re
@@ -15,7 +15,7 @@ __all__ = ["Series", "choose_columns"]
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)[\s_.:\-\[(]*(?P<number>\d+)[\])]?")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-# Words of a prefix that name something else than a coordinate, unless a word such as "emb" is beside them.
+# Words in a prefix that name something other than a coordinate, unless a word such as "emb" occurs with them.
 _OTHER_WORDS = frozenset(
     {"age", "area", "category", "class", "cluster", "code", "codes", "confidence", "count", "counts", "date",
      "day", "dist", "distance", "distances", "fold", "group", "groups", "guid", "hash", "height", "hour", "id",
@@ -25,7 +25,7 @@ _OTHER_WORDS = frozenset(
      "rating", "row", "rows", "score", "scores", "sim", "similarity", "size", "split", "target", "time",
      "timestamp", "uuid", "week", "weight", "weights", "width", "year"}
 )  # fmt: skip
-# Words of a prefix that do not name a modality: such a matrix is named by its file.
+# Words in a prefix that do not name a modality; such a matrix is named after its file.
 _GENERIC_WORDS = frozenset(
     {"array", "c", "col", "column", "columns", "comp", "component", "components", "coord", "coordinate",
      "coordinates", "coords", "d", "data", "dim", "dimension", "dims", "e", "emb", "embed", "embedding",
@@ -34,12 +34,12 @@ _GENERIC_WORDS = frozenset(
 )  # fmt: skip
 # A series with gaps, or with only integers, needs this many columns.
 _LONG_SERIES = 8
-_SINGLE = "one number an item; the columns of a matrix are numbered, as e0, e1, ..."
+_SINGLE = "one number per item; the columns of a matrix are numbered, such as e0, e1, ..."
 
 
 @dataclass(frozen=True)
 class Series:
-    """Scalar columns that are one matrix.
+    """Scalar columns that form one matrix.
 
     Attributes:
         name: name of the matrix; "" if it is named by the file.
@@ -78,7 +78,7 @@ def choose_columns(kinds: Mapping[str, str]) -> tuple[list[Series], dict[str, st
             chosen[prefix] = columns
     names = {prefix: _matrix_name(prefix) for prefix in chosen}
     shared = Counter(names.values())
-    # Series with the same name keep their own prefixes.
+    # Series that would get the same name keep their prefixes.
     series = [Series(names[p] if shared[names[p]] == 1 else p, columns) for p, columns in chosen.items()]
     taken = {column for columns in chosen.values() for column in columns}
     return series, {column: why for column, why in left.items() if column not in taken}
@@ -88,7 +88,7 @@ def _objection(prefix: str, numbers: list[int], kinds: list[str]) -> str:
     """Return why numbered columns are not a matrix, or ""."""
     words = _words(prefix)
     if words & _OTHER_WORDS and not any(len(word) > 2 for word in words & _GENERIC_WORDS):
-        return f"its name says {min(words & _OTHER_WORDS)}, which is no coordinate"
+        return f"its name says {min(words & _OTHER_WORDS)}, which is not a coordinate"
     size, span = len(numbers), numbers[-1] - numbers[0] + 1
     if size < 2:
         return _SINGLE

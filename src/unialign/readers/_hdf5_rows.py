@@ -18,7 +18,7 @@ __all__ = ["Hdf5Rows", "dataset_problem", "opened", "texts"]
 
 Array = NDArray[Any]
 
-# The highest factor of gzip is about 1,030; an array that declares more was not written.
+# The highest compression factor of gzip is about 1,030; an array that declares more is not genuine.
 _MAX_RATIO, _SMALL = 2048, 1 << 26
 _MAX_CHUNK_BYTES = 1 << 30
 _MAX_TEXTS = 1 << 28
@@ -26,7 +26,7 @@ _MAX_TEXTS = 1 << 28
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading; DataError if it is damaged or a library error occurs inside of the block."""
+    """Open a file for reading; raise DataError if it is damaged or a library error occurs inside the block."""
     try:
         with open_regular(path) as stream, import_module("h5py").File(stream, "r") as file:
             yield file
@@ -37,7 +37,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def dataset_problem(data: Any) -> str:
-    """Return why a data set is not read, or ""."""
+    """Return the reason why a data set is not read, or ""."""
     if data.external or data.is_virtual:
         return "its values are in another file, which is not read"
     if data.shape is None:
@@ -58,12 +58,12 @@ def texts(path: Path, name: str) -> Array:
     with opened(path) as file:
         data = file[name]
         if data.size > _MAX_TEXTS:
-            raise DataError(f"{path}: {name!r} has {data.size:,} texts; at most {_MAX_TEXTS:,} are read")
+            raise DataError(f"{path}: {name!r} has {data.size:,} strings; at most {_MAX_TEXTS:,} are read")
         return np.asarray(data.asstr()[()]).astype(np.str_)
 
 
 class Hdf5Rows:
-    """Rows of a dense data set, compressed or in chunks."""
+    """Rows of a dense data set that is compressed or stored in chunks."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, (shape[0], shape[1]), dtype
@@ -73,7 +73,7 @@ class Hdf5Rows:
             data = file[self.name]
             step = rows_per_chunk(self.shape[1] * data.dtype.itemsize)
             if data.chunks:
-                # Whole chunks of the file, so that none is decompressed twice.
+                # Read whole chunks of the file, so that none is decompressed twice.
                 step = max(1, step // data.chunks[0]) * data.chunks[0]
             for start in range(0, self.shape[0], step):
                 yield to_float(data[start : start + step], self.dtype)

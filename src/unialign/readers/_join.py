@@ -87,7 +87,7 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
 
 
 def _row_counts(matrices: Matrices) -> dict[CollectedFile, int]:
-    """Return the number of rows of each file with matrices; DataError if those of one file differ."""
+    """Return the number of rows of each file with matrices; raise DataError if matrices of one file differ in it."""
     rows: dict[CollectedFile, int] = {}
     first: dict[CollectedFile, str] = {}
     for name, (source, entry) in matrices.items():
@@ -109,7 +109,7 @@ def _row_count(ids: FoundIds) -> int:
 def _attach_ids(
     sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], found: dict[CollectedFile, FoundIds]
 ) -> list[str]:
-    """Give files without ids those of a file that has only ids: one in the same folder, or the only one."""
+    """Give files without ids those of a file that holds only ids: one in the same folder, or the only such file."""
     notes = []
     givers = [source for source in sources if source in found and source not in rows]
     for giver in givers:
@@ -143,14 +143,14 @@ def _count_items(matrices: Matrices) -> int:
 
 
 def _comparable(values: list[Array]) -> list[Array]:
-    """Return ids of one type: integers, if all are or are written as such; else text."""
+    """Return ids of one type: integers if all ids are, or are strings that spell, integers; else strings."""
     kinds = {value.dtype.kind for value in values}
     if kinds <= {"i", "u"}:
         return [value.astype(np.int64) for value in values]
     if kinds & {"i", "u"}:
         texts = [value for value in values if value.dtype.kind not in "iu"]
         numbers = [_as_integers(text) for text in texts]
-        # "007" is another id than "7", unless all texts are numbers.
+        # "007" and "7" are different ids, unless all strings are numbers.
         if all(number is not None for number in numbers):
             return [value.astype(np.int64) if value.dtype.kind in "iu" else _integers(value) for value in values]
     return [value.astype(np.str_) for value in values]
@@ -168,7 +168,7 @@ def _integers(texts: Array) -> Array:
 
 
 def _common(codes_F: Sequence[NDArray[np.int64]]) -> int:
-    """Return how many ids at least two files have."""
+    """Return the number of ids that occur in at least two files."""
     _, counts = np.unique(np.concatenate([np.unique(code_F) for code_F in codes_F]), return_counts=True)
     return int((counts > 1).sum())
 
@@ -179,7 +179,7 @@ def _axis(
     values: Sequence[Array],
     found: dict[CollectedFile, FoundIds],
 ) -> tuple[NDArray[np.int64], int]:
-    """Return the code of each item, and the file whose order the items have."""
+    """Return the code of each item, and the file that determines the order of the items."""
     repeating = [i for i, code_F in enumerate(codes_F) if len(np.unique(code_F)) < len(code_F)]
     for i in repeating[1:]:
         if not np.array_equal(codes_F[i], codes_F[repeating[0]]):
@@ -198,7 +198,7 @@ def _axis(
 
 
 def _order(axis: NDArray[np.int64], code_F: NDArray[np.int64], *, is_base: bool) -> NDArray[np.int64]:
-    """Return the row of each item in a file, -1 = absent."""
+    """Return the row of each item in a file; -1 if the item is absent."""
     if is_base or np.array_equal(axis[: len(code_F)], code_F):
         return np.where(np.arange(len(axis)) < len(code_F), np.arange(len(axis)), -1)
     row = np.full(int(axis.max()) + 1, -1, np.int64)

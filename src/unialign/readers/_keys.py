@@ -35,7 +35,7 @@ class CollectedFile:
 
     Attributes:
         given: name given to its single matrix, or None.
-        order_N: file row of each item, -1 = absent, if the file is matched by ids, else None.
+        order_N: row of each item in the file (-1 = absent) if the file is matched by ids, else None.
     """
 
     given: str | None
@@ -77,7 +77,7 @@ def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
 
 
 def plain_key(name: str, file: EmbeddingFile) -> str:
-    """Return the key of an array that a user copied from a message, as `KEY`, `'KEY'` or `FILE: KEY`."""
+    """Return the key of an array from text that a user copied from a message: `KEY`, `'KEY'` or `FILE: KEY`."""
     text = name.strip()
     for _ in range(2):
         text = text.strip("'\"").removeprefix(f"{file.label}: ")

@@ -1,4 +1,4 @@
-"""Cells of a table that are Python values, as of text formats."""
+"""Cells of a table that are Python values, as text formats give them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 class ListCells:
-    """Cells of Python values: None, a number, a bool, a text or a list of numbers."""
+    """Cells that are Python values: None, a number, a bool, a string or a list of numbers."""
 
     def __init__(self, cells: Sequence[Any]) -> None:
         self.cells = cells
@@ -62,7 +62,7 @@ class ListCells:
 
 
 def _integer(cell: Any) -> int:
-    """Return the integer of a cell; ValueError unless it is written as str(int) writes it (not "007")."""
+    """Return the integer in a cell; raise ValueError unless it is written as str(int) would write it (not "007")."""
     number = int(cell)
     if isinstance(cell, float | bool) or str(number) != str(cell).strip():
         raise ValueError(cell)

@@ -52,9 +52,10 @@ def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[t
 
 
 def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array | None:
-    """Return the stored (N,) values of a key such as `labels`, which must agree across files; None if absent.
+    """Return the stored (N,) values of a key such as `labels`, which must agree across files; None if no file has it.
 
-    Items that are in no file with this key are unlabeled, or have no name (""); they raise for `groups` and `split`.
+    Items that no file with this key contains are unlabeled, or have no name (""); for `groups` and `split` they raise
+    an error.
     """
     found: tuple[CollectedFile, Array] | None = None
     known_N = np.zeros(items, np.bool_)
@@ -84,7 +85,7 @@ def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array
 def _merged(
     key: str, first: tuple[CollectedFile, Array], known_N: Array, other: tuple[CollectedFile, Array], has_N: Array
 ) -> Array:
-    """Return values of two files, which must be equal where both have the item."""
+    """Return the merged values of two files, which must be equal for items in both."""
     (source, values), (second, others) = first, other
     if {values.dtype.kind, others.dtype.kind} & set("US") and values.dtype.kind != others.dtype.kind:
         values, others = as_text(values), as_text(others)

@@ -21,7 +21,7 @@ from unialign.readers._quantized import is_quantized, quantized_entry
 
 __all__ = ["Matrices", "find_matrices"]
 
-# More than this many stacked modalities are not assumed.
+# More stacked modalities than this are not assumed.
 _MAX_STACKED = 8
 
 Matrices = dict[str, tuple[CollectedFile, ArrayEntry]]
@@ -35,9 +35,9 @@ _GENERIC = frozenset(
 def find_matrices(
     sources: Sequence[CollectedFile], chosen: Sequence[str] | None
 ) -> tuple[Matrices, list[str], list[str]]:
-    """Return modality -> (source, entry) in the order of the sources, ignored entries with the reason, and notes.
+    """Return modality -> (source, entry) in the order of the sources, the ignored entries with reasons, and notes.
 
-    Arrays that cannot be embeddings are left out; they raise if they are chosen, or if nothing else is there.
+    Arrays that cannot be embeddings are left out; they raise an error if they are chosen or if there is nothing else.
 
     Args:
         chosen: names of modalities, keys, or entries as a message shows them (`FILE: KEY`); None: all default ones.
@@ -93,7 +93,7 @@ def _plain_name(source: CollectedFile, entry: ArrayEntry, count: int) -> str:
     by_file = count == 1 and entry.key.lower() in _GENERIC and file.kind not in ("memory", "store")
     if by_file or entry.key == "":
         return file.stem
-    # Paths of groups are no names: the last part is, if it is alone.
+    # The path of a group is not part of the name: the last component is the name, if it is unique.
     last = entry.key.rpartition("/")[2]
     if file.kind != "hdf5" or last == entry.key:
         return entry.key
@@ -140,7 +140,7 @@ def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Ma
             other = matrices[unique][0].file
             advice = f"name them: first={other.label} second={file.label}"
             if other.label == file.label:
-                advice = "the file was given twice, give it once"
+                advice = "the file was given twice; give it once"
             elif not alone:
                 advice = "rename one of the files, whose names tell their matrices apart"
             raise ConfigError(f"two matrices are called {unique!r} ({other.label} and {file.label}); {advice}")
@@ -154,9 +154,9 @@ def _check_name(name: str, source: CollectedFile) -> None:
 
 
 def _reason(source: CollectedFile, entry: ArrayEntry) -> str:
-    """Return why an entry is no matrix, in a few words."""
+    """Return in a few words why an entry is not a matrix."""
     if entry.dtype == "object":
-        return "Python objects (a pickle), never read; save plain numbers or text, such as x.astype(str)"
+        return "Python objects (a pickle), never read; save numpy.stack(list(x)) or x.astype(str)"
     if entry.skipped:
         return entry.skipped
     name = entry.key or source.file.stem
@@ -178,14 +178,14 @@ def _raise_problem(place: str, entry: ArrayEntry) -> None:
 
 
 def problem_of(entry: ArrayEntry) -> str:
-    """Return why an array of two or more dimensions is no matrix of embeddings, and what to do."""
+    """Return why an array of two or more dimensions is not a matrix of embeddings, and what to do."""
     shape = entry.shape
     if 0 in shape:
         return "it is empty, expected at least one row and one column"
     if len(shape) == 2 and (entry.is_floating or np.dtype(entry.dtype).itemsize == 1):
-        return "one number an item is no embedding"
+        return "one number per item is not an embedding"
     if not entry.is_floating:
-        return "integers such as token ids or codes are no embedding; quantized codes must be int8 or uint8"
+        return "integers such as token ids or codes are not an embedding; quantized codes must be int8 or uint8"
     if len(shape) == 3 and shape[0] <= _MAX_STACKED and shape[1] > 2 * shape[0]:
         return (
             f"perhaps {shape[0]} modalities of {shape[1]:,} items in one array: save them one by one, "
@@ -195,4 +195,4 @@ def problem_of(entry: ArrayEntry) -> str:
     axes = ", ".join(map(str, range(1, len(shape) - 1)))
     if len(shape) == 3:
         return f"{shape[1]:,} vectors for each item: average over tokens or frames, x.mean(1), or take one, x[:, 0]"
-    return f"feature maps: average over positions until (items, dim) is left, such as x.mean(({axes}))"
+    return f"feature maps: average over positions to get (items, dim), for example x.mean(({axes}))"

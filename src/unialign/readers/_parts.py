@@ -1,4 +1,4 @@
-"""Part files of one modality: recognize them by their numbers, and read them one after the other."""
+"""Part files of one modality: recognize them by their numbers, and read them one after another."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,9 @@ from unialign.readers._rows import ConcatenatedRows
 __all__ = ["concatenate", "group_parts", "numeric_order"]
 
 _PART = re.compile(
-    r"(?P<prefix>.*?)(?P<mark>[-_.]?(?:part|shard|chunk|batch)?[-_.]?)(?P<number>\d{1,9})(?P<of>[-_]of[-_](?P<total>\d{1,9}))?"
+    r"(?P<prefix>.*?)(?P<mark>[-_.]?(?:part|shard|chunk|batch)?[-_.]?)(?P<number>\d{1,9})(?P<of>[-_]of[-_](?P<total>\d{1,9})(?:-[0-9a-f]{8,64})?)?"
 )
+# Prefixes of parts that need no mark before the number.
 _WORDS = frozenset({"emb", "embs", "embedding", "embeddings", "vectors", "features", "feats", "data"})
 
 
@@ -64,11 +65,11 @@ def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple
 
 
 def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
-    """Return part files as one file, whose arrays are those of the parts, one after the other.
+    """Return part files as one file, whose arrays are the concatenated arrays of the parts.
 
     Raises:
-        DataError: a part lacks an array that the first one has.
-        ShapeError: arrays of one name have another dim.
+        DataError: a part lacks an array that the first part has.
+        ShapeError: arrays of one name differ in dim.
     """
     if len(files) == 1:
         return replace(files[0], stem=name or files[0].stem)
@@ -76,7 +77,7 @@ def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
     label = f"{first.label} ... {Path(last.label).name}"
     keys = dict.fromkeys(key for file in files for key in file.entries)
     entries = {key: _concatenated(key, files) for key in keys}
-    notes = [f"{len(files)} part files are read one after the other: {first.label} to {Path(last.label).name}"]
+    notes = [f"{len(files)} part files are read one after another: {first.label} to {Path(last.label).name}"]
     return EmbeddingFile(label, first.kind, name, entries, (*notes, *dict.fromkeys(note for note in first.notes)))
 
 
@@ -86,7 +87,7 @@ def _part(path: Path) -> _Part | None:
         return None
     total = None if match["total"] is None else int(match["total"])
     prefix, mark = match["prefix"], match["mark"]
-    # A file of the Hub has an id of its upload behind the total; years such as 2019 are no part numbers.
+    # A file of the Hub has the id of its upload after the total; years such as 2019 are not part numbers.
     is_marked = total is not None or mark != "" or prefix.lower() in _WORDS
     return _Part(prefix, int(match["number"]), total, is_marked)
 
@@ -120,7 +121,7 @@ def _check_complete(parts: Sequence[_Part], files: Sequence[Path]) -> None:
 def _concatenated(key: str, files: Sequence[EmbeddingFile]) -> ArrayEntry:
     entries = [file.entries.get(key) for file in files]
     if mask_prefix(key):
-        # A table lists a mask only if rows of it are absent.
+        # A table lists a mask only if some of its rows are absent.
         return _concatenated_mask(key, files)
     found = [entry for entry in entries if entry is not None]
     if any(entry.skipped or not entry.shape for entry in found):
@@ -135,7 +136,7 @@ def _concatenated(key: str, files: Sequence[EmbeddingFile]) -> ArrayEntry:
                 "parts of one modality have one dim; give NAME=FILE for each if they are different modalities"
             )
     shape = (sum(entry.shape[0] for entry in found), *found[0].shape[1:])
-    # np.concatenate converts to the widest dtype, rows are converted chunk by chunk.
+    # The dtype is the one that np.concatenate would give; rows are converted chunk by chunk.
     dtype = max(
         (entry.dtype for entry in found),
         key=lambda dtype: 3 if dtype == "bfloat16" else np.dtype(dtype or "u1").itemsize,

@@ -1,4 +1,4 @@
-"""Quantized vectors as numbers: int8 and uint8 values, bools, and packed sign bits as +1 and -1.
+"""Convert quantized vectors to floats: int8 and uint8 to their values, bools and packed sign bits to +1 and -1.
 
 Shapes: `N` rows, `W` stored bytes of a row, `c` rows of a chunk, `n` requested rows.
 """
@@ -33,7 +33,7 @@ _NAMES = ("int8", "uint8", "bool")
 
 
 def quantized_entry(entry: ArrayEntry) -> tuple[ArrayEntry, str]:
-    """Return an entry with float rows, and a sentence on how the codes are read."""
+    """Return an entry with float rows, and a sentence that says how the codes are read."""
     kind, (items, width) = entry.kind, entry.shape
     if kind == "b":
         return _ValueEntry(entry, scale=2.0, shift=-1.0).entry, f"bools of shape ({items}, {width}) are read as +1, -1"

@@ -196,7 +196,7 @@ class MatchedRows:
 
 
 class GatheredRows(MatchedRows):
-    """Rows read in item order; for rows that can be read in any order."""
+    """Rows read in item order, if they can be read in any order."""
 
     def chunks(self) -> Iterator[Array]:
         step = rows_per_chunk(self.shape[1] * 4)
@@ -205,7 +205,7 @@ class GatheredRows(MatchedRows):
 
 
 class ConcatenatedRows:
-    """Rows of several parts, one after the other."""
+    """Rows of several parts, one part after another."""
 
     def __init__(self, parts: Sequence[Rows]) -> None:
         self.parts = parts

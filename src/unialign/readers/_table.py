@@ -1,4 +1,4 @@
-"""Entries of a table of rows and named columns, for every tabular format.
+"""Entries of a table with rows and named columns, shared by all tabular formats.
 
 A column of vectors (lists, or text such as "[0.1, 0.2]") is a modality; null and empty vectors are absent. Columns of
 numbers are one matrix only if their names are a numbered series (e0, e1, ...); other columns are per-item values.
@@ -58,7 +58,7 @@ class Cells(Protocol):
         """Return (c,) bool: null and empty vectors."""
 
     def dense(self, dim: int, dtype: str, where: str, start: int) -> Array:
-        """Return the vectors (c, dim), absent ones as NaN; ShapeError names a row of another dim."""
+        """Return the vectors (c, dim), NaN if absent; raise a ShapeError that names a row with another dim."""
 
     def numbers(self, dtype: str) -> Array:
         """Return (c,) floats; null is NaN."""
@@ -71,7 +71,7 @@ class Cells(Protocol):
 
 
 class Table(Protocol):
-    """A file of N rows with named columns."""
+    """A file with N rows and named columns."""
 
     path: Path
 
@@ -88,7 +88,7 @@ class Table(Protocol):
 
 
 def table_file(table: Table, kind: str) -> EmbeddingFile:
-    """List the matrices and per-item values of a table."""
+    """List the matrices and the per-item values of a table."""
     entries: list[ArrayEntry] = []
     notes: list[str] = []
     vectors = {name for name, column in table.columns.items() if column.kind == "vectors"}
@@ -163,7 +163,7 @@ def dense_rows(lengths_c: Array, flat: Array, dim: int, dtype: str, where: str, 
         row = int(wrong_c.argmax())
         raise ShapeError(
             f"{where} row {start + row} has {lengths_c[row]} entries, the first row has {dim}; every row needs the "
-            "same dim (one pooled vector an item)"
+            "same dim (one pooled vector per item)"
         )
     dense_cD = np.full((len(lengths_c), dim), np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
     dense_cD[lengths_c > 0] = flat.reshape(-1, dim)

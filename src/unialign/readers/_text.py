@@ -13,14 +13,14 @@ __all__ = ["is_text", "numbers_in", "text_format", "text_lines"]
 
 _SNIFFED_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 24
-# Text with another suffix is left to readers of packages.
+# Text files with other suffixes are left to readers from packages.
 _TABLE_SUFFIXES = ("", ".txt", ".dat", ".tab")
 _DELIMITERS = ("\t", ",", ";", "|")
 _CONTROL = frozenset(range(32)) - {9, 10, 12, 13}
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether the first bytes of a file are UTF-8 text, perhaps cut inside of a character."""
+    """Return whether the first bytes of a file are UTF-8 text, perhaps cut off inside a character."""
     if not head or _CONTROL & set(head):
         return False
     try:
@@ -53,14 +53,14 @@ def text_format(path: Path, head: bytes) -> str:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, with their line ends; DataError for other bytes or an extreme line."""
+    """Yield the lines of a UTF-8 file with their line ends; raise DataError for other bytes or an overlong line."""
     number = 0
     with open_regular(path) as file:
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
                 raise DataError(
-                    f"{path}, line {number} is longer than {MAX_LINE_BYTES >> 20} MiB; write one item a line"
+                    f"{path}, line {number} is longer than {MAX_LINE_BYTES >> 20} MiB; write one item per line"
                 )
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -72,7 +72,7 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def numbers_in(cells: list[str]) -> int:
-    """Return how many texts are numbers."""
+    """Return how many of the strings are numbers."""
     return sum(_is_number(cell) for cell in cells)
 
 
@@ -87,7 +87,7 @@ def _is_json_line(line: str, *, is_cut: bool) -> bool:
 
 
 def _is_word2vec(lines: list[str]) -> bool:
-    """Return whether lines are "N D", then a word and D numbers each; or (GloVe) such lines without the first."""
+    """Return whether the lines are "N D" and then a word with D numbers each, or (GloVe) only the latter."""
     header = re.fullmatch(r"\d+ (\d+)\s*", lines[0])
     words = lines[1:2] if header else lines[:2]
     if not words or any("\t" in line or "," in line for line in words):

@@ -16,23 +16,23 @@ __all__ = ["TextVectors", "is_absent", "parse_rows", "recognize_vectors"]
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _BLANK = frozenset({"", "[]", "null", "none", "nan"})
 _SEPARATORS = re.compile(r"[\s,;]+")
-# Numbers without brackets are a vector only if there are this many.
+# Numbers without brackets count as a vector only if there are at least this many.
 _MIN_UNBRACKETED = 4
 _SHOWN = 40
 
 
 @dataclass(frozen=True)
 class TextVectors:
-    """A text column of vectors: their dim, or the reason why they cannot be read."""
+    """A text column that holds vectors: their dim, or the reason why they cannot be read."""
 
     dim: int
     problem: str = ""
 
 
 def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
-    """Return the dim of vectors in the first texts of a column; None if they are other text.
+    """Return the dim of the vectors in the first cells of a text column; None if they hold other text.
 
-    A text that begins like a vector, but cannot be read as one, gives the reason instead.
+    For a cell that begins like a vector but cannot be read as one, the result holds the reason instead.
     """
     given = [text.strip() for text in texts if text is not None and not is_absent(text)]
     if not given:
@@ -52,7 +52,7 @@ def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
 
 
 def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) -> NDArray[np.float32]:
-    """Parse texts into (c, dim) float32; blank texts are NaN rows. Errors name the row, counted from `start`."""
+    """Parse strings into (c, dim) float32; blank strings give NaN rows. Errors name the row, counted from `start`."""
     rows_cD = np.full((len(texts), dim), np.nan, np.float32)
     for i, text in enumerate(texts):
         if text is None or is_absent(text):
@@ -66,7 +66,7 @@ def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) ->
         if len(values) != dim:
             raise ShapeError(
                 f"{where} row {start + i} has {len(values)} entries, the first row has {dim}; every row needs the same "
-                "dim (one pooled vector an item)"
+                "dim (one pooled vector per item)"
             )
         rows_cD[i] = values
     return rows_cD
@@ -82,7 +82,7 @@ def _is_bracketed(text: str) -> bool:
 
 
 def _numbers(text: str) -> list[Any] | None:
-    """Return the numbers of a text; None if it is anything else."""
+    """Return the numbers in a string; None if it holds anything else."""
     text = text.strip()
     try:
         values = json.loads(text) if text[:1] == "[" else None

@@ -1,4 +1,4 @@
-"""Read Arrow files with pyarrow: Feather version 2, the Arrow IPC file format, and IPC streams as `datasets` writes."""
+"""Read Arrow files with pyarrow: Feather version 2, Arrow IPC files, and IPC streams as written by `datasets`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -18,7 +18,7 @@ _TYPED_ROWS = 1000
 
 
 class CsvReader:
-    """Reader of tables with a comma, tab, semicolon, bar or blanks between the cells."""
+    """Reader of tables whose cells are separated by a comma, tab, semicolon, bar or blanks."""
 
     name = "csv"
     suffixes = (".csv", ".tsv")
@@ -29,12 +29,12 @@ class CsvReader:
     def open(self, path: Path) -> EmbeddingFile:
         table = _CsvTable(path)
         if not table.rows:
-            raise DataError(f"{path} has no rows; write one item a line, below a line with the names of the columns")
+            raise DataError(f"{path} has no rows; write one item per line, below a line with the names of the columns")
         return table_file(table, self.name)
 
 
 class _CsvTable:
-    """Table of a text file: names and delimiter from its first line, types from its first rows."""
+    """Table of a text file: its first line gives names and delimiter, its first rows give types."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,7 +82,7 @@ class _CsvTable:
             yield [ListCells([_cell(record[place]) for record in batch]) for place in places]
 
     def _records(self) -> Iterator[list[str]]:
-        """Yield the cells of each row; DataError for a row with another number of cells."""
+        """Yield the cells of each row; raise DataError for a row with another number of cells."""
         if self.delimiter == " ":
             lines = enumerate(text_lines(self.path), 1)
             records = ((number, line.split()) for number, line in lines if not line.startswith("# "))
@@ -126,7 +126,7 @@ def _cell(text: str) -> str | None:
 
 
 def _column(cells: list[str]) -> Column:
-    """Return the type of a column: numbers if all cells that are not empty are."""
+    """Return the type of a column; it is numeric if all cells that are not empty are numbers."""
     given = [cell.strip() for cell in cells if cell.strip()]
     if not given or numbers_in(given) < len(given):
         return Column("text")

@@ -1,4 +1,4 @@
-"""Read flat indexes of faiss without faiss: the stored vectors, and the ids of an IDMap around them."""
+"""Read flat indexes of faiss without the faiss package: the stored vectors, and the ids of an enclosing IDMap."""
 
 import os
 import struct
@@ -22,7 +22,7 @@ _OTHERS = {
     b"IxPT": "transformed vectors", b"IxRF": "refined vectors", b"IxHe": "LSH",
     b"IBwF": "binary IVF", b"IBHf": "binary HNSW", b"INSf": "NSG",
 }  # fmt: skip
-# metric_type above L2 is followed by its argument.
+# A metric_type above L2 is followed by its argument.
 _INNER_PRODUCT, _L2 = 0, 1
 
 
@@ -49,7 +49,7 @@ class FaissReader:
 
 
 def _vectors(file: BinaryIO, path: Path, kind: bytes, size: int) -> ArrayEntry:
-    """Return the vectors of a flat index, and move to its end."""
+    """Return the vectors of a flat index, and move the file position to its end."""
     if kind not in (*_FLAT, _BITS):
         what = _OTHERS.get(kind, f"the kind {kind!r}")
         raise DataError(
@@ -78,7 +78,7 @@ def _header(file: BinaryIO, path: Path, *, is_binary: bool) -> tuple[int, int]:
 
 
 def _data(file: BinaryIO, path: Path, size: int, itemsize: int, *shape: int) -> tuple[int, tuple[int, ...]]:
-    """Return offset and shape of a stored vector of numbers, and move to its end."""
+    """Return the offset and shape of a stored array of numbers, and move the file position to its end."""
     # Elements are counted as 4 bytes for floats, and as themselves for bytes and ids.
     (count,) = _read(file, path, "<Q")
     offset, expected = file.tell(), 1

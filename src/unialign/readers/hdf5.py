@@ -1,6 +1,6 @@
-"""Read HDF5 files with h5py: data sets are arrays; AnnData (.h5ad) and MuData (.h5mu) are read by their encoding.
+"""Read HDF5 files with h5py: data sets are arrays; AnnData (.h5ad) and MuData (.h5mu) follow their encoding.
 
-Links to other files, external and virtual data sets are never followed.
+Links to other files and external or virtual data sets are never followed.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Hdf5Reader:
     def can_read(self, path: Path, head: bytes) -> bool:
         if head.startswith(_MAGIC) or not head:
             return head.startswith(_MAGIC)
-        # MuData and MATLAB 7.3 write 512 bytes of text before.
+        # MuData and MATLAB 7.3 write 512 bytes of text before the signature.
         with open_regular(path) as file:
             file.seek(_USER_BLOCK)
             return file.read(len(_MAGIC)) == _MAGIC

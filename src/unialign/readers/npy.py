@@ -26,7 +26,8 @@ class NpyReader:
             header = npy_header(file, str(path))
             if header.dtype.hasobject:
                 raise DataError(
-                    f"{path} holds pickled objects, which can run code and are never read; save a plain array"
+                    f"{path} holds pickled objects, which can run code and are never read; save a plain array, such as "
+                    "numpy.stack(list(x)) or x.astype(str)"
                 )
             return EmbeddingFile.at(path, self.name, [npy_entry("", path, file, file.tell(), header, str(path))])
 

@@ -26,7 +26,7 @@ class SafetensorsReader:
     suffixes = (".safetensors",)
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        # An 8-byte header length, then JSON. Read as a length, text is far beyond the limit of the format.
+        # An 8-byte header length, then JSON. If text is read as a length, it is far beyond the limit of the format.
         return head[8:9] == b"{" and not is_text(head[:8])
 
     def open(self, path: Path) -> EmbeddingFile:

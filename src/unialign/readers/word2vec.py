@@ -1,4 +1,4 @@
-"""Read word vectors in text form (word2vec, fastText, GloVe): the words are ids, the numbers one matrix."""
+"""Read word vectors in text form (word2vec, fastText, GloVe): the words are ids, and the numbers form one matrix."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 class Word2VecReader:
-    """Reader of lines with a word and its numbers, below a line "N D" that may be missing."""
+    """Reader of lines with a word and its numbers, after an optional line "N D"."""
 
     name = "word2vec"
     suffixes = (".vec",)

@@ -125,14 +125,14 @@ Cell = tuple[str, str]  # value, small print below it
 
 
 def _column(values: Sequence[Any], unit: str = "number") -> list[Cell]:
-    """Format the numbers or estimates of a column with equally many decimals, and their intervals."""
+    """Format the numbers or estimates of a column with the same number of decimals, and their intervals."""
     estimates = [read_estimate(v) if isinstance(v, Mapping) else MetricEstimate(number(v)) for v in values]
     fmt = max((number_format([e.mean], unit=unit) for e in estimates), key=lambda found: found.decimals)
     return [(fmt.with_unit(e.mean), fmt.interval_with_unit(e.low, e.high)) for e in estimates]
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], columns: Callable[[Sequence[Any]], list[list[Cell]]]) -> Any:
-    """Return (name, cells) for each row, from functions that format whole columns."""
+    """Return (name, cells) for each row; the given functions format whole columns."""
     return list(zip(rows, zip(*columns(list(rows.values())), strict=True), strict=True)) if rows else []
 
 
@@ -164,7 +164,7 @@ def _pair_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
 
 
 def _match_column(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
-    """Return the cosine from which a match is likely, and the fractions of matches and other pairs that reach it."""
+    """Return the cosine above which a match is likely, and the fractions of matches and other pairs above it."""
     cosines = _column([found.get("cosine") for found in matches])
     reached = [
         f"{100 * found['true_fraction']:.0f} % of matches, {100 * found['random_fraction']:.1f} % of others"

@@ -1,7 +1,7 @@
 """Select example queries by a fixed rule and collect each objective's answers.
 
-A right answer is a candidate with the id of the query, and its rank is that of `unialign.metrics`, so that examples and
-numbers agree.
+A right answer is a candidate with the id of the query; its rank is defined as in `unialign.metrics`, so that examples
+and numbers agree.
 
 Shapes: `N` items, `G` candidates (items that have the modality of the answer), `D` dimension.
 """
@@ -67,7 +67,7 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
 
 
 def share(results: ComparisonResults) -> str:
-    """Say for what part of all queries the answers are right, so that eight examples are not taken for the result."""
+    """State how often answers to all queries are right, so that eight examples are not mistaken for the result."""
     known = [o for o in results.objectives.values() if math.isfinite(results.estimate(o.key, "recall@5").mean)]
     if not known:
         return ""
@@ -126,7 +126,7 @@ def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[
 def best_rank(score_G: NDArray[np.float64], ids_G: NDArray[np.int64], query_id: int) -> float:
     """Return the rank of the best candidate with the id of the query, from 1.
 
-    It is the expected rank if scores are tied, as `unialign.metrics.retrieval` computes it; this page needs no torch.
+    If scores are tied it is the expected rank, as in `unialign.metrics.retrieval`, but computed without torch.
     """
     right_G = ids_G == query_id
     best = score_G[right_G].max()

@@ -130,7 +130,7 @@ class ComparisonResults:
         return next((str(place["anchor"]) for place in places if place.get("anchor")), "")
 
     def chance(self, metric: str) -> float:
-        """Return the value of a random ranking for a metric of R@1; NaN for others and for files without it."""
+        """Return the value of an R@1 metric for a random ranking; NaN for other metrics and for files without it."""
         return mean_chance(self.runs[0].directions).get(metric, math.nan)
 
     def runs_of(self, objective: str) -> list[Run]:

@@ -18,12 +18,12 @@ _MARKS = {
 }
 
 
-# Metrics that equal another one in general (NMI), or if each query has one right answer (mAP).
+# Metrics that equal another metric always (NMI), or if each query has one right answer (mAP).
 _REPEATED = {"map": "mrr", "nmi": "v_measure"}
 
 
 def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
-    """Return one row for each metric that has values; a metric that repeats another one is named in its row."""
+    """Return one row for each metric with values; a metric that repeats another one is named in its row."""
     return [
         {
             "metric": metric,

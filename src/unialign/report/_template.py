@@ -26,7 +26,7 @@ def fill(
 
 
 def _marked(text: str) -> Markup:
-    """Escape a text and show its parts in backticks as code."""
+    """Escape a string and show its parts in backticks as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:  # a single backtick is a character like any other
         return escape(text)

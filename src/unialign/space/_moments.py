@@ -1,4 +1,4 @@
-"""Mean, squared deviations and covariance of the rows of an array, in float64 and one pass with bounded memory.
+"""Mean, squared deviations and covariance of an array's rows, in float64, in one pass with bounded memory.
 
 Blocks are combined by the update of Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance",
 equation 2.1: with counts n and m, means a and b, and d = b - a, the sum of squared deviations grows by that of a block
@@ -22,7 +22,7 @@ _COVARIANCE_ROWS = 8192
 
 
 def column_moments(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Return mean and sum of squared deviations of each column, (W,) float64; not finite if a row is not."""
+    """Return the (W,) float64 mean and sum of squared deviations of each column; not finite if a row is not finite."""
     width = array_NW.shape[1]
     mean_W, square_W = torch.zeros(2, width, dtype=torch.float64)
     for part, block_bW in row_blocks(array_NW, rows, max(1, _BLOCK // width)):
@@ -65,5 +65,5 @@ def row_lengths_mean(
 
 def _float64(block_bW: NDArray[np.floating]) -> Tensor:
     x_bW = torch.from_numpy(np.array(block_bW))  # a copy, which callers may overwrite
-    # Through float32, since conversions from float16 to float64 are slow.
+    # Convert via float32, since conversions from float16 to float64 are slow.
     return (x_bW.float() if x_bW.dtype == torch.float16 else x_bW).double()

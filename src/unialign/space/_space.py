@@ -135,20 +135,20 @@ class Space(nn.Module):
         overwrite: "Overwrite" = "never",
         batch_size: int = 4096,
     ) -> "EmbeddingStore":
-        """Embed the columns of a store of any size into a new store, with memory bounded by a batch.
+        """Embed the columns of a store of any size and write them to a new store, in batches of bounded memory.
 
         Args:
-            store: its default modalities that the space has are embedded.
+            store: those of its default modalities that the space has are embedded.
             path: folder of the new store.
             overwrite: as in `EmbeddingStore.write`.
-            batch_size: rows at a time, at least 1.
+            batch_size: rows to process at a time, at least 1.
 
         Returns:
             The new store: float32 unit rows of dim D with the presence, ids, groups, labels, split and item names of
             the given one.
 
         Raises:
-            ConfigError: the store has no modality of the space, or an invalid option.
+            ConfigError: the store has no modality of the space, or an option is invalid.
             ShapeError, NonFiniteError: as `encode`, with row numbers of the batch.
             DataError: as in `EmbeddingStore.write`.
         """

@@ -1,6 +1,6 @@
-"""Features of training rows after the input normalization: in memory, or read from the store for each batch.
+"""Features of training rows after input normalization: held in memory, or read from the store for each batch.
 
-Both give the same batches. Shapes: `N` training rows, `B` rows of a batch, `W` dimension of a modality.
+Both ways give the same batches. Shapes: `N` training rows, `B` rows of a batch, `W` dimension of a modality.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from unialign.data import EmbeddingStore, RowReader, row_blocks
 from unialign.io import MappedPages
 from unialign.space import Space
 
-# Bytes of rows that are read ahead, and of a block of rows that is normalized at once.
+# Sizes in bytes of the rows that are read ahead, and of a block of rows that is normalized at once.
 _STAGE_BYTES = 1 << 27
 _BLOCK_BYTES = 1 << 27
 
@@ -24,7 +24,7 @@ class Features(Protocol):
     """Normalized features by position among the training rows."""
 
     def stage_size(self) -> int:
-        """Return the number of rows to read ahead; 0 if nothing needs to be read."""
+        """Return the number of rows to read ahead; 0 if none need to be read."""
         ...
 
     def stage(self, positions: Tensor) -> None:
@@ -51,7 +51,7 @@ class LoadedFeatures:
         self._prepared: dict[str, Tensor] = {}
         for name in space.modalities:
             parts = []
-            # Small data are one block, since the rounding of a whitening depends on the number of rows.
+            # Small data form one block, since the rounding of whitening depends on the number of rows.
             for part, raw_bW in row_blocks(store.array(name), rows_N, max(1, _BLOCK_BYTES // (4 * store.dim(name)))):
                 mask_b = torch.from_numpy(masks[name][part]).to(device) if name in masks else None
                 parts.append(_prepare(space, name, torch.from_numpy(np.array(raw_bW)).to(device), mask_b))
@@ -118,5 +118,5 @@ class StreamedFeatures:
 
 @torch.no_grad()
 def _prepare(space: Space, name: str, raw_BW: Tensor, mask_B: Tensor | None) -> Tensor:
-    # Numbers beyond float32 become infinite; they were rejected before.
+    # Numbers beyond float32 become infinite, but such rows have already been rejected.
     return space.prepare(name, raw_BW.float(), present=mask_B)

@@ -61,7 +61,10 @@ def fit(
     eval_callback: EvalCallback | None = None,
     group: Any = "auto",
 ) -> FitResult:
-    """Train a space on the training rows of a store, whose columns are loaded into memory as float32.
+    """Train a space on the training rows of a store.
+
+    Features of more than 128 MiB as float32 are read from the store while training runs, so that memory does not grow
+    with the data. On a CUDA device, features of up to a quarter of its free memory are kept there.
 
     On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, also if the
     run was interrupted and resumed. The global random state is not changed. Trainings in several threads of one process

@@ -89,7 +89,7 @@ def grad_cache_backward(
         before_backward: called with the objective, the whole batch and its differentiable terms.
         zero_rows: as for the objective.
         call: `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, as for the objective. The loss is
-            computed once, so their gradients are added once. Keep a parameter that only the loss uses outside of DDP
+            computed once, so their gradients are added once. Keep a parameter that only the loss uses outside DDP
             `modules`, which expect its gradient in the pass of the encoders; each process already has all of it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Loggers beside `log.jsonl`: TensorBoard, Weights & Biases and trackio, each imported when it is asked for."""
+"""Loggers in addition to `log.jsonl`: TensorBoard, Weights & Biases and trackio, each imported only when requested."""
 
 import os
 import uuid
@@ -15,7 +15,7 @@ _RUN_ID = "-run-id"
 
 
 class MetricLogger(Protocol):
-    """Destination of the numbers of each step."""
+    """Destination for the numbers of each step."""
 
     def log(self, scalars: Mapping[str, float], step: int) -> None: ...
 
@@ -51,7 +51,7 @@ class _TensorBoard:
 
 
 class _WandB:
-    """Steps that a resumed run repeats have equal values; W&B keeps the first."""
+    """Steps that a resumed run repeats have the same values; W&B keeps the first ones."""
 
     def __init__(self, folder: Path, keep_steps: int, settings: Mapping[str, Any]) -> None:
         module = _imported("wandb", "wandb")
@@ -103,7 +103,7 @@ def _imported(module: str, name: str) -> Any:
 
 
 def _run_id(folder: Path, logger: str, keep_steps: int) -> str:
-    """Return the id of a tracked run: kept in the folder, so that a resumed run continues it; new for a new run."""
+    """Return the id of a tracked run: a new one, or the one kept in the folder so that a resumed run continues it."""
     file = folder / f"{logger}{_RUN_ID}"
     if keep_steps and file.is_file():
         return file.read_text("ascii").strip()

@@ -177,7 +177,7 @@ class SpaceTask(TrainingTask):
         return torch.stack(losses).sum(), terms
 
     def _rows_ahead(self, step: int, size: int) -> tuple[Tensor, int]:
-        """Return this process's rows in a step and, up to `size`, in later ones of its epoch, and the step after."""
+        """Return this process's rows in a step and later steps of its epoch, up to `size`, and the step after them."""
         ahead: list[Tensor] = []
         total, end = 0, step
         while self.batches.epoch(end) == self.batches.epoch(step):

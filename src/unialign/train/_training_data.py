@@ -1,4 +1,4 @@
-"""Validate the training rows of a store, and give batches of them. Shapes: `N` training rows, `B` rows of a batch."""
+"""Validate the training rows of a store, and return batches of them. Shapes: `N` training rows, `B` rows of a batch."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,9 +14,9 @@ from unialign.errors import DataError, NonFiniteError
 from unialign.space import Space
 from unialign.train._features import Features, LoadedFeatures, StreamedFeatures
 
-# Features up to this size are kept in memory, which saves normalizing them in every epoch.
+# Features up to this size are kept in memory, so that they need not be normalized in every epoch.
 _IN_MEMORY_BYTES = 1 << 27
-# Part of the free memory of a CUDA device for features: reading them for each step would slow the device down.
+# Fraction of a CUDA device's free memory for features, since reading them for each step would slow the device down.
 _FREE_DEVICE_MEMORY = 0.25
 _CHECKED_ENTRIES = 1 << 18
 
@@ -26,7 +26,7 @@ class TrainingData:
 
     Attributes:
         store, rows: the store, and the store row of each training row, (N,).
-        features: after the input normalization of the space.
+        features: features after the input normalization of the space.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TrainingData:
         return self.features.take(positions_B, present or {}), present or None, ids
 
     def read_ahead(self, step: int, ahead: Callable[[int], tuple[Tensor, int]]) -> None:
-        """Read the rows of a step and of later ones from the store, unless earlier calls did.
+        """Read the rows of a step and of later steps from the store, unless earlier calls have done so.
 
         Args:
             ahead: maps a number of rows to at most as many rows, those of whole steps, and the step after them.
@@ -119,9 +119,9 @@ def _has_repeated_ids(store: EmbeddingStore, rows: NDArray[np.int64]) -> bool:
 
 
 def _is_known_finite(store: EmbeddingStore, space: Space, name: str) -> bool:
-    """Return whether statistics of the column, which are finite only for finite rows, make a check superfluous."""
+    """Return whether the rows need no check because the column's statistics, finite only for finite rows, are known."""
     if space.input_norm != "standardize" or store.array(name).dtype.itemsize > 4:
-        # Zero rows are rejected too; float64 may exceed float32.
+        # Zero rows are rejected too, and float64 numbers may exceed the range of float32.
         return False
     return all(bool(torch.isfinite(x).all()) for x in space.features[space.modalities.index(name)].buffers())
 
