@@ -211,7 +211,7 @@ def _digits() -> Path:
 
 
 def test_pickled_entries_raise_only_if_they_are_chosen_or_alone(tmp_path: Path, space: Space) -> None:
-    """Pickled arrays that nobody needs, such as labels of a data frame, once blocked the whole file."""
+    """Pickled arrays that are not needed, such as labels of a data frame, once made the whole file unreadable."""
     for key in ("meta", "labels", "names", "split"):
         np.savez(tmp_path / "a.npz", **space, **{key: np.array([{"a": 1}] * ITEMS, dtype=object)})
         collection = open_collection(tmp_path / "a.npz")

@@ -1,4 +1,4 @@
-"""Test which scalar columns of a table are a matrix, and which texts are vectors."""
+"""Test which scalar columns of a table form a matrix, and which strings are vectors."""
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ def chosen(*columns: str, kind: str = "f") -> list[tuple[str, int]]:
 
 def test_numbered_series_are_matrices_named_by_their_prefix() -> None:
     for columns, expected in (
-        (["id", *numbered("e", range(32))], [("", 32)]),  # a float64 id was a coordinate
+        (["id", *numbered("e", range(32))], [("", 32)]),  # a float64 id was once taken for a coordinate
         (["000", "001", "002"], [("", 3)]),
         (numbered("img_", range(4)) + numbered("txt_", range(3)), [("img", 4), ("txt", 3)]),
         ([*numbered("item_emb_", range(4)), "score"], [("item_emb", 4)]),
         (numbered("e", range(3)) + numbered("v", range(3)), [("e", 3), ("v", 3)]),
         (["x[1]", "x[2]"], [("", 2)]),
-        ([f"f{i}" for i in range(40) if i != 7], [("", 39)]),  # a dropped column
+        ([f"f{i}" for i in range(40) if i != 7], [("", 39)]),  # a column was dropped
     ):
         assert chosen(*columns) == expected, columns
     (series,), _ = choose_columns(dict.fromkeys(["e10", "e9", *numbered("e", range(9))], "f"))
@@ -36,7 +36,7 @@ def test_numbered_series_are_matrices_named_by_their_prefix() -> None:
 def test_scores_ids_years_and_single_numbers_are_never_a_matrix() -> None:
     for columns in (
         ["score"],
-        ["similarity", "punsafe", "pwatermark"],  # clip-retrieval's metadata were a modality of width 3
+        ["similarity", "punsafe", "pwatermark"],  # clip-retrieval's metadata once became a modality of width 3
         ["score0", "score1"],
         numbered("neighborDistance", range(20)),
         ["2019", "2020", "2021"],

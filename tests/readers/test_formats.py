@@ -1,4 +1,4 @@
-"""Test the formats of other tools: each gives the rows that were written, and its ids."""
+"""Test the formats of other tools: reading each one gives the rows that were written and their ids."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ from unialign.readers import Collection, _rows
 
 
 def rows_of(collection: Collection, name: str) -> np.ndarray:
-    """Read a modality in item order, and check that all ways to read it agree."""
+    """Read a modality in item order, and check that all ways of reading it agree."""
     modality = collection.modalities[name]
     found = modality.rows.take(range(collection.items))
     np.testing.assert_array_equal(modality.rows.take([1, 8]), found[[1, 8]])
@@ -63,7 +63,7 @@ def test_tables_of_plain_numbers_are_one_matrix(tmp_path: Path, space: Space) ->
 
 
 def test_missing_vectors_of_tables_are_absent(tmp_path: Path, space: Space) -> None:
-    """Empty lists were once the dim of the column: "shape (60, 0)"."""
+    """Empty lists once determined the dim of the column: "shape (60, 0)"."""
     z, gone = space["image"], np.arange(ITEMS) % 3 == 0
     lists = [[] if i % 2 else None for i in range(ITEMS)]
     rows: list[Any] = [lists[i] if gone[i] else z[i].tolist() for i in range(ITEMS)]
@@ -171,7 +171,7 @@ def test_mudata_gives_each_modality_in_the_order_of_the_cells(tmp_path: Path, sp
             z = space["image" if name == "rna" else "text"]
             matrices = {"X_pca": z[rows]} if name == "rna" else {}
             write_anndata(file.create_group(f"mod/{name}"), [IDS[row] for row in rows], matrices, np.abs(z[rows]))
-            if name == "rna":  # the other one is matched by the names of its cells
+            if name == "rna":  # the other modality is matched by the names of its cells
                 places = np.zeros(ITEMS, np.uint32)
                 places[rows] = np.arange(len(rows)) + 1
                 file[f"obsmap/{name}"] = places

@@ -1,4 +1,5 @@
-"""Test damaged and malicious files of every format, and files of other formats: one cheap error that leads on."""
+"""Test damaged and malicious files of every format, and files of other formats: each raises one cheap, helpful
+error."""
 
 import gzip
 import io
@@ -7,6 +8,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +45,7 @@ def read_all(path: Path) -> None:
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_damaged_file_raises_one_readable_error_or_is_read(tmp_path: Path, space: Space, name: str) -> None:
-    """Text may stay valid when it is cut; nothing else than an error of this library may be raised."""
+    """Text may stay valid when it is cut; only errors of this library may be raised."""
     WRITERS[name](tmp_path / name, space["image"])
     content = (tmp_path / name).read_bytes()
     rng = np.random.default_rng(0)
@@ -143,6 +145,10 @@ def test_files_of_other_formats_are_named_with_the_line_that_converts_them(tmp_p
         "lfs.npy": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         "page.npy": (b"<!DOCTYPE html><html>404</html>", "a web page or XML, perhaps of a failed download"),
         "items.json": (json.dumps([{"v": [1, 2]}], indent=1).encode(), r"jq -c '\.\[\]' items\.json > items\.jsonl"),
+        "lists.json": (json.dumps([[1, 2], [3, 4]]).encode(), r"numpy\.save\('x\.npy', .*open\('lists\.json'\)"),
+        "keys.json": (json.dumps({"v": [[1, 2]]}, indent=1).encode(), r"numpy\.savez\('x\.npz', \*\*"),
+        "line.json": (json.dumps({"v": [[1, 2]]}).encode(), r"one JSON object with all items in 'v'.*numpy\.savez"),
+        "a.joblib": (zlib.compress(b"x" * 99), "as joblib does: a pickle"),
         "wide.txt": ("a,b\n1,2\n".encode("utf-16"), "iconv -f UTF-16"),
         "w2v.bin": (b"3 4\nthe \x00\x00\x80\x3f" + bytes(40), "load_word2vec_format"),
         "a.jpg": (b"\xff\xd8\xff\xe0" + bytes(40), "a JPEG image; embed it with an encoder first"),
@@ -155,8 +161,17 @@ def test_files_of_other_formats_are_named_with_the_line_that_converts_them(tmp_p
             open_collection(tmp_path / name)
 
 
+def test_folders_of_other_formats_are_named(tmp_path: Path) -> None:
+    for folder, name, words in (("z", "zarr.json", "a Zarr array"), ("c", "chroma.sqlite3", "a Chroma database")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(b"{}")
+        with pytest.raises(DataError, match=words):
+            open_collection(tmp_path / folder)
+
+
 def test_errors_of_shapes_lead_on(tmp_path: Path, space: Space) -> None:
-    """Two stacked modalities were once told to average over tokens, and a single axis was not dropped."""
+    """For two stacked modalities, the message once advised averaging over tokens; an axis of length 1 was not
+    dropped."""
     z = space["image"]
     np.save(tmp_path / "stacked.npy", np.stack(list(space.values())))
     with pytest.raises(ShapeError, match=r"perhaps 2 modalities of 60 items in one array.*a=x\[0\], b=x\[1\]"):
@@ -199,7 +214,7 @@ def test_arrays_that_nobody_needs_are_left_with_a_note(tmp_path: Path, space: Sp
     assert {entry.partition(": ")[2].split(" ")[0] for entry in collection.ignored} == set(extras)
     for entry in collection.ignored:
         key = entry.partition(" (")[0]  # as the message prints it
-        if key.endswith("scores"):  # one number an item may be chosen
+        if key.endswith("scores"):  # one number per item may be chosen
             assert (
                 open_collection(tmp_path / "a.npz", modalities=["image", key]).modalities["scores"].rows.shape[1] == 1
             )

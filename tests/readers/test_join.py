@@ -1,4 +1,4 @@
-"""Test that files are joined by their ids: any name, type and order, with absent items."""
+"""Test that files are joined by ids of any name, type and order, with absent items."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_given_name_comes_first(tmp_path: Path, space: Space) -> None:
         collection = open_collection([a, b], id=name)
         np.testing.assert_array_equal(collection.modalities["text"].load(), space["text"])
         assert collection.notes == ()
-    with pytest.raises(ConfigError, match=r"no file has ids called 'serials'; arrays .* are id, serial; did you mean"):
+    with pytest.raises(ConfigError, match=r"no file has ids called 'serials'; .*id, serial; did you mean"):
         open_collection([a, b], id="serials")
 
 
@@ -69,7 +69,7 @@ def test_items_that_a_file_lacks_are_absent(tmp_path: Path, space: Space) -> Non
     np.savez(tmp_path / "b.npz", text=space["text"][theirs], ids=KEYS[theirs], labels=theirs % 3, names=KEYS[theirs])
     collection = open_collection([a, tmp_path / "b.npz"])
     items = np.array([int(key[1:]) for key in collection.values["ids"]])
-    assert items[:40].tolist() == mine.tolist()  # the order of the first file, then new items
+    assert items[:40].tolist() == mine.tolist()  # items in the order of the first file, then new ones
     for name, kept in (("image", mine), ("text", theirs)):
         modality, present = collection.modalities[name], np.isin(items, kept)
         np.testing.assert_array_equal(modality.present_N, present)
@@ -89,7 +89,7 @@ def test_items_that_a_file_lacks_are_absent(tmp_path: Path, space: Space) -> Non
 
 
 def test_one_row_may_belong_to_several_items(tmp_path: Path, space: Space) -> None:
-    """Five captions of an image: the image has one row, and its captions the same id."""
+    """With five captions per image, the image has one row, and its captions share one id."""
     images = write_table(tmp_path / "images.parquet", image=space["image"][:12], image_id=KEYS[:12])
     captions = write_table(tmp_path / "captions.parquet", text=space["text"], image_id=np.repeat(KEYS[:12], 5))
     collection = open_collection([images, captions])
@@ -136,6 +136,20 @@ def test_guessed_ids_without_a_common_value_leave_the_order_of_the_rows(tmp_path
     np.testing.assert_array_equal(collection.modalities["text"].load(), space["text"])
     assert "rows are matched by their order" in collection.notes[-1]
     assert "ids" not in collection.values
+
+
+def test_row_numbers_are_no_ids(tmp_path: Path, space: Space) -> None:
+    """A frame may have been numbered again after rows were dropped, so that equal numbers are other items."""
+    a = write_table(tmp_path / "a.parquet", image=space["image"], __index_level_0__=np.arange(ITEMS))
+    b = write_table(tmp_path / "b.parquet", text=space["text"][5:], __index_level_0__=np.arange(ITEMS - 5))
+    with pytest.raises(DataError, match="has 55 rows"):
+        open_collection([a, b])
+    b = write_table(tmp_path / "b.parquet", text=space["text"][5:], __index_level_0__=np.arange(5, ITEMS))
+    a = write_table(tmp_path / "a.parquet", image=space["image"][ORDER], __index_level_0__=ORDER)
+    collection = open_collection([a, b])
+    present = ORDER >= 5
+    np.testing.assert_array_equal(collection.modalities["text"].present_N, present)
+    np.testing.assert_array_equal(collection.modalities["text"].load()[present], space["text"][ORDER[present]])
 
 
 def test_a_store_holds_text_ids_and_is_joined_by_them(tmp_path: Path, space: Space) -> None:

@@ -28,7 +28,7 @@ def assert_rows(collection: Collection, expected: Rows) -> None:
 
 
 def save_parts(z: np.ndarray, folder: Path, pattern: str, *, parts: int = 12) -> list[Path]:
-    """Write rows in parts; with 12 of them, the order of the names is not that of the numbers."""
+    """Write rows in parts; with 12 parts, the order of the names differs from that of the numbers."""
     folder.mkdir(exist_ok=True, parents=True)
     bounds = np.linspace(0, len(z), parts + 1).astype(int) // 1
     paths = [folder / pattern.format(i) for i in range(parts)]
@@ -46,7 +46,7 @@ def test_numbered_files_are_parts_in_the_order_of_their_numbers(tmp_path: Path, 
     expected = {"img_emb": space["image"], "text_emb": space["text"]}
     collection = open_collection(sorted(paths))
     assert_rows(collection, expected)
-    assert "12 part files are read one after the other" in collection.notes[0]
+    assert "12 part files are read one after another" in collection.notes[0]
     assert_rows(open_collection(tmp_path), expected)
     assert_rows(open_collection(f"{tmp_path}/*.npy"), expected)
     patterns = [f"image={tmp_path}/img_emb_*.npy", f"text={tmp_path}/text_emb_*.npy"]
@@ -54,13 +54,13 @@ def test_numbered_files_are_parts_in_the_order_of_their_numbers(tmp_path: Path, 
 
 
 def test_numbers_that_do_not_count_parts_are_names(tmp_path: Path, space: Space) -> None:
-    """Layers, views and years are modalities of the same items."""
+    """Files numbered by layer, view or year are modalities of the same items."""
     for names in (("layer_0", "layer_6"), ("view1", "view2"), ("emb_2019", "emb_2020")):
         paths = [tmp_path / f"{name}.npy" for name in names]
         for path, z in zip(paths, space.values(), strict=True):
             np.save(path, z)
         assert list(open_collection(paths).modalities) == list(names)
-    for i, dim in enumerate((4, 8)):  # parts have one dim
+    for i, dim in enumerate((4, 8)):  # parts must have the same dim
         np.save(tmp_path / f"layer_{i}.npy", space["image"][:, :dim])
     paths = [tmp_path / "layer_0.npy", tmp_path / "layer_1.npy"]
     assert list(open_collection(paths).modalities) == ["layer_0", "layer_1"]
@@ -70,7 +70,7 @@ def write_tables(space: Space, folder: Path, names: list[str]) -> list[Path]:
     folder.mkdir(exist_ok=True, parents=True)
     paths = [folder / name for name in names]
     for rows, path in zip(np.array_split(np.arange(ITEMS), len(paths)), paths, strict=True):
-        text = [None if row % 25 == 3 else space["text"][row] for row in rows]  # not in every part
+        text = [None if row % 25 == 3 else space["text"][row] for row in rows]  # missing from some parts
         columns: dict[str, Any] = {"image": list(space["image"][rows]), "text": text, "id": [f"k{row}" for row in rows]}
         pq.write_table(pa.table(columns), path)
     return paths
@@ -89,12 +89,17 @@ def test_shards_of_tables_are_one_table(tmp_path: Path, space: Space) -> None:
 
 
 def test_shards_with_names_of_splits_give_the_split(tmp_path: Path, space: Space) -> None:
-    shards = [f"train-{i:05d}-of-00002.parquet" for i in range(2)] + ["validation-00000-of-00001.parquet"]
-    (paths,) = {path.parent for path in write_tables(space, tmp_path / "data", shards)}
-    with pytest.warns(UserWarning, match="part files"):
-        store = load_dataset(paths)
-    assert store.modalities == ("image", "text")
-    assert [len(store.rows(name)) for name in ("train", "val", "test")] == [40, 20, 0]
+    plain = [f"train-{i:05d}-of-00002.parquet" for i in range(2)] + ["validation-00000-of-00001.parquet"]
+    hashed = [name.replace(".parquet", "-0123456789abcdef.parquet") for name in plain]  # as on the Hub
+    folders = ["train/data-0.parquet", "train/data-1.parquet", "validation/data-0.parquet"]
+    for i, shards in enumerate((plain, hashed, folders)):
+        for folder in {Path(name).parent for name in shards}:
+            (tmp_path / str(i) / folder).mkdir(parents=True)
+        write_tables(space, tmp_path / str(i), shards)
+        with pytest.warns(UserWarning, match="part files"):
+            store = load_dataset(tmp_path / str(i))
+        assert store.modalities == ("image", "text")
+        assert [len(store.rows(name)) for name in ("train", "val", "test")] == [40, 20, 0]
 
 
 def test_folders_of_clip_retrieval(tmp_path: Path, space: Space) -> None:

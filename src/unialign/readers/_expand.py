@@ -1,4 +1,4 @@
-"""Open what a source names: a file, a folder of files, or a pattern; part files become one file."""
+"""Open a file, a folder of files, or the files that match a pattern; part files become one file."""
 
 import glob
 import os
@@ -10,6 +10,7 @@ import numpy as np
 
 from unialign.errors import DataError, ShapeError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, Reader
+from unialign.readers._foreign import foreign_folder
 from unialign.readers._open import open_file, recognized
 from unialign.readers._parts import concatenate, group_parts, numeric_order
 
@@ -37,10 +38,10 @@ def is_pattern(text: str) -> bool:
 def open_sources(
     paths: Sequence[tuple[str | None, str]], *, reader: str | Reader | None = None
 ) -> list[tuple[str | None, EmbeddingFile]]:
-    """Open files, folders and patterns, each with the name given to it, or None.
+    """Open files, folders and patterns, each paired with the name given to it, or None.
 
-    All files of a named folder or pattern are parts of one modality. Among the others, files with one prefix that are
-    numbered are parts; see `_parts.group_parts`.
+    All files of a named folder or pattern are parts of one modality. Among other files, numbered files with the same
+    prefix are parts; see `_parts.group_parts`.
     """
     opened: list[tuple[str | None, EmbeddingFile]] = []
     loose: list[Path] = []
@@ -69,14 +70,14 @@ def open_sources(
 
 
 def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Return the files of a folder or pattern: parts as one file; those named by splits as one file with `split`."""
+    """Return the files of a folder or pattern: parts as one file, and files named after splits as one with `split`."""
     groups = [
         (name, parts, [open_file(path, reader=reader) for path in parts])
         for name, parts in group_parts(paths, is_folder=True)
     ]
     _check_rows([files for _, _, files in groups])
     joined = [_joined(name, parts, files) for name, parts, files in groups]
-    splits = [name.rpartition("-")[2].lower() for name, _, _ in groups]
+    splits = [_split_name(name, parts) for name, parts, _ in groups]
     if len(groups) > 1 and set(splits) <= set(_SPLITS) and all(len(files) == 1 for files in joined):
         merged = concatenate(paths[0].parent.name, [files[0] for files in joined])
         rows = [_rows(files[0]) for files in joined]
@@ -85,8 +86,14 @@ def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[Emb
     return [file for files in joined for file in files]
 
 
+def _split_name(name: str, parts: Sequence[Path]) -> str:
+    """Return the name of a split in the name of parts, or in that of their folder; "" for none."""
+    names = (name.rpartition("-")[2].lower(), parts[0].stem.lower(), parts[0].parent.name.lower())
+    return next((found for found in names if found in _SPLITS), "")
+
+
 def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
-    """Raise unless part i of all modalities has the same rows, if some have no ids to match them by."""
+    """If some modalities have no ids to match, raise an error unless part i has equally many rows in all of them."""
     groups = [files for files in groups if len(files) > 1]
     if not any(file.kind == "npy" for files in groups for file in files):
         return
@@ -104,7 +111,7 @@ def _rows(file: EmbeddingFile) -> int:
 
 
 def _open_parts(name: str, paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Return parts as one file; files that cannot be parts, since dim or keys differ, as they are."""
+    """Return parts as one file; return files that cannot be parts, since dim or keys differ, unchanged."""
     return _joined(name, paths, [open_file(path, reader=reader) for path in paths])
 
 
@@ -127,7 +134,7 @@ def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
             raise DataError(f"no file matches {text!r}; check the pattern")
         return found
     path = Path(text)
-    if not path.is_dir() or reader is not None or recognized(path):
+    if not path.is_dir() or reader is not None or recognized(path) or foreign_folder(path):
         return None
     found = sorted(_walk(path), key=numeric_order)
     return found or None

@@ -1,11 +1,11 @@
-"""Name files of other formats by their content, with the line that converts them."""
+"""Recognize files of unsupported formats by their content, and name a command that converts them."""
 
 import zipfile
 from pathlib import Path
 
 from unialign.io import open_regular
 
-__all__ = ["foreign_archive", "foreign_format"]
+__all__ = ["foreign_archive", "foreign_folder", "foreign_format"]
 
 _NEVER = "a pickle, which can run code and is never read"
 _PICKLE = (
@@ -13,11 +13,13 @@ _PICKLE = (
 )
 _TORCH = f"{_NEVER}; save the tensors with safetensors.torch.save_file({{'image': x}}, 'vectors.safetensors')"
 _RAW = "decompress it first: "
-# First bytes -> what the file is, and what to do; FILE stands for its name.
+# First bytes -> what the file is and what to do; FILE stands for its name.
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", f"compressed by gzip; {_RAW}gunzip -k FILE"),
     (b"\x28\xb5\x2f\xfd", f"compressed by zstd; {_RAW}zstd -d FILE"),
     (b"\xfd7zXZ", f"compressed by xz; {_RAW}unxz -k FILE"),
+    (b"\x78\x9c", f"compressed by zlib, as joblib does: {_NEVER}; save the arrays with numpy.savez"),
+    (b"\x78\x01", f"compressed by zlib, as joblib does: {_NEVER}; save the arrays with numpy.savez"),
     (b"BZh", f"compressed by bzip2; {_RAW}bunzip2 -k FILE"),
     (b"7z\xbc\xaf", f"a 7z archive; {_RAW}7z x FILE"),
     (b"MATLAB 5.0", "a MATLAB file; convert it: d = scipy.io.loadmat(FILE); numpy.save('x.npy', d['x'])"),
@@ -27,7 +29,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"Obj\x01", "Avro; convert it: pandas.DataFrame(fastavro.reader(open(FILE, 'rb'))).to_parquet('x.parquet')"),
     (b"GGUF", "GGUF, the weights of a model; embed your items with the model and save the vectors"),
     (b"usearch", "an index of usearch; convert it: i = Index.restore(FILE); numpy.save('x.npy', i.get(i.keys))"),
-    (b"version https://git-lfs", "a pointer of Git LFS, the data are not here; fetch them: git lfs pull"),
+    (b"version https://git-lfs", "a pointer of Git LFS, without the data; fetch them: git lfs pull"),
     (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"),
     (b"RIFF", "a sound, video or WebP image"), (b"OggS", "an Ogg sound"), (b"fLaC", "a FLAC sound"),
     (b"ID3", "an MP3 sound"), (b"%PDF", "a PDF document"),
@@ -36,7 +38,7 @@ _MEDIA = "; embed it with an encoder first, and give the vectors"
 
 
 def foreign_format(path: Path, head: bytes) -> str | None:
-    """Return what a file of a known other format is, and how to convert it; None if it is not known."""
+    """Return what a file of an unsupported format is and how to convert it; None if the format is unknown."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _filled(_PICKLE, path)
     with open_regular(path) as file:
@@ -52,7 +54,7 @@ def foreign_format(path: Path, head: bytes) -> str | None:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _filled("text in UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.csv", path)
     if text[:1] in (b"[", b"{"):
-        return _filled("JSON, but not one object a line; convert it: jq -c '.[]' FILE > items.jsonl", path)
+        return _filled(_json_advice(text), path)
     if text[:1] in b"(c]ld" and _is_old_pickle(path, start):
         return _filled(_PICKLE, path)
     if _is_binary_word2vec(start):
@@ -64,8 +66,25 @@ def foreign_format(path: Path, head: bytes) -> str | None:
     return None
 
 
+def foreign_folder(path: Path) -> str | None:
+    """Return what a folder of a known other format is, and how to convert it; None if it is not known."""
+    names = {entry.name for entry in path.iterdir()}
+    if names & {".zgroup", ".zarray", "zarr.json"}:
+        return _filled("a Zarr array or group; convert it: numpy.save('x.npy', zarr.open(FILE)['x'][:])", path)
+    if "chroma.sqlite3" in names:
+        return (
+            "a Chroma database; convert it: c = client.get_collection(NAME).get(include=['embeddings']); "
+            "numpy.savez('x.npz', x=c['embeddings'], ids=c['ids'])"
+        )
+    if names & {"_versions", "_latest.manifest"}:
+        return _filled(
+            "Lance; convert it: pyarrow.parquet.write_table(lance.dataset(FILE).to_table(), 'x.parquet')", path
+        )
+    return None
+
+
 def foreign_archive(path: Path, archive: zipfile.ZipFile) -> str | None:
-    """Return what a zip archive without .npy arrays is, and how to convert it; None for one of NumPy."""
+    """Return what a zip archive without .npy arrays is and how to convert it; None for an archive of NumPy."""
     names = archive.namelist()
     if any(name.endswith(("data.pkl", ".pickle", ".pkl")) for name in names):
         return f"an archive of `torch.save`, {_TORCH}"
@@ -80,8 +99,21 @@ def foreign_archive(path: Path, archive: zipfile.ZipFile) -> str | None:
     return _filled(f"a zip archive without arrays; {_RAW}unzip FILE", path)
 
 
+def _json_advice(text: bytes) -> str:
+    inner = text[1:].lstrip()[:1]
+    if text[:1] == b"{":
+        return (
+            "one JSON object; convert it: numpy.savez('x.npz', **{k: numpy.array(v) for k, v in "
+            "json.load(open(FILE)).items()})"
+        )
+    if inner == b"[":
+        return "one JSON list; convert it: numpy.save('x.npy', numpy.array(json.load(open(FILE))))"
+    return "JSON, but not one object per line; convert it: jq -c '.[]' FILE > items.jsonl"
+
+
 def _filled(what: str, path: Path) -> str:
-    return what.replace("FILE", path.name if "(" not in what else repr(path.name))
+    is_python = "(FILE" in what
+    return what.replace("FILE", repr(path.name) if is_python else path.name)
 
 
 def _is_old_pickle(path: Path, start: bytes) -> bool:

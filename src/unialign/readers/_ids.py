@@ -1,4 +1,4 @@
-"""Find the ids of each file: the array `ids`, one named by the user, or one with a usual name."""
+"""Find the ids of each file: the array `ids`, an array that the user names, or one with a usual name."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ _NAMES = (
     "barcode", "obs_names", "sample_key", "__key__", "filename", "file_name", "image_path", "file_path", "filepath",
     "path", "url",
 )  # fmt: skip
-# Row numbers of a data frame, which repeat after two were joined: ids only if they are unique.
+# Row numbers of a data frame, which repeat if two frames were joined; they are ids only if unique.
 _ROW_NUMBERS = ("index", "__index_level_0__", "unnamed: 0")
 
 
@@ -47,7 +47,7 @@ class FoundIds:
 
 
 def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[CollectedFile, FoundIds], list[str]]:
-    """Return the ids of each file that has some, with sentences on those that are guessed; rename their entry to `ids`.
+    """Return the ids of each file that has some, and notes on guessed ones; rename their entries to `ids`.
 
     Args:
         name: array of ids as given by the user, as `KEY` or as a message shows it; None: `ids`, or a usual name.
@@ -57,8 +57,8 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
     """
     found: dict[CollectedFile, FoundIds] = {}
     if name is not None:
-        shown = [key for source in sources if (key := plain_key(name, source.file)) in source.file.entries]
-        name = shown[0] if shown else name
+        shown = [(plain_key(name, source.file), source.file) for source in sources]
+        name = next((key for key, file in shown if key in file.entries), name)
     known = sorted({key for source in sources for key, e in source.file.entries.items() if _is_id_array(e)})
     for source in sources:
         if source.file.kind == "arguments":
@@ -68,13 +68,13 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
             continue
         entry = source.file.entries[key]
         if not _is_id_array(entry):
-            continue  # `ids` of another type, which raises with the other per-item values
-        found[source] = FoundIds(source, entry, key, is_guessed=key != "ids" and name is None)
+            continue  # `ids` of an invalid type raise an error with the other per-item values
+        found[source] = FoundIds(source, entry, key, is_guessed=key not in ("ids", name))
         if key != "ids":
             entries = {k: e for k, e in source.file.entries.items() if k not in ("ids", key)}
             source.file = replace(source.file, entries={**entries, "ids": replace(entry, key="ids")})
     if name is not None and all(ids.key != name for ids in found.values()):
-        listed = f"arrays with one value an item are {', '.join(known)}" if known else "no array has one value an item"
+        listed = f"arrays with one value per item: {', '.join(known)}" if known else "no array has one value per item"
         raise ConfigError(f"no file has ids called {name!r}; {listed}{suggestion(name, known)}")
     notes = [
         f"the ids of {ids.source.file.label} are its {ids.key!r} (guessed; --id NAME or id=NAME chooses another)"
@@ -116,7 +116,9 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
     for usual in _ROW_NUMBERS:
         if usual in usable:
             values_N = entries[usable[usual]].load()
-            if len(np.unique(values_N)) == len(values_N):
+            # 0, 1, ... may have been counted again after rows were dropped.
+            counted = values_N.dtype.kind in "iu" and np.array_equal(values_N, np.arange(len(values_N)))
+            if not counted and len(np.unique(values_N)) == len(values_N):
                 return usable[usual]
     return None
 

@@ -8,7 +8,7 @@ from unialign._checks import one_line, suggestion, warn_skipped
 from unialign.errors import ConfigError, DataError
 from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Reader
-from unialign.readers._foreign import foreign_format
+from unialign.readers._foreign import foreign_folder, foreign_format
 
 __all__ = ["open_file", "recognized"]
 
@@ -91,7 +91,8 @@ def _recognizes(reader: Reader, path: Path, head: bytes) -> bool:
 
 def _unreadable(path: Path, head: bytes) -> DataError:
     if path.is_dir():
-        return DataError(f"{path} is a folder without store.json and without files that can be read; {_expected()}")
+        other = foreign_folder(path) or f"a folder without store.json and without files that can be read; {_expected()}"
+        return DataError(f"{path} is {other}")
     if not head:
         return DataError(f"{path} is empty; {_expected()}")
     what = foreign_format(path, head)

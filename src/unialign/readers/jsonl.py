@@ -1,4 +1,4 @@
-"""Read JSON lines: each line is an object, whose lists of numbers are vectors, or one list of numbers."""
+"""Read JSON lines: each line is an object whose lists of numbers are vectors, or a single list of numbers."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ __all__ = ["JsonLinesReader"]
 _TYPED_ROWS = 1000
 # Key of the vectors of a file whose lines are lists.
 _LIST_KEY = "embedding"
+_NESTED = "lists of lists; average over tokens"
 
 
 class JsonLinesReader:
@@ -31,7 +32,14 @@ class JsonLinesReader:
         return text_format(path, head) == "jsonl"
 
     def open(self, path: Path) -> EmbeddingFile:
-        return table_file(_JsonTable(path), self.name)
+        table = _JsonTable(path)
+        nested = [name for name, column in table.columns.items() if column.what == _NESTED]
+        if nested and table.rows == 1:
+            raise DataError(
+                f"{path} is one JSON object with all items in {nested[0]!r}; convert it: numpy.savez('x.npz', "
+                f"**{{k: numpy.array(v) for k, v in json.load(open({path.name!r})).items()}})"
+            )
+        return table_file(table, self.name)
 
 
 class _JsonTable:
@@ -72,7 +80,7 @@ class _JsonTable:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(
-                    f"{self.path}, line {number} is not JSON ({one_line(error)}); write one object a line"
+                    f"{self.path}, line {number} is not JSON ({one_line(error)}); write one object per line"
                 ) from None
             if isinstance(record, list):
                 record = {_LIST_KEY: record}
@@ -97,4 +105,4 @@ def _column(values: list[Any]) -> Column:
     entries = {type(entry) for value in values[:100] for entry in value}
     if entries <= {int, float}:
         return Column("vectors", "<f4")
-    return Column("", "", "lists of lists; average over tokens" if entries == {list} else "lists, not of numbers")
+    return Column("", "", _NESTED if entries == {list} else "lists, not of numbers")
