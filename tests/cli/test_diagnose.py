@@ -62,6 +62,19 @@ def test_a_diagnosis_writes_a_results_folder(here, capsys):
     assert results["numbers"]["pairs"]["image-text"]["cka_p"] > 0.01
 
 
+def test_proposed_ids_are_written_and_read_again(here, capsys):
+    rng = np.random.default_rng(0)
+    caption, which = unit(rng.standard_normal((30, 16))), rng.integers(0, 30, 200)
+    np.savez("mine.npz", image=unit(caption[which] + 0.1 * rng.standard_normal((200, 16))), text=caption[which])
+    assert main(["diagnose", "mine.npz", *QUICK]) == 0
+    assert "Proposed ids: runs/diagnose/ids.npy" in capsys.readouterr().out
+    assert main(["diagnose", "mine.npz", "runs/diagnose/ids.npy", "--out", "again", *QUICK]) == 0
+    assert "Nothing is wrong" in capsys.readouterr().out
+    assert not (here / "again/ids.npy").exists()
+    assert main(["diagnose", "good.npz", *QUICK]) == 0
+    assert not (here / "runs/diagnose/ids.npy").exists()  # the ids of other files
+
+
 def test_the_python_call_gives_the_same_results(here):
     assert main(["diagnose", "good.npz", *QUICK, "--seed", "3"]) == 0
     results = json.loads((here / "runs/diagnose/results.json").read_text())

@@ -1,4 +1,4 @@
-"""Copies of one matrix under two names are found and compared, in any precision and on any scale."""
+"""Copies of one matrix under two names are found, in any precision and on any scale."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,8 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
     low, high = rows.min(0), rows.max(0)
     for b, kind, copy, precision in (
         (rows, "same", "", ""),
-        (unit(rows), "same", "", ""),  # "nothing wrong" was said of a and a / |a|, and of all copies below
+        (unit(rows), "same", "", ""),  # a diagnosis once found nothing wrong with a and a / |a|, or with any of the
+        copies below
         (rows.astype(np.float64) / 3, "same", "", ""),
         (rows * 1e-30, "same", "", ""),
         (torch.from_numpy(rows).bfloat16(), "rounded", "b", "bfloat16"),
@@ -36,7 +37,8 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
         (rows.astype(np.float16), "rounded", "b", "float16"),
         (np.round(rows / scale * 127), "quantized", "b", "different values"),
         (np.round(rows / np.abs(rows).max(1, keepdims=True) * 127), "quantized", "b", "different values"),
-        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "different values"),  # a zero point per column
+        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "different values"),  # codes with a zero point
+        per column
         (np.round(rows / scale * 7), "quantized", "b", "different values"),
         (np.sign(rows), "binary", "b", "1 bit"),
         (rows > 0, "binary", "b", "1 bit"),
@@ -55,7 +57,7 @@ def test_modalities_that_agree_well_are_no_copies(rows):
         -rows,
         rows[::-1],
         rows[:, ::-1],
-        np.round(rng.standard_normal(rows.shape) * 20),  # codes of something else
+        np.round(rng.standard_normal(rows.shape) * 20),  # codes of another matrix
         np.sign(rng.standard_normal(rows.shape)),
     ):
         found = compare(rows, other)

@@ -1,6 +1,5 @@
 """Few items, few captions, rare modalities and extreme scales: no finding claims what the data cannot show."""
 
-import json
 import warnings
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from spaces import DIM, ITEMS, checked, healthy, serious, shifted, unit
 
-from unialign.cli import main
 from unialign.diagnostics._estimate import estimate_mean, estimate_rate
 from unialign.diagnostics._near_rows import connect_near, find_near_rows
 from unialign.diagnostics._pair import _gap_z
@@ -16,7 +14,7 @@ from unialign.metrics import resample_weights
 
 
 def captions(count, items, *, noise=0.0, seed=0):
-    """Build pictures of `count` captions, each embedded once (or with rounding noise, in many batches)."""
+    """Build pictures that share `count` captions, each embedded once (or, with rounding noise, in many batches)."""
     rng = np.random.default_rng(seed)
     caption, which = unit(rng.standard_normal((count, 64))), rng.integers(0, count, items)
     image = unit(caption[which] + 0.15 * rng.standard_normal((items, 64)))
@@ -33,18 +31,19 @@ def assert_bounded(numbers):
 
 
 def test_few_distinct_captions_are_no_hubs():
-    """40 captions for 3,000 pictures were hubs: 10 answers for each of 40 captions cannot find 2,048 pictures."""
+    """40 captions of 3,000 pictures were once called hubs, but 10 answers to each caption cannot include 2,048
+    pictures."""
     space, which = captions(40, 3000)
     diagnosis = checked(space, sample=1024)
     assert serious(diagnosis) == [("duplicates", "warning", ("text",))]
     assert not diagnosis.findings_with("hubness")
     assert "40 different ones" in diagnosis.findings_with("duplicates")[0].advice
     assert len(np.unique(np.stack([diagnosis.proposed_ids, which]), axis=1).T) == 40
-    assert serious(checked(space, sample=1024, ids=diagnosis.proposed_ids)) == []
+    assert serious(checked(space, sample=300, ids=diagnosis.proposed_ids)) == []
 
 
 def test_nearly_equal_captions_are_found_and_count_as_right_answers():
-    """One caption embedded in several batches differs by rounding; R@1 was 2 % and called working."""
+    """A caption embedded in several batches differs by rounding; an R@1 of 2 % was once reported as working."""
     space, which = captions(40, 400, noise=1e-5)
     diagnosis = checked(space)
     assert serious(diagnosis) == [("near_duplicates", "warning", ("text",))]
@@ -76,7 +75,7 @@ def test_groups_of_near_rows_are_connected_components():
 
 
 def test_a_rare_modality_is_named_and_its_intervals_stay_in_range():
-    """30 items of a rare modality had a recall of up to 100.3 %."""
+    """With 30 items of a rare modality, the interval of a recall once reached 100.3 %."""
     space = healthy(noise=0.9)
     present = np.zeros(ITEMS, bool)
     present[::14] = True
@@ -109,7 +108,7 @@ def test_tiny_sets_give_no_false_findings():
         assert diagnosis.findings_with("few_items")
         assert_bounded(diagnosis.numbers)
         if items < 10:
-            assert not diagnosis.findings_with("gap")  # "there is no gap" was said of two items
+            assert not diagnosis.findings_with("gap")  # a diagnosis of two items once said that there is no gap
     assert (
         "There is only 1 item" in checked({k: z[:1] for k, z in healthy().items()}).findings_with("few_items")[0].text
     )
@@ -117,9 +116,9 @@ def test_tiny_sets_give_no_false_findings():
 
 
 def test_small_dims_have_no_low_rank():
-    """Two of two directions were a low rank."""
+    """An effective rank of two out of two directions was once reported as low."""
     for dim in (2, 3, 4):
-        diagnosis = checked(healthy(dim=dim, noise=0.1))
+        diagnosis = checked(healthy(("image", "text"), items=200, dim=dim, noise=0.1))
         assert serious(diagnosis) == []
         assert not diagnosis.findings_with("low_rank")
         assert_bounded(diagnosis.numbers)
@@ -131,14 +130,14 @@ def test_random_rows_of_few_items_are_not_called_paired_or_apart():
             rng = np.random.default_rng(seed)
             diagnosis = checked({name: rng.standard_normal((items, 32)) for name in ("image", "text")})
             assert {code for code, _, _ in serious(diagnosis)} <= {"undecidable", "not_paired"}
-            assert {f.severity for f in diagnosis.findings_with("gap")} <= {"ok"}  # a gap of 0.15 was found
+            assert {f.severity for f in diagnosis.findings_with("gap")} <= {"ok"}  # a gap of 0.15 was once found here
             assert not diagnosis.findings_with("retrieval")
 
 
 def test_a_gap_counts_classes_and_not_items():
     rng = np.random.default_rng(0)
     z = []
-    for _ in range(200):
+    for _ in range(100):
         class_n = np.arange(600) % 12
         z.append(_gap_z(torch.from_numpy(rng.standard_normal((12, 20))[class_n]), class_n))
     assert np.quantile(z, 0.99) < 4
@@ -173,7 +172,7 @@ def test_extreme_scales_change_norms_only():
         diagnosis = checked({name: z * scales[name] for name, z in space.items()})
     numbers = diagnosis.numbers
     for name, factor in scales.items():
-        # The median was 3.4e38 and 0: the limits of float32.
+        # The medians were once 3.4e38 and 0, the limits of float32.
         norm, expected = numbers["modalities"][name]["norm"], plain["modalities"][name]["norm"]
         assert norm["median"] == pytest.approx(factor * expected["median"], rel=1e-6)
         assert norm["deviation"] == pytest.approx(factor * expected["deviation"], abs=1e-6 * factor)
@@ -183,7 +182,7 @@ def test_extreme_scales_change_norms_only():
 
 
 def test_intervals_of_healthy_spaces_are_unchanged():
-    """Bounds, distinct rows and classes change nothing where all rows differ."""
+    """The treatment of bounds, copies and classes changes nothing if all rows differ."""
     numbers = checked(healthy(("image", "text"))).numbers
     pair, direction = numbers["pairs"]["image-text"], numbers["directions"]["image->text"]
     held = {"mean": 0.01555717948932212, "low": 0.0007094286894328838, "high": 0.040105685512521784}
@@ -192,19 +191,3 @@ def test_intervals_of_healthy_spaces_are_unchanged():
     assert (direction["hubness"]["queries"], direction["hubness"]["candidates"]) == (ITEMS, ITEMS)
     assert pair["distinct_items"] == ITEMS
     assert numbers["modalities"]["image"]["possible_rank"] == DIM
-
-
-def test_the_command_writes_proposed_ids_that_it_reads_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    space, _ = captions(40, 300)
-    np.savez("mine.npz", **space)
-    quick = ["--resamples", "100"]
-    assert main(["diagnose", "mine.npz", *quick]) == 0
-    assert "Proposed ids: runs/diagnose/ids.npy" in capsys.readouterr().out
-    assert main(["diagnose", "mine.npz", "runs/diagnose/ids.npy", "--out", "again", *quick]) == 0
-    assert "Nothing is wrong" in capsys.readouterr().out
-    assert json.loads((tmp_path / "again/results.json").read_text())["data"]["ids"]
-    assert not (tmp_path / "again/ids.npy").exists()
-    np.savez("mine.npz", **healthy(("image", "text")))
-    assert main(["diagnose", "mine.npz", *quick]) == 0
-    assert not (tmp_path / "runs/diagnose/ids.npy").exists()  # those of other files

@@ -62,7 +62,7 @@ def test_the_rates_hold_for_new_items():
 
 
 def test_positives_are_no_other_pairs():
-    """Pairs of one caption are matches, so they do not raise the cosine of a likely match."""
+    """Pairs with the same caption are matches, so they do not raise the cosine of a likely match."""
     rng = np.random.default_rng(0)
     class_n = np.arange(200) % 20
     x = torch.from_numpy(unit(rng.standard_normal((20, DIM)))[class_n]).double()

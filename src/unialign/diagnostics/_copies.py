@@ -81,7 +81,7 @@ def compare_copies(
 
 
 def _copy_kind(raw: tuple[NDArray[np.float64], NDArray[np.float64]], relative: float) -> tuple[str, int, str]:
-    """Return the kind of copy, the position of the copy (-1 if unknown) and its precision; "" if it is no copy."""
+    """Return the kind of copy, the position of the copy (-1 if unknown) and its precision; "" if it is not a copy."""
     values = [len(np.unique(x)) for x in raw]
     at = int(values[1] < values[0])
     if values[at] == 2 and values[1 - at] > 2:

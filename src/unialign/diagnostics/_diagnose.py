@@ -41,12 +41,12 @@ def diagnose(
 
     All rows are read once, in chunks, to find invalid values, presence, norms, exact duplicates and constant columns.
     Geometry and retrieval are measured on a random sample of items, with bootstrap intervals over items (same-id items
-    are resampled together). Candidates that are bitwise equal to the positive never count as negatives.
+    are resampled together). Candidates that are equal or nearly equal to the positive never count as negatives.
 
     Args:
-        sources: a file (`.npz`, `.npy`, `.safetensors`, `.parquet`, `.csv`, `.jsonl`, `.h5`, ... see the page "Files and
-            formats"), a folder or pattern of part files, the folder of an `EmbeddingStore`, the name of a
-            shipped data set, `"NAME=PATH"`, an `EmbeddingStore`, or a mapping of name to (N, D) array or tensor; or
+        sources: a file (`.npz`, `.npy`, `.safetensors`, `.parquet`, `.csv`, `.jsonl`, `.h5`, ... see the page "Files
+            and formats"), a folder or pattern of part files, the folder of an `EmbeddingStore`, the name of a shipped
+            data set, `"NAME=PATH"`, an `EmbeddingStore`, or a mapping of name to (N, D) array or tensor; or
             several of these with the same N items in the same order, or with the same unique `ids` in any order.
             Arrays called `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool are read as such.
             Compressed archives and parquet are slower to read. Nothing is unpickled.

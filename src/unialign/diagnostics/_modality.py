@@ -60,7 +60,8 @@ class ModalityStats:
     unsigned_codes: bool  # integers from 0 to 255, as of a quantizer with a zero point
     near: NearRows  # groups of equal or nearly equal rows of the sample
     distinct_sampled: int  # rows of the sample that are not nearly equal
-    # Mean cosine and effective rank; if over half of the rows are copies, of one copy each: they are no narrow cone.
+    # Mean cosine and effective rank; if over half of the rows are copies, of one copy each, since copies do not form a
+    # narrow cone.
     spread_cosine: Estimate | None
     spread_rank: float
 

@@ -162,7 +162,7 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
     # Items copied in every modality are one case, not one case per modality.
     whole = len(every) > 1 and first.distinct > 1 and all(d == first for d in every.values())
     for name, d in {"": first}.items() if whole else every.items():
-        # With ids, equal rows of one item are no duplicates, but one row for all items is still a constant.
+        # With ids, equal rows of one item are not duplicates, but one row for all items is still a constant.
         rows = d.repeats + d.distinct
         usable = measured.modalities[name].usable if name else rows
         examples = ", ".join(f"{a:,} and {b:,}" for a, b in d.examples)
