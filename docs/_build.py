@@ -119,7 +119,7 @@ def name_options(function: griffe.Function) -> None:
 
 
 def escaped(text: str) -> str:
-    """Escape `<` outside of code in backticks and doctest lines."""
+    """Escape `<` outside code in backticks and doctest lines."""
     return "\n".join(line if line.lstrip().startswith((">>>", "...")) else _escaped(line) for line in text.split("\n"))
 
 

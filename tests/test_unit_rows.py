@@ -172,7 +172,7 @@ def test_rows_without_gradient_are_not_kept() -> None:
 
 
 def test_rows_that_are_written_over_give_the_right_gradient_or_an_error() -> None:
-    """Small float32 batches keep their unit rows, all others the rows themselves."""
+    """For the backward pass, small float32 batches keep their unit rows; all others keep the rows themselves."""
     leaf = torch.randn(5, 3, requires_grad=True)
     (wanted,) = torch.autograd.grad(weighed(make_batch({"a": leaf}, minimum=1).z_MBD), leaf)
     for dtype in (torch.float32, torch.bfloat16):

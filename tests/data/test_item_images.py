@@ -1,4 +1,4 @@
-"""`assets=` of a store takes a folder of images, or one file per item, and needs no archive or naming convention."""
+"""`assets=` of a store takes a folder of images or one file per item, without an archive or a naming convention."""
 
 import sys
 from pathlib import Path

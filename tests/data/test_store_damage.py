@@ -72,7 +72,7 @@ def test_wrong_size_on_first_access(digits: Path) -> None:
             if changed is not None:
                 (digits / file).write_bytes(changed)
                 message = rf"{file} has \d+ bytes, store.json has"
-            store = EmbeddingStore.open(digits)  # reads store.json only
+            store = EmbeddingStore.open(digits)  # reads only store.json
             with pytest.raises(DataError, match=message):
                 touch(store, file)
             with pytest.raises(DataError, match=file):
@@ -142,7 +142,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
     assert not canary.exists()
     if kind == "bare pickle":
         pickle.loads(content)
-        assert canary.exists()  # unpickling does execute it
+        assert canary.exists()  # unpickling does execute code
 
 
 @pytest.mark.parametrize("kind", ["object array", "bare pickle"])

@@ -1,4 +1,4 @@
-"""Columns that arrive in parts give the same store as whole arrays, with memory bounded by a part."""
+"""Columns that are written in parts give the same store as whole arrays, with memory bounded by one part."""
 
 import tracemalloc
 from collections.abc import Iterator

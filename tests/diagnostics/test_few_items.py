@@ -31,8 +31,7 @@ def assert_bounded(numbers):
 
 
 def test_few_distinct_captions_are_no_hubs():
-    """40 captions of 3,000 pictures were once called hubs, but 10 answers to each caption cannot include 2,048
-    pictures."""
+    """40 captions of 3,000 pictures were once called hubs, but 10 answers to each cannot cover 2,048 pictures."""
     space, which = captions(40, 3000)
     diagnosis = checked(space, sample=1024)
     assert serious(diagnosis) == [("duplicates", "warning", ("text",))]

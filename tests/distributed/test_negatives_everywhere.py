@@ -1,4 +1,4 @@
-"""Arguments of a call on two, three and four processes equal one process: scales, negatives, a queue, zero rows.
+"""Call arguments (scales, negatives, a queue, zero rows) on two, three and four processes give the result of one.
 
 Shapes: `B` items, `D` dim, `K` negatives of an item.
 """
@@ -52,7 +52,7 @@ def call_here(
         "logit_scale": log_scale.exp,
     }
     if cached:
-        # Not a prime factor of the rows, so that micro-batches differ.
+        # Does not divide the number of rows, so that micro-batches differ in size.
         parts = list(zip(*(x.split(2) for x in leaves.values()), strict=True))
         out = grad_cache_backward(loss, lambda part: dict(zip(leaves, part, strict=True)), parts, **call)
     else:
@@ -86,7 +86,7 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         False,
     )
     for processes, sizes in SIZES.items():
-        # Process 1 brings the first two shared rows, process 0 the others in another order of the processes.
+        # Process 1 contributes the first two shared rows, and process 0 the others, in reverse order of the processes.
         parts_of_shared = [shared[:3], shared[3:], *[shared[:0]] * 2][:processes]
         negatives = [{"m1": x, "m2": y} for x, y in zip(own.split(list(sizes)), parts_of_shared, strict=True)]
         pushes = [[(rows, x)] for rows, x in zip(cut(pushed, sizes), pushed_ids.split(list(sizes)), strict=True)]
@@ -103,7 +103,7 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         )
         for part in parts:
             torch.testing.assert_close(part["total"], whole["total"], rtol=1e-11, atol=1e-11)
-            # Each process has the whole gradient of the scale.
+            # Each process has the complete gradient of the scale.
             torch.testing.assert_close(part["scale"], whole["scale"], rtol=1e-10, atol=1e-11)
             assert torch.equal(part["stored"]["m1"][0], whole["stored"]["m1"][0])
         for kind in ("rows", "negatives"):
@@ -153,7 +153,7 @@ def raised_error(rank: int, group: Any, batch: Any, calls: list[dict[str, Any]])
 
 
 def test_errors_are_raised_on_every_process(pool: Pool) -> None:
-    """No process waits for one that rejects its arguments, or that gives others."""
+    """No process waits for another one that rejects its arguments or gives different ones."""
     batch, rows = draw_batch(5, 3, 4, 6), draw(1, 4, 2, 6)
     for calls, kind, message in (
         ([{}, {"negatives": {"m1": rows[:, :, :3]}}], "ConfigError|ShapeError", "negatives"),

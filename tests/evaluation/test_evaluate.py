@@ -227,7 +227,7 @@ def test_invalid_input_raises():
 
 
 def test_chance_is_the_recall_of_unrelated_rows():
-    """With ids and missing rows, chance is the mean R@1 of random spaces, and exact for a collapsed one."""
+    """With ids and missing rows, chance is the mean R@1 of random spaces and the exact R@1 of a collapsed one."""
     items, ids = 24, torch.arange(24) // torch.tensor([1, 2]).repeat(12)
     present = {"b": torch.arange(items) % 3 > 0}
     generator, names = torch.Generator().manual_seed(0), ("a", "b", "c")

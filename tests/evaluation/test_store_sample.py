@@ -1,4 +1,4 @@
-"""A sample of a store's items is ranked against all items as in memory, and its interval covers the value of all."""
+"""A sample of a store's items is ranked against all items, as in memory; its interval covers the overall value."""
 
 from pathlib import Path
 from typing import Any

@@ -22,7 +22,7 @@ def kernel_of(case: str) -> str | None:
 
 WITH_TEMPERATURE = [case for case in OBJECTIVES if "temperature" in make_objective(case).call_arguments]
 WITH_TEMPERATURE = [case for case in WITH_TEMPERATURE if kernel_of(case) != "wang_isola"]
-# Kernels whose row sums have no derivative with respect to the temperature.
+# Kernels whose row sums are not differentiable with respect to the temperature.
 GEODESIC = [case for case in WITH_TEMPERATURE if kernel_of(case) == "geodesic"]
 WITHOUT = ("pmrl", "align_uniform")
 TAU = 0.31
@@ -58,7 +58,7 @@ def as_module(tau: Tensor) -> nn.Module:
 
 @pytest.mark.parametrize("case", WITH_TEMPERATURE)
 def test_every_form_equals_the_option(case: str):
-    """A number, a tensor, a function and a module give the value of the option, and the same gradient of the rows."""
+    """A number, a tensor, a function and a module give the same value and gradient as the option."""
     expected = value_and_gradients(case, same_with_option(case).double(), None)
     objective, tau = make_objective(case).double(), torch.tensor(TAU, dtype=torch.float64)
     forms: list[CallArguments] = [
@@ -85,7 +85,7 @@ def test_gradient_equals_a_finite_difference(case: str):
         for sign in (1, -1)
     )
     torch.testing.assert_close(gradient, (high - low).detach() / (2 * step), rtol=1e-6, atol=1e-8)
-    # The parameter of the objective has no part in the call.
+    # The parameter of the objective is not used in the call.
     assert all(p.grad is None for p in objective.parameters())
 
 
@@ -111,7 +111,7 @@ def test_siglip_scale_and_bias():
     torch.testing.assert_close(total, expected)
     got, wanted = (torch.autograd.grad(value, (scale, bias)) for value in (total, expected))
     torch.testing.assert_close(got, wanted)
-    # A bias alone keeps the scale of the objective.
+    # If only a bias is given, the objective's own scale is used.
     only_bias = ua.losses.Sigmoid()(batch, logit_bias=-2.0).total
     torch.testing.assert_close(only_bias, ua.losses.Sigmoid(bias=-2.0)(batch).total)
 
@@ -130,7 +130,7 @@ def test_scale_of_any_dtype(dtype: torch.dtype):
 
 @pytest.mark.parametrize("case", ["infonce", "sigmoid", "symile-sampled", "gram", "cua", "paper"])
 def test_gradient_cache(case: str):
-    """The function is called once; its gradient, and those of the encoders, equal those without the cache."""
+    """The function is called once; its gradient and those of the encoders equal the gradients without the cache."""
     calls = []
 
     def run(backward: Callable[..., Any]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Further negatives of InfoNCE: of each item, shared by all, and from a queue; and rows of norm zero."""
+"""Additional negatives of InfoNCE, for each item, shared by all items, and from a queue; and rows of norm zero."""
 
 import copy
 import io
@@ -37,7 +37,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def filled_queue(size: int = 5) -> ua.losses.MemoryQueue:
-    """Return a queue of five rows of m1 and m2, of seven pushed ones."""
+    """Return a queue of five rows of m1 and m2, to which seven rows were pushed."""
     queue = ua.losses.MemoryQueue(size)
     queue.push({"m1": draw(7, 5, seed=11), "m2": draw(7, 5, seed=12)}, ids=torch.tensor([9, 1, 3, 3, 0, 8, 2]))
     return queue
@@ -68,7 +68,7 @@ def expected_total(
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_value_and_gradients_equal_the_reference(options: dict[str, Any]):
-    """With absent rows and repeated ids; own negatives of m1, shared ones of m2 and m0, and a queue."""
+    """With absent rows and repeated ids, test per-item negatives of m1, shared ones of m2 and m0, and a queue."""
     loss, queue = ua.losses.InfoNCE("m0", temperature=0.3, **options), filled_queue()
     z = {name: x.requires_grad_() for name, x in draw_batch(4, 3, 7, 5).items()}
     negatives = {"m1": draw(7, 2, 5, seed=1), "m2": draw(3, 5, seed=2), "m0": draw(4, 5, seed=3)}
@@ -87,12 +87,12 @@ def test_value_and_gradients_equal_the_reference(options: dict[str, Any]):
 
 
 def test_negatives_reach_the_queries_of_other_modalities_only():
-    """Negatives of m1 are keys of the direction m0 -> m1, so those of m1 alone leave `backward` unchanged."""
+    """Negatives of m1 are keys in the direction m0 -> m1, so negatives of m1 alone leave `backward` unchanged."""
     z, negatives = draw_batch(4, 2, 7, 5), {"m1": draw(7, 2, 5)}
     backward, both = (ua.losses.InfoNCE("m0", direction=way) for way in ("backward", "both"))
     assert torch.equal(backward(z, negatives=negatives).total, backward(z).total)
     assert both(z, negatives=negatives).total > both(z).total
-    # No further negative at all is the plain loss.
+    # Without additional negatives, the loss is the plain one.
     torch.testing.assert_close(both(z, negatives={"m1": draw(0, 5)}).total, both(z).total)
     torch.testing.assert_close(both(z, negatives={"m1": draw(7, 0, 5)}).total, both(z).total)
 
@@ -121,7 +121,7 @@ def test_hardness_raises_the_weight_of_near_negatives():
     totals = [ua.losses.InfoNCE(hardness=beta)(z).total.item() for beta in (0.0, 1.0, 10.0, 1000.0)]
     assert totals == sorted(totals)
     assert totals[0] == ua.losses.InfoNCE()(z).total.item()
-    # At beta -> infinity each query sees N copies of its nearest negative.
+    # As beta -> infinity, each query sees N copies of its nearest negative.
     x, y = (unit(z[name]) for name in ("m0", "m1"))
     cosine = x @ y.T
     nearest = [cosine.masked_fill(torch.eye(9).bool(), -2).amax(dim) for dim in (1, 0)]
@@ -135,7 +135,7 @@ def test_pair_weights():
     out = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0, "m2-m1": 0.0})(z)
     assert out.terms.keys() == {"contrast/m0-m1", "contrast/m0-m2"}
     torch.testing.assert_close(out.total, (3 * terms["contrast/m0-m1"] + terms["contrast/m0-m2"]) / 4)
-    # The weights are those of pairs with rows.
+    # Only pairs with rows count in the weights.
     present = {"m2": torch.zeros(7, dtype=torch.bool)}
     only = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0})(z, present=present)
     torch.testing.assert_close(only.total, terms["contrast/m0-m1"])
@@ -157,13 +157,13 @@ def test_one_item_and_no_item():
             gradients = torch.autograd.grad(total, list(z.values()))
             assert total == 0
             assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
-    # With further negatives a single item has a loss.
+    # With additional negatives, even a single item has a loss.
     assert loss(draw_batch(4, 2, 1, 5), negatives={"m1": draw(3, 5)}).total > 0
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
 def test_extreme_temperatures_and_hardness_are_finite(options: dict[str, Any]):
-    """Sums that under- or overflow in float32, and queries without any negative."""
+    """Test sums that under- or overflow in float32, and queries without any negative."""
     z = {name: x.float().requires_grad_() for name, x in draw_batch(4, 2, 7, 5).items()}
     harder = options | ({"hardness": 1e5} if "hardness" in options else {})
     for tau in (1e-6, 1e-3, 1e4):
@@ -177,7 +177,7 @@ def test_extreme_temperatures_and_hardness_are_finite(options: dict[str, Any]):
 
 
 def test_float32_is_precise_near_zero():
-    """The positive is a row of its own in float64, so a loss of 1e-6 has a small relative error."""
+    """The positive is computed separately in float64, so a loss of 1e-6 has a small relative error."""
     x = draw_batch(4, 1, 64, 32)["m0"]
     z = {"m0": x, "m1": x + 0.01 * draw(64, 32)}
     loss = ua.losses.InfoNCE("m0", direction="forward", temperature=0.03)
@@ -210,7 +210,7 @@ def test_queue_is_first_in_first_out():
     stored = queue.stored("a")[0]
     assert not stored.requires_grad
     torch.testing.assert_close(stored, unit(rows[[5, 1, 2, 3, 4]].detach()))
-    queue.push({"a": rows[:9].detach()})  # more rows than the queue has: the latest
+    queue.push({"a": rows[:9].detach()})  # if more rows are pushed than fit, the queue holds the latest
     torch.testing.assert_close(set_of(queue.stored("a")[0]), set_of(unit(rows[4:].detach())))
 
 
@@ -230,7 +230,7 @@ def set_of(rows: Tensor) -> Tensor:
 
 
 def test_queue_in_state_dict():
-    """A new queue loads the stored modalities, and continues as the old one; a deep copy as well."""
+    """A new queue loads the stored modalities and continues like the old one, and so does a deep copy."""
     queue = filled_queue()
     queue.push({"rna.seq": draw(2, 5), "text": draw(2, 5)}, ids=torch.tensor([1, 2]))
     file = io.BytesIO()
@@ -251,7 +251,7 @@ def test_queue_in_state_dict():
 
 
 def test_queue_leaves_out_the_item_itself():
-    """In the next epoch the row of an item is in the queue; with ids it is no negative of the item."""
+    """In the next epoch an item's row is still in the queue; with ids, it is not a negative of that item."""
     z, ids = draw_batch(4, 2, 6, 5), torch.arange(6)
     loss, queue, blind = ua.losses.InfoNCE(), ua.losses.MemoryQueue(6), ua.losses.MemoryQueue(6)
     queue.push(z, ids=ids)
@@ -278,7 +278,7 @@ def test_queue_errors():
             call()
 
 
-# Errors of negatives, and rows of norm zero.
+# Errors about negatives and rows of norm zero.
 
 
 def test_invalid_negatives():
@@ -328,7 +328,7 @@ def test_negatives_of_norm_zero_can_pad():
 
 @pytest.mark.parametrize("case", ["balanced", "infonce", "gram", "sigmoid", "symile-sampled", "cs_aligner", "pmrl"])
 def test_zero_rows_are_absent(case: str):
-    """Dead ReLUs give rows of norm zero, which are an error by default, or as if marked by `present`."""
+    """Dead ReLUs give rows of norm zero, which raise an error by default or are treated as absent."""
     modalities = fit_modalities(case, 3)
     z = draw_batch(8, modalities, fit_items(case, modalities, 8), 6)
     z["m1"][2], z["m2"][5] = 0.0, 1e-320

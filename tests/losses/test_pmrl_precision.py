@@ -1,4 +1,4 @@
-"""PMRL in float32: the sign of leading directions, ties, and gradients of tight tuples.
+"""PMRL in float32: the signs of leading directions, ties, and gradients of tight tuples.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -23,7 +23,7 @@ def gradient_error(gradients: dict[str, Tensor], exact: dict[str, Tensor]) -> fl
 
 
 def test_the_sign_of_two_modalities_does_not_depend_on_rounding():
-    """With squared lengths of 1 + 1e-7 on the diagonal of a Gram matrix, the sign is noise where |cos| is small."""
+    """With squared lengths of 1 + 1e-7 on the diagonal of the Gram matrix, signs are noise where |cos| is small."""
     for seed in [49, *range(40)]:
         x_BD, y_BD = torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(seed))
         exact, exact_gradients = value_and_gradients(PMRL(), {"x": x_BD.double(), "y": y_BD.double()})
@@ -48,7 +48,7 @@ def symmetric_tuples(case: str, items: int, dim: int) -> dict[str, Tensor]:
         "one_orthogonal": [e[0], apart * e[1] - c * e[0], e[2]],
         "opposite": [e[0], -e[0], e[1]],
         "two_pairs": [e[0], apart * e[1] - c * e[0], e[2], apart * e[3] - c * e[2]],
-        # At 120 degrees, the largest value is double and its plane orthogonal to the mean.
+        # At 120 degrees, the largest singular value is double, and its plane is orthogonal to the mean.
         "star": [angle.cos() * e[0] + angle.sin() * e[1] for angle in thirds],
         "orthonormal": [e[0], e[1], e[2]],
     }[case]
@@ -57,7 +57,7 @@ def symmetric_tuples(case: str, items: int, dim: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("case", ["one_orthogonal", "opposite", "two_pairs", "star", "orthonormal"])
 def test_symmetric_tuples_have_one_direction(case: str):
-    """Rounding to float32 and another scale of a row leave the direction, also where its sign or plane is a choice."""
+    """Rounding to float32 or scaling a row preserves the direction, even where its sign or plane is arbitrary."""
     embeddings = symmetric_tuples(case, 60, 8)
     exact = singular_parts(make_batch(embeddings)).direction_BD
     expected = PMRL()(embeddings).total.item()
@@ -88,7 +88,7 @@ def test_cosines_below_the_resolution_of_float32():
     ("modalities", "dim", "distance"), [(3, 16, 1e-2), (4, 64, 1e-1), (4, 64, 1e-2), (5, 512, 6e-2)]
 )
 def test_gradients_of_tight_tuples(modalities: int, dim: int, distance: float):
-    """The direct product in float32 has entries 1 / sigma that cancel: an error of 1e-4 at (5, 512).
+    """A direct float32 product has entries 1 / sigma that cancel, with an error of 1e-4 at (5, 512).
 
     A plain singular value decomposition in float32 has errors of 9e-6, 1.2e-6, 9e-6 and 2e-6.
     """
@@ -101,7 +101,7 @@ def test_gradients_of_tight_tuples(modalities: int, dim: int, distance: float):
 
 
 def test_directions_have_exact_derivatives():
-    """Finite differences of values and directions, with equal singular values of the tail and absent modalities."""
+    """Test finite differences of values and directions, with equal trailing singular values and absent modalities."""
     batch = draw_batch(7, 4, 3, 6)
     present = {"m2": torch.tensor([True, False, True])}
 

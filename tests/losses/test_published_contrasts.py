@@ -1,4 +1,4 @@
-"""InfoNCE in the form of published losses, each as its own few lines of torch on unit rows x and y.
+"""InfoNCE configured as published losses, each compared with a few lines of torch on unit rows x and y.
 
 Shapes: `B` items, `D` dim, `E` rows of a queue.
 """
@@ -23,7 +23,7 @@ def unit_pair(items: int = 12) -> tuple[Tensor, Tensor]:
 
 def assert_equal(total: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
     torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-12)
-    # The loss normalizes rows, so only the part of the gradient along the sphere is the same.
+    # The loss normalizes rows, so only the tangential part of the gradient is the same.
     got, wanted = (torch.autograd.grad(value, leaves) for value in (total, expected))
     for leaf, g, w in zip(leaves, got, wanted, strict=True):
         along = w - (w * leaf).sum(-1, keepdim=True) * leaf if leaf.ndim else w
@@ -52,7 +52,7 @@ def test_siglip():
 def test_moco():
     """He et al. 2020, Algorithm 1: one positive, and the rows of the queue as the only negatives.
 
-    Items of one id are no negatives of each other, which leaves the queue.
+    Items with the same id are not negatives of each other, so only the queue remains.
     """
     x, y = unit_pair()
     queue = ua.losses.MemoryQueue(20)
@@ -100,7 +100,7 @@ def test_hard_negatives_of_each_item():
 
 
 def test_without_gradient_and_twice():
-    """Values are equal without gradients; a second derivative raises and names the backend that has one."""
+    """Without gradients the values are equal; a second derivative raises an error that names the backend with one."""
     x, y = unit_pair()
     loss = ua.losses.InfoNCE("x", direction="forward", hardness=1.0)
     total = loss({"x": x, "y": y}).total

@@ -144,7 +144,7 @@ def test_the_budget_is_a_limit():
     assert Symile(negatives="all", max_bytes=needed)(embeddings).total.isfinite()
     with pytest.raises(ConfigError, match="max_bytes"):
         Symile(negatives="all", max_bytes=needed - 1)(embeddings)
-    # Only complete items count.
+    # Only complete items are used.
     present = {"m0": torch.tensor([True, True, False, True, True, True])}
     assert Symile(negatives="all", max_bytes=needed - 1)(embeddings, present=present).total.isfinite()
 

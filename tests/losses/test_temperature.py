@@ -26,7 +26,7 @@ CONVERSIONS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 @pytest.mark.parametrize("dtype", CONVERSIONS)
 def test_initial_value_is_exact(dtype: torch.dtype):
-    """In bfloat16, 0.07 would be 0.069824."""
+    """In bfloat16, 0.07 would be rounded to 0.069824."""
     temperature = Temperature(0.07, mode="learnable").to(dtype)
     kept = torch.float64 if dtype == torch.float64 else torch.float32
     assert temperature.shift.dtype == kept
@@ -47,7 +47,7 @@ def test_conversions_keep_learned_numbers_and_their_parameter():
     learned = objective.scale_and_bias()
     for convert in ("bfloat16", "half", "float", "double", "bfloat16"):
         getattr(objective, convert)()
-        # An optimizer and DistributedDataParallel hold the parameters of before.
+        # An optimizer and DistributedDataParallel keep references to the earlier parameters.
         assert all(map(lambda a, b: a is b, objective.parameters(), parameters))
         assert objective.scale_and_bias() == learned
         assert all(parameter.dtype == parameter.grad.dtype for parameter in parameters)
@@ -74,7 +74,7 @@ def test_learned_numbers_survive_a_state(dtype: torch.dtype):
 
 
 def test_half_precision_objectives_train():
-    """A step of 1e-4 on the shift is below the resolution of bfloat16 near 0.3."""
+    """A step of 1e-4 is below the resolution of bfloat16 near 0.3."""
     embeddings = draw_batch(3, 2, 6, 5, torch.bfloat16)
     objective = InfoNCE(temperature_mode="learnable").bfloat16()
     with torch.no_grad():
@@ -116,9 +116,9 @@ def test_training_reaches_a_bound_and_recovers():
             optimizer.step()
         return objective.temperature.value()
 
-    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # all pairs wrong: upper bound
+    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # all pairs are wrong: reaches the upper bound
     assert objective.temperature.at_bound() == "high"
-    assert train({"m0": aligned, "m1": aligned}) < 0.2  # all pairs right: lower bound
+    assert train({"m0": aligned, "m1": aligned}) < 0.2  # all pairs are right: reaches the lower bound
 
 
 def test_two_losses_before_one_backward():

@@ -1,6 +1,6 @@
 """Volumes and areas of converged tuples: values and gradients in float32 against float64 of the same rows.
 
-The reference here takes heights from a QR decomposition in float64, without a Gram matrix or a determinant.
+The reference takes heights from a float64 QR decomposition, without a Gram matrix or a determinant.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -74,16 +74,16 @@ def errors(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("modalities", [2, 3, 5, 6])
 def test_volumes_of_converged_tuples(modalities: int, dtype: torch.dtype):
-    """At 1 - 1e-6, only the rounding of unit rows to float32 is left, 6e-8 over their distance.
+    """At cosine 1 - 1e-6, the only error left is that of rounding unit rows to float32, 6e-8 divided by their distance.
 
-    With 1e-8 under the root, the gradient of M = 5, D = 512 at cosine .998 was 4.2e-2 off; a float64 determinant was
-    off by more than its value for M = 6 at .998 and for M = 5 at .9999.
+    With 1e-8 under the root, the gradient for M = 5, D = 512 at cosine .998 was off by 4.2e-2; a float64 determinant
+    was off by more than its value for M = 6 at .998 and for M = 5 at .9999.
     """
     for dim in (16, 512):
         for cosine in (-1 + 1e-6, -0.5, 0.5, 0.998, 0.9999, 1 - 1e-6):
             rows = draw_tuples(modalities, 8, dim, cosine, dtype)
             if dtype == torch.bfloat16 and abs(cosine) > 0.9999:
-                continue  # rows of bfloat16 are 1e-3 apart or equal
+                continue  # bfloat16 rows are either equal or 1e-3 apart
             # bfloat16 gradients are rounded to 8 bits.
             limit = 5e-3 if dtype == torch.bfloat16 else 2e-6 + 1.2e-7 / (1 - abs(cosine)) ** 0.5
             for objective, exact in ((GRAM("m0"), exact_gram), (UniAlign(**VOLUME), exact_volume)):
@@ -93,7 +93,7 @@ def test_volumes_of_converged_tuples(modalities: int, dtype: torch.dtype):
 
 
 def test_volumes_of_two_modalities_in_a_plane():
-    """Rows of different items are nearly parallel by chance, which float32 products resolve less well."""
+    """Rows of different items can be nearly parallel by chance, which float32 products resolve less well."""
     rows = draw_batch(7, 2, 8, 2, torch.float32)
     assert errors(UniAlign(**VOLUME), exact_volume, rows)[1] < 2e-6
     assert errors(GRAM("m0"), exact_gram, rows)[1] < 1e-3

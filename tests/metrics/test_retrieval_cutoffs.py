@@ -1,4 +1,4 @@
-"""Average precision and nDCG with cut-offs, and graded relevance, against brute force and values of trec_eval."""
+"""Average precision and nDCG with cut-offs and graded relevance, against brute force and values of trec_eval."""
 
 import itertools
 
@@ -71,7 +71,7 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, graded):
 
 
 def test_cosines_with_one_and_several_positives():
-    """Queries with one positive are counted, others sorted; both have cut-offs."""
+    """Queries with one positive are ranked by counting and others by sorting; cut-offs apply to both."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(30, 6, generator=generator), torch.randn(40, 6, generator=generator)
     y[:30] += 0.7 * x
@@ -114,7 +114,7 @@ def test_invalid_relevance():
         retrieval(x, x).scores("map@7")
 
 
-# Values of pytrec_eval (trec_eval 9) for 4 queries and 12 documents with judgments from 0 to 3.
+# Values that pytrec_eval (trec_eval 9) gives for 4 queries and 12 documents with judgments from 0 to 3.
 RELEVANCE = [
     [0, 1, 1, 0, 0, 1, 1, 2, 1, 0, 1, 0],
     [3, 1, 0, 1, 0, 0, 2, 1, 1, 3, 1, 1],

@@ -15,7 +15,7 @@ def rank(scores: list[float], relevance: list[float], k: tuple[int, ...] = (1, 2
     return retrieval_from_scores(lambda r: table[r], relevance=[relevance], **options)
 
 
-# The example of the retrieval classes of torchmetrics: two queries with 3 and 4 candidates.
+# The example from torchmetrics' retrieval classes: two queries with 3 and 4 candidates.
 EXAMPLE = [([0.2, 0.3, 0.5], [0, 0, 1]), ([0.1, 0.3, 0.5, 0.2], [0, 1, 0, 1])]
 
 
@@ -31,13 +31,13 @@ def test_functional_examples_of_torchmetrics():
     assert two.map == pytest.approx(0.8333, abs=5e-5)
     assert two.recall[2] == 1.0
     assert rank([0.2, 0.3, 0.5], [0, 1, 0]).mrr == 0.5
-    # The example of the hit rate: the first query has its positive at rank 3.
+    # The example for the hit rate: the first query has its positive at rank 3.
     hits = [rank([0.2, 0.3, 0.5], [1, 0, 0]), rank([0.1, 0.3, 0.5, 0.2], [0, 1, 0, 1])]
     assert sum(result.recall[2] for result in hits) / 2 == 0.5
 
 
 def test_negative_scores_are_ranked():
-    """torchmetrics gives 0 to candidates with a score of at most 0, trec_eval and we rank them."""
+    """torchmetrics scores candidates with a score of at most 0 as 0, whereas trec_eval and this library rank them."""
     assert rank([-0.8, -0.7, -0.5], [1, 0, 1]).map == pytest.approx(0.8333, abs=5e-5)
 
 

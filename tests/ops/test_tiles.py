@@ -132,7 +132,7 @@ def test_contrasts_of_kernels(name: str, side: int):
 @pytest.mark.parametrize("others", [1, 2, 3])
 def test_contrasts_of_volumes(others: int, side: int):
     anchor, *rows = (unit(seed, ITEMS, DIM) for seed in range(others + 1))
-    basis = [0.7 * x for x in rows]  # not orthonormal, so that some squared sines are negative
+    basis = [0.7 * x for x in rows]  # vectors are not orthonormal, so some squared sines are negative
     generator = torch.Generator().manual_seed(5)
     volume = torch.rand(ITEMS, generator=generator, dtype=torch.float64)
     own = -5 * torch.rand(ITEMS, generator=generator, dtype=torch.float64)

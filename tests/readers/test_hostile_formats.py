@@ -1,5 +1,4 @@
-"""Test damaged and malicious files of every format, and files of other formats: each raises one cheap, helpful
-error."""
+"""Test damaged and malicious files of every format, and files of other formats: each raises a helpful error."""
 
 import gzip
 import io
@@ -170,8 +169,7 @@ def test_folders_of_other_formats_are_named(tmp_path: Path) -> None:
 
 
 def test_errors_of_shapes_lead_on(tmp_path: Path, space: Space) -> None:
-    """For two stacked modalities, the message once advised averaging over tokens; an axis of length 1 was not
-    dropped."""
+    """Two stacked modalities once got the advice to average over tokens; an axis of length 1 was not dropped."""
     z = space["image"]
     np.save(tmp_path / "stacked.npy", np.stack(list(space.values())))
     with pytest.raises(ShapeError, match=r"perhaps 2 modalities of 60 items in one array.*a=x\[0\], b=x\[1\]"):

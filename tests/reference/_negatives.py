@@ -1,4 +1,4 @@
-"""InfoNCE with directions, several positives, weighted and further negatives, as a loop over queries.
+"""InfoNCE with directions, several positives, and weighted and additional negatives, as a loop over queries.
 
 Shapes: pair (m, n) of modalities, items i, k, `K` negatives of an item, `E` shared ones; l = cosine / tau.
 """
@@ -13,7 +13,7 @@ from reference._rows import Ids, Rows, both, mean, pairs_of
 
 __all__ = ["infonce_of_queries"]
 
-# Rows and ids, None for a row without an id.
+# Rows and their ids; None for a row without an id.
 Shared = Sequence[tuple[Tensor, int | None]]
 
 
@@ -74,7 +74,7 @@ def _query(
         log_weights = math.log(len(negatives)) + exponents - torch.logsumexp(exponents, 0)
         terms += [cosine / tau + log_weight for cosine, log_weight in zip(negatives, log_weights, strict=True)]
     log_z = torch.logsumexp(torch.stack(terms), 0)
-    # SupCon's L_out: the mean over the positives is outside of the logarithm.
+    # SupCon's L_out: the mean over the positives is outside the logarithm.
     loss = mean([log_z - cosine / tau for cosine in positives])
     spread = mean([log_z - cosine / tau for cosine in [*positives, *negatives]])
     return (1 - label_smoothing) * loss + label_smoothing * spread

@@ -1,4 +1,4 @@
-"""The page of a diagnosis shows code as code, aligned numbers, and as many pairs as it says."""
+"""The page of a diagnosis formats code as code, aligns numbers, and shows as many pairs as it says."""
 
 import re
 
@@ -13,7 +13,7 @@ from unialign.report import write_diagnosis_report
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Return a function that writes the page of M modalities of 40 items."""
+    """Return a function that writes the page for M modalities of 40 items."""
 
     def write(modalities: int) -> str:
         rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("diagnosis")

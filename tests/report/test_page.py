@@ -298,7 +298,7 @@ def test_torch_is_not_needed(tmp_path):
 
 
 def test_examples_count_every_item_with_the_id_of_the_query(tmp_path):
-    """The right answers of an example are those of the numbers: items with the id of the query."""
+    """The right answers of an example are those that the metrics count: items with the id of the query."""
     folder = make_folder(tmp_path / "c", objectives=("unialign",), seeds=1, items=24, modalities=("image", "text"))
     path = folder / "items.json"
     items = json.loads(path.read_text("utf-8"))

@@ -106,7 +106,7 @@ def test_a_missing_logger_names_its_extra(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 class Tracked:
-    """A fake of the runs of W&B and trackio."""
+    """A fake of W&B and trackio runs."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings, self.logged, self.finished = settings, list[tuple[int, dict[str, float]]](), False

@@ -1,4 +1,4 @@
-"""Health warnings, and errors for non-finite numbers, which name the modality, the store row and the step."""
+"""Health warnings, and non-finite errors that name the modality, the store row and the step."""
 
 import math
 import pickle

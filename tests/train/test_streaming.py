@@ -1,4 +1,4 @@
-"""Rows read from the store for each step give the same training as rows in memory, with memory independent of N."""
+"""Reading rows from the store at each step gives the training of rows in memory, with memory independent of N."""
 
 import tracemalloc
 from pathlib import Path
@@ -18,7 +18,7 @@ from unialign.train._training_data import load_training_data
 
 @pytest.fixture
 def _stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stream even tiny data, and read two or three steps ahead."""
+    """Stream even tiny data, reading two or three steps ahead."""
     monkeypatch.setattr(_training_data, "_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(_features, "_STAGE_BYTES", 40 * 8 * sum(DIMS.values()))
 
@@ -99,6 +99,6 @@ def test_peak_bytes_do_not_grow_with_the_columns(tmp_path: Path, monkeypatch: py
             data.batch(positions[:1000])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # Both columns of the larger store have 41 MB; masks of all rows have one byte per row.
+    # The two columns of the larger store take 41 MB; masks of all rows take one byte per row.
     assert peaks[0] < 8e6
     assert peaks[1] < peaks[0] + 2e6

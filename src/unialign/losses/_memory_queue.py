@@ -67,7 +67,7 @@ class MemoryQueue(nn.Module):
         stop = min(count, self.size)
         return rows_SD[:stop], None if ids_S is None else ids_S[:stop]
 
-    # Buffers made in inference mode could not be written outside of it.
+    # Buffers made in inference mode could not be written outside it.
     @torch.inference_mode(False)
     @torch.no_grad()
     def push(
