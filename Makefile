@@ -1,6 +1,7 @@
 # make demo: install into .venv, train and compare on the shipped emoji set, write runs/demo/report.html
 # make docs: the documentation into site/, warnings as errors
 # make test: install the development tools into .venv, run lint, types, documentation, tests and `make test-triton`
+# make gpu: check a CUDA device against float64, and measure it
 # make test-triton: test the Triton kernels in Triton's interpreter, without a GPU
 PY ?= python3
 V := .venv/bin
@@ -53,4 +54,8 @@ test: lint docs
 test-triton: .venv/.triton
 	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(V)/python -m pytest tests/ops/test_triton.py
 
-.PHONY: demo docs lint test test-triton
+# The checks of a CUDA device against float64, and the GPU rows of the speed page; without one, the list of checks.
+gpu:
+	PYTHONPATH=src:tests $(if $(wildcard $(V)/python),$(V)/python,$(PY)) -m benchmarks.gpu
+
+.PHONY: demo docs gpu lint test test-triton

@@ -1,0 +1,1 @@
+"""Check a CUDA device against float64, and measure it."""

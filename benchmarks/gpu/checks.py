@@ -1,0 +1,188 @@
+"""Compare results of a device with float64 references on the CPU.
+
+A check is a function that takes a device and returns its largest relative error, or raises. Errors are relative to the
+norm of the reference. Rows and gradients are float32 on the device.
+
+Shapes: `B` items, `D` dimension.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import unialign as ua
+from loss_cases import (
+    OBJECTIVES,
+    draw_batch,
+    draw_ids,
+    draw_present,
+    fit_items,
+    fit_modalities,
+    make_objective,
+    reference_value_and_gradients,
+    value_and_gradients,
+)
+from train_cases import stop_at, tiny_config, tiny_store
+from unialign.errors import MissingDependencyError
+from unialign.ops import use_backend
+from unialign.train import grad_cache_backward
+
+Check = Callable[[torch.device], float]
+Embeddings = Mapping[str, Tensor]
+
+# Errors on a CPU are at most 1e-6; other devices add in another order.
+FLOAT32_BOUND = 1e-5
+ITEMS, DIM = 1000, 96
+
+
+class Unavailable(Exception):
+    """Raised by a check that this machine cannot run, with the reason."""
+
+
+def checks() -> Iterator[tuple[str, Check, float]]:
+    """Yield the name of each check, the check, and the bound of its error."""
+    for case in OBJECTIVES:
+        yield f"objective {case}", lambda device, case=case: objective_error(case, device), FLOAT32_BOUND
+    for case in ("infonce", "outer_log", "balanced"):
+        for backend in ("tiled", "compiled", "triton"):
+            yield (
+                f"{backend} {case}, {ITEMS} rows",
+                lambda device, case=case, backend=backend: backend_error(case, backend, device),
+                FLOAT32_BOUND,
+            )
+    yield "autocast does not change a loss", autocast_error, 0.0
+    yield "gradient cache", grad_cache_error, FLOAT32_BOUND
+    yield "retrieval ranks", retrieval_error, 0.0
+    yield "fit, against the CPU", fit_error, 1e-2
+    yield "fit resumes bit by bit", resume_error, 0.0
+    yield "NCCL with one process", nccl_error, 0.0
+
+
+def objective_error(case: str, device: torch.device) -> float:
+    """Return the error of one objective, with absent rows and with same-id items."""
+    modalities = fit_modalities(case, 3)
+    items = fit_items(case, modalities, 24)
+    objective = make_objective(case)
+    embeddings = draw_batch(7, modalities, items, 16, torch.float32)
+    present, ids = draw_present(7, modalities, items), draw_ids(7, items)
+    found = value_and_gradients(
+        make_objective(case).to(device), on(device, embeddings), present=on(device, present), ids=ids.to(device)
+    )
+    wide = {name: z.double() for name, z in embeddings.items()}
+    return largest_error(found, reference_value_and_gradients(objective.double(), wide, present=present, ids=ids))
+
+
+def backend_error(case: str, backend: str, device: torch.device) -> float:
+    """Return the error of an objective under one backend, at a size that is no multiple of a tile."""
+    if backend == "triton" and device.type != "cuda":
+        raise Unavailable("Triton needs a CUDA device")
+    embeddings = draw_batch(3, 2, ITEMS, DIM, torch.float32)
+    wide = {name: z.double() for name, z in embeddings.items()}
+    with use_backend("reference"):
+        expected = value_and_gradients(make_objective(case).double(), wide)
+    try:
+        with use_backend(backend):
+            found = value_and_gradients(make_objective(case).to(device), on(device, embeddings))
+    except MissingDependencyError as error:
+        raise Unavailable(str(error)) from None
+    return largest_error(found, expected)
+
+
+def autocast_error(device: torch.device) -> float:
+    """Return the change of a loss by bfloat16 autocast, which objectives switch off."""
+    embeddings = on(device, draw_batch(3, 3, 64, 16, torch.float32))
+    plain = value_and_gradients(make_objective("balanced"), embeddings)
+    with torch.autocast(device.type, torch.bfloat16):
+        total = make_objective("balanced")(embeddings).total
+    return relative(total, plain[0])
+
+
+def grad_cache_error(device: torch.device) -> float:
+    """Return the error of weight gradients in micro-batches, against float64 in one pass."""
+    embeddings = draw_batch(5, 2, 200, 16)
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(16, 8) for name in embeddings}).double()
+
+    def encode(part: Embeddings) -> dict[str, Tensor]:
+        return {name: model[name](x) for name, x in part.items()}
+
+    ua.losses.create("infonce")(encode(embeddings)).total.backward()
+    expected = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    model.to(device, torch.float32)
+    rows = {name: x.to(device, torch.float32) for name, x in embeddings.items()}
+    parts = [{name: x[at : at + 64] for name, x in rows.items()} for at in range(0, 200, 64)]
+    grad_cache_backward(ua.losses.create("infonce").to(device), encode, parts)
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    return max(relative(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def retrieval_error(device: torch.device) -> float:
+    """Return the largest difference of retrieval metrics from those of the CPU."""
+    x, y = draw_batch(11, 2, 700, 16, torch.float32).values()
+    there, here = ua.metrics.retrieval(x.to(device), y.to(device)), ua.metrics.retrieval(x, y)
+    return max(abs(there.recall[k] - here.recall[k]) for k in here.recall)
+
+
+def fit_error(device: torch.device) -> float:
+    """Return the difference of the weights from those of a training on the CPU."""
+    config = tiny_config(precision="fp32", dropout=0.0)
+    there, here = (train(chosen, config) for chosen in (device, torch.device("cpu")))
+    return max(relative(there[name], here[name]) for name in here)
+
+
+def resume_error(device: torch.device) -> float:
+    """Return 0 if an interrupted training, with dropout, ends with the bits of an uninterrupted one; else 1."""
+    config = tiny_config(precision="fp32")
+    whole = train(device, config)
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        with suppress(KeyboardInterrupt):
+            train(device, config, out=out, on_step=stop_at(10))
+        again = train(device, config, out=out, resume="required")
+    return float(not all(torch.equal(whole[name], again[name]) for name in whole))
+
+
+def train(device: torch.device, config: ua.TrainConfig, **options: Any) -> dict[str, Tensor]:
+    """Train a tiny space, and return its weights on the CPU."""
+    space = ua.fit(tiny_store(), config, device=str(device), progress="none", **options).space
+    return {name: value.cpu() for name, value in space.state_dict().items()}
+
+
+def nccl_error(device: torch.device) -> float:
+    """Return the change of a loss inside an NCCL group of one process."""
+    if device.type != "cuda":
+        raise Unavailable("NCCL needs a CUDA device")
+    embeddings = on(device, draw_batch(3, 3, 64, 16, torch.float32))
+    alone = value_and_gradients(make_objective("infonce").to(device), embeddings)
+    with ua.distributed.init(backend="nccl", watchdog=False):
+        group = torch.distributed.group.WORLD
+        leaves = {name: z.clone().requires_grad_() for name, z in embeddings.items()}
+        total = make_objective("infonce").to(device)(leaves, group=group).total
+        gathered = torch.ones(3, device=device)
+        torch.distributed.all_reduce(gathered)
+    return relative(total, alone[0]) + float(gathered.sum() - 3)
+
+
+def on(device: torch.device, tensors: Embeddings) -> dict[str, Tensor]:
+    """Return the tensors on a device."""
+    return {name: x.to(device) for name, x in tensors.items()}
+
+
+def largest_error(found: tuple[Tensor, Embeddings], expected: tuple[Tensor, Embeddings]) -> float:
+    """Return the largest relative error of a value and of the whole gradient."""
+    (value, gradients), (true_value, true_gradients) = found, expected
+    stacked, true = (torch.cat([g.cpu().double() for g in part.values()]) for part in (gradients, true_gradients))
+    return max(relative(value, true_value), relative(stacked, true))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Return the norm of the difference divided by the norm of the expected tensor (or 1e-6, if that is larger)."""
+    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
+    if not bool(torch.isfinite(found).all()):
+        return float("inf")
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-6))
