@@ -1,9 +1,14 @@
 """Test which scalar columns of a table form a matrix, and which strings are vectors."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from unialign.errors import ShapeError
+from unialign.data import open_collection
+from unialign.errors import DataError, ShapeError
 from unialign.readers._columns import choose_columns
 from unialign.readers._text_vectors import is_absent, parse_rows, recognize_vectors
 
@@ -83,3 +88,28 @@ def test_vectors_in_text_equal_the_array_and_errors_name_the_row() -> None:
         parse_rows([texts[0], "[1, 2]"], 3, "x", 10)
     with pytest.raises(ShapeError, match=r"x row 7 is 'broken', expected a list of numbers"):
         parse_rows(["broken"], 3, "x", 7)
+
+
+def test_tables_of_the_public_keep_their_vectors_and_say_what_is_left(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    z = np.random.default_rng(0).standard_normal((30, 12)).astype(np.float32)
+    score = np.linspace(0.0, 1.0, 30)
+
+    def read(**columns: Any) -> tuple[dict[str, Any], str]:
+        pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+        collection = open_collection(tmp_path / "items.parquet")
+        found = {name: np.concatenate([c.copy() for c in m.rows.chunks()]) for name, m in collection.modalities.items()}
+        return found, " ".join((*collection.ignored, *collection.notes))
+
+    found, said = read(text=[json.dumps(row.tolist()) for row in z], score=score)  # score was "collapsed"
+    np.testing.assert_array_equal(found["text"], z)
+    assert list(found) == ["text"]
+    assert "score" in said
+    found, said = read(id=np.arange(30.0), **{f"e{i}": z[:, i] for i in range(12)})  # id was a coordinate
+    np.testing.assert_array_equal(found["items"], z)
+    assert "12 columns, e0 to e11" in said
+    assert "id (" in said
+    with pytest.raises(DataError, match="found no embeddings.*similarity"):
+        read(similarity=score, punsafe=score, pwatermark=score)
+    with pytest.raises(DataError, match="replaces most numbers"):
+        read(text=[str(np.arange(2000.0))] * 30)
