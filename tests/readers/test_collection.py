@@ -366,7 +366,7 @@ def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
 
 
 def test_damage_inside_parquet_is_one_line(write: Write) -> None:
-    """Messages of pyarrow have several lines; errors have one."""
+    """Messages of pyarrow have several lines; errors of this library have one."""
     path = Path(write("fixed.parquet")[0])
     content = bytearray(path.read_bytes())
     content[4:64] = bytes(range(196, 256))

@@ -105,7 +105,7 @@ def test_tables_of_the_public_keep_their_vectors_and_say_what_is_left(tmp_path: 
     np.testing.assert_array_equal(found["text"], z)
     assert list(found) == ["text"]
     assert "score" in said
-    found, said = read(id=np.arange(30.0), **{f"e{i}": z[:, i] for i in range(12)})  # id was a coordinate
+    found, said = read(id=np.arange(30.0), **{f"e{i}": z[:, i] for i in range(12)})  # id was once a coordinate
     np.testing.assert_array_equal(found["items"], z)
     assert "12 columns, e0 to e11" in said
     assert "id (" in said

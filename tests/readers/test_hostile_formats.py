@@ -202,6 +202,7 @@ def test_arrays_that_nobody_needs_are_left_with_a_note(tmp_path: Path, space: Sp
         "input_ids": np.zeros((ITEMS, 77), np.int64),
         "empty": np.zeros((0, DIM), np.float32),
         "scores": np.zeros((ITEMS, 1), np.float32),
+        "attention_mask": np.ones((ITEMS, 7), np.bool_),
         "titles": np.array(["x"] * ITEMS),
         "when": np.array(["2020-01-01"] * ITEMS, "datetime64[D]"),
         "logit_scale": np.float32(4.6),

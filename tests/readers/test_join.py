@@ -12,7 +12,7 @@ import pytest
 import unialign as ua
 from small_files import ITEMS, Space
 from unialign.data import EmbeddingStore, load_dataset, open_collection
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError, DataError, ShapeError
 
 ORDER = np.random.default_rng(0).permutation(ITEMS)
 KEYS = np.array([f"k{i}" for i in range(ITEMS)])
@@ -138,8 +138,23 @@ def test_guessed_ids_without_a_common_value_leave_the_order_of_the_rows(tmp_path
     assert "ids" not in collection.values
 
 
+def test_given_ids_replace_guessed_ones_and_may_be_those_of_a_data_frame(tmp_path: Path, space: Space) -> None:
+    table = write_table(tmp_path / "a.parquet", **space, id=KEYS)
+    given = np.array([f"x{i // 2}" for i in range(ITEMS)], dtype=object)
+    collection = open_collection(table, ids=given, labels=given)
+    assert collection.ids_N is not None
+    np.testing.assert_array_equal(collection.ids_N, np.arange(ITEMS) // 2)
+    np.savez(tmp_path / "b.npz", **space, ids=KEYS)
+    with pytest.raises(DataError, match="ids given as an argument differ from those of the files"):
+        open_collection(tmp_path / "b.npz", ids=given)
+    with pytest.raises(ShapeError, match=r"'ids' is ndarray of objects.*integers or text in every row"):
+        open_collection(space, ids=np.array([*given[:-1], None], dtype=object))
+    with pytest.raises(ShapeError, match=r"'image' is ndarray of objects.*numpy\.stack"):
+        open_collection({"image": np.array([None, [1.0]], dtype=object)})
+
+
 def test_row_numbers_are_no_ids(tmp_path: Path, space: Space) -> None:
-    """A frame may have been numbered again after rows were dropped, so that equal numbers are other items."""
+    """A frame may have been renumbered after rows were dropped, so that equal numbers mean different items."""
     a = write_table(tmp_path / "a.parquet", image=space["image"], __index_level_0__=np.arange(ITEMS))
     b = write_table(tmp_path / "b.parquet", text=space["text"][5:], __index_level_0__=np.arange(ITEMS - 5))
     with pytest.raises(DataError, match="has 55 rows"):

@@ -122,7 +122,7 @@ def collect(
         found[modality] = Modality(rows, present_N, source, entry)
     values = {key: item_values(sources, key, items) for key in ITEM_KEYS if key != "ids" or join.ids_N is None}
     if join.ids_N is not None:
-        values["ids"] = _with_argument(join.ids_N, sources, items)
+        values["ids"] = _with_argument(join.ids_N, sources, items, is_guessed=join.is_guessed)
     return Collection(
         name=", ".join(dict.fromkeys(source.file.stem for source in sources if source in used)),
         modalities=found,
@@ -143,12 +143,16 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(first))[code_N.reshape(-1)].astype(np.int64)
 
 
-def _with_argument(ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int) -> NDArray[Any]:
+def _with_argument(
+    ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int, *, is_guessed: bool
+) -> NDArray[Any]:
     """Return the ids of the files, or those given as an argument, which must agree with them."""
     given = [source for source in sources if source.file.kind == "arguments" and "ids" in source.file.entries]
     if not given:
         return ids_N
     values_N = item_values(given, "ids", items)
+    if values_N is not None and is_guessed:
+        return values_N
     if values_N is not None and not np.array_equal(as_text(values_N), as_text(ids_N)):
         raise DataError("ids given as an argument differ from those of the files; give only one of them")
     return ids_N

@@ -43,8 +43,13 @@ class ArrayEntry:
             value = value.detach().cpu()
             value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
         array = np.asarray(value)
+        if array.dtype.hasobject and all(isinstance(text, str) for text in array.flat):
+            array = array.astype(np.str_)  # text of a data frame
         if array.dtype.hasobject:
-            raise ShapeError(f"{key!r} is {type(value).__name__} of objects; expected an array of floats")
+            raise ShapeError(
+                f"{key!r} is {type(value).__name__} of objects; expected an array of floats, such as "
+                "numpy.stack(list(x)), and for ids or labels integers or text in every row"
+            )
         array = array.reshape(without_single_axes(array.shape))
         return cls(key, array.shape, str(array.dtype), lambda: ArrayRows(array), lambda: array, "", is_default)
 

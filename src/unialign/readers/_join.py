@@ -29,12 +29,14 @@ class Join:
         ids_N: ids of the items; None without ids.
         matched: files whose rows are matched by ids, in another order or with other items.
         notes: sentences for the user.
+        is_guessed: whether all ids are guessed and decide no order, so that given ones may replace them.
     """
 
     items: int
     ids_N: Array | None
     matched: tuple[str, ...]
     notes: tuple[str, ...]
+    is_guessed: bool = False
 
 
 def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict[CollectedFile, FoundIds]) -> Join:
@@ -56,10 +58,12 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
             )
     if len(keyed) < 2:
         items = _count_items(matrices)
-        return Join(items, found[keyed[0]].load() if keyed else None, (), tuple(notes))
+        guessed = all(found[source].is_guessed for source in keyed)
+        return Join(items, found[keyed[0]].load() if keyed else None, (), tuple(notes), guessed)
     values = _comparable([found[source].load() for source in keyed])
     if all(np.array_equal(values[0], other) for other in values[1:]):
-        return Join(_count_items(matrices), values[0], (), tuple(notes))
+        guessed = all(found[source].is_guessed for source in keyed)
+        return Join(_count_items(matrices), values[0], (), tuple(notes), guessed)
     _, codes = np.unique(np.concatenate(values), return_inverse=True)
     codes_F = np.split(codes.reshape(-1), np.cumsum([len(v) for v in values])[:-1])
     common = _common(codes_F)

@@ -27,6 +27,8 @@ MASK_PREFIXES = ("present.", "present/")
 # Per-item values, with their allowed dtype kinds.
 ITEM_KEYS = {"ids": "iuUS", "labels": "iuUS", "groups": "iuUS", "split": "iuUS", "names": "US"}
 _SHOWN = 6
+# A matrix of bools with such a name is a mask of tokens or modalities, not signs of embeddings.
+_MASK_WORDS = ("mask", "present", "valid", "missing")
 
 
 @dataclass(eq=False)
@@ -87,6 +89,8 @@ def plain_key(name: str, file: EmbeddingFile) -> str:
 def is_matrix(entry: ArrayEntry) -> bool:
     """Return whether an entry may be embeddings: two-dimensional, of floats, bytes or bools, and not empty."""
     if entry.skipped or len(entry.shape) != 2 or 0 in entry.shape:
+        return False
+    if entry.kind == "b" and any(word in entry.key.lower() for word in _MASK_WORDS):
         return False
     return entry.is_floating or (entry.kind in ("b", "i", "u") and np.dtype(entry.dtype).itemsize == 1)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unialign._checks import has_surrogate, suggestion
+from unialign._plain_text import count
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.readers._entry import ArrayEntry, repeated
 from unialign.readers._keys import (
@@ -23,6 +24,8 @@ __all__ = ["Matrices", "find_matrices"]
 
 # More stacked modalities than this are not assumed.
 _MAX_STACKED = 8
+
+_KINDS = {"U": "text", "S": "text", "i": "integer", "u": "integer", "b": "bool", "f": "number", "M": "date"}
 
 Matrices = dict[str, tuple[CollectedFile, ArrayEntry]]
 
@@ -162,7 +165,8 @@ def _reason(source: CollectedFile, entry: ArrayEntry) -> str:
     name = entry.key or source.file.stem
     if len(entry.shape) < 2:
         hint = "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
-        return f"shape {entry.shape}, {entry.dtype}{hint}"
+        what = _KINDS.get(entry.kind, entry.dtype)
+        return (count(entry.shape[0], what) if entry.shape else f"a single {what}") + hint
     return f"{entry.dtype} of shape {entry.shape}, {problem_of(entry)}"
 
 
@@ -182,6 +186,8 @@ def problem_of(entry: ArrayEntry) -> str:
     shape = entry.shape
     if 0 in shape:
         return "it is empty, expected at least one row and one column"
+    if len(shape) == 2 and entry.kind == "b":
+        return "a mask is no embedding; absent rows are marked by present.NAME (N,) bool, one array per modality"
     if len(shape) == 2 and (entry.is_floating or np.dtype(entry.dtype).itemsize == 1):
         return "one number per item is not an embedding"
     if not entry.is_floating:
