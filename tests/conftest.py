@@ -57,7 +57,7 @@ def _no_plug_ins_of_other_tests() -> Iterator[None]:
 
 @pytest.fixture
 def golden() -> dict[str, Tensor]:
-    """Return the batch of the golden values: float64, M = 3, B = 4, D = 5, not normalized."""
+    """Return the batch on which the golden values are computed: float64, M = 3, B = 4, D = 5, not normalized."""
     i, k = (torch.arange(1, n + 1, dtype=torch.float64) for n in (4, 5))
     rows = [torch.sin(i[:, None] * k) + 0.5 * torch.sin(3 * m + 2 * i[:, None] + 5 * k[None, :] * m) for m in (1, 2, 3)]
     return {f"z{m}": x for m, x in enumerate(rows)}

@@ -35,7 +35,7 @@ def start_command(words: list[str], environment: dict[str, str], output: Path, f
 
 
 def run_command(words: list[str], folder: Path, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run `unialign` with these arguments in a folder; return exit status and output."""
+    """Run `unialign` with these arguments in a folder; return its exit status and output."""
     with tempfile.NamedTemporaryFile("r") as output:
         process = start_command(words, environment or {}, Path(output.name), folder)
         process.join(200)
@@ -71,7 +71,7 @@ class Pool:
             self.processes.append(process)
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
-        """Return the results of `function(rank, group, *arguments)` on each of the first processes."""
+        """Return the result of `function(rank, group, *arguments)` on each of the first `processes` processes."""
         # The pickler of multiprocessing would move every tensor into a separate shared memory block, which is slow.
         job = pickle.dumps((function, processes, arguments))
         for pipe in self.pipes[:processes]:

@@ -1,4 +1,4 @@
-"""Test the allowed imports between packages, from the source code."""
+"""Test which packages import each other, based on the source code."""
 
 import ast
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def sources(folder: Path) -> Iterator[Path]:
 
 
 def package_of(path: Path) -> str:
-    """Return the package of a file: `ops` for a file in that package, `batch` for `batch.py`."""
+    """Return the package of a file: `ops` for a file in `ops/`, `batch` for `batch.py`."""
     relative = path.relative_to(SOURCE)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
@@ -118,7 +118,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 @pytest.mark.parametrize("folder", ["src/unialign", "research", "benchmarks"])
 def test_packages_are_imported_through_their_namespace(folder: str) -> None:
-    """`from unialign.ops import log_row_sums`, not `from unialign.ops._uniformity import log_row_sums`."""
+    """Use `from unialign.ops import log_row_sums`, not `from unialign.ops._uniformity import log_row_sums`."""
     private = []
     for path in sources(ROOT / folder):
         own = package_of(path) if folder == "src/unialign" else ""
@@ -139,7 +139,7 @@ def test_the_package_does_not_import_research() -> None:
 
 
 def test_tests_import_no_test_and_do_not_change_the_search_path() -> None:
-    """Shared code is in `conftest.py` or in a module without tests, found by the `pythonpath` of pytest."""
+    """Shared code is in `conftest.py` or in a module without tests, which pytest finds through its `pythonpath`."""
     found = []
     for path in sources(ROOT / "tests"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -22,7 +22,7 @@ def blocks(page):
 def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
     """The Python snippets and commands of a page run in order in one folder."""
     monkeypatch.chdir(tmp_path)
-    # Avoid worker processes, which import torch again and have other tests.
+    # Avoid worker processes, which would import torch again; other tests cover them.
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     names = {"__name__": "__main__"}
     for i, (kind, source) in enumerate(blocks(page)):

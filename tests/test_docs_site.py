@@ -1,6 +1,6 @@
 """Test that the documentation is complete: every page can be reached, and every objective and public name has an entry.
 
-These tests cover errors that `make docs`, a build with warnings as errors, does not report.
+These tests cover errors that `make docs`, which treats warnings as errors, does not report.
 """
 
 import importlib
@@ -38,7 +38,7 @@ OPTION = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", re.MULTILINE)
 
 
 class NavLoader(yaml.SafeLoader):
-    """Load `mkdocs.yml` without the tags that are specific to mkdocs."""
+    """Load `mkdocs.yml`, ignoring the tags that are specific to mkdocs."""
 
 
 NavLoader.add_multi_constructor("tag:", lambda loader, suffix, node: suffix)
@@ -121,7 +121,7 @@ def test_settings_on_a_page_are_those_of_the_constructor(name):
 
 
 def yaml_like(text):
-    """Format a default as on a page: a number, a quoted string, a tuple of numbers."""
+    """Format a default as the pages do: a number, a quoted string, or a tuple of numbers."""
     value = yaml.safe_load(text.replace("(", "[").replace(")", "]"))
     return tuple(value) if isinstance(value, list) else value
 

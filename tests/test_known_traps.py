@@ -1,4 +1,4 @@
-"""Test for known bugs of other libraries."""
+"""Test that known bugs of other libraries do not occur here."""
 
 import ast
 import math
@@ -37,7 +37,7 @@ def gradients(objective: ua.losses.Objective, embeddings: dict[str, Tensor]) -> 
 
 
 def test_01_nan_embeddings_do_not_score_perfectly():
-    """open_clip: fifty NaN rows had R@1 = 1 and mean rank 1, since no comparison with NaN is true."""
+    """In open_clip, fifty NaN rows had R@1 = 1 and mean rank 1, since no comparison with NaN is true."""
     broken = torch.full((50, 4), float("nan"))
     with pytest.raises(NonFiniteError, match="row 0"):
         retrieval(broken, broken)
@@ -58,18 +58,18 @@ def test_02_constant_embeddings_score_as_chance_in_any_order():
 
 
 def test_03_a_correct_hit_with_a_negative_cosine_counts():
-    """torchmetrics drops scores below 0, so a positive that ranks first with score -0.1 has recall 0."""
+    """torchmetrics drops scores below 0, so a positive that ranks first with a score of -0.1 has recall 0."""
     query, right, wrong = ([1.0, 0.0], [-0.1, 0.995], [-0.9, 0.436])
     result = retrieval(torch.tensor([query, [0.0, -1.0]]), torch.tensor([right, wrong]), k=(1,))
     assert result.ranks[0] == 1
 
 
 def test_04_accumulated_batches_weigh_as_their_rows():
-    """open_clip without its flags is wrong by a factor of the world size. The analogous error on one process is
+    """open_clip without its flags is wrong by a factor of the world size. The analogous error on one process concerns
     the weight of an incomplete last batch."""
     x, y = rows(0, 6, 4), rows(1, 6, 4)
     leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
-    objective = UniAlign("x", uniformity_weight=0.0)  # a mean over rows, so that parts add up
+    objective = UniAlign("x", uniformity_weight=0.0)  # a mean over rows, so that the weighted parts add up
     for part in (slice(0, 4), slice(4, 6)):
         share = len(x[part]) / len(x)
         (share * objective({"x": leaves[0][part], "y": leaves[1][part]}).total).backward()
@@ -78,7 +78,7 @@ def test_04_accumulated_batches_weigh_as_their_rows():
 
 
 def test_05_perfect_alignment_has_a_finite_gradient():
-    """The published volume of GRAM differentiates sqrt(|det|) by a factorization, which gives NaN for equal rows."""
+    """GRAM's published volume differentiates sqrt(|det|) through a factorization: NaN for equal rows."""
     z = rows(2, 5, 6)
     for gradient in gradients(GRAM("a"), {"a": z, "b": z, "c": z}).values():
         assert torch.isfinite(gradient).all()
@@ -94,17 +94,17 @@ def test_06_nearly_equal_vectors_have_their_true_volume():
 
 
 def test_07_the_sign_of_an_eigenvector_is_chosen():
-    """PMRL contrasts left vectors with arbitrary signs: 115 of 256 point away from their tuple."""
+    """PMRL contrasts left vectors that have arbitrary signs: 115 of 256 point away from their tuple."""
     embeddings = {f"m{m}": rows(8 + m, 256, 12) for m in range(3)}
     direction_BD = singular_parts(make_batch(embeddings)).direction_BD
     assert ((direction_BD * make_batch(embeddings).z_MBD.mean(0)).sum(-1) > 0).all()
-    # After two columns are exchanged, the sign of LAPACK may change, but the loss must not.
+    # After two columns are exchanged, LAPACK's sign may change, but the loss must not.
     swapped = {m: embeddings[m] for m in ("m2", "m0", "m1")}
     torch.testing.assert_close(PMRL()(embeddings).total, PMRL()(swapped).total)
 
 
 def test_08_the_third_modality_has_its_own_positives():
-    """mmlearn offsets the rows of a modality only by the length of the previous one: pairs repeat or are lost."""
+    """mmlearn offsets the rows of a modality only by the length of the previous one, so pairs repeat or are lost."""
     embeddings = {m: rows(i, 5, 6) for i, m in enumerate(("a", "b", "c", "d"))}
     terms = InfoNCE("all")(embeddings).terms
     assert len(terms) == 6
@@ -155,7 +155,7 @@ def test_12_nothing_is_chosen_on_the_test_split():
 
 
 def test_13_each_package_is_named_once():
-    """ModGap's requirements pin torch to two versions at once: no resolver can install them."""
+    """ModGap's requirements pin torch to two versions at once, so no resolver can install them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     pinned = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     for requirements in (project["dependencies"], *project["optional-dependencies"].values(), pinned):
@@ -187,7 +187,7 @@ def test_15_memory_kept_by_a_loss_is_measured():
 
 
 def test_16_the_self_pair_does_not_dominate_a_kernel_sum():
-    """Subtracting the self pair after the sum leaves rounding errors: 29 % of the gradient at t = 10, NaN at t = 20."""
+    """Subtracting the self pair after summing leaves rounding errors: 29 % of the gradient at t = 10, NaN at t = 20."""
     z = torch.eye(5) + 1e-3 * rows(15, 5, 5, torch.float32)
     for temperature in (0.05, 0.01, 0.002):
         value, exact = (ua.functional.uniformity(x, temperature=temperature).item() for x in (z, z.double()))

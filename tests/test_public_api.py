@@ -1,4 +1,4 @@
-"""Compare the public API with a snapshot, so that a changed name, parameter or default is one line in a review.
+"""Compare the public API with a snapshot, so that each changed name, parameter or default is one line in a review.
 
 `python -m pytest tests/test_public_api.py --update-api` updates the snapshot.
 """

@@ -1,4 +1,4 @@
-"""Test the benchmark of speed and memory: page, implementations, reference values, limits."""
+"""Test the benchmark of speed and memory: its page, implementations, reference values and limits."""
 
 import json
 import math
@@ -22,7 +22,7 @@ HERE = [c for c in IMPLEMENTATIONS if not c.packages and not c.compiled]
 
 
 def test_the_page_equals_the_one_made_from_the_results() -> None:
-    """`python -m benchmarks.speed --page` updates it."""
+    """`python -m benchmarks.speed --page` updates the page."""
     there = (ROOT / "docs" / "reference" / "speed.md").read_text("utf-8")
     results, retrieval = (
         json.loads((RESULTS.parent / f"{name}.json").read_text("utf-8")) for name in ("speed", "retrieval")
@@ -32,7 +32,7 @@ def test_the_page_equals_the_one_made_from_the_results() -> None:
 
 @pytest.mark.parametrize("implementation", HERE, ids=lambda c: f"{c.loss}-{c.name}")
 def test_implementations_compute_their_formula(implementation: Implementation) -> None:
-    """Compare values, and gradients along the sphere, in float64, where only the formula can differ."""
+    """Compare values, and gradients along the sphere, in float64, so that only formulas can differ."""
     rows = draw(implementation.modalities, 24, 8)
     value, gradients = exact(implementation.loss, rows)
     leaves = [torch.nn.functional.normalize(z.detach().double(), dim=-1).requires_grad_() for z in rows]
@@ -43,7 +43,7 @@ def test_implementations_compute_their_formula(implementation: Implementation) -
 
 
 def test_exact_values_do_not_depend_on_the_chunk_size() -> None:
-    """600 rows are two chunks, and the log is taken of their sum."""
+    """600 rows make two chunks, and the log is taken of the sum over both."""
     rows = draw(1, 600, 4)
     value, (gradient_BD,) = exact("uniformity/outer_log", rows)
     z_BD = torch.nn.functional.normalize(rows[0].detach().double(), dim=-1).requires_grad_()

@@ -1,4 +1,5 @@
-"""Test that normalizing rows in one pass has the value and two derivatives of the plain formula, without extra memory.
+"""Test that normalizing rows in one pass gives the value and both derivatives of the plain formula without extra
+memory.
 
 A plain implementation makes several (M, B, D) tensors, of which autograd keeps three.
 """
@@ -142,7 +143,7 @@ def test_only_the_rows_and_a_few_numbers_a_row_are_kept(dtype: torch.dtype, pres
 
 
 def test_rows_that_are_a_small_part_do_not_hold_the_whole() -> None:
-    """If a slice, such as one token of each sequence, were kept itself, all tokens would stay in memory."""
+    """If a slice, such as one token of each sequence, were kept as a view, all tokens would stay in memory."""
     tokens = torch.randn(32, 128, 16, dtype=torch.float64, requires_grad=True)
     hidden = tokens * 2
     pooled = {"a": hidden[:, 0], "b": hidden[:, 1]}
@@ -187,7 +188,7 @@ def test_rows_that_are_written_over_give_the_right_gradient_or_an_error() -> Non
 
 
 class _Allocations(TorchDispatchMode):
-    """Count the bytes of new storages of every operation, without views and in-place results."""
+    """Count the bytes of new storages that each operation creates, except views and in-place results."""
 
     def __init__(self) -> None:
         super().__init__()

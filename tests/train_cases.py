@@ -1,4 +1,4 @@
-"""A store for training in milliseconds, with absent rows and shared ids, and a callback that stops a run."""
+"""A store on which training takes milliseconds, with absent rows and shared ids, and a callback that stops a run."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ TRAIN, TEST = 23, 6
 def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path: Path | None = None) -> EmbeddingStore:
     """Return 29 items of three modalities with a common latent; absent rows hold NaN; items 3 and 4 share an id.
 
-    In memory, or in a folder.
+    The store is in memory or in a folder.
     """
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(TRAIN + TEST, 3))
@@ -40,7 +40,7 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
             present[modality] = keep
     ids = np.arange(TRAIN + TEST)
     ids[4] = 3
-    # Test rows first, so that training rows and rows of the store differ.
+    # Test rows come first, so that row numbers among the training rows and in the store differ.
     rows: dict[str, Any] = {"present": present, "ids": ids, "split": ["test"] * TEST + ["train"] * TRAIN}
     if path is not None:
         return EmbeddingStore.write(path, columns, **rows)
@@ -48,7 +48,7 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
 
 
 class Pull(Objective):
-    """Mean squared distance between the first two modalities, an objective of another package."""
+    """Mean squared distance between the first two modalities, as an objective from another package."""
 
     name: ClassVar[str] = "pull"
 
@@ -100,7 +100,7 @@ def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A complete run on the tiny store."""
+    """The result of a complete run on the tiny store."""
 
     result: FitResult
     digest: str

@@ -1,4 +1,4 @@
-"""Completion scripts know every command, option and value; `--quiet` prints nothing but warnings and errors."""
+"""Completion scripts know every command, option and value; `--quiet` prints only warnings and errors."""
 
 import shutil
 import subprocess

@@ -95,7 +95,7 @@ def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert json.loads((here / "runs/diagnose/results.json").read_text())["issue_summary"] != first["issue_summary"]
 
-    # A diagnosis of another file also replaces the earlier one.
+    # A diagnosis of a different file also replaces the earlier one.
     assert main(["diagnose", "bad.npz", "--modalities", "text", *QUICK]) == 0
     assert yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())["files"] == ["bad.npz"]
     assert "is the only modality" in (here / "runs/diagnose/log.txt").read_text()

@@ -59,7 +59,7 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
         with pil.open(tmp_path / name) as file:
             assert file.mode == "RGB"
             assert min(file.size) >= 128
-    # The nearest training image of each sample, by pixels.
+    # The training image nearest to each sample, measured in pixels.
     assert [0 < copy["distance"] < 0.5 for copy in image["copies"]] == [True] * 4
     assert "nearest training item by the condition" in printed
     assert "% off" in printed
@@ -69,7 +69,7 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     assert page.count("data:image/webp") == 4 + 1 + 3
     assert page.count('<img src="data:image/') + page.count('class="copied" src="data:image/') == page.count("<img")
     assert "the true image" in page
-    # The page loads no external resource.
+    # The page loads no external resources.
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -255,7 +255,7 @@ def test_a_failed_call_keeps_the_earlier_files(
     }
     assert generate(out, "--item", "ship", "--guidance", "1e38") == 2
     assert {path for path in contents(out) if path.name != ".lock"} == {p for p in before if p.name != ".lock"}
-    # The next call removes the images of the first one, and no other file.
+    # The next call removes the images of the first call, and no other file.
     assert generate(out, "--item", "tiger", "--samples", "1") == 0
     left = {path.name for path in (out / "images").iterdir()}
     assert left == {"of-my-own.png", *(Path(name).name for name in results(out)["images"][0]["files"])}

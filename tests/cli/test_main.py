@@ -177,7 +177,7 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
         again["objectives"]["space"]["settings"]["objective"] == "infonce"
     )  # the settings of the training run, not the defaults
 
-    # Re-running from the file that the run wrote gives the same space.
+    # A new run from the file that the first one wrote gives the same space.
     assert main(["train", "--config", "runs/train/config.yaml", "--out", "runs/copy"]) == 0
     copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
     assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
@@ -286,7 +286,7 @@ def test_a_broken_configuration_names_its_error(tmp_path, monkeypatch, capsys):
 
 
 def test_a_rejected_start_does_not_block_its_folder(tmp_path, monkeypatch):
-    """Regression test: a failed command left files, and the corrected command rejected the folder as not empty."""
+    """Regression test: a failed command left files, so the corrected command rejected the folder as not empty."""
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", *QUICK, "--resume", "required"]) == 2
     assert main(["train", "digits", *QUICK]) == 0

@@ -14,12 +14,12 @@ from typing import Any
 
 __all__ = ["Child", "count_operations", "die_at", "run_child"]
 
-# Audit events that change a folder; `_on_every_operation` adds `os.fsync`.
+# Audit events of operations that change a folder; `_on_every_operation` adds `os.fsync`.
 _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 
 class Child:
-    """Result of a child process.
+    """The result of a child process.
 
     Attributes:
         killed: whether it died by SIGKILL.
@@ -85,7 +85,7 @@ def count_operations(folder: Path) -> list[int]:
 
 
 def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None:
-    """Call `act` at each operation; at an fsync of a regular file, pass it the file handle. Cannot be undone."""
+    """Call `act` at each operation; at an fsync of a regular file, pass it the file handle. This cannot be undone."""
     fsync = os.fsync
 
     def watched_fsync(handle: int) -> None:

@@ -26,7 +26,7 @@ from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpo
 from unialign.train._log import read_log
 
 torch.set_num_threads(1)
-# Save a checkpoint after every step, so that many kills interrupt a save.
+# Save a checkpoint after every step, so that many kills occur during a save.
 CONFIG = tiny_config(
     objective="gram", objective_options={"anchor": "text"}, infonce_warmup_ratio=0.3, save_steps=1, epochs=8
 )

@@ -35,7 +35,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def damages(data: bytes) -> dict[str, bytes]:
     """Return damaged versions of the bytes: truncated, one bit flipped, one byte too long, all zeros."""
-    # A line break at the end of JSON has no meaning.
+    # A line break at the end of a JSON file has no meaning.
     end = len(data.rstrip(b"\n"))
     places = sorted({0, 3, 7, 8, end // 3, end // 2, end - 2, end - 1})
     return {

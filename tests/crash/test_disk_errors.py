@@ -1,7 +1,7 @@
 """Test full and read-only disks: the error is readable, earlier files are intact, and no partial files remain.
 
-A file-size limit makes writes fail midway. Full and read-only disks are small tmpfs mounts; without permission to
-mount, their tests are skipped.
+A limit on the file size makes writes fail midway. Full and read-only disks are small tmpfs mounts; without permission
+to mount, their tests are skipped.
 """
 
 import contextlib
@@ -160,7 +160,7 @@ def test_a_full_disk(disk: Path, kind: str, leave: int) -> None:
     write(disk, 1)
     before = contents(disk)
     filler = fill(disk, leave=leave)
-    # The result is version 2 as a whole, or version 1.
+    # The result is either the complete version 2 or version 1.
     message = ""
     try:
         write(disk, 2)

@@ -72,7 +72,7 @@ def test_the_kept_run_continues_to_the_same_weights(kept: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:the environment has changed")
 def test_a_setting_added_later_has_its_default(kept: Path) -> None:
-    """Regression test: a checkpoint without a new setting raised "made with infonce_warmup_ratio=None"."""
+    """Regression test: a checkpoint that lacked a new setting raised "made with infonce_warmup_ratio=None"."""
     forget_setting(kept / "run" / "checkpoints" / "step-00000010", "min_lr")
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     store = EmbeddingStore.open(kept / "store")

@@ -41,13 +41,13 @@ def test_saved_files_survive_kills(tmp_path: Path, trials: int, steps: int, insi
     """Killed training resumes from a complete checkpoint to the same weights; killed writers leave old or new files.
 
     Half of the kills during training come at a random time and half at a random file operation, so that many hit a
-    save. Spaces, stores, checkpoints and single files are replaced, with a kill at every file operation; a kill at an
-    fsync also discards half of the file.
+    save. Spaces, stores, checkpoints and single files are replaced while the process is killed at every file operation
+    in turn; a kill at an fsync also discards half of the file.
     """
     report = killed(tmp_path, trials)
     assert len(report["trials"]) == trials
     for trial in report["trials"]:
-        # The newest checkpoint is that of the last completed save or of the interrupted one.
+        # The newest checkpoint is that of the last completed save or of the interrupted save.
         assert trial["ended"] <= trial["found"] <= trial["begun"], trial
         assert trial["digest"] == report["digest"], trial
         assert trial["log_steps"] == list(range(1, report["steps"] + 1)), trial

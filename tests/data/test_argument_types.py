@@ -1,4 +1,4 @@
-"""Test that arguments of a wrong type (paths, names, mappings) raise an error of the package."""
+"""Test that arguments of a wrong type (paths, names, mappings) raise one of the package's own errors."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

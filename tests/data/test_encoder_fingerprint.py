@@ -45,7 +45,7 @@ def test_order_of_entries_does_not_matter() -> None:
 
 def test_a_signature_is_used_unchanged() -> None:
     assert encoder_fingerprint(store(MADE | {"fingerprint": "signed"}), "image") == "signed"
-    # A pipeline with unknown provenance has fingerprint None.
+    # A pipeline of unknown provenance has the fingerprint None.
     assert encoder_fingerprint(store(MADE | {"fingerprint": None}), "image") != "signed"
 
 

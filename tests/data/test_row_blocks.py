@@ -1,4 +1,4 @@
-"""Rows are read in blocks from arrays of any layout; pages of mapped files are released without changing data."""
+"""Rows are read in blocks from arrays of any layout; pages of mapped files are released without changing the data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Test that built-in data sets equal the released ones byte for byte and have a sound split."""
+"""Test that built-in data sets equal the released ones byte for byte, and that their splits are sound."""
 
 import sys
 from pathlib import Path

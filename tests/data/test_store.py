@@ -1,4 +1,4 @@
-"""Test the contents of a store from a folder, from memory, and after a round trip."""
+"""Test the contents of a store read from a folder, made in memory, and after a round trip."""
 
 import os
 import pickle
@@ -68,7 +68,7 @@ def test_arrays_cannot_be_written(make: Maker, columns: dict[str, Any], options:
     for array in (store.array("image"), store.present("image"), store.present("audio"), store.ids, store.split):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
-    columns["image"][0] = 1  # the array of the caller stays writable
+    columns["image"][0] = 1  # the caller's array stays writable
 
 
 def test_absent_rows_keep_their_values(make: Maker, columns: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Test that damaged and hostile files raise an error with their name and are never executed."""
+"""Test that damaged and hostile files raise an error that names them, and are never executed."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Few items, few captions, rare modalities and extreme scales: no finding claims what the data cannot show."""
+"""Few items, few captions, rare modalities and extreme scales: findings do not claim what the data cannot show."""
 
 import warnings
 
@@ -50,7 +50,7 @@ def test_nearly_equal_captions_are_found_and_count_as_right_answers():
     assert diagnosis.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
     assert len(np.unique(np.stack([diagnosis.proposed_ids, which]), axis=1).T) == 40
     assert serious(checked(space, ids=diagnosis.proposed_ids)) == []
-    # Items beyond the sample are grouped as well.
+    # Items that are not in the sample are grouped as well.
     assert len(np.unique(np.stack([checked(space, sample=150).proposed_ids, which]), axis=1).T) == 40
 
 

@@ -32,7 +32,7 @@ def test_a_collapsed_modality_is_the_only_fault_and_its_effect_on_each_direction
     text = diagnosis.findings_with("collapsed")[0].text
     assert "with it as the query" in text
     assert "with it as the gallery" in text
-    # The gap of a collapsed modality follows from the collapse.
+    # The gap of a collapsed modality is a consequence of the collapse.
     assert diagnosis.findings_with("gap")[0].severity == "ok"
     assert diagnosis.numbers["modalities"]["text"]["mean_cosine"]["mean"] > 0.99
 

@@ -15,7 +15,7 @@ CODES = {"row_offset", "misaligned_block", "random_pairs"}
 
 
 def permuted(space, rows, seed=0):
-    """Permute the given rows of audio."""
+    """Permute the audio rows at the given positions."""
     rows = np.asarray(rows)
     space["audio"][rows] = space["audio"][np.random.default_rng(seed).permutation(rows)]
     return space
@@ -79,7 +79,7 @@ def test_an_offset_from_the_middle_on_is_found_with_row_and_direction(modalities
 
 
 def test_the_shifted_modality_is_named_at_any_position():
-    """The sign of the offset is reversed if the shifted modality is the first of its pair."""
+    """The offset has the opposite sign if the shifted modality is the first of its pair."""
     space = healthy(("audio", "image", "text"), items=600)
     space["audio"] = np.roll(space["audio"], 1, axis=0)
     diagnosis = checked(space)
@@ -139,7 +139,7 @@ HEALTHY = {
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_healthy_rows_in_any_order_raise_no_alarm(kind):
-    """Noise, hard items, sorted classes and similar neighbors would look like faults to a naive test."""
+    """A naive test would mistake noise, hard items, sorted classes and similar neighbors for faults."""
     for seed in range(4):
         space = HEALTHY[kind](np.random.default_rng(seed))
         alignments, offsets = row_statistics(space)

@@ -94,7 +94,7 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path):
                     sample=200)  # fmt: skip
     numbers, expected = found.numbers, plain.numbers
     for modality in (*numbers["modalities"].values(), *expected["modalities"].values()):
-        del modality["fingerprint"]  # of the file as it is
+        del modality["fingerprint"]  # keys of the file as it is
     assert numbers == expected
     assert "b.npz" in found.findings_with("matched")[0].text
     np.savez(tmp_path / "c.npz", **{key: value[::-1] for key, value in second.items()})

@@ -1,4 +1,4 @@
-"""One pool of processes for all tests of this folder."""
+"""One pool of processes for all tests in this folder."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """The gradient cache on two, three and four processes gives the same result as one process without it.
 
-Processes have different numbers of rows and of micro-batches. One has no micro-batch, one has a micro-batch of zero
-rows, and one lacks a modality. The tests catch gradients that are off by the number of processes, row numbers of a
+Processes have different numbers of rows and of micro-batches. One process has no micro-batch, one has a micro-batch of
+zero rows, and one lacks a modality. The tests catch gradients that are off by the number of processes, row numbers of a
 micro-batch that are used for the whole batch, and a process that skips a pass.
 
 Legend: `M` modalities, `B` items, `D` dimension.
@@ -96,7 +96,7 @@ def in_micro_batches(features: Features, size: int) -> list[Features]:
 
 
 def rows_of_each(batch: Rows, sizes: tuple[int, ...]) -> list[Rows]:
-    """Return the rows of each process, without columns for a process without rows."""
+    """Return the rows of each process; a process without rows gets no columns."""
     ids = [None] * len(sizes) if batch.ids is None else list(batch.ids.split(list(sizes)))
     rows = zip(cut(batch.features, sizes), cut(batch.present, sizes), ids, sizes, strict=True)
     return [Rows((features or {}) if size else {}, present, own) for features, present, own, size in rows]

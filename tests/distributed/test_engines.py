@@ -29,7 +29,7 @@ MICRO_BATCH_SIZES = [(2, 4), (2, 2), (1, 1)]
 
 
 class Towers(nn.Module):
-    """All encoders in one module."""
+    """A module that contains all encoders."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ def test_additional_passes_draw_no_random_numbers(pool: Pool) -> None:
 
 
 def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict[str, int]:
-    """Count how often a step with the cache sums gradients over the processes."""
+    """Count how often gradients are summed over the processes in one step with the cache."""
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
     micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
@@ -243,7 +243,7 @@ def without_a_modality(
     encode, modules = ENGINES[engine](towers, group)
 
     def encode_present(features: Batch, present: Batch) -> Batch:
-        """Encode the present rows only, possibly none."""
+        """Encode only the present rows, possibly none."""
         rows = {name: present[name].nonzero()[:, 0] for name in features}
         z_ND = encode({name: x[rows[name]] for name, x in features.items()})
         return {
@@ -294,7 +294,7 @@ def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: st
     assert_same_steps(parts, one_process("unialign", wholes, presents))
 
 
-# Errors must be raised on every process, since the others would wait otherwise.
+# Errors must be raised on every process; otherwise, the other processes would wait.
 
 
 def interrupted(micro_batch: Batch) -> Batch:

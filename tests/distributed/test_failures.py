@@ -41,7 +41,7 @@ def test_connection_errors(error: Exception) -> None:
     ],
 )
 def test_other_errors_are_not_connection_errors(error: Exception) -> None:
-    """Regression: "cannot restore" contains "store" and was taken for a connection error."""
+    """Regression test: "cannot restore" contains "store" and was taken for a connection error."""
     assert not is_of_the_transport(error)
 
 
@@ -58,7 +58,7 @@ def failing(rank: int, group: Any, doing: str | None) -> list[str]:
 
 @pytest.mark.parametrize("doing", [None, BATCH])
 def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
-    """Regression: out of memory inside a collective was reported as the end of another process."""
+    """Regression test: running out of memory inside a collective was reported as the end of another process."""
     memory, shape, gone = pool.run(failing, doing, processes=2)[1]
     assert (memory, shape) == ("OutOfMemoryError: too much", "RuntimeError: a wrong shape")
     assert gone.startswith(
@@ -84,7 +84,7 @@ def test_errors_are_restored_on_other_processes() -> None:
 
 
 class Odd(dist.HashStore):
-    """A store whose first three answers are malformed."""
+    """A torch.distributed store whose first three answers are malformed."""
 
     answers = 0
 
@@ -94,7 +94,7 @@ class Odd(dist.HashStore):
 
 
 def test_watchdog_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Regression: the thread of the watchdog ended, and a healthy process was declared dead 15 seconds later."""
+    """Regression test: the watchdog's thread ended, and a healthy process was declared dead 15 seconds later."""
     store = Odd()
     store.set_timeout(timedelta(seconds=5))
 

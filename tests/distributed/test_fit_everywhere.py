@@ -1,4 +1,4 @@
-"""`fit` on several processes equals `fit` on one: the same curve, the same weights, one folder.
+"""`fit` on several processes equals `fit` on one: the loss curve and the weights are the same, in one folder.
 
 The processes divide each batch among them, so the results differ only by rounding.
 """
@@ -34,7 +34,7 @@ PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}
 def run(
     rank: int, group: Any, changes: dict[Any, Any], options: dict[str, Any], missing: str, stop: int | None
 ) -> dict[str, Any]:
-    """Return result, errors and warnings of a run on one process."""
+    """Return the result, errors and warnings of a run on one process."""
     changes = changes.get(rank, changes)
     store = tiny_store(missing=missing)
     seen: dict[str, Any] = {"error": None, "steps": []}
@@ -86,7 +86,7 @@ def assert_same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize("case", CASES)
 def test_curve_and_weights_of_one_process(pool: Pool, case: str) -> None:
-    """Processes have unequal numbers of rows, since the last batch has 7; with batches of two rows, some have none."""
+    """The last batch has 7 rows, so processes have unequal numbers; with batches of two rows, some have none."""
     changes, missing = {"dropout": 0.0} | CASES[case], "none" if case in COMPLETE else "some"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HealthWarning)
@@ -258,7 +258,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
 def test_an_error_of_one_process_ends_all_and_the_next_run_works(
     pool: Pool, tmp_path: Path, what: str, kinds: list[str]
 ) -> None:
-    """Only process 0 calls callbacks; an error in them ends all processes at once."""
+    """Only process 0 calls callbacks; an error in a callback ends all processes at once."""
     seen = pool.run(end_badly, what, str(tmp_path), processes=2)
     assert [words[0] for words, _ in seen] == kinds
     assert seen[0][1] == seen[1][1]

@@ -30,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def torchrun(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Folder and output of an uninterrupted run that torchrun started on two processes."""
+    """Return the folder and output of an uninterrupted run that torchrun started on two processes."""
     out = tmp_path_factory.mktemp("runs") / "together"
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unialign"]
     done = subprocess.run(
@@ -65,7 +65,7 @@ class Job:
         ]
 
     def end(self, *, seconds: float) -> list[tuple[int, str]]:
-        """Return exit status and output of each process."""
+        """Return the exit status and output of each process."""
         try:
             for process in self.processes:
                 process.join(seconds)

@@ -1,6 +1,6 @@
 """Reductions divided among processes: each process gets the value over all pairs, and the gradient of its own rows.
 
-Tiles are small, so that local rows, absent rows and same-id items cross tile boundaries.
+Tiles are small, so that local rows, absent rows and same-id items span several tiles.
 
 Shapes: `N` selection, `D` dim.
 """
@@ -162,7 +162,7 @@ class Multiplications(TorchDispatchMode):
 
 
 def products(rank: int, group: Any, name: str, options: dict[str, Any], batches: list[Any]) -> int:
-    """Count the multiplications of a loss and its gradient on this process."""
+    """Count the multiplications that this process needs for a loss and its gradient."""
     leaves = {modality: z.clone().requires_grad_() for modality, z in batches[rank].items()}
     with Multiplications() as counter:
         create(name, **options)(leaves, group=group).total.backward()
@@ -172,19 +172,22 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        # A third of the pairs, with two products each; symmetric tiles save half a product on one process only.
+        # Each of three processes has a third of the pairs, two products each; only one process saves by symmetric
+        # tiles.
         ("align_uniform", {"anchor": "m0"}, 0.4),
-        # Pairs with rows of other processes are visited for each side: four products of a third against three.
+        # Pairs across processes are visited from each side: four products over a third of the pairs, against three over
+        # all.
         ("sigmoid", {}, 0.45),
-        # Three products of a third within a modality and five between two, against three (of half the tiles) and four.
+        # Three products over a third within a modality and five between two, against three (over half the tiles) and
+        # four.
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "mmd"}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "holder"}, 0.42),
         ("cua", {"anchor": "all", "cross_term": "xu"}, 0.5),
-        # Three products of a third against three of a half, and one.
+        # Three products over a third of the pairs, against three over half of them and one over all.
         ("unialign", {"anchor": "m0"}, 0.4),
         ("unialign", {"anchor": "m0", "preset": "geodesic"}, 0.4),
-        # The partitions of InfoNCE: six products of a third against three.
+        # The partitions of InfoNCE take six products over a third of the pairs, against three over all.
         ("unialign", {"anchor": "m0", "partition_mix": 0.0}, 0.67),
     ],
 )

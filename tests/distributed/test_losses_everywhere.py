@@ -1,7 +1,7 @@
 """Every objective on two, three and four processes equals one process with the whole batch, in value and gradient.
 
-Batches have unequal rows, a process without rows, one without a modality, and one without any modality. The tests catch
-gradients that are off by the number of processes or lack the contributions of other processes' rows.
+Processes have unequal numbers of rows, one has no rows, one lacks a modality, and one has no modality at all. The tests
+catch gradients that are off by the number of processes or lack the contributions of other processes' rows.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -41,7 +41,7 @@ TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 def gradients_here(
     rank: int, group: Any, case: str, batches: list[Batch], presents: list[Any], ids: list[Any]
 ) -> dict[str, Any]:
-    """Return total, terms and gradients of one process."""
+    """Return the total, terms and gradients of one process."""
     dtypes = [z.dtype for batch in batches for z in batch.values()]
     objective = make_objective(case).to(torch.promote_types(dtypes[0], dtypes[-1]))
     leaves = {name: z.clone().requires_grad_() for name, z in batches[rank].items()}
@@ -104,7 +104,7 @@ def assert_equal_to_one_process(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_objective_equals_one_process(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Two processes have unequal rows, three have ids and one of them no rows, four have absent rows."""
+    """Of two processes, one has more rows; of three, which have ids, one has no rows; four have absent rows."""
     modalities = fit_modalities(case, 3)
     items = fit_items(case, modalities, 9)
     batch = draw_batch(3, modalities, items, 6, dtype)
@@ -132,7 +132,7 @@ def test_process_without_a_modality_and_one_without_any(pool: Pool, case: str) -
 
 
 def learning(name: str) -> dict[str, Any]:
-    """Return the options that make all learnable numbers of an objective parameters; {} if it has none."""
+    """Return the options with which all learnable numbers of an objective are parameters; {} if it has none."""
     known = options_of(name)
     modes = {option: "learnable" for option in ("mode", "temperature_mode") if option in known}
     return with_anchor(name) | modes if modes else {}
@@ -269,7 +269,7 @@ def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) 
 
 
 def test_ids_on_one_process_only_raise_on_all(pool: Pool) -> None:
-    """If missing ids counted as different ones, same-id items would become negatives."""
+    """If missing ids counted as different ids, same-id items would become negatives."""
     batch = draw_batch(1, 2, 3, 6)
     for raised, message in raised_errors(pool, [batch, batch], ids=[torch.arange(3), None]):
         assert raised == "ConfigError"

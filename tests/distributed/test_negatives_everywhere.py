@@ -1,6 +1,6 @@
 """Call arguments (scales, negatives, a queue, zero rows) on two, three and four processes give the result of one.
 
-Shapes: `B` items, `D` dim, `K` negatives of an item.
+Shapes: `B` items, `D` dim, `K` negatives per item.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def call_here(
     pushes: list[Any],
     cached: bool,
 ) -> dict[str, Any]:
-    """Return total and gradients of one process, after a push of rows to its queue."""
+    """Return the total and gradients of one process after rows are pushed to its queue."""
     loss, queue = InfoNCE("m0", temperature=0.3, **options), MemoryQueue(7)
     log_scale = torch.tensor(1.1, dtype=torch.float64, requires_grad=True)
     for rows, own_ids in pushes[rank]:

@@ -101,7 +101,7 @@ def test_bad_options(options: Any) -> None:
 
 
 def run_job(rank: int, processes: int, port: int, folder: str, what: str, started: str) -> None:
-    """Run one process of a job, which takes steps until the failure `what`.
+    """Run one process of a job, which takes steps until the failure `what` occurs.
 
     The group is started by `distributed.init` (`here`), or before it, either with MASTER_ADDR set (`before`) or without
     a known address of process 0 (`by file`).
@@ -187,7 +187,7 @@ def test_job_that_ends_without_failure(tmp_path: Path, started: str) -> None:
     ],
 )
 def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, failed: int, says: str) -> None:
-    """The error on the other processes names the failed one; process 2 sleeps, so that no collective fails there."""
+    """Other processes raise an error that names the failed one; process 2 sleeps, so no collective fails there."""
     codes, said = ended(tmp_path, what)
     assert codes[failed] == (1 if what == "raise" else -signal.SIGKILL), said
     for rank in {0, 1, 2} - {failed}:
@@ -197,7 +197,7 @@ def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, fai
 
 @pytest.mark.parametrize(("started", "what"), [("before", "kill"), ("by file", "kill 0")])
 def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str, what: str) -> None:
-    """Regression test: a script that called `init_process_group` had no watchdog, so a sleeping process stayed."""
+    """Regression test: a script that called `init_process_group` had no watchdog, so a sleeping process never ended."""
     codes, said = ended(tmp_path, what, started=started)
     killed = 0 if what == "kill 0" else 1
     names = {1: "process 1 of 3 on", 0: "process 0 of 3 ended or cannot be reached"}
@@ -272,7 +272,7 @@ def test_torchrun_runs_a_job_and_prints_the_error_of_a_process(tmp_path: Path) -
 
 
 def test_a_loss_in_a_job_that_was_not_joined_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process would use only its own rows as negatives."""
+    """Otherwise, each process would use only its own rows as negatives."""
     from unialign.losses import create
 
     batch = {name: torch.eye(3, 4) for name in ("a", "b")}

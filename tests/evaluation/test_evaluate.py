@@ -155,7 +155,7 @@ def test_interval_holds_the_estimate_and_shrinks_with_items():
 
 
 def test_intervals_are_clipped_to_the_range_of_the_metric():
-    """Without clipping, an interval of a recall near 1 reached 1.007, and that of a zero gap was below 0."""
+    """Without clipping, the interval of a recall near 1 reached 1.007, and that of a zero gap extended below 0."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(120, 8, generator=g)
     found = ua.evaluate({"a": x, "b": x + 0.55 * torch.randn(120, 8, generator=g)}, labels=torch.arange(120) % 4)

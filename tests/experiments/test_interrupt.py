@@ -1,4 +1,4 @@
-"""Test that an interrupted comparison ends all its processes, and that the same command finishes it."""
+"""Test that an interrupted comparison ends all of its processes, and that the same command finishes it."""
 
 import json
 import os

@@ -14,7 +14,7 @@ def fake(scores_N):
 
 
 def runs_of(draw, items, seeds, means, item_noise=1.0, seed_noise=0.0):
-    """Draw entries that share item difficulty; each run adds its own seed effect and noise."""
+    """Draw entries that share the difficulty of items; each run adds its own seed effect and noise."""
     item_N = item_noise * torch.randn(items, generator=draw, dtype=torch.float64)
     return {
         key: [

@@ -246,7 +246,7 @@ def test_equal_sets_have_divergence_zero(bandwidth):
 
 
 def test_exact_equals_the_integral_by_quadrature():
-    """Integrate the densities of rows on a circle over the plane."""
+    """Integrate, over the plane, the densities of rows that lie on a circle."""
     batch = make_batch(draw(3, 4, 2, 8))
     tau = 0.4
     axis = torch.linspace(-4, 4, 401, dtype=torch.float64)

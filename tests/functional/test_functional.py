@@ -115,7 +115,7 @@ def test_cross_volumes_equal_the_reference(seed: int, count: int, items: int):
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_gradient_of_uniformity_equals_the_formula(temperature: float):
-    """dU/dz_i = -1 / (B tau^2) sum_j (p_ij + p_ji) (z_i - z_j), then projected on the tangent space."""
+    """dU/dz_i = -1 / (B tau^2) sum_j (p_ij + p_ji) (z_i - z_j), which is then projected onto the tangent space."""
     z = torch.nn.functional.normalize(draw(1, 7, 5), dim=-1).requires_grad_()
     (gradient,) = torch.autograd.grad(uniformity(z, kernel="gaussian", temperature=temperature), z)
     with torch.no_grad():
@@ -266,7 +266,7 @@ def test_volume_of_equal_vectors_has_a_finite_gradient(dtype: torch.dtype):
 def test_volumes_of_nearly_equal_vectors_are_accurate():
     """The float32 determinant of nearly equal vectors is noise of random sign, which overestimates volumes."""
     base = torch.nn.functional.normalize(draw(13, 200, 8), dim=-1)
-    # The volume of three vectors at distances of 1e-4 is about 1e-8.
+    # The volume of three vectors that are 1e-4 apart is about 1e-8.
     exact = {f"m{m}": (base + 1e-4 * draw(20 + m, 200, 8)).float() for m in range(3)}
     truth_B = gram_volume({m: z.double() for m, z in exact.items()})
     torch.testing.assert_close(gram_volume(exact).double(), truth_B, rtol=0, atol=3e-7)

@@ -53,7 +53,7 @@ def test_frechet_of_gaussians_whose_distance_is_known() -> None:
 def test_frechet_of_covariances_that_do_not_commute() -> None:
     a = torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()
     b = torch.tensor([[1.0, -0.5], [-0.5, 2.0]]).double()
-    # tr (ab)^1/2 of two by two: sqrt(tr ab + 2 sqrt(det a det b)).
+    # For two by two matrices, tr (ab)^1/2 = sqrt(tr ab + 2 sqrt(det a det b)).
     root = torch.sqrt((a @ b).trace() + 2 * torch.sqrt(a.det() * b.det()))
     zero = torch.zeros(2).double()
     expected = float(a.trace() + b.trace() - 2 * root)

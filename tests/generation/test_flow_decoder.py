@@ -1,4 +1,4 @@
-"""Test sampling, saving and errors of a decoder."""
+"""Test the sampling, saving and errors of a decoder."""
 
 from pathlib import Path
 

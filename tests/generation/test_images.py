@@ -1,4 +1,4 @@
-"""Test image files, grids and thumbnails against a small PNG decoder, loops and Pillow."""
+"""Test image files against a small PNG decoder, grids against loops, and thumbnails against Pillow."""
 
 import io
 import struct

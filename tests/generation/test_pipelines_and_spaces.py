@@ -1,5 +1,5 @@
-"""Test the whole path around a pipeline of diffusers: its image encoder fills a store, a space is trained around that
-frozen column, and images are generated from every modality."""
+"""Test the whole workflow around a pipeline of diffusers: its image encoder fills a store, a space is trained around
+that frozen column, and images are generated from every modality."""
 
 from typing import Any
 

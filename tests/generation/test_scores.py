@@ -1,4 +1,4 @@
-"""Test scores of images with known results, and their item weights."""
+"""Test scores of images whose results are known, and their dependence on item weights."""
 
 import itertools
 

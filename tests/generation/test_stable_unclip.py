@@ -1,4 +1,4 @@
-"""Test Stable unCLIP against the pipeline of diffusers, and its errors."""
+"""Test Stable unCLIP against the pipeline of diffusers, and test its errors."""
 
 import json
 import random

@@ -8,7 +8,7 @@ import diffusers
 import torch
 import transformers
 
-DIM = 16  # W, of the image embeddings
+DIM = 16  # W, the dimension of the image embeddings
 _WORDS = ("a", "red", "apple", "blue", "car")
 # Positions in the vocabulary of `tokenizer`.
 _START, _END = 63, 64

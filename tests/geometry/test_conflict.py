@@ -1,4 +1,4 @@
-"""Conflict of forces against golden values, float64 loops, autograd, and the propositions."""
+"""Compare the conflict of forces with golden values, float64 loops, autograd, and the propositions."""
 
 import math
 
@@ -303,7 +303,7 @@ def test_correlated_residuals_limit_zeta_as_predicted():
     limit = (1 + rho / 1.0) ** -0.5
     assert zetas[-1] == pytest.approx(limit, abs=0.015)
     assert bounds[0] < zetas[0]
-    assert bounds[-1] > zetas[-1] + 0.05  # its assumption does not hold
+    assert bounds[-1] > zetas[-1] + 0.05  # the assumption of the bound does not hold
 
 
 def test_over_anchors():

@@ -113,7 +113,7 @@ def test_the_upper_bound_holds_in_many_draws():
         value = holder_divergence(space, bandwidth=bandwidth, estimator="plugin", reference="m1")
         margins.append(float(holder_upper_bound(space, bandwidth=bandwidth, anchor="m1") - value))
     assert min(margins) > -1e-9
-    assert min(margins) < 0.1  # and the bound is nearly tight
+    assert min(margins) < 0.1  # the bound is nearly tight
 
 
 @few_rows
@@ -188,7 +188,7 @@ def test_public_functions_pass_gradcheck(function):
 @few_rows
 @pytest.mark.parametrize("bandwidth", [0.01, 0.5, "median"])
 def test_degenerate_spaces_have_a_value(bandwidth):
-    """Single rows, collapsed, equal, opposite and unpaired sets have finite values, and equal sets have 0."""
+    """Divergences of single rows and of collapsed, opposite or unpaired sets are finite; equal sets give 0."""
     row = torch.tensor([[1.0, 2.0, 2.0]])
     point, z = row.repeat(5, 1), draw(1, 6, 3, 0)["m0"]
     halves = {"a": torch.arange(6) < 3, "b": torch.arange(6) >= 3}

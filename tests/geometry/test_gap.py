@@ -1,4 +1,4 @@
-"""The modality gap, its debiased form and true-pair cosines."""
+"""Test the modality gap, its debiased form, and the cosines of true pairs."""
 
 import numpy as np
 import pytest

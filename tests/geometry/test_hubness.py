@@ -79,7 +79,7 @@ def test_ties_are_shared_by_definition(rows, k, spare, seed):
 
 
 def test_high_dimensional_spaces_with_an_offset_have_hubs():
-    """Three dimensions have no hubs; in high dimension, rows near the mean of all queries are hubs."""
+    """In three dimensions there are no hubs; in many dimensions, rows near the mean of all queries are hubs."""
     flat = hubness(draw(800, 3), draw(800, 3, 1))
     assert flat.skewness < 3 * flat.chance_skewness
     nearness = torch.rand(800, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)

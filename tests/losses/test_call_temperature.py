@@ -1,4 +1,4 @@
-"""A temperature, scale or bias given in the call, such as a parameter of the caller's model."""
+"""Test a temperature, scale or bias that is passed in the call, such as a parameter of the caller's model."""
 
 from collections.abc import Callable
 from typing import Any

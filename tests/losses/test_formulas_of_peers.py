@@ -37,7 +37,7 @@ def two_way(logits: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def two_views(x_BD: Tensor, y_BD: Tensor, temperature: float) -> Tensor:
-    """Return NT-Xent as a call of `InfoNCE`: each view is a query, all other rows are keys, equal ids mask itself."""
+    """Return NT-Xent as a call of `InfoNCE`: views are queries, all other rows are keys, ids mask self pairs."""
     ids_B = torch.arange(len(x_BD)).repeat(2)
     both = {"query": torch.cat([x_BD, y_BD]), "key": torch.cat([y_BD, x_BD])}
     return InfoNCE(temperature=temperature)(both, ids=ids_B).total
@@ -45,7 +45,7 @@ def two_views(x_BD: Tensor, y_BD: Tensor, temperature: float) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
 def test_nt_xent_of_lightly(temperature: float):
-    """The shapes and temperatures of lightly's test, against Algorithm 1 of SimCLR (arXiv 2002.05709)."""
+    """With the shapes and temperatures of lightly's test, compare with Algorithm 1 of SimCLR (arXiv 2002.05709)."""
     for items in (1, 2, 4):
         for dim in (1, 2, 16, 64):
             x_BD, y_BD = draw_batch(items + dim, 2, items, dim, torch.float32).values()
@@ -58,7 +58,7 @@ def test_nt_xent_of_lightly(temperature: float):
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
 def test_nt_xent_of_correlated_rows(temperature: float):
-    """If all rows have one direction, each of the 2 N - 1 keys is equally likely, as in lightly's test."""
+    """If all rows have the same direction, the 2 N - 1 keys are equally likely, as in lightly's test."""
     for items in (1, 2, 8, 16):
         x_BD, y_BD = (row.abs() * torch.tensor([1.0, 2.0]) for row in draw_batch(1, 2, items, 1).values())
         total = two_views(x_BD, y_BD, temperature).item()
@@ -85,7 +85,7 @@ def test_hypersphere_loss_of_lightly():
 def test_pairs_with_missing_modalities_as_in_mmlearn(seed: int):
     """mmlearn matches the examples of each pair by id, and adds the symmetric losses of the pairs that have any."""
     embeddings, present = draw_batch(seed, 4, 12, 8), draw_present(seed, 4, 12)
-    present["m3"] = ~present["m2"] & (torch.arange(12) < 4)  # pairs with few or no items
+    present["m3"] = ~present["m2"] & (torch.arange(12) < 4)  # some pairs have few or no items
     for logit_scale in (1.0, 14.3):
         losses = []
         for m, n in combinations(embeddings, 2):

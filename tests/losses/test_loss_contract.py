@@ -306,7 +306,7 @@ def test_terms_is_abstract():
 
 
 class Scaled(ua.losses.InfoNCE):
-    """An objective of another package: InfoNCE times a factor."""
+    """An objective as another package may define it: InfoNCE times a factor."""
 
     name = "scaled"
 
@@ -329,7 +329,7 @@ def test_create_accepts_an_instance():
 
 
 def test_objectives_of_another_package(monkeypatch: pytest.MonkeyPatch):
-    """Objectives can be added by an entry point of an installed package or by `registry.register`."""
+    """Objectives can be added through an entry point of an installed package or through `registry.register`."""
     point = EntryPoint("scaled", f"{__name__}:Scaled", "unialign.objectives")
     monkeypatch.setattr(registry, "_entry_points", lambda group: {"scaled": [point]} if group == "objectives" else {})
     assert ua.losses.names()[-1] == "scaled"

@@ -1,4 +1,4 @@
-"""Degenerate batches, half precision, and known failures of other implementations."""
+"""Test degenerate batches, half precision, and known failures of other implementations."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Totals of a fixed batch against values from two independent implementations."""
+"""Compare totals on a fixed batch with values from two independent implementations."""
 
 from typing import Any
 

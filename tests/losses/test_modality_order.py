@@ -1,4 +1,4 @@
-"""The order of modalities does not change totals, not even in the last bits where every sum is symmetric.
+"""The order of modalities does not change totals; if every sum is symmetric, not even in the last bits.
 
 InfoNCE, the sigmoid loss, Symile and the divergences reduce rows and columns of one table in different ways, so that
 exchanging the two modalities of a pair changes their last bits; the order of the pairs does not.
@@ -12,7 +12,7 @@ from loss_cases import MODALITIES, OBJECTIVES, draw_batch, make_objective
 from unialign.functional import order_free_sum
 from unialign.losses import AlignUniform
 
-# Objectives without an exchange of rows and columns: any order of all modalities.
+# Objectives that do not distinguish rows and columns allow any order of all modalities.
 SYMMETRIC = ["align_uniform-1", "symmetric", "centroid", "centroid-still", "volume"]
 # The order of the modalities other than the anchor.
 ANCHORED = [
@@ -26,7 +26,7 @@ def total(case: str, rows: list[Tensor], names: list[str]) -> Tensor:
 
 
 def test_align_uniform_of_two_modalities():
-    """The terms of two modalities were added one after the other: 61 of 200 batches differed."""
+    """When the terms of two modalities were added one after the other, 61 of 200 batches differed."""
     for seed in range(200):
         x_BD, y_BD = draw_batch(seed, 2, 6, 32, torch.float32).values()
         for objective in (AlignUniform(), AlignUniform(alpha=1.5, t=3.0, uniformity_weight=0.7)):

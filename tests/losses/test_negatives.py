@@ -106,11 +106,11 @@ def test_directions_average_to_both():
 
 
 def test_same_ids_as_positives():
-    """The loss is at least log |P|, and equals plain InfoNCE where no id repeats."""
+    """The loss is at least log |P|, and equals plain InfoNCE if no id repeats."""
     row = {"m0": torch.eye(4)[[0, 0, 1, 2]], "m1": torch.eye(4)[[0, 0, 1, 2]]}
     ids = torch.tensor([5, 5, 6, 7])
     loss = ua.losses.InfoNCE(same_ids="positive", temperature=0.01)
-    # Two of the four items have two positives each, at equal distance.
+    # Two of the four items have two positives each, which are equally distant.
     assert loss(row, ids=ids).total.item() == pytest.approx(torch.tensor(2.0).log().item() / 2)
     for given in (None, torch.arange(4)):
         assert torch.equal(loss(row, ids=given).total, ua.losses.InfoNCE(temperature=0.01)(row, ids=given).total)

@@ -185,7 +185,7 @@ def test_cs_aligner_contains_infonce():
 
 @pytest.mark.parametrize("divergence", ["cauchy_schwarz", "mmd", "holder"])
 def test_minimizing_a_divergence_moves_distributions_together(divergence: Any):
-    """The means of two distant clouds converge without pairs."""
+    """The means of two distant clouds converge even without pairs."""
     z = draw_batch(11, 2, 16, 4)
     z["m0"], z["m1"] = z["m0"] * 0.3 + 1, (z["m1"] * 0.3 - 1).requires_grad_()
     present = {"m0": torch.arange(16) < 8, "m1": torch.arange(16) >= 8}

@@ -72,7 +72,7 @@ def test_symmetric_tuples_have_one_direction(case: str):
 
 
 def test_cosines_below_the_resolution_of_float32():
-    """Two vectors with |cos| < 5e-7 tie, for every rounding: the direction is that of their mean."""
+    """Two vectors with |cos| < 5e-7 tie whatever the rounding, and the direction is that of their mean."""
     x_BD, y_BD = draw_batch(3, 2, 32, 16).values()
     x_BD, y_BD = (torch.nn.functional.normalize(z) for z in (x_BD, y_BD))
     y_BD = torch.nn.functional.normalize(y_BD - x_BD * (x_BD * y_BD).sum(-1, keepdim=True))
@@ -90,7 +90,7 @@ def test_cosines_below_the_resolution_of_float32():
 def test_gradients_of_tight_tuples(modalities: int, dim: int, distance: float):
     """A direct float32 product has entries 1 / sigma that cancel, with an error of 1e-4 at (5, 512).
 
-    A plain singular value decomposition in float32 has errors of 9e-6, 1.2e-6, 9e-6 and 2e-6.
+    In these four cases, a plain float32 singular value decomposition has errors of 9e-6, 1.2e-6, 9e-6 and 2e-6.
     """
     center, noise = draw_batch(1, 1, 32, dim)["m0"], draw_batch(2, modalities, 32, dim)
     embeddings = {m: (center + distance * z).float() for m, z in noise.items()}

@@ -76,7 +76,7 @@ def test_supervised_contrastive():
 
 
 def test_hard_negatives():
-    """Robinson et al. 2021, released code without debiasing (tau_plus = 0): its beta is tau times `hardness`."""
+    """Robinson et al. 2021, released code without debiasing (tau_plus = 0), whose beta is tau times `hardness`."""
     x, y = unit_pair()
     beta = 0.7
     similarity = torch.exp(x @ y.T / TAU)

@@ -123,7 +123,7 @@ def test_invalid_calls_do_not_draw():
 
 
 def test_a_rotation_changes_products_of_three():
-    """The product depends on the basis, so the test of common rotations excludes Symile."""
+    """The product depends on the basis, so the test with rotations of the whole space excludes Symile."""
     embeddings = draw_batch(6, 3, 6, 5)
     rotation, _ = torch.linalg.qr(draw_batch(7, 1, 5, 5)["m0"])
     objective = Symile(negatives="all", temperature=0.1)

@@ -67,7 +67,7 @@ def test_learned_numbers_survive_a_state(dtype: torch.dtype):
         other.load_state_dict(state, assign=assign)
         assert other.temperature.value() == objective.temperature.value()
         assert other.temperature.shift.requires_grad
-        # A state in half precision is rounded, but the parameter is not.
+        # A state saved in half precision is rounded, but the parameter stays in float32.
         other.load_state_dict({name: x.bfloat16() for name, x in state.items()}, assign=assign)
         assert other.temperature.shift.dtype in (torch.float32, torch.float64)
         assert other.temperature.value() == pytest.approx(objective.temperature.value(), rel=2e-3)

@@ -44,7 +44,7 @@ def test_published_defaults():
 
 
 def test_area_equals_herons_formula():
-    """Heron's formula uses the three side lengths only."""
+    """Heron's formula uses only the three side lengths."""
     z_MBD = make_batch(draw_batch(0, 3, 5, 6)).z_MBD
     a, b, c = (torch.linalg.vector_norm(z_MBD[m] - z_MBD[n], dim=-1) for m, n in ((0, 1), (1, 2), (2, 0)))
     s = (a + b + c) / 2

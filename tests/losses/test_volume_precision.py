@@ -21,7 +21,7 @@ VOLUME = {"uniformity_weight": 0.0, "alignment_weight": 0.0, "volume_weight": 1.
 
 
 def draw_tuples(modalities: int, items: int, dim: int, cosine: float, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return rows of all lengths with pairwise cosines of about `cosine`; alternating signs if it is negative."""
+    """Return rows of various lengths with pairwise cosines of about `cosine`; if it is negative, signs alternate."""
     center = normalize(draw_batch(1, 1, items, dim)["m0"], dim=-1)
     rows = {}
     for m, (name, noise) in enumerate(draw_batch(2, modalities, items, dim).items()):
@@ -114,7 +114,7 @@ def test_areas_of_converged_tuples(dtype: torch.dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("modalities", [2, 3, 5])
 def test_coinciding_modalities_have_bounded_gradients(modalities: int, dtype: torch.dtype):
-    """A volume has slopes of at most 1, and slope 0 at exactly 0, with and without a floor."""
+    """The slopes of a volume are at most 1, and 0 at volume 0, with and without a floor."""
     row = draw_batch(3, 1, 8, 16, dtype)["m0"]
     row = row / row.norm(dim=-1, keepdim=True)
     other = draw_batch(4, 1, 8, 16, dtype)["m0"]

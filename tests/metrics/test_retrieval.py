@@ -1,4 +1,4 @@
-"""Retrieval against brute force over all orders of ties, and against known errors of other implementations."""
+"""Compare retrieval with brute force over all orders of ties, and test known errors of other implementations."""
 
 import itertools
 
@@ -18,7 +18,7 @@ def rows(n, d=8, seed=0, dtype=torch.float64):
 
 
 def metrics_of_order(relevant, ks):
-    """Return rank and reciprocal rank of the first positive, AP, nDCG and hits of one ranked list."""
+    """Return the rank and reciprocal rank of the first positive, AP, nDCG and hits of one ranked list."""
     places = [i + 1 for i, r in enumerate(relevant) if r]
     ap = sum((n + 1) / place for n, place in enumerate(places)) / len(places)
     ideal = sum(1 / np.log2(1 + i) for i in range(1, len(places) + 1))
@@ -64,7 +64,7 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, batch_size):
 
 
 def test_expected_rank_of_several_tied_positives():
-    """The first of two positives among four tied candidates has the expected rank 1 + 2 / 3, a single one 2.5."""
+    """Among four tied candidates, the first of two positives has expected rank 1 + 2 / 3, and a single one 2.5."""
     for positives, rank in ((2, 1 + 2 / 3), (1, 2.5)):
         gallery_ids = [0] * positives + [1] * (4 - positives)
         result = retrieval_from_scores(
@@ -83,7 +83,7 @@ def test_equals_scikit_learn_without_and_with_ties():
         result = retrieval_from_scores(
             lambda r, table=table: table[r], queries=50, gallery=200, query_ids=query_ids, gallery_ids=gallery_ids
         )
-        # scikit-learn's nDCG averages over ties as well; its average precision does not.
+        # Like this library, scikit-learn averages nDCG over ties, but not average precision.
         assert result.ndcg == pytest.approx(ndcg_score(relevant, scores), abs=1e-12)
         if scores is continuous:
             wanted = np.mean([average_precision_score(r, s) for r, s in zip(relevant, scores, strict=True)])

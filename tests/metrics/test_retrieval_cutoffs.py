@@ -25,7 +25,7 @@ def of_order(gains, ks):
 
 
 def brute(scores, gains, ties):
-    """Return the mean over all orders consistent with the scores, or the order with large gains first or last."""
+    """Return the mean over all orders that agree with the scores, or the value with large gains first or last."""
     if ties != "expected":
         sign = -1 if ties == "optimistic" else 1
         order = sorted(range(len(scores)), key=lambda j: (-scores[j], sign * gains[j]))

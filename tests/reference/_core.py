@@ -102,7 +102,7 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
 
 
 def centroids(rows: Rows) -> list[Tensor | None]:
-    """Return the normalized mean of each tuple, Eq. 11; None without vectors, or if their sum is 0."""
+    """Return the normalized mean of each tuple, Eq. 11; None if it has no vectors or their sum is 0."""
     result: list[Tensor | None] = []
     for i in range(len(next(iter(rows.values())))):
         vectors = tuple_of(rows, i)

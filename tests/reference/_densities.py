@@ -52,8 +52,8 @@ def gaussian_mass(points: Sequence[Tensor], tau: float) -> Tensor:
 def holder(rows: Rows, *, tau: float, estimator: str, reference: str | None = None) -> Tensor:
     """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m, Eq. 16, over the modalities with a density.
 
-    A density needs one row (debiased: two). Returns 0 if fewer than two modalities have a density, or if the reference
-    has none.
+    A density needs at least one row (debiased: two). Returns 0 if fewer than two modalities have a density, or if the
+    reference has none.
     """
     sets = {m: [(i, x) for i, x in enumerate(rows[m]) if x is not None] for m in rows}
     sets = {m: found for m, found in sets.items() if len(found) >= (2 if estimator == "debiased" else 1)}
@@ -137,7 +137,7 @@ def holder_upper_bound(rows: Rows, *, tau: float, anchor: str, uniformity: str =
 
     i runs over the C complete items. The bound omits the other summands of mean_j prod_{n != a} p_n(z_j^a), so
     c = log(N_a / C) + sum_{n != a} log N_n, which is (M - 1) log B if all rows are present. "mean_log" replaces the
-    first logarithm by (M-1) mean_j log s_j, which is smaller by Jensen's inequality, so the result is no bound.
+    first logarithm with (M-1) mean_j log s_j, which is smaller by Jensen's inequality, so the result is not a bound.
     """
     size = len(rows)
     terms = []

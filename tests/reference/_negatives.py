@@ -1,6 +1,6 @@
 """InfoNCE with directions, several positives, and weighted and additional negatives, as a loop over queries.
 
-Shapes: pair (m, n) of modalities, items i, k, `K` negatives of an item, `E` shared ones; l = cosine / tau.
+Shapes: pair (m, n) of modalities, items i, k, `K` negatives per item, `E` shared ones; l = cosine / tau.
 """
 
 import math
@@ -34,7 +34,7 @@ def infonce_of_queries(
     """Return the weighted mean over pairs of the mean over directions and queries of L_i.
 
     Args:
-        own: modality of the keys -> for each item a list of unit rows.
+        own: modality of the keys -> list of unit rows for each item.
         shared: modality of the keys -> unit rows with ids.
     """
     total, weights = torch.zeros((), dtype=torch.float64), 0.0

@@ -1,4 +1,4 @@
-"""Triangle, Symile and PMRL: objectives of whole tuples.
+"""Triangle, Symile and PMRL: objectives defined on whole tuples.
 
 Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim, a = anchor, tau = temperature; x and y are unit rows (D,).
 """

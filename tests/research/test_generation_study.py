@@ -53,7 +53,7 @@ def shortened() -> Study:
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    """Every fifth item of emoji."""
+    """A store with every fifth item of emoji."""
     emoji = load_dataset("emoji").select(generation.MODALITIES)
     rows = np.arange(0, emoji.items, 5)
     content = io.BytesIO()
@@ -145,7 +145,7 @@ def test_page_and_terminal_summary(folder: Path, results: dict[str, Any]) -> Non
 
 
 def synthetic_results(validation: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Return results with validation scores only."""
+    """Return results that contain only validation scores."""
     runs = [
         {"objective": arm, "metrics": {"val/recall@1": recall, "val/text/fd": fd, "val/drawing/fd": fd}}
         for arm, (recall, fd) in validation.items()

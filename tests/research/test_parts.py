@@ -87,7 +87,7 @@ def test_rank_correlation_of_one_cell_is_spearmans() -> None:
 
 
 def test_differences_between_cells_are_not_correlated() -> None:
-    """R@1 falls with M and zeta rises with it: the pooled correlation is near -1, within cells it is near 0."""
+    """R@1 falls with M and zeta rises with it: the pooled correlation is near -1, but within cells it is near 0."""
     rng = np.random.default_rng(1)
     cells = {m: [(m + 0.1 * rng.normal(), -m + 0.1 * rng.normal()) for _ in range(10)] for m in range(12)}
     pooled = rank_correlation({0: [pair for pairs in cells.values() for pair in pairs]})

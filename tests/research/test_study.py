@@ -1,4 +1,4 @@
-"""Test a study from its plan to its page: equal budgets, splits, interruption, read-back."""
+"""Test a study from its plan to its page: equal budgets, splits, interruption, and reading results back."""
 
 import dataclasses
 import json
@@ -167,7 +167,7 @@ def test_the_test_split_does_not_affect_tuning(
 def test_an_interrupted_study_continues(
     tmp_path: Path, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A study interrupted three times gives the results of one that was not interrupted."""
+    """A study interrupted three times gives the same results as an uninterrupted one."""
     folder, results = finished
     settings = Options.read(folder / "config.yaml")
     assert len(settings.fingerprints["tiny"]) == 64

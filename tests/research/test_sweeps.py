@@ -1,4 +1,4 @@
-"""Studies that vary one setting: end to end on a few items, and the numbers of their pages."""
+"""Test studies that vary one setting, end to end on a few items, and the numbers on their pages."""
 
 import dataclasses
 import itertools
@@ -233,7 +233,7 @@ def test_sweeps_vary_one_setting() -> None:
 
 
 def _results(**runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Return results with directions only: arm -> a mapping of direction to R@1 for each seed."""
+    """Return results that hold only R@1 by direction; `arms` maps an arm to one mapping per seed."""
     return {
         "runs": [
             {"objective": arm, "directions": {name: {"recall@1": v} for name, v in seed.items()}, "evaluations": []}

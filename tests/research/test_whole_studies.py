@@ -1,4 +1,4 @@
-"""Studies end to end on a few items, and their command line."""
+"""Test studies end to end on a few items, and test their command line."""
 
 import dataclasses
 import json

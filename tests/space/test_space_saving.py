@@ -22,7 +22,7 @@ from unialign.space import Space
 
 
 class Canary:
-    """Unpickling this creates a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -132,7 +132,7 @@ def test_a_crash_between_the_renames_leaves_one_whole_space(
 def test_each_rename_reaches_the_disk_before_the_next(
     space: Space, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a power failure, the folder must not have the new configuration with the old weights."""
+    """After a power failure, the folder must not combine the new configuration with the old weights."""
     events: list[str] = []
     fsync, replace = os.fsync, os.replace
 

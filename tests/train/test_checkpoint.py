@@ -164,7 +164,7 @@ def test_pickles_are_not_read(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(folder: Path) -> None:
-    """The disk is full at each fsync: of five files, of the folder of the new checkpoint, of its parent."""
+    """The disk is full at each fsync in turn: of five files, of the new checkpoint's folder, and of its parent."""
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     fsync = os.fsync
     for fatal in range(7):
@@ -257,7 +257,7 @@ def test_an_altered_checkpoint_stops_a_resumption(tmp_path: Path) -> None:
     newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors was altered"):
         run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
-    # The message advises to remove it.
+    # The message advises removing it.
     shutil.rmtree(newest.parent)
     result = run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
     assert digest_of(result) == finished().digest

@@ -78,10 +78,10 @@ def test_logging_and_health_checks_change_nothing() -> None:
 
 @pytest.mark.parametrize("missing", list(itertools.product([True, False], repeat=3)))
 def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -> None:
-    """Items have one of the 8 presence patterns; absent rows hold NaN."""
+    """Each item has one of the 8 presence patterns; absent rows hold NaN."""
     rng = np.random.default_rng(0)
     patterns = np.array(list(itertools.product([True, False], repeat=3)))
-    # Every pattern occurs, the tested one in half of the items.
+    # Every pattern occurs; the tested one occurs in half of the items.
     rows = np.concatenate([np.arange(8), np.full(8, patterns.tolist().index(list(missing)))])
     columns = {name: rng.normal(size=(16, dim)) for name, dim in DIMS.items()}
     present = {name: patterns[rows, m] for m, name in enumerate(DIMS)}
@@ -305,7 +305,7 @@ def test_a_modality_that_no_training_row_has() -> None:
 
 
 class Poisoned(EmbeddingStore):
-    """A store whose values change after validation, as in a damaged file."""
+    """A store whose values change after validation, as if its file were damaged."""
 
     def __init__(self, store: EmbeddingStore, name: str, row: int, value: float) -> None:
         self.__dict__.update(store.__dict__)
@@ -365,7 +365,7 @@ def test_interrupted_without_a_folder() -> None:
 
 
 def test_trainings_in_threads_and_callbacks_give_the_weights_of_a_single_training() -> None:
-    """All use the random generators of the process; only the main thread may install signal handlers."""
+    """All threads use the random generators of the process; only the main thread may install signal handlers."""
     digests = []
     start = threading.Barrier(2)
 
@@ -407,13 +407,13 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_signal_after_the_last_step_is_raised() -> None:
-    """After the last step, the signal is passed on to the code after the run."""
+    """A signal after the last step is raised again, so that the caller handles it."""
     with pytest.raises(KeyboardInterrupt), StopRequest():
         signal.raise_signal(signal.SIGINT)
 
 
 def test_a_worker_that_received_sigterm_stops_after_its_first_step(tmp_path: Path) -> None:
-    """A SIGTERM while data are loaded is recorded by the handler of the worker, and stops the run."""
+    """A SIGTERM that arrives while data are loaded is recorded by the worker's handler and stops the run."""
 
     class Worker:
         ending = False

@@ -1,4 +1,4 @@
-"""The gradient cache gives value and gradient of the whole batch from micro-batches."""
+"""The gradient cache gives the value and gradient of the whole batch from micro-batches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +83,7 @@ def test_weight_scales_the_gradient_and_gradients_add_up() -> None:
 
 
 def test_dropout_repeats_exactly_in_the_second_pass() -> None:
-    """With other dropout, the second pass would give the gradient of another function."""
+    """With different dropout masks, the second pass would give the gradient of another function."""
     x, present, ids = batch()
     space = heads(dropout=0.5)
     seen: list[Tensor] = []
@@ -96,7 +96,7 @@ def test_dropout_repeats_exactly_in_the_second_pass() -> None:
     assert len(first) == 4 * len(DIMS)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], first[len(DIMS)])
-    # The random state equals that after encoding the batch once.
+    # The random state is the same as after encoding the batch once.
     torch.manual_seed(3)
     for part in cut(x, 4):
         space(part)

@@ -1,4 +1,4 @@
-"""The InfoNCE phase before each objective, and that all objectives train."""
+"""Test the InfoNCE phase before each objective, and that all objectives train."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_temperature_of_unialign_is_kept() -> None:
     [("symile", {"temperature": 0.001, "temperature_bounds": (0.0001, 1.0)}), ("triangle", {"temperature": 0.3})],
 )
 def test_other_temperatures_are_not_kept(name: str, own: dict[str, Any]) -> None:
-    """The temperature of Symile divides products of M vectors, about D^((M-1)/2) times smaller than cosines."""
+    """Symile's temperature divides products of M vectors, about D^((M-1)/2) times smaller than cosines."""
     infonce = infonce_for_warmup(create(name, **anchored(name), **own), MODALITIES)
     for key in ("temperature", "temperature_mode", "temperature_bounds"):
         assert infonce.get_config()[key] == DEFAULTS[key]

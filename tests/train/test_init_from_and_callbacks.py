@@ -1,4 +1,4 @@
-"""Training from another space, and evaluation callbacks."""
+"""Test training that starts from another space, and evaluation callbacks."""
 
 import warnings
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_a_callback_does_not_affect_a_run(tmp_path: Path, objective: str) -> Non
 
 
 def test_a_callback_gets_the_space_of_its_step() -> None:
-    """Step 0 is the untrained space, the last step is the result of `fit`; each module keeps its mode."""
+    """At step 0 the space is untrained, and at the last step it is the result of `fit`; each module keeps its mode."""
     states: dict[int, dict[str, bytes]] = {}
     after: list[bool] = []
     held: list[Space] = []
@@ -79,7 +79,7 @@ def test_a_callback_gets_the_space_of_its_step() -> None:
 
 
 def test_callbacks_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock advances only in callbacks, by a second in each."""
+    """The fake clock advances only in callbacks, by one second each."""
     from unialign.train import _trainer
 
     clock = [0.0]
@@ -145,7 +145,7 @@ def shifted(store: EmbeddingStore) -> EmbeddingStore:
 
 
 def test_weights_and_input_statistics_are_copied() -> None:
-    """The same weights with other statistics would be another function."""
+    """The same weights with other statistics would define another function."""
     first = finished().result.space
     before = bits(first.state_dict())
     seen: dict[int, dict[str, bytes]] = {}

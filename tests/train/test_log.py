@@ -99,7 +99,7 @@ def test_a_missing_logger_names_its_extra(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(MissingDependencyError, match=rf"unialign\[{name}\]"):
             run(tiny_store(), tiny_config(log_to=(name,)), out=tmp_path / "run")
-    # No file is left that the next attempt would take for an earlier run.
+    # No file is left that the next attempt would mistake for an earlier run.
     monkeypatch.undo()
     options: dict[str, Any] = {"out": tmp_path / "run"}
     run(tiny_store(), tiny_config(), **options)

@@ -93,7 +93,7 @@ def test_no_ratio_without_both_kinds_of_term() -> None:
     assert gradient_ratio(batch, create("unialign", uniformity_weight=0.0).terms(batch)) is None
     same = batch_of()
     together = Batch(same.names, same.z_MBD[:1].expand(2, -1, -1), same.present_MB, None)
-    # Perfect alignment has no gradient to compare with.
+    # Perfect alignment has gradient zero, so there is nothing to compare with.
     assert gradient_ratio(together, create("unialign").terms(together)) is None
 
 
@@ -187,7 +187,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
 
 
 def expected_row(step: int, micro: int) -> int:
-    """Return the store row of the last present audio row of a batch of the tiny run."""
+    """Return the store row of the last present audio row in a batch of the tiny run."""
     from unialign.train._batches import Batches
 
     store = tiny_store()

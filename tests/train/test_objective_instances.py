@@ -1,4 +1,4 @@
-"""An objective instance in `TrainConfig`: trained, saved by name and options, and resumed."""
+"""An objective instance in `TrainConfig` is trained, saved by name and options, and resumed."""
 
 from pathlib import Path
 

@@ -48,7 +48,7 @@ def stopped(tmp_path: Path) -> Path:
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    """With dropout, two batches per step and NaN placeholders; step 6 is the last of the InfoNCE phase."""
+    """The runs have dropout, two batches per step and NaN placeholders; step 6 is the last of the InfoNCE phase."""
     whole, config = finished(**recipe), tiny_config(**recipe)
     for stop in (1, 3, 6, 10, 19, 20) if "infonce_warmup_ratio" in recipe else (3, 20):
         out = tmp_path / str(stop)
@@ -86,7 +86,7 @@ def test_a_crash_goes_back_to_the_last_checkpoint_and_the_log_with_it(tmp_path: 
         run(tiny_store(), config, out=tmp_path / "run", on_step=crash_at_11)
     log = tmp_path / "run" / "log.jsonl"
     assert json.loads(log.read_text().splitlines()[-1])["step"] == 11
-    # The crash truncated a line.
+    # The crash has truncated a line.
     with log.open("a") as file:
         file.write('{"kind": "step", "st')
     steps: list[int] = []

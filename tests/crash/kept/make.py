@@ -1,6 +1,7 @@
 """Write the folder of this version: a store, an interrupted run, and the space that the run would end with.
 
-`PYTHONPATH=tests python tests/crash/kept/make.py` before a release whose files differ; existing folders are kept.
+Run `PYTHONPATH=tests python tests/crash/kept/make.py` before a release with other file formats; existing folders are
+kept.
 """
 
 from pathlib import Path
