@@ -32,13 +32,9 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "infonce": ("infonce", {"anchor": "m0", "temperature": 0.2}),
     "infonce-all": ("infonce", {"anchor": "all", "label_smoothing": 0.1}),
     "infonce-learnable": ("infonce", {"anchor": "m0", "temperature_mode": "learnable"}),
-    "infonce-positive": (
-        "infonce",
-        {"anchor": "m0", "same_ids": "positive", "direction": "backward", "label_smoothing": 0.1},
-    ),
     "infonce-hard": (
         "infonce",
-        {"anchor": "all", "same_ids": "positive", "hardness": 3.0},
+        {"anchor": "m0", "same_ids": "positive", "direction": "backward", "hardness": 3.0},
     ),
     "gram": ("gram", {"anchor": "m0", "eps": 1e-4}),
     "gram-fixed": ("gram", {"anchor": "m0", "temperature": 0.3, "temperature_mode": "fixed", "label_smoothing": 0.0}),

@@ -186,9 +186,8 @@ def test_float32_is_precise_near_zero():
     torch.testing.assert_close(loss({n: v.float() for n, v in z.items()}).total.double(), exact, rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
-def test_saved_bytes_grow_linearly(options: dict[str, Any]):
-    loss, kept = ua.losses.InfoNCE("m0", **options), []
+def test_saved_bytes_grow_linearly():
+    loss, kept = ua.losses.InfoNCE("m0", same_ids="positive", hardness=2.0), []
     for items in (512, 1024, 2048):
         z = {name: x.float().requires_grad_() for name, x in draw_batch(1, 2, items, 8).items()}
         ids, shared = torch.arange(items) // 2, {"m1": draw(512, 8).float().requires_grad_()}
