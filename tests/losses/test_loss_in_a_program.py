@@ -1,12 +1,14 @@
 """Losses inside activation checkpointing, `torch.compile`, a second derivative and a notebook."""
 
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import create, names
 
 NEED = {name: {} if name in ("pmrl", "symile") else {"anchor": "a"} for name in names()}
@@ -43,21 +45,52 @@ def test_a_second_derivative_raises(name: str) -> None:
         torch.autograd.grad(g.sum(), x["a"])
 
 
-@pytest.mark.parametrize("name", ["unialign", pytest.param("gram", marks=pytest.mark.slow)])
-def test_inside_torch_compile(name: str) -> None:
-    """Tiles write to their diagonals in place, which functionalization restricts."""
-    # float64, since the float32 volume of three nearly dependent rows has few correct digits.
-    linear = torch.nn.ModuleDict({key: torch.nn.Linear(6, 4) for key in "abc"}).double()
-    objective, x = create(name, **NEED[name]), torch.randn(16, 6, dtype=torch.float64)
+BACKENDS = [("eager", name, keys) for name in names() for keys in ("ab", "abc") if (name, keys) != ("triangle", "ab")]
+BACKENDS += [("aot_eager", "unialign", "ab"), ("aot_eager", "symile", "abc")]
+BACKENDS += [pytest.param("inductor", "sigmoid", "abc", marks=pytest.mark.slow)]
 
-    def step(x: torch.Tensor, present: Any) -> torch.Tensor:
-        return objective({key: linear[key](x) for key in "abc"}, present=present).total
 
-    compiled = torch.compile(step, backend="aot_eager")
-    present = {"b": torch.arange(16) % 3 != 0}
-    wanted = torch.autograd.grad(step(x, present), list(linear.parameters()))
-    found = torch.autograd.grad(compiled(x, present), list(linear.parameters()))
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+@pytest.mark.parametrize(("backend", "name", "keys"), BACKENDS)
+def test_a_graph_without_breaks_has_the_values_and_gradients_of_eager_mode(backend: str, name: str, keys: str) -> None:
+    torch.compiler.reset()  # all cases share one limit of compilations
+    linear = torch.nn.ModuleDict({key: torch.nn.Linear(6, 4) for key in keys})
+    eager = create(name, **NEED[name])
+    traced = deepcopy(eager)
+
+    def step(objective: Any, x: torch.Tensor) -> Any:
+        return objective({key: linear[key](x) for key in keys})
+
+    compiled = torch.compile(partial(step, traced), backend=backend, fullgraph=True)
+    for seed in (0, 1):
+        x = torch.randn(16, 6, generator=torch.Generator().manual_seed(seed))
+        found, wanted = compiled(x), step(eager, x)
+        torch.testing.assert_close((found.total, found.terms), (wanted.total, wanted.terms), rtol=1e-5, atol=1e-6)
+        gradients = (
+            torch.autograd.grad(out.total, [*linear.parameters(), *objective.parameters()])
+            for out, objective in ((found, traced), (wanted, eager))
+        )
+        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+    for a, b in zip(traced.buffers(), eager.buffers(), strict=True):
+        assert torch.equal(a, b)  # the same number of random draws
+
+
+def test_a_graph_takes_masks_ids_and_a_temperature_and_raises_the_errors_of_eager_mode() -> None:
+    objective = create("infonce", anchor="all")
+    present, ids = {"b": torch.arange(8) % 3 != 0}, torch.arange(8) // 2
+
+    def step(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return objective({"a": a, "b": b}, present=present, ids=ids, logit_scale=scale.exp()).total
+
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    x, scale = rows(), torch.tensor(2.0, requires_grad=True)
+    inputs = (x["a"], x["b"], scale)
+    found, wanted = (torch.autograd.grad(function(*inputs), inputs) for function in (compiled, step))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
+    for value, message in ((torch.nan, "row 1 holds nan"), (0.0, "row 1 has norm zero")):
+        bad = x["b"].detach().clone()
+        bad[1] = value
+        with pytest.raises(NonFiniteError, match=message):
+            compiled(x["a"], bad, scale)
 
 
 def test_a_notebook_shows_total_and_terms() -> None:

@@ -49,10 +49,15 @@ class BoundedParameter(nn.Module):
     def forward(self) -> Tensor | float:
         if self.mode == "fixed":
             return self.initial
-        # Clamp in place, outside the graph: a clamp inside the graph has no gradient at a bound.
-        with torch.no_grad():
-            self.shift.clamp_(*map(self._shift_to, self.bounds))
+        self.clamp_()
         return self.initial * torch.exp(self.shift) if self.spacing == "log" else self.initial + self.shift
+
+    def clamp_(self) -> None:
+        """Clamp a learnable value to its bounds, in place: a clamp inside the graph has no gradient at a bound."""
+        if self.mode == "learnable":
+            low, high = (self._shift_to(bound) for bound in self.bounds)
+            with torch.no_grad():
+                self.shift.clamp_(low, high)
 
     @torch.no_grad()
     def value(self) -> float:

@@ -28,6 +28,7 @@ from unialign.losses._call_inputs import (
 )
 from unialign.losses._consistency import call_text
 from unialign.losses._gather import gather_batch
+from unialign.losses._graph_numbers import register
 
 if TYPE_CHECKING:
     from unialign.losses._memory_queue import MemoryQueue
@@ -86,6 +87,14 @@ class Objective(nn.Module, ABC):
         if "name" in cls.__dict__ and "display_name" not in cls.__dict__:
             cls.display_name = cls.name
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph_number = register(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.graph_number = register(self)  # a copy is another objective
+
     def forward(
         self,
         embeddings: Mapping[str, Tensor],
@@ -135,18 +144,16 @@ class Objective(nn.Module, ABC):
                 only some run under `torch.no_grad`.
             DistributedError: another process ended or did not arrive within the group's time-out.
         """
-        batch, terms = self.compute(
-            embeddings,
-            present=present,
-            ids=ids,
-            group=group,
-            zero_rows=zero_rows,
-            temperature=temperature,
-            logit_scale=logit_scale,
-            logit_bias=logit_bias,
-            negatives=negatives,
-            queue=queue,
-        )
+        options: dict[str, Any] = {"present": present, "ids": ids, "group": group, "zero_rows": zero_rows}
+        options |= {"temperature": temperature, "logit_scale": logit_scale, "logit_bias": logit_bias}
+        options |= {"negatives": negatives, "queue": queue}
+        if torch.compiler.is_compiling():
+            from unialign.losses._compiled import traced_call
+
+            traced = traced_call(self, embeddings, options)
+            if traced is not None:
+                return LossOutput(*traced)
+        batch, terms = self.compute(embeddings, **options)
         return LossOutput(weighted_sum(batch, terms), {name: term.value.detach() for name, term in terms.items()})
 
     def compute(
@@ -209,6 +216,9 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         """Return the differentiable terms of a validated batch; terms without any row or pair are omitted."""
+
+    def advance_draw(self) -> None:
+        """Advance the random draw after a training step; does nothing in deterministic objectives."""
 
     def draw_number(self) -> int:
         """Return the index of the next random draw; 0 for deterministic objectives."""

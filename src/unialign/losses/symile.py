@@ -85,6 +85,10 @@ class Symile(Objective):
     def draw_number(self) -> int:
         return int(self.draw) if self.training and self.negatives == "sampled" else 0
 
+    def advance_draw(self) -> None:
+        if self.training and self.negatives == "sampled" and torch.is_grad_enabled():
+            self.draw += 1
+
     def _sampled(
         self, z_MND: Tensor, ids_N: Tensor | None, temperature: Tensor | float, *, sharded: bool
     ) -> Sequence[Tensor]:
@@ -95,8 +99,7 @@ class Symile(Objective):
             values = block_symile(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
         if values is None:
             values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
-        if self.training and torch.is_grad_enabled():
-            self.draw += 1
+        self.advance_draw()
         return values
 
     def _all(self, z_MND: Tensor, ids_N: Tensor | None, temperature: Tensor | float) -> list[Tensor]:

@@ -19,6 +19,7 @@ from unialign.functional import (
     Distance,
     Reduction,
     StopGradient,
+    block_uniformities,
     cross_log_partition,
     matched_alignment_scale,
     unit_alignment,
@@ -175,17 +176,33 @@ class UniAlign(Objective):
         weight = self.partition_mix * self.uniformity_weight
         if weight == 0:
             return {}
-        values = defined_values(
-            {
-                name: self._uniformity(batch, batch.rows(m), batch.present_MB[m], self.temperature)
-                for m, name in enumerate(batch.names)
-                if self.weighting != "exclude_anchor" or name != self.anchor
-            }
-        )
+        values = self._uniformities(batch)
         return {
             f"uniformity/{name}": LossTerm(value, weight * self._modality_weight(name, batch, len(values)))
             for name, value in values.items()
         }
+
+    def _uniformities(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the uniformity of each modality where it is defined, by name."""
+        names = {
+            m: name for m, name in enumerate(batch.names) if self.weighting != "exclude_anchor" or name != self.anchor
+        }
+        values = None
+        if self._order(batch) == 1:
+            values = block_uniformities(
+                batch, list(names), kernel=self.kernel, temperature=self.temperature, reduction=self.reduction
+            )
+        if values is not None:
+            return dict(zip(names.values(), values, strict=True))
+        return defined_values(
+            {
+                name: self._uniformity(batch, batch.rows(m), batch.present_MB[m], self.temperature)
+                for m, name in names.items()
+            }
+        )
+
+    def _order(self, batch: Batch) -> int:
+        return len(batch.names) - 1 if self.reduction == "outer_log" else 1
 
     def _uniformity(self, batch: Batch, z_BD: Tensor, present_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         return unit_uniformity(
@@ -194,7 +211,7 @@ class UniAlign(Objective):
             kernel=self.kernel,
             temperature=temperature,
             reduction=self.reduction,
-            order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
+            order=self._order(batch),
         )
 
     def _modality_weight(self, name: str, batch: Batch, defined: int) -> float:
