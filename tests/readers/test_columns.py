@@ -109,7 +109,7 @@ def test_tables_of_the_public_keep_their_vectors_and_say_what_is_left(tmp_path: 
     np.testing.assert_array_equal(found["items"], z)
     assert "12 columns, e0 to e11" in said
     assert "id (" in said
-    with pytest.raises(DataError, match="found no embeddings.*similarity"):
+    with pytest.raises(DataError, match=r"found no embeddings.*similarity"):
         read(similarity=score, punsafe=score, pwatermark=score)
     with pytest.raises(DataError, match="replaces most numbers"):
         read(text=[str(np.arange(2000.0))] * 30)

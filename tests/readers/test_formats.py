@@ -90,6 +90,24 @@ def rows_of_present(collection: Collection, name: str) -> np.ndarray:
     return modality.rows.take(np.flatnonzero(modality.present_N).tolist())
 
 
+def test_decimal_commas_and_empty_cells_of_tables(tmp_path: Path, space: Space) -> None:
+    z = space["image"]
+    labels = ["" if i % 5 == 0 else "cat" for i in range(ITEMS)]
+    lines = [
+        ";".join(["" if i == 7 else f"k{i}", labels[i], *(f"{x:.6f}".replace(".", ",") for x in row)])
+        for i, row in enumerate(z)
+    ]
+    (tmp_path / "a.csv").write_text("\n".join([";".join(["id", "labels", *(f"e{d}" for d in range(DIM))]), *lines]))
+    collection = open_collection(tmp_path / "a.csv")
+    np.testing.assert_allclose(rows_of(collection, "a"), z, atol=1e-6)
+    assert collection.labels_N is not None
+    np.testing.assert_array_equal(collection.labels_N < 0, np.arange(ITEMS) % 5 == 0)
+    assert any("'id' has empty cells" in note and "not used as ids" in note for note in collection.notes)
+    table = {"image": list(z), "labels": [None if i % 5 == 0 else i % 3 for i in range(ITEMS)]}
+    pq.write_table(pa.table(table), tmp_path / "b.parquet")
+    np.testing.assert_array_equal(open_collection(tmp_path / "b.parquet").labels_N < 0, np.arange(ITEMS) % 5 == 0)
+
+
 def test_quantized_vectors_are_read_as_what_they_are(tmp_path: Path, space: Space) -> None:
     z = np.hstack(list(space.values()))
     codes = np.clip(np.round(z * 40), -127, 127).astype(np.int8)

@@ -23,7 +23,7 @@ def write_table(file: Path, **columns: Any) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("first", "second"), [("id", "id"), ("key", "uuid"), ("image_id", "ids"), ("ids", "__key__")])
+@pytest.mark.parametrize(("first", "second"), [("id", "id"), ("key", "uuid"), ("imageId", "ids"), ("ids", "__key__")])
 def test_ids_are_found_under_usual_names(tmp_path: Path, space: Space, first: str, second: str) -> None:
     a = write_table(tmp_path / "a.parquet", image=space["image"], **{first: KEYS})
     np.savez(tmp_path / "b.npz", text=space["text"][ORDER], **{second: KEYS[ORDER]})
@@ -151,6 +151,14 @@ def test_given_ids_replace_guessed_ones_and_may_be_those_of_a_data_frame(tmp_pat
         open_collection(space, ids=np.array([*given[:-1], None], dtype=object))
     with pytest.raises(ShapeError, match=r"'image' is ndarray of objects.*numpy\.stack"):
         open_collection({"image": np.array([None, [1.0]], dtype=object)})
+
+
+def test_ids_may_be_hashes_of_64_bits(space: Space) -> None:
+    hashes = np.arange(ITEMS, dtype=np.uint64) + np.uint64(2**63)
+    with pytest.warns(UserWarning, match="no array `split`"):
+        store = load_dataset(space | {"ids": hashes})
+    assert store.keys is not None
+    assert store.keys[1] == str(2**63 + 1)
 
 
 def test_row_numbers_are_no_ids(tmp_path: Path, space: Space) -> None:

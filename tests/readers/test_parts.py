@@ -55,15 +55,16 @@ def test_numbered_files_are_parts_in_the_order_of_their_numbers(tmp_path: Path, 
 
 def test_numbers_that_do_not_count_parts_are_names(tmp_path: Path, space: Space) -> None:
     """Files numbered by layer, view or year are modalities of the same items."""
-    for names in (("layer_0", "layer_6"), ("view1", "view2"), ("emb_2019", "emb_2020")):
+    cases = [("layer_0", "layer_6"), ("view1", "view2"), ("emb_2019", "emb_2020"), ("run-seed_0", "run-seed_1")]
+    for names in cases:
         paths = [tmp_path / f"{name}.npy" for name in names]
         for path, z in zip(paths, space.values(), strict=True):
             np.save(path, z)
         assert list(open_collection(paths).modalities) == list(names)
     for i, dim in enumerate((4, 8)):  # parts must have the same dim
-        np.save(tmp_path / f"layer_{i}.npy", space["image"][:, :dim])
-    paths = [tmp_path / "layer_0.npy", tmp_path / "layer_1.npy"]
-    assert list(open_collection(paths).modalities) == ["layer_0", "layer_1"]
+        np.save(tmp_path / f"emb_{i}.npy", space["image"][:, :dim])
+    paths = [tmp_path / "emb_0.npy", tmp_path / "emb_1.npy"]
+    assert list(open_collection(paths).modalities) == ["emb_0", "emb_1"]
 
 
 def write_tables(space: Space, folder: Path, names: list[str]) -> list[Path]:

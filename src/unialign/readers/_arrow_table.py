@@ -80,10 +80,13 @@ class ArrowCells:
         numbers_c: Array = self.array.to_numpy(zero_copy_only=False).astype(dtype)
         return numbers_c
 
-    def values(self) -> Array | None:
-        if self.array.null_count:
+    def values(self, *, fill: bool) -> Array | None:
+        array = self.array
+        if array.null_count and fill:
+            array = array.fill_null("" if self._is_text else -1)
+        if array.null_count:
             return None
-        values_c: Array = self.array.to_numpy(zero_copy_only=False)
+        values_c: Array = array.to_numpy(zero_copy_only=False)
         return values_c.astype(np.str_) if values_c.dtype == object else values_c
 
     def texts(self) -> list[str | None]:

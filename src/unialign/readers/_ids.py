@@ -1,14 +1,16 @@
 """Find the ids of each file: the array `ids`, an array that the user names, or one with a usual name."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from unialign._checks import suggestion
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, DataError
 from unialign.readers._entry import ArrayEntry
 from unialign.readers._keys import CollectedFile, is_matrix, mask_prefix, plain_key
 from unialign.readers._rows import Array
@@ -40,8 +42,9 @@ class FoundIds:
     key: str
     is_guessed: bool
 
-    def load(self) -> Array:
-        """Return the (N,) ids; bytes become text."""
+    @cached_property
+    def values_N(self) -> Array:
+        """(N,) ids; bytes become text."""
         values_N = np.asarray(self.entry.load())
         return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N
 
@@ -56,6 +59,7 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
         ConfigError: no file has an array of this name.
     """
     found: dict[CollectedFile, FoundIds] = {}
+    notes: list[str] = []
     if name is not None:
         shown = [(plain_key(name, source.file), source.file) for source in sources]
         name = next((key for key, file in shown if key in file.entries), name)
@@ -69,14 +73,20 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
         entry = source.file.entries[key]
         if not _is_id_array(entry):
             continue  # `ids` of an invalid type raise an error with the other per-item values
-        found[source] = FoundIds(source, entry, key, is_guessed=key not in ("ids", name))
+        ids = FoundIds(source, entry, key, is_guessed=key not in ("ids", name))
+        try:
+            _ = ids.values_N if ids.is_guessed else None
+        except DataError as error:
+            notes.append(f"{error}; it is not used as ids")
+            continue
+        found[source] = ids
         if key != "ids":
             entries = {k: e for k, e in source.file.entries.items() if k not in ("ids", key)}
             source.file = replace(source.file, entries={**entries, "ids": replace(entry, key="ids")})
     if name is not None and all(ids.key != name for ids in found.values()):
         listed = f"arrays with one value per item: {', '.join(known)}" if known else "no array has one value per item"
         raise ConfigError(f"no file has ids called {name!r}; {listed}{suggestion(name, known)}")
-    notes = [
+    notes += [
         f"the ids of {ids.source.file.label} are its {ids.key!r} (guessed; --id NAME or id=NAME chooses another)"
         for ids in found.values()
         if ids.is_guessed
@@ -106,14 +116,14 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
         return "ids"
     rows = {entry.shape[0] for entry in entries.values() if is_matrix(entry)}
     usable = {
-        key.rpartition("/")[2].lower(): key
+        _plain(key): key
         for key, entry in reversed(list(entries.items()))
         if _is_id_array(entry) and mask_prefix(key) is None and (not rows or entry.shape[0] in rows)
     }
-    for usual in _NAMES:
+    for usual in map(_plain, _NAMES):
         if usual in usable:
             return usable[usual]
-    for usual in _ROW_NUMBERS:
+    for usual in map(_plain, _ROW_NUMBERS):
         if usual in usable:
             values_N = entries[usable[usual]].load()
             # 0, 1, ... may have been counted again after rows were dropped.
@@ -121,6 +131,11 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
             if not counted and len(np.unique(values_N)) == len(values_N):
                 return usable[usual]
     return None
+
+
+def _plain(key: str) -> str:
+    """Return the last part of a key, without case and separators: `imageId` is `image_id`."""
+    return re.sub(r"[-_ :]", "", key.rpartition("/")[2].lower())
 
 
 def _is_id_array(entry: ArrayEntry) -> bool:

@@ -59,8 +59,8 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
     if len(keyed) < 2:
         items = _count_items(matrices)
         guessed = all(found[source].is_guessed for source in keyed)
-        return Join(items, found[keyed[0]].load() if keyed else None, (), tuple(notes), guessed)
-    values = _comparable([found[source].load() for source in keyed])
+        return Join(items, found[keyed[0]].values_N if keyed else None, (), tuple(notes), guessed)
+    values = _comparable([found[source].values_N for source in keyed])
     if all(np.array_equal(values[0], other) for other in values[1:]):
         guessed = all(found[source].is_guessed for source in keyed)
         return Join(_count_items(matrices), values[0], (), tuple(notes), guessed)
@@ -149,6 +149,8 @@ def _count_items(matrices: Matrices) -> int:
 def _comparable(values: list[Array]) -> list[Array]:
     """Return ids of one type: integers if all ids are, or are strings that spell, integers; else strings."""
     kinds = {value.dtype.kind for value in values}
+    if any(value.dtype.kind == "u" and len(value) and value.max() > np.iinfo(np.int64).max for value in values):
+        return [value.astype(np.str_) for value in values]
     if kinds <= {"i", "u"}:
         return [value.astype(np.int64) for value in values]
     if kinds & {"i", "u"}:

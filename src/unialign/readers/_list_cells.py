@@ -47,15 +47,18 @@ class ListCells:
                     raise DataError(f"a cell of a numeric column is {cell!r:.60}; expected a number") from None
         return numbers_c.astype(dtype)
 
-    def values(self) -> Array | None:
-        if any(cell is None or cell == "" for cell in self.cells):
+    def values(self, *, fill: bool) -> Array | None:
+        given = [cell for cell in self.cells if cell is not None and cell != ""]
+        if len(given) < len(self.cells) and not fill:
             return None
         if all(isinstance(cell, bool) for cell in self.cells):
             return np.array(self.cells, np.bool_)
+        is_null = [cell is None or cell == "" for cell in self.cells]
         try:
-            return np.array([_integer(cell) for cell in self.cells], np.int64)
+            numbers = [-1 if null else _integer(cell) for cell, null in zip(self.cells, is_null, strict=True)]
+            return np.array(numbers, np.int64)
         except (ValueError, OverflowError):
-            return np.array([cell if isinstance(cell, str) else str(cell) for cell in self.cells], np.str_)
+            return np.array(["" if null else str(c) for c, null in zip(self.cells, is_null, strict=True)], np.str_)
 
     def texts(self) -> list[str | None]:
         return [cell if cell is None or isinstance(cell, str) else str(cell) for cell in self.cells]

@@ -190,6 +190,10 @@ def problem_of(entry: ArrayEntry) -> str:
         return "a mask is no embedding; absent rows are marked by present.NAME (N,) bool, one array per modality"
     if len(shape) == 2 and (entry.is_floating or np.dtype(entry.dtype).itemsize == 1):
         return "one number per item is not an embedding"
+    if entry.kind == "c":
+        return "complex numbers are no embedding: save numpy.hstack([x.real, x.imag])"
+    if entry.kind not in ("i", "u", "b") and not entry.is_floating:
+        return "no numbers"
     if not entry.is_floating:
         return "integers such as token ids or codes are not an embedding; quantized codes must be int8 or uint8"
     if len(shape) == 3 and shape[0] <= _MAX_STACKED and shape[1] > 2 * shape[0]:

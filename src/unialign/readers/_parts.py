@@ -24,6 +24,13 @@ _PART = re.compile(
 _WORDS = frozenset({"emb", "embs", "embedding", "embeddings", "vectors", "features", "feats", "data"})
 
 
+# Words before numbers of modalities of the same items.
+_ALTERNATIVES = frozenset(
+    {"layer", "layers", "view", "views", "seed", "run", "fold", "epoch", "step", "head", "model", "version", "v",
+     "modality", "encoder", "crop", "augmentation", "aug", "caption"}
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Part:
     prefix: str
@@ -92,9 +99,16 @@ def _part(path: Path) -> _Part | None:
     return _Part(prefix, int(match["number"]), total, is_marked)
 
 
+def _is_alternative(prefix: str) -> bool:
+    """Return whether numbers after a prefix count alternatives of the same items, such as layers."""
+    return re.split(r"[-_. ]", prefix.lower())[-1] in _ALTERNATIVES
+
+
 def _are_parts(parts: Sequence[_Part], *, is_folder: bool) -> bool:
     if parts[0].total is not None:
         return True
+    if _is_alternative(parts[0].prefix):
+        return False
     numbers = sorted(part.number for part in parts)
     if numbers[0] not in (0, 1) or numbers[-1] - numbers[0] != len(numbers) - 1:
         return False

@@ -27,6 +27,8 @@ Array = NDArray[Any]
 
 # Rows read to find the dim of a column of vectors, and whether a column of text holds vectors.
 _FIRST_ROWS = 64
+# Columns whose null cells mean unlabeled and unnamed items.
+_MAY_BE_NULL = ("labels", "names")
 _VALUE_ROWS, _MASK_ROWS = 1 << 16, 1 << 12
 
 
@@ -63,8 +65,8 @@ class Cells(Protocol):
     def numbers(self, dtype: str) -> Array:
         """Return (c,) floats; null is NaN."""
 
-    def values(self) -> Array | None:
-        """Return (c,) integers, bools or text; None if a cell is null."""
+    def values(self, *, fill: bool) -> Array | None:
+        """Return (c,) integers, bools or text. Null cells are -1 or "" with `fill`; without it, None is returned."""
 
     def texts(self) -> list[str | None]:
         """Return the cells of a column of text."""
@@ -200,7 +202,7 @@ def _value_entry(table: Table, name: str, left: str) -> ArrayEntry:
     def load() -> Array:
         parts: list[Array] = []
         for (cells,) in table.batches([name], _VALUE_ROWS):
-            values_c = cells.values()
+            values_c = cells.values(fill=name in _MAY_BE_NULL)
             if values_c is None:
                 raise DataError(f"{table.path}: {name!r} has empty cells; give every row a value")
             parts.append(values_c)

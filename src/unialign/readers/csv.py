@@ -1,6 +1,7 @@
 """Read .csv, .tsv and plain number tables: columns as in `_table`; a file without header is one matrix."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ __all__ = ["CsvReader"]
 
 # Rows that decide the type of a column.
 _TYPED_ROWS = 1000
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
 
 class CsvReader:
@@ -54,6 +56,7 @@ class _CsvTable:
         else:
             named = self._split(comment)
             self.names = named if len(named) == len(cells) else [str(i) for i in range(len(cells))]
+        self.has_decimal_comma = False
         for name in repeated(self.names):
             raise DataError(f"{path} holds several columns called {name!r}; rename them")
 
@@ -68,7 +71,10 @@ class _CsvTable:
             first.append(record)
             if len(first) == _TYPED_ROWS:
                 break
-        return {name: _column([record[i] for record in first]) for i, name in enumerate(self.names)}
+        # As in most of Europe: semicolons between the cells, and commas in the numbers.
+        numbers = [cell for record in first[:20] for cell in record if _DECIMAL_COMMA.fullmatch(cell.strip())]
+        self.has_decimal_comma = self.delimiter == ";" and bool(numbers)
+        return {name: _column([self._cell(record[i]) or "" for record in first]) for i, name in enumerate(self.names)}
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
         places = [self.names.index(name) for name in names]
@@ -76,10 +82,15 @@ class _CsvTable:
         for record in self._records():
             batch.append(record)
             if len(batch) == rows:
-                yield [ListCells([_cell(record[place]) for record in batch]) for place in places]
+                yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
                 batch = []
         if batch:
-            yield [ListCells([_cell(record[place]) for record in batch]) for place in places]
+            yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
+
+    def _cell(self, text: str) -> str | None:
+        if self.has_decimal_comma and _DECIMAL_COMMA.fullmatch(text.strip()):
+            return text.strip().replace(",", ".")
+        return text if text.strip() else None
 
     def _records(self) -> Iterator[list[str]]:
         """Yield the cells of each row; raise DataError for a row with another number of cells."""
@@ -119,10 +130,6 @@ def _delimiter(line: str) -> str:
         return best
     cells = line.split()
     return " " if len(cells) > 1 and numbers_in(cells) == len(cells) else ","
-
-
-def _cell(text: str) -> str | None:
-    return text if text.strip() else None
 
 
 def _column(cells: list[str]) -> Column:
