@@ -10,6 +10,7 @@ from unialign.train._fit import (
     training_steps as training_steps,
 )
 from unialign.train._grad_cache import grad_cache_backward as grad_cache_backward
+from unialign.train._health_monitor import HealthMonitor as HealthMonitor
 from unialign.train._monitor import HealthWarning as HealthWarning
 from unialign.train._optimizer import (
     learning_rate as learning_rate,
@@ -29,6 +30,7 @@ from unialign.train._trainer import (
 __all__ = [
     "EvalCallback",
     "FitResult",
+    "HealthMonitor",
     "HealthWarning",
     "TrainConfig",
     "check_fit",

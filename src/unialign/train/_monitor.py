@@ -1,13 +1,18 @@
-"""Health checks of a training batch: collapse, low rank, a parameter at its bound, unbalanced gradients.
+"""Health checks of a training batch.
+
+They find collapse, low rank, a parameter at its bound, unbalanced gradients, a loss at the level of chance, batches
+without pairs to compare, and repeated rows.
 
 Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from itertools import permutations
 
 import torch
 
+from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.geometry import effective_rank
 from unialign.losses import BoundedParameter, LossTerm, Objective, weighted_sum
@@ -17,6 +22,11 @@ COLLAPSED_COSINE = 0.95
 # Fraction of the available directions below which a modality has a degenerate spectrum.
 TINY_RANK = 0.02
 BALANCED = (0.1, 10.0)
+# A contrast within this fraction of ln(rows) after this many steps is that of embeddings that carry no information.
+CHANCE, CHANCE_STEPS = 0.01, 20
+# Fraction of distinct rows or ids below which a batch holds too few different items.
+DISTINCT_ROWS, DISTINCT_IDS = 0.9, 0.25
+_ROUNDING = 1e-5
 # Maximum number of rows for the effective rank; more rows cost time and change it little.
 _SAMPLE = 512
 
@@ -25,8 +35,8 @@ class HealthWarning(UserWarning):
     """A problem of a training run that its loss does not reveal.
 
     Attributes:
-        code: kind of problem, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`, `environment`;
-            reported once in a run.
+        code: kind of problem, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`,
+            `chance/image-text`, `no_pairs`, `distinct/text`, `few_ids`, `environment`; reported once in a run.
         step: completed steps when it was first detected.
     """
 
@@ -63,6 +73,7 @@ def check_health(
     """
     numbers: dict[str, float] = {}
     found = [*_check_spread(batch, numbers), *_check_bounds(objective)]
+    found += [*_check_chance(batch, terms, step), *_check_pairs(batch, terms), *_check_distinct(batch)]
     # The advice refers to this weight, which not every objective has.
     ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
     if ratio is not None:
@@ -102,6 +113,65 @@ def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str
                 f"rank/{name}",
                 f"{name!r} uses {rank:.1f} of {available} directions (effective rank), so its items can hardly be "
                 f"told apart",
+            )
+
+
+def _check_chance(batch: Batch, terms: Mapping[str, LossTerm], step: int) -> Iterator[tuple[str, str]]:
+    """Yield a problem for each contrast of two modalities that stays at ln(rows), its value for equal cosines."""
+    if step < CHANCE_STEPS:
+        return
+    for m, n in permutations(range(len(batch.names)), 2):
+        pair = pair_name(batch.names[m], batch.names[n])
+        rows = int((batch.present_MB[m] & batch.present_MB[n]).sum())
+        if rows <= 2 or f"contrast/{pair}" not in terms:
+            continue
+        value, chance = float(terms[f"contrast/{pair}"].value.detach()), math.log(rows)
+        if abs(value - chance) <= CHANCE * chance:
+            yield (
+                f"chance/{pair}",
+                f"the contrast of {pair} is {value:.3f}, and chance is ln({rows}) = {chance:.3f}: the embeddings carry "
+                f"no information about pairs; raise the learning rate, lower the temperature, and check that row i of "
+                f"both modalities belongs to item i",
+            )
+
+
+def _check_pairs(batch: Batch, terms: Mapping[str, LossTerm]) -> Iterator[tuple[str, str]]:
+    """Yield a problem if the loss is 0 because the batch has no two items to compare."""
+    present_B = batch.present_MB.sum(0)
+    complete, paired = int((present_B == len(batch.names)).sum()), int((present_B >= 2).sum())
+    # A contrast of one item is 0 up to rounding; so is a perfect one of many items.
+    if complete >= 2 or any(abs(float(term.value.detach())) > _ROUNDING for term in terms.values()):
+        return
+    yield (
+        "no_pairs",
+        f"the loss is 0, since the objective found no two items to compare: of {len(present_B)} items of the batch, "
+        f"{paired} have at least two modalities and {complete} have all {len(batch.names)}; raise the batch size, or "
+        f"use an objective that accepts missing modalities",
+    )
+
+
+def _check_distinct(batch: Batch) -> Iterator[tuple[str, str]]:
+    """Yield problems of batches with few different ids, or with equal rows that no ids exclude as negatives."""
+    items = batch.present_MB.shape[1]
+    if batch.ids_B is not None:
+        distinct = len(batch.ids_B.unique())  # type: ignore[no-untyped-call]
+        if items >= 8 and distinct < DISTINCT_IDS * items:
+            yield (
+                "few_ids",
+                f"the {items} items of the batch have {distinct} different ids, and items with equal ids are not "
+                f"negatives, so few negatives are left; raise the batch size, or shuffle items of one id apart",
+            )
+        return
+    for m, name in enumerate(batch.names):
+        z_BD = batch.z_MBD[m].detach()[batch.present_MB[m]][:_SAMPLE]
+        rows = len(z_BD)
+        distinct = len(z_BD.unique(dim=0)) if rows >= 8 else rows  # type: ignore[no-untyped-call]
+        # All rows equal is a collapse, which is reported as such.
+        if 1 < distinct < DISTINCT_ROWS * rows:
+            yield (
+                f"distinct/{name}",
+                f"{name!r} has {distinct} different rows among {rows} of the batch, and equal rows are each other's "
+                f"negatives; pass ids that are equal for items with the same {name}",
             )
 
 

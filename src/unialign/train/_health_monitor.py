@@ -1,0 +1,85 @@
+"""Health checks for a training loop that does not use `fit`."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_integer
+from unialign.batch import Batch, make_batch
+from unialign.losses import LossOutput, LossTerm, Objective
+from unialign.train._monitor import HealthWarning, check_health
+
+
+class HealthMonitor:
+    """Warn of problems that the value of a loss does not reveal, with the same rules as `fit`.
+
+    The rules find modalities that collapse to a point or a line, a loss that stays at the level of chance, batches
+    without two items to compare, repeated captions without ids, learned parameters at their bounds, and, for
+    `UniAlign`, unbalanced gradients. A problem is reported once.
+
+    Attributes:
+        numbers: of the last check: `cosine/<modality>` (mean cosine of different items), `rank/<modality>` (effective
+            rank), and `gradient_ratio` for `UniAlign`.
+        warnings: all problems found so far.
+
+    Examples:
+        >>> import torch, unialign as ua
+        >>> loss = ua.losses.UniAlign(anchor="text")
+        >>> monitor = ua.train.HealthMonitor(loss, every=50)
+        >>> z = {"image": torch.randn(64, 16), "text": torch.randn(64, 16)}
+        >>> monitor.check(z, loss(z))
+        []
+
+    Args:
+        loss: the objective of the loop.
+        every: calls per check. A check of 512 rows takes about as long as the loss.
+    """
+
+    def __init__(self, loss: Objective, *, every: int = 1) -> None:
+        check_integer("every", every, low=1)
+        self.loss, self.every = loss, every
+        self.numbers: dict[str, float] = {}
+        self.warnings: list[HealthWarning] = []
+        self._calls = 0
+
+    def check(
+        self,
+        embeddings: Mapping[str, Tensor],
+        out: LossOutput,
+        *,
+        present: Mapping[str, Tensor] | None = None,
+        ids: Tensor | None = None,
+    ) -> list[HealthWarning]:
+        """Check the arguments and the result of a call of the loss; issue and return the new warnings.
+
+        On several processes each process checks its own rows.
+
+        Args:
+            embeddings, present, ids: as passed to the loss, modality -> (B, D), modality -> (B,), (B,).
+            out: what the loss returned.
+
+        Raises:
+            ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
+        """
+        self._calls += 1
+        if self._calls % self.every != 0:
+            return []
+        batch = make_batch({name: z.detach() for name, z in embeddings.items()}, present=present, ids=ids)
+        with torch.enable_grad(), torch.autocast(batch.z_MBD.device.type, enabled=False):
+            batch = replace(batch, z_MBD=batch.z_MBD.detach().requires_grad_())
+            self.numbers, found = check_health(self.loss, batch, self._terms(batch, out), step=self._calls)
+        known = {warning.code for warning in self.warnings}
+        new = [warning for warning in found if warning.code not in known]
+        self.warnings += new
+        for warning in new:
+            warnings.warn(warning, stacklevel=2)
+        return new
+
+    def _terms(self, batch: Batch, out: LossOutput) -> dict[str, LossTerm]:
+        """Return the terms of `out`; for objectives with a gradient ratio, computed again with a graph."""
+        if hasattr(self.loss, "alignment_weight"):
+            return self.loss.terms(batch)
+        return {name: LossTerm(value, 1.0) for name, value in out.terms.items()}
