@@ -14,7 +14,7 @@ import unialign as ua
 from benchmarks.saved_bytes import saved_bytes
 from loss_cases import OBJECTIVES, draw_batch, draw_present, fit_items, fit_modalities, make_objective
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
-from unialign.ops import use_backend
+from unialign.ops import _directed_contrast, use_backend
 
 IDS = torch.tensor([0, 1, 1, 2, 3, 3, 3])
 OPTIONS: list[dict[str, Any]] = [
@@ -84,6 +84,23 @@ def test_value_and_gradients_equal_the_reference(options: dict[str, Any]):
                 got = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
             torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-12)
             torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
+def test_tiles_of_any_size_are_equal(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    """One tile of all queries, tiles of three queries, and tiles of one query."""
+    loss, queue = ua.losses.InfoNCE("m0", **options), filled_queue()
+    z = {name: x.requires_grad_() for name, x in draw_batch(4, 3, 7, 5).items()}
+    negatives = {"m1": draw(7, 2, 5, seed=1).requires_grad_(), "m0": draw(3, 5, seed=2).requires_grad_()}
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    found = []
+    for entries in (1000, 45, 1):
+        monkeypatch.setattr(_directed_contrast, "_ENTRIES", entries)
+        total = loss(z, ids=IDS, negatives=negatives, queue=queue, logit_scale=scale).total
+        found.append((total, *torch.autograd.grad(total, [*z.values(), scale, *negatives.values()], allow_unused=True)))
+    for other in found[1:]:
+        for got, expected in zip(other, found[0], strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-13)
 
 
 def test_negatives_reach_the_queries_of_other_modalities_only():
