@@ -1,6 +1,7 @@
 """Studies of the objectives: each study runs many trainings and summarizes them on a page with tables and figures.
 
-A study is a module here, an entry of `STUDIES`, and an object `STUDY = Study(...)` (see `_plan.py`) of three functions:
+A study is a module here with an entry in `STUDIES` and an object `STUDY = Study(...)` (see `_plan.py`), which holds
+three functions:
 
     plan(options) -> Plan                   the arms and the comparisons between them
     analyse(results) -> dict                optional: numbers that need several arms, for results["study"]["analysis"]
@@ -54,7 +55,7 @@ COSTS = {
 
 
 def load_study(name: str) -> "Study":
-    """Return a study by name; the ConfigError for an unknown name lists all names."""
+    """Return a study by name; for an unknown name, raise a ConfigError that lists all names."""
     check_choice("study", name, STUDIES)
     study: Study = import_module(f"research.{name}").STUDY
     return study

@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
     @classmethod
     def read(cls, entry: Mapping[str, Any] | None) -> "Interval":
-        """Read `mean`, `low` and `high` of an entry of results.json, in which null means NaN."""
+        """Read `mean`, `low` and `high` from an entry of results.json, in which null means NaN."""
         values = ((entry or {}).get(key) for key in cls._fields)
         return cls(*(math.nan if value is None else value for value in values))
 
@@ -86,7 +86,7 @@ def _cell_sums(pairs_Rn2: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _centered_ranks(values_Rn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks, ties averaged, centered and divided by n."""
+    """Return ranks, with ties averaged, centered and divided by n."""
     below_Rn = (values_Rn[:, :, None] > values_Rn[:, None, :]).sum(2)
     equal_Rn = (values_Rn[:, :, None] == values_Rn[:, None, :]).sum(2)
     n = values_Rn.shape[1]

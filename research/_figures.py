@@ -1,6 +1,6 @@
 """Build common tables and panels of studies from the content of results.json.
 
-All functions take `results` and keys of arms. Failed arms have no summary and are omitted.
+All functions take `results` and the keys of arms. Failed arms have no summary and are omitted.
 """
 
 import math
@@ -91,7 +91,7 @@ def metric_table(
     family: str = "",
     first_column: str = "arm",
 ) -> Table:
-    """Tabulate means and intervals by arm; with a family, signs compare each arm with the family's first."""
+    """Tabulate means and intervals by arm; given a family, signs compare each arm with the first arm of the family."""
     arms = completed(results, arms)
     shown = [m for m in metrics if m in results["metrics"]]
     styles = {m: _style(results, m, arms) for m in shown}

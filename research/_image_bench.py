@@ -49,11 +49,11 @@ class GenerationBench:
 
     Attributes:
         store: the data.
-        rows: (N,) evaluated rows, all with anchor and image.
+        rows: (N,) evaluated rows, all of which have the anchor and an image.
         anchor: modality whose embeddings are replaced.
         decoders: K decoders trained with different seeds; every score is the mean over them.
-        extractor, reference: feature extractor and reference of the scores.
-        training: (T, 3, S, S) images of the training rows that have one.
+        extractor, reference: feature extractor, and reference of the scores.
+        training: (T, 3, S, S) images of those training rows that have one.
         training_rows: (T,) row numbers of these images.
         seed: seed of the noise, which is the same for all rows of a table.
         steps, guidance: options of the sampler.
@@ -147,14 +147,14 @@ def make_bench(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> GenerationBench:
-    """Build the bench of a split of a store, with its thumbnails as true images.
+    """Build the bench for a split of a store, whose thumbnails are the true images.
 
     Args:
         decoders: at least one, all of equal image size.
         anchor: modality of the thumbnails, whose embeddings are replaced.
 
     Raises:
-        ConfigError: no decoder, decoders of different sizes, or no such modality.
+        ConfigError: there is no decoder, the decoders differ in size, or the store has no such modality.
         DataError: the store has no images, or the split has no items.
         MissingDependencyError: Pillow is not installed.
     """

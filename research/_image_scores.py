@@ -1,7 +1,7 @@
 """Train the decoders of the study `generation`, and score images generated from a space.
 
-Metric names: `images/<source>/<score>` and `images/<control>/<score>` on the evaluated split; for selection on the
-validation split, `val/<source>/<score>` and `val/recall@1` (queries of every other modality, gallery of the anchor).
+Names of metrics on the evaluated split: `images/<source>/<score>` and `images/<control>/<score>`. For selection on the
+validation split: `val/<source>/<score>` and `val/recall@1` (queries from every other modality, gallery of the anchor).
 """
 
 import json
@@ -38,7 +38,7 @@ DECODERS = "decoders"
 # Recorded scores, and the subset that gets intervals.
 SHOWN = ("fd", "kid", "recall@10", "mrr", "cosine")
 _RESAMPLED = ("fd", "recall@10", "mrr")
-# A Fréchet distance takes milliseconds per resample, and a study computes thousands of distances.
+# Limits the time: a Fréchet distance takes milliseconds per resample, and a study computes thousands of distances.
 _MAX_RESAMPLES = 300
 _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": pixels}
 
@@ -46,7 +46,7 @@ _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": 
 def train_decoders(
     store: EmbeddingStore, config: Mapping[str, Any], seeds: Sequence[int], folder: Path, *, image: str, workers: int
 ) -> None:
-    """Train the missing decoders of a study into `folder/decoders/seed-K`."""
+    """Train the decoders of a study that are missing from `folder/decoders/seed-K`."""
     jobs: list[dict[str, Any]] = [
         {"store": str(store.path), "config": {**config, "seed": seed}, "image": image, "out": _place(folder, seed)}
         for seed in seeds

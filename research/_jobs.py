@@ -22,8 +22,8 @@ class TrainingJob:
     """Picklable description of one training; worker processes open the data themselves.
 
     Attributes:
-        purpose: `trial` selects settings; `parent` trains a space that trials of other arms continue; `run` enters the
-            results.
+        purpose: a `trial` serves to select settings, a `parent` trains a space that trials of other arms continue, and
+            a `run` enters the results.
         data: name or folder of the store.
         file: path of the record.
         trial: index into the arm's trials.
@@ -165,7 +165,7 @@ def select_trial(arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | No
     """Describe an arm's trials and choose the one with the best mean R@1 over all ordered pairs.
 
     Args:
-        records: (trial, seed) -> record. A trial that failed with any seed cannot be chosen.
+        records: (trial, seed) -> record. A trial that failed with at least one seed cannot be chosen.
 
     Returns:
         `trials`, with settings and scores, and the index `chosen`.

@@ -71,7 +71,7 @@ def to_numbers(measured: Mapping[str, Any], items: int) -> dict[str, float]:
 
 
 def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> dict[str, float | Statistic]:
-    """Measure `unialign.geometry.conflict` at one anchor: means of the per-item fields, bounds, c, correlations."""
+    """Measure `unialign.geometry.conflict` at one anchor: means of per-item fields, bounds, c, and correlations."""
     result = conflict(view.embeddings, anchor=anchor, temperature=temperature, present=view.present)
     c_KB = torch.stack(list(result.c.values()))
     found: dict[str, float | Statistic] = {
@@ -96,7 +96,7 @@ def measure_modalities(view: View) -> dict[str, float | Statistic]:
 def measure_divergence(
     view: View, *, anchor: str, bandwidths: Sequence[float | Literal["median"]]
 ) -> dict[str, float | Statistic]:
-    """Measure the Hölder divergence by every estimator at every bandwidth, other divergences, R@1 and debiased gap.
+    """Measure the Hölder divergence with every estimator and bandwidth, other divergences, R@1 and the debiased gap.
 
     Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin` is computed at the anchor), `cauchy_schwarz`
     and the unbiased `mmd2` (means over pairs), `neighbors` and `neighbors_debiased`, `bound` of the `plugin` value, and

@@ -36,7 +36,7 @@ def _check_texts(name: str, value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Config):
-    """User settings of a study, which `config.yaml` stores."""
+    """The user's settings for a study, which `config.yaml` stores."""
 
     kind: ClassVar[str] = "study"
 
@@ -64,7 +64,8 @@ class Options(Config):
 
 @dataclass(frozen=True)
 class DataTransform:
-    """A change of the training data: a name in `_transforms.TRANSFORMS` with arguments, called with the seed of a run.
+    """A change to the training data: a name in `_transforms.TRANSFORMS` and its arguments, called with the seed of a
+    run.
 
     Validation and test rows do not change.
     """
@@ -80,7 +81,7 @@ class EvalHook:
     Attributes:
         points: number of evaluations, including one before and one after training, denser early; 1: only after
             training.
-        split: measured split.
+        split: split to measure on.
     """
 
     name: str
@@ -101,7 +102,7 @@ class Arm:
     """A training configuration of a study.
 
     Attributes:
-        key: unique in the study; letters, digits, `-`, `_` and `.`, since files are named after it.
+        key: unique within the study; of letters, digits, `-`, `_` and `.`, since files are named after it.
         data: a shipped data set's name or a store's folder; `Options.stores` may replace it.
         train: settings before tuning; `modalities` must be given. The seed comes from the options.
         factors: plain values that distinguish the arm, by which pages group and draw arms.
@@ -166,7 +167,8 @@ class Plan:
     """The arms of a study and the comparisons between them.
 
     Attributes:
-        comparisons: reported with intervals but without verdicts, since they are not corrected for their number.
+        comparisons: comparisons reported with intervals but without verdicts, since they are not corrected for their
+        number.
         keep: metrics of `unialign.evaluation.METRICS` whose resampled values are kept for intervals, in addition to
             the primary ones.
     """
@@ -202,7 +204,7 @@ class Study:
         title: heading of the page.
         plan: options -> arms.
         page: content of results.json -> sections. Pages depend only on this content, so they can be regenerated.
-        analyse: content of results.json -> numbers that need several arms, stored in `study.analysis`.
+        analyse: content of results.json -> numbers computed from several arms, stored in `study.analysis`.
         answer: content of results.json -> summary for the terminal; None: show the tallies of the families.
         prepare: called before the first training, even when a study continues, with the options, the study's folder,
             the data by name and the number of workers.

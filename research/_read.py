@@ -46,7 +46,7 @@ def label(results: Results, arm: str) -> str:
 
 
 def completed(results: Results, arms: Iterable[str] | None = None) -> list[str]:
-    """Return the arms that have a summary, of all arms by default."""
+    """Return those of the given arms (by default all) that have a summary."""
     return [arm for arm in (results["study"]["factors"] if arms is None else arms) if arm in results["summary"]]
 
 
@@ -56,7 +56,7 @@ def runs_of(results: Results, arm: str) -> list[Mapping[str, Any]]:
 
 
 def run_metric(results: Results, arm: str, metric: str) -> list[float]:
-    """Return a metric of every seed."""
+    """Return the values of a metric, one per seed."""
     return [as_float(run["metrics"].get(metric)) for run in runs_of(results, arm)]
 
 
@@ -95,7 +95,7 @@ def metric_label(results: Results, metric: str) -> str:
 
 
 def scale_of(results: Results, metric: str) -> int:
-    """Return the factor from stored to displayed numbers."""
+    """Return the factor that converts stored numbers to displayed ones."""
     return 100 if results["metrics"][metric]["unit"] == "percent" else 1
 
 

@@ -1,6 +1,6 @@
 """Read and write records of finished trainings, one file each, and check their settings.
 
-Files are safetensors with the resampled metrics (R,) as tensors and all other content as JSON metadata.
+The files are safetensors with the resampled metrics (R,) as tensors and everything else as JSON metadata.
 """
 
 import json
@@ -53,7 +53,7 @@ def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
     """Read a record and check its settings; None if the file does not exist.
 
     Raises:
-        DataError: the file is damaged or has other settings.
+        DataError: the file is damaged or was written with other settings.
     """
     if not path.exists():
         return None

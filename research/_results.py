@@ -156,7 +156,7 @@ def _modalities(plan: Plan, data: str) -> list[str]:
 
 
 def rounded(value: Any) -> Any:
-    """Round numbers to seven digits, as stored in the file, and replace NaN by None.
+    """Round numbers to seven digits, as they are stored in the file, and replace NaN with None.
 
     Pages are generated from rounded results, so that regenerating them from the file gives the same pages.
     """

@@ -1,4 +1,4 @@
-"""Run a study: plan, trials, runs, results, figures, pages."""
+"""Run a study: its plan, trials, runs, results, figures and pages."""
 
 import json
 import os
@@ -41,7 +41,7 @@ OnDone = Callable[[Progress], None]
 
 
 def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, EmbeddingStore]]:
-    """Return the validated plan, the options with data revisions, and the data by name, without writing files.
+    """Return the validated plan, the options with the data's revisions, and the data by name, without writing files.
 
     Raises:
         ConfigError: the options do not suit the study, or the settings do not suit the data.
@@ -85,7 +85,7 @@ def run_study(
         The content of results.json.
 
     Raises:
-        ConfigError: see `make_plan`; or the folder holds another study.
+        ConfigError: as in `make_plan`, or the folder holds another study.
         DataError: the data differ, a record is damaged, or all trials of an arm failed.
     """
     folder = Path(out)

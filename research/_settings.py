@@ -1,7 +1,7 @@
 """Define settings that the studies share: how heads are trained on each data set, and the trials of each objective.
 
-Every objective has four trials. Each set includes the published setting, or the nearest one for batches of 256 and
-random initialization; objectives that begin with InfoNCE have one trial with a long warm-up.
+Every objective has four trials. Each set of trials includes the published setting, or the nearest one for batches of
+256 and random initialization; objectives that begin with InfoNCE have one trial with a long warm-up.
 """
 
 from collections.abc import Mapping

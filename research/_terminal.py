@@ -1,4 +1,4 @@
-"""Summarize a study for the terminal: tallies of its families, from the content of results.json."""
+"""Summarize a study for the terminal: the tallies of its families, from the content of results.json."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -17,11 +17,11 @@ _PRIMARY = sum(metric.primary for metric in METRICS.values())
 
 
 def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore]) -> None:
-    """Raise if a plan is invalid or its comparisons are unfair.
+    """Raise an error if a plan is invalid or its comparisons are unfair.
 
     Raises:
-        ConfigError: an undefined name, unequal numbers of trials, settings that do not fit the data, or too few
-            resamples for a significant difference.
+        ConfigError: a name is undefined, numbers of trials are unequal, settings do not suit the data, or there are too
+            few resamples for a significant difference.
         DataError: a required split has fewer than two items.
     """
     keys = [arm.key for arm in plan.arms]
@@ -40,7 +40,7 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
     for arm in plan.arms:
         _check_references(arm, plan)
         _check_settings(arm, options, stores[arm.data])
-    plan.stages()  # raises if arms continue each other
+    plan.stages()  # raises an error if arms continue each other
     _check_families(plan, options)
     for comparison in plan.comparisons:
         for key in (comparison.first, comparison.baseline):

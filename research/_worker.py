@@ -1,4 +1,4 @@
-"""Run one training of one arm in a worker process: train, measure, write the record."""
+"""Run one training of an arm in a worker process: train, measure, and write the record."""
 
 import warnings
 from typing import Any
@@ -24,7 +24,7 @@ def work(job: TrainingJob) -> Record:
     """Train, measure and write the record; non-finite numbers are recorded as a failure."""
     store = open_store(job.data, job.train.modalities, job.fingerprint)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HealthWarning)  # warnings are recorded instead
+        warnings.simplefilter("ignore", HealthWarning)  # warnings go into the record instead
         try:
             record = _train_and_measure(job, store)
         except NonFiniteError as error:

@@ -1,7 +1,7 @@
 """Ablate UniAlign's four terms and compare UniAlign with every other objective.
 
-Terms: every subset of uniformity, alignment, centroid uniformity and volume on all five modalities of emoji, and the
-`paper` preset as published. Baselines: every registered objective on image, text and speech, since Triangle is defined
+Terms: every subset of uniformity, alignment, centroid uniformity and volume, and the `paper` preset as published, on
+all five modalities of emoji. Baselines: every registered objective on image, text and speech, since Triangle is defined
 for three modalities. Every arm has four trials on the validation split.
 """
 
@@ -65,7 +65,7 @@ def plan(options: Options) -> Plan:
 
 
 def _subset(kept: str, epochs: int) -> Arm:
-    """Return the arm of a subset of the terms; the other weights are 0."""
+    """Return the arm for a subset of the terms; the weights of all other terms are 0."""
     options = {
         "uniformity_weight": 1.0 if "U" in kept else 0.0,
         "alignment_weight": 1.0 if "A" in kept else 0.0,
@@ -83,7 +83,7 @@ def _subset(kept: str, epochs: int) -> Arm:
 
 
 def _points(kept: str) -> Sequence[tuple[float, float, float]]:
-    """Return four points of (temperature, alignment weight, weight of the tuple terms) for a subset of the terms."""
+    """Return, for a subset of the terms, four points (temperature, alignment weight, weight of the tuple terms)."""
     if "C" in kept or "V" in kept:
         return (0.07, 0.5, 0.1), (0.07, 0.5, 1.0), (0.05, 0.5, 0.3), (0.07, 1.0, 0.3)
     if "A" in kept:

@@ -1,8 +1,8 @@
 """Continue the training of an InfoNCE space at a small learning rate, as in the paper.
 
-Anchor InfoNCE is trained on the four modalities that every item of emoji has. Training then continues for half as many
-epochs with each of seven losses, at a hundredth and at a tenth of the learning rate. The results are compared with
-InfoNCE continued in the same way.
+InfoNCE with an anchor is trained on the four modalities that every item of emoji has. Training then continues for half
+as many epochs with each of seven losses, at a hundredth and at a tenth of the learning rate. The results are compared
+with those of InfoNCE continued in the same way.
 """
 
 from collections.abc import Mapping

@@ -34,10 +34,10 @@ __all__ = ["STUDY"]
 EPOCHS = 60
 MODALITIES = ("image", "drawing", "text", "speech")
 ANCHOR = "image"
-# The default settings.
+# The default settings of the decoder.
 DECODER: dict[str, Any] = {}
 _SMOKE_DECODER = {"steps": 20, "latents": 128, "width": 32, "depth": 1}
-# One setting of each baseline, the first of its trials in other studies; Triangle requires three modalities.
+# Each baseline has one setting, the first of its trials in other studies; Triangle requires three modalities.
 _BASELINES = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
 
 

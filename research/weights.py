@@ -57,7 +57,7 @@ def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence
 
 
 def _weights(part: str) -> list[list[dict[str, float]]]:
-    """Return the weights of the two terms, by row and column of a grid."""
+    """Return the weights of the two terms for each row and column of a grid."""
     (first, rows), (second, columns) = _grids()[part]
     return [[{first: row, second: column} for column in columns] for row in rows]
 
@@ -128,7 +128,7 @@ def _best(results: Results, arms: Sequence[str]) -> str:
 
 
 def _trade(results: Results, keys: Sequence[str]) -> Figure:
-    """Plot one metric against another with one point per arm, marked by the ratio of the weights."""
+    """Plot one metric against another, with one point per arm; marks show the ratio of the weights."""
     factors = results["study"]["factors"]
     ratios: dict[float, list[str]] = {}
     for arm in completed(results, keys):

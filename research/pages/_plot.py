@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a panel and its points."""
+    """A line of a panel, given by its points."""
 
     mark: Mark
     points: Sequence[Point]

@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)",
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; the first column names the row, and `note` is printed below."""
+    """Rows of strings under a header; the first column names the row, and `note` is printed below."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]

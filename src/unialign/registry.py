@@ -1,4 +1,4 @@
-"""Look up plug-ins by name: built-in, from installed packages, or registered in this process.
+"""Look up plug-ins by name: those that are built in, come from installed packages, or are registered in this process.
 
 A built-in is a public module of its group's package (`losses/infonce.py`) with an object whose attribute `name` equals
 the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`), notebooks
@@ -40,7 +40,7 @@ def names(group: Group) -> tuple[str, ...]:
 
 
 def check(group: Group, name: object) -> None:
-    """Raise ConfigError with the closest known name unless `load` accepts the name; imports nothing."""
+    """Unless `load` accepts the name, raise a ConfigError with the closest known name; imports nothing."""
     check_choice("registry group", group, get_args(Group))
     if isinstance(name, str) and (name in _built_in(group) or (group, name) in _registered):
         return
@@ -59,7 +59,7 @@ def load(group: Group, name: str) -> Any:
     """Return the object registered under a name, imported on first use.
 
     Raises:
-        ConfigError: unknown name, a name added by several packages, or a package that cannot be imported.
+        ConfigError: the name is unknown, several packages add it, or the package cannot be imported.
     """
     check(group, name)
     if (group, name) in _registered:
@@ -86,7 +86,7 @@ def register(group: Group, name: str, value: Any) -> None:
     Worker processes of `compare` get a copy (see `registered`), so the object must be importable or picklable.
 
     Raises:
-        ConfigError: the name of a built-in, or a name with characters other than letters, digits, '_' and '-'.
+        ConfigError: the name is built in, or has characters other than letters, digits, '_' and '-'.
     """
     check_choice("registry group", group, get_args(Group))
     if not isinstance(name, str) or not name.replace("-", "_").isidentifier():

@@ -309,12 +309,12 @@ def test_invalid_negatives():
         ({"m1": [1.0]}, ShapeError, "must be a torch tensor"),
         ({"m1": torch.ones(3, 5, dtype=torch.int64)}, ShapeError, "torch.int64; expected floating"),
         (draw(3, 5), ShapeError, "negatives must be a mapping of modality name to tensor, got Tensor"),
-        ({"m1": nan}, NonFiniteError, r"negatives\['m1'\] row 7 holds nan at column 2"),
+        ({"m1": nan}, NonFiniteError, r"negatives\['m1'\] row 1 of item 3 holds nan at column 2"),
         ({"m1": torch.zeros(2, 5)}, NonFiniteError, r"row 0 has norm zero \(1 more such rows\).*zero_rows='ignore'"),
     ):
         with pytest.raises(kind, match=message):
             loss(z, negatives=negatives)
-    with pytest.raises(NonFiniteError, match="row 7 holds nan"):
+    with pytest.raises(NonFiniteError, match="row 1 of item 3 holds nan"):
         loss(z, negatives={"m1": nan}, zero_rows="ignore")
 
 

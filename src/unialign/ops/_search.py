@@ -1,9 +1,9 @@
-"""Search by exact cosines in tiles: count the gallery rows above a threshold, and find the top-k rows.
+"""Search by exact cosines, in tiles: count the gallery rows above a threshold, and find the top-k rows.
 
 A float32 product is fast, but its error of about 1e-7 can change a rank. The error is at most (D + 8) u, with u the
 unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5; the rest
-is rounding of the unit rows, the scale and the level). Pairs farther from the level than this bound are decided by the
-float32 product; the few others are rescored in float64, so the result equals that of float64.
+is rounding of the unit rows, the scale and the level). The float32 product decides pairs that are farther from the
+level than this bound; the few others are rescored in float64, so the result equals that of float64.
 
 Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; in one tile, `q` queries, `c` gallery rows and `n`
 queries with undecided pairs.
@@ -22,7 +22,7 @@ from unialign.ops._unit_vectors import UnitRows
 _SLACK = 1.02
 # A tile with a larger fraction of undecided pairs is rescored as a whole, since a single pair costs 100 times more.
 _DENSE = 1 / 128
-# Entries per block, chosen so that its temporaries fit the cache.
+# Entries per block, chosen so that its temporaries fit into the cache.
 _CACHED = 2**17
 # Pending pairs are rescored as soon as they exceed this number.
 _MOST_PENDING = 2**15
@@ -89,7 +89,8 @@ def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) 
 def count_above(
     queries: UnitRows, gallery: UnitRows, level_Q: Tensor, *, rows_Q: Tensor, tolerance: float, most: int
 ) -> Counts:
-    """Count gallery rows whose cosine with queries[rows_Q] is above level + tolerance, and within level +- tolerance.
+    """Count the gallery rows whose cosine with queries[rows_Q] is above level + tolerance, or within level +-
+    tolerance.
 
     Args:
         level_Q: float64, on the gallery's device.
@@ -138,7 +139,7 @@ def count_above(
 
 @torch.no_grad()
 def top_k(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most: int) -> tuple[Tensor, Tensor]:
-    """Return (Q, k) highest cosines, descending, and their gallery rows; scores within `tolerance` sort by row."""
+    """Return the (Q, k) highest cosines, descending, and their gallery rows; ties within `tolerance` sort by row."""
     rows_Q = torch.arange(len(queries), device=gallery.device)
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     best = _Best(len(queries), k, tolerance, cosines.device)
@@ -187,7 +188,7 @@ class _PendingPairs:
 
 
 class _Best:
-    """The k best pairs of each query so far; gallery rows must be added in ascending order."""
+    """The k best pairs of each query found so far; gallery rows must be added in ascending order."""
 
     def __init__(self, queries: int, k: int, tolerance: float, device: torch.device) -> None:
         self.k, self.tolerance = k, tolerance
@@ -222,7 +223,7 @@ class _Best:
 
 
 def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (X, D) exact distinct rows, and the (P,) index of each requested row in them."""
+    """Return the (X, D) distinct rows in float64, and the (P,) index of each requested row among them."""
     distinct_X, which_P = torch.unique(rows_P, return_inverse=True)
     x_XD = torch.empty(len(distinct_X), x.dim, dtype=torch.float64, device=x.device)
     for few in row_tiles(len(distinct_X), x.dim, entries=_CACHED):
@@ -231,7 +232,7 @@ def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _product_dtype(device: torch.device, dim: int) -> torch.dtype:
-    """Return float32 where its products meet the margin of `_CosineTiles`; float64 otherwise."""
+    """Return float32 if its products are accurate to the margin of `_CosineTiles`, else float64."""
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if backend is None or dim > 2**16:
         return torch.float64

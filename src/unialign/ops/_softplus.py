@@ -25,7 +25,7 @@ from unialign.ops._tiles import SIDE, rectangle
 def softplus_total(
     x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, selection: RowSelection, side: int = SIDE
 ) -> Tensor:
-    """Return the sum above, a scalar.
+    """Return the sum in the module docstring, a scalar.
 
     Args:
         scale, bias: scalars, differentiable. With several processes, each one gets the gradients of these scalars over
@@ -84,7 +84,7 @@ def _sum_tiles(
 ) -> tuple[float, float]:
     """Return the sums of softplus and, if `by_x_RD` is given, of its derivatives over local x and all y.
 
-    Adds sum_j sigmoid(l_ij) y_j to `by_x_RD` and sum_i sigmoid(l_ij) x_i to `by_y_ND`, if given.
+    If given, adds sum_j sigmoid(l_ij) y_j to `by_x_RD` and sum_i sigmoid(l_ij) x_i to `by_y_ND`.
     """
     x_RD, total, by_bias = selection.local(x_ND), 0.0, 0.0
     for i, j in rectangle(len(x_RD), len(y_ND), side=side):

@@ -1,6 +1,6 @@
 """Compute the logits of GRAM (volumes) and TRIANGLE (areas) for the anchor of item i and the other vectors of item j.
 
-Shapes: `K` = M - 1 others, `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
+Shapes: `K` = M - 1 other modalities, `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class VolumeLogits(Logits):
 
 
 class AreaLogits(Logits):
-    """Logits -scale A, with A the area of the triangle of anchor t_i, v_j and a_j.
+    """Logits -scale A, where A is the area of the triangle of anchor t_i, v_j and a_j.
 
     S = |t - c|^2 |w|^2 - <t - c, w>^2 with c = (v + a) / 2 and w = v - a; `area`: A = sqrt(max(S, 0) + eps) / 2 ·
     `squared`: A = S / 2. No value depends on the order of v and a.

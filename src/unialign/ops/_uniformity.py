@@ -28,7 +28,7 @@ from unialign.ops._row_selection import RowSelection, SelfPairs
 from unialign.ops._row_sums import rowwise_log_sums
 from unialign.ops._tiles import SIDE
 
-# How far a logit may exceed the shift before the sum is rescaled: e^40 times a million pairs is in float32's range.
+# How far a logit may exceed the shift before sums are rescaled; e^40 times a million pairs is in float32's range.
 _HEADROOM = 40.0
 
 
@@ -44,7 +44,7 @@ def log_row_sums(
 
     Args:
         z_ND: the selected unit rows, float32 or float64.
-        self_pairs: `included` adds the self pair of each row.
+        self_pairs: `included` adds the self pair of each row to its sum.
         side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
@@ -68,7 +68,7 @@ def log_total(
     Args:
         weights_N: nonnegative w, without gradient; 1 if None.
     """
-    # Square tiles compute the gradient along with the value, on one process or many.
+    # Square tiles compute the gradient together with the value, on one process or on many.
     rowwise = rowwise_backend(z_ND, sharded=False) is not None
     if current_backend() == "reference" or (rowwise and kernel.rate is not None):
         sums_N = log_row_sums(z_ND, kernel=kernel, selection=selection, side=side)
@@ -192,11 +192,11 @@ class _LocalTotal:
             self._add(logit_IJ.exp_(), i, j, slope_IJ)
 
     def log(self) -> float:
-        """Return the logarithm of the total; -inf without any pair."""
+        """Return the logarithm of the total; -inf if there is no pair."""
         return math.log(self.total) + (self.shift - self.tiles.offset) if self.total > 0 else -math.inf
 
     def gradient(self, log_total: float) -> Tensor | None:
-        """Return the (N, D) gradient of the logarithm of the total over all processes, in the accumulated tensor."""
+        """Return the (N, D) gradient of the log of the total over all processes, reusing the accumulated tensor."""
         if self.gradient_RD is None:
             return None
         rate = self.tiles.rate * (2.0 if self.weights_N is None else 1.0)

@@ -26,16 +26,17 @@ _PLAIN = (1e-12, 1e12)
 def unit_rows(x: Any, name: str) -> Tensor:
     """Validate (N, D) rows and scale each to unit length, in float64.
 
-    Cosine ranks depend on the last digits. In float64, half-precision inputs are exact, and rounding of the product
-    (about 1e-16) is far below differences of float32 scores (about 1e-8), so that ties are recognized.
+    Cosine ranks depend on the last digits. In float64, half-precision inputs are exact, and the rounding of a product
+    (about 1e-16) is far below the differences between float32 scores (about 1e-8), so ties are recognized.
 
     Args:
         x: floating (N, D) tensor, or any input of `torch.as_tensor`; N and D at least 1.
-        name: the name in errors.
+        name: the name used in errors.
 
     Raises:
-        ShapeError: input that is not 2-D, empty, or not floating.
-        NonFiniteError: a row holds NaN or infinity, or has norm zero; names the side, the row and the value.
+        ShapeError: the input is not 2-D, is empty, or is not floating.
+        NonFiniteError: a row holds NaN or infinity, or has norm zero; the message names the input, the row and the
+        value.
     """
     raw_ND = _floating_rows(x, name).to(torch.float64)
     _check(raw_ND, ~_usable(raw_ND), name)
@@ -43,11 +44,11 @@ def unit_rows(x: Any, name: str) -> Tensor:
 
 
 class UnitRows:
-    """`unit_rows` computed on access, which avoids a float64 copy of a large or memory-mapped set.
+    """The rows of `unit_rows`, computed on access to avoid a float64 copy of a large or memory-mapped set.
 
     Args:
         x: as for `unit_rows`. All rows are validated on construction.
-        name: the name in errors.
+        name: the name used in errors.
         device: device of the returned rows; that of x if None.
 
     Raises:
@@ -76,11 +77,11 @@ class UnitRows:
         return self._raw_ND.shape[1]
 
     def exact(self, rows: slice | Tensor) -> Tensor:
-        """Return (n, D) in float64, the same numbers as `unit_rows`."""
+        """Return (n, D) rows in float64, with the same numbers as `unit_rows`."""
         return _unit(self._rows(rows).double())
 
     def rounded(self, rows: slice | Tensor, out_nD: Tensor) -> Tensor:
-        """Write (n, D) to `out_nD` in its dtype; each entry is within two roundings of the exact one."""
+        """Write (n, D) to `out_nD` in its dtype; each entry is within two roundings of the exact value."""
         if out_nD.dtype == torch.float64 or not self._plain:
             return out_nD.copy_(self.exact(rows))
         raw_nD = self._rows(rows).to(out_nD.dtype)
@@ -94,7 +95,7 @@ class UnitRows:
 
 
 def query_and_gallery(queries: Any, gallery: Any) -> tuple[UnitRows, UnitRows]:
-    """Return both as `UnitRows` on the device of the queries; raise ShapeError also if their dims differ."""
+    """Return both as `UnitRows` on the device of the queries; raise ShapeError if their dims differ, too."""
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     if unit_queries.dim != unit_gallery.dim:

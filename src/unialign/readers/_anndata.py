@@ -34,7 +34,7 @@ _VALUES = ("labels", "groups", "split")
 
 
 def anndata_entries(path: Path, file: Any) -> Entries:
-    """Return the entries of an AnnData file: matrices named by their key in `obsm`, and ids from the index of `obs`."""
+    """Return the entries of an AnnData file: matrices named after keys in `obsm`, and ids from the index of `obs`."""
     matrices = _matrices(path, file, "")
     entries = [ArrayEntry("ids", (_length(file["obs"]),), "<U1", unreadable, partial(_index, path, "obs"))]
     for name in file["obs"]:
@@ -161,7 +161,7 @@ def _gathered_entry(entry: ArrayEntry, key: str, row_N: NDArray[np.int64]) -> Ar
 
 
 def _rows_of(path: Path, file: Any, modality: str, items: int) -> NDArray[np.int64]:
-    """Return the row of each cell in a modality, -1 = absent."""
+    """Return the row of each cell in a modality; -1 if the cell is absent."""
     rows = _length(file["mod"][modality]["obs"])
     if "obsmap" in file and modality in file["obsmap"]:
         row_N = np.asarray(file["obsmap"][modality][()], np.int64).reshape(-1) - 1
@@ -190,7 +190,7 @@ def _index(path: Path, obs: str) -> Array:
 
 
 def _column(path: Path, file: Any, name: str) -> ArrayEntry:
-    """Describe a column of `obs`: plain, or categorical codes and categories."""
+    """Describe a column of `obs`, either plain or with categorical codes and categories."""
     data = file["obs"][name]
     key = name if name in _VALUES else f"obs/{name}"
     if hasattr(data, "dtype"):

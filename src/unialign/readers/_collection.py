@@ -29,12 +29,12 @@ __all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
 
 @dataclass(frozen=True)
 class Modality:
-    """One named matrix.
+    """A named matrix.
 
     Attributes:
         rows: the (N, D) rows; `chunks` follow the order of the file, `take` selects items.
         present_N: True where the item has a row.
-        source, entry: the file, and the array as stored in it.
+        source, entry: the file, and the array as it is stored there.
     """
 
     rows: Rows
@@ -53,10 +53,10 @@ class Collection:
 
     Attributes:
         name: name of the data, derived from the file names.
-        values: (N,) arrays under the keys ids, labels, groups, split and names, where stored.
+        values: (N,) arrays under those of the keys ids, labels, groups, split and names that are stored.
         kinds: distinct file formats.
         ignored: unused entries, with the reason.
-        unused_masks: keys of presence masks without an array of that name; also in `ignored`.
+        unused_masks: keys of presence masks without an array of that name; `ignored` lists them, too.
         masked: modalities with a presence mask.
         matched: files whose rows are matched by ids.
         notes: sentences for the user about how the files were read: parts, guessed ids, missing items.
@@ -80,7 +80,7 @@ class Collection:
 
     @cached_property
     def labels_N(self) -> NDArray[np.int64] | None:
-        """Class codes, -1 = unlabeled; None without labels."""
+        """Class codes, with -1 for unlabeled items; None if there are no labels."""
         if "labels" not in self.values:
             return None
         values_N = self.values["labels"]

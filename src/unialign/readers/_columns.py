@@ -32,7 +32,7 @@ _GENERIC_WORDS = frozenset(
      "embeddings", "embs", "f", "feat", "feats", "feature", "features", "pc", "unnamed", "v", "val", "value",
      "values", "var", "vec", "vector", "vectors", "x", "z"}
 )  # fmt: skip
-# A series with gaps, or with only integers, needs this many columns.
+# A series that has gaps or holds only integers needs at least this many columns.
 _LONG_SERIES = 8
 _SINGLE = "one number per item; the columns of a matrix are numbered, such as e0, e1, ..."
 
@@ -42,7 +42,7 @@ class Series:
     """Scalar columns that form one matrix.
 
     Attributes:
-        name: name of the matrix; "" if it is named by the file.
+        name: name of the matrix; "" if it is named after the file.
         columns: names of the columns in the order of their numbers.
     """
 
@@ -56,7 +56,7 @@ class Series:
 
 
 def choose_columns(kinds: Mapping[str, str]) -> tuple[list[Series], dict[str, str]]:
-    """Return the numbered series among numeric columns, and the other columns with the reason why they are left out.
+    """Return the numbered series among numeric columns, and all other columns with the reason why they are left out.
 
     Args:
         kinds: numeric column -> "f" (floating) or "i" (integer), in the order of the table.
@@ -94,7 +94,7 @@ def _objection(prefix: str, numbers: list[int], kinds: list[str]) -> str:
         return _SINGLE
     if len(set(numbers)) < size:
         return f"several columns have the prefix {prefix!r} and the same number"
-    # Columns such as 2019, 2020, ... are years; a long series may lack columns that were dropped.
+    # Columns such as 2019, 2020, ... are years; in a long series, columns may have been dropped.
     whole = numbers[0] in (0, 1) and span == size
     if not whole and (size < _LONG_SERIES or not prefix or span > 2 * size):
         return f"the series of numbers {numbers[0]} to {numbers[-1]} has gaps or does not begin with 0 or 1"

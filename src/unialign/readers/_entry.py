@@ -17,7 +17,7 @@ __all__ = ["ArrayEntry", "EmbeddingFile", "Reader", "repeated", "unreadable", "w
 
 @dataclass(frozen=True)
 class ArrayEntry:
-    """One array of a file.
+    """An array in a file.
 
     Attributes:
         key: name in the file; "" if the format has no names.
@@ -38,7 +38,7 @@ class ArrayEntry:
 
     @classmethod
     def from_array(cls, key: str, value: Any, *, is_default: bool = True) -> "ArrayEntry":
-        """Wrap an array or tensor in memory; ShapeError for an array of objects."""
+        """Wrap an array or tensor in memory; raise ShapeError for an array of objects."""
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value = value.detach().cpu()
             value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
@@ -112,7 +112,7 @@ class EmbeddingFile:
 
 @runtime_checkable
 class Reader(Protocol):
-    """Interface of a file format; register it as entry point `unialign.readers` or with `registry.register`.
+    """Interface of a file format; register it through the entry point `unialign.readers` or with `registry.register`.
 
     Examples:
         >>> class RawReader:
@@ -124,7 +124,7 @@ class Reader(Protocol):
         ...         return EmbeddingFile.at(path, "raw", [ArrayEntry.from_array("", z)])
 
     Attributes:
-        name: unique name.
+        name: unique name of the format.
         suffixes: usual file suffixes, for messages; detection uses the content.
     """
 
@@ -139,7 +139,7 @@ class Reader(Protocol):
 
 
 def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return (N, D) for shapes such as (N, 1, D) and (N, D, 1, 1); other shapes unchanged.
+    """Return (N, D) for shapes such as (N, 1, D) and (N, D, 1, 1); return other shapes unchanged.
 
     Axes of length 1 do not change the order of the values in memory.
     """
@@ -155,5 +155,5 @@ def repeated(names: Iterable[str]) -> list[str]:
 
 
 def unreadable() -> Any:
-    """Raise DataError, in place of a function that reads an array."""
+    """Raise DataError; takes the place of a function that reads an array."""
     raise DataError("this array cannot be read")

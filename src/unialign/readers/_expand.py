@@ -87,7 +87,7 @@ def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[Emb
 
 
 def _split_name(name: str, parts: Sequence[Path]) -> str:
-    """Return the name of a split in the name of parts, or in that of their folder; "" for none."""
+    """Return the split that the name of parts or of their folder contains; "" if there is none."""
     names = (name.rpartition("-")[2].lower(), parts[0].stem.lower(), parts[0].parent.name.lower())
     return next((found for found in names if found in _SPLITS), "")
 
@@ -127,7 +127,7 @@ def _joined(name: str, paths: Sequence[Path], files: list[EmbeddingFile]) -> lis
 
 
 def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
-    """Return the files of a folder or pattern in numeric order; None for a file, or a folder that a reader opens."""
+    """Return the files of a folder or pattern in numeric order; None for a file or a folder that a reader opens."""
     if is_pattern(text):
         found = sorted((Path(path) for path in glob.iglob(text) if os.path.isfile(path)), key=numeric_order)
         if not found:

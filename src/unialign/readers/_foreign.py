@@ -67,7 +67,7 @@ def foreign_format(path: Path, head: bytes) -> str | None:
 
 
 def foreign_folder(path: Path) -> str | None:
-    """Return what a folder of a known other format is, and how to convert it; None if it is not known."""
+    """Return what a folder of an unsupported format is and how to convert it; None if the format is unknown."""
     names = {entry.name for entry in path.iterdir()}
     if names & {".zgroup", ".zarray", "zarr.json"}:
         return _filled("a Zarr array or group; convert it: numpy.save('x.npy', zarr.open(FILE)['x'][:])", path)

@@ -54,7 +54,7 @@ def dataset_problem(data: Any) -> str:
 
 
 def texts(path: Path, name: str) -> Array:
-    """Return a data set of text as an array of str."""
+    """Return a data set of strings as an array of str."""
     with opened(path) as file:
         data = file[name]
         if data.size > _MAX_TEXTS:
@@ -84,6 +84,6 @@ class Hdf5Rows:
                 return np.empty((0, self.shape[1]), np.float32)
             rows, data = np.asarray(rows_n, dtype=np.int64), file[self.name]
             low, high = int(rows[0]), int(rows[-1]) + 1
-            # A slice is much faster than single rows.
+            # Reading a slice is much faster than reading single rows.
             near = high - low <= 4 * len(rows)
             return to_float(data[low:high][rows - low] if near else data[rows], self.dtype)

@@ -17,7 +17,7 @@ from unialign.readers._rows import Array
 
 __all__ = ["FoundIds", "find_ids", "ids_beside"]
 
-# Usual names of ids, the most specific first.
+# Usual names of ids; the most specific ones come first.
 _NAMES = (
     "id", "key", "keys", "uuid", "uid", "guid", "item_id", "sample_id", "example_id", "image_id", "img_id", "video_id",
     "audio_id", "clip_id", "text_id", "doc_id", "document_id", "asset_id", "product_id", "cell_ids", "cell_id",
@@ -34,7 +34,7 @@ class FoundIds:
 
     Attributes:
         key: name of the array in the file.
-        is_guessed: whether the name is neither `ids` nor given by the user.
+        is_guessed: whether the name is not `ids` and was not given by the user.
     """
 
     source: CollectedFile
@@ -44,7 +44,7 @@ class FoundIds:
 
     @cached_property
     def values_N(self) -> Array:
-        """(N,) ids; bytes become text."""
+        """(N,) ids; bytes become strings."""
         values_N = np.asarray(self.entry.load())
         return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N
 
@@ -95,7 +95,7 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
 
 
 def ids_beside(paths: Iterable[Path]) -> list[Path]:
-    """Return the files of ids beside plain arrays: `STEM_ids.npy`, `STEM.ids.npy` or `ids.npy` in the same folder."""
+    """Return the files with ids that lie beside plain arrays: `STEM_ids.npy`, `STEM.ids.npy` or `ids.npy`."""
     listed = [Path(os.path.abspath(path)) for path in paths]
     found: dict[Path, None] = {}
     for path in listed:
@@ -126,7 +126,7 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
     for usual in map(_plain, _ROW_NUMBERS):
         if usual in usable:
             values_N = entries[usable[usual]].load()
-            # 0, 1, ... may have been counted again after rows were dropped.
+            # 0, 1, ... may be a new numbering after rows were dropped.
             counted = values_N.dtype.kind in "iu" and np.array_equal(values_N, np.arange(len(values_N)))
             if not counted and len(np.unique(values_N)) == len(values_N):
                 return usable[usual]

@@ -22,11 +22,11 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Join:
-    """Items of several files.
+    """The items of several files.
 
     Attributes:
         items: number N of items.
-        ids_N: ids of the items; None without ids.
+        ids_N: ids of the items; None if there are none.
         matched: files whose rows are matched by ids, in another order or with other items.
         notes: sentences for the user.
         is_guessed: whether all ids are guessed and decide no order, so that given ones may replace them.
@@ -43,8 +43,8 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
     """Set the row order of each file, and return the items.
 
     Raises:
-        DataError: files without ids differ in their number of rows, ids have no common value, or repeated ids are in
-            another order.
+        DataError: files without ids differ in their number of rows, ids have no common value, or repeated ids differ in
+            order.
     """
     rows = _row_counts(matrices)
     notes = _attach_ids(sources, rows, found)
@@ -228,7 +228,7 @@ def _check_unkeyed(rows: dict[CollectedFile, int], keyed: Sequence[CollectedFile
 
 
 def _follow(sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], base: CollectedFile, items: int) -> None:
-    """Give files of per-item values the row order of the file that they belong to."""
+    """Give files that hold only per-item values the row order of the file that they belong to."""
     for source in sources:
         if source in rows:
             continue

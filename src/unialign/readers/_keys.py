@@ -1,4 +1,4 @@
-"""Reserved keys of a file, and `CollectedFile`, a file with its place in a collection."""
+"""Reserved keys of a file, and `CollectedFile`, a file as part of a collection."""
 
 import os
 from dataclasses import dataclass, replace
@@ -87,7 +87,7 @@ def plain_key(name: str, file: EmbeddingFile) -> str:
 
 
 def is_matrix(entry: ArrayEntry) -> bool:
-    """Return whether an entry may be embeddings: two-dimensional, of floats, bytes or bools, and not empty."""
+    """Return whether an entry may hold embeddings: it is two-dimensional, of floats, bytes or bools, and not empty."""
     if entry.skipped or len(entry.shape) != 2 or 0 in entry.shape:
         return False
     if entry.kind == "b" and any(word in entry.key.lower() for word in _MASK_WORDS):
@@ -101,7 +101,7 @@ def mask_prefix(key: str) -> str | None:
 
 
 def contents(file: EmbeddingFile) -> str:
-    """Return the first entries of a file with shapes and dtypes, for messages."""
+    """Return the first entries of a file with their shapes and dtypes, for messages."""
     entries = [f"{e.key or 'one array'} {e.shape} {e.dtype or e.skipped}" for e in file.entries.values()]
     if len(entries) > _SHOWN:
         entries = [*entries[:_SHOWN], f"{len(entries) - _SHOWN} more"]

@@ -41,7 +41,7 @@ def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: 
 
 
 def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[tuple[CollectedFile, ArrayEntry]]:
-    """Return masks without a matching array, such as misspelled ones, which would leave absent rows present."""
+    """Return masks without a matching array: if a name is misspelled, absent rows would count as present."""
     keys = {key for source in sources for key in source.file.entries} | set(matrices)
     return [
         (source, entry)
@@ -64,7 +64,7 @@ def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array
         if entry is None or not is_item_key(key, entry):
             continue
         if entry.dtype == "object" and key != "ids":
-            continue  # listed as ignored
+            continue  # the entry is listed as ignored
         rows = items if source.order_N is None else None
         if len(entry.shape) != 1 or (rows is not None and entry.shape[0] != rows) or entry.kind not in ITEM_KEYS[key]:
             raise ShapeError(_problem(source, entry, key, items))
@@ -100,7 +100,7 @@ def _merged(
 
 
 def as_text(values_N: Array) -> Array:
-    """Return values as text; bytes are decoded."""
+    """Return values as strings; bytes are decoded."""
     return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N.astype(np.str_)
 
 

@@ -29,7 +29,7 @@ _KINDS = {"U": "text", "S": "text", "i": "integer", "u": "integer", "b": "bool",
 
 Matrices = dict[str, tuple[CollectedFile, ArrayEntry]]
 
-# Generic keys, replaced by the file name.
+# Generic keys, which the file name replaces.
 _GENERIC = frozenset(
     {"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "feats", "tensor", "vectors", "x", "z"}
 )
@@ -43,7 +43,7 @@ def find_matrices(
     Arrays that cannot be embeddings are left out; they raise an error if they are chosen or if there is nothing else.
 
     Args:
-        chosen: names of modalities, keys, or entries as a message shows them (`FILE: KEY`); None: all default ones.
+        chosen: names of modalities, keys, or entries as a message shows them (`FILE: KEY`); None: all default matrices.
     """
     for name in repeated(source.given for source in sources if source.given):
         labels = " and ".join(source.file.label for source in sources if source.given == name)
@@ -56,7 +56,8 @@ def find_matrices(
         if source.given is not None and len(own) != 1:
             raise ConfigError(
                 f"{source.given}={source.file.label} names one matrix, but the file has {len(own)} "
-                f"({contents(source.file)}); give the file without a name, and choose with --modalities"
+                f"({', '.join(entry.key for entry in own) or contents(source.file)}); give the file without a name, "
+                "and choose with --modalities"
             )
         candidates += [(source.given or _plain_name(source, entry, len(own)), source, entry) for entry in own]
     matrices = _unique_names(candidates)
@@ -132,7 +133,7 @@ def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]]
 
 
 def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Matrices:
-    """Keep unique and given names; rename others to the file name, or to `FILE.NAME` if it has several matrices."""
+    """Keep given and unique names; rename other matrices to the file name, or to `FILE.NAME` if there are several."""
     uses = Counter(name for name, _, _ in candidates)
     matrices_in = Counter(source for _, source, _ in candidates)
     matrices: Matrices = {}

@@ -20,11 +20,11 @@ def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFil
     """List the arrays of a file or folder from their headers, without unpickling.
 
     Args:
-        reader: a name of `registry.names("readers")` or an instance; None: the first one that recognizes the content,
-            built-in readers first. Broken readers of packages are skipped with a warning.
+        reader: a name of `registry.names("readers")` or an instance; None: the first reader that recognizes the
+            content; built-in readers come first. Broken readers from packages are skipped with a warning.
 
     Raises:
-        DataError: the file is missing, damaged, a pickle, or of an unknown format.
+        DataError: the file is missing, is damaged, is a pickle, or has an unknown format.
         ConfigError: unknown reader.
     """
     head = b"" if path.is_dir() else _head(path)

@@ -20,7 +20,7 @@ __all__ = ["concatenate", "group_parts", "numeric_order"]
 _PART = re.compile(
     r"(?P<prefix>.*?)(?P<mark>[-_.]?(?:part|shard|chunk|batch)?[-_.]?)(?P<number>\d{1,9})(?P<of>[-_]of[-_](?P<total>\d{1,9})(?:-[0-9a-f]{8,64})?)?"
 )
-# Prefixes of parts that need no mark before the number.
+# Prefixes after which a part's number needs no separator.
 _WORDS = frozenset({"emb", "embs", "embedding", "embeddings", "vectors", "features", "feats", "data"})
 
 
@@ -45,13 +45,13 @@ def numeric_order(path: Path) -> tuple[Any, ...]:
 
 
 def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple[str, list[Path]]]:
-    """Return (name, files) of each group of part files, in the order of first appearance; ("", [file]) for others.
+    """Return (name, files) of each group of part files, in order of first appearance; ("", [file]) for any other file.
 
-    Files of one folder with one suffix and prefix are parts if they are numbered `-00000-of-00004`, or from 0 or 1
+    Files in one folder with the same suffix and prefix are parts if they are numbered `-00000-of-00004`, or from 0 or 1
     without gaps after a `_`, `-` or `.` (`img_emb_0.npy`) or one of the words part, shard and chunk.
 
     Args:
-        is_folder: whether the paths are all those of a folder or pattern, so that numbers alone are names of parts.
+        is_folder: whether the paths are all files of a folder or pattern, so that parts may be named by numbers alone.
     """
     groups: dict[object, list[tuple[_Part | None, Path]]] = {}
     for path in paths:

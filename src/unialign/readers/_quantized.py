@@ -45,7 +45,7 @@ def quantized_entry(entry: ArrayEntry) -> tuple[ArrayEntry, str]:
 
 
 def bits_entry(entry: ArrayEntry) -> ArrayEntry:
-    """Return packed bits (N, W) as +1 and -1, (N, 8 W); int8 is uint8 - 128, as in sentence-transformers."""
+    """Return packed bits (N, W) as +1 and -1, (N, 8 W); int8 bytes are uint8 - 128, as in sentence-transformers."""
     shift = 128 if entry.kind == "i" else 0
     shape = (entry.shape[0], 8 * entry.shape[1])
     return replace(
@@ -81,7 +81,7 @@ class _BitRows:
 
 
 class _ValueEntry:
-    """Entry of codes as floats, `scale * code + shift`."""
+    """Entry with codes as floats, `scale * code + shift`."""
 
     def __init__(self, entry: ArrayEntry, *, scale: float = 1.0, shift: float = 0.0) -> None:
         self.stored, self.scale, self.shift = entry, scale, shift

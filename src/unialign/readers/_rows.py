@@ -1,6 +1,6 @@
 """Read rows in chunks of bounded memory from a region of a file, a stream, or an array in memory.
 
-Chunks are read into reused buffers: the pages of memory maps would count as process memory.
+Chunks are read into reused buffers, since the pages of memory maps would count as process memory.
 
 Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` requested rows.
 """
@@ -46,7 +46,7 @@ class Rows(Protocol):
     dtype: str
 
     def chunks(self) -> Iterator[Array]:
-        """Yield (c, D) float32 or float64 chunks in order; each may be modified, and is overwritten by the next."""
+        """Yield (c, D) float32 or float64 chunks in order; callers may modify a chunk, which the next overwrites."""
 
     def take(self, rows_n: Sequence[int]) -> Array:
         """Return the (n, D) rows at ascending indices `rows_n`."""
@@ -160,7 +160,7 @@ class StreamRows:
 
 
 class ArrayRows:
-    """Rows of an array in memory, which is never modified."""
+    """Rows of an array in memory, which itself is never modified."""
 
     def __init__(self, array_ND: Array) -> None:
         self.array_ND = array_ND
@@ -177,7 +177,7 @@ class ArrayRows:
 
 
 class MatchedRows:
-    """Rows read in file order and selected by item: item i is row `order_N[i]`, or absent (zeros) if that is -1."""
+    """Rows read in file order and selected by item: item i is row `order_N[i]`, or absent (zeros) if it is -1."""
 
     def __init__(self, rows: Rows, order_N: NDArray[np.int64]) -> None:
         self.rows, self.order_N = rows, order_N

@@ -1,7 +1,7 @@
 """Entries of a table with rows and named columns, shared by all tabular formats.
 
 A column of vectors (lists, or text such as "[0.1, 0.2]") is a modality; null and empty vectors are absent. Columns of
-numbers are one matrix only if their names are a numbered series (e0, e1, ...); other columns are per-item values.
+numbers form a matrix only if their names are a numbered series (e0, e1, ...); all other columns are per-item values.
 
 Shapes: `N` rows, `D` dimension, `c` rows of a batch.
 """
@@ -25,7 +25,7 @@ __all__ = ["Cells", "Column", "Table", "dense_rows", "table_file"]
 
 Array = NDArray[Any]
 
-# Rows read to find the dim of a column of vectors, and whether a column of text holds vectors.
+# Rows to read in order to find the dim of a vector column, and whether a text column holds vectors.
 _FIRST_ROWS = 64
 # Columns whose null cells mean unlabeled and unnamed items.
 _MAY_BE_NULL = ("labels", "names")
@@ -34,7 +34,7 @@ _VALUE_ROWS, _MASK_ROWS = 1 << 16, 1 << 12
 
 @dataclass(frozen=True)
 class Column:
-    """Type of a column.
+    """The type of a column.
 
     Attributes:
         kind: "vectors", "float", "integer", "bool", "text", or "" for a column that cannot be used.
@@ -69,7 +69,7 @@ class Cells(Protocol):
         """Return (c,) integers, bools or text. Null cells are -1 or "" with `fill`; without it, None is returned."""
 
     def texts(self) -> list[str | None]:
-        """Return the cells of a column of text."""
+        """Return the cells of a text column."""
 
 
 class Table(Protocol):
@@ -116,7 +116,7 @@ def table_file(table: Table, kind: str) -> EmbeddingFile:
 
 
 def _recognized(table: Table, name: str) -> TextVectors | None:
-    """Return the vectors that a column of text holds, or None."""
+    """Return the type of the vectors that a text column holds, or None."""
     batch = next(iter(table.batches([name], _FIRST_ROWS)), None)
     return None if batch is None else recognize_vectors(batch[0].texts())
 
@@ -157,7 +157,7 @@ def dense_rows(lengths_c: Array, flat: Array, dim: int, dtype: str, where: str, 
     """Return the vectors of a batch as (c, dim); absent ones, of length 0, are NaN.
 
     Args:
-        flat: entries of all vectors, one vector after the other.
+        flat: entries of all vectors, one vector after another.
         start: row number of the first vector, for messages.
     """
     wrong_c = (lengths_c > 0) & (lengths_c != dim)

@@ -31,14 +31,14 @@ def is_text(head: bytes) -> bool:
 
 
 def text_format(path: Path, head: bytes) -> str:
-    """Return "jsonl", "word2vec" or "csv" for the text at a path; "" for anything else."""
+    """Return "jsonl", "word2vec" or "csv" for a text file; "" for anything else."""
     if not path.is_file() or not is_text(head):
         return ""
     with open_regular(path) as file:
         start = file.read(_SNIFFED_BYTES)
     if not is_text(start):
         return ""
-    # The last line may be cut.
+    # The last line may be cut off.
     text = start.decode("utf-8-sig", errors="ignore")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("# ")][:3]
     if not lines or lines[0].startswith(("<", "version https://git-lfs")):

@@ -1,4 +1,4 @@
-"""Read .csv, .tsv and plain number tables: columns as in `_table`; a file without header is one matrix."""
+"""Read .csv, .tsv and plain number tables: columns follow `_table`, and a file without a header is one matrix."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ from unialign.readers._text import MAX_LINE_BYTES, numbers_in, text_format, text
 
 __all__ = ["CsvReader"]
 
-# Rows that decide the type of a column.
+# Number of rows that decide the type of a column.
 _TYPED_ROWS = 1000
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
@@ -137,7 +137,7 @@ def _column(cells: list[str]) -> Column:
     given = [cell.strip() for cell in cells if cell.strip()]
     if not given or numbers_in(given) < len(given):
         return Column("text")
-    # Text such as "007" is an id.
+    # A string such as "007" is an id.
     if any(len(cell) > 1 and cell[0] == "0" and cell.isdigit() for cell in given):
         return Column("text")
     if all(cell.lstrip("+-").isdigit() for cell in given):

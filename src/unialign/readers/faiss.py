@@ -27,7 +27,7 @@ _INNER_PRODUCT, _L2 = 0, 1
 
 
 class FaissReader:
-    """Reader of `faiss.write_index` for IndexFlat, IndexBinaryFlat, and an IndexIDMap of one of these."""
+    """Reader of files of `faiss.write_index` for IndexFlat, IndexBinaryFlat, and an IndexIDMap of one of these."""
 
     name = "faiss"
     suffixes = (".faiss", ".index")
@@ -65,7 +65,7 @@ def _vectors(file: BinaryIO, path: Path, kind: bytes, size: int) -> ArrayEntry:
 
 
 def _header(file: BinaryIO, path: Path, *, is_binary: bool) -> tuple[int, int]:
-    """Return dim and number of vectors."""
+    """Return the dim and the number of vectors."""
     dim, _, count = _read(file, path, "<iiq") if is_binary else (*_read(file, path, "<i"), 0, *_read(file, path, "<q"))
     if not is_binary:
         _read(file, path, "<qq")

@@ -15,9 +15,9 @@ from unialign.readers._text import text_format, text_lines
 
 __all__ = ["JsonLinesReader"]
 
-# Lines that decide the columns and their types.
+# Number of lines that decide the columns and their types.
 _TYPED_ROWS = 1000
-# Key of the vectors of a file whose lines are lists.
+# Key of the vectors in a file whose lines are lists.
 _LIST_KEY = "embedding"
 _NESTED = "lists of lists; average over tokens"
 
@@ -43,7 +43,7 @@ class JsonLinesReader:
 
 
 class _JsonTable:
-    """Table of the objects of a file."""
+    """Table made of the objects in a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -31,7 +31,7 @@ class SafetensorsReader:
 
     def open(self, path: Path) -> EmbeddingFile:
         try:
-            # Raises if shapes, sizes and offsets are inconsistent with each other or the file.
+            # This raises an error if shapes, sizes and offsets are inconsistent with each other or with the file.
             with safe_open(path, framework="numpy"):
                 pass
             with open_regular(path) as file:

@@ -121,7 +121,7 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
     return labeled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
-Cell = tuple[str, str]  # value, small print below it
+Cell = tuple[str, str]  # a value, and the small print below it
 
 
 def _column(values: Sequence[Any], unit: str = "number") -> list[Cell]:

@@ -19,7 +19,7 @@ from unialign.report._schema import clean, parse_results
 
 @dataclass(frozen=True)
 class Items:
-    """Test items, in the row order of the embeddings."""
+    """Test items, in the same order as the rows of the embeddings."""
 
     rows: tuple[int, ...]
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class TestRows:
-    """Test embeddings of a run; absent rows are zero."""
+    """The test embeddings of a run; absent rows are zero."""
 
     z: Mapping[str, NDArray[np.float64]]
 
@@ -80,7 +80,7 @@ class ComparisonFolder:
 
 
 def read_comparison(folder: Path) -> ComparisonFolder:
-    """Open a folder; raise DataError if `results.json` is missing, damaged or of another schema."""
+    """Open a folder; raise DataError if `results.json` is missing, damaged or has another schema."""
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")
@@ -145,7 +145,7 @@ def _read_log(path: Path, objective: str) -> list[LogLine]:
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError):
-            continue  # an interrupted run may leave an incomplete line
+            continue  # an interrupted run may leave an incomplete line behind
         if not isinstance(raw, Mapping) or not math.isfinite(number(raw.get("step"))) or "loss" not in raw:
             continue
         terms = raw.get("terms")

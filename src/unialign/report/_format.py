@@ -9,7 +9,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """Number of decimals of a metric, and whether it is displayed in percent."""
+    """The number of decimals of a metric, and whether it is displayed in percent."""
 
     percent: bool
     decimals: int
@@ -26,7 +26,7 @@ class NumberFormat:
         return f"{self.number(low)} to {self.number(high)}" if known else ""
 
     def interval_with_unit(self, low: float, high: float) -> str:
-        """Format as `1.1 to 3.5 %`, for a line below a value with its unit."""
+        """Format as `1.1 to 3.5 %`, for the line below a value that has a unit."""
         text = self.interval(low, high)
         return text + (" %" if self.percent and text else "")
 
@@ -40,7 +40,7 @@ class NumberFormat:
 
 
 def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
-    """Choose the decimals by the largest of `values`; `unit` is "percent" or "number"."""
+    """Choose the number of decimals from the largest of `values`; `unit` is "percent" or "number"."""
     if unit == "percent":
         return NumberFormat(percent=True, decimals=1)
     top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)

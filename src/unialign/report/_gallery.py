@@ -1,4 +1,4 @@
-"""Select example queries by a fixed rule and collect each objective's answers.
+"""Select example queries by a fixed rule, and collect the answers of each objective.
 
 A right answer is a candidate with the id of the query; its rank is defined as in `unialign.metrics`, so that examples
 and numbers agree.
@@ -29,7 +29,7 @@ RULE = (
 
 
 class QueryDirection(NamedTuple):
-    queries: tuple[str, ...]  # several modalities are combined in one query
+    queries: tuple[str, ...]  # several modalities form one query
     answer: str
 
 
@@ -49,7 +49,7 @@ def directions(modalities: Sequence[str], with_images: set[str], anchor: str) ->
 def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
     """Return the cards of the examples, their rule, and the style sheet of their images.
 
-    The queries are evenly spaced over the items that have all modalities, in each direction in turn.
+    The queries are evenly spaced over the items that have all modalities, and alternate between the directions.
     """
     results, images = comparison.results, EmbeddedImages(comparison.thumbnails)
     cards = []
@@ -59,7 +59,8 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
         order_N = np.argsort(comparison.items.rows, kind="stable")
         complete = order_N[complete_N[order_N]].tolist()
         chosen = [complete[i] for i in spread(len(complete), QUERIES)]
-        # Directions take turns, so that each covers the whole list; examples are shown by direction.
+        # Directions alternate, so that the examples of each one cover the whole list; the page groups examples by
+        # direction.
         turns = sorted(range(len(chosen)), key=lambda i: (i % len(ways), i))
         items = comparison.items
         cards = [_card(results, items, images, spaces, ways[i % len(ways)], chosen[i]) for i in turns]
@@ -124,7 +125,7 @@ def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[
 
 
 def best_rank(score_G: NDArray[np.float64], ids_G: NDArray[np.int64], query_id: int) -> float:
-    """Return the rank of the best candidate with the id of the query, from 1.
+    """Return the rank (from 1) of the best candidate with the id of the query.
 
     If scores are tied it is the expected rank, as in `unialign.metrics.retrieval`, but computed without torch.
     """

@@ -1,4 +1,4 @@
-"""Draw heat maps of a retrieval metric: query modality by answer modality, with a common color scale."""
+"""Draw heat maps of a retrieval metric by query and answer modality, with a common color scale."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from unialign.report._svg import group, rect, shortened, svg, tag, text
 
 WIDTH = 380.0
 JOINT = "all others"
-_LETTER = 5.9  # average width of a label's letter
+_LETTER = 5.9  # average width of a letter in a label
 _LONGEST = 20
-_NARROW = 8  # more columns than this
+_NARROW = 8  # with more columns than this
 # Fraction of full color at which light and dark text have equal contrast, in light and in dark mode.
 _LIGHT_TEXT_FROM = 0.73
 
@@ -111,7 +111,7 @@ def _cell(
 
 
 def _opacity(fraction: float) -> float:
-    """Return the opacity of a cell over the page's background, which works in light and dark mode."""
+    """Return the opacity of a cell's color over the page's background, which works in light and dark mode."""
     return 0.06 + 0.94 * fraction
 
 

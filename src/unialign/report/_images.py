@@ -16,7 +16,7 @@ def data_url(data: bytes, kind: str) -> str:
 
 
 def thumbnail_url(thumbnails: Thumbnails, modality: str, number: int) -> str:
-    """Return the data URL of a thumbnail, "" if there is none; raise DataError if it is damaged."""
+    """Return the data URL of a thumbnail; "" if there is none. Raise DataError if it is damaged."""
     found = thumbnails.read(modality, number)
     return "" if found is None else data_url(*found)
 
@@ -30,7 +30,7 @@ class EmbeddedImages:
         self._rules: list[str] = []
 
     def css_class(self, modality: str, number: int) -> str:
-        """Return the CSS class of a thumbnail, "" if there is none or the page would become too large."""
+        """Return the CSS class of a thumbnail; "" if there is none or the page would become too large."""
         key = (modality, number)
         if key not in self._names:
             url = thumbnail_url(self._thumbnails, modality, number)

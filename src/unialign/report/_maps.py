@@ -42,7 +42,7 @@ def marker_definitions(modalities: Sequence[str]) -> Markup:
 
 
 def legend_mark(index: int) -> Markup:
-    """Draw the mark of a modality for the legend."""
+    """Draw the mark of a modality in the legend."""
     path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {color(index)}")
     return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
 
@@ -56,7 +56,7 @@ def space_map(
     names: Sequence[str],
     drawn: Sequence[int],
 ) -> Markup:
-    """Draw items of a projected space within `half` of the center on each axis."""
+    """Draw those items of a projected space that are within `half` of the center on each axis."""
 
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half

@@ -29,7 +29,7 @@ class ObjectiveInfo:
 
 @dataclass(frozen=True)
 class Run:
-    """One objective with one seed."""
+    """One objective trained with one seed."""
 
     objective: str
     seed: int
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A mean and its interval; NaN if missing in the file."""
+    """A mean and its interval; values missing from the file are NaN."""
 
     mean: float
     low: float = math.nan
@@ -79,7 +79,7 @@ class DataInfo:
     synthetic: frozenset[str] = frozenset()
     description: str = ""
     sources: tuple[str, ...] = ()
-    encoders: Mapping[str, str] = field(default_factory=dict)  # modality -> encoder of its features, where known
+    encoders: Mapping[str, str] = field(default_factory=dict)  # modality -> encoder of its features, if known
 
     def display_name(self, modality: str) -> str:
         """Return the modality's name, marked if it is synthetic."""
@@ -104,7 +104,7 @@ class ComparisonResults:
 
     @property
     def level(self) -> str:
-        """Level of the intervals, as "95 %"."""
+        """Level of the intervals, such as "95 %"."""
         bootstrap = self.protocol.get("bootstrap")
         level = number(bootstrap.get("level")) if isinstance(bootstrap, Mapping) else math.nan
         return f"{100 * (0.95 if math.isnan(level) else level):g} %"
@@ -115,15 +115,15 @@ class ComparisonResults:
         return len(self.objectives) == 1
 
     def estimate(self, objective: str, metric: str) -> MetricEstimate:
-        """Return mean and interval; NaN bounds if a single seed has none, as for metrics without item weights."""
+        """Return mean and interval; bounds are NaN if a single seed gives none, as for metrics without item weights."""
         found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan))
-        # A zero-width interval from one measurement would suggest certainty.
+        # A zero-width interval from a single measurement would suggest certainty.
         certain = len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9)
         return MetricEstimate(found.mean) if certain else found
 
     @property
     def anchor(self) -> str:
-        """Return the anchor of the protocol, or else of the first objective's settings; "" if neither has one."""
+        """Return the anchor from the protocol, or else from the first objective's settings; "" if neither has one."""
         settings = next(iter(self.objectives.values())).settings
         options = settings.get("objective_options")
         places = (self.protocol, settings, options if isinstance(options, Mapping) else {})

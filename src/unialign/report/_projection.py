@@ -1,6 +1,6 @@
 """Project a joint space to two dimensions by PCA of all present test rows of all modalities.
 
-Axes may be mirrored to give maps of several objectives the same orientation.
+Axes may be mirrored so that the maps of several objectives have the same orientation.
 
 Shapes: `N` items, `D` dimension.
 """

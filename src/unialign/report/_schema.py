@@ -179,7 +179,7 @@ def _summary(
 
 
 def read_estimate(entry: Mapping[str, Any]) -> MetricEstimate:
-    """Convert an object with mean, low and high; NaN for missing numbers."""
+    """Convert an object with mean, low and high; missing numbers become NaN."""
     return MetricEstimate(*(number(entry.get(key)) for key in ("mean", "low", "high")))
 
 

@@ -65,7 +65,7 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 
 def verdict(results: ComparisonResults) -> OverallVerdict:
-    """Describe the paired comparison of the first objective with each baseline in sentences."""
+    """Describe, in sentences, the paired comparison of the first objective with each baseline."""
     first = next(iter(results.objectives))
     shown = [metric.key for metric in primary_metrics(results)]
     comparisons = [c for c in results.comparisons if c.objective == first and c.metric in shown]
@@ -101,7 +101,7 @@ def best(results: ComparisonResults, metric: str) -> str | None:
 
 
 def metric_style(results: ComparisonResults, metric: MetricInfo) -> NumberFormat:
-    """Return the number format of a metric: its unit, and decimals that suit its values."""
+    """Return the number format of a metric: its unit, and a number of decimals that suits its values."""
     values = [results.estimate(objective, metric.key).mean for objective in results.objectives]
     return number_format(values, unit="percent" if metric.percent else "number")
 
@@ -126,7 +126,7 @@ def _lead(results: ComparisonResults, first: str, comparisons: Sequence[MetricCo
 
 
 def _without_tests(results: ComparisonResults, first: str) -> str:
-    """Describe the values of one objective, or of the first of several without paired tests."""
+    """Describe the values of the only objective or, if there are no paired tests, of the first one."""
     texts = []
     for metric in primary_metrics(results):
         fmt, estimate = metric_style(results, metric), results.estimate(first, metric.key)
@@ -197,4 +197,4 @@ def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> str
         text += f" [{fmt.number(estimate.low)}, {fmt.number(estimate.high)}]"
     elif math.isfinite(estimate.mean):
         text += " [-]"
-    return text.replace("−", "-").replace("–", "-")  # ASCII, for all terminals
+    return text.replace("−", "-").replace("–", "-")  # ASCII, which every terminal shows

@@ -20,7 +20,7 @@ def tag(name: str, *children: Content, **attributes: str | float | None) -> Mark
 
 
 def num(value: float) -> str:
-    """Format a number with at most two decimals, so that pages are equal on all machines."""
+    """Format a number with at most two decimals, so that pages are the same on all machines."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
@@ -96,7 +96,7 @@ _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.35, _polygon(8, inner=0.35)),
 )
 SHAPES = len(_SHAPES)
-COLORS = 8  # number of colors in the style sheet; combinations of shape and color are unique for up to 24 modalities
+COLORS = 8  # number of colors in the style sheet; pairs of shape and color are unique for up to 24 modalities
 
 
 def shape(index: int, x: float, y: float, radius: float) -> str:

@@ -39,7 +39,7 @@ def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
 
 
 def _repeats_of(results: ComparisonResults, metric: str) -> list[str]:
-    """Return the metrics whose values are those of `metric` for all objectives, to more digits than are shown."""
+    """Return the metrics that equal `metric` for all objectives, to more digits than are shown."""
     found = []
     for name, original in _REPEATED.items():
         pairs = [(results.estimate(key, name).mean, results.estimate(key, metric).mean) for key in results.objectives]
@@ -67,10 +67,10 @@ def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> dic
 
 
 def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
-    """Return the settings of all objectives, those that differ first."""
+    """Return the settings of all objectives; the ones that differ come first."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
     for settings in flat.values():
-        settings.pop("seed", None)  # listed in the header
+        settings.pop("seed", None)  # these are listed in the header
     names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
     rows = [(name, [flat[key].get(name, DASH) for key in flat]) for name in names]
     rows.sort(key=lambda row: len(set(row[1])) == 1)
@@ -84,13 +84,13 @@ def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (name, value) of the nonempty entries of a nested mapping."""
+    """Return (name, value) pairs of the nonempty entries of a nested mapping."""
     rows = [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
     return [row for row in rows if row[1] != DASH]
 
 
 def warning_rows(results: ComparisonResults) -> list[tuple[str, str, str, str]]:
-    """Return (objective, code, message, where), with one row for equal messages of several seeds."""
+    """Return rows (objective, code, message, where); equal messages of several seeds share one row."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:
         label = results.objectives[run.objective].label

@@ -28,7 +28,7 @@ def fill(
 def _marked(text: str) -> Markup:
     """Escape a string and show its parts in backticks as code."""
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # a single backtick is a character like any other
+    if len(parts) % 2 == 0:  # a single backtick is an ordinary character
         return escape(text)
     return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 

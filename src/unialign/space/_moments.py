@@ -2,7 +2,7 @@
 
 Blocks are combined by the update of Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance",
 equation 2.1: with counts n and m, means a and b, and d = b - a, the sum of squared deviations grows by that of a block
-and by d^2 n m / (n + m). Unlike a sum of squares, it loses no digits if the mean is large.
+and by d^2 n m / (n + m). Unlike a sum of squares, this update loses no digits if the mean is large.
 
 Shapes: `N` rows of an array, `W` dimension, `b` rows of a block.
 """

@@ -1,4 +1,4 @@
-"""Normalization of features before the first layer. Shapes: `B` rows, `W` dimension of a modality."""
+"""Normalize features before the first layer. Shapes: `B` rows, `W` dimension of a modality."""
 
 from typing import get_args
 
@@ -35,7 +35,7 @@ class Standardize(nn.Module):
         """
         mean_W, square_W = column_moments(array_NW, rows)
         std_W = (square_W / len(rows)).sqrt()
-        # Use relative bounds: features may have any scale, and constant columns deviate only by rounding.
+        # Use relative bounds, since features may have any scale and constant columns deviate only by rounding.
         smallest_W = torch.maximum(1e-6 * std_W.max(), 1e-7 * mean_W.abs())
         self.mean.copy_(mean_W)
         self.std.copy_(torch.where(std_W > smallest_W, std_W, 1.0))

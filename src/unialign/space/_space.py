@@ -49,7 +49,7 @@ class Space(nn.Module):
             `fit_normalizer` sets), `unit` (rows of unit length) or `none`.
         frozen: modality -> whitening mode, for modalities without a head that keep the geometry of their encoder, such
             as the images of an unCLIP decoder. `whiten` centers the features and equalizes the variances of their `dim`
-            leading principal axes over the training rows, `center` keeps the variances. `inverse_transform` maps back
+            leading principal axes over the training rows; `center` keeps the variances. `inverse_transform` maps back
             to features.
         metadata: JSON object that describes how the space was created; saved with it.
 
@@ -105,7 +105,7 @@ class Space(nn.Module):
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
         batch_size: int = 4096,
     ) -> dict[str, Tensor]:
-        """Embed features without gradient and dropout, in chunks, so memory maps may exceed main memory.
+        """Embed features without gradient and dropout, in chunks, so that memory maps may exceed main memory.
 
         Args:
             features: any of the space's modalities -> (B, W) array or tensor of real numbers; B may differ between
@@ -118,8 +118,8 @@ class Space(nn.Module):
             Modality -> (B, D) unit rows on the device and in the dtype of the space; absent rows are 0.
 
         Raises:
-            ConfigError: a modality that the space does not have.
-            ShapeError: not (B, W) with the dim of the modality, or not numbers.
+            ConfigError: the space does not have one of the modalities.
+            ShapeError: features are not (B, W) with the dim of the modality, or not numbers.
             NonFiniteError: a present row holds NaN or infinity, or maps to 0 and thus has no direction.
         """
         check_integer("batch_size", batch_size, low=1)
@@ -188,7 +188,7 @@ class Space(nn.Module):
     def project(
         self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Apply only the heads, to rows from `prepare`, without input validation."""
+        """Apply only the heads, without input validation, to rows from `prepare`."""
         raw = {name: self.heads[self.modalities.index(name)](x_BW) for name, x_BW in prepared.items()}
         for name, mask_B in (present or {}).items():
             if name in raw:
@@ -218,7 +218,7 @@ class Space(nn.Module):
         return self
 
     def inverse_transform(self, name: str, z: Tensor) -> Tensor:
-        """Map rows of the space to features of a frozen modality, as its encoder returns them.
+        """Map rows of the space to features of a frozen modality, as its encoder would return them.
 
         Args:
             name: a frozen modality.
@@ -230,7 +230,7 @@ class Space(nn.Module):
 
         Raises:
             ConfigError: the modality is not frozen.
-            ShapeError: not (B, D).
+            ShapeError: z is not (B, D).
         """
         check_names([name], self.dims, "name")
         module = self.features[self.modalities.index(name)]
@@ -251,7 +251,7 @@ class Space(nn.Module):
         This replaces a previously saved space; after a crash, the old or the new one is complete. Other files are kept.
 
         Raises:
-            CheckpointError: a file system error; existing files are intact.
+            CheckpointError: a file system error occurred; existing files are intact.
         """
         save(self, directory)
 
@@ -273,7 +273,7 @@ class Space(nn.Module):
             revision: branch to commit to; None: the main branch.
 
         Raises:
-            CheckpointError: malformed `repo_id`, or the Hub rejects the upload.
+            CheckpointError: `repo_id` is malformed, or the Hub rejects the upload.
             MissingDependencyError: `huggingface_hub` is not installed.
         """
         return push(self, repo_id, private=private, token=token, revision=revision, message=commit_message)
@@ -320,7 +320,7 @@ class Space(nn.Module):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set all modules of a model to eval mode inside the context, and restore their modes afterwards."""
+    """Set all modules of a model to eval mode within the context, and restore their modes afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Input validation of a space, and normalization of its output.
+"""Validate the input of a space, and normalize its output.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
@@ -45,7 +45,7 @@ def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) ->
 
 
 def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[str, Tensor]:
-    """Validate the arguments of `encode` and `forward`; return the masks of features that have one."""
+    """Validate the arguments of `encode` and `forward`; return the presence masks of the features that have one."""
     if not isinstance(features, Mapping):
         raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
     if present is not None and not isinstance(present, Mapping):

@@ -1,4 +1,4 @@
-"""Whitening of a frozen modality, an invertible map from its features to its embeddings.
+"""Whitening of a frozen modality: an invertible map from its features to its embeddings.
 
 A decoder of image embeddings (unCLIP) expects the output of its own image encoder, so a space for it leaves the image
 embeddings unchanged and trains the other modalities toward them. Raw features of a frozen encoder are a poor target,
@@ -59,7 +59,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean, axes and scale from these rows, in float64 and two passes; raises as `Space.fit_normalizer`."""
+        """Set mean, axes and scale from these rows, in float64 and two passes; raises like `Space.fit_normalizer`."""
         dim = len(self.scale)
         mean_W, covariance_WW = column_covariance(array_NW, rows)
         if not bool(torch.isfinite(covariance_WW).all()):

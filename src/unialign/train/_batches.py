@@ -17,11 +17,11 @@ def derived_seed(*parts: int | str) -> int:
 
 @dataclass(frozen=True)
 class Batches:
-    """Order of `items` training rows over `epochs` epochs.
+    """The order of `items` training rows over `epochs` epochs.
 
-    Every epoch is a new permutation, split into batches of `batch_size`. The last batch holds the remainder, and is
-    dropped if it has a single item, which has no negatives. A step consists of `accumulation_steps` consecutive batches
-    of an epoch; the last step of an epoch may have fewer. All epochs have the same number of steps.
+    Every epoch is a new permutation, split into batches of `batch_size`. The last batch holds the remainder; it is
+    dropped if it has a single item, which would have no negatives. A step consists of `accumulation_steps` consecutive
+    batches of an epoch; the last step of an epoch may have fewer. All epochs have the same number of steps.
     """
 
     items: int
@@ -56,7 +56,7 @@ class Batches:
         return [order[batch * self.batch_size : (batch + 1) * self.batch_size].long() for batch in range(first, last)]
 
 
-# A permutation of 10 million rows has 40 MB; int32 gives the same one as int64.
+# A permutation of 10 million rows takes 40 MB as int32, which gives the same permutation as int64.
 @lru_cache(maxsize=1)
 def _order(items: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed("order", seed, epoch))

@@ -1,9 +1,9 @@
 """Write and read checkpoints: folders `step-00000123`, written atomically with checksums.
 
 A checkpoint has one safetensors file per group of tensors, `state.json`, and `manifest.json` with the sha256 of all of
-them. The newest folder with a manifest is used; folders without one were left by a crash, and are ignored, then deleted
-when a run opens. If files do not match the manifest, reading raises an error rather than silently falling back to an
-older checkpoint.
+them. The newest folder with a manifest is used. Folders without a manifest were left by a crash; they are ignored, and
+deleted when a run opens. If files do not match the manifest, reading raises an error rather than silently falling back
+to an older checkpoint.
 """
 
 import re
@@ -107,7 +107,7 @@ def _read(path: Path) -> Snapshot:
         )
     files = [file for file in hashes if file != STATE]
     for file in files:
-        # A forged manifest must not refer to files outside the folder.
+        # Do not let a forged manifest refer to files outside the folder.
         if not _TENSOR_FILE.fullmatch(file):
             raise CheckpointError(f"{path / MANIFEST} lists the file {file!r}; expected `<group>.safetensors`")
     for file in (STATE, *files):

@@ -1,8 +1,8 @@
 """Average the gradients of DDP and FSDP2 modules once per step, and raise an error instead of letting processes hang.
 
-DDP averages gradients in the backward pass, which is enabled for the last micro-batch only. FSDP2 also gathers weights
-in every forward and backward pass, so all processes must run the same number of passes. Processes check all this before
-they start, since a process that waits in a collective cannot raise an error.
+DDP averages gradients in the backward pass; this is enabled only for the last micro-batch. FSDP2 also gathers weights
+in every forward and backward pass, so all processes must run the same number of passes. Processes check all of this
+before they start, since a process that waits in a collective cannot raise an error.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from unialign.errors import ConfigError, DistributedError
 
 
 class SynchronizedModules:
-    """Modules of one process, with their process groups."""
+    """The modules of one process, with their process groups."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         if isinstance(modules, nn.Module) and not isinstance(modules, Iterable):
@@ -93,7 +93,7 @@ class SynchronizedModules:
         process.
 
         Raises:
-            ConfigError: no process failed, but they called different modules.
+            ConfigError: no process failed, but processes called different modules.
         """
         for group in self.groups:
             rows = gather_integers([int(failure is not None), *called], group, doing="encoded a batch")

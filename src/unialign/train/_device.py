@@ -6,7 +6,7 @@ from unialign.errors import ConfigError
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """Return the device, CUDA for `auto` if available; `ConfigError` for an unknown or unavailable device."""
+    """Return the device; `auto` is CUDA if available. Raise `ConfigError` for an unknown or unavailable device."""
     if device == "auto":
         target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     else:

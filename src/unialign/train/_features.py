@@ -21,7 +21,7 @@ _BLOCK_BYTES = 1 << 27
 
 
 class Features(Protocol):
-    """Normalized features by position among the training rows."""
+    """Normalized features, indexed by position among the training rows."""
 
     def stage_size(self) -> int:
         """Return the number of rows to read ahead; 0 if none need to be read."""
@@ -71,7 +71,7 @@ class LoadedFeatures:
 class StreamedFeatures:
     """Features that are read from the arrays of the store; memory does not depend on N.
 
-    Rows of the next steps are read together in ascending order, since neighboring rows share pages of the file.
+    The rows of the next steps are read together, in ascending order, since neighboring rows share pages of the file.
     """
 
     def __init__(self, store: EmbeddingStore, space: Space, rows_N: NDArray[np.int64], device: torch.device) -> None:
@@ -109,7 +109,7 @@ class StreamedFeatures:
         return features
 
     def _find(self, positions_B: Tensor) -> Tensor | None:
-        """Return the places of rows in the buffers, or None if one is missing."""
+        """Return the positions of rows in the buffers, or None if a row is missing."""
         if len(self._staged) == 0:
             return None
         places_B = torch.searchsorted(self._staged, positions_B).clamp_(max=len(self._staged) - 1)

@@ -66,7 +66,7 @@ def fit(
     Features of more than 128 MiB as float32 are read from the store while training runs, so that memory does not grow
     with the data. On a CUDA device, features of up to a quarter of its free memory are kept there.
 
-    On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, also if the
+    On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, even if the
     run was interrupted and resumed. The global random state is not changed. Trainings in several threads of one process
     run one after another; use several processes to train in parallel. A callback may call `fit`, but must not wait for
     a training in another thread, which cannot start before this one ends.
@@ -74,10 +74,11 @@ def fit(
     Inside `unialign.distributed.init()`, the processes of a job train one space: all of them call `fit` with the same
     arguments, each embeds its part of every batch (`batch_size` is the total over processes), and all get the same
     result. Only process 0 writes files, shows progress, warns, and calls `on_step` and `eval_callback`. The loss curve
-    equals that of one process up to rounding and dropout draws; a run may be resumed with another number of processes.
+    equals that of one process up to rounding and dropout draws. A run may be resumed with another number of processes.
 
     Args:
-        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. None: nothing on disk.
+        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. None: nothing is written
+        to disk.
         resume: `never` raises if `out` holds a run, `auto` continues it (a finished one is returned unchanged) or
             starts a new one, `required` raises without a checkpoint.
         device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`.
@@ -85,7 +86,7 @@ def fit(
             raise KeyboardInterrupt to stop as Ctrl-C does.
         progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
         init_from: a space whose weights and input statistics are copied. Optimizer and schedule start from scratch.
-        eval_callback: evaluation at selected steps; does not affect the run.
+        eval_callback: evaluation after selected steps; does not affect the run.
         group: processes that train this space together: `"auto"` for all, None for this process only (each process may
             then train its own space), or a `torch.distributed` process group.
 

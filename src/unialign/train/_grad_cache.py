@@ -75,16 +75,16 @@ def grad_cache_backward(
         objective: any objective; gradients of its parameters, such as a temperature, are added once.
         encode: micro-batch -> modality -> (b, D) raw embeddings with gradient. It must open its own autocast block, use
             only PyTorch's default random generators, and be deterministic given their state. Layers that update
-            statistics in training, such as batch normalization, do so twice and see one micro-batch at a time.
+            statistics in training, such as batch normalization, update them twice and see one micro-batch at a time.
         micro_batches: arguments of `encode`, in row order; numbers of rows may differ, or be zero.
-        present, ids: of the whole batch, as for the objective.
+        present, ids: masks and ids of the whole batch, as for the objective.
         group: processes that share a batch, as for the objective.
         modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same ones in the same
-            order on every process. Gradients are averaged once, with the last micro-batch. Each process must pass at
-            least one micro-batch, possibly with zero rows (`x[:0]`), and call all modules. For a modality that it
+            order on every process. Their gradients are averaged once, with the last micro-batch. Each process must pass
+            at least one micro-batch, possibly with zero rows (`x[:0]`), and call all modules. For a modality that it
             lacks, it calls the encoder on placeholders that `present` marks as absent, unless one DDP module with
             `find_unused_parameters=True` contains all encoders. Under FSDP2, a process repeats its last micro-batch
-            with zero gradient to match the number of passes of the others, and keeps unsharded gradients until then.
+            with zero gradient until it has run as many passes as the others, and keeps unsharded gradients until then.
         weight: factor on the gradient, for gradient accumulation over several batches.
         before_backward: called with the objective, the whole batch and its differentiable terms.
         zero_rows: as for the objective.
@@ -96,11 +96,11 @@ def grad_cache_backward(
         The loss of the whole batch, detached. Gradients have been added to `.grad`.
 
     Raises:
-        ConfigError: no micro-batch on a single process; modules of an unsupported kind; embeddings without gradient. On
-            every process: with `modules`, one process has no micro-batch, has other modules, or does not call a module
-            that others call.
+        ConfigError: there is no micro-batch on a single process, modules are of an unsupported kind, or embeddings have
+            no gradient. On every process: with `modules`, one process has no micro-batch, has other modules, or does
+            not call a module that others call.
         DistributedError: raised on the other processes if one fails in the first pass under DDP.
-        ShapeError: micro-batches with different modalities or dims; a second pass with another shape.
+        ShapeError: micro-batches differ in modalities or dims, or the second pass gives another shape.
         NonFiniteError: as for the objective, with row numbers of the whole batch.
     """
     if not torch.is_grad_enabled():

@@ -12,7 +12,7 @@ from unialign.space import Space
 
 
 def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainConfig) -> None:
-    """Raise `ConfigError` unless `init_from` is None or a space of the configured shape.
+    """Raise `ConfigError` unless `init_from` is None or a space with the configured shape.
 
     The order of the modalities and dropout may differ, since they do not affect weights.
     """

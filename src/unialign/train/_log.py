@@ -39,7 +39,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Records of a run, in memory and, after `open`, also in a file."""
+    """Records of a run, held in memory and, after `open`, written to a file, too."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ class RunLog:
     ) -> list[dict[str, Any]]:
         """Continue a file after `keep_steps` completed steps; return the records that were kept.
 
-        Later records are dropped from the file: the resumed run writes them again.
+        Later records are dropped from the file, since the resumed run writes them again.
         """
         self._path = path
         self._loggers = open_loggers(log_to, path.parent, keep_steps=keep_steps, settings=settings or {})
@@ -71,7 +71,7 @@ class RunLog:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Return the `step` records, without their kind."""
+        """Return the `step` records without their `kind`."""
         return [
             {key: value for key, value in record.items() if key != "kind"}
             for record in self.records
@@ -88,7 +88,7 @@ class RunLog:
         ]
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append a record; CheckpointError on a file system error."""
+        """Append a record; raise CheckpointError on a file system error."""
         # One term may already be NaN in the last record before training stops.
         record = {"kind": kind, "step": step, **finite(values)}
         self.records.append(record)

@@ -62,7 +62,7 @@ def check_health(
     """Measure a batch before its backward pass.
 
     Args:
-        terms: differentiable terms of the objective.
+        terms: the objective's differentiable terms.
         step: completed steps, for the warnings.
         frozen: modalities without a head. A modality aligned to a frozen one cannot collapse, so weak repulsion is
         acceptable.
@@ -74,7 +74,7 @@ def check_health(
     numbers: dict[str, float] = {}
     found = [*_check_spread(batch, numbers), *_check_bounds(objective)]
     found += [*_check_chance(batch, terms, step), *_check_pairs(batch, terms), *_check_distinct(batch)]
-    # The advice refers to this weight, which not every objective has.
+    # The advice refers to `alignment_weight`, which not every objective has.
     ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
     if ratio is not None:
         numbers["gradient_ratio"] = ratio
@@ -89,7 +89,7 @@ def check_health(
 
 
 def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str, str]]:
-    """Add mean cosine and effective rank of each modality to `numbers`; yield (code, message) of problems."""
+    """Add the mean cosine and effective rank of each modality to `numbers`; yield (code, message) of problems."""
     z_MBD = batch.z_MBD.detach()
     for m, name in enumerate(batch.names):
         z_BD = z_MBD[m][batch.present_MB[m]][:_SAMPLE]
@@ -186,7 +186,7 @@ def _check_bounds(objective: Objective) -> Iterator[tuple[str, str]]:
 
 
 def gradient_ratio(batch: Batch, terms: dict[str, LossTerm]) -> float | None:
-    """Return the gradient norm of all repelling terms divided by that of the alignment; None without both.
+    """Return the gradient norm of all repelling terms divided by that of the alignment; None unless both exist.
 
     Uses only the tangential component of gradients, since normalization removes the radial one.
     """

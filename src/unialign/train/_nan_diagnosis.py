@@ -1,4 +1,4 @@
-"""Find the modality and row that cause a non-finite number, after training has failed."""
+"""After training has failed, find the modality and row that cause a non-finite number."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ def explain_non_finite(
 ) -> NonFiniteError:
     """Return the error that names the modality, store row and step (from 1).
 
-    Checks the embeddings, then the gradients of the embeddings, then searches for the row with the largest gradient.
+    It checks the embeddings, then their gradients, and then searches for the row with the largest gradient.
     This is a collective: all processes call it with their own rows, synchronize after each check, and report the same
     error.
     """

@@ -1,7 +1,7 @@
 """Exchange rows, results, errors and gradients between the processes that train one model.
 
-All have the same weights. Each process embeds its own rows of a batch. The loss covers all rows, so the mean of the
-gradients over processes is the gradient of the whole batch.
+All processes have the same weights. Each process embeds its own rows of a batch. The loss covers all rows, so the mean
+of the gradients over processes is the gradient of the whole batch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -100,7 +100,7 @@ class ProcessGroup:
                     )
 
     def all_reduce_max(self, number: int) -> int:
-        """Return the maximum of `number` over processes."""
+        """Return the maximum of `number` over all processes."""
         if self.world_size == 1:
             return number
         return max(gather_integers([number], self.group, doing=_DOING))[0]

@@ -16,13 +16,13 @@ from unialign.train._log import read_log
 
 
 class RunDir:
-    """Paths of a run, and the checks before a run starts or resumes there.
+    """Paths of a run, and the checks before a run starts or resumes in them.
 
     Args:
         path: the folder.
-        config: of the run; must equal that of a run to resume, except for bookkeeping options.
+        config: configuration of the run; must equal that of a run to resume, except for bookkeeping options.
         facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if used, `init_from`;
-            must equal those of a run to resume.
+            must equal the facts of a run to resume.
         settings: content of `config.yaml`.
         result: folder name of the trained model.
     """

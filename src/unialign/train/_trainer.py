@@ -39,13 +39,13 @@ OnStep = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class StepReport:
-    """Outcome of one step.
+    """The outcome of one step.
 
     Attributes:
         progress: values for `on_step` and the progress display, among them `loss`.
         record: function that returns the values for the log; called only at logged steps, since it may synchronize the
         device.
-        health: values of a health check, which causes the step to be logged; None without a check.
+        health: values of a health check, which causes the step to be logged; None if there was no check.
         warnings: problems found by the check.
     """
 
@@ -63,7 +63,7 @@ class TrainingTask(ABC):
         steps: optimizer steps of a complete run.
         device: device of the model.
         model_type: class of the model, with `from_pretrained`.
-        model: made by `setup`; evaluated, saved with its `save_pretrained`, and returned.
+        model: the model made by `setup`, which is evaluated, saved with its `save_pretrained`, and returned.
     """
 
     label: str
@@ -108,8 +108,8 @@ class Trainer:
         on_step: called after every step on process 0.
 
     Attributes:
-        log: log of the run, with step records in `history`.
-        warnings: one per code.
+        log: log of the run, whose `history` holds the step records.
+        warnings: warnings so far, one per code.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class Trainer:
             self._warn([HealthWarning.at(snapshot.step, message, code="environment")])
 
     def _train(self, done: int) -> None:
-        """Take the remaining steps after `done`."""
+        """Take the steps that remain after step `done`."""
         steps = self.task.steps
         bar = Progress(self.progress, steps=steps, done=done, label=self.task.label)
         self._started = time.perf_counter()
