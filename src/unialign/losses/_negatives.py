@@ -152,14 +152,15 @@ def _check_rows(name: Any, rows: Any, batch: Batch | None, *, zero_rows: str) ->
         raise ShapeError(
             f"{what} has shape {tuple(rows.shape)}, the batch has {items} items of dim {dim}; expected {expected}"
         )
-    unit_LD, present_L = _unit(rows.reshape(-1, dim), what, batch, zero_rows=zero_rows)
+    per_item = rows.shape[1] if rows.ndim == 3 else 1
+    unit_LD, present_L = _unit(rows.reshape(-1, dim), what, batch, per_item=per_item, zero_rows=zero_rows)
     if rows.ndim == 2:
         return ModalityNegatives(shared_ED=unit_LD[present_L] if zero_rows == "ignore" else unit_LD)
     present_nK = present_L.reshape(rows.shape[:2]) if zero_rows == "ignore" else None
     return ModalityNegatives(own_nKD=unit_LD.reshape(rows.shape), own_present_nK=present_nK)
 
 
-def _unit(rows_LD: Tensor, what: str, batch: Batch | None, *, zero_rows: str) -> tuple[Tensor, Tensor]:
+def _unit(rows_LD: Tensor, what: str, batch: Batch | None, *, per_item: int, zero_rows: str) -> tuple[Tensor, Tensor]:
     """Return unit rows and which rows have a direction; the others are 0."""
     dtype = torch.promote_types(rows_LD.dtype, torch.float32) if batch is None else batch.z_MBD.dtype
     if batch is not None:
@@ -171,8 +172,10 @@ def _unit(rows_LD: Tensor, what: str, batch: Batch | None, *, zero_rows: str) ->
         bad_L &= ~(largest_1L[0] < torch.inf)
     bad = first_bad_row(rows_LD.to(dtype), bad_L)
     if bad is not None:
+        item, row = divmod(bad.row, per_item)
+        position = f"row {bad.row}" if per_item == 1 else f"row {row} of item {item}"
         raise NonFiniteError(
-            f"{what} row {bad.row} {bad.what}{bad.more}, of all its rows in order; remove it"
+            f"{what} {position} {bad.what}{bad.more}; remove it"
             + ("" if bad.column is not None else ", or pass zero_rows='ignore' to leave such rows out")
         )
     return normalize_rows([rows_LD], largest_1L, present_1L if zero_rows == "ignore" else None)[0], present_1L[0]
