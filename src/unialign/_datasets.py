@@ -3,6 +3,7 @@
 Importing this module imports neither NumPy nor torch.
 """
 
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -21,6 +22,12 @@ def list_datasets() -> tuple[str, ...]:
 def unknown_source(source: str) -> DataError:
     """Return the error for a source that is neither a data set nor a path; its message suggests a name."""
     known = ", ".join(map(repr, list_datasets()))
+    path = Path(source.rpartition("=")[2])
+    if path.suffix:
+        where = "" if path.is_absolute() else f" in {os.getcwd()}"
+        return DataError(
+            f"there is no file or folder {str(path)!r}{where}; {_similar_file(source) or 'check the path'}"
+        )
     hint = suggestion(source, list_datasets(), otherwise=_similar_file(source) or "check the path")
     return DataError(f"{source!r} is neither a data set ({known}) nor a file or folder{hint}")
 
