@@ -54,7 +54,7 @@ def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Fi
 
 
 def mathml(latex: str, block: bool, where: str) -> str:
-    """Convert a formula to MathML; raises for an unknown command, which the converter would show as text."""
+    """Convert a formula to MathML; raise an error for an unknown command, which the converter would show as text."""
     made = NAME.sub(r"<mi>\1</mi>", convert(latex, display="block" if block else "inline"))
     made = FUNCTION.sub(r'\1<mspace width="0.17em"/>', made)
     made = TIGHT.sub(r'<mo lspace="0.18em" rspace="0.18em">\1</mo>', made)
@@ -81,7 +81,7 @@ class PlainDocstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
             if obj.is_class and obj.path.startswith("unialign.config."):
-                # The docstring gets the help texts of the fields when the class is created.
+                # The docstring gets the help of the fields when the class is created.
                 made = getattr(import_module("unialign.config"), obj.name, None)
                 obj.docstring.value = inspect.getdoc(made) or obj.docstring.value
             obj.docstring.value = RAISES_SENTENCE.sub(r"**Raises:** \1", one_entry_each(escaped(obj.docstring.value)))
@@ -92,7 +92,7 @@ class PlainDocstrings(griffe.Extension):
 
 
 def functions_in(parent: griffe.Object) -> Iterator[griffe.Function]:
-    """Yield the functions and methods of a package, without imported ones."""
+    """Yield the functions and methods that a package defines, without those that it imports."""
     for member in parent.members.values():
         if isinstance(member, griffe.Function):
             yield member
@@ -101,7 +101,7 @@ def functions_in(parent: griffe.Object) -> Iterator[griffe.Function]:
 
 
 def name_options(function: griffe.Function) -> None:
-    """Replace `**options: Unpack[SomeTypedDict]` by the options of that class, which are None by default."""
+    """Replace `**options: Unpack[SomeTypedDict]` with the options of that class, which are None by default."""
     parameters = []
     for parameter in function.parameters:
         annotation = parameter.annotation
