@@ -90,12 +90,16 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         parts_of_shared = [shared[:3], shared[3:], *[shared[:0]] * 2][:processes]
         negatives = [{"m1": x, "m2": y} for x, y in zip(own.split(list(sizes)), parts_of_shared, strict=True)]
         pushes = [[(rows, x)] for rows, x in zip(cut(pushed, sizes), pushed_ids.split(list(sizes)), strict=True)]
+        batches, presents, own_ids = cut(batch, sizes), cut(present, sizes), list(ids.split(list(sizes)))
+        for rank in range(processes) if 0 in sizes else ():
+            if sizes[rank] == 0:  # a process without any modality
+                batches[rank], presents[rank], own_ids[rank], pushes[rank] = {}, None, None, [({}, None)]
         parts = pool.run(
             call_here,
             options,
-            cut(batch, sizes),
-            cut(present, sizes),
-            list(ids.split(list(sizes))),
+            batches,
+            presents,
+            own_ids,
             negatives,
             pushes,
             cached and 0 not in sizes,
@@ -108,7 +112,7 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
             assert torch.equal(part["stored"]["m1"][0], whole["stored"]["m1"][0])
         for kind in ("rows", "negatives"):
             for name, expected in whole[kind].items():
-                joined = torch.cat([part[kind][name] for part in parts]) / processes
+                joined = torch.cat([part[kind][name] for part in parts if name in part[kind]]) / processes
                 torch.testing.assert_close(joined, expected, rtol=1e-9, atol=1e-11)
 
 
