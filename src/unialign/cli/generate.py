@@ -10,8 +10,8 @@ from unialign.config import GenerateConfig
 from unialign.data import list_datasets
 
 _EXAMPLES = """\
-  unialign generate --item hedgehog --source drawing,speech --out runs/hedgehog
-  unialign generate --item hedgehog --item ship --source text --combine
+  unialign generate --item tennis --source drawing,text --out runs/tennis
+  unialign generate --item tennis --item ship --source text --combine
   unialign generate --text "red apple" --text "blue car"                needs the text encoder: unialign[text]
   unialign generate --text "red apple" --text "blue car" --interpolate 7
   unialign generate --data my-store/ --space runs/train/space --decoder runs/decoder/decoder --item "item 7"

@@ -4,7 +4,7 @@ import dataclasses
 import html
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from unialign._version import __version__
 from unialign.diagnostics._finding import SEVERITIES, Finding, Severity
 from unialign.diagnostics._format import number, percent
 from unialign.diagnostics._text import INDENT, number_lines, wrap
+
+if TYPE_CHECKING:
+    from unialign.report import Plot
 
 _SIGNS = {"problem": "✗", "warning": "▲", "note": "●", "ok": "✓"}
 _COLORS = {"problem": "#c62828", "warning": "#b26a00", "note": "#607d8b", "ok": "#2e7d32"}
@@ -106,6 +109,36 @@ class DiagnosisReport:
                 lines += wrap(f"Try: {finding.advice}", " " * INDENT)
         lines += ["", *number_lines(self.numbers), "", "To paste into an issue:", self.issue_summary]
         return "\n".join(lines)
+
+    def plot_map(self) -> "Plot":
+        """Return the map of the sample on its two main axes; a notebook shows it, `save` writes it as SVG.
+
+        Raises:
+            DataError: there is no map, since dims differ or fewer than 3 items are valid.
+        """
+        from unialign.report import plot_map
+
+        return plot_map(self.details["sketch"])
+
+    def plot_recall(self) -> "Plot":
+        """Return the R@1 of each direction as a heat map.
+
+        Raises:
+            DataError: no direction was measured.
+        """
+        from unialign.report import plot_recall
+
+        return plot_recall({name: d["recall@1"]["mean"] for name, d in self.numbers["directions"].items()})
+
+    def plot_cosines(self) -> "Plot":
+        """Return histograms of the cosines of true and random pairs, one for each pair of modalities.
+
+        Raises:
+            DataError: there is no pair, or dims differ.
+        """
+        from unialign.report import plot_cosines
+
+        return plot_cosines(self.details["sketch"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return answer, findings, numbers and issue summary as plain values (NaN where a number is undefined)."""

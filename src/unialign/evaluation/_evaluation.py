@@ -1,14 +1,20 @@
 """Result of an evaluation: values, intervals and their display."""
 
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from unialign._checks import check_choice
 from unialign._html import html_table
 from unialign._plain_text import percent
+from unialign.errors import MissingDependencyError
 from unialign.evaluation._chance import mean_chance
 from unialign.evaluation._metrics import METRICS, Metric, all_metrics, metric_range
 from unialign.evaluation._statistics import Statistic, resample
 from unialign.metrics import Interval, codes, percentile_interval
+
+if TYPE_CHECKING:
+    from unialign.report import Plot
 
 __all__ = ["Evaluation"]
 
@@ -40,6 +46,29 @@ class Evaluation:
     def chance(self) -> dict[str, float]:
         """Metric -> value of a random ranking, for R@1 and joint R@1 in each scoring."""
         return mean_chance(self.directions)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with one row for each metric of each direction, and for each mean over directions.
+
+        Columns: `direction` ("all" for means), `metric`, `value`. `frame.pivot(index="direction", columns="metric")`
+        gives one column per metric.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            pandas: Any = import_module("pandas")
+        except ImportError:
+            raise MissingDependencyError("to_frame needs: pip install 'unialign[pandas]'") from None
+        rows = [("all", metric, value) for metric, value in self.metrics.items()]
+        rows += [(name, metric, value) for name, values in self.directions.items() for metric, value in values.items()]
+        return pandas.DataFrame(rows, columns=["direction", "metric", "value"])
+
+    def plot_recall(self) -> "Plot":
+        """Return the R@1 of each direction as a heat map, which a notebook shows and `save` writes as SVG."""
+        from unialign.report import plot_recall
+
+        return plot_recall({name: values["recall@1"] for name, values in self.directions.items()})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={self.metrics[name]:.4g}" for name in _PRIMARY if name in self.metrics)

@@ -7,6 +7,12 @@ from unialign.report._format import (
 )
 from unialign.report._generation import write_generation_report as write_generation_report
 from unialign.report._page import write_report as write_report
+from unialign.report._plot import (
+    Plot as Plot,
+    plot_cosines as plot_cosines,
+    plot_map as plot_map,
+    plot_recall as plot_recall,
+)
 from unialign.report._summary import text_table as text_table, verdict_lines as verdict_lines
 from unialign.report._svg import (
     color as color,
@@ -24,6 +30,7 @@ from unialign.report._svg import (
 from unialign.report._template import fill as fill
 
 __all__ = [
+    "Plot",
     "text_table",
     "verdict_lines",
     "write_diagnosis_report",

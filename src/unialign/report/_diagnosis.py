@@ -1,14 +1,12 @@
 """Write the page of a diagnosis: answer, findings, plots and numbers, rendered from `results.json` alone."""
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from unialign._plain_text import count
@@ -18,7 +16,7 @@ from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labeled_bars
 from unialign.report._format import number_format
 from unialign.report._model import DataInfo, MetricEstimate, number
-from unialign.report._projection import PCAMap
+from unialign.report._plot import read_map
 from unialign.report._schema import clean, read_estimate
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
@@ -88,12 +86,8 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
 def _map(sketch: Mapping[str, Any], data: DataInfo) -> dict[str, Any] | None:
     if not sketch:
         return None
-    points = {
-        name: np.array([[math.nan, math.nan] if xy is None else xy for xy in sketch["map"][name]], dtype=np.float64)
-        for name in data.modalities
-    }
-    first, second = sketch["explained"]
-    projection = PCAMap(points, (first, second))
+    projection = read_map(sketch)
+    first, second = projection.explained
     names = [f"row {row:,}" for row in sketch["rows"]]
     half = _maps.reach([projection])
     chart = _maps.space_map("map", "Map of the sample", data, projection, half, names, range(len(names)))

@@ -23,13 +23,14 @@ def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str])
     sums: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for name, numbers in run.directions.items():
-            pair = _pair(name, modalities)
+            pair = direction_pair(name, modalities)
             if pair is not None and math.isfinite(numbers.get(metric, math.nan)):
                 sums.setdefault(pair, []).append(numbers[metric])
     return {pair: math.fsum(values) / len(values) for pair, values in sums.items()}
 
 
-def _pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
+def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
+    """Return query and answer of a direction `a->b`; JOINT for a query of all others, None for other directions."""
     for answer in modalities:
         query = name.removesuffix(f"->{answer}")
         if query == name:
