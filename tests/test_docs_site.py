@@ -121,7 +121,9 @@ def test_settings_on_a_page_are_those_of_the_constructor(name):
 
 
 def yaml_like(text):
-    """Format a default as the pages do: a number, a quoted string, or a tuple of numbers."""
+    """Format a default as the pages do: a number, a quoted string, a tuple of numbers, or None."""
+    if text == "None":
+        return None
     value = yaml.safe_load(text.replace("(", "[").replace(")", "]"))
     return tuple(value) if isinstance(value, list) else value
 
