@@ -1,0 +1,20 @@
+"""Joint retrieval by volume of well aligned tuples, whose volumes are far below 1."""
+
+import pytest
+import torch
+
+from unialign.batch import make_batch
+from unialign.evaluation import joint_retrieval
+
+
+@pytest.mark.parametrize("distance", [3e-2, 1e-2, 1e-3])
+def test_small_volumes_are_ranked(distance: float):
+    """Squared volumes of five modalities at 3e-3 are below 1e-12, which counted as a tie of all candidates."""
+    draw = torch.Generator().manual_seed(0)
+    shared = torch.randn(40, 32, generator=draw, dtype=torch.float64)
+    noise = torch.randn(5, 40, 32, generator=draw, dtype=torch.float64)
+    batch = make_batch({f"m{m}": shared + distance * noise[m] for m in range(5)})
+    for query in ("others", "target"):
+        found = joint_retrieval(batch, 0, query=query, score="volume", ids_N=torch.arange(40), k=(1,))
+        assert found is not None
+        assert found[1].recall[1] == 1.0
