@@ -28,8 +28,7 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
     low, high = rows.min(0), rows.max(0)
     for b, kind, copy, precision in (
         (rows, "same", "", ""),
-        (unit(rows), "same", "", ""),  # a diagnosis once found nothing wrong with a and a / |a|, or with any of the
-        copies below
+        (unit(rows), "same", "", ""),  # once "nothing wrong", as for all copies below
         (rows.astype(np.float64) / 3, "same", "", ""),
         (rows * 1e-30, "same", "", ""),
         (torch.from_numpy(rows).bfloat16(), "rounded", "b", "bfloat16"),
@@ -37,8 +36,7 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
         (rows.astype(np.float16), "rounded", "b", "float16"),
         (np.round(rows / scale * 127), "quantized", "b", "different values"),
         (np.round(rows / np.abs(rows).max(1, keepdims=True) * 127), "quantized", "b", "different values"),
-        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "different values"),  # codes with a zero point
-        per column
+        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "different values"),  # with zero points
         (np.round(rows / scale * 7), "quantized", "b", "different values"),
         (np.sign(rows), "binary", "b", "1 bit"),
         (rows > 0, "binary", "b", "1 bit"),

@@ -84,7 +84,7 @@ def test_vectors_in_text_equal_the_array_and_errors_name_the_row() -> None:
     np.testing.assert_array_equal(parse_rows(texts, 3, "x", 0), z)
     assert is_absent(None)
     assert not is_absent(texts[0])
-    with pytest.raises(ShapeError, match=r"x row 11 has 2 entries, the first row has 3"):
+    with pytest.raises(ShapeError, match=r"x row 11 has 2 entries, but the first row has 3"):
         parse_rows([texts[0], "[1, 2]"], 3, "x", 10)
     with pytest.raises(ShapeError, match=r"x row 7 is 'broken', expected a list of numbers"):
         parse_rows(["broken"], 3, "x", 7)

@@ -41,7 +41,7 @@ def diagnose(
 
     All rows are read once, in chunks, to find invalid values, presence, norms, exact duplicates and constant columns.
     Geometry and retrieval are measured on a random sample of items, with bootstrap intervals over items (same-id items
-    are resampled together). Candidates that are equal or nearly equal to the positive never count as negatives.
+    are resampled together). Candidates that are equal to the positive never count as negatives.
 
     Args:
         sources: a file (`.npz`, `.npy`, `.safetensors`, `.parquet`, `.csv`, `.jsonl`, `.h5`, ... see the page "Files

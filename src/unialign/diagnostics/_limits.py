@@ -20,6 +20,11 @@ MIN_DISTINCT_ITEMS = 10
 # Number of items below which intervals are too wide for conclusions.
 FEW_ITEMS = 50
 
+# Fraction of different rows below which copies of a row count once for hubs and for the spread of a modality.
+FEW_DISTINCT = 0.5
+# Fraction of nearly equal rows from which they count as right answers; fewer hardly change a recall.
+NEAR_ANSWERS = 0.1
+
 # --- retrieval ---------------------------------------------------------------------------------------------------
 # R@1 below this multiple of chance is weak: ranks are better than chance, but not useful.
 WEAK_RECALL_RATIO = 10

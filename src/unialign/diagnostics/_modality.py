@@ -75,8 +75,8 @@ def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: It
     rows, several = int(modality.present_N.sum()), len(z_nD) >= 2
     mean_cosine = _mean_cosine(z_nD, sample.weights_Rn[:, sample.usable[name]]) if several else None
     rank = float(effective_rank(z_nD)) if several else math.nan
-    spread_cosine, spread_rank, distinct = mean_cosine, rank, int(distinct_n.sum())
-    if 2 <= distinct < len(z_nD) / 2:
+    spread_cosine, spread_rank = mean_cosine, rank
+    if near.has_few_distinct and near.distinct >= 2:
         spread_cosine = _mean_cosine(sample.z[name][distinct_n], sample.weights_Rn[:, distinct_n])
         spread_rank = float(effective_rank(sample.z[name][distinct_n]))
     return ModalityStats(
@@ -91,12 +91,12 @@ def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: It
         norms=_norms(scan),
         mean_cosine=mean_cosine,
         effective_rank=rank,
-        possible_rank=min(modality.rows.shape[1], (len(z_nD) if distinct >= len(z_nD) / 2 else distinct) - 1),
+        possible_rank=min(modality.rows.shape[1], (near.distinct if near.has_few_distinct else len(z_nD)) - 1),
         uniformity=_uniformity(z_nD) if several else math.nan,
         changed_top1=_changed_top1(sample, name, scan),
         unsigned_codes=_holds_codes(scan.kept_kD[sample.kept_n][sample.usable[name].numpy()]),
         near=near,
-        distinct_sampled=distinct,
+        distinct_sampled=near.distinct,
         spread_cosine=spread_cosine,
         spread_rank=spread_rank,
     )

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign.diagnostics import _limits as limits
 from unialign.ops import row_tiles
 
 # Radii that are tried, from the largest, relative to the root mean square distance of two rows.
@@ -32,6 +33,18 @@ class NearRows:
     code_n: NDArray[np.int64]  # position of the first item of each item's group; absent items are groups of one
     repeats: int  # rows that are nearly equal, but not equal, to the row of an earlier item with another id
     radius: float  # distance of unit rows up to which rows are nearly equal; 0 if only equal rows are grouped
+    rows: int  # usable rows
+    distinct: int  # groups of usable rows
+
+    @property
+    def has_few_distinct(self) -> bool:
+        """Return whether over half of the rows are copies, so that copies are counted once for hubs and spread."""
+        return self.distinct < limits.FEW_DISTINCT * self.rows
+
+    @property
+    def are_answers(self) -> bool:
+        """Return whether so many rows are nearly equal that they count as right answers."""
+        return self.repeats >= limits.NEAR_ANSWERS * max(self.rows, 1)
 
     @property
     def cosine(self) -> float:
@@ -50,7 +63,7 @@ def find_near_rows(
     at_u = usable_n.nonzero().flatten()
     code_n = equal_codes(checksums_n, usable_n.numpy())
     if len(at_u) < 3:
-        return NearRows(code_n, 0, 0.0)
+        return _result(code_n, 0, 0.0, usable_n)
     z_uD = z_nD[at_u]
     spread = math.sqrt(max(0.0, 2 - 2 * float(z_uD.mean(0).square().sum())))
     radii = [radius * spread for radius in _RADII]
@@ -63,8 +76,12 @@ def find_near_rows(
             near_n = code_n.copy()
             near_n[at_u.numpy()] = len(code_n) + near_u
             near_n = connected(code_n, near_n)
-            return NearRows(near_n, _repeats(near_n, ids_n) - _repeats(code_n, ids_n), radius)
-    return NearRows(code_n, 0, 0.0)
+            return _result(near_n, _repeats(near_n, ids_n) - _repeats(code_n, ids_n), radius, usable_n)
+    return _result(code_n, 0, 0.0, usable_n)
+
+
+def _result(code_n: NDArray[np.int64], repeats: int, radius: float, usable_n: Tensor) -> NearRows:
+    return NearRows(code_n, repeats, radius, int(usable_n.sum()), len(np.unique(code_n[usable_n.numpy()])))
 
 
 def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:

@@ -37,7 +37,7 @@ class DirectionStats:
     auc: Estimate
     median_rank: float  # median rank of the first positive
     chance: dict[str, float]  # recall@1, recall@10 and mrr of a random ranking
-    # Hubs among candidates that are not nearly equal, of queries that are not nearly equal: each caption asks once.
+    # If over half of the rows of a modality are copies, each row is one candidate and one query for hubs.
     hubs: HubnessResult
     hub_row: int  # row number of the most frequently retrieved candidate
     queries: int  # number of queries, which is also the number of candidates
@@ -92,7 +92,8 @@ def measure_pair(
     resampled_R = modality_gap_debiased(x_nD, y_nD, weights=sample.weights_Rn[:, rows])
     gap = estimate(float(modality_gap_debiased(x_nD, y_nD)), resampled_R, minimum=0.0, maximum=2.0)
     distance = 2 - 2 * true.mean
-    class_n = connected(sample.ids_n[rows.numpy()], *checksums, *(near[m].code_n[rows.numpy()] for m in (a, b)))
+    code = {m: near[m].code_n[rows.numpy()] for m in (a, b)}
+    class_n = connected(sample.ids_n[rows.numpy()], *checksums, *(code[m] for m in (a, b) if near[m].are_answers))
     class_n = np.unique(class_n, return_inverse=True)[1].reshape(-1).astype(np.int64)
     count_C = np.bincount(class_n)
     pair = PairStats(
@@ -109,7 +110,7 @@ def measure_pair(
     )
     if pair.distinct_items < limits.MIN_DISTINCT_ITEMS:
         return pair
-    code = {m: near[m].code_n[rows.numpy()] for m in (a, b)}
+    code |= {m: np.arange(n) for m in (a, b) if not near[m].has_few_distinct}
     sides = {f"{a}->{b}": (x_nD, y_nD), f"{b}->{a}": (y_nD, x_nD)}
     directions = {
         name: _direction(*sides[name], class_n, rows, sample, distinct=(code[q], code[g]))

@@ -152,7 +152,13 @@ def _near_rows(measured: Measurements) -> Iterator[Case]:
     for name, m in measured.modalities.items():
         yield Case(name, near=m.near, cosine=m.near.cosine, fraction=m.near.repeats / max(m.sampled, 1),
                    which=rows_of(m.near.repeats, m.sampled).replace("rows", "sampled rows"),
-                   give=_ids_advice(measured))  # fmt: skip
+                   give=_ids_advice(measured), answers=_ANSWERS[m.near.are_answers])  # fmt: skip
+
+
+_ANSWERS = {
+    True: "This diagnosis counts nearly equal rows as right answers; training without ids does not.",
+    False: "Without ids, each of them counts as a wrong answer for the others, so recalls are a little low.",
+}
 
 
 def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
@@ -201,10 +207,9 @@ _NEAR = RuleTable(
     (
         Rule("near_duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
              lambda c: c.near.repeats > 0,
-             "{name}: {which} are nearly equal to another item's (cosine of at least {cosine:number}, and hardly any "
-             "pair of rows is a little further apart), as if the same input was embedded in several batches.",
-             "If these inputs are equal, {give}. This diagnosis counts nearly equal rows as right answers; training "
-             "without ids does not."),
+             "{name}: {which} are nearly equal to another item's (cosine of at least {cosine:number}), and hardly any "
+             "rows are a little further apart: the same input was probably embedded in several batches.",
+             "If these inputs are equal, {give}. {answers}"),
     ),
 )  # fmt: skip
 
