@@ -154,10 +154,10 @@ class Multiplications(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.overloadpacket.__name__
-        assert name not in ("bmm", "baddbmm", "einsum"), "count it too"
-        if name in ("mm", "addmm", "addmm_"):
+        assert name != "einsum", "count it too"
+        if name in ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_"):
             a, b = args[-2:]
-            self.count += a.shape[0] * a.shape[1] * b.shape[1]
+            self.count += a.numel() * b.shape[-1]
         return function(*args, **(kwargs or {}))
 
 
@@ -189,6 +189,8 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
         ("unialign", {"anchor": "m0", "preset": "geodesic"}, 0.4),
         # The partitions of InfoNCE take six products over a third of the pairs, against three over all.
         ("unialign", {"anchor": "m0", "partition_mix": 0.0}, 0.67),
+        # Three products over a third of the pairs.
+        ("infonce", {"anchor": "m0", "direction": "forward", "hardness": 1.0}, 0.34),
     ],
 )
 def test_work_is_divided_over_processes(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:
