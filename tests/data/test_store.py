@@ -1,4 +1,4 @@
-"""Test the contents of a store read from a folder, made in memory, and after a round trip."""
+"""Test the contents of a store that is read from a folder, made in memory, or saved and loaded again."""
 
 import os
 import pickle

@@ -104,7 +104,7 @@ def assert_equal_to_one_process(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_objective_equals_one_process(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Of two processes, one has more rows; of three, which have ids, one has no rows; four have absent rows."""
+    """Two processes have unequal rows; with three, items have ids and one has no rows; with four, rows are absent."""
     modalities = fit_modalities(case, 3)
     items = fit_items(case, modalities, 9)
     batch = draw_batch(3, modalities, items, 6, dtype)

@@ -132,5 +132,5 @@ def test_a_store_is_embedded_into_another_store(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(embedded, name), getattr(store, name))
     np.testing.assert_array_equal(embedded.present("b"), store.present("b"))
     embedded.verify()
-    with pytest.raises(ConfigError, match="none is in both"):
+    with pytest.raises(ConfigError, match="no modality is in both the store"):
         ua.Space({"z": 3}).encode_store(store, tmp_path / "y")

@@ -66,7 +66,7 @@ def test_nt_xent_of_correlated_rows(temperature: float):
 
 
 def test_hypersphere_loss_of_lightly():
-    """lightly's batch sizes: alignment plus the mean of two uniformities, equal for both orders of the views."""
+    """With lightly's batch sizes, the loss is alignment plus the mean of two uniformities, for both orders of views."""
     objective = AlignUniform(t=1.0)
     for items in range(2, 20):
         x_BD, y_BD = draw_batch(items, 2, items, 32, torch.float32).values()

@@ -128,7 +128,7 @@ def test_ragged_lists_raise_with_their_row(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"text": [[1.0, 2.0], [1.0]]}), tmp_path / "a.parquet")
-    with pytest.raises(ShapeError, match="'text' row 1 has 1 entries, the first row has 2"):
+    with pytest.raises(ShapeError, match="'text' row 1 has 1 entries, but the first row has 2"):
         read(open_collection(tmp_path / "a.parquet"))
 
 
@@ -198,7 +198,7 @@ def test_a_parquet_column_of_nulls_is_reported(tmp_path: Path, space: Space) -> 
     pq.write_table(pa.table({"image": list(space["image"]), "text": nulls}), tmp_path / "a.parquet")
     collection = open_collection(tmp_path / "a.parquet")
     assert list(collection.modalities) == ["image"]
-    assert "every row is null or empty, so that every item is absent" in collection.ignored[0]
+    assert "every row is null or empty, so every item is absent" in collection.ignored[0]
 
 
 def test_a_shipped_set_is_a_source() -> None:
@@ -249,7 +249,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path, space: Space, capsys: pytest.
 def test_unequal_rows_name_both_files(tmp_path: Path, space: Space) -> None:
     np.save(tmp_path / "image.npy", space["image"])
     np.save(tmp_path / "text.npy", space["text"][:-1])
-    with pytest.raises(DataError, match=r"'text' \(.*text.npy\) has 59 rows, 'image' \(.*image.npy\) has 60"):
+    with pytest.raises(DataError, match=r"'text' \(.*text.npy\) has 59 rows, but 'image' \(.*image.npy\) has 60"):
         open_collection([tmp_path / "image.npy", tmp_path / "text.npy"])
 
 
@@ -338,7 +338,7 @@ def test_fewer_rows_than_declared_raise(tmp_path: Path) -> None:
     np.save(buffer, np.ones((4, 3)))
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", buffer.getvalue()[:-24])
-    with pytest.raises(DataError, match="has 200 bytes, its header declares 224"):
+    with pytest.raises(DataError, match="has 200 bytes, but its header declares 224"):
         open_collection(tmp_path / "a.npz")
     rows = _rows.StreamRows(lambda: iter([np.ones((2, 3))]), (3, 3), "<f8")
     with pytest.raises(DataError, match="ended after 2 of 3 rows"):
@@ -422,7 +422,7 @@ def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Sp
 
 
 def test_masks_in_both_spellings_are_combined(space: Space) -> None:
-    """Two masks of one modality are combined; once, the second replaced the first."""
+    """Two masks of one modality are combined; at one time, the second mask replaced the first."""
     first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 20
     collection = open_collection(space | {"present.image": first, "present/image": second})
     np.testing.assert_array_equal(collection.modalities["image"].present_N, first & second)

@@ -123,7 +123,7 @@ def test_files_that_cannot_be_joined_raise(tmp_path: Path, space: Space) -> None
         open_collection([tmp_path / "a.npz", tmp_path / "b.npz"])
     np.savez(tmp_path / "c.npz", text=space["text"][:50], ids=KEYS[ORDER[:50]])
     np.save(tmp_path / "d.npy", space["text"][:50])
-    with pytest.raises(DataError, match=r"d\.npy has no ids, while .*a\.npz and .*c\.npz have other items"):
+    with pytest.raises(DataError, match=r"d\.npy has no ids, while those of .*a\.npz and .*c\.npz have other values"):
         open_collection([tmp_path / "a.npz", tmp_path / "c.npz", tmp_path / "d.npy"])
     with pytest.raises(DataError, match=r"store `ids` in both files"):
         open_collection([tmp_path / "a.npz", tmp_path / "d.npy"])

@@ -102,7 +102,7 @@ def test_invalid_options() -> None:
         ("image", "frozen must map modality to whitening mode"),
         ({"audio": "whiten"}, "frozen names 'audio', which the space does not have"),
         ({"image": "rotate"}, "unknown transform '[a-z]+' for the frozen modality 'image'"),
-        ({"text": "whiten"}, "'text' has dim 5 and is frozen, so that it cannot fill dim=6"),
+        ({"text": "whiten"}, "'text' has dim 5 and is frozen, so it cannot fill dim=6"),
     ]
     for frozen, message in cases:
         with pytest.raises(ConfigError, match=message):

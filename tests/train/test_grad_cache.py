@@ -172,7 +172,7 @@ def test_arguments_that_cannot_work_raise() -> None:
         grad_cache_backward(objective, space, [])
     with pytest.raises(ConfigError, match="without gradient"):
         grad_cache_backward(objective, space.encode, cut({name: v.double() for name, v in x.items()}, 4))
-    with pytest.raises(ConfigError, match="or modules after `fully_shard`, got Space"):
+    with pytest.raises(ConfigError, match="or modules sharded by `fully_shard`, got Space"):
         grad_cache_backward(objective, space, cut(x, 4), modules=[space])
     other = cut(x, 4)
     del other[2]["text"]

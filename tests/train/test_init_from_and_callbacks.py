@@ -172,8 +172,8 @@ def test_modalities_are_matched_by_name() -> None:
 def test_another_shape_raises(tmp_path: Path) -> None:
     first = finished(epochs=1).result.space
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"modalities": ("image", "text")}, "has the modalities image, text, audio, this run trains image, text"),
-        ({"dim": 4}, "made with dim=8, this run has dim=4"),
+        ({"modalities": ("image", "text")}, "has the modalities image, text, audio, but this run trains image, text"),
+        ({"dim": 4}, "made with dim=8, but this run has dim=4"),
         ({"head": "linear"}, "made with head='mlp'"),
         ({"hidden": 4}, "made with hidden=16"),
         ({"input_norm": "none"}, "made with input_norm='standardize'"),
@@ -183,7 +183,7 @@ def test_another_shape_raises(tmp_path: Path) -> None:
             run(tiny_store(), tiny_config(**changes), init_from=first, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
     other = Space({"image": 6, "text": 9, "audio": 4}, dim=8, hidden=16)
-    with pytest.raises(ConfigError, match="init_from expects 'text' to have dim 9, the store's has dim 5"):
+    with pytest.raises(ConfigError, match="init_from expects 'text' to have dim 9, but the store's has dim 5"):
         run(tiny_store(), tiny_config(), init_from=other)
 
 
@@ -200,7 +200,7 @@ def test_a_run_resumes_with_the_same_init_from_only(tmp_path: Path) -> None:
     assert len(result.space.metadata["init_from"]["weights"]) == 64
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "plain", on_step=stop_at(9))
-    with pytest.raises(CheckpointError, match="from random weights, this run begins from the space"):
+    with pytest.raises(CheckpointError, match="from random weights, but this run begins from the space"):
         run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "plain", resume="required")
 
 

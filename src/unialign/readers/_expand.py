@@ -101,8 +101,8 @@ def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
         for first, other in zip(groups[0], files, strict=False):
             if len(files) == len(groups[0]) and _rows(first) != _rows(other):
                 raise DataError(
-                    f"{other.label} has {_rows(other):,} rows, {first.label} has {_rows(first):,}: parts with one "
-                    "number must hold the same items; write these parts again, or store ids"
+                    f"{other.label} has {_rows(other):,} rows, but {first.label} has {_rows(first):,}: parts with the "
+                    "same number must hold the same items; write these parts again, or store ids"
                 )
 
 

@@ -47,7 +47,7 @@ def dataset_problem(data: Any) -> str:
     size = int(np.prod(data.shape, dtype=object)) * data.dtype.itemsize
     stored = data.id.get_storage_size()
     if size > _SMALL and size > _MAX_RATIO * stored:
-        return f"it declares {size:,} bytes, the file holds {stored:,} of them"
+        return f"it declares {size:,} bytes, but the file holds {stored:,} of them"
     if data.chunks and int(np.prod(data.chunks, dtype=object)) * data.dtype.itemsize > _MAX_CHUNK_BYTES:
         return f"its chunks are larger than {_MAX_CHUNK_BYTES >> 30} GiB; write it with smaller ones"
     return ""

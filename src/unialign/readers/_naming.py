@@ -126,7 +126,7 @@ def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]]
     if unknown or len(found) < len(chosen) or not chosen:
         known = ", ".join(matrices) or "none"
         raise ConfigError(
-            f"modalities {', '.join(chosen)} must be different ones of {known}; unknown: {unknown}"
+            f"modalities {', '.join(chosen)} must be distinct names among {known}; unknown: {unknown}"
             + "".join(suggestion(name, matrices) for name in unknown[:1])
         )
     return found
@@ -146,7 +146,7 @@ def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Ma
             if other.label == file.label:
                 advice = "the file was given twice; give it once"
             elif not alone:
-                advice = "rename one of the files, whose names tell their matrices apart"
+                advice = "rename one of the files, since their names distinguish the matrices"
             raise ConfigError(f"two matrices are called {unique!r} ({other.label} and {file.label}); {advice}")
         matrices[unique] = (source, entry)
     return matrices
@@ -188,7 +188,7 @@ def problem_of(entry: ArrayEntry) -> str:
     if 0 in shape:
         return "it is empty, expected at least one row and one column"
     if len(shape) == 2 and entry.kind == "b":
-        return "a mask is no embedding; absent rows are marked by present.NAME (N,) bool, one array per modality"
+        return "a mask is not an embedding; mark absent rows with present.NAME (N,) bool, one array per modality"
     if len(shape) == 2 and (entry.is_floating or np.dtype(entry.dtype).itemsize == 1):
         return "one number per item is not an embedding"
     if entry.kind == "c":

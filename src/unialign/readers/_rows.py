@@ -146,7 +146,7 @@ class StreamRows:
             rows += len(raw_cD)
             yield to_float(raw_cD, self.dtype)
         if rows != self.shape[0]:
-            raise DataError(f"an array ended after {rows} of {self.shape[0]} rows; the file is damaged, write it again")
+            raise DataError(f"an array ended after {rows} of {self.shape[0]} rows; the file is damaged; write it again")
 
     def take(self, rows_n: Sequence[int]) -> Array:
         wanted, found, start = np.asarray(rows_n, dtype=np.int64), [], 0
@@ -268,5 +268,5 @@ def _fill(file: BinaryIO, offset: int, array: Array, path: Path) -> None:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}; check the disk") from None
         if count == 0:
-            raise DataError(f"{path} ended in the middle of an array; it is truncated or being written, try again")
+            raise DataError(f"{path} ended in the middle of an array; it is truncated or being written; try again")
         done += count

@@ -132,7 +132,7 @@ def _first_dim(table: Table, name: str) -> int:
 def _vector_entries(table: Table, name: str, dim: int) -> list[ArrayEntry]:
     """Return the matrix of a column of vectors, and its presence mask if rows are null or empty."""
     if dim == 0:
-        return [ArrayEntry.ignored(name, "every row is null or empty, so that every item is absent")]
+        return [ArrayEntry.ignored(name, "every row is null or empty, so every item is absent")]
     dtype, where = table.columns[name].dtype or "<f4", f"{table.path}: {name!r}"
     step = rows_per_chunk(dim * np.dtype(dtype).itemsize)
 
@@ -164,7 +164,7 @@ def dense_rows(lengths_c: Array, flat: Array, dim: int, dtype: str, where: str, 
     if wrong_c.any():
         row = int(wrong_c.argmax())
         raise ShapeError(
-            f"{where} row {start + row} has {lengths_c[row]} entries, the first row has {dim}; every row needs the "
+            f"{where} row {start + row} has {lengths_c[row]} entries, but the first row has {dim}; every row needs the "
             "same dim (one pooled vector per item)"
         )
     dense_cD = np.full((len(lengths_c), dim), np.nan if np.dtype(dtype).kind == "f" else 0, dtype)

@@ -65,8 +65,8 @@ def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) ->
             )
         if len(values) != dim:
             raise ShapeError(
-                f"{where} row {start + i} has {len(values)} entries, the first row has {dim}; every row needs the same "
-                "dim (one pooled vector per item)"
+                f"{where} row {start + i} has {len(values)} entries, but the first row has {dim}; every row needs the "
+                "same dim (one pooled vector per item)"
             )
         rows_cD[i] = values
     return rows_cD

@@ -110,8 +110,8 @@ class _CsvTable:
                     continue
                 if len(record) != len(self.names):
                     raise DataError(
-                        f"{self.path}, line {number} has {len(record)} cells, the first line has {len(self.names)}; "
-                        "quote cells that contain the delimiter"
+                        f"{self.path}, line {number} has {len(record)} cells, but the first line has "
+                        f"{len(self.names)}; quote cells that contain the delimiter"
                     )
                 yield record
         except csv.Error as error:

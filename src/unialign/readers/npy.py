@@ -46,7 +46,7 @@ def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHead
     size = os.fstat(file.fileno()).st_size
     if offset + region.bytes > size:
         raise DataError(
-            f"{where}: {region.shape} of {region.dtype} need {region.bytes} bytes, the file has {size - offset} for "
-            f"them; the file is truncated, write it again"
+            f"{where}: {region.shape} of {region.dtype} need {region.bytes} bytes, but the file has {size - offset} "
+            f"for them; the file is truncated; write it again"
         )
     return ArrayEntry.from_region(key, region)

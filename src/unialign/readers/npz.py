@@ -72,7 +72,7 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
     region = FileRegion(path, header_bytes, without_single_axes(header.shape), header.dtype.str, header.order)
     if info.file_size != header_bytes + region.bytes:
         raise DataError(
-            f"{where} has {info.file_size} bytes, its header declares {header_bytes + region.bytes}; write it again"
+            f"{where} has {info.file_size} bytes, but its header declares {header_bytes + region.bytes}; write it again"
         )
     chunks = partial(_row_chunks, region, info.filename, where)
     rows = partial(StreamRows, chunks, region.shape, region.dtype)

@@ -92,7 +92,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON ({error}); it may be truncated, write it again") from error
+        raise DataError(f"{path} is not readable JSON ({error}); it may be truncated; write it again") from error
 
 
 def _read_items(path: Path) -> Items | None:
@@ -124,12 +124,12 @@ def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> T
     z: dict[str, NDArray[np.float64]] = {}
     for name in modalities:
         if name not in arrays:
-            raise DataError(f"{path} has no {name!r}, it has {', '.join(sorted(arrays)) or 'nothing'}")
+            raise DataError(f"{path} has no {name!r}; it has {', '.join(sorted(arrays)) or 'nothing'}")
         rows = np.asarray(arrays[name])
         if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
             raise DataError(f"{path}: {name!r} should be rows of floats, found {rows.dtype} {rows.shape}")
         if items is not None and len(rows) != items:
-            raise DataError(f"{path}: {name!r} has {len(rows)} rows, items.json has {items}")
+            raise DataError(f"{path}: {name!r} has {len(rows)} rows, but items.json has {items}")
         if not np.isfinite(rows).all():
             bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             raise DataError(f"{path}: {name!r} row {bad} is not finite")

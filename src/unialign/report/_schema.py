@@ -41,7 +41,7 @@ def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, Mapping) else type(raw).__name__
         raise DataError(
-            f"results.json has schema {found!r}, this version reads schema {SCHEMA}; "
+            f"results.json has schema {found!r}, but this version reads schema {SCHEMA}; "
             f"make it again with this version, or read it with the version that wrote it"
         )
     runs = tuple(_run(run, i) for i, run in enumerate(_need(raw, "runs", "results.json", list)))

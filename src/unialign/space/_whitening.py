@@ -101,7 +101,7 @@ def check_frozen(frozen: Any, dims: Mapping[str, int], dim: int) -> dict[str, Wh
         check_choice("transform", mode, get_args(WhiteningMode), owner=f"the frozen modality {name!r}")
         if dims[name] < dim:
             raise ConfigError(
-                f"{name!r} has dim {dims[name]} and is frozen, so that it cannot fill dim={dim}; set dim to at "
+                f"{name!r} has dim {dims[name]} and is frozen, so it cannot fill dim={dim}; set dim to at "
                 f"most {dims[name]}"
             )
     return dict(frozen)

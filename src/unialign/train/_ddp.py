@@ -26,7 +26,7 @@ class SynchronizedModules:
         for module in self.modules:
             if not hasattr(module, "no_sync") and not hasattr(module, "set_requires_gradient_sync"):
                 raise ConfigError(
-                    f"modules must be DistributedDataParallel modules or modules after `fully_shard`, got "
+                    f"modules must be DistributedDataParallel modules or modules sharded by `fully_shard`, got "
                     f"{type(module).__name__}"
                 )
         self.groups = list(dict.fromkeys(group for module in self.modules for group in _groups_of(module)))
@@ -56,7 +56,7 @@ class SynchronizedModules:
         if self.groups and least[0] == 0:
             raise ConfigError(
                 f"process {least[1]} has no micro-batch, so the modules of the others would wait for it; give it "
-                f"one of zero rows, such as `x[:0]`"
+                f"a micro-batch of zero rows, such as `x[:0]`"
             )
         return most
 

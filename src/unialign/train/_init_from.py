@@ -24,18 +24,18 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
         )
     if set(init_from.dims) != set(dims):
         raise ConfigError(
-            f"init_from has the modalities {', '.join(init_from.dims)}, this run trains {', '.join(dims)}; "
+            f"init_from has the modalities {', '.join(init_from.dims)}, but this run trains {', '.join(dims)}; "
             f"set modalities to those of init_from"
         )
     for name, dim in dims.items():
         if init_from.dims[name] != dim:
             raise ConfigError(
-                f"init_from expects {name!r} to have dim {init_from.dims[name]}, the store's has dim {dim}"
+                f"init_from expects {name!r} to have dim {init_from.dims[name]}, but the store's has dim {dim}"
             )
     for name in ("dim", "head", "input_norm", "frozen", *(["hidden"] if config.head == "mlp" else [])):
         if getattr(init_from, name) != getattr(config, name):
             raise ConfigError(
-                f"init_from was made with {name}={getattr(init_from, name)!r}, this run has {name}="
+                f"init_from was made with {name}={getattr(init_from, name)!r}, but this run has {name}="
                 f"{getattr(config, name)!r}; use the same setting"
             )
 
@@ -53,7 +53,7 @@ def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
         if before is not None and before != fingerprint:
             raise ConfigError(
                 f"init_from has {name!r} frozen with embeddings of another encoder (fingerprint {str(before)[:12]}, "
-                f"the store's is {fingerprint[:12]}); use the data that it was trained on, or start from random weights"
+                f"in the store {fingerprint[:12]}); use the data that it was trained on, or start from random weights"
             )
 
 

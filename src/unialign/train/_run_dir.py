@@ -118,7 +118,8 @@ class RunDir:
         if there.get("init_from") != here.get("init_from"):
             began, begins = (_describe_initial_weights(facts.get("init_from")) for facts in (there, here))
             raise CheckpointError(
-                f"{source} was made {began}, this run begins {begins}; use the same init_from, or choose another folder"
+                f"{source} was made {began}, but this run begins {begins}; use the same init_from, or choose another "
+                f"folder"
             )
         # Settings that were added after the earlier run was saved had their default values in it.
         settings = type(self.config)().to_dict() | settings
