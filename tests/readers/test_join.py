@@ -136,6 +136,10 @@ def test_guessed_ids_without_a_common_value_leave_the_order_of_the_rows(tmp_path
     np.testing.assert_array_equal(collection.modalities["text"].load(), space["text"])
     assert "rows are matched by their order" in collection.notes[-1]
     assert "ids" not in collection.values
+    write_table(tmp_path / "a.parquet", image=space["image"], id=np.arange(ITEMS))
+    write_table(tmp_path / "b.parquet", text=space["text"], id=np.arange(ITEMS)[::-1] + ITEMS - 4)
+    assert "only 4 common values" in open_collection([a, b]).notes[-1]
+    assert open_collection([a, b], id="id").items == 2 * ITEMS - 4
 
 
 def test_given_ids_replace_guessed_ones_and_may_be_those_of_a_data_frame(tmp_path: Path, space: Space) -> None:

@@ -58,7 +58,7 @@ class Collection:
         ignored: unused entries, with the reason.
         unused_masks: keys of presence masks without an array of that name; `ignored` lists them, too.
         masked: modalities with a presence mask.
-        matched: files whose rows are matched by ids.
+        matched: the files whose rows are matched by ids.
         notes: sentences for the user about how the files were read: parts, guessed ids, missing items.
     """
 

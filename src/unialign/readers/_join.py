@@ -18,6 +18,8 @@ from unialign.readers._rows import Array
 __all__ = ["Join", "join_files"]
 
 _SHOWN = 3
+# With at most this fraction of common values, guessed ids of files with equally many rows name different things.
+_CHANCE_MATCHES = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Join:
     Attributes:
         items: number N of items.
         ids_N: ids of the items; None if there are none.
-        matched: files whose rows are matched by ids, in another order or with other items.
+        matched: files whose rows are matched by ids, since they differ in order or in items.
         notes: sentences for the user.
         is_guessed: whether all ids are guessed and decide no order, so that given ones may replace them.
     """
@@ -67,16 +69,13 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
     _, codes = np.unique(np.concatenate(values), return_inverse=True)
     codes_F = np.split(codes.reshape(-1), np.cumsum([len(v) for v in values])[:-1])
     common = _common(codes_F)
+    guessed = all(found[source].is_guessed for source in keyed)
+    if guessed and len(set(rows.values())) == 1 and common <= _CHANCE_MATCHES * len(values[0]):
+        notes.append(_drop_guessed(keyed, found, common))
+        return Join(_count_items(matrices), None, (), tuple(notes))
     if common == 0:
-        if all(found[source].is_guessed for source in keyed) and len(set(rows.values())) == 1:
-            for source in {found[source].source for source in keyed}:
-                entries = {key: entry for key, entry in source.file.entries.items() if key != "ids"}
-                source.file = replace(source.file, entries=entries)
-            label = " and ".join(source.file.label for source in keyed)
-            notes.append(f"the guessed ids of {label} have no common value, so that rows are matched by their order")
-            return Join(_count_items(matrices), None, (), tuple(notes))
         raise DataError(_no_common(keyed, values))
-    axis, base = _axis(codes_F, keyed, values, found)
+    axis, base = _axis(codes_F, keyed)
     _check_unkeyed(rows, keyed, base, len(axis))
     order: dict[CollectedFile, NDArray[np.int64]] = {}
     for source, code_F in zip(keyed, codes_F, strict=True):
@@ -90,6 +89,16 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
     return Join(len(axis), ids_N, matched, tuple(notes))
 
 
+def _drop_guessed(keyed: Sequence[CollectedFile], found: dict[CollectedFile, FoundIds], common: int) -> str:
+    """Remove guessed ids, and return the note about it."""
+    for source in {found[source].source for source in keyed}:
+        entries = {key: entry for key, entry in source.file.entries.items() if key != "ids"}
+        source.file = replace(source.file, entries=entries)
+    label = " and ".join(source.file.label for source in keyed)
+    values = f"only {common:,} common values" if common else "no common value"
+    return f"the guessed ids of {label} have {values}, so rows are matched by their order"
+
+
 def _row_counts(matrices: Matrices) -> dict[CollectedFile, int]:
     """Return the number of rows of each file with matrices; raise DataError if matrices of one file differ in it."""
     rows: dict[CollectedFile, int] = {}
@@ -99,9 +108,9 @@ def _row_counts(matrices: Matrices) -> dict[CollectedFile, int]:
         first.setdefault(source, name)
         if entry.shape[0] != expected:
             raise DataError(
-                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, {first[source]!r} in the same file has "
-                f"{expected:,}; row i of every array of a file must be the same item: mark missing rows with a bool "
-                f"array present.{name}, or leave one out with --modalities"
+                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, but {first[source]!r} in the same file "
+                f"has {expected:,}; row i of every array of a file must be the same item: mark missing rows with a "
+                f"bool array present.{name}, or leave one out with --modalities"
             )
     return rows
 
@@ -125,8 +134,8 @@ def _attach_ids(
                 found[source] = found[giver]
             else:
                 notes.append(
-                    f"the ids in {giver.file.label} are {_row_count(found[giver]):,}, {source.file.label} has "
-                    f"{rows[source]:,} rows: they are not used for it"
+                    f"{giver.file.label} has {_row_count(found[giver]):,} ids, but {source.file.label} has "
+                    f"{rows[source]:,} rows, so the ids are not used for it"
                 )
     return notes
 
@@ -139,7 +148,7 @@ def _count_items(matrices: Matrices) -> int:
     for name, (source, entry) in matrices.items():
         if entry.shape[0] != items:
             raise DataError(
-                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, {first!r} ({first_place}) "
+                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, but {first!r} ({first_place}) "
                 f"has {items:,}; row i of every modality must be the same item: use the same order and length, "
                 f"and mark missing rows with a bool array present.{name}, or store `ids` in both files (or --id NAME)"
             )
@@ -147,7 +156,7 @@ def _count_items(matrices: Matrices) -> int:
 
 
 def _comparable(values: list[Array]) -> list[Array]:
-    """Return ids of one type: integers if all ids are, or are strings that spell, integers; else strings."""
+    """Return ids of one type: integers if all ids are integers or numeric strings, else strings."""
     kinds = {value.dtype.kind for value in values}
     if any(value.dtype.kind == "u" and len(value) and value.max() > np.iinfo(np.int64).max for value in values):
         return [value.astype(np.str_) for value in values]
@@ -179,21 +188,16 @@ def _common(codes_F: Sequence[NDArray[np.int64]]) -> int:
     return int((counts > 1).sum())
 
 
-def _axis(
-    codes_F: Sequence[NDArray[np.int64]],
-    keyed: Sequence[CollectedFile],
-    values: Sequence[Array],
-    found: dict[CollectedFile, FoundIds],
-) -> tuple[NDArray[np.int64], int]:
+def _axis(codes_F: Sequence[NDArray[np.int64]], keyed: Sequence[CollectedFile]) -> tuple[NDArray[np.int64], int]:
     """Return the code of each item, and the file that determines the order of the items."""
     repeating = [i for i, code_F in enumerate(codes_F) if len(np.unique(code_F)) < len(code_F)]
     for i in repeating[1:]:
         if not np.array_equal(codes_F[i], codes_F[repeating[0]]):
             first, other = keyed[repeating[0]].file.label, keyed[i].file.label
             same = np.array_equal(np.sort(codes_F[i]), np.sort(codes_F[repeating[0]]))
-            what = "they have the same values in another order, but with repeats; sort both files by them"
+            what = "they have the same values in another order, and some repeat; sort both files by them"
             if not same:
-                what = "ids repeat in both files, so that their rows cannot be matched; give unique ids with --id NAME"
+                what = "ids repeat in both files, so their rows cannot be matched; give unique ids with --id NAME"
             raise DataError(f"ids in {first} and {other} differ: {what}")
     base = repeating[0] if repeating else 0
     axis = codes_F[base]
@@ -222,8 +226,8 @@ def _check_unkeyed(rows: dict[CollectedFile, int], keyed: Sequence[CollectedFile
     for source in rows:
         if source not in keyed and (rows[source] != rows[keyed[base]] or items != rows[source]):
             raise DataError(
-                f"{source.file.label} has no ids, while {' and '.join(other.file.label for other in keyed)} have other "
-                "items or another order by theirs; store `ids` in it, or put a file ids.npy beside it"
+                f"{source.file.label} has no ids, while those of {' and '.join(other.file.label for other in keyed)} "
+                "have other values or another order; store `ids` in it, or put a file ids.npy beside it"
             )
 
 
