@@ -1,6 +1,6 @@
 """Train with missing entries, or with two modalities that never occur in the same item.
 
-Eight objectives on image, drawing and text of emoji (three modalities, since Triangle is defined for three). The
+Eight objectives are trained on image, drawing and text of emoji (three modalities, since Triangle requires three). The
 training data lack 0, 30, 60 or 90 % of their entries at random, or contain no item with both image and drawing, or no
 item with both image and text. The test set is complete. Settings are tuned on complete data, with four trials per
 objective.

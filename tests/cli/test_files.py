@@ -13,7 +13,7 @@ QUICK = ["--epochs", "1", "--dim", "4", "--head", "linear"]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write images in three parts, and texts of most of them in another order."""
+    """Write images in three parts, and the texts of most of these images in another order."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     image = rng.normal(size=(60, 6)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Test malicious files with every reader: an error names the file, no code is executed, and no huge memory is
+"""Test malicious files with every reader: an error names the file, no code is executed, and no large memory block is
 allocated.
 
 An attacker can forge a checksum, so readers must be safe without it.

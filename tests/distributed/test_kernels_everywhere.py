@@ -172,8 +172,8 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        # Each of three processes has a third of the pairs, two products each; only one process saves by symmetric
-        # tiles.
+        # Each of three processes computes two products for a third of the pairs; symmetric tiles help only a single
+        # process.
         ("align_uniform", {"anchor": "m0"}, 0.4),
         # Pairs across processes are visited from each side: four products over a third of the pairs, against three over
         # all.

@@ -1,4 +1,4 @@
-"""A learnable temperature has an exact initial value, stays within its bounds, and can leave them again."""
+"""A learnable temperature starts at the exact initial value, stays within its bounds, and can leave a bound again."""
 
 import pytest
 import torch

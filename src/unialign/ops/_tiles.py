@@ -15,7 +15,7 @@ SIDE = 512
 
 
 def row_tiles(rows: int, columns: int, *, most: int | None = None, entries: int | None = None) -> Iterator[slice]:
-    """Yield slices of 1 to `most` full rows, with at most `entries` entries (default `TILE`) if more than one row."""
+    """Yield slices of 1 to `most` full rows; slices of several rows have at most `entries` (default `TILE`) entries."""
     step = max(1, (TILE if entries is None else entries) // max(1, columns))
     if most is not None:
         step = min(step, most)

@@ -59,7 +59,7 @@ class HealthMonitor:
 
         Args:
             embeddings, present, ids: as passed to the loss, modality -> (B, D), modality -> (B,), (B,).
-            out: what the loss returned.
+            out: the result of the loss.
 
         Raises:
             ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
