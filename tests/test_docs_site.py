@@ -188,3 +188,14 @@ def test_docstrings_are_read_as_text(build):
     read = build.one_entry_each(build.escaped(text))
     assert read.startswith("mean &lt;a, b> of `<code>`.")
     assert "    x: rows,\n        of any dim.\n    y: rows,\n        of any dim.\n    z: one.\n" in read
+
+
+def test_pages_opened_from_the_disk_have_a_search():
+    """The plug-in `offline` would load its script from another host if `polyfills` named no worker in a frame."""
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert re.search(r"^  - offline$", settings, re.MULTILINE)
+    (script,) = re.search(r"polyfills: \[(.*?)\]", settings)[1].split(",")
+    assert "iframe-worker" in script
+    text = (DOCS / script).read_text("utf-8")
+    assert "window.IFrameWorker" in text
+    assert not re.search(r"https?:", text)
