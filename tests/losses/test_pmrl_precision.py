@@ -24,7 +24,7 @@ def gradient_error(gradients: dict[str, Tensor], exact: dict[str, Tensor]) -> fl
 
 def test_the_sign_of_two_modalities_does_not_depend_on_rounding():
     """With squared lengths of 1 + 1e-7 on the diagonal of the Gram matrix, signs are noise where |cos| is small."""
-    for seed in [49, *range(40)]:
+    for seed in [49, *range(15)]:
         x_BD, y_BD = torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(seed))
         exact, exact_gradients = value_and_gradients(PMRL(), {"x": x_BD.double(), "y": y_BD.double()})
         for factor in (1.0, 3.0):
