@@ -54,6 +54,18 @@ def test_nearly_equal_captions_are_found_and_count_as_right_answers():
     assert len(np.unique(np.stack([checked(space, sample=150).proposed_ids, which]), axis=1).T) == 40
 
 
+def test_a_few_nearly_equal_rows_are_reported_and_change_no_recall():
+    space = healthy(("image", "text"), noise=0.9)
+    before = checked(space).numbers["directions"]
+    space["text"][1:21:2] = unit(space["text"][0:20:2] + 1e-6)
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [("near_duplicates", "warning", ("text",))]
+    assert "counts as a wrong answer" in diagnosis.findings_with("near_duplicates")[0].advice
+    assert diagnosis.numbers["directions"]["image->text"]["hubness"]["candidates"] == ITEMS
+    assert diagnosis.numbers["directions"]["image->text"]["chance"] == before["image->text"]["chance"]
+    assert len(np.unique(diagnosis.proposed_ids)) == ITEMS - 10
+
+
 def test_rows_that_fill_a_space_densely_are_not_nearly_equal():
     rng = np.random.default_rng(0)
     angle = np.arange(800) * (2 * np.pi / 800) + 1e-3 * rng.random(800)

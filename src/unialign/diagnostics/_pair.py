@@ -89,8 +89,7 @@ def measure_pair(
     checksums = [sample.checksums[m][rows.numpy()] for m in (a, b)]
     cosine_n = true_pair_cosines(x_nD, y_nD)
     true = _estimate_at(rows, cosine_n, sample)
-    resampled_R = modality_gap_debiased(x_nD, y_nD, weights=sample.weights_Rn[:, rows])
-    gap = estimate(float(modality_gap_debiased(x_nD, y_nD)), resampled_R, minimum=0.0, maximum=2.0)
+    gap = _gap(x_nD, y_nD, sample.weights_Rn[:, rows])
     distance = 2 - 2 * true.mean
     code = {m: near[m].code_n[rows.numpy()] for m in (a, b)}
     class_n = connected(sample.ids_n[rows.numpy()], *checksums, *(code[m] for m in (a, b) if near[m].are_answers))
@@ -130,6 +129,11 @@ def measure_pair(
         offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_pair_cosine),
         match=calibrate_match(x_nD, y_nD, class_n, seed=seed) if paired and not pair.is_copy else None,
     )
+
+
+def _gap(x_nD: Tensor, y_nD: Tensor, weights_Rn: Tensor) -> Estimate:
+    resampled_R = modality_gap_debiased(x_nD, y_nD, weights=weights_Rn)
+    return estimate(float(modality_gap_debiased(x_nD, y_nD)), resampled_R, minimum=0.0, maximum=2.0)
 
 
 def _gap_z(difference_nD: Tensor, class_n: NDArray[np.int64]) -> float:

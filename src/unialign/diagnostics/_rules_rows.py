@@ -136,15 +136,15 @@ _DATA_SET = RuleTable(
 
 def _ids_advice(measured: Measurements) -> str:
     """Tell how to give the same id to items with equal rows."""
-    ids_N = measured.proposed_ids
-    give = "change the `ids`" if "ids" in measured.data.values else "give `ids`"
+    ids_N, given = measured.proposed_ids, "ids" in measured.data.values
+    change = "change the" if given else "give"
+    advice = f"{change} `ids` so that these items have the same id and are not negatives of each other"
     if ids_N is None:
-        return f"{give} so that these items have the same id and are not negatives of each other"
-    different = len(np.unique(ids_N))
+        return advice
+    use = "take the place of the present ids" if given else "can be given as one more file"
     return (
-        f"{give} so that these items have the same id and are not negatives of each other. Proposed ids, {different:,} "
-        "different ones, are in report.proposed_ids; the command writes them to ids.npy beside its report, and this "
-        "file can be given together with the others"
+        f"{advice}. Proposed ids, {len(np.unique(ids_N)):,} different ones, are in report.proposed_ids; the command writes "
+        f"them to ids.npy beside its report, and they {use}"
     )
 
 
