@@ -38,7 +38,7 @@ def test_peak_bytes_of_a_sample_and_of_an_embedded_store(tmp_path: Path, monkeyp
         target = tmp_path / f"{items}-embedded"
         embedded = peak_bytes(lambda s=store, t=target: space.encode_store(s, t, batch_size=256))  # type: ignore[misc]
         grown[items] = evaluated, embedded
-    # The features of 6,000 more items have 6.1 MB, their embeddings 0.2 MB; ids and tables of ranks have 8 bytes.
+    # The features of 6,000 more items take 6.1 MB and their embeddings 0.2 MB; ids and ranks take 8 bytes each.
     assert grown[8000][0] - grown[2000][0] < 1e6
     assert grown[8000][1] - grown[2000][1] < 2e6
     assert max(grown[8000]) < 10e6

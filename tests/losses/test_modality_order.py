@@ -1,4 +1,4 @@
-"""The order of modalities does not change totals; if every sum is symmetric, not even in the last bits.
+"""The order of modalities does not change totals; if all sums are symmetric, even the last bits are equal.
 
 InfoNCE, the sigmoid loss, Symile and the divergences reduce rows and columns of one table in different ways, so that
 exchanging the two modalities of a pair changes their last bits; the order of the pairs does not.

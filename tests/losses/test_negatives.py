@@ -88,7 +88,7 @@ def test_value_and_gradients_equal_the_reference(options: dict[str, Any]):
 
 @pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
 def test_tiles_of_any_size_are_equal(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    """One tile of all queries, tiles of three queries, and tiles of one query."""
+    """Compare one tile of all queries, tiles of three queries, and tiles of one query."""
     loss, queue = ua.losses.InfoNCE("m0", **options), filled_queue()
     z = {name: x.requires_grad_() for name, x in draw_batch(4, 3, 7, 5).items()}
     negatives = {"m1": draw(7, 2, 5, seed=1).requires_grad_(), "m0": draw(3, 5, seed=2).requires_grad_()}

@@ -101,7 +101,7 @@ def test_tables_of_the_public_keep_their_vectors_and_say_what_is_left(tmp_path: 
         found = {name: np.concatenate([c.copy() for c in m.rows.chunks()]) for name, m in collection.modalities.items()}
         return found, " ".join((*collection.ignored, *collection.notes))
 
-    found, said = read(text=[json.dumps(row.tolist()) for row in z], score=score)  # score was "collapsed"
+    found, said = read(text=[json.dumps(row.tolist()) for row in z], score=score)  # score was once "collapsed"
     np.testing.assert_array_equal(found["text"], z)
     assert list(found) == ["text"]
     assert "score" in said

@@ -143,8 +143,8 @@ def _ids_advice(measured: Measurements) -> str:
         return advice
     use = "take the place of the present ids" if given else "can be given as one more file"
     return (
-        f"{advice}. Proposed ids, {len(np.unique(ids_N)):,} different ones, are in report.proposed_ids; the command writes "
-        f"them to ids.npy beside its report, and they {use}"
+        f"{advice}. Proposed ids, {len(np.unique(ids_N)):,} different ones, are in report.proposed_ids; the command "
+        f"writes them to ids.npy beside its report, and they {use}"
     )
 
 

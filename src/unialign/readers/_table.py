@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 # Rows to read in order to find the dim of a vector column, and whether a text column holds vectors.
 _FIRST_ROWS = 64
-# Columns whose null cells mean unlabeled and unnamed items.
+# Columns in which null cells mark unlabeled or unnamed items.
 _MAY_BE_NULL = ("labels", "names")
 _VALUE_ROWS, _MASK_ROWS = 1 << 16, 1 << 12
 
