@@ -7,6 +7,7 @@ Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs of modalities; `r` t
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -91,13 +92,12 @@ def block_symile(
     if not ContrastBlocks.supports(number):
         return None
     modalities, items, _ = z_MND.shape
-    z, others = z_MND.unbind(0), [[m for m in range(modalities) if m != r] for r in range(modalities)]
-    permuted = [[_Permuted.apply(z[m], rows_MMN[r, m]) for m in others[r]] for r in range(modalities)]  # type: ignore[no-untyped-call]
-    key_MND = torch.stack([_product(rows) for rows in permuted]) if modalities > 2 else z_MND.flip(0)
-    positive_N = _product(list(z)).sum(-1) * (parameters[0] if parameters else number)
-    formula = ContrastBlocks(
-        number, learned=len(parameters) > 0, keys=_other_tuples(rows_MMN, z_MND.dtype), symmetric=False
-    )
+    rows_MKN = rows_MMN.flatten(0, 1)[_others(modalities)].view(modalities, modalities - 1, items)
+    z = z_MND.unbind(0)
+    key_MND = torch.stack([_key(z, r, rows_MKN[r]) for r in range(modalities)])
+    positive_N = _product(z).sum(-1) * (parameters[0] if parameters else number)
+    keys = _other_tuples(rows_MKN, z_MND.dtype)
+    formula = ContrastBlocks(number, learned=len(parameters) > 0, keys=keys, symmetric=False)
     return key_losses(formula, z_MND, key_MND, positive_N.expand(modalities, items), parameters)
 
 
@@ -123,26 +123,31 @@ def _number(value: Tensor | float) -> float:
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
-def _product(rows: list[Tensor]) -> Tensor:
-    result = rows[0]
-    for x in rows[1:]:
-        result = result * x
-    return result
+def _product(rows: Sequence[Tensor]) -> Tensor:
+    return reduce(torch.mul, rows)
 
 
-def _other_tuples(rows_MMN: Tensor, dtype: torch.dtype) -> Tensor:
+def _others(modalities: int) -> list[int]:
+    """Return the positions of the pairs (r, m) with m != r in a table of all pairs."""
+    every = range(modalities)
+    return [r * modalities + m for r in every for m in every if m != r]
+
+
+def _other_tuples(rows_MKN: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (M, N, N) with 0 on the diagonal and for keys all of whose items are the query's, else 1."""
-    modalities, _, items = rows_MMN.shape
-    keys_MNN = torch.ones(modalities, items, items, dtype=dtype, device=rows_MMN.device)
-    for r in range(modalities):
-        first, *rest = (rows_MMN[r, m] for m in range(modalities) if m != r)
-        same_N = torch.ones_like(first, dtype=torch.bool)
-        for rows_N in rest:
-            same_N &= rows_N == first
-        keys_MNN[r].diagonal().zero_()
-        (j,) = torch.nonzero(same_N, as_tuple=True)
-        keys_MNN[r, first[j], j] = 0
+    modalities, _, items = rows_MKN.shape
+    keys_MNN = torch.ones(modalities, items, items, dtype=dtype, device=rows_MKN.device)
+    keys_MNN.diagonal(dim1=1, dim2=2).zero_()
+    r, j = (rows_MKN[:, 1:] == rows_MKN[:, :1]).all(1).nonzero(as_tuple=True)
+    keys_MNN[r, rows_MKN[r, 0, j], j] = 0
     return keys_MNN
+
+
+def _key(z: Sequence[Tensor], r: int, rows_KN: Tensor) -> Tensor:
+    """Return the products (N, D) of the rows of the other modalities, each permuted."""
+    others = [z_ND for m, z_ND in enumerate(z) if m != r]
+    picked = [_Permuted.apply(z_ND, rows_N) for z_ND, rows_N in zip(others, rows_KN, strict=True)]  # type: ignore[no-untyped-call]
+    return _product(picked)
 
 
 class _Permuted(torch.autograd.Function):
@@ -156,5 +161,4 @@ class _Permuted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_ND: Tensor) -> tuple[Tensor, None]:
         (rows_N,) = ctx.saved_tensors
-        inverse_N = torch.empty_like(rows_N).scatter_(0, rows_N, torch.arange(len(rows_N), device=rows_N.device))
-        return g_ND.index_select(0, inverse_N), None
+        return g_ND.index_select(0, torch.argsort(rows_N)), None
