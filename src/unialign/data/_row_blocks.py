@@ -14,7 +14,7 @@ from unialign.io import MappedPages
 __all__ = ["RowReader", "row_blocks"]
 
 # Rows between two checks of the resident pages; a row may make the pages around it resident too.
-_ROWS_PER_CHECK = 1024
+_ROWS_PER_CHECK = 512
 
 
 class RowReader:

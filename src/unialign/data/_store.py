@@ -254,7 +254,7 @@ class EmbeddingStore(StoreFiles):
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the ascending row numbers of "train", "val" or "test"; ConfigError for another name."""
         check_choice("split", split, SPLITS)
-        return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
+        return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64, copy=False)
 
     @property
     def item_names(self) -> tuple[str, ...]:

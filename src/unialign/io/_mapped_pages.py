@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Resident bytes of mapped files after which pages are released.
-_LIMIT = 1 << 26
+_LIMIT = 1 << 25
 
 
 class MappedPages:
@@ -27,7 +27,7 @@ class MappedPages:
         self._start = _resident_file_bytes()
 
     def limit(self) -> None:
-        """Release all pages if more than 64 MiB of mapped files became resident since the last release."""
+        """Release all pages if more than 32 MiB of mapped files became resident since the last release."""
         if self._mappings and _resident_file_bytes() - self._start > _LIMIT:
             self.release()
             # Libraries are mapped files too, and may have been loaded in the meantime.

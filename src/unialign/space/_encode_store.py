@@ -23,7 +23,8 @@ def encode_store(
     names = [name for name in store.modalities if name in space.modalities]
     if not names:
         raise ConfigError(
-            f"the store has {', '.join(store.modalities)}, the space {', '.join(space.modalities)}; none is in both"
+            f"no modality is in both the store ({', '.join(store.modalities)}) and the space "
+            f"({', '.join(space.modalities)})"
         )
 
     def parts() -> Iterator[dict[str, Any]]:

@@ -15,8 +15,11 @@ from unialign.data import EmbeddingStore, RowReader, row_blocks
 from unialign.io import MappedPages
 from unialign.space import Space
 
-# Sizes in bytes of the rows that are read ahead, and of a block of rows that is normalized at once.
+# Largest size in bytes of the rows that are read ahead. They share 192 MiB with the row numbers and the order of an
+# epoch, 12 bytes per training row, but get at least a quarter of the largest size.
 _STAGE_BYTES = 1 << 27
+_SHARED_BYTES, _ORDER_BYTES = 3 << 26, 12
+# Size in bytes of a block of rows that is normalized at once.
 _BLOCK_BYTES = 1 << 27
 
 
@@ -79,8 +82,8 @@ class StreamedFeatures:
         arrays = {name: store.array(name) for name in space.modalities}
         pages = MappedPages(arrays.values())
         self._readers = {name: RowReader(array_NW, pages=pages) for name, array_NW in arrays.items()}
-        size = _STAGE_BYTES // sum(array_NW[:1].nbytes for array_NW in arrays.values())
-        self._size = min(size, len(rows_N))
+        most = min(_STAGE_BYTES, max(_STAGE_BYTES // 4, _SHARED_BYTES - _ORDER_BYTES * len(rows_N)))
+        self._size = min(most // sum(array_NW[:1].nbytes for array_NW in arrays.values()), len(rows_N))
         empty = {name: np.empty((self._size, x.shape[1]), x.dtype) for name, x in arrays.items()}
         self._buffers = {name: torch.from_numpy(buffer) for name, buffer in empty.items()}
         self._staged = torch.empty(0, dtype=torch.int64)
