@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
-from unialign.metrics import retrieval, retrieval_from_scores
+from unialign.metrics import retrieval, retrieval_from_counts, retrieval_from_scores
 
 KS = (1, 2, 4, 9)
 
@@ -85,6 +85,22 @@ def test_cosines_with_one_and_several_positives():
             torch.testing.assert_close(result.scores(name), by_ids.scores(name))
     assert 0 < by_ids.map_at[1] <= by_ids.map_at[3] <= by_ids.map_at[10] <= by_ids.map
     assert by_ids.interval("ndcg@10").estimate == pytest.approx(by_ids.ndcg_at[10])
+
+
+def test_counts_of_blocks_give_the_same_cut_offs():
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.nn.functional.normalize(torch.randn(n, 6, generator=generator).double(), dim=1) for n in (20, 50))
+    y[10:15] = y[9]
+    query_ids, gallery_ids = (torch.randint(0, 8, (n,), generator=generator) for n in (20, 50))
+    whole = retrieval(x, y, query_ids=query_ids, gallery_ids=gallery_ids, k=(1, 3, 10))
+    score_QG = x @ y.T
+    query_P, gallery_P = (query_ids[:, None] == gallery_ids).nonzero(as_tuple=True)
+    apart_PG = score_QG[query_P] - score_QG[query_P, gallery_P][:, None]
+    counts = (apart_PG > 1e-12).sum(1), (apart_PG.abs() <= 1e-12).sum(1)
+    pairs = query_P, score_QG[query_P, gallery_P], *counts
+    parts = retrieval_from_counts(*pairs, queries=20, gallery=50, k=(1, 3, 10))
+    for name in ("map", "ndcg", "map@3", "ndcg@10", "map@1", "ndcg@1", "mrr", "recall@3"):
+        torch.testing.assert_close(parts.scores(name), whole.scores(name))
 
 
 def test_rows_without_relevance_are_excluded_and_counted():

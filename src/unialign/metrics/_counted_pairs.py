@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unialign.metrics._ranks import RankCounts, Tables
+from unialign.metrics._rank_sums import Tables
+from unialign.metrics._ranks import RankCounts
 from unialign.metrics._retrieval import RetrievalResult, make_result
 from unialign.ops import TIE_TOLERANCE, row_tiles
 
@@ -32,7 +33,7 @@ def retrieval_from_counts(
         above_P: number of gallery rows whose score is larger by more than 1e-12.
         level_P: number of gallery rows, including the positive, whose score agrees to 1e-12.
         queries, gallery: Q and G.
-        k: cut-offs of recall.
+        k: cut-offs of recall, average precision and nDCG.
     """
     rows_S, place_P, positives_S = torch.unique(query_P, return_inverse=True, return_counts=True)
     best_S = torch.full((len(rows_S),), -torch.inf, dtype=torch.float64)
@@ -44,19 +45,25 @@ def retrieval_from_counts(
     above_S[place_P[first_P]], level_S[place_P[first_P]] = above_P[first_P], level_P[first_P]
     tables = Tables(gallery)
     found_P, relevant_P = _among_positives(place_P, score_P, positives_S)
-    precision_P, gain_P = tables.block(above_P, level_P, found_P, relevant_P, "expected")
-    sums = torch.zeros(2, len(rows_S), dtype=torch.float64)
-    # Each of the r positives of a block contributes 1 / r of its sum.
-    sums[0].index_add_(0, place_P, precision_P / relevant_P)
-    sums[1].index_add_(0, place_P, gain_P / relevant_P)
+    distinct = list(dict.fromkeys(k))
+    cutoffs = [None, *distinct]
+    sums_C2S = torch.zeros(len(cutoffs), 2, len(rows_S), dtype=torch.float64)
+    for sums_2S, at in zip(sums_C2S, cutoffs, strict=True):
+        precision_P, gain_P = tables.block(above_P, level_P, found_P, relevant_P, "expected", at)
+        # Each of the r positives of a block contributes 1 / r of its sum.
+        sums_2S[0].index_add_(0, place_P, precision_P / relevant_P)
+        sums_2S[1].index_add_(0, place_P, gain_P / relevant_P)
+    sums_C2S /= torch.stack([positives_S.expand(len(cutoffs), -1), tables.ideal(positives_S, None, cutoffs)], 1)
+    (average_precision_S, ndcg_S), *cut = sums_C2S
     counts = RankCounts(
         above=above_S,
         tied=level_S - tied_positives_S,
         tied_positives=tied_positives_S,
         positives=positives_S,
-        average_precision=sums[0] / positives_S,
-        ndcg=sums[1] / tables.discount[positives_S],
+        average_precision=average_precision_S,
+        ndcg=ndcg_S,
         gallery=gallery,
+        cut={at: (precision_S, gain_S) for at, (precision_S, gain_S) in zip(distinct, cut, strict=True)},
     )
     return make_result(counts, rows_S, queries, k, "expected")
 
