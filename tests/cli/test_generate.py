@@ -50,6 +50,8 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     assert "hedgehog" in printed
     found = results(tmp_path)
     assert (found["schema"], found["data"]["name"]) == (1, "emoji")
+    assert found["protocol"]["decoder"] == "emoji"
+    assert "EfficientNet" in found["protocol"]["image encoder"]
     (image,) = found["images"]
     assert image["split"] == "test"
     assert image["parts"] == ["drawing of hedgehog", "speech of hedgehog"]
