@@ -360,7 +360,7 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert main(run) == 0
     capsys.readouterr()
     assert main(run) == 0
-    assert "runs/train holds this run, which is finished: nothing is trained" in capsys.readouterr().out
+    assert "runs/train already holds the finished run; nothing to train" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "runs/train/space")
     assert main(run) == 0
     assert "continuing from step-" in capsys.readouterr().out

@@ -304,7 +304,7 @@ def test_zero_rows_may_be_absent_or_broken_unless_presence_is_given():
 def test_ids_can_be_arguments():
     space, ids = healthy(), np.arange(ITEMS) // 2
     assert checked(space, ids=torch.from_numpy(ids)).numbers == checked(space | {"ids": ids}).numbers
-    with pytest.raises(ConfigError, match=r"present names sound; the modalities are image, text, audio"):
+    with pytest.raises(ConfigError, match=r"`present` has unknown keys: sound; the modalities are image, text, audio"):
         checked(space, present={"sound": np.ones(ITEMS, bool)})
 
 

@@ -26,7 +26,7 @@ def test_every_objective_had_the_same_budget(trials):
     assert set(counts) == {"unialign", "infonce", "gram"}
     assert len({tuple(seeds) for seeds in counts.values()}) == 1
     steps = {(entry.train.epochs, entry.train.batch_size) for entry in recipe("emoji").entries.values()}
-    assert len(steps) == 1  # the InfoNCE warmup is part of the same number of steps
+    assert len(steps) == 1  # the InfoNCE warmup counts toward these steps
 
 
 def test_the_recipe_is_the_best_trial_of_the_log(trials):

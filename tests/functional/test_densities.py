@@ -246,7 +246,7 @@ def test_equal_sets_have_divergence_zero(bandwidth):
 
 
 def test_exact_equals_the_integral_by_quadrature():
-    """Integrate, over the plane, the densities of rows that lie on a circle."""
+    """The rows lie on a circle, and their densities are integrated numerically over the plane."""
     batch = make_batch(draw(3, 4, 2, 8))
     tau = 0.4
     axis = torch.linspace(-4, 4, 401, dtype=torch.float64)

@@ -58,7 +58,7 @@ def _print_header(
 ) -> None:
     newest = newest_checkpoint(out / "checkpoints")
     if (out / "space" / "config.json").exists():
-        echo(f"{shown(out)} holds this run, which is finished: nothing is trained")
+        echo(f"{shown(out)} already holds the finished run; nothing to train")
     elif newest is not None:
         echo(f"continuing from {newest.name}")
     if note:

@@ -201,7 +201,7 @@ def _joint(sample: Batch) -> Iterator[_Direction]:
     for target, name in enumerate(sample.names if len(sample.names) > 2 else ()):
         others = [m for m in range(len(sample.names)) if m != target]
         tuple_label = "+".join(sample.names[m] for m in others)
-        # The largest of the sample stands for that of all items, since scores of all blocks need one scale.
+        # The scores of all blocks need one scale, so the largest base in the sample is used for all items.
         largest_base = tuple_bases(sample.z_MBD[others].double(), sample.present_MB[others]).max()
         for score, query, metrics in JOINT_METRICS:
             is_tuple, is_target = partial(_has_any, others), partial(_has_any, [target])

@@ -1,9 +1,9 @@
 """Gather the batch of all processes: each contributes its rows, and all compute the same loss for the whole batch.
 
 A call runs two collectives: one for the headers, and one for the unit rows, padded to the maximum number of rows per
-process. A third collective gathers the ids, if given. The headers decide on further collectives, the same on every
-process: the errors if a batch is invalid, the calls if they differ (both end in an error on every process), and the
-names if the modalities differ.
+process. A third collective gathers the ids, if given. The headers tell every process which further collectives follow:
+one for the errors if a batch is invalid, one for the calls if they differ (both end in an error on every process), and
+one for the names if the modalities differ.
 
 Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension.
 """

@@ -29,7 +29,7 @@ class Tables:
         return torch.stack([torch.stack(self.block(above, tied + 1, found, one, ties, k)) for k in cutoffs])
 
     def ideal(self, positives_q: Tensor, gain_qG: Tensor | None, cutoffs: Cutoffs) -> Tensor:
-        """Return the largest discounted gain of each query, (C, q)."""
+        """Return the discounted gain of each query under the best possible ranking (the ideal DCG), (C, q)."""
         size = len(self.discount) - 1
         if gain_qG is None:
             return torch.stack([self.discount[positives_q.clamp(max=size if k is None else k)] for k in cutoffs])

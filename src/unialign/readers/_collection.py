@@ -166,7 +166,7 @@ def _from_arguments(
         raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
     unknown = [str(name) for name in present or {} if name not in matrices]
     if unknown:
-        raise ConfigError(f"present names {', '.join(unknown)}; the modalities are {', '.join(matrices)}")
+        raise ConfigError(f"`present` has unknown keys: {', '.join(unknown)}; the modalities are {', '.join(matrices)}")
     values = {f"{MASK_PREFIXES[0]}{name}": value for name, value in (present or {}).items()}
     values |= {key: value for key, value in item_values.items() if value is not None}
     entries = {key: ArrayEntry.from_array(key, value) for key, value in values.items()}

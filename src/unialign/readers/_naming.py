@@ -178,7 +178,7 @@ def _raise_problem(place: str, entry: ArrayEntry) -> None:
     if entry.skipped:
         raise DataError(f"{place} cannot be used: {entry.skipped}")
     raise ShapeError(
-        f"{place} is {entry.dtype} of shape {entry.shape}; expected (items, dim) of floats: {problem_of(entry)}"
+        f"{place} is {entry.dtype} of shape {entry.shape}; expected floats of shape (items, dim): {problem_of(entry)}"
     )
 
 
