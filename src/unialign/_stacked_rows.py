@@ -68,7 +68,8 @@ class _StackedRows(torch.autograd.Function):
         z_MBD = _stack(rows, norm_MB1.dtype) / norm_MB1 if ctx.keeps_rows else rows[0]
         result_MBD = None if h_MB1 is None else z_MBD * h_MB1
         if g_MBD is not None:
-            tangent_MBD = torch.addcmul(g_MBD, z_MBD, (z_MBD * g_MBD).sum(-1, keepdim=True), value=-1) / norm_MB1
+            tangent_MBD = torch.addcmul(g_MBD, z_MBD, (z_MBD * g_MBD).sum(-1, keepdim=True), value=-1)
+            tangent_MBD = tangent_MBD / norm_MB1 if torch.is_grad_enabled() else tangent_MBD.div_(norm_MB1)
             result_MBD = tangent_MBD if result_MBD is None else result_MBD + tangent_MBD
         if result_MBD is None:
             return (None,) * (2 + len(z_MBD))
