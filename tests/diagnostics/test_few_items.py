@@ -66,6 +66,17 @@ def test_a_few_nearly_equal_rows_are_reported_and_change_no_recall():
     assert len(np.unique(diagnosis.proposed_ids)) == ITEMS - 10
 
 
+def test_one_row_for_unreadable_inputs_is_no_caption():
+    space = healthy(("image", "text"))
+    space["text"][3:300:10] = unit(np.ones((1, DIM)))
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [("duplicates", "warning", ("text",))]
+    (finding,) = diagnosis.findings_with("duplicates")
+    assert "does not match its items (cosine" in finding.text
+    assert "present.text" in finding.advice
+    assert diagnosis.proposed_ids is None
+
+
 def test_rows_that_fill_a_space_densely_are_not_nearly_equal():
     rng = np.random.default_rng(0)
     angle = np.arange(800) * (2 * np.pi / 800) + 1e-3 * rng.random(800)

@@ -58,6 +58,9 @@ CONSTANT_COLUMNS = 0.1
 # --- rows --------------------------------------------------------------------------------------------------------
 # Fraction of duplicate rows above which they distort recall.
 DUPLICATES = 0.01
+# Items with one row from which its true pairs are compared with those of other rows; fraction of the distance from
+# random pairs to other true pairs below which that row belongs to none of its items.
+FREQUENT_ROW, STAND_IN = 12, 0.25
 # Ratio of the norms' standard deviation to their mean: up to the first value, norms count as equal (float16 rounding
 # gives 0.0005); above the second, dot products differ noticeably from cosines.
 EQUAL_NORMS, UNEVEN_NORMS = 1e-3, 0.05

@@ -80,8 +80,23 @@ def measure(
         row_alignment=measure_row_alignment(sample, _comparable(modalities, pairs), seed=seed),
         conflict=_conflict(sample) if one_dim and pairs else {},
         label_map=_label_map(sample, list(pairs)),
-        proposed_ids=propose_ids(data, modalities),
+        proposed_ids=propose_ids(
+            data, {name: m for name, m in modalities.items() if stand_in_cosines(pairs, name) is None}
+        ),
     )
+
+
+def stand_in_cosines(pairs: Mapping[PairName, PairStats], name: str) -> tuple[float, float] | None:
+    """Return the cosines of the true pairs of a modality's most frequent row, and of the others, if it matches no item.
+
+    Such a row stands in for inputs that were empty or could not be read.
+    """
+    for stats in pairs.values():
+        if name in stats.frequent_row and not stats.is_copy and stats.auc >= limits.MIN_AUC:
+            inside, outside = stats.frequent_row[name]
+            if inside - stats.random_pair_cosine < limits.STAND_IN * (outside - stats.random_pair_cosine):
+                return inside, outside
+    return None
 
 
 def _copy(scans: Mapping[str, ModalityScan], sample: ItemSample, a: str, b: str) -> CopyStats:

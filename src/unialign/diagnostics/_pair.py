@@ -59,6 +59,8 @@ class PairStats:
     random_pair_cosine: float  # mean cosine of row i with another row
     identical: float  # fraction of items whose two rows are bitwise equal
     copy: CopyStats  # whether one modality is a copy of the other
+    # Modality -> mean cosine of the true pairs of its most frequent row, and of the others, if a row is frequent.
+    frequent_row: dict[str, tuple[float, float]]
     distinct_items: float  # 1 / sum of squared fractions of the classes of positives: number of equally frequent ones
     # "a->b" -> retrieval; empty if too few distinct items are left to tell positives from negatives.
     directions: dict[str, DirectionStats] = field(default_factory=dict)
@@ -105,6 +107,9 @@ def measure_pair(
         random_pair_cosine=(float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1)),
         identical=float((checksums[0] == checksums[1]).mean()),
         copy=copy,
+        frequent_row={
+            m: found for m, sums in zip((a, b), checksums, strict=True) if (found := _frequent_row(cosine_n, sums))
+        },
         distinct_items=float(n**2 / (count_C**2).sum()),
     )
     if pair.distinct_items < limits.MIN_DISTINCT_ITEMS:
@@ -129,6 +134,15 @@ def measure_pair(
         offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_pair_cosine),
         match=calibrate_match(x_nD, y_nD, class_n, seed=seed) if paired and not pair.is_copy else None,
     )
+
+
+def _frequent_row(cosine_n: Tensor, checksums_n: NDArray[np.uint64]) -> tuple[float, float] | None:
+    """Return the mean cosine of the true pairs with the most frequent row, and of the others; None if it is rare."""
+    _, row_n, count_C = np.unique(checksums_n, return_inverse=True, return_counts=True)
+    if not limits.FREQUENT_ROW <= count_C.max() < len(row_n):
+        return None
+    inside_n = torch.from_numpy(row_n.reshape(-1) == count_C.argmax())
+    return float(cosine_n[inside_n].mean()), float(cosine_n[~inside_n].mean())
 
 
 def _gap(x_nD: Tensor, y_nD: Tensor, weights_Rn: Tensor) -> Estimate:

@@ -10,7 +10,7 @@ from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, RuleTable, always
 from unialign.diagnostics._format import at_most, number, pair_list, percent, row_list, rows_of, size
-from unialign.diagnostics._measure import Measurements, names_of
+from unialign.diagnostics._measure import Measurements, names_of, stand_in_cosines
 
 
 def _invalid_rows(measured: Measurements) -> Iterator[Case]:
@@ -171,9 +171,11 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
         # With ids, equal rows of one item are not duplicates, but one row for all items is still a constant.
         rows = d.repeats + d.distinct
         usable = measured.modalities[name].usable if name else rows
+        cosines = stand_in_cosines(measured.pairs, name)
+        stand_in = "" if cosines is None else f"cosine {number(cosines[0])}, against {number(cosines[1])} of the others"
         examples = ", ".join(f"{a:,} and {b:,}" for a, b in d.examples)
         yield Case(*([name] if name else []), duplicates=d, usable=usable, constant=d.distinct == 1 and usable > 1,
-                   whole=whole, examples=examples, give=give,
+                   whole=whole, examples=examples, give=give, stand_in=stand_in,
                    fraction=d.repeats / max(rows, 1), which=rows_of(d.repeats, rows))  # fmt: skip
 
 
@@ -192,6 +194,10 @@ _DUPLICATES = RuleTable(
              "Whole items are duplicated: in every modality {which} repeat another item's (such as {examples}).",
              "Drop the copies or give them the same id: copies leak across splits, and within a split they are "
              "negatives of each other."),
+        Rule("duplicates", "warning", lambda c: c.fraction > 0 and c.stand_in != "",
+             _COPIES + " The most frequent row does not match its items ({stand_in}).",
+             "It probably stands in for inputs that were empty or could not be read: embed these items again, or mark "
+             "them as missing with a bool array present.{name}."),
         Rule("duplicates", "warning", lambda c: c.fraction >= limits.DUPLICATES, _COPIES,
              "If equal rows are correct (one caption for several images, a common phrase), {give}. Otherwise check the "
              "inputs of these rows: they may be empty, not loaded, or truncated to the same beginning."),
