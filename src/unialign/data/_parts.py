@@ -131,7 +131,7 @@ class _ColumnWriter:
         """Return the column as a memory map, after the file was closed."""
         if self._file is None or self.rows == 0:
             raise ShapeError(f"column {self._name!r} has no rows in {self._parts} parts; expected at least one row")
-        result: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        result: NDArray[Any] = np.lib.format.open_memmap(self._path, mode="r")
         return result
 
 
