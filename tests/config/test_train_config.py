@@ -78,7 +78,7 @@ def test_yaml_number_written_as_a_string() -> None:
         ("logging_steps", 0),
         ("monitor_steps", 0),
         ("log_to", "jsonl"),
-        ("log_to", ("wandb",)),
+        ("log_to", ("mlflow",)),
         ("modalities", "text"),
         ("modalities", ("text",)),
         ("modalities", ("text", "text")),
