@@ -88,7 +88,7 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
 
 
 _EMBEDDING = ("recall@1", "recall@10", "true_pair_cosine", "modality_gap_debiased")
-# Not "nearest image", a copy of a training image, which scores better than nearly all generated images.
+# Without "nearest image": a copy of a training image scores better than nearly all generated images.
 _UNRELATED = ("shuffled", "random", "random image")
 
 

@@ -116,7 +116,7 @@ def measure_divergence(
         numbers = {name: value for name, value in row.values.items() if value is not None}
         numbers |= {"neighbors": row.neighbors, "neighbors_debiased": row.neighbors_debiased}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DivergenceWarning)  # The number of neighbors is in the results.
+            warnings.simplefilter("ignore", DivergenceWarning)  # The results hold the number of neighbors.
             bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)
             numbers |= {"bound": float(bound()), "mean_log": float(bound(uniformity="mean_log"))}
             numbers["cauchy_schwarz"] = fmean(float(cauchy_schwarz_divergence(x, y, bandwidth=tau)) for x, y in rows)

@@ -79,8 +79,8 @@ class EvalHook:
     """A measurement during training: a name in `_measures.MEASURES`, its arguments and its schedule.
 
     Attributes:
-        points: number of evaluations, including one before and one after training, denser early; 1: only after
-            training.
+        points: number of evaluations, including one before and one after training; they are more frequent early in
+            training. 1: only after training.
         split: split to measure on.
     """
 

@@ -63,7 +63,7 @@ def _weights(part: str) -> list[list[dict[str, float]]]:
 
 
 def _key(part: str, weights: Mapping[str, float]) -> str:
-    """Return the arm of two weights; without tuple terms it is the one arm at the core's default weights."""
+    """Return the key of the arm with two weights; both grids share the arm whose tuple weights are 0, `CORE`."""
     if part == "tuple" and not any(weights.values()):
         return CORE
     return "-".join([part, *(f"{term[0]}{weight:g}" for term, weight in weights.items())])

@@ -51,7 +51,7 @@ def normalize_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor
 
 
 class _UnitRows(torch.autograd.Function):
-    """Two outputs: z, and s = |x| / (largest entry of x), through which a second derivative reaches the norm.
+    """Unit rows z, and s = |x| / (largest entry of x), an output so that second derivatives can depend on the norm.
 
     Dividing by the largest entry first avoids overflow and underflow of norms. z does not depend on that entry, and |x|
     is s times that entry, so every derivative may treat the entry as a constant.

@@ -99,7 +99,7 @@ def command_parser(command: Command) -> Parser:
 
 
 def _add_quiet(parser: argparse.ArgumentParser) -> None:
-    """Add `--quiet` to a parser and those of its actions."""
+    """Add `--quiet` to a parser and to the parsers of its actions."""
     parser.add_argument(
         "--quiet", action="store_true", default=argparse.SUPPRESS, help="print only warnings and errors"
     )

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         example = f"{sources[0]} {space}" if swapped else f"runs/train/space {space}"
         raise ConfigError(f"{space} is data; give the space first, such as `unialign evaluate {example}`")
     if options.data:
-        values["fingerprint"] = None  # The fingerprint in the file belongs to other data.
+        values["fingerprint"] = None  # The fingerprint in the file is that of its own data.
     given = given_settings(options, EvaluateConfig)
     config = EvaluateConfig.from_dict(values | given | {"space": space, "data": sources[0]})
 

@@ -34,7 +34,7 @@ def resolve(options: argparse.Namespace) -> GenerateConfig:
     config = GenerateConfig.read(options.config, "generation") if options.config else GenerateConfig()
     given = given_settings(options, GenerateConfig)
     if given.get("data", config.data) != config.data:
-        # Data other than those in the file have another fingerprint and another space and decoder.
+        # Other data than in the file need another fingerprint, space and decoder.
         old = {key: None for key in ("space", "decoder") if getattr(config, key) == config.data}
         given = {"fingerprint": None, **old, **given}
     config = config.override(given)

@@ -97,7 +97,7 @@ def _one_per_item(column: str, files: Any, items: int) -> list[Path | None]:
 def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids: Any) -> list[Path | None]:
     """Return the image file of each item, None for items without one.
 
-    Files are found by key, by name, by id, in their order if there are as many as items, or by row number.
+    Files are matched by key, name or id of the items; else by order, if there is one per item; else by row number.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of images")

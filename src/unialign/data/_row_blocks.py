@@ -13,7 +13,7 @@ from unialign.io import MappedPages
 
 __all__ = ["RowReader", "row_blocks"]
 
-# Rows between two checks of the resident pages; a row may make the pages around it resident too.
+# Number of rows read between two checks of resident memory; reading a row may load the pages around it, too.
 _ROWS_PER_CHECK = 512
 
 
@@ -21,7 +21,7 @@ class RowReader:
     """Reads rows of an (N, W) array in any order.
 
     Args:
-        pages: pages that must not accumulate, which several readers may share. None: those of the array.
+        pages: keeps the memory of mapped files bounded; several readers may share one. None: one for this array.
     """
 
     def __init__(self, array_NW: NDArray[Any], *, pages: MappedPages | None = None) -> None:
@@ -35,7 +35,7 @@ class RowReader:
         for start in range(0, len(rows_R), _ROWS_PER_CHECK):
             part = slice(start, start + _ROWS_PER_CHECK)
             if array_NW.flags.c_contiguous:
-                # Four times faster than indexing, but it would copy an array of another layout as a whole.
+                # Four times faster than indexing; for other memory layouts, `take` would copy the whole array first.
                 array_NW.take(rows_R[part], 0, out_RW[part], "clip")
             else:
                 out_RW[part] = array_NW[rows_R[part]]

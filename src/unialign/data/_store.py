@@ -87,8 +87,8 @@ class EmbeddingStore(StoreFiles):
             provenance: JSON object that describes how the data were created; its entry "columns" describes each column.
             default_modalities: columns used if none are selected. Default: all, in the given order.
             assets: images of the items, shown in reports: a folder, or column name -> a folder or a list of N image
-                files (None: no image). Files of a folder are found by key, name or id of the items, else in their order
-                if there are N, else by row number. They are stored with at most 128 x 128 pixels. Also other files:
+                files (None: no image). Files of a folder are matched by key, name or id of the items, else by order if
+                there are N, else by row number. They are stored with at most 128 x 128 pixels. Also other files:
                 file name -> bytes.
 
         Raises:

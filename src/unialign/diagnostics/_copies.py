@@ -13,26 +13,26 @@ from torch import Tensor
 from unialign.diagnostics import _limits as limits
 from unialign.ops import row_tiles
 
-# 1 - cosine up to which two rows differ by a factor only: float32 rounding gives 1e-14, float16 1e-8.
+# 1 - cosine up to which two rows differ only by a factor: float32 rounding gives 1e-14, float16 1e-8.
 _SAME_DIRECTION = 1e-11
-# 1 - cosine of copies, relative to that of random pairs: of rounded floats (bfloat16 gives 1e-6), of int8 or int4 codes
-# (1e-4 and 1e-2), of vectors that were computed twice.
+# Largest 1 - cosine of a row and its copy, relative to that of random pairs, if the copy holds rounded floats (bfloat16
+# gives 1e-6), int8 or int4 codes (1e-4 and 1e-2), or vectors that were computed again.
 _ROUNDED, _CODES, _RECOMPUTED = 1e-4, 0.1, 1e-3
-# Number of different values up to which a modality is quantized; fraction of items that must be copies.
+# Largest number of different values of a quantized modality; fraction of items that must be copies.
 _MAX_CODES = 256
 _QUANTILE = 0.95
-# Fraction of equal signs from which two-valued rows are the signs of the others.
+# Fraction of equal signs from which a modality with two values counts as the signs of the other modality.
 _EQUAL_SIGNS = 0.99
-# Correlation of columns from which codes are a scaled and shifted copy; int4 codes have 0.98.
+# Correlation with the column of the other modality from which codes count as scaled and shifted; int4 codes have 0.98.
 _MIN_CORRELATION = 0.95
 _NEIGHBORS = 10
-# Rows in which the different values are counted first.
+# Number of rows whose different values are counted first, as a fast check.
 _FIRST_ROWS = 64
 
 
 @dataclass(frozen=True)
 class CopyStats:
-    """How two modalities copy each other."""
+    """Whether one modality is a copy of another, and how precise the copy is."""
 
     kind: str  # "same" (up to a factor), "rounded", "quantized", "binary", "recomputed" or "" (no copy)
     fraction: float  # fraction of items whose rows have the same direction
@@ -64,7 +64,7 @@ def compare_copies(
         return CopyStats("", fraction)
     kind, at, precision = _copy_kind(raw, relative)
     if not kind:
-        # Rows of few different values are often equal without being copies.
+        # Rows with few different values are often equal without being copies.
         return CopyStats("", fraction if min(first_rows) > _MAX_CODES else 0.0)
     same_first, same_ten = _equal_neighbors(*z)
     return CopyStats(

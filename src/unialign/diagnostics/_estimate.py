@@ -61,8 +61,9 @@ def estimate_rate(scores_n: Tensor, weights_Rn: Tensor, *, units: int) -> Estima
     """Estimate the mean of scores from 0 to 1 of `units` independent items; NaN marks an item without a score.
 
     If all scores of a few items are 0, or all are 1, every resample is equal, and the bootstrap interval is a point.
-    The interval then ends where 2.5 % of samples of this size are equal, a^(1 / units) with a = 0.025 (Clopper &
-    Pearson 1934). With 200 units or more this end is less than two points away, and the interval stays as it is.
+    One end of the interval is then replaced by the rate at which only 2.5 % of samples would have all scores equal,
+    a^(1 / units) for scores of 1, with a = 0.025 (Clopper & Pearson 1934). With 200 units or more, this end would move
+    by less than two points, and the interval is left as it is.
     """
     found = estimate_mean(scores_n, weights_Rn)
     if units >= _FEW_UNITS:

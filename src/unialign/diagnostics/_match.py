@@ -1,8 +1,8 @@
-"""Calibrate cosines: from which cosine on two rows are likely rows of one item.
+"""Calibrate cosines: find the cosine from which two rows are likely to belong to one item.
 
-P(match | cosine) is taken to rise with the cosine (isotonic regression, Barlow et al. 1972). The cosines at which it is
-at least `p` are those from the t on that maximizes (1 - p) T(t) - p F(t), with T and F the fractions of pairs and of
-non-pairs of cosine t or more, so no regression is computed.
+P(match | cosine) is assumed to rise with the cosine (isotonic regression, Barlow et al. 1972). Then it is at least `p`
+for all cosines from t on, where t maximizes (1 - p) T(t) - p F(t), and T(t) and F(t) are the fractions of pairs and of
+non-pairs whose cosine is t or more. So no regression has to be computed.
 
 Shapes: `n` items, `q` non-pairs, `o` offsets, `t` rows of a tile, `v` cosines in ascending order.
 """
@@ -19,7 +19,7 @@ from unialign.ops import row_tiles
 
 Array = NDArray[Any]
 
-# Random counterparts of each item that are taken as non-pairs.
+# Number of random counterparts of each item, which serve as non-pairs.
 _OFFSETS = 64
 LIKELY, SURE = 0.5, 0.95
 
@@ -28,9 +28,9 @@ LIKELY, SURE = 0.5, 0.95
 class MatchStats:
     """Cosines from which a match is likely, if pairs and non-pairs are equally frequent."""
 
-    cosine: float  # from here on a pair is more likely a match than not
-    true_fraction: float  # fraction of the pairs that reach it, of items that were not used to choose it
-    random_fraction: float  # the same of non-pairs
+    cosine: float  # from here on a match is more likely than not
+    true_fraction: float  # fraction of pairs that reach it (cross-validated)
+    random_fraction: float  # the same for non-pairs
     sure_cosine: float  # from here on a match is at least 95 % likely
     sure_true_fraction: float
     sure_random_fraction: float
@@ -39,8 +39,8 @@ class MatchStats:
 def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, seed: int) -> MatchStats | None:
     """Calibrate the cosines of true pairs against those of rows of different classes; None for too few items.
 
-    Thresholds use all items. The fractions that reach them are measured on one half of the items with thresholds from
-    the other half, in turn, so that they are not too favorable.
+    Thresholds are computed from all items. The fractions that reach a threshold are measured on each half of the items
+    with a threshold computed from the other half, since they would otherwise be too favorable.
     """
     if len(x_nD) < limits.FEW_ITEMS:
         return None
@@ -60,7 +60,7 @@ def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, s
 def threshold(true_n: Array, other_q: Array, probability: float) -> float:
     """Return the smallest cosine from which a match is at least as likely as `probability`; NaN if none is.
 
-    Pairs and non-pairs count as equally frequent. The result lies midway between two cosines.
+    Pairs and non-pairs are assumed to be equally frequent. The result lies midway between two cosines.
     """
     value_v = np.concatenate([true_n, other_q])
     weight_v = np.concatenate(
@@ -69,7 +69,7 @@ def threshold(true_n: Array, other_q: Array, probability: float) -> float:
     order_v = np.argsort(value_v, kind="stable")
     value_v, weight_v = value_v[order_v], weight_v[order_v]
     above_v = np.cumsum(weight_v[::-1])[::-1]
-    # Equal cosines are on one side of the threshold.
+    # Keep equal cosines on the same side of the threshold.
     first_v = np.flatnonzero(np.concatenate([[True], value_v[1:] > value_v[:-1]]))
     at = first_v[int(above_v[first_v].argmax())]
     if above_v[at] <= 0:

@@ -157,8 +157,8 @@ def _stretches(mask_n: Array) -> list[tuple[int, int]]:
 def _is_random(percentile_k: Array, outside: float) -> bool:
     """Return whether percentiles in a range look like those of random pairs and are clearly lower than outside it.
 
-    A class of hard items is below the rest but above chance. A class whose rows are all alike has nearly constant
-    percentiles near the middle, which are not uniform.
+    Two similar cases are rejected: a class of hard items, which is below the rest but above chance, and a class of rows
+    that are all alike, whose percentiles are nearly constant instead of uniform.
     """
     size = len(percentile_k)
     inside, error = float(percentile_k.mean()), 0.29 / size**0.5  # standard deviation of a uniform variable: 0.29

@@ -59,7 +59,7 @@ class ModalityStats:
     changed_top1: float  # fraction of queries whose first result by dot product differs from that by cosine
     unsigned_codes: bool  # integers from 0 to 255, as of a quantizer with a zero point
     near: NearRows  # groups of equal or nearly equal rows of the sample
-    distinct_sampled: int  # rows of the sample that are not nearly equal
+    distinct_sampled: int  # number of rows of the sample, where nearly equal ones count once
     # Mean cosine and effective rank; if over half of the rows are copies, of one copy each, since copies do not form a
     # narrow cone.
     spread_cosine: Estimate | None

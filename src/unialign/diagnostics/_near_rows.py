@@ -20,9 +20,9 @@ from unialign.ops import row_tiles
 
 # Radii that are tried, from the largest, relative to the root mean square distance of two rows.
 _RADII = (0.03, 0.01, 0.003, 0.001)
-# Number of pairs within three times the radius, relative to those within it, up to which the radius separates them.
+# A radius separates groups if at most this many times as many pairs lie within three times the radius as within it.
 _ISOLATED = 1.25
-# With fewer pairs of nearly equal rows, a radius without other pairs may be chance.
+# With fewer pairs of nearly equal rows, they may be closer than all others by chance.
 _MIN_PAIRS = 5
 
 
@@ -85,9 +85,9 @@ def _result(code_n: NDArray[np.int64], repeats: int, radius: float, usable_n: Te
 
 
 def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
-    """Return groups (u,) of unit rows within a radius that separates them: position of the first row of each group."""
+    """Return the group (u,) of each unit row: rows within `radius` share one, named after its first row."""
     first = [(z_uD[tile] @ z_uD.mT >= 1 - radius**2 / 2).int().argmax(1) for tile in row_tiles(len(z_uD), len(z_uD))]
-    # A row close to the limit may miss the first row of its group, and reaches it in several steps.
+    # The first row of a group may be just outside the radius of another row, which then reaches it in several steps.
     code_u = torch.minimum(torch.cat(first), torch.arange(len(z_uD)))
     while not torch.equal(code_u, code_u[code_u]):
         code_u = code_u[code_u]
@@ -95,7 +95,7 @@ def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
 
 
 def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return groups (n,) of items that are connected by equal codes, directly or not: position of the first item."""
+    """Return the group (n,) of each item: equal codes connect items, directly or not; the first item names a group."""
     first_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
     while True:
@@ -116,7 +116,7 @@ def equal_codes(checksums_N: NDArray[np.uint64], usable_N: NDArray[np.bool_]) ->
 
 
 def _repeats(code_n: NDArray[np.int64], ids_n: NDArray[np.int64]) -> int:
-    """Count the ids of each group beyond its first one."""
+    """Count the different ids in each group minus one, summed over all groups."""
     different = len(np.unique(np.stack([code_n, ids_n]), axis=1).T)
     return different - len(np.unique(code_n))
 

@@ -91,7 +91,7 @@ def is_weak(direction: DirectionStats) -> bool:
 
 
 def has_hubs(direction: DirectionStats) -> bool:
-    """Return whether a few candidates are returned for most queries, if there are enough different ones of both."""
+    """Return whether a few candidates are returned for most queries; False if too few queries or candidates differ."""
     hubs = direction.hubs
     if direction.distinct < limits.HUB_ITEMS:
         return False

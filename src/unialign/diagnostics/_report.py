@@ -35,8 +35,8 @@ class DiagnosisReport:
         summary: metric -> mean and interval over all directions, pairs or modalities.
         fingerprint: sha256 of names, presence and rows.
         details: sources, settings, and the data of the report's plots.
-        proposed_ids: (N,) ids, shared by items whose rows are equal or nearly equal in a modality; None without them.
-            Pass them as `ids` if these items mean the same.
+        proposed_ids: (N,) ids, shared by items whose rows are equal or nearly equal in a modality; None if
+            there are none. Pass them as `ids` if these items mean the same.
     """
 
     findings: tuple[Finding, ...]

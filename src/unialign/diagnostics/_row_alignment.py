@@ -1,4 +1,4 @@
-"""Check that the rows of a modality are paired from first to last, and find unpaired blocks and scattered rows.
+"""Check that all rows of a modality are paired correctly, and find unpaired blocks and scattered rows.
 
 Each modality is compared with the mean of its peers, so that a fault in one modality is reported once, for that
 modality. The statistic of an item is the percentile of its true pair's similarity among random pairs; `_mispairing`

@@ -56,7 +56,8 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
         gain_WL, run = gains[offset], slice(first, last + 1)
         shifted_cosine = float(np.nanmean((gain_WL + cosine_WL)[run]))
         gain = float(np.nanmean(gain_WL[run]))
-        # If a modality is rotated, its true pairs may be less similar than random ones, so any offset seems to help.
+        # If one modality is rotated, random rows may be more similar than true pairs, and every offset has a gain.
+        # Require that the rows at the offset are clearly more similar than random rows.
         if shifted_cosine - random_cosine > gain / 2:
             start, stop = _boundary(rows_WL, gain_WL, first, -1), _boundary(rows_WL, gain_WL, last, 1)
             found.append(RowOffset(offset, start, stop, shifted_cosine, shifted_cosine - gain, z))

@@ -22,14 +22,14 @@ from unialign.diagnostics._predicates import (
 )
 from unialign.diagnostics._row_offsets import RowOffset
 
-# Two rows this close, as a fraction of all items, are reported as one position.
+# Two rows closer than this fraction of all items are reported as one position.
 _CLOSE = 0.02
-# Cosines above are shown by their difference from 1.
+# A cosine above this is shown as its difference from 1.
 _NEARLY_ONE = 0.9999
 
 
 def _judged(measured: Measurements, *, decidable: bool) -> Pairs:
-    """Return the pairs of two usable modalities that have, or lack, enough different items to judge the pairing."""
+    """Return the pairs of usable modalities with (`decidable`) or without enough items to judge the pairing."""
     pairs = comparable_pairs(measured, unless=is_useless)
     return {pair: stats for pair, stats in pairs.items() if bool(stats.directions) == decidable}
 
@@ -126,7 +126,7 @@ def _offset_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
     for names, pairs in by_culprit(measured, judged, shifted):
         (a, b), pair = max(pairs.items(), key=lambda item: max(offset.z for offset in item[1].offsets))
         alone = len(names) == 1
-        # Row i of `a` matches row i + offset of `b`; seen from `a` the sign is reversed.
+        # Row i of `a` matches row i + offset of `b`. If the text is about `a`, the sign is reversed.
         sign = -1 if alone and names[0] == a else 1
         subject, other = (names[0], "the other modalities") if alone else (b, a)
         parts = [_offset_text(measured, offset, sign * offset.offset, other) for offset in pair.offsets]

@@ -57,7 +57,7 @@ def _largest_cosine(measured: Measurements) -> Iterator[Case]:
 
 
 def _low_rank(possible: int) -> float:
-    """Return the effective rank below which a modality has low rank; two of two directions are not few."""
+    """Return the effective rank below which a modality has low rank; it is smaller if few directions are possible."""
     return max(min(limits.LOW_RANK, possible / 2), limits.LOW_RANK_FRACTION * possible)
 
 

@@ -28,7 +28,7 @@ class Evaluation:
     """Result of `evaluate`.
 
     Attributes:
-        metrics: name -> value; `METRICS` describes each. Metrics without their inputs, such as labels, are left out.
+        metrics: name -> value; `METRICS` describes each. Metrics that need missing inputs (labels) are left out.
         directions: `"a->b"` -> metrics of that direction; joint directions, scored by centroid, are `"a+b->c"` and
             `"c->a+b"`.
         statistics: name -> the metric as a function of item weights.
@@ -119,7 +119,7 @@ class Evaluation:
     def sampling_interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
     ) -> Interval:
-        """Compute the interval of a metric of all N items that is due to the sample of n items.
+        """Compute the interval for a metric of all N items, of which only a sample of n was measured.
 
         Deviations of `interval` are multiplied by the finite population correction sqrt((N - n) / (N - 1)) (Cochran,
         1977, "Sampling techniques", section 2.6). Without a sample, the interval is a point.

@@ -47,14 +47,14 @@ class StoreItems:
         if len(self.rows_N) < 2:
             raise DataError(f"the {split!r} split of {store.name!r} has {len(self.rows_N)} items; it needs at least 2")
         self._readers = {name: RowReader(store.array(name)) for name in self.names}
-        # Without ids, the items of the split are numbered.
+        # Without ids, the position in the split is the id.
         self.ids_N = store.ids[self.rows_N] if store.has_ids else np.arange(len(self.rows_N))
 
     def __len__(self) -> int:
         return len(self.rows_N)
 
     def embed(self, places_b: NDArray[np.int64]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return embeddings and presence of the items at these places of the split."""
+        """Return embeddings and presence of the items at these positions in the split."""
         rows_b = self.rows_N[places_b]
         present = {name: torch.from_numpy(self.store.present(name)[rows_b]) for name in self.names}
         features = {name: torch.from_numpy(reader.read(rows_b)) for name, reader in self._readers.items()}
@@ -64,7 +64,7 @@ class StoreItems:
         return {name: z_bD.float().cpu() for name, z_bD in embeddings.items()}, present
 
     def batch(self, places_b: NDArray[np.int64]) -> Batch:
-        """Return unit rows of the items at these places."""
+        """Return unit rows of the items at these positions in the split."""
         embeddings, present = self.embed(places_b)
         return make_batch(as_tensors(embeddings), present=present)
 
@@ -74,7 +74,7 @@ class StoreItems:
         return labels_b if bool((labels_b >= 0).any()) else None
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-        """Yield the places and the unit rows of all items in turn."""
+        """Yield the positions and the unit rows of all items, block by block."""
         for start in range(0, len(self), _BLOCK_ROWS):
             places_b = np.arange(start, min(start + _BLOCK_ROWS, len(self)))
             yield places_b, self.batch(places_b)
@@ -82,12 +82,12 @@ class StoreItems:
 
 @dataclass(frozen=True, eq=False)
 class _Direction:
-    """Queries of the sample and the gallery rows of a block, with their scores.
+    """One direction of retrieval: which items are queries, which are candidates, and how to score them.
 
     Attributes:
-        label: name among `Evaluation.directions`; None: none.
+        label: key in `Evaluation.directions`; None: the direction is not listed there.
         metrics: metric of the evaluation -> metric of the direction.
-        queries_q: items of the sample that have the query.
+        queries_q: positions in the sample of the items that have the query.
         gallery: returns which items of a block are in the gallery, (b,) bool.
         score: returns (q, b) scores of query items of the sample with items of a block.
     """
@@ -101,7 +101,7 @@ class _Direction:
 
 
 class _Counts:
-    """Pairs of queries and positives, and counts of gallery rows that score above and level with the positive."""
+    """Pairs of queries and positives; for each, how many gallery rows score higher than the positive or tie with it."""
 
     def __init__(self) -> None:
         self.query_P, self.score_P = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
@@ -113,11 +113,11 @@ class _Counts:
         self.above_P, self.level_P = torch.zeros_like(query_P), torch.zeros_like(query_P)
 
     def add(self, rows_q: Tensor, s_qb: Tensor) -> None:
-        """Count the scores of a run of queries, given by ascending items of the sample."""
+        """Add the scores of some queries, given by ascending positions in the sample, to the counts."""
         low, high = torch.searchsorted(self.query_P, torch.stack([rows_q[0], rows_q[-1] + 1])).tolist()
         pairs = slice(low, high)
         place_P = torch.searchsorted(rows_q, self.query_P[pairs])
-        # Queries with one positive each are compared in place.
+        # If each query has one positive, no copy of the scores is needed.
         s_Pb = s_qb if torch.equal(place_P, torch.arange(len(rows_q))) else s_qb[place_P]
         above_P = (s_Pb > self.score_P[pairs, None] + TIE_TOLERANCE).sum(1)
         self.above_P[pairs] += above_P
@@ -133,7 +133,7 @@ class _Counts:
 def sampled_retrieval(
     items: StoreItems, sample: Batch, places_n: NDArray[np.int64], k: tuple[int, ...]
 ) -> tuple[Directions, dict[str, Statistic]]:
-    """Rank all items of the split for the sampled ones, in one pass over the split."""
+    """Rank all items of the split for each sampled query, in one pass over the split."""
     directions = [*_pairwise(sample, k), *_joint(sample)]
     _find_positives(items, places_n, directions)
     directions = [direction for direction in directions if len(direction.counts.query_P)]
@@ -158,7 +158,7 @@ def sampled_retrieval(
 
 
 def _scores(direction: _Direction, block: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield runs of query items and their scores with the gallery rows of a block."""
+    """Yield tiles of queries with their scores for all gallery rows of a block."""
     gallery_b = direction.gallery(block).nonzero().flatten()
     if len(gallery_b) == 0:
         return
@@ -201,7 +201,7 @@ def _joint(sample: Batch) -> Iterator[_Direction]:
     for target, name in enumerate(sample.names if len(sample.names) > 2 else ()):
         others = [m for m in range(len(sample.names)) if m != target]
         tuple_label = "+".join(sample.names[m] for m in others)
-        # The scores of all blocks need one scale, so the largest base in the sample is used for all items.
+        # Volumes must have the same scale in all blocks, so it is set by the largest base in the sample.
         largest_base = tuple_bases(sample.z_MBD[others].double(), sample.present_MB[others]).max()
         for score, query, metrics in JOINT_METRICS:
             is_tuple, is_target = partial(_has_any, others), partial(_has_any, [target])

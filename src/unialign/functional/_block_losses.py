@@ -28,7 +28,7 @@ from unialign.ops import (
     self_losses,
 )
 
-# Rows up to which whole blocks of uniformity are faster than tiles, which compute a pair of rows once.
+# Number of rows up to which a whole block is faster than tiles, although tiles compute each pair of rows only once.
 _UNIFORMITY_ROWS = 512
 
 
@@ -134,7 +134,7 @@ def _others(modalities: int) -> list[int]:
 
 
 def _other_tuples(rows_MKN: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (M, N, N) with 0 on the diagonal and for keys all of whose items are the query's, else 1."""
+    """Return (M, N, N): 0 on the diagonal and for keys that consist only of rows of the query's item, else 1."""
     modalities, _, items = rows_MKN.shape
     keys_MNN = torch.ones(modalities, items, items, dtype=dtype, device=rows_MKN.device)
     keys_MNN.diagonal(dim1=1, dim2=2).zero_()
@@ -151,7 +151,7 @@ def _key(z: Sequence[Tensor], r: int, rows_KN: Tensor) -> Tensor:
 
 
 class _Permuted(torch.autograd.Function):
-    """Rows in the order of a permutation; the gradient is gathered by its inverse instead of added up."""
+    """Rows in the order of a permutation; backward applies the inverse permutation instead of adding rows."""
 
     @staticmethod
     def forward(ctx: Any, z_ND: Tensor, rows_N: Tensor) -> Tensor:

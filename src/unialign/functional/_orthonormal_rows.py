@@ -16,7 +16,7 @@ from unialign._single_backward import first_order_only
 from unialign.functional._float64_gram import to_float64
 from unialign.ops import current_backend
 
-# A vector is in the span of others if its squared height over it is within this many roundings of the Gram matrix.
+# A vector counts as in the span of others if its squared height is within this many rounding errors of the Gram matrix.
 _ROUNDINGS = 1
 
 
@@ -71,7 +71,7 @@ class _Volume(torch.autograd.Function):
 def orthonormal_rows(rows: list[Tensor], present_KN: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the volume of each tuple (N,), float64, and K orthonormal rows (N, D) that span it, in the input's dtype.
 
-    Gradients are exact for functions of the span, which rotations of the basis do not change.
+    Gradients are exact only for functions that depend on the span alone, not on the choice of its basis.
 
     Args:
         rows: K tensors (N, D) of unit rows, 0 where absent.

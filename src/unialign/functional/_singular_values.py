@@ -20,8 +20,8 @@ from unialign.functional._float64_gram import to_float64
 
 # Eigenvalues below _ZERO times the largest are treated as 0, and gaps below _TIE times the largest as ties.
 _ZERO, _TIE = 1e-14, 1e-6
-# Rounding of float32 rows moves the entries of a leading eigenvector by less than _LEVEL over its relative gap. If the
-# sum of its entries is below that, the eigenvector counts as orthogonal to the mean of its tuple.
+# Rounding of float32 rows changes the entries of a leading eigenvector by less than _LEVEL divided by the relative gap
+# of its eigenvalue. If the sum of its entries is below that, it counts as orthogonal to the mean of its tuple.
 _LEVEL = 1e-6
 _NO_SECOND_DERIVATIVE = "singular values and vectors of PMRL support first derivatives only, under every backend"
 
@@ -60,8 +60,8 @@ class _Singular(torch.autograd.Function):
     """sigma_k and u_1 = Z v_1 / sigma_1 of the rows z / |z|, in float64.
 
     Unit rows of float32 have a squared length of 1 only up to 1e-7. In a Gram matrix with such a diagonal, two vectors
-    with a small cosine would have a leading eigenvector whose sign is noise. Their gradient has large entries that
-    cancel, since it divides by small singular values.
+    with a small cosine would have a leading eigenvector determined by rounding errors. Float64 is also needed for the
+    gradient, which divides by small singular values, so that large entries cancel.
     """
 
     @staticmethod

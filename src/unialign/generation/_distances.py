@@ -44,7 +44,7 @@ def frechet_distance(x: Any, y: Any) -> float:
 def kernel_distance(x: Any, y: Any) -> float:
     """Compute KID (Binkowski et al. 2018), the unbiased MMD^2 with the kernel (x . y / F + 1)^3.
 
-    The mean is 0 for equal distributions, so that the value may be negative.
+    Its expectation is 0 for equal distributions, so the value may be negative.
 
     Args, Raises: as `frechet_distance`.
     """
