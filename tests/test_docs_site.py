@@ -191,7 +191,7 @@ def test_docstrings_are_read_as_text(build):
 
 
 def test_pages_opened_from_the_disk_have_a_search():
-    """The plug-in `offline` would load its script from another host if `polyfills` named no worker in a frame."""
+    """`polyfills` must name a local script that replaces workers; otherwise `offline` loads one from another host."""
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert re.search(r"^  - offline$", settings, re.MULTILINE)
     (script,) = re.search(r"polyfills: \[(.*?)\]", settings)[1].split(",")

@@ -65,8 +65,8 @@ def test_03_a_correct_hit_with_a_negative_cosine_counts():
 
 
 def test_04_accumulated_batches_weigh_as_their_rows():
-    """open_clip without its flags is wrong by a factor of the world size. The analogous error on one process concerns
-    the weight of an incomplete last batch."""
+    """Without its flags, open_clip's gradient is off by a factor of the world size. The analogous error on one process
+    concerns the weight of an incomplete last batch."""
     x, y = rows(0, 6, 4), rows(1, 6, 4)
     leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
     objective = UniAlign("x", uniformity_weight=0.0)  # a mean over rows, so that the weighted parts add up

@@ -130,8 +130,9 @@ def test_equal_rows_have_equal_checksums_and_others_do_not():
 
 
 def test_checksums_tell_apart_rows_that_differ_in_few_bits():
-    """A sum of 64-bit words times odd numbers loses the bits that a difference of 2^45 pushes out. Rows that were once
-    float16 and differ only in odd columns have such differences: 20,000 of them would collide."""
+    """In a sum of 64-bit words times odd numbers, modulo 2^64, differences that are multiples of 2^45 affect only 19
+    bits. Rows that were once float16 and differ only in odd columns have such differences, so some of 20,000 rows would
+    collide."""
     z = np.zeros((20_000, 8), np.float16)
     rng = np.random.default_rng(0)
     z[:, 1::2] = rng.choice([0.25, 0.5, 1.0, 2.0], (20_000, 4)) * rng.integers(1, 2000, (20_000, 4))

@@ -25,7 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gram after InfoNCE": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
     "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
-# If a row without negatives has gradient zero, AdamW scales the rounding error of that zero to a full step.
+# The gradient of a row without negatives is zero up to rounding, and AdamW scales that rounding error to a full step.
 COMPLETE = {"fewer rows than processes"}
 # Numbers of processes; three processes get unequal parts of a batch of 8.
 PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}

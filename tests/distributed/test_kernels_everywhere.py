@@ -178,8 +178,8 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
         # Pairs across processes are visited from each side: four products over a third of the pairs, against three over
         # all.
         ("sigmoid", {}, 0.45),
-        # Three products over a third within a modality and five between two, against three (over half the tiles) and
-        # four.
+        # Within a modality, three products over a third of the pairs, against three over half of them on one process;
+        # between two modalities, five over a third, against four over all.
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "mmd"}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "holder"}, 0.42),

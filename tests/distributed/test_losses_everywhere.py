@@ -408,7 +408,7 @@ def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Ba
 
 
 def test_triton_on_one_process_only_raises(pool: Pool) -> None:
-    """Triton kernels run other collectives than a process without Triton; the CPU stands in for CUDA."""
+    """Processes with and without Triton run different collectives; the CPU stands in for CUDA."""
     batch = draw_batch(1, 3, 4, 6)
     for kind, message in pool.run(calling_with_triton, "cpu", "grad", batch, processes=2):
         assert kind == "ConfigError"

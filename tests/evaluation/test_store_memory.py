@@ -16,7 +16,7 @@ WIDTH = 256
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the peak of bytes of NumPy and Python objects, as which rows of a store are read."""
+    """Return the peak bytes of NumPy and Python objects, which include the rows read from a store."""
     tracemalloc.start()
     try:
         call()

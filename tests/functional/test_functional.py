@@ -274,7 +274,7 @@ def test_volumes_of_nearly_equal_vectors_are_accurate():
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-2])
 def test_volumes_of_true_tuples_are_accurate_in_float32(distance: float):
-    # det(H) - g' adj(H) g has a rounding error of 1e-7, a volume of 3e-4, so true tuples are computed in another way.
+    # det(H) - g' adj(H) g has a rounding error of 1e-7, that is, 3e-4 in the volume; true tuples use another formula.
     base = torch.nn.functional.normalize(draw(30, 20, 8), dim=-1)
     near = {f"m{m}": (base + distance * draw(31 + m, 20, 8)).float() for m in range(3)}
     truth_B = gram_volume({m: z.double() for m, z in near.items()})

@@ -88,7 +88,7 @@ def test_gradients_are_tangential(case: str):
     seed=st.integers(0, 2**31 - 1), items=st.integers(2, 9), dim=st.integers(1, 16), tau=st.sampled_from([0.07, 0.5])
 )
 def test_balanced_is_infonce_with_partitions_within_modalities(seed: int, items: int, dim: int, tau: float):
-    """InfoNCE = |x - y|^2 / (2 tau) + mean log-partition across modalities; `balanced` has the one within."""
+    """InfoNCE = |x - y|^2 / (2 tau) + mean log-partition across modalities; `balanced` uses that within them."""
     embeddings = draw_batch(seed, 2, items, dim)
     x_BD, y_BD = make_batch(embeddings).z_MBD
     pull = ((x_BD - y_BD) ** 2).sum(-1).mean() / (2 * tau)

@@ -72,7 +72,7 @@ def test_symmetric_tuples_have_one_direction(case: str):
 
 
 def test_cosines_below_the_resolution_of_float32():
-    """Two vectors with |cos| < 5e-7 tie whatever the rounding, and the direction is that of their mean."""
+    """Two vectors with |cos| < 5e-7 count as tied regardless of rounding, and the direction is that of their mean."""
     x_BD, y_BD = draw_batch(3, 2, 32, 16).values()
     x_BD, y_BD = (torch.nn.functional.normalize(z) for z in (x_BD, y_BD))
     y_BD = torch.nn.functional.normalize(y_BD - x_BD * (x_BD * y_BD).sum(-1, keepdim=True))

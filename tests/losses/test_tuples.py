@@ -70,7 +70,7 @@ def test_other_numbers_of_modalities_raise(modalities: int):
 @pytest.mark.parametrize("eps", [None, 0.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dtype: torch.dtype):
-    """There, the published difference of squares is noise of either sign, so its root can have any slope."""
+    """The published difference of squares is noise of either sign here, so its root can have any slope."""
     z = draw_batch(4, 1, 6, 8)["m0"]
     z = z / z.norm(dim=-1, keepdim=True)
     for distance in (0.0, 1e-8, 1e-6, 1e-4, 1e-2):

@@ -134,7 +134,7 @@ def test_marks_of_equal_numbers_and_of_ties() -> None:
         "recall@10": ("shuffled",),
     }
     ties = {"fd": ["nearest", "halves"], "recall@10": ["halves", "shuffled"]}
-    # A control without a score ties with nothing.
+    # A control that lacks a score does not count as tied.
     found = annotate_controls({"fd": 3.0, "recall@10": 0.8}, VALUES, ties=ties)
     assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
 

@@ -55,7 +55,7 @@ def test_training_learns(objective: str, options: dict[str, Any]) -> None:
     z = result.space.encode(columns)
     cosine = z["image"] @ z["text"].T
     found = (cosine[TEST:, TEST:].argmax(1) == torch.arange(TRAIN)).float().mean()
-    # Chance is 1 in 23; GRAM ignores signs and finds fewer.
+    # Chance is 1 in 23; GRAM, which ignores signs, finds fewer matches.
     assert float(found) > (0.25 if objective == "gram" else 0.6)
 
 

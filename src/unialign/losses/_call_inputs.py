@@ -1,4 +1,4 @@
-"""Inputs of a single call beside the batch: a temperature, scale or bias of the caller's model, and more negatives.
+"""Inputs of a call other than the batch: a temperature, scale or bias of the caller's model, and more negatives.
 
 Shapes: `B` items, `n` items of this process, `E` shared negatives, `K` negatives of each item, `D` dimension.
 """
@@ -28,7 +28,7 @@ TEMPERATURE_ARGUMENTS = ("temperature", "logit_scale")
 
 
 class CallArguments(TypedDict, total=False):
-    """Arguments of a call beside the batch, see `Objective.forward`."""
+    """Arguments of a call other than the batch, see `Objective.forward`."""
 
     temperature: Number | None
     logit_scale: Number | None
@@ -86,7 +86,7 @@ def with_inputs(batch: Batch, inputs: CallInputs) -> Batch:
 
 
 def given(arguments: CallArguments) -> CallArguments:
-    """Return the arguments that are not None, with the results of functions in their place."""
+    """Return the arguments that are not None; functions are replaced by their results."""
     values = {name: value for name, value in arguments.items() if value is not None}
     for name in ("temperature", "logit_scale", "logit_bias"):
         value = values.get(name)

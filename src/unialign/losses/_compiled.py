@@ -1,8 +1,8 @@
-"""Run objectives inside `torch.compile`: a custom operator evaluates a whole call, so that no graph breaks at it.
+"""Run objectives inside `torch.compile`: a custom operator evaluates a whole call without breaking the graph.
 
 The operator computes total, terms and gradients in eager mode, and its backward pass scales the gradients. Values,
-gradients and errors are therefore those of eager mode. The terms of a graph are those of a complete batch: a term that
-a batch does not define is 0 there, where eager mode omits it.
+gradients and errors are therefore those of eager mode. A compiled call returns the terms of a complete batch: a term
+that is undefined for the given batch is 0, whereas eager mode omits it.
 
 Calls with `negatives`, a `queue` or a process group are not traced: the graph breaks at them. This module is imported
 in the first graph only, when torch's compiler is loaded.

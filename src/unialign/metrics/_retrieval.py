@@ -110,7 +110,7 @@ class RetrievalResult:
 
     @property
     def ndcg_at(self) -> dict[int, float]:
-        """Mean nDCG of the top k, in [0, 1], as `ndcg_cut` of trec_eval: divided by the gain of the best top k."""
+        """Mean nDCG of the top k, in [0, 1], as `ndcg_cut` of trec_eval: DCG divided by that of the best top k."""
         return {k: float(ndcg_S.mean()) for k, (_, ndcg_S) in self._counts.cut.items()}
 
     def scores(self, metric: str) -> Tensor:

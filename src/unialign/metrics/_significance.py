@@ -13,7 +13,7 @@ from unialign.errors import ConfigError
 
 
 def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> Tensor:
-    """Return (R,) means over seeds of resampled values, plus noise with the seed variance of that mean.
+    """Return (R,) means over seeds of resampled values, plus noise for the variation between seeds.
 
     Resampling only items would treat the trained models as fixed; resampling the S seeds as well would capture only (S
     - 1) / S of their variance, two thirds for S = 3. The noise is therefore normal with variance s^2 / S, where s^2 is

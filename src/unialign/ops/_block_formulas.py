@@ -1,7 +1,7 @@
 """Formulas of losses on whole blocks of cosines: contrast, pairwise sigmoid loss, and uniformity.
 
-A formula replaces a block of memory by the derivatives of its value with respect to the cosines, up to a factor.
-Positives are computed separately, in float64 from the rows, so that a loss near 0 stays precise.
+A formula computes in a given block of memory and leaves there the derivatives of its value with respect to the cosines,
+up to a factor. Positives are computed separately, in float64 from the rows, so that a loss near 0 stays precise.
 
 Shapes: `B` items, `D` dimension, `P` blocks.
 """
@@ -100,7 +100,7 @@ class ContrastBlocks(BlockFormula):
         chunk: slice = slice(None),
         gradient: bool,
     ) -> BlockResult:
-        # beta = 0: the block is written, not read.
+        # With beta = 0, the earlier content of the block is ignored.
         torch.baddbmm(block_PBB, x_PBD, y_PBD.mT, beta=0, alpha=self.scale, out=block_PBB)
         given = positive_PB is not None
         logits_PBB = block_PBB.clone() if self.scale > -_SMALLEST_LOG_SUM else None

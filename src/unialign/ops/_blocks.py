@@ -96,7 +96,8 @@ class _PairLosses(torch.autograd.Function):
         parameters, by_parameters = _halves(rest)
         with torch.no_grad():
             if ctx.pairs == ((0, 1),) and len(z_MBD) == 2:
-                # A total of one term has the slope 1; a look at it is free on a CPU.
+                # If the total is this single term, its slope is 1 and the product can be omitted. Only a CPU tensor is
+                # read for free.
                 unscaled = g_P.device.type == "cpu" and float(g_P) == 1
                 by_MBD = (by_SPBD if unscaled else by_SPBD * g_P).view(z_MBD.shape)
             else:

@@ -106,7 +106,7 @@ class _DirectedContrast(torch.autograd.Function):
                 gradients[1] = shard.sum(gradients[1])
                 if negatives.shared_gradient:
                     gradients[3] = shard.sum(gradients[3])
-                # The other tensors were gathered, whose gradients are multiplied by the number of processes there.
+                # The other tensors were gathered, which multiplies their gradients by the number of processes.
                 gradients[4] = gradients[4] * shard.processes
         total = total * factor
         if gradients:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-# Whether keys with the query's id, other than its own, are excluded or positives.
+# Whether other keys with the id of the query are excluded or count as positives.
 SameIds = Literal["exclude", "positive"]
 
 # Exponentials below this are set to 0: denormal numbers are about 100 times slower to multiply on a CPU.

@@ -20,7 +20,8 @@ from unialign.ops._unit_vectors import UnitRows
 
 # Widens the margin by 2 %, since rounding of a sum over SIDE entries can hide an undecided pair within 1 % of its edge.
 _SLACK = 1.02
-# A tile with a larger fraction of undecided pairs is rescored as a whole, since a single pair costs 100 times more.
+# A tile with a larger fraction of undecided pairs is rescored as a whole, since pairs rescored one by one cost 100
+# times as much.
 _DENSE = 1 / 128
 # Entries per block, chosen so that its temporaries fit into the cache.
 _CACHED = 2**17
@@ -100,8 +101,8 @@ def count_above(
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     scale = 1 / cosines.margin
     level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
-    # `balance_Q` is the number of decided pairs above the level minus the number below; the counts are of rescored
-    # pairs.
+    # `balance_Q` is the number of decided pairs above the level minus the number below; the other three counts are of
+    # rescored pairs.
     balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
     undecided_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
 

@@ -53,7 +53,7 @@ class Collection:
 
     Attributes:
         name: name of the data, derived from the file names.
-        values: (N,) arrays under those of the keys ids, labels, groups, split and names that are stored.
+        values: the stored (N,) arrays by key, which is ids, labels, groups, split or names.
         kinds: distinct file formats.
         ignored: unused entries, with the reason.
         unused_masks: keys of presence masks without an array of that name; `ignored` lists them, too.

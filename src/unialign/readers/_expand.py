@@ -93,7 +93,7 @@ def _split_name(name: str, parts: Sequence[Path]) -> str:
 
 
 def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
-    """If some modalities have no ids to match, raise an error unless part i has equally many rows in all of them."""
+    """If some modalities have no ids to match, raise an error unless part i has equal row counts in all modalities."""
     groups = [files for files in groups if len(files) > 1]
     if not any(file.kind == "npy" for files in groups for file in files):
         return

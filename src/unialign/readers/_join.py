@@ -18,7 +18,7 @@ from unialign.readers._rows import Array
 __all__ = ["Join", "join_files"]
 
 _SHOWN = 3
-# With at most this fraction of common values, guessed ids of files with equally many rows name different things.
+# If files of equal length have at most this fraction of their guessed ids in common, the ids name different things.
 _CHANCE_MATCHES = 0.1
 
 
@@ -31,7 +31,7 @@ class Join:
         ids_N: ids of the items; None if there are none.
         matched: files whose rows are matched by ids, since they differ in order or in items.
         notes: sentences for the user.
-        is_guessed: whether all ids are guessed and decide no order, so that given ones may replace them.
+        is_guessed: whether all ids are guessed and none determines an order, so that given ones may replace them.
     """
 
     items: int

@@ -19,8 +19,8 @@ __all__ = ["bits_entry", "is_quantized", "quantized_entry"]
 Array = NDArray[Any]
 
 _SAMPLED_ROWS = 256
-# Half of uniform bytes, as packed signs are, but few of the values of a scalar quantization differ from their median by
-# more than this.
+# Packed signs are nearly uniform bytes, half of which differ from their median by more than this; few values of a
+# scalar quantization do.
 _FAR, _FAR_FRACTION = 64, 0.3
 
 

@@ -79,7 +79,7 @@ def _header(file: BinaryIO, path: Path, *, is_binary: bool) -> tuple[int, int]:
 
 def _data(file: BinaryIO, path: Path, size: int, itemsize: int, *shape: int) -> tuple[int, tuple[int, ...]]:
     """Return the offset and shape of a stored array of numbers, and move the file position to its end."""
-    # Elements are counted as 4 bytes for floats, and as themselves for bytes and ids.
+    # The file gives the number of elements (floats, bytes or ids), not their size in bytes.
     (count,) = _read(file, path, "<Q")
     offset, expected = file.tell(), 1
     for length in shape:

@@ -18,7 +18,7 @@ _MARKS = {
 }
 
 
-# Metrics that equal another metric always (NMI), or if each query has one right answer (mAP).
+# Metrics that always equal another metric (NMI), or do so if each query has one right answer (mAP).
 _REPEATED = {"map": "mrr", "nmi": "v_measure"}
 
 

@@ -54,7 +54,8 @@ class TrainingData:
         """Read the rows of a step and of later steps from the store, unless earlier calls have done so.
 
         Args:
-            ahead: maps a number of rows to at most as many rows of whole steps, and the step after these.
+            ahead: function of a maximum number of rows; returns the rows of the next whole steps, and the step after
+                these.
         """
         size = self.features.stage_size()
         if size and not self._read[0] <= step < self._read[1]:
