@@ -57,8 +57,9 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
 )
 # Sum of the variances of the training components after scaling.
 _VARIANCE = 100.0
-# Lower bound of deviations, relative to their median. Features that hardly vary would dominate standardized features,
-# whose products KID cubes: without the bound, two of 309 images widen the interval of a KID of 17 to [-12, 85].
+# Lower bound of deviations, relative to their median. Divided by its own tiny deviation, a feature that hardly varies
+# would dominate KID, which cubes products of features: without the bound, two of 309 images widen the interval of a KID
+# of 17 to [-12, 85].
 _MIN_DEVIATION = 0.25
 
 

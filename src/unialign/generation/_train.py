@@ -20,7 +20,7 @@ from unialign.train import (
     chosen_device,
 )
 
-# Smallest number of steps between checkpoints; writing one takes about as long as these steps.
+# Smallest number of steps between checkpoints; writing a checkpoint takes about as long as this many steps.
 _FEWEST_STEPS_BETWEEN_CHECKPOINTS = 5
 
 

@@ -1,6 +1,7 @@
 """Bounds on conflicts from Propositions 2.2 and 2.3, evaluated on measured quantities.
 
-Each bound is computed per number of modalities K_i and averaged. With all modalities present it is the paper's formula.
+Each bound is computed separately for the items of each K_i, and averaged over the items. If all modalities are present,
+it is the paper's formula.
 
 Shapes: `K` modalities other than the anchor, of which item i has K_i (the paper's M - 1), `B` items, `D` dimension.
 """

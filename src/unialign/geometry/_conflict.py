@@ -131,7 +131,7 @@ def conflict(
             `symmetric` also uses pairs with the anchor as key.
 
     Returns:
-        See `ConflictResult`. Memory is O(M * B * D) and bounded tiles of similarities.
+        See `ConflictResult`. Memory is O(M * B * D), plus tiles of similarities of bounded size.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; ConfigError also for an unknown
@@ -230,7 +230,8 @@ def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> T
     """Return the cosine of each row, NaN if either vector has canceled to rounding noise."""
     x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
     sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
-    # Normalize first: forces of distant negatives can be as small as 1e-200, whose product underflows.
+    # Normalize first: forces of distant negatives can be as small as 1e-200, and the product of two such numbers
+    # underflows.
     x_BD = x_BD / torch.where(sound_B, x_B, torch.nan)[:, None]
     return (x_BD * y_BD / torch.where(sound_B, y_B, torch.nan)[:, None]).sum(-1).clamp(-1.0, 1.0)
 

@@ -167,8 +167,8 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
 def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any] | None = None) -> float:
     """Return the median Euclidean distance between rows of the pooled modalities, in [0.01, 2] (median heuristic).
 
-    Beyond 2,048 rows, a fixed, evenly spaced subset of that size is used. Coinciding rows give 0.01, below which unit
-    rows count as one point.
+    Beyond 2,048 rows, a fixed, evenly spaced subset of that size is used. If rows coincide, the result is 0.01: unit
+    rows closer than this count as one point.
 
     Raises:
         ShapeError, NonFiniteError: see `unialign.batch.make_batch` (one modality suffices); ShapeError also for
@@ -214,11 +214,12 @@ def holder_upper_bound(
     """Return an upper bound of the `plugin` Hölder divergence with the anchor as reference.
 
     `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, s_j = mean_k kappa_jk with
-    k = j included: an upper bound for any embeddings. It keeps the true tuples of the cross integral and applies
-    Jensen's inequality to them. `mean_log`: (M-1) mean_j log s_j instead of the logarithm, as in the training loss.
-    This is smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore not a bound.
+    k = j included: an upper bound for any embeddings. Of the cross integral it keeps only the true tuples, and applies
+    Jensen's inequality to them. `mean_log`: replaces log mean_j s_j^(M-1) with (M-1) mean_j log s_j, as in the training
+    loss. This is smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore not a bound.
 
-    True tuples are the C complete items: L_align is over these, the last term is log(N_a / C) + sum_{n != a} log N_n.
+    If rows are absent, only the C complete items give true tuples: L_align covers these, and the last term becomes
+    log(N_a / C) + sum_{n != a} log N_n, with N_m the number of present rows of modality m.
 
     Args:
         anchor: a modality.

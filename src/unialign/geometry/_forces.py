@@ -29,7 +29,7 @@ class Forces:
         push_KBD: Phi_n, including the positive.
         push_neg_KBD: Phi_n without the positive, with the softmax not renormalized.
         push_renorm_KBD: Phi_n of a softmax over the negatives only.
-        mass_neg_KB, mass_renorm_KB: lengths of the last two if all negatives had the same direction.
+        mass_neg_KB, mass_renorm_KB: lengths that the last two would have if all negatives had the same direction.
         pair_KB: whether item i has both anchor and modality n.
     """
 
@@ -87,7 +87,7 @@ def forces(
             mass_renorm_KB[k, tile] = there_K[k] * p_cB.sum(1)
             mass_neg_KB[k, tile] = negative_c * p_cB.sum(1)
             if log_neg_B is not None and negative_B is not None:
-                # Queries j of complete pairs repel, except that of the item itself.
+                # The queries of all other items that have both modalities repel.
                 q_cB = torch.where(pair_KB[k] & rows_c[:, None], torch.exp(logit_cB - log_neg_B), 0.0)
                 q_cB.diagonal(start).zero_()
                 push_renorm_KBD[k, tile] += back_K[k] * (q_cB @ key_BD)

@@ -1,8 +1,9 @@
 """Gradient of UniAlign with respect to a temperature given in a call.
 
-The kernel of two unit rows is exp(a (cos - 1)) with a rate a(tau). A uniformity U and a log-partition depend on a
-through a cos, so dU/da = sum_i <z_i, dU/dz_i> / (2 a) - 1. The gradient of the rows, computed once more in the forward
-pass, thus gives that of the rate. On several processes one number per term is summed over processes.
+The kernel of two unit rows is exp(a (cos - 1)) with a rate a(tau). A uniformity or log-partition U is a function of the
+products a cos, minus a, so its derivative by a follows from its gradient with respect to the rows: dU/da = sum_i <z_i,
+dU/dz_i> / (2 a) - 1. This gradient is computed once more in the forward pass. On several processes one number per term
+is summed over processes.
 
 Shapes: `B` items, `D` dimension.
 """

@@ -41,8 +41,8 @@ def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int =
     """Return how often each item is drawn in each bootstrap resample, (R, N) integers as float64.
 
     Args:
-        items_or_groups: N, or (N,) group labels, which are integers or strings. As many groups as exist are drawn with
-            replacement, and each item is drawn as often as its group.
+        items_or_groups: N, or (N,) group labels, which are integers or strings. Each resample draws as many groups as
+            there are, with replacement; an item is drawn as often as its group.
         resamples: R, at least 1.
         seed: seed of the draw, which depends only on seed and labels, so runs on the same items share resamples.
 

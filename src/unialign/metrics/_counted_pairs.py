@@ -31,7 +31,7 @@ def retrieval_from_counts(
         query_P: query row of each pair, ascending.
         score_P: float64 score of the pair.
         above_P: number of gallery rows whose score is larger by more than 1e-12.
-        level_P: number of gallery rows, including the positive, whose score agrees to 1e-12.
+        level_P: number of gallery rows, including the positive, whose score differs by at most 1e-12.
         queries, gallery: Q and G.
         k: cut-offs of recall, average precision and nDCG.
     """
@@ -50,7 +50,7 @@ def retrieval_from_counts(
     sums_C2S = torch.zeros(len(cutoffs), 2, len(rows_S), dtype=torch.float64)
     for sums_2S, at in zip(sums_C2S, cutoffs, strict=True):
         precision_P, gain_P = tables.block(above_P, level_P, found_P, relevant_P, "expected", at)
-        # Each of the r positives of a block contributes 1 / r of its sum.
+        # All r positives of a tie block hold the sum of the block, so each contributes 1 / r of it.
         sums_2S[0].index_add_(0, place_P, precision_P / relevant_P)
         sums_2S[1].index_add_(0, place_P, gain_P / relevant_P)
     sums_C2S /= torch.stack([positives_S.expand(len(cutoffs), -1), tables.ideal(positives_S, None, cutoffs)], 1)
@@ -69,11 +69,11 @@ def retrieval_from_counts(
 
 
 def _among_positives(place_P: Tensor, score_P: Tensor, positives_S: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the numbers of positives of the same query that score above each positive, and level with it."""
+    """Return how many positives of its query score above each positive, and how many tie with it (including itself)."""
     most = int(positives_S.max())
     start_S = positives_S.cumsum(0) - positives_S
     column_P = torch.arange(len(place_P)) - start_S[place_P]
-    # Comparisons with the padding are False.
+    # The padding is NaN, so comparisons with it are False.
     score_Sm = torch.full((len(positives_S), most), torch.nan, dtype=torch.float64)
     score_Sm[place_P, column_P] = score_P
     found_Sm, relevant_Sm = (torch.zeros(len(positives_S), most, dtype=torch.int64) for _ in range(2))

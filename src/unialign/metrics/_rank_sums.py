@@ -90,7 +90,7 @@ def ranked_sums(
     s_qG, order_qG = s_qG.sort(dim=1, descending=True)
     is_positive_qG = is_positive_qG.gather(1, order_qG)
     rank_G = torch.arange(gallery, device=s_qG.device)
-    # Equal infinite scores differ by NaN, whose comparison is False, so they count as tied.
+    # The difference of equal infinite scores is NaN, and comparisons with NaN are False, so these scores count as tied.
     opens_qG = torch.ones_like(is_positive_qG)
     opens_qG[:, 1:] = (s_qG[:, :-1] - s_qG[:, 1:]) > tolerance
     start_qG = torch.where(opens_qG, rank_G, 0).cummax(1).values
@@ -108,7 +108,7 @@ def ranked_sums(
     sums = torch.zeros(len(cutoffs), 2, queries, dtype=torch.float64)
     for sum_2q, k in zip(sums, cutoffs, strict=True):
         precision_P, block_gain_P = tables.block(before_P, size_P, found_P, relevant_P, ties, k)
-        # Each of the r positives of a block contributes 1 / r of its sum.
+        # All r positives of a tie block hold the sum of the block, so each contributes 1 / r of it.
         sum_2q[0].index_add_(0, query_P, precision_P / relevant_P)
         sum_2q[1].index_add_(0, query_P, block_gain_P / relevant_P)
     if gain_qG is not None:
