@@ -14,11 +14,21 @@ from benchmarks.speed.implementations import IMPLEMENTATIONS, Implementation
 from benchmarks.speed.inputs import draw
 from benchmarks.speed.measure import in_process, measure
 from benchmarks.speed.page import page
+from benchmarks.speed.peers import COMPARISONS, why_slower
 from benchmarks.speed.requirements import judge
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 HERE = [c for c in IMPLEMENTATIONS if not c.packages and not c.compiled]
+
+
+def test_every_loss_that_is_slower_than_a_peer_has_a_reason() -> None:
+    rows = json.loads(RESULTS.read_text("utf-8"))["peers"]
+    for comparison in COMPARISONS:
+        for items in (64, 128, 256, 512, 1024):
+            row = rows[f"{comparison.key}/{items}"]
+            assert row["status"] == "measured"
+            assert row["ratio"] <= 1 or why_slower(items) != "not known"
 
 
 def test_the_page_equals_the_one_made_from_the_results() -> None:

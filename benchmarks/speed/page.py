@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.speed.cases import DIM, OBJECTIVE_DIM, OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, SIZES, growth
 from benchmarks.speed.implementations import IMPLEMENTATIONS
+from benchmarks.speed.peers import COMPARISONS, PEER_SIZES, why_slower
 from benchmarks.speed.requirements import judge
 from research.pages import Section, Table, markdown_page, replace_blocks
 
@@ -39,6 +40,7 @@ def sections(results: Mapping[str, Any], retrieval: Mapping[str, Any]) -> list[S
     return [
         Section("machine", "Machine and protocol", [_machine(results), *_notes(results)]),
         Section("summary", "In short", [_summary(results)]),
+        Section("peers", "Side by side with other libraries", list(_peers(results))),
         Section("requirements", "Requirements", [_requirements(results)]),
         *(_formula(results, group, key, title) for group, (key, title) in GROUPS.items()),
         Section("objectives", "Whole objectives", list(_objectives(results))),
@@ -70,6 +72,34 @@ def _summary(results: Mapping[str, Any]) -> Table:
         f"Time of forward and backward on one thread; memory without process and libraries, with inputs. D = {DIM} "
         f"(UniAlign: D = {OBJECTIVE_DIM}).",
     )
+
+
+def _peers(results: Mapping[str, Any]) -> Iterable[str | Table]:
+    found = results.get("peers", {})
+    if not found:
+        yield "Not measured yet."
+        return
+
+    def cell(key: str, size: int) -> str:
+        row = found.get(f"{key}/{size}")
+        return _or_why(row, lambda r: f"{r['ratio']:.2f} ({_short(1000 * r['cpu_seconds']['ours'])} ms)")
+
+    rows = [(c.key, c.peer, c.what, *(cell(c.key, size) for size in PEER_SIZES)) for c in COMPARISONS]
+    loads = [row["load"] for row in found.values() if row["status"] == "measured"]
+    yield Table(
+        ("loss", "peer", "settings", *(f"B = {size:,}" for size in PEER_SIZES)),
+        rows,
+        f"Our processor time divided by that of the peer (our time), forward and backward. M = 2 and D = {DIM} unless "
+        f"stated. Load of the machine: {min(loads):.1f} to {max(loads):.1f}, of which this benchmark causes 1.",
+    )
+    slower = [
+        f"- {key.replace('/', ', B = ')}: {why_slower(row['items'])}"
+        for key, row in found.items()
+        if row["status"] == "measured" and row["ratio"] > 1
+    ]
+    if slower:
+        yield "Ratios above 1, and their causes:"
+        yield "\n".join(slower)
 
 
 def _machine(results: Mapping[str, Any]) -> str | Table:
@@ -104,7 +134,8 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     loads = [row["load"] for row in rows if row["status"] == "measured"]
     if loads:
         notes.append(
-            f"The load of the machine was {min(loads):.1f} to {max(loads):.1f}, of which this benchmark causes 1."
+            f"The load average of the machine was {min(loads):.1f} to {max(loads):.1f}; this benchmark itself accounts "
+            "for about 1."
         )
     return notes
 

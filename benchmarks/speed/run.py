@@ -21,6 +21,7 @@ from benchmarks.speed.implementations import TAU, find_implementation, our_objec
 from benchmarks.speed.inputs import draw
 from benchmarks.speed.measure import in_process, measure
 from benchmarks.speed.page import page
+from benchmarks.speed.peers import COMPARISONS, PEER_SIZES, compare_with_peer
 from benchmarks.speed.requirements import judge
 from unialign import losses
 from unialign.io import describe_environment, replace_file
@@ -171,9 +172,31 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
             }
             save(results, arguments.out)
             print(describe(case, row), flush=True)
+    if arguments.only is None or "peers" in arguments.only:
+        compare_all(arguments, results, source=source)
     if arguments.only is None or "gpu" in arguments.only:
         results["gpu"] = in_process(measure_gpu, seconds=1200, gigabytes=1000.0)
         save(results, arguments.out)
+
+
+def compare_all(arguments: argparse.Namespace, results: dict[str, Any], *, source: str) -> None:
+    """Measure our losses and those of peers side by side, and save each result."""
+    known = results.setdefault("peers", {})
+    for comparison in COMPARISONS:
+        for items in arguments.sizes or PEER_SIZES:
+            wanted = arguments.names is None or comparison.key in arguments.names
+            key = f"{comparison.key}/{items}"
+            before = known.get(key)
+            if not wanted or (arguments.resume and before is not None and before["source"] == source):
+                continue
+            work = partial(compare_with_peer, comparison, items, threads=arguments.threads)
+            row = in_process(work, seconds=LIMITS.our_seconds, gigabytes=LIMITS.gigabytes)
+            if row["status"] == "absent" and before is not None:
+                print(f"{key}: {row['reason']}; keeping the earlier result")
+                continue
+            known[key] = {"items": items, **row, "threads": arguments.threads, "source": source}
+            save(results, arguments.out)
+            print(f"{key:28} {row.get('ratio', row.get('reason'))}", flush=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

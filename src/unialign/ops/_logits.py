@@ -88,10 +88,14 @@ class TupleCosineLogits(CosineLogits):
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, codes_N: Tensor, key_codes_KN: Tensor) -> None:
         super().__init__(x_ND, y_ND, scale)
-        self.codes_N, self.key_codes_KN = codes_N, key_codes_KN
+        self.codes_N, self.key_code_N = codes_N, key_codes_KN[0]
+        # Only keys whose items all have one id can be masked; with different ids there are few.
+        self.one_id_N = (key_codes_KN[1:] == key_codes_KN[0]).all(0)
 
     def masked(self, i: slice, j: slice) -> Tensor | None:
-        return (self.codes_N[None, i, None] == self.key_codes_KN[:, None, j]).all(0)
+        if not bool(self.one_id_N[j].any()):
+            return None
+        return (self.codes_N[i, None] == self.key_code_N[j]) & self.one_id_N[j]
 
 
 class KernelLogits(Logits):
