@@ -257,7 +257,7 @@ def test_a_direction_with_much_worse_retrieval_is_named():
     diagnosis = checked(space)
     (finding,) = diagnosis.findings_with("uneven_retrieval")
     assert finding.text.startswith("Retrieval is much worse in one direction: R@1 of text->image is")
-    assert not diagnosis.findings_with("retrieval")  # then the space does not work in every direction
+    assert not diagnosis.findings_with("retrieval")  # since it does not work in every direction
 
 
 def test_consequences_of_a_far_modality_are_part_of_its_finding():

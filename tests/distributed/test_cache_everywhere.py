@@ -1,8 +1,8 @@
 """The gradient cache on two, three and four processes gives the same result as one process without it.
 
 Processes have different numbers of rows and of micro-batches. One process has no micro-batch, one has a micro-batch of
-zero rows, and one lacks a modality. The tests catch gradients that are off by the number of processes, row numbers of a
-micro-batch that are used for the whole batch, and a process that skips a pass.
+zero rows, and one lacks a modality. The tests catch gradients that are off by a factor of the number of processes, row
+numbers of a micro-batch that are used for the whole batch, and a process that skips a pass.
 
 Legend: `M` modalities, `B` items, `D` dimension.
 """

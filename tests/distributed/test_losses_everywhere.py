@@ -1,7 +1,7 @@
 """Every objective on two, three and four processes equals one process with the whole batch, in value and gradient.
 
 Processes have unequal numbers of rows, one has no rows, one lacks a modality, and one has no modality at all. The tests
-catch gradients that are off by the number of processes or lack the contributions of other processes' rows.
+catch gradients that are off by a factor of the number of processes or lack the contributions of other processes' rows.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """

@@ -125,7 +125,7 @@ def test_unlabeled_items_are_candidates_and_not_queries():
     far = {"a": on_circle(0, 10, 120, 130, 90), "b": on_circle(0, 10, 120, 130, 200)}
     assert ua.evaluate(far, labels=labels).metrics["label_map"] == pytest.approx(1)
     between = {name: on_circle(0, 10, 120, 130, 125) for name in far}
-    # It ranks second for the four queries at 120 and 130 degrees.
+    # The unlabeled item ranks second for the four queries at 120 and 130 degrees.
     expected = (4 * 1 + 4 * (1 + 2 / 3) / 2) / 8
     assert ua.evaluate(between, labels=labels).metrics["label_map"] == pytest.approx(expected)
 

@@ -83,7 +83,7 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Build a U-Net of 1, 2, 2, 4 times the width per level (three below 32 pixels), attention up to 16 x 16."""
+    """Build a U-Net with 1, 2, 2, 4 times the width at its levels (three below 32 pixels), attention up to 16 x 16."""
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:

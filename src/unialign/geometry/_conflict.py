@@ -125,8 +125,8 @@ def conflict(
         temperature: tau > 0.
         direction: `forward` uses the gradient of anchor -> others, as in the paper; `symmetric` adds the reverse
             direction of the symmetric loss.
-        present: modality -> (B,) bool. Sums run over the present modalities of an item, keys over items with the
-            modality; M in the bounds is then the item's number of modalities.
+        present: modality -> (B,) bool. Each item then uses only the modalities that it has, whose number replaces M in
+            the bounds, and the keys of a modality are the items that have it.
         weights: (query, key) -> w > 0 of that pair's loss, default 1. V and Phi use pairs with the anchor as query;
             `symmetric` also uses pairs with the anchor as key.
 

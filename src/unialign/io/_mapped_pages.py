@@ -41,7 +41,7 @@ class MappedPages:
 
 
 def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
-    """Return the map that an array views, or None; private maps, whose changes a release would undo, count as none."""
+    """Return the map that an array views, or None; also None for private maps, whose changes a release would undo."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         if isinstance(owner, np.memmap) and owner.mode == "c":

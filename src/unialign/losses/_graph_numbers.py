@@ -1,4 +1,4 @@
-"""Numbers of the objectives of this process, which graphs of `torch.compile` hold in place of the objectives."""
+"""Numbers that stand for the objectives of this process in graphs of `torch.compile`."""
 
 from itertools import count
 from typing import Any

@@ -19,7 +19,8 @@ _SPAN = 80.0
 class KernelTiles:
     """Compute tiles of the R local rows and the N columns, one at a time in one buffer.
 
-    On one process R = N, and tiles below the diagonal are omitted: the other tiles represent their transposes.
+    On one process R = N, and only tiles on and above the diagonal are computed: those above also represent their
+    transposes.
 
     Attributes:
         plain_exp: whether all exponentials of the logits fit the dtype's range without a shift.

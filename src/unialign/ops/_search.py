@@ -18,7 +18,7 @@ from torch import Tensor
 from unialign.ops._tiles import SIDE, TILE, row_tiles
 from unialign.ops._unit_vectors import UnitRows
 
-# Widens the margin by 2 %, since rounding of a sum over SIDE entries can hide an undecided pair within 1 % of its edge.
+# Widens the margin by 2 %: a rounded sum finds the undecided pairs, and can miss one within 1 % of the margin's edge.
 _SLACK = 1.02
 # A tile with a larger fraction of undecided pairs is rescored as a whole, since pairs rescored one by one cost 100
 # times as much.

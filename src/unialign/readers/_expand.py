@@ -111,7 +111,7 @@ def _rows(file: EmbeddingFile) -> int:
 
 
 def _open_parts(name: str, paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Return parts as one file; return files that cannot be parts, since dim or keys differ, unchanged."""
+    """Return parts as one file; files whose dims or keys differ are not parts and are returned unchanged."""
     return _joined(name, paths, [open_file(path, reader=reader) for path in paths])
 
 

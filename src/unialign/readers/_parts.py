@@ -100,7 +100,7 @@ def _part(path: Path) -> _Part | None:
 
 
 def _is_alternative(prefix: str) -> bool:
-    """Return whether numbers after a prefix count alternatives of the same items, such as layers."""
+    """Return whether the numbers after a prefix denote alternatives for the same items, such as layers."""
     return re.split(r"[-_. ]", prefix.lower())[-1] in _ALTERNATIVES
 
 

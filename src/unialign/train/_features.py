@@ -15,8 +15,8 @@ from unialign.data import EmbeddingStore, RowReader, row_blocks
 from unialign.io import MappedPages
 from unialign.space import Space
 
-# Largest size in bytes of the rows that are read ahead. They share 192 MiB with the row numbers and the order of an
-# epoch, 12 bytes per training row, but get at least a quarter of the largest size.
+# Largest size in bytes of the rows that are read ahead. It is reduced, by at most three quarters, so that these rows,
+# the row numbers and the order of an epoch (12 bytes per training row) take at most 192 MiB together.
 _STAGE_BYTES = 1 << 27
 _SHARED_BYTES, _ORDER_BYTES = 3 << 26, 12
 # Size in bytes of a block of rows that is normalized at once.

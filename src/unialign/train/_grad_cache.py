@@ -90,7 +90,8 @@ def grad_cache_backward(
         zero_rows: as for the objective.
         call: `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, as for the objective. The loss is
             computed once, so their gradients are added once. Keep a parameter that only the loss uses outside DDP
-            `modules`, which expect its gradient in the pass of the encoders; each process already has all of it.
+            `modules`, which expect its gradient in the pass of the encoders; each process already has the whole
+            gradient.
 
     Returns:
         The loss of the whole batch, detached. Gradients have been added to `.grad`.
