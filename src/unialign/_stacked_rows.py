@@ -25,7 +25,7 @@ _NORMS = 1e-12, 1e12
 def normalize_stacked(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
     """Return z = x / |x| of each row of M tensors (B, D): (M, B, D), or None.
 
-    None stands for a large batch or one with rows of extreme length.
+    The result is None for a large batch and for rows of extreme length, which need the general function.
 
     The gradient is (g - z <z, g>) / |x|. It supports double backward.
     """
@@ -48,14 +48,14 @@ def _stack(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 class _StackedRows(torch.autograd.Function):
-    """Two outputs: z, and |x|, through which a second derivative reaches the norm."""
+    """Unit rows z, and the norms |x|, an output so that second derivatives can depend on the norm."""
 
     @staticmethod
     def forward(ctx: Any, x_MBD: Tensor, norm_MB1: Tensor, *raw: Tensor) -> tuple[Tensor, Tensor]:
         z_MBD, norm_MB1 = x_MBD.div_(norm_MB1), norm_MB1.view_as(norm_MB1)
         ctx.mark_dirty(x_MBD)
         ctx.set_materialize_grads(False)
-        # Rows of half precision are smaller than unit rows, and the caller holds them anyway.
+        # Save rows of half precision instead of unit rows: they are smaller, and the caller holds them anyway.
         smaller = all(needed and x.dtype.itemsize < 4 for x, needed in zip(raw, ctx.needs_input_grad[2:], strict=True))
         ctx.keeps_rows = smaller and not any(is_part(x_BD) for x_BD in raw)
         ctx.dtypes = [x_BD.dtype for x_BD in raw]

@@ -58,8 +58,8 @@ CONSTANT_COLUMNS = 0.1
 # --- rows --------------------------------------------------------------------------------------------------------
 # Fraction of duplicate rows above which they distort recall.
 DUPLICATES = 0.01
-# Items with one row from which its true pairs are compared with those of other rows; fraction of the distance from
-# random pairs to other true pairs below which that row belongs to none of its items.
+# Number of items from which a row that they share is checked. It matches none of them if the mean cosine of its true
+# pairs exceeds that of random pairs by less than this fraction of the excess of other true pairs.
 FREQUENT_ROW, STAND_IN = 12, 0.25
 # Ratio of the norms' standard deviation to their mean: up to the first value, norms count as equal (float16 rounding
 # gives 0.0005); above the second, dot products differ noticeably from cosines.

@@ -35,7 +35,7 @@ class Measurements:
     pairs: dict[PairName, PairStats]  # pairs of one dim with at least two common items
     cka: dict[PairName, tuple[float, float]]  # debiased CKA and its p-value of pairs of different dims
     no_overlap: list[PairName]  # pairs with fewer than two common items
-    # Alignment of one modality with its peers, or of two modalities without other peers.
+    # One entry for each modality, compared with its peers; two modalities without other peers share an entry.
     row_alignment: dict[tuple[str, ...], RowAlignment]
     conflict: dict[str, float]  # zeta, zeta_neg and chi, averaged over the anchors; empty if undefined
     label_map: tuple[float, float] | None  # mean average precision of labels across modalities, and its chance level
@@ -87,9 +87,9 @@ def measure(
 
 
 def stand_in_cosines(pairs: Mapping[PairName, PairStats], name: str) -> tuple[float, float] | None:
-    """Return the cosines of the true pairs of a modality's most frequent row, and of the others, if it matches no item.
+    """Return the cosines of true pairs with and without a modality's most frequent row; None if it matches its items.
 
-    Such a row stands in for inputs that were empty or could not be read.
+    A frequent row that matches none of its items stands in for inputs that were empty or could not be read.
     """
     for stats in pairs.values():
         if name in stats.frequent_row and not stats.is_copy and stats.auc >= limits.MIN_AUC:
@@ -100,7 +100,7 @@ def stand_in_cosines(pairs: Mapping[PairName, PairStats], name: str) -> tuple[fl
 
 
 def _copy(scans: Mapping[str, ModalityScan], sample: ItemSample, a: str, b: str) -> CopyStats:
-    """Compare two modalities of one dim as copies of each other."""
+    """Check whether one of two modalities of equal dim is a copy of the other."""
     rows = sample.common(a, b)
     kept = sample.kept_n[rows.numpy()]
     z, raw = (sample.z[a][rows], sample.z[b][rows]), (scans[a].kept_kD[kept], scans[b].kept_kD[kept])
@@ -120,7 +120,7 @@ def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName
         if p.directions
         and not p.is_copy
         and spread.issuperset(pair)
-        # Separate encoders share structure, so that whole classes may be close by accident.
+        # Leave out modalities of separate encoders, in which whole classes may be close by accident.
         and not (p.auc < limits.MIN_AUC and p.cka_p <= limits.MAX_CKA_P)
     ]
 

@@ -26,8 +26,7 @@ Array = NDArray[Any]
 
 # With fewer items no pattern is significant.
 MIN_ITEMS = 100
-# Penalty for each change of state, and evidence for blocks required beyond that for scattered random counterparts; in
-# nats.
+# Penalty for each change of state, and smallest log-likelihood ratio of blocks to scattered counterparts, in nats.
 _SWITCH_PENALTY, _MIN_EVIDENCE = 10.0, 8.0
 _MAX_BLOCKS, _MIN_BLOCK_ITEMS = 6, 12
 # Smallest z-value of Vuong's test at which a mixture with random counterparts is accepted.
@@ -43,7 +42,7 @@ def _normal_cdf(x: Array) -> Array:
     return np.asarray(torch.special.ndtr(torch.from_numpy(x)))
 
 
-# Edges of the bins in probit units. The last bin is open: true pairs of a good space are far beyond it.
+# Edges of the bins in probit units. The last bin is open, since true pairs of a good space are far above 3.
 _EDGES_B = np.array([-np.inf, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, np.inf])
 _PERCENTILE_EDGES_B = _normal_cdf(_EDGES_B)
 _RANDOM_B = np.diff(_PERCENTILE_EDGES_B)

@@ -37,7 +37,7 @@ class DirectionStats:
     auc: Estimate
     median_rank: float  # median rank of the first positive
     chance: dict[str, float]  # recall@1, recall@10 and mrr of a random ranking
-    # If over half of the rows of a modality are copies, each row is one candidate and one query for hubs.
+    # If over half of the rows of a modality are copies, each different row counts once, as query and as candidate.
     hubs: HubnessResult
     hub_row: int  # row number of the most frequently retrieved candidate
     queries: int  # number of queries, which is also the number of candidates
@@ -137,7 +137,7 @@ def measure_pair(
 
 
 def _frequent_row(cosine_n: Tensor, checksums_n: NDArray[np.uint64]) -> tuple[float, float] | None:
-    """Return the mean cosine of the true pairs with the most frequent row, and of the others; None if it is rare."""
+    """Return the mean cosines of true pairs with the most frequent row, and without it; None if no row is frequent."""
     _, row_n, count_C = np.unique(checksums_n, return_inverse=True, return_counts=True)
     if not limits.FREQUENT_ROW <= count_C.max() < len(row_n):
         return None
@@ -151,11 +151,11 @@ def _gap(x_nD: Tensor, y_nD: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def _gap_z(difference_nD: Tensor, class_n: NDArray[np.int64]) -> float:
-    """Return the z-value of the squared distance of the means, if the classes of items were drawn at random.
+    """Return the z-value of the squared distance of the means against no gap; the classes of items are independent.
 
-    A mean of independent class means m_c with weights w_c and covariance S has an expected squared length of
-    tr(S) sum w_c^2 without a gap, with the standard deviation sqrt(2 tr(S^2)) sum w_c^2. So a few captions that many
-    items share count as few.
+    Without a gap, the mean sum_c w_c m_c of independent class means m_c with covariance S has the expected squared
+    length tr(S) sum w_c^2, with the standard deviation sqrt(2 tr(S^2)) sum w_c^2. So a few captions that many items
+    share count as few observations.
     """
     code_n = torch.from_numpy(class_n)
     count_C = torch.bincount(code_n).double()
@@ -196,8 +196,7 @@ def _direction(
     positives_n = torch.from_numpy(np.bincount(class_n)[class_n])
     p_n, negatives_n = positives_n.double(), (n - positives_n).double()
     below_n = 1 - (result.ranks - 1) / torch.where(negatives_n > 0, negatives_n, torch.nan)
-    # The best of p random percentiles is Beta(p, 1) distributed, and its p-th power is uniform: the mean by chance is
-    # 0.5.
+    # The best of p random percentiles is Beta(p, 1) distributed; its p-th power is uniform, with a mean of 0.5.
     scores = {f"recall@{k}": result.hits(k) for k in _K}
     scores |= {"mrr": result.reciprocal_ranks, "auc": below_n.clamp(min=0.0) ** p_n}
     values = {name: _estimate_at(rows[result.rows], scores_n, sample, rate=True) for name, scores_n in scores.items()}

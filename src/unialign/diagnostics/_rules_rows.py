@@ -58,7 +58,7 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
     absent = {name: m.absent for name, m in measured.modalities.items() if m.absent}
     listed = [f"{name} {percent(rows / data.items)}" for name, rows in absent.items()]
     yield Case(*absent, kind="missing" if absent else "", listed=listed, items=data.items)
-    # With fewer than two items in all, the number of items is the reason.
+    # With fewer than two items no pair can overlap, which the finding `few_items` covers.
     yield Case(*names_of(apart), kind="overlap" if apart and data.items > 1 else "", pairs=pair_list(apart))
     yield Case(kind="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"),
                are="is" if data.items == 1 else "are")  # fmt: skip
@@ -71,7 +71,7 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
 
 
 def _rare(measured: Measurements) -> Iterator[Case]:
-    """Yield the modalities and pairs that are measured on few of the items."""
+    """Yield the modalities and pairs with too few items for a conclusion."""
     if measured.data.items < limits.FEW_ITEMS:
         return
     rows = {name: m.usable for name, m in measured.modalities.items() if 0 < m.usable < limits.FEW_ITEMS}
@@ -91,7 +91,7 @@ def _rare(measured: Measurements) -> Iterator[Case]:
 def _dims(measured: Measurements) -> Case:
     dims = {name: m.dim for name, m in measured.modalities.items()}
     good = [pair for pair, (_, p) in measured.cka.items() if p <= limits.MAX_CKA_P]
-    # Few items may share structure without a significant sign of it.
+    # With few items, the test may not detect shared structure.
     enough = measured.data.items >= limits.FEW_ITEMS
     bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P and enough]
     ckas = join_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])

@@ -67,7 +67,7 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
     settings = open_run_dir(folder, kind)
     listed: list[Any] = list(sources)
     if kind == "evaluation" and "split" not in (found := open_collection(listed, id=id)).values:
-        # A space that was trained on other data has not seen any of the items.
+        # The space was trained on other data, so every item may be a test item.
         listed.append({"split": np.full(found.items, "test")})
     store = load_dataset(listed, id=id)
     if settings is not None and target.exists():
@@ -76,7 +76,7 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
         return str(target)
     try:
         with lock_folder(folder, doing="writing its data"):
-            # There is no config.yaml, so no result depends on data that a failed command has left.
+            # Without config.yaml the folder has no results, so data that a failed command left may be replaced.
             store.save(target, overwrite="replace")
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error

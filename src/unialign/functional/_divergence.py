@@ -40,8 +40,8 @@ def unit_mmd2(
     Args:
         x_ND, y_ND: unit rows, at least one each, two if unbiased.
         bandwidth: tau > 0.
-        unbiased: exclude self pairs from K_xx and K_yy. The mean is then 0 for equal distributions, so values may be
-            negative.
+        unbiased: exclude self pairs from K_xx and K_yy. The expectation is then 0 for equal distributions, so values
+            may be negative.
         layouts: as in `unit_cauchy_schwarz`.
     """
 
