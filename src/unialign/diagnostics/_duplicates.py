@@ -19,7 +19,7 @@ _CONFIRMED_PAIRS = 200
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Equal rows of items with different ids (of any two items if no ids were given)."""
+    """Counts of rows that equal the row of another item (one with another id, if ids were given)."""
 
     repeats: int  # number of rows that repeat an earlier row
     distinct: int  # different rows

@@ -85,7 +85,7 @@ def hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
 def is_weak(direction: DirectionStats) -> bool:
     """Return whether retrieval is too close to chance to be useful."""
     recall, chance = direction.recall[1].mean, direction.chance["recall@1"]
-    if direction.queries < limits.FEW_ITEMS:  # the interval of few items is wide
+    if direction.queries < limits.FEW_ITEMS:  # with few items, judge the upper end
         recall = direction.recall[1].high
     return recall < limits.GOOD_RECALL and recall < limits.WEAK_RECALL_RATIO * chance
 
@@ -106,7 +106,7 @@ def recalls(measured: Measurements, name: str) -> list[float]:
 
 
 def by_culprit(measured: Measurements, judged: Pairs, bad: Pairs) -> Iterable[tuple[tuple[str, ...], Pairs]]:
-    """Group bad pairs by cause: name single modalities that match no other if all the rest match each other."""
+    """Group bad pairs by cause: name the modalities that match no other one, if all the rest match each other."""
     group = {name: name for name in measured.modalities}
     for a, b in judged:
         if (a, b) not in bad:

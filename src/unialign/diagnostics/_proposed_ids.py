@@ -19,9 +19,9 @@ _MAX_ITEMS, _MAX_BYTES = 8192, 2**30
 
 
 def propose_ids(data: Collection, modalities: Mapping[str, ModalityStats]) -> NDArray[np.int64] | None:
-    """Return ids (N,), the number of the first item with an equal or nearly equal row, directly or in several steps.
+    """Return ids (N,): items that equal or nearly equal rows connect get the number of the first of these items.
 
-    Ids that were given stay together. None if no rows of different items are equal or nearly equal.
+    Items with the same given id keep a common id. None if no rows of different items are equal or nearly equal.
     """
     codes = [] if data.ids_N is None else [data.ids_N]
     given = len(codes)
@@ -42,7 +42,7 @@ def has_room_for_all(items: int, dim: int) -> bool:
 
 
 def _near_codes(rows: Any, m: ModalityStats) -> NDArray[np.int64]:
-    """Return the number of the first item (N,) whose row is nearly equal."""
+    """Return for each item (N,) the number of the first one whose row is nearly equal."""
     at_u = np.flatnonzero(m.scan.usable_N)
     z_uD = torch.from_numpy(rows.take(at_u.tolist()).astype(np.float64))
     z_uD /= z_uD.abs().amax(1, keepdim=True)

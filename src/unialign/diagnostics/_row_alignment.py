@@ -29,7 +29,7 @@ _OFFSETS = 64
 
 @dataclass(frozen=True)
 class RowAlignment:
-    """Pairing of one modality with its peers as a function of the row."""
+    """Which rows of a modality are paired with those of its peers, and which are paired at random."""
 
     blocks: tuple[tuple[int, int], ...]  # (first, last) row of each range of randomly paired rows
     cosine_inside: float  # mean cosine of true pairs in the blocks; NaN if not measured
@@ -56,7 +56,7 @@ def measure_row_alignment(
 
 def _against_peers(sample: ItemSample, name: str, peers: Sequence[str], *, seed: int) -> RowAlignment:
     count_n = torch.stack([sample.usable[peer] for peer in peers]).sum(0)
-    # A row that several items share matches all of them.
+    # Leave out rows that several items share, since they match all of these items.
     unique_n = torch.from_numpy(~np.any([_shared_rows(sample, m) for m in (name, *peers)], axis=0))
     at_k = (sample.usable[name] & (count_n > 0) & unique_n).nonzero().flatten()
     if len(at_k) < 2:

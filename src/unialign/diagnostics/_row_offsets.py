@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 _MAX_OFFSET = 3
 _MIN_Z = 6.0
-# Smallest number of rows in all windows, and of known gains in a run, with which a decision is made.
+# Smallest number of rows in all windows, and of known gains in a run, that allow a decision.
 _MIN_ROWS, _MIN_GAINS = 32, 8
 
 
@@ -28,8 +28,8 @@ _MIN_ROWS, _MIN_GAINS = 32, 8
 class RowOffset:
     """A range in which row i of the first modality matches row i + `offset` of the second.
 
-    `start` and `stop` are the two rows between which the range begins and ends, adjacent if all rows were read; None if
-    it begins at the first row, or ends at the last.
+    The range begins between the two rows `start` and ends between the two rows `stop`, which are adjacent if all rows
+    were read. None: it begins at the first row, or ends at the last.
     """
 
     offset: int

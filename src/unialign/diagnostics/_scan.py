@@ -129,7 +129,7 @@ def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | Non
 
 
 def _examine(row_D: Array) -> tuple[float, str, bool]:
-    """Return norm, fault ("" for none) and blankness of a row whose plain sum of squares is unreliable."""
+    """Examine a row whose sum of squares is unreliable: norm, fault ("" for none), whether it is all NaN or all 0."""
     if not np.isfinite(row_D).all():
         nan_D = np.isnan(row_D)
         return np.nan, "nan" if nan_D.any() else "inf", bool(nan_D.all())

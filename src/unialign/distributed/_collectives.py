@@ -35,7 +35,7 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
 
 
 def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor:
-    """Gather (K,) tensors of one dtype into (P, K), in one collective; their device must be one of the group's."""
+    """Gather (K,) tensors of one dtype into (P, K), in one collective; the group must support their device."""
     own_K = own_K.detach().contiguous()
     parts = [torch.empty_like(own_K) for _ in range(dist.get_world_size(group))]
     with naming_failures(group, doing):

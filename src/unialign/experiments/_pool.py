@@ -71,7 +71,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, which the whole process group receives; their parent ends them."""
+    """Make processes started inside ignore Ctrl-C, which the whole process group receives; their parent ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
