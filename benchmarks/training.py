@@ -224,7 +224,7 @@ def table(found: dict[str, Any]) -> str:
     add(f"{dense}: seconds to the first step, warm page cache", "start", "{:.1f}", "first_step_seconds")
     add(f"{dense}: processor seconds to the first step", "start", "{:.1f}", "first_step_cpu_seconds")
     add(f"{dense}: additional memory, mapped files included", "start", "{:,} MB", "peak_mb")
-    add("10,000,000 x 4 x 512 in float16 (41 GB): additional memory", "sparse", "{:,} MB", "peak_mb")
+    add("10,000,000 x 4 x 512 in float16 (41 GB): additional memory of 100 steps", "sparse", "{:,} MB", "peak_mb")
     for size in BATCH_SIZES:
         add(f"processor time per step, streamed / in memory, B = {size:,}", "steps", "{:.3f}", str(size), "ratio_cpu")
     for size in (256, 512):
