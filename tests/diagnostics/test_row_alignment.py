@@ -157,7 +157,7 @@ def test_adjacent_captions_of_one_image_are_no_offset():
 
 
 def test_rotated_rows_and_the_shipped_emoji_are_no_blocks():
-    """Emoji are sorted by subject and modalities have separate encoders, so classes are close by accident."""
+    """Emoji are sorted by subject, and separate encoders may place different subjects close together by chance."""
     assert not {f.code for f in checked(rotated()).findings} & CODES
     assert not {f.code for f in checked("emoji", modalities=["image", "text"], sample=600).findings} & CODES
 

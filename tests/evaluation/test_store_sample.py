@@ -1,4 +1,4 @@
-"""A sample of a store's items is ranked against all items, as in memory; its interval covers the overall value."""
+"""Items sampled from a store are ranked against all items, as in memory; the interval covers the full-store value."""
 
 from pathlib import Path
 from typing import Any

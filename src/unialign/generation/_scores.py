@@ -141,7 +141,8 @@ class GenerationScores:
         noises: number V of noises.
         items: number N of items.
         statistics: each score as a function of item weights, for `unialign.evaluation.resample`; with equal groups and
-            seed, differences of resampled scores are paired. Distances and spread hold (N, N) numbers.
+            seed, differences of resampled scores are paired. The functions of distances and of the spread hold (N, N)
+            numbers.
         per_item: (N,) float64 means over the noises, for scores that are means over items.
         features_VNF: features of the generated images, float32.
     """

@@ -14,9 +14,9 @@ _POINT = 1e-13
 def effective_rank(x: Any) -> Tensor:
     """Return the effective rank exp(H(p)) with p_i = lambda_i / sum lambda, a float64 scalar.
 
-    lambda are the eigenvalues of the covariance of the unit rows, that is, the squared singular values of the centered
-    rows. Roy & Vetterli (EUSIPCO 2007) use uncentered singular values; here the rows are centered, since the modality
-    gap already measures the mean.
+    lambda are the eigenvalues of the covariance of the unit rows, that is, up to a common factor, the squared singular
+    values of the centered rows. Roy & Vetterli (EUSIPCO 2007) use uncentered singular values; here the rows are
+    centered, since the modality gap already measures the mean.
 
     Args:
         x: floating (N, D) tensor or array; rows are L2-normalized here.

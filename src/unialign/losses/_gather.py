@@ -57,7 +57,7 @@ def gather_batch(
     Args:
         call: description of the call that uses the batch; see `call_text`.
         zero_rows: see `make_batch`.
-        prepare: validates the other arguments of the call; None without any. The batch then has these inputs.
+        prepare: validates the other arguments of the call; None if there are none. The batch then has these inputs.
         minimum: minimum number of modalities of all processes together.
 
     Raises:
@@ -87,7 +87,7 @@ def _validate(
     zero_rows: ZeroRows,
     prepare: Prepare | None,
 ) -> tuple[Batch | None, CallInputs | None, BaseException | None]:
-    """Return the batch and inputs of this process, or its validation error; no batch without modality."""
+    """Return the batch and inputs of this process, or its validation error; the batch is None without any modality."""
     batch = None
     try:
         if not isinstance(embeddings, Mapping) or embeddings or present:

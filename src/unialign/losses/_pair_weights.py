@@ -31,7 +31,7 @@ def mean_over_pairs(
 
     Args:
         values: the value of each pair that has one, by term name.
-        term: the term names begin with it.
+        term: prefix of the term names.
         pair_weights: weights by the names of pairs, in either order; other pairs have weight 1. None: equal weights.
     """
     if pair_weights is None:

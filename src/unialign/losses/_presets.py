@@ -19,7 +19,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     # For training from scratch and fine-tuning. At M = 2 this is InfoNCE with log-partitions within each modality.
     "balanced": _BALANCED,
     # The formula as printed (Eqs. 9 to 13). Use it only to continue training at a tiny learning rate: from scratch,
-    # uniformity outweighs alignment about 200 (M - 1) times.
+    # uniformity outweighs alignment by a factor of about 200 (M - 1).
     "paper": _BALANCED
     | {
         "kernel": "gaussian",

@@ -115,7 +115,7 @@ class Symile(Objective):
 
 
 def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> Tensor:
-    """Return (M, M, N) int64: row [r, m] lists the items whose vectors of modality m make the keys of modality r.
+    """Return (M, M, N) int64: row [r, m] lists the items whose vectors of modality m form the keys for queries of r.
 
     A pure function of its arguments. Two modalities are not permuted, since that would only reorder the keys.
     """

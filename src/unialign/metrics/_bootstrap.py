@@ -1,4 +1,4 @@
-"""Weighted bootstrap: groups are resampled once, and all metrics of all runs are weighted statistics of their scores.
+"""Weighted bootstrap: a resample gives each item a weight, and metrics are weighted statistics of per-item scores.
 
 Percentile intervals: Efron & Tibshirani 1993, chapter 13. Groups of items are resampled as a whole, since captions of
 one image or frames of one video are not independent.

@@ -17,7 +17,7 @@ def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
 
 
 def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the codes of two label arrays in a common coding."""
+    """Return the codes of two label arrays; a label has the same code in both."""
     a_N, b_N = _labels(first, names[0], rows[0]), _labels(second, names[1], rows[1])
     if (a_N.dtype.kind in "US") != (b_N.dtype.kind in "US"):
         raise ShapeError(f"{names[0]} are {a_N.dtype}, {names[1]} are {b_N.dtype}; expected both text or both integers")

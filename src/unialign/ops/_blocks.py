@@ -19,7 +19,7 @@ from unialign._single_backward import first_order_only
 from unialign.ops._backend import current_backend, rowwise_backend
 from unialign.ops._block_formulas import BlockFormula, BlockResult
 
-# Largest number of rows, and entries of the blocks that are computed together (1 MiB of float32).
+# Largest number of rows of a block, and number of entries of the blocks computed together (1 MiB of float32).
 LARGEST_BLOCK, _CHUNK = 1024, 2**18
 
 _Pairs = tuple[tuple[int, int], ...]

@@ -10,7 +10,7 @@ with cosines c, the hardness beta (0: all weights are 1), and label smoothing s 
 s (mean_P l_i - mean_K l_i). One pass over tiles of whole rows gives value and gradient; no table of all pairs is kept.
 
 On several processes, each computes its local queries against all keys. The sums of value and gradients over processes
-are exchanged in the forward pass, nothing in the backward pass.
+are exchanged in the forward pass, so the backward pass exchanges nothing.
 
 Shapes: `N` selected rows, `R` local ones, `I` rows of a tile, `E` shared negatives, `K` negatives of each query,
 `C` = N + E + K columns, `D` dimension.

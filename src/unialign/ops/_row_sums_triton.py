@@ -173,5 +173,5 @@ def _constants(matrix: LogitMatrix) -> dict[str, Any]:
 
 
 def _block_size(dim: int, most: int) -> int:
-    """Return the power of two of at least `dim`, in [16, most]."""
+    """Return the smallest power of two of at least `dim`, clamped to [16, most]."""
     return min(most, max(16, int(triton.next_power_of_2(dim))))

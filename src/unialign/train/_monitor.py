@@ -22,7 +22,7 @@ COLLAPSED_COSINE = 0.95
 # Fraction of the available directions below which a modality has a degenerate spectrum.
 TINY_RANK = 0.02
 BALANCED = (0.1, 10.0)
-# A contrast within this fraction of ln(rows) after this many steps is that of embeddings that carry no information.
+# If a contrast is still within this fraction of ln(rows) after this many steps, embeddings carry no information.
 CHANCE, CHANCE_STEPS = 0.01, 20
 # Fraction of distinct rows or ids below which a batch holds too few different items.
 DISTINCT_ROWS, DISTINCT_IDS = 0.9, 0.25
