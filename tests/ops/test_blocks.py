@@ -60,7 +60,7 @@ def assert_near(gradients: dict[str, Tensor], wanted: dict[str, Tensor], toleran
 
 
 def test_gradients_of_single_terms_are_not_mixed() -> None:
-    """Each pair and each modality may have another weight in the total."""
+    """Each pair and each modality may have a different weight in the total."""
     rows = {name: z.requires_grad_() for name, z in draw_batch(5, 3, 6, 4).items()}
     batch, pairs = make_batch(rows), [(1, 0), (1, 2)]
     found = block_contrasts(batch, pairs, temperature=0.2)

@@ -29,7 +29,7 @@ def is_unchanged(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
 
 
 def finite(value: Any) -> Any:
-    """Return the value with None for NaN and infinity, string keys, and lists for tuples."""
+    """Return the value with NaN and infinity replaced by None, keys by strings, and tuples by lists."""
     if isinstance(value, Mapping):
         return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

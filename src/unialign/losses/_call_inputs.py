@@ -98,7 +98,7 @@ def given(arguments: CallArguments) -> CallArguments:
 
 
 def describe(arguments: CallArguments) -> str:
-    """Return a text that is equal on processes whose calls have compatible arguments; empty without arguments."""
+    """Return a text that is equal on two processes if their arguments are compatible; empty without arguments."""
     texts = []
     for name, value in arguments.items():
         if isinstance(value, Tensor):

@@ -206,7 +206,7 @@ def _dtype(embedded: Sequence[Tensor]) -> torch.dtype:
 
 
 def _with_autograd(function: Callable[[], T], device: torch.device) -> T:
-    """Return the result of a function that uses autograd, in a thread of its own, since operators run without it."""
+    """Call a function in a separate thread, since it uses autograd, which operators run without; return its result."""
     results: list[T] = []
     errors: list[BaseException] = []
     streams = [torch.cuda.current_stream(device)] if device.type == "cuda" else []

@@ -9,7 +9,7 @@ _next_number = count()
 
 
 def register(objective: Any) -> int:
-    """Return a new number, by which `find_objective` returns the objective as long as it exists."""
+    """Return a new number, for which `find_objective` returns the objective as long as it exists."""
     number = next(_next_number)
     _objectives[number] = objective
     return number

@@ -73,5 +73,5 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
 
 
 def defined_values(values: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Return the defined values, given pairs of a value and whether it is defined."""
+    """Return the values that are defined, given pairs (value, whether it is defined)."""
     return {name: value for name, (value, defined) in values.items() if bool(defined)}

@@ -120,7 +120,7 @@ def _has_repeated_ids(store: EmbeddingStore, rows: NDArray[np.int64]) -> bool:
 
 
 def _is_known_finite(store: EmbeddingStore, space: Space, name: str) -> bool:
-    """Return whether the rows need no check because the column's statistics, finite only for finite rows, are known."""
+    """Return whether the rows need no check: statistics computed from a column are finite only if all rows are."""
     if space.input_norm != "standardize" or store.array(name).dtype.itemsize > 4:
         # Zero rows are rejected too, and float64 numbers may exceed the range of float32.
         return False
