@@ -23,7 +23,7 @@ def write_store(
 ) -> str:
     """Write a store with one latent, three classes and two test items in one group; `test` is added to the test rows.
 
-    Features need a larger `dim` for heads with dropout 0.5.
+    Heads with dropout 0.5 need features of a larger `dim`.
     """
     rng = np.random.default_rng(0)
     items = TRAIN + VAL + TEST

@@ -1,4 +1,4 @@
-"""The health monitor of a loop without `fit`, and the rules that both share."""
+"""The health monitor for training loops without `fit`, and its rules, which `fit` shares."""
 
 import numpy as np
 import pytest

@@ -34,7 +34,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
     # Without a natural anchor: alignment over all pairs, ignoring `anchor`.
     "symmetric": _BALANCED | {"anchor": "all"},
-    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since its exponent has tau squared.
+    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since its exponent contains tau squared.
     "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
 

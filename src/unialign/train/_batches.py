@@ -56,7 +56,7 @@ class Batches:
         return [order[batch * self.batch_size : (batch + 1) * self.batch_size].long() for batch in range(first, last)]
 
 
-# A permutation of 10 million rows takes 40 MB as int32, which gives the same permutation as int64.
+# The order is int32, which takes 40 MB for 10 million rows and gives the same permutation as int64.
 @lru_cache(maxsize=1)
 def _order(items: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed("order", seed, epoch))

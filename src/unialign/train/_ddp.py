@@ -64,7 +64,7 @@ class SynchronizedModules:
     def checked_forward(self) -> Iterator[None]:
         """Raise an error on every process if the block calls a module on only some of them, or fails on one.
 
-        Otherwise, collectives of different modules would be paired: processes would hang, or average the gradients of
+        Otherwise, a collective of one module would meet that of another: processes would hang, or average gradients of
         different modules.
         """
         called = [0] * len(self.modules)
