@@ -33,7 +33,7 @@ def unknown_source(source: str) -> DataError:
 
 
 def _similar_file(source: str) -> str:
-    """Return a question about a file with a similar name in the same folder, or ""."""
+    """Return a suggestion of a file with a similar name in the same folder, or ""."""
     path = Path(source.rpartition("=")[2])
     try:
         names = [entry.name for entry in sorted(path.parent.iterdir())][:10_000]

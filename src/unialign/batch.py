@@ -120,7 +120,7 @@ def make_batch(
         if z_MBD is not None:
             ids_B = None if ids is None else row_integers(ids, "ids", items).to(device)
             batch = Batch(names, z_MBD, present_MB, ids_B)
-            batch.__dict__["complete"] = True  # known without a look at the presence
+            batch.__dict__["complete"] = True  # so that the mask is not checked again
             return batch
     largest_MB = largest_entries(raw, dtype)
     if zero_rows != "error":

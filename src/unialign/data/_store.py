@@ -225,7 +225,7 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """(N,) ids; same-id items are never each other's negatives. Codes in order of first appearance, if text."""
+        """(N,) ids; same-id items are never each other's negatives. Text ids are numbered as they first appear."""
         return self._rows("ids")
 
     @property

@@ -42,7 +42,7 @@ def size(value: float) -> str:
 
 
 def at_most(words: Iterable[str], limit: int = 8) -> list[str]:
-    """Return the first words, and the number of the others as the last one."""
+    """Return the first words and, as the last one, how many others there are."""
     listed = list(words)
     more = len(listed) - limit
     return listed if more <= 0 else [*listed[:limit], f"{more:,} more"]

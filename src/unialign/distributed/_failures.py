@@ -30,7 +30,7 @@ def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
     Other errors, such as out of memory on this process, propagate unchanged.
 
     Args:
-        doing: activity of this process in the past tense.
+        doing: what this process did when the connection was lost, as a verb in the past tense.
     """
     # Query the group before the body runs, since a failed group may not respond.
     own = f"process {dist.get_rank(group)} of {dist.get_world_size(group)}"

@@ -125,10 +125,10 @@ def _tied(lambda_BM: Tensor) -> Tensor:
 
 
 def _orient(lambda_BM: Tensor, v_BMM: Tensor) -> Tensor:
-    """Return eigenvectors of which the first points toward the mean, or the first modality if orthogonal to the mean.
+    """Return eigenvectors, the first toward the mean of the tuple, or the first modality if orthogonal to the mean.
 
-    Without ties, this is the sign of v_1. Tied vectors are defined up to a rotation of their plane: v_1 becomes the
-    normalized projection of the mean onto it, by a reflection that maps one to the other.
+    Without ties, only the sign of v_1 is chosen. Tied vectors are defined only up to a rotation of their plane; a
+    reflection makes v_1 the normalized projection of the mean onto this plane.
     """
     tied_BM = _tied(lambda_BM)
     # sum_m <u_1, z^m> = sigma_1 sum_m v_1m.

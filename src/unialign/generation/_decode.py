@@ -62,7 +62,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
             f"numbers of {spec.encoder}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
-    if space.dim < directions:  # the decoder would see the missing directions at their mean
+    if space.dim < directions:  # the missing directions would always have their mean value
         raise ConfigError(
             f"the space has {space.dim} directions, the decoder uses {directions}; train the space with "
             f"dim={directions}, or a decoder with directions={space.dim}"

@@ -15,7 +15,7 @@ from torch import Tensor
 # (x_t (N, ...), t (N,), condition (N, C)) -> the clean sample (N, ...)
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Bound of the weight 1 / (1 - t)^2, with which a few samples near t = 1 would dominate a step.
+# Bounds the weight 1 / (1 - t)^2; otherwise a few samples near t = 1 would dominate a step.
 _MIN_REMAINING = 0.1
 
 
