@@ -37,7 +37,7 @@ UNEVEN_DIFFERENCE, UNEVEN_RATIO = 0.05, 1.5
 # Distance between the means of unit rows. CLIP's image and text means are about 0.8 apart (Liang et al., NeurIPS 2022);
 # an offset below 0.1 changes only ranks of near ties.
 GAP_NOTE, GAP_WARNING = 0.1, 0.3
-# z-value of the squared distance of the means from which a gap is not chance.
+# z-value of the squared distance of the means above which a gap is more than chance.
 GAP_Z = 4.0
 # Fraction of the squared distance of true pairs above which a constant offset dominates the content.
 GAP_FRACTION = 0.5

@@ -103,7 +103,7 @@ def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: It
 
 
 def _holds_codes(raw_nD: NDArray[np.float64]) -> bool:
-    """Return whether sampled rows are integers from 0 to at most 255, and many different ones."""
+    """Return whether sampled rows hold many different integers from 0 to at most 255, and nothing else."""
     plain = len(raw_nD) > 0 and raw_nD.min() >= 0 and _MIN_LARGEST_CODE <= raw_nD.max() <= 255
     return bool(plain and (raw_nD == np.floor(raw_nD)).all())
 
@@ -113,7 +113,7 @@ def _norms(scan: ModalityScan) -> NormStats | None:
     if not len(row_u):
         return None
     norm_u = scan.norms_N[row_u].astype(np.float64)
-    # A power of two changes no digit, and squares of norms near 1e200 stay finite.
+    # Scale by a power of two, which changes no digit and keeps squares of norms near 1e200 finite.
     power = int(np.frexp(norm_u.max())[1])
     scaled_u = np.ldexp(norm_u, -power)
     low, median, high = np.quantile(norm_u, [0.05, 0.5, 0.95])

@@ -18,7 +18,7 @@ from torch import Tensor
 from unialign.diagnostics import _limits as limits
 from unialign.ops import row_tiles
 
-# Radii that are tried, from the largest, relative to the root mean square distance of two rows.
+# Radii to try, the largest first, relative to the root mean square distance of two rows.
 _RADII = (0.03, 0.01, 0.003, 0.001)
 # A radius separates groups if at most this many times as many pairs lie within three times the radius as within it.
 _ISOLATED = 1.25

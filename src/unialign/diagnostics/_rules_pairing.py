@@ -159,7 +159,7 @@ def _alignment_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
             kind="alignment",
             subject=_and_others(names),
             alignment=alignment,
-            # Rows after an offset are unpaired in any case.
+            # An offset makes all rows after it unpaired, so blocks there are not reported.
             blocks=any(not any(_overlap(block, offset) for offset in offsets) for block in alignment.blocks),
             # If no row is paired, another rule reports it.
             scattered=alignment.random_fraction > 0 and not offsets and not all(is_unpaired(stats) for stats in own),
