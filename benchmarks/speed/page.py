@@ -255,7 +255,9 @@ def _objectives(results: Mapping[str, Any]) -> Iterable[str | Table]:
             exponents = [_exponent(measured, column, least=1) for column in ("time", "memory", "kept")]
             growing.append((name, f"{sizes[-1]:,}", *exponents))
     yield Table(
-        ("growth with M", "B", "time", "memory", "kept"), growing, "Fitted over M at the largest B with three or more."
+        ("growth with M", "B", "time", "memory", "kept"),
+        growing,
+        "Exponents are fitted over M, at the largest B measured for three values of M or more.",
     )
     doubled = [row for row in rows if "error" in row and row["name"] not in DRAWN]
     if doubled:

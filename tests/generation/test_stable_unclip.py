@@ -156,7 +156,7 @@ def test_half_precision(unclip_folder: Path, unclip: StableUnCLIP) -> None:
     half = StableUnCLIP.from_pretrained(unclip_folder, dtype=torch.bfloat16)
     made = half.generate(embeddings(2), steps=2)
     assert made.dtype == torch.float32
-    # In each step, guidance g multiplies the rounding of two predictions by 2 g - 1; the default g is 10.
+    # In each step, guidance g amplifies the rounding error of two predictions by up to 2 g - 1; the default g is 10.
     rounding = 2 * (2 * 10 - 1) * torch.finfo(torch.bfloat16).eps
     torch.testing.assert_close(made, unclip.generate(embeddings(2), steps=2), atol=rounding, rtol=0)
     torch.testing.assert_close(half.embed(images(2)), unclip.embed(images(2)), atol=0.1, rtol=0)

@@ -76,8 +76,8 @@ class FolderStorage:
             needed = start + dtype.itemsize * int(np.prod(shape, dtype=object))
             if header != (shape, dtype, "C") or needed != record.bytes:
                 raise DataError(
-                    f"{path} holds {header.shape} of {header.dtype} in {header.order} order, {DESCRIPTION_FILE} "
-                    f"describes {shape} of {dtype} in {record.bytes} bytes; {_REPAIR}"
+                    f"{path} holds {header.shape} of {header.dtype} in {header.order} order, but "
+                    f"{DESCRIPTION_FILE} describes {shape} of {dtype} in {record.bytes} bytes; {_REPAIR}"
                 )
             mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(mapping, dtype=dtype, offset=start).reshape(shape)

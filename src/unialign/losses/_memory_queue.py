@@ -21,10 +21,10 @@ from unialign.losses._gather import gather_batch
 class MemoryQueue(nn.Module):
     """Keep the latest rows of each modality, as additional negatives of `InfoNCE` (MoCo, arXiv 1911.05722).
 
-    `loss(z, ids=ids, queue=queue)` reads the rows as keys, and `queue.push(z, ids=ids)` then stores those of the batch
-    (or of a momentum encoder). The oldest rows leave first. Rows are stored normalized and without gradient, in
-    buffers: `state_dict` contains them. With ids, rows with the id of a query are left out for that query; without
-    ids, a row is a negative of every query, also of its own item in the next epoch.
+    `loss(z, ids=ids, queue=queue)` uses the stored rows as additional keys; `queue.push(z, ids=ids)` then stores the
+    rows of the batch (or those of a momentum encoder). The oldest rows leave first. Rows are stored normalized and
+    without gradient, in buffers: `state_dict` contains them. With ids, rows with the id of a query are left out for
+    that query; without ids, a row is a negative of every query, also of its own item in the next epoch.
 
     Args:
         size: maximum number of rows of each modality, at least 1.

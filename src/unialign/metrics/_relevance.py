@@ -28,7 +28,7 @@ class Positives:
         return len(self.gallery_codes_G)
 
     def counts(self) -> Tensor:
-        """Return (Q,) numbers of positives."""
+        """Return the number of positives of each query, (Q,)."""
         highest = int(torch.maximum(self.query_codes_Q.max(), self.gallery_codes_G.max())) + 1
         return torch.bincount(self.gallery_codes_G, minlength=highest)[self.query_codes_Q]
 

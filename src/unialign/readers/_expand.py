@@ -70,7 +70,7 @@ def open_sources(
 
 
 def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Return the files of a folder or pattern: parts as one file, and files named after splits as one with `split`."""
+    """Return the files of a folder or pattern: parts are joined into one, as are files named after splits."""
     groups = [
         (name, parts, [open_file(path, reader=reader) for path in parts])
         for name, parts in group_parts(paths, is_folder=True)

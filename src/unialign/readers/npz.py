@@ -19,7 +19,7 @@ from unialign.readers.npy import npy_entry, npy_header
 
 __all__ = ["NpzReader"]
 
-# Maximum size in bytes of a compressed array in column order, which cannot be read row by row.
+# Maximum size in bytes of a compressed array in column-major order, which cannot be read row by row.
 _MAX_COLUMN_ORDER = 1 << 30
 # Size of a local file header up to the name, and offsets of the length fields of the name and the extra field.
 _LOCAL_HEADER, _LENGTHS = 30, 26
@@ -91,7 +91,7 @@ def _row_chunks(region: FileRegion, member: str, where: str) -> Iterator[NDArray
     if region.order == "F":
         if region.bytes > _MAX_COLUMN_ORDER:
             raise DataError(
-                f"{where} is compressed, in column order and {region.bytes} bytes large; save "
+                f"{where} is compressed, in column-major order and {region.bytes} bytes large; save "
                 "numpy.ascontiguousarray(x), or use numpy.savez instead of savez_compressed"
             )
         yield np.ascontiguousarray(_load(region, member, where))

@@ -54,8 +54,8 @@ class TrainingData:
         """Read the rows of a step and of later steps from the store, unless earlier calls have done so.
 
         Args:
-            ahead: function of a maximum number of rows; returns the rows of the next whole steps, and the step after
-                these.
+            ahead: callable that takes a maximum number of rows, and returns the rows of as many whole steps as fit (at
+                least one) and the number of the step after them.
         """
         size = self.features.stage_size()
         if size and not self._read[0] <= step < self._read[1]:
