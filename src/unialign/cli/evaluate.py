@@ -1,6 +1,7 @@
 """`unialign evaluate`: measure a trained space."""
 
 import argparse
+import os
 from pathlib import Path
 
 from unialign.cli._command import Command, add_out
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
             "name the space and the data, such as `unialign evaluate runs/train/space emoji`, or give --config"
         )
     check_sources(sources)
-    if space in list_datasets() or Path(space).is_file() or (Path(space) / "store.json").exists():
+    if space in list_datasets() or os.path.isfile(space) or os.path.exists(Path(space) / "store.json"):
         swapped = (Path(sources[0]) / "config.json").exists()
         example = f"{sources[0]} {space}" if swapped else f"runs/train/space {space}"
         raise ConfigError(f"{space} is data; give the space first, such as `unialign evaluate {example}`")

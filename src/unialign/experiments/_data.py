@@ -1,5 +1,6 @@
 """Open recipes and data of an experiment: stores by name or path, and files, which are copied into a store once."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
         ConfigError: the folder holds another result, or `folder/data` was made from other files.
         DataError: a source cannot be read, or a store that an earlier call wrote was altered.
     """
-    if len(sources) == 1 and (sources[0] in list_datasets() or (Path(sources[0]) / "store.json").exists()):
+    if len(sources) == 1 and (sources[0] in list_datasets() or os.path.exists(Path(sources[0]) / "store.json")):
         path = Path(sources[0])
         if path.name == DATA_FOLDER and (path.parent / "config.yaml").exists():
             _open_verified(path)

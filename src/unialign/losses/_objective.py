@@ -168,8 +168,7 @@ class Objective(nn.Module, ABC):
     ) -> tuple[Batch, dict[str, LossTerm]]:
         """Return the validated batch and the differentiable terms, for callers that weight or monitor terms.
 
-        Args:
-            call: `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, see `forward`.
+        The arguments are those of `forward`.
         """
         values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch rejects others
         device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")

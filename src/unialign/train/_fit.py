@@ -78,7 +78,7 @@ def fit(
 
     Args:
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. None: nothing is written
-        to disk.
+            to disk.
         resume: `never` raises if `out` holds a run, `auto` continues it (a finished one is returned unchanged) or
             starts a new one, `required` raises without a checkpoint.
         device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`.
@@ -96,9 +96,9 @@ def fit(
             differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.init` did not join.
         DataError: no training rows, or a checkpoint made with other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; the message names the modality, store row and
-        step.
+            step.
         CheckpointError: a checkpoint cannot be written, or the one to resume from was altered or made with other
-        settings.
+            settings.
         DistributedError: another process failed or ended.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """

@@ -60,6 +60,11 @@ def grad_cache_backward(
     gradient (`.grad` stays None), which counts as zero. DDP and FSDP2 compute that mean if their modules are in
     `modules`.
 
+    Further keyword arguments are `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, as for the
+    objective. The loss is computed once, so their gradients are added once. Keep a parameter that only the loss uses
+    outside DDP `modules`, which expect its gradient in the pass of the encoders; each process already has the whole
+    gradient.
+
     Examples:
         >>> import torch, unialign
         >>> from unialign.train import grad_cache_backward
@@ -88,10 +93,6 @@ def grad_cache_backward(
         weight: factor on the gradient, for gradient accumulation over several batches.
         before_backward: called with the objective, the whole batch and its differentiable terms.
         zero_rows: as for the objective.
-        call: `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, as for the objective. The loss is
-            computed once, so their gradients are added once. Keep a parameter that only the loss uses outside DDP
-            `modules`, which expect its gradient in the pass of the encoders; each process already has the whole
-            gradient.
 
     Returns:
         The loss of the whole batch, detached. Gradients have been added to `.grad`.
