@@ -116,3 +116,21 @@ def test_fit_reports_a_loss_at_chance_and_batches_without_pairs() -> None:
     config = TrainConfig(objective="triangle", objective_options={"anchor": "text"}, epochs=1, batch_size=64)
     with pytest.warns(HealthWarning, match="found no two items to compare"):
         assert "no_pairs" in codes(list(run(rare, config).warnings))
+
+
+def test_the_arguments_of_a_call_are_those_of_the_loss() -> None:
+    loss, z = create("unialign", temperature=0.5), rows()
+    plain, given = HealthMonitor(loss), HealthMonitor(create("unialign", temperature=0.1))
+    plain.check(z, loss(z))
+    given.check(z, given.loss(z, temperature=0.5), temperature=0.5)
+    assert given.numbers["gradient_ratio"] == pytest.approx(plain.numbers["gradient_ratio"], rel=1e-5)
+    z["image"][3] = 0
+    assert HealthMonitor(loss).check(z, loss(z, zero_rows="ignore"), zero_rows="ignore") == []
+
+
+def test_chance_is_unknown_with_further_negatives() -> None:
+    loss, z = create("infonce", temperature=20.0), rows()
+    more = {name: torch.randn(2, 16) for name in z}
+    monitor = HealthMonitor(loss)
+    for _ in range(25):
+        assert monitor.check(z, loss(z, negatives=more), negatives=more) == []

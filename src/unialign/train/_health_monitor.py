@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from unialign._checks import check_integer
-from unialign.batch import Batch, make_batch
-from unialign.losses import LossOutput, LossTerm, Objective
+from unialign.batch import Batch, ZeroRows, make_batch
+from unialign.losses import CallArguments, LossOutput, LossTerm, Objective
 from unialign.train._monitor import HealthWarning, check_health
 
 
@@ -52,13 +52,16 @@ class HealthMonitor:
         *,
         present: Mapping[str, Tensor] | None = None,
         ids: Tensor | None = None,
+        zero_rows: ZeroRows = "error",
+        **call: Unpack[CallArguments],
     ) -> list[HealthWarning]:
         """Check the arguments and the result of a call of the loss; issue and return the new warnings.
 
-        On several processes each process checks its own rows.
+        On several processes each process checks its own rows. Pass the same further arguments (`temperature`, `queue`,
+        ...) as to the loss.
 
         Args:
-            embeddings, present, ids: as passed to the loss, modality -> (B, D), modality -> (B,), (B,).
+            embeddings, present, ids, zero_rows: as passed to the loss; modality -> (B, D), modality -> (B,), (B,).
             out: the result of the loss.
 
         Raises:
@@ -67,10 +70,11 @@ class HealthMonitor:
         self._calls += 1
         if self._calls % self.every != 0:
             return []
-        batch = make_batch({name: z.detach() for name, z in embeddings.items()}, present=present, ids=ids)
-        with torch.enable_grad(), torch.autocast(batch.z_MBD.device.type, enabled=False):
-            batch = replace(batch, z_MBD=batch.z_MBD.detach().requires_grad_())
-            self.numbers, found = check_health(self.loss, batch, self._terms(batch, out), step=self._calls)
+        rows = {name: z.detach().requires_grad_() for name, z in embeddings.items()}
+        more = call.get("negatives") is not None or call.get("queue") is not None
+        with torch.enable_grad():
+            batch, terms = self._terms(rows, out, present=present, ids=ids, zero_rows=zero_rows, **call)
+            self.numbers, found = check_health(self.loss, batch, terms, step=self._calls, more_negatives=more)
         known = {warning.code for warning in self.warnings}
         new = [warning for warning in found if warning.code not in known]
         self.warnings += new
@@ -78,8 +82,18 @@ class HealthMonitor:
             warnings.warn(warning, stacklevel=2)
         return new
 
-    def _terms(self, batch: Batch, out: LossOutput) -> dict[str, LossTerm]:
-        """Return the terms of `out`; for objectives with a gradient ratio, computed again with a graph."""
+    def _terms(
+        self,
+        rows: Mapping[str, Tensor],
+        out: LossOutput,
+        *,
+        present: Mapping[str, Tensor] | None,
+        ids: Tensor | None,
+        zero_rows: ZeroRows,
+        **call: Unpack[CallArguments],
+    ) -> tuple[Batch, dict[str, LossTerm]]:
+        """Return the batch and the terms of `out`, computed again with a graph for objectives with a gradient ratio."""
         if hasattr(self.loss, "alignment_weight"):
-            return self.loss.terms(batch)
-        return {name: LossTerm(value, 1.0) for name, value in out.terms.items()}
+            return self.loss.compute(rows, present=present, ids=ids, group=None, zero_rows=zero_rows, **call)
+        batch = make_batch(rows, present=present, ids=ids, zero_rows=zero_rows)
+        return batch, {name: LossTerm(value, 1.0) for name, value in out.terms.items()}

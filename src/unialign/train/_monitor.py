@@ -58,6 +58,7 @@ def check_health(
     *,
     step: int,
     frozen: Collection[str] = (),
+    more_negatives: bool = False,
 ) -> tuple[dict[str, float], list[HealthWarning]]:
     """Measure a batch before its backward pass.
 
@@ -65,7 +66,8 @@ def check_health(
         terms: the objective's differentiable terms.
         step: completed steps, for the warnings.
         frozen: modalities without a head. A modality aligned to a frozen one cannot collapse, so weak repulsion is
-        acceptable.
+            acceptable.
+        more_negatives: whether the loss has negatives from outside of the batch, so that chance is not ln(rows).
 
     Returns:
         `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that
@@ -73,7 +75,9 @@ def check_health(
     """
     numbers: dict[str, float] = {}
     found = [*_check_spread(batch, numbers), *_check_bounds(objective)]
-    found += [*_check_chance(batch, terms, step), *_check_pairs(batch, terms), *_check_distinct(batch)]
+    found += [*_check_pairs(batch, terms), *_check_distinct(batch)]
+    if not more_negatives:
+        found += _check_chance(batch, terms, step)
     # The advice refers to `alignment_weight`, which not every objective has.
     ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
     if ratio is not None:
