@@ -103,6 +103,29 @@ def test_shards_with_names_of_splits_give_the_split(tmp_path: Path, space: Space
         assert [len(store.rows(name)) for name in ("train", "val", "test")] == [40, 20, 0]
 
 
+@pytest.mark.parametrize("place", ["{split}/{name}.npy", "{name}/{split}.npy"])
+@pytest.mark.parametrize("dim", [8, 5])
+def test_modalities_in_folders_of_splits_stay_apart(tmp_path: Path, space: Space, place: str, dim: int) -> None:
+    data = {"image": space["image"], "text": space["text"][:, :dim]}
+    for split, rows in {"train": slice(0, 40), "val": slice(40, ITEMS)}.items():
+        for name, z in data.items():
+            path = tmp_path / place.format(split=split, name=name)
+            path.parent.mkdir(exist_ok=True)
+            np.save(path, z[rows])
+    collection = open_collection(tmp_path)
+    assert_rows(collection, data)
+    assert collection.values["split"].tolist() == ["train"] * 40 + ["val"] * 20
+
+
+def test_a_folder_named_after_a_split_holds_modalities(tmp_path: Path, space: Space) -> None:
+    (tmp_path / "test").mkdir()
+    for name in ("image", "text"):
+        np.save(tmp_path / "test" / f"{name}.npy", space[name])
+    collection = open_collection(tmp_path / "test")
+    assert_rows(collection, {"image": space["image"], "text": space["text"]})
+    assert "split" not in collection.values
+
+
 def test_folders_of_clip_retrieval(tmp_path: Path, space: Space) -> None:
     for name, z in {"img_emb": space["image"], "text_emb": space["text"]}.items():
         save_parts(z.astype(np.float16), tmp_path / name, f"{name}_{{}}.npy", parts=3)

@@ -77,19 +77,45 @@ def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[Emb
     ]
     _check_rows([files for _, _, files in groups])
     joined = [_joined(name, parts, files) for name, parts, files in groups]
-    splits = [_split_name(name, parts) for name, parts, _ in groups]
-    if len(groups) > 1 and set(splits) <= set(_SPLITS) and all(len(files) == 1 for files in joined):
-        merged = concatenate(paths[0].parent.name, [files[0] for files in joined])
-        rows = [_rows(files[0]) for files in joined]
-        split_N = np.repeat([_SPLITS[split] for split in splits], rows)
-        return [replace(merged, entries={**merged.entries, "split": ArrayEntry.from_array("split", split_N)})]
+    if all(len(files) == 1 for files in joined):
+        whole = _whole([_split(name, parts) for name, parts, _ in groups], [files[0] for files in joined])
+        if whole:
+            return whole
     return [file for files in joined for file in files]
 
 
-def _split_name(name: str, parts: Sequence[Path]) -> str:
-    """Return the split that the name of parts or of their folder contains; "" if there is none."""
-    names = (name.rpartition("-")[2].lower(), parts[0].stem.lower(), parts[0].parent.name.lower())
-    return next((found for found in names if found in _SPLITS), "")
+def _whole(found: Sequence[tuple[str, Path, str]], files: Sequence[EmbeddingFile]) -> list[EmbeddingFile]:
+    """Return one file per modality, made of its splits; [] unless each modality has one file of every split."""
+    modalities: dict[tuple[Path, str], dict[str, EmbeddingFile]] = {}
+    for (split, folder, name), file in zip(found, files, strict=True):
+        modalities.setdefault((folder, name), {})[split] = file
+    splits = list(dict.fromkeys(split for split, _, _ in found))
+    if len(splits) < 2 or not set(splits) <= set(_SPLITS) or len(files) != len(splits) * len(modalities):
+        return []
+    if any(len(own) != len(splits) for own in modalities.values()):
+        return []
+    _check_rows([[own[split] for split in splits] for own in modalities.values()])
+    whole = []
+    for (folder, name), own in modalities.items():
+        merged = concatenate(name or folder.absolute().name, [own[split] for split in splits])
+        split_N = np.repeat([_SPLITS[split] for split in splits], [_rows(own[split]) for split in splits])
+        whole.append(replace(merged, entries={**merged.entries, "split": ArrayEntry.from_array("split", split_N)}))
+    return whole
+
+
+def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
+    """Return the split in the name of parts or of their folder ("" if none), the folder above it, and the other name.
+
+    Files with the same folder and other name are the splits of one modality.
+    """
+    folder, stem = parts[0].parent, name or parts[0].stem
+    above = folder.name.lower()
+    rest, _, last = name.rpartition("-")
+    own, rest = (last.lower(), rest) if last.lower() in _SPLITS else (stem.lower(), "")
+    if own in _SPLITS:
+        return own, folder.parent if above == own else folder, rest
+    # The numbers of parts are no name.
+    return (above, folder.parent, "" if stem.isdigit() else stem) if above in _SPLITS else ("", folder, stem)
 
 
 def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
