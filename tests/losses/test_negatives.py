@@ -156,8 +156,8 @@ def test_pair_weights():
     present = {"m2": torch.zeros(7, dtype=torch.bool)}
     only = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0})(z, present=present)
     torch.testing.assert_close(only.total, terms["contrast/m0-m1"])
-    none = ua.losses.InfoNCE(pair_weights={"m0-m1": 0, "m0-m2": 0, "m1-m2": 0})(z)
-    assert none.total == 0
+    with pytest.raises(ConfigError, match="weight 0 to every pair of this loss: 'm0-m1', 'm0-m2', 'm1-m2'"):
+        ua.losses.InfoNCE(pair_weights={"m0-m1": 0, "m0-m2": 0, "m1-m2": 0})(z)
     sigmoid = ua.losses.Sigmoid()(z).terms
     weighted = ua.losses.Sigmoid(pair_weights={"m0-m1": 3.0, "m1-m2": 0.0})(z).total
     torch.testing.assert_close(weighted, (3 * sigmoid["sigmoid/m0-m1"] + sigmoid["sigmoid/m0-m2"]) / 4)
@@ -316,6 +316,24 @@ def test_invalid_negatives():
             loss(z, negatives=negatives)
     with pytest.raises(NonFiniteError, match="row 1 of item 3 holds nan"):
         loss(z, negatives={"m1": nan}, zero_rows="ignore")
+
+
+@pytest.mark.parametrize("zero_rows", ["error", "ignore"])
+def test_negatives_of_absent_items_may_hold_anything(zero_rows: ua.batch.ZeroRows):
+    z, loss = draw_batch(4, 3, 7, 5), ua.losses.InfoNCE("m0")
+    present = {"m1": torch.arange(7) != 3}
+    own = draw(7, 2, 5)
+    wanted = loss(z, present=present, negatives={"m1": own}).total
+    own[3] = torch.tensor([[torch.nan], [0.0]])
+    own.requires_grad_()
+    found = loss(z, present=present, negatives={"m1": own}, zero_rows=zero_rows).total
+    torch.testing.assert_close(found, wanted)
+    found.backward()
+    assert own.grad is not None
+    assert own.grad.isfinite().all()
+    assert not own.grad[3].any()
+    with pytest.raises(NonFiniteError, match="row 0 of item 3 holds nan"):
+        loss(z, present={"m2": present["m1"]}, negatives={"m1": own}, zero_rows=zero_rows)
 
 
 def test_negatives_of_norm_zero_can_pad():

@@ -153,15 +153,24 @@ def _check_rows(name: Any, rows: Any, batch: Batch | None, *, zero_rows: str) ->
             f"{what} has shape {tuple(rows.shape)}, the batch has {items} items of dim {dim}; expected {expected}"
         )
     per_item = rows.shape[1] if rows.ndim == 3 else 1
-    unit_LD, present_L = _unit(rows.reshape(-1, dim), what, batch, per_item=per_item, zero_rows=zero_rows)
+    used_L = None
+    if batch is not None and rows.ndim == 3 and name in batch.names and not batch.complete:
+        used_L = batch.present_MB[batch.index(name)].repeat_interleave(per_item)
+    unit_LD, present_L = _unit(rows.reshape(-1, dim), what, batch, used_L, per_item=per_item, zero_rows=zero_rows)
     if rows.ndim == 2:
         return ModalityNegatives(shared_ED=unit_LD[present_L] if zero_rows == "ignore" else unit_LD)
     present_nK = present_L.reshape(rows.shape[:2]) if zero_rows == "ignore" else None
     return ModalityNegatives(own_nKD=unit_LD.reshape(rows.shape), own_present_nK=present_nK)
 
 
-def _unit(rows_LD: Tensor, what: str, batch: Batch | None, *, per_item: int, zero_rows: str) -> tuple[Tensor, Tensor]:
-    """Return unit rows and which rows have a direction; the others are 0."""
+def _unit(
+    rows_LD: Tensor, what: str, batch: Batch | None, used_L: Tensor | None, *, per_item: int, zero_rows: str
+) -> tuple[Tensor, Tensor]:
+    """Return unit rows and which rows are used and have a direction; the others are 0.
+
+    Args:
+        used_L: mask of the rows of items that have the modality; other rows may hold any values. None: all.
+    """
     dtype = torch.promote_types(rows_LD.dtype, torch.float32) if batch is None else batch.z_MBD.dtype
     if batch is not None:
         rows_LD = rows_LD.to(batch.z_MBD.device)
@@ -170,6 +179,9 @@ def _unit(rows_LD: Tensor, what: str, batch: Batch | None, *, per_item: int, zer
     bad_L = ~present_1L[0]
     if zero_rows == "ignore":
         bad_L &= ~(largest_1L[0] < torch.inf)
+    if used_L is not None:
+        present_1L &= used_L
+        bad_L &= used_L
     bad = first_bad_row(rows_LD.to(dtype), bad_L)
     if bad is not None:
         item, row = divmod(bad.row, per_item)
@@ -178,4 +190,5 @@ def _unit(rows_LD: Tensor, what: str, batch: Batch | None, *, per_item: int, zer
             f"{what} {position} {bad.what}{bad.more}; remove it"
             + ("" if bad.column is not None else ", or pass zero_rows='ignore' to leave such rows out")
         )
-    return normalize_rows([rows_LD], largest_1L, present_1L if zero_rows == "ignore" else None)[0], present_1L[0]
+    masked_1L = present_1L if zero_rows == "ignore" or used_L is not None else None
+    return normalize_rows([rows_LD], largest_1L, masked_1L)[0], present_1L[0]

@@ -56,4 +56,6 @@ def _weights(batch: Batch, pairs: Iterable[Pair], pair_weights: Mapping[str, flo
                 f"pair_weights has {key!r}, which is not a pair of this loss; its pairs are "
                 f"{', '.join(map(repr, weights))}{suggestion(key, weights)}"
             )
+    if weights and not any(weights.values()):
+        raise ConfigError(f"pair_weights gives weight 0 to every pair of this loss: {', '.join(map(repr, weights))}")
     return weights
