@@ -25,11 +25,14 @@ _NORMS = 1e-12, 1e12
 def normalize_stacked(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
     """Return z = x / |x| of each row of M tensors (B, D): (M, B, D), or None.
 
-    The result is None for a large batch and for rows of extreme length, which need the general function.
+    The result is None for a large batch and for rows of extreme length, which need the general function, and inside
+    `torch.compile`, which cannot trace an operation in place on an input of an `autograd.Function`.
 
     The gradient is (g - z <z, g>) / |x|. It supports double backward.
     """
     first = raw[0]
+    if torch.compiler.is_compiling():
+        return None
     if not 0 < first.numel() * len(raw) <= _ENTRIES or any(x_BD.device != first.device for x_BD in raw):
         return None
     with torch.no_grad():

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from unialign.batch import make_batch
 from unialign.errors import ConfigError, NonFiniteError
+from unialign.functional import gram_volume
 from unialign.losses import create, names
 
 NEED = {name: {} if name in ("pmrl", "symile") else {"anchor": "a"} for name in names()}
@@ -91,6 +93,40 @@ def test_a_graph_takes_masks_ids_and_a_temperature_and_raises_the_errors_of_eage
         bad[1] = value
         with pytest.raises(NonFiniteError, match=message):
             compiled(x["a"], bad, scale)
+
+
+def test_a_second_derivative_of_a_graph_raises() -> None:
+    x = rows()
+    compiled = torch.compile(create("unialign"), backend="eager", fullgraph=True)
+    (g,) = torch.autograd.grad(compiled(x).total, x["a"], create_graph=True)
+    with pytest.raises(ConfigError, match="no second derivative"):
+        torch.autograd.grad(g.sum(), x["b"])
+
+
+def test_cuda_graphs_leave_out_the_operator() -> None:
+    from unialign.losses import _compiled  # noqa: F401
+
+    if hasattr(torch.Tag, "cudagraph_unsafe"):
+        assert torch.Tag.cudagraph_unsafe in torch.ops.unialign.objective.default.tags
+
+
+def test_graphs_without_gradients() -> None:
+    """Calls that break the graph or are no objective normalize their rows in the graph."""
+    x = {name: z.detach() for name, z in rows().items()}
+    loss, negatives = create("infonce", anchor="a"), {"b": x["c"]}
+
+    def total(x: dict[str, torch.Tensor]) -> torch.Tensor:
+        return loss(x, negatives=negatives).total
+
+    def unit(x: dict[str, torch.Tensor]) -> torch.Tensor:
+        return make_batch(x).z_MBD
+
+    for function in (total, unit, gram_volume):
+        torch.compiler.reset()
+        compiled = torch.compile(function, backend="eager")
+        torch.testing.assert_close(compiled(x), function(x))
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), function(x))
 
 
 def test_a_notebook_shows_total_and_terms() -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from unialign._single_backward import first_order_only
 from unialign.errors import UniAlignError
 from unialign.losses._bounded_parameter import BoundedParameter
 from unialign.losses._graph_numbers import find_objective
@@ -28,6 +29,7 @@ Result = tuple[Tensor, Tensor, list[Tensor]]
 _NUMBERS = ("temperature", "logit_scale", "logit_bias")
 # Separators of names and of lists of names, since operators take strings but no lists of strings.
 _NAME, _LIST = "\x1f", "\x1e"
+_FIRST_ORDER = "a loss inside torch.compile has no second derivative; call it outside of the compiled function"
 
 
 class TracedCall(NamedTuple):
@@ -97,7 +99,11 @@ def _term_names(number: int, modalities: tuple[str, ...]) -> tuple[str, ...]:
         objective.train(training)
 
 
-@torch.library.custom_op("unialign::objective", mutates_args=())
+# The operator reads values and starts a thread, which a CUDA graph cannot record.
+_TAGS = tuple(getattr(torch.Tag, name) for name in ("cudagraph_unsafe",) if hasattr(torch.Tag, name))
+
+
+@torch.library.custom_op("unialign::objective", mutates_args=(), tags=_TAGS)
 def _evaluate(
     inputs: Sequence[Tensor],
     buffers: Sequence[Tensor],
@@ -174,8 +180,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Result) -> None:
 
 
 def _backward(ctx: Any, g: Tensor, *_: Any) -> tuple[Any, ...]:
-    slopes = iter(ctx.saved_tensors)
-    by_inputs = [(slope * g).to(slope.dtype) for slope in slopes]
+    slopes = ctx.saved_tensors
+    by_inputs = [first_order_only((slope * g).to(slope.dtype), g, *slopes, message=_FIRST_ORDER) for slope in slopes]
     by_inputs.reverse()
     buffers, present = ctx.sizes
     of_inputs = [by_inputs.pop() if needed else None for needed in ctx.gradients]
