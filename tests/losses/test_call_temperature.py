@@ -116,6 +116,13 @@ def test_siglip_scale_and_bias():
     torch.testing.assert_close(only_bias, ua.losses.Sigmoid(bias=-2.0)(batch).total)
 
 
+@pytest.mark.parametrize("case", WITH_TEMPERATURE)
+def test_the_total_has_the_dtype_of_the_rows(case: str):
+    batch = {name: z.float() for name, z in draw_batch(3, fit_modalities(case, 3), 6, 5).items()}
+    tau = torch.tensor(TAU, dtype=torch.float64, requires_grad=case not in GEODESIC)
+    assert make_objective(case)(batch, temperature=tau).total.dtype == torch.float32
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_scale_of_any_dtype(dtype: torch.dtype):
     """The reciprocal of a half-precision scale is computed in float32, and the gradient has the dtype of the scale."""

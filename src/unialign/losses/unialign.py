@@ -147,7 +147,8 @@ class UniAlign(Objective):
                 terms[name] = LossTerm(rate.add(value, compute, rows), weight)
         if "alignment" in terms and self.alignment_scale == "matched":
             # log kappa = -(rate / 2) |x - y|^2.
-            terms["alignment"] = LossTerm(terms["alignment"].value, self.alignment_weight * rate.rate / 2)
+            value = terms["alignment"].value
+            terms["alignment"] = LossTerm(value, (self.alignment_weight * rate.rate / 2).to(value))
         return terms
 
     def _kernel_sum(self, batch: Batch, term: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
