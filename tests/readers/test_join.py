@@ -88,6 +88,18 @@ def test_items_that_a_file_lacks_are_absent(tmp_path: Path, space: Space) -> Non
     assert {name: stats[name]["rows"] for name in ("image", "text")} == {"image": 40, "text": 40}
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64])
+def test_labels_of_any_integers_are_missing_where_a_file_lacks_the_item(space: Space, dtype: type) -> None:
+    labels = np.arange(40).astype(dtype) % 3
+    collection = open_collection(
+        [
+            {"image": space["image"], "ids": KEYS},
+            {"text": space["text"][:40], "ids": KEYS[:40], "labels": labels},
+        ]
+    )
+    np.testing.assert_array_equal(collection.values["labels"], [*labels.tolist(), *[-1] * 20])
+
+
 def test_one_row_may_belong_to_several_items(tmp_path: Path, space: Space) -> None:
     """With five captions per image, the image has one row, and its captions share one id."""
     images = write_table(tmp_path / "images.parquet", image=space["image"][:12], image_id=KEYS[:12])

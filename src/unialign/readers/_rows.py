@@ -232,7 +232,10 @@ def gathered(array: Array, order_N: NDArray[np.int64]) -> Array:
     missing_N = order_N < 0
     if missing_N.any():
         taken = np.array(taken)
-        taken[missing_N] = "" if array.dtype.kind in "US" else -1 if array.dtype.kind == "i" else 0
+        # Unsigned labels have no -1; hashes over the largest int64 keep their type.
+        if taken.dtype.kind == "u" and taken.ndim == 1 and taken.max() <= np.iinfo(np.int64).max:
+            taken = taken.astype(np.int64)
+        taken[missing_N] = "" if taken.dtype.kind in "US" else -1 if taken.dtype.kind == "i" else 0
     return taken
 
 
