@@ -134,3 +134,26 @@ def test_a_store_is_embedded_into_another_store(tmp_path: Path) -> None:
     embedded.verify()
     with pytest.raises(ConfigError, match="no modality is in both the store"):
         ua.Space({"z": 3}).encode_store(store, tmp_path / "y")
+
+
+def test_copies_of_scores_for_repeated_ids_are_bounded_and_change_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    columns = {name: rng.normal(size=(N, DIM)).astype(np.float32) for name in NAMES}
+    store = EmbeddingStore.from_arrays(columns, ids=np.arange(N) % 4, split=["test"] * N)
+    copied: list[int] = []
+    add_pairs = _store_evaluation._Counts._add_pairs
+
+    def record(counts: Any, pairs: slice, s_Pb: torch.Tensor) -> None:
+        copied.append(s_Pb.numel())
+        add_pairs(counts, pairs, s_Pb)
+
+    monkeypatch.setattr(_store_evaluation._Counts, "_add_pairs", record)
+    metrics, most = [], []
+    for entries in (2**20, 500):
+        copied.clear()
+        monkeypatch.setattr(_store_evaluation, "_PAIR_ENTRIES", entries)
+        metrics.append(ua.evaluate(store, sample=40).metrics)
+        most.append(max(copied))
+    assert metrics[0] == metrics[1]
+    assert most[0] > 40 * N
+    assert most[1] <= 500

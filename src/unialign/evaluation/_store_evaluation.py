@@ -27,6 +27,8 @@ from unialign.space import Space
 __all__ = ["StoreItems", "sampled_retrieval"]
 
 _BLOCK_ROWS = 4096
+# Scores that are copied at a time for queries with several positives (8 MiB of float64).
+_PAIR_ENTRIES = 2**20
 
 
 class StoreItems:
@@ -115,10 +117,16 @@ class _Counts:
     def add(self, rows_q: Tensor, s_qb: Tensor) -> None:
         """Add the scores of some queries, given by ascending positions in the sample, to the counts."""
         low, high = torch.searchsorted(self.query_P, torch.stack([rows_q[0], rows_q[-1] + 1])).tolist()
-        pairs = slice(low, high)
-        place_P = torch.searchsorted(rows_q, self.query_P[pairs])
-        # If each query has one positive, no copy of the scores is needed.
-        s_Pb = s_qb if torch.equal(place_P, torch.arange(len(rows_q))) else s_qb[place_P]
+        place_P = torch.searchsorted(rows_q, self.query_P[low:high])
+        if torch.equal(place_P, torch.arange(len(rows_q))):
+            # Each query has one positive, so no copy of the scores is needed.
+            self._add_pairs(slice(low, high), s_qb)
+            return
+        # A query has a row for each of its positives, which together may be far more than the tile.
+        for part in row_tiles(len(place_P), s_qb.shape[1], entries=_PAIR_ENTRIES):
+            self._add_pairs(slice(low + part.start, low + part.stop), s_qb[place_P[part]])
+
+    def _add_pairs(self, pairs: slice, s_Pb: Tensor) -> None:
         above_P = (s_Pb > self.score_P[pairs, None] + TIE_TOLERANCE).sum(1)
         self.above_P[pairs] += above_P
         self.level_P[pairs] += (s_Pb >= self.score_P[pairs, None] - TIE_TOLERANCE).sum(1) - above_P
