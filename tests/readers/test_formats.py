@@ -62,6 +62,15 @@ def test_tables_of_plain_numbers_are_one_matrix(tmp_path: Path, space: Space) ->
         np.testing.assert_allclose(rows_of(collection, name), z, rtol=1e-6)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_line_of_column_numbers_is_a_header(tmp_path: Path, space: Space, first: int) -> None:
+    header = ",".join(str(first + d) for d in range(DIM))
+    np.savetxt(tmp_path / "a.csv", space["image"], delimiter=",", header=header, comments="")
+    collection = open_collection(tmp_path / "a.csv")
+    np.testing.assert_allclose(rows_of(collection, "a"), space["image"], rtol=1e-6)
+    assert any("is read as names of columns, not an item" in note for note in collection.notes)
+
+
 def test_missing_vectors_of_tables_are_absent(tmp_path: Path, space: Space) -> None:
     """Empty lists once determined the dim of the column: "shape (60, 0)"."""
     z, gone = space["image"], np.arange(ITEMS) % 3 == 0

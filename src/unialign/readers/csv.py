@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,7 +33,13 @@ class CsvReader:
         table = _CsvTable(path)
         if not table.rows:
             raise DataError(f"{path} has no rows; write one item per line, below a line with the names of the columns")
-        return table_file(table, self.name)
+        file = table_file(table, self.name)
+        if not table.is_numbered:
+            return file
+        note = (
+            f"{path}: the first line ({table.names[0]} to {table.names[-1]}) is read as names of columns, not an item"
+        )
+        return replace(file, notes=(*file.notes, note))
 
 
 class _CsvTable:
@@ -50,11 +57,12 @@ class _CsvTable:
                 break
         self.delimiter = _delimiter(first)
         cells = self._split(first)
-        self.has_header = numbers_in(cells) < len(cells) or not cells
+        named = self._split(comment)
+        self.is_numbered = len(named) != len(cells) and self._is_numbered(cells)
+        self.has_header = numbers_in(cells) < len(cells) or not cells or self.is_numbered
         if self.has_header:
             self.names = [cell.strip() for cell in cells]
         else:
-            named = self._split(comment)
             self.names = named if len(named) == len(cells) else [str(i) for i in range(len(cells))]
         self.has_decimal_comma = False
         for name in repeated(self.names):
@@ -86,6 +94,12 @@ class _CsvTable:
                 batch = []
         if batch:
             yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
+
+    def _is_numbered(self, cells: Sequence[str]) -> bool:
+        """Return whether the first line numbers the columns from 0 or 1, as data frames without names are written."""
+        numbers = [cell.strip() for cell in cells]
+        # One or two small integers may as well be an item.
+        return len(cells) > 2 and any(numbers == [str(first + i) for i in range(len(cells))] for first in (0, 1))
 
     def _cell(self, text: str) -> str | None:
         if self.has_decimal_comma and _DECIMAL_COMMA.fullmatch(text.strip()):
