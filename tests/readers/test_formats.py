@@ -71,6 +71,16 @@ def test_a_line_of_column_numbers_is_a_header(tmp_path: Path, space: Space, firs
     assert any("is read as names of columns, not an item" in note for note in collection.notes)
 
 
+def test_text_that_starts_like_a_comment_is_a_row(tmp_path: Path, space: Space) -> None:
+    captions = [f"# {i}" if i % 3 == 0 else f"caption {i}" for i in range(ITEMS)]
+    rows = [",".join([text, *map(str, z.tolist())]) for text, z in zip(captions, space["text"], strict=True)]
+    names = ",".join(["ids", *(f"e{d}" for d in range(DIM))])
+    (tmp_path / "a.csv").write_text("\n".join(["# a comment", names, *rows]))
+    collection = open_collection(tmp_path / "a.csv")
+    assert collection.values["ids"].tolist() == captions
+    np.testing.assert_allclose(rows_of(collection, "a"), space["text"], rtol=1e-6)
+
+
 def test_missing_vectors_of_tables_are_absent(tmp_path: Path, space: Space) -> None:
     """Empty lists once determined the dim of the column: "shape (60, 0)"."""
     z, gone = space["image"], np.arange(ITEMS) % 3 == 0

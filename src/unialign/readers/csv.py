@@ -117,7 +117,10 @@ class _CsvTable:
         skip = self.has_header
         try:
             for number, record in records:
-                if not record or (len(record) == 1 and not record[0].strip()) or record[0].startswith("# "):
+                if not record or (len(record) == 1 and not record[0].strip()):
+                    continue
+                # Below names of columns, such a cell is text; plain numbers may have comments anywhere.
+                if record[0].startswith("# ") and (skip or not self.has_header):
                     continue
                 if skip:
                     skip = False
