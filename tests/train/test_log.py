@@ -143,3 +143,37 @@ def test_wandb_and_trackio_get_each_step_and_continue_their_run(
         assert second.finished
     run(tiny_store(), config, out=tmp_path / "other")
     assert made["wandb"][-1].settings["id"] != made["wandb"][0].settings["id"]
+
+
+def test_a_failing_logger_is_dropped_with_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offline(Tracked):
+        def log(self, values: dict[str, float], step: int) -> None:
+            super().log(values, step)
+            if step == 3:
+                raise RuntimeError("no\nconnection")
+
+        def finish(self) -> None:
+            super().finish()
+            raise RuntimeError("still no connection")
+
+    runs: list[Tracked] = [Offline(), Tracked()]
+    for name, tracked in zip(("wandb", "trackio"), runs, strict=True):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(init=lambda tracked=tracked, **_: tracked))
+    with pytest.warns(UserWarning, match="WandB failed at step 3 .*: no connection") as found:
+        run(tiny_store(), tiny_config(log_to=("wandb", "trackio")), out=tmp_path / "run")
+    assert sum("WandB" in str(warning.message) for warning in found) == 1
+    assert [[step for step, _ in tracked.logged] for tracked in runs] == [[1, 2, 3], list(range(1, 21))]
+    assert all(tracked.finished for tracked in runs)
+    assert read_log(tmp_path / "run" / "log.jsonl")[-1]["step"] == 20
+
+
+def test_an_error_of_closing_a_logger_does_not_hide_the_first_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unclosable(Tracked):
+        def finish(self) -> None:
+            raise RuntimeError("cannot finish")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **_: Unclosable()))
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), tiny_config(log_to=("wandb",)), out=tmp_path / "run", on_step=stop_at(2))

@@ -6,10 +6,12 @@ Each line has a `kind` and a `step`, the number of completed steps. Kinds: `star
 
 import contextlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from unialign._checks import one_line
 from unialign.errors import CheckpointError
 from unialign.io import finite, replace_file
 from unialign.train._metric_loggers import MetricLogger, open_loggers
@@ -99,17 +101,32 @@ class RunLog:
             except OSError as error:
                 raise self._cannot_write(error) from error
         if kind == "step":
-            for logger in self._loggers:
-                logger.log(dict(_scalars(record)), step)
+            self._log_scalars(dict(_scalars(record)), step)
 
     def close(self) -> None:
         """Close the files; repeated calls have no effect."""
         for handle in (self._file, *self._loggers):
             if handle is not None:
                 # Closing repeats a failed write; its second error must not hide the first.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(Exception):
                     handle.close()
         self._file, self._loggers = None, []
+
+    def _log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
+        """Send the numbers of a step to the loggers; one that fails is dropped with a warning, and the run goes on."""
+        for logger in tuple(self._loggers):
+            try:
+                logger.log(scalars, step)
+            except Exception as error:  # a package without a connection can raise any exception
+                self._loggers.remove(logger)
+                with contextlib.suppress(Exception):
+                    logger.close()
+                warnings.warn(
+                    f"{type(logger).__name__.lstrip('_')} failed at step {step} and gets no further numbers of this "
+                    f"run: {one_line(error) or type(error).__name__}. The log {self._path} has them all",
+                    UserWarning,
+                    stacklevel=3,
+                )
 
     def _cannot_write(self, error: OSError) -> CheckpointError:
         return CheckpointError(
