@@ -97,7 +97,8 @@ def _one_per_item(column: str, files: Any, items: int) -> list[Path | None]:
 def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids: Any) -> list[Path | None]:
     """Return the image file of each item, None for items without one.
 
-    Files are matched by key, name or id of the items; else by order, if there is one per item; else by row number.
+    Files are matched by key, name or id of the items; if no file has one of these, by order, if there is one per
+    item; else by row number. Every file must match.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of images")
@@ -105,9 +106,19 @@ def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids:
     if not files:
         raise DataError(f"{folder} holds no image file; known are {', '.join(IMAGE_SUFFIXES)}")
     by_stem = {file.stem: file for file in files}
+    unmatched: list[str] = []
     for texts in (keys, names, None if ids is None else [str(value) for value in ids]):
-        if texts is not None and any(text in by_stem for text in texts):
+        others = by_stem.keys() - set(texts or ())
+        if texts is not None and not others:
             return [by_stem.get(text) for text in texts]
+        if len(others) < len(by_stem):
+            unmatched = unmatched or [stem for stem in by_stem if stem in others]
+    if unmatched:
+        # A few matches may be accidental, and by order the images could be those of other items.
+        raise DataError(
+            f"{folder} has {len(unmatched)} of {len(files)} images that belong to no item, such as "
+            f"{by_stem[unmatched[0]].name}: remove them, or give one file per item (None for no image)"
+        )
     if len(files) == items:
         return list(files)
     numbers = [re.findall(r"\d+", file.stem) for file in files]
