@@ -6,9 +6,10 @@ Shapes: `M` modalities, `B` items, `D` dimension.
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from loss_cases import draw_batch, make_objective, value_and_gradients
-from unialign.batch import make_batch
+from unialign.batch import Batch, make_batch
 from unialign.functional import block_contrasts, block_sigmoids, block_uniformities, cosine_contrast
 from unialign.losses import create
 from unialign.ops import _blocks, select_items, use_backend
@@ -72,6 +73,23 @@ def test_gradients_of_single_terms_are_not_mixed() -> None:
         totals = (sum(w * v for w, v in zip(weights, values, strict=True)) for values in (found, wanted))
         gradients = [torch.autograd.grad(total, list(rows.values()), retain_graph=True) for total in totals]
         torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
+def test_a_call_with_fake_tensors_leaves_later_calls_unchanged() -> None:
+    """Fake tensors have no values, so nothing of them may remain for calls of the same sizes."""
+    pairs = [(0, 1), (0, 2), (2, 1)]
+
+    def gradient() -> Tensor:
+        z_MBD = torch.ones(3, 5, 2, requires_grad=True)
+        batch = Batch(("a", "b", "c"), z_MBD, torch.ones(3, 5, dtype=torch.bool), None)
+        batch.__dict__["complete"] = True  # masks of fake tensors have no values either
+        found = block_contrasts(batch, pairs, temperature=0.2)
+        assert found is not None
+        return torch.autograd.grad(torch.stack(found).sum(), z_MBD)[0]
+
+    with FakeTensorMode():
+        gradient()
+    assert type(gradient()) is Tensor
 
 
 def test_other_batches_and_options_are_left_to_the_general_functions() -> None:

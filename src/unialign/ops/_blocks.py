@@ -101,7 +101,7 @@ class _PairLosses(torch.autograd.Function):
                 unscaled = g_P.device.type == "cpu" and float(g_P) == 1
                 by_MBD = (by_SPBD if unscaled else by_SPBD * g_P).view(z_MBD.shape)
             else:
-                places_MQ = _places(ctx.pairs, len(z_MBD), z_MBD.dtype, z_MBD.device)
+                places_MQ = z_MBD.new_tensor(_places(ctx.pairs, len(z_MBD)))
                 by_MBD = ((places_MQ * g_P.repeat(2)) @ by_SPBD.flatten(2).flatten(0, 1)).view(z_MBD.shape)
             gradients = [by_MBD, *_by_parameters(parameters, by_parameters, g_P)]
         return None, None, *(first_order_only(gradient, g_P, z_MBD, *parameters) for gradient in gradients)
@@ -215,7 +215,10 @@ def _halves(saved: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 @lru_cache(maxsize=64)
-def _places(pairs: _Pairs, modalities: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the (M, 2 P) matrix with 1 where a modality is the first (columns up to P) or second of a pair."""
-    of_pairs = torch.tensor([m for side in zip(*pairs, strict=True) for m in side], device=device)
-    return (torch.arange(modalities, device=device)[:, None] == of_pairs).to(dtype)
+def _places(pairs: _Pairs, modalities: int) -> list[list[float]]:
+    """Return the M x 2 P matrix with 1 where a modality is the first (columns up to P) or second of a pair.
+
+    It is no tensor: a tensor made under `FakeTensorMode` has no values and must not be kept for later calls.
+    """
+    of_pairs = [m for side in zip(*pairs, strict=True) for m in side]
+    return [[float(m == of_pair) for of_pair in of_pairs] for m in range(modalities)]
