@@ -94,6 +94,11 @@ def test_groups_of_near_rows_are_connected_components():
     )
     z_uD /= torch.linalg.vector_norm(z_uD, dim=1, keepdim=True)
     assert connect_near(z_uD, 0.01).tolist() == [0, 1, 0, 1, 4, 0]
+    # A chain whose links come in any order is one group, also if a later row connects two earlier ones.
+    many = np.concatenate([np.random.default_rng(0).permutation(60) * 0.9, 200 + np.arange(3)[[2, 0, 1]] * 0.9])
+    for steps, groups in ((np.array([0, 1.8, 0.9]), [0, 0, 0]), (many, [0] * 60 + [60] * 3)):
+        angle_u = torch.from_numpy(steps * 0.01)
+        assert connect_near(torch.stack([angle_u.cos(), angle_u.sin()], 1), 0.01).tolist() == groups
 
 
 def test_a_rare_modality_is_named_and_its_intervals_stay_in_range():

@@ -85,13 +85,21 @@ def _result(code_n: NDArray[np.int64], repeats: int, radius: float, usable_n: Te
 
 
 def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
-    """Return the group (u,) of each unit row: rows within `radius` share one, named after its first row."""
-    first = [(z_uD[tile] @ z_uD.mT >= 1 - radius**2 / 2).int().argmax(1) for tile in row_tiles(len(z_uD), len(z_uD))]
-    # The first row of a group may be just outside the radius of another row, which then reaches it in several steps.
-    code_u = torch.minimum(torch.cat(first), torch.arange(len(z_uD)))
-    while not torch.equal(code_u, code_u[code_u]):
-        code_u = code_u[code_u]
-    return np.asarray(code_u.numpy(), np.int64)
+    """Return the group (u,) of each unit row: rows within `radius`, directly or not, share one, named after its first.
+
+    A group points at the first group near any of its rows; this is repeated until no group has another one near it.
+    """
+    code_u = torch.arange(len(z_uD))
+    while True:
+        before_u = code_u
+        for tile in row_tiles(len(z_uD), len(z_uD)):
+            near_tu = z_uD[tile] @ z_uD.mT >= 1 - radius**2 / 2
+            first_t = torch.where(near_tu, code_u, len(z_uD)).amin(1)
+            code_u = code_u.scatter_reduce(0, code_u[tile], first_t, "amin")
+            while not torch.equal(code_u, code_u[code_u]):
+                code_u = code_u[code_u]
+        if torch.equal(code_u, before_u):
+            return np.asarray(code_u.numpy(), np.int64)
 
 
 def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
