@@ -1,5 +1,6 @@
 """Rows are read in blocks from arrays of any layout; pages of mapped files are released without changing the data."""
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,19 @@ def test_changes_of_a_private_map_are_kept(tmp_path: Path) -> None:
     mapped[5] = 1.0
     MappedPages([np.asarray(mapped), np.zeros(3)]).release()
     assert mapped[5] == 1.0
+    with path.open("r+b") as handle:
+        private = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+        read_only = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    view = memoryview(private).toreadonly()
+    arrays = [np.ndarray(4096, buffer=private), np.frombuffer(private), np.frombuffer(view)]
+    arrays[0][5] = 1.0
+    for array in arrays:
+        MappedPages([array]).release()
+        assert array[5] == 1.0
+    # Maps that lose nothing are released.
+    shared = [np.memmap(path, np.float64, mode) for mode in ("r", "r+")]
+    for array in (*shared, np.asarray(shared[1])[2:], np.frombuffer(read_only), np.ndarray(4096, buffer=read_only)):
+        assert isinstance(_mapped_pages._mapping_of(array), mmap.mmap)
 
 
 def test_pages_are_released_above_the_limit(tmp_path: Path, monkeypatch) -> None:

@@ -41,15 +41,20 @@ class MappedPages:
 
 
 def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
-    """Return the map that an array views, or None; also None for private maps, whose changes a release would undo."""
+    """Return the map that an array views, or None; also None for maps that may be private and changed.
+
+    A release would undo the changes of a private map. Only NumPy tells whether a writable map is shared.
+    """
     owner: Any = array
+    shared = False
     while isinstance(owner, np.ndarray):
-        if isinstance(owner, np.memmap) and owner.mode == "c":
-            return None
+        shared = shared or (isinstance(owner, np.memmap) and owner.mode in ("r", "r+", "w+"))
         owner = owner.base
     if isinstance(owner, memoryview):
-        owner = owner.obj if owner.readonly else None
-    return owner if isinstance(owner, mmap.mmap) else None
+        owner = owner.obj
+    if not isinstance(owner, mmap.mmap):
+        return None
+    return owner if shared or memoryview(owner).readonly else None
 
 
 def _resident_file_bytes() -> int:
