@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from format_writers import IDS, WRITERS, write_csv, write_faiss
 from small_files import DIM, ITEMS, Space
 from unialign.data import open_collection
 from unialign.errors import DataError, MissingDependencyError
-from unialign.readers import Collection, _rows
+from unialign.readers import Collection, _rows, _table
 
 
 def rows_of(collection: Collection, name: str) -> np.ndarray:
@@ -109,7 +110,9 @@ def rows_of_present(collection: Collection, name: str) -> np.ndarray:
     return modality.rows.take(np.flatnonzero(modality.present_N).tolist())
 
 
-def test_decimal_commas_and_empty_cells_of_tables(tmp_path: Path, space: Space) -> None:
+def test_decimal_commas_and_empty_cells_of_tables(
+    tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
     z = space["image"]
     labels = ["" if i % 5 == 0 else "cat" for i in range(ITEMS)]
     lines = [
@@ -125,6 +128,14 @@ def test_decimal_commas_and_empty_cells_of_tables(tmp_path: Path, space: Space) 
     table = {"image": list(z), "labels": [None if i % 5 == 0 else i % 3 for i in range(ITEMS)]}
     pq.write_table(pa.table(table), tmp_path / "b.parquet")
     np.testing.assert_array_equal(open_collection(tmp_path / "b.parquet").labels_N < 0, np.arange(ITEMS) % 5 == 0)
+    monkeypatch.setattr(_table, "_VALUE_ROWS", 3)  # some batches have no empty cell
+    pq.write_table(pa.table({**table, "labels": pa.array(table["labels"], pa.uint8())}), tmp_path / "c.parquet")
+    expected = [-1 if i % 5 == 0 else i % 3 for i in range(ITEMS)]
+    assert open_collection(tmp_path / "c.parquet").values["labels"].tolist() == expected
+    table["labels"][1] = 2**64 - 1
+    pq.write_table(pa.table({**table, "labels": pa.array(table["labels"], pa.uint64())}), tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="give every row a value"):
+        open_collection(tmp_path / "d.parquet")
 
 
 def test_quantized_vectors_are_read_as_what_they_are(tmp_path: Path, space: Space) -> None:
@@ -188,6 +199,15 @@ def test_anndata_gives_its_embeddings_and_cells(tmp_path: Path, space: Space, mo
     assert collection.values["ids"].tolist() == IDS
     chosen = open_collection(tmp_path / "a.h5ad", modalities=["X", "obsm/X_umap"])
     np.testing.assert_array_equal(rows_of(chosen, "X"), counts)
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:  # each entry twice
+        x = file["X"]
+        data, indices, indptr = (x[part][()] for part in ("data", "indices", "indptr"))
+        bounds = list(pairwise(indptr))
+        for part, values in {"data": data, "indices": indices}.items():
+            del x[part]
+            x[part] = np.concatenate([np.tile(values[a:b], 2) for a, b in bounds])
+        x["indptr"][:] = 2 * indptr
+    np.testing.assert_array_equal(rows_of(open_collection(tmp_path / "a.h5ad", modalities=["X"]), "X"), 2 * counts)
     kinds = open_collection(tmp_path / "a.h5ad", id="obs/kind").values["ids"]
     assert kinds[:3].tolist() == ["", "b", "t"]
 

@@ -145,7 +145,9 @@ class _SparseRows:
         if columns.size and not 0 <= columns.min() <= columns.max() < self.shape[1]:
             raise DataError(f"{self.path}: {self.name} has a column outside {self.shape}; write it again")
         dense_cD = np.zeros((stop - start, self.shape[1]), np.float32)
-        dense_cD[np.repeat(np.arange(stop - start), counts_c), columns] = group["data"][bound_c[0] : bound_c[-1]]
+        # Repeated entries of one place are added, as scipy does.
+        place = (np.repeat(np.arange(stop - start), counts_c), columns)
+        np.add.at(dense_cD, place, np.asarray(group["data"][bound_c[0] : bound_c[-1]], np.float32))
         return dense_cD
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.errors import MissingDependencyError
+from unialign.errors import DataError, MissingDependencyError
 from unialign.readers._list_cells import ListCells
 from unialign.readers._table import Column, dense_rows
 from unialign.readers._text_vectors import parse_rows
@@ -51,6 +51,16 @@ def _column(kind: Any) -> Column:
     return Column("integer") if name.startswith(("int", "uint")) else Column("", "", f"a column of {name}")
 
 
+def _signed(array: Any) -> Any:
+    """Return an array that can hold -1; all batches of a column have this type, even those without empty cells."""
+    try:
+        return array.cast("int64")
+    except ValueError:  # as pyarrow's errors are
+        if array.null_count:
+            raise DataError("a column with empty cells has integers over 2^63 - 1; give every row a value") from None
+        return array
+
+
 class ArrowCells:
     """Cells of an Arrow array."""
 
@@ -82,6 +92,8 @@ class ArrowCells:
 
     def values(self, *, fill: bool) -> Array | None:
         array = self.array
+        if fill and not self._is_text and (array.null_count or str(array.type).startswith("uint")):
+            array = _signed(array)
         if array.null_count and fill:
             array = array.fill_null("" if self._is_text else -1)
         if array.null_count:
