@@ -88,6 +88,19 @@ def test_items_that_a_file_lacks_are_absent(tmp_path: Path, space: Space) -> Non
     assert {name: stats[name]["rows"] for name in ("image", "text")} == {"image": 40, "text": 40}
 
 
+def test_texts_that_are_one_number_are_different_ids(space: Space) -> None:
+    texts = np.array(["7", "007", *map(str, range(100, 98 + ITEMS))])
+    numbers = np.array([7, 8, *range(100, 98 + ITEMS)])
+    collection = open_collection([{"image": space["image"], "ids": texts}, {"text": space["text"], "ids": numbers}])
+    assert collection.values["ids"].tolist() == [*texts.tolist(), "8"]
+    present = collection.modalities["text"].present_N
+    assert present is not None
+    assert np.flatnonzero(~present).tolist() == [1]
+    padded = [f"{i:09d}" for i in range(ITEMS)]
+    collection = open_collection([{"image": space["image"], "ids": padded}, {"text": space["text"], "ids": ORDER}])
+    np.testing.assert_array_equal(collection.modalities["text"].load(), space["text"][np.argsort(ORDER)])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64])
 def test_labels_of_any_integers_are_missing_where_a_file_lacks_the_item(space: Space, dtype: type) -> None:
     labels = np.arange(40).astype(dtype) % 3

@@ -165,7 +165,7 @@ def _comparable(values: list[Array]) -> list[Array]:
     if kinds & {"i", "u"}:
         texts = [value for value in values if value.dtype.kind not in "iu"]
         numbers = [_as_integers(text) for text in texts]
-        # "007" and "7" are different ids, unless all strings are numbers.
+        # "007" and "7" are different ids, unless all strings are numbers, and different ones in each file.
         if all(number is not None for number in numbers):
             return [value.astype(np.int64) if value.dtype.kind in "iu" else _integers(value) for value in values]
     return [value.astype(np.str_) for value in values]
@@ -173,9 +173,10 @@ def _comparable(values: list[Array]) -> list[Array]:
 
 def _as_integers(texts: Array) -> Array | None:
     try:
-        return _integers(texts)
+        numbers = _integers(texts)
     except (ValueError, OverflowError):
         return None
+    return numbers if len(np.unique(numbers)) == len(np.unique(texts)) else None
 
 
 def _integers(texts: Array) -> Array:
