@@ -82,6 +82,16 @@ def test_text_that_starts_like_a_comment_is_a_row(tmp_path: Path, space: Space) 
     np.testing.assert_allclose(rows_of(collection, "a"), space["text"], rtol=1e-6)
 
 
+def test_an_empty_name_among_digits_stays_empty(tmp_path: Path, space: Space) -> None:
+    names = ["" if i == 3 else f"{i}" for i in range(ITEMS)]
+    rows = [{"image": z.tolist(), "names": name} for z, name in zip(space["image"], names, strict=True)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows[3]["names"] = None
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for file in ("a.jsonl", "b.jsonl"):
+        assert open_collection(tmp_path / file).values["names"].tolist() == names
+
+
 def test_missing_vectors_of_tables_are_absent(tmp_path: Path, space: Space) -> None:
     """Empty lists once determined the dim of the column: "shape (60, 0)"."""
     z, gone = space["image"], np.arange(ITEMS) % 3 == 0

@@ -203,6 +203,8 @@ def _value_entry(table: Table, name: str, left: str) -> ArrayEntry:
         parts: list[Array] = []
         for (cells,) in table.batches([name], _VALUE_ROWS):
             values_c = cells.values(fill=name in _MAY_BE_NULL)
+            if name == "names" and column.kind == "text":  # an empty name among digits is not -1
+                values_c = np.array(["" if text is None else text for text in cells.texts()], np.str_)
             if values_c is None:
                 raise DataError(f"{table.path}: {name!r} has empty cells; give every row a value")
             parts.append(values_c)
