@@ -88,8 +88,8 @@ class EmbeddingStore(StoreFiles):
             default_modalities: columns used if none are selected. Default: all, in the given order.
             assets: images of the items, shown in reports: a folder, or column name -> a folder or a list of N image
                 files (None: no image). Files of a folder are matched by key, name or id of the items, else by order if
-                there are N, else by row number. They are stored with at most 128 x 128 pixels. Also other files:
-                file name -> bytes.
+                there are N, else by row number; each must belong to an item. They are stored with at most 128 x 128
+                pixels. Also other files: file name -> bytes.
 
         Raises:
             ShapeError: not two-dimensional, not float, or different numbers of rows.
