@@ -1,6 +1,6 @@
-"""Common settings and fixtures: one thread, no network, deterministic examples, the golden batch.
+"""Configure all tests: one thread, no network, deterministic Hypothesis examples, shared fixtures.
 
-`UNIALIGN_TEST_THREADS=2` runs the tests with two threads, which changes the order of sums.
+`UNIALIGN_TEST_THREADS=2` runs the tests with two threads, which changes the order of summation.
 """
 
 import os
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# Child processes inherit the variable; `make test` also sets it, before torch is imported.
+# Child processes inherit this variable; `make test` sets it before torch is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("UNIALIGN_TEST_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -30,7 +30,7 @@ settings.load_profile("deterministic")
 def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
-        # The address of a UNIX socket is a path, that of an internet socket (host, port, ...).
+        # Internet addresses are tuples (host, port, ...); addresses of UNIX sockets are paths.
         if isinstance(address, tuple) and not str(address[0]).startswith(("127.", "::1", "localhost")):
             raise RuntimeError(f"tests must not reach the network, but one connects to {address}")
 
@@ -38,7 +38,7 @@ def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_local)
 
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # The background jobs of a shell ignore Ctrl-C, and processes that a test starts would inherit this.
+    # Background jobs of a shell ignore SIGINT, and child processes of the tests would inherit that setting.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -57,7 +57,7 @@ def _no_plug_ins_of_other_tests() -> Iterator[None]:
 
 @pytest.fixture
 def golden() -> dict[str, Tensor]:
-    """Return the batch on which the golden values are computed: float64, M = 3, B = 4, D = 5, not normalized."""
+    """Return the batch of the golden values: three modalities of shape (4, 5), float64, not normalized."""
     i, k = (torch.arange(1, n + 1, dtype=torch.float64) for n in (4, 5))
     rows = [torch.sin(i[:, None] * k) + 0.5 * torch.sin(3 * m + 2 * i[:, None] + 5 * k[None, :] * m) for m in (1, 2, 3)]
     return {f"z{m}": x for m, x in enumerate(rows)}

@@ -1,4 +1,6 @@
-"""Completion scripts know every command, option and value; `--quiet` prints only warnings and errors."""
+"""Test that completion scripts offer every command, option and value, and that `--quiet` prints only warnings and
+errors.
+"""
 
 import shutil
 import subprocess

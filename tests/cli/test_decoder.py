@@ -1,4 +1,4 @@
-"""Test `unialign decoder`: training, sampling, use of the decoder in `generate`, invalid requests."""
+"""Test `unialign decoder`: training, sampling, `generate` with the trained decoder, and invalid arguments."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a store of all emoji with thumbnails, in which the training and test splits contain one item in 40."""
+    """Write a store of all emoji with thumbnails and a small training and test split (every 80th item each)."""
     pytest.importorskip("PIL")
     folder = tmp_path_factory.mktemp("small") / "store"
     emoji = load_dataset("emoji")
@@ -51,7 +51,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a finished run; tests that change it make a copy."""
+    """Return the folder of a finished run; tests must copy it before they change it."""
     out = tmp_path_factory.mktemp("decoder") / "run"
     assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(out)]) == 0
     return out
@@ -65,7 +65,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_train_sample_and_generate(
     small: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(trained)]) == 0  # finished: read back
+    assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(trained)]) == 0  # loads the finished run
     printed = capsys.readouterr().out
     assert "decoder of 8 x 8 pixels" in printed
     assert "samples-00000006.png" in printed
@@ -137,7 +137,7 @@ def test_a_damaged_decoder_of_a_finished_run_is_restored(small: Path, run: Path)
     weights = run / "decoder" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-9])
-    (run / "log.jsonl").unlink()  # a finished run does not need its log
+    (run / "log.jsonl").unlink()  # the log is not needed to load a finished run
     assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(run)]) == 0
     assert weights.read_bytes() == whole
     for line in ("", '{"kind": "step", "step": 1}', '{"kind": "step", "step": 1, "loss": "x"}', "[" * 100_000):

@@ -22,7 +22,7 @@ def unit(x):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Create a folder with a healthy `good.npz` and a `bad.npz` with a shuffled modality."""
+    """Create a folder with a healthy file, `good.npz`, and a file with a shuffled modality, `bad.npz`."""
     rng = np.random.default_rng(0)
     latent = rng.standard_normal((200, 16))
     good = {name: unit(latent + 0.4 * rng.standard_normal(latent.shape)) for name in ("image", "text", "sound<b>")}
@@ -90,12 +90,12 @@ def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys
     second = json.loads((here / "runs/diagnose/results.json").read_text())
     assert first["numbers"] == second["numbers"]
 
-    # A diagnosis is usually repeated because the contents of the file have changed.
+    # If the contents of the file have changed, the same command replaces the diagnosis.
     (here / "good.npz").write_bytes((here / "bad.npz").read_bytes())
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert json.loads((here / "runs/diagnose/results.json").read_text())["issue_summary"] != first["issue_summary"]
 
-    # A diagnosis of a different file also replaces the earlier one.
+    # A diagnosis of another file also replaces the earlier diagnosis.
     assert main(["diagnose", "bad.npz", "--modalities", "text", *QUICK]) == 0
     assert yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())["files"] == ["bad.npz"]
     assert "is the only modality" in (here / "runs/diagnose/log.txt").read_text()
@@ -110,7 +110,7 @@ def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys
 
 
 def test_the_written_config_reproduces_the_numbers(here):
-    assert main(["diagnose", "words=good.npz", "--modalities", "text", *QUICK]) == 2  # three matrices, one name
+    assert main(["diagnose", "words=good.npz", "--modalities", "text", *QUICK]) == 2  # one name for three matrices
     assert main(["diagnose", "good.npz", "--modalities", "text", "image", "--sample", "90", *QUICK]) == 0
     written = yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())
     assert written == {

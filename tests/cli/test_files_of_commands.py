@@ -1,4 +1,4 @@
-"""Test ids, patterns and folders of files on the command line."""
+"""Test the commands with glob patterns, folders of files, and `--id`."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ QUICK = ["--epochs", "1", "--dim", "4", "--head", "linear"]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write images in three parts, and the texts of most of these images in another order."""
+    """Write a modality of 60 items in three part files, and another of 50 of these items in random order."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     image = rng.normal(size=(60, 6)).astype(np.float32)

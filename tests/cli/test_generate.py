@@ -1,4 +1,4 @@
-"""Test `unialign generate` with the shipped weights: images, the results folder, invalid requests."""
+"""Test `unialign generate` with the shipped weights: images, the results folder, and invalid arguments."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the results folder of one call; tests that change it make a copy."""
+    """Return the results folder of one call; tests must copy it before they change it."""
     out = tmp_path_factory.mktemp("ship") / "out"
     assert generate(out, "--item", "ship", "--source", "text", "--samples", "2", "--seed", "3") == 0
     return out
@@ -61,13 +61,13 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
         with pil.open(tmp_path / name) as file:
             assert file.mode == "RGB"
             assert min(file.size) >= 128
-    # The training image nearest to each sample, measured in pixels.
+    # Each sample is listed with the pixel distance to its nearest training image.
     assert [0 < copy["distance"] < 0.5 for copy in image["copies"]] == [True] * 4
     assert "nearest training item by the condition" in printed
     assert "% off" in printed
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 4
-    # The page shows the nearest training image of each sample, the true image, and three images near the condition.
+    # The page shows the nearest training image of each of 4 samples, the true image, and 3 images near the condition.
     assert page.count("data:image/webp") == 4 + 1 + 3
     assert page.count('<img src="data:image/') + page.count('class="copied" src="data:image/') == page.count("<img")
     assert "the true image" in page
@@ -89,7 +89,7 @@ def test_a_second_writer_is_rejected(out: Path, capsys: pytest.CaptureFixture[st
 def test_the_written_configuration_repeats_the_call(
     ship: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A data set has priority over a folder of the same name.
+    # The name `emoji` refers to the data set even if a folder has the same name.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "emoji").mkdir()
     assert generate(tmp_path / "again", "--config", str(ship / "config.yaml")) == 0
@@ -97,7 +97,7 @@ def test_the_written_configuration_repeats_the_call(
         assert (ship / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     settings = yaml.safe_load((ship / "config.yaml").read_text())["generation"]
     assert settings["fingerprint"] == load_dataset("emoji").fingerprint
-    # A second call replaces all images of the first one.
+    # A second call replaces all images of the first call.
     assert generate(tmp_path / "again", "--item", "tiger", "--samples", "1") == 0
     assert len(list((tmp_path / "again" / "images").iterdir())) == 1
 
@@ -257,7 +257,7 @@ def test_a_failed_call_keeps_the_earlier_files(
     }
     assert generate(out, "--item", "ship", "--guidance", "1e38") == 2
     assert {path for path in contents(out) if path.name != ".lock"} == {p for p in before if p.name != ".lock"}
-    # The next call removes the images of the first call, and no other file.
+    # The next call removes the images of the first call and leaves all other files in place.
     assert generate(out, "--item", "tiger", "--samples", "1") == 0
     left = {path.name for path in (out / "images").iterdir()}
     assert left == {"of-my-own.png", *(Path(name).name for name in results(out)["images"][0]["files"])}

@@ -21,7 +21,7 @@ QUICK = ["--epochs", "2", "--modalities", "fou", "zer", "kar", "--dim", "16", "-
 
 
 def check_schema(results):
-    """Check results.json against the documented schema and further guarantees."""
+    """Check the content of results.json against its documented schema."""
     assert results["schema"] == 1
     assert {"unialign", "torch", "numpy", "python"} <= set(results["environment"])
     assert {"name", "fingerprint", "items", "modalities"} <= set(results["data"])
@@ -87,27 +87,27 @@ def test_compare_then_continue_then_raise(tmp_path, monkeypatch, capsys):
     assert len(page) < 5_000_000
     assert "http://" not in page.replace("http://www.w3.org", "")
 
-    # The same command reads the finished runs back, and metrics do not change.
+    # Repeating the command loads the finished runs without training, and the metrics do not change.
     trained = (tmp_path / "runs/compare/runs/unialign-seed0/log.jsonl").stat().st_mtime_ns
     assert main(command) == 0
     again = json.loads((tmp_path / "runs/compare/results.json").read_text())
     assert again["summary"] == results["summary"]
     assert (tmp_path / "runs/compare/runs/unialign-seed0/log.jsonl").stat().st_mtime_ns == trained
 
-    # A run from its config.yaml, in two processes, gives the same numbers.
+    # Repeating the comparison from its config.yaml with two workers gives the same numbers.
     capsys.readouterr()
     assert main(["compare", "--config", "runs/compare/config.yaml", "--out", "runs/again", "--workers", "2"]) == 0
     moved = json.loads((tmp_path / "runs/again/results.json").read_text())
     for key, metrics in results["summary"].items():
         assert moved["summary"][key]["recall@1"]["mean"] == pytest.approx(metrics["recall@1"]["mean"], abs=0.02)
 
-    # A different comparison cannot use the same folder.
+    # A comparison with other settings is rejected in the same folder.
     assert main([*command, "--lr", "0.002"]) == 2
     assert "another comparison" in capsys.readouterr().err
 
 
 def test_objectives_without_an_anchor_are_compared_with_those_that_have_one(tmp_path, monkeypatch, capsys):
-    """Regression test: `--anchor` was passed to all objectives, but symile has no such option."""
+    """Regression test: `--anchor` was passed to Symile, which has no anchor."""
     monkeypatch.chdir(tmp_path)
     command = ["compare", "digits", "--objectives", "symile", "cua", "--anchor", "kar", "--seeds", "0", *QUICK]
     assert main([*command, "--workers", "1"]) == 0
@@ -116,7 +116,7 @@ def test_objectives_without_an_anchor_are_compared_with_those_that_have_one(tmp_
     assert entries["cua"]["train"]["objective_options"] == {"anchor": "kar"}
     assert "anchor" not in entries["symile"]["train"]["objective_options"]
 
-    # A new anchor applies only to the objective that has one.
+    # A new anchor changes only the objectives that have an anchor.
     again = ["compare", "--config", "runs/compare/config.yaml", "--anchor", "fou", "--out", "runs/again"]
     assert main([*again, "--workers", "1"]) == 0
     entries = yaml.safe_load((tmp_path / "runs/again/config.yaml").read_text())["entries"]
@@ -177,7 +177,7 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
         again["objectives"]["space"]["settings"]["objective"] == "infonce"
     )  # the settings of the training run, not the defaults
 
-    # A new run from the file that the first one wrote gives the same space.
+    # A run from the config.yaml of the first run gives the same metrics.
     assert main(["train", "--config", "runs/train/config.yaml", "--out", "runs/copy"]) == 0
     copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
     assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
@@ -286,7 +286,7 @@ def test_a_broken_configuration_names_its_error(tmp_path, monkeypatch, capsys):
 
 
 def test_a_rejected_start_does_not_block_its_folder(tmp_path, monkeypatch):
-    """Regression test: a failed command left files, so the corrected command rejected the folder as not empty."""
+    """Regression test: a failed command left files behind, so the corrected command rejected the folder."""
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", *QUICK, "--resume", "required"]) == 2
     assert main(["train", "digits", *QUICK]) == 0
@@ -333,8 +333,8 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
     page = (tmp_path / "runs/demo/report.html").read_text("utf-8")
     assert "data:image/webp" in page
     assert len(page) < 5_000_000
-    # Eight queries, each with the true image and, for each objective, the generated image and its nearest training
-    # image.
+    # The page shows eight queries, each with the true image and three generated images with their nearest training
+    # images.
     section = page[page.index('<section id="generated"') : page.index('<section id="methods"')]
     assert section.count("<article") == 8
     assert section.count("data:image/png") == 8 * 3
@@ -371,7 +371,7 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert "choose another --out" in printed.err
     assert main([*run, "--resume", "never"]) == 2
     assert "Continue it with --resume auto, or choose another --out" in capsys.readouterr().err
-    # Test `evaluate` with swapped arguments, and with another split in the same folder.
+    # `evaluate` rejects swapped arguments, and another split in the same folder.
     assert main(["evaluate", "digits", "runs/train/space"]) == 2
     assert "such as `unialign evaluate runs/train/space digits`" in capsys.readouterr().err
     evaluate = ["evaluate", "runs/train/space", "digits", "--resamples", "100"]

@@ -1,4 +1,4 @@
-"""Test command-line options: precedence, examples, suggestions, and that torch is not imported before it is needed."""
+"""Test command-line options: precedence, examples, suggestions, and the deferred import of torch."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from unialign.cli._settings import given_settings
 from unialign.config import Config, DecoderConfig, GenerateConfig, TrainConfig
 from unialign.errors import ConfigError
 
-# Two values other than the default, for each setting whose type does not imply valid values.
+# Two valid values other than the default, for settings whose type does not determine valid values.
 NAMED = {
     "objective": ("gram", "infonce"),
     "modalities": (["fou", "zer"], ["kar", "pix"]),
@@ -108,7 +108,7 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
     assert resolved("--anchor", "kar").objective_options == {"temperature": 0.2, "anchor": "kar"}
     assert resolved("--set", "objective_options.temperature=1e-1").objective_options["temperature"] == 0.1
     assert resolved("--set", "frozen.fou=whiten").frozen == {"fou": "whiten"}
-    # Another objective does not inherit the options that the file gives for its objective.
+    # The options in the file belong to its objective; another objective does not inherit them.
     assert resolved("--objective", "infonce", "--anchor", "kar").objective_options == {"anchor": "kar"}
     for wrong, message in (
         ("head=linear", "has its own option, --head"),

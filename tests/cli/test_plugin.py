@@ -1,4 +1,4 @@
-"""Test the example plug-in, installed from its folder, on the command line."""
+"""Test the commands with the example plug-in installed."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ QUICK = ["--epochs", "2", "--dim", "8", "--batch-size", "16", "--head", "linear"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Install the plug-in into a folder, and write two files in its format."""
+    """Install the plug-in into a temporary folder, and write two files in its format."""
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copytree(EXAMPLE, folder / "source")
     pip = [
@@ -54,16 +54,16 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     assert -2 <= results["runs"][0]["metrics"]["cosine_margin"] <= 2
     assert results["metrics"]["cosine_margin"]["primary"] is False
     assert "cosine margin" in (place / "runs/train/report.html").read_text()
-    # The same command reads the finished run back; with other files it raises an error.
+    # Repeating the command loads the finished run; with other files, the command raises an error.
     unialign(place, *train, "--set", "objective_options.margin=0.3")
     shutil.copy(place / "image.fvecs", place / "sound.fvecs")
     assert "was made from other files" in unialign(place, "train", "sound.fvecs", *train[2:], status=2)
     printed = unialign(place, "evaluate", "runs/train/space", "image.fvecs", "text.fvecs", "--out", "runs/all")
-    assert "items are evaluated" in printed  # the files contain no split
+    assert "items are evaluated" in printed  # since the files contain no split
     unialign(place, "evaluate", "runs/train/space", "runs/train/data")
     evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
     assert evaluated["runs"][0]["metrics"] == results["runs"][0]["metrics"]
-    # Without the plug-in, the message names the missing objective.
+    # Without the plug-in, the error names the unknown objective.
     again = ["train", "--config", "runs/train/config.yaml", "--out", "runs/again"]
     assert "unknown objective 'hardest_negative'" in unialign(place, *again, plugin=False, status=2)
     unialign(place, *again)
@@ -76,7 +76,7 @@ def test_worker_processes_and_a_resumed_comparison(place):
     first = json.loads((place / "runs/compare/results.json").read_text())
     assert {record["metric"] for record in first["comparisons"]} >= {"cosine_margin", "recall@1"}
     assert all("p_holm" not in record for record in first["comparisons"] if record["metric"] == "cosine_margin")
-    # On resuming, one run continues from its checkpoint, and the other, which is finished, is read back.
+    # Resuming continues the run without a final space from its checkpoint, and loads the finished run.
     run = place / "runs/compare/runs/hardest_negative-seed0"
     shutil.rmtree(run / "space")
     unialign(place, *compare, *QUICK, "--workers", "1")

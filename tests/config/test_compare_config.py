@@ -1,4 +1,4 @@
-"""Test the settings of comparisons, evaluations, diagnoses and generation."""
+"""Test the configurations of comparisons, evaluations, diagnoses and image generation."""
 
 import pytest
 

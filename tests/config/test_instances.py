@@ -1,4 +1,4 @@
-"""Test objective instances that are passed instead of names."""
+"""Test configurations with objective instances instead of names."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Test training settings: validation, and round trips through JSON and YAML."""
+"""Test the validation of training settings and their round trips through JSON and YAML."""
 
 import json
 import math

@@ -1,6 +1,6 @@
-"""Run work in forked children that SIGKILL ends after a given time or at a chosen file operation.
+"""Run functions in forked child processes, and kill them after a given time or at a chosen file operation.
 
-Children are forked so that torch is imported only once. Fork from a process without threads.
+Forking avoids a new import of torch in each child. The parent process must not have threads.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["Child", "count_operations", "die_at", "run_child"]
 
-# Audit events of operations that change a folder; `_on_every_operation` adds `os.fsync`.
+# Audit events of operations that change files; `_on_every_operation` adds `os.fsync`, which has no audit event.
 _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 
@@ -22,8 +22,8 @@ class Child:
     """The result of a child process.
 
     Attributes:
-        killed: whether it died by SIGKILL.
-        lines: complete lines that it sent.
+        killed: whether SIGKILL ended the child.
+        lines: the complete lines that the child sent.
     """
 
     def __init__(self, killed: bool, sent: str) -> None:
@@ -32,12 +32,12 @@ class Child:
 
 
 def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: float | None = None) -> Child:
-    """Run `work(send)` in a child, which is killed after the given seconds; an error in the child ends this process."""
+    """Run `work(send)` in a child process and kill it after the given seconds; raise SystemExit if the child fails."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            # Unbuffered, so that lines arrive even if they are sent just before a kill.
+            # Write without a buffer, so that lines sent just before a kill arrive.
             work(lambda text: (os.write(writer, f"{text}\n".encode()), None)[1])
             os._exit(0)
         except BaseException:
@@ -58,8 +58,8 @@ def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: floa
 def die_at(folder: Path, operation: int) -> None:
     """Kill this process at its n-th operation (from 0) on files in `folder`.
 
-    It is killed before a rename or removal, after an open (the file is empty), or at an fsync, after half of the file
-    is cut off.
+    The kill comes before a rename or removal, after an open (so that the file is empty), or at an fsync after half of
+    the file has been cut off.
     """
     left = [operation]
 
@@ -74,7 +74,7 @@ def die_at(folder: Path, operation: int) -> None:
 
 
 def count_operations(folder: Path) -> list[int]:
-    """Return a list whose single number counts the operations of this process in `folder` from now on."""
+    """Return a list with one number, the count of file operations of this process in `folder` from now on."""
     count = [0]
 
     def act(handle: int | None) -> None:
@@ -85,7 +85,10 @@ def count_operations(folder: Path) -> list[int]:
 
 
 def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None:
-    """Call `act` at each operation; at an fsync of a regular file, pass it the file handle. This cannot be undone."""
+    """Call `act` at each file operation in `folder`, until the process ends.
+
+    The argument is the file handle at an fsync of a regular file, and None otherwise.
+    """
     fsync = os.fsync
 
     def watched_fsync(handle: int) -> None:
@@ -96,7 +99,7 @@ def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in _CHANGES or not str(arguments[0]).startswith(str(folder)):
             return
-        # (path, mode, flags): skip files opened for reading, which change nothing.
+        # The arguments are (path, mode, flags). Files opened for reading do not change.
         if event == "open" and not int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
             return
         act(None)

@@ -1,4 +1,4 @@
-"""Build malicious contents of a safetensors file."""
+"""Build malicious safetensors files."""
 
 import io
 import json
@@ -25,7 +25,7 @@ class Bomb:
 
 
 def payloads(canary: Path) -> dict[str, bytes]:
-    """Return name -> content; a payload that is executed creates the folder `canary`."""
+    """Return malicious file contents by name; a payload that is executed creates the folder `canary`."""
     archive, torch_file = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
         zipped.writestr("model/data.pkl", pickle.dumps(Bomb(canary)))

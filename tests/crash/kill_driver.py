@@ -1,6 +1,6 @@
-"""Kill training and writers with SIGKILL, resume, and print the outcomes as JSON. Run by `test_kill.py`.
+"""Kill training runs and file writes with SIGKILL, resume them, and print the outcomes as JSON.
 
-`kill_driver.py FOLDER TRIALS`.
+`test_kill.py` runs this script as `kill_driver.py FOLDER TRIALS`.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # the first optimizer triggers a slow import: do it once here, not in every child
+import torch._dynamo  # imported here once, since the first optimizer in each child would import it
 from forked import Child, count_operations, die_at, run_child
 
 from train_cases import bits, digest_of, run, tiny_config, tiny_store
@@ -26,7 +26,7 @@ from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpo
 from unialign.train._log import read_log
 
 torch.set_num_threads(1)
-# Save a checkpoint after every step, so that many kills occur during a save.
+# A checkpoint is saved after every step, so that many kills occur during a save.
 CONFIG = tiny_config(
     objective="gram", objective_options={"anchor": "text"}, infonce_warmup_ratio=0.3, save_steps=1, epochs=8
 )
@@ -37,7 +37,7 @@ Send = Callable[[str], None]
 
 
 def train(out: Path, resume: str, send: Send) -> None:
-    """Train to the end; send a line at the start and end of each checkpoint, and the digest of the final weights."""
+    """Train to the end; send a line before and after each save of a checkpoint, and the digest of the final weights."""
 
     def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         send(f"begin {snapshot.step}")
@@ -60,7 +60,7 @@ def counted(out: Path, send: Send) -> None:
 
 
 def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Child]:
-    """Start runs in new folders until one is killed before it ends, and return that run."""
+    """Start runs in new folders until a run is killed before it finishes; return its folder and process."""
     for attempt in range(100):
         out = folder / f"attempt-{attempt}"
         child = begin(out)
@@ -84,7 +84,7 @@ def one_trial(folder: Path, draw: random.Random, way: str, duration: float, oper
 
     out, child = killed_run(folder, killed_at_moment if way == "moment" else killed_at_operation)
     newest = newest_checkpoint(out / "checkpoints")
-    # An incomplete or altered checkpoint would raise here.
+    # This call raises an error if the checkpoint is incomplete or altered.
     found = 0 if newest is None else load_checkpoint(newest).step
     result = run_child(lambda send: train(out, "auto", send))
     steps = [record["step"] for record in read_log(out / "log.jsonl") if record["kind"] == "step"]
@@ -173,7 +173,9 @@ WRITERS = {
 
 
 def kill_writer(folder: Path, kind: str) -> list[int]:
-    """Replace version 1 by version 2 while killed at each operation in turn; return the version found each time."""
+    """Replace version 1 with version 2, killed at each file operation in turn; return the version found after each
+    kill.
+    """
     write, read = WRITERS[kind]
     found = []
     for operation in range(1000):
@@ -202,7 +204,7 @@ def can_exchange(folder: Path) -> bool:
 
 def main(folder: Path, trials: int) -> None:
     report = kill_training(folder, trials)
-    # `tests/data` covers file systems that cannot exchange two folders and need two renames.
+    # `tests/data` covers file systems that need two renames, since they cannot exchange two folders in one step.
     kinds = [kind for kind in WRITERS if kind != "store" or can_exchange(folder)]
     print(json.dumps(report | {"writers": {kind: kill_writer(folder, kind) for kind in kinds}}))
 

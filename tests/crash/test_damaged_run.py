@@ -1,6 +1,6 @@
-"""Test truncated and altered checkpoints: resuming raises an error that names the file, and changes nothing.
+"""Test that resuming from a damaged checkpoint raises an error that names the file, and changes no file.
 
-Once the damaged checkpoint is removed, the run continues from the earlier one to the same weights.
+After the damaged checkpoint is removed, the run continues from the previous checkpoint to the same final weights.
 """
 
 import shutil
@@ -25,7 +25,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a run that was stopped at step 8, with checkpoints of steps 4 and 8."""
+    """Return the folder of a run that was interrupted at step 8, with checkpoints of steps 4 and 8."""
     out = tmp_path_factory.mktemp("cut") / "run"
     with pytest.raises(KeyboardInterrupt):
         run(STORE, CONFIG, out=out, on_step=stop_at(8))
@@ -34,8 +34,8 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """Return damaged versions of the bytes: truncated, one bit flipped, one byte too long, all zeros."""
-    # A line break at the end of a JSON file has no meaning.
+    """Return damaged versions of a file: truncated, with one flipped bit, with an extra byte, and all zeros."""
+    # Damage to a trailing line break would not change a JSON document.
     end = len(data.rstrip(b"\n"))
     places = sorted({0, 3, 7, 8, end // 3, end // 2, end - 2, end - 1})
     return {
@@ -64,7 +64,7 @@ def test_a_damaged_file_raises_an_error_and_nothing_is_changed(cut: Path, tmp_pa
         assert "to continue from an earlier checkpoint, remove step-00000008" in str(caught.value), what
         assert contents(out) == before, what
     path.unlink()
-    # A checkpoint without a manifest is incomplete, so the run continues from the earlier one.
+    # A checkpoint without a manifest is incomplete and therefore skipped.
     if file != MANIFEST:
         with pytest.raises(CheckpointError, match=f"{file} is missing"):
             run(STORE, CONFIG, out=out, resume="auto")
@@ -90,7 +90,7 @@ def test_partial_files_of_a_crash_are_deleted(cut: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_finished_run_whose_space_is_damaged(cut: Path, tmp_path: Path, file: str) -> None:
-    """Resuming returns the correct weights or raises an error; it never returns damaged weights."""
+    """Resuming must return the correct weights or raise an error that names the damaged file."""
     out = Path(shutil.copytree(cut, tmp_path / "run"))
     expected = digest_of(run(STORE, CONFIG, out=out, resume="auto"))
     path = out / "space" / file

@@ -1,7 +1,7 @@
-"""Test full and read-only disks: the error is readable, earlier files are intact, and no partial files remain.
+"""Test writes to full and read-only disks: clear errors, intact earlier files, and no partial files.
 
-A limit on the file size makes writes fail midway. Full and read-only disks are small tmpfs mounts; without permission
-to mount, their tests are skipped.
+A limit on the file size makes writes fail midway. The disks are small tmpfs mounts; their tests are skipped if mounting
+is not permitted.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ resource = pytest.importorskip("resource", reason="limits on the size of files a
 
 @contextlib.contextmanager
 def largest_file(limit: int) -> Iterator[None]:
-    """Limit the size of files: a write that exceeds the limit fails after the part that fits."""
+    """Limit the size of files, so that a larger write fails midway."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -107,7 +107,7 @@ def test_a_run_continues_from_the_checkpoint_before_the_one_that_did_not_fit(tmp
 
 
 def test_a_log_that_cannot_grow_raises_once(tmp_path: Path) -> None:
-    """Closing the file repeats the failed write; that OSError must not hide the first message."""
+    """Closing the file repeats the failed write, but must not raise a second error."""
     log = RunLog()
     log.open(tmp_path / "log.jsonl")
     with largest_file(100):
@@ -123,7 +123,7 @@ def test_a_log_that_cannot_grow_raises_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of 1 MiB."""
+    """Mount a file system of 1 MiB and return its path; skip the test if mounting is not permitted."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder))
@@ -134,7 +134,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def mount(*options: str) -> str | None:
-    """Return the error message of a call, or None if it succeeds."""
+    """Run `mount`; return its error message, or None on success."""
     try:
         done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
     except OSError as error:
@@ -160,7 +160,7 @@ def test_a_full_disk(disk: Path, kind: str, leave: int) -> None:
     write(disk, 1)
     before = contents(disk)
     filler = fill(disk, leave=leave)
-    # The result is either the complete version 2 or version 1.
+    # The write either completes or leaves version 1 unchanged.
     message = ""
     try:
         write(disk, 2)
@@ -208,7 +208,7 @@ def test_a_log_on_a_disk_that_fills_up_stops_the_run(disk: Path) -> None:
 
 @pytest.fixture
 def read_only(disk: Path) -> Path:
-    """Write version 1 of each kind to a disk, then mount it read-only."""
+    """Write version 1 of each kind of file to a disk, then remount the disk read-only."""
     for write in WRITERS.values():
         write(disk, 1)
     with pytest.raises(KeyboardInterrupt):

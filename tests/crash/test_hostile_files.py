@@ -1,7 +1,6 @@
-"""Test malicious files with every reader: an error names the file, no code is executed, and no large memory block is
-allocated.
+"""Test that every reader rejects malicious files, executes no code, and allocates no large block of memory.
 
-An attacker can forge a checksum, so readers must be safe without it.
+Readers must not rely on checksums for safety, since an attacker can forge them.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ Reader = Callable[[Path, bytes], None]
 
 
 def _forge(file: Path, change: Callable[[dict], object]) -> None:
-    """Change entries of a JSON file and update its checksum."""
+    """Apply `change` to the content of a JSON file and update its checksum."""
     body = read_json(file)
     change(body)
     file.unlink()
@@ -82,7 +81,7 @@ READERS: dict[str, Reader] = {
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Limit address space to 8 GB above current use, so that trusting a 10 GB header raises MemoryError."""
+    """Limit address space to 8 GB above current use, so that allocating 10 GB for a header raises MemoryError."""
     if not Path("/proc/self/statm").exists():
         yield
         return
@@ -96,7 +95,7 @@ def little_memory() -> Iterator[None]:
 
 
 def rejected(read: Callable[[], object], *words: str) -> str:
-    """Check that the message of the expected error is one paragraph and contains these words."""
+    """Check that `read` raises a UniAlignError whose message is short and contains `words`; return the message."""
     with pytest.raises(UniAlignError) as caught:
         read()
     message = str(caught.value)
@@ -120,7 +119,7 @@ def test_the_payloads_would_execute_code(tmp_path: Path) -> None:
     for name in ("pickle of protocol 0", "pickle of protocol 5", "torch.save"):
         canary = tmp_path / name
         content = payloads(canary)[name]
-        with contextlib.suppress(FileExistsError):  # the canary exists once the first payload has been executed
+        with contextlib.suppress(FileExistsError):  # a second execution finds the canary
             pickle.loads(content) if "pickle" in name else torch.load(io.BytesIO(content), weights_only=False)
         assert canary.exists()
 
@@ -145,7 +144,7 @@ def test_a_hostile_column_of_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_link_out_of_the_folder_of_a_space_raises(tmp_path: Path, file: str) -> None:
-    """Links raise an error even if their target is valid, since only files inside the folder have been checked."""
+    """A link out of the folder is rejected even if its target is a valid file."""
     Space({"image": 4}, dim=2).save_pretrained(tmp_path / "space")
     (tmp_path / "space" / file).rename(tmp_path / file)
     (tmp_path / "space" / file).symlink_to(tmp_path / file)

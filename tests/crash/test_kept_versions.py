@@ -1,6 +1,6 @@
-"""Read files of earlier versions: a store, a saved space, and an interrupted run that continues.
+"""Test that files of earlier versions can be read: a store, a saved space, and an interrupted run.
 
-Each version with a different file format has a folder in `kept/` (see `kept/make.py`), which is never changed.
+`kept/` has one folder per version that changed a file format, written by `kept/make.py` and never edited.
 """
 
 import json
@@ -22,7 +22,7 @@ KEPT = sorted(path for path in (Path(__file__).parent / "kept").iterdir() if pat
 
 
 def forget_setting(checkpoint: Path, name: str) -> None:
-    """Remove a setting from a checkpoint, as if an earlier version had written it."""
+    """Remove a setting from a checkpoint, as if a version without that setting had written it."""
     state, manifest = checkpoint / "state.json", checkpoint / "manifest.json"
     body, files = read_json(state), read_json(manifest)
     del body["training"][name]
@@ -34,7 +34,7 @@ def forget_setting(checkpoint: Path, name: str) -> None:
 
 @pytest.fixture(params=KEPT, ids=lambda path: path.name)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Return a copy of the kept files that a test may change."""
+    """Return the path of a copy of the kept files, which a test may change."""
     return Path(shutil.copytree(request.param, tmp_path / "kept"))
 
 
@@ -58,10 +58,10 @@ def test_the_kept_space_encodes(kept: Path) -> None:
         torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
-# `fit` warns about another version of torch or of this package.
+# `fit` warns if the version of torch or of this package has changed.
 @pytest.mark.filterwarnings("ignore:the environment has changed")
 def test_the_kept_run_continues_to_the_same_weights(kept: Path) -> None:
-    """The weights agree up to rounding, since another version of torch may sum in another order."""
+    """The weights agree only up to rounding, since another version of torch may change the order of summation."""
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     result = run(EmbeddingStore.open(kept / "store"), config, out=kept / "run", resume="required")
     assert [record["step"] for record in result.history] == list(range(1, 21))
@@ -72,7 +72,7 @@ def test_the_kept_run_continues_to_the_same_weights(kept: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:the environment has changed")
 def test_a_setting_added_later_has_its_default(kept: Path) -> None:
-    """Regression test: a checkpoint that lacked a new setting raised "made with infonce_warmup_ratio=None"."""
+    """Regression test: checkpoints without a newly added setting could not be resumed."""
     forget_setting(kept / "run" / "checkpoints" / "step-00000010", "min_lr")
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     store = EmbeddingStore.open(kept / "store")

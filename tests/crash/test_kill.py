@@ -1,4 +1,4 @@
-"""Kill processes at random times and at every file operation: saved files survive, and final weights are bit-equal."""
+"""Test that saved files and training runs survive SIGKILL at random times and at every file operation."""
 
 import json
 import os
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def killed(folder: Path, trials: int) -> dict[str, Any]:
-    """Return the output of `kill_driver.py`, a new process without threads, which forks the processes to kill."""
+    """Return the report of `kill_driver.py`, run in a new process because forking is safe only without threads."""
     paths = [str(HERE.parent.parent / "src"), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     finished = subprocess.run(
@@ -38,21 +38,21 @@ def killed(folder: Path, trials: int) -> dict[str, Any]:
     ("trials", "steps", "inside_a_save"), [(20, 5, 5), pytest.param(50, 8, 15, marks=pytest.mark.slow)]
 )
 def test_saved_files_survive_kills(tmp_path: Path, trials: int, steps: int, inside_a_save: int) -> None:
-    """Killed training resumes from a complete checkpoint to the same weights; killed writers leave old or new files.
+    """Killed runs resume from a complete checkpoint to bit-equal weights; killed writes leave the old or the new file.
 
-    Half of the kills during training come at a random time and half at a random file operation, so that many hit a
-    save. Spaces, stores, checkpoints and single files are replaced while the process is killed at every file operation
-    in turn; a kill at an fsync also discards half of the file.
+    Half of the training runs are killed at a random time, and half at a random file operation, so that many kills occur
+    during a save. Writes of spaces, stores, checkpoints and single files are killed at every file operation in turn; a
+    kill at an fsync also discards half of the file.
     """
     report = killed(tmp_path, trials)
     assert len(report["trials"]) == trials
     for trial in report["trials"]:
-        # The newest checkpoint is that of the last completed save or of the interrupted save.
+        # The newest checkpoint found is the last one completed, or the one whose save was interrupted.
         assert trial["ended"] <= trial["found"] <= trial["begun"], trial
         assert trial["digest"] == report["digest"], trial
         assert trial["log_steps"] == list(range(1, report["steps"] + 1)), trial
         assert trial["left"] == [], trial
-    # The kills are spread over the run, and many interrupt a save.
+    # Enough kills must occur at different steps and during a save.
     assert len({trial["found"] for trial in report["trials"]}) >= steps
     assert sum(trial["begun"] > trial["ended"] for trial in report["trials"]) >= inside_a_save
 

@@ -1,4 +1,4 @@
-"""Fixtures: a small store with all optional contents, and functions that damage its folder."""
+"""Fixtures for tests of stores: a small store with all optional contents, and functions that damage its folder."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def store(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any]) -> E
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    """Return a copy of the built-in digits that a test may damage."""
+    """Return the path of a copy of the built-in digits, which a test may damage."""
     source = data.load_dataset("digits").path
     assert source is not None
     return Path(shutil.copytree(source, tmp_path / "digits"))
@@ -57,7 +57,7 @@ def digits(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
-    """Change the parsed `store.json` of a folder in place."""
+    """Return a function that applies a change to the content of `store.json`."""
 
     def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         file = folder / "store.json"
@@ -70,7 +70,7 @@ def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
 
 @pytest.fixture
 def plant(edit: Callable[..., None]) -> Callable[[Path, str, bytes], None]:
-    """Replace the file of a column, and adjust its size and checksum in `store.json` as an attacker would."""
+    """Return a function that replaces the file of a column and updates its size and checksum in `store.json`."""
 
     def plant(folder: Path, column: str, content: bytes) -> None:
         (folder / "arrays" / f"{column}.npy").write_bytes(content)

@@ -1,4 +1,4 @@
-"""Test that arguments of a wrong type (paths, names, mappings) raise one of the package's own errors."""
+"""Test that paths, names and mappings of the wrong type raise one of the package's own errors."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_names_asked_of_a_store(value: Any) -> None:
 
 
 def test_writers_at_once_leave_one_store_and_nothing_beside_it(tmp_path: Path) -> None:
-    """Writers that lost the race between the two renames once left `.store.*.old` folders."""
+    """Regression test: concurrent writers left folders named `.store.*.old`."""
     path = tmp_path / "store"
     EmbeddingStore.write(path, COLUMNS)
 
@@ -123,7 +123,7 @@ def test_writers_at_once_leave_one_store_and_nothing_beside_it(tmp_path: Path) -
 
 
 def test_a_replacement_that_fails_puts_the_old_store_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # An exchange of two folders in one step has no second rename that could fail.
+    # Force the replacement by two renames, the second of which can fail.
     monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     path = tmp_path / "store"
     before = EmbeddingStore.write(path, COLUMNS)

@@ -1,4 +1,4 @@
-"""Test which bytes checksums are computed from."""
+"""Test the computation of checksums: `.npy` bytes, SHA-256, and canonical JSON."""
 
 import io
 from typing import Any

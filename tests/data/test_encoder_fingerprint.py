@@ -1,4 +1,4 @@
-"""Test fingerprints of the encoder of a column."""
+"""Test `encoder_fingerprint`, which identifies the encoder of a column."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def test_order_of_entries_does_not_matter() -> None:
 
 def test_a_signature_is_used_unchanged() -> None:
     assert encoder_fingerprint(store(MADE | {"fingerprint": "signed"}), "image") == "signed"
-    # A pipeline of unknown provenance has the fingerprint None.
+    # A pipeline of unknown provenance records None as its fingerprint.
     assert encoder_fingerprint(store(MADE | {"fingerprint": None}), "image") != "signed"
 
 
@@ -57,14 +57,14 @@ def test_fingerprint_without_provenance_is_the_checksum(made: Any) -> None:
 
 def test_shipped_columns() -> None:
     emoji = load_dataset("emoji")
-    # Saved decoders, spaces and projections hold these fingerprints; a different hash would break them.
+    # Saved decoders and spaces contain these fingerprints and would be rejected if the hash changed.
     for name, expected in IDENTITIES.items():
         assert encoder_fingerprint(emoji, name) == expected
         made = emoji.provenance["columns"][name]
         kept = {key: made[key] for key in ("encoder", "weights", "pooling", "reduction")}
         text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(text.encode()).hexdigest() == expected
-    # `drawing` has the same encoder but a separate reduction with its own center.
+    # `drawing` has the same encoder as `image` but a separate reduction.
     assert encoder_fingerprint(emoji, "image") != encoder_fingerprint(emoji, "drawing")
     with pytest.raises(ConfigError, match="'video'"):
         encoder_fingerprint(emoji, "video")

@@ -1,4 +1,4 @@
-"""`assets=` of a store takes a folder of images or one file per item, without an archive or a naming convention."""
+"""Test `assets=` of a store with a folder of images or one image file per item."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ def picture(path: Path, value: int, size: int = 8) -> Path:
 
 
 def reds(store: EmbeddingStore, column: str = "image-clip") -> list[int | None]:
-    """Return the value of each item's image; None for items without one."""
+    """Return the red value of each item's image; None for items without an image."""
     images, found = Thumbnails(store.asset(THUMBNAILS)), []
     for row in range(store.items):
         entry = images.read(column, row)

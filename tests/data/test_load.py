@@ -66,7 +66,7 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
     split = np.repeat([0, 1, 2, 0, 0], ITEMS // 5)
     expected = EmbeddingStore.from_arrays(space, present={"text": present}, split=split, **values)
     entries = space | values | {"present.text": present, "split": split}
-    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])  # all negative labels mean unlabeled
+    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])  # any negative label means unlabeled
     np.savez(tmp_path / "a.npz", **entries)
     np.savez_compressed(tmp_path / "b.npz", **entries)
     save_file(entries, tmp_path / "c.safetensors")
@@ -76,7 +76,7 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
         assert store.name == source[0]
         assert sorted(store.modalities) == ["image", "text"]  # safetensors sorts its tensors
         store.verify()
-    # Two files with given names, and arrays in memory.
+    # Loading two files, or arrays in memory, gives the same store.
     np.save(tmp_path / "x.npy", space["image"])
     np.savez(tmp_path / "y.npz", **{key: value for key, value in entries.items() if key != "image"})
     store = data.load_dataset([f"image={tmp_path / 'x.npy'}", tmp_path / "y.npz"])
@@ -158,7 +158,7 @@ def test_saved_stores_are_equal_and_have_small_pickles(
     memory = EmbeddingStore.from_arrays(space, split=np.arange(ITEMS) % 3)
     saved = memory.save(tmp_path / "memory")
     assert saved.fingerprint == memory.fingerprint
-    # A pickled store holds only the path; worker processes map the folder again.
+    # A pickled store contains only the path, so worker processes map the files again.
     assert len(pickle.dumps(saved)) < 3000
 
 

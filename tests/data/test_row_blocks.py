@@ -1,4 +1,4 @@
-"""Rows are read in blocks from arrays of any layout; pages of mapped files are released without changing the data."""
+"""Test reading rows in blocks from arrays of any layout, and releasing the pages of memory-mapped files."""
 
 import mmap
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_changes_of_a_private_map_are_kept(tmp_path: Path) -> None:
     for array in arrays:
         MappedPages([array]).release()
         assert array[5] == 1.0
-    # Maps that lose nothing are released.
+    # The pages of shared and read-only maps can be released without losing changes.
     shared = [np.memmap(path, np.float64, mode) for mode in ("r", "r+")]
     for array in (*shared, np.asarray(shared[1])[2:], np.frombuffer(read_only), np.ndarray(4096, buffer=read_only)):
         assert isinstance(_mapped_pages._mapping_of(array), mmap.mmap)

@@ -1,4 +1,4 @@
-"""Test that built-in data sets equal the released ones byte for byte, and that their splits are sound."""
+"""Test that the built-in data sets equal the released files byte for byte, and that their splits are valid."""
 
 import sys
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_emoji() -> None:
 
 
 def test_files_loaded_by_name_are_a_separate_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the distribution of data sets, a known name raises an error with the command that installs it."""
+    """If `unialign-datasets` is not installed, loading a data set by name raises an error with the install command."""
     library = Path(data.__file__).parents[1]
     files = [path for path in library.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert max(path.stat().st_size for path in files) < 100_000

@@ -1,4 +1,4 @@
-"""Test that splits keep groups whole, have the requested fractions and never change."""
+"""Test random splits: whole groups, the requested fractions, and reproducibility."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_pure_function_of_the_seed() -> None:
 
 
 def test_splits_equal_held_values() -> None:
-    """Splits are equal on all platforms and NumPy versions; a change would alter the splits of all users."""
+    """Splits must be the same on all platforms and NumPy versions, since users rely on them."""
     assert "".join(map(str, random_split(40, seed=0))) == "0200010220002000000021020202100000001000"
     assert "".join(map(str, random_split(12, seed=1, groups=np.arange(12) // 3))) == "000000000222"
 

@@ -1,4 +1,4 @@
-"""Test the contents of a store that is read from a folder, made in memory, or saved and loaded again."""
+"""Test the contents of stores that are read from a folder, created in memory, or saved and loaded again."""
 
 import os
 import pickle
@@ -338,7 +338,6 @@ assert "torch" not in sys.modules
 
 
 def test_pickling_carries_no_arrays(tmp_path: Path) -> None:
-    """Worker processes receive the path, not a copy of the data."""
     store = EmbeddingStore.write(tmp_path / "s", {"x": np.ones((10_000, 64))})
     store.array("x")
     packed = pickle.dumps(store.select(["x"]))

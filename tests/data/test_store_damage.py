@@ -1,4 +1,4 @@
-"""Test that damaged and hostile files raise an error that names them, and are never executed."""
+"""Test that damaged and malicious files raise an error that names the file, and that no code in them is executed."""
 
 import io
 import json
@@ -30,7 +30,7 @@ DIGITS_FILES = [f"arrays/{view}.npy" for view in ("fou", "fac", "kar", "pix", "z
 
 
 def touch(store: EmbeddingStore, file: str) -> object:
-    """Read the part of a store that `file` contains."""
+    """Access the property of the store that is read from `file`."""
     stem = Path(file).stem
     if file.startswith("arrays/"):
         return store.array(stem)
@@ -99,7 +99,7 @@ def test_altered_description(digits: Path, edit: Edit, key: str) -> None:
 
 
 def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
-    """Changing a column and its checksum changes the fingerprint, so the description counts as altered."""
+    """Replacing a column together with its checksum changes the fingerprint, so `verify` detects the change."""
     before = EmbeddingStore.open(digits).fingerprint
     plant(digits, "mor", npy(np.ones((2000, 6), dtype=np.float16)))
     store = EmbeddingStore.open(digits)
@@ -318,7 +318,7 @@ top_level: dict[str, list[Any]] = {
 
 
 def rejected(store: EmbeddingStore, change: Callable[[dict[str, Any]], object], message: str) -> None:
-    """Check that a changed description raises an error, then restore the file."""
+    """Check that a changed `store.json` raises an error, then restore the file."""
     assert store.path is not None
     file = store.path / "store.json"
     text = file.read_bytes()
@@ -397,7 +397,7 @@ json_values = st.recursive(
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_other_value_in_a_description_raises_or_is_harmless(store: EmbeddingStore, data: st.DataObject) -> None:
-    """No content of `store.json` raises an error other than DataError."""
+    """Opening a store with a changed `store.json` must not raise any error other than DataError."""
     assert store.path is not None
     body = json.loads(store._description.to_bytes())
     node: Any = body

@@ -1,4 +1,4 @@
-"""Columns that are written in parts give the same store as whole arrays, with memory bounded by one part."""
+"""Test that writing columns in parts gives the same store as whole arrays, with the memory of a few parts."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -102,5 +102,5 @@ def test_memory_is_bounded_by_a_part(tmp_path: Path) -> None:
         EmbeddingStore.write(tmp_path / str(count), ({"x": part, "y": part} for _ in range(count)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # The larger store has 32.8 MB.
+    # The larger store takes 32.8 MB on disk.
     assert peaks[1] < peaks[0] + 5e6 < 15e6

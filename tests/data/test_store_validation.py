@@ -183,7 +183,7 @@ def test_json_that_changes_in_a_round_trip_reads_the_same_in_memory_and_on_disk(
 
 
 def test_an_id_in_two_splits_is_a_warning():
-    """Captions that occurred in both the training and the test split once inflated results without a warning."""
+    """Regression test: captions in both the training and the test split inflated results without a warning."""
     columns = {"a": np.ones((4, 2)), "b": np.ones((4, 2))}
     with pytest.warns(UserWarning, match="id 7 crosses splits: row 1 is in 'train', row 2 in 'test'"):
         EmbeddingStore.from_arrays(columns, ids=[5, 7, 7, 8], split=["train", "train", "test", "test"])

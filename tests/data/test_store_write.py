@@ -1,4 +1,4 @@
-"""Test that a store is written completely or not at all, and never damages an earlier one."""
+"""Test that a store is written completely or not at all, and that a failed write leaves an earlier store intact."""
 
 import os
 import signal
@@ -84,7 +84,7 @@ def test_overwrite_must_be_never_or_replace(tmp_path: Path) -> None:
 def test_an_existing_path_raises_before_the_data_is_read(tmp_path: Path) -> None:
     EmbeddingStore.write(tmp_path / "s", COLUMNS)
     with pytest.raises(DataError, match="exists already"):
-        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # invalid as well
+        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # also an invalid shape
 
 
 def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> None:
@@ -98,7 +98,7 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-# Calls of fsync before the rename: two arrays, store.json, the folder of arrays, the new folder.
+# Before the rename, fsync is called for two arrays, store.json, the folder of arrays and the new folder.
 @pytest.mark.parametrize("call", range(5))
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("before", ["nothing", "a store"])
@@ -136,7 +136,7 @@ def test_failure_of_the_last_rename_brings_the_old_store_back(tmp_path: Path, mo
 
 
 def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """File systems that cannot exchange two folders atomically need two renames; in between, the path is free."""
+    """Without an atomic exchange of folders, a kill between the two renames leaves no store at the path."""
     EmbeddingStore.write(tmp_path / "s", OTHER)
     (tmp_path / "s").rename(tmp_path / ".s.0123.old")
     with pytest.raises(DataError, match=r"interrupted, and the earlier store is \.s\.0123\.old: rename it back"):
@@ -147,7 +147,6 @@ def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monke
 def test_replace_keeps_a_folder_that_appears_during_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """A folder that another process creates at the path during writing is kept."""
     if how == "two renames":
         monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     real = os.fsync
@@ -164,7 +163,7 @@ def test_replace_keeps_a_folder_that_appears_during_writing(
 
 
 def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If another process writes to the path after the check, its store is kept, and this call raises an error."""
+    """If another process writes a store after the path was checked, that store is kept and the call raises an error."""
     real = os.fsync
     raced: list[bool] = []
 
@@ -186,7 +185,7 @@ def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 @pytest.mark.parametrize("call", [0, 2, 4, 5])
 def test_kill_minus_nine(tmp_path: Path, call: int) -> None:
-    """After a kill at any fsync, the path holds the complete old or new store."""
+    """After SIGKILL at any fsync, the path contains either the complete old store or the complete new store."""
     old = EmbeddingStore.write(tmp_path / "s", OTHER).fingerprint
     new = EmbeddingStore.from_arrays(COLUMNS).fingerprint
     script = f"""

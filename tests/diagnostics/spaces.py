@@ -1,4 +1,4 @@
-"""Embeddings with a known fault: modalities are noisy copies of one latent per item, with one property broken."""
+"""Generate embeddings with a known fault: noisy copies of one latent per item, with one property changed."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def healthy(names=("image", "text", "audio"), *, items=ITEMS, dim=DIM, noise=0.6
 
 
 def collapsed(name="text"):
-    """Build rows close to one point; their differences are far below the noise of the other modalities' means."""
+    """Return embeddings in which the rows of one modality are nearly equal."""
     space = healthy()
     space[name] = unit(0.02 * space[name] + unit(np.ones((1, DIM))))
     return space
@@ -49,7 +49,7 @@ def shuffled(name="audio"):
 
 
 def checked(sources, **options):
-    """Run a diagnosis with the fewest resamples."""
+    """Run a diagnosis with the smallest number of resamples."""
     return diagnose(sources, resamples=100, **options)
 
 
@@ -58,7 +58,7 @@ def serious(diagnosis):
 
 
 def row_statistics(space):
-    """Measure row alignment and row offsets of all pairs, without the rest of a diagnosis."""
+    """Measure the row alignment and the row offsets of all pairs of modalities."""
     data = open_collection(space)
     rows_n = draw_items(data, sample_size(data, None), seed=0)
     rows_WL = window_rows(data.items, len(rows_n))

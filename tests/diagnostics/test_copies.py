@@ -1,4 +1,4 @@
-"""Copies of one matrix under two names are found, in any precision and on any scale."""
+"""Test that copies of one matrix under two names are detected at any precision and scale."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,6 @@ def rows():
 
 
 def compare(a, b):
-    """Compare two matrices without the other measurements of a diagnosis."""
     raw = tuple(np.asarray(x.float() if isinstance(x, torch.Tensor) else x, np.float64) for x in (a, b))
     z = tuple(torch.from_numpy(x / np.linalg.norm(x, axis=1, keepdims=True)) for x in raw)
     return compare_copies(("a", "b"), z, raw, random_cosine=float((z[0].mean(0) * z[1].mean(0)).sum()))
@@ -28,7 +27,7 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
     low, high = rows.min(0), rows.max(0)
     for b, kind, copy, precision in (
         (rows, "same", "", ""),
-        (unit(rows), "same", "", ""),  # once "nothing wrong", as for all copies below
+        (unit(rows), "same", "", ""),  # the copies from here on were once not detected
         (rows.astype(np.float64) / 3, "same", "", ""),
         (rows * 1e-30, "same", "", ""),
         (torch.from_numpy(rows).bfloat16(), "rounded", "b", "bfloat16"),
@@ -36,7 +35,7 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
         (rows.astype(np.float16), "rounded", "b", "float16"),
         (np.round(rows / scale * 127), "quantized", "b", "different values"),
         (np.round(rows / np.abs(rows).max(1, keepdims=True) * 127), "quantized", "b", "different values"),
-        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "different values"),  # with zero points
+        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "different values"),  # with a zero point
         (np.round(rows / scale * 7), "quantized", "b", "different values"),
         (np.sign(rows), "binary", "b", "1 bit"),
         (rows > 0, "binary", "b", "1 bit"),

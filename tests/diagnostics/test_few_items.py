@@ -1,4 +1,4 @@
-"""Few items, few captions, rare modalities and extreme scales: findings do not claim what the data cannot show."""
+"""Test that diagnoses of few items, few captions, rare modalities and extreme scales give no unsupported findings."""
 
 import warnings
 
@@ -14,7 +14,7 @@ from unialign.metrics import resample_weights
 
 
 def captions(count, items, *, noise=0.0, seed=0):
-    """Build pictures that share `count` captions, each embedded once (or, with rounding noise, in many batches)."""
+    """Return images that share `count` captions, and the caption of each image; `noise` makes equal captions differ."""
     rng = np.random.default_rng(seed)
     caption, which = unit(rng.standard_normal((count, 64))), rng.integers(0, count, items)
     image = unit(caption[which] + 0.15 * rng.standard_normal((items, 64)))
@@ -22,7 +22,7 @@ def captions(count, items, *, noise=0.0, seed=0):
 
 
 def assert_bounded(numbers):
-    """Check that intervals stay within the range of their quantity and contain the mean."""
+    """Check that each interval contains the mean and stays within the range of its statistic."""
     most = {"modality_gap_debiased": 2.0}
     for part in (*numbers["pairs"].values(), *numbers["directions"].values(), *numbers["modalities"].values()):
         for key, value in part.items():
@@ -31,7 +31,7 @@ def assert_bounded(numbers):
 
 
 def test_few_distinct_captions_are_no_hubs():
-    """40 captions of 3,000 pictures were once called hubs, but 10 answers to each cannot cover 2,048 pictures."""
+    """Regression test: 40 captions shared by 3,000 images were reported as hubs."""
     space, which = captions(40, 3000)
     diagnosis = checked(space, sample=1024)
     assert serious(diagnosis) == [("duplicates", "warning", ("text",))]
@@ -42,7 +42,7 @@ def test_few_distinct_captions_are_no_hubs():
 
 
 def test_nearly_equal_captions_are_found_and_count_as_right_answers():
-    """A caption embedded in several batches differs by rounding; an R@1 of 2 % was once reported as working."""
+    """Captions that differ only by rounding, as after encoding in several batches, count as right answers."""
     space, which = captions(40, 400, noise=1e-5)
     diagnosis = checked(space)
     assert serious(diagnosis) == [("near_duplicates", "warning", ("text",))]
@@ -50,7 +50,7 @@ def test_nearly_equal_captions_are_found_and_count_as_right_answers():
     assert diagnosis.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
     assert len(np.unique(np.stack([diagnosis.proposed_ids, which]), axis=1).T) == 40
     assert serious(checked(space, ids=diagnosis.proposed_ids)) == []
-    # Items that are not in the sample are grouped as well.
+    # Items outside the sample are also grouped.
     assert len(np.unique(np.stack([checked(space, sample=150).proposed_ids, which]), axis=1).T) == 40
 
 
@@ -94,7 +94,7 @@ def test_groups_of_near_rows_are_connected_components():
     )
     z_uD /= torch.linalg.vector_norm(z_uD, dim=1, keepdim=True)
     assert connect_near(z_uD, 0.01).tolist() == [0, 1, 0, 1, 4, 0]
-    # A chain whose links come in any order is one group, also if a later row connects two earlier ones.
+    # A chain of near rows is one group in any order of its rows, even if a later row connects two earlier groups.
     many = np.concatenate([np.random.default_rng(0).permutation(60) * 0.9, 200 + np.arange(3)[[2, 0, 1]] * 0.9])
     for steps, groups in ((np.array([0, 1.8, 0.9]), [0, 0, 0]), (many, [0] * 60 + [60] * 3)):
         angle_u = torch.from_numpy(steps * 0.01)
@@ -102,7 +102,7 @@ def test_groups_of_near_rows_are_connected_components():
 
 
 def test_a_rare_modality_is_named_and_its_intervals_stay_in_range():
-    """With 30 items of a rare modality, the interval of a recall once reached 100.3 %."""
+    """Regression test: with 30 items, the interval of a recall reached 100.3 %."""
     space = healthy(noise=0.9)
     present = np.zeros(ITEMS, bool)
     present[::14] = True
@@ -135,7 +135,7 @@ def test_tiny_sets_give_no_false_findings():
         assert diagnosis.findings_with("few_items")
         assert_bounded(diagnosis.numbers)
         if items < 10:
-            assert not diagnosis.findings_with("gap")  # a diagnosis of two items once said that there is no gap
+            assert not diagnosis.findings_with("gap")  # regression test: "no gap" was reported for two items
     assert (
         "There is only 1 item" in checked({k: z[:1] for k, z in healthy().items()}).findings_with("few_items")[0].text
     )
@@ -143,7 +143,7 @@ def test_tiny_sets_give_no_false_findings():
 
 
 def test_small_dims_have_no_low_rank():
-    """An effective rank of two out of two directions was once reported as low."""
+    """Regression test: an effective rank of 2 in two dimensions was reported as low."""
     for dim in (2, 3, 4):
         diagnosis = checked(healthy(("image", "text"), items=200, dim=dim, noise=0.1))
         assert serious(diagnosis) == []
@@ -157,7 +157,7 @@ def test_random_rows_of_few_items_are_not_called_paired_or_apart():
             rng = np.random.default_rng(seed)
             diagnosis = checked({name: rng.standard_normal((items, 32)) for name in ("image", "text")})
             assert {code for code, _, _ in serious(diagnosis)} <= {"undecidable", "not_paired"}
-            assert {f.severity for f in diagnosis.findings_with("gap")} <= {"ok"}  # a gap of 0.15 was once found here
+            assert {f.severity for f in diagnosis.findings_with("gap")} <= {"ok"}
             assert not diagnosis.findings_with("retrieval")
 
 
@@ -175,7 +175,7 @@ def test_a_gap_counts_classes_and_not_items():
 
 
 def test_few_captions_are_neither_a_cone_nor_of_low_rank():
-    """Two captions have a mean cosine of 0.5, since half of the pairs of rows are equal."""
+    """With two distinct captions, half of the pairs of rows are equal, so the mean cosine is near 0.5."""
     for count in (2, 3, 5):
         space, which = captions(count, 400)
         codes = {f.code for f in checked(space, ids=which).findings if f.severity != "ok"}
@@ -199,7 +199,7 @@ def test_extreme_scales_change_norms_only():
         diagnosis = checked({name: z * scales[name] for name, z in space.items()})
     numbers = diagnosis.numbers
     for name, factor in scales.items():
-        # The medians were once 3.4e38 and 0, the limits of float32.
+        # Regression test: the medians were limited to the range of float32.
         norm, expected = numbers["modalities"][name]["norm"], plain["modalities"][name]["norm"]
         assert norm["median"] == pytest.approx(factor * expected["median"], rel=1e-6)
         assert norm["deviation"] == pytest.approx(factor * expected["deviation"], abs=1e-6 * factor)
@@ -209,7 +209,7 @@ def test_extreme_scales_change_norms_only():
 
 
 def test_intervals_of_healthy_spaces_are_unchanged():
-    """The treatment of bounds, copies and classes changes nothing if all rows differ."""
+    """If all rows differ, the handling of bounds, copies and classes must not change the intervals."""
     numbers = checked(healthy(("image", "text"))).numbers
     pair, direction = numbers["pairs"]["image-text"], numbers["directions"]["image->text"]
     held = {"mean": 0.01555717948932212, "low": 0.0007094286894328838, "high": 0.040105685512521784}

@@ -1,4 +1,4 @@
-"""Each known fault is found for the right modality with the right severity, without other findings."""
+"""Test that each known fault is reported for the right modality with the right severity, and without other findings."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_a_collapsed_modality_is_the_only_fault_and_its_effect_on_each_direction
     text = diagnosis.findings_with("collapsed")[0].text
     assert "with it as the query" in text
     assert "with it as the gallery" in text
-    # The gap of a collapsed modality is a consequence of the collapse.
+    # The gap to a collapsed modality is not reported separately.
     assert diagnosis.findings_with("gap")[0].severity == "ok"
     assert diagnosis.numbers["modalities"]["text"]["mean_cosine"]["mean"] > 0.99
 
@@ -63,7 +63,7 @@ def test_a_far_modality_is_named_with_the_cost_of_its_gap():
         "anisotropy",
     }
     assert "subtracting each modality's mean raises R@1" in diagnosis.findings_with("modality_gap")[0].text
-    # Queries of the shifted modality are affected: gallery rows near the offset are returned for all of them.
+    # The shift lowers the recall of its own queries, since all of them retrieve the gallery rows near the offset.
     directions = diagnosis.numbers["directions"]
     assert directions["audio->image"]["recall@1"]["mean"] < directions["image->audio"]["recall@1"]["mean"]
     centered = diagnosis.numbers["pairs"]["image-audio"]["centered_recall@1"]["audio->image"]["mean"]
@@ -109,16 +109,16 @@ def test_one_file_under_two_names_is_a_duplicate_modality():
 
 def test_repeated_rows_are_counted_and_never_count_as_wrong_answers():
     space = healthy(("image",), noise=0.1)
-    space["image"][1::2] = space["image"][::2]  # each image with two captions
+    space["image"][1::2] = space["image"][::2]  # each image has two captions
     space["text"] = unit(space["image"] + 0.01 * np.random.default_rng(0).standard_normal((ITEMS, DIM)))
     diagnosis = checked(space)
     assert serious(diagnosis) == [("duplicates", "warning", ("image",))]
     assert "200 of 400 rows (50.0 %)" in diagnosis.findings_with("duplicates")[0].text
     assert "0 and 1" in diagnosis.findings_with("duplicates")[0].text
-    # A tie with the duplicate or with a caption of the same image would halve the recall.
+    # Ties with a duplicate or with the other caption of the same image must not halve the recall.
     assert diagnosis.numbers["directions"]["text->image"]["recall@1"]["mean"] == 1.0
     assert diagnosis.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
-    # With ids, copies within an item are expected.
+    # If ids are given, equal rows with the same id are expected.
     known = checked(space | {"ids": np.arange(ITEMS) // 2})
     assert known.findings_with("duplicates")[0].severity == "ok"
     assert known.numbers["directions"]["text->image"]["chance"]["recall@1"] == pytest.approx(2 / ITEMS)
@@ -257,11 +257,11 @@ def test_a_direction_with_much_worse_retrieval_is_named():
     diagnosis = checked(space)
     (finding,) = diagnosis.findings_with("uneven_retrieval")
     assert finding.text.startswith("Retrieval is much worse in one direction: R@1 of text->image is")
-    assert not diagnosis.findings_with("retrieval")  # since it does not work in every direction
+    assert not diagnosis.findings_with("retrieval")  # since retrieval does not work in every direction
 
 
 def test_consequences_of_a_far_modality_are_part_of_its_finding():
-    """The narrow cone, uneven directions and hubs that follow from a distant modality were once separate warnings."""
+    """Regression test: anisotropy, uneven retrieval and hubs caused by a modality gap were separate warnings."""
     diagnosis = checked(shifted(by=2.0))
     assert serious(diagnosis) == [("modality_gap", "problem", ("audio",))]
     assert "This comes with a narrow cone" in diagnosis.findings_with("modality_gap")[0].text
@@ -273,7 +273,7 @@ def test_consequences_of_a_far_modality_are_part_of_its_finding():
 
 
 def test_nothing_else_is_judged_for_a_collapsed_modality():
-    """A collapsed modality was once also reported as unpaired and as having no gap."""
+    """Regression test: a collapsed modality was also reported as unpaired and as having no gap."""
     rng = np.random.default_rng(0)
     for names in (("image", "text"), ("image", "text", "audio")):
         space = healthy(names)
@@ -286,7 +286,7 @@ def test_nothing_else_is_judged_for_a_collapsed_modality():
 
 
 def test_zero_rows_may_be_absent_or_broken_unless_presence_is_given():
-    """`encode` writes zeros for absent items, which were once reported as a problem even if presence was given."""
+    """Regression test: the zero rows that `encode` writes for absent items were reported as a problem."""
     space = healthy()
     space["text"][:100] = 0.0
     (finding,) = checked(space).findings_with("zero_rows")

@@ -1,4 +1,4 @@
-"""The cosine of a likely match equals that of an isotonic regression, and its rates hold for new items."""
+"""Test that the cosine of a likely match agrees with isotonic regression, and that its rates hold for new items."""
 
 import math
 
@@ -11,7 +11,7 @@ from unialign.diagnostics._match import calibrate_match, threshold
 
 
 def isotonic_probability(true_n, other_q):
-    """Fit P(match | cosine) by pooling adjacent violators, with equal total weight of pairs and non-pairs."""
+    """Fit P(match | cosine) by pool-adjacent-violators, with equal total weight of true and other pairs."""
     value_v = np.concatenate([true_n, other_q])
     order_v = np.argsort(value_v, kind="stable")
     label_v = (np.arange(len(value_v)) < len(true_n))[order_v].astype(float)
@@ -62,7 +62,7 @@ def test_the_rates_hold_for_new_items():
 
 
 def test_positives_are_no_other_pairs():
-    """Pairs with the same caption are matches, so they do not raise the cosine of a likely match."""
+    """Rows with the same id are matches, so they must not be counted as random pairs."""
     rng = np.random.default_rng(0)
     class_n = np.arange(200) % 20
     x = torch.from_numpy(unit(rng.standard_normal((20, DIM)))[class_n]).double()

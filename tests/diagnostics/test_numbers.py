@@ -1,4 +1,4 @@
-"""The numbers equal the results of public functions and of direct computations."""
+"""Test that the numbers of a diagnosis equal the results of public functions and of direct computations."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_unrelated_rows_reach_chance_for_any_ids():
         if several == 1:
             assert chance["mrr"] == pytest.approx((1 / np.arange(1, items + 1)).mean())
         assert direction["recall@10"]["mean"] == pytest.approx(chance["recall@10"], abs=0.03)
-        # The best of several positives ranks higher by chance alone; the AUC corrects for this.
+        # With several positives, the best rank improves by chance alone, but the expected AUC stays 0.5.
         assert direction["auc"]["mean"] == pytest.approx(0.5, abs=0.04)
 
 
@@ -90,7 +90,7 @@ def test_cka_is_one_for_a_rotation_and_zero_for_a_shuffle():
     value, p = debiased_cka(x, x[torch.from_numpy(rng.permutation(200))], seed=0)
     assert abs(value) < 0.05
     assert p > 0.01
-    # Unbiased HSIC written out (Song et al. 2012, Eq. 5).
+    # Compare with unbiased HSIC (Song et al. 2012, Eq. 5).
     y = x + 0.5 * torch.from_numpy(rng.standard_normal((200, 8)))
 
     def hsic(a, b):
@@ -123,16 +123,18 @@ def test_equal_rows_have_equal_checksums_and_others_do_not():
     z = np.random.default_rng(0).standard_normal((2000, 5)).astype(np.float32)
     z[7] = z[3]
     z[:, 2] = 0.0
-    z[7, 2] = -0.0  # minus zero is zero
+    z[7, 2] = -0.0  # -0.0 equals 0.0
     hashes = scanned(z).checksums_N
     assert hashes[7] == hashes[3]
     assert len(np.unique(hashes)) == 1999
 
 
 def test_checksums_tell_apart_rows_that_differ_in_few_bits():
-    """In a sum of 64-bit words times odd numbers, modulo 2^64, differences that are multiples of 2^45 affect only 19
-    bits. Rows that were once float16 and differ only in odd columns have such differences, so some of 20,000 rows would
-    collide."""
+    """Rows that were converted from float16 and differ only in odd columns have different checksums.
+
+    The 64-bit words of such rows differ by multiples of 2^45. In a sum of words times odd numbers, modulo 2^64, these
+    differences affect only 19 bits, so some of 20,000 rows would collide.
+    """
     z = np.zeros((20_000, 8), np.float16)
     rng = np.random.default_rng(0)
     z[:, 1::2] = rng.choice([0.25, 0.5, 1.0, 2.0], (20_000, 4)) * rng.integers(1, 2000, (20_000, 4))
@@ -190,7 +192,7 @@ def test_the_same_call_gives_the_same_numbers():
 
 
 def test_constant_columns_do_not_change_the_map():
-    """A covariance of 100,000 columns takes 80 GB; the Gram matrix of a few rows has the same principal axes."""
+    """The map is computed from the Gram matrix, since the covariance of 100,000 columns would take 80 GB."""
     space = healthy(("image", "text"), items=20)
     padded = {name: np.pad(z, ((0, 0), (30, 40_000))) for name, z in space.items()}
     narrow, wide = (checked(sources).details["sketch"] for sources in (space, padded))

@@ -1,5 +1,8 @@
-"""Pairings that are correct for only some of the rows. With 60 to 450 of 600 rows in another order, or a file shifted
-by one row from the middle on, an early version found nothing wrong, because a mean over all rows hardly changes."""
+"""Test pairings that are correct for only some of the rows.
+
+For 60 to 450 permuted rows of 600, or an offset of one row from the middle on, an early version found nothing wrong,
+because a mean over all rows hardly changes.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ CODES = {"row_offset", "misaligned_block", "random_pairs"}
 
 
 def permuted(space, rows, seed=0):
-    """Permute the audio rows at the given positions."""
+    """Permute the given audio rows."""
     rows = np.asarray(rows)
     space["audio"][rows] = space["audio"][np.random.default_rng(seed).permutation(rows)]
     return space
@@ -79,7 +82,7 @@ def test_an_offset_from_the_middle_on_is_found_with_row_and_direction(modalities
 
 
 def test_the_shifted_modality_is_named_at_any_position():
-    """The offset has the opposite sign if the shifted modality is the first of its pair."""
+    """If the shifted modality is the first of its pair, the measured offset has the opposite sign."""
     space = healthy(("audio", "image", "text"), items=600)
     space["audio"] = np.roll(space["audio"], 1, axis=0)
     diagnosis = checked(space)
@@ -108,21 +111,21 @@ def test_two_lost_rows_are_two_offsets():
 
 
 def lognormal(rng, items, noise, spread):
-    """Draw items, some of which are much harder than others."""
+    """Draw items with log-normal noise levels, so that some items are much harder to match than others."""
     own = noise * np.exp(spread * rng.standard_normal((items, 1)))
     latent = rng.standard_normal((items, 32))
     return {name: unit(latent + own * rng.standard_normal((items, 32))) for name in NAMES[2]}
 
 
 def by_class(rng, items, classes, within, noise):
-    """Draw rows sorted by class; items of a class differ by `within`."""
+    """Draw items sorted by class; `within` scales the differences within a class."""
     label = np.sort(rng.integers(0, classes, items))
     latent = rng.standard_normal((classes, 32))[label] + within * rng.standard_normal((items, 32))
     return {name: unit(latent + noise * rng.standard_normal((items, 32))) for name in NAMES[2]}
 
 
 def film(rng, items, noise):
-    """Draw items whose neighboring rows are alike."""
+    """Draw a random walk, so that neighboring rows are similar."""
     latent = np.cumsum(rng.standard_normal((items, 32)), 0) * 0.3
     return {name: unit(latent + noise * rng.standard_normal((items, 32))) for name in NAMES[2]}
 
@@ -139,7 +142,7 @@ HEALTHY = {
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_healthy_rows_in_any_order_raise_no_alarm(kind):
-    """A naive test would mistake noise, hard items, sorted classes and similar neighbors for faults."""
+    """Noise, hard items, sorted classes and similar neighbors must not be mistaken for faults."""
     for seed in range(4):
         space = HEALTHY[kind](np.random.default_rng(seed))
         alignments, offsets = row_statistics(space)
@@ -157,7 +160,7 @@ def test_adjacent_captions_of_one_image_are_no_offset():
 
 
 def test_rotated_rows_and_the_shipped_emoji_are_no_blocks():
-    """Emoji are sorted by subject, and separate encoders may place different subjects close together by chance."""
+    """Emoji are sorted by subject, and subjects may match by chance in the spaces of unrelated encoders."""
     assert not {f.code for f in checked(rotated()).findings} & CODES
     assert not {f.code for f in checked("emoji", modalities=["image", "text"], sample=600).findings} & CODES
 

@@ -1,4 +1,4 @@
-"""All file formats give the same numbers. Damaged and invalid files are tested in `tests/readers`."""
+"""Test that all file formats give the same diagnosis; `tests/readers` tests damaged and invalid files."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SPACE = healthy(("image", "text"))
 
 
 def checked(sources, **options):
-    """Diagnose with a small sample, since only reading is tested here."""
+    """Diagnose with a small sample, since these tests concern only the reading of files."""
     return diagnose(sources, resamples=100, **{"sample": 100} | options)
 
 
@@ -26,7 +26,7 @@ def reference():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
-    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, the last one shorter
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, with a shorter last chunk
     diagnosis = checked(write_files(SPACE, tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
     assert diagnosis.fingerprint == reference.fingerprint
@@ -102,7 +102,7 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path):
 
 
 def test_a_mask_without_a_modality_is_reported(tmp_path):
-    """A typo in the name of a mask silently made absent rows present."""
+    """Regression test: a mask with a misspelled name was ignored without a warning."""
     mask = np.arange(ITEMS) > 3
     np.savez(tmp_path / "a.npz", **SPACE, **{"present.imgae": mask, "present.text": mask})
     (finding,) = checked(tmp_path / "a.npz").findings_with("ignored")

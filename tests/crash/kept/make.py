@@ -1,7 +1,7 @@
-"""Write the folder of this version: a store, an interrupted run, and the space that the run would end with.
+"""Write a store, an interrupted run and the final space of that run to a folder named after this version.
 
-Run `PYTHONPATH=tests python tests/crash/kept/make.py` before a release with other file formats; existing folders are
-kept.
+Run `PYTHONPATH=tests python tests/crash/kept/make.py` before a release that changes a file format. Never change the
+folders of earlier versions.
 """
 
 from pathlib import Path
@@ -24,13 +24,13 @@ def main() -> None:
         split=["test"] * len(tiny.rows("test")) + ["train"] * len(tiny.rows("train")),
         name="tiny",
     )
-    # A learned temperature, two objectives, dropout and accumulation: everything whose state a checkpoint can hold.
+    # A learned temperature, two objectives, dropout and gradient accumulation cover all state that a checkpoint stores.
     config = tiny_config(
         objective_options={"temperature_mode": "learnable"}, infonce_warmup_ratio=0.2, save_steps=10, save_total_limit=1
     )
     run(tiny, config).space.save_pretrained(folder / "space")
     try:
-        # Use a store in memory, since the path of a store's folder on this machine would be recorded.
+        # Use a store in memory, since the run would record the local path of a store on disk.
         run(tiny, config, out=folder / "run", on_step=stop_at(10))
     except KeyboardInterrupt:
         return
