@@ -146,7 +146,7 @@ def test_an_objective_that_needs_an_anchor_takes_the_first_modality_with_a_note(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "--objective", "modgap", *QUICK]) == 0
     said = capsys.readouterr().out
-    assert "note: ModGap needs an anchor; fou is the data's first modality; --anchor names another" in said
+    assert "note: ModGap needs an anchor; using fou, the first modality of the data (--anchor changes this)" in said
     assert "anchor fou, seed 0" in said
     config = yaml.safe_load((tmp_path / "runs/train/config.yaml").read_text())
     assert config["train"]["objective_options"]["anchor"] == "fou"
@@ -236,7 +236,7 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
         (["train", "digits", "--objective", "clip"], "clip"),
         (["train", "digits", "--anchor", "text"], "'text'"),
         # Regression test: the message named `anchor=`, which is not a command-line option.
-        (["train", "digits", "--objective", "gram", "--anchor", "all"], "give --anchor, one of fou, fac, kar, pix"),
+        (["train", "digits", "--objective", "gram", "--anchor", "all"], "set --anchor to one of fou, fac, kar, pix"),
         (["train", "digits", "--objective", "InfoNCE"], "did you mean 'infonce'?"),
         (["train", "digits", "--modalities", "fou", "sound"], "sound"),
         (["train", "digits", "--set", "learning_rate=1"], "learning_rate"),
@@ -245,7 +245,7 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
         (["train", "digits", "--resume", "required"], "no complete checkpoint"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
         (["evaluate"], "name the space"),
-        (["compare", "digits", "--seeds", "1", "1"], "different"),
+        (["compare", "digits", "--seeds", "1", "1"], "distinct"),
         (["compare", "digits", "--workers", "0"], "--workers"),
         (["compare", "digits", "--resamples", "20"], "resamples"),
         (["evaluate", "nowhere", "digits"], "nowhere"),
@@ -360,7 +360,7 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert main(run) == 0
     capsys.readouterr()
     assert main(run) == 0
-    assert "runs/train already holds the finished run; nothing to train" in capsys.readouterr().out
+    assert "the run in runs/train is already finished; nothing to train" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "runs/train/space")
     assert main(run) == 0
     assert "continuing from step-" in capsys.readouterr().out

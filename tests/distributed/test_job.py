@@ -129,7 +129,7 @@ def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
     os.kill(job.processes[1].pid, signal.SIGTERM)
     results = job.end(seconds=30)
     assert [status for status, _ in results] == [143, 143]
-    assert "the same command continues" in results[0][1]
+    assert "run the same command again to continue" in results[0][1]
     job = Job(command(store, out), tmp_path / "continued")
     assert [status for status, _ in job.end(seconds=100)] == [0, 0]
     assert losses(out) == losses(torchrun[0])  # bit by bit

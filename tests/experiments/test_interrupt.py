@@ -87,7 +87,7 @@ def interrupt(folder, send, number, status):
     said, _ = process.communicate(timeout=60)
     assert process.returncode == status, said
     assert "Traceback" not in said
-    assert "the same command continues" in said
+    assert "run the same command again to continue" in said
     wait_until(lambda: group_is_gone(process.pid), seconds=20)
     stopped = {run.name: sorted((run / "checkpoints").glob("step-*")) for run in runs.iterdir()}
     assert all(stopped.values()), stopped

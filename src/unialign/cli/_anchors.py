@@ -1,4 +1,4 @@
-"""Choose the anchor of a training: the given one, or the first modality if the objective needs one."""
+"""Choose the anchor of a training run; if an objective requires an anchor, the default is the first modality."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,21 +10,24 @@ ANCHOR = "objective_options.anchor"
 
 
 def has_anchor(objective: str) -> bool:
-    """Return whether an objective has an anchor."""
+    """Return whether an objective has an `anchor` option."""
     return "anchor" in parameter_names(objective)
 
 
 def describe_anchors(configs: Iterable[TrainConfig]) -> str:
-    """Return a description such as `anchor text`, or `no anchor` if no objective has one."""
+    """Return a description such as `anchor text`, or `no anchor` if no objective has an `anchor` option."""
     chosen = {str(c.objective_options.get("anchor", "all")) for c in configs if has_anchor(c.objective)}
     return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 
 def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainConfig, str]:
-    """Return the settings, with the first modality as anchor if one is needed but not given, and a note.
+    """Set the anchor to the first modality if the objective requires an anchor and the configuration has none.
+
+    Returns:
+        The configuration, and a note to the user ("" if the configuration is unchanged).
 
     Raises:
-        ConfigError: the objective needs a modality as anchor and got something else.
+        ConfigError: the objective requires a modality as anchor, but its anchor is not in `modalities`.
     """
     needed = needs_anchor(config.objective)
     if needed == "no":
@@ -32,9 +35,9 @@ def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainCo
     anchor, name = config.objective_options.get("anchor"), display_name(config.objective)
     if anchor is None:
         first = modalities[0]
-        note = f"note: {name} needs an anchor; {first} is the data's first modality; --anchor names another"
+        note = f"note: {name} needs an anchor; using {first}, the first modality of the data (--anchor changes this)"
         return config.override({ANCHOR: first}), note
     if needed == "modality" and anchor not in modalities:
         known = ", ".join(modalities)
-        raise ConfigError(f"{name} needs a modality as anchor, got {anchor!r}: give --anchor, one of {known}")
+        raise ConfigError(f"{name} needs a modality as anchor, got {anchor!r}; set --anchor to one of {known}")
     return config, ""

@@ -1,4 +1,4 @@
-"""Define commands of `unialign` and the parser of their options."""
+"""Define the commands of `unialign` and the parser of their options."""
 
 import argparse
 import difflib
@@ -14,18 +14,20 @@ from unialign.errors import ConfigError
 
 @dataclass(frozen=True)
 class Command:
-    """A command, defined by a module of `unialign.cli` or by an entry point `unialign.commands` of another package.
+    """A command, defined in a module of `unialign.cli` or by another package's entry point `unialign.commands`.
 
-    Its module must not import torch, so that help and errors appear at once; `run` imports the implementation.
+    The module that defines a command must not import torch, so that help and error messages appear immediately; `run`
+    imports the implementation.
 
     Attributes:
-        name: the word after `unialign`; for built-in commands, the module's name.
-        summary: one phrase for the list of commands, without a full stop.
-        usage: the positional arguments.
+        name: the word after `unialign`; for built-in commands, the module name.
+        summary: phrase for the list of commands, without a final period.
+        usage: arguments in the usage line, such as `DATA [options]`.
         examples: complete command lines and remarks, shown by `--help`.
-        add_options: adds the options to the command's parser.
-        run: takes the parsed options and returns the exit status. Errors are `UniAlignError`.
-        multiprocess: whether torchrun may run it in several processes.
+        add_options: function that adds the options to the command's parser.
+        run: function that takes the parsed options and returns the exit status; it raises UniAlignError on expected
+            errors.
+        multiprocess: whether the command supports several processes under torchrun.
     """
 
     name: str
@@ -38,16 +40,16 @@ class Command:
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that raises ConfigErrors, which suggest the closest option or value."""
+    """An `ArgumentParser` that raises ConfigError and suggests the closest option or value."""
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
-        # Settings whose entries are given with `--set`; used for suggestions in errors.
+        # Names of mapping settings, whose entries are given with `--set`; used for suggestions in errors.
         self.mappings: list[str] = []
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse like `parse_args`, but suggest an option in the error for an unknown one."""
+        """Parse like `parse_args`, but suggest the closest known option if an option is unknown."""
         options, unknown = self.parse_known_args(words)
         if unknown:
             known = {option: option for option in _option_strings(self)}
@@ -66,7 +68,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def with_options(message: str, parser: argparse.ArgumentParser) -> str:
-    """Return a message with the arguments of Python functions replaced by the options of a command."""
+    """Replace the names of Python arguments in an error message by the options of a command."""
     known = set(_option_strings(parser))
     for option in {"--resume", "--device"} & known:
         message = re.sub(rf"\b{option[2:]}='(\w+)'", rf"{option} \1", message)
@@ -99,7 +101,7 @@ def command_parser(command: Command) -> Parser:
 
 
 def _add_quiet(parser: argparse.ArgumentParser) -> None:
-    """Add `--quiet` to a parser and to the parsers of its actions."""
+    """Add `--quiet` to a parser and its subparsers."""
     parser.add_argument(
         "--quiet", action="store_true", default=argparse.SUPPRESS, help="print only warnings and errors"
     )
@@ -110,38 +112,38 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def add_out(parser: argparse.ArgumentParser, name: str, *, what: str = "results folder", metavar: str = "DIR") -> None:
-    """Add `--out`, a folder or file below `runs` by default."""
+    """Add `--out`, which defaults to a folder or file in `runs/`."""
     default = Path("runs") / name
     help_text = f"{what} (default: {default.as_posix()})"
     parser.add_argument("--out", type=results_folder, default=default, metavar=metavar, help=help_text)
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
-    """Add the options of trainings, `--resume` and `--device`."""
+    """Add `--resume` and `--device`."""
     parser.add_argument(
         "--resume",
         choices=("never", "auto", "required"),
         default="auto",
-        help="an unfinished run in --out: `auto` continues it if there is one, `required` fails if there is none, "
-        "`never` fails if there is one (default: auto)",
+        help="whether to continue the run in --out: `auto` continues an existing run or starts a new one, `required` "
+        "fails without a run to continue, `never` fails if a run exists (default: auto)",
     )
     add_device(parser)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add `--device`."""
-    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
 def _device(text: str) -> str:
-    # Do not import torch, so that a typing error is reported at once.
+    # Validate without importing torch, so that a typo is reported immediately.
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"unknown device {text!r}; expected auto, cpu, cuda or cuda:NUMBER")
     return text
 
 
 def results_folder(text: str) -> Path:
-    """Return the path given by `--out`; raise if it is empty."""
+    """Convert the value of `--out` to a path; raise ArgumentTypeError if it is empty."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a path, got an empty string")
     return Path(text)

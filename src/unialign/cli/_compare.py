@@ -12,8 +12,8 @@ from unialign.experiments import compare, make_entry, open_store
 from unialign.losses import initialization
 from unialign.report import text_table, verdict_lines, write_report
 
-# Objectives that train badly from random weights start with InfoNCE, as GRAM's authors do; the total number of steps
-# stays equal.
+# Fraction of the steps that train InfoNCE first, for objectives that train badly from random weights, as GRAM's authors
+# do. The total number of steps does not change.
 _INFONCE_WARMUP = 0.5
 
 
@@ -24,7 +24,7 @@ def run_comparison(
     *,
     extend: Callable[[CompareConfig, Path], None] | None = None,
 ) -> int:
-    """Train, evaluate, print table and verdict, and write the report; `extend` adds further content for the report."""
+    """Train and evaluate all runs, print the results and write the report; `extend` adds content to the report."""
     total = len(config.entries) * len(config.seeds)
     workers = chosen_workers(workers, total)
     labels = {key: entry.label for key, entry in config.entries.items()}
@@ -39,7 +39,7 @@ def run_comparison(
             write_report(out)  # Write the report first, so that the comparison is complete even if `extend` fails.
             extend(config, out)
     except KeyboardInterrupt:
-        kept = f"finished runs are kept in {shown(out)}; the same command continues the comparison"
+        kept = f"finished runs are kept in {shown(out)}; run the same command again to continue"
         raise KeyboardInterrupt(f"interrupted; {kept}") from None
     report = write_report(out)
     echo()
@@ -55,8 +55,13 @@ def run_comparison(
 def new_comparison(
     data: str, objectives: Sequence[str], training: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> CompareConfig:
-    """Return a comparison of objectives, given the data, the settings of all trainings and those of the comparison."""
-    # Use one anchor for all objectives that accept one, since some require it.
+    """Return the configuration of a new comparison.
+
+    Args:
+        training: training settings of all objectives.
+        settings: settings of the comparison.
+    """
+    # Use the same anchor for all objectives with an `anchor` option, since some of them require an anchor.
     modalities = training.get("modalities") or open_store(data, None, None).modalities
     entries: dict[str, ComparisonEntry] = {}
     for name in objectives:
@@ -74,7 +79,7 @@ def repeated_comparison(
     training: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> CompareConfig:
-    """Return an earlier comparison restricted to some of its entries, or with other data or settings."""
+    """Return the configuration of an earlier comparison with some of its entries, and with changed data or settings."""
     if data != config.data:
         config = config.replace(data=data, fingerprint=None)
     entries = {
@@ -85,7 +90,7 @@ def repeated_comparison(
 
 
 def _with_settings(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration with some settings changed; ignore an anchor if the objective has none."""
+    """Override settings, but skip the anchor if the objective has no `anchor` option."""
     return train.override(
         {key: value for key, value in settings.items() if key != ANCHOR or has_anchor(train.objective)}
     )

@@ -1,4 +1,4 @@
-"""Write completion scripts of shells from the parsers of all commands. A script calls no Python while it completes."""
+"""Generate shell completion scripts from the parsers of all commands. The scripts do not run Python."""
 
 import argparse
 import shlex
@@ -17,13 +17,13 @@ Shell = Literal["bash", "zsh", "fish"]
 class _Option:
     flag: str
     help: str
-    values: tuple[str, ...]  # the values that it takes, if they are known
+    values: tuple[str, ...]  # allowed values; empty if any value is allowed
     takes_value: bool
 
 
 @dataclass(frozen=True)
 class _CommandWords:
-    """Words that may follow a command; `actions` are those of `decoder`, and `data` names its positional data sets."""
+    """Completions of a command: options, actions (of `decoder`) and names of data sets (positional arguments)."""
 
     name: str
     summary: str
@@ -33,7 +33,7 @@ class _CommandWords:
 
 
 def script(shell: Shell, parsers: Mapping[str, Parser]) -> str:
-    """Return the completion script of a shell for `unialign` and its commands."""
+    """Return the completion script for a shell."""
     commands = [_words(name.partition(" ")[2], parser) for name, parser in parsers.items() if " " in name]
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands)
 

@@ -1,4 +1,4 @@
-"""Print the output of commands: a progress bar on a terminal, plain lines elsewhere."""
+"""Print the output of commands, with a progress bar on a terminal and plain lines elsewhere."""
 
 import itertools
 import os
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 def echo(text: str = "") -> None:
-    """Print a line unless `--quiet` is given; a closed pipe or a full disk does not stop the command."""
+    """Print a line unless `--quiet` is given; ignore a closed pipe or a full disk."""
     if is_quiet():
         return
     try:
-        # `print` would break the line of a progress bar.
+        # Unlike `print`, `tqdm.write` keeps an active progress bar intact.
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
     except OSError:
-        # Redirect the descriptor, not `sys.stdout`, whose buffer is still flushed when the interpreter exits.
+        # Redirect the file descriptor, because the interpreter flushes the buffer of `sys.stdout` again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def chosen_workers(asked: int | None, runs: int) -> int:
-    """Return the number of parallel runs: the requested number, or else one per core; at most the number of runs."""
+    """Return the number of parallel runs; the default is one per core, but at most the number of runs."""
     if asked is None:
         return max(1, min(os.cpu_count() or 1, runs))
     if asked < 1:
@@ -42,7 +42,7 @@ def chosen_workers(asked: int | None, runs: int) -> int:
 
 @contextmanager
 def run_progress(total: int, labels: Mapping[str, str]) -> Iterator[Callable[[str, int, "RunRecord"], None]]:
-    """Yield a function that prints a line for each finished run and, on a terminal, moves a progress bar."""
+    """Yield a function that prints a line for each finished run and, on a terminal, updates a progress bar."""
     done = itertools.count(1)
     with tqdm(total=total, unit="run", disable=is_quiet() or not sys.stderr.isatty(), leave=False) as bar:
 
@@ -59,7 +59,7 @@ def run_progress(total: int, labels: Mapping[str, str]) -> Iterator[Callable[[st
 
 
 def shown(path: Path) -> str:
-    """Return a path relative to the working directory if it is inside it, else unchanged."""
+    """Return a path relative to the working directory if it lies inside that directory, else unchanged."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -53,7 +53,7 @@ def train(
 
 
 def sample(sources: Sequence[str], options: argparse.Namespace) -> int:
-    """Decode the embeddings of a split into one image file."""
+    """Decode embeddings of a split and write all images to one file."""
     check_integer("count", options.count, low=1)
     device = chosen_device(options.device)
     decoder, store = (
@@ -73,7 +73,7 @@ def sample(sources: Sequence[str], options: argparse.Namespace) -> int:
         raise ConfigError(
             f"{image!r} of {store.name!r} (fingerprint {fingerprint[:12]}) does not match the decoder's input, "
             f"embeddings of {decoder.input_spec.encoder} (fingerprint {str(decoder.input_spec.fingerprint)[:12]}); "
-            f"use another column with --image"
+            f"select another modality with --image"
         )
     embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
     generated = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
@@ -82,5 +82,5 @@ def sample(sources: Sequence[str], options: argparse.Namespace) -> int:
     for start in range(0, len(rows), _COLUMNS):
         lines += [list(true[start : start + _COLUMNS]), list(generated[start : start + _COLUMNS])]
     write_png(options.out, grid(lines, scale=_SCALE))
-    echo(f"{len(rows)} items of {options.split!r}, true images above, generated ones below: {shown(options.out)}")
+    echo(f"{shown(options.out)}: {len(rows)} items of the split {options.split!r}, true images above generated images")
     return 0

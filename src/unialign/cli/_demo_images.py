@@ -21,18 +21,18 @@ _FOLDER = "images"
 _IMAGE = "image"
 _QUERIES = 8
 _SOURCES = (("text",), ("drawing",), ("speech",), ("text", "speech"))
-# Settings for generation; docs/findings/generation.md gives the reasons for them and their cost.
+# Training settings of each objective for generation; docs/findings/generation.md explains them and their cost.
 _GENERATION_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unialign": {"objective_options.preset": "frozen_anchor", "objective_options.uniformity_weight": 0.3}
 }
 _RULE = (
-    "The queries are evenly spaced over the test items in the order of the data and take the sources in turn, without "
-    "manual selection. Each query is sampled once, and all use the same noise."
+    "The queries are test items, evenly spaced in the order of the data and not selected by hand. Their source "
+    "modalities rotate. Each query is sampled once, with the same noise for all queries."
 )
 
 
 def add_images(config: CompareConfig, out: Path) -> None:
-    """Train each entry with frozen images, decode the queries, and write `images/` into the folder of a demo."""
+    """Train each entry with frozen images, decode the queries, and write `images/` into the folder of the demo."""
     store, decoder = load_dataset(config.data), load_decoder(config.data)
     folder, seed = out / _FOLDER, min(config.seeds)
     rows = store.rows("test")

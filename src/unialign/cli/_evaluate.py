@@ -20,8 +20,8 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path, *, id: s
     shared = tuple(name for name in space.modalities if name in store.columns)
     if len(shared) < 2:
         raise DataError(
-            f"the space has {', '.join(space.modalities)}, {data} has {', '.join(store.columns)}: at least two "
-            "modalities must be in both"
+            f"the space and {data} must share at least two modalities; the space has {', '.join(space.modalities)}, "
+            f"and {data} has {', '.join(store.columns)}"
         )
     store = store.select(shared)
     config = config.replace(data=data, fingerprint=store.fingerprint)

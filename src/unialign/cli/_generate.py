@@ -27,7 +27,7 @@ _TEXT = "text"
 
 
 def generate(config: GenerateConfig, out: Path, device: str) -> int:
-    """Generate images and write the results folder; invalid settings raise before anything is written."""
+    """Generate images and write the results folder; check all settings before anything is written."""
     started = time.perf_counter()
     store = load_dataset(config.data)
     config = _with_defaults(config, store)
@@ -48,7 +48,7 @@ def generate(config: GenerateConfig, out: Path, device: str) -> int:
 
 
 def _with_defaults(config: GenerateConfig, store: EmbeddingStore) -> GenerateConfig:
-    """Fill in the fingerprint, space and decoder that belong to the data."""
+    """Fill in the fingerprint of the data and, by default, the space and decoder shipped with the data."""
     if config.fingerprint is not None:
         store.check_fingerprint(config.fingerprint)
     for option in ("space", "decoder"):
@@ -59,19 +59,19 @@ def _with_defaults(config: GenerateConfig, store: EmbeddingStore) -> GenerateCon
 
 
 def _check_data(space: Space, store: EmbeddingStore) -> None:
-    """Raise DataError unless the space was trained on this data: images are compared with its training rows."""
+    """Raise DataError if the space was trained on other data, since images are compared with its training rows."""
     data: Any = space.metadata.get("data")
     trained = data.get("fingerprint") if isinstance(data, Mapping) else None
     if trained is not None and trained != store.fingerprint:
         raise DataError(
             f"the space was trained on {data.get('name')!r} with fingerprint {trained}, but the data {store.name!r} "
-            f"has {store.fingerprint}; use the training data. In Python, `embed_items` and `decode` accept new items "
-            f"of the same encoders"
+            f"has fingerprint {store.fingerprint}; use the training data. In Python, `embed_items` and `decode` also "
+            f"accept new items from the same encoders"
         )
 
 
 def _conditions(config: GenerateConfig, space: Space, store: EmbeddingStore) -> list[Condition]:
-    # Use all modalities except the anchor, which would reveal the answer.
+    # By default, exclude frozen modalities: the anchor would reveal the target image.
     free = [name for name in space.modalities if name not in space.frozen and name in store.columns]
     return build_conditions(
         space,
@@ -91,7 +91,7 @@ def _conditions(config: GenerateConfig, space: Space, store: EmbeddingStore) -> 
 def _text_encoder(space: Space, store: EmbeddingStore) -> Any:
     if _TEXT not in space.dims:
         raise ConfigError(
-            f"--text needs a space with the modality {_TEXT!r}; this one has {', '.join(space.modalities)}"
+            f"--text needs a space with the modality {_TEXT!r}, but this space has {', '.join(space.modalities)}"
         )
     from unialign.encoders import text_encoder
 
@@ -100,12 +100,15 @@ def _text_encoder(space: Space, store: EmbeddingStore) -> Any:
 
 def _print_summary(result: GenerationResult, images: Sequence[Mapping[str, Any]], out: Path) -> None:
     if result.copies is None:
-        echo(f"not compared with the training images, of which they may be copies: {result.no_copies_reason}")
+        echo(
+            "the generated images may be copies of training images: they were not compared with the training images, "
+            f"because {result.no_copies_reason}"
+        )
     for i, (condition, image) in enumerate(zip(result.conditions, images, strict=True)):
-        seen = " (a training item, whose image the decoder was trained on)" if condition.split == "train" else ""
+        seen = " (a training item: the decoder was trained on its image)" if condition.split == "train" else ""
         near = result.nearest[i][0]
-        text = f"nearest training item by the condition: {near['name']}, cosine {near['cosine']:.2f}"
+        text = f"nearest training item by condition: {near['name']}, cosine {near['cosine']:.2f}"
         if result.copies is not None:
             copy = result.copies[i][0]
-            text += f"; by pixels: {copy['name']}, {100 * copy['distance']:.0f} % off"
+            text += f"; by pixels: {copy['name']}, distance {100 * copy['distance']:.0f} %"
         echo(f"{condition.name}{seen}: {shown(out / image['files'][0])}; {text}")

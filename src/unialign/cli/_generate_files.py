@@ -28,7 +28,7 @@ _PROTOCOL = ("mix", "weights", "combine", "interpolate", "samples", "seed", "ste
 
 @contextmanager
 def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
-    """Open and lock a results folder; earlier images are kept until the new ones are complete."""
+    """Open and lock a results folder; earlier images are kept until the new images are complete."""
     found = open_run_dir(out, "generation")
     with lock_folder(out, doing="writing images"):
         for staging in out.glob(f"{_STAGING}*"):  # left by a killed call
@@ -42,13 +42,13 @@ def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
 def write_results(
     out: Path, config: GenerateConfig, store: EmbeddingStore, result: GenerationResult, contents: Mapping[str, Any]
 ) -> None:
-    """Write all files into a staging folder, then replace those of an earlier call.
+    """Write all files into a staging folder, then replace the files of an earlier call.
 
     Args:
-        contents: result of `make_results`.
+        contents: result of `make_results`, written to `results.json`.
 
     Raises:
-        DataError: a file cannot be written; the earlier call's files are intact.
+        DataError: a file cannot be written; the files of the earlier call are unchanged.
     """
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=_STAGING) as name:
@@ -127,10 +127,10 @@ def _file_names(i: int, name: str, samples: int) -> list[str]:
 
 
 def _publish(staging: Path, out: Path) -> None:
-    """Move the files into place, then remove the earlier call's images and nothing else."""
+    """Move the files into place, then remove only the outdated images of an earlier call."""
     images = out / "images"
     if images.is_symlink() or (images.exists() and not images.is_dir()):
-        raise DataError(f"{images} is a link or a file, which is not replaced; remove it or choose another --out")
+        raise DataError(f"{images} must be a folder, but is a link or a file; remove it or choose another --out")
     old = _earlier_images(out / "results.json")
     new = {path.name for path in (staging / "images").iterdir()}
     has_thumbnails = (staging / "thumbnails.zip").exists()
@@ -142,7 +142,7 @@ def _publish(staging: Path, out: Path) -> None:
 
 
 def _earlier_images(results: Path) -> set[str]:
-    """Return the image names in `results.json`; empty if it cannot be read."""
+    """Return the names of the images listed in `results.json`, or an empty set if the file cannot be read."""
     try:
         entries = json.loads(results.read_text("utf-8"))["images"]
         return {Path(name).name for entry in entries for name in entry["files"]}
@@ -151,16 +151,16 @@ def _earlier_images(results: Path) -> set[str]:
 
 
 def _enlargement(images: Tensor) -> int:
-    """Return the factor by which images are enlarged in files."""
+    """Return the scale factor of images in files."""
     return max(1, -(-_MIN_SIDE // images.shape[-1]))
 
 
 def write_enlarged(path: Path, image: Tensor) -> None:
-    """Write an image (3, S, S) as an enlarged PNG file."""
+    """Write an image of shape (3, S, S) as an enlarged PNG file."""
     write_png(path, grid([[image]], gap=0, scale=_enlargement(image)))
 
 
 def compared_rows(result: GenerationResult) -> set[int]:
-    """Return the store rows whose images are shown beside the generated ones."""
+    """Return the store rows of the images that are shown next to the generated images."""
     entries = [entry for group in (*result.nearest, *(result.copies or [])) for entry in group]
     return {entry["row"] for entry in entries} | {row for condition in result.conditions for row in condition.rows}

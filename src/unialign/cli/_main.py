@@ -1,6 +1,6 @@
-"""Entry point of `unialign`: find the command, parse its options, turn errors and signals into an exit status.
+"""Entry point of `unialign`: find the command, parse its options, convert errors and signals to an exit status.
 
-Heavy imports wait until a command runs, so that help and errors about mistyped names appear at once.
+Heavy imports are deferred until a command runs, so that help and errors about mistyped names appear immediately.
 """
 
 import os
@@ -22,11 +22,11 @@ _TERMINATED = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0 done, 2 an expected error, 130 interrupted, 143 terminated."""
-    # Spinning OpenMP threads starve other processes; this must be set before torch is imported.
+    """Run a command and return its exit status: 0 success, 2 expected error, 130 interrupted, 143 terminated."""
+    # Keep idle OpenMP threads from starving other processes. The variable must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # stderr was closed by the caller: continue without messages
+        if getattr(sys, stream) is None:  # the caller closed the stream: discard its output
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and not words[0].startswith("-"):
@@ -41,7 +41,7 @@ def parsers() -> dict[str, Parser]:
 
 
 def execute(program: str, run: Callable[[], int]) -> int:
-    """Call a command's function; expected errors and signals become a message on stderr and an exit status."""
+    """Call a command's function; convert expected errors and signals to a message on stderr and an exit status."""
     previous, formatwarning = _terminate_as_exit(), warnings.formatwarning
     warnings.formatwarning = lambda message, *context: f"warning: {message}\n"
     try:
@@ -55,7 +55,7 @@ def execute(program: str, run: Callable[[], int]) -> int:
     except SystemExit as stop:
         if stop.code != _TERMINATED:
             raise
-        print(f"{program}: terminated; the same command continues where it stopped", file=sys.stderr)
+        print(f"{program}: terminated; run the same command again to continue", file=sys.stderr)
         return _TERMINATED
     finally:
         warnings.formatwarning = formatwarning
@@ -113,16 +113,16 @@ def _overview_parser() -> Parser:
 def _check_one_process(command: str) -> None:
     from unialign.distributed import read_process_info
 
-    # SLURM tasks may be independent commands, but torchrun always starts several copies of the same one.
+    # SLURM tasks may be independent commands, but torchrun always starts several copies of the same command.
     if "RANK" in os.environ and (process := read_process_info(os.environ)) is not None:
         raise ConfigError(
-            f"torchrun started this command {process.world_size} times; only `train` supports several processes; start "
+            f"torchrun started {process.world_size} processes, but only `train` supports several processes; run "
             f"`unialign {command}` without torchrun"
         )
 
 
 def _terminate_as_exit() -> Any:
-    """Make SIGTERM unwind the command so that workers end; return the old handler, or None outside the main thread."""
+    """Raise SystemExit on SIGTERM so that workers stop; return the old handler, or None outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
 

@@ -1,4 +1,4 @@
-"""`--quiet`: commands print warnings and errors only."""
+"""Implementation of `--quiet`: print only warnings and errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ _enabled = False
 
 @contextmanager
 def quiet(enabled: bool) -> Iterator[None]:
-    """Suppress the output and the progress of a command inside the context, if enabled."""
+    """Suppress the output and progress display of commands inside the context if `enabled` is True."""
     global _enabled
     before, _enabled = _enabled, enabled
     try:
@@ -19,10 +19,10 @@ def quiet(enabled: bool) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
-    """Return whether only warnings and errors are printed."""
+    """Return whether `--quiet` is in effect."""
     return _enabled
 
 
 def progress_mode() -> Literal["auto", "none"]:
-    """Return how a training shows its progress."""
+    """Return the `progress` argument for `fit` and `train_decoder`."""
     return "none" if _enabled else "auto"

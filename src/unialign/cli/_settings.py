@@ -10,12 +10,12 @@ from unialign.cli._command import Parser
 from unialign.config import Config, Setting, parse_yaml
 from unialign.errors import ConfigError
 
-# Options that are lists of modalities, whose names may also be separated by commas.
+# Options that take a list of modalities; their names may also be separated by commas.
 _NAME_LISTS = {"modalities", "source"}
 
 
 def add_config_file(parser: argparse.ArgumentParser, writer: str) -> None:
-    """Add `--config`, a file whose settings the options override."""
+    """Add `--config`, a settings file; options override its settings."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"config.yaml of an earlier {writer}; options override its settings"
     )
@@ -31,10 +31,10 @@ def add_settings(
 ) -> None:
     """Add an option for each setting of a configuration, and `--set` for the entries of its mappings.
 
-    Options that are not given are absent from the parsed options, so that settings from a file are kept.
+    Options that are not given are missing from the parsed options, so that they do not override settings from a file.
 
     Args:
-        only: names of the settings to add; None: all.
+        only: names of the settings to add; None adds all.
         skip: names of the settings to leave out.
     """
     group = parser.add_argument_group(title)
@@ -67,7 +67,7 @@ def given_settings(options: argparse.Namespace, config: type[Config]) -> dict[st
 
 
 def split_names(words: Iterable[str]) -> list[str]:
-    """Return the names of a list option, given as `drawing speech` or as `drawing,speech`."""
+    """Split the value of a list option, such as `drawing speech` or `drawing,speech`, into names."""
     return [name.strip() for word in words for name in word.split(",") if name.strip()]
 
 

@@ -1,4 +1,4 @@
-"""Write results and report of a single run, for `train` and `evaluate`."""
+"""Write the results and the report of a single run, for `train` and `evaluate`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ def finish(
     command: Literal["train", "evaluate"],
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `results.json`, `items.json` and the report of a folder with a single run; print the table."""
+    """Write `results.json`, `items.json` and the report of a single run into its folder, and print the table."""
     (key,), (seed,) = config.entries, config.seeds
     results = make_results(config, store, {(key, seed): record}, command=command, settings=settings)
     write_items(folder, store, config.split)

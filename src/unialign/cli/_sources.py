@@ -22,7 +22,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--id",
         metavar="NAME",
-        help="array or column of ids, by which files are joined (default: ids, or a usual name such as id or key)",
+        help="array or column of ids that joins the files (default: ids, or a common name such as id or key)",
     )
 
 
@@ -50,5 +50,5 @@ def check_sources(sources: Sequence[str]) -> None:
 def _exists(path: str) -> bool:
     try:
         return path != "" and Path(path).exists()
-    except (OSError, ValueError):  # A null character, or a name that is too long: the reader raises a clearer message.
+    except (OSError, ValueError):  # The path has a null character or is too long; the reader raises a clearer error.
         return True

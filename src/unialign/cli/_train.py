@@ -40,7 +40,7 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
                 progress=progress_mode(),
             )
         except KeyboardInterrupt:
-            kept = f"a checkpoint is in {shown(options.out)}; the same command continues from it"
+            kept = f"a checkpoint is in {shown(options.out)}; run the same command again to continue"
             raise KeyboardInterrupt(f"interrupted; {kept}") from None
         _write_results(data, store, config, record, options)
     return 0
@@ -58,7 +58,7 @@ def _print_header(
 ) -> None:
     newest = newest_checkpoint(out / "checkpoints")
     if (out / "space" / "config.json").exists():
-        echo(f"{shown(out)} already holds the finished run; nothing to train")
+        echo(f"the run in {shown(out)} is already finished; nothing to train")
     elif newest is not None:
         echo(f"continuing from {newest.name}")
     if note:

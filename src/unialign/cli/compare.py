@@ -14,20 +14,20 @@ _EXAMPLES = """\
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare image.npy text.npy --epochs 20
   unialign compare --config runs/demo/config.yaml --out runs/again"""
-# Comparison settings with a command-line option; the others belong to the trainings or follow from the data.
+# Comparison settings with a command-line option; all others are training settings or are derived from the data.
 _SETTINGS = ("seeds", "split", "resamples")
 _OBJECTIVES = ("unialign", "infonce", "gram")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, evaluate and compare."""
+    """Run the comparison and return the exit status."""
     training = training_settings(options)
     TrainConfig.check(training)
     settings = {key: value for key, value in given_settings(options, CompareConfig).items() if key in _SETTINGS}
     CompareConfig.check(settings)
     file, objectives = None, split_names(options.objectives)
     if len(set(objectives)) < len(objectives):
-        raise ConfigError(f"--objectives contains a name twice: {' '.join(objectives)}")
+        raise ConfigError(f"--objectives must not repeat a name, got {' '.join(objectives)}")
     if options.config:
         file = CompareConfig.read(options.config)
         objectives = objectives or list(file.entries)
@@ -66,8 +66,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help=f"of {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); those that must "
-        "start from a contrastive model train InfoNCE for the first half of the steps, as their authors do",
+        help=f"objectives to compare: {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); "
+        "those that must start from a contrastive model train InfoNCE for the first half of the steps, as their "
+        "authors do",
     )
     add_settings(parser, CompareConfig, only=_SETTINGS, title="comparison")
     add_training_settings(
@@ -82,7 +83,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="compare",
-    summary="train several objectives with the same budget and seeds: paired significance, one table",
+    summary="train several objectives with the same budget and seeds, and compare them by paired tests in one table",
     usage="[DATA ...] [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -1,4 +1,4 @@
-"""`unialign completion`: print the completion script of a shell, made from the options of all commands."""
+"""`unialign completion`: print the completion script for a shell, generated from the options of all commands."""
 
 import argparse
 
@@ -11,7 +11,7 @@ _EXAMPLES = """\
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the script."""
+    """Print the script and return the exit status."""
     from unialign.cli._completion import script
     from unialign.cli._main import parsers
 
@@ -25,7 +25,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="completion",
-    summary="print the completion script of a shell",
+    summary="print the completion script for a shell",
     usage="{bash,zsh,fish}",
     examples=_EXAMPLES,
     add_options=_add_options,

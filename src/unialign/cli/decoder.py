@@ -1,4 +1,4 @@
-"""`unialign decoder`: train a decoder of image embeddings, or sample images of held-out items from one."""
+"""`unialign decoder`: train a decoder of image embeddings, or generate images of held-out items with a decoder."""
 
 import argparse
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from unialign.errors import ConfigError
 
 _EXAMPLES = """\
   unialign decoder train emoji --out runs/decoder             reads the images of the store: unialign[images]
-  unialign decoder train emoji --out runs/decoder             the same again: an interrupted run continues
+  unialign decoder train emoji --out runs/decoder             run again to continue an interrupted run
   unialign decoder sample runs/decoder/decoder emoji          held-out images above the generated ones"""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train a decoder, or sample from one."""
+    """Train a decoder or sample images, and return the exit status."""
     if options.action == "sample":
         sources = required_data(options.data, "decoder sample emoji emoji")
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, str, DecoderConfig]:
-    """Return data sources, their required fingerprint (None: any), image column and settings of a training.
+    """Return the data sources, their required fingerprint (None for any), the image modality and the settings.
 
     Options override `--config`, which overrides the defaults.
     """
@@ -41,7 +41,7 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, s
     if options.config:
         source = read_yaml(options.config).get("data")
         if not isinstance(source, Mapping):
-            raise ConfigError(f"{options.config} is not the configuration of a decoder: it needs a mapping `data`")
+            raise ConfigError(f"{options.config} is not a decoder configuration: the mapping `data` is missing")
     sources, fingerprint = tuple(options.data), None
     if not sources and (written := source.get("path") or source.get("name")):
         sources, fingerprint = (str(written),), source.get("fingerprint")
@@ -66,26 +66,31 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         usage="unialign decoder sample DECODER DATA [options]",
         help="generate images from the embeddings of a split",
     )
-    sample.add_argument("decoder", metavar="DECODER", help="folder or Hub id of a decoder, or name of a shipped one")
+    sample.add_argument(
+        "decoder", metavar="DECODER", help="folder or Hub id of a decoder, or name of a shipped decoder"
+    )
     add_data(sample)
     sample.add_argument(
-        "--prior", help="prior with the image encoder of a Kandinsky 2.2 decoder: folder or Hub id (default: none)"
+        "--prior",
+        help="folder or Hub id of the prior with the image encoder of a Kandinsky 2.2 decoder (default: none)",
     )
     sample.add_argument(
-        "--image", metavar="NAME", help="modality of the image embeddings (default: the one it was trained on)"
+        "--image", metavar="NAME", help="modality of the image embeddings (default: the decoder's training modality)"
     )
     sample.add_argument("--split", choices=get_args(Split), default="test", help="split of the items (default: test)")
-    sample.add_argument("--count", type=int, default=64, help="items, evenly spread over the split (default: 64)")
+    sample.add_argument(
+        "--count", type=int, default=64, help="number of items, evenly spaced in the split (default: 64)"
+    )
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
     sample.add_argument("--steps", type=int, help="sampler steps (default: the decoder's)")
-    sample.add_argument("--guidance", type=float, help="guidance scale, 1 is none (default: the decoder's)")
+    sample.add_argument("--guidance", type=float, help="guidance scale; 1 disables guidance (default: the decoder's)")
     add_device(sample)
     add_out(sample, "samples.png", what="image file to write", metavar="FILE")
 
 
 COMMAND = Command(
     name="decoder",
-    summary="train a decoder of image embeddings, or sample images of held-out items from one",
+    summary="train a decoder of image embeddings, or generate images of held-out items with a decoder",
     usage="{train,sample} ...",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -1,4 +1,4 @@
-"""`unialign diagnose`: find what is wrong with embeddings."""
+"""`unialign diagnose`: find problems in embeddings."""
 
 import argparse
 
@@ -17,12 +17,12 @@ Files: .npz, .npy, .safetensors, .csv, .tsv, .jsonl, word2vec text, flat faiss i
 EmbeddingStore. Each matrix (items, dim) is a modality, named by its key or its file. The arrays `ids` and `labels`
 (items,) and `present.NAME` (items,) bool are recognized: same-id items match each other, absent rows are left
 out. Files are joined by ids: `ids`, --id NAME, or a usual name such as id, key or image_id. Part files such as
-img_emb_0.npy, folders and 'patterns*' are one modality. Nothing is unpickled. The exit status is 0 whatever is found
+img_emb_0.npy, folders and 'patterns*' are one modality. Nothing is unpickled. The exit status is 0 for any findings
 (1 with --fail-on), and 2 if a file cannot be read. An earlier diagnosis in --out is replaced."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Diagnose and report."""
+    """Diagnose files, write the report, and return the exit status."""
     values = DiagnoseConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, DiagnoseConfig).items() if key != "files" or value}
     if not options.files and not options.config:
@@ -54,7 +54,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="diagnose",
-    summary="find what is wrong with embeddings in files: findings in words, numbers and a report",
+    summary="find problems in files of embeddings, and report them with explanations, numbers and plots",
     usage="FILE ... [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

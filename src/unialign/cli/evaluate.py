@@ -18,7 +18,7 @@ _EXAMPLES = """\
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate and report a space."""
+    """Evaluate a space, write the report, and return the exit status."""
     values = EvaluateConfig.read(options.config).to_dict() if options.config else {}
     sources = tuple(options.data) or tuple(filter(None, [values.get("data")]))
     space = options.space or values.get("space")
@@ -30,9 +30,9 @@ def run(options: argparse.Namespace) -> int:
     if space in list_datasets() or os.path.isfile(space) or os.path.exists(Path(space) / "store.json"):
         swapped = (Path(sources[0]) / "config.json").exists()
         example = f"{sources[0]} {space}" if swapped else f"runs/train/space {space}"
-        raise ConfigError(f"{space} is data; give the space first, such as `unialign evaluate {example}`")
+        raise ConfigError(f"{space} is data, not a space; give the space first, such as `unialign evaluate {example}`")
     if options.data:
-        values["fingerprint"] = None  # The fingerprint in the file is that of its own data.
+        values["fingerprint"] = None  # The fingerprint in the file belongs to the data in the file.
     given = given_settings(options, EvaluateConfig)
     config = EvaluateConfig.from_dict(values | given | {"space": space, "data": sources[0]})
 

@@ -1,4 +1,4 @@
-"""`unialign generate`: make images from any modality of a space, or mixtures, with a decoder of image embeddings."""
+"""`unialign generate`: generate images from modalities of a space or mixtures, with a decoder of image embeddings."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ A diffusers folder of Stable unCLIP or Kandinsky 2.2 also works as a decoder (un
 
 
 def run(options: argparse.Namespace) -> int:
-    """Generate and report images."""
+    """Generate images, write the report, and return the exit status."""
     config = resolve(options)
 
     from unialign.cli._generate import generate
@@ -34,7 +34,7 @@ def resolve(options: argparse.Namespace) -> GenerateConfig:
     config = GenerateConfig.read(options.config, "generation") if options.config else GenerateConfig()
     given = given_settings(options, GenerateConfig)
     if given.get("data", config.data) != config.data:
-        # Other data than in the file need another fingerprint, space and decoder.
+        # The fingerprint, space and decoder in the file belong to the data in the file.
         old = {key: None for key in ("space", "decoder") if getattr(config, key) == config.data}
         given = {"fingerprint": None, **old, **given}
     config = config.override(given)

@@ -21,11 +21,11 @@ _EXAMPLES = """\
   unialign train image.npy text.safetensors audio=run7/last_layer.npy
   unialign train emoji --set frozen.image=whiten          a space around frozen embeddings, for `unialign generate`
   unialign train emoji --resume required                  continue an interrupted run from its newest checkpoint
-  torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun works as well)"""
+  torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun also works)"""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, evaluate and report one space."""
+    """Train and evaluate one space, write the report, and return the exit status."""
     sources, fingerprint, config = resolve(options)
 
     from unialign.cli._train import train
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, TrainConfig]:
-    """Return data sources, their required fingerprint (None: any) and settings.
+    """Return the data sources, their required fingerprint (None for any) and the settings.
 
     Options override `--config`, which overrides the defaults.
     """
@@ -47,17 +47,17 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
             raise ConfigError(f"{options.config} has no data.path (its run used arrays in memory); name the data")
     settings = training_settings(options)
     if settings.get("objective", config.objective) != config.objective:
-        # Another objective has other options, so the file's options would not fit it.
+        # The options in the file belong to the objective in the file.
         settings = {"objective_options": {}, **settings}
     return required_data(sources, "train emoji"), fingerprint, config.override(settings)
 
 
 def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip: tuple[str, ...] = ()) -> None:
-    """Add all settings of a training, and `--anchor` for `objective_options.anchor`."""
+    """Add all training settings, and `--anchor` for `objective_options.anchor`."""
     parser.add_argument(
         "--anchor",
         metavar="NAME",
-        help=f"modality that the others align to, or `all` for every pair (default: {anchor})",
+        help=f"modality to which all others are aligned, or `all` to align every pair (default: {anchor})",
     )
     add_settings(parser, TrainConfig, skip=skip, title="training settings")
 
@@ -82,7 +82,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(registry.names('objectives'))} (default: unialign)",
     )
     add_training_settings(
-        parser, skip=("objective",), anchor="`all`; the data's first modality for an objective that needs a single one"
+        parser, skip=("objective",), anchor="`all`, or the data's first modality if the objective needs a single anchor"
     )
     parser.add_argument(
         "--split", default="test", choices=get_args(Split), help="split to evaluate at the end (default: test)"
@@ -97,19 +97,19 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
     known, settings = ("data", "train", "init_from"), [entry.name for entry in TrainConfig.settings()]
     for key in raw:
         if key not in known:
-            hint = suggestion(key, known, otherwise="it has `data` and `train`")
+            hint = suggestion(key, known, otherwise="expected `data` and `train`")
             hint = f"; did you mean `train.{key}`?" if key in settings else hint
             raise ConfigError(f"{file}: unknown key {key!r}{hint}")
     data = raw.get("data")
     fingerprint = data.get("fingerprint") if isinstance(data, Mapping) else None
     if not (isinstance(data, Mapping) and isinstance(fingerprint, str) and isinstance(raw.get("train"), Mapping)):
-        raise ConfigError(f"{file}: expected `data` and `train`, as `unialign train` writes them into its --out")
+        raise ConfigError(f"{file}: expected the keys `data` and `train`, as in a config.yaml of `unialign train`")
     if "init_from" in raw:
         raise ConfigError(
-            f"{file} is from a run that continued from another space (`fit(..., init_from=...)`); this command starts "
-            "from random weights and could not repeat it"
+            f"{file} is from a run that continued from another space (`fit(..., init_from=...)`); `unialign train` "
+            "starts from random weights and cannot repeat that run"
         )
-    # Built-in data sets are found by name on any machine; a run on in-memory arrays has no path.
+    # A built-in data set is found by name on any machine. A run on in-memory arrays has no path.
     source = data["name"] if data.get("name") in list_datasets() else data.get("path")
     if source is not None and not isinstance(source, str):
         raise ConfigError(f"{file}: data.path must be the path of a store, got {source!r}")
