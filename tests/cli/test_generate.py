@@ -131,12 +131,12 @@ def test_invalid_requests_print_one_paragraph_and_write_nothing(
     for arguments, message in (
         ([], "nothing to generate"),
         (["--item", "hedgehogg"], "did you mean 'hedgehog'"),
-        (["--item", "hedgehog", "--source", "smell"], "the space has no 'smell'"),
+        (["--item", "hedgehog", "--source", "smell"], "the space has no modality 'smell'"),
         (["--item", "hedgehog", "--interpolate", "1"], "interpolate must be an integer of at least 2"),
         (["--item", "hedgehog", "--guidance", "-1"], "guidance"),
         ([*two, "--interpolate", "3", "--combine"], "give only one"),
         ([*two, "--interpolate", "3", "--mix", "unnormalized_mean"], "leave mix out"),
-        (["--item", "ship", "--item", "ship", "--combine"], "is requested twice"),
+        (["--item", "ship", "--item", "ship", "--combine"], "is given twice"),
         (["--item", "ship", "--source", ","], "source must not be empty"),
         (["--text", "red apple", "--source", "text"], "name an item as well"),
         ([*two, "--interpolate", "100000"], "more than a page can hold"),
@@ -183,7 +183,7 @@ def test_a_space_without_frozen_anchor_or_of_other_data_is_rejected(
     Space({"image": 256, "text": 256}, dim=128).save_pretrained(tmp_path / "trained")
     call = ("--item", "hedgehog", "--source", "text")
     assert generate(tmp_path / "out", *call, "--space", str(tmp_path / "trained")) == 2
-    assert "no decoder for this space" in capsys.readouterr().err
+    assert "this space cannot be decoded" in capsys.readouterr().err
     foreign = Space({"text": 256}, dim=128, metadata={"data": {"name": "mine", "fingerprint": "0" * 64}})
     foreign.save_pretrained(tmp_path / "foreign")
     assert generate(tmp_path / "out", *call, "--space", str(tmp_path / "foreign")) == 2

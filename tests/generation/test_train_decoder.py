@@ -132,7 +132,7 @@ def test_mirrored_images_change_training() -> None:
 
 def test_bad_input_raises(tmp_path: Path) -> None:
     images = tiny_images()
-    with pytest.raises(ShapeError, match=r"expected a tensor \(48, 3, 8, 8\)"):
+    with pytest.raises(ShapeError, match=r"expected a tensor of shape \(48, 3, 8, 8\)"):
         run(tmp_path / "a", images=images[:5])
     with pytest.raises(NonFiniteError, match=r"finite numbers in \[0, 1\]"):
         run(tmp_path / "a", images=images * 2)

@@ -1,7 +1,7 @@
-"""Apply the linear reduction of a built-in store to new rows; the provenance of a column selects it.
+"""Project encoder outputs to the features of a built-in store column.
 
-The builder of a store writes each projection as two files of `unialign-datasets`: NAME.json (checksum and column) and
-NAME.safetensors.
+The provenance of the column selects the projection. Each projection is stored in `unialign-datasets` as NAME.json
+(checksum and column) and NAME.safetensors.
 
 Shapes: `N` rows, `E` dimension of the encoder, `W` dimension of the column.
 """
@@ -18,22 +18,22 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.io import digest, read_json, read_tensors
 
-# Columns with equal values of these keys have the same encoder and reduction; only weights may differ.
+# Columns that agree on these keys have the same encoder and reduction; only the weights may differ.
 _IDENTIFYING = ("encoder", "pooling", "reduction")
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Callable that maps (N, E) rows of an encoder to (N, W) float32 in the coordinates of a column.
+    """Map encoder outputs of shape (N, E) to float32 column features of shape (N, W).
 
     Attributes:
-        encoder: its name, for messages.
-        module: Python module that contains its weights.
-        packages: requirements with the versions used for the column.
-        weights_file, weights_sha256: weights file in the module's folder, and its checksum.
-        mean_E: float32, mean of the training rows.
-        axes_EW: float32, orthonormal columns.
-        sample_text, sample_W: a text of the column and its features, used to check the installed libraries.
+        encoder: name of the encoder, for error messages.
+        module: Python module that contains the encoder's weights.
+        packages: pip requirements with the versions used for the column.
+        weights_file, weights_sha256: weights file in the module's folder, and its SHA-256.
+        mean_E: mean of the training rows, float32.
+        axes_EW: orthonormal axes of the projection, float32.
+        sample_text, sample_W: a text of the column and its features, used to verify the installed libraries.
     """
 
     encoder: str
@@ -48,15 +48,15 @@ class Projection:
 
     @property
     def dim(self) -> int:
-        """W."""
+        """Dimension W of the column."""
         return self.axes_EW.shape[1]
 
     def __call__(self, raw_NE: Tensor) -> Tensor:
-        """Center and project in float64, like the builder of the store."""
+        """Center and project in float64, as for the stored column."""
         return ((raw_NE.double() - self.mean_E.double()) @ self.axes_EW.double()).float()
 
     def check_weights(self, folder: Path) -> None:
-        """Raise DataError with both checksums unless the installed weights match those used for the column."""
+        """Raise DataError unless the checksum of the installed weights is that of the weights used for the column."""
         path = folder / self.weights_file
         try:
             found = digest(path.read_bytes())
@@ -66,13 +66,13 @@ class Projection:
             ) from None
         if found != self.weights_sha256:
             raise DataError(
-                f"the installed weights of {self.encoder} have sha256 {found}, those used for the column have "
+                f"the installed weights of {self.encoder} have sha256 {found}, but the column was built with sha256 "
                 f"{self.weights_sha256}; install {self.packages[0]}"
             )
 
 
 def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Projection:
-    """Find the built-in projection of a column with this `encoder_fingerprint`."""
+    """Return the built-in projection of a column, given its `encoder_fingerprint`."""
     made: Any = store.provenance.get("columns", {}).get(column)
     entry: Mapping[str, Any] = made if isinstance(made, Mapping) else {}
     known = []
@@ -84,8 +84,8 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
             ours, theirs = facts["made"]["weights"]["sha256"], _weights_of(entry)
             if theirs != ours:
                 raise DataError(
-                    f"the column {column!r} of {store.name!r} is from {entry['encoder']!r} with weights of sha256 "
-                    f"{theirs}, but the available encoder has {ours}: their coordinates differ"
+                    f"the column {column!r} of {store.name!r} was built with weights of {entry['encoder']!r} of sha256 "
+                    f"{theirs}, but the available weights have sha256 {ours}, so their features are not comparable"
                 )
         known.append(f"{facts['belongs_to']['column']!r} of {facts['belongs_to']['store']!r}")
     has = "no encoder"
@@ -93,8 +93,8 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
         weights, reduction = _weights_of(entry), entry.get("reduction")
         has = f"encoder {entry['encoder']!r}, weights of sha256 {weights}, reduction {reduction!r}"
     raise ConfigError(
-        f"no text encoder is available for the column {column!r} of {store.name!r}; its provenance has "
-        f"{has}. Available: the encoder and reduction of {', '.join(known)}"
+        f"no text encoder is available for the column {column!r} of {store.name!r}, since its provenance has "
+        f"{has}; encoders are available for the columns {', '.join(known)}"
     )
 
 

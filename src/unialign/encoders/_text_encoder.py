@@ -1,4 +1,4 @@
-"""Encode new texts in the coordinates of a store's text column, with the same encoder and verified weights.
+"""Encode new texts with the encoder of a store's text column, after verifying its weights.
 
 Shapes: `N` texts, `E` dimension of the encoder, `W` dimension of the column.
 """
@@ -18,16 +18,16 @@ from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.encoders._column_projection import Projection, find_projection
 from unialign.errors import ConfigError, DataError, MissingDependencyError
 
-# Columns have half precision, and library versions differ in the last digits of single precision.
+# Columns are stored in float16, and library versions differ in the last digits of float32.
 _TOLERANCE = 1e-3
 
 
 class TextEncoder:
-    """Callable that maps texts to features in the coordinates of a column; created by `text_encoder`.
+    """Map texts to features comparable with those of a store column; created by `text_encoder`.
 
     Attributes:
         fingerprint: `encoder_fingerprint` of the column.
-        dim: W.
+        dim: dimension W of the features.
     """
 
     def __init__(self, model: Any, projection: Projection, fingerprint: str) -> None:
@@ -38,13 +38,15 @@ class TextEncoder:
         """Encode texts in the given order.
 
         Args:
-            texts: list or tuple of N strings, case-insensitive. Long texts are truncated to 256 tokens with a warning.
+            texts: list or tuple of N strings; case is ignored. Texts of more than 256 tokens are truncated with a
+                warning.
 
         Returns:
-            (N, W) float32 on the CPU, not normalized. Row i depends only on text i, up to float32 rounding.
+            Features of shape (N, W), float32 on the CPU, not normalized. Row i depends only on text i, up to float32
+            rounding.
 
         Raises:
-            ConfigError: not a list of texts, or a text that is blank, not a string, or invalid Unicode.
+            ConfigError: `texts` is not a list or tuple, or a text is blank, not a string, or not valid Unicode.
         """
         checked = _check_texts(texts)
         if not checked:
@@ -57,26 +59,27 @@ class TextEncoder:
     def _warn_if_truncated(self, texts: Sequence[str]) -> None:
         most = int(self._model.max_seq_length)
         for place, text in enumerate(texts):
-            if len(text) <= most - 2:  # A token has at least one character, and two of the tokens are special ones.
+            if len(text) <= most - 2:  # A token has at least one character, and two tokens are special.
                 continue
             tokens = len(self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
             if tokens > most:
                 warnings.warn(
-                    f"text {place}, {text[:40]!r}..., has {tokens} tokens; the encoder reads the first {most}",
+                    f"text {place} ({text[:40]!r}...) has {tokens} tokens; only the first {most} are encoded",
                     stacklevel=3,
                 )
 
 
 def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
-    """Load the encoder of a text column, for new texts. Takes seconds and requires no network.
+    """Load the encoder of a text column. Loading takes a few seconds and requires no network.
 
-    The column's provenance specifies encoder and reduction. The installed weights must be bitwise equal, and the
-    features of one text are compared with the column.
+    The column's provenance specifies the encoder and the reduction. The installed weights must be bitwise equal to
+    those used for the column, and the features of one text are compared with the stored ones.
 
     Raises:
-        ConfigError: no such column, or no encoder is available for its provenance.
-        DataError: the installed weights differ from those of the column, or the libraries return other features.
-        MissingDependencyError: without `unialign[text]`.
+        ConfigError: the column does not exist, or no encoder is available for its provenance.
+        DataError: the installed weights differ from those used for the column, or the installed libraries compute
+            different features.
+        MissingDependencyError: `unialign[text]` is not installed.
     """
     fingerprint = encoder_fingerprint(store, column)
     projection = find_projection(store, column, fingerprint)
@@ -85,25 +88,25 @@ def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
     if not difference <= _TOLERANCE:
         version = import_module("sentence_transformers").__version__
         raise DataError(
-            f"{projection.encoder} returns other features of {projection.sample_text!r} than the column {column!r} "
-            f"holds: they differ by {difference:.2g}, expected at most {_TOLERANCE}. The weights are the same, so the "
-            f"tokenizer or sentence-transformers {version} differs; install {', '.join(projection.packages)}"
+            f"the features of {projection.sample_text!r} computed by {projection.encoder} differ from those of the "
+            f"column {column!r} by {difference:.2g}, expected at most {_TOLERANCE}; the weights are the same, so the "
+            f"tokenizer or sentence-transformers {version} differs: install {', '.join(projection.packages)}"
         )
     return encoder
 
 
 def _check_texts(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
-        raise ConfigError(f"texts is the single text {texts!r}; give a list, [{texts!r}]")
+        raise ConfigError(f"texts must be a list, got the single text {texts!r}; pass [{texts!r}]")
     if not isinstance(texts, Sequence) or isinstance(texts, bytes | bytearray):
-        raise ConfigError(f"texts is of type {type(texts).__name__}; give a list or a tuple of strings")
+        raise ConfigError(f"texts must be a list or tuple of strings, got {type(texts).__name__}")
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ConfigError(f"text {place} is {text!r} of type {type(text).__name__}; expected a string")
+            raise ConfigError(f"text {place} must be a string, got {text!r} of type {type(text).__name__}")
         if not text.strip():
-            raise ConfigError(f"text {place} is {text!r}; omit blank texts")
+            raise ConfigError(f"text {place} must not be blank, got {text!r}")
         if has_surrogate(text):
-            raise ConfigError(f"text {place} is {text!r}, which is not valid Unicode: it has half a surrogate pair")
+            raise ConfigError(f"text {place} must be valid Unicode, got {text!r} with an unpaired surrogate")
     return list(texts)
 
 
@@ -121,13 +124,13 @@ def _extra(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"the encoder of new texts needs {module}, which cannot be imported ({error}): pip install 'unialign[text]'"
+            f"encoding texts needs {module}, which cannot be imported ({error}): pip install 'unialign[text]'"
         ) from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide progress bars while weights are loaded, and preserve the global random state."""
+    """Hide progress bars and preserve the global random state while weights are loaded."""
     log = _extra("transformers").utils.logging
     hub = _extra("huggingface_hub").utils
     was_shown, hub_was_hidden = log.is_progress_bar_enabled(), hub.are_progress_bars_disabled()

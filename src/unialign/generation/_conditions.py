@@ -1,4 +1,4 @@
-"""Build conditions, which are rows of a space: one for each item or text, one mixture of all, or a path through all.
+"""Build conditions for image generation: one per item or text, a mixture of all, or a path through all.
 
 Shapes: `D` dimension of the space, `T` steps of a path.
 """
@@ -24,15 +24,15 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Condition:
-    """A row of the space from which images are generated, and its origin.
+    """A row of the space that conditions the generation of images, and its origin.
 
     Attributes:
-        name: for display.
-        parts: labels of the mixed parts, or of the waypoints of a path.
-        z_D: the row.
+        name: display name.
+        parts: labels of the parts of a mixture, or of the waypoints of a path.
+        z_D: row of the space, of shape (D,).
         row: row of the store, if the condition comes from one item.
-        split: split of that item; of several items, `train` if any of them is in it.
-        rows: store rows of all its items.
+        split: split of the item; for several items, `train` if any of them is a training item.
+        rows: store rows of all items of the condition.
     """
 
     name: str
@@ -57,20 +57,22 @@ def build_conditions(
     encode_texts: Callable[[Sequence[str]], Tensor] | None = None,
     text_modality: str = "text",
 ) -> list[Condition]:
-    """Build the conditions of items and texts.
+    """Build conditions from items of a store and new texts.
 
     Args:
-        items: names, or `#row`; each is embedded in `modalities`, which are mixed.
+        items: names, or row numbers such as `#17`; each item is embedded from each of `modalities`.
         texts: new texts, encoded by `encode_texts` as features of `text_modality`.
-        mix: `mean` is renormalized; `unnormalized_mean` is the paper's, has norm below 1, and matters only for decoders
-            that are not scale-invariant; `frechet_mean` minimizes the sum of squared angles.
-        weights: one for each part of a mixture. A path has neither weights nor `mix`.
-        combine: `each` returns one condition per item or text; `mixture` a single one of all; `path` returns `steps`
-            conditions on arcs through all parts, with the modalities of an item in sequence.
-        steps: T of a path, at least the number of parts.
+        mix: `mean` is renormalized; `unnormalized_mean`, used in the paper, has norm below 1, which affects only
+            decoders that are not scale-invariant; `frechet_mean` minimizes the sum of squared angles.
+        weights: one weight for each part of a mixture. A path accepts neither `weights` nor `mix`.
+        combine: `each` returns one condition per item or text, in which its parts are mixed; `mixture` returns a single
+            mixture of all parts; `path` returns `steps` conditions on arcs through all parts, with the modalities of an
+            item in sequence.
+        steps: number T of conditions on a path, at least the number of parts.
 
     Raises:
-        ConfigError: no item and no text, or an unknown item or modality, or invalid weights or steps.
+        ConfigError: there is neither an item nor a text, an item or modality is unknown, or weights or steps are
+            invalid.
     """
     check_choice("combine", combine, get_args(Combine))
     for option, words in (("items", items), ("texts", texts)):
@@ -87,17 +89,17 @@ def build_conditions(
         prompts += [_text_prompt(space, store, encode_texts, text, text_modality) for text in texts]
     if combine == "path":
         if weights is not None or mix != "mean":
-            raise ConfigError("a path has no weights and no mix; leave both out")
+            raise ConfigError("a path accepts neither weights nor mix; omit both")
         return _make_path(prompts, steps)
     groups = [prompts] if combine == "mixture" else [[prompt] for prompt in prompts]
     return [_make_mixture(group, mix, weights) for group in groups]
 
 
 def find_item(store: EmbeddingStore, item: str) -> int:
-    """Find the row of an item by its name (ignoring case), or by `#17` for row 17.
+    """Return the row of an item, given its case-insensitive name, or a row number such as `#17`.
 
     Raises:
-        ConfigError: no such item (the message suggests similar names), or several items of that name.
+        ConfigError: no item has this name (the message suggests similar names), or several items have it.
     """
     names = [name.strip().casefold() for name in store.item_names]
     rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]
@@ -106,18 +108,18 @@ def find_item(store: EmbeddingStore, item: str) -> int:
     if item.startswith("#") and item[1:].isdecimal():
         row = int(item[1:])
         if row >= store.items:
-            raise ConfigError(f"item {item}: {store.name!r} has rows #0 to #{store.items - 1}")
+            raise ConfigError(f"item {item} does not exist; {store.name!r} has rows #0 to #{store.items - 1}")
         return row
     if rows:
         listed = ", ".join(f"#{row}" for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
         raise ConfigError(f"{len(rows)} items of {store.name!r} are named {item!r}; choose one by row: {listed}")
-    hint = suggestion(item.casefold(), names, otherwise="items may also be named by row, such as '#17'")
+    hint = suggestion(item.casefold(), names, otherwise="an item can also be given by row, such as '#17'")
     raise ConfigError(f"{store.name!r} has no item {item!r}{hint}")
 
 
 @dataclass(frozen=True)
 class _Prompt:
-    """An item or text: rows of the space by label, such as `drawing of hedgehog`, and the store row of the item."""
+    """An item or text, with rows of the space by label (such as `drawing of hedgehog`) and store rows."""
 
     name: str
     parts: dict[str, Tensor]
@@ -126,7 +128,7 @@ class _Prompt:
 
 
 def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequence[str]) -> _Prompt:
-    """Embed an item in the given modalities; modalities that it lacks are left out."""
+    """Embed an item from each of the given modalities, skipping absent ones."""
     row = find_item(store, item)
     name = store.item_names[row]
     z, present = embed_items(space, store, [row], modalities)
@@ -141,22 +143,21 @@ def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Seq
 def _text_prompt(
     space: Space, store: EmbeddingStore, encode: Callable[[Sequence[str]], Tensor], text: str, modality: str
 ) -> _Prompt:
-    """Embed a text with the encoder of the store's column `modality`; its split is that of items with the same name."""
+    """Embed a text as a row of `modality`; its split is that of the items with the same name."""
     z_1D = space.encode({modality: encode([text])})[modality]
     if len(z_1D) != 1:
-        raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row for each text")
+        raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row per text")
     rows = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
     return _Prompt(text, {f"text “{text}”": z_1D[0]}, (), _join_splits(_SPLITS[int(store.split[row])] for row in rows))
 
 
 def _make_mixture(prompts: Sequence[_Prompt], mix: Mix, weights: Sequence[float] | None) -> Condition:
-    """Mix all parts of some prompts."""
     check_choice("mix", mix, get_args(Mix))
     labels, rows = _collect_parts(prompts)
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ConfigError(f"{repeated[0]} is requested twice; name it once, and use weights")
+        raise ConfigError(f"{repeated[0]} is given twice; give it once, and use weights")
     if weights is not None and len(weights) != len(rows):
-        raise ConfigError(f"{len(weights)} weights for {len(rows)} parts ({', '.join(labels)}); pass one for each part")
+        raise ConfigError(f"expected one weight for each of {', '.join(labels)}, got {len(weights)}")
     if mix == "frechet_mean":
         z_1D = frechet_mean(rows, weights=weights)
     else:
@@ -168,7 +169,7 @@ def _make_mixture(prompts: Sequence[_Prompt], mix: Mix, weights: Sequence[float]
 
 
 def _make_path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
-    """Return conditions on arcs through all parts of some prompts."""
+    """Return conditions on the arcs through all parts of the prompts."""
     labels, rows = _collect_parts(prompts)
     if len(labels) < 2:
         raise ConfigError("a path needs at least two waypoints: two texts, two items, or two modalities")
@@ -196,7 +197,7 @@ def _make_condition(prompts: Sequence[_Prompt], name: str, labels: Sequence[str]
 
 
 def _join_splits(splits: Iterable[str | None]) -> str | None:
-    """Return `train` if any item is in it, since the decoder was trained on its image; else the first known split."""
+    """Return `train` if any split is, since the decoder was trained on that image, else the first known split."""
     known = [split for split in splits if split]
     return "train" if "train" in known else next(iter(known), None)
 

@@ -1,4 +1,4 @@
-"""Decode rows of a space: find the anchor modality of a decoder, embed items of a store, generate their images.
+"""Generate images from rows of a space, embed items of a store, and find their nearest training items.
 
 Shapes: `N` rows, `D` dimension of the space, `W` dimension of the anchor's features, `S` x `S` pixels of an image.
 """
@@ -23,23 +23,23 @@ from unialign.space import Space
 
 
 def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> str:
-    """Return the frozen modality of a space that was embedded by the decoder's encoder.
+    """Return the frozen modality of a space whose features come from the decoder's encoder.
 
     Args:
-        anchor: the modality, if several match.
+        anchor: name of the modality; required if several match.
 
     Raises:
-        ConfigError: no modality is frozen, none has the decoder's embeddings, or several match.
+        ConfigError: no modality is frozen, or none or several of them match the decoder's encoder.
         ShapeError: the dim of the anchor's features differs from that of the decoder's input.
     """
     if not space.frozen:
         raise ConfigError(
-            f"no decoder for this space: every modality ({', '.join(space.modalities)}) has a trained head, which "
-            f"cannot be inverted to the raw image embeddings that a decoder needs; train a space with "
-            f"frozen={{'image': 'whiten'}}, where 'image' holds embeddings of the decoder's encoder"
+            f"this space cannot be decoded: every modality ({', '.join(space.modalities)}) has a trained head, which "
+            f"cannot be inverted to the image embeddings that the decoder expects; train a space with "
+            f"frozen={{'image': 'whiten'}}, where 'image' contains embeddings of the decoder's encoder"
         )
     if anchor is not None and anchor not in space.frozen:
-        raise ConfigError(f"anchor {anchor!r} is not frozen in this space; frozen are {', '.join(space.frozen)}")
+        raise ConfigError(f"anchor must be a frozen modality ({', '.join(space.frozen)}), got {anchor!r}")
     spec = decoder.input_spec
     fingerprints = {name: _find_fingerprint(space, name) for name in (space.frozen if anchor is None else [anchor])}
     matches = [name for name, found in fingerprints.items() if found is not None and found == spec.fingerprint]
@@ -50,21 +50,21 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
     if not matches:
         known = ", ".join(f"{name!r} (fingerprint {str(found)[:12]})" for name, found in fingerprints.items())
         raise ConfigError(
-            f"no decoder for this anchor: the decoder expects embeddings of {spec.encoder} (fingerprint "
-            f"{str(spec.fingerprint)[:12]}), this space has {known}; use or train a decoder of that encoder"
+            f"the decoder does not match this space: it expects embeddings of {spec.encoder} (fingerprint "
+            f"{str(spec.fingerprint)[:12]}), but the space has {known}; use a decoder trained on one of these"
         )
     if len(matches) > 1:
-        raise ConfigError(f"{', '.join(matches)} could all be the anchor of this decoder; choose one with anchor=")
+        raise ConfigError(f"several modalities match this decoder ({', '.join(matches)}); choose one with anchor=")
     (name,) = matches
     if space.dims[name] != spec.dim:
         raise ShapeError(
-            f"no decoder for this anchor: {name!r} has dim {space.dims[name]}, the decoder expects {spec.dim} "
-            f"numbers of {spec.encoder}"
+            f"the decoder does not match this anchor: {name!r} has dim {space.dims[name]}, but the decoder expects "
+            f"embeddings of {spec.encoder} of dim {spec.dim}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
     if space.dim < directions:  # the missing directions would always have their mean value
         raise ConfigError(
-            f"the space has {space.dim} directions, the decoder uses {directions}; train the space with "
+            f"the space has dim {space.dim}, but the decoder uses {directions} directions; train the space with "
             f"dim={directions}, or a decoder with directions={space.dim}"
         )
     return name
@@ -80,15 +80,18 @@ def decode(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> Tensor:
-    """Generate images from rows of the space, used in place of the anchor's embeddings (arXiv 2602.09507, section 5).
+    """Generate images from rows of the space that replace the anchor's embeddings (arXiv 2602.09507, section 5).
 
     Args:
         space: a space with a frozen anchor.
         decoder: a decoder of the anchor's embeddings.
         z: (N, D) rows of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
-            features of typical norm; shorter ones, such as unnormalized means, to features nearer to the mean.
-        anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`. The result is that of
-            `Decoder.generate`.
+            features of typical norm; shorter rows, such as unnormalized means, map to features closer to the mean.
+        anchor: as in `resolve_anchor`.
+        seed, steps, guidance: as in `Decoder.generate`.
+
+    Returns:
+        Images of shape (N, 3, S, S), as from `Decoder.generate`.
     """
     anchor = resolve_anchor(space, decoder, anchor)
     z_ND = _check_rows(z, space.dim)
@@ -100,22 +103,22 @@ def decode(
 def embed_items(
     space: Space, store: EmbeddingStore, rows: Sequence[int] | NDArray[np.int64], modalities: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Embed items of a store: modality -> (N, D) unit rows (0 where absent), and modality -> (N,) presence."""
+    """Embed items of a store; return (N, D) unit rows, 0 where absent, and (N,) presence, each by modality."""
     if isinstance(modalities, str):
-        raise ConfigError(f"modalities is the single name {modalities!r}; pass a list, [{modalities!r}]")
+        raise ConfigError(f"modalities must be a list, got the single name {modalities!r}; pass [{modalities!r}]")
     rows_N = check_rows(rows)
     if len(rows_N) and not 0 <= rows_N.min() <= rows_N.max() < store.items:
-        raise ConfigError(f"rows go from {rows_N.min()} to {rows_N.max()}; {store.name!r} has 0 to {store.items - 1}")
+        raise ConfigError(f"rows must be from 0 to {store.items - 1}, got {rows_N.min()} to {rows_N.max()}")
     for name in modalities:
         if name not in space.dims:
-            raise ConfigError(f"the space has no {name!r}; it has {', '.join(space.modalities)}")
+            raise ConfigError(f"the space has no modality {name!r}; it has {', '.join(space.modalities)}")
     present = {name: torch.from_numpy(store.present(name)[rows_N].copy()) for name in modalities}
     return space.encode({name: store.array(name)[rows_N] for name in modalities}, present=present), present
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """Nearest training items by anchor, best first: (N, k) store rows and cosines."""
+    """Store rows and cosines of the nearest training items, nearest first, both of shape (N, k)."""
 
     rows: Tensor
     cosines: Tensor
@@ -125,8 +128,10 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
     """Find the training items whose anchor embeddings are nearest to (N, D) rows of the space.
 
     Raises:
-        DataError: the store has no training items with the anchor.
-        ConfigError, ShapeError, NonFiniteError: k is not at least 1; z is not (N, D) floats; a row has no direction.
+        DataError: no training item of the store has the anchor.
+        ConfigError: k is not an integer of at least 1.
+        ShapeError: z is not a float tensor of shape (N, D).
+        NonFiniteError: a row is not finite, or all its entries are 0.
     """
     z = _check_rows(z, space.dim)
     check_integer("k", k, low=1)
@@ -135,8 +140,7 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
     if len(rows) == 0:
         raise DataError(f"{store.name!r} has no training rows with {anchor!r}")
     z_TD = space.encode({anchor: store.array(anchor)[rows]})[anchor]
-    # Divide by the largest number first, since squares of very short rows underflow and those of very long rows
-    # overflow.
+    # Divide by the largest entry first, since squares of tiny entries underflow and squares of huge entries overflow.
     z_ND = z.double()
     unit_ND = torch.nn.functional.normalize(z_ND / z_ND.abs().amax(1, keepdim=True), dim=1).to(z_TD)
     found = (unit_ND @ z_TD.mT).topk(min(k, len(rows)), dim=1)
@@ -150,8 +154,8 @@ def _check_rows(z: Any, dim: int) -> Tensor:
         raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; expected floats of shape (N, {dim})")
     if bad := first_bad_row(z_ND, ~torch.isfinite(z_ND).all(1) | ~z_ND.any(1)):
         raise NonFiniteError(
-            f"z, row {bad.row}, {bad.what}{bad.more}; leave out absent items, whose rows are 0 (`embed_items` returns "
-            f"which are present)"
+            f"z, row {bad.row}, {bad.what}{bad.more}; omit absent items, whose rows are 0 (`embed_items` returns "
+            f"the presence)"
         )
     return z_ND
 

@@ -1,6 +1,6 @@
-"""Protocol of decoders, which generate images from image embeddings as in unCLIP, and validation of their input.
+"""Protocol of decoders that generate images from image embeddings, and validation of their input and output.
 
-unCLIP: Ramesh et al. 2022, section 2.1.
+The decoders are those of unCLIP (Ramesh et al. 2022, section 2.1).
 
 Shapes: `N` images, `W` dimension of the embeddings, `S` x `S` pixels of an image.
 """
@@ -17,7 +17,7 @@ from unialign._invalid_rows import first_bad_row
 from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 
-# Published guidance weights are below 20; far larger ones make samples overflow.
+# Published guidance weights are below 20; much larger weights make samples overflow.
 _MAX_GUIDANCE = 1000.0
 
 
@@ -27,11 +27,11 @@ class EmbeddingSpec:
 
     Attributes:
         encoder: description of the image encoder.
-        dim: W.
-        fingerprint: sha256 of the encoder; spaces whose anchor has a different one are rejected. None if unknown: only
-            dims are compared.
-        norm: typical norm of an embedding, None if unknown.
-        scale_invariant: whether the image depends only on the direction of an embedding from the mean, not its norm.
+        dim: dimension W of the embeddings.
+        fingerprint: SHA-256 of the encoder; a space is rejected if the fingerprint of its anchor differs. None if
+            unknown; then only dims are compared.
+        norm: typical norm of an embedding; None if unknown.
+        scale_invariant: whether the image depends only on the direction of the centered embedding, not on its norm.
     """
 
     encoder: str
@@ -50,7 +50,7 @@ class EmbeddingSpec:
         check_choice("scale_invariant", self.scale_invariant, (True, False))
 
     def provenance(self) -> dict[str, Any]:
-        """Return the provenance that a store column of these embeddings must have to match this decoder.
+        """Return the column provenance that a store of these embeddings needs to match this decoder.
 
         `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.input_spec.provenance()}})`
         """
@@ -59,7 +59,7 @@ class EmbeddingSpec:
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A generator of images conditioned on image embeddings."""
+    """Interface of decoders, which generate images from image embeddings."""
 
     @property
     def input_spec(self) -> EmbeddingSpec:
@@ -75,16 +75,16 @@ class Decoder(Protocol):
         """Generate one image for each embedding.
 
         Args:
-            embeddings: (N, W) real numbers, tensor or array.
+            embeddings: tensor or array of real numbers, of shape (N, W).
             seed: seed of the noise; the noise of row i depends only on the seed and i.
-            steps: number of sampler steps; None is the decoder's default.
-            guidance: weight of classifier-free guidance; 1 turns it off, None is the decoder's default.
+            steps: number of sampler steps; None: the decoder's default.
+            guidance: weight of classifier-free guidance; 1 disables it. None: the decoder's default.
 
         Returns:
-            (N, 3, S, S) float32 in [0, 1] on the CPU.
+            Images of shape (N, 3, S, S), float32 in [0, 1] on the CPU.
 
         Raises:
-            ShapeError: not (N, W).
+            ShapeError: `embeddings` is not of shape (N, W).
             NonFiniteError: a row holds NaN or infinity, or only zeros.
             ConfigError: an option is out of range.
         """
@@ -96,8 +96,8 @@ def check_embeddings(embeddings: Any, spec: EmbeddingSpec) -> Tensor:
     x_NW = as_dense(embeddings, "embeddings", f"(N, {spec.dim})")
     if x_NW.ndim != 2 or x_NW.shape[1] != spec.dim or x_NW.is_complex() or x_NW.dtype == torch.bool:
         raise ShapeError(
-            f"embeddings have shape {tuple(x_NW.shape)} and dtype {x_NW.dtype}; this decoder expects (N, {spec.dim}), "
-            f"embeddings of {spec.encoder}"
+            f"embeddings have shape {tuple(x_NW.shape)} and dtype {x_NW.dtype}; this decoder expects real numbers of "
+            f"shape (N, {spec.dim}), embeddings of {spec.encoder}"
         )
     x_NW = x_NW.detach().float().cpu()
     if bad := first_bad_row(x_NW, ~torch.isfinite(x_NW).all(1) | ~x_NW.any(1)):
@@ -115,17 +115,17 @@ def check_sampling(seed: int, steps: int, guidance: float) -> None:
 
 
 def check_generated(images: Tensor) -> Tensor:
-    """Return generated images, or raise NonFiniteError if weights or options made one overflow."""
+    """Return the images unchanged; raise NonFiniteError if one is not finite."""
     if len(bad := (~torch.isfinite(images).flatten(1).all(1)).nonzero()):
         raise NonFiniteError(
-            f"image {int(bad[0])} is not finite; use a smaller guidance, or embeddings of usual norm; if that does not "
-            f"help, the decoder is damaged or its training diverged"
+            f"image {int(bad[0])} is not finite; use a smaller guidance weight or embeddings of typical norm. If that "
+            f"does not help, the decoder is damaged or its training has diverged"
         )
     return images
 
 
 def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
-    """Draw (rows, dim) normal numbers; row i depends only on the seed and `first + i`, not on the batch."""
+    """Draw standard normal noise of shape (rows, dim); row i depends only on `seed` and `first + i`."""
     out = torch.empty(rows, dim, dtype=torch.float32)
     for i in range(rows):
         out[i] = torch.randn(dim, generator=make_row_generator(seed, first + i), dtype=torch.float32)
@@ -133,7 +133,7 @@ def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
 
 
 def make_row_generator(seed: int, row: int, *, stream: int | None = None) -> torch.Generator:
-    """Return a generator that depends on seed, row and stream; streams are independent."""
+    """Return a random generator for a seed, row and stream; different streams are independent."""
     spawn_key = () if stream is None else (stream,)
     state = np.random.SeedSequence([seed, row], spawn_key=spawn_key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))

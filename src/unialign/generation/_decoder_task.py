@@ -1,4 +1,4 @@
-"""Training of a decoder: its images and embeddings, and steps of flow matching with a moving average of the weights.
+"""Train a decoder by flow matching, with an exponential moving average of its weights.
 
 Shapes: `N` training images, `S` x `S` pixels of an image, `W` dimension of the embeddings.
 """
@@ -40,7 +40,7 @@ _SHOWN = 32
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Training data: (N, W) float32 embeddings and (N, 3, S, S) uint8 images.
+    """Training data: float32 embeddings of shape (N, W) and uint8 images of shape (N, 3, S, S).
 
     The sample grids show held-out rows, or training rows if there are none.
     """
@@ -55,7 +55,7 @@ class TrainingImages:
 def load_training_images(
     store: EmbeddingStore, config: DecoderConfig, image: str, images: Tensor | None
 ) -> TrainingImages:
-    """Validate and load the arguments of `train_decoder`, which documents the errors."""
+    """Validate and load the training data; arguments and errors as in `train_decoder`."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
             f"store must be an EmbeddingStore, got {type(store).__name__}; see `unialign.data.load_dataset`"
@@ -74,7 +74,7 @@ def load_training_images(
     else:
         pixels = _select_images(images, rows, (store.items, 3, config.size, config.size))
     if not bool(torch.isfinite(pixels).all()) or float(pixels.min()) < 0 or float(pixels.max()) > 1:
-        raise NonFiniteError("images must be finite numbers in [0, 1], or uint8; scale them")
+        raise NonFiniteError("images must be uint8, or finite numbers in [0, 1]; scale them")
     pixels = (pixels * 255).round().to(torch.uint8)
     embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
     if len(bad := (~torch.isfinite(embeddings).all(1)).nonzero()):
@@ -95,10 +95,10 @@ def load_training_images(
 
 
 def _select_images(images: Any, rows: NDArray[np.int64], shape: tuple[int, ...]) -> Tensor:
-    """Return rows of the argument `images` as floating numbers."""
+    """Return the given rows of `images` as floats in [0, 1]."""
     if not isinstance(images, Tensor) or images.shape != shape:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ShapeError(f"images are {found}; expected a tensor {shape}, one for every item")
+        raise ShapeError(f"images are {found}; expected a tensor of shape {shape}, one image for each item")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ShapeError(f"images have dtype {images.dtype}; expected uint8 in [0, 255], or float in [0, 1]")
     chosen = images[torch.from_numpy(rows)]
@@ -106,7 +106,7 @@ def _select_images(images: Any, rows: NDArray[np.int64], shape: tuple[int, ...])
 
 
 class DecoderTask(TrainingTask):
-    """A decoder, the moving average of its weights, and the optimizer."""
+    """Training task with a decoder, the moving average of its weights, and the optimizer."""
 
     model_type = FlowDecoder
 
@@ -150,8 +150,8 @@ class DecoderTask(TrainingTask):
         norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(norm)):
             raise NonFiniteError(
-                f"the gradient of step {step + 1} is not finite (loss {loss.item()}); nothing was updated: lower lr, "
-                f"now {config.lr}, or continue from an earlier checkpoint"
+                f"the gradient of step {step + 1} is not finite (loss {loss.item()}), so nothing was updated; lower "
+                f"lr, now {config.lr}, or continue from an earlier checkpoint"
             )
         self.optimizer.step()
         self._update_average(step)
@@ -159,9 +159,8 @@ class DecoderTask(TrainingTask):
         return StepReport({"loss": values["loss"]}, lambda: values)
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw the samples, conditions, times and noise of a step, on the device."""
         config, count, device = self.config, self.config.batch_size, self.device
-        # Draw on the CPU, so that all devices use the same numbers.
+        # Draw on the CPU, so that the numbers do not depend on the device.
         generator = torch.Generator().manual_seed(derived_seed(f"step {step}", config.seed))
         rows = torch.randint(len(self.samples), (count,), generator=generator).to(device)
         x = self.samples[rows]
@@ -179,7 +178,7 @@ class DecoderTask(TrainingTask):
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
-        # Use a shorter average early in training, when weights change quickly.
+        # Average over fewer steps early in training, when the weights change quickly.
         decay = min(self.config.average, (1 + step) / (10 + step))
         for mean, current in zip(self.average.parameters(), self.decoder.parameters(), strict=True):
             mean.lerp_(current, 1 - decay)
@@ -197,11 +196,11 @@ class DecoderTask(TrainingTask):
         load_optimizer_tensors(self.optimizer, self.parameters, tensors["optimizer"])
 
     def before_checkpoint(self, step: int) -> None:
-        # Raise for a diverged state here, before it replaces an earlier checkpoint.
+        # Raise before a diverged state replaces an earlier checkpoint.
         if not all(bool(torch.isfinite(tensor).all()) for tensor in self.average.state_dict().values()):
             raise NonFiniteError(
-                f"the weights of step {step} are not finite: training has diverged; lower lr, now {self.config.lr}, or "
-                f"weight_decay, now {self.config.weight_decay}; earlier checkpoints are kept"
+                f"training has diverged, since the weights of step {step} are not finite; lower lr, now "
+                f"{self.config.lr}, or weight_decay, now {self.config.weight_decay}. Earlier checkpoints are kept"
             )
         generated = self.average.generate(self.data.shown_embeddings)
         images = self.data.shown_images.float() / 255

@@ -1,7 +1,7 @@
-"""Compute distances between sets of images from their features, also as functions of item weights.
+"""Compute distances between sets of images from their features, for given item weights.
 
-A bootstrap resample is a vector of integer weights w in which item i occurs w_i times. Means over pairs of different
-images exclude pairs of copies of the same item, just as they exclude the pair of an image with itself.
+A bootstrap resample is given by integer weights w: item i occurs w_i times. Means over pairs of images exclude pairs of
+copies of the same item, just as they exclude the pair of an image with itself.
 
 Shapes: `N`, `M` images, `F` features, `R` resamples.
 """
@@ -18,23 +18,23 @@ from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.evaluation import Statistic
 
-# Largest number of weighted features in one block of resamples (64 MiB).
+# Maximum number of weighted features in a block of resamples (64 MiB).
 _BLOCK = 2**23
 
 
 def frechet_distance(x: Any, y: Any) -> float:
     """Compute the squared Wasserstein-2 distance of Gaussians fitted to two sets of features (Heusel et al. 2017).
 
-    |m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), at least 0. Covariances divide by N - 1, as for FID.
-    The trace of the root is the sum of the singular values of S_x^1/2 S_y^1/2, which is accurate for singular
-    covariances (N <= F). The value decreases with N, so compare only sets of equal size.
+    |m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), at least 0. Covariances use the factor 1 / (N - 1), as
+    in FID. The trace of the root is computed as the sum of the singular values of S_x^1/2 S_y^1/2, which is accurate
+    even for singular covariances (N <= F). The estimate decreases with N, so compare only sets of equal size.
 
     Args:
-        x, y: (N, F), (M, F) real numbers, at least two rows each; computed in float64.
+        x, y: features of shape (N, F) and (M, F), with at least two rows each; computations use float64.
 
     Raises:
-        ShapeError: not 2-D, fewer than two rows, or unequal dims.
-        NonFiniteError: a row holds NaN or infinity.
+        ShapeError: features are not 2-D, have fewer than two rows, or have different dims.
+        NonFiniteError: a row contains NaN or infinity.
     """
     x_NF, y_MF = _check_sets(x, y)
     moments = [_compute_moments(z_NF, torch.ones(1, len(z_NF), dtype=torch.float64)) for z_NF in (x_NF, y_MF)]
@@ -46,7 +46,7 @@ def kernel_distance(x: Any, y: Any) -> float:
 
     Its expectation is 0 for equal distributions, so the value may be negative.
 
-    Args, Raises: as `frechet_distance`.
+    Args and errors are those of `frechet_distance`.
     """
     x_NF, y_MF = _check_sets(x, y)
     own = [PairMean(cubic_kernel(z, z)).evaluate(torch.ones(1, len(z))) for z in (x_NF, y_MF)]
@@ -54,12 +54,12 @@ def kernel_distance(x: Any, y: Any) -> float:
 
 
 def cubic_kernel(x_NF: Tensor, y_MF: Tensor) -> Tensor:
-    """Return (x . y / F + 1)^3 for all pairs of rows, (N, M)."""
+    """Return (x . y / F + 1)^3 for all pairs of rows, of shape (N, M)."""
     return (x_NF @ y_MF.mT / x_NF.shape[1] + 1) ** 3
 
 
 def gaussian_kernel(x_NF: Tensor, y_MF: Tensor, bandwidth: float) -> Tensor:
-    """Return exp(-|x - y|^2 / (2 tau^2)) for all pairs of rows, (N, M)."""
+    """Return exp(-|x - y|^2 / (2 bandwidth^2)) for all pairs of rows, of shape (N, M)."""
     squared_NM = x_NF.square().sum(1)[:, None] + y_MF.square().sum(1) - 2 * x_NF @ y_MF.mT
     return torch.exp(squared_NM.clamp_min(0) / (-2 * bandwidth**2))
 
@@ -68,8 +68,8 @@ def gaussian_kernel(x_NF: Tensor, y_MF: Tensor, bandwidth: float) -> Tensor:
 class Frechet:
     """`frechet_distance` of two sets as a function of item weights; row i of both sets belongs to item i.
 
-    Both sets are resampled together; weights w give exactly the distance of sets in which row i occurs w_i times. NaN
-    if the weights sum to 1 or less.
+    Both sets are resampled together; weights w give the exact distance of the sets in which row i occurs w_i times. The
+    result is NaN if the weights sum to 1 or less.
     """
 
     x_NF: Tensor
@@ -88,8 +88,8 @@ class Frechet:
 class PairMean:
     """Mean of a symmetric kernel over pairs of different items: sum_{i != j} w_i w_j k_ij / sum_{i != j} w_i w_j.
 
-    Copies of one item do not count as a pair, since otherwise every resample would be less diverse than the data. NaN
-    if the weights leave a single item.
+    Pairs of copies of an item are excluded, since otherwise every resample would be less diverse than the data. The
+    result is NaN if fewer than two items have a positive weight.
     """
 
     kernel_NN: Tensor
@@ -106,9 +106,10 @@ class PairMean:
 class KernelDistance:
     """The unbiased MMD^2 of two sets as a function of item weights; row i of both sets belongs to item i.
 
-    Both sets are resampled together. Within a set, pairs of copies are left out (`PairMean`). Across sets, a pair of
-    different items has weight w_i w_j and the two images of an item have weight w_i, so that equal weights give the
-    usual estimate and a resample does not overweight matching pairs. NaN if the weights leave a single item.
+    Both sets are resampled together. Within a set, pairs of copies are excluded (`PairMean`). Across sets, a pair of
+    different items has weight w_i w_j, and the two images of an item have weight w_i, so that equal weights give the
+    usual estimate and a resample does not overweight matching pairs. The result is NaN if fewer than two items have a
+    positive weight.
     """
 
     own: tuple[PairMean, PairMean]
@@ -149,12 +150,12 @@ def as_features(value: Any, what: str, *, min_rows: int = 1) -> Tensor:
 def _check_sets(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     x_NF, y_MF = as_features(x, "x", min_rows=2), as_features(y, "y", min_rows=2)
     if x_NF.shape[1] != y_MF.shape[1]:
-        raise ShapeError(f"x has dim {x_NF.shape[1]}, y has {y_MF.shape[1]}; use features of the same extractor")
+        raise ShapeError(f"x has dim {x_NF.shape[1]}, but y has dim {y_MF.shape[1]}; use the same extractor")
     return x_NF, y_MF
 
 
 def _compute_moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute weighted means (R, F) and covariances (R, F, F)."""
+    """Return weighted means of shape (R, F) and covariances of shape (R, F, F)."""
     # Center first, since a large mean would reduce the precision of the covariance.
     common_F = x_NF.mean(0)
     centered_NF = x_NF - common_F
@@ -174,7 +175,7 @@ def _compute_frechet(mean_x_RF: Tensor, cov_x_RFF: Tensor, mean_y_RF: Tensor, co
 
 
 def _factorize(cov_RFF: Tensor) -> Tensor:
-    """Return L with L L^T = covariance; it can replace the symmetric root, which is L times a rotation."""
+    """Return L with L L^T = covariance, which equals the symmetric root up to an orthogonal factor."""
     values_RF, axes_RFF = torch.linalg.eigh(cov_RFF)
     factor_RFF: Tensor = axes_RFF * values_RF.clamp_min(0).sqrt()[:, None]
     return factor_RFF

@@ -1,7 +1,7 @@
 """Feature extractors for scores of generated images.
 
-An extractor must differ from the encoders whose features the space and the decoder were trained on; otherwise scores
-reward shared errors. Its name is part of every result.
+The extractor must differ from the encoders used to train the space and the decoder; otherwise, scores reward errors
+that they share. Every result includes the name of its extractor.
 
 Shapes: `N` images, `S` x `S` pixels of an image, `F` features.
 """
@@ -25,30 +25,30 @@ from unialign.io import digest
 
 @runtime_checkable
 class Extractor(Protocol):
-    """A function from images to features; row i depends on image i only."""
+    """Interface of feature extractors; row i of the features depends only on image i."""
 
     @property
     def name(self) -> str:
-        """Identifier of the extractor and its weights: extractors with equal names return equal features."""
+        """Identifier of the extractor and its weights; extractors with the same name return the same features."""
 
     def __call__(self, images: Any) -> Tensor:
         """Extract features.
 
         Args:
-            images: (N, 3, S, S) floating tensor or array in [0, 1].
+            images: float tensor or array of shape (N, 3, S, S), in [0, 1].
 
         Returns:
-            (N, F) float32 on the CPU.
+            Features of shape (N, F), float32 on the CPU.
 
         Raises:
-            ShapeError: wrong shape or dtype, no images, or a number outside [0, 1].
-            NonFiniteError: an image holds NaN or infinity.
+            ShapeError: `images` has the wrong shape or dtype, is empty, or contains a number outside [0, 1].
+            NonFiniteError: an image contains NaN or infinity.
         """
         ...
 
 
 def pixels(size: int = 16) -> Extractor:
-    """Extract the pixels of the image resized to size x size, F = 3 size^2; insensitive to semantics.
+    """Return an extractor of the pixels of images resized to size x size; F = 3 size^2. Pixels ignore semantics.
 
     Raises:
         ConfigError: size is not an integer of at least 1.
@@ -58,15 +58,16 @@ def pixels(size: int = 16) -> Extractor:
 
 
 def lite2(*, size: int = 64) -> Extractor:
-    """Extract the mean of the last feature map of EfficientNet-Lite2 (Apache-2.0; trained on ImageNet), F = 1280.
+    """Return an extractor of the mean of the last feature map of EfficientNet-Lite2; F = 1280.
 
-    Images are resized to size x size (bilinear, antialiased) and scaled to [-1, 1].
+    The network is licensed under Apache-2.0 and was trained on ImageNet. Images are resized to size x size (bilinear,
+    antialiased) and scaled to [-1, 1].
 
     Args:
         size: side length of the network's input in pixels, at least 32.
 
     Raises:
-        MissingDependencyError: without `unialign[lite]`.
+        MissingDependencyError: `unialign[lite]` is not installed.
         DataError: the package's weight file is missing or altered.
         ConfigError: size is out of range.
     """
@@ -74,9 +75,9 @@ def lite2(*, size: int = 64) -> Extractor:
 
 
 def lite0(*, size: int = 224) -> Extractor:
-    """Extract features of EfficientNet-Lite0, the encoder of `image` and `drawing` of `emoji`; otherwise as `lite2`.
+    """Return an extractor of EfficientNet-Lite0, the encoder of `image` and `drawing` of `emoji`; otherwise as `lite2`.
 
-    Use it to embed further images, not to score decoders of that anchor.
+    Use it to embed additional images, not to score decoders of these modalities.
     """
     return _load_lite(0, size)
 
@@ -95,7 +96,7 @@ class _Extractor:
             return torch.cat(parts).clone()
 
 
-# sha256 of the packages' weight files.
+# SHA-256 of the packages' weight files.
 _WEIGHTS = {
     0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -103,7 +104,7 @@ _WEIGHTS = {
 
 
 def _load_lite(number: int, size: int) -> Extractor:
-    # The network has stride 32: the last feature map of a smaller image would contain only padding.
+    # The network has stride 32, so the last feature map of a smaller image would contain only padding.
     check_integer("size", size, low=32)
     try:
         network = import_module("efficientnet_lite_pytorch").EfficientNet
@@ -114,10 +115,11 @@ def _load_lite(number: int, size: int) -> Extractor:
     found = digest(path.read_bytes()) if path.is_file() else "no file"
     if found != _WEIGHTS[number]:
         raise DataError(
-            f"{path} does not hold the known weights of EfficientNet-Lite{number}: its sha256 is {found}, "
-            f"expected {_WEIGHTS[number]}; install 'unialign[lite]' again"
+            f"{path} does not contain the expected weights of EfficientNet-Lite{number}: its sha256 is {found}, "
+            f"expected {_WEIGHTS[number]}; reinstall 'unialign[lite]'"
         )
-    # Construction draws random numbers, and the loader prints. The file is a pickle; its checksum was verified above.
+    # Construction draws random numbers, and the loader prints to stdout. The file is a pickle; its checksum was
+    # verified above.
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
         model: nn.Module = network.from_pretrained(f"efficientnet-lite{number}", weights_path=str(path))
     model.eval().requires_grad_(False)

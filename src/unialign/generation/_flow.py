@@ -1,8 +1,8 @@
-"""Flow matching with prediction of the clean sample: loss and sampler.
+"""Loss and sampler of flow matching with prediction of the clean sample.
 
-On the straight path x_t = (1 - t) e + t x from noise e (t = 0) to data x (t = 1) the velocity is
-x - e = (x - x_t) / (1 - t) (Lipman et al. 2023, section 4; Liu et al. 2023). The network predicts x, which is
-easier to learn for small t; its error divided by 1 - t is the error of the velocity.
+On the straight path x_t = (1 - t) e + t x from noise e (t = 0) to data x (t = 1), the velocity is x - e = (x - x_t) /
+(1 - t) (Lipman et al. 2023, section 4; Liu et al. 2023). The network predicts x, which is easier to learn for small t;
+the error of this prediction divided by 1 - t is the error of the velocity.
 
 Shapes: `N` samples, `...` the shape of one sample, `C` dimension of the condition.
 """
@@ -12,15 +12,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# (x_t (N, ...), t (N,), condition (N, C)) -> the clean sample (N, ...)
+# Maps x_t (N, ...), t (N,) and the condition (N, C) to the clean sample (N, ...).
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Bounds the weight 1 / (1 - t)^2; otherwise a few samples near t = 1 would dominate a step.
+# Lower bound of 1 - t in the weight 1 / (1 - t)^2; without it, a few samples near t = 1 would dominate a step.
 _MIN_REMAINING = 0.1
 
 
 def draw_times(count: int, generator: torch.Generator, *, mean: float = -0.4) -> Tensor:
-    """Draw logit-normal times (count,) (Esser et al. 2024, section 3.1); a negative mean favors noisy samples."""
+    """Draw `count` logit-normal times (Esser et al. 2024, section 3.1); a negative mean favors noisy samples."""
     return torch.sigmoid(torch.randn(count, generator=generator, dtype=torch.float32) + mean)
 
 
@@ -28,8 +28,8 @@ def flow_loss(predict: Predict, x: Tensor, condition_NC: Tensor, *, times_N: Ten
     """Compute the mean squared error of the velocity, (1 - t)^-2 |x - predicted|^2, with the weight capped at t = 0.9.
 
     Args:
-        x, noise: (N, ...) clean samples and standard normal numbers.
-        times_N: times in (0, 1).
+        x, noise: clean samples and standard normal noise, both of shape (N, ...).
+        times_N: times in (0, 1), of shape (N,).
     """
     t = times_N.reshape(-1, *(1 for _ in x.shape[1:]))
     predicted = predict((1 - t) * noise + t * x, times_N, condition_NC)
@@ -47,13 +47,13 @@ def sample(
     guidance: float = 1.0,
     unconditional_C: Tensor | None = None,
 ) -> Tensor:
-    """Integrate from noise to data by Euler steps at evenly spaced times; the last step returns the prediction.
+    """Integrate from noise to data by Euler steps at evenly spaced times; return the prediction of the last step.
 
     Args:
-        noise: (N, ...) normal numbers.
-        guidance: g of classifier-free guidance (Ho & Salimans 2022): u + g (c - u), where c is the prediction with the
-            condition and u the one without. With 1, only c is used.
-        unconditional_C: the condition for "no condition"; required if guidance is not 1.
+        noise: standard normal noise of shape (N, ...).
+        guidance: weight g of classifier-free guidance (Ho & Salimans 2022), u + g (c - u), where c is the conditional
+            and u the unconditional prediction. With g = 1, only c is computed.
+        unconditional_C: input that represents "no condition"; required unless `guidance` is 1.
     """
     x = noise
     for step in range(steps):

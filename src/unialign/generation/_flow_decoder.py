@@ -1,4 +1,4 @@
-"""A small decoder: flow matching from noise to an image, conditioned on principal directions of the embedding.
+"""A small decoder that maps noise to an image by flow matching, conditioned on principal directions of the embedding.
 
 Shapes: `N` images, `W` dimension of the embeddings, `D` directions, `S` x `S` pixels of an image.
 """
@@ -25,16 +25,16 @@ _CHUNK = 256
 
 
 class FlowDecoder(nn.Module):
-    """Decoder trained by `train_decoder`. It uses the direction of an embedding from the mean, not its norm.
+    """Decoder trained by `train_decoder`. It uses only the direction of the centered embedding, not its norm.
 
     Args:
-        config: architecture and sampling defaults; training settings are stored with them.
-        input_spec: embeddings that the decoder accepts.
-        metadata: JSON object describing its training.
+        config: settings of the architecture, sampling and training.
+        input_spec: specification of the embeddings that the decoder accepts.
+        metadata: JSON object that describes the training.
 
     Raises:
-        ConfigError: more directions than the embeddings have.
-        MissingDependencyError: network="unet" without diffusers.
+        ConfigError: `config.directions` exceeds the dim of the embeddings.
+        MissingDependencyError: the network is "unet" and diffusers is not installed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FlowDecoder(nn.Module):
         else:
             self.basis = PixelBasis(config.size)
             self.network = make_unet(config.size, config.directions, width=config.width, depth=config.depth)
-        # Learned input for "no condition".
+        # Learned input that represents "no condition".
         self.null_condition = nn.Parameter(torch.zeros(config.directions))
 
     def __repr__(self) -> str:
@@ -72,11 +72,11 @@ class FlowDecoder(nn.Module):
 
     @property
     def size(self) -> int:
-        """Image side S in pixels."""
+        """Side length S of the images in pixels."""
         return self.config.size
 
     def condition(self, embeddings_NW: Tensor) -> Tensor:
-        """Map (N, W) embeddings to (N, D) inputs of the network with norm sqrt(D), so that entries are about 1."""
+        """Map embeddings (N, W) to network inputs (N, D) with norm sqrt(D), so that their entries are about 1."""
         return F.normalize(self.whitening(embeddings_NW), dim=1) * math.sqrt(self.config.directions)
 
     def generate(
@@ -96,7 +96,7 @@ class FlowDecoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, embeddings_NW: Tensor, noise: Tensor, *, steps: int, guidance: float) -> Tensor:
-        """Generate images from embeddings and noise (N, number of latents); the input is not validated."""
+        """Generate images from embeddings (N, W) and noise (N, L), with L latents each, without input validation."""
         with torch.autocast(self.null_condition.device.type, enabled=False):
             noise = noise.to(self.null_condition).reshape(-1, *self.basis.shape)
             condition = self.condition(embeddings_NW.to(self.null_condition))
@@ -107,7 +107,7 @@ class FlowDecoder(nn.Module):
         """Write `config.json`, `model.safetensors` and, unless it exists, a model card `README.md` into a folder.
 
         Raises:
-            CheckpointError: a file cannot be written; earlier files are intact.
+            CheckpointError: a file cannot be written; previously saved files are kept.
         """
         save_folder(
             "decoder",
@@ -120,10 +120,11 @@ class FlowDecoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> "FlowDecoder":
-        """Load a decoder from a folder or by Hub id. Only JSON and safetensors are read; nothing is executed.
+        """Load a decoder from a folder or the Hub. Only JSON and safetensors files are read, and no code is executed.
 
         Raises:
-            CheckpointError: no decoder found, an unsupported version, a pickle, or a truncated or altered file.
+            CheckpointError: there is no decoder, its version is not supported, its weights are a pickle, or a file is
+                truncated or altered.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
 
@@ -131,10 +132,10 @@ class FlowDecoder(nn.Module):
             config, spec = DecoderConfig.from_dict(settings["config"]), EmbeddingSpec(**settings["input_spec"])
             return cls(config, spec, metadata=metadata)
 
-        # Weights may be stored in half precision; computation is in single precision.
+        # Weights may be stored in half precision, but computations use single precision.
         decoder = load_folder("decoder", source, build, revision=revision).float()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in decoder.state_dict().values()):
-            raise CheckpointError(f"the decoder in {source} has weights that are not finite; train it again")
+            raise CheckpointError(f"the decoder in {source} has non-finite weights; train it again")
         return decoder
 
 

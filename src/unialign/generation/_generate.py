@@ -1,4 +1,4 @@
-"""Generate images from conditions, and list the training items that they may copy.
+"""Generate images from conditions, and find the most similar training items.
 
 Shapes: `Q` conditions, `V` noises for each, `S` x `S` pixels of an image.
 """
@@ -26,7 +26,7 @@ from unialign.generation._thumbnails import read_thumbnails
 from unialign.space import Space
 
 _NEAREST = 3
-# Largest side length in pixels at which images are compared with training images; larger ones need too much memory.
+# Maximum side length in pixels for the comparison with training images; larger images would need too much memory.
 _COMPARISON_SIDE = 64
 
 
@@ -35,14 +35,15 @@ class GenerationResult:
     """Generated images with annotations.
 
     Attributes:
-        conditions: the Q conditions.
-        images: (Q, V, 3, S, S) in [0, 1].
-        anchor: modality whose embeddings the conditions replace.
-        nearest: for each condition, the training items with the nearest anchor embeddings: row, name, cosine.
-        true_cosines: cosine of each condition with the anchor embedding of its item; None if it has none.
-        copies: for each condition and sample, the training image with the smallest pixel distance: row, name, distance
-            (root mean square, in [0, 1]); None if the store's images cannot be read.
-        no_copies_reason: reason if `copies` is None, else "".
+        conditions: the conditions, of which there are Q.
+        images: V images for each condition, of shape (Q, V, 3, S, S), in [0, 1].
+        anchor: anchor modality, whose embeddings the conditions replace.
+        nearest: for each condition, the training items with the nearest anchor embeddings, as `row`, `name`, `cosine`.
+        true_cosines: cosine similarity of each condition and the anchor embedding of its item; None without an item or
+            anchor.
+        copies: for each condition and sample, the training image with the smallest pixel distance, as `row`, `name`,
+            `distance` (root mean square, in [0, 1]); None if the store's images cannot be read.
+        no_copies_reason: reason why `copies` is None, else "".
     """
 
     conditions: tuple[Condition, ...]
@@ -79,7 +80,7 @@ def generate_images(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> GenerationResult:
-    """Generate `samples` images from each condition; sample v has the same noise for every condition."""
+    """Generate `samples` images from each condition; sample v uses the same noise for all conditions."""
     check_integer("samples", samples, low=1, high=64)
     check_integer("seed", seed, low=0)
     if not conditions:
@@ -97,7 +98,7 @@ def generate_images(
     try:
         copies, reason = _find_pixel_neighbors(store, anchor, images_QV), ""
     except (DataError, MissingDependencyError) as error:
-        copies, reason = None, str(error)  # generation also works without thumbnails and without Pillow
+        copies, reason = None, str(error)  # Thumbnails and Pillow are optional.
     return GenerationResult(
         conditions=tuple(conditions),
         images=images_QV,
@@ -110,7 +111,7 @@ def generate_images(
 
 
 def _sample_seed(seed: int, sample: int) -> int:
-    """Derive a seed for each sample by hashing, so that sample 1 of seed 0 differs from sample 0 of seed 1."""
+    """Return the seed of a sample, hashed so that sample 1 of seed 0 differs from sample 0 of seed 1."""
     return int(np.random.SeedSequence([seed, sample]).generate_state(1)[0])
 
 
@@ -131,7 +132,7 @@ def _compute_true_cosine(space: Space, store: EmbeddingStore, condition: Conditi
 
 
 def _find_pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor) -> list[list[dict[str, Any]]]:
-    """Find the nearest training image of each sample, since decoders trained on few images memorize many of them."""
+    """Find the nearest training image of each sample, since decoders trained on few images may memorize them."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
     side = min(images_QV.shape[-1], _COMPARISON_SIDE)

@@ -1,8 +1,8 @@
-"""Image representations that decoders generate: principal components for a CPU, pixels for a GPU.
+"""Image representations for decoders: principal components on a CPU, pixels on a GPU.
 
-An image of 32 x 32 pixels has 3,072 numbers, but a few hundred directions contain nearly all of the variance.
+An image of 32 x 32 pixels has 3,072 values, but a few hundred principal components explain nearly all of the variance.
 
-Shapes: `N` images, `S` x `S` pixels of an image, `P` = 3 S S numbers of an image, `L` latents.
+Shapes: `N` images, `S` x `S` pixels of an image, `P` = 3 S S values of an image, `L` latents.
 """
 
 import torch
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from unialign.errors import DataError
 
-# Exponent of the whitening: 0 keeps the components' variances, so noise masks the small components at nearly all times;
-# 1 equalizes the variances, so the small components dominate the loss.
+# Exponent of the whitening. With 0, components keep their variances, and noise masks the small ones at nearly all
+# times; with 1, all variances are equal, and the small components dominate the loss.
 _WHITENING = 0.5
 
 
 def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images") -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean (P,), singular values (L,) and principal axes (L, P) of training data, L = `count`.
+    """Return the mean (P,), the singular values (L,) and the principal axes (L, P) of training data; L is `count`.
 
     Raises:
-        DataError: the rows vary in fewer than L directions; the message names the option.
+        DataError: the rows vary in fewer than L directions; the message includes the name of the option.
     """
     mean_P = x_NP.mean(0)
     _, values_K, axes_KP = torch.linalg.svd(x_NP - mean_P, full_matrices=False)
@@ -33,7 +33,7 @@ def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images
 
 
 class PCABasis(nn.Module):
-    """Principal components of the training images, stored as buffers; `encode` and `decode` are affine."""
+    """PCA of the training images, stored as buffers; `encode` and the unclipped `decode` are affine."""
 
     mean: Tensor
     axes: Tensor
@@ -48,7 +48,7 @@ class PCABasis(nn.Module):
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
-        """Compute mean, axes and scales of (N, 3, S, S) images in [0, 1].
+        """Set the mean, axes and scales from images (N, 3, S, S) in [0, 1].
 
         Raises:
             DataError: the images vary in fewer than L directions.
@@ -56,9 +56,9 @@ class PCABasis(nn.Module):
         mean_P, values_L, axes_LP = principal_axes(images.flatten(1).double(), self.shape[0], option="latents")
         deviation_L = values_L / len(images) ** 0.5
         scale_L = deviation_L**_WHITENING
-        # Scale by one common factor, so that latents have the scale of the noise.
+        # Apply a common factor, so that the latents have the scale of the noise.
         scale_L = scale_L * (deviation_L / scale_L).square().mean().sqrt()
-        # Make the largest entry of each axis positive, since a decomposition does not determine the signs.
+        # Make the largest entry of each axis positive, since the SVD does not determine signs.
         sign_L1 = axes_LP.gather(1, axes_LP.abs().argmax(1, keepdim=True)).sign()
         self.mean.copy_(mean_P)
         self.axes.copy_((axes_LP * sign_L1).mT)
@@ -76,7 +76,7 @@ class PCABasis(nn.Module):
 
 
 class PixelBasis(nn.Module):
-    """(image - mean) / deviation with a single mean and deviation of all training pixels, stored as buffers."""
+    """Standardization by the mean and standard deviation of all training pixels, which are stored as buffers."""
 
     mean: Tensor
     scale: Tensor
@@ -89,7 +89,7 @@ class PixelBasis(nn.Module):
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
-        """Compute mean and deviation of (N, 3, S, S) images in [0, 1]."""
+        """Set the mean and standard deviation from images (N, 3, S, S) in [0, 1]."""
         self.mean.fill_(images.double().mean())
         self.scale.fill_(images.double().std(correction=0).clamp_min(1e-3))
 
@@ -98,5 +98,5 @@ class PixelBasis(nn.Module):
         return (images - self.mean) / self.scale
 
     def decode(self, samples: Tensor) -> Tensor:
-        """Invert `encode`; the images are clipped to [0, 1]."""
+        """Invert `encode` and clip the images to [0, 1]."""
         return (samples * self.scale + self.mean).clamp(0, 1)

@@ -1,6 +1,6 @@
-"""Validate, resize, arrange and write images, without extra dependencies.
+"""Validate, resize, arrange and write images without optional dependencies.
 
-Shapes: `N` or `T` images, `S` x `S` pixels of a square image, `H` x `W` of any image, `R` rows and `C` columns of a
+Shapes: `N` images, `S` x `S` pixels of a square image, `H` x `W` pixels of any image, `R` rows and `C` columns of a
 grid.
 """
 
@@ -28,11 +28,11 @@ def check_images(
     min_count: int = 1,
     range_error: type[UniAlignError] = ShapeError,
 ) -> Tensor:
-    """Validate (N, 3, H, W) floating numbers in [0, 1], with N of at least `min_count`; return float32 on the CPU.
+    """Validate float images (N, 3, H, W) in [0, 1], with N at least `min_count`; return them as float32 on the CPU.
 
     Raises:
-        ShapeError: wrong shape or dtype.
-        NonFiniteError: an image holds NaN or infinity.
+        ShapeError: the shape or dtype is wrong.
+        NonFiniteError: an image contains NaN or infinity.
         range_error: a number is outside [0, 1].
     """
     expected = "(N, 3, S, S)" if square else "(N, 3, height, width)"
@@ -55,7 +55,7 @@ def check_images(
 
 
 def resize_bilinear(images: Tensor, size: int) -> Tensor:
-    """Resize (N, 3, S, S) to (N, 3, size, size), bilinear and antialiased; return the same tensor if S equals size."""
+    """Resize (N, 3, S, S) to (N, 3, size, size) by antialiased bilinear interpolation; no copy if S equals size."""
     if images.shape[-1] == size:
         return images
     # Clamp, since the interpolation weights sum to 1 only up to rounding.
@@ -67,11 +67,11 @@ def resize_bilinear(images: Tensor, size: int) -> Tensor:
 def resize(images: Any, size: int) -> Tensor:
     """Resize (N, 3, S, S) float images in [0, 1] to (N, 3, size, size) float32.
 
-    Averages blocks of pixels if size divides S, else interpolates bilinearly with antialiasing.
+    Blocks of pixels are averaged if `size` divides S; otherwise, images are interpolated bilinearly with antialiasing.
 
     Raises:
-        ShapeError: not (N, 3, S, S) in [0, 1].
-        NonFiniteError: an image holds NaN or infinity.
+        ShapeError: `images` is not a float array of shape (N, 3, S, S) in [0, 1].
+        NonFiniteError: an image contains NaN or infinity.
         ConfigError: size is not an integer of at least 1.
     """
     check_integer("size", size, low=1)
@@ -82,15 +82,15 @@ def resize(images: Any, size: int) -> Tensor:
 
 
 def png_bytes(image: Any) -> bytes:
-    """Encode a (3, H, W) image, uint8 or float in [0, 1], as an 8-bit RGB PNG file.
+    """Encode an image (3, H, W), uint8 or float in [0, 1], as an 8-bit RGB PNG file.
 
     Raises:
-        ShapeError: not (3, H, W), or neither uint8 nor float.
-        NonFiniteError: NaN, or a number outside [0, 1].
+        ShapeError: the image is not of shape (3, H, W), or neither uint8 nor float.
+        NonFiniteError: the image contains NaN or a number outside [0, 1].
     """
     pixels = (_check_image(image, "an image") * 255).round().to(torch.uint8).permute(1, 2, 0)
     height, width = pixels.shape[:2]
-    # Each PNG row begins with its filter type, 0 for none.
+    # Each row of a PNG file begins with its filter type; 0 means no filter.
     lines = np.zeros((height, 1 + 3 * width), np.uint8)
     lines[:, 1:] = pixels.reshape(height, 3 * width).numpy()
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8-bit RGB
@@ -113,17 +113,17 @@ def write_png(path: str | os.PathLike[str], image: Any) -> None:
 
 
 def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1) -> Tensor:
-    """Arrange images of one size in a grid on white, (3, H, W) float32 in [0, 1].
+    """Arrange images of equal size in a grid on a white background, (3, H, W) float32 in [0, 1].
 
     Args:
-        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). Cells that hold None, and cells beyond the end of short
-            rows, stay empty. Pass `[images]` for one row.
+        rows: R sequences of up to C images (3, S, S), or a tensor (R, C, 3, S, S). Cells are empty where an image is
+            None or a row is short. Pass `[images]` for a single row.
         gap: pixels between images, after scaling.
-        scale: integer factor of enlargement.
+        scale: integer enlargement factor.
 
     Raises:
-        ShapeError: no image at all, images of different sizes, or an error of `png_bytes`.
-        NonFiniteError: as `png_bytes`.
+        ShapeError: there is no image, images differ in size, or as in `png_bytes`.
+        NonFiniteError: as in `png_bytes`.
         ConfigError: an option is out of range.
     """
     check_integer("gap", gap, low=0)
@@ -141,8 +141,8 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     ((i0, j0), first), *others = cells.items()
     for (i, j), image in others:
         if image.shape != first.shape:
-            sizes = f"row {i}, column {j} is {tuple(image.shape)}, that in row {i0}, column {j0} {tuple(first.shape)}"
-            raise ShapeError(f"the image in {sizes}; images of a grid must have one size (see `resize`)")
+            sizes = f"{tuple(first.shape)} in row {i0}, column {j0} and {tuple(image.shape)} in row {i}, column {j}"
+            raise ShapeError(f"images of a grid must have the same shape, got {sizes}; see `resize`")
     height, width = first.shape[1] * scale, first.shape[2] * scale
     shape = (len(rows), max(map(len, rows)), 3, height + gap, width + gap)
     tiles = torch.ones(shape, dtype=torch.float32)
@@ -153,7 +153,7 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
 
 
 def _check_image(image: Any, what: str) -> Tensor:
-    """Validate a (3, H, W) image, uint8 or float, and return it as float32 in [0, 1] on the CPU."""
+    """Validate an image (3, H, W), uint8 or float, and return it as float32 in [0, 1] on the CPU."""
     x = as_dense(image, what, "(3, H, W)")
     if x.ndim != 3 or x.shape[0] != 3 or 0 in x.shape:
         raise ShapeError(f"{what} has shape {tuple(x.shape)}; expected (3, H, W)")
