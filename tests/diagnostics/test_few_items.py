@@ -60,7 +60,7 @@ def test_a_few_nearly_equal_rows_are_reported_and_change_no_recall():
     space["text"][1:21:2] = unit(space["text"][0:20:2] + 1e-6)
     diagnosis = checked(space)
     assert serious(diagnosis) == [("near_duplicates", "warning", ("text",))]
-    assert "counts as a wrong answer" in diagnosis.findings_with("near_duplicates")[0].advice
+    assert "scored as incorrect answers" in diagnosis.findings_with("near_duplicates")[0].advice
     assert diagnosis.numbers["directions"]["image->text"]["hubness"]["candidates"] == ITEMS
     assert diagnosis.numbers["directions"]["image->text"]["chance"] == before["image->text"]["chance"]
     assert len(np.unique(diagnosis.proposed_ids)) == ITEMS - 10

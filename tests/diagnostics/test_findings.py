@@ -30,8 +30,8 @@ def test_a_collapsed_modality_is_the_only_fault_and_its_effect_on_each_direction
     diagnosis = checked(collapsed())
     assert serious(diagnosis) == [("collapsed", "problem", ("text",))]
     text = diagnosis.findings_with("collapsed")[0].text
-    assert "with it as the query" in text
-    assert "with it as the gallery" in text
+    assert "with this modality as the query" in text
+    assert "with this modality as the gallery" in text
     # The gap to a collapsed modality is not reported separately.
     assert diagnosis.findings_with("gap")[0].severity == "ok"
     assert diagnosis.numbers["modalities"]["text"]["mean_cosine"]["mean"] > 0.99
@@ -42,7 +42,7 @@ def test_a_narrow_cone_in_which_ranks_still_work_is_a_note_that_explains_cosines
     diagnosis = checked(space)
     assert serious(diagnosis) == []
     assert [f.modalities for f in diagnosis.findings_with("anisotropy")] == [("image",), ("text",), ("audio",)]
-    assert "Judge cosines against" in diagnosis.findings_with("anisotropy")[0].advice
+    assert "Compare cosines with" in diagnosis.findings_with("anisotropy")[0].advice
 
 
 def test_a_modality_of_low_rank_is_found_by_its_effective_rank():
@@ -88,7 +88,7 @@ def test_shuffled_rows_are_not_paired():
     diagnosis = checked(shuffled())
     assert serious(diagnosis) == [("not_paired", "problem", ("audio",))]
     assert diagnosis.numbers["pairs"]["image-audio"]["cka_p"] > 0.01
-    assert "bring all files into one order" in diagnosis.findings_with("not_paired")[0].advice
+    assert "Sort all files by an id" in diagnosis.findings_with("not_paired")[0].advice
 
 
 def test_two_groups_that_match_internally_are_one_finding():
@@ -148,7 +148,7 @@ def test_pairing_is_checked_even_for_different_dims():
     assert "Their rows are paired, though" in diagnosis.findings_with("dim_mismatch")[0].text
     assert "image->audio" not in diagnosis.numbers["directions"]
     space["audio"] = space["audio"][::-1]
-    assert "There is no sign that the rows of" in checked(space).findings_with("dim_mismatch")[0].text
+    assert "There is no evidence that the rows of" in checked(space).findings_with("dim_mismatch")[0].text
 
 
 def test_broken_rows_are_counted_with_the_first_ones_and_leave_all_other_numbers():
@@ -280,7 +280,10 @@ def test_nothing_else_is_judged_for_a_collapsed_modality():
         space["text"] = unit(0.02 * rng.standard_normal((ITEMS, DIM)) + unit(np.ones((1, DIM))))
         diagnosis = checked(space)
         assert serious(diagnosis) == [("collapsed", "problem", ("text",))]
-        assert "Pairing, gap and retrieval with it cannot be judged" in diagnosis.findings_with("collapsed")[0].text
+        assert (
+            "Pairing, gap and retrieval of this modality cannot be judged"
+            in diagnosis.findings_with("collapsed")[0].text
+        )
         assert "effective rank" not in diagnosis.findings_with("collapsed")[0].text
         assert bool(diagnosis.findings_with("gap")) == bool(diagnosis.findings_with("pairing")) == (len(names) > 2)
 

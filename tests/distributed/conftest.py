@@ -1,4 +1,4 @@
-"""One pool of processes for all tests in this folder."""
+"""Fixture: the pool of processes that all tests in this folder share."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Split batches into the rows of each process."""
+"""Split batches into rows for each process, and compare tensors."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ Batch = dict[str, Tensor]
 
 
 def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Batch | None]:
-    """Return the rows of each process; None if there are no values."""
+    """Split every tensor into the rows of each process; return None for each process if `values` is None."""
     if values is None:
         return [None for _ in sizes]
     parts = {name: x.split(list(sizes)) for name, x in values.items()}
@@ -19,7 +19,7 @@ def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Bat
 
 
 def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
-    """Reduce row counts to a total of at most `items`, beginning with the last process."""
+    """Reduce the row counts of the last processes until the total is at most `items`."""
     kept = []
     for size in sizes:
         kept.append(min(size, items - sum(kept)))
@@ -27,6 +27,6 @@ def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
 
 
 def assert_close(value: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Assert equality up to a tolerance relative to the largest expected value, at least 1."""
+    """Assert equality up to `tolerance` times the largest absolute expected value, or times 1 if that is smaller."""
     scale = max(1.0, expected.abs().max().item() if expected.numel() else 1.0)
     torch.testing.assert_close(value, expected, rtol=0.0, atol=tolerance * scale)

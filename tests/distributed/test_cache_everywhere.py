@@ -1,10 +1,10 @@
-"""The gradient cache on two, three and four processes gives the same result as one process without it.
+"""Test that the gradient cache on two, three and four processes equals one process without the cache.
 
-Processes have different numbers of rows and of micro-batches. One process has no micro-batch, one has a micro-batch of
-zero rows, and one lacks a modality. The tests catch gradients that are off by a factor of the number of processes, row
-numbers of a micro-batch that are used for the whole batch, and a process that skips a pass.
+The processes have different numbers of rows and micro-batches, including none, and some lack a modality. The tests
+detect gradients that are wrong by a factor of the number of processes, wrong row indices of micro-batches, and
+processes that skip a pass.
 
-Legend: `M` modalities, `B` items, `D` dimension.
+Shapes: `M` modalities, `B` items, `D` dim.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,8 @@ from unialign.train import grad_cache_backward
 Features = dict[str, Tensor]
 VALUE = {torch.float32: 1e-6, torch.float64: 1e-12}
 GRADIENT = {torch.float32: 1e-6, torch.float64: 1e-12}
-# A temperature of 0.01 multiplies float32 rounding of cosines by 100; nearly equal singular values multiply it by 10.
+# Rounding errors of float32 are amplified 100 times by a temperature of 0.01, and 10 times by nearly equal singular
+# values.
 ROUGH_IN_FLOAT32 = {"cua": 2e-5, "pmrl": 1e-5}
 
 
@@ -37,7 +38,7 @@ class Rows(NamedTuple):
 class Answer(NamedTuple):
     totals: Tensor
     terms: list[dict[str, Tensor]]
-    encoders: Tensor  # the gradient with respect to all parameters, concatenated; zero for parameters without one
+    encoders: Tensor  # concatenated gradients of all parameters; zero for unused parameters
     objective: Features
 
 
@@ -70,7 +71,7 @@ def without_cache(case: str, dtype: torch.dtype, batches: list[Rows], weights: l
 def with_cache(
     rank: int, group: Any, case: str, dtype: torch.dtype, batches: list[list[Rows]], weights: list[float]
 ) -> Answer:
-    """Run one process on its rows of every batch, `batches[rank]`; odd ranks use larger micro-batches."""
+    """Run one process on its rows of every batch, `batches[rank]`, with micro-batches of 2 (even ranks) or 3 rows."""
     encoders, objective = make(case, dtype)
     outputs = []
     for rows, weight in zip(batches[rank], weights, strict=True):
@@ -89,14 +90,14 @@ def with_cache(
 
 
 def in_micro_batches(features: Features, size: int) -> list[Features]:
-    """Split into micro-batches: none if there are no columns, and one of zero rows for columns of zero rows."""
+    """Split into micro-batches; columns of zero rows give one empty micro-batch, and no columns give none."""
     rows = max((len(x) for x in features.values()), default=0)
     parts = [{name: x[at : at + size] for name, x in features.items()} for at in range(0, rows, size)]
     return parts or ([features] if features else [])
 
 
 def rows_of_each(batch: Rows, sizes: tuple[int, ...]) -> list[Rows]:
-    """Return the rows of each process; a process without rows gets no columns."""
+    """Split a batch into the rows of each process; a process with zero rows gets no columns."""
     ids = [None] * len(sizes) if batch.ids is None else list(batch.ids.split(list(sizes)))
     rows = zip(cut(batch.features, sizes), cut(batch.present, sizes), ids, sizes, strict=True)
     return [Rows((features or {}) if size else {}, present, own) for features, present, own, size in rows]
@@ -108,7 +109,7 @@ def assert_equal_to_one_process(
     expected = without_cache(case, dtype, wholes, weights)
     assert expected.encoders.norm() > 1e-3
     parts = pool.run(with_cache, case, dtype, own, weights, processes=len(own))
-    # Terms of opposite sign can sum to a total smaller than its rounding error.
+    # Terms of opposite sign may cancel, so the tolerance is relative to the largest term.
     largest = max(1.0, *(abs(float(term)) for terms in expected.terms for term in terms.values()))
     for part in parts:
         assert_near(part.totals, expected.totals, VALUE[dtype] * largest)
@@ -141,7 +142,7 @@ def draw(case: str, seed: int, dtype: torch.dtype) -> tuple[Rows, int, int]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @cases
 def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Sum the weighted losses of two batches; the processes have 3 and 2 micro-batches, then 2 and 2."""
+    """The processes have 3 and 2 micro-batches of the first batch, and 2 each of the second."""
     (first, _, items), (second, _, _) = draw(case, 17, dtype), draw(case, 19, dtype)
     own = zip(
         rows_of_each(first, fit_sizes((5, 4), items)), rows_of_each(second, fit_sizes((3, 6), items)), strict=True
@@ -152,7 +153,7 @@ def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dt
 @cases
 def test_three_processes_of_which_one_has_no_micro_batch(pool: Pool, case: str) -> None:
     batch, modalities, items = draw(case, 23, torch.float64)
-    # Four of nine items are complete, since some objectives use only complete items.
+    # Four of the nine items are complete, as some objectives require.
     batch = batch._replace(ids=draw_ids(7, items), present=draw_present(21, modalities, items))
     own = rows_of_each(batch, fit_sizes((4, 0, 5), items))
     assert not own[1].features
@@ -161,7 +162,7 @@ def test_three_processes_of_which_one_has_no_micro_batch(pool: Pool, case: str) 
 
 @cases
 def test_four_processes_of_which_one_lacks_a_modality(pool: Pool, case: str) -> None:
-    """Process 1 lacks m1; process 2 has one micro-batch, of zero rows."""
+    """Process 1 lacks m1, and process 2 has a single micro-batch of zero rows."""
     batch, _, items = draw(case, 29, torch.float64)
     sizes = fit_sizes((3, 4, 0, 2), items)
     present = {name: torch.ones(items, dtype=torch.bool) for name in batch.features}

@@ -1,9 +1,9 @@
-"""Encoders in DDP or FSDP2, with and without the gradient cache: three steps equal three steps on one process.
+"""Test that three training steps with DDP or FSDP2, with and without the gradient cache, equal those of one process.
 
-One step is not enough: DDP rebuilds its buckets in the second step, and detects an unfinished reduction only in the
-next forward pass.
+One step would not suffice, since DDP rebuilds its buckets in the second step and detects an unfinished reduction only
+in the next forward pass.
 
-Legend: `M` modalities, `B` items, `D` dimension.
+Shapes: `M` modalities, `B` items, `D` dim.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from unialign.train import grad_cache_backward
 
 NAMES = ("m0", "m1", "m2")
 STEPS = 3
-# Rows of the two processes in each step, and rows per micro-batch: 3 and 1 micro-batches in the first step, 2 and 4 in
-# the second, 1 (of zero rows) and 5 in the third.
+# Rows and micro-batch sizes of the two processes in each step, which give 3 and 1 micro-batches in the first step, 2
+# and 4 in the second, and 1 (of zero rows) and 5 in the third.
 SIZES = [(5, 4), (3, 8), (0, 5)]
 MICRO_BATCH_SIZES = [(2, 4), (2, 2), (1, 1)]
 
@@ -94,7 +94,7 @@ def split_micro_batches(features: Batch, size: int) -> list[Batch]:
 
 
 def take_step(towers: Towers, objective: Objective, group: Any, averaged: bool) -> dict[str, Tensor]:
-    """Return the averaged gradients, take a step of gradient descent, and reset the gradients."""
+    """Take a step of gradient descent and return the averaged gradients."""
     found = {}
     for prefix, module in (("towers", towers), ("objective", objective)):
         for name, parameter in module.named_parameters():
@@ -119,7 +119,7 @@ def new_objective(name: str) -> Objective:
 def with_cache(rank: int, group: Any, engine: str, name: str, batches: list[list[Batch]]) -> list[dict[str, Tensor]]:
     towers, objective = Towers(), new_objective(name)
     for encoder in towers.encoders.values():
-        encoder.register_buffer("count", torch.zeros(2))  # DDP broadcasts buffers in a forward pass
+        encoder.register_buffer("count", torch.zeros(2))  # DDP broadcasts buffers in every forward pass
     encode, modules = ENGINES[engine](towers, group)
     answers = []
     for step in range(STEPS):
@@ -148,7 +148,7 @@ def assert_same_steps(parts: list[list[dict[str, Tensor]]], expected: list[dict[
 
 
 def draw_steps() -> tuple[list[Batch], list[list[Batch]]]:
-    """Return the whole batch of every step, and the rows of each process."""
+    """Return the whole batch of every step, and its split into the rows of each process."""
     wholes = [draw_batch(31 + step, 3, sum(sizes), 5) for step, sizes in enumerate(SIZES)]
     shares: Any = [cut(whole, sizes) for whole, sizes in zip(wholes, SIZES, strict=True)]
     return wholes, shares
@@ -165,7 +165,7 @@ def test_cache_with_different_numbers_of_micro_batches(pool: Pool, name: str, en
 
 
 def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Tensor]]:
-    """Shard weights over two processes, the batch over two pairs; ranks have 3, 1, 1 (empty), 2 micro-batches."""
+    """Run hybrid sharding on a 2 x 2 mesh; the ranks have 3, 1, 1 (of zero rows) and 2 micro-batches."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -184,7 +184,7 @@ def test_cache_on_a_mesh_of_two_dimensions(pool: Pool) -> None:
 
 
 def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
-    """Return whether the random state afterwards is as if each micro-batch had been encoded once."""
+    """Return whether the random state equals that after encoding each micro-batch once."""
     towers = Towers()
     encode, modules = shard_each(towers, group)
 
@@ -203,13 +203,13 @@ def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
 
 
 def test_additional_passes_draw_no_random_numbers(pool: Pool) -> None:
-    """Under FSDP2, the process with one micro-batch encodes it three times."""
+    """Under FSDP2, the process with one micro-batch encodes it three times to match the other process."""
     _, shares = draw_steps()
     assert pool.run(random_numbers, shares[0], processes=2) == [True, True]
 
 
 def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict[str, int]:
-    """Count how often gradients are summed over the processes in one step with the cache."""
+    """Count the gradient reductions in one step with the cache."""
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
     micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
@@ -223,16 +223,16 @@ def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict
     ("engine", "kind", "times"), [("ddp-each", "allreduce_", 3), ("fsdp-each", "_reduce_scatter_base_", 3)]
 )
 def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind: str, times: int) -> None:
-    """One process has three micro-batches and the other has one, so a reduction in every micro-batch would hang."""
+    """The processes have 3 and 1 micro-batches, so a reduction per micro-batch would hang."""
     _, shares = draw_steps()
     for counted in pool.run(reductions, engine, shares[0], processes=2):
         assert counted.pop(kind) == times
         assert set(counted.values()) == {0}
 
 
-# A process lacks a modality.
+# Tests of a process without a modality.
 
-# For each step, the process and the modality that it lacks; no process has m2 in the last step.
+# The process that lacks a modality in each step, and that modality; no process has m2 in the last step.
 LACKING = [(1, "m1"), (0, "m0"), (1, "m2")]
 
 
@@ -284,7 +284,7 @@ def without_a_modality(
     [("ddp-some", "left out")] + [(engine, way) for engine in ENGINES for way in ("placeholders", "present rows")],
 )
 def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: str) -> None:
-    """Encoders run on placeholders or zero rows; only a single DDP module around all encoders allows skipping one."""
+    """A missing modality is encoded from placeholders or zero rows, or left out if all encoders are in one DDP module."""
     wholes, shares = draw_steps()
     presents = []
     for whole, sizes, (lacking, absent) in zip(wholes, SIZES, LACKING, strict=True):
@@ -294,7 +294,7 @@ def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: st
     assert_same_steps(parts, one_process("unialign", wholes, presents))
 
 
-# Errors must be raised on every process; otherwise, the other processes would wait.
+# Errors must be raised on every process, since the other processes would wait otherwise.
 
 
 def interrupted(micro_batch: Batch) -> Batch:
@@ -358,6 +358,6 @@ def test_failure_of_one_encoder_raises_everywhere(pool: Pool, trouble: str, kind
 
 
 def test_interruption_of_one_encoder_raises_everywhere(pool: Pool) -> None:
-    """Regression test: after Ctrl-C on one process, the other one waited until the time-out."""
+    """Regression test: after Ctrl-C on one process, the other process waited until the timeout."""
     _, shares = draw_steps()
     assert pool.run(raised_error, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2

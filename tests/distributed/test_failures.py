@@ -1,4 +1,4 @@
-"""Test which errors indicate a lost process, and that the watchdog survives its own errors."""
+"""Test which errors indicate a lost process, and that errors do not stop the watchdog."""
 
 import time
 from datetime import timedelta
@@ -41,7 +41,7 @@ def test_connection_errors(error: Exception) -> None:
     ],
 )
 def test_other_errors_are_not_connection_errors(error: Exception) -> None:
-    """Regression test: "cannot restore" contains "store" and was taken for a connection error."""
+    """Regression test: an error with the word "restore" was classified as a connection error of the store."""
     assert not is_of_the_transport(error)
 
 
@@ -58,7 +58,7 @@ def failing(rank: int, group: Any, doing: str | None) -> list[str]:
 
 @pytest.mark.parametrize("doing", [None, BATCH])
 def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
-    """Regression test: running out of memory inside a collective was reported as the end of another process."""
+    """Regression test: an out-of-memory error inside a collective was reported as the end of another process."""
     memory, shape, gone = pool.run(failing, doing, processes=2)[1]
     assert (memory, shape) == ("OutOfMemoryError: too much", "RuntimeError: a wrong shape")
     assert gone.startswith(
@@ -94,7 +94,7 @@ class Odd(dist.HashStore):
 
 
 def test_watchdog_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Regression test: the watchdog's thread ended, and a healthy process was declared dead 15 seconds later."""
+    """Regression test: an error ended the watchdog's thread, and a healthy process was declared dead 15 seconds later."""
     store = Odd()
     store.set_timeout(timedelta(seconds=5))
 

@@ -1,6 +1,6 @@
-"""`fit` on several processes equals `fit` on one: the loss curve and the weights are the same, in one folder.
+"""Test that `fit` on several processes gives the loss curve, the weights and the folder of `fit` on one process.
 
-The processes divide each batch among them, so the results differ only by rounding.
+Each batch is divided among the processes, so the results differ only by rounding.
 """
 
 import warnings
@@ -25,16 +25,17 @@ CASES: dict[str, dict[str, Any]] = {
     "gram after InfoNCE": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
     "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
-# The gradient of a row without negatives is zero up to rounding, and AdamW scales that rounding error to a full step.
+# Cases without missing rows: the gradient of a row without negatives is only rounding error, but AdamW would scale it
+# to a full step.
 COMPLETE = {"fewer rows than processes"}
-# Numbers of processes; three processes get unequal parts of a batch of 8.
+# The numbers of processes in each case (default 3, which get unequal parts of a batch of 8).
 PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}
 
 
 def run(
     rank: int, group: Any, changes: dict[Any, Any], options: dict[str, Any], missing: str, stop: int | None
 ) -> dict[str, Any]:
-    """Return the result, errors and warnings of a run on one process."""
+    """Run training on one process and return its result, error and warnings."""
     changes = changes.get(rank, changes)
     store = tiny_store(missing=missing)
     seen: dict[str, Any] = {"error": None, "steps": []}
@@ -86,7 +87,7 @@ def assert_same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize("case", CASES)
 def test_curve_and_weights_of_one_process(pool: Pool, case: str) -> None:
-    """The last batch has 7 rows, so processes have unequal numbers; with batches of two rows, some have none."""
+    """Processes have unequal numbers of rows in the last batch of 7, and some have no rows in batches of 2."""
     changes, missing = {"dropout": 0.0} | CASES[case], "none" if case in COMPLETE else "some"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HealthWarning)
@@ -141,7 +142,7 @@ def test_resumption_on_the_same_processes_is_bit_by_bit(pool: Pool, tmp_path: Pa
     continued = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert continued[1]["digest"] == whole[0]["digest"]
     assert without_time(continued[1]["history"]) == without_time(whole[0]["history"])
-    # For a finished run, all processes return its result.
+    # All processes return the result of a finished run.
     read = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert [seen["digest"] for seen in read] == [whole[0]["digest"]] * 2
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir() if entry.name != ".lock")
@@ -149,7 +150,7 @@ def test_resumption_on_the_same_processes_is_bit_by_bit(pool: Pool, tmp_path: Pa
 
 
 def test_a_space_on_each_process(pool: Pool) -> None:
-    """With `group=None` inside a job, every process trains its own space, here with different seeds."""
+    """With `group=None`, every process of a job trains a separate space, here with different seeds."""
     expected = [finished(seed=seed, epochs=2).digest for seed in range(3)]
     assert pool.run(train_alone, processes=3) == expected
 
@@ -188,7 +189,7 @@ def diverge(rank: int, group: Any, changes: dict[str, Any]) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("processes", "lr"), [(2, 1e30), (3, 1e30), (2, 1e18), (3, 1e18)])
 def test_a_non_finite_number_is_explained_equally_on_all(pool: Pool, processes: int, lr: float) -> None:
-    """Only one process has the invalid row, and all processes raise the same error."""
+    """Only one process has the non-finite row, but all processes must raise the same error."""
     changes = {"lr": lr, "warmup_ratio": 0.0, "dropout": 0.0, "max_grad_norm": None, "head": "linear"}
     kind, message = diverge(0, None, changes)
     everywhere = pool.run(diverge, changes, processes=processes)
@@ -211,7 +212,7 @@ def state_around_a_run(rank: int, group: Any) -> tuple[bool, bool]:
 
 
 def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str], str]:
-    """Run a training that only process 0 interrupts, then a second one."""
+    """Run a training that process 0 ends with an error, then a second training."""
 
     def on_step(info: Any) -> None:
         if info["step"] == 3:
@@ -258,7 +259,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
 def test_an_error_of_one_process_ends_all_and_the_next_run_works(
     pool: Pool, tmp_path: Path, what: str, kinds: list[str]
 ) -> None:
-    """Only process 0 calls callbacks; an error in a callback ends all processes at once."""
+    """Only process 0 calls callbacks, but an error in a callback must end all processes."""
     seen = pool.run(end_badly, what, str(tmp_path), processes=2)
     assert [words[0] for words, _ in seen] == kinds
     assert seen[0][1] == seen[1][1]
@@ -267,7 +268,7 @@ def test_an_error_of_one_process_ends_all_and_the_next_run_works(
 
 
 def measure_in_callbacks(rank: int, group: Any) -> list[float]:
-    """Compute a loss in `eval_callback` and in `on_step`, which run only on process 0."""
+    """Return the losses that `eval_callback` and `on_step`, which only process 0 calls, compute on this process."""
     values: list[float] = []
     batch = {name: torch.eye(3, 4) for name in ("image", "text")}
 

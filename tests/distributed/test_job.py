@@ -1,4 +1,4 @@
-"""The command on two processes, as started by torchrun or srun, including when a process is killed or stopped."""
+"""Test the command on two processes, as torchrun or srun start it, and after a process is killed or stopped."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def torchrun(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the folder and output of an uninterrupted run that torchrun started on two processes."""
+    """Return the folder and output of an uninterrupted run on two processes that torchrun started."""
     out = tmp_path_factory.mktemp("runs") / "together"
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unialign"]
     done = subprocess.run(
@@ -95,7 +95,7 @@ def losses(out: Path) -> list[float]:
 
 
 def test_torchrun_gives_the_result_of_one_process(store: Path, torchrun: tuple[Path, str], tmp_path: Path) -> None:
-    """The loss curve of 180 steps agrees within 1e-4, and one folder holds the space, the results and the report."""
+    """The loss curves of 180 steps agree within 1e-4, and only one process writes the report."""
     together, output = torchrun
     alone = start_command(command(store, tmp_path / "alone"), {}, tmp_path / "alone.txt")
     alone.join(100)
@@ -112,7 +112,7 @@ def test_torchrun_gives_the_result_of_one_process(store: Path, torchrun: tuple[P
 def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
     store: Path, torchrun: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """SIGKILL of one process ends the other with an error; SIGTERM to one stops both after the same step."""
+    """After SIGKILL of one process, the other ends with an error; after SIGTERM, both stop after the same step."""
     out = tmp_path / "run"
     for killed, step in ((0, 30), (1, 70)):
         job = Job(command(store, out), tmp_path / f"killed {killed}")
@@ -132,11 +132,11 @@ def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
     assert "run the same command again to continue" in results[0][1]
     job = Job(command(store, out), tmp_path / "continued")
     assert [status for status, _ in job.end(seconds=100)] == [0, 0]
-    assert losses(out) == losses(torchrun[0])  # bit by bit
+    assert losses(out) == losses(torchrun[0])  # bit-equal
 
 
 def test_torchrun_of_another_command_raises(tmp_path: Path) -> None:
-    """Otherwise all processes would write to the same folder."""
+    """Commands other than `train` reject several processes, since all would write to the same folder."""
     for status, output in Job(["evaluate", "a", "b"], tmp_path / "job").end(seconds=60):
         assert status == 2
         assert "only `train` supports several processes" in output

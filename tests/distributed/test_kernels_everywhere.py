@@ -1,8 +1,8 @@
-"""Reductions divided among processes: each process gets the value over all pairs, and the gradient of its own rows.
+"""Test reductions divided among processes: each process gets the total value and the gradient of its own rows.
 
-Tiles are small, so that local rows, absent rows and same-id items span several tiles.
+The tiles are small, so that local rows, absent rows and rows with the same id span several tiles.
 
-Shapes: `N` selection, `D` dim.
+Shapes: `N` selected rows, `D` dim.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from unialign.ops._softplus import softplus_total
 from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, DIM = 13, 5
-# Tile sides: with 2 and 4 the last tile has a single row; otherwise there is only one tile.
+# Tile sides; 2 and 4 leave a last tile with a single row, and ITEMS gives only one tile.
 SIDES = (2, 4, ITEMS)
 SIZES = {2: (9, 4), 3: (4, 0, 9)}
 KERNELS = {
@@ -35,7 +35,7 @@ KERNELS = {
 IDS = {
     "different": None,
     "ids": torch.tensor([3, 1, 3, 3, 0, 7, 8, 9, 1, 10, 11, 12, 13]),
-    # The last process has pairs only with rows of other processes.
+    # The rows of the last process have the same id, so they form pairs only with rows of other processes.
     "blocks": torch.tensor([0, 1, 2, 3, 9, 9, 9, 9, 9, 9, 9, 9, 9]),
 }
 
@@ -51,10 +51,10 @@ def presence(seed: int) -> Tensor:
 
 
 def assert_divided(pool: Pool, kernel: Any, inputs: list[Tensor], *arguments: Any, per_row: int) -> None:
-    """Assert that a reduction on two and three processes equals the one on a single process.
+    """Assert that a reduction on two and three processes equals the reduction on one process.
 
-    The signature is kernel(shard, *inputs, *arguments) -> value; the first `per_row` inputs have B rows, the others are
-    numbers.
+    The signature is `kernel(shard, *inputs, *arguments) -> value`. The first `per_row` inputs have B rows; the others
+    are scalars.
     """
     value, *gradients = differentiated(0, None, kernel, inputs, None, *arguments)
     for processes, sizes in SIZES.items():
@@ -72,7 +72,7 @@ def assert_divided(pool: Pool, kernel: Any, inputs: list[Tensor], *arguments: An
 def differentiated(
     rank: int, group: Any, kernel: Any, inputs: list[Tensor], sizes: Any, *arguments: Any
 ) -> list[Tensor]:
-    """Return value and gradients, which a second backward pass must reproduce."""
+    """Return the value and the gradients, after checking that a second backward pass gives equal gradients."""
     shard = None if sizes is None else Shard(sizes, rank, group)
     leaves = [x.clone().requires_grad_() for x in inputs]
     value = kernel(shard, *leaves, *arguments)
@@ -126,7 +126,7 @@ def test_softplus_of_all_pairs(pool: Pool, ids: str, side: int) -> None:
 
 
 def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, side: int) -> Tensor:
-    """Reduce over pairs of two sets of different sizes, sorted by id; a row without a pair counts as 0."""
+    """Return the log row sums between two sets of different sizes, with 0 for rows without a pair."""
     chosen, others = (select_rows(presence(seed), IDS[ids], shard) for seed in (3, 4))
     codes = None
     if IDS[ids] is not None:
@@ -162,7 +162,7 @@ class Multiplications(TorchDispatchMode):
 
 
 def products(rank: int, group: Any, name: str, options: dict[str, Any], batches: list[Any]) -> int:
-    """Count the multiplications that this process needs for a loss and its gradient."""
+    """Return the number of multiplications of this process for a loss and its gradient."""
     leaves = {modality: z.clone().requires_grad_() for modality, z in batches[rank].items()}
     with Multiplications() as counter:
         create(name, **options)(leaves, group=group).total.backward()
@@ -172,24 +172,25 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        # Each of three processes computes two products for a third of the pairs; symmetric tiles help only a single
-        # process.
+        # Each of three processes computes two products over a third of the pairs; only one process alone saves work by
+        # symmetry.
         ("align_uniform", {"anchor": "m0"}, 0.4),
-        # Pairs across processes are visited from each side: four products over a third of the pairs, against three over
-        # all.
+        # Each process computes four products over a third of the pairs, compared with three over all pairs on one
+        # process.
         ("sigmoid", {}, 0.45),
-        # Within a modality, three products over a third of the pairs, against three over half of them on one process;
-        # between two modalities, five over a third, against four over all.
+        # Each process computes three products over a third of the pairs within a modality (one process: three over
+        # half) and five over a third of the pairs between modalities (one process: four over all).
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "mmd"}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "holder"}, 0.42),
         ("cua", {"anchor": "all", "cross_term": "xu"}, 0.5),
-        # Three products over a third of the pairs, against three over half of them and one over all.
+        # Each process computes three products over a third of the pairs (one process: three over half and one over
+        # all).
         ("unialign", {"anchor": "m0"}, 0.4),
         ("unialign", {"anchor": "m0", "preset": "geodesic"}, 0.4),
-        # The partitions of InfoNCE take six products over a third of the pairs, against three over all.
+        # The partitions across modalities take six products over a third of the pairs (one process: three over all).
         ("unialign", {"anchor": "m0", "partition_mix": 0.0}, 0.67),
-        # Three products over a third of the pairs.
+        # Each process computes three products over a third of the pairs (one process: three over all).
         ("infonce", {"anchor": "m0", "direction": "forward", "hardness": 1.0}, 0.34),
     ],
 )

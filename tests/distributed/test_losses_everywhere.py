@@ -1,7 +1,7 @@
-"""Every objective on two, three and four processes equals one process with the whole batch, in value and gradient.
+"""Test that every objective on two to four processes equals one process with the whole batch, in value and gradient.
 
-Processes have unequal numbers of rows, one has no rows, one lacks a modality, and one has no modality at all. The tests
-catch gradients that are off by a factor of the number of processes or lack the contributions of other processes' rows.
+The processes have unequal numbers of rows, including none, and some lack one or all modalities. The tests detect
+gradients that are wrong by a factor of the number of processes or lack the contributions of rows of other processes.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -65,14 +65,14 @@ def assert_equal_to_one_process(
     ids: Tensor | None = None,
     local_batches: list[Batch] | None = None,
 ) -> None:
-    """Compare with one process; `local_batches` has one batch per process, by default consecutive rows of `batch`."""
+    """Compare with one process; `local_batches` defaults to consecutive rows of `batch` for each process."""
     processes = len(sizes)
     tolerance = TOLERANCE[next(iter(batch.values())).dtype]
     whole = gradients_here(0, None, case, [batch], [present], [ids])
     brought = local_batches or cut(batch, sizes)
     own_ids = [None] * processes if ids is None else list(ids.split(list(sizes)))
     presents = cut(present, sizes)
-    if local_batches is not None:  # presence of the modalities that a process has
+    if local_batches is not None:  # keep the presence masks of the modalities that the process has
         presents = [
             None if p is None else {name: x for name, x in p.items() if name in part}
             for p, part in zip(presents, local_batches, strict=True)
@@ -83,17 +83,17 @@ def assert_equal_to_one_process(
         assert part["terms"].keys() == whole["terms"].keys()
         for name, value in part["terms"].items():
             assert_close(value, whole["terms"][name], tolerance)
-    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # both are absent
+    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # not all zero
     differences, lengths = [], []
     for name in batch:
         for part, expected in zip(parts, whole["rows"][name].split(list(sizes)), strict=True):
-            # Rows that a process lacks are absent and get no gradient.
+            # The rows of a modality that the process lacks are absent and have no gradient.
             own = part["rows"].get(name, torch.zeros_like(expected))
             differences.append((own / processes - expected).norm())
             lengths.append(expected.norm())
-    # Relative to the whole gradient, but at least to a gradient of length 1.
+    # The error is relative to the norm of the whole gradient, or to 1 if the norm is smaller.
     if case == "cua" and tolerance == TOLERANCE[torch.float32]:
-        # The temperature of 0.01 multiplies the rounding of cosines: on one process, the float32 error is 6e-6.
+        # A temperature of 0.01 amplifies rounding errors of cosines; even on one process, the float32 error is 6e-6.
         tolerance = 2e-6
     assert torch.stack(differences).norm() <= tolerance * max(1.0, torch.stack(lengths).norm())
     for name, gradient in whole["parameters"].items():
@@ -104,7 +104,7 @@ def assert_equal_to_one_process(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_objective_equals_one_process(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Two processes have unequal rows; with three, items have ids and one has no rows; with four, rows are absent."""
+    """The test has ids and a process without rows for three processes, and absent rows for four."""
     modalities = fit_modalities(case, 3)
     items = fit_items(case, modalities, 9)
     batch = draw_batch(3, modalities, items, 6, dtype)
@@ -128,11 +128,11 @@ def test_process_without_a_modality_and_one_without_any(pool: Pool, case: str) -
     assert_equal_to_one_process(pool, case, sizes, batch, present=present, local_batches=local_batches)
 
 
-# Parameters.
+# Tests of learned parameters.
 
 
 def learning(name: str) -> dict[str, Any]:
-    """Return the options with which all learnable numbers of an objective are parameters; {} if it has none."""
+    """Return options that make all scalars of an objective learnable; {} if there are none."""
     known = options_of(name)
     modes = {option: "learnable" for option in ("mode", "temperature_mode") if option in known}
     return with_anchor(name) | modes if modes else {}
@@ -146,7 +146,7 @@ SMOOTHED = [name for name in LEARNING if "label_smoothing" in options_of(name)]
     ("name", "smoothing"), [(name, None) for name in LEARNING] + [(name, 0.2) for name in SMOOTHED]
 )
 def test_gradient_of_a_number_is_whole_on_every_process(pool: Pool, name: str, smoothing: float | None) -> None:
-    """Before its gradients were averaged, a temperature drifted apart between processes."""
+    """Every process must have the gradient of the whole batch, or the temperatures of the processes would diverge."""
     options = learning(name) | ({} if smoothing is None else {"label_smoothing": smoothing})
     batch, ids = draw_batch(17, 3, 9, 6), draw_ids(19, 9)
     whole = gradients_of_numbers(0, None, name, options, [batch], [ids])
@@ -222,7 +222,7 @@ def test_engines_average_to_the_gradient_of_one_process(pool: Pool, case: str, e
             assert_close(gradient, whole[name], 1e-12)
 
 
-# Errors.
+# Tests of errors.
 
 
 def raised_error(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> tuple[str, str]:
@@ -269,7 +269,7 @@ def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) 
 
 
 def test_ids_on_one_process_only_raise_on_all(pool: Pool) -> None:
-    """If missing ids counted as different ids, same-id items would become negatives."""
+    """If missing ids were treated as distinct ids, rows with the same id would become negatives."""
     batch = draw_batch(1, 2, 3, 6)
     for raised, message in raised_errors(pool, [batch, batch], ids=[torch.arange(3), None]):
         assert raised == "ConfigError"
@@ -290,7 +290,7 @@ def test_one_modality_everywhere_raises(pool: Pool) -> None:
 
 
 def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
-    """float64 on one process promotes all; the first process with the most modalities sets their order."""
+    """A float64 batch on one process promotes all batches; the process with the most modalities sets their order."""
     batch = draw_batch(1, 3, 6, 6, torch.float32)
     first, second = cut({name: z.double() for name, z in batch.items()}, (3, 3))
     assert first is not None
@@ -302,13 +302,13 @@ def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
     for part in pool.run(gradients_here, "infonce-all", parts, [None] * 2, [None] * 2, processes=2):
         assert part["total"].dtype == torch.float64
         assert list(part["terms"]) == list(whole["terms"])
-        assert_close(part["total"], whole["total"], 1e-6)  # float32 rows of the first process
+        assert_close(part["total"], whole["total"], 1e-6)  # rounding of the float32 rows
 
 
 def calling(
     rank: int, group: Any, calls: list[tuple[str, dict[str, Any]]], modes: list[str], batches: list[Any]
 ) -> tuple[str, str]:
-    """Return the result of a call in mode `grad`, `no_grad`, `frozen` (no gradient of parameters) or `reference`."""
+    """Call a loss in the mode `grad`, `no_grad`, `frozen` (parameters require no gradient) or `reference` (backend)."""
     name, options = calls[rank]
     mode = modes[rank]
     objective = create(name, **options)
@@ -361,13 +361,13 @@ WARMER = ("infonce", {"anchor": "m0", "temperature_mode": "learnable", "temperat
     ids=["objectives", "settings", "no_grad", "frozen", "kernels"],
 )
 def test_different_calls_raise(pool: Pool, calls: Any, modes: list[str], says: str) -> None:
-    """An evaluation on one process coincides with a training step on another; the last process has no rows."""
+    """Calls of different losses, settings or modes in one step, even on a process without rows, must not hang."""
     batch = draw_batch(1, 3, 6, 6)
     batches = [*cut(batch, (4, 2)), {name: z[:0] for name, z in batch.items()}]
     for kind, message in pool.run(calling, calls, modes, batches, processes=3):
         assert kind == "ConfigError"
         assert says in message
-    # The next call works.
+    # Later calls with equal arguments work.
     assert {kind for kind, _ in pool.run(calling, [INFONCE] * 3, ["grad"] * 3, batches, processes=3)} == {"nothing"}
 
 
@@ -391,7 +391,7 @@ def drawing(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_different_draws_raise(pool: Pool) -> None:
-    """Symile draws different negatives in eval mode and in training."""
+    """Symile draws different negatives in training mode and in eval mode."""
     for said in pool.run(drawing, draw_batch(1, 3, 4, 6), processes=2):
         assert "process 0 of 2 calls symile at draw 1; process 1 of 2 calls symile at draw 0" in said
 
@@ -408,19 +408,19 @@ def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Ba
 
 
 def test_triton_on_one_process_only_raises(pool: Pool) -> None:
-    """Processes with and without Triton run different collectives; the CPU stands in for CUDA."""
+    """Processes with and without Triton run different collectives; the test replaces CUDA by the CPU."""
     batch = draw_batch(1, 3, 4, 6)
     for kind, message in pool.run(calling_with_triton, "cpu", "grad", batch, processes=2):
         assert kind == "ConfigError"
         assert "the backend 'auto' is Triton on process 1 of 2, but not on 0" in message
-    # On other devices, and with a selected backend, Triton is not used.
+    # Triton is not used on other devices or if another backend is selected.
     for device, mode in (("cuda", "grad"), ("cpu", "reference")):
         reported = pool.run(calling_with_triton, device, mode, batch, processes=2)
         assert reported == [("nothing", "with gradients")] * 2
 
 
 def test_settings_without_json_are_compared_by_type() -> None:
-    """The address in an object's repr differs between processes, although their calls are equal."""
+    """The default repr contains a memory address, which differs between processes."""
     text = call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
     assert text == call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
 
@@ -447,7 +447,7 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_missing_process_raises_with_advice(pool: Pool) -> None:
-    """An evaluation on the first process waits for the others, which continue training or have ended."""
+    """Such a call is, for example, an evaluation on the first process only."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
     assert said.startswith("process 0 of 2 lost connection")
     assert "with `group=None`" in said
@@ -477,7 +477,7 @@ def second_derivative(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_second_derivatives_raise(pool: Pool) -> None:
-    """Second derivatives would lack the contributions of rows of other processes."""
+    """Second derivatives would lack the contributions of the rows of other processes."""
     for said in pool.run(second_derivative, draw_batch(1, 3, 4, 6), processes=2):
         assert "on several processes has no second derivative" in said
 
@@ -487,11 +487,11 @@ def test_unknown_group_raises(pool: Pool) -> None:
         make_objective("infonce")(draw_batch(1, 2, 3, 6), group="all")
 
 
-# Communication.
+# Tests of the communication.
 
 
 def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> list[str]:
-    """Return the names of the collectives of a call and its backward pass, except those of reductions."""
+    """Return the names of the collectives in a call and its backward pass, except those of reductions."""
     called: list[str] = []
 
     def counted(name: str) -> Any:
@@ -516,7 +516,7 @@ def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], 
 
 
 def test_number_of_collectives(pool: Pool) -> None:
-    """The header and the rows take one collective each, ids and differing modalities one more, presence none."""
+    """The header and the rows take one collective each; ids, and modalities that differ, take one more each."""
     batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
     presents = cut(draw_present(21, 3, 9), SIZES[2])
     ids = list(torch.arange(9).split([5, 4]))

@@ -1,4 +1,4 @@
-"""Call arguments (scales, negatives, a queue, zero rows) on two, three and four processes give the result of one.
+"""Test scales, negatives, queues and zero rows in calls on two, three and four processes against one process.
 
 Shapes: `B` items, `D` dim, `K` negatives per item.
 """
@@ -35,7 +35,7 @@ def call_here(
     pushes: list[Any],
     cached: bool,
 ) -> dict[str, Any]:
-    """Return the total and gradients of one process after rows are pushed to its queue."""
+    """Push rows to a queue, call the loss, and return the total and the gradients on this process."""
     loss, queue = InfoNCE("m0", temperature=0.3, **options), MemoryQueue(7)
     log_scale = torch.tensor(1.1, dtype=torch.float64, requires_grad=True)
     for rows, own_ids in pushes[rank]:
@@ -52,7 +52,7 @@ def call_here(
         "logit_scale": log_scale.exp,
     }
     if cached:
-        # Does not divide the number of rows, so that micro-batches differ in size.
+        # The micro-batches differ in size, since 2 does not divide the number of rows.
         parts = list(zip(*(x.split(2) for x in leaves.values()), strict=True))
         out = grad_cache_backward(loss, lambda part: dict(zip(leaves, part, strict=True)), parts, **call)
     else:
@@ -86,13 +86,13 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         False,
     )
     for processes, sizes in SIZES.items():
-        # Process 1 contributes the first two shared rows, and process 0 the others, in reverse order of the processes.
+        # The shared negatives are split unevenly over processes 0 and 1; further processes have none.
         parts_of_shared = [shared[:3], shared[3:], *[shared[:0]] * 2][:processes]
         negatives = [{"m1": x, "m2": y} for x, y in zip(own.split(list(sizes)), parts_of_shared, strict=True)]
         pushes = [[(rows, x)] for rows, x in zip(cut(pushed, sizes), pushed_ids.split(list(sizes)), strict=True)]
         batches, presents, own_ids = cut(batch, sizes), cut(present, sizes), list(ids.split(list(sizes)))
         for rank in range(processes) if 0 in sizes else ():
-            if sizes[rank] == 0:  # a process without any modality
+            if sizes[rank] == 0:  # this process has no modality
                 batches[rank], presents[rank], own_ids[rank], pushes[rank] = {}, None, None, [({}, None)]
         parts = pool.run(
             call_here,
@@ -107,7 +107,7 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         )
         for part in parts:
             torch.testing.assert_close(part["total"], whole["total"], rtol=1e-11, atol=1e-11)
-            # Each process has the complete gradient of the scale.
+            # Each process has the gradient of the scale over the whole batch.
             torch.testing.assert_close(part["scale"], whole["scale"], rtol=1e-10, atol=1e-11)
             assert torch.equal(part["stored"]["m1"][0], whole["stored"]["m1"][0])
         for kind in ("rows", "negatives"):
@@ -157,7 +157,7 @@ def raised_error(rank: int, group: Any, batch: Any, calls: list[dict[str, Any]])
 
 
 def test_errors_are_raised_on_every_process(pool: Pool) -> None:
-    """No process waits for another one that rejects its arguments or gives different ones."""
+    """Invalid or differing arguments on one process must raise an error on all, or the others would wait."""
     batch, rows = draw_batch(5, 3, 4, 6), draw(1, 4, 2, 6)
     for calls, kind, message in (
         ([{}, {"negatives": {"m1": rows[:, :, :3]}}], "ConfigError|ShapeError", "negatives"),

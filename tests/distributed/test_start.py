@@ -1,4 +1,4 @@
-"""Environment variables of a job, and the end of a job if a process fails or dies."""
+"""Test the start of a job from its environment variables, and its end after a process fails or is killed."""
 
 import os
 import signal
@@ -101,10 +101,10 @@ def test_bad_options(options: Any) -> None:
 
 
 def run_job(rank: int, processes: int, port: int, folder: str, what: str, started: str) -> None:
-    """Run one process of a job, which takes steps until the failure `what` occurs.
+    """Run one process of a job that takes steps until the failure `what` occurs.
 
-    The group is started by `distributed.init` (`here`), or before it, either with MASTER_ADDR set (`before`) or without
-    a known address of process 0 (`by file`).
+    The process group is started by `distributed.init` (`here`) or before it, with MASTER_ADDR (`before`) or with a file
+    (`by file`).
     """
     os.environ |= {
         "RANK": str(rank),
@@ -142,10 +142,10 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             if rank == 0 and step == 3 and what == "kill 0":
                 os.kill(os.getpid(), signal.SIGKILL)
             if rank == 2 and step == 3 and what not in ("nothing", "bad batch"):
-                time.sleep(1000)  # not in a collective, so only the watchdog can end it
+                time.sleep(1000)  # outside collectives, so only the watchdog can end the process
             objective(batch).total.backward()
     if started != "here":
-        for _ in range(2):  # the group is unchanged and can be joined by another watchdog
+        for _ in range(2):  # the group can be used with another watchdog
             with distributed.init():
                 objective(batch).total.backward()
         torch.distributed.barrier()
@@ -187,7 +187,7 @@ def test_job_that_ends_without_failure(tmp_path: Path, started: str) -> None:
     ],
 )
 def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, failed: int, says: str) -> None:
-    """The others end with an error that names the failed one; process 2 sleeps, so only the watchdog ends it."""
+    """The other processes end with an error that names the failed process, even process 2, which sleeps."""
     codes, said = ended(tmp_path, what)
     assert codes[failed] == (1 if what == "raise" else -signal.SIGKILL), said
     for rank in {0, 1, 2} - {failed}:
@@ -197,7 +197,9 @@ def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, fai
 
 @pytest.mark.parametrize(("started", "what"), [("before", "kill"), ("by file", "kill 0")])
 def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str, what: str) -> None:
-    """Regression test: a script that called `init_process_group` had no watchdog, so a sleeping process never ended."""
+    """Regression test: jobs that called `init_process_group` themselves had no watchdog, so a sleeping process never
+    ended.
+    """
     codes, said = ended(tmp_path, what, started=started)
     killed = 0 if what == "kill 0" else 1
     names = {1: "process 1 of 3 on", 0: "process 0 of 3 ended or cannot be reached"}
@@ -207,7 +209,7 @@ def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str
 
 
 def test_group_that_cannot_reach_process_0_runs_without_watchdog(tmp_path: Path) -> None:
-    """The job runs without a watchdog, with a warning."""
+    """A warning reports that the job has no watchdog."""
     job = [context().Process(target=run_unreachable, args=(rank, str(tmp_path))) for rank in range(2)]
     for process in job:
         process.start()
@@ -228,7 +230,7 @@ def run_unreachable(rank: int, folder: str) -> None:
 
     _rendezvous._PATIENCE = timedelta(seconds=2)
     if rank == 1:
-        # This port does not answer, as if it were behind a firewall.
+        # Replace the port of process 0 by a port that does not answer, as behind a firewall.
         _rendezvous.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     with distributed.init(timeout=20) as info:
@@ -248,7 +250,7 @@ def test_error_of_a_batch_keeps_its_class(tmp_path: Path) -> None:
 
 
 def test_torchrun_runs_a_job_and_prints_the_error_of_a_process(tmp_path: Path) -> None:
-    """Without `init`, torchrun would print an exit code but no error."""
+    """Without `init`, torchrun would print only the exit code."""
     script = tmp_path / "job.py"
     script.write_text(
         "import pathlib\n"
@@ -272,7 +274,7 @@ def test_torchrun_runs_a_job_and_prints_the_error_of_a_process(tmp_path: Path) -
 
 
 def test_a_loss_in_a_job_that_was_not_joined_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise, each process would use only its own rows as negatives."""
+    """Without `init`, each process would use only its own rows as negatives."""
     from unialign.losses import create
 
     batch = {name: torch.eye(3, 4) for name in ("a", "b")}

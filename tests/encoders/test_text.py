@@ -1,4 +1,4 @@
-"""The encoder of new texts reproduces the features of the built-in text column."""
+"""Test that `text_encoder` reproduces the features of the built-in text column."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def encoder(emoji: EmbeddingStore) -> TextEncoder:
 
 
 def another(store: EmbeddingStore, **changes: Any) -> EmbeddingStore:
-    """Return the first rows of the text column, with changed provenance."""
+    """Return a store with the first rows of the text column and changed provenance."""
     made = store.provenance["columns"]["text"] | changes
     return EmbeddingStore.from_arrays(
         {"words": store.array("text")[:3]}, provenance={"columns": {"words": made}}, name="mine"
@@ -44,7 +44,7 @@ def test_item_names_get_the_features_of_the_column(emoji: EmbeddingStore, encode
     made = encoder([emoji.item_names[row] for row in rows])
     stored = torch.tensor(emoji.array("text")[rows].astype(np.float32))
     assert made.dtype == torch.float32
-    # Half the spacing of float16 numbers just below 0.5, plus a margin for other processors.
+    # The tolerance is half the spacing of float16 numbers just below 0.5, plus a margin for other processors.
     torch.testing.assert_close(made, stored, atol=2e-4, rtol=0)
     assert float(torch.nn.functional.cosine_similarity(made, stored).min()) > 0.9999
 
@@ -133,7 +133,7 @@ def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
         ConfigError, match=r"no text encoder is available for the column 'speech' of 'emoji', since .* 'Whisper"
     ):
         text_encoder(emoji, "speech")
-    # The same encoder and axes, but another center.
+    # `keywords` has the same encoder and axes as `text`, but another center.
     with pytest.raises(ConfigError, match=r"'keywords' of 'emoji', since its provenance has encoder 'all-MiniLM"):
         text_encoder(emoji, "keywords")
     bare = EmbeddingStore.from_arrays({"text": emoji.array("text")}, name="bare")
@@ -141,7 +141,7 @@ def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
         text_encoder(bare)
     with pytest.raises(ConfigError, match=r"provenance has encoder 'all-MiniLM.*reduction None"):
         text_encoder(another(emoji, reduction=None), "words")
-    # Additional provenance entries may imply other features, so the encoder counts as unknown.
+    # Additional provenance entries may imply other features, so the encoder is unknown.
     with pytest.raises(ConfigError, match="no text encoder is available"):
         text_encoder(another(emoji, prefix="query: "), "words")
     with pytest.raises(ConfigError, match="'sentences'"):

@@ -51,7 +51,7 @@ def test_recall_is_the_mean_over_ordered_pairs_and_gap_over_unordered_ones():
 
 
 def test_a_collapsed_space_scores_at_chance():
-    """Implementations that break ties by index can give a collapsed model a score of up to 100 %."""
+    """Breaking ties by index can give a collapsed model a recall of up to 100 %."""
     point = torch.ones(20, 4)
     found = ua.evaluate({"a": point, "b": point.clone(), "c": point.clone()})
     assert found.metrics["recall@1"] == pytest.approx(1 / 20)
@@ -60,7 +60,7 @@ def test_a_collapsed_space_scores_at_chance():
 
 
 def test_a_missing_modality_removes_no_query_of_other_directions():
-    """Dropping test items that lack a modality changes the gallery, so the numbers are not comparable."""
+    """Dropping items that lack a modality would change the gallery of the other directions."""
     z = noisy(noise=0.8)
     present = {"c": torch.arange(40) % 2 == 0}
     poisoned = {**z, "c": torch.where(present["c"][:, None], z["c"], torch.nan)}
@@ -68,7 +68,7 @@ def test_a_missing_modality_removes_no_query_of_other_directions():
     assert partial.directions["a->b"] == whole.directions["a->b"]
     assert partial.directions["a->c"]["queries"] == 20
     assert partial.directions["a->c"]["gallery"] == 20
-    assert partial.directions["c->a"]["gallery"] == 40  # rows without a counterpart stay as distractors
+    assert partial.directions["c->a"]["gallery"] == 40  # rows without a counterpart remain in the gallery
     zeros = ua.evaluate({**z, "c": torch.where(present["c"][:, None], z["c"], 0.0)}, present=present)
     assert zeros.metrics == partial.metrics
 
@@ -76,7 +76,7 @@ def test_a_missing_modality_removes_no_query_of_other_directions():
 def test_same_id_items_are_positives_of_each_other():
     z = noisy(items=10, noise=0.0)
     duplicated = {name: torch.cat([rows, rows]) for name, rows in z.items()}
-    assert ua.evaluate(duplicated).metrics["recall@1"] == pytest.approx(0.5)  # each ties with its duplicate
+    assert ua.evaluate(duplicated).metrics["recall@1"] == pytest.approx(0.5)  # each positive is tied with its duplicate
     assert ua.evaluate(duplicated, ids=torch.arange(20) % 10).metrics["recall@1"] == pytest.approx(1.0)
 
 
@@ -87,7 +87,7 @@ def test_joint_scores_equal_brute_force(query, score):
         noisy(items=9, dim=6, modalities=("a", "b", "c", "d"), noise=1.0), present={"b": torch.arange(9) != 3}
     )
     rows, result = joint_retrieval(batch, 0, query=query, score=score, ids_N=torch.arange(9), k=(1,))
-    table = torch.empty(9, 9, dtype=torch.float64)  # tuple i, target j
+    table = torch.empty(9, 9, dtype=torch.float64)  # row: tuple, column: target
     for i in range(9):
         others = [batch.z_MBD[m, i] for m in (1, 2, 3) if batch.present_MB[m, i]]
         for j in range(9):
@@ -113,7 +113,7 @@ def on_circle(*degrees):
 
 
 def test_joint_cosine_is_the_mean_over_present_modalities():
-    """Dividing by the number of all other modalities would halve the score of a tuple that has only one of two."""
+    """Dividing by the number of all other modalities would halve the score of a tuple with one absent modality."""
     embeddings = {"a": on_circle(0, 25), "b": on_circle(53, 25), "c": on_circle(53, 25)}
     batch = make_batch(embeddings, present={"c": torch.tensor([True, False])})
     _, result = joint_retrieval(batch, 0, query="target", score="cosine", ids_N=torch.arange(2), k=(1,))
@@ -155,7 +155,7 @@ def test_interval_holds_the_estimate_and_shrinks_with_items():
 
 
 def test_intervals_are_clipped_to_the_range_of_the_metric():
-    """Without clipping, the interval of a recall near 1 reached 1.007, and that of a zero gap extended below 0."""
+    """Regression test: the interval of a recall near 1 reached 1.007, and that of a gap of zero extended below 0."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(120, 8, generator=g)
     found = ua.evaluate({"a": x, "b": x + 0.55 * torch.randn(120, 8, generator=g)}, labels=torch.arange(120) % 4)
@@ -175,7 +175,7 @@ def test_intervals_are_clipped_to_the_range_of_the_metric():
 
 
 def test_repr_and_text_are_short():
-    """The repr once included per-item scores and all metrics of every direction."""
+    """Regression test: the repr included per-item scores and all metrics of every direction."""
     z = noisy(noise=1.0)
     found = ua.evaluate(z, labels=torch.arange(40) % 4)
     assert f"recall@1={found.metrics['recall@1']:.4g}" in repr(found)
@@ -227,7 +227,7 @@ def test_invalid_input_raises():
 
 
 def test_chance_is_the_recall_of_unrelated_rows():
-    """With ids and missing rows, chance is the mean R@1 of random spaces and the exact R@1 of a collapsed one."""
+    """Chance, also with ids and missing rows, equals the mean R@1 of random spaces and the R@1 of a collapsed space."""
     items, ids = 24, torch.arange(24) // torch.tensor([1, 2]).repeat(12)
     present = {"b": torch.arange(items) % 3 > 0}
     generator, names = torch.Generator().manual_seed(0), ("a", "b", "c")

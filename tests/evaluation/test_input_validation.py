@@ -18,7 +18,7 @@ Z = {name: torch.randn(ITEMS, 4, generator=DRAW) for name in ("a", "b")}
 
 @contextmanager
 def raised(kind: type[Exception], pattern: str, case: Any) -> Iterator[None]:
-    """Expect an error; if none is raised, name the case of the loop."""
+    """Expect an error; a failure is reported with the case of the loop."""
     try:
         with pytest.raises(kind, match=pattern):
             yield
@@ -172,7 +172,7 @@ MEASURES: dict[str, Any] = {
 @pytest.mark.filterwarnings("ignore::unialign.geometry.DivergenceWarning")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_mappings_of_arrays_measure_like_tensors(measure: str) -> None:
-    """Array inputs were once accepted for two matrices but rejected in mappings."""
+    """Regression test: arrays were accepted as two matrices but rejected in mappings."""
     present = torch.tensor([True] * 5 + [False])
     arrays = {name: z.numpy() for name, z in Z.items()}
     for made in (arrays, {name: z.tolist() for name, z in arrays.items()}, {"a": Z["a"], "b": arrays["b"]}):

@@ -1,7 +1,6 @@
-"""Check that memory is O(N): measure the peak bytes of all tensors and arrays that are alive at the same time in a
-call.
+"""Test that the peak memory of evaluations is O(N), in bytes of all tensors and arrays.
 
-Resident memory depends on the allocator of the machine; the profiler's record of allocations does not.
+Allocations are measured rather than resident memory, which depends on the allocator.
 """
 
 import tracemalloc
@@ -27,7 +26,7 @@ CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the peak number of bytes of tensors, NumPy arrays and Python objects that are alive at the same time."""
+    """Return the peak memory of tensors plus that of NumPy arrays and Python objects."""
     tracemalloc.start()
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
@@ -47,7 +46,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 @pytest.fixture(autouse=True, scope="module")
 def _modules_of_the_profiler() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True):
-        pass  # the first call imports modules, whose memory should not count
+        pass  # exclude the memory of modules that the first call imports
 
 
 def test_the_peak_counts_tensors_alive_at_the_same_time():

@@ -1,4 +1,4 @@
-"""Embedding and evaluating a store in blocks takes memory that hardly grows with its items."""
+"""Test that the memory for embedding and evaluating a store hardly grows with the number of items."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -16,7 +16,7 @@ WIDTH = 256
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the peak bytes of NumPy and Python objects, which include the rows read from a store."""
+    """Return the peak memory of NumPy arrays and Python objects, including the rows read from a store."""
     tracemalloc.start()
     try:
         call()
@@ -33,7 +33,7 @@ def test_peak_bytes_of_a_sample_and_of_an_embedded_store(tmp_path: Path, monkeyp
     for items in (2000, 8000):
         parts = ({"a": part, "b": part.roll(1, 0)} for _ in range(items // 1000))
         store = EmbeddingStore.write(tmp_path / str(items), parts, ids=np.arange(items), split=["test"] * items)
-        store.ids, store.split, store.labels, store.groups  # noqa: B018 (values of items, which are read once)
+        store.ids, store.split, store.labels, store.groups  # noqa: B018 (read now, so that they are not measured)
         evaluated = peak_bytes(lambda store=store: ua.evaluate(store, space, sample=50))  # type: ignore[misc]
         target = tmp_path / f"{items}-embedded"
         embedded = peak_bytes(lambda s=store, t=target: space.encode_store(s, t, batch_size=256))  # type: ignore[misc]

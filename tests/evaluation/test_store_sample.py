@@ -1,4 +1,4 @@
-"""Items sampled from a store are ranked against all items, as in memory; the interval covers the full-store value."""
+"""Test that sampled items are ranked against all items of a store, and that intervals cover the full-store value."""
 
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def test_sampled_items_have_the_ranks_of_the_whole_evaluation(
 
 
 def test_features_of_a_store_are_embedded_by_a_space() -> None:
-    torch.manual_seed(0)  # of the random heads, since an interval misses the value for some of them
+    torch.manual_seed(0)  # some random heads give an interval that misses the value
     store = make_store(ids=True, missing=True)
     space = ua.Space({"c": DIM, "a": DIM, "b": DIM}, dim=4, hidden=8).fit_normalizer(store, store.rows("train"))
     embedded = space.encode(

@@ -1,4 +1,4 @@
-"""Test that thumbnails are copied from the store unchanged, and that damaged ones do not stop a run."""
+"""Test that thumbnails are copied from the store unchanged, and that damaged thumbnails do not stop a run."""
 
 import io
 import zipfile

@@ -74,7 +74,7 @@ def test_workers_of_a_killed_command_end_during_a_measurement(tmp_path):
 
 
 def interrupt(folder, send, number, status):
-    """Start the command, interrupt it after both runs have taken steps, and check the files that it leaves behind."""
+    """Start the command, interrupt it after both runs have taken steps, and check for checkpoints of both."""
     runs = folder / "runs/c/runs"
     before = {log: log.read_text().count("\n") for log in runs.glob("*/log.jsonl")}
 
@@ -95,7 +95,7 @@ def interrupt(folder, send, number, status):
 
 @pytest.mark.crash
 def test_interrupted_comparison_leaves_checkpoints_and_no_process(tmp_path, monkeypatch):
-    """Send SIGTERM to the command, then Ctrl-C to its process group; continue with the same command each time."""
+    """The command is interrupted by SIGTERM, repeated and interrupted by Ctrl-C, and repeated to the end."""
     interrupt(tmp_path, os.kill, signal.SIGTERM, 143)
     interrupt(tmp_path, os.killpg, signal.SIGINT, 130)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Test that the settings of the demo are those that the stored tuning log on the shipped data selects."""
+"""Test that the demo uses the best settings of the stored tuning log."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ def test_every_objective_had_the_same_budget(trials):
     assert set(counts) == {"unialign", "infonce", "gram"}
     assert len({tuple(seeds) for seeds in counts.values()}) == 1
     steps = {(entry.train.epochs, entry.train.batch_size) for entry in recipe("emoji").entries.values()}
-    assert len(steps) == 1  # the InfoNCE warmup counts toward these steps
+    assert len(steps) == 1  # the steps include the InfoNCE warmup
 
 
 def test_the_recipe_is_the_best_trial_of_the_log(trials):

@@ -1,4 +1,4 @@
-"""Test results folders after crashes, failed commands and manual changes: commands work or explain the problem."""
+"""Test that commands handle results folders after crashes, failed commands and manual changes."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def write_files(folder: Path, seed: int = 0, *, test_items: int = 10) -> None:
 
 @pytest.fixture
 def failure(tmp_path, monkeypatch, capsys):
-    """Run `unialign train a.npz b.npz` with additional arguments; return the error message, or "" on success."""
+    """Return a function that runs a command (default: `train`) and returns its error message, or "" on success."""
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
 

@@ -14,7 +14,7 @@ def fake(scores_N):
 
 
 def runs_of(draw, items, seeds, means, item_noise=1.0, seed_noise=0.0):
-    """Draw entries that share the difficulty of items; each run adds its own seed effect and noise."""
+    """Draw runs of entries with shared item effects; each run adds a seed effect and noise."""
     item_N = item_noise * torch.randn(items, generator=draw, dtype=torch.float64)
     return {
         key: [
@@ -58,7 +58,7 @@ def test_pairing_of_items_detects_a_difference():
     assert record["low"] > 0
     assert (
         summary["a"]["recall@1"]["low"] < summary["b"]["recall@1"]["high"]
-    )  # the intervals overlap, but the paired difference is significant
+    )  # the intervals overlap, although the paired difference is significant
 
 
 def test_seed_variance_widens_the_interval_by_its_standard_error():
@@ -93,7 +93,7 @@ def test_lower_is_better_and_holm():
 
 
 def gap_run(draw, items, shift, group_N):
-    """Draw two modalities whose means differ by `shift` before normalization; items of a group share their noise."""
+    """Draw two modalities whose means differ by `shift` before normalization, with a shared part per group."""
     groups = int(group_N.max()) + 1
     noise = torch.randn(groups, 12, generator=draw, dtype=torch.float64)[group_N]
     x = torch.nn.functional.normalize(noise + 0.3 * torch.randn(items, 12, generator=draw, dtype=torch.float64), dim=1)
@@ -107,7 +107,7 @@ def gap_run(draw, items, shift, group_N):
 
 @pytest.mark.parametrize("shift", [0.1, 0.5])
 def test_resampling_does_not_bias_the_gap_interval(shift):
-    """Regression test: repeated items raise the squared gap of each resample, so a percentile interval is biased."""
+    """Regression test: repeated items increase the squared gap of each resample, which biased the interval."""
     draw, group_N = torch.Generator().manual_seed(4), torch.arange(90) // 3
     truth = gap_run(draw, 30000, shift, torch.arange(30000)).metrics["modality_gap_debiased"]
     hits = 0

@@ -114,7 +114,7 @@ def test_pairwise_divergences_pass_gradcheck(bandwidth):
 @pytest.mark.parametrize("bandwidth", [0.01, 0.5, 100.0])
 @pytest.mark.parametrize("kind", ["coinciding", "far", "equal sets", "one row", "no row"])
 def test_values_and_gradients_are_finite_in_float32(estimator, bandwidth, kind):
-    """At bandwidth 0.01, kernels of distant rows are exp(-20,000), so a sum taken before the logarithm would be 0."""
+    """At bandwidth 0.01, the kernel of distant rows is exp(-20,000), which underflows unless log-sum-exp is used."""
     embeddings = {m: z.float() for m, z in draw(3, 4, 6, 2).items()}
     present = None
     if kind == "coinciding":
@@ -135,7 +135,7 @@ def test_values_and_gradients_are_finite_in_float32(estimator, bandwidth, kind):
     assert torch.isfinite(total)
     assert all(torch.isfinite(z).all() for z in gradients)
     if kind in ("coinciding", "no row"):
-        # float32 cosines of equal rows have an error of 1e-7, which is divided by the squared bandwidth.
+        # The float32 error of cosines, 1e-7, is divided by the squared bandwidth.
         assert float(total) == pytest.approx(0.0, abs=1e-6 / bandwidth**2)
     if kind == "equal sets" and estimator != "debiased":
         assert float(total) == pytest.approx(0.0, abs=1e-5 + 1e-6 / bandwidth**2)
@@ -157,7 +157,7 @@ def test_absent_rows_may_hold_nan_and_get_no_gradient():
 
 
 def test_modalities_without_density_are_omitted():
-    """A modality without rows, or with one row for `debiased`, has no density; the other modalities are compared."""
+    """A modality without rows (`debiased`: with a single row) has no density, and only the others are compared."""
     embeddings = draw(3, 5, 4, 4)
     pair = {m: embeddings[m] for m in ("m0", "m2")}
     for rows, estimators in ((0, ESTIMATORS), (1, ("debiased",))):
@@ -192,7 +192,7 @@ def test_pooled_and_exact_are_nonnegative(modalities, items, seed, bandwidth):
 
 @pytest.mark.parametrize("bandwidth", [0.2, 0.5, 1.0])
 def test_two_modalities_have_half_the_cauchy_schwarz_divergence(bandwidth):
-    """The estimators of D_CS use different pairs of rows; `exact` has a bandwidth larger by a factor of sqrt(2)."""
+    """For M = 2, every estimator equals half of D_CS over its own pairs of rows; `exact` uses sqrt(2) * bandwidth."""
     batch = make_batch(draw(2, 7, 4, 5))
     x, y = batch.z_MBD
 
@@ -246,7 +246,7 @@ def test_equal_sets_have_divergence_zero(bandwidth):
 
 
 def test_exact_equals_the_integral_by_quadrature():
-    """The rows lie on a circle, and their densities are integrated numerically over the plane."""
+    """For rows in two dimensions, the densities are integrated numerically over the plane."""
     batch = make_batch(draw(3, 4, 2, 8))
     tau = 0.4
     axis = torch.linspace(-4, 4, 401, dtype=torch.float64)
@@ -267,9 +267,9 @@ def test_only_debiased_is_near_zero_for_independent_draws():
 
 
 def test_self_pairs_dominate_densities_at_small_bandwidths():
-    """At small bandwidths, a density at its own rows is just the self pair, 1/B, so its gradient vanishes.
+    """At small bandwidths, a density at its own rows is dominated by the self pair, 1/B, so its gradient vanishes.
 
-    Subtracting the self pair from the sum leaves only rounding errors; it must be excluded from the sum.
+    The self pair must be excluded from the sum, since subtracting it afterwards leaves only rounding errors.
     """
     z = units(draw(2, 64, 32, 9))[0].float()
     tau, items = 0.05, torch.arange(64)
@@ -335,7 +335,7 @@ def test_effective_neighbors_at_extreme_bandwidths():
 
 
 def test_the_spread_of_a_tuple_is_a_sum_of_pairwise_distances():
-    """`exact` computes S = sum |x_m - mean|^2 = (1/M) sum_{m<n} |x_m - x_n|^2 from cosines."""
+    """The spread S = sum_m |x_m - mean|^2 equals (1/M) sum_{m<n} |x_m - x_n|^2."""
     points = units(draw(4, 1, 5, 11))
     pairs = sum(((x - y) ** 2).sum() for x, y in itertools.combinations([z[0] for z in points], 2))
     mass = reference.gaussian_mass([z[0] for z in points], 0.7)

@@ -100,7 +100,8 @@ def test_centroids_and_volumes_equal_the_reference(seed: int, count: int, items:
     torch.testing.assert_close(centroids(embeddings, present=present), expected_BD)
     if count >= 2:
         volumes_B = torch.stack(reference.gram_volumes(rows))
-        # If dim is below M, the determinants are rounding noise of about 1e-16, and the volumes are its square root.
+        # If dim < M, the determinants are 0 up to rounding errors of about 1e-16, and the volumes are their square
+        # roots.
         torch.testing.assert_close(gram_volume(embeddings, present=present), volumes_B, rtol=1e-7, atol=3e-8)
 
 
@@ -115,7 +116,7 @@ def test_cross_volumes_equal_the_reference(seed: int, count: int, items: int):
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_gradient_of_uniformity_equals_the_formula(temperature: float):
-    """dU/dz_i = -1 / (B tau^2) sum_j (p_ij + p_ji) (z_i - z_j), which is then projected onto the tangent space."""
+    """The gradient is dU/dz_i = -1 / (B tau^2) sum_j (p_ij + p_ji) (z_i - z_j), projected onto the tangent space."""
     z = torch.nn.functional.normalize(draw(1, 7, 5), dim=-1).requires_grad_()
     (gradient,) = torch.autograd.grad(uniformity(z, kernel="gaussian", temperature=temperature), z)
     with torch.no_grad():
@@ -168,14 +169,13 @@ def test_gaussian_equals_clip_at_the_squared_temperature():
 
 
 def test_uniformity_does_not_underflow():
-    # At tau = 0.07 the kernel of one pair is exp(-204), which underflows in float32, whose smallest number is
-    # exp(-103).
+    # At tau = 0.07 the kernel of a pair is exp(-204), which underflows in float32 (smallest number: exp(-103)).
     z = torch.eye(4, dtype=torch.float32)
     assert uniformity(z, kernel="gaussian", temperature=0.07).item() == pytest.approx(-1 / 0.07**2, rel=1e-6)
 
 
 def test_uniformity_ignores_autocast():
-    """A bfloat16 product of the cosines would cause errors in the third digit of U."""
+    """Cosines computed in bfloat16 would cause errors in the third digit of U."""
     z = draw(6, 5, 6, dtype=torch.float32)
     expected = uniformity(z)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -209,7 +209,7 @@ def test_stop_gradient_changes_gradients_only(anchor: str):
 @given(cosine=st.floats(-1, 1))
 def test_arccos_squared(cosine: float):
     value = arccos_squared(torch.tensor(cosine, dtype=torch.float64)).item()
-    # Near 1, arccos loses half of its digits; near -1, the cosine is clamped to -1 + 1e-12.
+    # Near cosine 1, arccos loses half of the digits; near -1, the cosine is clamped to -1 + 1e-12.
     assert value == pytest.approx(math.acos(cosine) ** 2, rel=1e-7, abs=1e-12 if cosine > 0 else 1e-5)
 
 
@@ -264,7 +264,7 @@ def test_volume_of_equal_vectors_has_a_finite_gradient(dtype: torch.dtype):
 
 
 def test_volumes_of_nearly_equal_vectors_are_accurate():
-    """The float32 determinant of nearly equal vectors is noise of random sign, which overestimates volumes."""
+    """For nearly equal vectors, the float32 determinant is only rounding error and would overestimate the volume."""
     base = torch.nn.functional.normalize(draw(13, 200, 8), dim=-1)
     # The volume of three vectors that are 1e-4 apart is about 1e-8.
     exact = {f"m{m}": (base + 1e-4 * draw(20 + m, 200, 8)).float() for m in range(3)}
@@ -274,7 +274,8 @@ def test_volumes_of_nearly_equal_vectors_are_accurate():
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-2])
 def test_volumes_of_true_tuples_are_accurate_in_float32(distance: float):
-    # det(H) - g' adj(H) g has a rounding error of 1e-7, that is, 3e-4 in the volume; true tuples use another formula.
+    # In the table, det(H) - g' adj(H) g has a rounding error of 1e-7, so volumes have an error of 3e-4; the diagonal
+    # uses a more accurate formula.
     base = torch.nn.functional.normalize(draw(30, 20, 8), dim=-1)
     near = {f"m{m}": (base + distance * draw(31 + m, 20, 8)).float() for m in range(3)}
     truth_B = gram_volume({m: z.double() for m, z in near.items()})
@@ -307,7 +308,7 @@ def test_invalid_options():
     for options, message in (
         ({"kernel": "rbf"}, "unknown kernel 'rbf'"),
         ({"temperature": 0}, "temperature must be a positive finite number"),
-        # An invalid value must not silently select another option.
+        # Invalid values must raise an error instead of selecting another option.
         ({"reduction": "log_mean"}, "unknown reduction 'log_mean'; expected one of None, 'mean_log', 'outer_log'"),
         ({"order": 0}, "order must be at least 1"),
         ({"order": math.nan}, "order must be at least 1"),

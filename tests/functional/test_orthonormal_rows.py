@@ -1,4 +1,4 @@
-"""Orthonormal bases and volumes of tuples: values, gradients, and absent or dependent vectors.
+"""Test orthonormal bases and volumes of tuples, with absent or linearly dependent vectors.
 
 Shapes: `K` vectors, `N` tuples, `D` dim.
 """
@@ -21,7 +21,7 @@ def all_present(rows: list[Tensor]) -> Tensor:
 
 
 def of_span(rows: list[Tensor], present_KN: Tensor) -> Tensor:
-    """Return a scalar function of the volumes and spans."""
+    """Return a scalar that depends on the volumes and the spans of the tuples."""
     (target_ND,) = draw_rows(9, 1, *rows[0].shape)
     volume_N, basis = orthonormal_rows(rows, present_KN)
     squares = torch.stack([(b * target_ND).sum(-1) ** 2 for b in basis])
@@ -40,7 +40,7 @@ def test_bases_span_the_rows(count: int):
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_gradients_of_functions_of_the_span(count: int):
-    """The closed form equals automatic differentiation, even with absent vectors."""
+    """The closed-form gradient equals automatic differentiation, also with absent vectors."""
     for absent in ([], [0], [1], [0, 1]):
         rows = [z.requires_grad_() for z in draw_rows(1, count, 6, 8)]
         present_KN = all_present(rows)
@@ -78,7 +78,7 @@ def test_dependent_vectors_have_volume_zero_and_a_finite_gradient():
 
 @pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-5])
 def test_nearly_equal_vectors_keep_their_precision(distance: float):
-    """At distances up to 1e-3, the determinant of the Gram matrix is below 1e-16, the rounding error of its terms."""
+    """At distances up to 1e-3, the determinant of the Gram matrix is below the rounding error of its terms, 1e-16."""
     (center_ND,) = draw_rows(4, 1, 5, 16)
     rows = [torch.nn.functional.normalize(center_ND + distance * z, dim=-1) for z in draw_rows(5, 4, 5, 16)]
     volume_N, basis = orthonormal_rows(rows, all_present(rows))
