@@ -1,6 +1,6 @@
-"""Compare the arrangement of items in two modalities, independent of coordinates and dims.
+"""Measure with CKA whether two modalities arrange the items alike; their coordinates and dims may differ.
 
-Shapes: `n` items, `D`, `E` dims.
+Shapes: `n` items, `D` and `E` dims.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ _PERMUTATIONS = 200
 
 
 def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float]:
-    """Compute the debiased linear CKA of paired rows, and its p-value in a permutation test of the pairing.
+    """Compute the debiased linear CKA of paired rows and its p-value from a permutation test of the pairing.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC of Song et al. (JMLR 2012, Eq. 5) as in
     Nguyen et al. (ICLR 2021). It is 1 if one modality is a rotated and scaled copy of the other, about 0 without shared

@@ -1,4 +1,4 @@
-"""Recognize two modalities that are copies of one matrix: equal, scaled, rounded, quantized, or computed again.
+"""Detect two modalities that are copies of one matrix: equal, scaled, rounded, quantized, or recomputed.
 
 Shapes: `n` sampled items, `k` items with both modalities, `D` dimension, `t` rows of a tile.
 """
@@ -13,36 +13,37 @@ from torch import Tensor
 from unialign.diagnostics import _limits as limits
 from unialign.ops import row_tiles
 
-# 1 - cosine up to which two rows differ only by a factor: float32 rounding gives 1e-14, float16 1e-8.
+# Largest 1 - cosine of rows that differ only by a factor. Rounding to float32 gives 1e-14, to float16 1e-8.
 _SAME_DIRECTION = 1e-11
-# Largest 1 - cosine of a row and its copy, relative to that of random pairs, if the copy holds rounded floats (bfloat16
-# gives 1e-6), int8 or int4 codes (1e-4 and 1e-2), or vectors that were computed again.
+# Largest 1 - cosine of a row and its copy, relative to that of random pairs, for rounded floats (bfloat16 gives 1e-6),
+# int8 or int4 codes (1e-4 and 1e-2), and recomputed vectors.
 _ROUNDED, _CODES, _RECOMPUTED = 1e-4, 0.1, 1e-3
-# Largest number of different values of a quantized modality; fraction of items that must be copies.
+# Maximum number of distinct values of a quantized modality, and the fraction of items that must be copies.
 _MAX_CODES = 256
 _QUANTILE = 0.95
-# Fraction of equal signs from which a modality with two values counts as the signs of the other modality.
+# Minimum fraction of equal signs for a two-valued modality to be classified as the signs of the other modality.
 _EQUAL_SIGNS = 0.99
-# Correlation with the column of the other modality from which codes count as scaled and shifted; int4 codes have 0.98.
+# Minimum correlation with the other modality's column at which codes are scaled and shifted values. int4 codes have
+# 0.98.
 _MIN_CORRELATION = 0.95
 _NEIGHBORS = 10
-# Number of rows whose different values are counted first, as a fast check.
+# Number of rows used for a fast first count of distinct values.
 _FIRST_ROWS = 64
 
 
 @dataclass(frozen=True)
 class CopyStats:
-    """Whether one modality is a copy of another, and how precise the copy is."""
+    """Result of comparing two modalities: the kind of copy, if any, and its precision."""
 
     kind: str  # "same" (up to a factor), "rounded", "quantized", "binary", "recomputed" or "" (no copy)
     fraction: float  # fraction of items whose rows have the same direction
     copy: str = ""  # modality with the lower precision; "" if neither has
     precision: str = ""  # such as "bfloat16" or "256 values"
-    cosine: float = float("nan")  # mean cosine of a row and its copy
+    cosine: float = float("nan")  # mean cosine between a row and its copy
     lowest_cosine: float = float("nan")
     same_first: float = float("nan")  # fraction of rows with the same nearest row in both modalities
-    same_ten: float = float("nan")  # fraction of the nearest `neighbors` rows that are the same
-    neighbors: int = 0  # 10, or fewer in a small sample
+    same_ten: float = float("nan")  # mean fraction of the nearest `neighbors` rows shared by both modalities
+    neighbors: int = 0  # number of neighbors compared: 10, or fewer in a small sample
 
 
 def compare_copies(
@@ -52,7 +53,7 @@ def compare_copies(
     *,
     random_cosine: float,
 ) -> CopyStats:
-    """Compare two modalities of at least two columns on (k, D) unit rows `z` and the same rows as stored, `raw`."""
+    """Compare two modalities, given as (k, D) unit rows `z` and the same rows as stored `raw`, with D of at least 2."""
     residual_k = (z[0] - z[1]).square().sum(1) / 2
     base = max(1 - random_cosine, 1e-12)
     fraction = float((residual_k <= min(_SAME_DIRECTION, 1e-3 * base)).double().mean())
@@ -64,7 +65,7 @@ def compare_copies(
         return CopyStats("", fraction)
     kind, at, precision = _copy_kind(raw, relative)
     if not kind:
-        # Rows with few different values are often equal without being copies.
+        # Rows with few distinct values are often equal without being copies.
         return CopyStats("", fraction if min(first_rows) > _MAX_CODES else 0.0)
     same_first, same_ten = _equal_neighbors(*z)
     return CopyStats(
@@ -81,7 +82,7 @@ def compare_copies(
 
 
 def _copy_kind(raw: tuple[NDArray[np.float64], NDArray[np.float64]], relative: float) -> tuple[str, int, str]:
-    """Return the kind of copy, the position of the copy (-1 if unknown) and its precision; "" if it is not a copy."""
+    """Return the kind of copy ("" if none), the index of the copied modality (-1 if unknown) and its precision."""
     values = [len(np.unique(x)) for x in raw]
     at = int(values[1] < values[0])
     if values[at] == 2 and values[1 - at] > 2:
@@ -97,7 +98,7 @@ def _copy_kind(raw: tuple[NDArray[np.float64], NDArray[np.float64]], relative: f
 
 
 def _is_affine(x_kD: NDArray[np.float64], y_kD: NDArray[np.float64]) -> bool:
-    """Return whether nearly every column of one matrix is a linear function of the same column of the other."""
+    """Return whether nearly every column of one matrix is an affine function of the same column of the other."""
     x_kD, y_kD = (z / max(float(np.abs(z).max()), 1e-300) for z in (x_kD, y_kD))
     x_kD, y_kD = x_kD - x_kD.mean(0), y_kD - y_kD.mean(0)
     spread_D = np.sqrt(np.square(x_kD).sum(0) * np.square(y_kD).sum(0))
@@ -111,7 +112,7 @@ _BITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
 
 
 def _float_format(raw_kD: NDArray[np.float64]) -> str:
-    """Return the shortest float format that holds all values exactly."""
+    """Return the smallest float format that represents all values exactly."""
     with np.errstate(over="ignore"):
         single = raw_kD.astype(np.float32)
     if not np.array_equal(single.astype(np.float64), raw_kD):
@@ -124,7 +125,7 @@ def _float_format(raw_kD: NDArray[np.float64]) -> str:
 
 
 def _equal_neighbors(x_kD: Tensor, y_kD: Tensor) -> tuple[float, float]:
-    """Return the fraction of rows with the same nearest row, and the mean fraction of the same 10 nearest rows."""
+    """Return the fraction of rows with the same nearest row in both, and the mean overlap of their 10 nearest rows."""
     count = min(_NEIGHBORS, len(x_kD) - 1)
     first, ten = 0.0, 0.0
     for tile in row_tiles(len(x_kD), len(x_kD)):

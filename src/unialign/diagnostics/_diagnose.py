@@ -41,30 +41,32 @@ def diagnose(
 
     All rows are read once, in chunks, to find invalid values, presence, norms, exact duplicates and constant columns.
     Geometry and retrieval are measured on a random sample of items, with bootstrap intervals over items (same-id items
-    are resampled together). Candidates that are equal to the positive never count as negatives.
+    are resampled together). Candidates equal to the positive are never used as negatives.
 
     Args:
         sources: a file (`.npz`, `.npy`, `.safetensors`, `.parquet`, `.csv`, `.jsonl`, `.h5`, ... see the page "Files
             and formats"), a folder or pattern of part files, the folder of an `EmbeddingStore`, the name of a shipped
-            data set, `"NAME=PATH"`, an `EmbeddingStore`, or a mapping of name to (N, D) array or tensor; or
-            several of these with the same N items in the same order, or with the same unique `ids` in any order.
-            Arrays called `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool are read as such.
-            Compressed archives and parquet are slower to read. Nothing is unpickled.
+            data set, `"NAME=PATH"`, an `EmbeddingStore`, or a mapping of name to (N, D) array or tensor; or several of
+            these with the same N items in the same order, or with the same unique `ids` in any order. Arrays named
+            `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool are read as ids, labels and presence
+            masks. Compressed archives and parquet are slower to read. Nothing is unpickled.
         modalities: names of the modalities to diagnose; None: all (of a store: its default ones).
-        present: modality -> (N,) bool; a missing name means that all rows are present. Absent rows may hold anything.
+        present: modality -> (N,) bool; a missing name means that all rows are present. The values of absent rows are
+            ignored.
         ids: (N,) integers or strings; same-id items are positives of each other.
-        id: name of the array or column of ids in the files, by which they are joined; None: `ids`, or a usual name such
-            as `id`, `key`, `uuid` or `image_id`, which the report says.
-        labels: (N,) integers (negative: unlabeled) or strings; retrieval of equal labels is measured as well.
-        sample: number of items to measure closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
-        resamples: bootstrap resamples, at least 100.
-        seed: seed of the sample and the bootstrap.
+        id: name of the array or column of ids used to join the files; None: `ids` or a common name such as `id`, `key`,
+            `uuid` or `image_id`. The report states which name was used.
+        labels: (N,) integers (negative: unlabeled) or strings; retrieval of items with the same label is also measured.
+        sample: number of items sampled to measure geometry and retrieval, at least 16; None: up to 2,048, fewer for
+            more than 6 modalities.
+        resamples: number of bootstrap resamples, at least 100.
+        seed: random seed of the sample and the bootstrap.
         on_progress: called with the modality, the bytes read so far and the total bytes.
 
     Raises:
         DataError: a source cannot be read, holds no matrix or holds pickled objects; row counts or ids differ.
         ShapeError: a matrix is not (N, D) of floats, or masks, ids or labels are not (N,).
-        MissingDependencyError: parquet without pyarrow.
+        MissingDependencyError: a parquet file was given, but pyarrow is not installed.
         ConfigError: unknown or repeated names, or an option out of range.
     """
     if sample is not None:
@@ -103,7 +105,7 @@ def diagnose(
 
 
 def find(measured: Measurements) -> tuple[Finding, ...]:
-    """Apply all tables of rules and sort the findings, the most severe first."""
+    """Apply all rule tables and sort the findings by severity, the most severe first."""
     tables = (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES, *RETRIEVAL_TABLES)
     found = [finding for table in tables for finding in table.findings(measured)]
     return tuple(sorted(fold_consequences(found, measured), key=lambda finding: SEVERITIES.index(finding.severity)))

@@ -1,4 +1,4 @@
-"""Find exact duplicates: rows with equal checksums, confirmed by rereading a sample of them.
+"""Find exact duplicates by row checksums, and confirm them by rereading a sample of the rows.
 
 Shapes: `N` rows, `u` usable rows, `g` groups of equal checksums, `c` rows of a chunk, `W` 64-bit words of a row.
 """
@@ -13,13 +13,13 @@ from unialign.readers import Rows
 
 Array = NDArray[Any]
 
-# Number of pairs that are read again to detect systematic collisions; by chance, one in 2^50 pairs collides.
+# Number of pairs reread to detect systematic collisions. By chance, one in 2^50 pairs collides.
 _CONFIRMED_PAIRS = 200
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Counts of rows that equal the row of another item (one with another id, if ids were given)."""
+    """Counts and examples of rows that equal another item's row; items with the same id are not compared."""
 
     repeats: int  # number of rows that repeat an earlier row
     distinct: int  # different rows
@@ -28,7 +28,7 @@ class Duplicates:
 
 
 def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
-    """Return two fixed odd 64-bit weights for each word of a row, by splitmix64, so that fingerprints never change."""
+    """Return two odd 64-bit weights per word of a row, fixed (splitmix64) so that fingerprints never change."""
     words = -(-row_bytes // 8)
     with np.errstate(over="ignore"):
         state = np.arange(1, 2 * words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -41,8 +41,8 @@ def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
 def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.uint64]:
     """Compute sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row.
 
-    This is multilinear hashing (Carter & Wegman 1979). The second sum weights the upper halves separately, since rows
-    that differ only there differ by a multiple of 2^32 (of 2^45 for values that were float16 before), whose product
+    The method is multilinear hashing (Carter & Wegman 1979). The second term gives the upper halves separate weights.
+    Rows that differ only there differ by a multiple of 2^32 (2^45 for values converted from float16), and its product
     with `a` keeps few bits.
     """
     if chunk_cD.nbytes // len(chunk_cD) % 8:
@@ -63,7 +63,7 @@ def find_duplicates(
     order = np.argsort(sum_u, kind="stable") if ids_N is None else np.lexsort((ids_N[row_u], sum_u))
     row_u, sum_u = row_u[order], sum_u[order]
     if ids_N is not None:
-        # Equal rows with one id (an image with several captions) are expected: keep one row per checksum and id.
+        # Equal rows with the same id (an image with several captions) are expected. Keep one row per checksum and id.
         first_u = np.ones(len(row_u), dtype=np.bool_)
         first_u[1:] = (sum_u[1:] != sum_u[:-1]) | (ids_N[row_u[1:]] != ids_N[row_u[:-1]])
         row_u, sum_u = row_u[first_u], sum_u[first_u]
@@ -79,7 +79,7 @@ def find_duplicates(
     wanted, position = np.unique(pairs, return_inverse=True)
     values = rows.take(wanted.tolist())[position.reshape(-1)].reshape(len(pairs), 2, -1)
     equal = (values[:, 0] == values[:, 1]).all(1)
-    # Assume that the fraction of true duplicates is the same among pairs that were not read again.
+    # Assume the same fraction of true duplicates among the pairs that were not reread.
     fraction = float(equal.mean())
     repeats = round(fraction * int((size_g - 1).sum()))
     examples = sorted((int(a), int(b)) for (a, b), good in zip(pairs.tolist(), equal, strict=True) if good)

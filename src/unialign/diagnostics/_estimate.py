@@ -1,4 +1,4 @@
-"""Bootstrap estimates: a value, its 95 % interval and the resamples behind it.
+"""Bootstrap estimates: a value, its 95 % interval and its resampled values.
 
 All estimates of a diagnosis use the same resample weights, so that differences of two estimates are paired.
 
@@ -20,7 +20,7 @@ _FEW_UNITS = 200
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval, the (R,) resampled values, and the largest possible value."""
+    """A value with its 95 % interval, its (R,) resampled values and its largest possible value."""
 
     mean: float
     low: float
@@ -42,7 +42,7 @@ def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum
     The shift removes the bias caused by repeated items in resamples. The interval stays between `minimum` and
     `maximum`, the bounds of the quantity.
     """
-    # A resample of a single item has no pair of different items, and its value is undefined.
+    # The value is undefined in a resample that repeats a single item, since it has no pair of different items.
     values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
     if not np.isfinite(mean) or bool(torch.isnan(values_R).all()):
         return Estimate(mean, float("nan"), float("nan"), values_R, maximum)
@@ -58,12 +58,12 @@ def estimate_mean(scores_n: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def estimate_rate(scores_n: Tensor, weights_Rn: Tensor, *, units: int) -> Estimate:
-    """Estimate the mean of scores from 0 to 1 of `units` independent items; NaN marks an item without a score.
+    """Estimate the mean of scores in [0, 1] of `units` independent items; NaN marks an item without a score.
 
-    If all scores of a few items are 0, or all are 1, every resample is equal, and the bootstrap interval is a point.
-    One end of the interval is then replaced by the rate at which only 2.5 % of samples would have all scores equal,
-    a^(1 / units) for scores of 1, with a = 0.025 (Clopper & Pearson 1934). With 200 units or more, this end would move
-    by less than two points, and the interval is left as it is.
+    If all scores are 0 or all are 1, every resample is equal and the bootstrap interval has zero width. One bound is
+    then replaced by the rate at which only 2.5 % of samples would have all scores equal: a^(1 / units) for scores of 1,
+    with a = 0.025 (Clopper & Pearson 1934). With 200 units or more, the bound would move by less than two percentage
+    points, so the interval is not changed.
     """
     found = estimate_mean(scores_n, weights_Rn)
     if units >= _FEW_UNITS:
@@ -75,7 +75,7 @@ def estimate_rate(scores_n: Tensor, weights_Rn: Tensor, *, units: int) -> Estima
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate | None:
-    """Average estimates over the same items, resample by resample; None if none is finite."""
+    """Average estimates over the same items, resample by resample; None if no estimate is finite."""
     finite = [value for value in estimates if np.isfinite(value.mean)]
     if not finite:
         return None

@@ -1,4 +1,4 @@
-"""`Finding`, and the tables of rules that produce findings from measured facts."""
+"""`Finding`, and the rule tables that produce findings from measurements."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -23,10 +23,10 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
 
 @dataclass(frozen=True)
 class Finding:
-    """One result of a diagnosis.
+    """A finding of a diagnosis.
 
     Attributes:
-        code: fixed name, such as "modality_gap".
+        code: stable identifier, such as "modality_gap".
         severity: "ok", "note" (worth knowing), "warning" (look into it) or "problem" (results cannot be trusted).
         modalities: affected modalities; empty: all.
         text: description of the finding, with numbers.
@@ -41,7 +41,7 @@ class Finding:
 
     @property
     def brief(self) -> str:
-        """Return code and modalities, such as `gap(image,text)`."""
+        """Return the code and the modalities, such as `gap(image,text)`."""
         return f"{self.code}({','.join(self.modalities)})" if self.modalities else self.code
 
 
@@ -62,7 +62,7 @@ def always(case: Case) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of a table: code, severity (fixed or a function of the case), predicate, templates of text and advice."""
+    """A rule: code, severity (fixed or a function of the case), predicate, and templates of the text and the advice."""
 
     code: Code
     severity: Severity | Callable[[Any], Severity]
@@ -82,7 +82,7 @@ class RuleTable:
 
     cases: Callable[[Measurements], Iterable[Case]]  # the subjects
     rules: tuple[Rule, ...]  # tried in order
-    # Cases about all subjects together, and their rule, which applies if no single case produced a finding.
+    # Function and rule for all subjects together, used if no single case produced a finding.
     otherwise: tuple[Callable[[Measurements], Iterable[Case]], Rule] | None = None
 
     def findings(self, measured: Measurements) -> list[Finding]:

@@ -9,7 +9,7 @@ from unialign._plain_text import join_words
 
 
 def percent(fraction: float) -> str:
-    """Format as `12.3 %`; fractions near 0 and 1 keep the digits that tell them apart from none and all."""
+    """Format a fraction as `12.3 %`, with enough digits that values near 0 and 1 are not shown as `0 %` or `100 %`."""
     if not math.isfinite(fraction):
         return "-"
     value = 100 * fraction
@@ -37,31 +37,31 @@ def number(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Format a norm of any order of magnitude."""
+    """Format a norm, in scientific notation if it is very large or small."""
     return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
 
 
 def at_most(words: Iterable[str], limit: int = 8) -> list[str]:
-    """Return the first words and, as the last one, how many others there are."""
+    """Return the first words; if words were left out, the last element states how many."""
     listed = list(words)
     more = len(listed) - limit
     return listed if more <= 0 else [*listed[:limit], f"{more:,} more"]
 
 
 def row_list(rows: Iterable[int], total: int) -> str:
-    """Format as `row 3`, `rows 3, 17` or `first rows 3, 17, ...`."""
+    """Format row numbers as `row 3`, `rows 3, 17` or `first rows 3, 17, ...`."""
     shown = [f"{row:,}" for row in rows]
     more = ", ..." if total > len(shown) else ""
     return f"{'row' if total == 1 else 'first rows' if more else 'rows'} {', '.join(shown)}{more}"
 
 
 def pair_list(pairs: Iterable[tuple[str, str]]) -> str:
-    """Format at most six pairs as `a and b, or c and d`, and count the others."""
+    """Format at most six pairs as `a and b, or c and d`, followed by the number of remaining pairs."""
     return ", or ".join(at_most((f"{a} and {b}" for a, b in pairs), 6))
 
 
 def rows_of(part: int, whole: int) -> str:
-    """Format as `12 of 1,000 rows (1.2 %)`."""
+    """Format a row count as `12 of 1,000 rows (1.2 %)`."""
     return f"{part:,} of {whole:,} rows ({percent(part / whole if whole else 0.0)})"
 
 

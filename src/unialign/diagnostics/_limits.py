@@ -1,43 +1,43 @@
-"""Thresholds of the findings, with reasons. They affect wording and severity, never a measured number."""
+"""Thresholds of the findings and their reasons. They affect wording and severity, never the measured values."""
 
 # --- pairing -----------------------------------------------------------------------------------------------------
-# AUC of true against random pairs (0.5 by chance) below which modalities count as unpaired, and their structures are
-# compared to find the cause. Usable embedding spaces are above 0.9.
+# AUC of true against random pairs (0.5 by chance) below which modalities are reported as unpaired. Their structures are
+# then compared to find the cause. Usable embedding spaces are above 0.9.
 MIN_AUC = 0.6
-# AUC of clearly paired modalities. If the interval of an AUC near chance contains it, too few items were measured.
+# AUC of clearly paired modalities. If the interval of a low AUC contains this value, too few items were measured.
 CLEAR_AUC = 0.75
 # p-value of a permutation test (200 permutations) below which two modalities share structure.
 MAX_CKA_P = 0.01
-# CKA from which one modality is a rotated or mirrored copy of the other.
+# Minimum CKA at which one modality is reported as a rotated or mirrored copy of the other.
 ROTATED_CKA = 0.999
 # Fraction of scattered random counterparts that makes all results meaningless; fractions of at least 5 % cause a
 # warning.
 MANY_RANDOM = 0.4
-# Smallest fraction of items with bitwise equal rows at which two modalities count as the same data.
+# Minimum fraction of items with bitwise equal rows at which two modalities are reported as the same data.
 DUPLICATE_MODALITY = 0.5
 # Number of distinguishable items (1 / sum of squared class fractions) below which a recall is mostly chance.
 MIN_DISTINCT_ITEMS = 10
 # Number of items below which intervals are too wide for conclusions.
 FEW_ITEMS = 50
 
-# Fraction of different rows below which copies of a row count once for hubs and for the spread of a modality.
+# Fraction of distinct rows below which duplicate rows are counted once when hubs and spread are measured.
 FEW_DISTINCT = 0.5
-# Fraction of nearly equal rows from which they count as right answers; fewer hardly change a recall.
+# Minimum fraction of nearly equal rows at which they are scored as correct answers. Fewer hardly change a recall.
 NEAR_ANSWERS = 0.1
 
 # --- retrieval ---------------------------------------------------------------------------------------------------
-# R@1 below this multiple of chance is weak: ranks are better than chance, but not useful.
+# R@1 below this multiple of chance is reported as weak: better than chance, but not useful.
 WEAK_RECALL_RATIO = 10
-# R@1 above which retrieval is never reported as weak, however large chance is.
+# R@1 above which retrieval is never reported as weak, whatever the chance level.
 GOOD_RECALL = 0.3
-# Smallest difference and smallest ratio of the R@1 of both directions that matter in practice.
+# Smallest difference and smallest ratio between the R@1 of the two directions that matter in practice.
 UNEVEN_DIFFERENCE, UNEVEN_RATIO = 0.05, 1.5
 
 # --- gap ---------------------------------------------------------------------------------------------------------
 # Distance between the means of unit rows. CLIP's image and text means are about 0.8 apart (Liang et al., NeurIPS 2022);
 # an offset below 0.1 changes only ranks of near ties.
 GAP_NOTE, GAP_WARNING = 0.1, 0.3
-# z-value of the squared distance of the means above which a gap is more than chance.
+# z-value of the squared distance between the means above which a gap is statistically significant.
 GAP_Z = 4.0
 # Fraction of the squared distance of true pairs above which a constant offset dominates the content.
 GAP_FRACTION = 0.5
@@ -47,10 +47,10 @@ FAR_RATIO = 2.0
 GAP_COST = 0.05
 
 # --- collapse ----------------------------------------------------------------------------------------------------
-# Mean cosine of two random rows of a modality; 0 if they cover the sphere. Frozen text encoders often have 0.5 to 0.8,
-# and ranks still work; above 0.9 all rows are within 26 degrees of one direction.
+# Mean cosine of two random rows of a modality, 0 if the rows cover the sphere. Frozen text encoders often have 0.5 to
+# 0.8, and retrieval still works. Above 0.9, all rows are within 26 degrees of one direction.
 ANISOTROPIC, COLLAPSED = 0.5, 0.9
-# Effective rank below which rows are near a line or a plane; the same threshold relative to the largest possible rank.
+# Effective rank below which rows are close to a line or a plane, as a number and relative to the largest possible rank.
 LOW_RANK, LOW_RANK_FRACTION = 3.0, 0.02
 # Fraction of constant columns above which they cause a warning.
 CONSTANT_COLUMNS = 0.1
@@ -58,15 +58,16 @@ CONSTANT_COLUMNS = 0.1
 # --- rows --------------------------------------------------------------------------------------------------------
 # Fraction of duplicate rows above which they distort recall.
 DUPLICATES = 0.01
-# Number of items from which a row that they share is checked. It matches none of them if the mean cosine of its true
-# pairs exceeds that of random pairs by less than this fraction of the excess of other true pairs.
+# Minimum number of items that share a row for the row to be checked. The row is reported as matching none of these
+# items if the mean cosine of its true pairs exceeds that of random pairs by less than this fraction of the excess of
+# other true pairs.
 FREQUENT_ROW, STAND_IN = 12, 0.25
-# Ratio of the norms' standard deviation to their mean: up to the first value, norms count as equal (float16 rounding
-# gives 0.0005); above the second, dot products differ noticeably from cosines.
+# Ratio of the norms' standard deviation to their mean. Up to the first value, norms are reported as equal (float16
+# rounding gives 0.0005). Above the second, dot products differ noticeably from cosines.
 EQUAL_NORMS, UNEVEN_NORMS = 1e-3, 0.05
 # Smallest fraction of queries with different first results by dot product and by cosine at which uneven norms matter.
 CHANGED_TOP1 = 0.02
-# Ratio of the modalities' median norms above which the longest dominates dot products.
+# Ratio of two modalities' median norms above which the modality with the larger norm dominates dot products.
 NORM_RATIO = 2.0
 # Ratio of a row's norm to the median norm that makes the row an outlier.
 OUTLIER = 10.0
@@ -74,12 +75,13 @@ OUTLIER = 10.0
 FLOAT16_MAX, FLOAT16_TINY = 65504.0, 6.1e-5
 
 # --- hubs --------------------------------------------------------------------------------------------------------
-# Skewness of the hubness counts for k = 10. Independent Gaussian rows have 1 to 3 at 100 dimensions and 4 to 6 at 1000
-# (Radovanović et al., JMLR 2010, table 1 and figure 1); it is above 10 if one candidate is returned for most queries.
+# Skewness of the hubness counts for k = 10. Independent Gaussian rows have 1 to 3 in 100 dimensions and 4 to 6 in 1000
+# (Radovanović et al., JMLR 2010, table 1 and figure 1). If one candidate is returned for most queries, the skewness is
+# above 10.
 HUB_SKEWNESS = 8.0
 # Fraction of candidates that are never among the first 10 results.
 ANTIHUBS = 0.5
-# Fraction of the queries that have the same candidate among the first 10 results.
+# Fraction of the queries whose first 10 results contain the same candidate.
 HUB_FRACTION = 0.2
-# Number of items above which these thresholds apply: in small galleries the first 10 are a large fraction of all.
+# Minimum number of items for these thresholds. In smaller galleries, 10 results are a large fraction of all items.
 HUB_ITEMS = 200

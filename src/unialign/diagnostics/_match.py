@@ -1,8 +1,8 @@
-"""Calibrate cosines: find the cosine from which two rows are likely to belong to one item.
+"""Calibrate cosines: find the cosine above which two rows are likely to belong to the same item.
 
-P(match | cosine) is assumed to rise with the cosine (isotonic regression, Barlow et al. 1972). Then it is at least `p`
-for all cosines from t on, where t maximizes (1 - p) T(t) - p F(t), and T(t) and F(t) are the fractions of pairs and of
-non-pairs whose cosine is t or more. So no regression has to be computed.
+P(match | cosine) is assumed to rise with the cosine (isotonic regression, Barlow et al. 1972). It is then at least `p`
+for all cosines of at least t, where t maximizes (1 - p) T(t) - p F(t), and T(t) and F(t) are the fractions of pairs and
+of non-pairs with a cosine of at least t. The regression itself need not be computed.
 
 Shapes: `n` items, `q` non-pairs, `o` offsets, `t` rows of a tile, `v` cosines in ascending order.
 """
@@ -19,28 +19,28 @@ from unialign.ops import row_tiles
 
 Array = NDArray[Any]
 
-# Number of random counterparts of each item, which serve as non-pairs.
+# Number of non-pairs per item, drawn at random.
 _OFFSETS = 64
 LIKELY, SURE = 0.5, 0.95
 
 
 @dataclass(frozen=True)
 class MatchStats:
-    """Cosines from which a match is likely, if pairs and non-pairs are equally frequent."""
+    """Cosine thresholds for likely matches, assuming that pairs and non-pairs are equally frequent."""
 
-    cosine: float  # from here on a match is more likely than not
-    true_fraction: float  # fraction of pairs that reach it (cross-validated)
+    cosine: float  # threshold above which a match is more likely than not
+    true_fraction: float  # fraction of pairs that reach the threshold (cross-validated)
     random_fraction: float  # the same for non-pairs
-    sure_cosine: float  # from here on a match is at least 95 % likely
+    sure_cosine: float  # threshold above which a match is at least 95 % likely
     sure_true_fraction: float
     sure_random_fraction: float
 
 
 def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, seed: int) -> MatchStats | None:
-    """Calibrate the cosines of true pairs against those of rows of different classes; None for too few items.
+    """Calibrate the cosines of true pairs against those of rows of different classes; None if there are too few items.
 
-    Thresholds are computed from all items. The fractions that reach a threshold are measured on each half of the items
-    with a threshold computed from the other half, since they would otherwise be too favorable.
+    Thresholds are computed from all items. The fractions that reach a threshold are cross-validated to avoid an
+    optimistic bias: they are measured on each half of the items with a threshold computed from the other half.
     """
     if len(x_nD) < limits.FEW_ITEMS:
         return None
@@ -58,7 +58,7 @@ def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, s
 
 
 def threshold(true_n: Array, other_q: Array, probability: float) -> float:
-    """Return the smallest cosine from which a match is at least as likely as `probability`; NaN if none is.
+    """Return the smallest cosine at which a match has at least the given `probability`; NaN if there is none.
 
     Pairs and non-pairs are assumed to be equally frequent. The result lies midway between two cosines.
     """

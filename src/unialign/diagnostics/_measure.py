@@ -32,20 +32,20 @@ _MAX_CONFLICT_CELLS, _MAX_LABELED = 2**24, 1024
 class Measurements:
     data: Collection
     modalities: dict[str, ModalityStats]
-    pairs: dict[PairName, PairStats]  # pairs of one dim with at least two common items
-    cka: dict[PairName, tuple[float, float]]  # debiased CKA and its p-value of pairs of different dims
+    pairs: dict[PairName, PairStats]  # pairs of equal dim with at least two common items
+    cka: dict[PairName, tuple[float, float]]  # debiased CKA and its p-value, for pairs of different dims
     no_overlap: list[PairName]  # pairs with fewer than two common items
-    # One entry for each modality, compared with its peers; two modalities without other peers share an entry.
+    # One entry for each modality, which is compared with its peers; two modalities without other peers share an entry.
     row_alignment: dict[tuple[str, ...], RowAlignment]
     conflict: dict[str, float]  # zeta, zeta_neg and chi, averaged over the anchors; empty if undefined
     label_map: tuple[float, float] | None  # mean average precision of labels across modalities, and its chance level
     proposed_ids: (
         NDArray[np.int64] | None
-    )  # ids (N,) shared by items with equal or nearly equal rows; None without them
+    )  # ids (N,) shared by items with equal or nearly equal rows; None if there are no such rows
 
 
 def directions_of(pairs: Mapping[PairName, PairStats]) -> dict[str, DirectionStats]:
-    """Return retrieval in both directions of the given pairs, by "query->gallery"."""
+    """Return "query->gallery" -> retrieval statistics, for both directions of the given pairs."""
     return {name: direction for stats in pairs.values() for name, direction in stats.directions.items()}
 
 
@@ -87,9 +87,10 @@ def measure(
 
 
 def stand_in_cosines(pairs: Mapping[PairName, PairStats], name: str) -> tuple[float, float] | None:
-    """Return the cosines of true pairs with and without a modality's most frequent row; None if it matches its items.
+    """Return the mean cosines of true pairs with and without a modality's most frequent row; None if that row matches
+    its items.
 
-    A frequent row that matches none of its items stands in for inputs that were empty or could not be read.
+    A frequent row that matches none of its items is probably the embedding of an empty or unreadable input.
     """
     for stats in pairs.values():
         if name in stats.frequent_row and not stats.is_copy and stats.auc >= limits.MIN_AUC:
@@ -120,13 +121,13 @@ def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName
         if p.directions
         and not p.is_copy
         and spread.issuperset(pair)
-        # Leave out modalities of separate encoders, in which whole classes may be close by accident.
+        # Exclude modalities of separate encoders, in which whole classes may be close by chance.
         and not (p.auc < limits.MIN_AUC and p.cka_p <= limits.MAX_CKA_P)
     ]
 
 
 def _conflict(sample: ItemSample) -> dict[str, float]:
-    """Average the conflict of InfoNCE's forces at temperature 0.07 over all anchors."""
+    """Average the conflict of the InfoNCE forces at temperature 0.07 over all anchors."""
     items = min(max(32, int(_MAX_CONFLICT_CELLS**0.5 / len(sample.z))), len(sample.rows_n))
     chosen = np.linspace(0, len(sample.rows_n) - 1, items).astype(np.int64)
     present = {name: usable_n[chosen] for name, usable_n in sample.usable.items()}
@@ -138,7 +139,7 @@ def _conflict(sample: ItemSample) -> dict[str, float]:
 
 
 def _label_map(sample: ItemSample, pairs: list[PairName]) -> tuple[float, float] | None:
-    """Compute the mAP of same-label retrieval, averaged over directions, and its value for shuffled labels."""
+    """Compute the mAP of same-label retrieval, averaged over directions, and its chance level from shuffled labels."""
     labels_n, rng = sample.labels_n, np.random.default_rng(0)
     if labels_n is None:
         return None

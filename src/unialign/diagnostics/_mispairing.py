@@ -1,16 +1,16 @@
 """Model mispaired rows statistically, in blocks or scattered.
 
-Let u_i in (0, 1) be the percentile of the true pair of item i among random pairs, and v_i = probit(u_i).
+Let u_i in (0, 1) be the percentile rank of the true pair of item i among random pairs, and v_i = probit(u_i).
 
 * Random counterpart: u_i is uniform, so v_i is standard normal.
-* True counterpart: v_i is normal with some center and spread, which are fitted.
-* Scattered random counterparts: a mixture of both, with an unknown fraction. The mixture is accepted if it explains the
-  percentiles better (Vuong's test) than one population of true pairs with a long tail of hard items.
+* True counterpart: v_i is normal with a fitted center and spread.
+* Scattered random counterparts: a mixture of both, with an unknown fraction. The mixture is accepted if it fits the
+  percentiles better (Vuong's test) than a single population of true pairs with a long tail of hard items.
 * Blocks: the items in row order form a chain of two states, true and random. The most likely path (Viterbi, with a
-  penalty for each change of state) is accepted if it explains the percentiles better than scattered random
-  counterparts, and each block only if its percentiles look uniform.
+  penalty for each change of state) is accepted if it fits the percentiles better than scattered random counterparts,
+  and each block only if its percentiles look uniform.
 
-Percentiles are counted in bins of v, so a likelihood is a product over bins and a fit is a search over a grid.
+Percentiles are counted in bins of v, so that a likelihood is a product over bins and a model is fitted by grid search.
 
 Shapes: `n` items in row order, `k` items of a stretch, `B` bins, `G` models of a grid, `U` quantiles of difficulty,
 `C` cuts between items.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# With fewer items no pattern is significant.
+# Minimum number of items; with fewer items, no pattern is significant.
 MIN_ITEMS = 100
 # Penalty for each change of state, and smallest log-likelihood ratio of blocks to scattered counterparts, in nats.
 _SWITCH_PENALTY, _MIN_EVIDENCE = 10.0, 8.0
@@ -34,7 +34,7 @@ _MIN_VUONG_Z = 2.0
 # Largest Kolmogorov distance from uniform, times sqrt(n) (p = 1/500 by chance); smallest z-value of the drop in a
 # block.
 _MAX_KOLMOGOROV, _MIN_DROP_Z = 1.86, 5.0
-# Smallest center at which true pairs are distinguishable from random ones; smallest fraction worth reporting.
+# Smallest center at which true pairs are distinguishable from random pairs; smallest fraction that is reported.
 _MIN_CENTER, _MIN_FRACTION = 1.25, 0.05
 
 
@@ -110,7 +110,7 @@ def random_fraction(percentile_n: Array) -> float:
         return 0.0
     bin_n = _bins(percentile_n)
     g, fraction, mixture_B = _fit_mixture(bin_n)
-    # True pairs that are hardly distinguishable from random ones could hide any number of random pairs.
+    # If true pairs are hardly distinguishable from random pairs, the fraction of random pairs is not identifiable.
     if _CENTER_G[g] < _MIN_CENTER or fraction < _MIN_FRACTION:
         return 0.0
     count_B = np.bincount(bin_n, minlength=len(_RANDOM_B))
@@ -142,7 +142,7 @@ def random_stretches(percentile_n: Array) -> list[tuple[int, int]]:
         rejected = [(i, j) for i, j in stretches if not _is_random(percentile_n[i:j], outside)]
         if not rejected:
             return stretches
-        # Items of rejected blocks now lower the mean outside the other blocks, so check those again.
+        # Items of rejected blocks lower the mean outside the other blocks, so check the other blocks again.
         for i, j in rejected:
             random_n[i:j] = False
     return []
@@ -156,8 +156,8 @@ def _stretches(mask_n: Array) -> list[tuple[int, int]]:
 def _is_random(percentile_k: Array, outside: float) -> bool:
     """Return whether percentiles in a range look like those of random pairs and are clearly lower than outside it.
 
-    Two similar cases are rejected: a class of hard items, which is below the rest but above chance, and a class of rows
-    that are all alike, whose percentiles are nearly constant instead of uniform.
+    Two cases that look similar are rejected: hard items, with percentiles below the rest but above chance, and a class
+    of nearly equal rows, with percentiles that are nearly constant instead of uniform.
     """
     size = len(percentile_k)
     inside, error = float(percentile_k.mean()), 0.29 / size**0.5  # standard deviation of a uniform variable: 0.29
@@ -171,7 +171,7 @@ def _is_random(percentile_k: Array, outside: float) -> bool:
 
 
 def _deviating_segment(percentile_n: Array) -> Array:
-    """Return the (n,) mask of the segment (or complement) whose mean is most significantly low, as an initial guess."""
+    """Return the (n,) mask of the segment (or complement) with the most significantly low mean, as an initial guess."""
     n = len(percentile_n)
     cut_C = np.unique(np.append(np.arange(0, n + 1, max(1, n // 128)), n))
     sum_C = np.concatenate([[0.0], np.cumsum(percentile_n - percentile_n.mean())])[cut_C]

@@ -23,7 +23,7 @@ from unialign.readers import Collection
 
 # Number of queries used to compare dot products with cosines.
 _MAX_QUERIES = 512
-# Largest value from which non-negative integers may be codes of 8 bits; smaller ones are counts.
+# Smallest maximum of non-negative integers that may be 8-bit codes; data with a smaller maximum are counts.
 _MIN_LARGEST_CODE = 64
 
 
@@ -36,8 +36,8 @@ class NormStats:
     high: float  # 95 % quantile
     least: float
     most: float
-    long: int  # rows over ten times longer than the median
-    short: int  # rows over ten times shorter than the median
+    long: int  # number of rows with a norm over ten times the median
+    short: int  # number of rows with a norm below a tenth of the median
     first: tuple[int, ...]  # the first five of these rows
 
 
@@ -47,27 +47,27 @@ class ModalityStats:
     dtype: str
     rows: int  # present rows
     absent: int
-    usable: int  # present rows that have a direction
+    usable: int  # number of present rows that have a direction
     sampled: int  # usable rows in the sample
     scan: ModalityScan
     duplicates: Duplicates
     norms: NormStats | None  # None without a usable row
-    mean_cosine: Estimate | None  # mean cosine of two different rows; None with fewer than two in the sample
+    mean_cosine: Estimate | None  # mean cosine of two different rows; None for fewer than two sampled rows
     effective_rank: float  # effective rank of the centered rows
     possible_rank: int  # largest effective rank that the sample allows
     uniformity: float  # log mean exp(-2 |x - y|^2)
     changed_top1: float  # fraction of queries whose first result by dot product differs from that by cosine
-    unsigned_codes: bool  # integers from 0 to 255, as of a quantizer with a zero point
+    unsigned_codes: bool  # whether values are integers from 0 to 255, as from a quantizer with a zero point
     near: NearRows  # groups of equal or nearly equal rows of the sample
-    distinct_sampled: int  # number of rows of the sample, where nearly equal ones count once
-    # Mean cosine and effective rank; if over half of the rows are copies, of one copy each, since copies do not form a
-    # narrow cone.
+    distinct_sampled: int  # number of sampled rows, with nearly equal rows counted once
+    # Mean cosine and effective rank. If over half of the rows are copies, use one copy of each, since copies do not
+    # form a narrow cone.
     spread_cosine: Estimate | None
     spread_rank: float
 
 
 def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: ItemSample) -> ModalityStats:
-    """Measure one modality: norms and duplicates over all rows, the rest over the sample."""
+    """Measure one modality: norms and duplicates on all rows, everything else on the sample."""
     modality = data.modalities[name]
     near = find_near_rows(sample.z[name], sample.usable[name], sample.checksums[name], sample.ids_n)
     distinct_n = torch.from_numpy(near.code_n == np.arange(len(near.code_n))) & sample.usable[name]
@@ -103,7 +103,7 @@ def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: It
 
 
 def _holds_codes(raw_nD: NDArray[np.float64]) -> bool:
-    """Return whether sampled rows hold many different integers from 0 to at most 255, and nothing else."""
+    """Return whether sampled rows look like unsigned 8-bit codes: integers from 0 to a large maximum of at most 255."""
     plain = len(raw_nD) > 0 and raw_nD.min() >= 0 and _MIN_LARGEST_CODE <= raw_nD.max() <= 255
     return bool(plain and (raw_nD == np.floor(raw_nD)).all())
 
@@ -113,7 +113,7 @@ def _norms(scan: ModalityScan) -> NormStats | None:
     if not len(row_u):
         return None
     norm_u = scan.norms_N[row_u].astype(np.float64)
-    # Scale by a power of two, which changes no digit and keeps squares of norms near 1e200 finite.
+    # Scale by a power of two, which is exact and keeps squares of norms near 1e200 finite.
     power = int(np.frexp(norm_u.max())[1])
     scaled_u = np.ldexp(norm_u, -power)
     low, median, high = np.quantile(norm_u, [0.05, 0.5, 0.95])
@@ -152,7 +152,7 @@ def _uniformity(z_nD: Tensor) -> float:
 
 
 def _changed_top1(sample: ItemSample, name: str, scan: ModalityScan) -> float:
-    """Return the fraction of queries (of another modality of equal dim) whose first result a dot product changes."""
+    """Return the fraction of queries (of another modality) with different first results by dot product and cosine."""
     others = [m for m in sample.z if m != name and sample.z[m].shape[1] == sample.z[name].shape[1]]
     query = others[0] if others else name
     rows = sample.common(query, name)[:_MAX_QUERIES]

@@ -1,7 +1,8 @@
-"""Find rows of one modality that are nearly equal, such as one caption embedded in several batches.
+"""Find nearly equal rows of one modality, such as the same caption embedded in several batches.
 
-Rows are nearly equal if they are closer than a radius that no other pair comes near: hardly any pair lies between the
-radius and three times the radius. Rows that fill a space densely have no such radius, however close they are.
+Rows are nearly equal if their distance is below a radius that separates them from all other pairs: hardly any distances
+lie between the radius and three times the radius. Rows that fill a space densely have no separating radius, however
+close they are.
 
 Shapes: `N` items, `n` sampled items, `u` usable rows, `D` dimension, `t` rows of a tile.
 """
@@ -20,9 +21,10 @@ from unialign.ops import row_tiles
 
 # Radii to try, the largest first, relative to the root mean square distance of two rows.
 _RADII = (0.03, 0.01, 0.003, 0.001)
-# A radius separates groups if at most this many times as many pairs lie within three times the radius as within it.
+# A radius separates groups if the number of pairs within three times the radius is at most this multiple of the number
+# within the radius.
 _ISOLATED = 1.25
-# With fewer pairs of nearly equal rows, they may be closer than all others by chance.
+# Minimum number of nearly equal pairs; fewer pairs may be closer than all others by chance.
 _MIN_PAIRS = 5
 
 
@@ -30,35 +32,35 @@ _MIN_PAIRS = 5
 class NearRows:
     """Groups of equal or nearly equal rows of a modality in the sample."""
 
-    code_n: NDArray[np.int64]  # position of the first item of each item's group; absent items are groups of one
-    repeats: int  # rows that are nearly equal, but not equal, to the row of an earlier item with another id
-    radius: float  # distance of unit rows up to which rows are nearly equal; 0 if only equal rows are grouped
+    code_n: NDArray[np.int64]  # position of the first item in each item's group; absent items have separate groups
+    repeats: int  # rows that are nearly equal, but not equal, to the row of an earlier item with a different id
+    radius: float  # largest distance of nearly equal unit rows; 0 if only equal rows are grouped
     rows: int  # usable rows
     distinct: int  # groups of usable rows
 
     @property
     def has_few_distinct(self) -> bool:
-        """Return whether over half of the rows are copies, so that copies are counted once for hubs and spread."""
+        """Return whether over half of the rows are copies; copies are then counted once for hubs and spread."""
         return self.distinct < limits.FEW_DISTINCT * self.rows
 
     @property
     def are_answers(self) -> bool:
-        """Return whether so many rows are nearly equal that they count as right answers."""
+        """Return whether enough rows are nearly equal to score them as correct answers."""
         return self.repeats >= limits.NEAR_ANSWERS * max(self.rows, 1)
 
     @property
     def cosine(self) -> float:
-        """Return the smallest cosine of nearly equal rows."""
+        """Return the smallest cosine at which rows are nearly equal."""
         return 1 - self.radius**2 / 2
 
 
 def find_near_rows(
     z_nD: Tensor, usable_n: Tensor, checksums_n: NDArray[np.uint64], ids_n: NDArray[np.int64]
 ) -> NearRows:
-    """Group the rows of a sample: equal checksums, and rows within the largest radius that separates them from others.
+    """Group sampled rows with equal checksums or within the largest radius that separates them from other rows.
 
     Args:
-        z_nD: unit rows, 0 where not usable.
+        z_nD: unit rows; 0 where not usable.
     """
     at_u = usable_n.nonzero().flatten()
     code_n = equal_codes(checksums_n, usable_n.numpy())
@@ -85,9 +87,9 @@ def _result(code_n: NDArray[np.int64], repeats: int, radius: float, usable_n: Te
 
 
 def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
-    """Return the group (u,) of each unit row: rows within `radius`, directly or not, share one, named after its first.
+    """Return the group (u,) of each unit row: the first row that is connected to it by steps of at most `radius`.
 
-    A group points at the first group near any of its rows; this is repeated until no group has another one near it.
+    Each group is merged into the first group near any of its rows, until no two groups are near each other.
     """
     code_u = torch.arange(len(z_uD))
     while True:
@@ -103,7 +105,7 @@ def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
 
 
 def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return the group (n,) of each item: equal codes connect items, directly or not; the first item names a group."""
+    """Return the group (n,) of each item: the first item that is connected to it by a chain of equal codes."""
     first_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
     while True:
@@ -117,14 +119,14 @@ def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 def equal_codes(checksums_N: NDArray[np.uint64], usable_N: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return groups (N,) of usable rows with equal checksums; every other item is a group of one."""
+    """Return the groups (N,) of usable rows with equal checksums; each unusable row forms a separate group."""
     _, code_N = np.unique(checksums_N, return_inverse=True)
     grouped_N = np.where(usable_N, len(code_N) + code_N.reshape(-1), np.arange(len(code_N)))
     return connected(grouped_N)
 
 
 def _repeats(code_n: NDArray[np.int64], ids_n: NDArray[np.int64]) -> int:
-    """Count the different ids in each group minus one, summed over all groups."""
+    """Sum over all groups the number of distinct ids in the group minus one."""
     different = len(np.unique(np.stack([code_n, ids_n]), axis=1).T)
     return different - len(np.unique(code_n))
 

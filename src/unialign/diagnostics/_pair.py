@@ -28,7 +28,7 @@ _K = (1, 10)
 
 @dataclass(frozen=True)
 class DirectionStats:
-    """Retrieval of one modality with queries of another."""
+    """Retrieval statistics of one direction: queries of one modality, candidates of another."""
 
     recall: dict[int, Estimate]  # recall at each k
     mrr: Estimate  # mean reciprocal rank
@@ -37,48 +37,49 @@ class DirectionStats:
     auc: Estimate
     median_rank: float  # median rank of the first positive
     chance: dict[str, float]  # recall@1, recall@10 and mrr of a random ranking
-    # If over half of the rows of a modality are copies, each different row counts once, as query and as candidate.
+    # If over half of the rows of a modality are copies, each distinct row is counted once as query and as candidate.
     hubs: HubnessResult
     hub_row: int  # row number of the most frequently retrieved candidate
     queries: int  # number of queries, which is also the number of candidates
 
     @property
     def distinct(self) -> int:
-        """Return the smaller of the numbers of different queries and different candidates."""
+        """Return the number of distinct queries or of distinct candidates, whichever is smaller."""
         return min(self.hubs.queries, len(self.hubs.counts))
 
 
 @dataclass(frozen=True)
 class PairStats:
     items: int  # items with both modalities
-    gap: Estimate  # debiased distance of the means
-    gap_z: float  # z-value of its square against no gap, over the classes of positives
+    gap: Estimate  # debiased distance between the means
+    gap_z: float  # z-value of the squared distance under no gap, with classes of positives as units
     modality_gap: float  # distance of the means
     gap_fraction: float  # fraction of the mean squared distance of true pairs that is due to the gap
     true_pair_cosine: Estimate  # mean cosine of row i of one modality with row i of the other
     random_pair_cosine: float  # mean cosine of row i with another row
     identical: float  # fraction of items whose two rows are bitwise equal
     copy: CopyStats  # whether one modality is a copy of the other
-    # Modality -> mean cosine of the true pairs of its most frequent row, and of the others, if a row is frequent.
+    # Modality -> mean cosine of the true pairs of its most frequent row, and of all other true pairs; only for
+    # modalities with a frequent row.
     frequent_row: dict[str, tuple[float, float]]
-    distinct_items: float  # 1 / sum of squared fractions of the classes of positives: number of equally frequent ones
-    # "a->b" -> retrieval; empty if too few distinct items are left to tell positives from negatives.
+    distinct_items: float  # effective number of classes of positives: 1 / sum of squared fractions
+    # "a->b" -> retrieval; empty if too few distinct items remain to distinguish positives from negatives.
     directions: dict[str, DirectionStats] = field(default_factory=dict)
     # "a->b" -> R@1 after subtracting each modality's mean, if there is a gap.
     centered_recall: dict[str, Estimate] = field(default_factory=dict)
-    cka: float = math.nan  # see `debiased_cka`; measured where true pairs are hardly above random ones
+    cka: float = math.nan  # see `debiased_cka`; measured if true pairs are hardly more similar than random pairs
     cka_p: float = math.nan
-    offsets: tuple[RowOffset, ...] = ()  # ranges in which one modality's rows are shifted relative to the other's
-    match: MatchStats | None = None  # cosines from which a match is likely; None for few or unpaired items
+    offsets: tuple[RowOffset, ...] = ()  # ranges of rows that are shifted between the modalities
+    match: MatchStats | None = None  # cosine thresholds for likely matches; None for few or unpaired items
 
     @property
     def is_copy(self) -> bool:
-        """Return whether the pair says nothing about two modalities, since one is a copy of the other."""
+        """Return whether one modality is a copy of the other, so that their agreement is meaningless."""
         return self.copy.kind != "" or self.identical >= limits.DUPLICATE_MODALITY
 
     @property
     def auc(self) -> float:
-        """Return the mean AUC of both directions; NaN without directions."""
+        """Return the mean AUC of both directions; NaN if retrieval was not measured."""
         return float(np.mean([d.auc.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
@@ -137,7 +138,7 @@ def measure_pair(
 
 
 def _frequent_row(cosine_n: Tensor, checksums_n: NDArray[np.uint64]) -> tuple[float, float] | None:
-    """Return the mean cosines of true pairs with the most frequent row, and without it; None if no row is frequent."""
+    """Return the mean cosine of true pairs with the most frequent row and of all others; None if no row is frequent."""
     _, row_n, count_C = np.unique(checksums_n, return_inverse=True, return_counts=True)
     if not limits.FREQUENT_ROW <= count_C.max() < len(row_n):
         return None
@@ -151,11 +152,11 @@ def _gap(x_nD: Tensor, y_nD: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def _gap_z(difference_nD: Tensor, class_n: NDArray[np.int64]) -> float:
-    """Return the z-value of the squared distance of the means against no gap; the classes of items are independent.
+    """Return the z-value of the squared distance of the means under the hypothesis of no gap and independent classes.
 
     Without a gap, the mean sum_c w_c m_c of independent class means m_c with covariance S has the expected squared
-    length tr(S) sum w_c^2, with the standard deviation sqrt(2 tr(S^2)) sum w_c^2. So a few captions that many items
-    share count as few observations.
+    length tr(S) sum w_c^2, with the standard deviation sqrt(2 tr(S^2)) sum w_c^2. A few captions shared by many items
+    are therefore treated as few observations.
     """
     code_n = torch.from_numpy(class_n)
     count_C = torch.bincount(code_n).double()
@@ -191,12 +192,12 @@ def _direction(
     *,
     distinct: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> DirectionStats:
-    """Measure retrieval; `distinct` are groups (n,) of nearly equal queries and of nearly equal candidates."""
+    """Measure retrieval; `distinct` holds the groups (n,) of nearly equal queries and of nearly equal candidates."""
     result, n = _retrieve(q_nD, g_nD, class_n), len(q_nD)
     positives_n = torch.from_numpy(np.bincount(class_n)[class_n])
     p_n, negatives_n = positives_n.double(), (n - positives_n).double()
     below_n = 1 - (result.ranks - 1) / torch.where(negatives_n > 0, negatives_n, torch.nan)
-    # The best of p random percentiles is Beta(p, 1) distributed; its p-th power is uniform, with a mean of 0.5.
+    # The maximum of p random percentiles has a Beta(p, 1) distribution, so its p-th power is uniform with mean 0.5.
     scores = {f"recall@{k}": result.hits(k) for k in _K}
     scores |= {"mrr": result.reciprocal_ranks, "auc": below_n.clamp(min=0.0) ** p_n}
     values = {name: _estimate_at(rows[result.rows], scores_n, sample, rate=True) for name, scores_n in scores.items()}
@@ -225,7 +226,7 @@ def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> Retriev
 
 
 def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample, *, rate: bool = False) -> Estimate:
-    """Estimate the mean of scores of the items at the given positions of the sample; a rate has scores from 0 to 1."""
+    """Estimate the mean score of the items at the given positions in the sample; a rate has scores in [0, 1]."""
     scores_n = torch.full((len(sample.rows_n),), torch.nan, dtype=torch.float64)
     scores_n[rows] = values.double()
     if rate:
@@ -235,5 +236,5 @@ def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample, *, rate: bool
 
 def _unit(x_nD: Tensor) -> Tensor:
     norm_n1 = torch.linalg.vector_norm(x_nD, dim=1, keepdim=True)
-    # A row equal to the mean has no direction; use any constant one.
+    # A row equal to the mean has no direction after centering; use a constant direction instead.
     return torch.where(norm_n1 > 1e-12, x_nD / norm_n1.clamp(min=1e-12), torch.ones_like(x_nD) / x_nD.shape[1] ** 0.5)

@@ -1,6 +1,6 @@
-"""Compute the data of the report's plots, small enough for `results.json`: a map of the sample, cosine histograms.
+"""Compute the data of the report's plots, a map of the sample and cosine histograms, small enough for `results.json`.
 
-Shapes: `n` sampled items, `d` items drawn, `p` rows of these items in all modalities together, `D` dimension.
+Shapes: `n` sampled items, `d` plotted items, `p` rows of the plotted items over all modalities, `D` dimension.
 """
 
 from itertools import combinations
@@ -19,8 +19,12 @@ _BINS = 60
 
 
 def sketch(measured: Measurements, sample: ItemSample) -> dict[str, Any]:
-    """Return `map`: modality -> [x, y] of each item drawn (None where absent) on the first two principal axes;
-    and `cosines`: pair -> histograms of true and random pairs. Empty for unequal dims or fewer than 3 items."""
+    """Compute a map of the sample and histograms of the cosines of true and random pairs.
+
+    Returns:
+        `map`: modality -> [x, y] of each plotted item (None where absent) on the first two principal axes; `cosines`:
+        pair -> histograms. Empty for unequal dims or fewer than 3 items.
+    """
     names = list(measured.modalities)
     position_n = np.flatnonzero(np.any([sample.usable[name].numpy() for name in names], axis=0))
     if len({m.dim for m in measured.modalities.values()}) > 1 or len(position_n) < 3:
@@ -53,9 +57,9 @@ def _points(xy_d2: Tensor, usable_d: Tensor) -> list[list[float] | None]:
 
 
 def _principal_axes(centered_pD: Tensor) -> tuple[Tensor, list[float]]:
-    """Compute the first two principal axes (D, 2) of p rows, and their fractions of the variance."""
+    """Compute the first two principal axes (D, 2) of p rows and the fractions of variance that they explain."""
     rows, dim = centered_pD.shape
-    # Both Gram matrices have these eigenvalues; use the smaller matrix, since the dim may be 100,000.
+    # Both Gram matrices have the same nonzero eigenvalues. Use the smaller one, since the dim may be 100,000.
     gram = centered_pD.mT @ centered_pD if dim <= rows else centered_pD @ centered_pD.mT
     values, vectors = torch.linalg.eigh(gram)
     largest, axes = values.flip(0)[:2].clamp(min=0), vectors.flip(1)[:, :2]

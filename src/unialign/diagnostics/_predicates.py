@@ -1,4 +1,4 @@
-"""Predicates shared by several tables of rules, so that one cause leads to one finding."""
+"""Predicates shared by several rule tables, so that each cause is reported by only one finding."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ Pairs = dict[PairName, PairStats]
 
 
 def is_unpaired(pair: PairStats) -> bool:
-    """Return whether true pairs are hardly more similar than random ones."""
+    """Return whether true pairs are hardly more similar than random pairs."""
     return bool(pair.directions) and pair.auc < limits.MIN_AUC
 
 
 def is_unclear(pair: PairStats) -> bool:
-    """Return whether too few items were measured to tell if true pairs are more similar than random ones."""
+    """Return whether too few items were measured to decide if true pairs are more similar than random pairs."""
     if not pair.directions:
         return False
     aucs = [direction.auc for direction in pair.directions.values()]
@@ -47,12 +47,12 @@ def is_collapsed(measured: Measurements, name: str) -> bool:
 
 
 def is_useless(measured: Measurements, name: str) -> bool:
-    """Return whether a modality has collapsed and its retrieval is poor as well."""
+    """Return whether a modality has collapsed and its retrieval is poor."""
     return is_collapsed(measured, name) and min(recalls(measured, name), default=0.0) < limits.GOOD_RECALL
 
 
 def comparable_pairs(measured: Measurements, *, unless: Callable[[Measurements, str], bool]) -> Pairs:
-    """Return the pairs of two different modalities for neither of which `unless` holds."""
+    """Return the pairs of two different modalities, without modalities for which `unless` is true."""
     return {
         pair: stats
         for pair, stats in measured.pairs.items()
@@ -71,7 +71,7 @@ def retrieval_pairs(measured: Measurements) -> Pairs:
 
 
 def hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
-    """Return the directions whose hubs can be judged: a few queries cannot find most candidates."""
+    """Return the directions with enough queries to judge hubs; a few queries cannot find most candidates."""
     pairs = {
         pair: stats
         for pair, stats in measured.pairs.items()
@@ -85,13 +85,13 @@ def hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
 def is_weak(direction: DirectionStats) -> bool:
     """Return whether retrieval is too close to chance to be useful."""
     recall, chance = direction.recall[1].mean, direction.chance["recall@1"]
-    if direction.queries < limits.FEW_ITEMS:  # with few items, judge the upper end
+    if direction.queries < limits.FEW_ITEMS:  # with few items, use the upper bound
         recall = direction.recall[1].high
     return recall < limits.GOOD_RECALL and recall < limits.WEAK_RECALL_RATIO * chance
 
 
 def has_hubs(direction: DirectionStats) -> bool:
-    """Return whether a few candidates are returned for most queries; False if too few queries or candidates differ."""
+    """Return whether a few candidates are returned for most queries; False if too few are distinct."""
     hubs = direction.hubs
     if direction.distinct < limits.HUB_ITEMS:
         return False
@@ -106,7 +106,7 @@ def recalls(measured: Measurements, name: str) -> list[float]:
 
 
 def by_culprit(measured: Measurements, judged: Pairs, bad: Pairs) -> Iterable[tuple[tuple[str, ...], Pairs]]:
-    """Group bad pairs by cause: name the modalities that match no other one, if all the rest match each other."""
+    """Group bad pairs by cause: a modality that matches no other, if all remaining modalities match each other."""
     group = {name: name for name in measured.modalities}
     for a, b in judged:
         if (a, b) not in bad:

@@ -1,4 +1,4 @@
-"""Propose ids: items whose rows are equal, or nearly equal, in a modality are copies or share a caption.
+"""Propose ids for items with equal or nearly equal rows in a modality, which are copies or share a caption.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -14,14 +14,15 @@ from unialign.diagnostics._modality import ModalityStats
 from unialign.diagnostics._near_rows import connect_near, connected, equal_codes
 from unialign.readers import Collection
 
-# Limits of the search for nearly equal rows among all items; beyond them only equal rows share an id.
+# Limits of the search for nearly equal rows among all items; beyond these limits, only equal rows share an id.
 _MAX_ITEMS, _MAX_BYTES = 8192, 2**30
 
 
 def propose_ids(data: Collection, modalities: Mapping[str, ModalityStats]) -> NDArray[np.int64] | None:
-    """Return ids (N,): items that equal or nearly equal rows connect get the number of the first of these items.
+    """Return ids (N,): items connected by equal or nearly equal rows get the row number of the first of them.
 
-    Items with the same given id keep a common id. None if no rows of different items are equal or nearly equal.
+    Items with the same given id keep a common id. The result is None if no rows of different items are equal or nearly
+    equal.
     """
     codes = [] if data.ids_N is None else [data.ids_N]
     given = len(codes)
@@ -37,12 +38,12 @@ def propose_ids(data: Collection, modalities: Mapping[str, ModalityStats]) -> ND
 
 
 def has_room_for_all(items: int, dim: int) -> bool:
-    """Return whether nearly equal rows are searched among all items, not only among the sampled ones."""
+    """Return whether nearly equal rows are searched among all items, not only in the sample."""
     return items <= _MAX_ITEMS and 8 * items * dim <= _MAX_BYTES
 
 
 def _near_codes(rows: Any, m: ModalityStats) -> NDArray[np.int64]:
-    """Return for each item (N,) the number of the first one whose row is nearly equal."""
+    """Return for each item (N,) the row number of the first item with a nearly equal row."""
     at_u = np.flatnonzero(m.scan.usable_N)
     z_uD = torch.from_numpy(rows.take(at_u.tolist()).astype(np.float64))
     z_uD /= z_uD.abs().amax(1, keepdim=True)

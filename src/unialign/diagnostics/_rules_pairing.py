@@ -1,4 +1,4 @@
-"""Rules about the pairing of rows, which check that row i is the same item in every modality."""
+"""Rules about the pairing of rows: whether row i is the same item in every modality."""
 
 import math
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ from unialign.diagnostics._predicates import (
 )
 from unialign.diagnostics._row_offsets import RowOffset
 
-# Two rows closer than this fraction of all items are reported as one position.
+# If the bounds of an offset are closer than this fraction of all items, a single row number is reported.
 _CLOSE = 0.02
-# A cosine above this is shown as its difference from 1.
+# A cosine above this value is shown as its difference from 1.
 _NEARLY_ONE = 0.9999
 
 
 def _judged(measured: Measurements, *, decidable: bool) -> Pairs:
-    """Return the pairs of usable modalities with (`decidable`) or without enough items to judge the pairing."""
+    """Return the pairs of usable modalities with enough items to judge pairing or, if not `decidable`, with too few."""
     pairs = comparable_pairs(measured, unless=is_useless)
     return {pair: stats for pair, stats in pairs.items() if bool(stats.directions) == decidable}
 
@@ -45,7 +45,7 @@ def _copies(measured: Measurements) -> Iterator[Case]:
 
 
 def _comparison(copy: CopyStats) -> str:
-    """Compare a copy with its original: cosines, and nearest rows within each."""
+    """Describe how close a copy is to its original: cosines and agreement of nearest rows."""
     cosines = f"is {number(copy.cosine)} on average and at least {number(copy.lowest_cosine)}"
     if copy.lowest_cosine > _NEARLY_ONE:
         cosines = f"is 1 - {1 - copy.cosine:.1e} on average and at least 1 - {1 - copy.lowest_cosine:.1e}"
@@ -55,7 +55,7 @@ def _comparison(copy: CopyStats) -> str:
     )
 
 
-_NO_PAIR = " These are not two modalities: pairing, gap and retrieval between them are not judged."
+_NO_PAIR = " Pairing, gap and retrieval between them are not judged, since they are not two different modalities."
 _SAME = RuleTable(
     _copies,
     (
@@ -63,22 +63,23 @@ _SAME = RuleTable(
              "{a} and {b} have equal rows for {pair.identical:percent} of the items.",
              "One file was given twice or saved under two names; results about this pair are meaningless."),
         Rule("duplicate_modality", "problem", lambda c: c.copy.kind == "same",
-             "{a} and {b} have the same direction for {copy.fraction:percent} of the items: each row of one is a row "
-             "of the other times a number." + _NO_PAIR,
-             "One file was given twice, once normalized or scaled; give only one of both."),
+             "{a} and {b} have the same direction for {copy.fraction:percent} of the items: their rows differ only by "
+             "a factor." + _NO_PAIR,
+             "One file was given twice, once normalized or scaled; give only one of the two."),
         Rule("copied_modality", "warning", lambda c: c.copy.kind in ("rounded", "quantized", "binary"),
              "{copy.copy} is {original} with lower precision ({copy.precision}). {compared}" + _NO_PAIR,
-             "If the comparison was wanted, these numbers are the cost of the lower precision. Otherwise give only one "
-             "of both files."),
+             "If the comparison is intended, these numbers measure the cost of the lower precision. Otherwise, give "
+             "only one of the two files."),
         Rule("copied_modality", "warning", lambda c: c.copy.kind == "recomputed",
-             "{a} and {b} are nearly equal: the same embeddings, computed twice (by another engine, version or "
+             "{a} and {b} are nearly equal: the same embeddings, computed twice (with a different engine, version or "
              "precision). {compared}" + _NO_PAIR,
-             "If the comparison was wanted, these numbers are the difference of both. Otherwise give only one of both "
+             "If the comparison is intended, these numbers measure the difference. Otherwise, give only one of the two "
              "files."),
         Rule("duplicate_modality", "warning", lambda c: c.copy.fraction >= limits.DUPLICATES,
-             "{a} and {b} have the same row, up to its length, for {copy.fraction:percent} of the items.",
-             "Find out why: rows of one modality may stand in for missing rows of the other. Mark those as missing "
-             "with a bool array present.{b} (or present.{a}), since they raise all agreement between the two."),
+             "{a} and {b} have the same row, up to scale, for {copy.fraction:percent} of the items.",
+             "Find the cause: rows of one modality may have been used to fill missing rows of the other. Mark these "
+             "rows as missing with a bool array present.{b} (or present.{a}), since they inflate the agreement of the "
+             "two modalities."),
     ),
 )  # fmt: skip
 
@@ -105,18 +106,18 @@ _UNDECIDABLE = RuleTable(
     _undecided,
     (
         Rule("undecidable", "warning", lambda c: c.kind == "few",
-             "Only {have} have both {pairs}: too few to judge pairing and retrieval, which takes at least "
+             "Only {have} have both {pairs}. Judging pairing and retrieval requires at least "
              f"{limits.MIN_DISTINCT_ITEMS}.",
-             "Give more items, or leave the modality out."),
+             "Add items, or omit the modality."),
         Rule("undecidable", "warning", lambda c: c.kind == "alike",
-             "Too few items differ to tell right from wrong answers between {pairs}: by ids and equal rows they are "
-             "like {different:number} equally frequent items, and retrieval takes at least "
+             "There are too few distinct items to tell correct from incorrect answers between {pairs}: grouped by id "
+             "and equal rows, their effective number is {different:number}, and retrieval requires at least "
              f"{limits.MIN_DISTINCT_ITEMS}.",
-             "Look at the most frequent row and id. If the items are right, compare classes instead: give `labels`."),
+             "Inspect the most frequent row and id. If they are correct, give `labels` to compare classes instead."),
         Rule("undecidable", "warning", lambda c: c.kind == "unclear",
-             "There are too few items to tell if rows are paired between {pairs}: a true pair ranks above "
+             "There are too few items to tell whether rows are paired between {pairs}: a true pair ranks above "
              "{auc:percent_interval} of the random ones (50 % by chance).",
-             "Give at least a few hundred items."),
+             "Use at least a few hundred items."),
     ),
 )  # fmt: skip
 
@@ -126,7 +127,7 @@ def _offset_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
     for names, pairs in by_culprit(measured, judged, shifted):
         (a, b), pair = max(pairs.items(), key=lambda item: max(offset.z for offset in item[1].offsets))
         alone = len(names) == 1
-        # Row i of `a` matches row i + offset of `b`. If the text is about `a`, the sign is reversed.
+        # Row i of `a` matches row i + offset of `b`. Reverse the sign if the text is about `a`.
         sign = -1 if alone and names[0] == a else 1
         subject, other = (names[0], "the other modalities") if alone else (b, a)
         parts = [_offset_text(measured, offset, sign * offset.offset, other) for offset in pair.offsets]
@@ -144,7 +145,7 @@ def _offset_text(measured: Measurements, found: RowOffset, offset: int, other: s
     where += f" up to {place(found.stop)}" if found.stop else " on" if found.start else ""
     return (
         f"by {count(abs(offset), 'row')}{where}: its row i {'+' if offset > 0 else '-'} {abs(offset)} matches row i of "
-        f"{other} (cosine {number(found.cosine)}, against {number(found.cosine_unshifted)} of rows at the same "
+        f"{other} (cosine {number(found.cosine)}, against {number(found.cosine_unshifted)} for rows at the same "
         "position)"
     )
 
@@ -159,9 +160,9 @@ def _alignment_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
             kind="alignment",
             subject=_and_others(names),
             alignment=alignment,
-            # An offset makes all rows after it unpaired, so blocks there are not reported.
+            # All rows after an offset are unpaired, so blocks among them are not reported.
             blocks=any(not any(_overlap(block, offset) for offset in offsets) for block in alignment.blocks),
-            # If no row is paired, another rule reports it.
+            # If no rows are paired, another rule reports the fault.
             scattered=alignment.random_fraction > 0 and not offsets and not all(is_unpaired(stats) for stats in own),
             rows="Rows" if m.sampled == m.usable else "About the rows",
             listed=join_words(f"{first:,} to {last:,}" for first, last in alignment.blocks),
@@ -230,34 +231,33 @@ _WRONG_ROWS = RuleTable(
     (
         Rule("row_offset", "problem", lambda c: c.kind == "offset",
              "{subject} is shifted {offsets}.{more}",
-             "A row was lost, repeated or inserted there in one of the files: look at that row, and write the files "
-             "again with `ids`, so that the pairing is checked."),
+             "A row was lost, repeated or inserted there in one of the files. Inspect that row, and rewrite the files "
+             "with `ids` so that the pairing is checked."),
         Rule("misaligned_block", "problem", lambda c: c.kind == "alignment" and c.blocks,
              "{rows} {listed} of {subject} are not paired: true pairs have a mean cosine of "
              "{alignment.cosine_inside:number} there and {alignment.cosine_outside:number} elsewhere.",
-             "These rows were probably written in another order or belong to other items (a shard in the wrong place, "
-             "a part that was embedded again): write them again, and store `ids` in each file, so that the pairing is "
-             "checked."),
+             "These rows were probably written in another order or belong to other items (a misplaced shard, a part "
+             "that was embedded again). Rewrite them, and store `ids` in each file so that the pairing is checked."),
         Rule("random_pairs", lambda c: "problem" if c.alignment.random_fraction >= limits.MANY_RANDOM else "warning",
              lambda c: c.kind == "alignment" and c.scattered,
              "About {fraction} of the items have a random counterpart: their rows of {subject} are no more similar "
-             "than random ones, while the others are clearly paired.",
-             "Look at the items whose rows are least similar: wrong counterparts (swapped rows, a join on a key that "
-             "is not unique) or broken inputs. Store `ids` in each file, so that the pairing is checked."),
+             "than random pairs, while all other items are clearly paired.",
+             "Check the items whose rows are least similar for wrong counterparts (swapped rows, a join on a "
+             "non-unique key) and broken inputs. Store `ids` in each file so that the pairing is checked."),
         Rule("not_aligned", "problem", lambda c: c.kind == "unpaired" and c.turned,
              _UNPAIRED_TEXT + " All distances between items are the same in the modalities (CKA {cka}), so one is a "
-             "rotated or mirrored copy of the other, or its columns have another order.",
-             "Bring the columns into one order and sign, or fit an orthogonal map on a few hundred true pairs."),
+             "rotated or mirrored copy of the other, or has its columns in a different order.",
+             "Give the columns the same order and signs, or fit an orthogonal map on a few hundred true pairs."),
         Rule("not_aligned", "problem", lambda c: c.kind == "unpaired" and c.same_structure,
              _UNPAIRED_TEXT + " The rows are paired, though: the items have similar neighbors in the modalities (CKA "
              "{cka}, p < 0.01), but not the same coordinates.",
              "These are features of separate encoders, or one modality was rotated or trained separately: train heads "
              "that align them (`unialign train`), or fit an orthogonal map on a few hundred true pairs."),
         Rule("not_paired", "problem", lambda c: c.kind == "unpaired",
-             _UNPAIRED_TEXT + " The items do not have similar neighbors either: there is no sign that row i is the "
-             "same item in all of them.",
-             "The rows are probably in another order (a shuffled loader, a sorted list of files, a missing row): bring "
-             "all files into one order by an id, and store `ids` in each file, so that the pairing is checked."),
+             _UNPAIRED_TEXT + " The items do not have similar neighbors either, so there is no evidence that row i is "
+             "the same item in all of them.",
+             "The rows are probably in a different order (a shuffled loader, a sorted list of files, a missing row). "
+             "Sort all files by an id, and store `ids` in each file so that the pairing is checked."),
     ),
     otherwise=(
         _least_paired,

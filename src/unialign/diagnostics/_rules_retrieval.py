@@ -66,9 +66,9 @@ _RETRIEVAL = RuleTable(
         Rule("uneven_retrieval", "warning", lambda c: c.kind == "pair" and _is_uneven(c.low, c.high),
              "Retrieval is much worse in one direction: R@1 of {worse} is {low:percent_interval}, of {better} "
              "{high:percent_interval}, among {items:,} sampled candidates.",
-             "The candidates of {worse} are rows of {gallery}: check if a few of them are returned for most queries "
-             "(hubs), or if several {gallery} rows mean nearly the same. Dividing the scores of each candidate by "
-             "their mean over many queries (inverted softmax) often balances both directions."),
+             "The candidates of {worse} are rows of {gallery}: check whether a few of them are returned for most "
+             "queries (hubs), or whether several {gallery} rows have nearly the same meaning. Dividing the scores of "
+             "each candidate by their mean over many queries (inverted softmax) often balances both directions."),
     ),
     otherwise=(
         _recall_range,
@@ -106,8 +106,8 @@ _HUBS = RuleTable(
              "first {hubs.k} results of {fraction:percent} of the queries, and {hubs.antihub_fraction:percent} of the "
              "candidates are never found (skewness {hubs.skewness:number}; {hubs.chance_skewness:number} by chance).",
              "Subtract each modality's mean and normalize again; correct scores for popularity (inverted softmax or "
-             "CSLS); in training, add a uniformity term for the gallery's modality. Look at the row named: it is often "
-             "an empty or broken input."),
+             "CSLS); in training, add a uniformity term for the gallery's modality. Inspect the named row, which is "
+             "often an empty or broken input."),
     ),
     otherwise=(
         _largest_hub,
@@ -118,7 +118,7 @@ _HUBS = RuleTable(
 )  # fmt: skip
 
 
-# Fraction of the matches that must reach the cosine of 95 % likely matches.
+# Minimum fraction of matches that reach the 95 % threshold for the threshold to be reported.
 _MIN_SURE = 0.5
 
 
@@ -137,9 +137,9 @@ def _match_text(a: str, b: str, match: MatchStats) -> str:
         f"{number(match.cosine)} for {a} and {b} (reached by {percent(match.true_fraction)} of the matches and "
         f"{percent(match.random_fraction)} of the other pairs"
     )
-    # A threshold that few matches reach rests on few cosines.
+    # A threshold that few matches reach is estimated from few cosines.
     useful = match.sure_true_fraction >= _MIN_SURE and match.sure_cosine > match.cosine
-    sure = f"; a match is 95 % likely from {number(match.sure_cosine)} on" if useful else ""
+    sure = f"; a match is 95 % likely above {number(match.sure_cosine)}" if useful else ""
     return f"{text}{sure})"
 
 
@@ -147,8 +147,8 @@ _MATCH = RuleTable(
     _match_cases,
     (
         Rule("match_cosine", "ok", always,
-             "From this cosine on, two rows are more likely a match than not, if matches and other pairs are equally "
-             "frequent: {listed:words}."),
+             "Above the following cosines, two rows are more likely to match than not, assuming that matches and other "
+             "pairs are equally frequent: {listed:words}."),
     ),
 )  # fmt: skip
 
@@ -156,8 +156,8 @@ _LABELS = RuleTable(
     lambda measured: [Case(value=measured.label_map[0], chance=measured.label_map[1])] if measured.label_map else [],
     (
         Rule("labels", "note", always,
-             "Retrieval of items with the same label across modalities: mAP {value:percent}, {chance:percent} by "
-             "chance."),
+             "Retrieval of items with the same label across modalities has an mAP of {value:percent} ({chance:percent} "
+             "by chance)."),
     ),
 )  # fmt: skip
 

@@ -25,8 +25,8 @@ def _invalid_rows(measured: Measurements) -> Iterator[Case]:
 
 
 _MARK_ABSENT = (
-    "These rows are entirely blank, as absent items often are: mark them with a bool array present.{name}, so that "
-    "they are left out and do not distort means, losses and ranks."
+    "These rows contain only NaN or only zeros, as absent items often do. Mark them with a bool array present.{name}, "
+    "so that they are excluded and do not distort means, losses and ranks."
 )
 _EMBED_AGAIN = (
     "Find the cause (overflow in half precision, a logarithm of 0 or a division by 0, an empty input) and embed these "
@@ -38,9 +38,9 @@ _INVALID = RuleTable(
         Rule("nan", "problem", lambda c: c.kind == "nan", "{name}: {which} contain NaN ({rows}).", "{advice}"),
         Rule("inf", "problem", lambda c: c.kind == "inf", "{name}: {which} contain infinity ({rows}).", "{advice}"),
         Rule("zero_rows", "warning", lambda c: c.unmarked,
-             "{name}: {which} contain only zeros ({rows}): absent or broken.",
-             "Mark absent rows with present= (in a file: a bool array present.{name}), so that they are left out; "
-             "embed the others again."),
+             "{name}: {which} contain only zeros ({rows}), so the items are absent or their embeddings are broken.",
+             "Mark absent rows with present= (in a file: a bool array present.{name}), so that they are excluded, and "
+             "embed the other items again."),
         Rule("zero_rows", "problem", lambda c: c.kind == "zero",
              "{name}: {which} contain only zeros and have no direction ({rows}).", "{advice}"),
         Rule("zero_rows", "problem", lambda c: c.kind == "tiny",
@@ -58,7 +58,7 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
     absent = {name: m.absent for name, m in measured.modalities.items() if m.absent}
     listed = [f"{name} {percent(rows / data.items)}" for name, rows in absent.items()]
     yield Case(*absent, kind="missing" if absent else "", listed=listed, items=data.items)
-    # With fewer than two items no pair can overlap, which the finding `few_items` covers.
+    # With fewer than two items, no pair can overlap; the finding `few_items` covers this case.
     yield Case(*names_of(apart), kind="overlap" if apart and data.items > 1 else "", pairs=pair_list(apart))
     yield Case(kind="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"),
                are="is" if data.items == 1 else "are")  # fmt: skip
@@ -95,8 +95,8 @@ def _dims(measured: Measurements) -> Case:
     enough = measured.data.items >= limits.FEW_ITEMS
     bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P and enough]
     ckas = join_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])
-    paired = f" Their rows are paired, though: the items have similar neighbors in {ckas} (CKA, 1 = alike)."
-    unpaired = f" There is no sign that the rows of {pair_list(bad)} are paired: check their order."
+    paired = f" Their rows are paired, though: the items have similar neighbors in {ckas} (CKA, at most 1)."
+    unpaired = f" There is no evidence that the rows of {pair_list(bad)} are paired; check their order."
     usual, times = Counter(dims.values()).most_common(1)[0]
     odd = [name for name, dim in dims.items() if dim != usual] if times > 1 else []
     return Case(*odd, kind="dims" if len(set(dims.values())) > 1 else "", paired=paired if good else "",
@@ -107,35 +107,35 @@ _DATA_SET = RuleTable(
     _data_set,
     (
         Rule("missing", "note", lambda c: c.kind == "missing",
-             "Marked as missing: {listed:words} of {items:,} items; those rows were left out."),
+             "Rows marked as missing were excluded: {listed:words} of {items:,} items."),
         Rule("no_overlap", "warning", lambda c: c.kind == "overlap",
              "Fewer than two items have both {pairs}, so their alignment cannot be measured.",
-             "Check the presence masks. To train such modalities into one space, a third one has to link them."),
+             "Check the presence masks. To train these modalities into one space, a third modality must link them."),
         Rule("few_items", "note", lambda c: c.kind == "few",
-             "There {are} only {items}, so values are mostly chance; rely on the intervals.",
+             "There {are} only {items}, so the values are mostly noise; rely on the intervals.",
              "Use at least a few hundred items."),
         Rule("few_items", "note", lambda c: c.kind == "rare",
-             "{listed:words}, so numbers {about} are mostly chance; rely on their intervals.",
+             "{listed:words}, so numbers {about} are mostly noise; rely on their intervals.",
              "Use at least a few hundred items that have these modalities."),
         Rule("one_modality", "note", lambda c: c.kind == "lone",
              "{modalities[0]} is the only modality, so gap, pairing and retrieval across modalities cannot be "
              "measured.",
              "Add the file of a second modality with the same items, in the same order or with the same ids."),
         Rule("matched", "note", lambda c: c.kind == "matched",
-             "Rows of {files:words} were in another order and were matched by ids; row numbers are those of the first "
-             "file."),
+             "Rows of {files:words} were in a different order and were matched by ids; row numbers are those of the "
+             "first file."),
         Rule("sources", "note", lambda c: c.kind == "sources", "How the files were read: {listed:words}."),
         Rule("ignored", "note", lambda c: c.kind == "ignored", "Not used: {listed:words}."),
         Rule("dim_mismatch", "problem", lambda c: c.kind == "dims",
-             "Dims differ: {dims:words}. Modalities with different dims are not in one space and have no cosine."
-             "{paired}{unpaired}",
+             "Dims differ: {dims:words}. Modalities with different dims are not in the same space, so cosines between "
+             "them are undefined.{paired}{unpaired}",
              "Map them into one space: `unialign train` on these files learns a head for each."),
     ),
 )  # fmt: skip
 
 
 def _ids_advice(measured: Measurements) -> str:
-    """Tell how to give the same id to items with equal rows."""
+    """Describe how to give items with equal rows the same id."""
     ids_N, given = measured.proposed_ids, "ids" in measured.data.values
     change = "change the" if given else "give"
     advice = f"{change} `ids` so that these items have the same id and are not negatives of each other"
@@ -156,8 +156,8 @@ def _near_rows(measured: Measurements) -> Iterator[Case]:
 
 
 _ANSWERS = {
-    True: "This diagnosis counts nearly equal rows as right answers; training without ids does not.",
-    False: "Without ids, each of them counts as a wrong answer for the others, so recalls are a little low.",
+    True: "This diagnosis scores nearly equal rows as correct answers; training without ids does not.",
+    False: "Without ids, they are scored as incorrect answers to each other, which lowers recalls slightly.",
 }
 
 
@@ -165,14 +165,19 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
     every = {name: m.duplicates for name, m in measured.modalities.items()}
     first = next(iter(every.values()))
     give = _ids_advice(measured)
-    # Items copied in every modality are one case, not one case per modality.
+    # Items copied in every modality are a single case.
     whole = len(every) > 1 and first.distinct > 1 and all(d == first for d in every.values())
     for name, d in {"": first}.items() if whole else every.items():
-        # With ids, equal rows of one item are not duplicates, but one row for all items is still a constant.
+        # With ids, equal rows of the same item are not duplicates, but a modality with equal rows for all items is
+        # still constant.
         rows = d.repeats + d.distinct
         usable = measured.modalities[name].usable if name else rows
         cosines = stand_in_cosines(measured.pairs, name)
-        stand_in = "" if cosines is None else f"cosine {number(cosines[0])}, against {number(cosines[1])} of the others"
+        stand_in = (
+            ""
+            if cosines is None
+            else (f"cosine {number(cosines[0])}, against {number(cosines[1])} for all other items")
+        )
         examples = ", ".join(f"{a:,} and {b:,}" for a, b in d.examples)
         yield Case(*([name] if name else []), duplicates=d, usable=usable, constant=d.distinct == 1 and usable > 1,
                    whole=whole, examples=examples, give=give, stand_in=stand_in,
@@ -187,20 +192,20 @@ _DUPLICATES = RuleTable(
     _duplicate_rows,
     (
         Rule("constant", "problem", lambda c: c.constant,
-             "{name}: all {usable:,} rows are equal. Pairing, gap and retrieval with it cannot be judged.",
+             "{name}: all {usable:,} rows are equal. Pairing, gap and retrieval of this modality cannot be judged.",
              "The encoder was not run, its input was constant, or one row was broadcast: embed this modality again."),
         Rule("duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
              lambda c: c.whole and c.fraction > 0,
-             "Whole items are duplicated: in every modality {which} repeat another item's (such as {examples}).",
+             "Whole items are duplicated: in every modality {which} repeat another item's row (such as {examples}).",
              "Drop the copies or give them the same id: copies leak across splits, and within a split they are "
              "negatives of each other."),
         Rule("duplicates", "warning", lambda c: c.fraction > 0 and c.stand_in != "",
              _COPIES + " The most frequent row does not match its items ({stand_in}).",
-             "It probably stands in for inputs that were empty or could not be read: embed these items again, or mark "
-             "them as missing with a bool array present.{name}."),
+             "It is probably the embedding of an empty or unreadable input. Embed these items again, or mark them as "
+             "missing with a bool array present.{name}."),
         Rule("duplicates", "warning", lambda c: c.fraction >= limits.DUPLICATES, _COPIES,
-             "If equal rows are correct (one caption for several images, a common phrase), {give}. Otherwise check the "
-             "inputs of these rows: they may be empty, not loaded, or truncated to the same beginning."),
+             "If equal rows are correct (one caption for several images, a common phrase), {give}. Otherwise, check "
+             "the inputs of these rows: they may be empty, not loaded, or truncated to the same beginning."),
         Rule("duplicates", "note", lambda c: c.fraction > 0, _COPIES),
     ),
     otherwise=(
@@ -213,14 +218,14 @@ _NEAR = RuleTable(
     (
         Rule("near_duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
              lambda c: c.near.repeats > 0,
-             "{name}: {which} are nearly equal to another item's (cosine of at least {cosine:number}), and hardly any "
-             "rows are a little further apart: the same input was probably embedded in several batches.",
+             "{name}: {which} are nearly equal to another item's row (cosine of at least {cosine:number}), and hardly "
+             "any rows are only slightly farther apart. The same input was probably embedded in several batches.",
              "If these inputs are equal, {give}. {answers}"),
     ),
 )  # fmt: skip
 
 
-# With fewer different rows a column of few values may be constant by chance.
+# With fewer distinct rows, a column with few values may be constant by chance.
 _MIN_ROWS = 16
 
 
@@ -266,11 +271,11 @@ _VALUES = RuleTable(
         Rule("constant_columns", lambda c: "warning" if c.fraction >= limits.CONSTANT_COLUMNS else "note",
              lambda c: c.kind == "columns",
              "{name}: {are} ({listed}).",
-             "Padding and dead units cost memory, and values other than 0 raise all cosines."),
+             "Constant columns (padding, dead units) waste memory, and nonzero ones raise all cosines."),
         Rule("norm_outliers", "warning", lambda c: c.kind == "outliers" and c.outliers > 0,
              "{name}: {which} are more than ten times longer or shorter than the median norm {norms.median:size} "
              "({rows}; norms from {norms.least:size} to {norms.most:size}).",
-             "Look at the inputs of these rows."),
+             "Check the inputs of these rows."),
         Rule("norm_range", "warning", lambda c: c.kind == "range" and c.extreme != "",
              "{name}: values are too {extreme} for half precision (median norm {norms.median:size}, largest entry "
              "{largest:size}; float16 ranges from 6.1e-5 to 65504).",
@@ -281,7 +286,7 @@ _VALUES = RuleTable(
              "Normalize rows before indexing them: a dot-product index depends on norms, cosines do not."),
         Rule("norms", "ok", lambda c: c.kind == "scale" and c.equal and c.unit, "All rows have norm 1."),
         Rule("norm_scale", "note", lambda c: c.kind == "scale" and c.differ,
-             "Norms differ between the modalities: median {listed:words}.",
+             "Median norms differ between the modalities: {listed:words}.",
              "Normalize rows before taking dot products: the modality with the longest rows dominates them."),
         Rule("norms", "ok", lambda c: c.kind == "scale" and c.equal,
              "All rows of a modality have the same norm ({listed:words})."),

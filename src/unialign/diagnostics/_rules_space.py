@@ -18,7 +18,7 @@ from unialign.diagnostics._predicates import (
     recalls,
 )
 
-# Number of different rows from which their spread is judged: two or three rows lie in a plane in any case.
+# Minimum number of distinct rows to judge their spread, since two or three rows always lie in a plane.
 _MIN_SPREAD_ROWS = 4
 
 
@@ -42,9 +42,9 @@ def _harm(measured: Measurements, name: str) -> str:
         return ""
     worst = [(d.recall[1].mean, key, d.queries) for key, d in directions.items()]
     recall, key, _ = min(entry for entry in worst if entry[1].startswith(f"{name}->"))
-    as_query = f"{percent(recall)} with it as the query ({key})"
+    as_query = f"{percent(recall)} with this modality as the query ({key})"
     recall, key, items = min(entry for entry in worst if not entry[1].startswith(f"{name}->"))
-    as_gallery = f"{percent(recall)} with it as the gallery ({key})"
+    as_gallery = f"{percent(recall)} with this modality as the gallery ({key})"
     return f" R@1 is {as_query} and {as_gallery} among {items:,} sampled candidates."
 
 
@@ -57,7 +57,7 @@ def _largest_cosine(measured: Measurements) -> Iterator[Case]:
 
 
 def _low_rank(possible: int) -> float:
-    """Return the effective rank below which a modality has low rank; it is smaller if few directions are possible."""
+    """Return the effective rank below which a modality has low rank; with few possible directions, it is smaller."""
     return max(min(limits.LOW_RANK, possible / 2), limits.LOW_RANK_FRACTION * possible)
 
 
@@ -65,23 +65,24 @@ _CONE = Rule(
     "anisotropy", lambda c: "note" if c.works else "warning", lambda c: c.cosine >= limits.ANISOTROPIC,
     "{name} is anisotropic (all rows lie in a narrow cone): two random rows have a mean cosine of "
     "{m.spread_cosine:interval}.{effect}",
-    "Judge cosines against {cosine:number}, the value of unrelated rows. Subtracting the mean of the training rows "
-    'often helps at once; training with a uniformity term (ua.losses.UniAlign(preset="balanced")) removes the cause.',
+    "Compare cosines with {cosine:number}, the mean for unrelated rows. Subtracting the mean of the training rows "
+    "often helps immediately; training with a uniformity term "
+    '(ua.losses.UniAlign(preset="balanced")) removes the cause.',
 )  # fmt: skip
 _COLLAPSE = RuleTable(
     _spread_cases,
     (
         Rule("anisotropy", "warning", lambda c: c.cosine >= limits.ANISOTROPIC and c.codes,
-             "{name} holds integers from 0 on, such as unsigned codes of a quantizer. Their offset makes all rows "
-             "alike: two random rows have a mean cosine of {m.spread_cosine:interval}.",
-             "Turn codes into floats before taking cosines: subtract the zero point of the quantizer and multiply by "
-             "its scale, in each column."),
+             "{name} contains only non-negative integers, such as unsigned codes of a quantizer. Their offset makes "
+             "all rows similar: two random rows have a mean cosine of {m.spread_cosine:interval}.",
+             "Dequantize the codes before taking cosines: in each column, subtract the zero point of the quantizer and "
+             "multiply by its scale."),
         Rule("collapsed", "warning", lambda c: c.cosine >= limits.COLLAPSED and c.works, _CONE.text, _CONE.advice),
         Rule("collapsed", "problem", lambda c: c.cosine >= limits.COLLAPSED,
              "{name} has collapsed: two random rows have a mean cosine of {m.spread_cosine:interval}.{effect} Pairing, "
-             "gap and retrieval with it cannot be judged.",
+             "gap and retrieval of this modality cannot be judged.",
              "Check the training for a loss that stays at ln(batch size), a dead encoder, a temperature at its bound, "
-             'or no repulsion; ua.losses.UniAlign(preset="balanced") has a uniformity term for each modality.'),
+             'or missing repulsion; ua.losses.UniAlign(preset="balanced") has a uniformity term for each modality.'),
         _CONE,
         Rule("low_rank", lambda c: "warning" if c.m.possible_rank >= 8 else "note",
              lambda c: c.m.spread_rank < _low_rank(c.m.possible_rank),
@@ -135,7 +136,7 @@ def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> 
         if after.mean - (before := stats.directions[direction].recall[1]).mean >= limits.GAP_COST
         and after.exceeds(before)
     ]
-    effect = " Ranks within the gallery of one modality hardly change without it."
+    effect = " Removing it would hardly change the ranks within the gallery of one modality."
     if gains:
         _, direction, without, centered = max(gains)
         effect = " It harms retrieval: subtracting each modality's mean raises R@1 of "
@@ -154,11 +155,11 @@ def _largest_gap(measured: Measurements) -> Iterator[Case]:
         gap = max(judged.values(), key=lambda stats: stats.gap.mean).gap
         claim = f"There is no gap between {which}"
         if gap.mean >= limits.GAP_NOTE:
-            claim = f"With so few different items no gap between {which} can be told from chance"
+            claim = f"With so few distinct items, no gap between {which} can be distinguished from chance"
         yield Case(gap=gap, claim=claim)
 
 
-_OFFSET = " This offset makes up {pair.gap_fraction:percent} of the squared distance of true pairs.{effect}"
+_OFFSET = " This offset accounts for {pair.gap_fraction:percent} of the squared distance of true pairs.{effect}"
 _GAP_ADVICE = (
     "In a gallery of several modalities, queries find their own modality first. Subtract each modality's mean (of the "
     "training rows) and normalize again; in training, a larger temperature and repulsion only within modalities "
@@ -169,7 +170,7 @@ _GAP = RuleTable(
     (
         Rule("modality_gap", lambda c: c.severity, lambda c: c.within is not None,
              "{name} is far from the other modalities: its mean is up to {pair.gap:interval} away (from {other}), "
-             "while theirs are within {within:number} of each other." + _OFFSET, _GAP_ADVICE),
+             "while the other means are within {within:number} of each other." + _OFFSET, _GAP_ADVICE),
         Rule("gap", lambda c: c.severity, always,
              "There is a gap: the means of {a} and {b} are {pair.gap:interval} apart{more}." + _OFFSET, _GAP_ADVICE),
     ),
@@ -194,7 +195,7 @@ _CONSEQUENCES = {
 
 
 def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> list[Finding]:
-    """Mention the consequences of a far modality in its finding, and drop their separate warnings."""
+    """Mention the consequences of a far modality in the finding about the gap, and remove their separate warnings."""
     found = list(findings)
     for cause in [finding for finding in found if finding.code == "modality_gap"]:
         (name,) = cause.modalities
@@ -207,7 +208,7 @@ def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> li
 
 
 def _follows_from(finding: Finding, name: str, measured: Measurements) -> bool:
-    """Return whether a finding concerns this modality only; hubs or weak directions elsewhere have another cause."""
+    """Return whether a finding concerns this modality only; hubs or weak directions elsewhere have other causes."""
     if finding.code == "anisotropy":
         return finding.modalities == (name,)
     if finding.code == "uneven_retrieval":
