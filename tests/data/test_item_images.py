@@ -73,15 +73,15 @@ def test_images_that_fit_no_item_are_rejected(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "empty").mkdir()
     columns = {"audio": np.eye(3), "text": np.eye(3)}
     cases = [
-        (images, {}, DataError, "not clear which column"),
-        (tmp_path / "empty", {"default_modalities": ["audio"]}, DataError, "not clear which column"),
-        ({"text": images}, {}, DataError, "4 images for 3 items"),
-        ({"text": tmp_path / "empty"}, {}, DataError, "no image file"),
+        (images, {}, DataError, "cannot determine the column"),
+        (tmp_path / "empty", {"default_modalities": ["audio"]}, DataError, "cannot determine the column"),
+        ({"text": images}, {}, DataError, r"cannot match the 4 images in .* to 3 items"),
+        ({"text": tmp_path / "empty"}, {}, DataError, "no image files"),
         ({"text": tmp_path / "missing"}, {}, DataError, "not a folder"),
         ({"text": [images / "a.png"]}, {}, ShapeError, "1 files for 3 items"),
         ({"text": [1, 2, 3]}, {}, DataError, "expected a path"),
         ({"text": 5}, {}, DataError, "one image file per item"),
-        ({"image": images}, {}, DataError, "images are given by column"),
+        ({"image": images}, {}, DataError, "pass images by column"),
         ({"text": [images / "broken.png", None, None]}, {}, DataError, "broken.png is damaged"),
         ({"text": [images / "gone.png", None, None]}, {}, DataError, "cannot be read"),
         ({"text": [images / "a.png", None, None], THUMBNAILS: b"1"}, {}, DataError, "give one of them"),

@@ -96,7 +96,9 @@ def test_files_without_a_split_get_a_random_one_that_keeps_items_of_an_id_togeth
     tmp_path: Path, space: dict[str, Any]
 ) -> None:
     np.savez(tmp_path / "a.npz", **space, ids=[f"item {i // 2}" for i in range(ITEMS)])
-    with pytest.warns(UserWarning, match=r"'a' has no array `split`; random: 70 % train, 10 % val, 20 % test, seed 0"):
+    with pytest.warns(
+        UserWarning, match=r"'a' has no array `split`, so the split is random: 70 % train, 10 % val, 20 % test, seed 0"
+    ):
         store = data.load_dataset(tmp_path / "a.npz")
     np.testing.assert_array_equal(store.split, data.random_split(ITEMS, groups=np.arange(ITEMS) // 2))
     np.testing.assert_array_equal(store.ids, np.arange(ITEMS) // 2)
@@ -153,7 +155,7 @@ def test_saved_stores_are_equal_and_have_small_pickles(
         assert found.fingerprint == store.fingerprint
         assert (found.name, found.modalities, found.label_names) == (store.name, store.modalities, store.label_names)
         assert (found.item_names, found.assets, found.provenance) == (store.item_names, store.assets, store.provenance)
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         store.save(tmp_path / "copy")
     memory = EmbeddingStore.from_arrays(space, split=np.arange(ITEMS) % 3)
     saved = memory.save(tmp_path / "memory")
@@ -197,14 +199,14 @@ def test_arrays_that_are_not_used_are_reported(tmp_path: Path, space: dict[str, 
     split = np.repeat([0, 1, 2, 0, 0], ITEMS // 5)
     extra = {"label": np.arange(ITEMS), "captions": np.array(["a"] * ITEMS), "weights": np.ones(3)}
     np.savez(tmp_path / "a.npz", **space, **extra, split=split)
-    with pytest.warns(UserWarning, match="arrays that are not used") as caught:
+    with pytest.warns(UserWarning, match="unused arrays") as caught:
         data.load_dataset(tmp_path / "a.npz")
     (message,) = [str(warning.message) for warning in caught]
     assert "a.npz: label (40 integers; did you mean 'labels'?)" in message
     assert "a.npz: captions (40 texts)" in message
     assert "a.npz: weights (3 numbers)" in message
     for mistake, words in {
-        "present.txt": "present.txt names no modality; the modalities are image, text",
+        "present.txt": "present.txt belongs to no modality; the modalities are image, text",
         "split": "split: row 0 holds 'holdout', expected one of 'train', 'val', 'test', 'validation', 'valid', 'dev'",
     }.items():
         values = np.array(["holdout"] * ITEMS) if mistake == "split" else np.ones(ITEMS, np.bool_)

@@ -71,13 +71,13 @@ def test_groups_may_be_texts() -> None:
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.7, 0.1, 0.1), (1.2, -0.2, 0), (float("nan"), 0.5, 0.5), ()])
 def test_bad_fractions(fractions: Any) -> None:
-    with pytest.raises(ConfigError, match="three numbers from 0 to 1 that sum to 1"):
+    with pytest.raises(ConfigError, match=r"three numbers in .* that sum to 1"):
         random_split(10, fractions=fractions)
 
 
 @pytest.mark.parametrize("arguments", [{"items": 0}, {"items": -1}, {"items": 3, "seed": -1}])
 def test_bad_numbers(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="at least one item and a seed of 0 or more"):
+    with pytest.raises(ConfigError, match="items must be an integer >= 1 and seed an integer >= 0"):
         random_split(**arguments)
 
 

@@ -103,7 +103,7 @@ def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
     before = EmbeddingStore.open(digits).fingerprint
     plant(digits, "mor", npy(np.ones((2000, 6), dtype=np.float16)))
     store = EmbeddingStore.open(digits)
-    with pytest.raises(DataError, match="another revision"):
+    with pytest.raises(DataError, match="use the expected revision"):
         store.check_fingerprint(before)
     with pytest.raises(DataError, match=r"store\.json was altered"):
         store.verify()
@@ -272,7 +272,7 @@ def test_neither_pipe_nor_folder_is_a_file(store: EmbeddingStore, kind: str, fil
 
 
 def test_no_folder_and_no_description(tmp_path: Path, store: EmbeddingStore) -> None:
-    with pytest.raises(DataError, match="nowhere is not a store: no such folder"):
+    with pytest.raises(DataError, match="nowhere is not a store, since the folder does not exist"):
         EmbeddingStore.open(tmp_path / "nowhere")
     assert store.path is not None
     (store.path / "store.json").unlink()
@@ -293,7 +293,7 @@ def test_a_huge_description_is_not_read(store: EmbeddingStore) -> None:
     assert store.path is not None
     with (store.path / "store.json").open("r+b") as file:
         file.truncate(1 << 35)
-    with pytest.raises(DataError, match="so it is not a description"):
+    with pytest.raises(DataError, match="so it is not a store description"):
         EmbeddingStore.open(store.path)
 
 

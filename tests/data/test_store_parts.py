@@ -77,7 +77,7 @@ def test_invalid_parts_leave_nothing_behind(tmp_path: Path) -> None:
         ({"text": iter([TEXT[:0]])}, ShapeError, "'text' has no rows in 1 parts"),
         ({"text": parts(TEXT), "image": IMAGE[:3]}, ShapeError, "'image' has 3 rows, 'text' has 23"),
         ({"../text": parts(TEXT)}, DataError, "cannot be a file name"),
-        (iter([]), ShapeError, "without any part"),
+        (iter([]), ShapeError, "yields no parts"),
         (iter([TEXT]), ShapeError, "part 0 is a ndarray, expected a mapping"),
         (iter([{"a": TEXT}, {"b": TEXT}]), ShapeError, r"part 1 has the columns \['b'\], part 0 has \['a'\]"),
         (iter([{"a": TEXT, "b": TEXT[:3]}]), ShapeError, "different numbers of rows: {'a': 23, 'b': 3}"),

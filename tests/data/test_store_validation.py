@@ -140,7 +140,7 @@ bad_options: dict[str, Any] = {
     "modalities unknown": ({"default_modalities": ["image", "smell"]}, ConfigError, "'smell'; the store has"),
     "modalities none": ({"default_modalities": []}, ConfigError, "at least one"),
     "unknown option": ({"lables": [0] * N}, ConfigError, "unknown option of a store 'lables'.*did you mean 'labels'"),
-    "asset not bytes": ({"assets": {"a.txt": "text"}}, DataError, "asset 'a.txt' is a str, expected bytes"),
+    "asset not bytes": ({"assets": {"a.txt": "text"}}, DataError, "asset 'a.txt' must be bytes, got str"),
 }
 
 

@@ -39,7 +39,7 @@ def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
 
 def test_existing_store_is_kept(tmp_path: Path) -> None:
     before = EmbeddingStore.write(tmp_path / "s", COLUMNS).fingerprint
-    with pytest.raises(DataError, match=r"exists already.*overwrite='replace'"):
+    with pytest.raises(DataError, match=r"already exists.*overwrite='replace'"):
         EmbeddingStore.write(tmp_path / "s", OTHER)
     assert EmbeddingStore.open(tmp_path / "s").fingerprint == before
 
@@ -83,7 +83,7 @@ def test_overwrite_must_be_never_or_replace(tmp_path: Path) -> None:
 
 def test_an_existing_path_raises_before_the_data_is_read(tmp_path: Path) -> None:
     EmbeddingStore.write(tmp_path / "s", COLUMNS)
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # also an invalid shape
 
 
@@ -139,7 +139,7 @@ def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monke
     """Without an atomic exchange of folders, a kill between the two renames leaves no store at the path."""
     EmbeddingStore.write(tmp_path / "s", OTHER)
     (tmp_path / "s").rename(tmp_path / ".s.0123.old")
-    with pytest.raises(DataError, match=r"interrupted, and the earlier store is \.s\.0123\.old: rename it back"):
+    with pytest.raises(DataError, match=r"interrupted; rename \.s\.0123\.old back"):
         EmbeddingStore.open(tmp_path / "s")
 
 

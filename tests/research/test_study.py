@@ -239,7 +239,7 @@ def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, di
 def test_another_revision_of_the_data_raises(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     again = Options.read(finished[0] / "config.yaml")
     other = write_store(tmp_path / "other", test=1.0)
-    with pytest.raises(DataError, match="another revision"):
+    with pytest.raises(DataError, match="use the expected revision"):
         run_study(SMALL, again.replace(stores={"tiny": other}), finished[0])
 
 

@@ -1,4 +1,4 @@
-"""Embedding stores: open, write and verify named arrays of items, load built-in data sets, split without leakage."""
+"""Open, write and verify embedding stores, load data sets, and create splits without leakage."""
 
 from unialign._lazy import attach_stub
 

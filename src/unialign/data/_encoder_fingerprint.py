@@ -1,4 +1,4 @@
-"""Fingerprint of the encoder of a column; columns with equal fingerprints share coordinates."""
+"""Compute the encoder fingerprint of a column; columns with equal fingerprints are in the same embedding space."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,20 +8,20 @@ from unialign.io import canonical_json, digest
 
 __all__ = ["encoder_fingerprint"]
 
-# Provenance entries that do not affect the coordinates, such as the encoded images.
+# Provenance entries that do not affect the embedding space.
 _LEFT_OUT = ("input", "synthetic", "voices", "packages", "licence")
 
 
 def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
-    """Return the sha256 of the encoder, weights, pooling and reduction of a column, from the store's provenance.
+    """Return the sha256 of the encoder, weights, pooling and reduction recorded in the provenance of a column.
 
-    Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are left
-    out, so that images of another data set have the same fingerprint under the same encoder. An entry `fingerprint`,
-    which the image encoder of a decoder writes, is returned unchanged. A column without provenance gets the checksum of
-    its array.
+    Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are
+    ignored, so an encoder has the same fingerprint on every data set. If the provenance has an entry `fingerprint`, as
+    written by the image encoder of a decoder, that entry is returned unchanged. For a column without provenance, the
+    checksum of its array is returned.
 
     Raises:
-        ConfigError: no such column.
+        ConfigError: the store has no such column.
     """
     store.dim(column)
     made: Any = store.provenance.get("columns", {}).get(column)

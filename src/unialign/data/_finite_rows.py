@@ -1,4 +1,4 @@
-"""Reject rows of store columns that hold NaN or infinity, or only zeros."""
+"""Reject rows of store columns that contain NaN, infinity or only zeros."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ __all__ = ["check_finite_rows"]
 
 
 def check_finite_rows(array_NW: NDArray[Any], mask_N: NDArray[Any] | None, column: str, *, first_row: int = 0) -> None:
-    """Raise NonFiniteError for the first present row of (N, W) that holds NaN or infinity, or only zeros.
+    """Raise NonFiniteError for the first present row of an (N, W) array that contains NaN, infinity or only zeros.
 
     Args:
-        first_row: number of the first row in messages.
+        first_row: row number of `array_NW[0]` in error messages.
     """
     step = max(1, CHUNK_BYTES // max(1, array_NW[:1].nbytes))
     pages = MappedPages([array_NW])
@@ -32,7 +32,7 @@ def check_finite_rows(array_NW: NDArray[Any], mask_N: NDArray[Any] | None, colum
         place = int(finite_NW[row].argmin())
         found = "only zeros" if finite_NW[row].all() else f"{part_NW[row, place]} at position {place}"
         raise NonFiniteError(
-            f"column {column!r}, row {first_row + start + row} holds {found}; every row needs finite numbers that are "
-            f"not all zero (mark items without a usable row as absent: `present=` in Python, a bool array "
+            f"column {column!r}, row {first_row + start + row} holds {found}; every row must be finite and not all "
+            f"zero (mark items without a usable row as absent, with `present=` in Python or with a bool array "
             f"`present.{column}` in files)"
         )

@@ -1,4 +1,4 @@
-"""Pack image files of items as thumbnails of a store: a folder, or one file per item.
+"""Pack the images of items into the thumbnail archive of a store.
 
 N items.
 """
@@ -18,9 +18,9 @@ from unialign.errors import DataError, MissingDependencyError, ShapeError
 __all__ = ["IMAGE_SUFFIXES", "pack_assets"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_UNCHANGED = (".png", ".jpg", ".jpeg", ".webp")  # formats that a browser shows
+_UNCHANGED = (".png", ".jpg", ".jpeg", ".webp")  # formats that browsers can display
 _SIDE, _QUALITY = 128, 85
-# Files of at most this size are stored unchanged if Pillow is not installed.
+# Maximum size in bytes of a file that is stored unchanged.
 _SMALL = 2**16
 _IMAGE_COLUMN = re.compile(r"image|img|photo|picture|pix|frame", re.IGNORECASE)
 
@@ -30,16 +30,17 @@ Names = Sequence[str] | None
 def pack_assets(
     assets: Any, columns: Sequence[str], items: int, *, keys: Names, names: Names, ids: Any
 ) -> dict[str, bytes]:
-    """Return the assets of a store as bytes; images of a column become its thumbnails.
+    """Return the assets of a store as bytes, with all images packed into one archive of thumbnails.
 
     Args:
         assets: see `EmbeddingStore.write`.
-        keys, names, ids: identifiers of the items, by which the files of a folder are found.
+        keys, names, ids: identifiers of the items, matched with the file names in a folder.
 
     Raises:
-        DataError: no folder or file of images, files that belong to no item, a damaged image, or another type.
-        ShapeError: not one file per item.
-        MissingDependencyError: an image must be made smaller, and Pillow is not installed.
+        DataError: a folder is missing or has no images, a file matches no item, an image is damaged, or an asset has
+            an unsupported type.
+        ShapeError: the number of files differs from the number of items.
+        MissingDependencyError: an image must be resized, and Pillow is not installed.
     """
     if isinstance(assets, str | os.PathLike):
         assets = _by_column(Path(assets), columns)
@@ -52,8 +53,8 @@ def pack_assets(
             packed[name] = content
         elif name not in columns:
             raise DataError(
-                f"asset {name!r} is a {type(content).__name__}, expected bytes; images are given by column: "
-                f"assets={{{columns[0]!r}: folder or one file per item}}"
+                f"asset {name!r} must be bytes, got {type(content).__name__}; pass images by column, for example "
+                f"assets={{{columns[0]!r}: folder or list with one file per item}}"
             )
         elif isinstance(content, str | os.PathLike):
             images[name] = _files_of_items(Path(content), items, keys=keys, names=names, ids=ids)
@@ -61,13 +62,15 @@ def pack_assets(
             images[name] = _one_per_item(name, content, items)
     if images:
         if THUMBNAILS in packed:
-            raise DataError(f"assets hold both {THUMBNAILS!r} and images of {', '.join(images)}; give one of them")
+            raise DataError(
+                f"assets contain both {THUMBNAILS!r} and images of {', '.join(images)}; pass only one of the two"
+            )
         packed[THUMBNAILS] = _archive(images)
     return packed
 
 
 def _by_column(folder: Path, columns: Sequence[str]) -> dict[str, Path]:
-    """Return the folder of each column: its subfolder of that name, or the folder itself for the image column."""
+    """Return the image folder of each column: its subfolder, or else `folder` itself for the only image column."""
     if not folder.is_dir():
         raise DataError(f"assets={str(folder)!r} is not a folder of images")
     own = {column: folder / column for column in columns if (folder / column).is_dir()}
@@ -76,7 +79,7 @@ def _by_column(folder: Path, columns: Sequence[str]) -> dict[str, Path]:
     likely = [column for column in columns if _IMAGE_COLUMN.search(column)]
     if len(likely) != 1:
         raise DataError(
-            f"it is not clear which column the images of {folder} show, out of {', '.join(columns)}; name it: "
+            f"cannot determine the column of the images in {folder} among {', '.join(columns)}; specify it with "
             f"assets={{{(likely or columns)[0]!r}: {str(folder)!r}}}"
         )
     return {likely[0]: folder}
@@ -87,7 +90,9 @@ def _one_per_item(column: str, files: Any, items: int) -> list[Path | None]:
         raise DataError(f"asset {column!r} is a {type(files).__name__}; expected a folder or one image file per item")
     found = list(files)
     if len(found) != items:
-        raise ShapeError(f"assets of {column!r} has {len(found)} files for {items} items; give one each, None for none")
+        raise ShapeError(
+            f"assets of {column!r} have {len(found)} files for {items} items; pass one per item (None for no image)"
+        )
     for place, file in enumerate(found):
         if file is not None and not isinstance(file, str | os.PathLike):
             raise DataError(f"assets of {column!r}: entry {place} is {file!r}; expected a path, or None for no image")
@@ -95,16 +100,16 @@ def _one_per_item(column: str, files: Any, items: int) -> list[Path | None]:
 
 
 def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids: Any) -> list[Path | None]:
-    """Return the image file of each item, None for items without one.
+    """Return the image file of each item, or None for items without an image.
 
-    Files are matched by key, name or id of the items; if no file has one of these, by order, if there is one per
-    item; else by row number. Every file must match.
+    Files are matched by the key, name or id of the items. If no file name is a key, name or id, files are matched by
+    order if there are N files, and otherwise by the row number in their names. Every file must match an item.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of images")
     files = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
     if not files:
-        raise DataError(f"{folder} holds no image file; known are {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(f"{folder} contains no image files; supported suffixes are {', '.join(IMAGE_SUFFIXES)}")
     by_stem = {file.stem: file for file in files}
     unmatched: list[str] = []
     for texts in (keys, names, None if ids is None else [str(value) for value in ids]):
@@ -114,10 +119,10 @@ def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids:
         if len(others) < len(by_stem):
             unmatched = unmatched or [stem for stem in by_stem if stem in others]
     if unmatched:
-        # A few matches may be accidental, and by order the images could be those of other items.
+        # Do not match by order here: if the matches are not accidental, images would be assigned to the wrong items.
         raise DataError(
-            f"{folder} has {len(unmatched)} of {len(files)} images that belong to no item, such as "
-            f"{by_stem[unmatched[0]].name}: remove them, or give one file per item (None for no image)"
+            f"{len(unmatched)} of {len(files)} images in {folder} belong to no item, such as "
+            f"{by_stem[unmatched[0]].name}; remove them, or pass one file per item (None for no image)"
         )
     if len(files) == items:
         return list(files)
@@ -126,13 +131,13 @@ def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids:
     if len(by_row) == len(files) and max(by_row) < items:
         return [by_row.get(row) for row in range(items)]
     raise DataError(
-        f"{folder} has {len(files)} images for {items} items, such as {files[0].name}: give the names of the "
-        "files without suffix as names= or ids=, or one file per item (None for no image)"
+        f"cannot match the {len(files)} images in {folder}, such as {files[0].name}, to {items} items; pass the "
+        "file names without suffix as names= or ids=, or pass one file per item (None for no image)"
     )
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
-    """Sort `2.png` before `10.png`."""
+    """Return a sort key that orders `2.png` before `10.png`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)]
 
 
@@ -143,13 +148,13 @@ def _archive(images: Mapping[str, Sequence[Path | None]]) -> bytes:
             for row, file in enumerate(files):
                 if file is not None:
                     data, suffix = _thumbnail(file)
-                    # A fixed date, so that equal images give equal bytes.
+                    # Use a fixed date, so that equal images produce equal archives.
                     archive.writestr(zipfile.ZipInfo(f"{column}/{row}{suffix}"), data)
     return target.getvalue()
 
 
 def _thumbnail(file: Path) -> tuple[bytes, str]:
-    """Return an image of at most 128 x 128 pixels and its suffix; small images are unchanged."""
+    """Return an image of at most 128 x 128 pixels and its suffix; small images are returned unchanged."""
     suffix = file.suffix.lower()
     try:
         data = file.read_bytes()
@@ -160,7 +165,7 @@ def _thumbnail(file: Path) -> tuple[bytes, str]:
     except ImportError:
         if suffix in _UNCHANGED and len(data) <= _SMALL:
             return data, suffix
-        raise MissingDependencyError(f"making {file} smaller needs Pillow: pip install 'unialign[images]'") from None
+        raise MissingDependencyError(f"resizing {file} requires Pillow; pip install 'unialign[images]'") from None
     try:
         with pil.open(io.BytesIO(data)) as image:
             if suffix in _UNCHANGED and max(image.size) <= _SIDE and len(data) <= _SMALL:

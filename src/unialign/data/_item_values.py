@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_names: Sequence[str]) -> dict[str, Array]:
-    """Convert the given ids, groups, labels and split to (N,) integers of the stored dtype."""
+    """Convert the given ids, groups, labels and split to (N,) integer arrays of the stored dtypes."""
     rows = {
         kind: _integers(split_codes(value) if kind == "split" else value, kind, items)
         for kind, value in given.items()
@@ -29,14 +29,14 @@ def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_nam
     if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
         raise DataError(leak)
     if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
-        # Only warn: ids that cross splits are harmless if they denote classes, but inflate results if they denote
-        # captions.
+        # Only warn, because ids that cross splits inflate results if they denote captions, but are harmless if they
+        # denote classes.
         warnings.warn(leak, UserWarning, stacklevel=4)
     return rows
 
 
 def text_keys(ids: ArrayLike | None, items: int) -> tuple[str, ...] | None:
-    """Return ids that are text as N strings; None for integers and for no ids. DataError names a row without text."""
+    """Return text ids as N strings, or None if there are no text ids; DataError if only some rows are text."""
     values_N = None if ids is None else to_numpy(ids, "ids")
     if values_N is None or values_N.dtype.kind not in "UTSO" or values_N.shape != (items,):
         return None
@@ -45,7 +45,7 @@ def text_keys(ids: ArrayLike | None, items: int) -> tuple[str, ...] | None:
     keys = [key.decode("utf-8", "replace") if isinstance(key, bytes) else key for key in values_N.tolist()]
     for row, key in enumerate(keys):
         if not isinstance(key, str) or has_surrogate(key):
-            raise DataError(f"ids: row {row} holds {key!r}; expected integers, or text for every item")
+            raise DataError(f"ids: row {row} holds {key!r}; expected integers or strings for all items")
     return tuple(keys)
 
 
@@ -65,10 +65,10 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
 
 
 def default_values(kind: str, items: int) -> Array:
-    """Return read-only default values of items: unique ids, unique groups, unlabeled, train, or all present."""
+    """Return the read-only (N,) default: unique ids or groups, label -1, split code 0 (train), or presence True."""
     fill = {"labels": -1, "split": 0, "present": True}
     if kind in fill:
-        # A view of one value, which takes no memory.
+        # Broadcast one value, so that no memory is allocated for N values.
         return np.broadcast_to(np.array(fill[kind], ITEM_DTYPES[kind]), (items,))
     values_N = np.arange(items, dtype=np.int64)
     values_N.flags.writeable = False
@@ -76,18 +76,20 @@ def default_values(kind: str, items: int) -> Array:
 
 
 def to_numpy(value: ArrayLike, what: str) -> Array:
-    """Convert an array-like or tensor to an array; ShapeError with the name `what` if that fails."""
+    """Convert an array-like or tensor to a NumPy array; raise ShapeError, naming `what`, if that fails."""
     # Detect tensors by their methods, to avoid importing torch here.
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value = value.detach().cpu()
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ShapeError(f"{what} cannot become an array ({error}); give a NumPy array or a float32 tensor") from None
+        raise ShapeError(
+            f"{what} cannot be converted to an array ({error}); pass a NumPy array or a float32 tensor"
+        ) from None
 
 
 def split_codes(split: ArrayLike, aliases: Mapping[str, str] = MappingProxyType({})) -> Array:
-    """Return the codes of split names or their `aliases`, or numbers unchanged; DataError for any other name."""
+    """Convert split names and `aliases` to codes; return numbers unchanged, and raise DataError for unknown names."""
     values_N = to_numpy(split, "split")
     if values_N.dtype.kind not in "UTO":
         return values_N
@@ -117,7 +119,7 @@ def _integers(value: ArrayLike, kind: str, items: int) -> Array:
 
 
 def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
-    """Describe the first group or id that crosses splits, or return None."""
+    """Return a message about the first group or id that crosses splits, or None."""
     order_N = np.lexsort((split_N, code_N))
     sorted_code_N, sorted_split_N = code_N[order_N], split_N[order_N]
     crossing = (sorted_code_N[1:] == sorted_code_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])
@@ -127,6 +129,6 @@ def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
     first, second = order_N[place], order_N[place + 1]
     return (
         f"{name} {code_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
-        f"{SPLITS[split_N[second]]!r}; items of one {name} need the same split, or test results are inflated "
-        f"(random_split(..., groups=...) keeps them together)"
+        f"{SPLITS[split_N[second]]!r}; all items of one {name} must be in the same split, or test results are inflated "
+        f"(use random_split(..., groups=...))"
     )

@@ -1,4 +1,4 @@
-"""Layout of a store folder: file names, schema of `store.json`, and the fingerprint computed from it.
+"""Layout of a store folder: the file names, the schema of `store.json`, and the fingerprint.
 
 File names are derived from column names and never read from `store.json`, so a malicious description cannot name
 files outside the folder.
@@ -24,13 +24,13 @@ NAMES_FILE = "names.json"
 KEYS_FILE = "keys.json"
 SPLITS = ("train", "val", "test")
 COLUMN_DTYPES = ("float16", "float32", "float64")
-# Per-item integers, each in an optional file; `EmbeddingStore` documents their defaults.
+# Dtypes of the per-item integers, which are optional files; `EmbeddingStore` documents their defaults.
 ROW_DTYPES: dict[str, DTypeLike] = {"ids": np.int64, "groups": np.int64, "labels": np.int64, "split": np.int8}
 ITEM_DTYPES = {**ROW_DTYPES, "present": np.bool_}
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-# Limit of the address space, which only invalid sizes exceed.
+# Size of the address space; larger file sizes are invalid.
 _MAX_BYTES = 1 << 47
 
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size and checksum of a file in the folder."""
+    """Size and checksum of a file in the store folder."""
 
     bytes: int
     sha256: str
@@ -47,7 +47,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Column:
-    """Named (N, W) array; `present` is None if every item has a row, `provenance` is any JSON value."""
+    """Description of an (N, W) array; `present` is None if all rows are present, `provenance` is any JSON value."""
 
     dtype: str
     dim: int
@@ -72,7 +72,7 @@ class Description:
     keys: FileRecord | None = None
 
     def fingerprint(self) -> str:
-        """Return the sha256 over columns (array, presence, provenance), per-item integers and the provenance."""
+        """Return the sha256 of the columns (arrays, masks, provenance), the per-item values and the provenance."""
         columns = {
             name: [column.array.sha256, column.present and column.present.sha256, column.provenance]
             for name, column in self.columns.items()
@@ -82,7 +82,7 @@ class Description:
         return digest(canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance, **keys}))
 
     def files(self) -> dict[str, FileRecord]:
-        """Return all files of the folder except `store.json`, by name."""
+        """Return the record of each file in the folder except `store.json`, by file name."""
         files = {
             **{array_file(name): column.array for name, column in self.columns.items()},
             **{present_file(name): column.present for name, column in self.columns.items()},
@@ -94,7 +94,7 @@ class Description:
         return {file: record for file, record in files.items() if record is not None}
 
     def to_bytes(self) -> bytes:
-        """Return the text of `store.json`, including its checksum."""
+        """Return the content of `store.json`, including its checksum."""
         entries = asdict(self)
         if self.keys is None:
             del entries["keys"]
@@ -119,7 +119,7 @@ def asset_file(name: str) -> str:
 
 
 def unsafe_name(name: object) -> str | None:
-    """Return the reason why `name` is not a valid file name, or None."""
+    """Return the reason why `name` is not a valid file name, or None if it is valid."""
     if not isinstance(name, str):
         return f"it is a {type(name).__name__}, not a string"
     if not _SAFE_NAME.fullmatch(name) or ".." in name:
@@ -135,10 +135,10 @@ def check_unchanged(text: bytes, where: Path) -> None:
 
 
 def parse_description(text: bytes, where: Path) -> Description:
-    """Parse the text of `store.json`; `where` names it in messages.
+    """Parse the content of `store.json`; error messages show the path `where`.
 
     Raises:
-        DataError: invalid JSON, another schema version, a missing or ill-typed entry, an unsafe name or invalid size.
+        DataError: the JSON is invalid, the schema version is not supported, or an entry is missing or invalid.
     """
     body = _load_json(text, where)
     try:
@@ -149,7 +149,7 @@ def parse_description(text: bytes, where: Path) -> Description:
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise DataError(f"{where} is not a store description ({what}); restore it or write the store again") from None
     raise DataError(
-        f"{where} has schema {schema!r}, but this version of unialign reads {SCHEMA}; "
+        f"{where} has schema {schema!r}, but this version of unialign reads schema {SCHEMA}; "
         f"update unialign or write the store again"
     )
 
@@ -169,10 +169,10 @@ def _description(body: dict[str, Any]) -> Description:
         _name(name): _column(entry, name, items) for name, entry in _typed(body["columns"], dict, "columns").items()
     }
     if not columns:
-        raise ValueError("it lists no columns")
+        raise ValueError("columns is empty")
     modalities = _strings(body["default_modalities"], "default_modalities")
     if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(columns):
-        raise ValueError(f"default_modalities {list(modalities)} must be distinct columns out of {sorted(columns)}")
+        raise ValueError(f"default_modalities {list(modalities)} must be distinct columns among {sorted(columns)}")
     rows = _typed(body["rows"], dict, "rows")
     if not set(rows) <= set(ROW_DTYPES):
         raise ValueError(f"rows {sorted(rows)} must be among {sorted(ROW_DTYPES)}")
@@ -198,7 +198,7 @@ def _column(entry: dict[str, Any], name: str, items: int) -> Column:
     needed = items * dim * np.dtype(entry["dtype"]).itemsize
     if not needed < record.bytes <= _MAX_BYTES:
         raise ValueError(
-            f"column {name!r} of {items} x {dim} {entry['dtype']} needs {needed} bytes, its file has {record.bytes}"
+            f"column {name!r} of {items} x {dim} {entry['dtype']} needs {needed} bytes, but its file has {record.bytes}"
         )
     return Column(
         dtype=entry["dtype"],

@@ -1,4 +1,4 @@
-"""`load_dataset`: open any source as an `EmbeddingStore`."""
+"""Open data sets, files and arrays as an `EmbeddingStore`."""
 
 import os
 import warnings
@@ -33,29 +33,29 @@ def load_dataset(
 ) -> EmbeddingStore:
     """Open embeddings as a store.
 
-    Built-in data sets and store folders open in milliseconds. Other files are read once for validation and fingerprint,
-    then memory-mapped, or loaded if compressed; `EmbeddingStore.save` writes them as a store folder. Files without an
-    array `split` get a random split (70 % train, 10 % val, 20 % test, seed 0) that keeps items of one group or id
-    together, with a warning.
+    Built-in data sets and store folders open in milliseconds. Other files are read once to validate them and to compute
+    the fingerprint, and are then memory-mapped, or loaded if compressed; use `EmbeddingStore.save` to write them as a
+    store folder. If there is no array `split`, a random split (70 % train, 10 % val, 20 % test, seed 0) that keeps
+    items of the same group or id together is used, with a warning.
 
     Args:
         sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, a file
             (`.npz`, `.npy`, `.safetensors`, `.parquet`, `.csv`, `.jsonl`, `.h5`, ... see the page "Files and formats"),
             a folder or pattern of part files, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
-            several of them with the same N items. Arrays named `ids`, `labels`, `groups`, `split`, `names` (N,) and
+            a list of these with the same N items. Arrays named `ids`, `labels`, `groups`, `split`, `names` (N,) and
             `present.NAME` (N,) bool are per-item values, as are `.npy` files with these names. A warning lists unused
             arrays.
-        modalities: names to use. None: all; for a store its default ones.
-        id: name of the array or column of ids, by which files are joined. None: `ids`, or a usual name such as `id`,
-            `key`, `uuid` or `image_id`, with a warning.
-        reader: name or instance of the reader of every file. None: chosen by content.
+        modalities: names of the modalities to use. Default: all modalities, or the default modalities of a store.
+        id: name of the array or column of ids that joins the files. Default: `ids`, or else a common name such as
+            `id`, `key`, `uuid` or `image_id`, with a warning.
+        reader: name or instance of the reader for all files. Default: chosen by file content.
 
     Raises:
-        DataError: a source is missing, damaged or without a matrix, sources are incompatible, a mask names no
-            modality, or `split` holds an unknown name.
+        DataError: a source is missing, is damaged or has no matrix, sources are incompatible, a mask belongs to no
+            modality, or `split` contains an unknown name.
         ShapeError, NonFiniteError: as in `EmbeddingStore.write`.
         ConfigError: unknown modalities or reader.
-        MissingDependencyError: a built-in data set without `unialign-datasets`, parquet without pyarrow.
+        MissingDependencyError: `unialign-datasets` (built-in data sets) or pyarrow (parquet) is not installed.
     """
     listed = list_sources(sources)
     if len(listed) == 1 and reader is None and id is None:
@@ -66,7 +66,7 @@ def load_dataset(
 
 
 def _open_store(source: Any) -> EmbeddingStore | None:
-    """Return the store that a source refers to, or None for other sources; DataError if the path does not exist."""
+    """Open a source that is a store, or return None for other sources; DataError if the path does not exist."""
     store = find_store(source)
     if store is not None or isinstance(source, Mapping) or (isinstance(source, str) and "=" in source):
         return store
@@ -83,14 +83,14 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
     _check_names(collection)
     if collection.unused_masks:
         mask, known = collection.unused_masks[0], ", ".join(collection.modalities)
-        raise DataError(f"{mask} names no modality; the modalities are {known}")
+        raise DataError(f"{mask} belongs to no modality; the modalities are {known}")
     if collection.ignored:
-        warnings.warn(f"arrays that are not used: {'; '.join(collection.ignored)}", UserWarning, stacklevel=3)
+        warnings.warn(f"unused arrays: {'; '.join(collection.ignored)}", UserWarning, stacklevel=3)
     for note in collection.notes:
         warnings.warn(note, UserWarning, stacklevel=3)
     ids_N, groups_N = values.get("ids"), values.get("groups")
     if ids_N is not None and ids_N.dtype.kind == "u" and len(ids_N) and ids_N.max() > np.iinfo(np.int64).max:
-        ids_N = ids_N.astype(np.str_)  # hashes of 64 bits
+        ids_N = ids_N.astype(np.str_)  # 64-bit hashes
     if groups_N is not None and groups_N.dtype.kind not in "iu":
         groups_N = first_appearance_codes(groups_N)
     labels_N, label_names = _labels(values.get("labels"))
@@ -105,7 +105,7 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
         split_N = random_split(items, groups=together_N)
         how = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
         provenance["split"] = how
-        warnings.warn(f"{collection.name!r} has no array `split`; {how}", UserWarning, stacklevel=3)
+        warnings.warn(f"{collection.name!r} has no array `split`, so the split is {how}", UserWarning, stacklevel=3)
     try:
         return EmbeddingStore.from_arrays(
             {name: modality.load() for name, modality in collection.modalities.items()},
@@ -125,7 +125,7 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
 
 
 def _check_names(collection: Collection) -> None:
-    """Raise DataError for a modality name that cannot be a file name of a store."""
+    """Raise DataError for a modality name that is not a valid file name of a store."""
     files = [modality.source.file.label for modality in collection.modalities.values()]
     for file, name in zip(files, collection.modalities, strict=True):
         if problem := unsafe_name(name):
@@ -134,7 +134,7 @@ def _check_names(collection: Collection) -> None:
 
 
 def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
-    """Return (N,) codes with -1 = unlabeled, and the class names if labels are strings."""
+    """Return (N,) codes with -1 = unlabeled, and the class names if the labels are strings."""
     if values_N is None:
         return None, None
     if values_N.dtype.kind in "iu":

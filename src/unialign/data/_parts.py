@@ -1,4 +1,4 @@
-"""Write columns that arrive in parts, such as the output of an encoder, with memory bounded by a part.
+"""Write columns that are given in parts, such as encoder outputs, with only one part in memory at a time.
 
 Shapes: `N` items, `W` dimension of a column, `b` rows of a part.
 """
@@ -22,20 +22,20 @@ __all__ = ["in_parts", "write_parts"]
 
 
 def in_parts(columns: Any) -> bool:
-    """Return whether any column arrives in parts."""
+    """Return whether any column is given in parts."""
     if isinstance(columns, Mapping):
         return any(_is_iterable_of_parts(value) for value in columns.values())
     return _is_iterable_of_parts(columns)
 
 
 def write_parts(folder: Path, columns: Any, present: Any) -> tuple[dict[str, Any], set[str]]:
-    """Write the columns that arrive in parts into a new store folder, and check their rows.
+    """Write the columns that are given in parts into a new store folder, and check their rows.
 
     Returns:
-        All columns, those in parts as memory maps; and the names of those in parts.
+        All columns, with those given in parts as memory maps, and the names of the columns given in parts.
 
     Args:
-        columns: name -> iterable of (b, W) parts or whole (N, W) array; or an iterable of mappings of name -> (b, W).
+        columns: name -> (N, W) array or iterable of (b, W) parts; or an iterable of mappings of name -> (b, W) part.
         present: name -> (N,) bool, as in `EmbeddingStore.write`.
 
     Raises:
@@ -61,24 +61,26 @@ def _write_together(folder: Path, rows: Iterable[Any], masks: Mapping[str, Any])
     with ExitStack() as stack:
         for number, part in enumerate(rows):
             if not isinstance(part, Mapping):
-                raise ShapeError(f"part {number} is a {type(part).__name__}, expected a mapping of column to array")
+                raise ShapeError(
+                    f"part {number} is a {type(part).__name__}, expected a mapping of column names to arrays"
+                )
             if not writers:
                 check_names(part, "column")
                 writers = {name: stack.enter_context(_ColumnWriter(folder, name, masks.get(name))) for name in part}
             if set(part) != set(writers):
-                raise ShapeError(f"part {number} has the columns {list(part)}, part 0 has {list(writers)}")
+                raise ShapeError(f"part {number} has the columns {list(part)}, but part 0 has {list(writers)}")
             for name, writer in writers.items():
                 writer.append(part[name])
             lengths = {name: writer.rows for name, writer in writers.items()}
             if len(set(lengths.values())) > 1:
                 raise ShapeError(f"after part {number}, the columns have different numbers of rows: {lengths}")
     if not writers:
-        raise ShapeError("the columns are an iterable without any part; a store needs at least one row")
+        raise ShapeError("the iterable of columns yields no parts; a store needs at least one row")
     return {name: writer.result() for name, writer in writers.items()}
 
 
 class _ColumnWriter:
-    """Appends the parts of a column to its file."""
+    """Writes a column to its file part by part."""
 
     def __init__(self, folder: Path, name: str, mask: Any) -> None:
         self._path, self._name = folder / array_file(name), name
@@ -110,8 +112,8 @@ class _ColumnWriter:
         width, dtype = self._file.width, self._file.dtype
         if part_bW.shape[1] != width or part_bW.dtype != dtype:
             raise ShapeError(
-                f"part {number} of column {self._name!r} has dim {part_bW.shape[1]} and dtype {part_bW.dtype}, part 0 "
-                f"has dim {width} and dtype {dtype}; all parts need the same"
+                f"part {number} of column {self._name!r} has dim {part_bW.shape[1]} and dtype {part_bW.dtype}, but "
+                f"part 0 has dim {width} and dtype {dtype}; all parts must have the same dim and dtype"
             )
         check_finite_rows(part_bW, self._mask_of(first, len(part_bW)), self._name, first_row=first)
         self._file.append(part_bW)
@@ -128,7 +130,7 @@ class _ColumnWriter:
         return mask_b
 
     def result(self) -> NDArray[Any]:
-        """Return the column as a memory map, after the file was closed."""
+        """Return the column as a memory map; the file must be closed."""
         if self._file is None or self.rows == 0:
             raise ShapeError(f"column {self._name!r} has no rows in {self._parts} parts; expected at least one row")
         result: NDArray[Any] = np.lib.format.open_memmap(self._path, mode="r")

@@ -1,4 +1,4 @@
-"""Read rows of arrays of any size, such as memory-mapped columns, with memory bounded by a block.
+"""Read rows of large arrays, such as memory-mapped columns, in blocks of bounded size.
 
 Shapes: `N` rows of an array, `W` dimension, `R` chosen rows, `b` rows of a block.
 """
@@ -13,7 +13,7 @@ from unialign.io import MappedPages
 
 __all__ = ["RowReader", "row_blocks"]
 
-# Number of rows read between two checks of resident memory; reading a row may load the pages around it, too.
+# Number of rows read between two checks of resident memory; reading a row may also load neighboring pages.
 _ROWS_PER_CHECK = 512
 
 
@@ -21,7 +21,7 @@ class RowReader:
     """Reads rows of an (N, W) array in any order.
 
     Args:
-        pages: keeps the memory of mapped files bounded; several readers may share one. None: one for this array.
+        pages: limits the resident memory of mapped files; readers may share it. Default: a new one for this array.
     """
 
     def __init__(self, array_NW: NDArray[Any], *, pages: MappedPages | None = None) -> None:
@@ -29,13 +29,13 @@ class RowReader:
         self._pages = MappedPages([array_NW]) if pages is None else pages
 
     def read(self, rows_R: NDArray[np.int64], *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return a copy of these rows, (R, W) in the dtype of the array, or fill `out`; ascending rows are fastest."""
+        """Copy the (R, W) rows in their stored dtype, into `out` if given; ascending row numbers are fastest."""
         array_NW = self._array_NW
         out_RW = np.empty((len(rows_R), array_NW.shape[1]), array_NW.dtype) if out is None else out
         for start in range(0, len(rows_R), _ROWS_PER_CHECK):
             part = slice(start, start + _ROWS_PER_CHECK)
             if array_NW.flags.c_contiguous:
-                # Four times faster than indexing; for other memory layouts, `take` would copy the whole array first.
+                # `take` is four times faster than indexing, but would copy an array of any other memory layout.
                 array_NW.take(rows_R[part], 0, out_RW[part], "clip")
             else:
                 out_RW[part] = array_NW[rows_R[part]]
@@ -46,7 +46,7 @@ class RowReader:
 def row_blocks(
     array_NW: NDArray[Any], rows_R: NDArray[np.int64], block_rows: int
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield consecutive parts of ascending rows: the slice of `rows_R`, and its (b, W) rows, which may be a view."""
+    """Yield blocks of ascending rows, each as a slice of `rows_R` and its (b, W) rows, which may be a view."""
     pages = MappedPages([array_NW])
     reader = RowReader(array_NW, pages=pages)
     for start in range(0, len(rows_R), block_rows):

@@ -1,4 +1,4 @@
-"""Open data set names, store folders, files, stores and arrays in memory as one collection."""
+"""Open built-in data sets, stores, files and in-memory arrays as one collection."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -30,17 +30,17 @@ def open_collection(
     id: str | None = None,
     reader: str | Reader | None = None,
 ) -> Collection:
-    """Open sources, as in `load_dataset`, as named modalities of the same N items; read only headers of matrices.
+    """Open the sources of `load_dataset` as named modalities of the same N items; only headers of matrices are read.
 
     Args:
-        present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those in the sources.
-        id: name of the array or column of ids, by which files are joined; None: `ids`, or a usual name such as `id`,
-            `key`, `uuid`, `image_id`, which is noted.
+        present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those of the sources.
+        id: name of the array or column of ids that joins the files. Default: `ids`, or else a common name such as
+            `id`, `key`, `uuid` or `image_id`, with a note.
 
     Raises:
         DataError: a source cannot be read or has no matrix, or sources are incompatible.
-        ShapeError: a matrix is not (N, D) floats, or a mask or ids are not (N,).
-        ConfigError: unknown or repeated names.
+        ShapeError: a matrix is not an (N, D) array of floats, or masks or ids do not have shape (N,).
+        ConfigError: names are unknown or repeated, or there is no source.
     """
     files: list[tuple[str | None, EmbeddingFile]] = []
     paths: list[tuple[str | None, str]] = []
@@ -53,14 +53,14 @@ def open_collection(
         paths = []
     files += open_sources(paths, reader=reader)
     if not files:
-        raise ConfigError("name at least one file of embeddings")
+        raise ConfigError("no source is given; pass at least one file of embeddings")
     if id is None:
         files += _ids_beside([file for _, file in files if file.kind == "npy"])
     return collect(files, modalities=modalities, present=present, ids=ids, labels=labels, id=id)
 
 
 def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, EmbeddingFile]]:
-    """Return the ids beside plain arrays; a file that does not fit them gives only a note."""
+    """Return the id files beside plain arrays; a file of a different length only adds a note."""
     found: list[tuple[str | None, EmbeddingFile]] = []
     for path in ids_beside([Path(array.label) for array in arrays]):
         rows = {
@@ -70,14 +70,16 @@ def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, Embed
             file = open_file(path)
             (entry,) = file.entries.values()
             problem = (
-                "" if entry.shape[0] in rows else f"it has {entry.shape[0]:,} values, the arrays {sorted(rows)} rows"
+                ""
+                if entry.shape[0] in rows
+                else f"it has {entry.shape[0]:,} values, but the arrays have {sorted(rows)} rows"
             )
         except DataError as error:
             file, problem = EmbeddingFile(str(path), "npy", path.stem, {}), str(error)
         if problem:
             found.append((None, replace(file, entries={}, notes=(f"{path} is not used: {problem}",))))
         else:
-            note = f"the ids are those in {path}, which lies beside; --id NAME or id=NAME chooses others"
+            note = f"ids are read from {path}; use --id NAME or id=NAME to choose other ids"
             found.append(("ids", replace(file, notes=(note,))))
     return found
 
@@ -88,7 +90,7 @@ def list_sources(sources: Sources) -> list[Source]:
 
 
 def find_store(source: object) -> EmbeddingStore | None:
-    """Return a given store, or the one of a built-in data set; use `./NAME` for a path of the same name."""
+    """Return the store if `source` is a store or the name of a built-in data set, else None; `./NAME` is a path."""
     if isinstance(source, EmbeddingStore):
         return source
     if isinstance(source, str) and source in list_datasets():
@@ -97,7 +99,7 @@ def find_store(source: object) -> EmbeddingStore | None:
 
 
 def _open(source: Source) -> EmbeddingFile | None:
-    """Return the file of a data set, a store or arrays in memory; None for a path."""
+    """Open a data set, a store or a mapping of arrays; return None for a path."""
     store = find_store(source)
     if store is not None:
         return store_file(store, source if isinstance(source, str) else store.name)
@@ -108,7 +110,7 @@ def _open(source: Source) -> EmbeddingFile | None:
 
 
 def _named_path(source: Any) -> tuple[str | None, str]:
-    """Return the name given to a path with `NAME=PATH`, or None, and the path."""
+    """Split `NAME=PATH` into name and path; the name is None for a plain path."""
     text = str(checked_path(source, "the file", error=DataError))
     if has_surrogate(text):
         raise DataError(f"the path {text!r} cannot be encoded as UTF-8; rename the file or the folder")

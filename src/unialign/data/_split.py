@@ -1,4 +1,4 @@
-"""Random splits that keep groups together.
+"""Create random splits that keep groups together.
 
 N items, G groups.
 """
@@ -24,30 +24,30 @@ def random_split(
     labels: ArrayLike | None = None,
     seed: int = 0,
 ) -> NDArray[np.int8]:
-    """Assign items to train, val and test; equal arguments give equal splits on every platform.
+    """Assign items to train, val and test; equal arguments produce equal splits on every platform.
 
-    Groups are not divided. Sizes are accurate to about one item for single-item groups, else to about the largest
-    group; with `labels` this also holds within each label. A group has the label of its first item; -1 counts as a
-    label.
+    Groups are not divided. The sizes of the splits are accurate to about one item if every group has one item, and to
+    about the size of the largest group otherwise. With `labels`, the same accuracy holds within each label. A group
+    has the label of its first item, and -1 is treated as a label.
 
     Args:
         items: N.
-        fractions: fractions of train, val and test, which sum to 1.
+        fractions: fractions of train, val and test; they must sum to 1.
         groups: (N,) sortable values; items of a group share a split. Default: one group per item.
         labels: (N,) sortable values to stratify by.
-        seed: seed of the assignment.
+        seed: random seed, at least 0.
 
     Returns:
         (N,) int8 codes for `EmbeddingStore.write(split=...)`: 0 = train, 1 = val, 2 = test.
 
     Raises:
         ConfigError: `items`, `fractions` or `seed` is out of range.
-        ShapeError: `groups` or `labels` are not (N,).
+        ShapeError: `groups` or `labels` do not have shape (N,).
     """
     checked = _check_fractions(fractions)
     if not (isinstance(items, int | np.integer) and isinstance(seed, int | np.integer)) or items < 1 or seed < 0:
-        raise ConfigError(f"items is {items} and seed is {seed}, expected at least one item and a seed of 0 or more")
-    # (G,) index of the first item and size of each group; (N,) group of each item.
+        raise ConfigError(f"items must be an integer >= 1 and seed an integer >= 0, got items={items} and seed={seed}")
+    # First item and size of each group, (G,), and group of each item, (N,).
     _, first_G, group_N, size_G = np.unique(
         _per_item(groups, "groups", items), return_index=True, return_inverse=True, return_counts=True
     )
@@ -57,7 +57,7 @@ def random_split(
         stratum_G = np.unique(_per_item(labels, "labels", items), return_inverse=True)[1][first_G]
     # NumPy guarantees that the raw bits of PCG64 never change.
     random_G = np.random.PCG64(seed).random_raw(len(first_G))
-    # Assign large groups first within their label, so that small ones can balance the sizes afterwards.
+    # Assign large groups first within their label, so that small groups can balance the sizes afterwards.
     order_G = np.lexsort((random_G, -size_G, stratum_G))
     code_G = np.empty(len(first_G), dtype=np.int8)
     code_G[order_G] = _apportion(size_G[order_G].tolist(), checked)
@@ -65,13 +65,13 @@ def random_split(
 
 
 def _apportion(sizes: list[int], fractions: tuple[float, ...]) -> list[int]:
-    """Assign each size in turn to the split furthest below its fraction, so that every prefix is nearly balanced."""
+    """Assign each group in turn to the split that is furthest below its fraction, so every prefix is balanced."""
     counts = [0] * len(fractions)
     parts = [part for part, fraction in enumerate(fractions) if fraction > 0]
     codes, total = [], 0
     for size in sizes:
         total += size
-        # Round, so that ties go to the first split rather than depend on the last bit of a product.
+        # Round, so that ties go to the first split regardless of floating-point errors.
         chosen = max(parts, key=lambda part: round(fractions[part] * total - counts[part], 6))
         counts[chosen] += size
         codes.append(chosen)
@@ -81,7 +81,7 @@ def _apportion(sizes: list[int], fractions: tuple[float, ...]) -> list[int]:
 def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     found = tuple(float(fraction) for fraction in fractions)
     if len(found) != len(SPLITS) or not all(0 <= x <= 1 for x in found) or not math.isclose(sum(found), 1):
-        raise ConfigError(f"fractions {found} must be three numbers from 0 to 1 that sum to 1: train, val, test")
+        raise ConfigError(f"fractions must be three numbers in [0, 1] (train, val, test) that sum to 1, got {found}")
     return found
 
 

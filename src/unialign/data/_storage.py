@@ -1,4 +1,4 @@
-"""Storage of the files of a store, named as in `_layout`: in a folder or in memory."""
+"""Storage of the files of a store in a folder or in memory; `_layout` defines the file names."""
 
 import contextlib
 import mmap
@@ -16,13 +16,13 @@ from unialign.io import file_chunks, npy_chunks, open_regular, read_npy_header, 
 
 __all__ = ["FolderStorage", "MemoryStorage", "data_chunks"]
 
-# Descriptions have a few kilobytes; the limit keeps malicious files from exhausting memory.
+# Descriptions have a few kilobytes; the limit prevents memory exhaustion by malicious files.
 _MAX_DESCRIPTION_BYTES = 1 << 26
 _REPAIR = "restore the file or write the store again"
 
 
 class MemoryStorage:
-    """Arrays and bytes in memory, as views rather than copies."""
+    """Storage in memory; arrays are not copied."""
 
     path: Path | None = None
 
@@ -41,29 +41,30 @@ class MemoryStorage:
 
 
 class FolderStorage:
-    """Files in a folder; nothing is unpickled, and links out of the folder are not followed.
+    """Storage in a folder; nothing is unpickled, and links out of the folder are not followed.
 
-    DataError names a file that does not match its record.
+    Methods raise DataError for a file that does not match its record.
     """
 
     def __init__(self, path: Path) -> None:
-        # Absolute, because arrays may be opened later from another working directory.
+        # Make the path absolute, since the working directory may change before an array is opened.
         self.path = Path(os.path.abspath(path))
 
     def description(self) -> bytes:
-        """Return the text of `store.json`."""
+        """Return the content of `store.json`."""
         if not self.path.is_dir():
-            raise DataError(f"{self.path} is not a store: no such folder; {self._advice()}")
+            raise DataError(f"{self.path} is not a store, since the folder does not exist; {self._advice()}")
         with self._open(DESCRIPTION_FILE) as file:
             text = file.read(_MAX_DESCRIPTION_BYTES + 1)
         if len(text) > _MAX_DESCRIPTION_BYTES:
             raise DataError(
-                f"{self.path / DESCRIPTION_FILE} has over {_MAX_DESCRIPTION_BYTES} bytes, so it is not a description"
+                f"{self.path / DESCRIPTION_FILE} has more than {_MAX_DESCRIPTION_BYTES} bytes, so it is not a "
+                f"store description"
             )
         return text
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Memory-map a file read-only; it must have exactly this dtype and shape."""
+        """Memory-map an array file read-only; raise DataError unless its dtype and shape match."""
         path, dtype = self.path / file, np.dtype(dtype)
         with self._open(file, record) as handle:
             try:
@@ -76,8 +77,8 @@ class FolderStorage:
             needed = start + dtype.itemsize * int(np.prod(shape, dtype=object))
             if header != (shape, dtype, "C") or needed != record.bytes:
                 raise DataError(
-                    f"{path} holds {header.shape} of {header.dtype} in {header.order} order, but "
-                    f"{DESCRIPTION_FILE} describes {shape} of {dtype} in {record.bytes} bytes; {_REPAIR}"
+                    f"{path} has shape {header.shape}, dtype {header.dtype} and {header.order} order, but "
+                    f"{DESCRIPTION_FILE} describes shape {shape}, dtype {dtype} and {record.bytes} bytes; {_REPAIR}"
                 )
             mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(mapping, dtype=dtype, offset=start).reshape(shape)
@@ -88,11 +89,11 @@ class FolderStorage:
             yield from file_chunks(handle)
 
     def _advice(self) -> str:
-        # Left by a process killed between the two renames of a replacement.
+        # A process that was killed between the two renames of a replacement leaves a `.old` folder.
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(self.path.parent)):
                 if name.startswith(f".{self.path.name}.") and name.endswith(".old"):
-                    return f"its replacement was interrupted, and the earlier store is {name}: rename it back"
+                    return f"its replacement was interrupted; rename {name} back to restore the earlier store"
         return "check the path"
 
     def _open(self, file: str, record: FileRecord | None = None) -> BinaryIO:
@@ -105,10 +106,12 @@ class FolderStorage:
         size = os.fstat(handle.fileno()).st_size
         if record is not None and size != record.bytes:
             handle.close()
-            raise DataError(f"{path} has {size} bytes, {DESCRIPTION_FILE} has {record.bytes}; {_REPAIR}")
+            raise DataError(
+                f"{path} has {size} bytes, but {DESCRIPTION_FILE} describes {record.bytes} bytes; {_REPAIR}"
+            )
         return handle
 
 
 def data_chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
-    """Return the chunks of bytes, or of the .npy file of an array."""
+    """Return the content of a file, bytes or an array in .npy format, in chunks."""
     return [data] if isinstance(data, bytes) else npy_chunks(data)

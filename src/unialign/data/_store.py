@@ -1,4 +1,4 @@
-"""`EmbeddingStore`: features of N items in named columns, with presence, ids, labels, split and one fingerprint.
+"""`EmbeddingStore`: features of N items in named columns, with presence masks, ids, labels, split and a fingerprint.
 
 N items, W dimension of a column.
 """
@@ -37,17 +37,17 @@ __all__ = ["EmbeddingStore"]
 class EmbeddingStore(StoreFiles):
     """Read-only features of N items in named columns (modalities).
 
-    Create one with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays in memory). Opening reads
-    only `store.json`; arrays are memory-mapped on first use. Accessors raise a DataError that names the file if it is
-    missing, truncated, of another type, or a link out of the folder; `verify` also compares checksums.
+    Create a store with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays in memory). Opening
+    reads only `store.json`; arrays are memory-mapped on first use. Accessors raise a DataError that names the file if a
+    file is missing, is truncated, has the wrong type, or is a link out of the folder; `verify` also compares checksums.
     """
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "EmbeddingStore":
-        """Open a store folder; takes milliseconds at any N.
+        """Open a store folder in milliseconds, regardless of N.
 
         Raises:
-            DataError: no such folder, or `store.json` is missing, malformed or of an unknown schema.
+            DataError: the folder does not exist, or `store.json` is missing, malformed or of an unknown schema.
         """
         storage = FolderStorage(checked_path(path, "the store", error=DataError))
         return cls(parse_description(storage.description(), storage.path / DESCRIPTION_FILE), storage)
@@ -64,45 +64,45 @@ class EmbeddingStore(StoreFiles):
     ) -> "EmbeddingStore":
         """Write arrays into a new folder atomically, and open it.
 
-        Columns may arrive in parts, from generators or loaders: each part is appended to a file, so that memory is
-        bounded by a part. The store is equal to one that is written from whole arrays.
+        Generators or loaders may pass columns in parts. Each part is appended to a file, so only one part is in memory
+        at a time. The resulting store is the same as for whole arrays.
 
         Args:
             path: the folder to create; missing parents are created too.
-            columns: name -> (N, W) array or tensor of float16, float32 or float64, or an iterator of (b, W) parts of
-                it; or an iterator of mappings of name -> (b, W), with rows of the same b items. Names become file
-                names: ASCII letters, digits, `_`, `.` and `-`.
+            columns: name -> (N, W) array or tensor of float16, float32 or float64, or an iterator over its (b, W)
+                parts; or an iterator of mappings of name -> (b, W) rows of the same b items. Names are used as file
+                names and may contain ASCII letters, digits, `_`, `.` and `-`.
             name: name of the data in reports. Default: the name of the folder.
             overwrite: "replace" replaces an existing store, but never other files at `path`. A killed process may leave
                 a folder `.NAME.*.partial` beside the path, which can be deleted, or the old store as `.NAME.*.old`,
-                which can be renamed back. If several processes write at once, the last one wins.
-            present: name -> (N,) bool; columns not listed have all rows present. Absent rows may hold any values, even
-                NaN.
+                which can be renamed back. If several processes write at once, the last writer wins.
+            present: name -> (N,) bool. In columns that are not listed, all rows are present. Absent rows may hold any
+                values, including NaN.
             ids: (N,) integers or strings; same-id items are never each other's negatives. Default: all different.
-            groups: (N,) integers; items of a group must share a split. Default: one group per item.
+            groups: (N,) integers; items of a group must be in the same split. Default: one group per item.
             labels: (N,) integers, -1 = unlabeled. Default: unlabeled.
             label_names: name of each label.
             split: (N,) of "train", "val", "test" or 0, 1, 2. Default: all "train" (see `random_split`).
             names: N item names for reports.
             provenance: JSON object that describes how the data were created; its entry "columns" describes each column.
             default_modalities: columns used if none are selected. Default: all, in the given order.
-            assets: images of the items, shown in reports: a folder, or column name -> a folder or a list of N image
-                files (None: no image). Files of a folder are matched by key, name or id of the items, else by order if
-                there are N, else by row number; each must belong to an item. They are stored with at most 128 x 128
-                pixels. Also other files: file name -> bytes.
+            assets: images of the items for reports: a folder, or column name -> a folder or a list of N image files
+                (None: no image). Files in a folder are matched by the key, name or id of the items, else by order if
+                there are N files, else by row number; each file must belong to an item. Images are stored with at most
+                128 x 128 pixels. Other files are passed as file name -> bytes.
 
         Raises:
-            ShapeError: not two-dimensional, not float, or different numbers of rows.
-            NonFiniteError: a present row holds NaN or infinity, or only zeros.
-            DataError: unsafe names, split or labels out of range, a group that crosses splits, `path` exists, or the
-                file system failed.
+            ShapeError: a column is not two-dimensional, is not float, or has a different number of rows.
+            NonFiniteError: a present row contains NaN, infinity or only zeros.
+            DataError: a name is not a valid file name, a split or label is out of range, a group crosses splits, `path`
+                exists, or a file system error occurs.
             ConfigError: an unknown option, or an unknown column in `present`, `provenance` or `default_modalities`.
         """
         target = resolve_target(path, overwrite)
         name = target.name if name is None else name
         is_whole = not in_parts(columns)
         if is_whole:
-            # Before the folder is created.
+            # Validate before the folder is created.
             files, describe = validate(columns, name, options)  # type: ignore[arg-type]
         with new_store_folder(target, overwrite=overwrite) as partial:
             if not is_whole:
@@ -125,18 +125,18 @@ class EmbeddingStore(StoreFiles):
     ) -> "EmbeddingStore":
         """Create a store in memory from arrays or tensors, with the options, checks and fingerprint of `write`.
 
-        Arrays are not copied; if they are modified later, `verify` raises.
+        Arrays are not copied; `verify` raises DataError if they are modified later.
         """
         if in_parts(columns):
-            raise ShapeError("`from_arrays` takes whole arrays; use `write` for columns in parts")
+            raise ShapeError("`from_arrays` requires whole arrays; use `write` for columns in parts")
         files, describe = validate(columns, name, options)
         return cls(describe({file: record_of(data) for file, data in files.items()}), MemoryStorage(files))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> "EmbeddingStore":
-        """Write the store into a folder atomically, as `write` does, and open it with the same fingerprint.
+        """Write the store into a folder atomically, and open it; the fingerprint does not change.
 
         Raises:
-            DataError: `path` exists, a file system error, or a file of this store is damaged or was modified.
+            DataError: `path` exists, a file system error occurs, or a file of this store is damaged or modified.
         """
         target = resolve_target(path, overwrite)
         with new_store_folder(target, overwrite=overwrite) as partial:
@@ -148,7 +148,7 @@ class EmbeddingStore(StoreFiles):
         return EmbeddingStore(self._description, FolderStorage(target))
 
     def select(self, columns: Sequence[str]) -> "EmbeddingStore":
-        """Return the same data with other default modalities, in the given order; ConfigError for unknown columns."""
+        """Return a store with these columns as default modalities, in this order; ConfigError for unknown columns."""
         chosen = chosen_columns(columns, self._description.columns)
         return EmbeddingStore(replace(self._description, default_modalities=chosen), self._storage)
 
@@ -179,7 +179,7 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over columns, their provenance, presence, ids, groups, labels and split; not over names and assets."""
+        """sha256 of the columns, provenance, presence, ids, groups, labels and split, but not of names and assets."""
         return self._fingerprint
 
     @property
@@ -214,23 +214,23 @@ class EmbeddingStore(StoreFiles):
         return self._cached(file, lambda: self._storage.array(file, column.array, column.dtype, shape))
 
     def present(self, name: str) -> NDArray[np.bool_]:
-        """Return the (N,) bool mask of items with a row in the column."""
+        """Return the (N,) bool mask of the items that have a row in the column."""
         file, record = _layout.present_file(name), self._column(name).present
         return self._values("present", file, record)
 
     @property
     def has_ids(self) -> bool:
-        """Whether ids are stored; otherwise all items are different."""
+        """Whether ids are stored; otherwise, every item has a unique id."""
         return "ids" in self._description.rows
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """(N,) ids; same-id items are never each other's negatives. Text ids are numbered as they first appear."""
+        """(N,) ids; same-id items are never each other's negatives. Text ids are numbered by first appearance."""
         return self._rows("ids")
 
     @property
     def keys(self) -> tuple[str, ...] | None:
-        """N ids as text, by which other data are joined; None if ids are integers or were not given."""
+        """N text ids, used to join other data; None if ids are integers or were not given."""
         record = self._description.keys
         if record is None:
             return None
@@ -267,7 +267,7 @@ class EmbeddingStore(StoreFiles):
         return self._description.names is not None
 
     def item_name(self, row: int) -> str:
-        """Return the name of one item, without making those of all items."""
+        """Return the name of an item without creating the names of all items."""
         return self.item_names[row] if self.has_names else f"item {row}"
 
     def asset(self, name: str) -> bytes:
@@ -278,18 +278,18 @@ class EmbeddingStore(StoreFiles):
         return self._read_bytes(_layout.asset_file(name), self._description.assets[name])
 
     def verify(self) -> None:
-        """Read all files and compare checksums; DataError with the name of a modified file."""
+        """Read all files and compare their checksums; raise DataError for a modified file."""
         if isinstance(self._storage, FolderStorage):
             check_unchanged(self._storage.description(), self._storage.path / DESCRIPTION_FILE)
         for file, record in self._description.files().items():
             self._check_unaltered(file, record, digest(self._storage.chunks(file, record)))
 
     def check_fingerprint(self, fingerprint: str) -> None:
-        """Raise DataError unless the data have this fingerprint."""
+        """Raise DataError unless the store has this fingerprint."""
         if fingerprint != self._fingerprint:
             raise DataError(
-                f"the data {self.name!r} has fingerprint {self._fingerprint}, expected {fingerprint}, so it is another "
-                f"revision; use the expected revision, or start a new run with this one"
+                f"the store {self.name!r} has fingerprint {self._fingerprint}, expected {fingerprint}; use the "
+                f"expected revision of the data, or start a new run with this revision"
             )
 
     def __repr__(self) -> str:

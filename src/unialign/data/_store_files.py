@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class StoreFiles:
-    """Base class of `EmbeddingStore`: description, storage, and a cache of the arrays in use."""
+    """Base class of `EmbeddingStore` with the description, the storage, and a cache of loaded arrays."""
 
     def __init__(self, description: Description, storage: FolderStorage | MemoryStorage) -> None:
         """Private; use `EmbeddingStore.open`, `write` or `from_arrays`."""
@@ -32,7 +32,7 @@ class StoreFiles:
         self._cache: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Pickling a memory map would copy it in full into every worker process, so workers map the file again.
+        # Pickling a memory map would copy the whole array into every worker process; workers map the file again.
         return {**self.__dict__, "_cache": {}}
 
     def _column(self, name: str) -> Column:
@@ -81,8 +81,8 @@ class StoreFiles:
     def _check_unaltered(self, file: str, record: FileRecord, sha256: str) -> None:
         if sha256 != record.sha256:
             raise DataError(
-                f"{self._where(file)} was altered: its sha256 is {sha256}, the description of the store has "
-                f"{record.sha256}; restore the data or make the store again"
+                f"{self._where(file)} was altered: its sha256 is {sha256}, expected {record.sha256}; "
+                f"restore the data or write the store again"
             )
 
     def _where(self, file: str) -> str:

@@ -1,4 +1,4 @@
-"""Reader that opens an `EmbeddingStore` like any other file of embeddings."""
+"""Read an `EmbeddingStore` like any other embedding file."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ __all__ = ["StoreReader", "store_file"]
 
 
 class StoreReader:
-    """Reader of folders with a `store.json`."""
+    """Reader of store folders, which contain a `store.json`."""
 
     name = "store"
     suffixes = ()
@@ -29,7 +29,7 @@ def store_file(store: EmbeddingStore, label: str) -> EmbeddingFile:
     """List the columns of a store in a folder or in memory."""
     entries: list[ArrayEntry] = []
     for name in store.columns:
-        array_NW = store.array(name)  # validates the header without touching pages of the map
+        array_NW = store.array(name)  # validates the header without reading the data
         is_default = name in store.modalities
         if store.path is None:
             entries.append(ArrayEntry.from_array(name, array_NW, is_default=is_default))

@@ -1,4 +1,4 @@
-"""Read thumbnails: image files in a zip archive, `<modality>/<number>.webp` (or .png, .jpg). Does not import torch."""
+"""Read thumbnails from a zip archive of images `<modality>/<number>.webp` (or .png, .jpg), without importing torch."""
 
 import io
 import zipfile
@@ -10,20 +10,20 @@ from unialign.errors import DataError
 __all__ = ["THUMBNAILS", "Thumbnails"]
 
 THUMBNAILS = "thumbnails.zip"
-# Limit for damaged or malicious archives, far above any thumbnail.
+# Protects against damaged or malicious archives; thumbnails are far smaller.
 _MAX_BYTES = 2**24
 _SUFFIXES = ("webp", "png", "jpg", "jpeg")
 
 
 class Thumbnails:
-    """Images by modality and number; iterating yields pairs of modality and number. Without an archive there are none.
+    """Images by modality and number, empty if there is no archive; iteration yields (modality, number) pairs.
 
     Args:
-        archive: path of the archive, or its content.
-        name: name of the archive in messages; None is the path.
+        archive: path or content of the archive.
+        name: name of the archive in error messages. Default: the path.
 
     Raises:
-        DataError: not a zip archive.
+        DataError: the archive is not a valid zip archive.
     """
 
     def __init__(self, archive: Path | bytes, name: str | None = None) -> None:
@@ -53,7 +53,7 @@ class Thumbnails:
         """Return the content of an image file and its suffix, such as `webp`; None if there is no such image.
 
         Raises:
-            DataError: the file is damaged, or larger than any thumbnail.
+            DataError: the file is damaged, or too large to be a thumbnail.
         """
         info = self._files.get((modality, number))
         if info is None:

@@ -1,4 +1,4 @@
-"""Input validation of stores: convert arguments to the files of a store, or raise an error that names the row.
+"""Validate the arguments of a store, convert them to files, and name the invalid row in error messages.
 
 N items, W dimension of a column.
 """
@@ -38,7 +38,7 @@ __all__ = ["StoreOptions", "check_names", "chosen_columns", "float_matrix", "nam
 T = TypeVar("T")
 
 
-# Bytes by file name, image files by column, or a folder of images.
+# A mapping of file name to bytes or of column to image files, or a folder of images.
 Assets = Mapping[str, bytes | str | PathLike[str] | Sequence[str | PathLike[str] | None]] | str | PathLike[str]
 
 
@@ -66,19 +66,19 @@ def validate(
         checked: columns whose rows are known to be finite.
 
     Returns:
-        The content of each file, and a function that describes the store from the records of these files.
+        The content of each file, and a function that maps the records of these files to the store description.
     """
     for option in options:
         check_choice("option of a store", option, StoreOptions.__annotations__)
     if not isinstance(name, str) or has_surrogate(name):
-        raise DataError(f"the name of a store must be valid UTF-8 text, got {name!r}; give another `name=`")
-    columns = _mapping(columns, "columns", "name to (items, dim) array")
+        raise DataError(f"the name of a store must be valid UTF-8 text, got {name!r}; pass another `name=`")
+    columns = _mapping(columns, "columns", "names to (items, dim) arrays")
     if not columns:
         raise ShapeError("a store needs at least one column, got none")
     check_names(columns, "column")
     arrays = {column: float_matrix(value, column) for column, value in columns.items()}
     items = _common_rows(arrays)
-    masks = _masks(_mapping(options.get("present"), "present", "column name to (items,) bool array"), arrays, items)
+    masks = _masks(_mapping(options.get("present"), "present", "column names to (items,) bool arrays"), arrays, items)
     for column, array_NW in arrays.items():
         if column not in checked:
             check_finite_rows(array_NW, masks.get(column), column)
@@ -89,14 +89,14 @@ def validate(
         values["ids"] = first_appearance_codes(np.array(keys, np.str_))
     rows = validate_values(values, items, label_names)
     names = _item_names(options.get("names"), items)
-    overall, by_column = _provenance(_mapping(options.get("provenance"), "provenance", "JSON names to values"), arrays)
+    overall, by_column = _provenance(_mapping(options.get("provenance"), "provenance", "names to JSON values"), arrays)
     assets = pack_assets(
         options.get("assets") or {}, list(arrays), items, keys=keys, names=names, ids=options.get("ids")
     )
     check_names(assets, "asset")
     modalities = options.get("default_modalities")
     chosen = chosen_columns(arrays if modalities is None else modalities, arrays)
-    # Default values have no file, so that equal data have equal fingerprints.
+    # Do not store default values, so that equal data have equal fingerprints.
     rows = {key: x_N for key, x_N in rows.items() if not np.array_equal(x_N, default_values(key, items))}
     masks = {column: mask_N for column, mask_N in masks.items() if not mask_N.all()}
 
@@ -131,17 +131,19 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
     if isinstance(chosen, str):
         raise ConfigError(f"columns is the string {chosen!r}, expected a list of names such as [{chosen!r}]")
     if not isinstance(chosen, Iterable):
-        raise ConfigError(f"columns is {chosen!r}, expected a list of names out of {list(columns)}")
+        raise ConfigError(f"columns is {chosen!r}, expected a list of names among {list(columns)}")
     names = tuple(chosen)
     for name in names:
         named_column(name, columns)
     if not names or len(set(names)) != len(names):
-        raise ConfigError(f"columns {list(names)} must be at least one name, each once; the store has {list(columns)}")
+        raise ConfigError(
+            f"columns must be at least one name without repetition, got {list(names)}; the store has {list(columns)}"
+        )
     return names
 
 
 def named_column(name: str, columns: Mapping[str, T]) -> T:
-    """Return the entry of a column; ConfigError with the known columns for an unknown name."""
+    """Return the value of a column; raise ConfigError, listing the known columns, for an unknown name."""
     if not isinstance(name, str) or name not in columns:
         known = ", ".join(map(repr, columns))
         raise ConfigError(f"unknown column {name!r}; the store has {known}{suggestion(name, columns)}")
@@ -167,7 +169,7 @@ def check_names(names: Mapping[str, object], what: str) -> None:
 
 
 def float_matrix(value: ArrayLike, column: str, *, allow_empty: bool = False) -> Array:
-    """Return a column, or a part of one, as an (N, W) array; ShapeError for anything else."""
+    """Return a column or a part of a column as an (N, W) float array; ShapeError if it is not such an array."""
     array_NW = to_numpy(value, f"column {column!r}")
     if array_NW.ndim != 2:
         raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected two dimensions (items, dim)")
@@ -188,7 +190,7 @@ def _common_rows(arrays: Mapping[str, Array]) -> int:
         if len(array_NW) != items:
             raise ShapeError(
                 f"column {column!r} has {len(array_NW)} rows, {first!r} has {items}; every column needs one row per "
-                f"item (mark items that lack it with `present=`; their rows may hold any values)"
+                f"item (mark absent rows, which may hold any values, with `present=`)"
             )
     return items
 
@@ -223,7 +225,7 @@ def _texts(values: Sequence[str] | None, what: str) -> tuple[str, ...] | None:
 def _item_names(values: Sequence[str] | None, items: int) -> tuple[str, ...] | None:
     names = _texts(values, "names")
     if names is not None and len(names) != items:
-        raise ShapeError(f"names has {len(names)} entries for {items} items; give one for each item")
+        raise ShapeError(f"names has {len(names)} entries for {items} items; pass one name per item")
     return names
 
 

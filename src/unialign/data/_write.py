@@ -29,13 +29,13 @@ def record_of(data: NDArray[Any] | bytes) -> FileRecord:
 
 
 def record_of_file(path: Path) -> FileRecord:
-    """Return the record of a file that was written before."""
+    """Return the record of an existing file."""
     with path.open("rb") as file:
         return FileRecord(sha256=digest(file_chunks(file)), bytes=path.stat().st_size)
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> FileRecord:
-    """Write a file of a new store, and create its parent folder."""
+    """Write a file of a new store, creating its parent folder, and return its record."""
     path.parent.mkdir(exist_ok=True)
     # Write and hash in one pass, since data may exceed memory.
     sha256 = write_durably(path, chunks)
@@ -44,10 +44,10 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> FileRecord:
 
 @contextlib.contextmanager
 def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
-    """Yield a folder to fill, which then becomes `path`; a failure leaves `path` unchanged.
+    """Yield a folder to fill, and rename it to `path` afterwards; a failure leaves `path` unchanged.
 
     Raises:
-        DataError: `path` exists (when replacing: is not a store), or a file system error.
+        DataError: `path` exists (with "replace": and is not a store), or a file system error occurs.
     """
     _check_target(path, overwrite=overwrite)
 
@@ -62,7 +62,7 @@ def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
 
 
 def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
-    """Return the absolute path to write to, checked before any array is read."""
+    """Return the absolute path to write to; raise an error before any array is read if it cannot be written."""
     if overwrite not in ("never", "replace"):
         raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
     target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
@@ -71,7 +71,7 @@ def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
 
 
 def _check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None) -> None:
-    """Raise DataError unless `path` is free or may be replaced; messages show `name` if given."""
+    """Raise DataError unless `path` is unused or may be replaced; error messages show `name` if given."""
     try:
         # List once, since another writer may move the folder at any time.
         entries = os.listdir(path)
@@ -84,7 +84,7 @@ def _check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None)
     if not entries:
         return
     if overwrite == "never":
-        raise DataError(f"{path} exists already; choose another path or pass overwrite='replace'")
+        raise DataError(f"{path} already exists; choose another path or pass overwrite='replace'")
     if path.is_symlink() or DESCRIPTION_FILE not in entries:
         raise DataError(
             f"{name or path} exists and is not a store, so it is not replaced; choose another path, or remove it"
