@@ -69,7 +69,7 @@ def test_proposed_ids_are_written_and_read_again(here, capsys):
     assert main(["diagnose", "mine.npz", *QUICK]) == 0
     assert "Proposed ids: runs/diagnose/ids.npy" in capsys.readouterr().out
     assert main(["diagnose", "mine.npz", "runs/diagnose/ids.npy", "--out", "again", *QUICK]) == 0
-    assert "Nothing is wrong" in capsys.readouterr().out
+    assert "No problems were found" in capsys.readouterr().out
     assert not (here / "again/ids.npy").exists()
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert not (here / "runs/diagnose/ids.npy").exists()  # the ids of other files
@@ -80,7 +80,7 @@ def test_the_python_call_gives_the_same_results(here):
     results = json.loads((here / "runs/diagnose/results.json").read_text())
     found = diagnostics.diagnose("good.npz", resamples=100, seed=3)
     assert results["issue_summary"] == found.issue_summary
-    assert results["answer"] == found.answer == "Nothing is wrong with these embeddings: 200 items in 3 modalities."
+    assert results["answer"] == found.answer == "No problems were found in these embeddings: 200 items in 3 modalities."
 
 
 def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys):
@@ -137,7 +137,7 @@ def test_errors_are_one_readable_paragraph_and_leave_no_folder(here, capsys):
         (["good.npz", "short.npy"], "has 3 rows"),
         (["objects.npz"], "pickled objects"),
         (["--config", "odd.yaml"], "unknown diagnosis setting 'color'"),
-        (["--config", "flat.yaml"], "files is the string 'good.npz'"),
+        (["--config", "flat.yaml"], "files must be a list such as ['good.npz']"),
         (["--config", "torn.yaml"], "cannot read torn.yaml as YAML"),
         (["--config", "date.yaml"], "cannot read date.yaml as YAML"),
         (["--config", "deep.yaml"], "cannot read deep.yaml as YAML"),

@@ -18,7 +18,7 @@ from unialign.errors import ConfigError
 def test_a_healthy_space_has_nothing_wrong(modalities, seed):
     diagnosis = checked(healthy([f"m{i}" for i in range(modalities)], seed=seed))
     assert diagnosis.severity == "ok"
-    assert diagnosis.answer == f"Nothing is wrong with these embeddings: {ITEMS} items in {modalities} modalities."
+    assert diagnosis.answer == f"No problems were found in these embeddings: {ITEMS} items in {modalities} modalities."
     assert {f.code for f in diagnosis.findings} == {
         "values", "duplicates", "norms", "pairing", "collapse", "gap", "retrieval", "match_cosine", "hubness",
     }  # fmt: skip
@@ -335,7 +335,7 @@ def test_a_single_modality_is_diagnosed_as_far_as_possible():
     diagnosis = checked({"text": healthy()["text"]})
     assert serious(diagnosis) == []
     assert diagnosis.answer.startswith(
-        "Nothing is wrong with these embeddings, as far as one modality shows: 400 items in 1 modality."
+        "No problems were found in these embeddings, as far as one modality can show: 400 items in 1 modality."
     )
     assert diagnosis.findings_with("one_modality")[0].severity == "note"
     assert diagnosis.findings_with("collapse")[0].severity == "ok"

@@ -24,19 +24,19 @@ _COLORS = {"problem": "#c62828", "warning": "#b26a00", "note": "#607d8b", "ok": 
 
 @dataclass(frozen=True, repr=False)
 class DiagnosisReport:
-    """Findings about a set of embeddings, and the numbers behind them.
+    """Findings about a set of embeddings, and the measurements that support them.
 
-    `print(report.text())` shows everything in a terminal; a notebook shows the findings as a list.
+    `print(report.text())` prints the full report; in a notebook, the object is displayed as a list of findings.
 
     Attributes:
         findings: `Finding`s, the most severe first.
         numbers: all measurements by modality, pair and direction; estimates are `{"mean", "low", "high"}` with a 95 %
             bootstrap interval.
         summary: metric -> mean and interval over all directions, pairs or modalities.
-        fingerprint: sha256 of names, presence and rows.
+        fingerprint: SHA-256 of the names, presence and rows.
         details: sources, settings, and the data of the report's plots.
-        proposed_ids: (N,) ids, shared by items whose rows are equal or nearly equal in a modality; None if
-            there are none. Pass them as `ids` if these items mean the same.
+        proposed_ids: (N,) ids shared by items whose rows are equal or nearly equal in a modality; None if there are no
+            such items. Pass them as `ids` if these items have the same meaning.
     """
 
     findings: tuple[Finding, ...]
@@ -53,23 +53,23 @@ class DiagnosisReport:
 
     @property
     def answer(self) -> str:
-        """The result in one or two sentences."""
+        """Summary of the diagnosis in one or two sentences."""
         items, modalities = self.numbers["items"], len(self.numbers["modalities"])
         size = f"{count(items, 'item')} in {count(modalities, 'modality', 'modalities')}"
         tally = Counter(finding.severity for finding in self.findings)
         if not tally["problem"] and not tally["warning"]:
             notes = f" {count(tally['note'], 'note')} below." if tally["note"] else ""
             few = any(not finding.modalities for finding in self.findings_with("few_items"))
-            limits = ", as far as so few items show" if few else ""
-            limits = limits if modalities > 1 else ", as far as one modality shows"
-            return f"Nothing is wrong with these embeddings{limits}: {size}.{notes}"
+            limits = ", as far as few items can show" if few else ""
+            limits = limits if modalities > 1 else ", as far as one modality can show"
+            return f"No problems were found in these embeddings{limits}: {size}.{notes}"
         counts = join_words(count(tally[s], s) for s in ("problem", "warning") if tally[s])
         names = join_words(dict.fromkeys(_headline(f) for f in self.findings if f.severity == self.severity))
         return f"{counts} in {size}: {names}."
 
     @property
     def issue_summary(self) -> str:
-        """Version, data, main numbers and serious findings in one line to paste into an issue."""
+        """One-line summary to paste into an issue: version, data, main numbers and serious findings."""
         numbers, summary, modalities = self.numbers, self.summary, self.numbers["modalities"].values()
         dims = dict.fromkeys(str(m["dim"]) for m in modalities)
         dtypes = dict.fromkeys(m["dtype"] for m in modalities)
@@ -100,7 +100,7 @@ class DiagnosisReport:
         return tuple(finding for finding in self.findings if finding.code == code)
 
     def text(self) -> str:
-        """Return answer, findings with advice, tables of numbers and the issue summary as ASCII text."""
+        """Return the answer, the findings with advice, the tables of numbers and the issue summary as ASCII text."""
         lines = [line.strip() for line in wrap(self.answer, "")]
         for finding in self.findings:
             label = finding.severity.upper() if finding.severity in SEVERITIES[:2] else finding.severity
@@ -111,10 +111,10 @@ class DiagnosisReport:
         return "\n".join(lines)
 
     def plot_map(self) -> "Plot":
-        """Return the map of the sample on its two main axes; a notebook shows it, `save` writes it as SVG.
+        """Return a map of the sample on its two principal axes; a notebook displays it, and `save` writes it as SVG.
 
         Raises:
-            DataError: there is no map, since dims differ or fewer than 3 items are valid.
+            DataError: the dims differ or fewer than 3 items are valid, so that there is no map.
         """
         from unialign.report import plot_map
 
@@ -124,7 +124,7 @@ class DiagnosisReport:
         """Return the R@1 of each direction as a heat map.
 
         Raises:
-            DataError: no direction was measured.
+            DataError: retrieval was not measured in any direction.
         """
         from unialign.report import plot_recall
 
@@ -134,14 +134,14 @@ class DiagnosisReport:
         """Return histograms of the cosines of true and random pairs, one for each pair of modalities.
 
         Raises:
-            DataError: there is no pair, or dims differ.
+            DataError: there is no pair of modalities, or their dims differ.
         """
         from unialign.report import plot_cosines
 
         return plot_cosines(self.details["sketch"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return answer, findings, numbers and issue summary as plain values (NaN where a number is undefined)."""
+        """Return the answer, findings, numbers and issue summary as built-in types; undefined numbers are NaN."""
         return {
             "answer": self.answer,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],

@@ -1,4 +1,4 @@
-"""Convert the measurements of a diagnosis to plain values and to the content of `results.json`."""
+"""Convert the measurements of a diagnosis to built-in types and to the content of `results.json`."""
 
 import math
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
         "modality_gap_debiased": average([p.gap for p in pairs]),
         "true_pair_cosine": average([p.true_pair_cosine for p in pairs]),
     }
-    # Values that were not resampled; the interval is a point.
+    # These values were not resampled, so their intervals have zero width.
     values: dict[str, list[float]] = {
         "median_rank": [d.median_rank for d in directions],
         "modality_gap": [p.modality_gap for p in pairs],
@@ -117,7 +117,7 @@ def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
 
 def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
     """Return the content of `results.json`, schema 1: one run of the objective "given", findings and numbers."""
-    from unialign.experiments import describe_metrics  # imported here, since it loads the whole training code
+    from unialign.experiments import describe_metrics  # imported lazily, since it loads all training code
 
     details, numbers = report.details, report.numbers
     settings = details["settings"]

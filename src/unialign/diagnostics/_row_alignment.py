@@ -29,12 +29,12 @@ _OFFSETS = 64
 
 @dataclass(frozen=True)
 class RowAlignment:
-    """Which rows of a modality are paired with those of its peers, and which are paired at random."""
+    """Rows of a modality that are paired at random with those of its peers: blocks, and the fraction outside them."""
 
     blocks: tuple[tuple[int, int], ...]  # (first, last) row of each range of randomly paired rows
     cosine_inside: float  # mean cosine of true pairs in the blocks; NaN if not measured
     cosine_outside: float  # mean cosine of true pairs outside the blocks; NaN if not measured
-    random_fraction: float  # fraction outside the blocks whose counterpart looks random; 0 without evidence
+    random_fraction: float  # fraction of random counterparts outside the blocks; 0 if there is no evidence of any
 
 
 def measure_row_alignment(
@@ -56,7 +56,7 @@ def measure_row_alignment(
 
 def _against_peers(sample: ItemSample, name: str, peers: Sequence[str], *, seed: int) -> RowAlignment:
     count_n = torch.stack([sample.usable[peer] for peer in peers]).sum(0)
-    # Leave out rows that several items share, since they match all of these items.
+    # Exclude rows shared by several items, since they match all of these items.
     unique_n = torch.from_numpy(~np.any([_shared_rows(sample, m) for m in (name, *peers)], axis=0))
     at_k = (sample.usable[name] & (count_n > 0) & unique_n).nonzero().flatten()
     if len(at_k) < 2:
@@ -75,7 +75,7 @@ def _centered(sample: ItemSample, name: str) -> Tensor:
 
 
 def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
-    """Return a mask (n,) of items whose row is also the row of an item with another id."""
+    """Return the mask (n,) of items whose row is equal to the row of an item with a different id."""
     _, group_n = np.unique(sample.checksums[name], return_inverse=True)
     _, id_n = np.unique(sample.ids_n, return_inverse=True)
     low_g, high_g = np.full(int(group_n.max()) + 1, len(group_n)), np.full(int(group_n.max()) + 1, -1)
@@ -85,7 +85,7 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:
-    """Return the (n,) fractions of random pairs that are less similar than each true pair; uniform if unpaired.
+    """Return for each true pair the fraction of random pairs that are less similar, (n,); uniform if rows are unpaired.
 
     Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap nor a hub
     makes all pairs of a row similar. Same-id items are positives and are excluded from random pairs.
@@ -108,7 +108,7 @@ def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> A
 
 
 def align_rows(rows_n: Array, cosine_n: Array, percentile_n: Array) -> RowAlignment:
-    """Find blocks of random pairs in ascending rows, then the fraction of random pairs among the other items."""
+    """Find blocks of random pairs in rows sorted by number, then the fraction of random pairs outside the blocks."""
     if len(rows_n) < MIN_ITEMS or not np.isfinite(percentile_n).all():
         return RowAlignment((), math.nan, math.nan, 0.0)
     inside_n = np.zeros(len(rows_n), dtype=np.bool_)

@@ -1,9 +1,9 @@
 """Find row offsets: ranges in which row i of one modality matches row i ± 1, 2 or 3 of another.
 
 A lost, repeated or inserted row shifts all later rows of a file. For each offset, the gain of row i of the first
-modality is its cosine with row i + offset of the second modality minus its cosine with row i of the second. Windows of
-consecutive rows are searched for the run whose mean gain has the largest z-value; runs above a threshold are reported,
-and the search continues on the remaining windows.
+modality is its cosine with row i + offset of the second modality minus its cosine with row i of the second. Among
+windows of consecutive rows, the run with the largest z-value of the mean gain is selected. If the z-value exceeds a
+threshold, the run is reported and the search continues on the remaining windows.
 
 Shapes: `W` windows, `L` rows of a window, `D` dimension, `C = W + 1` cuts between windows, `l` rows near an end.
 """
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 _MAX_OFFSET = 3
 _MIN_Z = 6.0
-# Smallest number of rows in all windows, and of known gains in a run, that allow a decision.
+# Minimum numbers of rows in all windows and of known gains in a run for a decision.
 _MIN_ROWS, _MIN_GAINS = 32, 8
 
 
@@ -29,7 +29,7 @@ class RowOffset:
     """A range in which row i of the first modality matches row i + `offset` of the second.
 
     The range begins between the two rows `start` and ends between the two rows `stop`, which are adjacent if all rows
-    were read. None: it begins at the first row, or ends at the last.
+    were read. `start` is None if the range begins at the first row, `stop` is None if it ends at the last.
     """
 
     offset: int
@@ -56,8 +56,8 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
         gain_WL, run = gains[offset], slice(first, last + 1)
         shifted_cosine = float(np.nanmean((gain_WL + cosine_WL)[run]))
         gain = float(np.nanmean(gain_WL[run]))
-        # If one modality is rotated, random rows may be more similar than true pairs, and every offset has a gain.
-        # Require that the rows at the offset are clearly more similar than random rows.
+        # If one modality is rotated, random rows may be more similar than true pairs, and every offset then has a gain.
+        # Therefore, require that the rows at the offset are clearly more similar than random rows.
         if shifted_cosine - random_cosine > gain / 2:
             start, stop = _boundary(rows_WL, gain_WL, first, -1), _boundary(rows_WL, gain_WL, last, 1)
             found.append(RowOffset(offset, start, stop, shifted_cosine, shifted_cosine - gain, z))
@@ -75,12 +75,12 @@ def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) ->
 
 
 def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
-    """Return z-value, first and last window of the run of free windows whose mean gain has the largest z-value."""
+    """Return z-value, first and last window of the run of free windows with the largest z-value of the mean gain."""
     known_WL = ~np.isnan(gain_WL) & free_W[:, None]
     value_WL = np.where(known_WL, gain_WL, 0.0)
 
     def run_sums(part_W: Array) -> Array:
-        """Return the (C, C) sums over the windows between every two cuts."""
+        """Return the (C, C) sums over the windows between each pair of cuts."""
         sum_C = np.concatenate([[0.0], np.cumsum(part_W)])
         return np.asarray(sum_C[None] - sum_C[:, None])
 

@@ -1,4 +1,4 @@
-"""Choose the items to measure closely, and collect their unit rows after the scan.
+"""Sample the items on which geometry and retrieval are measured, and collect their unit rows after the scan.
 
 The items are drawn before any row is read, so that one pass over the files is enough.
 
@@ -19,16 +19,16 @@ from unialign.diagnostics._scan import ModalityScan
 from unialign.metrics import resample_weights
 from unialign.readers import Collection
 
-# Limit on the number of cosines over all directions, which take about ten seconds on two cores: 2,048 items for 6
-# modalities, 493 for 24.
+# Maximum number of cosines over all directions, about ten seconds of work on two cores: 2,048 items for 6 modalities,
+# 493 for 24.
 _MAX_COSINES = 2**27
-# With this many items the interval of a recall is at most 4.4 points wide.
+# With this many items, the interval of a recall is at most 4.4 percentage points wide.
 _MAX_ITEMS = 2048
 # Memory limit for the sampled rows of all modalities, in float64.
 _MAX_BYTES = 2**30
-# Smallest number of items per pair of modalities; with fewer, its numbers are mostly noise.
+# Minimum number of items per pair of modalities; with fewer items, the numbers of the pair are mostly noise.
 _PAIR_ITEMS = 512
-# Number of consecutive rows in each window that is read to find row offsets.
+# Number of consecutive rows in each window read to find row offsets.
 _WINDOW = 32
 
 
@@ -58,7 +58,7 @@ class RowWindows:
 
 
 def sample_size(data: Collection, requested: int | None) -> int:
-    """Return the number of items to sample: the requested one, or as many as take ten seconds; memory limits both."""
+    """Return the sample size: the requested number or one that takes about ten seconds, both limited by memory."""
     directions = len(data.modalities) * (len(data.modalities) - 1)
     size = requested if requested is not None else min(_MAX_ITEMS, int((_MAX_COSINES / max(1, directions)) ** 0.5))
     total_dim = sum(modality.rows.shape[1] for modality in data.modalities.values())
@@ -94,7 +94,7 @@ def window_rows(items: int, size: int) -> NDArray[np.int64]:
     length = min(_WINDOW, items)
     windows = max(1, min(items, max(size, 8 * length)) // length)
     starts_W = np.linspace(0, items - length, windows).round().astype(np.int64)
-    if windows * length + length > items:  # all rows fit: no gaps and no overlaps; drop an incomplete last window
+    if windows * length + length > items:  # windows cover all rows: make them adjacent, drop an incomplete last one
         starts_W = np.arange(windows, dtype=np.int64) * length
     return starts_W[:, None] + np.arange(length)
 
@@ -140,7 +140,7 @@ def _unit_rows(
         usable[name] = torch.from_numpy(scan.usable_N[rows])
         kept = torch.from_numpy(scan.kept_kD[np.searchsorted(kept_k, rows)])
         raw = torch.where(usable[name][..., None], kept, 0.0)
-        # Dividing by the largest entry first keeps the norms of very large and very small rows finite.
+        # Divide by the largest entry first to prevent overflow and underflow in the norms.
         largest = raw.abs().amax(-1, keepdim=True)
         scaled = raw / torch.where(largest > 0, largest, 1.0)
         norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)

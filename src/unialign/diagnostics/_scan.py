@@ -18,7 +18,7 @@ from unialign.readers import MatchedRows, Modality
 Array = NDArray[Any]
 OnBytes = Callable[[int, int], None]
 
-# Squared norms in float32 outside this range are recomputed in float64: squares of entries below 1e-19 underflow.
+# Squared norms in float32 outside this range are recomputed in float64, since squares of entries below 1e-19 underflow.
 _MIN_SQUARE, _MAX_SQUARE = 1e-24, 1e36
 # Maximum number of row numbers listed for each kind of invalid row.
 _LISTED = 5
@@ -26,7 +26,7 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class InvalidRows:
-    """Number of rows with one kind of fault, and the first row numbers."""
+    """Number of rows with one kind of fault, and the numbers of the first of these rows."""
 
     count: int
     first: tuple[int, ...]
@@ -36,19 +36,20 @@ class InvalidRows:
 class ModalityScan:
     usable_N: NDArray[np.bool_]  # present rows that are finite and have a direction
     norms_N: NDArray[np.floating[Any]]  # norm of each usable row, NaN elsewhere; float64 if the rows are float64
-    checksums_N: NDArray[np.uint64]  # checksum of each row; equal rows have equal ones (-0 counts as 0)
+    checksums_N: NDArray[np.uint64]  # checksum of each row, which is the same for equal rows (-0 is treated as 0)
     invalid: dict[str, InvalidRows]  # "nan", "inf", "zero", "tiny" (no direction left after rounding) -> present rows
     blank: int  # invalid rows in which all entries are NaN or all are 0, as absent items often are
     constant_columns: tuple[int, ...]  # columns that hold the same value in all usable rows
     largest: float  # largest absolute entry of a usable row
     kept_kD: NDArray[np.float64]  # requested rows; arbitrary if not usable
-    fingerprint: str  # sha256 over the checksums of the present rows, the dim and the precision
+    fingerprint: str  # SHA-256 of the checksums of the present rows, the dim and the precision
 
 
 def scan_modality(modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: OnBytes | None = None) -> ModalityScan:
     """Read a modality once, in the order of its file, and return the results in the order of the items.
 
-    The rows of the ascending items `rows_k` are kept. `on_bytes` is called with the bytes read so far and in total.
+    The rows of the items `rows_k` (in ascending order) are kept. `on_bytes` is called with the number of bytes read so
+    far and the total.
     """
     order_N = modality.source.order_N
     if order_N is None:
@@ -89,7 +90,7 @@ def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | Non
     columns = _ConstantColumns(dim)
     for chunk_cD in modality.rows.chunks():
         stop, dtype = start + len(chunk_cD), str(chunk_cD.dtype)
-        torch.from_numpy(chunk_cD).add_(0.0)  # turns -0 into 0: equal rows must have equal checksums
+        torch.from_numpy(chunk_cD).add_(0.0)  # turns -0 into 0, since equal rows must have equal checksums
         checksums_N[start:stop] = row_checksums(chunk_cD, checksum_weights(dim * chunk_cD.dtype.itemsize))
         with np.errstate(all="ignore"):
             squared_c = np.einsum("ij,ij->i", chunk_cD, chunk_cD)
@@ -129,7 +130,7 @@ def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | Non
 
 
 def _examine(row_D: Array) -> tuple[float, str, bool]:
-    """Examine a row whose sum of squares is unreliable: norm, fault ("" for none), whether it is all NaN or all 0."""
+    """Return norm, fault ("" if none) and whether all entries are NaN or all are 0; for unreliable squared norms."""
     if not np.isfinite(row_D).all():
         nan_D = np.isnan(row_D)
         return np.nan, "nan" if nan_D.any() else "inf", bool(nan_D.all())
@@ -137,19 +138,19 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
     if largest == 0:
         return np.nan, "zero", True
     limits = np.finfo(row_D.dtype)
-    # Same limit as `has_direction`: below it, rounding to denormals has destroyed the direction.
+    # Same limit as in `has_direction`; below the limit, rounding to denormals has destroyed the direction.
     if largest < limits.tiny / limits.eps:
         return np.nan, "tiny", False
     norm = largest * float(np.linalg.norm(row_D.astype(np.float64) / largest))
     least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-    # Norms have the digits of float32; those of float64 rows may exceed its range.
+    # Norms are rounded to float32, except norms of float64 rows outside the range of float32.
     if row_D.dtype == np.float32 or least < norm < most:
         return float(np.float32(min(norm, most))), "", False
     return norm, "", False
 
 
 class _ConstantColumns:
-    """Columns that have been constant so far; usually none after the first chunk, so that updates cost nothing."""
+    """Columns that have been constant so far; usually none after the first chunk, which makes updates cheap."""
 
     def __init__(self, dim: int) -> None:
         self.columns = np.arange(dim)

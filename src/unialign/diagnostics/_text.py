@@ -18,15 +18,15 @@ def wrap(words: str, start: str) -> list[str]:
 
 
 _TERMS = (
-    "Gap: distance between the mean rows of two modalities (0 to 2); debiased: minus sampling noise. True pair: row i "
-    "of both; random pair: rows of different items. Match from: cosine from which a pair is more likely a match than "
-    "not, if both are equally frequent. R@k: fraction of queries with the right candidate among the first k; MRR: mean "
-    "of 1 / its rank. Effective rank: number of directions that hold the variance. Hub skewness: high if a few "
-    "candidates are returned for most queries."
+    "Gap: distance between the mean rows of two modalities (0 to 2); debiased: sampling noise subtracted. True pair: "
+    "row i of both; random pair: rows of different items. Match from: cosine above which a pair is more likely to "
+    "match than not, if matches and other pairs are equally frequent. R@k: fraction of queries with a correct "
+    "candidate among the first k; MRR: mean reciprocal rank of the first correct candidate. Effective rank: number of "
+    "directions that hold the variance. Hub skewness: high if a few candidates are returned for most queries."
 )
 
 
-# Column -> function that returns the cell for the key of a row and its numbers.
+# Column -> function that returns the content of a cell, given the key and the numbers of its row.
 _MODALITY_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "modality": lambda name, m: name,
     "rows": lambda name, m: f"{m['rows']:,}",
@@ -57,7 +57,7 @@ _DIRECTION_COLUMNS: dict[str, Callable[[str, Any], str]] = {
 
 
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """Format tables of modalities, pairs and directions, and the rows that they were measured on."""
+    """Format the tables of modalities, pairs and directions, and a note about the rows that were measured."""
     lines = _table(_MODALITY_COLUMNS, numbers["modalities"])
     lines += _table(_PAIR_COLUMNS, {name: p for name, p in numbers["pairs"].items() if "items" in p})
     lines += _table(_DIRECTION_COLUMNS, numbers["directions"])
@@ -68,7 +68,7 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _table(columns: Mapping[str, Callable[[str, Any], str]], rows: Mapping[str, Any]) -> list[str]:
-    """Align columns and append an empty line; return no lines if there are no rows."""
+    """Align the columns and append an empty line; return no lines if there are no rows."""
     body = [[cell(name, values) for cell in columns.values()] for name, values in rows.items()]
     return [*table_lines(list(columns), body), ""] if body else []
 
