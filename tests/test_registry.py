@@ -132,5 +132,5 @@ def test_broken_plug_ins_are_skipped_with_one_warning(tmp_path, monkeypatch, cap
 
 def test_an_entry_point_named_like_a_built_in_is_reported(tmp_path, monkeypatch):
     install(tmp_path, "plug-same", "objectives", {"infonce": "json:loads"}, monkeypatch)
-    with pytest.warns(UserWarning, match="'infonce' of the package 'plug-same' has the name of a built-in one"):
+    with pytest.warns(UserWarning, match="'infonce' of the package 'plug-same' has the name of a built-in objective"):
         registry.names("objectives")

@@ -1,10 +1,10 @@
-"""Look up plug-ins by name: those that are built in, come from installed packages, or are registered in this process.
+"""Look up plug-ins by name. A plug-in is built in, added by an installed package, or registered in this process.
 
-A built-in is a public module of its group's package (`losses/infonce.py`) with an object whose attribute `name` equals
-the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`), notebooks
-through `register`. Importing this module does not import torch. Entry points are read only to list all names, or to
-look up a name that is neither built in nor registered. The groups `encoders` and `index` are reserved: they accept
-plug-ins, but no function of this library uses them yet.
+A built-in plug-in is an object in a public module of its group's package (`losses/infonce.py`); its attribute `name`
+equals the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`),
+notebooks through `register`. Importing this module does not import torch. Entry points are read only to list all names,
+or to look up a name that is neither built in nor registered. The groups `encoders` and `index` are reserved: they
+accept plug-ins, but no function of this library uses them yet.
 """
 
 import pkgutil
@@ -22,7 +22,7 @@ __all__ = ["Group", "check", "is_built_in", "load", "names", "register", "regist
 
 Group = Literal["objectives", "readers", "encoders", "decoders", "index", "commands", "metrics"]
 
-# Packages whose public modules define the built-in names, and the names to list first.
+# Packages of the built-in plug-ins, and the names to list first.
 _PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
 _FIRST = {
     "objectives": ("unialign", "infonce"),
@@ -33,14 +33,14 @@ _registered: dict[tuple[Group, str], Any] = {}
 
 
 def names(group: Group) -> tuple[str, ...]:
-    """Return the names that `load` accepts: the built-in ones, then all others, sorted."""
+    """Return the names that `load` accepts: the built-in names, then all other names, sorted."""
     check_choice("registry group", group, get_args(Group))
     added = {*_entry_points(group), *(name for where, name in _registered if where == group)}
     return (*_built_in(group), *sorted(added))
 
 
 def check(group: Group, name: object) -> None:
-    """Unless `load` accepts the name, raise a ConfigError with the closest known name; imports nothing."""
+    """Raise a ConfigError with the closest known name unless `load` accepts the name; imports nothing."""
     check_choice("registry group", group, get_args(Group))
     if isinstance(name, str) and (name in _built_in(group) or (group, name) in _registered):
         return
@@ -50,7 +50,7 @@ def check(group: Group, name: object) -> None:
         if "did you mean" in str(error):
             raise
         raise ConfigError(
-            f"{error}; for a plug-in install the package that adds it (entry points 'unialign.{group}') or call "
+            f"{error}; to use a plug-in, install the package that adds it (entry points 'unialign.{group}') or call "
             f"unialign.registry.register({group!r}, {name!r}, ...)"
         ) from None
 
@@ -59,7 +59,7 @@ def load(group: Group, name: str) -> Any:
     """Return the object registered under a name, imported on first use.
 
     Raises:
-        ConfigError: the name is unknown, several packages add it, or the package cannot be imported.
+        ConfigError: the name is unknown, several packages add the name, or the package cannot be imported.
     """
     check(group, name)
     if (group, name) in _registered:
@@ -86,7 +86,7 @@ def register(group: Group, name: str, value: Any) -> None:
     Worker processes of `compare` get a copy (see `registered`), so the object must be importable or picklable.
 
     Raises:
-        ConfigError: the name is built in, or has characters other than letters, digits, '_' and '-'.
+        ConfigError: the name is built in, or contains characters other than letters, digits, '_' and '-'.
     """
     check_choice("registry group", group, get_args(Group))
     if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
@@ -102,7 +102,7 @@ def is_built_in(group: Group, name: str) -> bool:
 
 
 def registered() -> dict[tuple[Group, str], Any]:
-    """Return (group, name) -> object for all names that were registered in this process."""
+    """Return a mapping from (group, name) to object for all names registered in this process."""
     return dict(_registered)
 
 
@@ -121,7 +121,7 @@ def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
     for point in entry_points(group=f"unialign.{group}"):
         if point.name in _built_in(group):
             plug_in = f"{_kind(group)} {point.name!r} of the package {_package(point)!r}"
-            warn_skipped(f"{plug_in} has the name of a built-in one")
+            warn_skipped(f"{plug_in} has the name of a built-in {_kind(group)}")
         else:
             found.setdefault(point.name, []).append(point)
     return found

@@ -134,16 +134,16 @@ def test_invalid_requests_print_one_paragraph_and_write_nothing(
         (["--item", "hedgehog", "--source", "smell"], "the space has no modality 'smell'"),
         (["--item", "hedgehog", "--interpolate", "1"], "interpolate must be an integer of at least 2"),
         (["--item", "hedgehog", "--guidance", "-1"], "guidance"),
-        ([*two, "--interpolate", "3", "--combine"], "give only one"),
+        ([*two, "--interpolate", "3", "--combine"], "give only one of interpolate and combine"),
         ([*two, "--interpolate", "3", "--mix", "unnormalized_mean"], "leave mix out"),
         (["--item", "ship", "--item", "ship", "--combine"], "is given twice"),
         (["--item", "ship", "--source", ","], "source must not be empty"),
-        (["--text", "red apple", "--source", "text"], "name an item as well"),
-        ([*two, "--interpolate", "100000"], "more than a page can hold"),
+        (["--text", "red apple", "--source", "text"], "items is empty; name an item"),
+        ([*two, "--interpolate", "100000"], "exceed the limit of 1000 images per page"),
         (["--item", "hedgehog", "--steps", "0"], "steps"),
         (["--item", "hedgehog", "--space", "nowhere"], "not a folder with a saved space"),
         (["--item", "hedgehog", "--decoder", "nowhere"], "not a folder with a saved decoder"),
-        (["--item", "1", "--data", "digits"], "no space comes with the package for 'digits', only for emoji"),
+        (["--item", "1", "--data", "digits"], "there is no built-in space for 'digits', only for emoji"),
     ):
         assert generate(tmp_path / "out", *arguments) == 2, arguments
         error = capsys.readouterr().err
@@ -156,7 +156,7 @@ def test_settings_of_a_file_are_checked(tmp_path: Path, capsys: pytest.CaptureFi
     for settings, message in (
         ({"interpolate": "five"}, "interpolate must be an integer"),
         ({"weights": 3}, "weights must be a list"),
-        ({"items": "hedgehog"}, "items is the string 'hedgehog'; expected a list"),
+        ({"items": "hedgehog"}, "items must be a list such as ['hedgehog']"),
         ({"items": [7]}, "items must be"),
         ({"mix": "nope"}, "mix"),
         ({"color": 1}, "unknown generation setting 'color'"),
@@ -174,7 +174,7 @@ def test_data_other_than_in_the_file_use_their_own_space(
     ship: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generate(tmp_path, "--config", str(ship / "config.yaml"), "--data", "digits") == 2
-    assert "no space comes with the package for 'digits'" in capsys.readouterr().err
+    assert "there is no built-in space for 'digits'" in capsys.readouterr().err
 
 
 def test_a_space_without_frozen_anchor_or_of_other_data_is_rejected(

@@ -23,9 +23,9 @@ def test_wrong_settings_raise():
     entry = ComparisonEntry(train=TrainConfig())
     other = ComparisonEntry(train=TrainConfig(modalities=("x", "y")))
     for make, message in (
-        (lambda: comparison(seeds=[]), "different integers"),
-        (lambda: comparison(seeds=[True]), "different integers"),
-        (lambda: comparison(seeds=[1, 1]), "different integers"),
+        (lambda: comparison(seeds=[]), "distinct integers"),
+        (lambda: comparison(seeds=[True]), "distinct integers"),
+        (lambda: comparison(seeds=[1, 1]), "distinct integers"),
         (lambda: comparison(seeds=3), "seeds must be a list"),
         (lambda: comparison(split="tset"), "did you mean 'test'"),
         (lambda: comparison(resamples=99), "resamples"),
@@ -34,7 +34,7 @@ def test_wrong_settings_raise():
         (lambda: comparison(entries={"a": entry, "b": other}), "the same modalities"),
         (lambda: comparison(entries=[entry]), "entries must be a mapping"),
         (lambda: comparison(schema=2), "schema 2"),
-        (lambda: comparison(**{"seeds.x": 1}), "only entries have parts"),
+        (lambda: comparison(**{"seeds.x": 1}), "only entries can be followed by '.'"),
         (lambda: CompareConfig.from_dict({"data": "digits"}), "needs 'entries'"),
         (lambda: EvaluateConfig.from_dict({"space": "s", "date": "d"}), "did you mean 'data'"),
         (lambda: EvaluateConfig.from_dict({}), "needs 'space' and 'data'"),
@@ -43,7 +43,7 @@ def test_wrong_settings_raise():
         (lambda: GenerateConfig(interpolate=3, combine=True), "only one"),
         (lambda: GenerateConfig(interpolate=3, mix="frechet_mean"), "leave mix out"),
         (lambda: GenerateConfig(source=("text",)), "name an item"),
-        (lambda: GenerateConfig(items=("x",), samples=1001), "more than a page can hold"),
+        (lambda: GenerateConfig(items=("x",), samples=1001), "exceed the limit of 1000 images per page"),
         (lambda: GenerateConfig(combine="yes"), "combine must be"),
         (lambda: GenerateConfig(weights=("x",)), "list of numbers"),
         (lambda: GenerateConfig(samples=None), "samples must be"),

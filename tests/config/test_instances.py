@@ -71,8 +71,8 @@ def test_instances_that_get_config_does_not_rebuild_raise():
         name = "infonce"
 
     for objective, message in (
-        (trained, "holds trained parameters"),
-        (Forgetful(learned=True), "holds trained parameters"),
+        (trained, "has trained parameters"),
+        (Forgetful(learned=True), "has trained parameters"),
         (Rigid(), "raises TypeError"),
         (Impostor(), "name of a built-in objective"),
         (Margin, "objective must be a string"),

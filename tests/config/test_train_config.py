@@ -94,5 +94,5 @@ def test_invalid_values_raise(name: str, value: Any) -> None:
 
 
 def test_from_dict_raises_without_a_mapping() -> None:
-    with pytest.raises(ConfigError, match="must map setting to value"):
+    with pytest.raises(ConfigError, match="must map setting names to values"):
         TrainConfig.from_dict(["lr"])  # type: ignore[arg-type]

@@ -107,7 +107,7 @@ def test_a_space_without_an_encoder_fingerprint_is_matched_by_dim(decoder: FlowD
     silent = Space({"image": DIM, "text": 6}, dim=8, frozen={"image": "whiten"})
     assert resolve_anchor(silent, decoder) == "image"
     wide = Space({"image": DIM + 1, "text": 6}, dim=8, frozen={"image": "whiten"})
-    with pytest.raises(ShapeError, match="does not match this anchor: 'image' has dim 11, .* of dim 10"):
+    with pytest.raises(ShapeError, match=r"does not match this anchor: 'image' has dim 11, .* of dim 10"):
         resolve_anchor(wide, decoder)
     two = Space({"image": DIM, "text": DIM}, dim=8, frozen={"image": "whiten", "text": "whiten"})
     with pytest.raises(ConfigError, match=r"several modalities match this decoder \(image, text\)"):

@@ -112,7 +112,7 @@ def test_settings_out_of_range_raise() -> None:
         ({"network": "gan"}, "network"),
         ({"size": 3}, "size"),
         ({"size": 36, "network": "unet"}, "multiple of 8"),
-        ({"latents": 200}, "more than the 192 numbers"),
+        ({"latents": 200}, "latents must be at most 192"),
         ({"condition_dropout": 1.0}, "condition_dropout"),
         ({"average": 1.0}, "average"),
         ({"condition_noise": -1}, "condition_noise"),

@@ -180,7 +180,7 @@ def test_bad_rows_and_options(decoder: Kandinsky22) -> None:
 
 def test_a_prior_of_another_width(folders: Folders, tmp_path: Path) -> None:
     wide = save_kandinsky_prior(tmp_path / "wide", dim=DIM + 8)
-    with pytest.raises(CheckpointError, match=f"has dim {DIM + 8}, the decoder needs {DIM}"):
+    with pytest.raises(CheckpointError, match=f"has dim {DIM + 8}, but the decoder needs dim {DIM}"):
         Kandinsky22.from_pretrained(folders[0], prior=wide)
 
 
@@ -201,7 +201,7 @@ def test_pickles_raise(folders: Folders, tmp_path: Path) -> None:
 
 
 def test_folders_in_each_others_place(folders: Folders, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds a KandinskyV22Pipeline, expected a KandinskyV22PriorPipeline"):
+    with pytest.raises(ConfigError, match="contains a KandinskyV22Pipeline; expected a KandinskyV22PriorPipeline"):
         Kandinsky22.from_pretrained(folders[0], prior=folders[0])
     with pytest.raises(ConfigError, match="generates image embeddings, not images"):
         load_decoder(folders[1])

@@ -160,7 +160,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("InfoNCE", {}, r"did you mean 'infonce'\?$"),
     ("cs-aligner", {}, r"did you mean 'cs_aligner'\?$"),
     ("Align+Uniform", {}, r"did you mean 'align_uniform'\?$"),
-    ("clip", {}, r"'triangle'; for a plug-in install the package that adds it"),
+    ("clip", {}, r"'triangle'; to use a plug-in, install the package that adds it"),
     ("gram", {}, "gram needs anchor="),
     ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of 'balanced', 'paper'"),
     ("unialign", {"kernel": "rbf"}, "unknown kernel 'rbf'; expected one of 'gaussian', 'clip'"),

@@ -1,4 +1,4 @@
-"""Settings of every command and training as frozen dataclasses: one source for Python, YAML files and options.
+"""Settings of commands and training runs as frozen dataclasses, shared by Python, YAML files and command-line options.
 
 Importing this package imports neither torch nor numpy.
 """

@@ -21,11 +21,11 @@ def setting(default: Any, help: str, check: Check | None = None, *, bookkeeping:
     """Declare a field of a configuration.
 
     Args:
-        default: the default; a dict is copied for each configuration, `REQUIRED` marks a setting without default.
-        help: one phrase for the docstring, `--help` and the reference, with units and range.
-        check: called with the name and the value; raises ConfigError if the value is invalid. None is not checked for
-            optional settings.
-        bookkeeping: whether a resumed run may change the setting, since it does not affect the weights.
+        default: default value (a dict is copied for each configuration), or `REQUIRED` for a setting without default.
+        help: phrase for the docstring, `--help` and the reference, with units and range.
+        check: function of the name and the value that raises ConfigError if the value is invalid. It is not called if
+            an optional setting is None.
+        bookkeeping: whether a resumed run may change the setting, because it does not affect the weights.
     """
     metadata = {"help": help, "check": check, "bookkeeping": bookkeeping}
     if isinstance(default, dict):
@@ -35,13 +35,13 @@ def setting(default: Any, help: str, check: Check | None = None, *, bookkeeping:
 
 @dataclass(frozen=True)
 class Setting:
-    """Description of one field, for options and reference pages.
+    """Description of a field, for command-line options and reference pages.
 
     Attributes:
-        default: the default; None if the setting is required.
+        default: default value; None if the setting is required.
         kind: type of the value, or of each entry if `is_list`; `Mapping` for a mapping.
-        config: class of the value, or of a mapping's values, if these are configurations.
-        choices: values of a `Literal`, else ().
+        config: class of the value, or of the values of a mapping, if it is a configuration class; else None.
+        choices: allowed values of a `Literal`; () for other types.
     """
 
     name: str
@@ -59,16 +59,16 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings with values of JSON types, validated on construction; writing and reading a file preserves them.
+    """Settings with values of JSON types, validated on construction and preserved when saved and loaded.
 
-    Subclasses are `@dataclass(frozen=True, kw_only=True)` with fields made by `setting`.
+    Subclasses are declared with `@dataclass(frozen=True, kw_only=True)`; their fields are created by `setting`.
     """
 
     kind: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # Document the attributes with the help texts of the fields, which `@dataclass` has not replaced yet.
+        # Document the attributes with the help texts of the fields, before `@dataclass` replaces the fields.
         fields = {name: value for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)}
         lines = "".join(f"        {name}: {value.metadata['help']}.\n" for name, value in fields.items())
         cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    Attributes:\n{lines}    "
@@ -79,7 +79,7 @@ class Config:
         self.validate()
 
     def validate(self) -> None:
-        """Raise ConfigError for conflicting settings; ranges of single settings have been checked before."""
+        """Raise ConfigError for conflicting settings; each single setting has already been validated."""
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
@@ -106,14 +106,14 @@ class Config:
         for key, value in changes.items():
             name, dot, option = str(key).partition(".")
             if dot and name not in mappings:
-                parts = f"only {' and '.join(mappings)} have parts" if mappings else "no setting has parts"
-                raise ConfigError(f"unknown setting {key!r}; {parts}")
+                dotted = f"only {' and '.join(mappings)} can be followed" if mappings else "no setting can be followed"
+                raise ConfigError(f"unknown setting {key!r}; {dotted} by '.' and a key")
             values[name if dot else key] = {**values[name], option: value} if dot else value
         return self.from_dict(values)
 
     @classmethod
     def check(cls, changes: Mapping[str, Any]) -> None:
-        """Raise ConfigError if `override` would raise for any configuration: unknown name or value out of range."""
+        """Raise ConfigError if a name is unknown or a value is out of range; unlike `override`, needs no instance."""
         settings = {entry.name: entry for entry in cls.settings()}
         for key, value in changes.items():
             name, dot, option = key.partition(".")
@@ -128,7 +128,7 @@ class Config:
         return ConfigError(f"unknown {cls.kind} setting {name!r}{hint}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain dict of JSON types, from which `from_dict` rebuilds the configuration."""
+        """Return a dict of JSON types; `from_dict` rebuilds the configuration from it."""
         return {entry.name: _plain(getattr(self, entry.name)) for entry in self.settings()}
 
     @classmethod
@@ -139,7 +139,9 @@ class Config:
             ConfigError: a setting is unknown (the message suggests one), missing or out of range.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"the {cls.kind} configuration must map setting to value, got {type(values).__name__}")
+            raise ConfigError(
+                f"the {cls.kind} configuration must map setting names to values, got {type(values).__name__}"
+            )
         settings = {entry.name: entry for entry in cls.settings()}
         for name in values:
             if name not in settings:
@@ -150,10 +152,10 @@ class Config:
 
     @classmethod
     def read(cls, path: Path, key: str = "") -> Self:
-        """Read a configuration from a YAML file, or from one key of it; errors name the file."""
+        """Read a configuration from a YAML file, or from the mapping `key` in the file; errors name the file."""
         values = read_yaml(path)
         if key and key not in values:
-            raise ConfigError(f"{path} holds no {cls.kind} settings; expected a mapping `{key}`")
+            raise ConfigError(f"{path} has no {cls.kind} settings; expected a mapping `{key}`")
         try:
             return cls.from_dict(values[key] if key else values)
         except ConfigError as error:
@@ -161,13 +163,13 @@ class Config:
 
 
 def _checked(entry: Setting, value: Any) -> Any:
-    """Validate a value and convert it to the type read from a file, so that a round trip preserves equality."""
+    """Validate a value and convert it to the type that a file gives, so that a round trip preserves equality."""
     name = entry.name
     if value is None and entry.is_optional:
         return None
     if entry.is_list:
         if isinstance(value, str):
-            raise ConfigError(f"{name} is the string {value!r}; expected a list such as [{value!r}]")
+            raise ConfigError(f"{name} must be a list such as [{value!r}], got the string {value!r}")
         if not isinstance(value, Iterable) or isinstance(value, Mapping):
             raise ConfigError(f"{name} must be a list, got {value!r}")
         value = tuple(value)
@@ -201,7 +203,9 @@ def _checked_mapping(entry: Setting, value: object) -> dict[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{entry.name}.{key}: {error}") from None
         except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{entry.name}.{key} must hold finite numbers, strings and lists: {error}") from None
+            raise ConfigError(
+                f"{entry.name}.{key} must consist of finite numbers, strings, lists and mappings: {error}"
+            ) from None
     return found
 
 

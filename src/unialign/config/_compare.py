@@ -15,38 +15,38 @@ from unialign.errors import ConfigError
 def _seeds(name: str, value: tuple[object, ...]) -> None:
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in value)
     if not value or not whole or len(set(value)) != len(value):
-        raise ConfigError(f"{name} must be one or more different integers of at least 0, got {list(value)}")
+        raise ConfigError(f"{name} must be one or more distinct integers of at least 0, got {list(value)}")
 
 
 def _entries(name: str, value: Mapping[str, "ComparisonEntry"]) -> None:
     if not value:
-        raise ConfigError(f"{name} must hold at least one objective")
+        raise ConfigError(f"{name} must contain at least one objective")
     for key in value:
         if not isinstance(key, str) or not re.fullmatch(r"[\w-][\w.-]*", key):
-            raise ConfigError(f"entry {key!r} must be a file name of letters, digits, '-', '_' and '.'")
+            raise ConfigError(f"the entry name {key!r} must be a file name of letters, digits, '-', '_' and '.'")
     if len({entry.train.modalities for entry in value.values()}) > 1:
         raise ConfigError("all entries of a comparison must use the same modalities")
 
 
 def _version(name: str, value: object) -> None:
     if value != 1:
-        raise ConfigError(f"{name} {value!r} is not supported; this version reads 1")
+        raise ConfigError(f"{name} {value!r} is not supported; this version reads {name} 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonEntry(Config):
-    """An objective with its training settings in a comparison."""
+    """An entry of a comparison: an objective with its training settings."""
 
     kind: ClassVar[str] = "comparison entry"
 
     label: str = setting("", "name in tables and reports (default: the key)")
     note: str = setting("", "remark for the report")
-    train: TrainConfig = setting(REQUIRED, "settings of the training")
+    train: TrainConfig = setting(REQUIRED, "training settings")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig(Config):
-    """A comparison of objectives: same data, same budget, same seeds."""
+    """A comparison of objectives on the same data, with the same budget and seeds."""
 
     kind: ClassVar[str] = "comparison"
 
@@ -56,10 +56,12 @@ class CompareConfig(Config):
     split: Split = setting("test", "split to evaluate")
     anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds; every entry is trained once per seed", _seeds)
-    resamples: int = setting(2000, "bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
+    resamples: int = setting(2000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
     selection: str = setting("", "how hyper-parameters were chosen, for the report")
     entries: Mapping[str, ComparisonEntry] = setting(
-        REQUIRED, "key in results and folder names -> entry; the first is compared with each of the others", _entries
+        REQUIRED,
+        "entries by name, which is used in results and as folder name; the first entry is compared with all others",
+        _entries,
     )
 
     def __post_init__(self) -> None:
@@ -84,4 +86,4 @@ class EvaluateConfig(Config):
     fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
     split: Split = setting("test", "split to evaluate")
     anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
-    resamples: int = setting(2000, "bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
+    resamples: int = setting(2000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))

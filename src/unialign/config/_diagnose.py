@@ -18,12 +18,12 @@ class DiagnoseConfig(Config):
     )
     modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", not_empty)
     id: str | None = setting(
-        None, "array or column of ids, by which the files are joined (default: ids, or a usual name such as id or key)"
+        None, "array or column of ids that joins the files (default: ids, or a common name such as id or key)"
     )
     sample: int | None = setting(
         None,
-        "items in the random sample (default: up to 2048, fewer for more than 6 modalities)",
+        "number of items in the random sample (default: up to 2048, fewer for more than 6 modalities)",
         integer(16),
     )
-    resamples: int = setting(1000, "bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
+    resamples: int = setting(1000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
     seed: int = setting(0, "seed of the sample and the bootstrap", integer(0))

@@ -1,4 +1,4 @@
-"""Name the settings in which two configurations differ."""
+"""Find the settings that differ between two configurations."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -26,48 +26,51 @@ class GenerateConfig(Config):
     data: str = setting("emoji", "name of a data set, or path of a store")
     fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
     space: str | None = setting(
-        None, "trained space with a frozen anchor: folder or Hub id (default: the one that comes with the data)"
+        None, "folder or Hub id of a trained space with a frozen anchor (default: the space shipped with the data)"
     )
     decoder: str | None = setting(
-        None, "decoder of image embeddings: folder or Hub id (default: the one that comes with the data)"
+        None, "folder or Hub id of a decoder of image embeddings (default: the decoder shipped with the data)"
     )
     prior: str | None = setting(
-        None, "prior with the image encoder of a Kandinsky 2.2 decoder: folder or Hub id (default: none)"
+        None, "folder or Hub id of the prior with the image encoder of a Kandinsky 2.2 decoder (default: none)"
     )
     items: tuple[str, ...] = setting((), "items of the data, by name or as #row")
-    texts: tuple[str, ...] = setting((), "new texts, which need the text encoder: unialign[text]")
+    texts: tuple[str, ...] = setting((), "new texts; needs the text encoder (unialign[text])")
     source: tuple[str, ...] | None = setting(
-        None, "modalities of the items that are mixed (default: all but the anchor)", not_empty
+        None, "modalities of each item to mix (default: all except the anchor)", not_empty
     )
     mix: Mix = setting(
         "mean",
-        "how modalities are mixed: `mean` (unit length), `unnormalized_mean` (as in the paper) or `frechet_mean`",
+        "how to mix modalities: `mean` (unit length), `unnormalized_mean` (as in the paper) or `frechet_mean`",
     )
     weights: tuple[float, ...] | None = setting(
-        None, "weights of the parts of a mixture, in the order given (default: equal)", _weights
+        None, "weights of the parts of a mixture, in the given order (default: equal)", _weights
     )
     combine: bool = setting(False, "generate a single image of the mixture of all items and texts")
     interpolate: int | None = setting(
         None, "number of images on a path through all items and texts (default: no path)", integer(2)
     )
-    samples: int = setting(4, "images per item or text, each from different noise", integer(1))
+    samples: int = setting(4, "number of images per item or text, each from different noise", integer(1))
     seed: int = setting(0, "seed of the noise", integer(0))
-    steps: int | None = setting(None, "sampler steps (default: the decoder's)", integer(1))
-    guidance: float | None = setting(None, "guidance scale, 1 is none (default: the decoder's)", check_nonnegative)
-    anchor: str | None = setting(None, "frozen modality to decode (default: the only one)")
+    steps: int | None = setting(None, "number of sampler steps (default: the decoder's)", integer(1))
+    guidance: float | None = setting(
+        None, "guidance scale; 1 disables guidance (default: the decoder's)", check_nonnegative
+    )
+    anchor: str | None = setting(None, "frozen modality to decode (default: the only frozen modality)")
 
     def validate(self) -> None:
         if self.interpolate is not None:
             if self.combine:
                 raise ConfigError(
-                    "interpolate makes a path through all items and texts, combine a single image; give only one"
+                    "interpolate generates images on a path through all items and texts, combine a single image; give only "
+                    "one of interpolate and combine"
                 )
             if self.mix != "mean":
-                raise ConfigError("interpolate follows arcs and does not mix; leave mix out")
+                raise ConfigError("mix has no effect on interpolate, which follows arcs; leave mix out")
         if self.source is not None and not self.items:
-            raise ConfigError("source selects modalities of items; name an item as well")
+            raise ConfigError("source selects modalities of items, but items is empty; name an item")
         count = self.interpolate or len(self.items) + len(self.texts)
         if count * self.samples > _MAX_IMAGES:
             raise ConfigError(
-                f"{count} x {self.samples} images are more than a page can hold ({_MAX_IMAGES}); reduce their number"
+                f"{count} x {self.samples} images exceed the limit of {_MAX_IMAGES} images per page; request fewer"
             )

@@ -9,7 +9,7 @@ from unialign.errors import ConfigError
 
 @runtime_checkable
 class ConfigurableModule(Protocol):
-    """An objective: an `nn.Module` with a `name` and a `get_config` from which `create` rebuilds it."""
+    """An objective: an `nn.Module` with a `name`, and with a `get_config` that returns its constructor arguments."""
 
     name: str
 
@@ -17,11 +17,11 @@ class ConfigurableModule(Protocol):
 
 
 def name_and_options(instance: ConfigurableModule) -> tuple[str, dict[str, Any]]:
-    """Return name and options of an objective instance, and register its class under that name in this process.
+    """Return the name and options of an objective instance, and register its class under that name in this process.
 
     Raises:
-        ConfigError: `get_config` does not rebuild the instance, or it holds trained parameters, which settings do
-            not store.
+        ConfigError: `get_config` does not rebuild the instance, or the instance has trained parameters, which settings
+            cannot store.
     """
     made_of, name = type(instance), instance.name
     options = instance.get_config()
@@ -33,11 +33,11 @@ def name_and_options(instance: ConfigurableModule) -> tuple[str, dict[str, Any]]
     except Exception as error:
         raise ConfigError(f"{made_of.__name__}(**get_config()) raises {type(error).__name__}: {error}") from error
     if again != options:
-        raise ConfigError(f"{made_of.__name__}(**get_config()) has other options: {again!r}, expected {options!r}")
+        raise ConfigError(f"{made_of.__name__}(**get_config()) has the options {again!r}, expected {options!r}")
     before, after = (dict(getattr(module, "state_dict", dict)()) for module in (instance, rebuilt))
     if before.keys() != after.keys() or any(not bool((before[key] == after[key]).all()) for key in before):
         raise ConfigError(
-            f"this {made_of.__name__} holds trained parameters, which settings do not store; pass a new instance"
+            f"this {made_of.__name__} has trained parameters, which settings cannot store; pass a new instance"
         )
     if registry.is_built_in("objectives", name):
         if registry.load("objectives", name) is not made_of:

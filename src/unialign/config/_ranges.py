@@ -1,4 +1,4 @@
-"""Check field values of configurations: each function takes name and value and raises ConfigError."""
+"""Validators for fields of configurations: functions of name and value that raise ConfigError."""
 
 import math
 
@@ -6,7 +6,7 @@ from unialign._checks import check_integer, check_number
 from unialign.config._base import Check
 from unialign.errors import ConfigError
 
-# More resamples than the maximum take hours and change no digit that is reported.
+# Minimum and maximum. More resamples would take hours without changing any reported digit.
 RESAMPLES = (100, 1_000_000)
 
 

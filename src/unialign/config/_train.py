@@ -29,7 +29,7 @@ def _objective(name: str, value: str) -> None:
 
 def _modalities(name: str, value: tuple[object, ...]) -> None:
     if not all(isinstance(one, str) for one in value) or len(set(value)) < max(2, len(value)):
-        raise ConfigError(f"{name} must be at least two different names, got {list(value)}")
+        raise ConfigError(f"{name} must be at least two distinct names, got {list(value)}")
 
 
 def _frozen(name: str, value: Mapping[str, object]) -> None:
@@ -54,11 +54,11 @@ class TrainConfig(Config):
 
     objective: _ObjectiveName = setting(
         "unialign",
-        "name of an objective (`unialign.losses.names()`), or an instance, which is stored as name and options",
+        "name of an objective (see `unialign.losses.names()`), or an instance, which is stored as its name and options",
         _objective,
     )
     objective_options: Mapping[str, Any] = setting(
-        {}, "options of the objective; without `anchor`, objectives that allow it use all pairs of modalities"
+        {}, "options of the objective; if `anchor` is optional, the default is to use all pairs of modalities"
     )
     modalities: tuple[str, ...] | None = setting(
         None, "modalities to train on, at least two (default: the data set's default modalities)", _modalities
@@ -73,38 +73,39 @@ class TrainConfig(Config):
     frozen: Mapping[str, WhiteningMode] = setting(
         {}, "modalities without a head, mapped to `whiten` or `center`, the transform of their features", _frozen
     )
-    epochs: int = setting(100, "passes over the training rows, at most 1,000,000,000", integer(1, 10**9))
+    epochs: int = setting(100, "number of passes over the training rows, at most 1,000,000,000", integer(1, 10**9))
     batch_size: int = setting(
-        256, "items per objective call, at least 2; a last batch of a single item is dropped", integer(2)
+        256, "number of items per objective call, at least 2; a last batch of a single item is dropped", integer(2)
     )
     micro_batch_size: int | None = setting(
         None,
-        "items per forward pass of the heads; values below the batch size save memory but run the heads twice, and the "
-        "objective still sees the whole batch (default: the batch size)",
+        "number of items per forward pass of the heads; values below the batch size save memory but run the heads "
+        "twice, and the objective still uses the whole batch (default: the batch size)",
         integer(1),
     )
     gradient_accumulation_steps: int = setting(
         1,
-        "batches per optimizer step, weighted by their numbers of items; negatives come from the same batch only",
+        "number of batches per optimizer step, weighted by their numbers of items; negatives come from the same batch "
+        "only",
         integer(1),
     )
     lr: float = setting(1e-3, "peak learning rate", positive)
     weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", check_nonnegative)
     warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", fraction)
     min_lr: float = setting(0.0, "learning rate at the end of the cosine schedule, in [0, lr]")
-    max_grad_norm: float | None = setting(1.0, "largest gradient norm; `none` for no clipping", positive)
+    max_grad_norm: float | None = setting(1.0, "maximum gradient norm; `none` disables clipping", positive)
     precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto",
         "autocast of the heads: `auto` (bf16 on CUDA, fp32 elsewhere), `fp32` or `bf16`; objectives compute in fp32",
     )
     infonce_warmup_ratio: float = setting(
         0.0,
-        "fraction of the steps, in [0, 1], that train InfoNCE first, with the anchor of the objective, and with its "
-        "temperature if that divides cosines",
+        "fraction of the steps, in [0, 1], that train InfoNCE before the objective; InfoNCE uses the anchor of the "
+        "objective, and its temperature if that divides cosines",
         _infonce_warmup,
     )
     save_steps: int | None = setting(
-        500, "steps between checkpoints; `none`: only on interruption and at the end", integer(1), bookkeeping=True
+        500, "steps between checkpoints; `none` saves only on interruption and at the end", integer(1), bookkeeping=True
     )
     save_total_limit: int = setting(2, "number of latest checkpoints to keep", integer(1), bookkeeping=True)
     logging_steps: int = setting(10, "steps between log records", integer(1), bookkeeping=True)
@@ -121,7 +122,7 @@ class TrainConfig(Config):
         if isinstance(self.objective, ConfigurableModule) and not isinstance(self.objective, type):
             if self.objective_options:
                 raise ConfigError(
-                    "objective_options must be empty if objective is an instance, which has its own options"
+                    "objective_options must be empty if objective is an instance, because the instance has its options"
                 )
             name, options = name_and_options(self.objective)
             object.__setattr__(self, "objective", name)

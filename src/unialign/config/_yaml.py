@@ -1,4 +1,4 @@
-"""Read YAML of plain values."""
+"""Read YAML files and values without custom types."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ from unialign.errors import ConfigError
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Parse a YAML file of plain values; ConfigError names the file when it is missing or malformed."""
+    """Parse a YAML file; raise a ConfigError that names the file if it is missing or malformed."""
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}") from None
+        raise ConfigError(f"the configuration file {path} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: invalid UTF-8
         raise ConfigError(f"cannot read {path} as YAML: {one_line(error)}") from None
     raw = parse_yaml(text, f"cannot read {path} as YAML")
@@ -22,8 +22,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, problem: str) -> Any:
-    """Parse a YAML value; the message of a ConfigError begins with `problem`."""
-    import yaml  # Imported here because it takes 20 ms, and help and most errors do not need it.
+    """Parse a YAML value; raise a ConfigError whose message begins with `problem` if it is malformed."""
+    import yaml  # Imported here because the import takes 20 ms, and help and most errors do not need YAML.
 
     try:
         return yaml.safe_load(text)

@@ -85,7 +85,7 @@ class Decoder(Protocol):
 
         Raises:
             ShapeError: `embeddings` is not of shape (N, W).
-            NonFiniteError: a row holds NaN or infinity, or only zeros.
+            NonFiniteError: a row contains NaN or infinity, or only zeros.
             ConfigError: an option is out of range.
         """
         ...

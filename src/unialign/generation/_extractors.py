@@ -48,7 +48,7 @@ class Extractor(Protocol):
 
 
 def pixels(size: int = 16) -> Extractor:
-    """Return an extractor of the pixels of images resized to size x size; F = 3 size^2. Pixels ignore semantics.
+    """Return an extractor of the pixels of images resized to size x size; F = 3 size^2. They do not capture semantics.
 
     Raises:
         ConfigError: size is not an integer of at least 1.

@@ -35,12 +35,12 @@ class GenerationResult:
     """Generated images with annotations.
 
     Attributes:
-        conditions: the conditions, of which there are Q.
+        conditions: Q conditions.
         images: V images for each condition, of shape (Q, V, 3, S, S), in [0, 1].
         anchor: anchor modality, whose embeddings the conditions replace.
         nearest: for each condition, the training items with the nearest anchor embeddings, as `row`, `name`, `cosine`.
-        true_cosines: cosine similarity of each condition and the anchor embedding of its item; None without an item or
-            anchor.
+        true_cosines: cosine similarity of each condition and its item's anchor embedding; None if there is no such
+            embedding.
         copies: for each condition and sample, the training image with the smallest pixel distance, as `row`, `name`,
             `distance` (root mean square, in [0, 1]); None if the store's images cannot be read.
         no_copies_reason: reason why `copies` is None, else "".

@@ -1,4 +1,4 @@
-"""Mix rows on the unit sphere: means, geodesics, Fréchet means, linear combinations.
+"""Mix rows on the unit sphere by means, spherical interpolation, Fréchet means and linear combinations.
 
 All functions normalize their rows first, are differentiable, and compute in float32 or float64.
 
@@ -24,12 +24,12 @@ from unialign.generation._interpolation_inputs import (
     normalized_weights,
 )
 
-# Mixtures with a norm below this multiple of the rounding error have no reliable direction.
+# A mixture whose norm is below this multiple of the machine epsilon has no reliable direction.
 _ROUNDINGS = 1000
-# Angle below which the chord replaces the arc, whose formula tends to 0 / 0.
+# Below this angle, interpolate linearly, since the formula of the arc tends to 0 / 0.
 _NEAR = 1e-4
 _MAX_T = 1000.0
-# Maximum number of steps to a Fréchet mean; rows within a right angle of each other need about 15 in float32.
+# Maximum number of steps for a Fréchet mean; rows at most a right angle apart need about 15 in float32.
 _MAX_STEPS = 200
 
 
@@ -40,41 +40,41 @@ def mean(
     normalize: bool = True,
     present: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """Compute the weighted mean of K inputs, (B, D).
+    """Compute the weighted mean of K inputs, of shape (B, D).
 
     Args:
-        embeddings: modality -> (B, D) rows, or a sequence of them; (1, D) is broadcast.
-        weights: K numbers of at least 0, by name or in order; only their ratios matter. None: equal weights.
-        normalize: whether to return unit rows. The unnormalized mean lies inside the sphere, like the paper's
-            (z_t + z_a) / 2 (arXiv 2602.09507), whose norm is sqrt((1 + cos) / 2).
-        present: modality -> (B,) bool; absent rows are excluded and may hold any values. In a sequence the modalities
-            are named `rows 0`, `rows 1` and so on.
+        embeddings: mapping of modality to rows (B, D), or a sequence of such rows; (1, D) is broadcast.
+        weights: K nonnegative numbers, as a mapping or a sequence; only their ratios matter. None: equal weights.
+        normalize: whether to return unit rows. An unnormalized mean has norm at most 1; for the paper's (z_t + z_a) / 2
+            (arXiv 2602.09507), the norm is sqrt((1 + cos) / 2).
+        present: mapping of modality to a mask (B,); absent rows are excluded and may have any values. The inputs of a
+            sequence are named `rows 0`, `rows 1` and so on.
 
     Raises:
-        ShapeError: rows are not (B, D), or have different sizes.
-        ConfigError: wrong number of weights, or weights that are negative or all 0.
-        NonFiniteError: a row is not finite or has no direction; an item has no present modality; rows cancel.
+        ShapeError: inputs are not of shape (B, D), or their shapes differ.
+        ConfigError: the number of weights is wrong, or weights are negative or all 0.
+        NonFiniteError: a row is not finite or is 0, an item has no present modality, or the mean of its rows is 0.
     """
     check_choice("normalize", normalize, (True, False))
     batch = make_mixing_batch(embeddings, present)
     z_KBD = batch.z_MBD
     weights_KB = mixing_weights(weights, batch)[:, None] * batch.present_MB.to(z_KBD)
     total_B = weights_KB.sum(0)
-    _raise_for(total_B <= 0, z_KBD[0], "has no weight: none of its modalities is present with a weight above 0")
+    _raise_for(total_B <= 0, z_KBD[0], "has no weight, since none of its modalities is present with a weight above 0")
     mixed_BD = ((weights_KB / total_B)[..., None] * z_KBD).sum(0)
     unit_BD = _unit(mixed_BD)  # also raises if rows cancel
     return unit_BD if normalize else mixed_BD
 
 
 def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
-    """Compute the normalized sum_k weight_k z_k, (B, D), such as king - man + woman.
+    """Compute the normalized sum_k weight_k z_k, of shape (B, D), such as king - man + woman.
 
     Args:
-        terms: (weight, (B, D) rows) pairs; weights are finite numbers of which only the ratios matter.
+        terms: pairs of a weight and rows (B, D). Weights are finite numbers; only their ratios matter.
 
     Raises:
         ShapeError, NonFiniteError: as in `mean`.
-        ConfigError: not pairs, or weights that are not finite or all 0.
+        ConfigError: terms are not pairs, or weights are not finite or all 0.
     """
     pairs = list(terms) if isinstance(terms, Sequence) else []
     if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
@@ -88,39 +88,41 @@ def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
 
 
 def slerp(a: Any, b: Any, t: Any) -> Tensor:
-    """Interpolate on the arc (Shoemake 1985): sin((1 - t) w) / sin w a + sin(t w) / sin w b, w the angle of a and b.
+    """Interpolate spherically (Shoemake 1985): (sin((1 - t) w) a + sin(t w) b) / sin w, where w is the angle of a and
+    b.
 
     Args:
-        a, b: (B, D) rows, or (1, D).
-        t: a number or (T,) numbers; values outside [0, 1] extrapolate along the arc.
+        a, b: rows of shape (B, D) or (1, D).
+        t: a number, or T numbers; values outside [0, 1] extrapolate along the arc.
 
     Returns:
-        (B, D), or (T, B, D) for several t. The result is exactly a at 0, exactly b at 1, and the renormalized mean at
-        1/2.
+        Unit rows of shape (B, D), or (T, B, D) if t is a sequence. They equal a exactly at t = 0, b exactly at t = 1,
+        and the renormalized mean at t = 1/2.
 
     Raises:
-        ShapeError, ConfigError: as in `mean`; t is not finite.
-        NonFiniteError: as in `mean`, or rows are opposite, so that the arc is not unique.
+        ShapeError: as in `mean`.
+        ConfigError: t is not a number or a sequence of numbers, or not finite, or out of range.
+        NonFiniteError: a row is not finite or is 0, or two rows are opposite, so that the arc is not unique.
     """
     z_2BD = make_mixing_batch({"a": a, "b": b}).z_MBD
     numbers = finite_numbers(t, None)
     if numbers.ndim > 1:
         raise ConfigError(f"t has shape {tuple(numbers.shape)}; expected a number or (T,)")
     if bool((numbers.abs() > _MAX_T).any()):
-        raise ConfigError(f"t must lie between {-_MAX_T:g} and {_MAX_T:g}; larger values have no precision")
+        raise ConfigError(f"t must be between {-_MAX_T:g} and {_MAX_T:g}; larger values lose all precision")
     out_TBD = _slerp(z_2BD[0], z_2BD[1], numbers.reshape(-1).to(z_2BD))
     return out_TBD if numbers.ndim else out_TBD[0]
 
 
 def interpolate(ends: Any, *, steps: int) -> Tensor:
-    """Interpolate along arcs through waypoints, (steps, D) or (steps, B, D).
+    """Interpolate along arcs through waypoints; the result has shape (T, D) or (T, B, D).
 
-    Every leg takes an equal fraction of the steps, regardless of its length. The ends are exact, and so are inner
-    waypoints if steps - 1 is a multiple of the K - 1 legs.
+    Each of the K - 1 arcs gets the same fraction of the steps, regardless of its length. The endpoints are exact, as
+    are the inner waypoints if steps - 1 is a multiple of K - 1.
 
     Args:
-        ends: (K, D) or (K, B, D), at least 2 waypoints.
-        steps: T, at least 2.
+        ends: K waypoints of shape (K, D) or (K, B, D), at least 2.
+        steps: number T of steps, at least 2.
 
     Raises:
         ShapeError, ConfigError, NonFiniteError: as in `slerp`.
@@ -142,13 +144,14 @@ def interpolate(ends: Any, *, steps: int) -> Tensor:
 
 
 def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Tensor:
-    """Compute the Fréchet mean (Buss & Fillmore 2001), which minimizes the weighted sum of squared angles, (B, D).
+    """Compute the Fréchet mean (Buss & Fillmore 2001), which minimizes the weighted sum of squared angles.
 
-    For two rows it equals `slerp` at the second row's weight. Unlike in the renormalized mean, weights are fractions of
-    the angle, not of the chord, and distant rows have more influence. Computed by gradient steps from the renormalized
-    mean and a final Newton step; the first derivative is exact, second derivatives are not supported.
+    The result has shape (B, D). For two rows, it equals `slerp` at the second row's weight: weights are fractions of
+    the angle, not of the chord as in the renormalized mean, and distant rows have more influence. The mean is computed
+    by gradient steps from the renormalized mean and a final Newton step. First derivatives are exact; second
+    derivatives are not supported.
 
-    Args, Raises: as in `mean`; NonFiniteError also if the rows are spread so far that the mean is not unique.
+    Args and errors are those of `mean`; NonFiniteError is also raised if the rows are spread too far for a unique mean.
     """
     batch = make_mixing_batch(embeddings)
     z_KBD, weights_K1 = batch.z_MBD, mixing_weights(weights, batch)[:, None]
@@ -162,7 +165,7 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
             converged_B = _norm(step_BD)[:, 0] <= tolerance
             if bool(converged_B.all()):
                 break
-    # Differentiate the last Newton step only; its derivative does not depend on earlier steps.
+    # Differentiate only the Newton step, since its derivative does not depend on earlier steps.
     step_BD, narrow_B = _newton(at_BD, z_KBD, weights_K1)
     _raise_for(~narrow_B, at_BD, "has rows spread too far around the sphere for a unique Fréchet mean; use `mean`")
     _raise_for(~converged_B, at_BD, f"still moved by more than {tolerance:g} after {_MAX_STEPS} steps; use `mean`")
@@ -170,17 +173,17 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
 
 
 def _tangent_mean(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> Tensor:
-    """Average the rows in the tangent space by weight: minus half the gradient of the summed squared angles."""
+    """Return the weighted mean of the rows in the tangent space, which is -1/2 times the gradient of the objective."""
     side_KBD, ratio_KB, _ = _log_map(at_BD, z_KBD)
     return ((weights_K1 * ratio_KB)[..., None] * side_KBD).sum(0)
 
 
 def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the Newton step H^-1 g for the tangent mean g, with H held constant, and whether H is positive definite.
+    """Return the Newton step H^-1 g for the tangent mean g, and whether H is positive definite.
 
-    H = c + sum_k w_k (1 - r_k) u_k u_k^T on the tangent space, with r = angle / tan(angle), c = sum_k w_k r_k and u the
-    unit directions (Buss & Fillmore 2001). H is inverted by the Woodbury identity (K columns) instead of as a D x D
-    matrix.
+    On the tangent space, H = c + sum_k w_k (1 - r_k) u_k u_k^T, where r = angle / tan(angle), c = sum_k w_k r_k and u_k
+    are the unit directions (Buss & Fillmore 2001). H is treated as constant in the derivative and inverted by the
+    Woodbury identity, which needs a K x K instead of a D x D system.
     """
     with torch.no_grad():
         side_KBD, ratio_KB, cos_KB = _log_map(at_BD, z_KBD)
@@ -199,19 +202,20 @@ def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, T
 
 
 def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the tangential parts of the rows, factors (at least 1) that scale them to the angle, and cosines."""
+    """Return the tangential parts of the rows, the factors that scale them to the length of the angle, and the
+    cosines."""
     cos_KB1 = (z_KBD * at_BD).sum(-1, keepdim=True)
     side_KBD = z_KBD - cos_KB1 * at_BD
     sin_KB1 = _norm(side_KBD)
     angle_KB1 = torch.atan2(sin_KB1, cos_KB1)
-    # angle / sin tends to 1 at the row itself; at the opposite point the tangential part is 0 anyway.
+    # angle / sin(angle) tends to 1 as the angle tends to 0; at the opposite point, the tangential part is 0.
     apart_KB1 = sin_KB1 > _NEAR**2
     ratio_KB1 = torch.where(apart_KB1, angle_KB1 / torch.where(apart_KB1, sin_KB1, 1.0), 1.0)
     return side_KBD, ratio_KB1[..., 0], cos_KB1[..., 0]
 
 
 def _exp_map(at_BD: Tensor, step_BD: Tensor) -> Tensor:
-    """Return the end of the geodesic with the given initial velocity after unit time."""
+    """Return the end point of the geodesic that starts with this velocity and takes unit time."""
     length_B1 = _norm(step_BD)
     return _unit(torch.cos(length_B1) * at_BD + torch.sinc(length_B1 / math.pi) * step_BD)
 
@@ -219,8 +223,8 @@ def _exp_map(at_BD: Tensor, step_BD: Tensor) -> Tensor:
 def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
     apart_B, across_B = _norm(a_BD - b_BD)[..., 0], _norm(a_BD + b_BD)[..., 0]
     opposite_B = across_B < 2 * _ROUNDINGS * torch.finfo(a_BD.dtype).eps
-    _raise_for(opposite_B, a_BD, "is opposite to the row that it is mixed with: the arc between them is not unique")
-    # Computed from chords, since arccos loses half of the digits near 1.
+    _raise_for(opposite_B, a_BD, "is opposite to the other row, so the arc between them is not unique")
+    # Compute the angle from chords, since arccos loses half of the digits near 1.
     angle_B = 2 * torch.atan2(apart_B, across_B)
     near_B = angle_B < _NEAR
     safe_B = torch.where(near_B, 1.0, angle_B)
@@ -228,12 +232,12 @@ def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
     first_TB = torch.where(near_B, 1 - t_T1, torch.sin((1 - t_T1) * safe_B) / torch.sin(safe_B))
     second_TB = torch.where(near_B, t_T1, torch.sin(t_T1 * safe_B) / torch.sin(safe_B))
     z_TBD = first_TB[..., None] * a_BD + second_TB[..., None] * b_BD
-    # Return the ends bitwise exactly.
+    # Return the endpoints bitwise exactly.
     return torch.where(((t_T == 0) | (t_T == 1))[:, None, None], z_TBD, _unit(z_TBD))
 
 
 def _norm(x: Tensor) -> Tensor:
-    """Compute the norm over the last axis (kept), with gradient 0 instead of NaN at 0."""
+    """Return the norm over the last axis, which is kept; the gradient at 0 is 0 instead of NaN."""
     square = x.square().sum(-1, keepdim=True)
     return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
 
@@ -242,7 +246,7 @@ def _unit(x: Tensor) -> Tensor:
     """Normalize mixtures (..., D) of unit rows whose weights sum to about 1."""
     length = _norm(x)
     short = length[..., 0] < _ROUNDINGS * torch.finfo(x.dtype).eps
-    _raise_for(short, x, "cancels: the mixed rows point in opposite directions")
+    _raise_for(short, x, "cancels, since the mixed rows point in opposite directions")
     return x / length
 
 

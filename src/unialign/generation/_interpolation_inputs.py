@@ -1,4 +1,4 @@
-"""Validate the inputs of mixtures: normalized rows, presence, normalized weights.
+"""Validate the inputs of mixtures, and normalize rows and weights.
 
 Shapes: `K` inputs, `B` rows, `D` dimension of the space.
 """
@@ -17,7 +17,7 @@ InterpolationInputs = Mapping[str, Any] | Sequence[Any]
 
 
 def make_mixing_batch(embeddings: Any, present: Any = None) -> Batch:
-    """Return the batch of a mapping or sequence of rows: (1, D) is broadcast, and integers become floating numbers."""
+    """Return a batch from a mapping or sequence of rows; (1, D) is broadcast, and integers are converted to floats."""
     if isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
         embeddings = {f"rows {k}": z for k, z in enumerate(embeddings)}
     if not isinstance(embeddings, Mapping):
@@ -34,32 +34,32 @@ def make_mixing_batch(embeddings: Any, present: Any = None) -> Batch:
 
 
 def mixing_weights(weights: Any, batch: Batch) -> Tensor:
-    """Return (K,) nonnegative weights that sum to 1."""
+    """Return nonnegative weights of shape (K,) that sum to 1."""
     names = batch.names
     if weights is None:
         weights = [1.0] * len(names)
     if isinstance(weights, Mapping):
         if set(weights) != set(names):
             given = ", ".join(map(str, weights))
-            raise ConfigError(f"weights are for {given}; expected one for each of {', '.join(names)}")
+            raise ConfigError(f"weights are given for {given}; expected one for each of {', '.join(names)}")
         weights = [weights[name] for name in names]
     weights_K = finite_numbers(weights, len(names))
     if bool((weights_K < 0).any()) or not bool((weights_K > 0).any()):
         raise ConfigError(
-            f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; see `linear_combination` for others"
+            f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; `linear_combination` accepts others"
         )
     return normalized_weights(weights_K).to(batch.z_MBD)
 
 
 def normalized_weights(weights_K: Tensor) -> Tensor:
-    """Divide float64 weights by the sum of their absolute values, which may exceed the range of float32."""
+    """Divide float64 weights, which may exceed the range of float32, by the sum of their absolute values."""
     weights_K = weights_K / weights_K.abs().max()
     return weights_K / weights_K.abs().sum()
 
 
 def finite_numbers(values: Any, count: int | None) -> Tensor:
-    """Return finite numbers as a float64 tensor: `count` weights, or values of t if `count` is None."""
-    # Convert with numpy, since torch would round Python floats to float32.
+    """Return `count` finite weights, or finite values of t if `count` is None, as a float64 tensor."""
+    # Convert with NumPy, since PyTorch would round Python floats to float32.
     if isinstance(values, list | tuple):
         values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]
     values = values if isinstance(values, Tensor) else np.asarray(values)

@@ -1,4 +1,4 @@
-"""Kandinsky 2.2 as a decoder, implemented with diffusers.
+"""Kandinsky 2.2 decoder, based on diffusers.
 
 Shapes: `W` dimension of the embeddings, `S` x `S` pixels of an image.
 """
@@ -29,32 +29,32 @@ from unialign.generation._pipelines import (
 
 
 class Kandinsky22(PipelineDecoder):
-    """Decode embeddings of Kandinsky 2.2's image encoder.
+    """Decoder for embeddings of the image encoder of Kandinsky 2.2.
 
-    The published decoder lacks that encoder, which is part of the prior's folder. It is needed for guidance (away
-    from the embedding of an empty image), for `embed`, and for the fingerprint in `input_spec`.
+    The image encoder is not published with the decoder but with the prior. It is required for guidance (away from the
+    embedding of an empty image), for `embed`, and for the fingerprint in `input_spec`.
 
     Args:
-        pipeline: a `KandinskyV22Pipeline`, on its device.
+        pipeline: a `KandinskyV22Pipeline`, already on the target device.
         tower: the image encoder, or None.
 
     Raises:
-        CheckpointError: image encoder and denoiser have different dims.
+        CheckpointError: the dims of the image encoder and the denoiser differ.
     """
 
-    # Defaults of the pipeline's own call.
+    # Defaults of the diffusers pipeline.
     default_steps, default_guidance = 100, 4.0
 
     def __init__(self, pipeline: Any, *, tower: ImageTower | None = None) -> None:
         self.tower = tower
         dim = _read_input_dim(pipeline)
         if tower is not None and tower.dim != dim:
-            raise CheckpointError(f"the prior's image encoder has dim {tower.dim}, the decoder needs {dim}")
-        # The fingerprint is known only with the prior's folder.
+            raise CheckpointError(f"the prior's image encoder has dim {tower.dim}, but the decoder needs dim {dim}")
+        # The fingerprint is that of the image encoder, so it is unknown without the prior.
         fingerprint = None if tower is None else tower.fingerprint
         spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", dim, fingerprint)
         scale = int(pipeline.movq_scale_factor)
-        # Rounded as in the pipeline: the side length of the latents is a multiple of the scale.
+        # Round up as in the pipeline, where the side length of the latents is a multiple of the scale.
         super().__init__(pipeline, spec, latent=-(-read_latent_side(pipeline) // scale) * scale, scale=scale)
 
     @classmethod
@@ -72,7 +72,7 @@ class Kandinsky22(PipelineDecoder):
 
         Args:
             prior: folder or `owner/name` of the `KandinskyV22PriorPipeline`, from which the image encoder is loaded.
-                None: only `generate` without guidance works.
+                None: `embed` and guidance are not available.
             prior_revision: branch, tag or commit of the prior on the Hub.
         """
         target = resolve_device(device, dtype)
@@ -86,7 +86,7 @@ class Kandinsky22(PipelineDecoder):
         return cls(load_pipeline(folder, KANDINSKY, device=target, dtype=dtype), tower=tower)
 
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
-        """See `StableUnCLIP.embed`; raises ConfigError if loaded without `prior`, which holds the image encoder."""
+        """See `StableUnCLIP.embed`; raises ConfigError if the image encoder was not loaded from `prior`."""
         return self._require_tower().embed(images, batch_size=batch_size)
 
     def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Kandinsky22(PipelineDecoder):
 
     @cached_property
     def _negative(self) -> Tensor:
-        """(1, W) embedding of pixel values 0 (the mean color), as from `get_zero_embed` of the prior's pipeline."""
+        """Embedding (1, W) of an image of zeros (the mean color), like `get_zero_embed` of the prior's pipeline."""
         tower = self._require_tower()
         side = int(tower.encoder.config.image_size)
         return tower.project(torch.zeros(1, 3, side, side))
@@ -105,8 +105,8 @@ class Kandinsky22(PipelineDecoder):
     def _require_tower(self) -> ImageTower:
         if self.tower is None:
             raise ConfigError(
-                "embed, and generate with guidance above 1, need the image encoder in the prior's folder; load it with "
-                "prior=FOLDER (on the Hub: kandinsky-community/kandinsky-2-2-prior)"
+                "`embed` and guidance above 1 require the prior's image encoder; load the decoder with prior=FOLDER "
+                "(on the Hub: kandinsky-community/kandinsky-2-2-prior)"
             )
         return self.tower
 

@@ -1,6 +1,6 @@
-"""Load decoders and spaces: built-in ones by name, saved ones from a folder or the Hugging Face Hub.
+"""Load built-in decoders and spaces by name, or saved ones from a folder or the Hugging Face Hub.
 
-Built-in decoders and spaces belong to the built-in data sets and share their names.
+Built-in decoders and spaces have the names of the data sets on which they were trained.
 """
 
 import os
@@ -28,24 +28,24 @@ def load_decoder(
 ) -> Decoder:
     """Load a decoder by name, from a folder, or from the Hugging Face Hub.
 
-    Names are those of built-in data sets (`emoji`), and those that plug-ins add through entry points
-    `unialign.decoders` or that `unialign.registry.register("decoders", name, factory)` adds; the factory is called
-    without arguments. A folder holds a diffusers pipeline (Stable unCLIP or Kandinsky 2.2), or a decoder written by
+    Valid names are those of built-in data sets (`emoji`), of plug-ins with an entry point in `unialign.decoders`, and
+    of factories registered by `unialign.registry.register("decoders", name, factory)`, which are called without
+    arguments. A folder must contain a diffusers pipeline (Stable unCLIP or Kandinsky 2.2) or a decoder saved by
     `train_decoder`.
 
     Args:
-        source: name, folder or `owner/name`; a decoder is returned unchanged.
+        source: name, folder, or `owner/name` on the Hub; a decoder is returned unchanged.
         revision: branch, tag or commit on the Hub.
         prior: folder or `owner/name` of the prior of a Kandinsky 2.2 decoder; see `Kandinsky22.from_pretrained`.
-        device, dtype: device and dtype of the weights; images are on the CPU. A dtype is for pipelines only; None is
-            float32.
+        device, dtype: device and dtype of the weights; generated images are on the CPU. `dtype` applies only to
+            pipelines; None: float32.
 
     Raises:
-        CheckpointError: there is no model, or it is damaged.
-        ConfigError: a pipeline that is deprecated or not conditioned on image embeddings alone; a prior for a decoder
-            other than Kandinsky 2.2; a plug-in that cannot be imported.
-        MissingDependencyError: a built-in decoder without `unialign-datasets`, a pipeline without diffusers, or a hub
-            id without huggingface_hub.
+        CheckpointError: the model does not exist or is damaged.
+        ConfigError: the pipeline is deprecated or has other conditions than image embeddings, `prior` is given for a
+            decoder other than Kandinsky 2.2, or a plug-in cannot be imported.
+        MissingDependencyError: `unialign-datasets` (for built-in decoders), diffusers (for pipelines) or
+            huggingface_hub (for the Hub) is not installed.
     """
     if not isinstance(source, str | os.PathLike) and isinstance(source, Decoder):
         return source
@@ -59,7 +59,7 @@ def load_decoder(
     if pipeline not in (None, STABLE_UNCLIP):
         raise unsupported_error(source, pipeline)
     if prior is not None:
-        raise ConfigError(f"prior={os.fspath(prior)!r} is for Kandinsky 2.2; {source} is a decoder without one")
+        raise ConfigError(f"prior={os.fspath(prior)!r} is for Kandinsky 2.2, but {source} is another decoder; omit prior")
     if pipeline == STABLE_UNCLIP:
         return StableUnCLIP.from_pretrained(source, revision=revision, device=device, dtype=dtype)
     folder = datasets_folder("models") / source / "decoder" if shipped else source
@@ -67,15 +67,15 @@ def load_decoder(
 
 
 def load_space(source: str | os.PathLike[str]) -> Space:
-    """Load the space of a built-in data set by name, or a saved space from a folder or the Hub."""
+    """Load a built-in space by name, or a saved space from a folder or the Hub."""
     if isinstance(source, str) and source in DECODERS:
         return Space.from_pretrained(datasets_folder("models") / source / "space")
     return Space.from_pretrained(source)
 
 
 def check_shipped(data: str, what: str) -> None:
-    """Raise ConfigError unless a data set comes with a space and a decoder."""
+    """Raise ConfigError unless there are a built-in space and decoder for the data set."""
     if data not in DECODERS:
         raise ConfigError(
-            f"no {what} comes with the package for {data!r}, only for {', '.join(DECODERS)}; give --{what}"
+            f"there is no built-in {what} for {data!r}, only for {', '.join(DECODERS)}; give --{what}"
         )

@@ -1,4 +1,4 @@
-"""Networks of the flow decoder: a residual MLP on latents for a CPU, a U-Net on pixels for a GPU.
+"""Networks of the flow decoder: a residual MLP on latents (for CPUs) and a U-Net on pixels (for GPUs).
 
 Shapes: `N` samples, `L` latents, `C` dimension of the condition, `H` width of the network, `S` x `S` pixels of an
 image.
@@ -14,21 +14,22 @@ from torch import Tensor, nn
 from unialign.errors import MissingDependencyError
 
 _FREQUENCIES = 32
-# `UNet2DModel` expects diffusion steps from 0 to 1000.
+# `UNet2DModel` expects timesteps from 0 to 1000.
 _UNET_TIME = 1000.0
 
 
 def time_features(times_N: Tensor) -> Tensor:
-    """Return (N, 64) sines and cosines of a time in [0, 1] at frequencies from 1 to 1000."""
+    """Return sines and cosines (N, 64) of times in [0, 1] at frequencies from 1 to 1000."""
     frequencies = torch.exp(torch.linspace(0, math.log(1000), _FREQUENCIES, dtype=times_N.dtype, device=times_N.device))
     angles = times_N[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 class _Block(nn.Module):
-    """Residual block: h + gate * mlp(norm(h) * (1 + scale) + shift); all three depend on the condition.
+    """Residual block h + gate * mlp(norm(h) * (1 + scale) + shift), modulated by the condition.
 
-    adaLN-Zero (Peebles & Xie 2023): scale, shift and gate start at 0, so that the network starts as the identity.
+    Scale, shift and gate are initialized to 0, so that the block is initially the identity (adaLN-Zero, Peebles & Xie
+    2023).
     """
 
     def __init__(self, width: int) -> None:
@@ -46,7 +47,7 @@ class _Block(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """Residual MLP of `depth` blocks that predicts the clean latents; time and condition modulate it."""
+    """Residual MLP of `depth` blocks, modulated by time and condition, that predicts the clean latents."""
 
     def __init__(self, latents: int, condition: int, *, width: int, depth: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class ResidualMLP(nn.Module):
 
 
 class ConditionalUNet(nn.Module):
-    """U-Net that predicts the clean image: `UNet2DModel` of diffusers with the condition as class embedding."""
+    """U-Net that predicts the clean image, a diffusers `UNet2DModel` with the condition as class embedding."""
 
     def __init__(self, unet: nn.Module, condition: int, width: int) -> None:
         super().__init__()
@@ -83,7 +84,8 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Build a U-Net with 1, 2, 2, 4 times the width at its levels (three below 32 pixels), attention up to 16 x 16."""
+    """Build a U-Net with widths (1, 2, 2, 4) * `width`, three levels below 32 pixels, and attention up to 16 x 16
+    pixels."""
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:

@@ -28,11 +28,11 @@ COMPONENTS = {
         *("feature_extractor", "image_noising_scheduler", "tokenizer", "scheduler"),
     ),
     KANDINSKY: ("unet", "movq", "scheduler"),
-    KANDINSKY_PRIOR: ("image_encoder", "image_processor"),  # the decoder needs no other component
+    KANDINSKY_PRIOR: ("image_encoder", "image_processor"),  # No other component is needed.
 }
-# Any other library would mean running code from the folder itself.
+# Components of any other library would be code in the folder itself.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
-# Allowed classes by component (full match): a general class such as DiffusionPipeline could load anything.
+# Patterns of allowed classes by component; a general class such as DiffusionPipeline could load anything.
 _MODELS = {
     "image_encoder": r"CLIPVisionModelWithProjection",
     "image_normalizer": r"StableUnCLIPImageNormalizer",
@@ -48,45 +48,46 @@ _OTHERS = {
     "scheduler": r"\w+Scheduler",
     "tokenizer": r"CLIPTokenizer(Fast)?",
 }
-# Configuration files of components without weights. A tokenizer without them would load with no vocabulary.
+# Configuration files of components without weights. Without these files, a tokenizer would load with an empty
+# vocabulary.
 _SETTINGS = ("scheduler_config.json", "tokenizer.json", "vocab.json", "preprocessor_config.json")
 _MAX_JSON_BYTES = 1 << 26
-# Keys that change whenever a model is saved; not part of its fingerprint.
+# Keys that change whenever a model is saved, which the fingerprint excludes.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 _DEPRECATED = f"is deprecated in diffusers; use Stable unCLIP ({STABLE_UNCLIP}) or Kandinsky 2.2"
 _UNSUPPORTED = {
     "UnCLIPPipeline": _DEPRECATED,
     "UnCLIPImageVariationPipeline": _DEPRECATED,
     "StableUnCLIPPipeline": f"has no image encoder; use the image-conditioned {STABLE_UNCLIP}",
-    KANDINSKY_PRIOR: f"generates image embeddings, not images; pass the folder of a {KANDINSKY}, and this one as "
-    "`prior`",
+    KANDINSKY_PRIOR: f"generates image embeddings, not images; pass the folder of a {KANDINSKY}, and this folder "
+    "as `prior`",
 }
 
 
 def pipeline_class(source: str | os.PathLike[str], *, revision: str | None = None) -> str | None:
-    """Return the class name of the diffusers pipeline in a folder or Hub repository; None if it holds no pipeline."""
+    """Return the class name of the diffusers pipeline in a folder or Hub repository, or None if there is none."""
     folder = checked_path(source, "the folder of a decoder", error=CheckpointError)
     if not folder.exists() and is_hub_id(source):
         try:
             folder = _fetch(source, revision, [INDEX])
-        except MissingDependencyError:  # The loader of other decoders raises a clearer message.
+        except MissingDependencyError:  # The loader of flow decoders raises a clearer error.
             return None
     if not (folder / INDEX).exists():
         return None
     name = read_object(folder / INDEX).get("_class_name")
     if not isinstance(name, str):
         raise CheckpointError(
-            f"{folder / INDEX} has the pipeline class {name!r}; expected a class of diffusers, since code in the "
-            f"folder is not run"
+            f"{folder / INDEX} has the pipeline class {name!r}; expected a diffusers class, since code in the folder "
+            f"is not executed"
         )
     return name
 
 
 def open_folder(source: str | os.PathLike[str], pipeline: str, *, revision: str | None) -> Path:
-    """Return the local folder of a pipeline after checking its components.
+    """Return the local folder of a pipeline after validating its components.
 
     Raises:
-        ConfigError: the folder holds another pipeline.
+        ConfigError: the folder contains another pipeline.
         CheckpointError: the folder or a component is missing, or weights are stored as a pickle.
     """
     name = pipeline_class(source, revision=revision)
@@ -94,7 +95,7 @@ def open_folder(source: str | os.PathLike[str], pipeline: str, *, revision: str 
         raise unsupported_error(source, name, expected=pipeline)
     folder = _fetch(source, revision, [INDEX, *(f"{part}/*" for part in COMPONENTS[pipeline])])
     if name is None:
-        raise CheckpointError(f"{folder} is not a pipeline of diffusers: it has no {INDEX}")
+        raise CheckpointError(f"{folder} is not a diffusers pipeline, since it has no {INDEX}")
     index = read_object(folder / INDEX)
     for part in COMPONENTS[pipeline]:
         _check_part(folder, index.get(part), part, pipeline)
@@ -102,7 +103,7 @@ def open_folder(source: str | os.PathLike[str], pipeline: str, *, revision: str 
 
 
 def encoder_weights_fingerprint(folder: Path) -> str:
-    """Return the sha256 of the image encoder's weights and configuration, without the image processor."""
+    """Return the SHA-256 of the image encoder's weights and configuration, excluding the image processor."""
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
     weights = {}
@@ -113,22 +114,22 @@ def encoder_weights_fingerprint(folder: Path) -> str:
 
 
 def unsupported_error(source: str | os.PathLike[str], name: str, *, expected: str | None = None) -> ConfigError:
-    """Return the error for a folder that holds the pipeline `name` instead of `expected` (None: any supported one)."""
+    """Return the error for a folder with the pipeline `name` instead of `expected` (None: any supported pipeline)."""
     loader = {STABLE_UNCLIP: "StableUnCLIP", KANDINSKY: "Kandinsky22"}.get(name)
     if expected == KANDINSKY_PRIOR or (expected and loader):
         hint = f"; load it with {loader}, or with load_decoder" if loader else ""
-        return ConfigError(f"{source} holds a {name}, expected a {expected}{hint}")
+        return ConfigError(f"{source} contains a {name}; expected a {expected}{hint}")
     reason = _UNSUPPORTED.get(
         name,
         f"is not conditioned on image embeddings alone; supported are {STABLE_UNCLIP} (Stable unCLIP) and {KANDINSKY} "
         "(Kandinsky 2.2)",
     )
-    return ConfigError(f"{source} holds a {name}, which {reason}")
+    return ConfigError(f"{source} contains a {name}, which {reason}")
 
 
 def _fetch(source: str | os.PathLike[str], revision: str | None, patterns: list[str]) -> Path:
-    """Return the local folder, or download the files that match `patterns`."""
-    # Half-precision copies would double the download; pickles are never read.
+    """Return the local folder, downloading the files that match `patterns` if necessary."""
+    # Half-precision copies would increase the download, and pickles are never read.
     ignored = ["*.fp16.*", "*.non_ema.*", "*.bin", "*.ckpt", "*.pt", "*.msgpack", "*.onnx", "*.py"]
     return local_folder(
         source, "a pipeline of diffusers", revision=revision, allow_patterns=patterns, ignore_patterns=ignored
@@ -141,7 +142,7 @@ def _check_part(folder: Path, entry: object, part: str, pipeline: str) -> None:
         raise CheckpointError(f"{lacks}: {INDEX} has {entry!r}, expected [library, class]; save the whole pipeline")
     if entry[0] not in _LIBRARIES:
         raise CheckpointError(
-            f"{folder / INDEX} takes the component {part} from {entry[0]!r}: code in the folder is not run, "
+            f"{folder / INDEX} loads the component {part} from {entry[0]!r}, but code in the folder is not executed; "
             f"expected one of {', '.join(_LIBRARIES)}"
         )
     if not re.fullmatch((_MODELS | _OTHERS)[part], entry[1]):
@@ -155,7 +156,7 @@ def _check_part(folder: Path, entry: object, part: str, pipeline: str) -> None:
     files = _list_weight_files(path)
     if not files:
         reject_pickles(path, "weights as safetensors")
-        raise CheckpointError(f"{lacks}: {part} has no weights as safetensors; other formats are not read")
+        raise CheckpointError(f"{lacks}: {part} has no safetensors weights, and other formats are not supported")
     for file in files:
         if not file.is_file():
             raise CheckpointError(f"{lacks}: {part} has no {file.name}, which its weight index lists")
@@ -169,12 +170,12 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}); download the pipeline again") from None
     if not isinstance(body, dict):
-        raise CheckpointError(f"{path} holds a {type(body).__name__}, expected a JSON object")
+        raise CheckpointError(f"{path} contains a {type(body).__name__}; expected a JSON object")
     return body
 
 
 def import_extra(module: str) -> Any:
-    """Import a module of the extra `generate`, or raise MissingDependencyError."""
+    """Import a module that the extra `generate` installs; raise MissingDependencyError if it is missing."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -182,7 +183,7 @@ def import_extra(module: str) -> Any:
 
 
 def _list_weight_files(part: Path) -> list[Path]:
-    """Return the safetensors files that diffusers would load: one file, or the shards of an index; possibly empty."""
+    """Return the safetensors files that diffusers would load: a single file, the shards of an index, or none."""
     for stem in ("model", "diffusion_pytorch_model"):
         one, several = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
         if one.is_file():
