@@ -88,8 +88,9 @@ def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
 
 
 def slerp(a: Any, b: Any, t: Any) -> Tensor:
-    """Interpolate spherically (Shoemake 1985): (sin((1 - t) w) a + sin(t w) b) / sin w, where w is the angle of a and
-    b.
+    """Interpolate spherically between rows (Shoemake 1985).
+
+    The formula is (sin((1 - t) w) a + sin(t w) b) / sin w, where w is the angle of a and b.
 
     Args:
         a, b: rows of shape (B, D) or (1, D).
@@ -202,8 +203,7 @@ def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, T
 
 
 def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the tangential parts of the rows, the factors that scale them to the length of the angle, and the
-    cosines."""
+    """Return the tangential parts of the rows, their scale factors angle / sin(angle), and the cosines."""
     cos_KB1 = (z_KBD * at_BD).sum(-1, keepdim=True)
     side_KBD = z_KBD - cos_KB1 * at_BD
     sin_KB1 = _norm(side_KBD)

@@ -28,10 +28,9 @@ def load_decoder(
 ) -> Decoder:
     """Load a decoder by name, from a folder, or from the Hugging Face Hub.
 
-    Valid names are those of built-in data sets (`emoji`), of plug-ins with an entry point in `unialign.decoders`, and
-    of factories registered by `unialign.registry.register("decoders", name, factory)`, which are called without
-    arguments. A folder must contain a diffusers pipeline (Stable unCLIP or Kandinsky 2.2) or a decoder saved by
-    `train_decoder`.
+    Valid names are those of built-in data sets (`emoji`), of plug-ins with an entry point in `unialign.decoders`, and of
+    factories added by `unialign.registry.register("decoders", name, factory)`, which are called without arguments. A
+    folder must contain a diffusers pipeline (Stable unCLIP or Kandinsky 2.2) or a decoder saved by `train_decoder`.
 
     Args:
         source: name, folder, or `owner/name` on the Hub; a decoder is returned unchanged.
@@ -59,7 +58,9 @@ def load_decoder(
     if pipeline not in (None, STABLE_UNCLIP):
         raise unsupported_error(source, pipeline)
     if prior is not None:
-        raise ConfigError(f"prior={os.fspath(prior)!r} is for Kandinsky 2.2, but {source} is another decoder; omit prior")
+        raise ConfigError(
+            f"prior={os.fspath(prior)!r} is for Kandinsky 2.2, but {source} is another decoder; omit prior"
+        )
     if pipeline == STABLE_UNCLIP:
         return StableUnCLIP.from_pretrained(source, revision=revision, device=device, dtype=dtype)
     folder = datasets_folder("models") / source / "decoder" if shipped else source
@@ -76,6 +77,4 @@ def load_space(source: str | os.PathLike[str]) -> Space:
 def check_shipped(data: str, what: str) -> None:
     """Raise ConfigError unless there are a built-in space and decoder for the data set."""
     if data not in DECODERS:
-        raise ConfigError(
-            f"there is no built-in {what} for {data!r}, only for {', '.join(DECODERS)}; give --{what}"
-        )
+        raise ConfigError(f"there is no built-in {what} for {data!r}, only for {', '.join(DECODERS)}; give --{what}")
