@@ -122,11 +122,11 @@ def test_one_message_counts_the_other_bad_rows():
 
 
 WRONG: list[tuple[Any, str]] = [
-    ([torch.ones(2, 2)], "must be a mapping of modality name to .* got list"),
+    ([torch.ones(2, 2)], "must be a mapping of modality names to .* got list"),
     ({}, "at least 2 modalities, got 0"),
     ({"text": torch.ones(3, 4)}, r"at least 2 modalities, got 1: \['text'\]"),
     ({"text": torch.ones(3, 4), 7: torch.ones(3, 4)}, "modality names must be strings, got 7"),
-    ({"text": torch.ones(3, 4), "image": [[1.0]]}, "'image' must be a torch tensor .* got list: gradients need"),
+    ({"text": torch.ones(3, 4), "image": [[1.0]]}, "'image' must be a torch tensor .* got list; convert arrays"),
     ({"text": torch.ones(3, 4), "image": torch.ones(3, 2, 4)}, r"'image' has shape \(3, 2, 4\); expected \(B, D\)"),
     ({"text": torch.ones(3, 4), "image": torch.ones(3)}, r"'image' has shape \(3,\); expected \(B, D\)"),
     (

@@ -113,7 +113,8 @@ def test_broken_plug_ins_are_skipped_with_one_warning(tmp_path, monkeypatch, cap
     skipped = [str(warning.message) for warning in recwarn]
     assert len(skipped) == 4
     assert skipped.count(
-        "metric 'raises' of the package 'plug-metrics' cannot be imported: RuntimeError: two lines; it is skipped"
+        "metric 'raises' of the package 'plug-metrics' cannot be imported: RuntimeError: two lines; "
+        "skipping this plug-in"
     ) == 1  # fmt: skip
     assert "SystemExit: 0" in skipped[0]
 
@@ -127,7 +128,7 @@ def test_broken_plug_ins_are_skipped_with_one_warning(tmp_path, monkeypatch, cap
     (tmp_path / "notes.txt").write_text("these are not embeddings")
     with pytest.raises(DataError, match="unknown format"):
         open_file(tmp_path / "notes.txt")
-    assert "reader 'reads' raises KeyError: 1; it is skipped" in [str(warning.message) for warning in recwarn]
+    assert "reader 'reads' raises KeyError: 1; skipping this plug-in" in [str(warning.message) for warning in recwarn]
 
 
 def test_an_entry_point_named_like_a_built_in_is_reported(tmp_path, monkeypatch):

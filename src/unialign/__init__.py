@@ -1,6 +1,6 @@
 """Learn, measure and search one embedding space for any number of modalities.
 
-Importing this package imports neither torch nor numpy; the names below are loaded on first use.
+Importing this package imports neither torch nor NumPy; public names are loaded on first use.
 """
 
 from unialign._lazy import attach_stub

@@ -1,4 +1,4 @@
-"""Validate options: each check raises a `ConfigError` with the option, its expected value and the given one."""
+"""Validate options; each check raises a `ConfigError` with the option, the expected value and the actual value."""
 
 import difflib
 import math
@@ -15,7 +15,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_choice(option: str, value: object, allowed: Iterable[object], *, owner: str = "") -> None:
-    """Raise unless the value is one of the allowed ones; the error suggests the closest match and names the owner."""
+    """Raise unless the value is in `allowed`; the error names the owner and suggests the closest match."""
     known = tuple(allowed)
     # Arrays are not hashable, and comparing them does not give a single bool.
     if not isinstance(value, Hashable) or value not in known:
@@ -26,22 +26,22 @@ def check_choice(option: str, value: object, allowed: Iterable[object], *, owner
 
 def check_integer(option: str, value: object, *, low: int, high: int | None = None) -> None:
     """Raise unless the value is an integer in [low, high]."""
-    # bool is an int in Python.
+    # bool is a subclass of int.
     if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
         wanted = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
         raise ConfigError(f"{option} must be {wanted}, got {value!r}")
 
 
 def check_number(option: str, value: Any, expected: str, accept: Callable[[float], bool]) -> None:
-    """Raise unless the value is a number for which `accept` is True; `expected` completes "must be ..."."""
+    """Raise unless the value is a number and `accept(value)` is True; the error reads "must be `expected`"."""
     if not _is_number(value) or not accept(value):
-        # YAML reads 1e-3 as a string and 1.0e-3 as a number.
+        # YAML parses 1e-3 as a string and 1.0e-3 as a number.
         hint = "; in YAML write 1.0e-3, not 1e-3" if isinstance(value, str) else ""
         raise ConfigError(f"{option} must be {expected}, got {value!r}{hint}")
 
 
 def check_temperature(value: object, option: str = "temperature") -> None:
-    """Raise unless the value is a finite number of at least 1e-6, below which 1 / tau^2 leaves float32's range."""
+    """Raise unless the value is a finite number of at least 1e-6, so that 1 / tau^2 stays in float32's range."""
     check_number(option, value, "a positive finite number of at least 1e-6", lambda x: 1e-6 <= x < math.inf)
 
 
@@ -62,15 +62,15 @@ def check_seed(value: object) -> None:
 
 
 def check_cutoffs(k: object) -> tuple[int, ...]:
-    """Return the recall cut-offs as a tuple; raise unless they are one or more integers of at least 1."""
+    """Return the cut-offs as a tuple; raise unless `k` is a non-empty sequence of positive integers."""
     if isinstance(k, int) and not isinstance(k, bool):
-        raise ConfigError(f"k must be a sequence of cut-offs, got the number {k}; write k=({k},)")
+        raise ConfigError(f"k must be a sequence of integers, got {k}; write k=({k},)")
     cutoffs = tuple(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else ()
     # NumPy integers are valid: cut-offs often come from `arange`.
     if not cutoffs or not all(
         isinstance(cut, Integral) and not isinstance(cut, bool) and int(cut) >= 1 for cut in cutoffs
     ):
-        raise ConfigError(f"k must be one or more integers of at least 1, such as (1, 5, 10), got {k!r}")
+        raise ConfigError(f"k must be a non-empty sequence of positive integers, such as (1, 5, 10), got {k!r}")
     return tuple(int(cut) for cut in cutoffs)
 
 
@@ -80,18 +80,18 @@ def has_surrogate(text: str) -> bool:
 
 
 def one_line(text: object) -> str:
-    """Return another library's message on one line, without repeated blanks."""
+    """Return a message as a single line without repeated whitespace."""
     return " ".join(str(text).split())
 
 
 @cache
 def warn_skipped(problem: str) -> None:
-    """Warn once about a plug-in that is skipped."""
-    warnings.warn(f"{problem}; it is skipped", UserWarning, stacklevel=3)
+    """Warn that a plug-in is skipped, once per message."""
+    warnings.warn(f"{problem}; skipping this plug-in", UserWarning, stacklevel=3)
 
 
 def suggestion(value: object, known: Iterable[object], *, otherwise: str = "") -> str:
-    """Return the end of a message: the closest known name (ignoring case, hyphens and blanks), or else `otherwise`."""
+    """Return a message suffix with the closest known name (ignoring case, hyphens and spaces), or else `otherwise`."""
     words = {_plain(word): word for word in known if isinstance(word, str)}
     close = difflib.get_close_matches(_plain(value), words, n=1, cutoff=0.7) if isinstance(value, str) else []
     hint = f"did you mean {words[close[0]]!r}?" if close else otherwise

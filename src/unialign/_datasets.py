@@ -1,4 +1,4 @@
-"""Data sets, weights and recipes of the separate distribution `unialign-datasets`, loaded by name.
+"""Locate the data sets, weights and recipes of the separate distribution `unialign-datasets`.
 
 Importing this module imports neither NumPy nor torch.
 """
@@ -14,13 +14,13 @@ DECODERS = ("emoji",)
 
 
 def list_datasets() -> tuple[str, ...]:
-    """Return the names of built-in data sets; the first is the default."""
+    """Return the names of the built-in data sets; the first is the default."""
     # The names are listed here so that error messages can suggest them even if the distribution is not installed.
     return ("emoji", "digits")
 
 
 def unknown_source(source: str) -> DataError:
-    """Return the error for a source that is neither a data set nor a path; its message suggests a name."""
+    """Return the error for a source that is neither a data set nor a path; the message suggests a similar name."""
     known = ", ".join(map(repr, list_datasets()))
     path = Path(source.rpartition("=")[2])
     if path.suffix:
@@ -33,7 +33,7 @@ def unknown_source(source: str) -> DataError:
 
 
 def _similar_file(source: str) -> str:
-    """Return a suggestion of a file with a similar name in the same folder, or ""."""
+    """Return a suggestion of a file with a similar name in the same folder, or "" if there is none."""
     path = Path(source.rpartition("=")[2])
     try:
         names = [entry.name for entry in sorted(path.parent.iterdir())][:10_000]
@@ -43,7 +43,7 @@ def _similar_file(source: str) -> str:
 
 
 def datasets_folder(kind: str) -> Path:
-    """Return the folder of `stores`, `projections`, `models` or `recipes`.
+    """Return the folder of the given kind: `stores`, `projections`, `models` or `recipes`.
 
     Raises:
         MissingDependencyError: `unialign-datasets` is not installed.
@@ -52,7 +52,7 @@ def datasets_folder(kind: str) -> Path:
         package = import_module("unialign_datasets")
     except ModuleNotFoundError:
         raise MissingDependencyError(
-            "built-in data sets, weights and recipes are a separate distribution: pip install 'unialign[demo]', or "
+            "built-in data sets, weights and recipes need unialign-datasets: pip install 'unialign[demo]', or "
             "pip install ./unialign-datasets in a checkout"
         ) from None
     folder: Path = package.FOLDER

@@ -1,4 +1,4 @@
-"""Tables that notebooks show for the results of the library."""
+"""Format results as HTML tables for notebooks."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Find rows that hold NaN or infinity or have no direction, and describe them for error messages."""
+"""Find rows that are not finite or have no direction (norm zero), and describe them for error messages."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ __all__ = ["BadRow", "first_bad_row", "has_direction", "usable_rows"]
 
 
 def usable_rows(x: Tensor) -> Tensor:
-    """Return whether each row of (..., D) has a direction."""
+    """Return whether each row of a (..., D) tensor is finite and has a direction."""
     return has_direction(x.detach().abs().amax(-1))
 
 
 def has_direction(largest: Tensor) -> Tensor:
-    """Return whether rows with these largest absolute entries have a direction.
+    """Return whether rows with the given largest absolute entries are finite and have a direction.
 
-    Denormal float16 and bfloat16 entries are valid, since batches hold them in float32.
+    Denormal float16 and bfloat16 entries are valid, since batches are converted to float32.
     """
-    # One comparison rejects NaN, infinity and rows too short to have a precise direction. It also keeps
-    # the gradient, which grows like 1 / norm, in the dtype's range.
+    # The comparisons are False for NaN, infinity and rows too short to have a precise direction. The lower limit also
+    # keeps the gradient, which grows like 1 / norm, in the dtype's range.
     dtype = torch.promote_types(largest.dtype, torch.float32)
     limits = torch.finfo(dtype)
     return (largest.to(dtype) >= limits.tiny / limits.eps) & (largest < torch.inf)
@@ -27,12 +27,12 @@ def has_direction(largest: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BadRow:
-    """First invalid row, described for error messages.
+    """The first invalid row, with a description for error messages.
 
     Attributes:
         row: index along the last dimension before D.
         column: column of the first NaN or infinite entry; None if all entries are finite.
-        what: the defect, such as `holds nan at column 3` or `has norm zero`.
+        what: description of the defect, such as `holds nan at column 3` or `has norm zero`.
         others: number of further invalid rows.
     """
 
@@ -48,7 +48,7 @@ class BadRow:
 
 
 def first_bad_row(x: Tensor, bad: Tensor) -> BadRow | None:
-    """Return the first row of (..., D) selected by the mask (...); None if there is none."""
+    """Return the first row of a (..., D) tensor where the mask of shape (...) is True; None if there is none."""
     if not bool(bad.any()):
         return None
     index = tuple(bad.nonzero()[0].tolist())

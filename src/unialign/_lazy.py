@@ -1,6 +1,6 @@
-"""Lazy package namespaces: a package's `__init__.pyi` lists its names once, for type checkers and for imports.
+"""Import the names of a package lazily, from the list in its `__init__.pyi` that type checkers also read.
 
-`import unialign.losses` then loads neither torch nor any submodule; a name is imported when it is first used (PEP 562).
+For example, `import unialign.losses` loads neither torch nor any submodule; names are imported on first use (PEP 562).
 """
 
 import ast
@@ -11,15 +11,15 @@ from typing import Any
 
 
 def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return `__getattr__`, `__dir__` and `__all__` of a package from the stub beside its `__init__.py`.
+    """Return a package's `__getattr__`, `__dir__` and `__all__`, based on the stub next to its `__init__.py`.
 
     Args:
         package: the `__name__` of the package.
         file: the `__file__` of the package.
 
     Returns:
-        Attributes for the stub's `from module import name as name` lines, resolved on first use. `__all__` is the
-        stub's list of public names; names imported but not listed there are internal to this library.
+        `__getattr__` imports the names in the stub's `from module import name as name` lines on first use. `__all__`
+        is the stub's list of public names; all other names are internal to this library.
     """
     homes: dict[str, str] = {}
     public: list[str] = []

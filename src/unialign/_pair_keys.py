@@ -1,10 +1,10 @@
-"""Keys of pairs of modalities."""
+"""Build the keys of pairs of modalities."""
 
 __all__ = ["pair_name"]
 
 
 def pair_name(first: str, second: str) -> str:
-    """Return `first-second`, unique for each pair: names with a hyphen or quotation mark are quoted.
+    """Return the unique key `first-second` of a pair; names with a hyphen or quotation mark are quoted.
 
     Without quoting, ("a", "b-c") and ("a-b", "c") would have the same key.
 

@@ -1,13 +1,13 @@
-"""Tables, counts and lists in plain text."""
+"""Format tables, counts and lists as plain text."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 
 def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """Format left-aligned columns, separated by two spaces, with a rule below the header.
+    """Format a table with left-aligned columns, separated by two spaces, and a rule below the header.
 
-    Values with intervals, such as `11.4 % [10.4, 12.5]`, are aligned part by part.
+    Values with intervals, such as `11.4 % [10.4, 12.5]`, are aligned by value and by bounds.
     """
     columns = [_align_intervals(column) for column in zip(*body, strict=True)]
     rows: list[Sequence[str]] = [head, *zip(*columns, strict=True)]
@@ -20,7 +20,7 @@ _INTERVAL = re.compile(r"(\S+(?: %)?) \[(\S+), (\S+)\](.*)")
 
 
 def _align_intervals(column: Sequence[str]) -> list[str]:
-    """Pad the parts of all cells `value [low, high]` of a column to equal length; leave other cells unchanged."""
+    """Pad the parts of all `value [low, high]` cells of a column to equal width; leave other cells unchanged."""
     found = [_INTERVAL.fullmatch(cell) for cell in column]
     parts = [match.groups() for match in found if match]
     value, low, high = (max((len(part[i]) for part in parts), default=0) for i in range(3))
@@ -31,7 +31,7 @@ def _align_intervals(column: Sequence[str]) -> list[str]:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """Format as `1 item` or `1,000 items`; `many` is the plural if it is irregular."""
+    """Format a count as `1 item` or `1,000 items`; `many` is the plural if it is irregular."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

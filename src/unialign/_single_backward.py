@@ -1,4 +1,4 @@
-"""Raise a clear error if a closed-form gradient is differentiated again."""
+"""Raise an error if a closed-form gradient is differentiated again."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from unialign.errors import ConfigError
 __all__ = ["first_order_only"]
 
 _CLOSED_FORM = (
-    "this loss has a closed-form gradient and no second derivative; to get one, call it inside "
-    "`with unialign.ops.use_backend('reference'):`, which keeps whole B x B matrices"
+    "this loss has a closed-form gradient and no second derivative; to differentiate twice, compute the loss inside "
+    "`with unialign.ops.use_backend('reference'):`, which stores full B x B matrices"
 )
 
 
 def first_order_only(gradient: Tensor, *inputs: Tensor, message: str = _CLOSED_FORM) -> Tensor:
     """Return the gradient, wrapped so that differentiating it with respect to the inputs raises ConfigError.
 
-    Use it in the backward pass of an `autograd.Function` that computes under `torch.no_grad`. Without `create_graph`,
-    the gradient is returned unchanged.
+    Use this function in the backward pass of an `autograd.Function` that runs under `torch.no_grad`. Without
+    `create_graph`, the gradient is returned unchanged.
     """
     if not torch.is_grad_enabled():
         return gradient

@@ -1,7 +1,8 @@
-"""Normalize the rows of small batches together, with as few operations as possible.
+"""Normalize the rows of all modalities of a small batch together, in few operations.
 
-Rows of moderate length need no scaling before their squares are summed. One pass over the norms finds all other rows
-(NaN, infinite, zero, extreme), which `unialign._unit_rows` normalizes and `unialign.batch` describes in error messages.
+Rows with moderate norms need no scaling before their squares are summed. One pass over the norms detects all other rows
+(NaN, infinite, zero or extreme). Batches with such rows are left to `unialign._unit_rows` and the checks of
+`unialign.batch`.
 
 Shapes: `M` modalities, `B` rows, `D` dimension.
 """
@@ -16,19 +17,19 @@ from unialign._unit_rows import is_part
 
 __all__ = ["normalize_stacked"]
 
-# Largest batch that is stacked (16 MiB of float32); the unit rows of a stacked batch are kept for the backward pass.
+# Maximum number of entries of a stacked batch (16 MiB of float32), whose unit rows are saved for the backward pass.
 _ENTRIES = 2**22
-# Norms between these have squares that neither overflow nor lose precision in float32.
+# Range of norms with squares that neither overflow nor lose precision in float32.
 _NORMS = 1e-12, 1e12
 
 
 def normalize_stacked(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
-    """Return z = x / |x| of each row of M tensors (B, D): (M, B, D), or None.
+    """Return z = x / |x| for the rows of M tensors of shape (B, D), as one (M, B, D) tensor, or None.
 
-    The result is None for a large batch and for rows of extreme length, which need the general function, and inside
-    `torch.compile`, which cannot trace an operation in place on an input of an `autograd.Function`.
+    The result is None for large batches, for rows with extreme norms, and inside `torch.compile`, which cannot trace
+    in-place operations on inputs of an `autograd.Function`. `normalize_rows` supports all of these.
 
-    The gradient is (g - z <z, g>) / |x|. It supports double backward.
+    The gradient is (g - z <z, g>) / |x|; double backward is supported.
     """
     first = raw[0]
     if torch.compiler.is_compiling():
@@ -51,14 +52,14 @@ def _stack(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 class _StackedRows(torch.autograd.Function):
-    """Unit rows z, and the norms |x|, an output so that second derivatives can depend on the norm."""
+    """Compute unit rows z and norms |x|; the norms are an output so that second derivatives can depend on them."""
 
     @staticmethod
     def forward(ctx: Any, x_MBD: Tensor, norm_MB1: Tensor, *raw: Tensor) -> tuple[Tensor, Tensor]:
         z_MBD, norm_MB1 = x_MBD.div_(norm_MB1), norm_MB1.view_as(norm_MB1)
         ctx.mark_dirty(x_MBD)
         ctx.set_materialize_grads(False)
-        # Save rows of half precision instead of unit rows: they are smaller, and the caller holds them anyway.
+        # Save half-precision inputs instead of unit rows: they are smaller, and the caller keeps them in memory anyway.
         smaller = all(needed and x.dtype.itemsize < 4 for x, needed in zip(raw, ctx.needs_input_grad[2:], strict=True))
         ctx.keeps_rows = smaller and not any(is_part(x_BD) for x_BD in raw)
         ctx.dtypes = [x_BD.dtype for x_BD in raw]

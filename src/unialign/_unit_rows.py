@@ -1,8 +1,8 @@
-"""Normalize rows to unit length with one allocation of the size of the result.
+"""Normalize rows to unit length with a single allocation of the size of the result.
 
-Backward saves the input rows, which the caller holds anyway; unit rows would stay in memory long after the losses need
-them. Unit rows are saved instead if the input is a small view of a larger storage that would be kept alive, such as one
-token of each sequence. Rows that do not require grad are not saved.
+The input rows are saved for the backward pass, since the caller keeps them in memory anyway; unit rows would stay in
+memory long after the losses need them. If the input is a small view of a larger storage, such as one token of each
+sequence, the unit rows are saved instead so that the storage can be freed. Rows that do not require grad are not saved.
 
 Shapes: `M` modalities, `B` rows, `b` rows of a block, `D` dimension.
 """
@@ -15,35 +15,38 @@ from torch import Tensor
 
 __all__ = ["is_part", "largest_entries", "normalize_rows"]
 
-# Number of entries per block of rows, which bounds the memory of temporaries: 256 KiB of float32 on a CPU, to fit a
-# core's cache; more on other devices, since each block costs kernel launches.
+# Number of entries per block of rows, to bound the memory of temporaries. On a CPU, a block (256 KiB of float32) fits
+# into a core's cache; on other devices, blocks are larger, since each block costs kernel launches.
 _BLOCK, _BLOCK_CPU = 2**18, 2**16
 
 
 def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return the (M, B) largest absolute entries of the rows of M tensors (B, D), detached; NaN for a row with NaN."""
+    """Return the largest absolute entry of each row of M tensors of shape (B, D).
+
+    The result has shape (M, B), is detached, and is NaN for rows with NaN.
+    """
     first = raw[0]
     result_MB = torch.empty(len(raw), first.shape[0], dtype=dtype, device=first.device)
     with torch.no_grad():
         for x_BD, largest_B in zip(raw, result_MB, strict=True):
             for rows in _blocks(x_BD):
                 x_bD = x_BD[rows].to(dtype)
-                # This is ten times faster than the infinity norm, and makes no copy of the absolute values.
+                # This is ten times faster than the infinity norm and does not copy the absolute values.
                 torch.maximum(x_bD.amax(-1), -x_bD.amin(-1), out=largest_B[rows])
     return result_MB
 
 
 def normalize_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor | None) -> Tensor:
-    """Return z = x / |x| of each row of M tensors (B, D): (M, B, D) in the dtype of `largest_MB`.
+    """Return z = x / |x| for the rows of M tensors of shape (B, D), as one (M, B, D) tensor of `largest_MB`'s dtype.
 
-    The gradient is (g - z <z, g>) / |x|, with z recomputed. It supports double backward.
+    The gradient is (g - z <z, g>) / |x|, with z recomputed; double backward is supported.
 
     Args:
         largest_MB: result of `largest_entries`; present rows must have a direction.
-        present_MB: False rows become exactly 0 and get no gradient. None: all rows are present.
+        present_MB: absent rows (False) become exactly 0 and get no gradient; None if all rows are present.
     """
     if present_MB is not None:
-        # Absent rows may hold NaN, so no derivative may divide by their entries.
+        # Absent rows may contain NaN, so no derivative may divide by their entries.
         largest_MB = largest_MB.masked_fill(~present_MB, 1)
     z_MBD, _ = _UnitRows.apply(largest_MB, present_MB, *raw)  # type: ignore[no-untyped-call]
     result: Tensor = z_MBD
@@ -51,10 +54,10 @@ def normalize_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor
 
 
 class _UnitRows(torch.autograd.Function):
-    """Unit rows z, and s = |x| / (largest entry of x), an output so that second derivatives can depend on the norm.
+    """Compute unit rows z and s = |x| / largest; s is an output so that second derivatives can depend on the norm.
 
-    Dividing by the largest entry first avoids overflow and underflow of norms. z does not depend on that entry, and |x|
-    is s times that entry, so every derivative may treat the entry as a constant.
+    Dividing by the largest absolute entry first avoids overflow and underflow of norms. Neither z nor |x| = s * largest
+    depends on this choice of divisor, so all derivatives may treat the largest entry as a constant.
     """
 
     @staticmethod
@@ -67,7 +70,7 @@ class _UnitRows(torch.autograd.Function):
                 z_bD, x_bD = z_MBD[m, rows], x_BD[rows].to(z_MBD.dtype)
                 torch.div(x_bD, largest_MB[m, rows, None], out=z_bD)
                 if present_MB is not None:
-                    # Overwrite rather than multiply by 0, since absent rows may hold NaN.
+                    # Overwrite rather than multiply by 0, since absent rows may contain NaN.
                     z_bD.masked_fill_(~present_MB[m, rows, None], 0)
                 s_b1 = torch.linalg.vector_norm(z_bD, dim=-1, keepdim=True)
                 if present_MB is not None:
@@ -76,7 +79,7 @@ class _UnitRows(torch.autograd.Function):
                 z_bD /= s_b1
         ctx.set_materialize_grads(False)
         needed = ctx.needs_input_grad[2:]
-        # Omit `strict` of `zip`, which torch.compile cannot trace before torch 2.10.
+        # Omit `strict=True`, which torch.compile cannot trace before torch 2.10.
         kept = [x_BD if wanted and not is_part(x_BD) else None for x_BD, wanted in zip(raw, needed)]  # noqa: B905
         parts = any(wanted and x_BD is None for x_BD, wanted in zip(kept, needed))  # noqa: B905
         ctx.dim = dim
@@ -115,12 +118,12 @@ class _UnitRows(torch.autograd.Function):
 
 
 def is_part(x_BD: Tensor) -> bool:
-    """Return whether keeping the rows would keep a storage of more than twice their size."""
+    """Return whether saving the rows would keep a storage of more than twice their size in memory."""
     return x_BD.untyped_storage().nbytes() > 2 * x_BD.numel() * x_BD.element_size()
 
 
 def _unit(x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None) -> Tensor:
-    """Recompute the forward pass."""
+    """Recompute the unit rows of the forward pass."""
     z_bD = x_bD / largest_b[:, None]
     if present_b is not None:
         z_bD = z_bD.masked_fill(~present_b[:, None], 0)
@@ -138,7 +141,7 @@ def _gradient(
         through_norm_bD = z_bD * h_b[:, None]
         result_bD = through_norm_bD if result_bD is None else result_bD + through_norm_bD
     assert result_bD is not None
-    # Divide in two steps: the product of s and the largest entry may overflow.
+    # Divide in two steps, since the product of s and the largest entry may overflow.
     result_bD = result_bD / largest_b[:, None]
     return result_bD if present_b is None else result_bD.masked_fill(~present_b[:, None], 0)
 

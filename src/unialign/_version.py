@@ -1,4 +1,4 @@
-"""Version of the package, also read by the build."""
+"""Package version; the build also reads this file."""
 
 __all__ = ["__version__"]
 

@@ -1,4 +1,4 @@
-"""Input validation of embeddings: convert a mapping of tensors to a `Batch` of unit rows.
+"""Validate embeddings and convert a mapping of tensors to a `Batch` of unit rows.
 
 Shapes: `M` modalities, `B` items, `D` dimension of the shared space.
 """
@@ -31,21 +31,21 @@ __all__ = [
 ]
 
 
-# Whether a row of norm zero is an error, or absent.
+# Whether rows of norm zero raise an error or are absent.
 ZeroRows = Literal["error", "ignore"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Validated embeddings.
+    """Validated embeddings, normalized to unit length.
 
     Attributes:
         names: the M modalities, in the given order.
         z_MBD: unit rows, float64 if any input is float64, else float32. Absent rows are exactly 0 and have
             no gradient.
         present_MB: True where the item has the modality.
-        ids_B: int64, or None if all items are different. Same-id items are never each other's negatives.
-        shard: layout of the B items across processes; None: this process holds all items.
+        ids_B: int64 ids, or None if all items differ. Items with the same id are never negatives of each other.
+        shard: layout of the B items across processes; None if this process has all items.
     """
 
     names: tuple[str, ...]
@@ -55,14 +55,14 @@ class Batch:
     shard: Shard | None = None
 
     def rows(self, m: int) -> Tensor:
-        """Return the (B, D) rows of modality m; unlike that of `z_MBD[m]`, the gradient is not padded to (M, B, D)."""
+        """Return the (B, D) rows of modality m; the gradient is not zero-padded to (M, B, D) as for `z_MBD[m]`."""
         if not torch.is_grad_enabled():
             return self.z_MBD[m]
         return self._unbound[m]
 
     @cached_property
     def complete(self) -> bool:
-        """Whether every item has every modality."""
+        """True if every item has every modality."""
         return bool(self.present_MB.all())
 
     @cached_property
@@ -70,7 +70,7 @@ class Batch:
         return self.z_MBD.unbind(0)
 
     def index(self, name: str) -> int:
-        """Return the index of a modality; ConfigError with the known modalities if it is missing."""
+        """Return the index of a modality; raise ConfigError with the known modalities if it is unknown."""
         if not isinstance(name, str) or name not in self.names:
             known = ", ".join(map(repr, self.names))
             raise ConfigError(
@@ -91,21 +91,22 @@ def make_batch(
     """Validate embeddings, presence and ids, and normalize rows to unit length.
 
     Args:
-        embeddings: modality name -> (B, D) floating tensor; row i of every entry belongs to item i.
-        present: modality name -> (B,) bool tensor; modalities not listed have all rows present. Absent rows may
-            hold any values, including NaN.
-        ids: (B,) integers; same-id items are never each other's negatives.
+        embeddings: modality name -> (B, D) floating-point tensor; row i of every tensor belongs to item i.
+        present: modality name -> (B,) bool tensor; all rows of unlisted modalities are present. Absent rows may
+            contain any values, including NaN.
+        ids: (B,) integers; items with the same id are never negatives of each other.
         minimum: minimum number of modalities.
-        zero_rows: `error`, or `ignore`: present rows without direction (norm zero or denormal) are absent.
+        zero_rows: `error` raises for present rows without a direction (norm zero or denormal); `ignore` treats them as
+            absent.
 
     Raises:
         ShapeError: too few modalities, a shape other than (B, D), unequal B or D, or a wrong dtype.
-        NonFiniteError: a present row holds NaN or infinity, or has no direction (norm zero or denormal).
-        ConfigError: `present` names an unknown modality; unknown `zero_rows`.
+        NonFiniteError: a present row contains NaN or infinity, or has no direction (norm zero or denormal).
+        ConfigError: `present` has an unknown modality, or `zero_rows` is unknown.
     """
     if not isinstance(embeddings, Mapping):
         raise ShapeError(
-            f"embeddings must be a mapping of modality name to (B, D) tensor, got {type(embeddings).__name__}"
+            f"embeddings must be a mapping of modality names to (B, D) tensors, got {type(embeddings).__name__}"
         )
     names = tuple(embeddings)
     if len(names) < minimum:
@@ -120,12 +121,12 @@ def make_batch(
         if z_MBD is not None:
             ids_B = None if ids is None else row_integers(ids, "ids", items).to(device)
             batch = Batch(names, z_MBD, present_MB, ids_B)
-            batch.__dict__["complete"] = True  # so that the mask is not checked again
+            batch.__dict__["complete"] = True  # avoid checking the mask again
             return batch
     largest_MB = largest_entries(raw, dtype)
     if zero_rows != "error":
         check_choice("zero_rows", zero_rows, get_args(ZeroRows))
-        # NaN and infinite rows stay present, so that they raise below.
+        # NaN and infinite rows stay present, so that they raise an error below.
         present_MB &= has_direction(largest_MB) | ~(largest_MB < torch.inf)
     _check_rows(raw, largest_MB, present_MB, names)
     ids_B = None if ids is None else row_integers(ids, "ids", items).to(device)
@@ -134,10 +135,10 @@ def make_batch(
 
 
 def as_dense(value: Any, what: str, expected: str) -> Tensor:
-    """Convert an array-like to a tensor, or raise ShapeError: "`what` ...; expected `expected`".
+    """Convert an array-like to a dense tensor; errors read "`what` ...; expected `expected`".
 
-    Rejects inputs that torch does not support (text, ragged lists, objects, integers beyond 64 bits) and tensors
-    without dense values (sparse, nested, meta). Arrays are converted to native byte order.
+    Raises ShapeError for inputs that torch does not support (text, ragged lists, objects, integers beyond 64 bits) and
+    for tensors without dense values (sparse, nested, meta). Arrays are converted to native byte order.
     """
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         # Copy read-only arrays, since torch has no read-only tensors.
@@ -146,16 +147,16 @@ def as_dense(value: Any, what: str, expected: str) -> Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ShapeError(
-            f"{what} of type {type(value).__name__} cannot become a tensor ({error}); expected {expected}"
+            f"{what} of type {type(value).__name__} cannot be converted to a tensor ({error}); expected {expected}"
         ) from None
     check_dense(tensor, what, expected)
     return tensor
 
 
 def as_tensors(embeddings: Any) -> Any:
-    """Convert each value of a mapping with `as_dense`; return any other input unchanged, for `make_batch` to reject.
+    """Convert each value of a mapping with `as_dense`; return other inputs unchanged, so that `make_batch` raises.
 
-    Use it for measurements only: losses require tensors, since a converted array would silently get no gradient.
+    Only measurements may accept arrays; losses require tensors, since a converted array would silently get no gradient.
     """
     if not isinstance(embeddings, Mapping):
         return embeddings
@@ -163,14 +164,16 @@ def as_tensors(embeddings: Any) -> Any:
 
 
 def check_dense(tensor: Tensor, what: str, expected: str) -> None:
-    """Raise ShapeError for a tensor that is sparse, nested, or has no values (`meta`)."""
+    """Raise ShapeError if a tensor is sparse, nested, or on the meta device."""
     if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type == "meta":
-        kind = "on the meta device, which holds no values" if tensor.device.type == "meta" else "sparse or nested"
-        raise ShapeError(f"{what} is {kind}; expected {expected} as a dense tensor (see `Tensor.to_dense`)")
+        problem = "sparse or nested, but must be dense (see `Tensor.to_dense`)"
+        if tensor.device.type == "meta":
+            problem = "on the meta device, which stores no values"
+        raise ShapeError(f"{what} is {problem}; expected {expected}")
 
 
 def row_mask(value: Any, what: str, rows: int) -> Tensor:
-    """Return a (rows,) bool tensor from a tensor, array or list of bools; ShapeError for anything else."""
+    """Convert a tensor, array or list of bools to a (rows,) bool tensor; raise ShapeError for other inputs."""
     mask_B = as_dense(value, what, f"bool of shape ({rows},)")
     if mask_B.dtype != torch.bool or tuple(mask_B.shape) != (rows,):
         raise ShapeError(
@@ -180,10 +183,10 @@ def row_mask(value: Any, what: str, rows: int) -> Tensor:
 
 
 def row_integers(value: Any, what: str, rows: int) -> Tensor:
-    """Return a (rows,) int64 tensor from a tensor, array or list of integers; ShapeError for anything else."""
+    """Convert a tensor, array or list of integers to a (rows,) int64 tensor; raise ShapeError for other inputs."""
     if _holds_text(value):
         raise ShapeError(
-            f"{what} are strings; expected integers of shape ({rows},): map strings to integers, for example with "
+            f"{what} are strings; expected integers of shape ({rows},); map strings to integers, for example with "
             f"`numpy.unique({what}, return_inverse=True)[1]`"
         )
     values_B = as_dense(value, what, f"integers of shape ({rows},)")
@@ -214,8 +217,8 @@ def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
             )
         if z.shape[1] != dim:
             raise ShapeError(
-                f"{name!r} has dim {z.shape[1]}, {first!r} has dim {dim}; all modalities share one "
-                f"space (use `unialign.Space` to map features of different dims into it)"
+                f"{name!r} has dim {z.shape[1]}, {first!r} has dim {dim}; all modalities must have the same dim "
+                f"(use `unialign.Space` to map features of different dims into one space)"
             )
 
 
@@ -224,27 +227,27 @@ def _check_matrix(name: str, z: Tensor) -> None:
         raise ShapeError(f"modality names must be strings, got {name!r}")
     if not isinstance(z, Tensor):
         raise ShapeError(
-            f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}: gradients need tensors "
-            f"(convert arrays without gradient by `torch.as_tensor`)"
+            f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}; convert arrays that "
+            f"need no gradient with `torch.as_tensor`"
         )
     check_dense(z, repr(name), "a torch tensor of shape (B, D)")
     if z.ndim != 2:
-        raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D): one pooled embedding per item")
+        raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D), one pooled embedding per item")
     if not z.is_floating_point():
-        raise ShapeError(f"{name!r} has dtype {z.dtype}; expected a floating dtype")
+        raise ShapeError(f"{name!r} has dtype {z.dtype}; expected a floating-point dtype")
     if z.shape[1] == 0:
-        raise ShapeError(f"{name!r} has dim 0; expected (B, D) with D of at least 1")
+        raise ShapeError(f"{name!r} has dim 0; expected (B, D) with D >= 1")
 
 
 def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] | None, device: torch.device) -> Tensor:
     if present is not None and not isinstance(present, Mapping):
         raise ShapeError(
-            f"`present` must be a mapping of modality name to (B,) bool tensor, got {type(present).__name__}"
+            f"`present` must be a mapping of modality names to (B,) bool tensors, got {type(present).__name__}"
         )
     present_MB = torch.ones(len(names), items, dtype=torch.bool, device=device)
     for name, mask in (present or {}).items():
         if name not in names:
-            raise ConfigError(f"`present` has {name!r}, which is not a modality; expected some of {list(names)}")
+            raise ConfigError(f"`present` has {name!r}, which is not a modality; expected a subset of {list(names)}")
         present_MB[names.index(name)] = row_mask(mask, f"present[{name!r}]", items).to(device)
     return present_MB
 
@@ -261,6 +264,6 @@ def _check_rows(raw: tuple[Tensor, ...], largest_MB: Tensor, present_MB: Tensor,
     advice = "" if bad.column is not None else ", or pass zero_rows='ignore' to a loss to treat such rows as absent"
     raise NonFiniteError(
         f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
-        f"or drop them{advice}. Fill absent rows with 0 before the encoder: NaN inputs give NaN gradients of its "
-        "weights"
+        f"or drop them{advice}. Fill absent encoder inputs with 0, since NaN inputs result in NaN gradients of the "
+        "encoder's weights"
     )

@@ -1,4 +1,4 @@
-"""Public exceptions. Messages state the cause, the expected value and a remedy."""
+"""Public exceptions. Error messages state the cause, the expected value and a fix."""
 
 __all__ = [
     "CheckpointError",
@@ -21,7 +21,7 @@ class ShapeError(UniAlignError, ValueError):
 
 
 class NonFiniteError(UniAlignError, ValueError):
-    """A value is NaN or infinite, or a row has norm zero and therefore no direction."""
+    """A value is NaN or infinite, or a row has norm zero and thus no direction."""
 
 
 class MissingDependencyError(UniAlignError, ImportError):
@@ -33,7 +33,7 @@ class DataError(UniAlignError, ValueError):
 
 
 class ConfigError(UniAlignError, ValueError):
-    """A setting is unknown, out of range or in conflict with another one."""
+    """An option is unknown, out of range or in conflict with another option."""
 
 
 class CheckpointError(UniAlignError, RuntimeError):
@@ -41,4 +41,4 @@ class CheckpointError(UniAlignError, RuntimeError):
 
 
 class DistributedError(UniAlignError, RuntimeError):
-    """Another process of a distributed job failed, ended or did not arrive; the message names it if known."""
+    """Another process of a distributed job failed, exited or did not respond; the message names it if known."""

@@ -53,7 +53,7 @@ def test_invalid_images_raise() -> None:
         (torch.rand(2, 3, 8, 9), r"shape \(2, 3, 8, 9\)"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "dtype torch.uint8.*divide bytes by 255"),
         (torch.rand(2, 3, 8, 8) * 2 - 1.5, r"row 0, has values from -1\.\d+ to 0\.\d+; expected \[0, 1\]"),
-        ("cat", "cannot become a tensor"),
+        ("cat", "cannot be converted to a tensor"),
     ):
         with pytest.raises(ShapeError, match=message):
             pixels()(bad)

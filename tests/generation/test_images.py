@@ -125,7 +125,7 @@ def test_invalid_images_raise() -> None:
         (noise(1, 4, 4), ShapeError, r"an image has shape \(1, 4, 4\); expected \(3, H, W\)"),
         (noise(2, 3, 4, 4), ShapeError, r"expected \(3, H, W\)"),
         (noise(3, 0, 4), ShapeError, r"expected \(3, H, W\)"),
-        ("image.png", ShapeError, "cannot become a tensor"),
+        ("image.png", ShapeError, "cannot be converted to a tensor"),
         (torch.zeros(3, 2, 2, dtype=torch.int64), ShapeError, "dtype torch.int64; expected uint8, or float"),
         (torch.zeros(3, 2, 2, dtype=torch.bool), ShapeError, "dtype torch.bool"),
         (torch.full((3, 2, 2), torch.nan), NonFiniteError, "from nan to nan"),

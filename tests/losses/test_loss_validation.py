@@ -49,7 +49,7 @@ def batch() -> dict[str, Tensor]:
 def test_text_ids_raise(batch: dict[str, Tensor]) -> None:
     texts = list("aabcde")[:ITEMS]
     for ids in (texts, tuple(texts), np.array(texts), np.array(texts, dtype=object)):
-        with pytest.raises(ShapeError, match=r"ids are strings; .*: map strings to integers, .*return_inverse=True"):
+        with pytest.raises(ShapeError, match=r"ids are strings; .*; map strings to integers, .*return_inverse=True"):
             make_objective("infonce")(batch, ids=ids)
     assert make_objective("infonce")(batch, ids=np.unique(texts, return_inverse=True)[1]).total.isfinite()
 
