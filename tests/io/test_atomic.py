@@ -125,7 +125,7 @@ def test_a_lock_excludes_other_writers_until_its_process_ends(tmp_path: Path) ->
         return subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
 
     with lock_folder(tmp_path, doing="training"):
-        with pytest.raises(ConfigError, match=r"another run is training in .*, and both"), locked(tmp_path):
+        with pytest.raises(ConfigError, match=r"another run is training in .*, and the two runs"), locked(tmp_path):
             pass
         assert "another run is x" in in_another_process("pass").stderr
     assert in_another_process("os._exit(7)").returncode == 7

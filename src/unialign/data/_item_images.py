@@ -119,7 +119,7 @@ def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids:
         if len(others) < len(by_stem):
             unmatched = unmatched or [stem for stem in by_stem if stem in others]
     if unmatched:
-        # Do not match by order here: if the matches are not accidental, images would be assigned to the wrong items.
+        # Do not fall back to the order of the files, which could assign images to the wrong items.
         raise DataError(
             f"{len(unmatched)} of {len(files)} images in {folder} belong to no item, such as "
             f"{by_stem[unmatched[0]].name}; remove them, or pass one file per item (None for no image)"
@@ -165,7 +165,7 @@ def _thumbnail(file: Path) -> tuple[bytes, str]:
     except ImportError:
         if suffix in _UNCHANGED and len(data) <= _SMALL:
             return data, suffix
-        raise MissingDependencyError(f"resizing {file} requires Pillow; pip install 'unialign[images]'") from None
+        raise MissingDependencyError(f"resizing {file} needs Pillow: pip install 'unialign[images]'") from None
     try:
         with pil.open(io.BytesIO(data)) as image:
             if suffix in _UNCHANGED and max(image.size) <= _SIDE and len(data) <= _SMALL:

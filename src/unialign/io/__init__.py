@@ -1,4 +1,4 @@
-"""File I/O: atomic writes, checksums verified before use, and locks against concurrent writers."""
+"""File I/O with atomic writes, verified checksums, and locks against concurrent writers."""
 
 from unialign._lazy import attach_stub
 

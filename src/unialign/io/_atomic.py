@@ -1,8 +1,8 @@
-"""Write folders atomically: complete or absent, never a mixture of two versions.
+"""Write folders atomically, so that they never contain a mixture of two versions.
 
-`atomic_directory` replaces a folder owned entirely by the writer (stores, checkpoints) in one rename. `commit_files`
-replaces single files in a folder that may also contain user files (a saved model, a results folder), in a fixed order
-that lets readers detect a partial commit.
+`atomic_directory` replaces a whole folder (a store, a checkpoint) in one rename. `commit_files` replaces single files
+in a folder that may also contain user files (a saved model, a results folder), in a fixed order that lets readers
+detect a partial commit.
 """
 
 import contextlib
@@ -18,22 +18,22 @@ from unialign.io._files import sync_folder, temporary_sibling
 
 # Linux constants of `renameat2`: AT_FDCWD and RENAME_EXCHANGE.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-# Maximum number of attempts; each failed one means that another writer succeeded.
+# Maximum number of attempts; an attempt fails only if another writer succeeds.
 _ATTEMPTS = 1000
 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | None = None) -> Iterator[Path]:
-    """Yield a hidden sibling folder to fill, then rename it to `path`; an exception removes it.
+    """Yield a hidden sibling folder to fill, and rename it to `path` on success or delete it on an exception.
 
-    Write the files with `write_durably`, which syncs them; folders are synced here. If several processes write at once,
-    the last one wins. A killed process leaves a folder that `discard_leftovers` deletes: the incomplete one, or, on
-    file systems that cannot exchange two folders, the previous one.
+    Callers must write the files with `write_durably`, which syncs them; this function syncs the folders. If several
+    processes write at once, the last writer wins. If a process is killed, the incomplete folder remains, or the
+    previous folder on file systems that cannot exchange two folders; `discard_leftovers` deletes both.
 
     Args:
-        path: absent, an empty folder, or a folder to replace; missing parents are created.
-        check_replaced: called with the current path of the previous folder; raises if that folder must not be replaced.
-            None if `path` must be absent or empty.
+        path: target folder, which is absent, empty, or to be replaced; missing parents are created.
+        check_replaced: function that is called with the current path of the previous folder and raises an error if that
+            folder must not be replaced. None if `path` must be absent or empty.
 
     Raises:
         OSError: a file system error, or `path` is not empty and `check_replaced` is None; `path` is unchanged.
@@ -46,7 +46,7 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
         for folder, _, _ in os.walk(partial, topdown=False):
             sync_folder(Path(folder))
         if check_replaced is None:
-            # Renaming succeeds onto an empty folder, and fails onto anything that was created meanwhile.
+            # Renaming replaces an empty folder, and fails if anything else was created in the meantime.
             partial.rename(path)
         else:
             _replace(partial, path, check_replaced)
@@ -58,13 +58,14 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
 def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> None:
     """Move every file below `staging` to the same relative path below `folder`, replacing files one by one.
 
-    Files with other names are kept. A reader that starts from the last file (a description with checksums) finds the
-    old version, the new one, or a checksum mismatch after an interrupted commit; `staging` then contains the rest.
+    Files with other names are kept. After an interrupted commit, `staging` contains the remaining files, and a reader
+    that starts from the last file (a description with checksums) finds the old version, the new version, or a checksum
+    mismatch.
 
     Args:
-        staging: a folder on the same file system; its files are already synced.
-        folder: an existing folder.
-        last: relative paths to move after all others, in order; missing ones are skipped.
+        staging: folder on the same file system; its files must already be synced.
+        folder: existing folder.
+        last: relative paths of the files to move last, in order; missing files are skipped.
 
     Raises:
         OSError: a file system error.
@@ -83,9 +84,9 @@ def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> No
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two existing files or folders atomically; return False, with no changes, if that fails.
+    """Swap two existing files or folders atomically; return False, without changes, if the swap fails.
 
-    Only Linux supports this, on most of its file systems.
+    The swap works only on Linux, on most file systems.
     """
     if sys.platform != "linux":
         return False
@@ -99,7 +100,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> None:
     if exchange(partial, path):
-        # `partial` is now the name of the previous folder, and the caller deletes it.
+        # `partial` is now the path of the previous folder, which the caller deletes.
         try:
             check_replaced(partial)
         except BaseException:
@@ -109,13 +110,15 @@ def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) 
     for _ in range(_ATTEMPTS):
         if _replace_by_two_renames(partial, path, check_replaced):
             return
-    raise OSError(errno.EBUSY, "other processes keep replacing it; write from one process at a time", str(path))
+    raise OSError(
+        errno.EBUSY, "other processes keep replacing this folder; write from one process at a time", str(path)
+    )
 
 
 def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> bool:
-    """Move the previous folder aside and the new one into place; return False if another writer interfered."""
+    """Rename the previous folder, then the new folder to `path`; return False if another writer interfered."""
     aside = temporary_sibling(path, "old")
-    # The path is absent, or another writer has just moved it.
+    # The path may be absent, or another writer may have just moved it.
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
     try:
@@ -124,7 +127,7 @@ def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[
         partial.rename(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            # A newer folder is in place, so the folder moved aside is outdated.
+            # Another writer has created a newer folder, so the previous folder is outdated.
             shutil.rmtree(aside, ignore_errors=True)
             return False
         with contextlib.suppress(OSError):

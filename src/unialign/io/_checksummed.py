@@ -1,6 +1,6 @@
-"""Files verified before use: JSON with an embedded checksum, and safetensors with a known sha256.
+"""Read and write JSON files with an embedded checksum, and safetensors files with a known sha256.
 
-Readers raise a `CheckpointError` that names the file, and never unpickle.
+Files are verified before use and never unpickled; errors are `CheckpointError` and name the file.
 """
 
 import json
@@ -23,7 +23,7 @@ _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 def write_json(path: Path, body: Mapping[str, Any]) -> str:
     """Write a JSON object with a checksum of its content; return the sha256 of the file."""
-    # Do not sort keys: the order of modalities must match that of the heads.
+    # Do not sort keys, since the order of the modalities must match the order of the heads.
     text = json.dumps(add_checksum(body, sort_keys=False), indent=2, allow_nan=False) + "\n"
     return write_durably(path, text.encode("ascii"))
 
@@ -51,16 +51,16 @@ def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write tensors as safetensors; return the sha256 of the file."""
-    # Make contiguous copies: the writer rejects tensors that share memory.
+    # Make contiguous copies, since safetensors rejects tensors that share memory.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     return write_durably(path, safetensors.torch.save(plain))
 
 
 def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
-    """Read tensors written by `write_tensors`, parsing exactly the bytes that were verified.
+    """Read tensors written by `write_tensors`; the bytes that are verified are the bytes that are parsed.
 
     Raises:
-        CheckpointError: the file is missing, truncated, altered, or a pickle or archive under another name.
+        CheckpointError: the file is missing, truncated or altered, or is a pickle or archive with another suffix.
     """
     data = _read(path)
     _reject_other_formats(path, data)
@@ -81,7 +81,7 @@ def reject_pickles(folder: Path, expected: str) -> None:
     if found:
         raise CheckpointError(
             f"{folder / found[0]} is a pickle, which can run code and is never read; "
-            f"ask for {expected}, or convert it with safetensors in a place where that is safe"
+            f"use {expected} instead, or convert the file with safetensors in an isolated environment"
         )
 
 
@@ -90,7 +90,7 @@ def _read(path: Path, *, limit: int | None = None) -> bytes:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if limit is not None and size > limit:
-                raise CheckpointError(f"{path} has {size} bytes; at most {limit} are expected")
+                raise CheckpointError(f"{path} has {size} bytes, expected at most {limit}")
             return file.read()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -99,10 +99,10 @@ def _read(path: Path, *, limit: int | None = None) -> bytes:
 def _reject_other_formats(path: Path, data: bytes) -> None:
     # A safetensors file begins with the 8-byte little-endian length of its JSON header, then `{`.
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and data[8:9] != b"{":
-        raise CheckpointError(f"{path} is a pickle under another name; pickles can run code and are never read")
+        raise CheckpointError(f"{path} is a pickle with another suffix; pickles can run code and are never read")
     if data[:4] == b"PK\x03\x04":
         raise CheckpointError(
-            f"{path} is a zip archive (as `torch.save` makes), not safetensors; such files are never read"
+            f"{path} is a zip archive (as written by `torch.save`), not a safetensors file, and is never read"
         )
     header = int.from_bytes(data[:8], "little")
     if len(data) < 9 or header > len(data) - 8 or data[8:9] != b"{":

@@ -1,6 +1,6 @@
 """Replace single files atomically, sync them to disk, and open only regular files.
 
-Functions raise OSError on file system errors, except those that take the type of the error as an argument.
+Functions raise OSError on file system errors, unless they have an argument for the error type.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.(partial|old)")
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
-    """Return the value as a path, which need not exist; raise `error`, naming `what`, if no file can have that path."""
+    """Return a value as a path, which need not exist; raise `error`, naming `what`, if the path is invalid."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
     try:
@@ -31,14 +31,14 @@ def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as reason:
-        raise error(f"{what} cannot be used, {reason.strerror}: {_shortened(path)}; choose another path") from None
-    except ValueError as reason:  # A null character, or half a surrogate pair.
-        raise error(f"{what} {_shortened(path)} cannot be a path ({reason}); choose another one") from None
+        raise error(f"{what} {_shortened(path)} cannot be used ({reason.strerror}); choose another path") from None
+    except ValueError as reason:  # null character or unpaired surrogate
+        raise error(f"{what} {_shortened(path)} is not a valid path ({reason}); choose another path") from None
     return Path(path)
 
 
 def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) -> None:
-    """Raise unless a file is inside a folder after resolving links.
+    """Raise `error` unless a file is inside a folder after links are resolved.
 
     Links into the blobs of a Hugging Face Hub cache are accepted: `snapshots/NAME/file` -> `blobs/HASH`.
     """
@@ -55,11 +55,11 @@ def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) ->
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
     """Write a file atomically, creating parent folders; readers see either the old or the new content, never a mixture.
 
-    A file system error raises `error`, with `advice` as the last sentence of its message.
+    File system errors are raised as `error`, with `advice` as the last sentence of the message.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if not path.name:
-        raise error(f"{path} is a folder; name a file in it")
+        raise error(f"{path} is a folder; pass the path of a file")
     partial = temporary_sibling(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,12 +77,12 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
 
 
 def temporary_sibling(path: Path, suffix: str) -> Path:
-    """Return an unused hidden name beside a path, which `is_leftover` recognizes if its process is killed."""
+    """Return an unused hidden path in the same folder; `is_leftover` recognizes its name."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{suffix}")
 
 
 def is_leftover(path: Path) -> bool:
-    """Return whether a path has the name of a temporary file or folder."""
+    """Return whether a path is named like a temporary file or folder."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
@@ -103,7 +103,7 @@ def write_yaml(path: Path, settings: Mapping[str, Any], *, error: type[UniAlignE
 def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
     """Write a new file from bytes or chunks, sync it to disk, and return its sha256."""
     hasher = hashlib.sha256()
-    # Create exclusively with `open`, so that the mode follows the umask.
+    # Create the file with `open`, so that the umask determines its mode.
     with path.open("xb") as file:
         for chunk in _chunks(data):
             hasher.update(chunk)
@@ -114,8 +114,8 @@ def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Sync a folder's entries to disk, without which a power loss can undo a rename."""
-    # Only POSIX can open and sync folders.
+    """Sync the entries of a folder to disk, so that a power loss cannot undo a rename."""
+    # Only POSIX systems can open and sync folders.
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -133,7 +133,7 @@ def digest(data: bytes | Iterable[bytes]) -> str:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; OSError for any other kind."""
+    """Open a regular file for reading; raise OSError for any other kind of file."""
     # Open without blocking, since opening a named pipe would wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:

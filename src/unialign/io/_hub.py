@@ -1,4 +1,4 @@
-"""Download folders from the Hugging Face Hub and upload them; `huggingface_hub` is imported on first use."""
+"""Download and upload folders of the Hugging Face Hub; `huggingface_hub` is imported on first use."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def local_folder(
     """Return a local folder; if `source` is an `owner/name` and not a folder, download it from the Hub.
 
     Args:
-        what: content of the folder for messages, such as `a saved space`.
+        what: content of the folder for error messages, such as `a saved space`.
         revision: branch, tag or commit on the Hub.
         allow_patterns, ignore_patterns: patterns of the files to download and to skip.
 
@@ -45,10 +45,10 @@ def local_folder(
     patterns = {"allow_patterns": list(allow_patterns)}
     if ignore_patterns:
         patterns["ignore_patterns"] = list(ignore_patterns)
-    hub = _hub(f"there is no folder {str(source)!r}; to load it from the Hugging Face Hub")
+    hub = _hub(f"there is no folder {str(source)!r}, and loading from the Hugging Face Hub needs huggingface_hub")
     try:
         return Path(hub.snapshot_download(source, revision=revision, **patterns))
-    except Exception as error:  # the Hub raises many exceptions, for example for a missing repository
+    except Exception as error:  # the Hub client raises many exceptions, for example if there is no repository
         raise CheckpointError(
             f"there is no folder {str(source)!r}, and the download from the Hugging Face Hub failed ({error})"
         ) from error
@@ -65,13 +65,13 @@ def push_folder(
     """
     if not is_hub_id(repo_id):
         raise CheckpointError(f"{repo_id!r} is not a repository on the Hugging Face Hub; expected 'owner/name'")
-    hub = _hub("to upload to the Hugging Face Hub")
+    hub = _hub("uploading to the Hugging Face Hub needs huggingface_hub")
     try:
         hub.create_repo(repo_id, private=private, token=token, exist_ok=True)
         commit = hub.upload_folder(
             repo_id=repo_id, folder_path=folder, token=token, revision=revision, commit_message=message
         )
-    except Exception as error:  # the Hub raises many exceptions, for example without network or permission
+    except Exception as error:  # the Hub client raises many exceptions, for example without network or permission
         raise CheckpointError(f"the upload to {repo_id!r} on the Hugging Face Hub failed ({error})") from error
     return str(commit)
 

@@ -1,4 +1,4 @@
-"""Canonical JSON, checksums of JSON objects, and replacement of non-finite numbers by null."""
+"""Write canonical JSON, add and verify checksums of JSON objects, and replace non-finite numbers by null."""
 
 import json
 import math
@@ -16,20 +16,20 @@ def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
 
 
 def add_checksum(body: Mapping[str, Any], *, sort_keys: bool) -> dict[str, Any]:
-    """Return the object with the sha256 of its entries added as `checksum`."""
+    """Return a copy of the object with the sha256 of its entries as the additional entry `checksum`."""
     return {**body, CHECKSUM: _checksum(body, sort_keys)}
 
 
 def is_unchanged(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
-    """Return whether an object matches the checksum added by `add_checksum`."""
+    """Return whether an object matches the checksum that `add_checksum` added."""
     try:
         return bool(body.get(CHECKSUM) == _checksum(body, sort_keys))
-    except ValueError:  # the parser accepts NaN, which is never written
+    except ValueError:  # the parser accepts NaN, but NaN is never written
         return False
 
 
 def finite(value: Any) -> Any:
-    """Return the value with NaN and infinity replaced by None, keys by strings, and tuples by lists."""
+    """Replace NaN and infinity by None, and convert keys to strings and tuples to lists."""
     if isinstance(value, Mapping):
         return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Read and write the .npy format in chunks; a header is parsed as literals and nothing is unpickled."""
+"""Read and write .npy files in chunks; headers are parsed as literals, and nothing is unpickled."""
 
 import io
 import os
@@ -25,7 +25,7 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
     """Read the header at the current position and stop at the start of the data.
 
     Raises:
-        ValueError: the header is damaged, or is not the header of a plain array.
+        ValueError: the header is damaged, or does not describe a plain array.
     """
     try:
         version = npy_format.read_magic(file)
@@ -34,9 +34,9 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
         elif version == (2, 0):
             shape, fortran, dtype = npy_format.read_array_header_2_0(file)
         else:
-            raise ValueError(f"version {version}, expected (1, 0) or (2, 0)")
+            raise ValueError(f"version must be (1, 0) or (2, 0), got {version}")
         if any(isinstance(length, bool) or length < 0 for length in shape):
-            raise ValueError(f"its shape is {shape}")
+            raise ValueError(f"invalid shape {shape}")
     except Exception as error:  # malicious input may raise any exception in the parser
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return NpyHeader(shape, dtype, "F" if fortran and len(shape) > 1 else "C")
@@ -49,9 +49,9 @@ def file_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
-    """Yield the .npy file (version 1.0, C order, little-endian) of an (N,) or (N, W) array of any memory layout.
+    """Yield the .npy file (version 1.0, C order, little-endian) of an (N,) or (N, W) array in any memory layout.
 
-    Chunks are processed one by one, so memory maps may exceed main memory.
+    Only one chunk is in memory at a time, so memory maps may exceed main memory.
     """
     little = array.dtype.newbyteorder("<")
     yield _header(little, array.shape)
@@ -62,9 +62,9 @@ def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
 
 
 class NpyAppender:
-    """Writes a new (N, W) .npy file part by part, where N is known only at the end.
+    """Writes a new (N, W) .npy file part by part, if N is not known in advance.
 
-    The result is byte for byte that of `npy_chunks` of the whole array. `close` syncs the file to disk.
+    The file is byte for byte equal to that of `npy_chunks` for the whole array. `close` syncs the file to disk.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], width: int) -> None:
@@ -74,14 +74,14 @@ class NpyAppender:
         self._file.write(_header(self._little, (0, width)))
 
     def append(self, rows_bW: NDArray[Any]) -> None:
-        """Append (b, W) rows of the dtype."""
+        """Append (b, W) rows in the dtype of the file."""
         step = max(1, CHUNK_BYTES // (self.width * self.dtype.itemsize))
         for start in range(0, len(rows_bW), step):
             self._file.write(np.ascontiguousarray(rows_bW[start : start + step], dtype=self._little).data)
         self.rows += len(rows_bW)
 
     def close(self) -> None:
-        """Write the number of rows into the header, which reserves space for it."""
+        """Write the number of rows into the space that the header reserves, and close the file."""
         self._file.seek(0)
         self._file.write(_header(self._little, (self.rows, self.width)))
         self._file.flush()

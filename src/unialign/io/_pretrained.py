@@ -1,8 +1,8 @@
-"""Save and load models as folders: `config.json` (with the sha256 of the weights), `model.safetensors`, `README.md`.
+"""Save and load models as folders of `config.json` (with the sha256 of the weights), `model.safetensors`, `README.md`.
 
-The folder may contain user files, so it is not replaced as a whole. New files are written to a subfolder `.saving` and
-moved from there: first the weights, then the configuration. After a crash between the two moves, the configuration of
-the new weights is read from `.saving`; at any other time the folder contains one complete model, the old or the new.
+The folder may contain user files, so it is not replaced as a whole. New files are written to the subfolder `.saving`;
+then the weights are moved into the folder, and then the configuration. After a crash between the two moves, the
+configuration of the new weights is read from `.saving`; at any other time, the folder contains a complete model.
 """
 
 import json
@@ -40,16 +40,16 @@ def save_folder(
     tensors: Mapping[str, Tensor],
     card: str,
 ) -> None:
-    """Write a model into a folder; replaces a previously saved model, but keeps other files and an existing card.
+    """Write a model into a folder; a previously saved model is replaced, other files and an existing card are kept.
 
     Args:
         kind: `space` or `decoder`; also the key of the settings in `config.json`.
-        settings: arguments that rebuild the model without its weights.
+        settings: arguments that build the model without its weights.
         metadata: JSON object that describes how the model was created.
-        card: content of `README.md`.
+        card: content of `README.md`, the model card.
 
     Raises:
-        CheckpointError: a file system error; a previously saved model is intact.
+        CheckpointError: a file system error; a previously saved model remains intact.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     staging = folder / _STAGING
@@ -88,16 +88,16 @@ def load_folder(
     *,
     revision: str | None = None,
 ) -> M:
-    """Read a model written by `save_folder`, in eval mode.
+    """Load a model written by `save_folder`, and set it to eval mode.
 
     Args:
         kind: as in `save_folder`.
         source: the folder, or `owner/name` on the Hugging Face Hub.
-        build: (settings, metadata) -> the model without weights. It runs on the meta device, so it allocates no memory
-            and draws no random numbers, regardless of the sizes in the file.
+        build: function of (settings, metadata) that returns the model without weights. It is called on the meta device,
+            so it allocates no memory and draws no random numbers, regardless of the sizes in the file.
 
     Raises:
-        CheckpointError: no model, an unsupported schema, a pickle, or a file that is truncated or altered.
+        CheckpointError: there is no model, the schema is not supported, or a file is a pickle, truncated or altered.
         MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
     """
     folder = local_folder(source, f"a saved {kind}", revision=revision, allow_patterns=[CONFIG, WEIGHTS])
@@ -117,11 +117,11 @@ def load_folder(
     if expected != found:
         name = min(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
         raise CheckpointError(
-            f"{folder / WEIGHTS} holds {name} as {found.get(name)}, {CONFIG} describes {expected.get(name)}; "
-            f"the two files do not belong together"
+            f"{name} has shape {found.get(name)} in {folder / WEIGHTS}, but {expected.get(name)} in {CONFIG}; "
+            f"the two files belong to different models"
         )
     if not all(tensor.is_floating_point() for tensor in tensors.values()):
-        raise CheckpointError(f"{folder / WEIGHTS} holds weights that are not floating-point numbers")
+        raise CheckpointError(f"{folder / WEIGHTS} contains weights that are not floating-point numbers")
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 
@@ -168,8 +168,8 @@ def _finish_interrupted(folder: Path) -> None:
 def _check_body(kind: str, body: dict[str, Any], config: Path) -> None:
     if body.get("library") != "unialign" or body.get("schema") != SCHEMA:
         raise CheckpointError(
-            f"{config} is of {body.get('library')!r} with schema {body.get('schema')!r}; this version of unialign "
-            f"reads its own schema {SCHEMA}: update unialign, or save the {kind} again"
+            f"{config} has library {body.get('library')!r} and schema {body.get('schema')!r}, but this version of "
+            f"unialign reads library 'unialign' and schema {SCHEMA}; update unialign, or save the {kind} again"
         )
     if odd := sorted(set(body) ^ (_COMMON | {kind})):
         raise CheckpointError(f"{config} has unknown or missing entries: {', '.join(odd)}")
