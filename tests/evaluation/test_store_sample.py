@@ -110,12 +110,12 @@ def test_the_interval_of_sampling_covers_the_value_of_all_items_and_shrinks_to_i
 def test_invalid_arguments() -> None:
     store = make_store()
     cases: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
-        (store, {"ids": np.arange(N)}, ConfigError, "a store has its own presence, ids and labels"),
+        (store, {"ids": np.arange(N)}, ConfigError, "a store contains presence, ids and labels"),
         (store, {"sample": 1}, ConfigError, "sample must be an integer of at least 2"),
         (store, {"split": "val"}, DataError, "the 'val' split of 'arrays' has 0 items"),
         (store, {"split": "all"}, ConfigError, "unknown split 'all'"),
         (store, {"space": ua.Space({"a": DIM, "z": 3})}, ConfigError, "the space has a, z; an evaluation needs two"),
-        ({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, {"sample": 2}, ConfigError, "are for an EmbeddingStore"),
+        ({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, {"sample": 2}, ConfigError, "require an EmbeddingStore"),
     ]
     for data, options, error, message in cases:
         with pytest.raises(error, match=message):

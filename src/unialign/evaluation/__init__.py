@@ -1,4 +1,4 @@
-"""Evaluate a space on a set of items: every metric in every direction, with intervals."""
+"""Evaluate embeddings of a set of items: every metric in every direction, with intervals."""
 
 from unialign._lazy import attach_stub
 

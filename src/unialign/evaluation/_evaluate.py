@@ -45,40 +45,40 @@ def evaluate(
 ) -> Evaluation:
     """Measure retrieval in every direction, joint queries, label mAP, clustering, gap, spread and conflict.
 
-    A store of any size is evaluated with `sample=n`: n random items are the queries, and all items of the split are the
-    gallery, which is embedded and ranked in blocks, so that memory is bounded. Recall, MRR, nDCG and mAP are then
-    estimates of those of the whole split, and `Evaluation.sampling_interval` returns the uncertainty due to sampling.
-    Label mAP, clustering, gap, spread and conflict are measured among the sampled items.
+    Use `sample=n` to evaluate a store of any size with bounded memory: n random items are the queries, and all items of
+    the split are the gallery, which is embedded and ranked in blocks. Recall, MRR, nDCG and mAP are then estimates for
+    the whole split, and `Evaluation.sampling_interval` returns the uncertainty due to sampling. Label mAP, clustering,
+    gap, spread and conflict are measured on the sampled items only.
 
     Args:
-        embeddings: modality -> (N, D) floating tensor or array, whose rows `evaluate` normalizes; or a store of
-            features (with `space`) or of embeddings, with its presence, ids and labels.
-        space: embeds the features of a store.
+        embeddings: modality -> (N, D) floating tensor or array, normalized row by row; or a store of features (with
+            `space`) or of embeddings, including its presence masks, ids and labels.
+        space: space that embeds the features of a store.
         present: modality -> (N,) bool. A missing modality does not remove an item from the other directions; rows
             without a counterpart stay in the gallery as distractors.
         ids: (N,) integers; same-id items are positives of each other.
-        labels: (N,) integers, -1 = unlabeled. None: no label mAP and no clustering.
-        anchor: anchor of the conflict metrics. None: the mean over all modalities as anchor.
+        labels: (N,) integers, -1 = unlabeled. None: label mAP and clustering are not measured.
+        anchor: anchor of the conflict metrics. None: the mean over all modalities as anchors.
         k: cut-offs of recall; 1 and 10 are always included.
         seed: seed of k-means and of the sample.
-        split: of the store; "train", "val" or "test".
-        sample: number n of random items, at least 2. None or at least N: all items, with embeddings in memory.
+        split: split of the store: "train", "val" or "test".
+        sample: number n of random items, at least 2. None or at least N: all items, with all embeddings in memory.
 
     Raises:
         ShapeError: as in `unialign.batch.make_batch`, or labels are not (N,) integers.
         NonFiniteError: as in `unialign.batch.make_batch`.
-        ConfigError: unknown modality in `present` or `anchor`, or an invalid option; `space` or `sample` without a
-            store, `present`, `ids` or `labels` with one.
+        ConfigError: unknown modality in `present` or `anchor`; an invalid option; `space` or `sample` without a store;
+            or `present`, `ids` or `labels` together with a store.
         DataError: no two modalities share an item, or the split has fewer than two items.
     """
     cutoffs = tuple(sorted({1, 10, *check_cutoffs(k)}))
     check_seed(seed)
     if isinstance(embeddings, EmbeddingStore):
         if present is not None or ids is not None or labels is not None:
-            raise ConfigError("a store has its own presence, ids and labels; leave out `present`, `ids` and `labels`")
+            raise ConfigError("a store contains presence, ids and labels; omit `present`, `ids` and `labels`")
         return _evaluate_store(StoreItems(embeddings, space, split), cutoffs, anchor=anchor, seed=seed, sample=sample)
     if space is not None or sample is not None:
-        raise ConfigError("`space` and `sample` are for an EmbeddingStore; give a store, or leave them out")
+        raise ConfigError("`space` and `sample` require an EmbeddingStore; give a store, or omit them")
     batch = make_batch(as_tensors(embeddings), present=present, ids=ids)
     items = batch.z_MBD.shape[1]
     labels_N = None if labels is None else row_integers(labels, "labels", items).cpu()
@@ -114,7 +114,7 @@ def _evaluate_store(
 def _check_retrieval(directions: Directions, batch: Batch) -> None:
     if not directions:
         raise DataError(
-            f"no two of the modalities {', '.join(batch.names)} share an item, so there is nothing to retrieve"
+            f"no two of the modalities {', '.join(batch.names)} share an item, so retrieval cannot be measured"
         )
 
 

@@ -1,4 +1,4 @@
-"""Result of an evaluation: values, intervals and their display."""
+"""Result of an evaluation, with intervals and display."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation"]
 
 _PRIMARY = tuple(name for name, metric in METRICS.items() if metric.primary)
-# Metrics shown beside the primary ones.
+# Metrics shown in addition to the primary metrics.
 _SECONDARY = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", "zeta_neg", "chi")
 
 
@@ -28,7 +28,7 @@ class Evaluation:
     """Result of `evaluate`.
 
     Attributes:
-        metrics: name -> value; `METRICS` describes each. Metrics that need missing inputs (labels) are left out.
+        metrics: name -> value; see `METRICS` for descriptions. Metrics with missing inputs (labels) are omitted.
         directions: `"a->b"` -> metrics of that direction; joint directions, scored by centroid, are `"a+b->c"` and
             `"c->a+b"`.
         statistics: name -> the metric as a function of item weights.
@@ -48,7 +48,7 @@ class Evaluation:
         return mean_chance(self.directions)
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame with one row for each metric of each direction, and for each mean over directions.
+        """Return a pandas DataFrame with one row per metric and direction, and one row per metric for the mean.
 
         Columns: `direction` ("all" for means), `metric`, `value`. `frame.pivot(index="direction", columns="metric")`
         gives one column per metric.
@@ -65,7 +65,7 @@ class Evaluation:
         return pandas.DataFrame(rows, columns=["direction", "metric", "value"])
 
     def plot_recall(self) -> "Plot":
-        """Return the R@1 of each direction as a heat map, which a notebook shows and `save` writes as SVG."""
+        """Return the R@1 of each direction as a heat map; a notebook displays it, and `save` writes it as SVG."""
         from unialign.report import plot_recall
 
         return plot_recall({name: values["recall@1"] for name, values in self.directions.items()})
@@ -78,7 +78,9 @@ class Evaluation:
         """Format the main metrics, one per line."""
         lines = [f"{label:<32}{value}" for label, value, _ in self._shown()]
         if self.population is not None:
-            lines.append(f"a sample of {self.items:,} of {self.population:,} items; intervals are due to sampling")
+            lines.append(
+                f"measured on a sample of {self.items:,} of {self.population:,} items; intervals reflect sampling"
+            )
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -106,10 +108,10 @@ class Evaluation:
     def interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
     ) -> Interval:
-        """Compute the bootstrap interval of a metric over items, or over (N,) `groups` of items drawn together.
+        """Compute the bootstrap interval of a metric over items, or over (N,) `groups` of items resampled together.
 
         The bootstrap resamples queries against the fixed gallery. Median rank, raw gap, uniformity and effective rank
-        have no item weights, so their interval is a point. Intervals are clipped to the range of the metric.
+        do not support item weights, so their interval has zero width. Intervals are clipped to the range of the metric.
 
         Raises:
             ConfigError: an unknown metric.
@@ -119,10 +121,10 @@ class Evaluation:
     def sampling_interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
     ) -> Interval:
-        """Compute the interval for a metric of all N items, of which only a sample of n was measured.
+        """Compute the interval of a metric for all N items when only a sample of n items was measured.
 
-        Deviations of `interval` are multiplied by the finite population correction sqrt((N - n) / (N - 1)) (Cochran,
-        1977, "Sampling techniques", section 2.6). Without a sample, the interval is a point.
+        The deviations in `interval` are multiplied by the finite population correction sqrt((N - n) / (N - 1))
+        (Cochran, 1977, "Sampling techniques", section 2.6). If all items were measured, the interval has zero width.
 
         Raises:
             ConfigError: an unknown metric.

@@ -1,4 +1,4 @@
-"""Gap, spread and conflict of a batch as statistics.
+"""Compute gap, spread and conflict of a batch as statistics.
 
 Shapes: `N` items, `K` pairs or anchors, `T` rows of a tile, `D` dimension.
 """
@@ -17,7 +17,7 @@ __all__ = ["conflict_statistics", "geometry_statistics"]
 
 
 def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
-    """Compute gap, true-pair cosine, uniformity and effective rank, where enough rows are present."""
+    """Compute gap, true-pair cosine, uniformity and effective rank, if enough rows are present."""
     debiased, raw, cosines_KN = [], [], []
     for m, n in combinations(range(len(batch.names)), 2):
         rows = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()
@@ -43,7 +43,7 @@ def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
 
 
 def _wang_isola(x_ND: Tensor) -> float:
-    """log mean_{i != j} exp(-2 |x_i - x_j|^2) in tiles: O(N) memory."""
+    """Compute log mean_{i != j} exp(-2 |x_i - x_j|^2) in tiles, with O(N) memory."""
     x_ND = x_ND.double()
     total = -float(len(x_ND))  # subtract the N self pairs, each of value 1
     for tile_TD in torch.split(x_ND, 1024):

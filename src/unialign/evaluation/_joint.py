@@ -1,7 +1,7 @@
-"""Joint retrieval between one modality of an item and the tuple of all its other modalities, in both directions.
+"""Joint retrieval between one modality of an item and the tuple of all other modalities, in both directions.
 
-For a fixed joint *query*, `cosine` and `centroid` differ by a constant factor and give the same ranking; for joint
-*candidates* the rankings differ, since the centroids have different lengths.
+For a joint *query*, `cosine` and `centroid` differ by a constant factor and give the same ranking. For joint
+*candidates*, the rankings differ, since the means have different lengths.
 
 Shapes: `N` items, `K` other modalities, `n` tuples, `t` target vectors, `q` queries of one tile, `D` dimension.
 """
@@ -31,14 +31,15 @@ def joint_retrieval(
     ids_N: Tensor,
     k: tuple[int, ...],
 ) -> tuple[Tensor, RetrievalResult] | None:
-    """Compute retrieval between one modality and the tuples of all the others.
+    """Compute retrieval between one modality and the tuples of all other modalities.
 
     Args:
         batch: validated embeddings.
         target: index of the single modality.
         query: `others`: the tuples are the queries and the target vectors are the gallery; `target`: the reverse.
-        score: `cosine`, the mean cosine of the target with the other present modalities; `centroid`, its cosine with
-            their normalized mean; `volume`, the negative squared volume that the target spans with them, as in GRAM.
+        score: `cosine`, the mean cosine of the target with the other present modalities; `centroid`, the cosine of the
+            target with their normalized mean; `volume`, the negative squared volume spanned by the target and these
+            modalities, as in GRAM.
         ids_N: (N,) integers; same-id items are positives of each other.
         k: cut-offs of recall.
 
@@ -76,7 +77,7 @@ def joint_retrieval(
 
 
 def tuple_bases(z_KnD: Tensor, present_Kn: Tensor) -> Tensor:
-    """Return the volume that each tuple spans without a target, (n,)."""
+    """Return the volume spanned by each tuple without the target, (n,)."""
     return orthonormal_rows(list(z_KnD), present_Kn)[0]
 
 
@@ -92,7 +93,8 @@ def joint_scores(
     """Return the (n, t) scores of each tuple with each target vector; larger is better.
 
     Args:
-        largest_base: largest `tuple_bases` of the tuples that are ranked together. None: that of these tuples.
+        largest_base: largest `tuple_bases` of all tuples that are ranked together. None: the largest of the given
+            tuples.
     """
     if score == "cosine":
         return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)
@@ -100,7 +102,7 @@ def joint_scores(
         return torch.matmul(unit_or_zero(sum_nD)[0], z_tD.mT)
     base_n, basis = orthonormal_rows(list(z_KnD), present_Kn)
     square_nt = torch.stack([(basis_nD @ z_tD.mT) ** 2 for basis_nD in basis]).sum(0)
-    # Relative to the largest base, so that ties are recognized at any scale of the volumes.
+    # Divide by the largest base, so that ties are detected at any scale of the volumes.
     largest = base_n.max() if largest_base is None else largest_base
     relative_n = base_n / largest.clamp(min=torch.finfo(base_n.dtype).tiny)
     return torch.neg(relative_n[:, None] ** 2 * (1 - square_nt))

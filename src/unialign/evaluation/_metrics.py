@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """Description of a metric, and the function that computes it for plug-ins.
+    """Description of a metric and, for a plug-in metric, the function that computes it.
 
     Add a metric with an entry point `unialign.metrics` or `unialign.registry.register("metrics", name, Metric(...))`.
-    Every evaluation, comparison and report then includes it, but the tests of the verdict do not.
+    Every evaluation, comparison and report then includes the metric, but it does not affect verdicts.
 
     Attributes:
         better: direction of the paired tests; `neither` excludes the metric from them.
         primary: whether the verdict tests the metric; False for plug-ins.
-        range: smallest and largest value, to which intervals are clipped; None: [0, 1] for percentages, else unbounded.
-        measure: for plug-ins only: function of a batch of unit rows with ids, and of labels (N,) or None; returns a
-            `Statistic`, or None if the metric is undefined.
+        range: bounds to which intervals are clipped; None: [0, 1] for percentages, otherwise unbounded.
+        measure: only for plug-in metrics: function of a batch of unit rows with ids and of labels (N,) or None. It
+            returns a `Statistic`, or None if the metric is undefined.
     """
 
     label: str
@@ -67,10 +67,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ndcg": _number("nDCG", "nDCG over the whole gallery, mean over ordered pairs"),
         "map": _number("mAP", "mean average precision, mean over ordered pairs"),
         "joint_recall@1": Metric(
-            "joint R@1", "as R@1, with the centroid of all other modalities as the query", primary=True
+            "joint R@1", "R@1 with the centroid of all other modalities as the query", primary=True
         ),
-        "joint_recall@10": Metric("joint R@10", "as R@10, with the centroid of all other modalities as the query"),
-        "joint_recall@1/volume": Metric("joint R@1, volume", "R@1 with all other modalities as the query, by volume"),
+        "joint_recall@10": Metric("joint R@10", "R@10 with the centroid of all other modalities as the query"),
+        "joint_recall@1/volume": Metric(
+            "joint R@1, volume", "R@1 with all other modalities as the query, scored by volume"
+        ),
         "to_joint_recall@1/cosine": Metric("one to joint R@1, cosine", "R@1 of tuples, scored by mean cosine"),
         "to_joint_recall@1/centroid": Metric("one to joint R@1, centroid", "R@1 of tuples, scored by their centroid"),
         "to_joint_recall@1/volume": Metric("one to joint R@1, volume", "R@1 of tuples, scored by volume"),
@@ -95,7 +97,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         ),
         "true_pair_cosine": _untested("true-pair cosine", "mean cosine of true pairs", range=(-1.0, 1.0)),
         "uniformity": _untested(
-            "uniformity", "log mean exp(-2 |x - y|^2) within modalities; lower is better spread", range=(-8.0, 0.0)
+            "uniformity", "log mean exp(-2 |x - y|^2) within modalities; lower means more uniform", range=(-8.0, 0.0)
         ),
         "effective_rank": _untested(
             "effective rank", "number of directions in use, mean over modalities", range=(1.0, math.inf)
@@ -110,17 +112,18 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Return `METRICS` and plug-in metrics, in table order; skip unusable metrics of packages with a warning.
+    """Return `METRICS` and plug-in metrics in table order; skip unusable metrics of packages with a warning.
 
     Raises:
-        ConfigError: a registered metric is not a secondary `Metric` with `measure`, or has a built-in name.
+        ConfigError: a registered metric is not a `Metric` with `measure`, is primary, or has the name of a built-in
+            metric.
     """
     metrics = dict(METRICS)
     for name in registry.names("metrics"):
         try:
             metrics[name] = _load_plug_in(name)
         except ConfigError as error:
-            # A broken package must not end a run that does not use it.
+            # A broken plug-in must not abort runs that do not use it.
             if ("metrics", name) in registry.registered():
                 raise
             warn_skipped(str(error))
@@ -130,9 +133,9 @@ def all_metrics() -> dict[str, Metric]:
 def _load_plug_in(name: str) -> Metric:
     metric = registry.load("metrics", name)
     if not isinstance(metric, Metric) or metric.measure is None or metric.primary:
-        raise ConfigError(f"metric {name!r} must be a unialign.evaluation.Metric with measure=, not primary")
+        raise ConfigError(f"metric {name!r} must be a unialign.evaluation.Metric with measure= and primary=False")
     if name in METRICS:
-        raise ConfigError(f"metric {name!r} has the name of a metric of this package; rename it")
+        raise ConfigError(f"metric {name!r} has the name of a built-in metric; rename it")
     return metric
 
 

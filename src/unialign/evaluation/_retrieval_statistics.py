@@ -1,4 +1,4 @@
-"""Compute retrieval and clustering of a batch, as directions and statistics.
+"""Compute retrieval and clustering metrics of a batch, by direction and as statistics.
 
 Shapes: `N` items, `K` directions, `S` queries with a score, `J` clustered vectors.
 """
@@ -26,7 +26,7 @@ __all__ = [
 
 Directions = dict[str, dict[str, float]]
 
-# Joint queries give the same ranking by cosine and by centroid (see _joint.py), so only one of the two is computed.
+# Joint queries have the same ranking by cosine and by centroid (see _joint.py), so only the centroid is computed.
 JOINT_METRICS: tuple[tuple[JointScore, JointQuery, dict[str, str]], ...] = (
     ("cosine", "target", {"to_joint_recall@1/cosine": "recall@1"}),
     ("centroid", "others", {"joint_recall@1": "recall@1", "joint_recall@10": "recall@10"}),
@@ -37,7 +37,7 @@ JOINT_METRICS: tuple[tuple[JointScore, JointQuery, dict[str, str]], ...] = (
 
 
 def pairwise_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[Directions, dict[str, Statistic]]:
-    """Compute retrieval over all ordered pairs of modalities."""
+    """Compute retrieval between all ordered pairs of modalities."""
     directions: Directions = {}
     scores: dict[str, list[Tensor]] = defaultdict(list)
     for m, n in permutations(range(len(batch.names)), 2):
@@ -91,7 +91,7 @@ def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Sta
 def _retrieve(
     batch: Batch, m: int, n: int, queries_N: Tensor, ids_N: Tensor, k: tuple[int, ...]
 ) -> tuple[Tensor, RetrievalResult] | None:
-    """Return the item row of each scored query and the result of m -> n; None if no query has a positive."""
+    """Return the item row of each scored query, and the result from m to n; None if no query has a positive."""
     queries, gallery = queries_N.nonzero().flatten(), batch.present_MB[n].nonzero().flatten()
     query_ids, gallery_ids = ids_N[queries], ids_N[gallery]
     if not bool(torch.isin(query_ids, gallery_ids).any()):
@@ -117,7 +117,7 @@ def direction_values(result: RetrievalResult) -> dict[str, float]:
 
 
 def item_scores(found: tuple[Tensor, RetrievalResult], metric: str, items: int) -> Tensor:
-    """Return the (N,) score of each item, NaN for items without one."""
+    """Return the score of each item, (N,); NaN for items without a score."""
     rows_S, result = found
     scores_N = torch.full((items,), torch.nan, dtype=torch.float64)
     scores_N[rows_S] = result.scores(metric)

@@ -1,4 +1,4 @@
-"""Metrics as functions of item weights, so that one bootstrap serves every metric, objective and seed.
+"""Metrics as functions of item weights, so that all metrics, objectives and seeds share one bootstrap.
 
 Shapes: `N` items, `K` directions or anchors, `J` clustered vectors, `D` dimension, `R` resamples.
 """
@@ -32,13 +32,13 @@ def resample(
 ) -> dict[K, Tensor]:
     """Return (R,) values of each metric under the same R resamples, shifted so that their mean is the estimate.
 
-    Resamples repeat items, which inflates agreement (V-measure, squared gaps). The shift removes this bias from the
-    interval; it is 0 for means.
+    Repeated items in resamples bias agreement upward (V-measure, squared gaps). The shift removes this bias from the
+    interval and is 0 for means.
 
     Args:
         statistics: key -> statistic and its estimate.
         items_or_groups: N, or (N,) groups, each drawn as a whole; see `unialign.metrics.resample_weights`.
-        resamples: R.
+        resamples: number R of resamples.
     """
     parts: dict[K, list[Tensor]] = {key: [] for key in statistics}
     # Evaluate the weights in blocks to bound memory for any N and R.
@@ -59,7 +59,7 @@ class ItemMean:
         valid_KN = ~torch.isnan(self.scores_KN)
         sums_RK = weights_RN @ torch.where(valid_KN, self.scores_KN, 0.0).T
         totals_RK = weights_RN @ valid_KN.to(weights_RN.dtype).T
-        # A resample may lack every valid item of a rare direction, which is then left out of the mean.
+        # Exclude a rare direction from the mean if the resample contains none of its valid items.
         return torch.where(totals_RK > 0, sums_RK / totals_RK.clamp(min=1e-12), torch.nan).nanmean(1)
 
 
@@ -76,11 +76,11 @@ class DebiasedGap:
 
 @dataclass(frozen=True)
 class ClusterAgreement:
-    """V-measure of clusters against labels; resampling keeps the clusters fixed."""
+    """V-measure of clusters against labels; the clusters are not recomputed in resamples."""
 
     labels_J: Tensor
     clusters_J: Tensor
-    rows_J: Tensor  # item of each of the J clustered vectors
+    rows_J: Tensor  # item row of each clustered vector
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
         return weighted_v_measure(self.labels_J, self.clusters_J, weights_RN[:, self.rows_J])
@@ -88,7 +88,7 @@ class ClusterAgreement:
 
 @dataclass(frozen=True)
 class ConstantStatistic:
-    """Metric without item weights, such as the median rank; its interval reflects only the seeds."""
+    """Metric without item weights, such as the median rank; its interval reflects only the variation between seeds."""
 
     value: float
 

@@ -27,15 +27,15 @@ from unialign.space import Space
 __all__ = ["StoreItems", "sampled_retrieval"]
 
 _BLOCK_ROWS = 4096
-# Scores that are copied at a time for queries with several positives (8 MiB of float64).
+# Maximum number of scores copied at a time for queries with several positives (8 MiB of float64).
 _PAIR_ENTRIES = 2**20
 
 
 class StoreItems:
-    """Embeddings of the items of a split, computed when they are needed.
+    """Embeddings of the items of a split, computed on demand.
 
     Args:
-        space: None if the columns of the store are embeddings of one space.
+        space: space that embeds the features of the store; None if its columns are already embeddings of one space.
     """
 
     def __init__(self, store: EmbeddingStore, space: Space | None, split: str) -> None:
@@ -43,13 +43,15 @@ class StoreItems:
         if len(self.names) < 2:
             known = "" if space is None else f", the space has {', '.join(space.modalities)}"
             raise ConfigError(
-                f"the store has {', '.join(store.modalities)}{known}; an evaluation needs two modalities in both"
+                f"the store has {', '.join(store.modalities)}{known}; an evaluation needs two common modalities"
             )
         self.store, self.space, self.rows_N = store, space, store.rows(split)
         if len(self.rows_N) < 2:
-            raise DataError(f"the {split!r} split of {store.name!r} has {len(self.rows_N)} items; it needs at least 2")
+            raise DataError(
+                f"the {split!r} split of {store.name!r} has {len(self.rows_N)} items; at least 2 are required"
+            )
         self._readers = {name: RowReader(store.array(name)) for name in self.names}
-        # Without ids, the position in the split is the id.
+        # Without ids, use the position in the split as the id.
         self.ids_N = store.ids[self.rows_N] if store.has_ids else np.arange(len(self.rows_N))
 
     def __len__(self) -> int:
@@ -84,14 +86,14 @@ class StoreItems:
 
 @dataclass(frozen=True, eq=False)
 class _Direction:
-    """One direction of retrieval: which items are queries, which are candidates, and how to score them.
+    """A direction of retrieval: its queries, its gallery and its scores.
 
     Attributes:
-        label: key in `Evaluation.directions`; None: the direction is not listed there.
+        label: key in `Evaluation.directions`; None: the direction is not listed.
         metrics: metric of the evaluation -> metric of the direction.
-        queries_q: positions in the sample of the items that have the query.
-        gallery: returns which items of a block are in the gallery, (b,) bool.
-        score: returns (q, b) scores of query items of the sample with items of a block.
+        queries_q: positions in the sample of the items that have the query modalities.
+        gallery: function that returns the (b,) bool mask of the items of a block in the gallery.
+        score: function that returns the (q, b) scores of query items of the sample with items of a block.
     """
 
     label: str | None
@@ -103,7 +105,7 @@ class _Direction:
 
 
 class _Counts:
-    """Pairs of queries and positives; for each, how many gallery rows score higher than the positive or tie with it."""
+    """Number of gallery rows that score higher than the positive, or tie, for each pair of a query and a positive."""
 
     def __init__(self) -> None:
         self.query_P, self.score_P = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
@@ -115,14 +117,14 @@ class _Counts:
         self.above_P, self.level_P = torch.zeros_like(query_P), torch.zeros_like(query_P)
 
     def add(self, rows_q: Tensor, s_qb: Tensor) -> None:
-        """Add the scores of some queries, given by ascending positions in the sample, to the counts."""
+        """Update the counts with the scores of queries, which are given by ascending positions in the sample."""
         low, high = torch.searchsorted(self.query_P, torch.stack([rows_q[0], rows_q[-1] + 1])).tolist()
         place_P = torch.searchsorted(rows_q, self.query_P[low:high])
         if torch.equal(place_P, torch.arange(len(rows_q))):
             # Each query has one positive, so no copy of the scores is needed.
             self._add_pairs(slice(low, high), s_qb)
             return
-        # A query has a row for each of its positives, which together may be far more than the tile.
+        # Each query has a row per positive, so there may be far more rows than in the tile.
         for part in row_tiles(len(place_P), s_qb.shape[1], entries=_PAIR_ENTRIES):
             self._add_pairs(slice(low + part.start, low + part.stop), s_qb[place_P[part]])
 
@@ -209,7 +211,7 @@ def _joint(sample: Batch) -> Iterator[_Direction]:
     for target, name in enumerate(sample.names if len(sample.names) > 2 else ()):
         others = [m for m in range(len(sample.names)) if m != target]
         tuple_label = "+".join(sample.names[m] for m in others)
-        # Volumes must have the same scale in all blocks, so it is set by the largest base in the sample.
+        # Volumes must have the same scale in all blocks, so use the largest base in the sample.
         largest_base = tuple_bases(sample.z_MBD[others].double(), sample.present_MB[others]).max()
         for score, query, metrics in JOINT_METRICS:
             is_tuple, is_target = partial(_has_any, others), partial(_has_any, [target])
