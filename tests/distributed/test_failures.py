@@ -64,7 +64,7 @@ def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
     assert gone.startswith(
         f"DistributedError: process 1 of 2 lost connection while it {doing or 'exchanged a message'}: "
     )
-    assert ("call the loss equally often" in gone) == (doing == BATCH)
+    assert ("call the loss the same number of times" in gone) == (doing == BATCH)
 
 
 def test_errors_are_restored_on_other_processes() -> None:

@@ -450,7 +450,7 @@ def test_missing_process_raises_with_advice(pool: Pool) -> None:
     """Such a call is, for example, an evaluation on the first process only."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
     assert said.startswith("process 0 of 2 lost connection")
-    assert "with `group=None`" in said
+    assert "pass `group=None`" in said
 
 
 def stranger(rank: int, group: Any, batch: Batch) -> str:

@@ -1,6 +1,6 @@
-"""Training on several processes with one batch sharded over all of them.
+"""Training on several processes, with each batch sharded over all of them.
 
-Training requires only `with unialign.distributed.init():` in a script started by torchrun or SLURM; losses detect the
+Run the training inside `with unialign.distributed.init():` in a script started by torchrun or SLURM; losses detect the
 process group.
 """
 

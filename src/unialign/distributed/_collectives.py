@@ -1,7 +1,7 @@
 """Exchange integers, objects and errors between the processes of a group.
 
-The functions `gather_*` are collectives: all processes of the group call them in the same order. They raise
-`DistributedError` if another process ended or did not arrive.
+The functions `gather_*` are collectives: all processes of the group must call them in the same order. They raise
+`DistributedError` if another process ended or did not call them in time.
 
 Shapes: `K` numbers of each process, `P` processes.
 """
@@ -24,10 +24,10 @@ Packed = tuple[str, str, int | str | None]
 
 
 def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> list[list[int]]:
-    """Gather the integers of every process by rank, in one collective; every process passes equally many.
+    """Gather the integers of every process, ordered by rank, in one collective.
 
     Args:
-        own: integers of this process, each below 2^63.
+        own: integers of this process, each below 2^63; their number must be the same on every process.
         doing: see `naming_failures`.
     """
     row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))
@@ -35,7 +35,7 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
 
 
 def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor:
-    """Gather (K,) tensors of one dtype into (P, K), in one collective; the group must support their device."""
+    """Gather (K,) tensors of the same dtype into (P, K), in one collective; the group must support their device."""
     own_K = own_K.detach().contiguous()
     parts = [torch.empty_like(own_K) for _ in range(dist.get_world_size(group))]
     with naming_failures(group, doing):
@@ -44,7 +44,7 @@ def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor
 
 
 def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
-    """Gather the picklable object of each process, by rank."""
+    """Gather a picklable object from each process, ordered by rank."""
     values: list[Any] = [None] * dist.get_world_size(group)
     with naming_failures(group, doing):
         dist.all_gather_object(values, own, group=group)
@@ -60,13 +60,13 @@ def check_device(device: torch.device, group: Any, *, what: str) -> None:
     """Raise ConfigError unless the group's backend supports the device.
 
     Args:
-        what: beginning of the message, such as `embeddings are`.
+        what: subject and verb of the message, such as `embeddings are`.
     """
     taken = devices_of(group)
     if device.type not in taken:
         raise ConfigError(
-            f"{what} on {device.type!r}, but the process group supports {' and '.join(taken)}; start the group with a "
-            f"backend for {device.type!r}, or use another device"
+            f"{what} on {device.type!r}, but the process group supports {' and '.join(taken)}; initialize the group "
+            f"with a backend for {device.type!r}, or use another device"
         )
 
 
@@ -76,23 +76,23 @@ def collective_device(group: Any) -> torch.device:
 
 
 def accelerator_of(group: Any) -> torch.device:
-    """Return this process's device of the first non-CPU type that the group supports, preferably CUDA."""
+    """Return the accelerator device of this process, of a type that the group supports (preferably CUDA)."""
     kinds = devices_of(group)
     kind = next(kind for kind in ("cuda", *kinds) if kind in kinds and kind != "cpu")
     return torch.device(kind, torch.accelerator.current_device_index())
 
 
 def serialize_error(error: BaseException) -> Packed:
-    """Convert any error to a form that can be sent to other processes."""
+    """Convert an error to a form that can be sent to other processes."""
     code = error.code if isinstance(error, SystemExit) else None
     return type(error).__name__, str(error), code if isinstance(code, int | str | None) else str(code)
 
 
 def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
-    """Restore the error of another process: UniAlignErrors and exits unchanged, others as `DistributedError`.
+    """Restore an error of another process. UniAlignErrors and exits keep their type, others become `DistributedError`.
 
     Args:
-        rank: rank of that process.
+        rank: rank of the process that raised the error.
         count: number of processes.
         did: predicate of the message, such as `rejected its batch`; the subject is the process.
     """
@@ -109,10 +109,10 @@ def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -
 
 
 def first_error(packed: Sequence[Packed | None], *, did: str = "") -> BaseException | None:
-    """Return the error of the lowest rank that has one; None without errors.
+    """Return the error of the lowest rank that has an error, or None.
 
     Args:
-        packed: the serialized error of each process, by rank.
+        packed: serialized error of each process, ordered by rank; None for a process without error.
     """
     found = ((rank, error) for rank, error in enumerate(packed) if error is not None)
     return next((deserialize_error(error, rank, len(packed), did=did) for rank, error in found), None)

@@ -15,9 +15,9 @@ class ProcessInfo:
     """Rank and rendezvous of this process in its job.
 
     Attributes:
-        rank: number of the process, from 0.
+        rank: rank of the process, from 0.
         world_size: number of processes.
-        local_rank: number of the process on its machine, which is also that of its GPU.
+        local_rank: rank of the process on its machine, used as the index of its GPU.
         address, port: address and port of the rendezvous.
     """
 
@@ -29,10 +29,10 @@ class ProcessInfo:
 
 
 def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
-    """Return the rank and rendezvous of this process; None without a job of several processes.
+    """Return the rank and rendezvous of this process, or None if its job has no other processes.
 
-    Variables of torchrun take precedence: inside a SLURM job, torchrun starts the processes, and SLURM only counts the
-    launchers.
+    Variables of torchrun take precedence over those of SLURM: if torchrun runs inside a SLURM job, SLURM counts
+    launchers instead of processes.
 
     Raises:
         ConfigError: environment variables are missing, not integers, or inconsistent.
@@ -47,12 +47,12 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
         local = _integer(environment, "LOCAL_RANK", 0) if "LOCAL_RANK" in environment else 0
         port = _integer(environment, "MASTER_PORT", 1, 65535)
         return ProcessInfo(rank, processes, local, environment["MASTER_ADDR"], port)
-    # A shell in an allocation (salloc, sbatch) has a number of tasks but no rank, so it is a single process.
+    # A shell in an allocation (salloc, sbatch) has a number of tasks but no rank; it is a single process.
     if "SLURM_PROCID" not in environment or environment.get("SLURM_NTASKS", "") == "1":
         return None
     _require(environment, _SLURM, "SLURM (srun)")
     processes = _integer(environment, "SLURM_NTASKS", 1)
-    if "SLURM_STEP_NUM_TASKS" in environment:  # The script of a batch job runs as a step of one task.
+    if "SLURM_STEP_NUM_TASKS" in environment:  # A batch script runs as a step with a single task.
         processes = _integer(environment, "SLURM_STEP_NUM_TASKS", 1)
     if processes == 1:
         return None
@@ -66,8 +66,8 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
 
 
 def first_host(hosts: str) -> str:
-    """Return the first host of SLURM's list: `node03` of `node[03-07,09],other1`."""
-    # Replace each pair of brackets by its first entry.
+    """Return the first host in SLURM's list of hosts, such as `node03` in `node[03-07,09],other1`."""
+    # Replace each bracketed list by its first entry.
     host = re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", hosts.strip()).split(",")[0]
     if not host:
         raise ConfigError(f"SLURM's list of hosts {hosts!r} is empty; set MASTER_ADDR")
@@ -77,14 +77,14 @@ def first_host(hosts: str) -> str:
 def _slurm_host(environment: Mapping[str, str]) -> str:
     hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST")
     if not hosts:
-        raise ConfigError("SLURM_STEP_NODELIST and SLURM_JOB_NODELIST are not set: start with srun, or set MASTER_ADDR")
+        raise ConfigError("SLURM_STEP_NODELIST and SLURM_JOB_NODELIST are not set; start with srun, or set MASTER_ADDR")
     return first_host(hosts)
 
 
 def _slurm_port(environment: Mapping[str, str]) -> int:
-    """Return a port derived from the job id: equal on all processes, and unlikely to clash with other jobs."""
+    """Return a port derived from the job id, which is the same on all processes and rarely that of another job."""
     if "SLURM_JOB_ID" not in environment:
-        raise ConfigError("SLURM_JOB_ID is not set: start with srun, or set MASTER_PORT")
+        raise ConfigError("SLURM_JOB_ID is not set; start with srun, or set MASTER_PORT")
     return 15000 + _integer(environment, "SLURM_JOB_ID", 0) % 15000
 
 
@@ -93,8 +93,8 @@ def _require(environment: Mapping[str, str], variables: tuple[str, ...], launche
     if missing:
         given = [name for name in variables if environment.get(name)]
         raise ConfigError(
-            f"the environment has {', '.join(given) or 'none'} of {', '.join(variables)}, but lacks "
-            f"{', '.join(missing)}; start with {launcher}, set all of them, or unset all to run one process"
+            f"the environment has {', '.join(given) or 'none'} of the variables {', '.join(variables)}, but lacks "
+            f"{', '.join(missing)}; start with {launcher}, set all variables, or unset all to run one process"
         )
 
 

@@ -10,14 +10,14 @@ import torch.distributed as dist
 
 from unialign.errors import DistributedError
 
-# Descriptions of the activity during which a connection is lost.
+# What a process did when its connection was lost, as a predicate for the message.
 MESSAGE = "exchanged a message"
 BATCH = "exchanged a batch"
 _ADVICE = {
-    BATCH: ", since every process must call the loss equally often (on one process alone, such as for an evaluation, "
-    "with `group=None`)"
+    BATCH: " (every process must call the loss the same number of times; to call it on a single process, for example in "
+    "an evaluation, pass `group=None`)"
 }
-# Patterns of the plain RuntimeErrors raised by gloo, NCCL and the store.
+# Pattern for the messages of the plain RuntimeErrors that gloo, NCCL and the store raise.
 _TRANSPORT = re.compile(
     r"gloo\b|nccl|\b(tcpstore|sockets?|connections?|broken pipe|timed out|time-?out|econn\w+|epipe)\b", re.IGNORECASE
 )
@@ -25,14 +25,14 @@ _TRANSPORT = re.compile(
 
 @contextmanager
 def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
-    """Turn connection errors into `DistributedError`: a process ended, or one did not arrive.
+    """Convert connection errors to `DistributedError`, since a process has ended or did not join the collective.
 
-    Other errors, such as out of memory on this process, propagate unchanged.
+    Other errors, such as running out of memory on this process, propagate unchanged.
 
     Args:
-        doing: what this process did when the connection was lost, as a verb in the past tense.
+        doing: predicate of the message in the past tense, such as `exchanged a batch`.
     """
-    # Query the group before the body runs, since a failed group may not respond.
+    # Query the group before the block runs, since a failed group may not respond.
     own = f"process {dist.get_rank(group)} of {dist.get_world_size(group)}"
     try:
         yield
@@ -40,22 +40,22 @@ def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
         if not is_of_the_transport(error):
             raise
         raise DistributedError(
-            f"{own} lost connection while it {doing}: another process ended (see its error) or did not "
-            f"arrive{_ADVICE.get(doing, '')}. Error of the backend: {first_line(error)[:200]}"
+            f"{own} lost connection while it {doing}: another process ended (see its error) or did not join the "
+            f"collective{_ADVICE.get(doing, '')}. Error of the backend: {first_line(error)[:200]}"
         ) from error
 
 
 def is_of_the_transport(error: BaseException) -> bool:
-    """Return whether an error only indicates that another process ended or does not respond."""
+    """Return whether an error only shows that another process has ended or does not respond."""
     if isinstance(error, torch.OutOfMemoryError):
         return False
     if isinstance(error, DistributedError | dist.DistError):
         return True
-    # Match only the plain class; subclasses have other causes.
+    # Match only RuntimeError itself, since its subclasses have other causes.
     return type(error) is RuntimeError and _TRANSPORT.search(str(error)) is not None
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of the message, or the type if the message is empty."""
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Resolve the process group that shares a batch, and detect a job that was not joined."""
+"""Resolve the process group that shares a batch, and detect a job whose process group was not initialized."""
 
 import os
 import warnings
@@ -17,7 +17,7 @@ _local: ContextVar[bool] = ContextVar("unialign_local", default=False)
 
 @contextmanager
 def local_scope() -> Iterator[None]:
-    """Make `group="auto"` mean only this process, for code that runs on one process of a job, such as a callback."""
+    """Make `group="auto"` select only this process, for code that runs on one process of a job, such as a callback."""
     token = _local.set(True)
     try:
         yield
@@ -26,7 +26,7 @@ def local_scope() -> Iterator[None]:
 
 
 def processes_of(group: Any) -> Any:
-    """Return the group whose processes share a batch; None for a single process.
+    """Return the group whose processes share a batch, or None for a single process.
 
     Args:
         group: `"auto"` (all processes if there are several), None (this process only) or a process group.
@@ -39,14 +39,14 @@ def processes_of(group: Any) -> Any:
         return None
     shared = dist.group.WORLD if is_auto else group
     if _is_initialized() and shared == dist.GroupMember.NON_GROUP_MEMBER:
-        raise ConfigError("this process does not belong to the group; call the loss on the processes of the group only")
+        raise ConfigError("this process does not belong to the group; call the loss only on processes of the group")
     if not _is_initialized() or not isinstance(shared, dist.ProcessGroup):
         raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
     return None if dist.get_world_size(shared) == 1 else shared
 
 
 def not_joined() -> ProcessInfo | None:
-    """Return the rank and rendezvous of this process in a job that was started but not joined, or None.
+    """Return the rank and rendezvous of this process if its job was started but not joined, else None.
 
     Raises:
         ConfigError: the environment is incomplete.
@@ -55,7 +55,7 @@ def not_joined() -> ProcessInfo | None:
 
 
 def _warn_of_a_job_not_joined() -> None:
-    # SLURM tasks may be independent, unlike those of torchrun. An incomplete environment is not an error here.
+    # SLURM tasks may be independent, unlike processes of torchrun. An incomplete environment is not an error here.
     if "RANK" not in os.environ or not os.environ.get("WORLD_SIZE"):
         return
     try:
@@ -64,10 +64,10 @@ def _warn_of_a_job_not_joined() -> None:
         return
     if info is not None:
         warnings.warn(
-            f"torchrun started {info.world_size} processes, but torch.distributed is not initialized: this loss uses "
-            f"the rows of its own process only. Run training inside `with unialign.distributed.init():`, or pass "
-            f"group=None if that is intended",
-            stacklevel=2,  # attributes the warning to a fixed line, so that Python shows it once
+            f"torchrun started {info.world_size} processes, but torch.distributed is not initialized, so the loss uses "
+            f"only the rows of this process. Run training inside `with unialign.distributed.init():`, or pass "
+            f"group=None if this is intended",
+            stacklevel=2,  # attributes the warning to a fixed line, so that Python shows it only once
         )
 
 

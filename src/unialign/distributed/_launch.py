@@ -22,24 +22,25 @@ Transport = Literal["auto", "nccl", "gloo"]
 
 @contextmanager
 def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool = True) -> Iterator[ProcessInfo]:
-    """Join the job that torchrun or SLURM (`srun`) started this process for, and leave it on exit.
+    """Join the torchrun or SLURM (`srun`) job of this process, and leave it on exit.
 
     Inside the context, every loss uses the batch of all processes. If a process fails or dies, the watchdog ends all
-    others within 30 seconds with an error that names the process and its host. An error is also written to the error
-    file of torchrun, which prints the first one. Without a job, `init` does nothing. If torch.distributed is already
-    initialized, its group is used and left open; the watchdog then requires that all processes call `init` and can
-    reach process 0 at MASTER_ADDR or by its host name.
+    other processes within 30 seconds, with an error that names the failed process and its host. Errors are also written
+    to torchrun's error file, and torchrun prints the first error. Without a job, `init` does nothing. If
+    torch.distributed is already initialized, its group is used and left open; the watchdog then requires that all
+    processes call `init` and can reach process 0 at MASTER_ADDR or by its host name.
 
     Args:
-        backend: `nccl` for CUDA tensors, `gloo` for CPU tensors; `auto`: `nccl` if CUDA is available, else `gloo`.
+        backend: `nccl` for CUDA tensors, `gloo` for CPU tensors; `auto` is `nccl` if CUDA is available, else `gloo`.
         timeout: seconds that a collective waits for a missing process.
-        watchdog: if False, other processes detect a dead process only by the time-out of their next collective.
+        watchdog: if False, other processes detect a dead process only when their next collective times out.
 
     Yields:
-        Rank, world size and local rank of this process. The GPU of the local rank becomes the current device.
+        Rank, world size and local rank of this process. The GPU with the local rank as index becomes the current
+        device.
 
     Raises:
-        ConfigError: environment variables are missing or inconsistent, or `nccl` without CUDA.
+        ConfigError: environment variables are missing or inconsistent, or `backend` is "nccl" without CUDA.
         DistributedError: another process failed.
     """
     check_choice("backend", backend, get_args(Transport))
@@ -63,14 +64,14 @@ def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool 
             yield info
         failed = False
     finally:
-        # NCCL waits for the other processes when it closes, which would block after a failure.
+        # Closing an NCCL group waits for the other processes, so it would block after a failure.
         if not failed or chosen == "gloo":
             dist.destroy_process_group()
 
 
 @contextmanager
 def _torchrun_error_file() -> Iterator[None]:
-    """Write an error raised inside the context to torchrun's error file, from which it prints the first error."""
+    """Write an error raised inside the context to torchrun's error file; torchrun prints the first error of a job."""
     try:
         yield
     except Exception as error:
@@ -89,8 +90,8 @@ def _watchdog_of_running_group(timeout: float) -> Watchdog | None:
         return Watchdog([address for address in addresses if address], timeout=timeout)
     except DistributedError as error:
         warnings.warn(
-            f"the running group has no watchdog ({error}): if one process fails, the others wait until the group's "
-            f"time-out. Set MASTER_ADDR to the address of process 0, on every process",
+            f"the running group has no watchdog ({error}), so if one process fails, the others wait until the group's "
+            f"timeout. Set MASTER_ADDR to the address of process 0 on every process",
             stacklevel=5,
         )
         return None
@@ -101,7 +102,7 @@ def _choose(backend: Transport, info: ProcessInfo) -> str:
         raise ConfigError("this build of torch has no torch.distributed; run one process, or install another build")
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
     if backend == "nccl" and not cuda:
-        raise ConfigError("backend 'nccl' needs CUDA, which is not available here; use 'gloo' or 'auto'")
+        raise ConfigError("backend 'nccl' needs CUDA, which is not available; use 'gloo' or 'auto'")
     chosen = ("nccl" if cuda else "gloo") if backend == "auto" else backend
     if chosen == "nccl":
         if info.local_rank >= torch.cuda.device_count():
@@ -115,7 +116,7 @@ def _choose(backend: Transport, info: ProcessInfo) -> str:
 
 def _join(backend: str, info: ProcessInfo, timeout: float) -> None:
     time_limit = timedelta(seconds=timeout)
-    # The torchrun agent may already host the store; torch reads this from the environment.
+    # The torchrun agent may already host the store; torch detects this from the environment.
     if "RANK" in os.environ:
         dist.init_process_group(backend, init_method="env://", timeout=time_limit)
         return

@@ -1,7 +1,7 @@
 """Open an additional store on process 0 for the processes of a running group.
 
-Processes coordinate through the store of the group: a collective of its backend might need a device that is not set
-yet.
+The processes coordinate through the store of the group rather than by collectives, because a collective might need a
+device that is not set yet.
 """
 
 import itertools
@@ -16,30 +16,30 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from unialign.distributed._failures import first_line
 from unialign.errors import DistributedError
 
-# Time-out for connecting to a running store.
+# Timeout for connecting to a running store.
 _PATIENCE = timedelta(seconds=15)
-# Counter that gives each rendezvous separate keys; advances equally on every process.
+# Counter that gives each rendezvous separate keys; it has the same value on every process.
 _rendezvous_numbers = itertools.count()
 
 
 def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
-    """Return a store on process 0, connected to all others, after every process has prepared it.
+    """Return a store hosted by process 0, after every process has connected to it and called `prepare`.
 
-    All processes call this equally often and in the same order, since their counters must agree.
+    All processes must call this function the same number of times and in the same order, so that their counters agree.
 
     Args:
-        addresses: addresses of process 0; the first that works is used. Ignored on other processes.
+        addresses: addresses of process 0, tried in order; ignored on other processes.
         timeout: seconds to wait for missing processes.
         prepare: writes the initial keys of this process.
 
     Raises:
-        DistributedError: on every process, if one did not arrive or cannot reach process 0.
+        DistributedError: on every process, if a process did not arrive or cannot reach process 0.
     """
     rank, processes = dist.get_rank(), dist.get_world_size()
     try:
         group_store = dist.distributed_c10d._get_default_store()
     except (AttributeError, ValueError, RuntimeError):
-        raise DistributedError("the process group has no store, which the watchdog needs") from None
+        raise DistributedError("the watchdog needs the store of the process group, but the group has none") from None
     shared = PrefixStore(f"unialign/rendezvous-{next(_rendezvous_numbers)}", group_store)
     time_limit = timedelta(seconds=timeout)
     store = None
@@ -78,6 +78,6 @@ def _connect(shared: Store, time_limit: timedelta) -> TCPStore:
     shared.wait(["address"], time_limit)
     found = json.loads(shared.get("address"))
     if found is None:
-        raise DistributedError("process 0 has no address that works")
+        raise DistributedError("no address of process 0 works")
     address, port = found
     return TCPStore(address, port, is_master=False, timeout=_PATIENCE)

@@ -1,6 +1,6 @@
-"""Layout of a batch across processes, and the gather of its rows.
+"""Layout of a batch across processes, and functions that gather its rows.
 
-Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension, `P` processes.
+Shapes: `n` rows of this process, `B` rows of all processes, `M` modalities, `D` dimension, `P` processes.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from unialign.distributed._collectives import gather_tensors
 from unialign.distributed._failures import BATCH, naming_failures
 
 _NO_SECOND_DERIVATIVE = (
-    "a batch on several processes has no second derivative; for one, gather the whole batch on one process and call "
-    "the loss with `group=None`"
+    "a loss of a batch on several processes has no second derivative; to compute it, gather the whole batch on one "
+    "process and call the loss with `group=None`"
 )
 
 
@@ -26,12 +26,12 @@ class Shard:
     """Row ranges of the processes in a batch, ordered by rank.
 
     Methods that communicate return tensors without gradient, and raise `DistributedError` if another process ended or
-    did not arrive.
+    did not join the collective.
 
     Attributes:
         sizes: number of rows of each process, which may be 0.
         rank: rank of this process in the group.
-        group: the process group; None is the default one.
+        group: process group; None is the default group.
     """
 
     sizes: tuple[int, ...]
@@ -53,15 +53,15 @@ class Shard:
         return self.start + self.sizes[self.rank]
 
     def kept(self, present_B: Tensor) -> "Shard":
-        """Return the layout of the present rows only."""
+        """Return the layout of the rows that are present."""
         stops = list(accumulate(self.sizes))
         counts = [present_B[stop - size : stop].sum() for stop, size in zip(stops, self.sizes, strict=True)]
         return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
-        """Gather the rows of every process along `dim`, (B, ...) from (n, ...), in one collective.
+        """Gather the rows of every process along `dim`, from (n, ...) to (B, ...), in one collective.
 
-        Every process passes the same dtype, which may be bool, and the same shape except along `dim`.
+        The dtype (bool is supported) and the shape except along `dim` must be the same on every process.
         """
         own_n = own_n.detach()
         longest = max(self.sizes)
@@ -78,11 +78,11 @@ class Shard:
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
     def gather_numbers(self, own_K: Tensor) -> Tensor:
-        """Gather (K,) numbers of each process, of one dtype except bool, into (P, K), in one collective."""
+        """Gather (K,) tensors of the same dtype (not bool) into (P, K), in one collective."""
         return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:
-        """Return the sum over processes of a tensor with the same shape and dtype on each, in one collective."""
+        """Sum tensors of the same shape and dtype over all processes, in one collective."""
         total = own.detach().clone()
         with naming_failures(self.group, BATCH):
             dist.all_reduce(total, group=self.group)
@@ -90,11 +90,11 @@ class Shard:
 
 
 def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
-    """Gather the (M, n, D) rows of every process into (M, B, D), in one collective.
+    """Gather the (M, n, D) rows of every process into (M, B, D), in one collective, with gradient for the local rows.
 
     Every process computes the same loss over all rows, so the gradient of its local rows is complete without
-    communication. The gradient is multiplied by the number of processes, because DDP and FSDP average parameter
-    gradients over processes: the mean is then the gradient of the whole batch.
+    communication. The gradient is multiplied by the number of processes: DDP and FSDP average parameter gradients over
+    processes, and the average is then the gradient of the whole batch.
     """
     gathered: Tensor = _Gather.apply(own_MnD, shard)  # type: ignore[no-untyped-call]
     return gathered
@@ -112,5 +112,5 @@ class _Gather(torch.autograd.Function):
         shard: Shard = ctx.shard
         with torch.no_grad():
             own_MnD = gradient_MBD[:, shard.start : shard.stop] * shard.processes
-        # A second derivative would lack the contributions of the rows of other processes.
+        # A second derivative would lack the contributions of rows on other processes.
         return first_order_only(own_MnD, *ctx.saved_tensors, message=_NO_SECOND_DERIVATIVE), None

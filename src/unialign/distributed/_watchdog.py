@@ -1,8 +1,8 @@
-"""End a job if one of its processes fails or dies, with an error on every other process that names the failed one.
+"""End a job if a process fails or dies, with an error on every other process that names the failed process.
 
 Each process writes a heartbeat once per second to a small store on process 0, separate from the store and backend of
-the collectives. Process 0 reads all heartbeats; the others read only that of process 0 and the first recorded failure,
-one request per second each. A process whose heartbeat stops is considered dead.
+the collectives. Process 0 reads all heartbeats. Every other process reads only the heartbeat of process 0 and the first
+recorded failure, in one request per second. A process is considered dead if its heartbeat stops.
 """
 
 import os
@@ -21,9 +21,10 @@ from unialign.distributed._rendezvous import rendezvous
 from unialign.errors import DistributedError
 
 _BEAT = 1.0
-# Longer than any call should hold the GIL; all delays together stay below 30 seconds.
+# Seconds without a heartbeat after which a process is considered dead: longer than any call should hold the GIL, and
+# short enough that all delays together stay below 30 seconds.
 _SILENCE = 15.0
-# Shorter limit after a failed collective, when a silent process can be assumed dead.
+# Shorter limit after a failed collective, which makes a dead process likely.
 _SILENCE_SUSPECT = 4.0
 _GRACE = 5.0
 _NONE = "-"
@@ -31,17 +32,17 @@ _active: list["Watchdog"] = []
 
 
 def watchdog_is_running() -> bool:
-    """Return whether a watchdog of this process is running.
+    """Return whether a watchdog is running in this process.
 
-    The result is the same on all processes: they enter and leave `init` together, and a process that leaves with an
-    error ends the job.
+    The result is the same on all processes, since they enter and leave `init` together, and an error in `init` ends the
+    job.
     """
     return bool(_active)
 
 
 @contextmanager
 def watching(watch: "Watchdog") -> Iterator[None]:
-    """Run a watchdog during the body; the error of a failed process replaces the resulting error of a collective."""
+    """Run a watchdog during the block. If another process fails, its error replaces the error of a collective."""
     _active.append(watch)
     try:
         yield
@@ -60,7 +61,7 @@ def watching(watch: "Watchdog") -> Iterator[None]:
 
 
 class Watchdog:
-    """Watchdog of one process; starts when all processes have arrived. `rendezvous` describes the arguments."""
+    """Watchdog of one process. It starts when all processes have arrived; see `rendezvous` for the arguments."""
 
     def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
@@ -74,7 +75,7 @@ class Watchdog:
         self._thread.start()
 
     def fail(self, error: BaseException) -> str | None:
-        """Record the failure of this process; return the failure of another process if that was the cause."""
+        """Record the failure of this process; return the failure of another process if it was the cause, else None."""
         lost = is_of_the_transport(error)
         if lost:
             with suppress(RuntimeError):
@@ -82,7 +83,7 @@ class Watchdog:
             self._reported.wait(_SILENCE_SUSPECT + 4 * _BEAT)
         found = self.failure
         if found is None:
-            with suppress(RuntimeError):  # without process 0 there is no store
+            with suppress(RuntimeError):  # there is no store if process 0 has ended
                 self._store.compare_set("failure", _NONE, self._own_failure(error))
             self._reported.wait(3 * _BEAT)
         if self.rank == 0:
@@ -91,7 +92,7 @@ class Watchdog:
         return found if lost else None
 
     def leave(self) -> None:
-        """Stop without a failure. Process 0 waits until all have left, since it hosts the store."""
+        """Stop without a failure. Process 0 waits until all processes have left, since it hosts the store."""
         with suppress(RuntimeError):
             self._store.set(f"beat/{self.rank}", "left")
             self._store.add("left", 1)
@@ -130,7 +131,7 @@ class Watchdog:
                     return
                 found = f"process 0 of {self.processes} ended or cannot be reached ({first_line(error)})"
             except Exception as error:
-                # Keep this thread alive: without heartbeats, other processes would declare this one dead.
+                # Keep this thread alive: without heartbeats, other processes would consider this process dead.
                 if not reported:
                     text = f"{type(error).__name__}: {first_line(error)}"
                     message = f"unialign: the watchdog of process {self.rank} continues after {text}"
@@ -142,17 +143,17 @@ class Watchdog:
 
     def _beat_and_read(self, count: int, beats: dict[int, str], changed: dict[int, float]) -> str | None:
         """Write a heartbeat; return the failure of another process, if any."""
-        # A process that has left writes no heartbeat.
+        # `compare_set` writes no heartbeat if this process has left.
         there = self._store.compare_set(f"beat/{self.rank}", self._beat, str(count)).decode()
         if there != "left":
-            self._beat = there  # read back from the store, since an interrupted call may have changed it there
+            self._beat = there  # use the stored value, since an interrupted call may have changed it
         keys = ["failure", "suspect", *(f"beat/{rank}" for rank in beats)]
         failure, suspect, *values = (value.decode() for value in self._store.multi_get(keys))
         if failure != _NONE:
             return str(failure)
         now = time.monotonic()
         if now - self._last_beat > 3 * _BEAT:
-            # This process was suspended, possibly with the whole job: give the others time to resume.
+            # This process was suspended, possibly with the whole job, so give the others time to resume.
             changed.update(dict.fromkeys(changed, now))
         self._last_beat = now
         limit = _SILENCE if suspect == _NONE else _SILENCE_SUSPECT
@@ -167,7 +168,7 @@ class Watchdog:
         return None
 
     def _report(self, failure: str) -> None:
-        """Report the failure, and kill this process unless its main thread exits."""
+        """Report a failure; if another process failed, kill this process unless its main thread exits in time."""
         own = failure.startswith(f"process {self.rank} of ")
         self.failure = None if own else failure
         with suppress(RuntimeError):
@@ -175,12 +176,12 @@ class Watchdog:
         self._reported.set()
         if own:
             return
-        print(f"unialign: {failure}; process {self.rank} ends as well", file=sys.stderr, flush=True)
+        print(f"unialign: {failure}; process {self.rank} also ends", file=sys.stderr, flush=True)
         if not self._left.wait(_GRACE):
             os._exit(1)
 
     def _wait_until_reported(self) -> None:
-        """Keep the store on process 0 alive until the others have read the failure, for up to three beats."""
+        """Keep the store on process 0 alive for up to three heartbeats, until all processes have read the failure."""
         end = time.monotonic() + 3 * _BEAT
         while self._store.add("reported", 0) < self.processes and time.monotonic() < end:
             time.sleep(0.02)
