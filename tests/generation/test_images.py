@@ -285,7 +285,7 @@ def test_thumbnails_of_the_shipped_set() -> None:
 
 def test_missing_thumbnails_name_the_row() -> None:
     data = store({"thumbnails.zip": zipped({"image/0.webp": rgba((4, 4))})})
-    with pytest.raises(DataError, match="no image of 'image' for row 2; it has some of 'image', and the store has 4"):
+    with pytest.raises(DataError, match="no image of 'image' for row 2; it has images of 'image', and the store has 4"):
         read_thumbnails(data, "image", [0, 2], 4)
     with pytest.raises(DataError, match="no image of 'drawing' for row 0"):
         read_thumbnails(data, "drawing", [0], 4)
@@ -294,7 +294,7 @@ def test_missing_thumbnails_name_the_row() -> None:
     with pytest.raises(DataError, match="for row -1"):
         read_thumbnails(data, "image", [-1], 4)
     for rows in ([True], [0.0], [[0]], ["0"]):
-        with pytest.raises(ShapeError, match="expected integers"):
+        with pytest.raises(ShapeError, match="rows must be integers"):
             read_thumbnails(data, "image", rows, 4)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="size"):
         read_thumbnails(data, "image", [0], 0)

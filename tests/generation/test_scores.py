@@ -194,16 +194,18 @@ def test_self_is_at_0_from_itself(reference: Reference) -> None:
 
 def test_invalid_input_raises(reference: Reference, close: GenerationScores) -> None:
     one = score(TRUE, reference, extractor=EXTRACTOR)
-    with pytest.raises(ConfigError, match="extractor 'pixels, 2 px' differs from the reference's, 'pixels, 4 px'"):
+    with pytest.raises(
+        ConfigError, match="extractor must be that of the reference, 'pixels, 4 px', got 'pixels, 2 px'"
+    ):
         score(TRUE, reference, extractor=pixels(2))
     with pytest.raises(ShapeError, match=r"generated images have shape \(23, 3, 8, 8\); expected \(24, 3, S, S\)"):
         score(TRUE[:-1], reference, extractor=EXTRACTOR)
     with pytest.raises(ShapeError, match=r"have shape \(0, 24, 3, 8, 8\)"):
         score(NOISE[:0], reference, extractor=EXTRACTOR)
-    with pytest.raises(ShapeError, match="self_scores have 1 noises and 24 items, the generated images 2 and 24"):
+    with pytest.raises(ShapeError, match="self_scores must have 2 noises and 24 items, got 1 noises and 24 items"):
         score(NOISE, reference, extractor=EXTRACTOR, self_scores=one)
     other = Reference.fit(TRUE, TRAINING, extractor=pixels(2), components=2)
-    with pytest.raises(ConfigError, match="self_scores are by 'pixels, 4 px'"):
+    with pytest.raises(ConfigError, match="self_scores must use the extractor 'pixels, 2 px', got 'pixels, 4 px'"):
         score(NOISE, other, extractor=pixels(2), self_scores=close)
     bad = TRUE.clone()
     bad[5, 0, 0, 0] = torch.nan

@@ -28,7 +28,7 @@ def load_decoder(
 ) -> Decoder:
     """Load a decoder by name, from a folder, or from the Hugging Face Hub.
 
-    Valid names are those of built-in data sets (`emoji`), of plug-ins with an entry point in `unialign.decoders`, and of
+    Names are those of built-in data sets (`emoji`), of plug-ins with an entry point in `unialign.decoders`, and of
     factories added by `unialign.registry.register("decoders", name, factory)`, which are called without arguments. A
     folder must contain a diffusers pipeline (Stable unCLIP or Kandinsky 2.2) or a decoder saved by `train_decoder`.
 

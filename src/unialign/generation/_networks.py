@@ -84,7 +84,7 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Build a U-Net with 4 levels (3 below 32 pixels) of 1, 2, 2, 4 times `width`, and attention up to 16 x 16 pixels."""
+    """Build a U-Net with 4 levels (3 below 32 pixels) of 1, 2, 2, 4 times `width`, and attention up to 16 x 16."""
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:

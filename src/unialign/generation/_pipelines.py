@@ -1,6 +1,6 @@
-"""Common code of the diffusers adapters: loading components, sampling in batches, embedding images.
+"""Common code of the diffusers decoders: load components, generate in batches, embed images.
 
-Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `H` x `S` pixels of an image.
+Shapes: `N` images, `B` images of a batch, `W` dimension of the embeddings, `H` x `S` pixels of an image.
 """
 
 import math
@@ -34,10 +34,10 @@ from unialign.generation._pipeline_folder import (
 
 
 def load_pipeline(folder: Path, name: str, *, device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Load the pipeline in a folder checked by `open_folder`, without progress bars.
+    """Load a pipeline from a folder validated by `open_folder`, without progress bars.
 
-    Components are loaded one by one, since `DiffusionPipeline.from_pretrained` leaves missing weights at random values
-    without an error.
+    Components are loaded one by one, since `DiffusionPipeline.from_pretrained` initializes missing weights at random
+    without raising an error.
     """
     components = load_components(folder, name, dtype=dtype)
     with _checkpoint_errors(folder, name):
@@ -47,7 +47,7 @@ def load_pipeline(folder: Path, name: str, *, device: torch.device, dtype: torch
 
 
 def load_components(folder: Path, name: str, *, dtype: torch.dtype | None) -> dict[str, Any]:
-    """Load the components of a pipeline by name."""
+    """Load the components of a pipeline; return a mapping by name."""
     with _loading():
         index = read_object(folder / INDEX)
         return {part: _load_component(folder / part, *index[part], dtype=dtype) for part in COMPONENTS[name]}
@@ -57,7 +57,8 @@ def _load_component(part: Path, library: str, name: str, *, dtype: torch.dtype |
     """Load a model, scheduler, tokenizer or image processor; raise CheckpointError for missing weights."""
     module = import_extra(library if library != "stable_diffusion" else "diffusers.pipelines.stable_diffusion")
     if part.name in ("feature_extractor", "image_processor"):
-        # Use Pillow, as when the models were published; otherwise embeddings depend on an installed torchvision.
+        # Use the Pillow backend, as when the models were published; otherwise, embeddings depend on whether torchvision
+        # is installed.
         pillow = "CLIPImageProcessorPil"
         name = pillow if hasattr(module, pillow) else "CLIPImageProcessor"
     with _checkpoint_errors(part, name):
@@ -70,20 +71,20 @@ def _load_component(part: Path, library: str, name: str, *, dtype: torch.dtype |
             f"{part} lacks {len(missing)} of the weights of a {name}, such as {missing[0]}; download or save it again"
         )
     dtype = dtype or torch.float32
-    return (model if model.dtype == dtype else model.to(dtype)).eval()  # diffusers warns about conversions
+    return (model if model.dtype == dtype else model.to(dtype)).eval()  # diffusers warns about needless conversions
 
 
 @contextmanager
 def _checkpoint_errors(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # damaged folders can raise any exception
+    except Exception as error:  # A damaged folder can raise any exception.
         raise CheckpointError(f"{folder} does not load as {name} ({type(error).__name__}: {error})") from error
 
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Hide progress bars and restore the global random states."""
+    """Hide progress bars and preserve the global random state while components are loaded."""
     logs = [import_extra(name).utils.logging for name in ("diffusers", "transformers")]
     enabled = [log for log in logs if log.is_progress_bar_enabled()]
     hub = import_extra("huggingface_hub").utils
@@ -101,14 +102,14 @@ def _loading() -> Iterator[None]:
 
 
 def resolve_device(device: str | torch.device, dtype: torch.dtype | None) -> torch.device:
-    """Return the device; raise ConfigError if it is unavailable, or if `dtype` is neither a floating dtype nor None."""
+    """Return the device; raise ConfigError if it is unavailable or `dtype` is neither None nor a floating dtype."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ConfigError(f"dtype must be a floating dtype such as torch.float16, or None, got {dtype!r}")
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from None
+        raise ConfigError(f"device {device!r} is not available ({str(error).splitlines()[0]}); try 'cpu'") from None
     return found
 
 
@@ -121,9 +122,11 @@ def read_latent_side(pipeline: Any) -> int:
 
 
 class PipelineDecoder(ABC):
-    """Base class of decoders that generate images with a diffusers pipeline in batches.
+    """Base class of decoders that generate images in batches with a diffusers pipeline.
 
-    `latent` is the side length of the latents; `scale` is the side length of an image in pixels divided by `latent`.
+    Args:
+        latent: side length of the latents.
+        scale: side length of an image in pixels, divided by `latent`.
     """
 
     default_steps: ClassVar[int]
@@ -142,7 +145,7 @@ class PipelineDecoder(ABC):
         guidance: float | None = None,
         batch_size: int = 8,
     ) -> Tensor:
-        """See `Decoder.generate`; `guidance` is at least 1, and `batch_size` rows are generated at once."""
+        """See `Decoder.generate`; `guidance` must be at least 1, and `batch_size` is the number of images at a time."""
         x_NW = check_embeddings(embeddings, self.input_spec)
         steps = self.default_steps if steps is None else steps
         guidance = self.default_guidance if guidance is None else guidance
@@ -158,7 +161,7 @@ class PipelineDecoder(ABC):
                 drawn = self.pipeline(
                     image_embeds=x_BW,
                     latents=self._initial_latents(noise.to(weight.device), steps).to(weight.dtype),
-                    # The scheduler's noise also depends only on seed and row.
+                    # The noise of the scheduler must also depend only on the seed and the row.
                     generator=[make_row_generator(seed, start + i, stream=1) for i in range(len(x_BW))],
                     num_inference_steps=steps,
                     guidance_scale=guidance,
@@ -169,29 +172,31 @@ class PipelineDecoder(ABC):
         return check_generated(torch.cat(images).permute(0, 3, 1, 2).contiguous())
 
     def _check_options(self, seed: int, steps: int, guidance: float, batch_size: int) -> None:
-        """Check the options of `generate` against the limits of the scheduler and of diffusers pipelines."""
+        """Raise ConfigError unless the scheduler and the pipeline support the options of `generate`."""
         check_integer("steps", steps, low=1, high=int(self.pipeline.scheduler.config.num_train_timesteps))
         check_sampling(seed, steps, guidance)
         check_integer("batch_size", batch_size, low=1)
         if guidance < 1:
-            raise ConfigError(f"guidance must be at least 1 (off) for diffusers pipelines, got {guidance!r}")
+            raise ConfigError(
+                f"guidance must be at least 1, which disables it, for diffusers pipelines; got {guidance!r}"
+            )
 
     @abstractmethod
     def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
-        """Return additional arguments of the pipeline for a batch of `count` images."""
+        """Return additional pipeline arguments for a batch of `count` images."""
 
     def _initial_latents(self, noise: Tensor, steps: int) -> Tensor:
-        """Scale unit noise to initial latents."""
+        """Return the initial latents, which are scaled standard normal noise."""
         return noise
 
 
 @dataclass(frozen=True)
 class ImageTower:
-    """The image encoder of a pipeline with its image processor."""
+    """Image encoder and image processor of a pipeline."""
 
     encoder: Any  # CLIPVisionModelWithProjection
     processor: Any  # CLIPImageProcessor
-    fingerprint: str | None = None  # sha256 of the encoder's weights and configuration
+    fingerprint: str | None = None  # SHA-256 of the encoder's weights and configuration
 
     @property
     def dim(self) -> int:
@@ -199,10 +204,10 @@ class ImageTower:
         return int(self.encoder.config.projection_dim)
 
     def embed(self, images: Any, *, batch_size: int) -> Tensor:
-        """Embed (N, 3, H, S) images in [0, 1] as (N, W) float32 on the CPU, neither centered nor normalized."""
+        """Embed images (N, 3, H, S) in [0, 1]; return raw embeddings (N, W), float32 on the CPU."""
         check_integer("batch_size", batch_size, low=1)
         x = check_images(images, square=False, min_count=0, range_error=DataError)
-        # Convert to bytes, as the processor receives them from an image file.
+        # Convert to uint8, as if the images were loaded from files.
         bytes_NHSC = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         pil = import_extra("PIL.Image")
         out = [torch.empty(0, self.dim, dtype=torch.float32)]
@@ -213,7 +218,7 @@ class ImageTower:
 
     @torch.no_grad()
     def project(self, pixels: Tensor) -> Tensor:
-        """Project the processor's pixel values (B, 3, S, S) to (B, W) float32 on the CPU."""
+        """Embed preprocessed pixel values (B, 3, S, S); return (B, W) float32 on the CPU."""
         weight = next(self.encoder.parameters())
         with torch.autocast(weight.device.type, enabled=False):
             embeds: Tensor = self.encoder(pixels.to(weight)).image_embeds

@@ -1,8 +1,8 @@
-"""Score generated images against true images; each score is also a function of item weights.
+"""Score generated images against true images, also for given item weights.
 
-Distances between sets of images (FD, KID, MMD) measure sharpness and style but hardly semantics: images of shuffled
-conditions score as well as correct ones. Retrieval of the true image measures semantics. Compare both kinds of scores
-with those of controls.
+Distances between sets of images (FD, KID, MMD) measure sharpness and style rather than semantics: shuffled images score
+as well as correct ones. Retrieval of the true image measures semantics. Compare both kinds of scores with those of
+controls.
 
 Shapes: `V` noises, `N` evaluated items, `T` training images, `S` x `S` pixels of an image, `F` features, `C` principal
 components.
@@ -46,35 +46,35 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
         "kid": Metric("KID x 100", "unbiased cubic MMD² to the true images, standardized", "lower", "number"),
         "mmd": Metric("MMD²", "unbiased MMD² of centered feature directions, Gaussian kernel", "lower", "number"),
         "fd_self": Metric("FD to self", "FD to images decoded from the true image embeddings", "lower", "number"),
-        "recall@1": Metric("R@1", "the generated image finds the true one among all true ones"),
-        "recall@10": Metric("R@10", "as R@1, among the first 10"),
+        "recall@1": Metric("R@1", "the generated image retrieves the true one among all true images"),
+        "recall@10": Metric("R@10", "as R@1, but among the first 10 results"),
         "mrr": Metric("MRR", "mean reciprocal rank of the true image", unit="number"),
-        "cosine": Metric("cosine", "cosine of the centered features of both images", unit="number"),
-        "l1": Metric("L1", "mean absolute difference of the pixels from the true image's", "lower"),
+        "cosine": Metric("cosine", "cosine similarity of the centered features of both images", unit="number"),
+        "l1": Metric("L1", "mean absolute difference between the pixels of both images", "lower"),
         "diversity": Metric("diversity", "mean cosine distance of images of one condition", "neither", "number"),
         "spread": Metric("spread", "mean cosine distance of images of different conditions", "neither", "number"),
     }
 )
-# Sum of the variances of the training components after scaling.
+# Total variance of the principal components of the training features after scaling.
 _VARIANCE = 100.0
-# Lower bound of deviations, relative to their median. Divided by its own tiny deviation, a feature that hardly varies
-# would dominate KID, which cubes products of features: without the bound, two of 309 images widen the interval of a KID
-# of 17 to [-12, 85].
+# Lower bound of the standard deviations, relative to their median. Without this bound, a nearly constant feature would
+# dominate KID, which cubes products of standardized features: two of 309 images widen the interval of a KID of 17 to
+# [-12, 85].
 _MIN_DEVIATION = 0.25
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference:
-    """True images of the evaluated items, and scales from training features, shared by all scores of a table.
+    """True images of the evaluated items, and statistics of the training features, shared by all scores of a table.
 
     Attributes:
         extractor: name of the extractor.
-        images: (N, 3, S, S) true images.
-        features_NF: features of the true images, float64.
-        mean_F, deviation_F: mean and deviation of the training features; a deviation is at least a quarter of the
-            median over features that vary.
+        images: true images of shape (N, 3, S, S).
+        features_NF: features (N, F) of the true images, float64.
+        mean_F, deviation_F: mean and standard deviation of the training features; each deviation is at least a quarter
+            of the median over non-constant features.
         axes_FC: principal axes of the training features, scaled so that the variances along them sum to 100.
-        bandwidth: bandwidth of the MMD's kernel: median distance between the feature directions of two true images.
+        bandwidth: bandwidth of the MMD kernel, the median distance between the feature directions of two true images.
     """
 
     extractor: str
@@ -87,16 +87,17 @@ class Reference:
 
     @classmethod
     def fit(cls, true: Any, training: Any, *, extractor: Extractor, components: int = 64) -> "Reference":
-        """Compute features of the true images, and scales from features of the training images only.
+        """Compute the features of the true images and the statistics of the training features.
 
         Args:
-            true: (N, 3, S, S) in [0, 1], at least two; row i belongs to evaluated item i.
-            training: images of training items; more than `components`.
-            extractor: extractor of the features.
+            true: true images (N, 3, S, S) in [0, 1], at least two; row i belongs to evaluated item i.
+            training: images (T, 3, S, S) of training items; T must exceed `components`.
+            extractor: feature extractor.
             components: number C of principal components.
 
         Raises:
-            ShapeError, NonFiniteError: see `Extractor`; ShapeError also for a single true image.
+            ShapeError: as in `Extractor`, or there is only one true image.
+            NonFiniteError: as in `Extractor`.
             ConfigError: components is not an integer of at least 1.
             DataError: the training features vary in fewer than C directions.
         """
@@ -120,15 +121,15 @@ class Reference:
         )
 
     def components(self, features_NF: Tensor) -> Tensor:
-        """Return (N, C) principal components, for FD."""
+        """Return the principal components (N, C) of features, which FD compares."""
         return (features_NF - self.mean_F) @ self.axes_FC
 
     def standardized(self, features_NF: Tensor) -> Tensor:
-        """Return (N, F) features minus their mean, divided by `deviation_F`."""
+        """Return features standardized by the training mean and `deviation_F`."""
         return (features_NF - self.mean_F) / self.deviation_F
 
     def directions(self, features_NF: Tensor) -> Tensor:
-        """Return (N, F) unit rows of the features minus their training mean."""
+        """Return the features minus the training mean, normalized to unit rows."""
         return normalize(features_NF - self.mean_F, dim=1)
 
 
@@ -138,13 +139,12 @@ class GenerationScores:
 
     Attributes:
         extractor: name of the extractor.
-        noises: number V of noises.
+        noises: number V of noise samples per item.
         items: number N of items.
-        statistics: each score as a function of item weights, for `unialign.evaluation.resample`; with equal groups and
-            seed, differences of resampled scores are paired. The functions of distances and of the spread hold (N, N)
-            numbers.
-        per_item: (N,) float64 means over the noises, for scores that are means over items.
-        features_VNF: features of the generated images, float32.
+        statistics: each score as a function of item weights, for `unialign.evaluation.resample`. Resamples with the
+            same groups and seed are paired. KID, MMD and spread store matrices (N, N).
+        per_item: values (N,) of the scores that are means over items, averaged over noise samples, float64.
+        features_VNF: features (V, N, F) of the generated images, float32.
     """
 
     extractor: str
@@ -156,7 +156,7 @@ class GenerationScores:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """Values of the scores with unit weights."""
+        """Values of the scores for unit item weights."""
         one_1N = torch.ones(1, self.items, dtype=torch.float64)
         return {name: float(statistic.evaluate(one_1N)) for name, statistic in self.statistics.items()}
 
@@ -172,29 +172,31 @@ class GenerationScores:
 def score(
     generated: Any, reference: Reference, *, extractor: Extractor, self_scores: GenerationScores | None = None
 ) -> GenerationScores:
-    """Score generated images against the true ones.
+    """Score generated images against true images.
 
-    Retrieval ranks the N true images by the cosine of centered features, with expected ranks under ties. Item weights
-    do not change the gallery, as in `unialign.evaluation`; distances resample generated and true images together. With
-    several noises, each score is the mean over them. `kid` and `mmd` are 0 on average for independent samples of the
-    true distribution, and slightly below 0 for copies of the true images.
+    Retrieval ranks the N true images by the cosine similarity of centered features; ties get their expected rank. As in
+    `unialign.evaluation`, item weights do not change the gallery. Distances resample generated and true images
+    together. Each score is the mean over noise samples. `kid` and `mmd` have expectation 0 for independent samples of
+    the true distribution and are slightly below 0 for copies of the true images.
 
     Args:
-        generated: (N, 3, S, S) in [0, 1], row i for item i, or (V, N, 3, S, S) of V noises.
-        reference: reference of the true images, which are resized to S for `l1`.
-        extractor: the reference's extractor.
-        self_scores: scores of images decoded from the true image embeddings with the same V noises, for `fd_self`.
+        generated: images (N, 3, S, S) in [0, 1], where row i belongs to item i, or (V, N, 3, S, S) for V noise samples.
+        reference: true images and statistics; true images are resized to S x S for `l1`.
+        extractor: feature extractor, the same as for `reference`.
+        self_scores: scores of images generated from the true image embeddings with the same noise; required for
+            `fd_self`.
 
     Returns:
-        The scores, with `diversity` only for at least two noises.
+        The scores; `diversity` requires at least two noise samples.
 
     Raises:
-        ShapeError: not one image for each true one, or `self_scores` of other noises or items.
-        NonFiniteError: an image is not finite, or its features equal the mean.
-        ConfigError: the extractor differs from the reference's.
+        ShapeError: there is not one generated image per true image, or `self_scores` has another number of noise
+            samples or items.
+        NonFiniteError: an image is not finite, or its features equal the training mean.
+        ConfigError: `extractor` differs from that of `reference` or `self_scores`.
     """
     if extractor.name != reference.extractor:
-        raise ConfigError(f"extractor {extractor.name!r} differs from the reference's, {reference.extractor!r}")
+        raise ConfigError(f"extractor must be that of the reference, {reference.extractor!r}, got {extractor.name!r}")
     images = _check_image_sets(generated, len(reference.images))
     noises, items = images.shape[:2]
     features_VNF = extractor(images.flatten(0, 1)).reshape(noises, items, -1)
@@ -216,7 +218,7 @@ def score(
 
 def _check_image_sets(generated: Any, items: int) -> Tensor:
     """Validate generated images and return them as (V, N, 3, S, S) float32."""
-    expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S): one image for each true one"
+    expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S), one image per true image"
     x = as_dense(generated, "generated images", expected)
     if x.ndim not in (4, 5) or x.shape[-4] != items or 0 in x.shape:
         raise ShapeError(f"generated images have shape {tuple(x.shape)}; expected {expected}")
@@ -224,7 +226,7 @@ def _check_image_sets(generated: Any, items: int) -> Tensor:
 
 
 def _score_items(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
-    """Return the (N,) per-item values, averaged over noises, of the scores that are means over items."""
+    """Return the values (N,) of the scores that are means over items, averaged over noise samples."""
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
     directions = [reference.directions(x_NF) for x_NF in sets]
@@ -241,7 +243,7 @@ def _score_items(images: Tensor, sets: list[Tensor], reference: Reference) -> di
 
 
 def _score_sets(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
-    """Compute the scores that compare sets of images or pairs of items."""
+    """Return the scores that compare sets of images or pairs of items."""
     true_NC = reference.components(reference.features_NF)
     directions = [reference.directions(x_NF) for x_NF in sets]
 
@@ -264,9 +266,9 @@ def _score_sets(sets: list[Tensor], reference: Reference) -> dict[str, Statistic
 
 def _compare_with_self(sets: list[Tensor], reference: Reference, self_scores: GenerationScores) -> Statistic:
     if self_scores.extractor != reference.extractor:
-        raise ConfigError(f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}")
+        raise ConfigError(f"self_scores must use the extractor {reference.extractor!r}, got {self_scores.extractor!r}")
     if self_scores.features_VNF.shape[:2] != (len(sets), len(sets[0])):
         found = f"{self_scores.noises} noises and {self_scores.items} items"
-        raise ShapeError(f"self_scores have {found}, the generated images {len(sets)} and {len(sets[0])}")
+        raise ShapeError(f"self_scores must have {len(sets)} noises and {len(sets[0])} items, got {found}")
     pairs = zip(sets, self_scores.features_VNF.double(), strict=True)
     return Average([Frechet(reference.components(x_NF), reference.components(y_NF)) for x_NF, y_NF in pairs])

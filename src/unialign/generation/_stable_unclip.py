@@ -1,6 +1,6 @@
-"""Stable unCLIP as a decoder: Stable Diffusion conditioned on an image embedding, implemented with diffusers.
+"""Stable unCLIP decoder (Stable Diffusion conditioned on an image embedding), based on diffusers.
 
-Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `S` x `S` pixels of an image.
+Shapes: `N` images, `W` dimension of the embeddings, `S` x `S` pixels of an image.
 """
 
 import os
@@ -16,21 +16,21 @@ from unialign.generation._pipelines import ImageTower, PipelineDecoder, load_pip
 
 
 class StableUnCLIP(PipelineDecoder):
-    """Decode embeddings of the image encoder of a `StableUnCLIPImg2ImgPipeline`.
+    """Decoder for embeddings of the image encoder of a `StableUnCLIPImg2ImgPipeline`.
 
-    The embedding of any modality replaces the image embedding (arXiv 2602.09507, section 5). The prompt is empty, and
-    the embedding gets noise level 0, the pipeline's default: one small step of noise, drawn from the seed like all
-    other noise.
+    Embeddings of any modality can replace image embeddings (arXiv 2602.09507, section 5). The prompt is empty. The
+    noise level of the embedding is 0, the pipeline's default, which adds a small amount of noise that depends only on
+    the seed and the row.
 
     Args:
-        pipeline: the pipeline, on its device.
-        fingerprint: sha256 of its image encoder; None if unknown.
+        pipeline: the pipeline, already on the target device.
+        fingerprint: SHA-256 of its image encoder; None if unknown.
 
     Raises:
-        CheckpointError: image encoder and denoiser have different dims.
+        CheckpointError: the dims of the image encoder and the denoiser differ.
     """
 
-    # Defaults of the pipeline's own call.
+    # Defaults of the diffusers pipeline.
     default_steps, default_guidance = 20, 10.0
 
     def __init__(self, pipeline: Any, *, fingerprint: str | None = None) -> None:
@@ -49,17 +49,18 @@ class StableUnCLIP(PipelineDecoder):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
     ) -> "StableUnCLIP":
-        """Load a pipeline from a folder or the Hugging Face Hub. Only safetensors are read, never pickles.
+        """Load a pipeline from a folder or the Hugging Face Hub. Weights must be safetensors, not pickles.
 
         Args:
-            source: a folder, or an `owner/name` on the Hub.
+            source: folder, or `owner/name` on the Hub.
             revision: branch, tag or commit on the Hub.
-            device, dtype: device and dtype of the weights; a dtype of None is float32.
+            device, dtype: device and dtype of the weights; the default dtype is float32.
 
         Raises:
             MissingDependencyError: diffusers is not installed.
-            ConfigError: the folder holds another pipeline; the device is not available.
-            CheckpointError: no such folder; a component is missing, is a pickle, or does not fit the others.
+            ConfigError: the folder contains another pipeline, or the device is not available.
+            CheckpointError: the folder does not exist, or a component is missing, is a pickle, or does not match the
+                others.
         """
         target = resolve_device(device, dtype)
         folder = open_folder(source, STABLE_UNCLIP, revision=revision)
@@ -67,18 +68,18 @@ class StableUnCLIP(PipelineDecoder):
         return cls(pipeline, fingerprint=encoder_weights_fingerprint(folder))
 
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
-        """Compute raw image embeddings, as `generate` expects them, for the anchor column of a store.
+        """Compute the raw image embeddings that `generate` expects, for the anchor column of a store.
 
         Args:
-            images: (N, 3, height, width) floating numbers in [0, 1], of any size; resized by the pipeline's processor.
+            images: float images (N, 3, height, width) in [0, 1], which the pipeline's processor resizes.
             batch_size: images per forward pass.
 
         Returns:
-            (N, W) float32 on the CPU.
+            Embeddings (N, W), float32 on the CPU, neither centered nor normalized.
 
         Raises:
-            ShapeError: not (N, 3, height, width) floating numbers.
-            NonFiniteError: an image holds NaN or infinity.
+            ShapeError: `images` is not a float array of shape (N, 3, height, width).
+            NonFiniteError: an image contains NaN or infinity.
             DataError: a number is outside [0, 1].
         """
         return self.tower.embed(images, batch_size=batch_size)
@@ -87,7 +88,7 @@ class StableUnCLIP(PipelineDecoder):
         return {"prompt": [""] * count}
 
     def _initial_latents(self, noise: Tensor, steps: int) -> Tensor:
-        # The pipeline scales the noise that it draws itself, but not latents passed in.
+        # The pipeline does not scale latents that are passed as an argument.
         self.pipeline.scheduler.set_timesteps(steps, device=noise.device)
         scaled: Tensor = noise * self.pipeline.scheduler.init_noise_sigma
         return scaled
@@ -95,19 +96,21 @@ class StableUnCLIP(PipelineDecoder):
 
 def _check_dims(pipeline: Any, dim: int) -> None:
     config = pipeline.unet.config
-    # The image embedding is concatenated with an embedding of the noise level of the same dim.
+    # The class embedding is the image embedding, concatenated with a noise-level embedding of the same dim.
     if config.class_embed_type != "projection" or config.projection_class_embeddings_input_dim != 2 * dim:
         raise CheckpointError(
             f"the denoiser (unet) has a class embedding of type {config.class_embed_type!r} and dim "
-            f"{config.projection_class_embeddings_input_dim}, the image encoder needs 'projection' and {2 * dim}"
+            f"{config.projection_class_embeddings_input_dim}; the image encoder needs 'projection' and {2 * dim}"
         )
     found = pipeline.image_normalizer.config.embedding_dim
     if found != dim:
-        raise CheckpointError(f"the image encoder has dim {dim}, the image normalizer has statistics of dim {found}")
+        raise CheckpointError(
+            f"the image encoder has dim {dim}, but the image normalizer has statistics of dim {found}"
+        )
 
 
 def _compute_typical_norm(normalizer: Any) -> float | None:
-    """Return the RMS norm of embeddings with the normalizer's mean and deviation; None if these are initial values."""
+    """Return the RMS norm of embeddings, from the normalizer's mean and deviation; None if these were never set."""
     mean, deviation = normalizer.mean.detach().double(), normalizer.std.detach().double()
     if not bool(mean.any()) and bool((deviation == 1).all()):
         return None

@@ -17,22 +17,22 @@ from unialign._checks import check_integer
 from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
 from unialign.errors import DataError, MissingDependencyError, ShapeError
 
-# Limit for damaged or malicious images, far above any thumbnail.
+# Maximum side length, far above any thumbnail, to reject damaged or malicious images.
 _MAX_SIDE = 4096
 
 
 def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | NDArray[np.int64], size: int) -> Tensor:
-    """Read images of items from the store's asset `thumbnails.zip`, on white, as (N, 3, size, size) float32 in [0, 1].
+    """Read images from the store's asset `thumbnails.zip`; return (N, 3, size, size), float32 in [0, 1].
 
     Args:
-        modality: name of the folder in the archive, `<modality>/<row>.webp` (or .png, .jpg).
-        rows: N rows of the store.
-        size: side length in pixels; images are resized by block means if it divides their side length, else
-            bicubically. Images that are not square are centered on a white square.
+        modality: folder in the archive, which contains `<modality>/<row>.webp` (or .png, .jpg).
+        rows: row numbers of the store, of shape (N,).
+        size: side length of the result in pixels. Images are centered on a white square and resized by block means if
+            `size` divides its side length, else by bicubic interpolation.
 
     Raises:
-        DataError: the store has no thumbnails, or none of this modality and row, or one is damaged.
-        ShapeError: rows are not integers (N,).
+        DataError: the store has no thumbnails, or a thumbnail is missing or damaged.
+        ShapeError: rows are not integers of shape (N,).
         ConfigError: size is not an integer of at least 1.
         MissingDependencyError: Pillow is not installed.
     """
@@ -40,7 +40,7 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
     rows_N = check_rows(rows)
     source = f"{THUMBNAILS} of {store.name!r}"
     if THUMBNAILS not in store.assets:
-        raise DataError(f"{store.name!r} has no asset {THUMBNAILS}; write the store with it, or pass the images")
+        raise DataError(f"{store.name!r} has no asset {THUMBNAILS}; add it when writing the store, or pass the images")
     try:
         pil: Any = import_module("PIL.Image")
     except ImportError:
@@ -52,30 +52,32 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
         if file is None:
             known = ", ".join(map(repr, sorted(thumbnails.modalities))) or "nothing"
             raise DataError(
-                f"{source} has no image of {modality!r} for row {row}; it has some of {known}, and the store has "
-                f"{store.items} rows"
+                f"{source} has no image of {modality!r} for row {row}; it has images of {known}, and the store "
+                f"has {store.items} rows"
             )
         out[i] = _decode_square(pil, file[0], f"{modality}/{row}.{file[1]} in {source}", size)
     return out
 
 
 def check_rows(rows: Any) -> NDArray[np.int64]:
-    """Validate rows of a store, (N,) integers."""
+    """Validate row numbers, and return them as int64."""
     rows_N = np.asarray(rows)
     if rows_N.ndim != 1 or (rows_N.dtype.kind not in "iu" and len(rows_N)):
-        raise ShapeError(f"rows are {rows_N.dtype} of shape {rows_N.shape}; expected integers (N,), rows of the store")
+        raise ShapeError(f"rows must be integers of shape (N,), got {rows_N.dtype} of shape {rows_N.shape}")
     return rows_N.astype(np.int64)
 
 
 def _decode_square(pil: Any, data: bytes, what: str, size: int) -> Tensor:
-    """Decode an image file and fit it into a white square, (3, size, size) float32 in [0, 1]."""
+    """Decode an image file, and center it on a white square; return (3, size, size), float32 in [0, 1]."""
     try:
-        # Explicit formats, since Pillow runs external programs for some others.
+        # Restrict the formats, since Pillow runs external programs for some others.
         with pil.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
             if max(opened.size) > _MAX_SIDE:
-                raise ValueError(f"it is {opened.size[0]} x {opened.size[1]} pixels, expected at most {_MAX_SIDE}")
+                raise ValueError(
+                    f"its size is {opened.size[0]} x {opened.size[1]} pixels, expected at most {_MAX_SIDE}"
+                )
             image = opened.convert("RGBA")
-    except Exception as error:  # damaged images can raise any exception
+    except Exception as error:  # A damaged image can raise any exception.
         raise DataError(f"{what} cannot be read ({error}); write the store again") from None
     side = max(image.size)
     white = pil.new("RGBA", (side, side), "white")

@@ -1,4 +1,4 @@
-"""`train_decoder`: train a decoder on images and their embeddings."""
+"""Train a decoder on images and their embeddings."""
 
 import os
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ from unialign.train import (
     chosen_device,
 )
 
-# Smallest number of steps between checkpoints; writing a checkpoint takes about as long as this many steps.
+# Minimum number of steps between checkpoints, which take about as long to write as the same number of training steps.
 _FEWEST_STEPS_BETWEEN_CHECKPOINTS = 5
 
 
 @dataclass(frozen=True)
 class DecoderFit:
-    """The trained decoder (averaged weights, eval mode) and a record every `logging_steps` steps."""
+    """Trained decoder (averaged weights, in eval mode), and its training log, one entry per `logging_steps` steps."""
 
     decoder: FlowDecoder
     history: list[dict[str, Any]] = field(repr=False)
@@ -44,36 +44,37 @@ def train_decoder(
     on_step: OnStep | None = None,
     progress: ProgressMode = "auto",
 ) -> DecoderFit:
-    """Train a decoder on the training rows of a store: a column of image embeddings, and the images.
+    """Train a decoder on the images and image embeddings of the training items of a store.
 
-    The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
-    whether or not the run was interrupted and resumed. The caller's random state is not changed.
-    Trainings in several threads of a process run one after another.
+    On a CPU, the same store, configuration, PyTorch version and number of threads give bitwise equal weights, even if
+    the run was interrupted and resumed. The caller's random state is not changed. Concurrent calls from several threads
+    of a process run one after another.
 
     Args:
-        config: settings; None is the recipe for a CPU.
-        image: column of the image embeddings that the decoder will accept, as the encoder returned them.
-        images: (items of the store, 3, size, size) in [0, 1], float or uint8 in [0, 255]; None reads the store's
-            asset `thumbnails.zip`, a file `<modality>/<row>.webp` or `.png` for each item (needs `unialign[images]`).
-        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/`, a `samples-*.png` for each checkpoint (held-out
-            images above those generated from their embeddings) and, at the end, `decoder/`. None: write nothing.
-        resume: as for `fit`: `never`, `auto` or `required`.
-        device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
+        config: settings; None: the settings for a CPU.
+        image: column of the raw image embeddings that the decoder will accept.
+        images: one image per item of the store, of shape (items, 3, size, size), float in [0, 1] or uint8. None: read
+            `<modality>/<row>.webp` or `.png` from the store's asset `thumbnails.zip` (requires `unialign[images]`).
+        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/`, one `samples-*.png` per checkpoint (held-out images
+            above images generated from their embeddings) and, after training, `decoder/`. None: write nothing.
+        resume: `never`, `auto` or `required`, as in `fit`.
+        device: `auto` (CUDA if available), or a device such as `cpu`, `cuda` or `cuda:1`.
         on_step: called after every step with `step`, `steps` and `loss`; may raise KeyboardInterrupt to stop.
-        progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
+        progress: `bar`, `lines`, `none`, or `auto` (`bar` on a terminal, else `lines`).
 
     Raises:
-        ConfigError: settings that do not fit the store; `out` holds a run and `resume` is "never".
-        DataError: no training rows, no images, or a checkpoint of other data.
-        ShapeError: wrong number or size of images.
+        ConfigError: settings do not match the store, or `out` contains a run and `resume` is "never".
+        DataError: there are fewer than two training rows or no images, or a checkpoint is from other data.
+        ShapeError: the number or size of the images is wrong.
         NonFiniteError: an embedding, an image or the loss is not finite.
         CheckpointError: a checkpoint cannot be written or read.
-        MissingDependencyError: network="unet" or thumbnails without the extra that they need.
-        KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
+        MissingDependencyError: the extra required by network="unet" or by thumbnails is not installed.
+        KeyboardInterrupt, SystemExit(143): Ctrl-C or SIGTERM was received; the current step and a checkpoint are
+            completed first.
     """
     config = DecoderConfig() if config is None else config
     if not isinstance(config, DecoderConfig):
-        raise ConfigError(f"config must be a DecoderConfig, got {config!r}; make one with `DecoderConfig.from_dict`")
+        raise ConfigError(f"config must be a DecoderConfig, got {config!r}; see `DecoderConfig.from_dict`")
     check_run_arguments(out, resume, progress, on_step)
     target = chosen_device(device)
     data = load_training_images(store, config, image, images)
@@ -88,7 +89,7 @@ def train_decoder(
         task = DecoderTask(config, data, facts, target)
         saving = config
         if config.save_steps is not None:
-            # In short runs, an interruption loses at most a tenth of the steps.
+            # Save more often in short runs, so that an interruption loses at most a tenth of the steps.
             often = max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, config.steps // 10)
             saving = config.replace(save_steps=min(config.save_steps, often))
         trainer = Trainer(task, saving, folder=folder, resume=resume, on_step=on_step, progress=progress)
