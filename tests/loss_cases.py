@@ -1,4 +1,4 @@
-"""Batches and objectives shared by the tests of losses.
+"""Define the batches and objectives that the tests of losses share.
 
 Shapes: `M` modalities m0, m1, ...; `B` items; `D` dim.
 """
@@ -14,7 +14,7 @@ from unialign import losses
 from unialign.losses import Objective, create
 from unialign.losses.symile import draw_permutations
 
-# name, options; every batch contains the anchor m0.
+# Objective name and options of each case; every batch contains the anchor m0.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "balanced": ("unialign", {"anchor": "m0"}),
     "paper": ("unialign", {"anchor": "m0", "preset": "paper", "temperature": 0.5}),
@@ -58,46 +58,45 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "align_uniform-1": ("align_uniform", {"anchor": "all", "alpha": 1.0, "t": 3.0, "uniformity_weight": 0.5}),
 }
 
-# Objectives that are defined for only one number of modalities.
+# Objectives that require a fixed number of modalities.
 MODALITIES: dict[str, int] = {"triangle": 3}
-# Objectives that use only complete items, and thus no item if a modality is absent from all.
+# Objectives that use only items with all modalities.
 COMPLETE_ONLY = {"triangle", "symile"}
-# Cases with sampled negatives, whose values depend on the order of items and modalities.
+# Cases with sampled negatives, which make the loss depend on the order of items and modalities.
 DRAWN = {"symile-sampled"}
 # Objectives that compare all B^M tuples of items.
 EXPONENTIAL = {"symile"}
 
 
 def make_objective(case: str, **options: Any) -> Objective:
-    """Return the objective of a case in eval mode, in which sampled negatives are the same at every call."""
+    """Return the objective of a case in eval mode, so that sampled negatives are equal in every call."""
     name, settings = OBJECTIVES[case]
     return create(name, **(settings | options)).eval()
 
 
 def fit_modalities(case: str, wanted: int) -> int:
-    """Return the number of modalities closest to the requested one that the objective accepts."""
+    """Return the number of modalities that the objective requires, or else `wanted`."""
     return MODALITIES.get(OBJECTIVES[case][0], wanted)
 
 
 def fit_items(case: str, modalities: int, wanted: int) -> int:
-    """Return the requested number of items, reduced to about 1,000 tuples for objectives that compare all tuples."""
+    """Return `wanted`, reduced to at most 1,100 tuples for objectives that compare all tuples of items."""
     if OBJECTIVES[case][0] not in EXPONENTIAL:
         return wanted
     return max(n for n in range(wanted + 1) if n <= 1 or n**modalities <= 1100)
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Return the names of the options that an objective's constructor takes."""
     return losses.parameter_names(name)
 
 
 def with_anchor(name: str, anchor: str = "m0") -> dict[str, Any]:
-    """Return options that set the anchor, if the objective has one."""
+    """Return the option that sets the anchor, if the objective has an anchor."""
     return {"anchor": anchor} if "anchor" in options_of(name) else {}
 
 
 def with_temperature(case: str, temperature: float) -> dict[str, Any]:
-    """Return options that set all temperatures of the objective of a case, within wide bounds."""
+    """Return options that set all temperatures of a case, with wide bounds."""
     known = options_of(OBJECTIVES[case][0])
     options: dict[str, Any] = {option: temperature for option in known if option.endswith("temperature")}
     return options | ({"temperature_bounds": (0.001, 1000.0)} if "temperature_bounds" in known else {})
@@ -153,7 +152,7 @@ def reference_value_and_gradients(
 
 
 def reference_total(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    """Return the total of the reference implementation of an objective with all its settings."""
+    """Return the total of the reference implementation with the settings of an objective."""
     return REFERENCES[objective.name](objective, rows, ids)
 
 
@@ -213,7 +212,7 @@ def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) 
 
 
 def _with_tau(reference_loss: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
-    """Return a function that calls a reference with the given settings, except for the temperature."""
+    """Adapt a reference implementation that takes the temperature as `tau` and the other settings by name."""
 
     def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
         s = {key: value for key, value in objective.get_config().items() if not key.startswith("temperature")}

@@ -1,6 +1,4 @@
-"""Test that completion scripts offer every command, option and value, and that `--quiet` prints only warnings and
-errors.
-"""
+"""Test that completion scripts offer every command, option and value, and test the option `--quiet`."""
 
 import shutil
 import subprocess

@@ -173,9 +173,7 @@ WRITERS = {
 
 
 def kill_writer(folder: Path, kind: str) -> list[int]:
-    """Replace version 1 with version 2, killed at each file operation in turn; return the version found after each
-    kill.
-    """
+    """Kill the replacement of version 1 by version 2 at each file operation in turn; return the versions found."""
     write, read = WRITERS[kind]
     found = []
     for operation in range(1000):

@@ -284,7 +284,7 @@ def without_a_modality(
     [("ddp-some", "left out")] + [(engine, way) for engine in ENGINES for way in ("placeholders", "present rows")],
 )
 def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: str) -> None:
-    """A missing modality is encoded from placeholders or zero rows, or left out if all encoders are in one DDP module."""
+    """A missing modality is encoded from placeholders or zero rows, or left out with all encoders in one DDP module."""
     wholes, shares = draw_steps()
     presents = []
     for whole, sizes, (lacking, absent) in zip(wholes, SIZES, LACKING, strict=True):

@@ -94,7 +94,7 @@ class Odd(dist.HashStore):
 
 
 def test_watchdog_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Regression test: an error ended the watchdog's thread, and a healthy process was declared dead 15 seconds later."""
+    """Regression test: an error ended the watchdog's thread, so a healthy process was declared dead 15 s later."""
     store = Odd()
     store.set_timeout(timedelta(seconds=5))
 

@@ -197,9 +197,7 @@ def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, fai
 
 @pytest.mark.parametrize(("started", "what"), [("before", "kill"), ("by file", "kill 0")])
 def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str, what: str) -> None:
-    """Regression test: jobs that called `init_process_group` themselves had no watchdog, so a sleeping process never
-    ended.
-    """
+    """Regression test: jobs that called `init_process_group` had no watchdog, so a sleeping process never ended."""
     codes, said = ended(tmp_path, what, started=started)
     killed = 0 if what == "kill 0" else 1
     names = {1: "process 1 of 3 on", 0: "process 0 of 3 ended or cannot be reached"}

@@ -1,4 +1,4 @@
-"""Tiny models for tests of generation, trained or saved once per session; tests must not change them."""
+"""Fixtures: tiny models, trained or saved once per session; tests must not change them."""
 
 import shutil
 from pathlib import Path
@@ -32,7 +32,7 @@ def unclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kandinsky_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return the folder of the decoder and that of its prior."""
+    """Return the folders of a decoder and its prior."""
     tiny_pipelines: Any = pytest.importorskip("tiny_pipelines")
     root = tmp_path_factory.mktemp("kandinsky")
     return tiny_pipelines.save_kandinsky(root / "decoder"), tiny_pipelines.save_kandinsky_prior(root / "prior")
@@ -45,5 +45,5 @@ def unclip(unclip_folder: Path) -> StableUnCLIP:
 
 @pytest.fixture
 def unclip_copy(unclip_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the folder that a test may change."""
+    """Return a copy of the folder, which a test may change."""
     return Path(shutil.copytree(unclip_folder, tmp_path / "copy"))

@@ -1,4 +1,4 @@
-"""Test decoding embeddings of a space: the anchor is found, mismatched spaces raise, images follow the condition."""
+"""Test decoding embeddings of a space: the search for the anchor, mismatched spaces, and the generated images."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
 
 
 def test_a_true_embedding_is_reconstructed(space: Space, decoder: FlowDecoder) -> None:
-    """A true embedding is decoded like any other condition, without loss of information."""
+    """Decoding through the space must give the same image as decoding the embedding of the store."""
     store = tiny_image_store()
     rows = store.rows("test")
     z, _ = embed_items(space, store, rows, ["image"])
@@ -57,7 +57,7 @@ def test_mixtures_are_rows_like_others(space: Space, decoder: FlowDecoder) -> No
     z, present = embed_items(space, store, [1, 2, 3], ["image", "text"])
     mixed = mean(z, present=present)
     assert decode(space, decoder, mixed).shape == (3, 3, 8, 8)
-    # Our decoder uses only directions, so the plain mean of the paper gives the same image.
+    # The decoder uses only directions, so the unnormalized mean gives the same images.
     plain = decode(space, decoder, mean(z, normalize=False))
     torch.testing.assert_close(plain, decode(space, decoder, mixed), atol=1e-3, rtol=0)
 
@@ -136,7 +136,7 @@ def test_absent_items_and_unknown_modalities(space: Space) -> None:
 
 def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
     class Gray:
-        """A decoder of gray images whose gray level is the first entry of the embedding."""
+        """A decoder to uniform gray images, with the first entry of the embedding as the gray level."""
 
         input_spec, size = EmbeddingSpec("anything", DIM), 4
 

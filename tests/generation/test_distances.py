@@ -1,4 +1,4 @@
-"""Test distances of image sets against closed forms, loops, another library, and repeated rows in place of weights."""
+"""Test distances of image sets against closed forms, loops, torchmetrics and, for item weights, repeated rows."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def normal(rows: int, dim: int, seed: int = 0) -> Tensor:
 
 
 def exact_rows(mean: Tensor, covariance: Tensor, rows: int = 50) -> Tensor:
-    """Return rows with exactly this mean and covariance (over N - 1)."""
+    """Return rows with exactly this mean and unbiased covariance."""
     x = normal(rows, len(mean))
     x = x - x.mean(0)
     white = x @ torch.linalg.inv(torch.linalg.cholesky(x.mT @ x / (rows - 1))).mT
@@ -46,14 +46,14 @@ def test_frechet_of_gaussians_whose_distance_is_known() -> None:
     mean_x, mean_y = torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([0.0, 1.0, 0.5]).double()
     scale_x, scale_y = torch.tensor([1.0, 4.0, 0.25]).double(), torch.tensor([9.0, 1.0, 0.25]).double()
     x, y = exact_rows(mean_x, scale_x.diag()), exact_rows(mean_y, scale_y.diag(), rows=31)
-    # If the covariances commute, the distance is |m - m'|^2 + sum of (deviation - deviation')^2.
+    # If the covariances commute, the distance is |m - m'|^2 + sum of (s - s')^2 with the standard deviations s and s'.
     assert frechet_distance(x, y) == pytest.approx(10 + 4 + 1 + 0, abs=1e-9)
 
 
 def test_frechet_of_covariances_that_do_not_commute() -> None:
     a = torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()
     b = torch.tensor([[1.0, -0.5], [-0.5, 2.0]]).double()
-    # For two by two matrices, tr (ab)^1/2 = sqrt(tr ab + 2 sqrt(det a det b)).
+    # For 2 x 2 matrices, tr (ab)^(1/2) = sqrt(tr ab + 2 sqrt(det a det b)).
     root = torch.sqrt((a @ b).trace() + 2 * torch.sqrt(a.det() * b.det()))
     zero = torch.zeros(2).double()
     expected = float(a.trace() + b.trace() - 2 * root)
@@ -71,7 +71,7 @@ def test_frechet_by_scipys_matrix_root() -> None:
 
 @pytest.mark.parametrize("rows", [40, 5])
 def test_a_set_has_distance_0_from_itself_in_any_order(rows: int) -> None:
-    """With fewer rows than features, the square roots of rounded eigenvalues must not add an error of 1e-6."""
+    """With fewer rows than features, square roots of rounded zero eigenvalues must not add an error of 1e-6."""
     x, y = normal(rows, 12), normal(rows, 12, seed=1)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-12)
@@ -105,7 +105,7 @@ def test_kernel_distance_is_0_on_average_for_equal_distributions() -> None:
 
 
 class Flat(nn.Module):
-    """Use images of 2 x 1 pixels as their own features."""
+    """An extractor that returns the pixels of 2 x 1 images as features."""
 
     num_features = 6
 
@@ -147,7 +147,8 @@ def test_kernel_weights_leave_out_pairs_of_copies() -> None:
     x, y = normal(6, 3), normal(6, 3, seed=1)
     expected = []
     for w in WEIGHTS:
-        # (item, copy): two copies of an item are not a pair, unless one is generated and the other true.
+        # Rows are (item, copy). Copies of an item form no pairs, except that a row is paired with itself across the
+        # sets.
         rows = [(i, copy) for i in range(6) for copy in range(int(w[i]))]
 
         def mean(k: Tensor, kind: str, rows: list[tuple[int, int]] = rows) -> float:
@@ -167,7 +168,7 @@ def test_weights_of_one_are_the_distance_itself() -> None:
 
 
 def test_resampled_kernel_distance_has_no_bias_of_copies() -> None:
-    """If copies counted as pairs, the distance of equal sets would grow in every resample."""
+    """Copies of an item must not form pairs, or resampling would increase the distance."""
     x, y = normal(30, 4), normal(30, 4, seed=1)
     draws = torch.randint(30, (4000, 30), generator=torch.Generator().manual_seed(0))
     weights = torch.zeros(4000, 30, dtype=torch.float64).scatter_add_(1, draws, torch.ones(4000, 30).double())
@@ -187,7 +188,7 @@ def test_a_single_item_has_no_distance() -> None:
     weights = torch.tensor([[0.0, 3.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
     assert PairMean(cubic_kernel(x, x)).evaluate(weights).isnan().tolist() == [True, True, False]
     assert kernel_statistic(x, y).evaluate(weights).isnan().tolist() == [True, True, False]
-    # Three copies of a row have zero covariance, so the result is the distance between the two rows.
+    # Three copies of a row have zero covariance, so the result is the squared distance between the two rows.
     found = Frechet(x, y).evaluate(weights)
     assert float(found[0]) == pytest.approx(float((x[1] - y[1]).square().sum()))
     assert found.isnan().tolist() == [False, True, False]

@@ -1,4 +1,4 @@
-"""Test inputs, features and names of extractors."""
+"""Test the inputs, features and names of extractors."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ def images(count: int, size: int = 32, seed: int = 0) -> Tensor:
 
 
 def test_pixels_are_block_means() -> None:
-    """Downsampling averages blocks instead of subsampling; constant blocks are unchanged."""
+    """Downsampling averages blocks of pixels, which leaves constant blocks unchanged."""
     x = torch.kron(images(2, 4), torch.ones(8, 8))
     found = pixels(4)(x)
     assert found.shape == (2, 48)
@@ -93,7 +93,7 @@ class TestLite:
         assert found.shape == (5, 1280)
         assert found.dtype == torch.float32
         assert not found.is_inference()
-        # The network has about 60 float32 layers, whose order of summation may depend on the batch size.
+        # In each of about 60 float32 layers, the order of summation may depend on the batch size.
         rounding = 2 * 60 * torch.finfo(torch.float32).eps * float(found.abs().max())
         torch.testing.assert_close(lite2()(x.flip(0)).flip(0), found, atol=rounding, rtol=0)
         assert float((found[0] - found[1]).abs().max()) > 0.1

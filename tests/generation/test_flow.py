@@ -10,7 +10,7 @@ MEAN, DEVIATION = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.3, 1.0, 2.0])
 
 
 def exact(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    """Return E[x | x_t] for independent normal x, the optimal prediction. The condition shifts the mean of x."""
+    """Return the optimal prediction E[x | x_t] for independent normal x, with the condition added to the mean of x."""
     t = t[:, None]
     mean, variance = MEAN.to(x_t) + condition, DEVIATION.to(x_t).square()
     gain = t * variance / (t.square() * variance + (1 - t).square())
@@ -36,7 +36,7 @@ def test_guidance_moves_past_the_conditional_prediction() -> None:
     same = sample(exact, noise, condition, steps=20, guidance=1.0, unconditional_C=none).mean(0)
     torch.testing.assert_close(plain, same)
     guided = sample(exact, noise, condition, steps=20, guidance=2.0, unconditional_C=none).mean(0)
-    # The prediction is affine in the condition, so guidance 2 doubles the condition.
+    # The prediction is affine in the condition, so guidance 2 equals twice the condition.
     torch.testing.assert_close(guided, sample(exact, noise, 2 * condition, steps=20).mean(0))
     unguided = sample(exact, noise, condition, steps=20, guidance=0.0, unconditional_C=none).mean(0)
     torch.testing.assert_close(unguided, sample(exact, noise, 0 * condition, steps=20).mean(0))

@@ -1,4 +1,4 @@
-"""Test the sampling, saving and errors of a decoder."""
+"""Test sampling, saving, and errors of a decoder."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_images_are_numbers_between_0_and_1_and_repeat(decoder: FlowDecoder) -> 
 def test_noise_of_a_row_does_not_depend_on_the_other_rows(decoder: FlowDecoder) -> None:
     x = embeddings()
     torch.testing.assert_close(decoder.generate(x[:3]), decoder.generate(x)[:3])
-    # Two rows with the same embedding have different noise.
+    # Two rows with the same embedding get different noise.
     twice = decoder.generate(torch.stack([x[0], x[0]]))
     assert not torch.allclose(twice[0], twice[1], atol=1e-3)
 

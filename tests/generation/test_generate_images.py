@@ -1,4 +1,4 @@
-"""Test conditions made from items and texts, and the images generated from them."""
+"""Test the conditions built from items and texts, and the images generated from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def decoder(tiny_decoders: list[FlowDecoder]) -> FlowDecoder:
 
 
 def encode(texts: Sequence[str]) -> torch.Tensor:
-    """A fake text encoder that returns the features of the item whose number is the text."""
+    """Encode the number of an item as text by the features of that item."""
     return torch.tensor(tiny_image_store().array("text")[[int(text) for text in texts]]).float()
 
 
@@ -143,7 +143,7 @@ def test_noise_is_the_same_for_every_condition_and_differs_between_samples(space
     two = made_of(space, decoder, samples=2)
     assert torch.equal(made_of(space, decoder, samples=1).images[:, 0], two.images[:, 0])
     assert not torch.equal(two.images[:, 0], two.images[:, 1])
-    # Sample 1 of seed 0 is not sample 0 of seed 1.
+    # Sample 1 of seed 0 differs from sample 0 of seed 1.
     assert not torch.equal(made_of(space, decoder, seed=1).images[:, 0], two.images[:, 1])
     same = build_conditions(space, tiny_image_store(), items=["#1", "#1"], modalities=["text"])
     twice = generate_images(space, decoder, tiny_image_store(), same)

@@ -1,4 +1,4 @@
-"""Test image files against a small PNG decoder, grids against loops, and thumbnails against Pillow."""
+"""Test image files with a minimal PNG decoder, grids with loops, and thumbnails with Pillow."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ def plain(color: tuple[float, float, float], size: int = 2) -> Tensor:
 
 
 def decoded(data: bytes) -> Tensor:
-    """Decode an 8-bit RGB PNG file without line filters into (3, H, W) uint8, by the specification."""
+    """Decode an 8-bit RGB PNG file without line filters to a uint8 tensor of shape (3, H, W)."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     at, kinds, packed, width, height = 8, [], b"", 0, 0
     while at < len(data):
@@ -243,7 +243,7 @@ def test_invalid_sizes_raise() -> None:
 
 
 def composed(data: bytes) -> np.ndarray[Any, Any]:
-    """Composite the image on white by the formula; return (H, W, 3) in [0, 1]."""
+    """Return the image composited on white, as an array of shape (H, W, 3) with values in [0, 1]."""
     pil = pytest.importorskip("PIL.Image")
     pixels = np.array(pil.open(io.BytesIO(data)).convert("RGBA")).astype(np.float64) / 255
     return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]
@@ -279,7 +279,7 @@ def test_thumbnails_of_the_shipped_set() -> None:
     rows = [0, 700, emoji.items - 1]
     small, large = (read_thumbnails(emoji, "image", rows, size) for size in (32, 64))
     torch.testing.assert_close(small, resize(large, 32), atol=2 / 255, rtol=0)
-    assert float(large[:, :, 0, 0].min()) > 0.95  # transparent corners are white
+    assert float(large[:, :, 0, 0].min()) > 0.95  # transparent corners become white
     assert read_thumbnails(emoji, "drawing", [5], 20).shape == (1, 3, 20, 20)
 
 
@@ -309,7 +309,7 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(DataError, match=rf"image/{row}\.png in thumbnails\.zip of 'painted' cannot be read"):
             read_thumbnails(store({"thumbnails.zip": zipped(cut)}), "image", [row], 4)
     archive = bytearray(zipped({"image/3.png": whole}))
-    archive[archive.index(whole) + 60] ^= 1  # the checksum in the archive does not match
+    archive[archive.index(whole) + 60] ^= 1  # the content no longer matches the checksum in the archive
     with pytest.raises(DataError, match=r"image/3\.png in thumbnails\.zip of 'painted' cannot be read \(Bad CRC"):
         read_thumbnails(store({"thumbnails.zip": bytes(archive)}), "image", [3], 4)
     monkeypatch.setattr("unialign.data._thumbnails._MAX_BYTES", 100)

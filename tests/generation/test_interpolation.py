@@ -1,4 +1,4 @@
-"""Test mixtures against slow loops and closed forms."""
+"""Test mixtures of embeddings against loops and closed forms."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def rows(seed: int = 0) -> dict[str, Tensor]:
-    """Draw rows of one item within a cone, like embeddings of one object."""
+    """Draw unit rows of three modalities; the rows of an item lie within a cone."""
     center = unit(B, D, seed=seed)
     return {name: torch.nn.functional.normalize(center + 0.6 * unit(B, D, seed=seed + 1 + k), dim=1)
             for k, name in enumerate(("text", "audio", "video"))}  # fmt: skip
@@ -111,7 +111,7 @@ def test_times_are_any_kind_of_number() -> None:
     for t in (torch.tensor(0.25), np.float32(0.25), np.array(0.25)):
         assert torch.equal(slerp(a, b, t), slerp(a, b, 0.25))
     assert slerp(a, b, [0.25]).shape == (1, B, D)
-    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # the arc is extrapolated beyond its end
+    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # t > 1 extrapolates the arc
 
 
 def test_slerp_of_several_times() -> None:
@@ -163,7 +163,8 @@ def test_nearly_opposite_rows_have_an_arc(dtype: torch.dtype) -> None:
     path = slerp(torch.tensor([[1.0, 0.0]], dtype=dtype), b.to(dtype), t)
     angles = t * (math.pi - 1e-3)
     exact = torch.stack([torch.cos(angles), torch.sin(angles)], 1)[:, None].to(dtype)
-    # Rounding the second row turns the plane of the arc by eps divided by the row's distance from the opposite point.
+    # Rounding the second row rotates the arc by eps / 1e-3, where 1e-3 is the distance of that row from the opposite
+    # point.
     torch.testing.assert_close(path, exact, atol=2 * torch.finfo(dtype).eps / 1e-3, rtol=0)
 
 
@@ -183,7 +184,7 @@ def test_the_barycenter_has_the_least_squared_angles() -> None:
     for seed in range(6):
         near = torch.nn.functional.normalize(best + 1e-3 * unit(B, D, seed=seed), dim=1)
         assert bool((cost(near) > cost(best)).all())
-    # At the optimum, the weighted steps toward the rows cancel.
+    # At the optimum, the weighted tangent vectors toward the rows sum to 0.
     pull = torch.zeros(B, D, dtype=torch.float64)
     for w, x in zip(weights, z.values(), strict=True):
         cos = (best * x).sum(1, keepdim=True)
@@ -198,7 +199,7 @@ def test_the_barycenter_on_a_circle_is_the_mean_angle() -> None:
     middle = float((angles * torch.tensor(weights, dtype=torch.float64)).sum())
     best = frechet_mean(z, weights=weights)
     torch.testing.assert_close(torch.atan2(best[0, 1], best[0, 0]).item(), middle)
-    # The distant row has more influence than in the normalized mean, which minimizes chords.
+    # The normalized mean minimizes squared chords, so the distant row has less influence on it.
     chord = mean(z, weights=weights)
     assert float(torch.atan2(chord[0, 1], chord[0, 0])) < middle - 0.1
 
@@ -220,7 +221,7 @@ def test_the_barycenter_is_the_slow_descent() -> None:
 
 
 def test_the_derivative_of_the_frechet_mean_is_exact_where_it_equals_the_mean() -> None:
-    # By symmetry, the search ends at its first step; the derivative there must not be that of the plain mean.
+    # By symmetry, the iteration ends at the normalized mean, but the derivative must be that of the Fréchet mean.
     z = tuple(torch.eye(3, dtype=torch.float64)[k : k + 1].clone().requires_grad_() for k in range(3))
     torch.testing.assert_close(frechet_mean(z), mean(z))
     torch.autograd.gradcheck(lambda *z: frechet_mean(z), z)
@@ -231,7 +232,7 @@ def test_the_derivative_of_the_frechet_mean_is_exact_where_it_equals_the_mean() 
 
 
 def test_rows_without_a_frechet_mean_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The rows lie beyond the equator as seen from the pole, a saddle point from which every direction is better.
+    # The mean of these rows is a saddle point of the cost, since five rows are more than 90 degrees away from it.
     angles = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
     z = torch.stack([angles.cos(), angles.sin(), torch.full((5,), -0.5), torch.zeros(5)], 1)
     pole = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).expand(4, -1)

@@ -36,13 +36,13 @@ def decoder(folders: Folders) -> Kandinsky22:
 
 @pytest.fixture(scope="module")
 def exact(folders: Folders) -> Kandinsky22:
-    """Use float64, since random weights and guidance amplify rounding differences between batch sizes."""
+    """Return the decoder in float64, since random weights and guidance amplify rounding errors."""
     return Kandinsky22.from_pretrained(folders[0], prior=folders[1], dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
 def own_prior(folders: Folders) -> Any:
-    """Return the pipeline of the prior as loaded by diffusers, in float64."""
+    """Return the prior as a pipeline of diffusers in float64."""
     pipeline = diffusers.KandinskyV22PriorPipeline.from_pretrained(
         folders[1], local_files_only=True, torch_dtype=torch.float64
     )
@@ -50,7 +50,7 @@ def own_prior(folders: Folders) -> Any:
     return pipeline
 
 
-# Pipelines return images in [0, 1] as float32, with rounding of at most half an eps; float64 rounding is negligible.
+# Pipelines round images in [0, 1] to float32, which causes errors of at most half an eps.
 IMAGE_ROUNDING = {"atol": 4 * torch.finfo(torch.float32).eps, "rtol": 0.0}
 
 
@@ -89,7 +89,7 @@ def test_input_spec_describes_the_embeddings(decoder: Kandinsky22, folders: Fold
 def test_generate_is_the_pipelines_own(exact: Kandinsky22, own_prior: Any, guidance: float) -> None:
     x = embeddings(3)
     images = exact.generate(x, seed=3, steps=4, guidance=guidance, batch_size=2)
-    # Embeddings are float32 outside the pipelines, so both sides round the same number.
+    # The decoder rounds embeddings to float32, so the expected call does the same.
     negative = own_prior.get_zero_embed().float().double()
     expected = own_call(exact, x.double(), negative, num_inference_steps=4, guidance_scale=guidance)
     assert images.shape == (3, 3, 16, 16)

@@ -1,5 +1,8 @@
-"""Test the whole workflow around a pipeline of diffusers: its image encoder fills a store, a space is trained around
-that frozen column, and images are generated from every modality."""
+"""Test the whole workflow with a diffusers pipeline.
+
+The image encoder of the pipeline fills a store, a space is trained with that column frozen, and images are generated
+from every modality.
+"""
 
 from typing import Any
 
@@ -101,7 +104,7 @@ def test_every_modality_makes_images(space: Space, store: EmbeddingStore, decode
 
 
 def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Space, store: EmbeddingStore) -> None:
-    """Conditions from text have the same mean as the image embeddings, and the same distances from that mean."""
+    """Conditions from text have about the same distance from the mean of the image embeddings as these embeddings."""
     rows = store.rows("train")
     image = torch.tensor(store.array("image")[rows]).float()
     z, _ = embed_items(space, store, rows, ["text"])
@@ -109,7 +112,7 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
     center = image.mean(0)
     typical = (image - center).norm(dim=1).mean()
     assert 0.4 * typical < (like - center).norm(dim=1).mean() < 1.6 * typical
-    # The plain mean of the paper is shorter, and so are its features; these decoders are not scale-invariant.
+    # The unnormalized mean gives shorter features, which matters since these decoders are not scale-invariant.
     pair = [z["text"], z["text"].roll(1, 0)]
     norms = [
         (space.inverse_transform("image", mean(pair, normalize=normalize)) - space.features[0].mean).norm(dim=1)

@@ -1,4 +1,4 @@
-"""Test scores of images whose results are known, and their dependence on item weights."""
+"""Test the scores of images with known results, and their resampling by item weights."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_true_images_score_best(reference: Reference) -> None:
     assert numbers["fd"] == pytest.approx(0, abs=1e-9)
     assert [numbers[name] for name in ("recall@1", "recall@10", "mrr", "l1")] == [1, 1, 1, 0]
     assert numbers["cosine"] == pytest.approx(1)
-    # An image and its copy count as a pair across the sets but not within them, so the unbiased value is below 0.
+    # Pairs of equal images are included across the sets but not within them, so the unbiased estimate is below 0.
     assert numbers["kid"] < 0
     assert numbers["mmd"] < 0
 
@@ -60,7 +60,7 @@ def test_one_image_for_all_scores_chance(reference: Reference) -> None:
 
 
 def test_every_number_by_its_definition(reference: Reference) -> None:
-    """Compute the scores from raw features, one noise and one item at a time."""
+    """Compare the scores with direct computations from raw features, in loops over noises and items."""
     made = 0.12 * TRUE + 0.88 * NOISE
     scores = score(made, reference, extractor=EXTRACTOR, self_scores=score(NOISE, reference, extractor=EXTRACTOR))
     train, true = EXTRACTOR(TRAINING).double(), EXTRACTOR(TRUE).double()
@@ -108,7 +108,7 @@ def test_only_training_images_set_the_scale(reference: Reference) -> None:
 
 @pytest.mark.parametrize("blue", [0.0, 1e-4])
 def test_a_feature_that_hardly_varies_decides_nothing(blue: float) -> None:
-    """Divided by its own standard deviation, this component would dominate the others or be infinite."""
+    """Dividing this feature by its standard deviation would make it dominant or infinite."""
     training = TRAINING.clone()
     training[:, 2] = 0.5 + blue * (TRAINING[:, 2] - 0.5)
     reference = Reference.fit(TRUE, training, extractor=EXTRACTOR, components=10)
@@ -128,7 +128,7 @@ def test_order_of_the_items_does_not_matter(close: GenerationScores) -> None:
 
 
 def test_shuffled_images_keep_distances_and_lose_retrieval(close: GenerationScores, reference: Reference) -> None:
-    """FD cannot distinguish shuffled images, which is why controls are needed."""
+    """FD does not change if the images are assigned to other items, so retrieval is also measured."""
     shuffled = score(CLOSE.roll(1, 1), reference, extractor=EXTRACTOR).numbers
     assert shuffled["fd"] == pytest.approx(close.numbers["fd"])
     assert close.numbers["recall@1"] == 1
@@ -145,7 +145,7 @@ def test_true_images_of_another_size_are_resized(close: GenerationScores) -> Non
 
 
 def test_resampled_scores_are_those_of_the_drawn_rows(close: GenerationScores, reference: Reference) -> None:
-    """Retrieval searches all true images, whereas FD compares the generated and true images of the resampled items."""
+    """FD is computed over the resampled items, but retrieval always searches all true images."""
     weights = resample_weights(ITEMS, resamples=5, seed=3)
     for r, w in enumerate(weights.long()):
         rows = torch.arange(ITEMS).repeat_interleave(w)
@@ -160,7 +160,7 @@ def test_resampled_scores_are_those_of_the_drawn_rows(close: GenerationScores, r
 def test_differences_of_two_rows_are_paired_by_the_resampling_of_evaluation(
     close: GenerationScores, reference: Reference
 ) -> None:
-    """For a paired interval, it suffices to call `resample` with both rows."""
+    """One call of `resample` with both statistics gives a paired interval, which is narrower."""
     worse = score(0.75 * TRUE + 0.25 * NOISE, reference, extractor=EXTRACTOR)
     groups = torch.arange(ITEMS) // 2
     for name in ("fd", "cosine", "kid"):

@@ -1,4 +1,4 @@
-"""Test Stable unCLIP against the pipeline of diffusers, and test its errors."""
+"""Test `StableUnCLIP` against the pipeline of diffusers, and test its errors."""
 
 import json
 import random
@@ -82,7 +82,7 @@ def test_embed_and_generate_are_the_pipelines_own(unclip: StableUnCLIP) -> None:
         image=as_pil(x[0]),
         prompt="",
         latents=draw_noise(1, 4 * 8 * 8, seed=5).view(1, 4, 8, 8),
-        # The noise of level 0 has a hundredth of the standard deviation and comes from another generator.
+        # The pipeline adds noise of level 0 (1 % of the standard deviation) from another generator.
         generator=torch.Generator().manual_seed(0),
         num_inference_steps=4,
         guidance_scale=3.0,
@@ -113,7 +113,7 @@ def test_noise_of_a_row_does_not_depend_on_other_rows(unclip_folder: Path, sched
     varied.pipeline.scheduler = kind.from_config(unclip.pipeline.scheduler.config)
     x = embeddings(1).repeat(3, 1)
     together = varied.generate(x, steps=4, guidance=2.0)
-    rounding = {"atol": 4 * torch.finfo(torch.float32).eps, "rtol": 0.0}  # rounding of images in [0, 1] to float32
+    rounding = {"atol": 4 * torch.finfo(torch.float32).eps, "rtol": 0.0}  # float32 rounding of images in [0, 1]
     torch.testing.assert_close(varied.generate(x, steps=4, guidance=2.0, batch_size=2), together, **rounding)
     torch.testing.assert_close(varied.generate(x[:1], steps=4, guidance=2.0), together[:1], **rounding)
     assert float((together[0] - together[1]).abs().max()) > 0.01
@@ -156,7 +156,7 @@ def test_half_precision(unclip_folder: Path, unclip: StableUnCLIP) -> None:
     half = StableUnCLIP.from_pretrained(unclip_folder, dtype=torch.bfloat16)
     made = half.generate(embeddings(2), steps=2)
     assert made.dtype == torch.float32
-    # In each step, guidance g amplifies the rounding error of two predictions by up to 2 g - 1; the default g is 10.
+    # In each step, guidance g amplifies the rounding errors of two predictions by up to 2 g - 1 (default: g = 10).
     rounding = 2 * (2 * 10 - 1) * torch.finfo(torch.bfloat16).eps
     torch.testing.assert_close(made, unclip.generate(embeddings(2), steps=2), atol=rounding, rtol=0)
     torch.testing.assert_close(half.embed(images(2)), unclip.embed(images(2)), atol=0.1, rtol=0)

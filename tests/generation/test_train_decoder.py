@@ -1,4 +1,4 @@
-"""Test that the training of a decoder learns, is reproducible, resumes bit for bit, and rejects bad input."""
+"""Test the training of a decoder: learning, reproducibility, bit-exact resumption, and invalid input."""
 
 import hashlib
 from functools import cache
@@ -33,7 +33,7 @@ def digest_of(fit: DecoderFit) -> str:
 
 @cache
 def finished() -> DecoderFit:
-    """Return the uninterrupted default run; tests only read it."""
+    """Return the uninterrupted default run, which tests must not change."""
     return run()
 
 
@@ -71,7 +71,7 @@ def test_an_interrupted_run_resumes_bit_by_bit(tmp_path: Path, stop: int) -> Non
     again = run(tmp_path, resume="required")
     assert digest_of(again) == digest_of(whole)
     assert [line["step"] for line in again.history] == list(range(1, 13))
-    # A finished run is returned with its history.
+    # Resuming a finished run returns its result and history.
     returned = run(tmp_path, resume="auto")
     assert digest_of(returned) == digest_of(whole)
     assert returned.history == again.history
@@ -107,7 +107,7 @@ def test_a_run_of_other_settings_or_data_is_not_continued(tmp_path: Path) -> Non
     altered = EmbeddingStore.from_arrays({"image": tiny_image_store().array("image") + 1}, split=["train"] * ITEMS)
     with pytest.raises(DataError, match="use the same data"):
         run(tmp_path, resume="auto", store=altered)
-    # Settings for logging and saving may differ.
+    # A resumed run may have other settings for logging and saving.
     run(tmp_path, resume="required", logging_steps=3)
 
 

@@ -1,4 +1,4 @@
-"""Save tiny pipelines of diffusers with random weights, in the format that the adapters load."""
+"""Save tiny diffusers pipelines with random weights, in the format that the adapters load."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,15 @@ import diffusers
 import torch
 import transformers
 
-DIM = 16  # W, the dimension of the image embeddings
+DIM = 16  # dim of the image embeddings
 _WORDS = ("a", "red", "apple", "blue", "car")
-# Positions in the vocabulary of `tokenizer`.
+# Ids of the special tokens in the vocabulary of `tokenizer`.
 _START, _END = 63, 64
 _LAYER = {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
 
 
 def save_stable_unclip(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Path:
-    """A `StableUnCLIPImg2ImgPipeline` of 16 x 16 images with an image normalizer of known statistics."""
+    """Save a `StableUnCLIPImg2ImgPipeline` for 16 x 16 images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         normalizer = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=dim)
@@ -57,7 +57,7 @@ def save_stable_unclip(folder: Path, *, dim: int = DIM, scheduler: Any = None) -
 
 
 def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Path:
-    """Save a `KandinskyV22Pipeline` of 16 x 16 images; like the published one, it has no image encoder."""
+    """Save a `KandinskyV22Pipeline` for 16 x 16 images, without an image encoder like the published pipeline."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         pipeline = diffusers.KandinskyV22Pipeline(
@@ -80,7 +80,7 @@ def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Pa
             ),
             scheduler=scheduler or diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
             movq=diffusers.VQModel(
-                block_out_channels=(32, 32),  # the spatial norm has 32 groups
+                block_out_channels=(32, 32),  # multiples of the 32 groups of the spatial norm
                 down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
                 up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
                 latent_channels=4,
@@ -94,7 +94,7 @@ def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Pa
 
 
 def save_kandinsky_prior(folder: Path, *, dim: int = DIM) -> Path:
-    """Save a `KandinskyV22PriorPipeline` with the image encoder of the decoder."""
+    """Save a `KandinskyV22PriorPipeline`, which contains the image encoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         prior = diffusers.PriorTransformer(
@@ -125,7 +125,7 @@ def image_processor() -> Any:
 
 
 def tokenizer(folder: Path) -> Any:
-    """Save a CLIP tokenizer with letters and five words."""
+    """Save and load a CLIP tokenizer with letters and five words."""
     folder.mkdir()
     letters = "abcdefghijklmnopqrstuvwxyz"
     merges = [
@@ -158,7 +158,7 @@ def _text_config(*, projection_dim: int = 32, hidden_size: int = 32) -> Any:
 
 def _save(pipeline: Any, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # Published folders list a class whose name does not reveal that it is an image decoder.
+    # Published folders list the class `CLIPImageProcessor` for both parts.
     index = json.loads((folder / "model_index.json").read_text())
     for part in ("feature_extractor", "image_processor"):
         if part in index:

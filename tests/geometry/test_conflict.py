@@ -1,4 +1,4 @@
-"""Compare the conflict of forces with golden values, float64 loops, autograd, and the propositions."""
+"""Compare the conflict of forces with golden values, float64 loops, autograd and the propositions of the paper."""
 
 import math
 
@@ -32,7 +32,7 @@ def random_space(modalities, items, dim, seed, shared=1.0):
 
 
 def loops(embeddings, anchor, tau, direction, present, weights=None):
-    """Return the conflict, computed by loops over items and modalities."""
+    """Compute the conflict by loops over items and modalities."""
     z = {name: torch.nn.functional.normalize(x.double()).numpy() for name, x in embeddings.items()}
     has = {name: present.get(name, torch.ones(len(x), dtype=torch.bool)).numpy() for name, x in z.items()}
     items, dim = z[anchor].shape
@@ -135,7 +135,7 @@ def test_equals_float64_loops(modalities, items, seed, tau, direction, missing, 
     np.testing.assert_array_equal(result.defined, ~np.isnan(fields["chi"]))
     known = np.concatenate(list(c.values()))
     known = known[~np.isnan(known)]
-    # With a single item all residuals are rounding errors, and so is their correlation.
+    # With a single item, the residuals and their correlation are only rounding errors.
     if items > 1 and len(squares) and max(squares) > 1e-12:
         np.testing.assert_allclose(result.residual_correlation, rho, atol=1e-9)
     if len(known):
@@ -198,7 +198,7 @@ def test_chi_depends_on_the_positives_only():
 
 
 def test_chi_bound_is_tight_for_constant_resultants():
-    """All positives have the same mutual cosine; with two modalities the bound is exactly 0."""
+    """The positives of every item have equal mutual cosines; with two modalities the bound is exactly 0."""
     legs = torch.tensor([[1.0, 0.2, 0.2], [0.2, 1.0, 0.2], [0.2, 0.2, 1.0]], dtype=torch.float64)
     g = torch.Generator().manual_seed(0)
     turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q
@@ -212,7 +212,7 @@ def test_chi_bound_is_tight_for_constant_resultants():
 
 
 def test_zeta_approaches_one_under_the_assumption_of_proposition_2_2():
-    """With hard negatives near every positive, c stays positive and zeta increases with the number of modalities."""
+    """With hard negatives near every positive, c is positive and zeta increases with the number of modalities."""
     zetas = []
     for modalities in (2, 4, 10):
         result = conflict(random_space(modalities, 200, 32, 0, shared=1.5), anchor="m0", temperature=1.0)
@@ -221,7 +221,7 @@ def test_zeta_approaches_one_under_the_assumption_of_proposition_2_2():
 
 
 def test_weighted_chi_bound_is_tight_for_constant_resultants():
-    """For weights that sum to 1, the bound is 1 - sqrt(sum w_n^2 + sum w_n w_n' mu_nn')."""
+    """For weights w that sum to 1, the bound is 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn')."""
     legs = torch.tensor([[1.0, 0.1, 0.3], [0.2, 1.0, 0.2], [0.7, 0.2, 1.0]], dtype=torch.float64)
     g = torch.Generator().manual_seed(0)
     turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q
@@ -253,7 +253,7 @@ def test_common_factors_of_weights_do_not_matter():
 
 
 def test_renormalized_negatives_include_aligned_modalities():
-    """One modality is aligned, one is not; without renormalization, only the negatives of the second would count."""
+    """Without renormalization, the negatives of an aligned modality would vanish next to those of an unaligned one."""
     g = torch.Generator().manual_seed(0)
     x, y = (torch.randn(30, 16, generator=g, dtype=torch.float64) for _ in range(2))
     batch = make_batch({"a": x, "b": x, "c": y})
@@ -265,7 +265,7 @@ def test_renormalized_negatives_include_aligned_modalities():
 
 
 def simulated_zeta(modalities, common, seed, items=4000, dim=24):
-    """Simulate forces Phi_n = c_n V + e_n with residuals of unit mean square and a common correlation."""
+    """Simulate forces Phi_n = c_n V + e_n with equally correlated residuals of unit mean square."""
     g = torch.Generator().manual_seed(seed)
     c = 0.5 + torch.rand(modalities, items, generator=g, dtype=torch.float64)
     own = torch.randn(modalities, items, dim, generator=g, dtype=torch.float64)
@@ -290,7 +290,7 @@ def test_proposition_2_2_bounds_zeta_when_residuals_are_independent():
 
 
 def test_correlated_residuals_limit_zeta_as_predicted():
-    """If residuals have correlation rho, zeta tends to (1 + rho C / c^2)^(-1/2), here 0.877, instead of 1."""
+    """With residual correlation rho, the limit of zeta is (1 + rho C / c^2)^(-1/2), here 0.877, instead of 1."""
     rho = 0.3
     zetas, bounds = [], []
     for modalities in (2, 8, 64):
@@ -303,7 +303,7 @@ def test_correlated_residuals_limit_zeta_as_predicted():
     limit = (1 + rho / 1.0) ** -0.5
     assert zetas[-1] == pytest.approx(limit, abs=0.015)
     assert bounds[0] < zetas[0]
-    assert bounds[-1] > zetas[-1] + 0.05  # the assumption of the bound does not hold
+    assert bounds[-1] > zetas[-1] + 0.05  # the bound assumes uncorrelated residuals
 
 
 def test_over_anchors():
@@ -343,7 +343,7 @@ def test_degenerate_spaces():
     x = torch.tensor([[1.0, 2.0, 2.0]]).repeat(4, 1)
     collapsed = conflict({"a": x, "b": x, "c": x}, anchor="a")
     assert collapsed.zeta.tolist() == pytest.approx([1.0] * 4)
-    assert collapsed.zeta_tan.isnan().all()  # without a tangential component the direction is undefined
+    assert collapsed.zeta_tan.isnan().all()  # the direction is undefined without a tangential component
     assert collapsed.defined.all()
     single = conflict({"a": x[:1], "b": x[:1]}, anchor="a")
     assert single.zeta_neg.isnan().all()  # no negatives

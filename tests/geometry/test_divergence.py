@@ -1,4 +1,4 @@
-"""Public divergences: golden values, errors, warnings and degenerate spaces."""
+"""Test the public divergences: golden values, errors, warnings and degenerate spaces."""
 
 import math
 import warnings
@@ -105,7 +105,7 @@ def test_the_upper_bound_holds_and_equals_its_reference(modalities, items, dim, 
 
 @few_rows
 def test_the_upper_bound_holds_in_many_draws():
-    """No draw violates the bound, for aligned to unrelated tuples and bandwidths from 0.05 to 5."""
+    """The draws include aligned and unrelated tuples, and bandwidths from 0.05 to 5."""
     margins = []
     for seed in range(300):
         spread, bandwidth = (0.0, 0.1, 0.5, 3.0)[seed % 4], (0.05, 0.2, 0.5, 1.0, 5.0)[seed % 5]
@@ -118,10 +118,10 @@ def test_the_upper_bound_holds_in_many_draws():
 
 @few_rows
 def test_the_mean_of_logs_is_not_an_upper_bound():
-    """Half of the anchor's rows are close together and the rest are isolated; their counterparts are 12 bandwidths
-    away.
+    """The loss with `mean_log` is not a bound, since by Jensen's inequality it is at most that with `outer_log`.
 
-    U is the smaller side of Jensen's inequality, so the divergence can exceed the loss.
+    In this example, half of the anchor's rows are close together and the others are isolated. All positives are 12
+    bandwidths away.
     """
     axis = torch.eye(66, dtype=torch.float64)
     near, far = 0.006, 0.12
@@ -188,7 +188,7 @@ def test_public_functions_pass_gradcheck(function):
 @few_rows
 @pytest.mark.parametrize("bandwidth", [0.01, 0.5, "median"])
 def test_degenerate_spaces_have_a_value(bandwidth):
-    """Divergences of single rows and of collapsed, opposite or unpaired sets are finite; equal sets give 0."""
+    """Single rows and collapsed, opposite or unpaired sets have finite divergences; equal sets have divergence 0."""
     row = torch.tensor([[1.0, 2.0, 2.0]])
     point, z = row.repeat(5, 1), draw(1, 6, 3, 0)["m0"]
     halves = {"a": torch.arange(6) < 3, "b": torch.arange(6) >= 3}
@@ -310,7 +310,7 @@ def test_half_precision_is_measured_in_float64():
 
 def test_exact_beyond_max_bytes_raises():
     space = draw(3, 10, 4, 8)
-    # Each of the 10^3 tuples takes three numbers; for a gradient, those of all four integrals are saved.
+    # Each of the 10^3 tuples takes three numbers; a gradient needs those of all four integrals.
     with pytest.raises(ConfigError, match="needs about 24,000 bytes"):
         holder_divergence(space, bandwidth=1.0, estimator="exact", max_bytes=23_999)
     holder_divergence(space, bandwidth=1.0, estimator="exact", max_bytes=24_000)

@@ -49,7 +49,7 @@ def test_weights_count_items_as_copies():
 
 
 def test_raw_gap_is_sampling_noise_without_a_gap():
-    """Without any gap, the usual estimate on 215 test items is sqrt(2 / N) = 0.096."""
+    """Without a gap, the raw estimate for 215 items is about sqrt(2 / 215) = 0.096, the debiased estimate near 0."""
     raw, squared = [], []
     for seed in range(60):
         x, y = unit(215, 64, 2 * seed), unit(215, 64, 2 * seed + 1)

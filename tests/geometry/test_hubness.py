@@ -1,4 +1,4 @@
-"""k-occurrences against brute force, and against the errors of naive counts."""
+"""Test k-occurrences against brute force, and with ties."""
 
 import math
 
@@ -45,7 +45,7 @@ def test_counts_equal_sorting(queries, gallery, k, seed, side, spare):
 
 
 def test_equal_rows_share_counts():
-    """If ties were sorted by index, a collapsed gallery would have k hubs, and the order of rows would matter."""
+    """Breaking ties by index would give k hubs in a collapsed gallery and depend on the order of rows."""
     collapsed = hubness(draw(20, 4), torch.ones(30, 4), k=3)
     assert collapsed.counts.tolist() == pytest.approx([2.0] * 30)
     assert (collapsed.skewness, collapsed.antihub_fraction) == (0.0, 0.0)
@@ -64,7 +64,7 @@ def test_equal_rows_share_counts():
     seed=st.integers(0, 99),
 )
 def test_ties_are_shared_by_definition(rows, k, spare, seed):
-    """Ties that extend beyond the retrieved candidates are counted over the whole gallery."""
+    """Ties are shared equally, even if they extend beyond the retrieved candidates."""
     x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
     k = min(k, rows)
     with pytest.MonkeyPatch.context() as patch:
@@ -79,7 +79,7 @@ def test_ties_are_shared_by_definition(rows, k, spare, seed):
 
 
 def test_high_dimensional_spaces_with_an_offset_have_hubs():
-    """In three dimensions there are no hubs; in many dimensions, rows near the mean of all queries are hubs."""
+    """In 128 dimensions, gallery rows near the mean of all queries are hubs; in 3 dimensions there are none."""
     flat = hubness(draw(800, 3), draw(800, 3, 1))
     assert flat.skewness < 3 * flat.chance_skewness
     nearness = torch.rand(800, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The profile of divergences over bandwidths: values, verdicts, undefined values."""
+"""Test the profile of divergences over bandwidths: values, verdicts and undefined values."""
 
 import pytest
 import torch

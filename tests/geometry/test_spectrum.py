@@ -1,4 +1,4 @@
-"""Effective rank: exp of the entropy of the eigenvalues of the covariance."""
+"""Test the effective rank, exp of the entropy of the eigenvalues of the covariance."""
 
 import numpy as np
 import pytest

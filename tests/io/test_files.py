@@ -1,4 +1,4 @@
-"""Test atomic replacement of files, and JSON with checksums."""
+"""Test the atomic replacement of files, and JSON files with checksums."""
 
 import errno
 import os

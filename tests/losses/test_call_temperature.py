@@ -1,4 +1,4 @@
-"""Test a temperature, scale or bias that is passed in the call, such as a parameter of the caller's model."""
+"""Test temperatures, scales and biases passed in a call, for example as parameters of the caller's model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,14 +22,14 @@ def kernel_of(case: str) -> str | None:
 
 WITH_TEMPERATURE = [case for case in OBJECTIVES if "temperature" in make_objective(case).call_arguments]
 WITH_TEMPERATURE = [case for case in WITH_TEMPERATURE if kernel_of(case) != "wang_isola"]
-# Kernels whose row sums are not differentiable with respect to the temperature.
+# Cases with a kernel that is not differentiable with respect to the temperature.
 GEODESIC = [case for case in WITH_TEMPERATURE if kernel_of(case) == "geodesic"]
 WITHOUT = ("pmrl", "align_uniform")
 TAU = 0.31
 
 
 def same_with_option(case: str) -> ua.losses.Objective:
-    """Return the objective of a case with TAU as its own temperature, or 1 / TAU as its scale."""
+    """Return the objective of a case with the option `temperature=TAU` or `scale=1 / TAU`."""
     if OBJECTIVES[case][0] == "sigmoid":
         return make_objective(case, scale=1 / TAU)
     if OBJECTIVES[case][0] == "unialign":
@@ -58,7 +58,7 @@ def as_module(tau: Tensor) -> nn.Module:
 
 @pytest.mark.parametrize("case", WITH_TEMPERATURE)
 def test_every_form_equals_the_option(case: str):
-    """A number, a tensor, a function and a module give the same value and gradient as the option."""
+    """A number, tensor, function or module in the call gives the same values and gradients as the option."""
     expected = value_and_gradients(case, same_with_option(case).double(), None)
     objective, tau = make_objective(case).double(), torch.tensor(TAU, dtype=torch.float64)
     forms: list[CallArguments] = [
@@ -85,12 +85,12 @@ def test_gradient_equals_a_finite_difference(case: str):
         for sign in (1, -1)
     )
     torch.testing.assert_close(gradient, (high - low).detach() / (2 * step), rtol=1e-6, atol=1e-8)
-    # The parameter of the objective is not used in the call.
+    # The temperature in the call replaces the parameter of the objective.
     assert all(p.grad is None for p in objective.parameters())
 
 
 def test_open_clip_loop_trains_its_own_scale():
-    """`logit_scale` is passed after `exp`; the gradient of the reference reaches the parameter of the model."""
+    """As in open_clip, the model passes `log_scale.exp()`, and the gradient reaches `log_scale`."""
     log_scale = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
     batch = draw_batch(1, 2, 7, 5)
     loss = ua.losses.InfoNCE()
@@ -111,7 +111,7 @@ def test_siglip_scale_and_bias():
     torch.testing.assert_close(total, expected)
     got, wanted = (torch.autograd.grad(value, (scale, bias)) for value in (total, expected))
     torch.testing.assert_close(got, wanted)
-    # If only a bias is given, the objective's own scale is used.
+    # If only a bias is passed, the scale of the objective is used.
     only_bias = ua.losses.Sigmoid()(batch, logit_bias=-2.0).total
     torch.testing.assert_close(only_bias, ua.losses.Sigmoid(bias=-2.0)(batch).total)
 
@@ -137,7 +137,7 @@ def test_scale_of_any_dtype(dtype: torch.dtype):
 
 @pytest.mark.parametrize("case", ["infonce", "sigmoid", "symile-sampled", "gram", "cua", "paper"])
 def test_gradient_cache(case: str):
-    """The function is called once; its gradient and those of the encoders equal the gradients without the cache."""
+    """The temperature function is called once, and all gradients equal those without the cache."""
     calls = []
 
     def run(backward: Callable[..., Any]) -> list[Tensor]:

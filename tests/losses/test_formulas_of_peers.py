@@ -1,4 +1,4 @@
-"""Totals and gradients against the formulas of other libraries and papers, written out in float64.
+"""Compare totals and gradients with float64 formulas of other libraries and papers.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -19,7 +19,7 @@ Formula = Callable[[Sequence[Tensor]], Tensor]
 
 
 def check(objective: Objective, formula: Formula, embeddings: dict[str, Tensor]) -> None:
-    """Compare total and gradients with a formula of unit rows, in float64 and float32."""
+    """Compare total and gradients of an objective with a formula of unit rows, in float64 and float32."""
     leaves = [z.double().requires_grad_() for z in embeddings.values()]
     expected = formula([normalize(z, dim=-1) for z in leaves])
     wanted = torch.stack(torch.autograd.grad(expected, leaves))
@@ -37,7 +37,7 @@ def two_way(logits: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def two_views(x_BD: Tensor, y_BD: Tensor, temperature: float) -> Tensor:
-    """Return NT-Xent as a call of `InfoNCE`: views are queries, all other rows are keys, ids mask self pairs."""
+    """Compute NT-Xent by `InfoNCE`: both views are queries, all other rows are keys, and ids mask the self pairs."""
     ids_B = torch.arange(len(x_BD)).repeat(2)
     both = {"query": torch.cat([x_BD, y_BD]), "key": torch.cat([y_BD, x_BD])}
     return InfoNCE(temperature=temperature)(both, ids=ids_B).total
@@ -45,7 +45,7 @@ def two_views(x_BD: Tensor, y_BD: Tensor, temperature: float) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
 def test_nt_xent_of_lightly(temperature: float):
-    """With the shapes and temperatures of lightly's test, compare with Algorithm 1 of SimCLR (arXiv 2002.05709)."""
+    """Compare with Algorithm 1 of SimCLR (arXiv 2002.05709), for the shapes and temperatures of lightly's test."""
     for items in (1, 2, 4):
         for dim in (1, 2, 16, 64):
             x_BD, y_BD = draw_batch(items + dim, 2, items, dim, torch.float32).values()
@@ -58,7 +58,7 @@ def test_nt_xent_of_lightly(temperature: float):
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
 def test_nt_xent_of_correlated_rows(temperature: float):
-    """If all rows have the same direction, the 2 N - 1 keys are equally likely, as in lightly's test."""
+    """If all rows have the same direction, the 2 N - 1 keys are equally likely (from lightly's tests)."""
     for items in (1, 2, 8, 16):
         x_BD, y_BD = (row.abs() * torch.tensor([1.0, 2.0]) for row in draw_batch(1, 2, items, 1).values())
         total = two_views(x_BD, y_BD, temperature).item()
@@ -66,7 +66,7 @@ def test_nt_xent_of_correlated_rows(temperature: float):
 
 
 def test_hypersphere_loss_of_lightly():
-    """With lightly's batch sizes, the loss is alignment plus the mean of two uniformities, for both orders of views."""
+    """The loss is the alignment plus the mean of two uniformities, for the batch sizes of lightly's test."""
     objective = AlignUniform(t=1.0)
     for items in range(2, 20):
         x_BD, y_BD = draw_batch(items, 2, items, 32, torch.float32).values()
@@ -83,9 +83,9 @@ def test_hypersphere_loss_of_lightly():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_pairs_with_missing_modalities_as_in_mmlearn(seed: int):
-    """mmlearn matches the examples of each pair by id, and adds the symmetric losses of the pairs that have any."""
+    """mmlearn sums the symmetric losses of all pairs of modalities that have common items."""
     embeddings, present = draw_batch(seed, 4, 12, 8), draw_present(seed, 4, 12)
-    present["m3"] = ~present["m2"] & (torch.arange(12) < 4)  # some pairs have few or no items
+    present["m3"] = ~present["m2"] & (torch.arange(12) < 4)  # some pairs of modalities have few or no common items
     for logit_scale in (1.0, 14.3):
         losses = []
         for m, n in combinations(embeddings, 2):
@@ -99,7 +99,7 @@ def test_pairs_with_missing_modalities_as_in_mmlearn(seed: int):
 
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 def test_gram_from_its_formula(modalities: int):
-    """The volume of each anchor with each tuple is sqrt |det G|, as in the released code."""
+    """The logits contain the volume sqrt |det G| of each anchor with each tuple, as in the released code."""
 
     def formula(rows: Sequence[Tensor]) -> Tensor:
         items = len(rows[0])
@@ -113,7 +113,7 @@ def test_gram_from_its_formula(modalities: int):
 
 @pytest.mark.parametrize("form", ["area", "squared"])
 def test_triangle_from_its_formula(form: str):
-    """A = sqrt(|u|^2 |w|^2 - <u, w>^2) / 2 with u = t - v and w = v - a; the released code leaves out the root."""
+    """The area is sqrt(|u|^2 |w|^2 - <u, w>^2) / 2 with u = t - v and w = v - a; the released code omits the root."""
 
     def formula(rows: Sequence[Tensor]) -> Tensor:
         t, v, a = rows
@@ -126,7 +126,7 @@ def test_triangle_from_its_formula(form: str):
 
 @pytest.mark.parametrize("modalities", [2, 3, 5])
 def test_pmrl_from_its_formula(modalities: int):
-    """Cross-entropy of singular values with the largest as target, and of leading vectors with a fixed sign."""
+    """PMRL contrasts the singular values, with the largest as the target, and the leading vectors with fixed signs."""
 
     def formula(rows: Sequence[Tensor]) -> Tensor:
         columns = torch.stack(list(rows), -1)
@@ -143,7 +143,7 @@ def test_pmrl_from_its_formula(modalities: int):
 
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 def test_modgap_from_its_formula(modalities: int):
-    """L_ATP + L_CU + InfoNCE with the anchor (arXiv 2601.18525), with normalized centroids."""
+    """ModGap is L_ATP + L_CU + InfoNCE with the anchor and normalized centroids (arXiv 2601.18525)."""
 
     def formula(rows: Sequence[Tensor]) -> Tensor:
         anchor, *others = rows
@@ -156,7 +156,7 @@ def test_modgap_from_its_formula(modalities: int):
 
 
 def test_symile_from_its_formula():
-    """Multilinear products of one vector with all pairs of the other two, O(N^2) negatives."""
+    """The logits are multilinear products of one vector with all pairs of the two others."""
 
     def formula(rows: Sequence[Tensor]) -> Tensor:
         losses = []
@@ -177,7 +177,7 @@ def test_symile_of_two_modalities_is_clip():
 
 
 def test_siglip_from_its_formula():
-    """-1/B sum_ij log sigma(y_ij (t cos_ij + b)) of one pair, with open_clip's initial values 10 and -10."""
+    """SigLIP is -1/B sum_ij log sigma(y_ij (t cos_ij + b)), here with open_clip's initial values t = 10 and b = -10."""
 
     def formula(rows: Sequence[Tensor]) -> Tensor:
         sign = 2 * torch.eye(len(rows[0]), dtype=torch.float64) - 1

@@ -1,4 +1,4 @@
-"""Public API of the objectives: options and their errors, settings and state."""
+"""Test the public API of the objectives: options, their errors, settings and state."""
 
 import inspect
 import json
@@ -145,7 +145,7 @@ def test_state_of_a_learned_temperature(case: str):
     assert fresh.temperature.value() == pytest.approx(fresh.temperature.initial * 2.718281828**0.3, rel=1e-5)
 
 
-# Objectives with parameters besides a temperature.
+# Cases with state other than a temperature.
 OWN_STATE = {"symile-sampled", "sigmoid", "sigmoid-pairs"}
 
 
@@ -180,7 +180,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("unialign", {"uniformity_weight": -1.0}, "uniformity_weight must be a finite number of at least 0"),
     ("unialign", {"alignment_weight": float("inf")}, "alignment_weight must be a finite number of at least 0"),
     ("unialign", {"centroid_weight": float("nan")}, "centroid_weight must be a finite number of at least 0"),
-    # PyYAML reads 1e-3 as a string.
+    # PyYAML parses 1e-3 as a string.
     ("unialign", {"volume_weight": "1e-3"}, "volume_weight must be a finite number of at least 0, got '1e-3'"),
     # With a negative eps, the volume term would be 0 and have no gradient.
     ("unialign", {"volume_eps": -1.0}, "volume_eps must be a finite number of at least 0"),
@@ -258,7 +258,7 @@ def test_invalid_options():
 
 
 def test_needs_anchor_agrees_with_the_constructor():
-    """The command line adds a default anchor if the objective needs one."""
+    """The command line uses `needs_anchor` to add a default anchor."""
     for name in ua.losses.names():
 
         def makes(name: str, **options: Any) -> bool:
@@ -306,7 +306,7 @@ def test_terms_is_abstract():
 
 
 class Scaled(ua.losses.InfoNCE):
-    """An objective as another package may define it: InfoNCE times a factor."""
+    """InfoNCE times a factor, as an objective of another package."""
 
     name = "scaled"
 

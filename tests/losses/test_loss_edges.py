@@ -1,4 +1,4 @@
-"""Test degenerate batches, half precision, and known failures of other implementations."""
+"""Test degenerate batches, half precision, and inputs on which other implementations fail."""
 
 import math
 
@@ -26,7 +26,7 @@ def assert_finite(value: Tensor, gradients: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_tiny_batches(case: str):
-    """torch.pdist, used by other implementations, gives NaN for one row."""
+    """Implementations with torch.pdist give NaN for one row."""
     for dtype in DTYPES:
         for items in [0, 1, 2, 3]:
             for dim in [1, 2, 7]:
@@ -50,7 +50,7 @@ def test_everything_collapsed_to_one_point(case: str):
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_equal_modalities(case: str):
-    """The published GRAM volume has a NaN gradient for three equal modalities, which good models approach."""
+    """Training approaches equal modalities, for which the published GRAM volume has a NaN gradient."""
     for dtype in DTYPES:
         z = draw_batch(3, 1, 5, 6, dtype)["m0"]
         equal = {f"m{m}": z for m in range(fit_modalities(case, 4))}
@@ -58,7 +58,7 @@ def test_equal_modalities(case: str):
 
 
 def test_gram_with_nearly_equal_modalities():
-    """The float32 determinant of nearly equal vectors is noise of either sign, so its root can have any slope."""
+    """The float32 determinant of nearly equal vectors is only rounding error, and its root has unbounded gradients."""
     for eps in [None, 0.0]:
         for dtype in DTYPES:
             for modalities in [2, 3, 4]:
@@ -70,8 +70,8 @@ def test_gram_with_nearly_equal_modalities():
                     objective = GRAM("m0", eps=eps, temperature=1.0, label_smoothing=0.0)
                     value, gradients = value_and_gradients(objective, embeddings)
                     assert_finite(value, gradients)
-                    # The slope of a volume with respect to each vector is at most 1; a row is in 2 B volumes of weight
-                    # 1 / B.
+                    # The gradient of a volume for each vector has norm at most 1, and each row occurs in 2 B volumes
+                    # with weight 1 / B.
                     assert max(gradient.norm(dim=-1).max() for gradient in gradients.values()) < 2
 
 
@@ -105,7 +105,7 @@ def test_equal_ids_leave_no_negatives(case: str):
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_same_id_items_do_not_repel(case: str):
-    """Several captions of one image in a batch are false negatives in most toolkits."""
+    """Several captions of one image share an id and must not be negatives of each other."""
     embeddings = draw_batch(9, fit_modalities(case, 2), 3, 6)
     embeddings = {m: z[[0, 0, 1, 2]] for m, z in embeddings.items()}
     objective = make_objective(case)
@@ -116,8 +116,8 @@ def test_same_id_items_do_not_repel(case: str):
 
 
 def test_self_pair_is_excluded_before_the_kernel_sum():
-    """Subtracting the self pair after the sum loses precision: 29 % gradient error at t = 10, NaN at t = 20."""
-    z = torch.eye(4)  # at cosine 0, kappa = exp(-1 / tau) is far below float32's epsilon relative to the self pair's 1
+    """Subtracting the self pair from the sum would cause a gradient error of 29 % at t = 10, and NaN at t = 20."""
+    z = torch.eye(4)  # exp(-1 / tau), the kernel at cosine 0, is below the float32 epsilon of the self pair, 1
     for temperature in (0.05, 0.01, 0.002):
         value, gradients = value_and_gradients(UniAlign(temperature=temperature), {"a": z, "b": z})
         assert value.item() == pytest.approx(-1 / temperature, rel=1e-5)
@@ -159,7 +159,7 @@ def test_autocast_does_not_change_the_loss(case: str):
         total = make_objective(case)(leaves).total
     assert total.dtype == torch.float32
     assert torch.equal(total, expected)
-    gradients = torch.autograd.grad(total, list(leaves.values()))  # outside autocast, as PyTorch recommends
+    gradients = torch.autograd.grad(total, list(leaves.values()))  # backward outside autocast, as PyTorch recommends
     assert all(map(torch.equal, gradients, expected_gradients.values()))
 
 
@@ -182,7 +182,7 @@ def test_one_float64_modality_gives_a_float64_loss():
 
 
 def test_options_of_zero_are_kept():
-    """`option or default` would replace a valid 0.0 with the default."""
+    """An option of 0.0 must not be replaced by the default, as `option or default` would do."""
     embeddings = draw_batch(16, 3, 5, 6)
     paper = UniAlign("m0", preset="paper")
     assert paper.centroid_weight == 1

@@ -1,4 +1,4 @@
-"""Losses inside activation checkpointing, `torch.compile`, a second derivative and a notebook."""
+"""Test losses with activation checkpointing, `torch.compile`, second derivatives, and in notebooks."""
 
 from copy import deepcopy
 from functools import partial
@@ -23,11 +23,11 @@ def rows() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", names())
 def test_inside_activation_checkpointing(name: str) -> None:
-    """Checkpointing runs the loss twice and allows each saved tensor to be read only once."""
+    """Activation checkpointing runs the loss twice and allows only one read of each saved tensor."""
     x = rows()
     create(name, **NEED[name])(x).total.backward()
     wanted = {key: z.grad for key, z in x.items()}
-    x, objective = rows(), create(name, **NEED[name]).eval()  # in training mode Symile draws new negatives in each call
+    x, objective = rows(), create(name, **NEED[name]).eval()  # Symile draws new negatives in each training call
 
     def total(a: torch.Tensor) -> torch.Tensor:
         return objective(x | {"a": a}).total
@@ -39,7 +39,7 @@ def test_inside_activation_checkpointing(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_second_derivative_raises(name: str) -> None:
-    """If only some inputs require gradients, autograd may prune the node that raises the error."""
+    """The error must be raised even if the second derivative is taken for only one input."""
     x = {key: z.detach().double().requires_grad_() for key, z in rows().items()}
     objective = create(name, **NEED[name])
     (g,) = torch.autograd.grad(objective(x).total, x["a"], create_graph=True)
@@ -54,7 +54,7 @@ BACKENDS += [pytest.param("inductor", "sigmoid", "abc", marks=pytest.mark.slow)]
 
 @pytest.mark.parametrize(("backend", "name", "keys"), BACKENDS)
 def test_a_graph_without_breaks_has_the_values_and_gradients_of_eager_mode(backend: str, name: str, keys: str) -> None:
-    torch.compiler.reset()  # all cases share one limit of compilations
+    torch.compiler.reset()  # the limit on compilations is shared by all cases
     linear = torch.nn.ModuleDict({key: torch.nn.Linear(6, 4) for key in keys})
     eager = create(name, **NEED[name])
     traced = deepcopy(eager)
@@ -73,7 +73,7 @@ def test_a_graph_without_breaks_has_the_values_and_gradients_of_eager_mode(backe
         )
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
     for a, b in zip(traced.buffers(), eager.buffers(), strict=True):
-        assert torch.equal(a, b)  # the same number of random draws
+        assert torch.equal(a, b)  # equal counts of random draws
 
 
 def test_a_graph_takes_masks_ids_and_a_temperature_and_raises_the_errors_of_eager_mode() -> None:
@@ -111,7 +111,7 @@ def test_cuda_graphs_leave_out_the_operator() -> None:
 
 
 def test_graphs_without_gradients() -> None:
-    """Calls that break the graph or are no objective normalize their rows in the graph."""
+    """Calls that break the graph, and functions that are not objectives, normalize rows inside the graph."""
     x = {name: z.detach() for name, z in rows().items()}
     loss, negatives = create("infonce", anchor="a"), {"b": x.pop("c")}
 

@@ -1,4 +1,4 @@
-"""Invariance to the order of items and modalities, rotations and row lengths; identities between losses."""
+"""Test invariance to the order of items and modalities, to rotations and to row lengths, and identities of losses."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_order_of_items(case: str):
     torch.testing.assert_close(moved_gradients, {m: g[order] for m, g in gradients.items()}, rtol=1e-6, atol=1e-8)
 
 
-# All except Symile, since the product of three or more vectors depends on the basis.
+# Symile is excluded, since products of three or more vectors depend on the basis.
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if OBJECTIVES[case][0] != "symile"])
 def test_common_rotation(case: str):
     embeddings = draw_batch(2, 3, 6, 5)
@@ -49,10 +49,10 @@ def test_order_of_modalities(case: str):
         torch.testing.assert_close({m: again_gradients[m] for m in embeddings}, gradients, rtol=1e-6, atol=1e-8)
 
 
-# All except sigmoid-pairs, whose options contain the names of modalities.
+# sigmoid-pairs is excluded, since its options contain names of modalities.
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if case != "sigmoid-pairs"])
 def test_names_of_modalities(case: str):
-    """The pairs (m0, b-c) and (m0-b, c) must have different names."""
+    """The pairs (m0, b-c) and (m0-b, c) must get different term names."""
     embeddings = draw_batch(12, fit_modalities(case, 4), 5, 6)
     value, gradients = value_and_gradients(make_objective(case), embeddings)
     other = dict(zip(embeddings, ("m0", "b-c", "m0-b", "c"), strict=False))
@@ -64,7 +64,7 @@ def test_names_of_modalities(case: str):
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_lengths_of_rows(case: str):
     for dtype, sizes in [(torch.float32, (1e-30, 1e30)), (torch.float64, (1e-280, 1e280))]:
-        # In float32 the square of 1e30 overflows, and the square of 1e-30 is 0.
+        # In float32 the square of 1e30 overflows, and the square of 1e-30 underflows to 0.
         embeddings = draw_batch(5, 3, 4, 6, dtype)
         objective = make_objective(case)
         expected = objective(embeddings).total
@@ -77,7 +77,7 @@ def test_lengths_of_rows(case: str):
 
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if "gram" not in case and case != "paper"])
 def test_gradients_are_tangential(case: str):
-    # Scaling a row does not change the loss, so the row's gradient is orthogonal to it.
+    # Scaling a row does not change the loss, so the gradient is orthogonal to the row.
     embeddings = draw_batch(6, 3, 4, 6)
     _, gradients = value_and_gradients(make_objective(case), embeddings)
     for m, gradient in gradients.items():
@@ -88,7 +88,7 @@ def test_gradients_are_tangential(case: str):
     seed=st.integers(0, 2**31 - 1), items=st.integers(2, 9), dim=st.integers(1, 16), tau=st.sampled_from([0.07, 0.5])
 )
 def test_balanced_is_infonce_with_partitions_within_modalities(seed: int, items: int, dim: int, tau: float):
-    """InfoNCE = |x - y|^2 / (2 tau) + mean log-partition across modalities; `balanced` uses that within them."""
+    """InfoNCE is |x - y|^2 / (2 tau) plus log-partitions across modalities; `balanced` has those within modalities."""
     embeddings = draw_batch(seed, 2, items, dim)
     x_BD, y_BD = make_batch(embeddings).z_MBD
     pull = ((x_BD - y_BD) ** 2).sum(-1).mean() / (2 * tau)

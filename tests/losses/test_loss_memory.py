@@ -1,11 +1,11 @@
-"""The bytes saved for the backward pass of each objective grow linearly with the batch size."""
+"""Test that the bytes saved for the backward pass grow linearly with the batch size."""
 
 import pytest
 
 from benchmarks.saved_bytes import saved_bytes
 from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
 
-# All cases except `negatives="all"`, which compares all M-tuples of items.
+# `symile` is excluded, since `negatives="all"` compares all M-tuples of items.
 LINEAR = [case for case in OBJECTIVES if case != "symile"]
 
 
@@ -20,7 +20,7 @@ def test_saved_bytes_grow_linearly(case: str, rows: str):
         if rows == "some":
             options = {"present": draw_present(2, modalities, items), "ids": draw_ids(3, items)}
         kept.append(saved_bytes(lambda leaves=leaves, options=options: objective(leaves, **options).total))
-    # Allow 5 % of slack, since the number of absent rows is random.
+    # Allow a tolerance of 5 %, since the number of absent rows is random.
     assert kept[1] <= 2.1 * kept[0]
     assert kept[2] <= 2.1 * kept[1]
     assert kept[2] < 1024 * 1024 * 4

@@ -1,4 +1,4 @@
-"""Missing modalities: for every mask the loss is finite, and absent rows have no gradient and no effect."""
+"""Test that losses are finite for every presence mask, and that absent rows have no gradient and no effect."""
 
 from itertools import product
 
@@ -77,7 +77,7 @@ WITHOUT = [c for c in OBJECTIVES if c not in ("infonce_matched", "outer_log") an
 
 @pytest.mark.parametrize("case", WITHOUT)
 def test_an_absent_modality_equals_a_missing_one(case: str):
-    # All except `infonce_matched`, whose fixed weights are not renormalized, and `outer_log`, whose exponent is M - 1.
+    # `infonce_matched` is excluded because its weights are fixed, and `outer_log` because its exponent is M - 1.
     embeddings = draw_batch(4, 4, 5, 6)
     objective = make_objective(case)
     masked = objective(embeddings, present={"m2": torch.zeros(5, dtype=torch.bool)})

@@ -1,4 +1,4 @@
-"""Properties of every objective on random shapes, masks and ids, with temperatures at their bounds."""
+"""Test properties of every objective for random shapes, masks and ids, with temperatures at their bounds."""
 
 from typing import Any
 
@@ -31,12 +31,12 @@ BATCHES = st.fixed_dictionaries(
         "bound": st.sampled_from(["default", "low", "high"]),
     }
 )
-# Bounds to use for fixed temperatures, which have none of their own.
+# Bounds for fixed temperatures, which have no bounds in the settings.
 LOWEST, HIGHEST = 0.01, 1.0
 
 
 def at_bound(case: str, bound: str) -> dict[str, Any]:
-    """Return options that set every temperature of a case to one end of its range."""
+    """Return options that set every temperature of a case to a bound of its range."""
     if bound == "default":
         return {}
     known = options_of(OBJECTIVES[case][0])

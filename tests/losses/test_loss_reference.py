@@ -108,7 +108,7 @@ def test_float32_is_close_to_the_float64_reference(case: str):
         torch.testing.assert_close(gradient.double(), expected_gradients[name], rtol=1e-3, atol=1e-4)
 
 
-# Finite differences do not see stopped gradients; the comparison with the reference covers these cases.
+# Finite differences ignore stop-gradients, so these cases are only compared with the reference.
 STOPPED = ("frozen_anchor", "centroid-still", "cs_aligner-median")
 
 
@@ -152,7 +152,7 @@ class _Total(torch.nn.Module):
 
 
 def test_gradcheck_of_coinciding_modalities():
-    # The published volume code differentiates sqrt(|det|) through a factorization, which gives NaN here.
+    # Differentiating sqrt(|det|) through a factorization, as in the published code, would give NaN here.
     x = draw_batch(7, 1, 3, 4)["m0"]
     leaves = [x.clone().requires_grad_() for _ in range(3)]
     objective = make_objective("gram", eps=1e-2, temperature_mode="fixed")
@@ -165,7 +165,7 @@ def test_gradcheck_of_coinciding_modalities():
 
 @pytest.mark.parametrize("case", ["geodesic", "balanced", "wang_isola"])
 def test_gradcheck_of_coinciding_rows(case: str):
-    # arccos has an infinite slope at equal rows, but its square does not.
+    # At equal rows, arccos has an infinite slope, but its square has a finite one.
     leaves = [z.requires_grad_() for z in draw_batch(8, 3, 4, 4).values()]
     with torch.no_grad():
         leaves[0][1] = leaves[0][0]

@@ -1,4 +1,4 @@
-"""Input validation of objectives and functionals: options in the constructor, tensors in the call."""
+"""Test the input validation of objectives and functionals: constructor options and call tensors."""
 
 from typing import Any
 

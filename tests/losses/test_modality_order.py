@@ -1,7 +1,7 @@
-"""The order of modalities does not change totals; if all sums are symmetric, even the last bits are equal.
+"""Test that the order of modalities does not change totals; with symmetric sums, totals are bit-equal.
 
-InfoNCE, the sigmoid loss, Symile and the divergences reduce rows and columns of one table in different ways, so that
-exchanging the two modalities of a pair changes their last bits; the order of the pairs does not.
+InfoNCE, the sigmoid loss, Symile and the divergences reduce the rows and columns of a table differently. Exchanging the
+two modalities of a pair changes the last bits of these losses, but the order of the pairs does not.
 """
 
 import pytest
@@ -12,9 +12,9 @@ from loss_cases import MODALITIES, OBJECTIVES, draw_batch, make_objective
 from unialign.functional import order_free_sum
 from unialign.losses import AlignUniform
 
-# Objectives that do not distinguish rows and columns allow any order of all modalities.
+# Cases that are bit-equal for any order of all modalities.
 SYMMETRIC = ["align_uniform-1", "symmetric", "centroid", "centroid-still", "volume"]
-# The order of the modalities other than the anchor.
+# Cases that are bit-equal for any order of the modalities other than the anchor.
 ANCHORED = [
     "balanced", "paper", "infonce_matched", "frozen_anchor", "geodesic", "wang_isola", "outer_log", "mix", "infonce",
     "infonce-learnable", "triangle", "triangle-squared", "sigmoid-fixed", "modgap", "cua", "align_uniform",
@@ -26,7 +26,7 @@ def total(case: str, rows: list[Tensor], names: list[str]) -> Tensor:
 
 
 def test_align_uniform_of_two_modalities():
-    """When the terms of two modalities were added one after the other, 61 of 200 batches differed."""
+    """Regression test: adding the terms in the order of the modalities changed the last bits of 61 of 200 batches."""
     for seed in range(200):
         x_BD, y_BD = draw_batch(seed, 2, 6, 32, torch.float32).values()
         for objective in (AlignUniform(), AlignUniform(alpha=1.5, t=3.0, uniformity_weight=0.7)):

@@ -1,4 +1,4 @@
-"""Additional negatives of InfoNCE, for each item, shared by all items, and from a queue; and rows of norm zero."""
+"""Test additional negatives of InfoNCE (per item, shared, or from a queue), and rows of norm zero."""
 
 import copy
 import io
@@ -37,7 +37,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def filled_queue(size: int = 5) -> ua.losses.MemoryQueue:
-    """Return a queue of five rows of m1 and m2, to which seven rows were pushed."""
+    """Return a queue of size five after seven rows of m1 and m2 were pushed."""
     queue = ua.losses.MemoryQueue(size)
     queue.push({"m1": draw(7, 5, seed=11), "m2": draw(7, 5, seed=12)}, ids=torch.tensor([9, 1, 3, 3, 0, 8, 2]))
     return queue
@@ -68,7 +68,7 @@ def expected_total(
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_value_and_gradients_equal_the_reference(options: dict[str, Any]):
-    """With absent rows and repeated ids, test per-item negatives of m1, shared ones of m2 and m0, and a queue."""
+    """Test per-item negatives of m1, shared negatives of m2 and m0, and a queue, with absent rows and repeated ids."""
     loss, queue = ua.losses.InfoNCE("m0", temperature=0.3, **options), filled_queue()
     z = {name: x.requires_grad_() for name, x in draw_batch(4, 3, 7, 5).items()}
     negatives = {"m1": draw(7, 2, 5, seed=1), "m2": draw(3, 5, seed=2), "m0": draw(4, 5, seed=3)}
@@ -88,7 +88,7 @@ def test_value_and_gradients_equal_the_reference(options: dict[str, Any]):
 
 @pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
 def test_tiles_of_any_size_are_equal(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    """Compare one tile of all queries, tiles of three queries, and tiles of one query."""
+    """Compare one tile with all queries, tiles of three queries, and tiles of one query."""
     loss, queue = ua.losses.InfoNCE("m0", **options), filled_queue()
     z = {name: x.requires_grad_() for name, x in draw_batch(4, 3, 7, 5).items()}
     negatives = {"m1": draw(7, 2, 5, seed=1).requires_grad_(), "m0": draw(3, 5, seed=2).requires_grad_()}
@@ -104,12 +104,12 @@ def test_tiles_of_any_size_are_equal(options: dict[str, Any], monkeypatch: pytes
 
 
 def test_negatives_reach_the_queries_of_other_modalities_only():
-    """Negatives of m1 are keys in the direction m0 -> m1, so negatives of m1 alone leave `backward` unchanged."""
+    """Negatives of m1 are keys only in the direction m0 -> m1, so they do not change the `backward` loss."""
     z, negatives = draw_batch(4, 2, 7, 5), {"m1": draw(7, 2, 5)}
     backward, both = (ua.losses.InfoNCE("m0", direction=way) for way in ("backward", "both"))
     assert torch.equal(backward(z, negatives=negatives).total, backward(z).total)
     assert both(z, negatives=negatives).total > both(z).total
-    # Without additional negatives, the loss is the plain one.
+    # Empty tensors of negatives do not change the loss.
     torch.testing.assert_close(both(z, negatives={"m1": draw(0, 5)}).total, both(z).total)
     torch.testing.assert_close(both(z, negatives={"m1": draw(7, 0, 5)}).total, both(z).total)
 
@@ -123,11 +123,11 @@ def test_directions_average_to_both():
 
 
 def test_same_ids_as_positives():
-    """The loss is at least log |P|, and equals plain InfoNCE if no id repeats."""
+    """The loss is at least log |P| for |P| positives, and equals plain InfoNCE if all ids differ."""
     row = {"m0": torch.eye(4)[[0, 0, 1, 2]], "m1": torch.eye(4)[[0, 0, 1, 2]]}
     ids = torch.tensor([5, 5, 6, 7])
     loss = ua.losses.InfoNCE(same_ids="positive", temperature=0.01)
-    # Two of the four items have two positives each, which are equally distant.
+    # Two of the four items have two equally distant positives, which gives log 2 for each of them.
     assert loss(row, ids=ids).total.item() == pytest.approx(torch.tensor(2.0).log().item() / 2)
     for given in (None, torch.arange(4)):
         assert torch.equal(loss(row, ids=given).total, ua.losses.InfoNCE(temperature=0.01)(row, ids=given).total)
@@ -138,7 +138,7 @@ def test_hardness_raises_the_weight_of_near_negatives():
     totals = [ua.losses.InfoNCE(hardness=beta)(z).total.item() for beta in (0.0, 1.0, 10.0, 1000.0)]
     assert totals == sorted(totals)
     assert totals[0] == ua.losses.InfoNCE()(z).total.item()
-    # As beta -> infinity, each query sees N copies of its nearest negative.
+    # For beta -> infinity, the nearest negative of a query has the weight of all negatives.
     x, y = (unit(z[name]) for name in ("m0", "m1"))
     cosine = x @ y.T
     nearest = [cosine.masked_fill(torch.eye(9).bool(), -2).amax(dim) for dim in (1, 0)]
@@ -152,7 +152,7 @@ def test_pair_weights():
     out = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0, "m2-m1": 0.0})(z)
     assert out.terms.keys() == {"contrast/m0-m1", "contrast/m0-m2"}
     torch.testing.assert_close(out.total, (3 * terms["contrast/m0-m1"] + terms["contrast/m0-m2"]) / 4)
-    # Only pairs with rows count in the weights.
+    # Only pairs with rows enter the weighted mean.
     present = {"m2": torch.zeros(7, dtype=torch.bool)}
     only = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0})(z, present=present)
     torch.testing.assert_close(only.total, terms["contrast/m0-m1"])
@@ -174,13 +174,13 @@ def test_one_item_and_no_item():
             gradients = torch.autograd.grad(total, list(z.values()))
             assert total == 0
             assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
-    # With additional negatives, even a single item has a loss.
+    # With additional negatives, even a single item has a positive loss.
     assert loss(draw_batch(4, 2, 1, 5), negatives={"m1": draw(3, 5)}).total > 0
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
 def test_extreme_temperatures_and_hardness_are_finite(options: dict[str, Any]):
-    """Test sums that under- or overflow in float32, and queries without any negative."""
+    """The cases include exponentials that under- or overflow in float32, and queries without negatives."""
     z = {name: x.float().requires_grad_() for name, x in draw_batch(4, 2, 7, 5).items()}
     harder = options | ({"hardness": 1e5} if "hardness" in options else {})
     for tau in (1e-6, 1e-3, 1e4):
@@ -194,7 +194,7 @@ def test_extreme_temperatures_and_hardness_are_finite(options: dict[str, Any]):
 
 
 def test_float32_is_precise_near_zero():
-    """The positive is computed separately in float64, so a loss of 1e-6 has a small relative error."""
+    """The positives are computed in float64, so even small losses have a small relative error."""
     x = draw_batch(4, 1, 64, 32)["m0"]
     z = {"m0": x, "m1": x + 0.01 * draw(64, 32)}
     loss = ua.losses.InfoNCE("m0", direction="forward", temperature=0.03)
@@ -213,7 +213,7 @@ def test_saved_bytes_grow_linearly():
     assert kept[2] < 2048 * 2048
 
 
-# The queue.
+# Tests of the queue.
 
 
 def test_queue_is_first_in_first_out():
@@ -226,12 +226,12 @@ def test_queue_is_first_in_first_out():
     stored = queue.stored("a")[0]
     assert not stored.requires_grad
     torch.testing.assert_close(stored, unit(rows[[5, 1, 2, 3, 4]].detach()))
-    queue.push({"a": rows[:9].detach()})  # if more rows are pushed than fit, the queue holds the latest
+    queue.push({"a": rows[:9].detach()})  # of more rows than the size, the queue keeps the last
     torch.testing.assert_close(set_of(queue.stored("a")[0]), set_of(unit(rows[4:].detach())))
 
 
 def test_queue_filled_in_inference_mode():
-    """A momentum encoder often runs in inference mode; its rows are usable in training."""
+    """Rows of a momentum encoder in inference mode can be used in training."""
     z, queue = draw_batch(4, 2, 6, 5), ua.losses.MemoryQueue(8)
     with torch.inference_mode():
         queue.push({name: x * 2 for name, x in z.items()})
@@ -246,7 +246,7 @@ def set_of(rows: Tensor) -> Tensor:
 
 
 def test_queue_in_state_dict():
-    """A new queue loads the stored modalities and continues like the old one, and so does a deep copy."""
+    """A queue that loads a state dict, and a deep copy, continue like the original queue."""
     queue = filled_queue()
     queue.push({"rna.seq": draw(2, 5), "text": draw(2, 5)}, ids=torch.tensor([1, 2]))
     file = io.BytesIO()
@@ -267,7 +267,7 @@ def test_queue_in_state_dict():
 
 
 def test_queue_leaves_out_the_item_itself():
-    """In the next epoch an item's row is still in the queue; with ids, it is not a negative of that item."""
+    """With ids, a row of an item that is still in the queue is not a negative of that item."""
     z, ids = draw_batch(4, 2, 6, 5), torch.arange(6)
     loss, queue, blind = ua.losses.InfoNCE(), ua.losses.MemoryQueue(6), ua.losses.MemoryQueue(6)
     queue.push(z, ids=ids)
@@ -294,7 +294,7 @@ def test_queue_errors():
             call()
 
 
-# Errors about negatives and rows of norm zero.
+# Tests of errors for negatives and for rows of norm zero.
 
 
 def test_invalid_negatives():
@@ -337,7 +337,7 @@ def test_negatives_of_absent_items_may_hold_anything(zero_rows: ua.batch.ZeroRow
 
 
 def test_negatives_of_norm_zero_can_pad():
-    """With `zero_rows="ignore"` items may have different numbers of negatives."""
+    """With `zero_rows="ignore"`, zero rows can pad different numbers of negatives per item."""
     z, loss = draw_batch(4, 2, 7, 5), ua.losses.InfoNCE("m0", direction="forward")
     own, shared = draw(7, 2, 5), draw(4, 5)
     own[3, 1], own[5] = 0.0, 0.0
@@ -362,7 +362,7 @@ def test_negatives_of_norm_zero_can_pad():
 
 @pytest.mark.parametrize("case", ["balanced", "infonce", "gram", "sigmoid", "symile-sampled", "cs_aligner", "pmrl"])
 def test_zero_rows_are_absent(case: str):
-    """Dead ReLUs give rows of norm zero, which raise an error by default or are treated as absent."""
+    """Rows of norm zero, for example from dead ReLUs, raise an error by default or are treated as absent."""
     modalities = fit_modalities(case, 3)
     z = draw_batch(8, modalities, fit_items(case, modalities, 8), 6)
     z["m1"][2], z["m2"][5] = 0.0, 1e-320

@@ -1,4 +1,4 @@
-"""Properties of Sigmoid, CS-Aligner, ModGap, CUA and Align+Uniform."""
+"""Test properties of Sigmoid, CS-Aligner, ModGap, CUA and Align+Uniform."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ def unit(embeddings: dict[str, Tensor]) -> list[Tensor]:
 
 
 def log_potential(z_BD: Tensor, t: float) -> Tensor:
-    """Return Wang and Isola's uniformity, computed by torch.pdist."""
+    """Compute the uniformity of Wang and Isola by torch.pdist."""
     return torch.pdist(z_BD).pow(2).mul(-t).exp().mean().log()
 
 
@@ -39,7 +39,7 @@ def test_sigmoid_equals_its_definition():
 
 
 def test_sigmoid_of_large_logits_is_finite_and_has_a_gradient():
-    """In float32, log(sigmoid(x)) is -inf below about -100, with gradient 0, so training could not recover."""
+    """A naive float32 log(sigmoid(x)) is -inf with gradient 0 below about x = -100, so training could not recover."""
     z = torch.eye(4, 6)
     objective = Sigmoid(scale=200.0, bias=-1.0, mode="fixed")
     value, gradients = value_and_gradients(objective, {"a": z, "b": -z + 0.1 * z.roll(1, 0)})
@@ -48,7 +48,6 @@ def test_sigmoid_of_large_logits_is_finite_and_has_a_gradient():
 
 
 def test_sigmoid_excludes_same_id_items():
-    """Captions of one image are not negatives of each other."""
     embeddings = draw_batch(2, 2, 3, 4)
     x_BD, y_BD = unit(embeddings)
     logits_BB = 10 * x_BD @ y_BD.mT - 10
@@ -111,10 +110,10 @@ def test_each_pair_has_its_own_scale_and_bias():
     optimizer.step()
     assert objective.scale_and_bias("audio", "text") == (10, -10)
     assert objective.scale_and_bias("text", "image") == objective.scale_and_bias("image", "text") != (10, -10)
-    # The order of the modalities in the mapping does not matter.
+    # The order of the modalities in the batch does not matter.
     turned = {m: embeddings[m] for m in ("audio", "image", "text")}
     torch.testing.assert_close(objective(turned).total, objective(embeddings).total)
-    # A new objective with the same settings can load the state.
+    # A new objective with the same settings can load the state dict.
     fresh = Sigmoid(**objective.get_config())
     fresh.load_state_dict(objective.state_dict())
     assert torch.equal(fresh(embeddings).total, objective(embeddings).total)
@@ -131,7 +130,7 @@ def test_unknown_pairs_raise():
 
 @pytest.mark.parametrize("divergence", ["cauchy_schwarz", "mmd", "holder"])
 def test_divergence_of_modalities_without_common_items(divergence: Any):
-    """InfoNCE has no pair here, but the divergence can still compare the two distributions."""
+    """The divergence compares two distributions even if InfoNCE has no pair."""
     embeddings = draw_batch(7, 2, 8, 5)
     first = torch.arange(8) < 4
     objective = CSAligner("m0", divergence=divergence, bandwidth=0.8)
@@ -185,7 +184,7 @@ def test_cs_aligner_contains_infonce():
 
 @pytest.mark.parametrize("divergence", ["cauchy_schwarz", "mmd", "holder"])
 def test_minimizing_a_divergence_moves_distributions_together(divergence: Any):
-    """The means of two distant clouds converge even without pairs."""
+    """Minimizing the divergence of two distant clouds without common items brings them together."""
     z = draw_batch(11, 2, 16, 4)
     z["m0"], z["m1"] = z["m0"] * 0.3 + 1, (z["m1"] * 0.3 - 1).requires_grad_()
     present = {"m0": torch.arange(16) < 8, "m1": torch.arange(16) >= 8}
@@ -216,7 +215,7 @@ def test_cua_equals_its_definition(anchor: str):
 
 
 def test_cua_weights_modalities_by_their_pairs():
-    """The pairs with the anchor give (U_0 + U_1)/2 and (U_0 + U_2)/2, so the anchor counts twice."""
+    """The mean of (U_0 + U_1) / 2 and (U_0 + U_2) / 2 gives the anchor twice the weight of the other modalities."""
     embeddings = draw_batch(13, 3, 5, 6)
     terms = CUA("m0", contrast_weight=0.0).compute(embeddings)[1]
     assert {name: term.weight for name, term in terms.items() if name.startswith("uniformity")} == {
@@ -259,7 +258,7 @@ def test_align_uniform_equals_its_definition(alpha: float, t: float):
 
 
 def test_largest_alpha_is_finite():
-    """Opposite rows have distance 2, and 2^alpha must not overflow float32."""
+    """The alignment of opposite rows is 2^alpha, which must not overflow float32."""
     value, gradients = value_and_gradients(AlignUniform(alpha=64.0), {"a": torch.eye(3, 4), "b": -torch.eye(3, 4)})
     assert math.isfinite(value)
     assert all(gradient.isfinite().all() for gradient in gradients.values())
@@ -269,7 +268,7 @@ def test_largest_alpha_is_finite():
 
 @pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0, 3.0])
 def test_distance_of_equal_rows_has_a_finite_gradient(alpha: float):
-    """The gradient of a norm at 0 is NaN in a naive implementation."""
+    """A naive implementation has a NaN gradient at distance 0."""
     square = torch.tensor([0.0, 4.0], dtype=torch.float64, requires_grad=True)
     power = distance_power(square, alpha)
     power.sum().backward()
@@ -279,7 +278,7 @@ def test_distance_of_equal_rows_has_a_finite_gradient(alpha: float):
 
 
 def test_single_rows_and_copies_are_finite():
-    """torch.pdist of one row is empty, so the log of its mean is NaN; torch.pdist also lacks half precision."""
+    """Implementations with torch.pdist give NaN for one row and do not support half precision."""
     one = draw_batch(16, 3, 1, 5, torch.bfloat16)
     for objective in (CUA("m0", cross_term="xu"), ModGap("m0"), AlignUniform("m0"), CSAligner("m0"), Sigmoid("m0")):
         for ids in (None, torch.tensor([3])):

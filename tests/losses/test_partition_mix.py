@@ -1,4 +1,4 @@
-"""`partition_mix`: from InfoNCE's partition across modalities (0) to UniAlign's partition within modalities (1)."""
+"""Test `partition_mix`, from InfoNCE's partition across modalities (0) to UniAlign's partition within them (1)."""
 
 from typing import Any
 
@@ -36,12 +36,12 @@ def test_zero_is_infonce_of_all_pairs(modalities: int):
 
 
 def test_the_identity_requires_complete_items():
-    """The alignment is a mean over all true pairs; InfoNCE is a mean over pairs of modalities."""
+    """With missing rows, the alignment is a mean over true pairs, but InfoNCE a mean over pairs of modalities."""
     embeddings, present = draw_batch(3, 3, 7, 6), {"m1": torch.arange(7) < 5, "m2": torch.arange(7) < 3}
     mixed = UniAlign("m0", partition_mix=0.0)(embeddings, present=present)
     contrast = InfoNCE("m0")(embeddings, present=present)
     assert mixed.total != pytest.approx(contrast.total.item(), abs=1e-6)
-    # With two modalities there is one pair, and both losses are means over its rows.
+    # With two modalities there is only one pair, and both losses are means over its rows.
     pair = {m: embeddings[m] for m in ("m0", "m1")}
     there = {"m1": present["m1"]}
     mixed, contrast = (loss(pair, present=there) for loss in (UniAlign("m0", partition_mix=0.0), InfoNCE("m0")))
@@ -110,7 +110,7 @@ def test_errors():
         with pytest.raises(ConfigError, match=message):
             UniAlign(**({"anchor": "m0", "partition_mix": 0.5} | options))
         if "partition_mix" not in options:
-            UniAlign(**({"anchor": "m0"} | options))  # at the default of 1, all combinations are allowed
+            UniAlign(**({"anchor": "m0"} | options))  # all combinations are allowed at the default, 1
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_errors():
     ],
 )
 def test_other_options_combine(options: dict[str, Any]):
-    """The slope of arccos is infinite at opposite rows, and training leads to equal rows."""
+    """The batch has opposite rows, where arccos has an infinite slope, and equal rows."""
     embeddings = draw_batch(7, 3, 6, 5)
     embeddings["m1"][0], embeddings["m2"][1] = -embeddings["m0"][0], embeddings["m0"][1]
     value, gradients = value_and_gradients(UniAlign("all", partition_mix=0.5, **options), embeddings)

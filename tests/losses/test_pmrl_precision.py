@@ -1,4 +1,4 @@
-"""PMRL in float32: the signs of leading directions, ties, and gradients of tight tuples.
+"""Test PMRL in float32: signs of leading directions, ties, and gradients of tight tuples.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -23,7 +23,7 @@ def gradient_error(gradients: dict[str, Tensor], exact: dict[str, Tensor]) -> fl
 
 
 def test_the_sign_of_two_modalities_does_not_depend_on_rounding():
-    """With squared lengths of 1 + 1e-7 on the diagonal of the Gram matrix, signs are noise where |cos| is small."""
+    """If rounded squared lengths were the diagonal of the Gram matrix, signs would be arbitrary for small |cos|."""
     for seed in [49, *range(15)]:
         x_BD, y_BD = torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(seed))
         exact, exact_gradients = value_and_gradients(PMRL(), {"x": x_BD.double(), "y": y_BD.double()})
@@ -38,7 +38,7 @@ def test_the_sign_of_two_modalities_does_not_depend_on_rounding():
 
 
 def symmetric_tuples(case: str, items: int, dim: int) -> dict[str, Tensor]:
-    """Return tuples whose leading vector is orthogonal to their mean, or not unique, in a random basis per item."""
+    """Return tuples with a leading vector that is orthogonal to the mean or not unique, in a random basis per item."""
     basis_BDD = torch.linalg.qr(torch.randn(items, dim, dim, generator=torch.Generator().manual_seed(5)).double())[0]
     e = torch.eye(dim, dtype=torch.float64)[:, None].expand(-1, items, -1)
     c = torch.tensor([0.01, 0.1, 0.5, 0.9, 1e-9, 1e-12], dtype=torch.float64).repeat(items // 6)[:, None]
@@ -48,7 +48,7 @@ def symmetric_tuples(case: str, items: int, dim: int) -> dict[str, Tensor]:
         "one_orthogonal": [e[0], apart * e[1] - c * e[0], e[2]],
         "opposite": [e[0], -e[0], e[1]],
         "two_pairs": [e[0], apart * e[1] - c * e[0], e[2], apart * e[3] - c * e[2]],
-        # At 120 degrees, the largest singular value is double, and its plane is orthogonal to the mean.
+        # At angles of 120 degrees, the largest singular value is double, and the mean is 0.
         "star": [angle.cos() * e[0] + angle.sin() * e[1] for angle in thirds],
         "orthonormal": [e[0], e[1], e[2]],
     }[case]
@@ -57,7 +57,7 @@ def symmetric_tuples(case: str, items: int, dim: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("case", ["one_orthogonal", "opposite", "two_pairs", "star", "orthonormal"])
 def test_symmetric_tuples_have_one_direction(case: str):
-    """Rounding to float32 or scaling a row preserves the direction, even where its sign or plane is arbitrary."""
+    """Rounding to float32 or scaling a row must not change the direction, even if symmetry leaves it ambiguous."""
     embeddings = symmetric_tuples(case, 60, 8)
     exact = singular_parts(make_batch(embeddings)).direction_BD
     expected = PMRL()(embeddings).total.item()
@@ -72,7 +72,7 @@ def test_symmetric_tuples_have_one_direction(case: str):
 
 
 def test_cosines_below_the_resolution_of_float32():
-    """Two vectors with |cos| < 5e-7 count as tied regardless of rounding, and the direction is that of their mean."""
+    """Two vectors with |cos| < 5e-7 are treated as a tie, for which the direction is that of the mean."""
     x_BD, y_BD = draw_batch(3, 2, 32, 16).values()
     x_BD, y_BD = (torch.nn.functional.normalize(z) for z in (x_BD, y_BD))
     y_BD = torch.nn.functional.normalize(y_BD - x_BD * (x_BD * y_BD).sum(-1, keepdim=True))
@@ -88,9 +88,9 @@ def test_cosines_below_the_resolution_of_float32():
     ("modalities", "dim", "distance"), [(3, 16, 1e-2), (4, 64, 1e-1), (4, 64, 1e-2), (5, 512, 6e-2)]
 )
 def test_gradients_of_tight_tuples(modalities: int, dim: int, distance: float):
-    """A direct float32 product has entries 1 / sigma that cancel, with an error of 1e-4 at (5, 512).
+    """Gradients are accurate, although float32 products with factors 1 / sigma would have an error of 1e-4 at (5, 512).
 
-    In these four cases, a plain float32 singular value decomposition has errors of 9e-6, 1.2e-6, 9e-6 and 2e-6.
+    A plain float32 singular value decomposition has errors of 9e-6, 1.2e-6, 9e-6 and 2e-6 in these four cases.
     """
     center, noise = draw_batch(1, 1, 32, dim)["m0"], draw_batch(2, modalities, 32, dim)
     embeddings = {m: (center + distance * z).float() for m, z in noise.items()}
@@ -101,7 +101,7 @@ def test_gradients_of_tight_tuples(modalities: int, dim: int, distance: float):
 
 
 def test_directions_have_exact_derivatives():
-    """Test finite differences of values and directions, with equal trailing singular values and absent modalities."""
+    """Values and directions pass gradcheck with an absent modality."""
     batch = draw_batch(7, 4, 3, 6)
     present = {"m2": torch.tensor([True, False, True])}
 

@@ -1,7 +1,4 @@
-"""InfoNCE configured as published losses, each compared with a few lines of torch on unit rows x and y.
-
-Shapes: `B` items, `D` dim, `E` rows of a queue.
-"""
+"""Configure InfoNCE as published losses, and compare each with a short torch implementation on unit rows x and y."""
 
 import pytest
 import torch
@@ -23,7 +20,7 @@ def unit_pair(items: int = 12) -> tuple[Tensor, Tensor]:
 
 def assert_equal(total: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
     torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-12)
-    # The loss normalizes rows, so only the tangential part of the gradient is the same.
+    # The loss normalizes rows, so only the tangential part of the gradient agrees.
     got, wanted = (torch.autograd.grad(value, leaves) for value in (total, expected))
     for leaf, g, w in zip(leaves, got, wanted, strict=True):
         along = w - (w * leaf).sum(-1, keepdim=True) * leaf if leaf.ndim else w
@@ -31,7 +28,7 @@ def assert_equal(total: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
 
 
 def test_clip():
-    """Radford et al. 2021: symmetric cross-entropy with the exponential of a learned logit scale."""
+    """Radford et al. 2021: symmetric cross-entropy with a learned logit scale."""
     x, y = unit_pair()
     scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
     logits, labels = scale * x @ y.T, torch.arange(len(x))
@@ -40,7 +37,7 @@ def test_clip():
 
 
 def test_siglip():
-    """Zhai et al. 2023, Algorithm 1."""
+    """Zhai et al. 2023, Algorithm 1: sigmoid loss with a learned scale and bias."""
     x, y = unit_pair()
     scale, bias = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (5.0, -3.0))
     labels = 2 * torch.eye(len(x)) - 1
@@ -50,9 +47,9 @@ def test_siglip():
 
 
 def test_moco():
-    """He et al. 2020, Algorithm 1: one positive, and the rows of the queue as the only negatives.
+    """He et al. 2020, Algorithm 1: one positive per query, and the queue as the only negatives.
 
-    Items with the same id are not negatives of each other, so only the queue remains.
+    All items have the same id, so the batch contains no negatives.
     """
     x, y = unit_pair()
     queue = ua.losses.MemoryQueue(20)
@@ -65,7 +62,7 @@ def test_moco():
 
 
 def test_supervised_contrastive():
-    """Khosla et al. 2020, Eq. 2, with the rows of one modality as queries and those of the other as keys."""
+    """Khosla et al. 2020, Eq. 2, with queries from one modality and keys from the other."""
     x, y = unit_pair()
     ids = torch.tensor([0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 5])
     mask = (ids[:, None] == ids).double()
@@ -76,7 +73,7 @@ def test_supervised_contrastive():
 
 
 def test_hard_negatives():
-    """Robinson et al. 2021, released code without debiasing (tau_plus = 0), whose beta is tau times `hardness`."""
+    """Robinson et al. 2021, released code without debiasing (tau_plus = 0); beta of that code is tau * `hardness`."""
     x, y = unit_pair()
     beta = 0.7
     similarity = torch.exp(x @ y.T / TAU)
@@ -89,7 +86,7 @@ def test_hard_negatives():
 
 
 def test_hard_negatives_of_each_item():
-    """DPR (Karpukhin et al. 2020) and sentence encoders: the keys of the batch, and hard negatives of each query."""
+    """DPR (Karpukhin et al. 2020): in-batch negatives, and hard negatives per query."""
     x, y = unit_pair()
     hard = functional.normalize(torch.stack([draw_batch(s, 1, 3, 6)["m0"] for s in range(len(x))]), dim=-1)
     hard.requires_grad_()
@@ -100,7 +97,7 @@ def test_hard_negatives_of_each_item():
 
 
 def test_without_gradient_and_twice():
-    """Without gradients the values are equal; a second derivative raises an error that names the backend with one."""
+    """The loss is equal under `no_grad`, and a second derivative needs the reference backend."""
     x, y = unit_pair()
     loss = ua.losses.InfoNCE("x", direction="forward", hardness=1.0)
     total = loss({"x": x, "y": y}).total

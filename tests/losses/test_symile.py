@@ -1,4 +1,4 @@
-"""Symile: negatives, random draws and memory."""
+"""Test Symile: negatives, random draws and memory."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from unialign.losses.symile import _bytes_of_all, draw_permutations
 
 
 def rolled(modalities: int, items: int) -> Tensor:
-    """Return keys: for key j, the k-th other modality comes from item j + k + 1."""
+    """Return item indices of keys; in key j, the k-th other modality comes from item j + k + 1."""
     rows_MMN = torch.arange(items).repeat(modalities, modalities, 1)
     for r in range(modalities):
         for k, m in enumerate(m for m in range(modalities) if m != r):
@@ -50,7 +50,7 @@ def test_two_modalities_are_infonce(seed: int, ids: Tensor | None):
 
 
 def test_the_positive_is_never_a_negative():
-    """A random draw may return the positive as a negative, which must be masked.
+    """A random draw may contain the positive, which must be masked.
 
     Here both permutations swap the two items, so the only negative equals the positive, and the loss is 0.
     """
@@ -81,7 +81,7 @@ def test_negatives_are_a_function_of_seed_and_draw():
 
 
 def test_the_global_generator_is_not_used():
-    """The published code uses the global generator, which couples the loss to other uses of the seed."""
+    """Unlike the published code, sampling does not change the global random state."""
     before = torch.random.get_rng_state()
     Symile()(draw_batch(2, 3, 6, 5))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -123,7 +123,7 @@ def test_invalid_calls_do_not_draw():
 
 
 def test_a_rotation_changes_products_of_three():
-    """The product depends on the basis, so the test with rotations of the whole space excludes Symile."""
+    """Symile is not invariant to rotations, since the product of three vectors depends on the basis."""
     embeddings = draw_batch(6, 3, 6, 5)
     rotation, _ = torch.linalg.qr(draw_batch(7, 1, 5, 5)["m0"])
     objective = Symile(negatives="all", temperature=0.1)
@@ -144,7 +144,7 @@ def test_the_budget_is_a_limit():
     assert Symile(negatives="all", max_bytes=needed)(embeddings).total.isfinite()
     with pytest.raises(ConfigError, match="max_bytes"):
         Symile(negatives="all", max_bytes=needed - 1)(embeddings)
-    # Only complete items are used.
+    # Incomplete items do not count towards the limit.
     present = {"m0": torch.tensor([True, True, False, True, True, True])}
     assert Symile(negatives="all", max_bytes=needed - 1)(embeddings, present=present).total.isfinite()
 
@@ -165,7 +165,7 @@ def test_sampled_negatives_save_square_tables_only():
 
 
 def test_temperature_is_the_inverse_of_the_logit_scale():
-    """Products of unit vectors are tiny: at 0.07 all logits would be nearly equal, so the default is lower."""
+    """The default is below 0.07, since products of three unit vectors are tiny and logits would be nearly equal."""
     assert create("symile").get_config()["temperature"] == 0.01
     assert create("symile").get_config()["temperature_bounds"] == [1e-4, 1.0]
     wide = Symile(negatives="all", temperature_mode="fixed")(draw_batch(12, 3, 8, 512)).total

@@ -1,4 +1,4 @@
-"""A learnable temperature starts at the exact initial value, stays within its bounds, and can leave a bound again."""
+"""Test learnable temperatures: exact initial values, bounds, conversions of the dtype, and saved states."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ CONVERSIONS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 @pytest.mark.parametrize("dtype", CONVERSIONS)
 def test_initial_value_is_exact(dtype: torch.dtype):
-    """In bfloat16, 0.07 would be rounded to 0.069824."""
+    """The parameter must not be stored in bfloat16, which would round 0.07 to 0.069824."""
     temperature = Temperature(0.07, mode="learnable").to(dtype)
     kept = torch.float64 if dtype == torch.float64 else torch.float32
     assert temperature.shift.dtype == kept
@@ -47,7 +47,7 @@ def test_conversions_keep_learned_numbers_and_their_parameter():
     learned = objective.scale_and_bias()
     for convert in ("bfloat16", "half", "float", "double", "bfloat16"):
         getattr(objective, convert)()
-        # An optimizer and DistributedDataParallel keep references to the earlier parameters.
+        # The parameters must stay the same objects, since optimizers and DDP keep references to them.
         assert all(map(lambda a, b: a is b, objective.parameters(), parameters))
         assert objective.scale_and_bias() == learned
         assert all(parameter.dtype == parameter.grad.dtype for parameter in parameters)
@@ -67,14 +67,14 @@ def test_learned_numbers_survive_a_state(dtype: torch.dtype):
         other.load_state_dict(state, assign=assign)
         assert other.temperature.value() == objective.temperature.value()
         assert other.temperature.shift.requires_grad
-        # A state saved in half precision is rounded, but the parameter stays in float32.
+        # A bfloat16 state is rounded, but the parameter keeps its dtype.
         other.load_state_dict({name: x.bfloat16() for name, x in state.items()}, assign=assign)
         assert other.temperature.shift.dtype in (torch.float32, torch.float64)
         assert other.temperature.value() == pytest.approx(objective.temperature.value(), rel=2e-3)
 
 
 def test_half_precision_objectives_train():
-    """A step of 1e-4 is below the resolution of bfloat16 near 0.3."""
+    """The parameter stays in float32, since a step of 1e-4 is below the resolution of bfloat16 near 0.3."""
     embeddings = draw_batch(3, 2, 6, 5, torch.bfloat16)
     objective = InfoNCE(temperature_mode="learnable").bfloat16()
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_half_precision_objectives_train():
 
 @pytest.mark.parametrize(("push", "side", "bound"), [(-50.0, "low", 0.01), (50.0, "high", 1.0)])
 def test_clamped_values_can_recover(push: float, side: str, bound: float):
-    """A clamp inside the graph has no gradient outside its bounds, so the parameter could not return."""
+    """A value at a bound must have a gradient, or the parameter could never leave the bound."""
     temperature = Temperature(0.07, mode="learnable")
     with torch.no_grad():
         temperature.shift += push
@@ -116,13 +116,13 @@ def test_training_reaches_a_bound_and_recovers():
             optimizer.step()
         return objective.temperature.value()
 
-    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # all pairs are wrong: reaches the upper bound
+    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # wrong pairs raise it to the upper bound
     assert objective.temperature.at_bound() == "high"
-    assert train({"m0": aligned, "m1": aligned}) < 0.2  # all pairs are right: reaches the lower bound
+    assert train({"m0": aligned, "m1": aligned}) < 0.2  # right pairs lower it
 
 
 def test_two_losses_before_one_backward():
-    # The clamp is in place; it must not invalidate a graph that holds an earlier value.
+    # The in-place clamp of the second call must not invalidate the graph of the first.
     objective = InfoNCE("m0", temperature_mode="learnable")
     embeddings = draw_batch(2, 2, 4, 5)
     (objective(embeddings).total + objective(embeddings).total).backward()

@@ -1,4 +1,4 @@
-"""Triangle and PMRL: golden tables, degenerate tuples, and saved memory."""
+"""Test Triangle and PMRL: golden values, degenerate tuples, and saved memory."""
 
 import math
 
@@ -44,7 +44,6 @@ def test_published_defaults():
 
 
 def test_area_equals_herons_formula():
-    """Heron's formula uses only the three side lengths."""
     z_MBD = make_batch(draw_batch(0, 3, 5, 6)).z_MBD
     a, b, c = (torch.linalg.vector_norm(z_MBD[m] - z_MBD[n], dim=-1) for m, n in ((0, 1), (1, 2), (2, 0)))
     s = (a + b + c) / 2
@@ -70,7 +69,7 @@ def test_other_numbers_of_modalities_raise(modalities: int):
 @pytest.mark.parametrize("eps", [None, 0.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dtype: torch.dtype):
-    """The published difference of squares is noise of either sign here, so its root can have any slope."""
+    """The published difference of squares is only rounding error here, so the gradient of its root is unbounded."""
     z = draw_batch(4, 1, 6, 8)["m0"]
     z = z / z.norm(dim=-1, keepdim=True)
     for distance in (0.0, 1e-8, 1e-6, 1e-4, 1e-2):
@@ -79,13 +78,13 @@ def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dty
         objective = Triangle("m0", form=form, eps=eps, temperature=1.0, label_smoothing=0.0)
         value, gradients = value_and_gradients(objective, embeddings)
         assert torch.isfinite(value)
-        # The slope of an area is half the opposite side, at most 1; that of its square is at most 2 |A|, with |A| <
-        # 1.3.
+        # The gradient norm of an area A is half the opposite side, at most 1, and that of its square is at most 2 A <
+        # 2.6.
         assert max(gradient.norm(dim=-1).max() for gradient in gradients.values()) < (2 if form == "area" else 4)
 
 
 def test_float32_areas_of_true_tuples_are_accurate():
-    """In float32 the expansion of |u|^2 |w|^2 - <u, w>^2 would lose areas below 1e-4."""
+    """Areas below 1e-4 would be lost by computing |u|^2 |w|^2 - <u, w>^2 in float32."""
     z, noise = draw_batch(6, 1, 6, 8)["m0"], draw_batch(7, 3, 6, 8)
     z = z / z.norm(dim=-1, keepdim=True)
     embeddings = {m: (z + 1e-4 * noise[m]).float() for m in noise}
@@ -104,7 +103,7 @@ def test_triangle_uses_complete_items_only():
 
 
 def test_triangle_saves_no_differences_of_all_pairs():
-    """The published code builds three (B, B, D) tensors: 131 times the size of the logits at B = 512, D = 64."""
+    """The published code builds three tensors of shape (B, B, D), 131 times the logits at B = 512 and D = 64."""
     items, dim = 32, 16
     leaves = {m: z.requires_grad_() for m, z in draw_batch(9, 3, items, dim, torch.float32).items()}
     kept = saved_tensors(lambda: Triangle("m0")(leaves).total)
@@ -113,7 +112,7 @@ def test_triangle_saves_no_differences_of_all_pairs():
 
 
 def test_pmrl_saves_no_square_factor():
-    """The released decomposition computes all left vectors, a (B, D, D) tensor: 576 MiB at B = 256 and D = 768."""
+    """The released code computes all left vectors, a tensor of shape (B, D, D): 576 MiB at B = 256 and D = 768."""
     items, dim = 8, 64
     leaves = {m: z.requires_grad_() for m, z in draw_batch(10, 4, items, dim, torch.float32).items()}
     kept = saved_tensors(lambda: PMRL()(leaves).total)
@@ -123,7 +122,7 @@ def test_pmrl_saves_no_square_factor():
 
 @pytest.mark.parametrize(("modalities", "dim"), [(2, 6), (3, 6), (5, 6), (4, 2), (3, 1)])
 def test_singular_values_and_their_gradients(modalities: int, dim: int):
-    """Values and gradients equal those of torch's decomposition, even for D < M."""
+    """Values and gradients equal those of torch.linalg.svdvals, even for D < M."""
     leaves = [z.requires_grad_() for z in draw_batch(11, modalities, 4, dim).values()]
     weight_K = torch.arange(1.0, min(modalities, dim) + 1, dtype=torch.float64)
     ours = singular_parts(make_batch({f"m{m}": z for m, z in enumerate(leaves)}))
@@ -140,7 +139,7 @@ def test_singular_values_and_their_gradients(modalities: int, dim: int):
 
 
 def test_directions_point_to_the_mean():
-    """The sign of an eigenvector is arbitrary: in the released code, 115 of 256 are negative."""
+    """The sign of an eigenvector is arbitrary; in the released code, 115 of 256 point away from the mean."""
     embeddings = draw_batch(12, 4, 256, 24, torch.float32)
     z_MBD = make_batch(embeddings).z_MBD
     direction_BD = singular_parts(make_batch(embeddings)).direction_BD
@@ -151,7 +150,7 @@ def test_directions_point_to_the_mean():
 
 
 def test_direction_of_a_tuple_with_an_orthogonal_mean():
-    """If two vectors have a negative cosine, their mean is orthogonal to u_1, so the first modality sets the sign."""
+    """For two vectors with a negative cosine, the mean is orthogonal to u_1, so the first modality sets the sign."""
     x = draw_batch(13, 1, 5, 6)["m0"]
     batch = make_batch({"m0": x, "m1": -x + 0.3 * draw_batch(14, 1, 5, 6)["m0"]})
     direction_BD = singular_parts(batch).direction_BD
@@ -162,15 +161,14 @@ def test_direction_of_a_tuple_with_an_orthogonal_mean():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 def test_equal_singular_values_have_a_bounded_gradient(dtype: torch.dtype, modalities: int):
-    """Orthogonal modalities have equal singular values, where torch's decomposition has infinite gradients."""
+    """For orthogonal modalities, equal singular values give torch.linalg.svd infinite gradients."""
     axes = torch.eye(8, dtype=dtype)
     embeddings = {f"m{m}": axes[[m, m + 2, m + 4]] for m in range(modalities)}
     value, gradients = value_and_gradients(PMRL(intra_temperature=1.0, inter_temperature=1.0), embeddings)
     assert torch.isfinite(value)
     for gradient in gradients.values():
         assert torch.isfinite(gradient).all()
-        # The gradient of the mean of log sum_k exp(sigma_k) - sigma_1 over 3 items is at most 2/3; the contrast adds
-        # its own.
+        # The gradient of the rank-one term, a mean over 3 items, is at most 2/3; the rest comes from the contrast.
         assert gradient.norm(dim=-1).max() < 2
     terms = PMRL(intra_temperature=1.0)(embeddings).terms
     assert terms["rank_one"].item() == pytest.approx(math.log(modalities), rel=1e-6)

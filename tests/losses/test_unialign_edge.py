@@ -1,4 +1,4 @@
-"""Edge cases of UniAlign."""
+"""Test edge cases of UniAlign."""
 
 import torch
 
@@ -6,7 +6,7 @@ import unialign as ua
 
 
 def test_centroid_terms_exclude_tuples_that_cancel():
-    """The mean of opposite rows has no direction, so such an item does not affect the others."""
+    """An item with opposite rows has no centroid and must not affect the other items."""
     z = {"a": torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
     z["b"] = z["a"] + 0.1
     z["b"][2] = -z["a"][2]

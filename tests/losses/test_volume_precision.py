@@ -1,6 +1,6 @@
-"""Volumes and areas of converged tuples: values and gradients in float32 against float64 of the same rows.
+"""Test volumes and areas of converged tuples: values and gradients in float32 against float64 of the same rows.
 
-The reference takes heights from a float64 QR decomposition, without a Gram matrix or a determinant.
+The expected values come from a float64 QR decomposition, without a Gram matrix or a determinant.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -21,7 +21,7 @@ VOLUME = {"uniformity_weight": 0.0, "alignment_weight": 0.0, "volume_weight": 1.
 
 
 def draw_tuples(modalities: int, items: int, dim: int, cosine: float, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return rows of various lengths with pairwise cosines of about `cosine`; if it is negative, signs alternate."""
+    """Return rows of various lengths with pairwise cosines of about `cosine`, or of both signs if `cosine` < 0."""
     center = normalize(draw_batch(1, 1, items, dim)["m0"], dim=-1)
     rows = {}
     for m, (name, noise) in enumerate(draw_batch(2, modalities, items, dim).items()):
@@ -62,7 +62,7 @@ def exact_triangle(rows: list[Tensor]) -> Tensor:
 def errors(
     objective: Objective, exact: Callable[[list[Tensor]], Tensor], rows: dict[str, Tensor]
 ) -> tuple[float, float]:
-    """Return the relative errors of value and gradient."""
+    """Return the relative errors of the value and of the gradient."""
     value, gradients = value_and_gradients(objective, rows)
     leaves = [x.double().requires_grad_() for x in rows.values()]
     expected = exact(leaves)
@@ -74,16 +74,16 @@ def errors(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("modalities", [2, 3, 5, 6])
 def test_volumes_of_converged_tuples(modalities: int, dtype: torch.dtype):
-    """At cosine 1 - 1e-6, the only error left is that of rounding unit rows to float32, 6e-8 divided by their distance.
+    """Even at cosine 1 - 1e-6, the errors are only those of rounding unit rows to float32, 6e-8 / distance.
 
-    With 1e-8 under the root, the gradient for M = 5, D = 512 at cosine .998 was off by 4.2e-2; a float64 determinant
-    was off by more than its value for M = 6 at .998 and for M = 5 at .9999.
+    For comparison, adding 1e-8 under the root gave a gradient error of 4.2e-2 for M = 5, D = 512 at cosine 0.998. A
+    float64 determinant had a relative error above 1 for M = 6 at 0.998 and for M = 5 at 0.9999.
     """
     for dim in (16, 512):
         for cosine in (-1 + 1e-6, -0.5, 0.5, 0.998, 0.9999, 1 - 1e-6):
             rows = draw_tuples(modalities, 8, dim, cosine, dtype)
             if dtype == torch.bfloat16 and abs(cosine) > 0.9999:
-                continue  # bfloat16 rows are either equal or 1e-3 apart
+                continue  # distinct bfloat16 rows are at least 1e-3 apart
             # bfloat16 gradients are rounded to 8 bits.
             limit = 5e-3 if dtype == torch.bfloat16 else 2e-6 + 1.2e-7 / (1 - abs(cosine)) ** 0.5
             for objective, exact in ((GRAM("m0"), exact_gram), (UniAlign(**VOLUME), exact_volume)):
@@ -93,7 +93,7 @@ def test_volumes_of_converged_tuples(modalities: int, dtype: torch.dtype):
 
 
 def test_volumes_of_two_modalities_in_a_plane():
-    """Rows of different items can be nearly parallel by chance, which float32 products resolve less well."""
+    """In two dimensions, rows of different items can be nearly parallel, so GRAM has a larger float32 error."""
     rows = draw_batch(7, 2, 8, 2, torch.float32)
     assert errors(UniAlign(**VOLUME), exact_volume, rows)[1] < 2e-6
     assert errors(GRAM("m0"), exact_gram, rows)[1] < 1e-3
@@ -114,7 +114,7 @@ def test_areas_of_converged_tuples(dtype: torch.dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("modalities", [2, 3, 5])
 def test_coinciding_modalities_have_bounded_gradients(modalities: int, dtype: torch.dtype):
-    """The slopes of a volume are at most 1, and 0 at volume 0, with and without a floor."""
+    """Gradients of volumes have norm at most 1, and are 0 at volume 0, with and without `eps`."""
     row = draw_batch(3, 1, 8, 16, dtype)["m0"]
     row = row / row.norm(dim=-1, keepdim=True)
     other = draw_batch(4, 1, 8, 16, dtype)["m0"]
@@ -141,7 +141,7 @@ def test_the_floor_is_an_option():
 
 @pytest.mark.parametrize("make", [partial(UniAlign, **VOLUME), partial(GRAM, "m0"), partial(Triangle, "m0")])
 def test_training_to_coinciding_modalities_is_stable(make: Callable[[], Objective]):
-    """Without a floor, the gradient jumps at volume 0; every step stays finite and the loss falls."""
+    """Without `eps`, the gradient is discontinuous at volume 0, but training stays finite and the loss falls."""
     rows = [x.requires_grad_() for x in draw_tuples(3, 8, 16, 0.99, torch.float32).values()]
     objective = make()
     optimizer = torch.optim.Adam([*rows, *objective.parameters()], lr=1e-2)
