@@ -99,10 +99,10 @@ def test_too_few_directions_raise() -> None:
 
 def test_invalid_options() -> None:
     cases: list[tuple[Any, str]] = [
-        ("image", "frozen must map modality to whitening mode"),
-        ({"audio": "whiten"}, "frozen names 'audio', which the space does not have"),
+        ("image", "frozen must map modalities to whitening modes"),
+        ({"audio": "whiten"}, "unknown modality 'audio' in frozen; this space has"),
         ({"image": "rotate"}, "unknown transform '[a-z]+' for the frozen modality 'image'"),
-        ({"text": "whiten"}, "'text' has dim 5 and is frozen, so it cannot fill dim=6"),
+        ({"text": "whiten"}, "'text' has dim 5, less than dim=6"),
     ]
     for frozen, message in cases:
         with pytest.raises(ConfigError, match=message):
@@ -113,7 +113,7 @@ def test_a_head_cannot_be_inverted() -> None:
     space = fitted()
     with pytest.raises(ConfigError, match="'text' has a trained head"):
         space.inverse_transform("text", torch.ones(1, D))
-    with pytest.raises(ConfigError, match="names 'audio'"):
+    with pytest.raises(ConfigError, match="unknown modality 'audio'"):
         space.inverse_transform("audio", torch.ones(1, D))
     with pytest.raises(ShapeError, match=r"z has shape \(1, 3\)"):
         space.inverse_transform("image", torch.ones(1, 3))

@@ -1,4 +1,4 @@
-"""`Space`: one head per modality into a shared unit sphere, with saving and loading that never executes code."""
+"""`Space`: a model with one head per modality that maps features to a shared unit sphere."""
 
 from unialign._lazy import attach_stub
 

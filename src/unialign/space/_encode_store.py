@@ -1,4 +1,4 @@
-"""Embed the columns of a store into another store, in batches. Shapes: `N` items, `b` items of a batch."""
+"""Embed the columns of a store in batches, and write them to a new store. Shapes: `N` items, `b` items of a batch."""
 
 import os
 from collections.abc import Iterator

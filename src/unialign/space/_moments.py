@@ -1,8 +1,8 @@
-"""Mean, squared deviations and covariance of an array's rows, in float64, in one pass with bounded memory.
+"""Compute means, squared deviations and covariances of rows in float64, in a single pass with bounded memory.
 
-Blocks are combined by the update of Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance",
-equation 2.1: with counts n and m, means a and b, and d = b - a, the sum of squared deviations grows by that of a block
-and by d^2 n m / (n + m). Unlike a sum of squares, this update loses no digits if the mean is large.
+Blocks are combined as in Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", equation 2.1: the
+sum of squared deviations increases by that of the block and by d^2 n m / (n + m), where n and m are the counts and d is
+the difference of the means. Unlike a sum of squares, this update loses no digits if the mean is large.
 
 Shapes: `N` rows of an array, `W` dimension, `b` rows of a block.
 """
@@ -16,13 +16,14 @@ from unialign.data import row_blocks
 
 __all__ = ["column_covariance", "column_moments", "row_lengths_mean"]
 
-# Entries of a block: 2 MiB of float64, to fit a core's cache. A covariance needs blocks with many rows.
+# Number of entries of a block, 2 MiB of float64, which fits the cache of a core. Covariances need blocks with many
+# rows.
 _BLOCK = 1 << 18
 _COVARIANCE_ROWS = 8192
 
 
 def column_moments(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Return the (W,) float64 mean and sum of squared deviations of each column; not finite if a row is not finite."""
+    """Return the means and sums of squared deviations (W,) of the columns in float64; not finite if a row is not."""
     width = array_NW.shape[1]
     mean_W, square_W = torch.zeros(2, width, dtype=torch.float64)
     for part, block_bW in row_blocks(array_NW, rows, max(1, _BLOCK // width)):
@@ -55,7 +56,7 @@ def column_covariance(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -
 def row_lengths_mean(
     array_NW: NDArray[np.floating], rows: NDArray[np.int64], mean_W: Tensor, axes_WD: Tensor, scale_D: Tensor
 ) -> float:
-    """Return the mean length of (x - mean) axes / scale over these rows."""
+    """Return the mean norm of (x - mean) axes / scale over the rows."""
     total = 0.0
     for _, block_bW in row_blocks(array_NW, rows, _COVARIANCE_ROWS):
         z_bD = (_float64(block_bW) - mean_W) @ axes_WD / scale_D
@@ -64,6 +65,6 @@ def row_lengths_mean(
 
 
 def _float64(block_bW: NDArray[np.floating]) -> Tensor:
-    x_bW = torch.from_numpy(np.array(block_bW))  # a copy, which callers may overwrite
-    # Convert via float32, since conversions from float16 to float64 are slow.
+    x_bW = torch.from_numpy(np.array(block_bW))  # Copy, since callers overwrite the block.
+    # Convert via float32, since direct conversion from float16 to float64 is slow.
     return (x_bW.float() if x_bW.dtype == torch.float16 else x_bW).double()

@@ -1,4 +1,4 @@
-"""Normalize features before the first layer. Shapes: `B` rows, `W` dimension of a modality."""
+"""Normalize the input features of a space. Shapes: `B` rows, `W` dimension of a modality."""
 
 from typing import get_args
 
@@ -13,7 +13,7 @@ from unialign.space._moments import column_moments
 
 
 class Standardize(nn.Module):
-    """Standardize columns by mean and standard deviation, which are buffers saved with the space."""
+    """Standardize columns by their mean and standard deviation, which are stored as buffers."""
 
     mean: Tensor
     std: Tensor
@@ -28,14 +28,14 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean and standard deviation from these rows, in float64 and one pass.
+        """Set the mean and standard deviation from the given rows, computed in float64 in one pass.
 
-        Constant columns get deviation 1, so that they become zeros instead of amplified rounding errors. Infinite
-        features give infinite statistics.
+        The deviation of constant columns is set to 1, so that they become 0 instead of amplified rounding errors.
+        Non-finite features give non-finite statistics.
         """
         mean_W, square_W = column_moments(array_NW, rows)
         std_W = (square_W / len(rows)).sqrt()
-        # Use relative bounds, since features may have any scale and constant columns deviate only by rounding.
+        # Use relative bounds, since features may have any scale, and constant columns may vary by rounding.
         smallest_W = torch.maximum(1e-6 * std_W.max(), 1e-7 * mean_W.abs())
         self.mean.copy_(mean_W)
         self.std.copy_(torch.where(std_W > smallest_W, std_W, 1.0))
@@ -49,8 +49,8 @@ class UnitNorm(nn.Module):
 
 
 def divide_by_norm(x_BW: Tensor) -> Tensor:
-    """Return unit rows; zero rows stay zero."""
-    # Divide by the largest entry first, so that squares of huge entries stay finite.
+    """Return the rows divided by their norms; zero rows stay zero."""
+    # Divide by the largest entry first, so that squares of huge entries do not overflow.
     largest_B1 = x_BW.abs().amax(-1, keepdim=True)
     scaled_BW = x_BW / torch.where(largest_B1 > 0, largest_B1, 1.0)
     norm_B1 = torch.linalg.vector_norm(scaled_BW, dim=-1, keepdim=True)
@@ -58,7 +58,7 @@ def divide_by_norm(x_BW: Tensor) -> Tensor:
 
 
 def make_input_norm(input_norm: str, dim: int) -> nn.Module:
-    """Build the module of an input normalization."""
+    """Return the input normalization as a module."""
     check_choice("input_norm", input_norm, get_args(InputNorm))
     if input_norm == "standardize":
         return Standardize(dim)

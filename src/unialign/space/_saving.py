@@ -34,7 +34,7 @@ def push(space: "Space", repo_id: str, **options: Any) -> str:
 
 def _card(space: "Space", metadata: dict[str, Any]) -> str:
     rows = "\n".join(f"| {name} | {dim} |" for name, dim in space.dims.items())
-    # User metadata may lack the entries that `fit` writes, or hold values of any type in their place.
+    # Metadata given by the user may lack the entries that `fit` writes, or have other types.
     training, data = (part if isinstance(part, dict) else {} for part in map(metadata.get, ("training", "data")))
     made = f"Trained with `{training['objective']}`" if "objective" in training else "Made"
     source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""

@@ -1,4 +1,4 @@
-"""`Space`: one head per modality, from frozen features into a shared unit sphere.
+"""Map the features of frozen encoders to a shared unit sphere.
 
 Shapes: `B` rows, `W` dimension of a modality's features, `D` dimension of the space.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Space(nn.Module):
-    """One head per modality into the shared unit sphere.
+    """A model with one head per modality that maps features to a shared unit sphere.
 
     Examples:
         >>> space = Space({"image": 512, "text": 384}, dim=64)
@@ -40,18 +40,18 @@ class Space(nn.Module):
         torch.Size([3, 64])
 
     Args:
-        dims: modality -> dim of its features.
+        dims: mapping of modality to the dim of its features.
         dim: dimension D of the space.
         head: `mlp` (dropout, linear, GELU, dropout, linear) or `linear` (dropout, linear without bias).
-        hidden: units of the hidden layer of `mlp`.
-        dropout: probability in [0, 1) of the dropout before every linear layer, in training only.
-        input_norm: `standardize` (columns by their mean and standard deviation over the training rows, which
-            `fit_normalizer` sets), `unit` (rows of unit length) or `none`.
-        frozen: modality -> whitening mode, for modalities without a head that keep the geometry of their encoder, such
-            as the images of an unCLIP decoder. `whiten` centers the features and equalizes the variances of their `dim`
-            leading principal axes over the training rows; `center` keeps the variances. `inverse_transform` maps back
-            to features.
-        metadata: JSON object that describes how the space was created; saved with it.
+        hidden: number of units of the hidden layer of `mlp`.
+        dropout: dropout probability in [0, 1), applied before every linear layer during training.
+        input_norm: `standardize` (subtract the mean and divide by the standard deviation of each column, which
+            `fit_normalizer` computes), `unit` (normalize rows to unit length) or `none`.
+        frozen: mapping of modality to whitening mode, for modalities that keep the geometry of their encoder and have
+            no head, such as the images of an unCLIP decoder. `whiten` centers the features and equalizes the variances
+            along their `dim` leading principal axes; `center` keeps these variances. `inverse_transform` maps back to
+            features.
+        metadata: JSON object that describes how the space was created; it is saved with the space.
 
     Raises:
         ConfigError: an option is unknown or out of range.
@@ -94,7 +94,7 @@ class Space(nn.Module):
         return tuple(self.dims)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the space without its weights, except `metadata`, as JSON values."""
+        """Return the constructor arguments except `metadata`, as JSON values."""
         config = {name: getattr(self, name) for name in ("dim", "head", "hidden", "dropout", "input_norm")}
         return {"dims": dict(self.dims), **config, **({"frozen": dict(self.frozen)} if self.frozen else {})}
 
@@ -105,22 +105,22 @@ class Space(nn.Module):
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
         batch_size: int = 4096,
     ) -> dict[str, Tensor]:
-        """Embed features without gradient and dropout, in chunks, so that memory maps may exceed main memory.
+        """Embed features without gradient or dropout, in chunks, so that memory maps may exceed main memory.
 
         Args:
-            features: any of the space's modalities -> (B, W) array or tensor of real numbers; B may differ between
-                modalities.
-            present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold any
-                values.
-            batch_size: rows to process at a time, at least 1.
+            features: mapping of modality to a real-valued array or tensor (B, W); modalities of the space may be
+                omitted, and B may differ between modalities.
+            present: mapping of modality to a boolean mask (B,); all rows of other modalities are present. Absent rows
+                may have any values.
+            batch_size: number of rows to process at a time, at least 1.
 
         Returns:
-            Modality -> (B, D) unit rows on the device and in the dtype of the space; absent rows are 0.
+            Mapping of modality to unit rows (B, D), on the device and in the dtype of the space; absent rows are 0.
 
         Raises:
-            ConfigError: the space does not have one of the modalities.
-            ShapeError: features are not (B, W) with the dim of the modality, or not numbers.
-            NonFiniteError: a present row holds NaN or infinity, or maps to 0 and thus has no direction.
+            ConfigError: a modality is not in the space.
+            ShapeError: features are not real numbers of shape (B, W), where W is the dim of the modality.
+            NonFiniteError: a present row contains NaN or infinity, or is mapped to 0 and thus has no direction.
         """
         check_integer("batch_size", batch_size, low=1)
         masks = check_batch(features, present, self.dims)
@@ -135,21 +135,21 @@ class Space(nn.Module):
         overwrite: "Overwrite" = "never",
         batch_size: int = 4096,
     ) -> "EmbeddingStore":
-        """Embed the columns of a store of any size and write them to a new store, in batches of bounded memory.
+        """Embed the columns of a store in batches, and write them to a new store.
 
         Args:
-            store: those of its default modalities that the space has are embedded.
+            store: store to embed, of any size; its default modalities are embedded if the space has them.
             path: folder of the new store.
             overwrite: as in `EmbeddingStore.write`.
-            batch_size: rows to process at a time, at least 1.
+            batch_size: number of rows to process at a time, at least 1.
 
         Returns:
-            The new store: float32 unit rows of dim D with the presence, ids, groups, labels, split and item names of
-            the given one.
+            The new store, with unit rows of dim D in float32, and the presence, ids, groups, labels, split and item
+            names of the given store.
 
         Raises:
             ConfigError: the store has no modality of the space, or an option is invalid.
-            ShapeError, NonFiniteError: as `encode`, with row numbers of the batch.
+            ShapeError, NonFiniteError: as in `encode`; row numbers refer to the batch.
             DataError: as in `EmbeddingStore.write`.
         """
         return encode_store(self, store, path, overwrite=overwrite, batch_size=batch_size)
@@ -160,14 +160,16 @@ class Space(nn.Module):
         *,
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
     ) -> dict[str, Tensor]:
-        """Compute differentiable embeddings without the final normalization, as input for objectives.
+        """Compute differentiable embeddings for objectives, which are not normalized.
 
         Args:
-            features: any of the space's modalities -> (B, W) tensor or array; moved to the space's device and dtype.
-            present: modality -> (B,) bool. The output of absent rows is exactly 0, and no gradient passes through them.
+            features: mapping of modality to a tensor or array (B, W), which is converted to the device and dtype of the
+                space; modalities may be omitted.
+            present: mapping of modality to a boolean mask (B,). The outputs of absent rows are exactly 0 and have no
+                gradient.
 
         Raises:
-            ConfigError, ShapeError: as `encode`.
+            ConfigError, ShapeError: as in `encode`.
         """
         parameter = self._like()
         masks = {name: mask.to(parameter.device) for name, mask in check_batch(features, present, self.dims).items()}
@@ -178,9 +180,9 @@ class Space(nn.Module):
         return self.project(prepared, present=masks)
 
     def prepare(self, name: str, x_BW: Tensor, *, present: Tensor | None = None) -> Tensor:
-        """Apply only the input normalization, which is not trained."""
+        """Apply the input normalization only."""
         if present is not None:
-            # Mask before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
+            # Mask before any arithmetic, since NaN * 0 is NaN in both the value and the gradient.
             x_BW = torch.where(present[:, None], x_BW, 0.0)
         prepared_BW: Tensor = self.features[self.modalities.index(name)](x_BW)
         return prepared_BW
@@ -188,7 +190,7 @@ class Space(nn.Module):
     def project(
         self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Apply only the heads, without input validation, to rows from `prepare`."""
+        """Apply the heads to normalized rows from `prepare`, without input validation."""
         raw = {name: self.heads[self.modalities.index(name)](x_BW) for name, x_BW in prepared.items()}
         for name, mask_B in (present or {}).items():
             if name in raw:
@@ -197,8 +199,7 @@ class Space(nn.Module):
 
     @torch.no_grad()
     def fit_normalizer(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
-        """Set the statistics of `input_norm="standardize"` and of whitening from those of the given rows that are
-        present.
+        """Set the statistics of input normalization and whitening from the present rows among `rows`.
 
         Raises:
             DataError: a modality has no present row, or a frozen modality varies in fewer than D directions.
@@ -210,7 +211,7 @@ class Space(nn.Module):
             if not isinstance(module, Standardize | Whitening):
                 continue
             if store.dim(name) != in_dim:
-                raise ShapeError(f"{name!r} has dim {store.dim(name)} in the store, {in_dim} in the space")
+                raise ShapeError(f"{name!r} has dim {store.dim(name)} in the store, but dim {in_dim} in the space")
             present_rows = rows[store.present(name)[rows]]
             if len(present_rows) == 0:
                 raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}")
@@ -218,15 +219,15 @@ class Space(nn.Module):
         return self
 
     def inverse_transform(self, name: str, z: Tensor) -> Tensor:
-        """Map rows of the space to features of a frozen modality, as its encoder would return them.
+        """Map rows of the space to features of a frozen modality, in the coordinates of its encoder.
 
         Args:
             name: a frozen modality.
-            z: (B, D) rows of the space, from any modality or a mixture. Unit rows give features of the training rows'
-                typical length; shorter rows give features closer to the mean.
+            z: (B, D) rows of the space, from any modality or a mixture. Unit rows map to features of typical norm;
+                shorter rows map to features closer to the mean.
 
         Returns:
-            (B, W) features along the D principal axes; components along other axes equal their mean.
+            Features (B, W) with components along the D principal axes; components along other axes equal their mean.
 
         Raises:
             ConfigError: the modality is not frozen.
@@ -237,21 +238,22 @@ class Space(nn.Module):
         if not isinstance(module, Whitening):
             frozen = ", ".join(map(repr, self.frozen)) or "none"
             raise ConfigError(
-                f"{name!r} has a trained head, which cannot be inverted; frozen modalities of this space: {frozen} "
-                f"(train one with frozen={{{name!r}: 'whiten'}})"
+                f"{name!r} has a trained head, which cannot be inverted; frozen modalities: {frozen}. To invert it, train "
+                f"a space with frozen={{{name!r}: 'whiten'}}"
             )
         z = as_dense(z, "z", f"(B, {self.dim})")
         if z.ndim != 2 or z.shape[1] != self.dim:
-            raise ShapeError(f"z has shape {tuple(z.shape)}; rows of this space are (B, {self.dim})")
+            raise ShapeError(f"z has shape {tuple(z.shape)}; expected (B, {self.dim})")
         return module.inverse_transform(z.to(module.mean))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `config.json`, `model.safetensors` and, if missing, a model card `README.md` into a folder.
+        """Write `config.json`, `model.safetensors` and, unless it exists, a model card `README.md` to a folder.
 
-        This replaces a previously saved space; after a crash, the old or the new one is complete. Other files are kept.
+        A previously saved space is replaced atomically, so that after a crash either the old or the new space is
+        complete. Other files are kept.
 
         Raises:
-            CheckpointError: a file system error occurred; existing files are intact.
+            CheckpointError: a file cannot be written; existing files are kept.
         """
         save(self, directory)
 
@@ -267,8 +269,8 @@ class Space(nn.Module):
         """Upload the space to the Hugging Face Hub, and return the URL of the commit. Requires `unialign[hub]`.
 
         Args:
-            repo_id: `owner/name`; created if missing.
-            private: visibility of a new repository; None: the owner's default.
+            repo_id: `owner/name` of the repository, which is created if it does not exist.
+            private: whether a new repository is private. None: the owner's default.
             token: access token; None: that of `hf auth login`.
             revision: branch to commit to; None: the main branch.
 
@@ -282,10 +284,11 @@ class Space(nn.Module):
     def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> Self:
         """Load a space from a folder, or from the Hugging Face Hub (`owner/name`; requires `unialign[hub]`).
 
-        Reads only JSON and safetensors and executes no code. The space is on the CPU, in eval mode.
+        Only JSON and safetensors files are read, and no code is executed. The space is on the CPU, in eval mode.
 
         Raises:
-            CheckpointError: `source` holds no space, an unsupported schema, a pickle, or a truncated or altered file.
+            CheckpointError: there is no space, its schema is not supported, its weights are a pickle, or a file is
+                truncated or altered.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
         return load_folder("space", source, lambda settings, data: cls(**settings, metadata=data), revision=revision)
@@ -314,13 +317,13 @@ class Space(nn.Module):
         return out_BD
 
     def _like(self) -> Tensor:
-        """Return a tensor with the device and dtype of the space; a fully frozen space has no parameters."""
+        """Return a tensor with the device and dtype of the space, a buffer if all modalities are frozen."""
         return next(chain(self.parameters(), self.buffers()))
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set all modules of a model to eval mode within the context, and restore their modes afterwards."""
+    """Set a model to eval mode within the context, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

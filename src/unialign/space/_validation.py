@@ -1,4 +1,4 @@
-"""Validate the input of a space, and normalize its output.
+"""Validate the input of a space, and normalize its output to unit rows.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
@@ -16,19 +16,19 @@ from unialign.batch import check_dense, row_mask
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.space._normalizer import divide_by_norm
 
-# Far above any encoder; larger numbers indicate a mistake or a malicious file.
+# Far above the dim of any encoder; larger values indicate a mistake or a malicious file.
 _MAX_DIM = 1 << 20
 
 
 def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
-    """Raise ConfigError unless modality names are strings and all numbers are in range."""
+    """Raise ConfigError unless modality names are valid strings and all numbers are in range."""
     if not isinstance(dims, Mapping) or not dims:
-        raise ConfigError(f"a space needs at least one modality, dims={{'image': 512, ...}}; got {dims!r}")
+        raise ConfigError(f"dims must map at least one modality to its dim, such as {{'image': 512}}; got {dims!r}")
     for name, in_dim in dims.items():
         if not isinstance(name, str):
             raise ConfigError(f"modality names must be strings, got {name!r}")
         if has_surrogate(name):
-            raise ConfigError(f"modality name {name!r} cannot be written as UTF-8; use another one")
+            raise ConfigError(f"modality names must be valid Unicode, got {name!r} with an unpaired surrogate")
         check_integer(f"dim of {name!r}", in_dim, low=1, high=_MAX_DIM)
     check_integer("dim", dim, low=1, high=_MAX_DIM)
     check_integer("hidden", hidden, low=1, high=_MAX_DIM)
@@ -36,20 +36,18 @@ def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
 
 
 def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) -> None:
-    """Raise ConfigError for names that are not modalities of the space."""
+    """Raise ConfigError unless all names are modalities of the space."""
     for name in names:
         if name not in dims:
-            raise ConfigError(
-                f"`{argument}` names {name!r}, which this space does not have; it has {', '.join(map(repr, dims))}"
-            )
+            raise ConfigError(f"unknown modality {name!r} in `{argument}`; this space has {', '.join(map(repr, dims))}")
 
 
 def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[str, Tensor]:
-    """Validate the arguments of `encode` and `forward`; return the presence masks of the features that have one."""
+    """Validate the arguments of `encode` and `forward`; return the presence masks of the given features."""
     if not isinstance(features, Mapping):
-        raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
+        raise ShapeError(f"features must map each modality to an array (B, W), got {type(features).__name__}")
     if present is not None and not isinstance(present, Mapping):
-        raise ShapeError(f"`present` must map modality to (B,) bool, got {type(present).__name__}")
+        raise ShapeError(f"`present` must map each modality to a boolean mask (B,), got {type(present).__name__}")
     masks = present or {}
     check_names(features, dims, "features")
     check_names(masks, dims, "present")
@@ -58,7 +56,7 @@ def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[st
 
 
 def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> None:
-    """Raise NonFiniteError for the first present row that is not finite; `start` is the index of the first row."""
+    """Raise NonFiniteError if a present row is not finite; `start` is the row number of the first row."""
     bad_B = ~torch.isfinite(x_BW).all(-1)
     bad = first_bad_row(x_BW, bad_B if mask_B is None else bad_B & mask_B)
     if bad is not None:
@@ -69,7 +67,7 @@ def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> 
 
 
 def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
-    """Return unit rows, 0 where absent; raise NonFiniteError for the first present row without a direction."""
+    """Return unit rows, 0 where absent; raise NonFiniteError if a present row has no direction."""
     unusable_B = ~usable_rows(raw_BD)
     bad = first_bad_row(raw_BD, unusable_B if mask_B is None else unusable_B & mask_B)
     if bad is not None:
@@ -82,7 +80,7 @@ def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: in
 
 
 def _check_features(name: str, x: Any, dim: int) -> int:
-    """Return B; raise ShapeError unless x is (B, W) numbers. Memory maps may exceed memory, so nothing is copied."""
+    """Return B, without copying x; raise ShapeError unless x contains real numbers of shape (B, W)."""
     if isinstance(x, Tensor):
         check_dense(x, repr(name), f"(B, {dim})")
         numbers = not x.is_complex() and x.dtype != torch.bool
@@ -90,11 +88,13 @@ def _check_features(name: str, x: Any, dim: int) -> int:
         try:
             x = np.asarray(x)
         except (TypeError, ValueError, RuntimeError) as error:  # ragged lists
-            raise ShapeError(f"{name!r} cannot become an array ({error}); expected (B, W) real numbers") from None
-        # At most 8 bytes, since torch has no long double.
+            raise ShapeError(
+                f"{name!r} cannot be converted to an array ({error}); expected real numbers of shape (B, W)"
+            ) from None
+        # Accept at most 8 bytes per number, since PyTorch has no long double.
         numbers = x.dtype.kind in "fiu" and x.dtype.itemsize <= 8
     if not numbers:
         raise ShapeError(f"{name!r} has dtype {x.dtype}; expected real numbers of at most 64 bits")
     if x.ndim != 2 or x.shape[1] != dim:
-        raise ShapeError(f"{name!r} has shape {tuple(x.shape)}; this space expects (B, {dim}) for it")
+        raise ShapeError(f"{name!r} has shape {tuple(x.shape)}; expected (B, {dim})")
     return int(x.shape[0])

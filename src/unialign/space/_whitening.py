@@ -1,9 +1,9 @@
-"""Whitening of a frozen modality: an invertible map from its features to its embeddings.
+"""Whitening of frozen modalities, which maps features to embeddings and back.
 
-A decoder of image embeddings (unCLIP) expects the output of its own image encoder, so a space for it leaves the image
-embeddings unchanged and trains the other modalities toward them. Raw features of a frozen encoder are a poor target,
-since they lie in a narrow cone away from the origin. Whitening centers them, rotates them onto their principal axes and
-equalizes variances.
+An unCLIP decoder expects embeddings of its own image encoder. A space for such a decoder therefore freezes the image
+embeddings and aligns the other modalities with them. Raw features of an encoder are a poor target, since they lie in a
+narrow cone away from the origin. Whitening centers them, rotates them onto their principal axes and equalizes their
+variances.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
@@ -21,18 +21,19 @@ from unialign.config import WhiteningMode
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space._moments import column_covariance, row_lengths_mean
 
-# Directions below this fraction of the largest variance are rounding errors, which whitening would amplify.
+# Directions whose variance is below this fraction of the largest are rounding errors, which whitening would amplify.
 _LEAST_VARIANCE = 1e-10
 
 
 class Whitening(nn.Module):
-    """Affine map z = (x - mean) axes / scale without trained parameters; its buffers are saved with the space.
+    """Affine map z = (x - mean) axes / scale, whose parameters are buffers.
 
     Args:
-        mode: `whiten`: the D leading principal axes of the training rows, each divided by its standard deviation.
-            `center`: the same axes, all divided by one number, which preserves angles between centered features.
-        in_dim: W.
-        dim: D, at most W.
+        mode: `whiten` projects onto the D leading principal axes of the training rows and divides by the standard
+            deviation along each axis; `center` divides all axes by the same number, which preserves angles between
+            centered features.
+        in_dim: dim W of the features.
+        dim: dim D of the embeddings, at most W.
     """
 
     mean: Tensor
@@ -46,20 +47,20 @@ class Whitening(nn.Module):
         self.register_buffer("mean", torch.zeros(in_dim))
         self.register_buffer("axes", torch.eye(in_dim, dim))
         self.register_buffer("scale", torch.ones(dim))
-        # Mean length of the whitened training rows; the inverse scales unit rows to it.
+        # Mean norm of the whitened training rows, to which the inverse scales unit rows.
         self.register_buffer("length", torch.ones(()))
 
     def forward(self, x_BW: Tensor) -> Tensor:
-        """Map (B, W) features to (B, D), not normalized."""
+        """Map features (B, W) to embeddings (B, D) without normalizing them."""
         return (x_BW - self.mean) @ self.axes / self.scale
 
     def inverse_transform(self, z_BD: Tensor) -> Tensor:
-        """Map (B, D) unit rows to (B, W) features of typical length; shorter rows map closer to the mean."""
+        """Map unit rows (B, D) to features (B, W) of typical norm; shorter rows map closer to the mean."""
         return (z_BD * self.length * self.scale) @ self.axes.mT + self.mean
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean, axes and scale from these rows, in float64 and two passes; raises like `Space.fit_normalizer`."""
+        """Set the mean, axes and scale from the given rows in float64; errors as in `Space.fit_normalizer`."""
         dim = len(self.scale)
         mean_W, covariance_WW = column_covariance(array_NW, rows)
         if not bool(torch.isfinite(covariance_WW).all()):
@@ -72,10 +73,10 @@ class Whitening(nn.Module):
         if int((variance_D > _LEAST_VARIANCE * variance_D[0]).sum()) < dim or not variance_D[0] > 0:
             rank = int((variance_W > _LEAST_VARIANCE * variance_W.max()).sum()) if variance_W.max() > 0 else 0
             raise DataError(
-                f"{name!r} varies in {rank} directions over its {len(rows)} training rows, fewer than dim={dim}; a "
-                f"frozen modality cannot fill the space: set dim to at most {max(rank, 1)}, or use more rows"
+                f"{name!r} varies in {rank} directions over its {len(rows)} training rows, fewer than dim={dim}; "
+                f"set dim to at most {max(rank, 1)}, or use more rows"
             )
-        # Axis signs are arbitrary; make the largest entry positive, so that equal data give equal axes.
+        # Make the largest entry of each axis positive, since signs are arbitrary and equal data must give equal axes.
         largest_D = axes_WD.abs().argmax(0)
         axes_WD = axes_WD * axes_WD[largest_D, torch.arange(dim)].sign()
         deviation_D = variance_D.sqrt()
@@ -87,21 +88,22 @@ class Whitening(nn.Module):
 
 
 def check_frozen(frozen: Any, dims: Mapping[str, int], dim: int) -> dict[str, WhiteningMode]:
-    """Return `frozen` as a dict; raise ConfigError unless each modality can be whitened to `dim` directions."""
+    """Return `frozen` as a dict; raise ConfigError if a modality, its mode or its dim is invalid."""
     if frozen is None:
         return {}
     if not isinstance(frozen, Mapping):
-        raise ConfigError(f"frozen must map modality to whitening mode, such as {{'image': 'whiten'}}; got {frozen!r}")
+        raise ConfigError(
+            f"frozen must map modalities to whitening modes, such as {{'image': 'whiten'}}; got {frozen!r}"
+        )
     for name, mode in frozen.items():
         if name not in dims:
             raise ConfigError(
-                f"frozen names {name!r}, which the space does not have; it has {', '.join(dims)}"
-                f"{suggestion(name, dims)}"
+                f"unknown modality {name!r} in frozen; this space has {', '.join(dims)}{suggestion(name, dims)}"
             )
         check_choice("transform", mode, get_args(WhiteningMode), owner=f"the frozen modality {name!r}")
         if dims[name] < dim:
             raise ConfigError(
-                f"{name!r} has dim {dims[name]} and is frozen, so it cannot fill dim={dim}; set dim to at "
-                f"most {dims[name]}"
+                f"the frozen modality {name!r} has dim {dims[name]}, less than dim={dim}; set dim to at most "
+                f"{dims[name]}"
             )
     return dict(frozen)
