@@ -1,7 +1,7 @@
-"""Formulas of the objectives as pure functions on tensors.
+"""The formulas of the objectives as pure functions of tensors.
 
-`uniformity`, `alignment`, `centroids` and `gram_volume` take any rows and normalize them. The other functions take unit
-rows, or a validated batch (`unialign.batch.make_batch`), and are the terms of the objectives.
+`uniformity`, `alignment`, `centroids` and `gram_volume` accept unnormalized rows and normalize them. The other
+functions compute the terms of the objectives from unit rows or from a validated batch (`unialign.batch.make_batch`).
 """
 
 from unialign._lazy import attach_stub

@@ -1,4 +1,4 @@
-"""Compute the alignment of tuples to an anchor, of all pairs, or to the centroid (paper Eqs. 10, 14).
+"""Compute the alignment of true pairs: to an anchor, between all modalities, or to the centroid (paper Eqs. 10, 14).
 
 Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs.
 """
@@ -30,16 +30,18 @@ def alignment(
     stop_gradient: StopGradient = "none",
     present: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Return `scale` times the mean squared distance of true pairs; for one anchor 2 - 2 * mean cosine (paper Eq. 10).
+    """Return `scale` times the mean squared distance of true pairs (paper Eq. 10).
+
+    The mean squared Euclidean distance of unit rows is 2 - 2 * mean cosine.
 
     Args:
         embeddings: modality -> (B, D); rows are normalized here.
-        anchor: a modality (pairs that contain it), `"all"` (all pairs), or `"centroid"` (each present vector against
-            the normalized mean of its item's present vectors, itself included).
-        scale: factor; `1 / (2 tau)` balances the `clip` kernel.
+        anchor: a modality (only pairs that contain this modality), `"all"` (all pairs), or `"centroid"` (pairs of each
+            present vector and the normalized mean of all present vectors of the same item).
+        scale: factor of the mean; `1 / (2 tau)` balances the uniformity with the `clip` kernel.
         distance: `euclidean` |x-y|^2, or `geodesic` arccos^2 (paper Eq. 14).
         stop_gradient: `anchor` detaches the anchor (or centroid), so only the other modalities get gradients.
-        present: modality -> (B,) bool. The mean is over pairs with both modalities present.
+        present: modality -> (B,) bool. The mean is taken over the pairs with both modalities present.
 
     Returns:
         A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale] (geodesic); 0 with zero gradient if there are no
@@ -65,9 +67,9 @@ def unit_alignment(
     stop_gradient: StopGradient = "none",
     alpha: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return unscaled `alignment` of a validated batch, and whether any pair exists.
+    """Return the unscaled `alignment` of a validated batch, and whether there are any pairs.
 
-    `alpha` >= 1 is the exponent of the distance: the mean of |x - y|^alpha (Wang & Isola 2020).
+    The result is the mean of |x - y|^alpha with the exponent `alpha` >= 1 (Wang & Isola 2020).
     """
     z_MBD, present_MB = batch.z_MBD, batch.present_MB
     if anchor == "all":
@@ -99,7 +101,7 @@ def unit_alignment(
 
 
 def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:
-    """Return the factor of |x-y|^2 in -log kappa, which balances alignment and uniformity as InfoNCE does."""
+    """Return the factor of |x-y|^2 in -log kappa, which balances alignment and uniformity as in InfoNCE."""
     if kernel == "clip":
         return 1 / (2 * temperature)
     if kernel == "wang_isola":
@@ -108,7 +110,7 @@ def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:
 
 
 def _power(square: Tensor, alpha: float) -> Tensor:
-    """Return |x - y|^alpha from |x - y|^2, with gradient 0 instead of infinity at coinciding points; alpha >= 1."""
+    """Return |x - y|^alpha (alpha >= 1) from |x - y|^2, with gradient 0 instead of infinity at x = y."""
     if alpha == 2:
         return square
     apart = square > 0

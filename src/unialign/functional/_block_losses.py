@@ -1,9 +1,9 @@
-"""Compute the losses of small, complete batches from whole blocks, for all pairs or modalities together.
+"""Compute the losses of small, complete batches from full similarity matrices, for all pairs or modalities at once.
 
-Every function returns None if the batch or its options need the general functions (`cosine_contrast`,
-`sigmoid_contrast`, `unit_uniformity`, `symile_sampled`), which give the same values.
+Each function returns None if it does not support the batch or the options. The caller then uses the general function
+(`cosine_contrast`, `sigmoid_contrast`, `unit_uniformity` or `symile_sampled`), which returns the same values.
 
-Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs of modalities; `r` the query modality, `m` another one.
+Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs of modalities; `r` the query modality, `m` another modality.
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ from unialign.ops import (
     self_losses,
 )
 
-# Number of rows up to which a whole block is faster than tiles, although tiles compute each pair of rows only once.
+# Up to this number of rows, the full matrix is faster than tiles, although tiles compute each pair of rows only once.
 _UNIFORMITY_ROWS = 512
 
 
 def block_contrasts(
     batch: Batch, pairs: Sequence[tuple[int, int]], *, temperature: Tensor | float, label_smoothing: float = 0.0
 ) -> tuple[Tensor, ...] | None:
-    """Return `cosine_contrast` for pairs of modalities."""
+    """Return the `cosine_contrast` of each pair of modalities, or None."""
     if not pairs or not _fits(batch):
         return None
     ids_B = batch.ids_B
@@ -54,7 +54,7 @@ def block_contrasts(
 def block_sigmoids(
     batch: Batch, pairs: Sequence[tuple[int, int]], *, scale: Tensor | float, bias: Tensor | float
 ) -> tuple[Tensor, ...] | None:
-    """Return `sigmoid_contrast` for pairs of modalities with one scale and bias."""
+    """Return the `sigmoid_contrast` of each pair of modalities with a common scale and bias, or None."""
     numbers = _number(scale), _number(bias)
     if not pairs or not _fits(batch) or not SigmoidBlocks.supports(*numbers):
         return None
@@ -69,7 +69,7 @@ def block_sigmoids(
 def block_uniformities(
     batch: Batch, modalities: Sequence[int], *, kernel: Kernel, temperature: float, reduction: Reduction | None = None
 ) -> tuple[Tensor, ...] | None:
-    """Return `unit_uniformity` of modalities, with order 1."""
+    """Return the `unit_uniformity` of each modality with order 1, or None."""
     rate = KernelFunction(kernel, temperature).rate
     small = len(modalities) > 0 and batch.z_MBD.shape[1] >= 2
     if rate is None or rate > UniformityBlocks.LARGEST_RATE or not small or not _fits(batch, _UNIFORMITY_ROWS):
@@ -85,7 +85,7 @@ def block_uniformities(
 def block_symile(
     z_MND: Tensor, *, rows_MMN: Tensor, temperature: Tensor | float, ids_N: Tensor | None
 ) -> tuple[Tensor, ...] | None:
-    """Return `symile_sampled` for items with different ids; `rows_MMN[r, m]` are permutations."""
+    """Return `symile_sampled` for items with distinct ids, or None; each `rows_MMN[r, m]` is a permutation."""
     if not fits_blocks(z_MND, sharded=False) or not _different(ids_N):
         return None
     number, parameters = _scale(temperature)
@@ -107,12 +107,12 @@ def _fits(batch: Batch, largest: int | None = None) -> bool:
 
 
 def _different(ids_B: Tensor | None) -> bool:
-    """Return whether no id repeats."""
+    """Return whether all ids are distinct."""
     return ids_B is None or len(torch.unique(ids_B)) == len(ids_B)
 
 
 def _scale(temperature: Tensor | float) -> tuple[float, tuple[Tensor, ...]]:
-    """Return 1 / temperature as a number and, if it is a tensor, as a differentiable scalar."""
+    """Return 1 / temperature as a number and, if the temperature is a tensor, also as a differentiable scalar."""
     if not isinstance(temperature, Tensor):
         return 1 / temperature, ()
     scale = temperature.reciprocal()
@@ -128,13 +128,13 @@ def _product(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _others(modalities: int) -> list[int]:
-    """Return the positions of the pairs (r, m) with m != r in a table of all pairs."""
+    """Return the flat indices of the entries (r, m) with m != r in an M x M table."""
     every = range(modalities)
     return [r * modalities + m for r in every for m in every if m != r]
 
 
 def _other_tuples(rows_MKN: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (M, N, N): 0 on the diagonal and for keys that consist only of rows of the query's item, else 1."""
+    """Return an (M, N, N) mask: 0 on the diagonal and for keys composed only of rows of the query's item, else 1."""
     modalities, _, items = rows_MKN.shape
     keys_MNN = torch.ones(modalities, items, items, dtype=dtype, device=rows_MKN.device)
     keys_MNN.diagonal(dim1=1, dim2=2).zero_()
@@ -144,14 +144,14 @@ def _other_tuples(rows_MKN: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _key(z: Sequence[Tensor], r: int, rows_KN: Tensor) -> Tensor:
-    """Return the products (N, D) of the rows of the other modalities, each permuted."""
+    """Return the (N, D) products of the permuted rows of all modalities except r."""
     others = [z_ND for m, z_ND in enumerate(z) if m != r]
     picked = [_Permuted.apply(z_ND, rows_N) for z_ND, rows_N in zip(others, rows_KN, strict=True)]  # type: ignore[no-untyped-call]
     return _product(picked)
 
 
 class _Permuted(torch.autograd.Function):
-    """Rows in the order of a permutation; backward applies the inverse permutation instead of adding rows."""
+    """Permute rows; the backward pass gathers rows by the inverse permutation instead of scatter-adding them."""
 
     @staticmethod
     def forward(ctx: Any, z_ND: Tensor, rows_N: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from unialign.functional._order_free_sum import order_free_sum
 
 
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Return the normalized mean of each item's present modalities, (B, D).
+    """Return the (B, D) centroids of the items, the normalized means of their present modalities.
 
-    Rows have unit length, or are 0 where an item has no modality or its vectors cancel (a sum shorter than 1e-6 has no
-    direction).
+    Rows have unit length. A row is 0 if the item has no modality or its vectors cancel (their sum is shorter than
+    1e-6).
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
@@ -25,12 +25,12 @@ def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor]
 
 
 def unit_centroids(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return `centroids` of a validated batch, and the (B,) mask of items whose centroid has a direction."""
+    """Return the `centroids` of a validated batch, and the (B,) mask of the nonzero centroids."""
     return unit_or_zero(order_free_sum(batch.z_MBD))
 
 
 def unit_or_zero(sum_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unit rows, 0 where a row is shorter than 1e-6, and the (B,) mask of the nonzero rows."""
+    """Return normalized rows, where rows shorter than 1e-6 become 0, and the (B,) mask of the nonzero rows."""
     # Avoid vector_norm(...).clamp, whose gradient at exactly 0 is NaN.
     square_B1 = (sum_BD * sum_BD).sum(-1, keepdim=True)
     defined_B1 = square_B1 > 1e-12

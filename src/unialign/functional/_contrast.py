@@ -1,10 +1,10 @@
-"""Compute InfoNCE of matched rows, with presence, ids and label smoothing.
+"""Compute InfoNCE of matched rows, with support for missing modalities, ids and label smoothing.
 
-Rows without one of the two modalities are excluded from both means; other keys with the query's id are excluded from
-its softmax. Label smoothing s is that of `torch.nn.functional.cross_entropy`: the target is 1 - s for the positive,
-plus s spread evenly over all unmasked keys.
+Items that lack one of the two modalities are excluded from both means. Keys with the query's id, except the positive,
+are excluded from the softmax. Label smoothing s follows `torch.nn.functional.cross_entropy`: the target is 1 - s for
+the positive, plus s spread evenly over all unmasked keys.
 
-Shapes: `B` items, `N` selected ones, `D` dimension.
+Shapes: `B` items, `N` selected items, `D` dimension.
 """
 
 import torch
@@ -24,7 +24,7 @@ from unialign.ops import (
 def cosine_contrast(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, temperature: Tensor | float, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return the mean of the row-wise and column-wise cross-entropy of x y^T / temperature, targets on the diagonal.
+    """Return the mean of the row-wise and column-wise cross-entropy of x y^T / temperature with diagonal targets.
 
     Args:
         x_BD, y_BD: unit rows.
@@ -32,7 +32,7 @@ def cosine_contrast(
         temperature: tau > 0; differentiable if it is a tensor.
 
     Returns:
-        A scalar of at least 0; 0 with zero gradient when no row is present.
+        A scalar of at least 0; 0 with zero gradient if no items are selected.
     """
     x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     scale = 1 / torch.as_tensor(temperature, dtype=x_BD.dtype, device=x_BD.device)
@@ -50,7 +50,7 @@ def cosine_contrast(
 
 
 def self_contrast(z_BD: Tensor, selection: RowSelection, *, temperature: float) -> Tensor:
-    """Return `cosine_contrast` of rows with themselves, at half the cost since the logits are symmetric."""
+    """Return the `cosine_contrast` of rows with themselves, at half the cost because the logits are symmetric."""
     z_ND = selection.take(z_BD)
     if len(z_ND) == 0:
         return z_BD.sum() * 0.0
@@ -69,6 +69,6 @@ def _mean_cosine(x_ND: Tensor, y_ND: Tensor, selection: RowSelection) -> Tensor:
         groups = int(codes_N[-1]) + 1 if len(codes_N) else 0
         x_GD, y_GD = (z_ND.new_zeros(groups, z_ND.shape[1]).index_add(0, codes_N, z_ND) for z_ND in (x_ND, y_ND))
         keys_G = keys_N.new_ones(groups).index_copy(0, codes_N, keys_N)
-        # Same-id pairs are not keys, except the positive of each row.
+        # Exclude keys with the query's id, except the positive.
         total = total - (2 * (x_GD * y_GD).sum(-1) / keys_G).sum() + (2 * (x_ND * y_ND).sum(-1) / keys_N).sum()
     return total / max(1, 2 * len(x_ND))

@@ -1,7 +1,7 @@
-"""Compute log Gaussian kernel densities of unit rows, for divergences (paper, KDE appendix).
+"""Compute the logs of Gaussian kernel densities of unit rows, for divergences (paper, KDE appendix).
 
-The kernel is exp(-|x - y|^2 / (2 tau^2)). Its constant (2 pi tau^2)^(-D/2) is omitted because it cancels in every
-divergence if all densities share one bandwidth.
+The kernel is exp(-|x - y|^2 / (2 tau^2)). The normalizing constant (2 pi tau^2)^(-D/2) is omitted because it cancels in
+every divergence if all densities share one bandwidth.
 
 Shapes: `N` points, `K` rows of a density, `D` dimension, `c` points of one tile.
 """
@@ -22,8 +22,8 @@ from unialign.ops import (
     row_tiles,
 )
 
-# Rows closer than this count as one point. The float32 cosine of equal rows has an error of 1e-7, which is a distance
-# of 4e-4.
+# Rows closer than this are treated as one point. The float32 cosine of equal rows has an error of 1e-7, which
+# corresponds to a distance of 4e-4.
 _SMALLEST_BANDWIDTH = 1e-2
 
 
@@ -43,11 +43,11 @@ def log_densities(
     """Return (N,) log p(x), p(x) = mean_k exp(-|x - z_k|^2 / (2 tau^2)).
 
     Args:
-        at_ND, rows_KD: unit rows; at least one each.
+        at_ND, rows_KD: unit rows, at least one in each tensor.
         bandwidth: tau > 0.
-        items: item numbers (N,) and (K,). If given, rows of the point's own item are excluded from its mean; each
-            point then needs at least one row of another item.
-        layouts: of points and rows across processes, to distribute the work.
+        items: item indices of shape (N,) and (K,). If given, the mean at each point excludes the rows of the same item,
+            and each point needs at least one row of another item.
+        layouts: shard layouts of the points and rows, to distribute the work across processes.
     """
     kernel = KernelFunction("gaussian", bandwidth)
     if at_ND is rows_KD and items is None:
@@ -65,9 +65,10 @@ def log_densities(
 
 @torch.no_grad()
 def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Return the effective number of rows of a density, mean_i exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
+    """Return the mean effective number of neighbors, mean_i exp(entropy of p_i) with p_ij = kappa_ij / sum_j kappa_ij.
 
-    The number ranges from 1 (one row outweighs all others) to the number of rows summed; it is 0 without rows.
+    The result ranges from 1 (one row outweighs all others) to the number of rows in the sum; it is 0 if there are no
+    rows.
     """
     if len(z_ND) <= (self_pairs == "excluded"):
         return 0.0
@@ -79,7 +80,7 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
             logk_cK.diagonal(tile.start).fill_(-torch.inf)
         logp_cK = torch.log_softmax(logk_cK, 1)
         p_cK = logp_cK.exp()
-        # An entry of -inf has p = 0 and adds nothing to the entropy.
+        # An entry of -inf has p = 0 and contributes nothing to the entropy.
         entropy_c = -torch.where(p_cK > 0, p_cK * logp_cK, 0.0).sum(1)
         total += float(entropy_c.exp().sum())
     return total / len(z_ND)
@@ -89,8 +90,8 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
 def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
     """Return the median Euclidean distance between two rows of the pooled sets, in [0.01, 2], without gradient.
 
-    The result is at least 0.01, also for fewer than two rows. If there are more than `limit` rows, `limit` evenly
-    spaced rows of the concatenated sets are used, the same ones in every call.
+    Smaller distances, and fewer than two rows, give 0.01. If there are more than `limit` rows, a fixed, evenly spaced
+    subset of `limit` rows of the concatenated sets is used.
 
     Args:
         z: (N, D) unit rows of each set; a set may be empty.
@@ -104,7 +105,7 @@ def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
         return _SMALLEST_BANDWIDTH
     upper = torch.triu_indices(len(pooled_ND), len(pooled_ND), 1, device=pooled_ND.device)
     cosines = (pooled_ND @ pooled_ND.mT)[upper[0], upper[1]]
-    # Distances have the same order as negative cosines.
+    # The median distance belongs to the median cosine, since distances decrease with cosines.
     middle = [float(cosines.kthvalue(k).values) for k in ((len(cosines) + 1) // 2, len(cosines) // 2 + 1)]
     distance = sum(math.sqrt(max(0.0, 2 - 2 * cosine)) for cosine in middle) / 2
     return max(distance, _SMALLEST_BANDWIDTH)

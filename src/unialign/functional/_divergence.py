@@ -1,7 +1,8 @@
 """Compute Hölder (paper Eqs. 15, 16), Cauchy-Schwarz and MMD divergences between kernel densities of modalities.
 
-p_m is the density of `log_densities`; all share one bandwidth tau, so the kernel's constant cancels. All values are
-differentiable log-sum-exps, with finite values and gradients for coinciding and for distant rows.
+p_m is the density from `log_densities`. All densities share one bandwidth tau, so the constant of the kernel cancels.
+The divergences are computed with differentiable log-sum-exps, so values and gradients are finite for both coinciding
+and distant rows.
 
 Shapes: `M` modalities, `N` present rows of a modality (N may differ), `P` rows of all modalities, `D` dimension.
 """
@@ -20,12 +21,14 @@ Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
 
 def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, layouts: ShardLayouts = None) -> Tensor:
-    """Return D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy >= 0, from the angle of two kernel mean embeddings.
+    """Return D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy >= 0.
+
+    D_CS is -2 log of the cosine between the two kernel mean embeddings.
 
     Args:
-        x_ND, y_ND: unit rows, at least one each; rows need not be paired nor equally many.
+        x_ND, y_ND: unit rows, at least one in each set; the sets may differ in size and need not be paired.
         bandwidth: tau > 0.
-        layouts: of both sets across processes, to distribute the work.
+        layouts: shard layouts of both sets, to distribute the work across processes.
     """
     sets = x_ND, y_ND
     xx, yy, xy = (_log_mean_kernel(sets, a, b, bandwidth, layouts) for a, b in ((0, 0), (1, 1), (0, 1)))
@@ -38,7 +41,7 @@ def unit_mmd2(
     """Return MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012, Eqs. 3 and 5), in [-2, 2].
 
     Args:
-        x_ND, y_ND: unit rows, at least one each, two if unbiased.
+        x_ND, y_ND: unit rows, at least one in each set (two if `unbiased`).
         bandwidth: tau > 0.
         unbiased: exclude self pairs from K_xx and K_yy. The expectation is then 0 for equal distributions, so values
             may be negative.
@@ -56,7 +59,7 @@ def unit_mmd2(
 def _log_mean_kernel(
     sets: tuple[Tensor, Tensor], a: int, b: int, bandwidth: float, layouts: ShardLayouts, *, distinct: bool = False
 ) -> Tensor:
-    """Return the log of the mean kernel value between set a and set b; without self pairs if distinct."""
+    """Return the log of the mean kernel value between the sets a and b, excluding self pairs if `distinct`."""
     items = torch.arange(len(sets[a]), device=sets[a].device)
     pair = None if layouts is None else (layouts[a], layouts[b])
     excluded = (items, items) if distinct else None
@@ -66,11 +69,11 @@ def _log_mean_kernel(
 def unit_holder(
     batch: Batch, *, bandwidth: float, estimator: Estimator = "pooled", reference: str | None = None
 ) -> Tensor:
-    """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16); estimators: see `holder_of_rows`.
+    """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16) with an estimator of `holder_of_rows`.
 
-    Each density uses the present rows of its modality; ids are ignored. Modalities without rows (`debiased`: with
-    fewer than two) are omitted and not counted in M. Returns 0 with zero gradient if fewer than two modalities remain,
-    or if the reference is omitted.
+    Each density uses the present rows of its modality; ids are ignored. Modalities without rows (for `debiased`, with
+    fewer than two) are omitted and not counted in M. The result is 0 with zero gradient if fewer than two modalities
+    remain or the reference is omitted.
     """
     least = 2 if estimator == "debiased" else 1
     kept = [m for m, count in enumerate(batch.present_MB.sum(1).tolist()) if count >= least]
@@ -100,18 +103,20 @@ def holder_of_rows(
 ) -> Tensor:
     """Return the Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 
-    `plugin` resubstitutes: (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r} p_m(z_j^r), with the
-    reference r (the first set if None). `plugin_avg` takes the mean over r inside the last logarithm. `debiased` is
-    `plugin_avg` (`plugin`, if a reference is given) with the row's item excluded from every density. `pooled` evaluates
-    at the P rows x of all sets: (1/M) sum_m log sum_x p_m(x)^M - log sum_x prod_m p_m(x), nonnegative by Hölder's
-    inequality for sums. `exact` integrates in closed form over all N^M tuples; see `_log_integral`.
+    `plugin` is the resubstitution estimate (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r}
+    p_m(z_j^r), with the reference r (the first set if None). `plugin_avg` takes the mean over r inside the last
+    logarithm. `debiased` is `plugin_avg` (or `plugin`, if a reference is given), but the densities at a row exclude the
+    rows of the same item. `pooled` evaluates the densities at the P rows x of all sets: (1/M) sum_m log sum_x p_m(x)^M
+    - log sum_x prod_m p_m(x), which is nonnegative by Hölder's inequality for sums. `exact` computes the integrals in
+    closed form as sums over all N^M tuples; see `_log_integral`.
 
     Args:
-        rows: at least one row each; `debiased` needs two.
-        items: (N,) item number of each row, used by `debiased` to exclude rows of the same item.
+        rows: unit rows of each set, at least one (two for `debiased`).
+        items: (N,) item indices of the rows of each set, used by `debiased` to exclude rows of the same item.
         bandwidth: tau > 0, shared by all sets.
-        reference: position of r; only for `plugin` and `debiased`.
-        layouts: of each set across processes, to distribute the work; each process computes `exact` in full.
+        reference: index of the set r; only for `plugin` and `debiased`.
+        layouts: shard layouts of the sets, to distribute the work across processes; each process computes `exact` in
+            full.
     """
     modalities = range(len(rows))
     if estimator == "exact":
@@ -137,15 +142,15 @@ def holder_of_rows(
 
 
 def exact_sizes(counts: list[int]) -> list[int]:
-    """Return the number of kernel values per integral of the `exact` estimator, for sets of these sizes."""
+    """Return the number of kernel values in each integral of the `exact` estimator, for sets of the given sizes."""
     return [math.prod(counts), *(count ** len(counts) for count in counts)]
 
 
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
     """Return the log mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
 
-    This is log int prod_m p_m over R^D for Gaussian kernels, without the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2)
-    shared by all integrals of a divergence.
+    For Gaussian kernels, this is log int prod_m p_m over R^D up to the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2), which
+    is the same in all integrals of a divergence.
     """
     size = len(rows)
     exponent = rows[0].new_zeros(())

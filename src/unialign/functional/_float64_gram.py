@@ -1,4 +1,4 @@
-"""Compute Gram matrices of tuples in float64; in float32, determinants of nearly equal vectors are rounding noise.
+"""Compute Gram matrices of tuples in float64, since float32 determinants of nearly equal vectors are rounding noise.
 
 Shapes: `M` modalities, `B` items, `D` dimension.
 """
@@ -10,19 +10,19 @@ from torch import Tensor
 
 
 def float64_gram(z_MBD: Tensor) -> Tensor:
-    """Return (B, M, M) inner products of each item's vectors; backward uses `z_MBD` instead of a float64 copy."""
+    """Return the (B, M, M) Gram matrices of the items; the backward pass saves `z_MBD` instead of a float64 copy."""
     gram_BMM: Tensor = _Float64Gram.apply(z_MBD)  # type: ignore[no-untyped-call]
     return gram_BMM
 
 
 def masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
-    """Return (B, M, M) float64 Gram matrices of unit rows; absent modalities count as extra orthonormal axes."""
+    """Return the (B, M, M) float64 Gram matrices of unit rows, with absent modalities as orthonormal vectors."""
     gram_BMM = float64_gram(z_MBD)
     return gram_BMM + torch.diag_embed((~present_MB).to(gram_BMM.dtype).mT)
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """Convert to float64, except on MPS, which does not support it."""
+    """Convert to float64, except on MPS, which does not support float64."""
     return x.double() if x.device.type != "mps" else x
 
 

@@ -1,6 +1,6 @@
-"""Sum kernels between two modalities, for the log-partitions of InfoNCE (paper Eq. 2) and the cross term of CUAXU.
+"""Compute log-sums of kernels between two modalities, for InfoNCE (paper Eq. 2) and the cross term of CUAXU.
 
-Shapes: `B` items, `N` of them have both modalities, `D` dimension.
+Shapes: `B` items, `N` items with both modalities, `D` dimension.
 """
 
 import math
@@ -26,8 +26,8 @@ def cross_log_partition(
 ) -> tuple[Tensor, Tensor]:
     """Return 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], and whether any item is selected.
 
-    k runs over the positive and the present rows with a different id. With `clip`, symmetric InfoNCE is this plus
-    |x - y|^2 / (2 tau).
+    The sums over k include the positive and the present rows with a different id. For the `clip` kernel, symmetric
+    InfoNCE is this value plus the mean of |x - y|^2 / (2 tau) over the true pairs.
 
     Args:
         selection: items that have both modalities (`unialign.ops.select_items`).
@@ -50,7 +50,7 @@ def cross_log_partition(
 def cross_log_potential(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
     """Return log mean_{i != j} exp(-t |x_i - y_j|^2) (CUAXU, Fahim et al. 2024), and whether it is defined.
 
-    The mean is over all pairs (i, j) of present rows with different ids; it is symmetric in the modalities.
+    The mean over all pairs (i, j) of present rows with different ids is symmetric in the two modalities.
 
     Args:
         selection: items that have both modalities (`unialign.ops.select_items`).

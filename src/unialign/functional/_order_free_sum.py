@@ -1,11 +1,11 @@
-"""Sum values of modalities or pairs, so that the last bits of the sum do not depend on their order."""
+"""Sum values over modalities or pairs with a result that is bitwise independent of their order."""
 
 import torch
 from torch import Tensor
 
 
 def order_free_sum(x: Tensor) -> Tensor:
-    """Return the sum over the first dimension; equal for every order of the entries."""
+    """Return the sum over the first dimension, which is bitwise equal for every order of the entries."""
     if len(x) <= 2:  # a + b = b + a
         return x.sum(0)
     if x.ndim > 1 and x.dtype == torch.float32 and x.device.type != "mps":

@@ -1,8 +1,9 @@
 """Compute orthonormal bases and volumes of tuples from their float64 Gram matrices (Gram-Schmidt).
 
-The volume of a tuple is the product of the heights r_k of vector k above the span of the vectors before it, and
-Vol(a, v_1..v_K) = Vol(v_1..v_K) sqrt(1 - sum_k <q_k, a>^2) with the orthonormal basis q_k = (C V)_k. Both keep their
-relative precision for nearly equal vectors, where a determinant is the small difference of large numbers.
+The volume of a tuple is the product of the heights r_k, where r_k is the distance of vector k from the span of the
+preceding vectors. With the orthonormal basis q_k = (C V)_k, Vol(a, v_1..v_K) = Vol(v_1..v_K) sqrt(1 - sum_k <q_k,
+a>^2). Both formulas keep their relative precision for nearly equal vectors, whereas a determinant is then the small
+difference of large numbers.
 
 Shapes: `K` vectors of a tuple, `N` tuples, `D` dimension.
 """
@@ -16,14 +17,15 @@ from unialign._single_backward import first_order_only
 from unialign.functional._float64_gram import to_float64
 from unialign.ops import current_backend
 
-# A vector counts as in the span of others if its squared height is within this many rounding errors of the Gram matrix.
+# A vector is treated as linearly dependent if its squared height is at most this many rounding errors of the Gram
+# matrix.
 _ROUNDINGS = 1
 
 
 def gram_schmidt(gram_NKK: Tensor) -> tuple[Tensor, Tensor]:
-    """Return lower triangular C (N, K, K) with C G C^T = 1, and the heights r (N, K), differentiable.
+    """Return the lower triangular C, (N, K, K), with C G C^T = I, and the heights r, (N, K); both are differentiable.
 
-    A vector in the span of the vectors before it has height 0 and a row of zeros, with gradient 0.
+    A vector in the span of the preceding vectors has height 0 and a zero row in C, both with gradient 0.
     """
     rows: list[Tensor] = []
     heights: list[Tensor] = []
@@ -44,7 +46,7 @@ def gram_schmidt(gram_NKK: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def volumes(gram_NKK: Tensor) -> Tensor:
-    """Return the volume of each tuple, (N,), with gradient 0 where it is 0; differentiable twice."""
+    """Return the (N,) volumes of the tuples, twice differentiable, with gradient 0 where a volume is 0."""
     volume_N: Tensor = _Volume.apply(gram_NKK)  # type: ignore[no-untyped-call]
     return volume_N
 
@@ -69,13 +71,15 @@ class _Volume(torch.autograd.Function):
 
 
 def orthonormal_rows(rows: list[Tensor], present_KN: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the volume of each tuple (N,), float64, and K orthonormal rows (N, D) that span it, in the input's dtype.
+    """Return the (N,) float64 volumes of the tuples, and K tensors of orthonormal rows, (N, D), in the input's dtype.
 
-    Gradients are exact only for functions that depend on the span alone, not on the choice of its basis.
+    The orthonormal rows of a tuple span its vectors. Gradients are exact only for functions that depend on the span but
+    not on the choice of its basis.
 
     Args:
-        rows: K tensors (N, D) of unit rows, 0 where absent.
-        present_KN: bool. An absent vector counts as an extra axis, and its row of the basis is 0.
+        rows: K tensors of unit rows of shape (N, D), 0 where absent.
+        present_KN: bool mask of present vectors. An absent vector is treated as orthogonal to all others, and its basis
+            row is 0.
     """
     if len(rows) == 1:
         return torch.ones_like(rows[0][:, 0], dtype=torch.float64), rows
@@ -107,11 +111,11 @@ class _OrthonormalRows(torch.autograd.Function):
 
 
 def _factor(v_NKD: Tensor, present_KN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return volumes, orthonormal bases, and C. The second pass restores the digits lost in the first."""
+    """Return volumes, orthonormal bases, and C. A second pass restores the precision lost in the first."""
     absent_NKK = torch.diag_embed((~present_KN).to(v_NKD.dtype).mT)
     c_NKK, height_NK = gram_schmidt(v_NKD @ v_NKD.mT + absent_NKK)
     basis_NKD = c_NKK @ v_NKD
-    # Rows of absent vectors and of vectors in the span of others are 0.
+    # The basis rows of absent and of linearly dependent vectors are 0.
     flat_NK = (height_NK == 0) | ~present_KN.mT
     again_NKK, again_NK = gram_schmidt(basis_NKD @ basis_NKD.mT + torch.diag_embed(flat_NK.to(v_NKD.dtype)))
     return (height_NK * again_NK).prod(-1), again_NKK @ basis_NKD, again_NKK @ c_NKK

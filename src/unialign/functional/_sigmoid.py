@@ -1,6 +1,6 @@
 """Compute the pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Eq. 1), a binary classification of each pair of rows.
 
-Shapes: `B` items, `N` of them have both modalities, `D` dimension.
+Shapes: `B` items, `N` items with both modalities, `D` dimension.
 """
 
 import torch
@@ -14,15 +14,15 @@ def sigmoid_contrast(
 ) -> Tensor:
     """Return -(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
 
-    Other same-id pairs are excluded. Since softplus(-l) = softplus(l) - l, this equals the sum of softplus over all
-    pairs minus the logits on the diagonal.
+    Off-diagonal pairs with equal ids are excluded. Since softplus(-l) = softplus(l) - l, the sum equals the softplus of
+    all logits minus the logits on the diagonal.
 
     Args:
         x_BD, y_BD: unit rows.
         selection: items that have both modalities (`unialign.ops.select_items`).
 
     Returns:
-        A scalar of at least 0; 0 with zero gradient when no row is present.
+        A scalar of at least 0; 0 with zero gradient if no items are selected.
     """
     x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     scale, bias = (torch.as_tensor(value, dtype=x_BD.dtype, device=x_BD.device) for value in (scale, bias))

@@ -1,8 +1,9 @@
 """Compute singular values and leading directions of tuples (PMRL, Liu et al. 2025).
 
-The D x M matrix Z of a tuple has the singular values sqrt(lambda_k(G)), with the M x M Gram matrix G = Z^T Z, whose
-eigenvectors v_k give the left singular vectors Z v_k / sigma_k. This avoids D x D factors and backpropagation through
-a decomposition: perturbation theory gives the exact derivatives,
+The singular values of the D x M matrix Z of a tuple are sigma_k = sqrt(lambda_k), where lambda_k are the eigenvalues of
+the M x M Gram matrix G = Z^T Z. Its eigenvectors v_k give the left singular vectors Z v_k / sigma_k. This avoids D x D
+factors. Backpropagation through the decomposition is also avoided, because perturbation theory gives the exact
+derivatives:
 
     d lambda_k = v_k^T dG v_k,        d v_1 = sum_k v_k (v_k^T dG v_1) / (lambda_1 - lambda_k).
 
@@ -21,7 +22,8 @@ from unialign.functional._float64_gram import to_float64
 # Eigenvalues below _ZERO times the largest are treated as 0, and gaps below _TIE times the largest as ties.
 _ZERO, _TIE = 1e-14, 1e-6
 # Rounding of float32 rows changes the entries of a leading eigenvector by less than _LEVEL divided by the relative gap
-# of its eigenvalue. If the sum of its entries is below that, it counts as orthogonal to the mean of its tuple.
+# of its eigenvalue. A leading eigenvector whose entries have a smaller sum is treated as orthogonal to the mean of its
+# tuple.
 _LEVEL = 1e-6
 _NO_SECOND_DERIVATIVE = "singular values and vectors of PMRL support first derivatives only, under every backend"
 
@@ -30,11 +32,13 @@ class SingularParts(NamedTuple):
     """Singular values and leading left singular vector of each tuple.
 
     Attributes:
-        sigma_BK: descending, float64; 0 with gradient 0 where a tuple has no such value.
-        own_BK: mask of the first min(D, number of present modalities) values, the singular values of the tuple.
+        sigma_BK: float64, in descending order; 0 with gradient 0 where a tuple has fewer values.
+        own_BK: mask of the first min(D, number of present modalities) values, which are the singular values of the
+            tuple.
         direction_BD: leading left singular vector in the batch's dtype, with <u_1, mean_m z^m> >= 0; 0 for an empty
-            tuple. If the mean is orthogonal to it, as for two vectors with a negative cosine, the first modality
-            determines the sign. If the largest values tie, it is the direction of their plane closest to the mean.
+            tuple. If the mean is orthogonal to u_1, as for two vectors with a negative cosine, the first modality
+            determines the sign. If the largest values tie, u_1 is the unit vector of their singular subspace closest to
+            the mean.
     """
 
     sigma_BK: Tensor
@@ -43,11 +47,11 @@ class SingularParts(NamedTuple):
 
 
 def singular_parts(batch: Batch) -> SingularParts:
-    """Return singular values and oriented leading left singular vectors of each tuple (PMRL).
+    """Return the singular values and the oriented leading left singular vector of each tuple (PMRL).
 
-    The gradient of a singular value is u_k v_k^T, bounded even for equal values, and 0 where the value is 0. If the two
-    largest values tie, the leading vector is defined only up to rotation in their plane; the gradient then follows the
-    plane and ignores rotation within it.
+    The gradient of a singular value is u_k v_k^T, which is bounded even for equal values, and 0 where the value is 0.
+    If the two largest values tie, the leading vector is defined only up to a rotation in their plane; the gradient then
+    includes changes of the plane but not rotations within the plane.
     """
     z_MBD = batch.z_MBD
     values = min(len(z_MBD), z_MBD.shape[-1])
@@ -57,11 +61,11 @@ def singular_parts(batch: Batch) -> SingularParts:
 
 
 class _Singular(torch.autograd.Function):
-    """sigma_k and u_1 = Z v_1 / sigma_1 of the rows z / |z|, in float64.
+    """Compute sigma_k and u_1 = Z v_1 / sigma_1 of the rows z / |z| in float64.
 
-    Unit rows of float32 have a squared length of 1 only up to 1e-7. In a Gram matrix with such a diagonal, two vectors
-    with a small cosine would have a leading eigenvector determined by rounding errors. Float64 is also needed for the
-    gradient, which divides by small singular values, so that large entries cancel.
+    The squared length of float32 unit rows differs from 1 by up to 1e-7. With such a diagonal of the Gram matrix,
+    rounding errors would determine the leading eigenvector of two vectors with a small cosine. The gradient also needs
+    float64, since it divides by small singular values and large entries cancel.
     """
 
     @staticmethod
@@ -73,7 +77,7 @@ class _Singular(torch.autograd.Function):
         lambda_BM = rising_BM.flip(-1)
         v_BMM = _orient(lambda_BM, vectors_BMM.flip(-1))
         sigma_BM = torch.sqrt(torch.where(lambda_BM > _ZERO * lambda_BM[:, :1], lambda_BM, 0.0))
-        # An empty tuple has no direction: its vectors are 0 for any divisor.
+        # The direction of an empty tuple is 0 for any divisor, since its vectors are 0.
         length_B1 = torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
         direction_BD = ((v_BMM[:, :, 0] / length_B1)[:, None] @ z_BMD)[:, 0].to(z_MBD.dtype)
         ctx.save_for_backward(z_MBD, sigma_BM, v_BMM)
@@ -99,20 +103,21 @@ def _gradient(slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tenso
     by_lambda_BM = torch.cat([first_B1, slope_BM[:, 1:]], -1) / (2 * torch.where(sigma_BM > 0, sigma_BM, torch.inf))
     gap_BM = torch.where(_tied(lambda_BM), torch.inf, lambda_BM[:, :1] - lambda_BM)
     turn_BM = (v_BMM.mT @ toward_BM1)[..., 0] / gap_BM
-    # dL / dG = V A V^T, with the slopes of the eigenvalues on the diagonal of A and those of v_1 in its first column.
+    # dL / dG = V A V^T, with the gradients of the eigenvalues on the diagonal of A and those of v_1 in its first row
+    # and column.
     inner_BMM = torch.diag_embed(2 * by_lambda_BM)
     inner_BMM[:, :, 0] += turn_BM
     inner_BMM[:, 0, :] += turn_BM
     by_gram_BMM = v_BMM @ inner_BMM @ v_BMM.mT
     slope_BMD = (v_BMM[:, :, :1] / length_B1[..., None]) * slope_BD[:, None]
     slope_BMD.baddbmm_(by_gram_BMM, z_BMD)
-    # The rows are divided by their lengths, so the radial part has no effect.
+    # Remove the radial part of the gradient, since the rows are normalized.
     slope_BMD.addcmul_(z_BMD, (z_BMD * slope_BMD).sum(-1, keepdim=True), value=-1)
     return (slope_BMD / norm_BM1).transpose(0, 1).to(z_MBD.dtype)
 
 
 def _unit_tuples(z_MBD: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (B, M, D) unit rows in float64, 0 where absent, and their (B, M, 1) lengths before, 1 if absent."""
+    """Return (B, M, D) float64 unit rows (0 if absent) and their (B, M, 1) original lengths (1 if absent)."""
     z_BMD = to_float64(z_MBD).transpose(0, 1)
     norm_BM1 = torch.linalg.vector_norm(z_BMD, dim=-1, keepdim=True)
     norm_BM1 = torch.where(norm_BM1 > 0, norm_BM1, 1.0)
@@ -120,15 +125,15 @@ def _unit_tuples(z_MBD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tied(lambda_BM: Tensor) -> Tensor:
-    """Return the mask of eigenvalues that tie with the largest one, itself included."""
+    """Return the mask of eigenvalues that tie with the largest eigenvalue, including the largest itself."""
     return lambda_BM[:, :1] - lambda_BM <= _TIE * lambda_BM[:, :1]
 
 
 def _orient(lambda_BM: Tensor, v_BMM: Tensor) -> Tensor:
-    """Return eigenvectors, the first toward the mean of the tuple, or the first modality if orthogonal to the mean.
+    """Orient the first eigenvector toward the mean of the tuple, or the first modality if it is orthogonal to the mean.
 
-    Without ties, only the sign of v_1 is chosen. Tied vectors are defined only up to a rotation of their plane; a
-    reflection makes v_1 the normalized projection of the mean onto this plane.
+    Without ties, only the sign of v_1 is chosen. Tied eigenvectors are defined only up to a rotation of their subspace;
+    a reflection makes v_1 the normalized projection of the mean onto this subspace.
     """
     tied_BM = _tied(lambda_BM)
     # sum_m <u_1, z^m> = sigma_1 sum_m v_1m.
@@ -140,7 +145,7 @@ def _orient(lambda_BM: Tensor, v_BMM: Tensor) -> Tensor:
     lean_BM = torch.where(lean_norm_B1 * gap_B1 < _LEVEL, first_BM, lean_BM)
     length_B1 = torch.linalg.vector_norm(lean_BM, dim=-1, keepdim=True)
     lean_BM = lean_BM / torch.where(length_B1 > 0, length_B1, 1.0)
-    # The reflection that swaps e_1 and the target; the identity if they are equal.
+    # Householder reflection that swaps e_1 and the target; the identity if they are equal.
     mirror_BM = -lean_BM
     mirror_BM[:, 0] += 1
     square_B1 = (mirror_BM * mirror_BM).sum(-1, keepdim=True)

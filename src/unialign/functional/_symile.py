@@ -1,10 +1,10 @@
 """Contrast multilinear inner products (Symile, Saporta et al. 2024).
 
-MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalizes the inner product to M vectors. For each modality r in turn, the
-true tuple of item i is contrasted with tuples of the other modalities: N sampled ones (the paper's O(N) negatives), or
-all N^(M - 1).
+MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalizes the inner product to M vectors. For each query modality r, the true
+tuple of item i is contrasted with tuples of the other modalities: either N sampled tuples (the paper's O(N) negatives)
+or all N^(M - 1) tuples.
 
-Shapes: `M` modalities, `N` complete items, `D` dimension; `r` the query modality, `m` another one.
+Shapes: `M` modalities, `N` complete items, `D` dimension; `r` the query modality, `m` another modality.
 """
 
 from functools import partial, reduce
@@ -20,8 +20,8 @@ def symile_sampled(
 ) -> list[Tensor]:
     """Return, for each modality r, the mean cross-entropy of the true tuple among N keys.
 
-    Key j is the product of the vectors of the other modalities m, each of item `rows_MMN[r, m, j]`; the diagonal is the
-    true tuple. Other keys whose vectors all have the query's id are masked.
+    Key j is the product over the other modalities m of the vectors of the items `rows_MMN[r, m, j]`. The true tuples
+    are on the diagonal. Off-diagonal keys whose vectors all have the query's id are masked.
     """
     modalities, items, _ = z_MND.shape
     scale = 1 / torch.as_tensor(temperature, dtype=z_MND.dtype, device=z_MND.device)
@@ -39,10 +39,10 @@ def symile_sampled(
 
 
 def symile_all(z_MND: Tensor, *, temperature: Tensor | float, ids_N: Tensor | None) -> list[Tensor]:
-    """Return, for each modality r, the mean cross-entropy of the true tuple among all N^(M - 1) tuples of the others.
+    """Return, for each modality r, the mean cross-entropy of the true tuple among all N^(M - 1) tuples.
 
-    One table T[i, j, k, ...] of all products is shared by every r. Tuples whose items all share one id are masked,
-    except the true tuples.
+    The losses of all modalities r share one table T[i, j, k, ...] of all products. Tuples whose items all share one id
+    are masked, except the true tuples.
     """
     modalities, items, _ = z_MND.shape
     half = modalities // 2

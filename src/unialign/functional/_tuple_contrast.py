@@ -1,9 +1,9 @@
 """Compute InfoNCE with logits from the volume (GRAM) or area (TRIANGLE) of anchor i and the other vectors of item j.
 
-Logits of true tuples suffer from cancellation where their modalities agree, and are therefore computed from the tuples
-in float64; logits of all pairs are computed by matrix products, tile by tile.
+The logits of true tuples are computed from the tuples in float64, since they suffer from cancellation where the
+modalities agree. The logits of all pairs are computed in tiles by matrix products.
 
-Shapes: `M` modalities, `K` = M - 1 others, `B` items, `N` selected ones, `D` dimension.
+Shapes: `M` modalities, `K` = M - 1 modalities other than the anchor, `B` items, `N` selected items, `D` dimension.
 """
 
 from functools import partial
@@ -40,7 +40,8 @@ def volume_inputs(
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the tensors of `VolumeLogits`, and the logits of the true tuples.
 
-    Vol(anchor i, tuple j) = Vol(tuple j) sin(anchor i, span of tuple j): M - 1 products instead of B^2 determinants.
+    Vol(anchor i, tuple j) = Vol(tuple j) sin(anchor i, span of tuple j), which takes M - 1 matrix products instead of
+    B^2 determinants.
     """
     others = [m for m in range(len(batch.names)) if m != anchor]
     rows = [selection.take(batch.rows(m)) for m in others]
@@ -63,7 +64,7 @@ def area_contrast(
     label_smoothing: float,
     eps: float,
 ) -> Tensor:
-    """Return symmetric InfoNCE of -A / tau, A the area of anchor i with the two other vectors of item j (TRIANGLE).
+    """Return symmetric InfoNCE of -A / tau, with A the area of anchor i and the two other vectors of item j (TRIANGLE).
 
     Each process computes the loss in full.
     """
@@ -77,8 +78,8 @@ def area_inputs(
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the tensors of `AreaLogits`, and the logits of the true tuples.
 
-    `area`: sqrt(max(S, 0) + eps) / 2 with S = |u|^2 |w|^2 - <u, w>^2, u = t - (v + a) / 2, w = v - a · `squared`:
-    S / 2, twice the squared area, as in the released code.
+    With S = |u|^2 |w|^2 - <u, w>^2, u = t - (v + a) / 2 and w = v - a, the form `area` is sqrt(max(S, 0) + eps) / 2,
+    and the form `squared` is S / 2, twice the squared area, as in the released code.
     """
     z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
     t_ND, (v_ND, a_ND) = z[anchor], (z[m] for m in range(3) if m != anchor)

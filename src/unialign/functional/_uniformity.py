@@ -28,16 +28,16 @@ def uniformity(
 ) -> Tensor:
     """Return the uniformity U(Z) <= 0, a scalar to be minimized; 0 if all rows coincide.
 
-    `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
-    (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, order =
-    1 the log of the mean over pairs (Wang & Isola). J_i = the other present rows with a different id; rows with empty
-    J_i are excluded from the outer mean.
+    `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`: (1/order) log mean_i [
+    mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, order = 1 the log of the mean
+    over pairs (Wang & Isola). J_i is the set of present rows with a different id; rows with empty J_i are excluded from
+    the outer mean.
 
     Args:
         z: (B, D) rows; normalized here.
         kernel: `clip`, `gaussian`, `wang_isola` or `geodesic`.
         temperature: tau > 0; `wang_isola` has none (t = 2).
-        reduction: default `outer_log` for `wang_isola` and `mean_log` for other kernels, as published.
+        reduction: by default `outer_log` for `wang_isola` and `mean_log` for other kernels, as published.
         order: exponent of `outer_log`, at least 1.
         present: (B,) bool.
         ids: (B,) integers; same-id rows do not repel each other.
@@ -102,6 +102,6 @@ def unit_uniformity(
 def log_potential(z_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
     """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
 
-    Equals the `clip` kernel at tau = 1 / (2 t) with the log outside the mean.
+    This is the uniformity with the `clip` kernel at tau = 1 / (2 t) and the reduction `outer_log`.
     """
     return unit_uniformity(z_BD, selection, kernel="clip", temperature=1 / (2 * t), reduction="outer_log")

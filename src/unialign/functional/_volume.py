@@ -1,7 +1,7 @@
 """Compute volumes of parallelotopes spanned by tuples of unit vectors (GRAM, Cicchetti et al. 2025; paper Eq. 12).
 
-A volume is the product of the heights of Gram-Schmidt, in float64, so that value and gradient keep their precision for
-nearly equal vectors and are finite where modalities coincide (where the published code gives NaN gradients).
+A volume is the product of the Gram-Schmidt heights in float64. Values and gradients keep their precision for nearly
+equal vectors and are finite where modalities coincide, whereas the gradients of the published code are NaN there.
 
 Shapes: `B` items, `D` dimension.
 """
@@ -20,15 +20,15 @@ from unialign.ops import safe_sqrt
 def gram_volume(
     embeddings: Mapping[str, Tensor], *, eps: float = 0.0, present: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """Return the volume sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
+    """Return the (B,) volumes sqrt(max(det G_i, 0) + eps) of the items with Gram matrices G_i, in [0, 1].
 
-    The volume is 1 for orthonormal vectors, |sin| of the angle for M = 2, and 0 for linearly dependent vectors; for
-    M >= 3 three coplanar or two opposite vectors suffice. An absent modality counts as an extra
-    orthonormal axis, so the result is the volume of the present ones (1 for a single one).
+    The volume is 1 for orthonormal vectors, |sin| of the angle for M = 2, and 0 for linearly dependent vectors, such as
+    three coplanar or two opposite vectors. An absent modality is treated as orthogonal to all others, so the result is
+    the volume of the present modalities (1 for a single modality).
 
     Args:
         embeddings: modality -> (B, D); rows are normalized here.
-        eps: floor of the squared volume; the gradient at volume 0 is 0 for any value. Squared volumes of well aligned
+        eps: floor of the squared volume; the gradient at volume 0 is 0 for any `eps`. Squared volumes of well aligned
             tuples are small, about 5e-11 for five vectors with cosines of 0.998, and a larger floor distorts their
             gradients.
         present: modality -> (B,) bool.

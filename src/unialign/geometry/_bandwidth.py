@@ -1,6 +1,6 @@
-"""Bandwidth of a density, its effective number of neighbors, and a warning if it has too few neighbors.
+"""Resolve the bandwidth of densities, compute their effective number of neighbors, and warn if it is too small.
 
-Shapes: `N` rows of a set (N differs between sets), `D` dimension.
+Shapes: `N` rows of a set (N may differ between sets), `D` dimension.
 """
 
 import warnings
@@ -16,21 +16,21 @@ from unialign.ops import SelfPairs
 
 Bandwidth = float | Literal["median"]
 
-# Maximum number of rows for the median; larger than in training, which computes it at every step.
+# Maximum number of rows for the median; larger than in training, where the median is computed at every step.
 _MEDIAN_ROWS = 2048
-# With fewer effective neighbors a density is dominated by one row.
+# With fewer effective neighbors, one row dominates the density.
 FEW_NEIGHBORS = 2.0
 
 
 class DivergenceWarning(UserWarning):
-    """Warning that a bandwidth is so small that the divergence compares paired points rather than distributions."""
+    """The bandwidth is so small that the divergence compares paired points rather than distributions."""
 
 
 def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
-    """Return the bandwidth as a number, resolving `median` over all rows; ConfigError for other values."""
+    """Return the bandwidth as a number, resolving `median` over all rows; raise ConfigError for other values."""
     if isinstance(bandwidth, Mapping):
         raise ConfigError(
-            f"bandwidth must be one number for all modalities, got {bandwidth!r}: kernels with different "
+            f"bandwidth must be one number for all modalities, got {bandwidth!r}; kernels with different "
             f"bandwidths have constants that do not cancel, so equal sets would have a nonzero divergence"
         )
     if isinstance(bandwidth, str):
@@ -42,7 +42,7 @@ def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
 
 
 def median_of(rows: Sequence[Tensor]) -> float:
-    """Return the median distance between different rows, over at most 2,048 rows."""
+    """Return the median distance between two rows, computed from at most 2,048 rows."""
     return median_bandwidth_of(rows, limit=_MEDIAN_ROWS)
 
 
@@ -52,7 +52,7 @@ def self_pairs_of(estimator: Estimator) -> SelfPairs:
 
 
 def neighbors(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Return the mean over sets of their mean effective number of neighbors."""
+    """Return the effective number of neighbors, averaged over the rows of a set and then over sets."""
     return sum(mean_neighbors(z_ND, bandwidth=bandwidth, self_pairs=self_pairs) for z_ND in rows) / len(rows)
 
 
@@ -62,7 +62,7 @@ def warn_of_few_neighbors(rows: Sequence[Tensor], bandwidth: float, self_pairs: 
     if found < FEW_NEIGHBORS:
         warnings.warn(
             f"at bandwidth {bandwidth:.3g} a density has {found:.2f} effective neighbors, fewer than "
-            f"{FEW_NEIGHBORS:.0f}: the divergence compares paired points, not distributions. "
+            f"{FEW_NEIGHBORS:.0f}, so the divergence compares paired points, not distributions. "
             f"Use bandwidth='median', or see divergence_profile",
             DivergenceWarning,
             stacklevel=3,

@@ -1,7 +1,7 @@
-"""Bounds on conflicts from Propositions 2.2 and 2.3, evaluated on measured quantities.
+"""Evaluate the bounds on conflicts of Propositions 2.2 and 2.3 from measured quantities.
 
-Each bound is computed separately for the items of each K_i, and averaged over the items. If all modalities are present,
-it is the paper's formula.
+Each bound is computed separately for every value of K_i and averaged over the items. If all modalities are present, the
+bound is the paper's formula.
 
 Shapes: `K` modalities other than the anchor, of which item i has K_i (the paper's M - 1), `B` items, `D` dimension.
 """
@@ -36,11 +36,11 @@ def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
 def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
     """Return the lower bound (1 + C / (K c_0^2))^(-1/2) of E[zeta] (Proposition 2.2, finite M).
 
-    c_0 is the smallest c, and C the mean |residual|^2. Assumes zero-mean residuals that are independent between
-    modalities; see `residual_correlation`.
+    c_0 is the smallest c, and C the mean |residual|^2. The bound assumes zero-mean residuals that are independent
+    between modalities; see `residual_correlation`.
 
     Returns:
-        A scalar in (0, 1]; NaN if there is no c, or if one is not positive.
+        A scalar in (0, 1]; NaN if no c is defined or any c is not positive.
     """
     smallest = torch.where(known_KB, c_KB, torch.inf).min()
     if not bool(known_KB.any()) or float(smallest) <= 0:
@@ -54,11 +54,11 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
     """Return the estimate (1 + (C / c^2) (1 + (K - 1) rho) / K)^(-1/2) of E[zeta] for correlated residuals.
 
     c is the mean, C the mean |residual|^2, and rho the `residual_correlation`. The estimate extends Proposition 2.2 by
-    |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it tends to (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. It
-    assumes that c and |sum_n e_n| vary little, so it is not a bound.
+    |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows, the estimate tends to (1 + rho C / c^2)^(-1/2), which is below 1
+    for rho > 0. The estimate is not a bound, since it assumes that c and |sum_n e_n| vary little.
 
     Returns:
-        A scalar in [0, 1]; NaN if there is no c, or if their mean is not positive.
+        A scalar in [0, 1]; NaN if no c is defined or their mean is not positive.
     """
     mean_c = c_KB[known_KB].mean()
     if not bool(known_KB.any()) or float(mean_c) <= 0:
@@ -72,7 +72,7 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
 
 
 def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
-    """Return mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items, in [-1, 1]; NaN if there is no such pair."""
+    """Return mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items, in [-1, 1]; NaN if there are no pairs."""
     e_KBD = torch.where(known_KB[..., None], residual_KBD, 0.0)
     squared_B = e_KBD.square().sum((0, -1))
     cross_B = e_KBD.sum(0).square().sum(-1) - squared_B
@@ -83,7 +83,7 @@ def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
 
 
 def _by_count(count_B: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield each positive count with the indices of its items."""
+    """Yield each positive count with the indices of the items that have this count."""
     for count in range(1, int(count_B.max()) + 1 if len(count_B) else 1):
         rows = (count_B == count).nonzero().flatten()
         if len(rows):

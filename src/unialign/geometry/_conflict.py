@@ -1,10 +1,11 @@
-"""Conflict between the attractive and repulsive forces of a contrastive loss (paper Eq. 4; Props. 2.2, 2.3).
+"""Measure the conflict of the attractive and repulsive forces of a contrastive loss (paper Eq. 4; Props. 2.2, 2.3).
 
-Phi includes the item's positive. In a well-trained space p_ii is near 1, so Phi is near V and zeta near 1 for any good
-loss: a high `zeta` alone is not a problem. `zeta_neg` excludes the positive, and `*_tan` uses only the component
-tangent to the sphere.
+Phi includes the item's positive. In a well-trained space, p_ii is near 1, so Phi is near V and zeta is near 1 for any
+good loss. A high `zeta` alone is therefore not a problem. `zeta_neg` excludes the positive, and the `*_tan` fields use
+only the components tangent to the sphere.
 
-Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dim. V and Phi: see `_forces.py`.
+Shapes: `M` modalities, `K` = M - 1 modalities other than the anchor, `B` items, `D` dimension. V and Phi are defined in
+`_forces.py`.
 """
 
 import math
@@ -22,36 +23,37 @@ from unialign.geometry._bounds import chi_lower_bound, expected_zeta, residual_c
 from unialign.geometry._forces import Direction, forces
 from unialign.geometry._validation import double_batch
 
-# (query modality, key modality) -> w; 1 for a missing pair.
+# (query modality, key modality) -> weight w; 1 for missing pairs.
 PairWeights = Mapping[tuple[str, str], float]
 
 _PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalized", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 _SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
-# Fields of the short summary: the paper's two conflicts, and zeta without the positive.
+# Fields shown in the representation of a result.
 _SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
-# A sum of vectors that is shorter than this fraction of their total length has canceled to rounding noise.
+# A sum of vectors shorter than this fraction of their total length is rounding noise.
 _FLOOR = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConflictResult:
-    """Result of `conflict`; all tensors are float64. Per-item tensors are (B,) and NaN where undefined.
+    """Result of `conflict`; all tensors are float64. Per-item tensors have shape (B,) and are NaN where undefined.
 
     Attributes:
         anchor: the modality whose rows the forces act on.
-        defined: (B,) bool, items with the anchor and at least one other modality; all fields of the others are NaN. A
-            field is also NaN if one of its two forces vanishes.
-        zeta: cos(V, Phi) in [-1, 1]; 1 = the forces cancel.
-        zeta_neg: cos(V, Phi without the positive): how far the negatives oppose alignment.
-        zeta_neg_renormalized: zeta_neg with a softmax over the negatives only, independent of the probability of the
-            positive, so negatives of all modalities have equal weight regardless of alignment.
+        defined: (B,) bool, items with the anchor and at least one other modality; all fields of other items are NaN. A
+            field is also NaN where one of its two forces vanishes.
+        zeta: cos(V, Phi) in [-1, 1]; 1 means that the forces cancel.
+        zeta_neg: cos(V, Phi without the positive), the degree to which the negatives oppose alignment.
+        zeta_neg_renormalized: zeta_neg with a softmax over the negatives only. The value does not depend on the
+            probability of the positive, so the negatives of all modalities have equal weight regardless of alignment.
         zeta_tan, zeta_neg_tan: zeta and zeta_neg of the components tangent to the sphere.
-        net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 = full cancellation.
-        chi: 1 - |V| / sum_n |w_n z^n| in [0, 1]; 0 = the positives agree.
+        net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 means full cancellation.
+        chi: 1 - |V| / sum_n |w_n z^n| in [0, 1]; 0 means that the positives agree.
         c: other modality -> (B,) component of its Phi_n along V / |V|; Proposition 2.2 assumes c >= c_0 > 0.
         frac_c_nonpos: fraction of defined c values that are at most 0.
-        residual_correlation: mean <e_n, e_n'> over mean |e_n|^2, e_n = Phi_n - c_n V / |V|; assumed 0. NaN at M = 2.
+        residual_correlation: mean <e_n, e_n'> over mean |e_n|^2, e_n = Phi_n - c_n V / |V|; Proposition 2.2 assumes 0.
+            NaN for M = 2.
         chi_bound: lower bound of mean chi by Proposition 2.3 from the measured mean cosine of non-anchor positives.
         zeta_bound: lower bound of mean zeta by Proposition 2.2 from the smallest measured c and the mean |e_n|^2; valid
             for uncorrelated residuals. NaN if any c is at most 0, which violates the assumption.
@@ -117,7 +119,7 @@ def conflict(
     present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> ConflictResult:
-    """Measure per item how far the forces of multimodal InfoNCE cancel at the anchor's rows (paper Eq. 4).
+    """Measure the degree to which the forces of multimodal InfoNCE cancel at each row of the anchor (paper Eq. 4).
 
     Args:
         embeddings: modality -> (B, D) floating tensor or array.
@@ -125,10 +127,10 @@ def conflict(
         temperature: tau > 0.
         direction: `forward` uses the gradient of anchor -> others, as in the paper; `symmetric` adds the reverse
             direction of the symmetric loss.
-        present: modality -> (B,) bool. Each item then uses only the modalities that it has, whose number replaces M in
-            the bounds, and the keys of a modality are the items that have it.
-        weights: (query, key) -> w > 0 of that pair's loss, default 1. V and Phi use pairs with the anchor as query;
-            `symmetric` also uses pairs with the anchor as key.
+        present: modality -> (B,) bool. Each item then uses only its present modalities, and their number replaces M in
+            the bounds. The keys of a modality are its present rows.
+        weights: (query, key) -> weight w > 0 of the loss of this pair; 1 by default. V and Phi use pairs with the
+            anchor as query; `symmetric` also uses pairs with the anchor as key.
 
     Returns:
         See `ConflictResult`. Memory is O(M * B * D), plus tiles of similarities of bounded size.
@@ -139,7 +141,7 @@ def conflict(
     """
     batch, weights_MM = _validate(embeddings, present, temperature, direction, weights)
     if anchor in ("all", "centroid") and anchor not in batch.names:
-        raise ConfigError(f"conflict needs an anchor modality, got {anchor!r}; call it for each of {batch.names}")
+        raise ConfigError(f"conflict needs an anchor modality, got {anchor!r}; call conflict for each of {batch.names}")
     return _measure(batch, batch.index(anchor), temperature, direction, weights_MM)
 
 
@@ -165,13 +167,13 @@ def conflict_over_anchors(
 def _validate(
     embeddings: Any, present: Any, temperature: float, direction: Direction, weights: PairWeights | None
 ) -> tuple[Batch, Tensor]:
-    """Return the batch in float64, and w_mn of query modality m and key modality n."""
+    """Return the batch in float64, and the weights w_mn of query modality m and key modality n."""
     check_choice("direction", direction, get_args(Direction))
     check_temperature(temperature)
     # Use float64 throughout: the net force of a trained space is a small difference of large forces.
     batch = double_batch(embeddings, present)
     if batch.z_MBD.shape[1] == 0:
-        raise ShapeError("conflict needs at least one item, got embeddings of 0 rows")
+        raise ShapeError("conflict needs at least one item, got embeddings with 0 rows")
     weights_MM = batch.z_MBD.new_ones(len(batch.names), len(batch.names))
     if weights is None:
         return batch, weights_MM
@@ -180,7 +182,9 @@ def _validate(
     for pair, weight in weights.items():
         known = isinstance(pair, tuple) and len(pair) == 2 and all(name in batch.names for name in pair)
         if not known or pair[0] == pair[1]:
-            raise ConfigError(f"weights has {pair!r}; expected pairs of two of {batch.names}, as (query, key)")
+            raise ConfigError(
+                f"weights has the key {pair!r}; expected pairs (query, key) of two modalities of {batch.names}"
+            )
         check_number(f"weights[{pair!r}]", weight, "a positive finite number", lambda w: 0 < w < math.inf)
         weights_MM[batch.names.index(pair[0]), batch.names.index(pair[1])] = float(weight)
     return batch, weights_MM
@@ -227,7 +231,7 @@ def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
 
 
 def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> Tensor:
-    """Return the cosine of each row, NaN if either vector has canceled to rounding noise."""
+    """Return the row-wise cosines, NaN where either vector is a sum that has canceled to rounding noise."""
     x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
     sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
     # Normalize first: forces of distant negatives can be as small as 1e-200, and the product of two such numbers

@@ -1,9 +1,8 @@
 """Divergences between the distributions of modalities, estimated by Gaussian kernel densities on the sphere.
 
-If the bandwidth is so small that one row outweighs all others (0.07 in 64 or more dimensions), a divergence measures
-distances of paired points rather than of distributions, and the functions here issue a `DivergenceWarning`. If it is so
-large that all kernel values are nearly equal, every divergence is near 0. `divergence_profile` evaluates a grid of
-bandwidths.
+If the bandwidth is so small that one row outweighs all others (such as 0.07 in 64 or more dimensions), a divergence
+compares paired points rather than distributions, and a `DivergenceWarning` is issued. If the bandwidth is so large that
+all kernel values are nearly equal, every divergence is near 0. `divergence_profile` evaluates a grid of bandwidths.
 
 Shapes: `M` modalities, `B` items, `N` present rows, `D` dimension.
 """
@@ -53,21 +52,21 @@ def holder_divergence(
 ) -> Tensor:
     """Return the Hölder divergence D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eqs. 15, 16).
 
-    D_H is at least 0, and 0 if all distributions are equal, including collapsed ones. At M = 2 it is half of D_CS.
-    Estimators:
+    D_H is nonnegative, and 0 if all distributions are equal, including collapsed distributions. For M = 2, D_H is half
+    of D_CS. Estimators:
 
     - `plugin`: as in the paper, evaluated at the rows of one reference modality; may be negative.
     - `plugin_avg`: averages over all references inside the logarithm; rarely negative.
     - `pooled`: evaluated at the rows of all modalities; nonnegative, for training.
-    - `debiased`: excludes a row's item from every density; near 0 for independent samples of one distribution unless
-      the bandwidth is tiny. Noisy, may be negative.
+    - `debiased`: excludes the rows of the same item from the densities at each row; near 0 for independent samples of
+      one distribution unless the bandwidth is tiny. The estimate is noisy and may be negative.
     - `exact`: closed-form integrals over B^M tuples; nonnegative.
 
     Args:
         embeddings: modality -> (B, D) floating tensor or array; each density uses all present rows of its modality.
         bandwidth: tau > 0, shared by all modalities, or `median` (see `median_bandwidth`; without gradient).
         estimator: see above.
-        reference: a modality, for `plugin` (None: the first) and `debiased` (None: the mean over all) only.
+        reference: a modality, only for `plugin` (by default the first) and `debiased` (by default the mean over all).
         present: modality -> (B,) bool.
         max_bytes: memory limit for the tuples of `exact`, and for the gradient.
 
@@ -75,9 +74,9 @@ def holder_divergence(
         A float64 scalar; differentiable if an input requires grad.
 
     Raises:
-        ShapeError, NonFiniteError: see `unialign.batch.make_batch`; ShapeError also for a modality without a
-            present row, or with one where `debiased` needs two.
-        ConfigError: an unknown option, a bandwidth that is not positive, or more than `max_bytes` needed.
+        ShapeError, NonFiniteError: see `unialign.batch.make_batch`; ShapeError also for a modality without present rows
+            (for `debiased`, with fewer than two).
+        ConfigError: an unknown option, a bandwidth that is not positive, or memory needs above `max_bytes`.
     """
     check_choice("estimator", estimator, get_args(Estimator))
     check_integer("max_bytes", max_bytes, low=1)
@@ -87,7 +86,7 @@ def holder_divergence(
         if estimator not in ("plugin", "debiased"):
             raise ConfigError(
                 f"estimator {estimator!r} has no reference modality, got reference={reference!r}; "
-                f"use 'plugin' or 'debiased', or omit it"
+                f"use 'plugin' or 'debiased', or omit `reference`"
             )
     least = 2 if estimator == "debiased" else 1
     rows, items = present_rows(batch, f"the {estimator!r} estimator", least=least)
@@ -107,11 +106,13 @@ def gcsd(
 ) -> Tensor:
     """Return the generalized Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (2405.04061).
 
-    This is the Hölder divergence as computed by Lu et al.: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral
-    averaged over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or
-    M - 1 (`modalities_minus_one`, as for clustering). Compare only values with the same normalization.
+    This is the Hölder divergence as computed by Lu et al., with the kernel exp(-d^2 / (0.15 median(d)^2)) and the cross
+    integral averaged over all references (`plugin_avg`). The value is divided by M for the normalization `modalities`
+    (as for domain adaptation) and by M - 1 for `modalities_minus_one` (as for clustering). Compare only values with the
+    same normalization.
 
-    Args, Returns, Raises: as in `holder_divergence`. The prescribed bandwidth is small, so expect the warning.
+    Args, Returns, Raises: as in `holder_divergence`. The prescribed bandwidth is small, so expect a
+    `DivergenceWarning`.
     """
     check_choice("normalization", normalization, get_args(Normalization))
     check_integer("max_bytes", max_bytes, low=1)
@@ -126,11 +127,11 @@ def gcsd(
 def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor:
     """Return D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy (Jenssen et al. 2006), float64, at least 0.
 
-    D_CS is -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
+    D_CS is -2 log of the cosine between the kernel mean embeddings, and 0 if and only if the densities are equal.
 
     Args:
-        x, y: floating (N, D) tensors or arrays; rows are L2-normalized here, and need be neither paired nor equally
-            many.
+        x, y: floating (N, D) tensors or arrays; rows are L2-normalized here. The sets may differ in size and need not
+            be paired.
         bandwidth: tau > 0 of exp(-d^2 / (2 tau^2)), or `median`.
 
     Raises:
@@ -149,16 +150,18 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
     Args:
         x, y, bandwidth: as in `cauchy_schwarz_divergence`.
         unbiased: exclude self pairs. The result has mean zero for equal distributions, may be negative, and requires at
-            least two rows of each. The biased form is at least 0, and larger by at most 1/N_x + 1/N_y.
+            least two rows in each set. The biased estimate is nonnegative and larger by at most 1/N_x + 1/N_y.
 
     Raises:
-        As `cauchy_schwarz_divergence`; ShapeError also for a single row where two are needed.
+        As in `cauchy_schwarz_divergence`; ShapeError also for a single row if `unbiased`.
     """
     check_choice("unbiased", unbiased, (True, False))
     rows = unit_pair(x, y, paired=False)
     for name, z_ND in zip("xy", rows, strict=True):
         if unbiased and len(z_ND) < 2:
-            raise ShapeError(f"{name!r} has one row; the unbiased mmd2 needs at least two (or use unbiased=False)")
+            raise ShapeError(
+                f"{name!r} has only one row; the unbiased mmd2 needs at least two rows. Add rows or use unbiased=False"
+            )
     tau = number_of(bandwidth, rows)
     warn_of_few_neighbors(rows, tau, "excluded" if unbiased else "included")
     return unit_mmd2(*rows, bandwidth=tau, unbiased=unbiased)
@@ -167,8 +170,8 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
 def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any] | None = None) -> float:
     """Return the median Euclidean distance between rows of the pooled modalities, in [0.01, 2] (median heuristic).
 
-    Beyond 2,048 rows, a fixed, evenly spaced subset of that size is used. If rows coincide, the result is 0.01: unit
-    rows closer than this count as one point.
+    If there are more than 2,048 rows, a fixed, evenly spaced subset of 2,048 rows is used. If the rows coincide, the
+    result is 0.01, since unit rows closer than this are treated as one point.
 
     Raises:
         ShapeError, NonFiniteError: see `unialign.batch.make_batch` (one modality suffices); ShapeError also for
@@ -188,11 +191,11 @@ def effective_neighbors(
     estimator: Estimator = "plugin_avg",
     present: Mapping[str, Any] | None = None,
 ) -> float:
-    """Return the effective number of rows of a density: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
+    """Return the effective number of rows of a density, exp(entropy of p_i) with p_ij = kappa_ij / sum_j kappa_ij.
 
     The number is averaged over the rows of a modality, then over modalities. As in the estimator, the sum includes the
-    row itself, which outweighs all others at small bandwidths, or excludes it for `debiased`. The number ranges from
-    1 to B; below 2, the divergence compares points rather than distributions.
+    row itself, which outweighs all others at small bandwidths; for `debiased`, the sum excludes the row itself. The
+    number ranges from 1 to B; below 2, the divergence compares points rather than distributions.
 
     Args, Raises: as in `holder_divergence`; one modality suffices.
     """
@@ -213,13 +216,14 @@ def holder_upper_bound(
 ) -> Tensor:
     """Return an upper bound of the `plugin` Hölder divergence with the anchor as reference.
 
-    `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, s_j = mean_k kappa_jk with
-    k = j included: an upper bound for any embeddings. Of the cross integral it keeps only the true tuples, and applies
-    Jensen's inequality to them. `mean_log`: replaces log mean_j s_j^(M-1) with (M-1) mean_j log s_j, as in the training
-    loss. This is smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore not a bound.
+    `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, with s_j = mean_k kappa_jk
+    including k = j. This is an upper bound for any embeddings, derived by keeping only the true tuples of the cross
+    integral and applying Jensen's inequality to them. `mean_log`: replaces log mean_j s_j^(M-1) with (M-1) mean_j log
+    s_j, as in the training loss. The result is smaller by at most (M-1)^2 R^2 / 8, where R is the range of log s, and
+    therefore not a bound.
 
-    If rows are absent, only the C complete items give true tuples: L_align covers these, and the last term becomes
-    log(N_a / C) + sum_{n != a} log N_n, with N_m the number of present rows of modality m.
+    If rows are absent, L_align covers only the C complete items, and the last term becomes log(N_a / C) + sum_{n != a}
+    log N_n, with N_m the number of present rows of modality m.
 
     Args:
         anchor: a modality.
@@ -230,7 +234,7 @@ def holder_upper_bound(
         A float64 scalar; differentiable if an input requires grad.
 
     Raises:
-        As `holder_divergence`; also ShapeError without complete items.
+        As in `holder_divergence`; also ShapeError if no item is complete.
     """
     check_choice("uniformity", uniformity, ("outer_log", "mean_log"))
     batch = double_batch(embeddings, present)
@@ -238,7 +242,7 @@ def holder_upper_bound(
     rows, _ = present_rows(batch, "the upper bound")
     complete_B = batch.present_MB.all(0)
     if not bool(complete_B.any()):
-        raise ShapeError("no item has all modalities; the upper bound needs a complete one")
+        raise ShapeError("the upper bound needs at least one item that has all modalities, but there is none")
     tau, power = number_of(bandwidth, rows), len(rows) - 1
     spread = []
     for z_ND in rows:
@@ -251,7 +255,7 @@ def holder_upper_bound(
 
 
 def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
-    """Return the memory of the tuples of `exact`, or of the kernel values that other estimators save for a gradient."""
+    """Return the bytes needed for the tuples of `exact`, or for the kernel values that other estimators save for backward."""
     counts = [len(z_ND) for z_ND in rows]
     gradient = any(z_ND.requires_grad for z_ND in rows)
     if estimator == "exact":
@@ -267,5 +271,5 @@ def _check_bytes(rows: Sequence[Tensor], estimator: Estimator, max_bytes: int) -
         why = f"compares all {len(rows)}-tuples of rows" if estimator == "exact" else "keeps all pairs for the gradient"
         raise ConfigError(
             f"the {estimator!r} estimator {why} and needs about {needed:,} bytes for {[len(z) for z in rows]} rows; "
-            f"max_bytes is {max_bytes:,}. Use fewer rows, or another estimator"
+            f"max_bytes is {max_bytes:,}. Use fewer rows or another estimator"
         )

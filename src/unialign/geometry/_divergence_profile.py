@@ -1,4 +1,4 @@
-"""All divergence estimators on a grid of bandwidths, with a verdict on each bandwidth.
+"""Evaluate all divergence estimators on a grid of bandwidths, with a verdict on each bandwidth.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -24,14 +24,16 @@ class DivergenceRow:
     """Values at one bandwidth of a profile.
 
     Attributes:
-        label: the requested bandwidth: a number, or `median`.
-        bandwidth: the number used.
-        values: estimator -> D_H; None for `debiased` if a modality has one row, and for `exact` beyond `max_bytes`.
+        label: the requested bandwidth, a number or `median`.
+        bandwidth: the bandwidth as a number.
+        values: estimator -> D_H; None for `debiased` if a modality has only one row, and for `exact` if it needs more
+            than `max_bytes`.
         neighbors: effective number of rows of a density, including the row itself.
-        neighbors_debiased: the same without the row itself, as in `debiased`; 0 if a modality has one row.
-        verdict: `distributions` if both are at least 2; `debiased only` if only the second is, so the row itself
-            dominates the densities of the other estimators; `points` if neither is, so the values measure distances of
-            paired points.
+        neighbors_debiased: effective number of rows without the row itself, as in `debiased`; 0 if a modality has only
+            one row.
+        verdict: `distributions` if both numbers of neighbors are at least 2; `debiased only` if only
+            `neighbors_debiased` is, since the row itself then dominates the densities of the other estimators; `points`
+            if neither is, since the values then compare paired points.
     """
 
     label: str
@@ -57,7 +59,7 @@ class DivergenceProfile:
         return "\n  ".join(["DivergenceProfile(", *map(repr, self.rows)]) + "\n)"
 
     def row(self, label: str | float) -> DivergenceRow:
-        """Return the row of one bandwidth; ConfigError with the bandwidths if it is missing."""
+        """Return the row of a bandwidth; raise ConfigError, listing the bandwidths, if there is none."""
         found = [row for row in self.rows if row.label == _label(label)]
         if not found:
             raise ConfigError(f"the profile has no bandwidth {label!r}; expected one of {[r.label for r in self.rows]}")
@@ -74,17 +76,17 @@ def divergence_profile(
 ) -> DivergenceProfile:
     """Compute the Hölder divergence by every estimator at every bandwidth, with the effective number of neighbors.
 
-    A divergence estimated from densities depends on the bandwidth, and estimators disagree if it is too small for the
-    number of rows; a single number hides both effects. Bandwidths far above the distances between rows make every value
-    small, so compare values at the same bandwidth only.
+    A divergence estimated from densities depends on the bandwidth, and the estimators disagree if the bandwidth is too
+    small for the number of rows. A single value shows neither effect. Bandwidths far above the distances between rows
+    make every value small, so compare only values at the same bandwidth.
 
     Args:
         embeddings, present: as in `holder_divergence`.
         bandwidths: positive numbers, or `median`.
-        max_bytes: memory limit of `exact`, which is omitted beyond it.
+        max_bytes: memory limit of `exact`; above this limit, its values are None.
 
     Raises:
-        As `holder_divergence`, except in the cases where `DivergenceRow.values` is None.
+        As in `holder_divergence`, except in the cases where `DivergenceRow.values` contains None.
     """
     check_integer("max_bytes", max_bytes, low=1)
     if isinstance(bandwidths, str) or not isinstance(bandwidths, Sequence) or not bandwidths:

@@ -1,6 +1,6 @@
-"""Forces of multimodal InfoNCE at the rows of one modality (paper Eq. 3).
+"""Compute the forces of multimodal InfoNCE at the rows of one modality (paper Eq. 3).
 
-Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dimension, `c` items of one tile.
+Shapes: `M` modalities, `K` = M - 1 modalities other than the anchor, `B` items, `D` dimension, `c` items of one tile.
 
 The gradient of sum_n w_an l_{a->n} at an anchor row z_i^a is -V + Phi (constant factors dropped, keys held fixed):
 
@@ -27,9 +27,10 @@ class Forces:
     Attributes:
         pull_KBD: (weight / tau) z^n; the sum over n is V.
         push_KBD: Phi_n, including the positive.
-        push_neg_KBD: Phi_n without the positive, with the softmax not renormalized.
+        push_neg_KBD: Phi_n without the positive, without renormalizing the softmax.
         push_renorm_KBD: Phi_n of a softmax over the negatives only.
-        mass_neg_KB, mass_renorm_KB: lengths that the last two would have if all negatives had the same direction.
+        mass_neg_KB, mass_renorm_KB: lengths of `push_neg_KBD` and `push_renorm_KBD` if all negatives had the same
+            direction.
         pair_KB: whether item i has both anchor and modality n.
     """
 
@@ -54,8 +55,8 @@ def forces(
     """Compute V and Phi per modality at each row of modality `a`.
 
     Args:
-        direction: `symmetric` adds the reverse terms: (w_na / tau) sum_j q_ji z_j^n, q_ji the softmax of query j of
-            modality n over the anchor's rows, for items j with both.
+        direction: `symmetric` adds the reverse terms (w_na / tau) sum_j q_ji z_j^n over the items j with both
+            modalities, where q_ji is the softmax of query j of modality n over the anchor's rows.
         weights_MM: w_mn of query modality m and key modality n.
     """
     z_MBD, anchor_BD, has_B = batch.z_MBD, batch.z_MBD[a], batch.present_MB[a]
@@ -76,7 +77,7 @@ def forces(
             start = tile.start
             rows_c = pair_KB[k, tile]
             logit_cB = anchor_BD[tile] @ key_BD.mT / temperature
-            # Items without the modality have no positive in it, so the modality exerts no force on them.
+            # An item without the modality has no positive, so the modality exerts no force on the item.
             p_cB, _, odds_c = _split(logit_cB, batch.present_MB[m], start)
             p_cB = torch.where(rows_c[:, None], p_cB, 0.0)
             own_KB[k, tile] += torch.where(rows_c, there_K[k] * torch.sigmoid(odds_c), 0.0)
@@ -87,7 +88,7 @@ def forces(
             mass_renorm_KB[k, tile] = there_K[k] * p_cB.sum(1)
             mass_neg_KB[k, tile] = negative_c * p_cB.sum(1)
             if log_neg_B is not None and negative_B is not None:
-                # The queries of all other items that have both modalities repel.
+                # The queries of all other items with both modalities repel the anchor rows.
                 q_cB = torch.where(pair_KB[k] & rows_c[:, None], torch.exp(logit_cB - log_neg_B), 0.0)
                 q_cB.diagonal(start).zero_()
                 push_renorm_KBD[k, tile] += back_K[k] * (q_cB @ key_BD)
@@ -102,8 +103,8 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
     """Split a softmax over present keys into the positive and the negatives, for accuracy at small temperatures.
 
     Returns:
-        (c, B) softmax over the negatives, 0 if there are none; (c,) log of their sum; (c,) log-odds of the
-        positive against them, NaN if neither exists.
+        The (c, B) softmax over the negatives (0 if there are none), the (c,) logsumexp of their logits, and the (c,)
+        log-odds of the positive against the negatives (NaN if neither exists).
     """
     masked_cB = torch.where(keys_B, logit_cB, -torch.inf)
     diagonal = masked_cB.diagonal(start)
@@ -115,7 +116,7 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
 
 
 def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return the (B,) log-sum of each query's negatives among anchor rows, and the (B,) log-odds of its positive."""
+    """Return the (B,) logsumexps of the queries' negatives among the anchor rows, and the (B,) log-odds of the positives."""
     parts = []
     for tile in row_tiles(len(query_BD), len(key_BD)):
         logit_cB = query_BD[tile] @ key_BD.mT / temperature

@@ -1,4 +1,4 @@
-"""Distance between the means of modalities, and cosines of true pairs.
+"""Compute the modality gap and the cosines of true pairs.
 
 Rows are L2-normalized here, in float64. Shapes: `N` items, `D` dimension, `R` bootstrap resamples.
 """
@@ -16,14 +16,14 @@ from unialign.geometry._validation import unit_pair
 def modality_gap(x: Any, y: Any) -> Tensor:
     """Return the modality gap |mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].
 
-    For N unrelated rows without a gap it is about sqrt(2 / N); use `modality_gap_debiased` to compare spaces.
+    For N unrelated rows without a gap, the result is about sqrt(2 / N); use `modality_gap_debiased` to compare spaces.
 
     Args:
         x, y: floating (N, D) tensors or arrays; N may differ.
 
     Raises:
-        ShapeError: empty, not 2-D, or dims differ.
-        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        ShapeError: an input is empty or not 2-D, or the dimensions differ.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero.
     """
     x_ND, y_ND = unit_pair(x, y, paired=False)
     gap: Tensor = torch.linalg.vector_norm(x_ND.mean(0) - y_ND.mean(0))
@@ -33,17 +33,17 @@ def modality_gap(x: Any, y: Any) -> Tensor:
 def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> Tensor:
     """Return the modality gap corrected for sampling noise, a float64 scalar in [0, 2].
 
-    The squared gap is |mean(x - y)|^2 - tr(Cov(x - y)) / N, clipped at 0, with Cov over N - 1. Before clipping it is
-    the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, which is unbiased for the squared gap of the
-    population. With weights it is (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2), which excludes pairs of copies
-    of the same item in a bootstrap resample, since such pairs would reintroduce the bias.
+    The squared gap is |mean(x - y)|^2 - tr(Cov(x - y)) / N, clipped at 0, with Cov normalized by N - 1. Before
+    clipping, this is the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, which is unbiased for the
+    squared gap of the population. With weights, the formula is (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2).
+    Pairs of copies of the same item in a bootstrap resample are excluded, since they would reintroduce the bias.
 
     Args:
-        x, y: floating (N, D), N at least 2; row i of both belongs to item i.
+        x, y: floating (N, D) tensors or arrays with N at least 2; row i of each belongs to item i.
         weights: (R, N) item weights, see `unialign.metrics.resample_weights`.
 
     Returns:
-        A scalar, or (R,) with weights; NaN for rows of weights with fewer than two items.
+        A scalar, or (R,) with weights; NaN for resamples with fewer than two distinct items.
 
     Raises:
         ShapeError, NonFiniteError: as in `modality_gap`; also ShapeError for unequal N or fewer than two items.
@@ -70,10 +70,10 @@ def true_pair_cosine(x: Any, y: Any) -> Tensor:
 
 
 def true_pair_cosines(x: Any, y: Any) -> Tensor:
-    """Return the (N,) float64 cosines of row i of x with row i of y.
+    """Return the (N,) float64 cosines between row i of x and row i of y.
 
     Raises:
-        ShapeError, NonFiniteError: as `modality_gap`; also ShapeError for unequal N.
+        ShapeError, NonFiniteError: as in `modality_gap`; also ShapeError for unequal N.
     """
     x_ND, y_ND = unit_pair(x, y, paired=True)
     return (x_ND * y_ND).sum(1)

@@ -1,6 +1,6 @@
-"""Hubness: the concentration of nearest neighbors on few gallery rows.
+"""Measure hubness, the concentration of nearest neighbors on few gallery rows.
 
-Shapes: `Q` queries, `G` gallery rows, `W` nearest rows of a query; `q` queries and `c` gallery rows of one tile.
+Shapes: `Q` queries, `G` gallery rows, `W` nearest rows per query; `q` queries and `c` gallery rows of one tile.
 """
 
 import math
@@ -15,7 +15,8 @@ from unialign._checks import check_integer
 from unialign.errors import ConfigError
 from unialign.ops import TIE_TOLERANCE, UnitRows, query_and_gallery, rectangle, top_k
 
-# Number of neighbors retrieved beyond the k-th; if all tie with it, a second pass finds the other tied rows.
+# Number of neighbors retrieved beyond the k-th; if all of them tie with the k-th, a second pass finds the other tied
+# rows.
 _SPARE = 8
 
 
@@ -24,12 +25,12 @@ class HubnessResult:
     """Result of `hubness`.
 
     Attributes:
-        counts: (G,) float64, N_k: number of queries with the row among their k nearest. Rows that tie for the last
-            places of a query share them, so counts may be fractional; counts sum to Q k.
+        counts: (G,) float64 counts N_k, the number of queries with the row among their k nearest. Rows that tie for the
+            last places of a query share these places, so counts may be fractional; their sum is Q k.
         k: number of neighbors per query.
-        queries: Q.
+        queries: number of queries, Q.
         skewness: mean of (N_k - mean)^3 divided by the cubed standard deviation; 0 if all counts are equal.
-        antihub_fraction: fraction of rows that no query has among its k nearest.
+        antihub_fraction: fraction of rows that are not among the k nearest of any query.
         largest: the largest count.
         largest_row: row with the largest count.
     """
@@ -52,7 +53,7 @@ class HubnessResult:
 
     @property
     def chance_skewness(self) -> float:
-        """Skewness expected for random neighbors, that of a binomial count; 0 if k is the gallery size."""
+        """Skewness expected for random neighbors, the skewness of a binomial count; 0 if k is the gallery size."""
         p = self.k / len(self.counts)
         return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
 
@@ -88,7 +89,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
     counts_G = _occurrences(unit_queries, unit_gallery, k)
     centered_G = counts_G - counts_G.mean()
     deviation = float(centered_G.square().mean().sqrt())
-    # Fractional counts of ties have rounding errors, which must not count as variance.
+    # Fractional counts have rounding errors, which must not be treated as variance.
     spread = deviation > 1e-9 * max(1.0, float(counts_G.mean()))
     return HubnessResult(
         counts=counts_G,
@@ -105,13 +106,14 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
     retrieved = min(len(gallery), k + _SPARE)
     scores_QW, rows_QW = top_k(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
-    # If ties were sorted by index, the first of equal rows would be hubs and the others antihubs.
+    # Share places between ties. If ties were sorted by index, the first of equal rows would be hubs and the others
+    # antihubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
     places_Q = (k - above_QW.sum(1)).double()
     all_here_Q = (scores_QW.amin(1, keepdim=True) < last_Q1 - TIE_TOLERANCE).flatten() | (retrieved == len(gallery))
     fraction_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
-    # Use the CPU, since accelerator additions are nondeterministic.
+    # Use the CPU, since atomic additions on an accelerator are nondeterministic.
     votes_QW = (above_QW + fraction_Q[:, None] * tied_QW).cpu()
     counts_G = torch.zeros(len(gallery), dtype=torch.float64)
     counts_G.index_add_(0, rows_QW.cpu().flatten(), votes_QW.flatten())
@@ -129,7 +131,7 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
 def _ties(
     queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield (q, c) float64 tiles that are 1 where a row ties with the k-th neighbor of queries `query_n`."""
+    """Yield (q, c) float64 tiles that are 1 where a gallery row ties with the k-th neighbor of a query in `query_n`."""
     for rows, columns in rectangle(len(query_n), len(gallery)):
         query_q = query_n[rows]
         scores_qc = queries.exact(query_q) @ gallery.exact(columns).mT

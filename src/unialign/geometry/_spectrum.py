@@ -1,4 +1,4 @@
-"""Effective rank: the number of directions that a space uses. Shapes: `N` items, `D` dimension."""
+"""Compute the effective rank, the number of directions along which a space varies. Shapes: `N` items, `D` dimension."""
 
 from typing import Any
 
@@ -7,16 +7,17 @@ from torch import Tensor
 
 from unialign.ops import unit_rows
 
-# Rows whose mean squared distance from the mean is below this are one point: float32 rounding gives about 1e-15.
+# Rows with a smaller mean squared distance from their mean are treated as one point; float32 rounding gives about
+# 1e-15.
 _POINT = 1e-13
 
 
 def effective_rank(x: Any) -> Tensor:
     """Return the effective rank exp(H(p)) with p_i = lambda_i / sum lambda, a float64 scalar.
 
-    lambda are the eigenvalues of the covariance of the unit rows, that is, up to a common factor, the squared singular
-    values of the centered rows. Roy & Vetterli (EUSIPCO 2007) use uncentered singular values; here the rows are
-    centered, since the modality gap already measures the mean.
+    lambda are the eigenvalues of the covariance of the unit rows, which are proportional to the squared singular values
+    of the centered rows. Roy & Vetterli (EUSIPCO 2007) use uncentered singular values; here the rows are centered,
+    since the modality gap already measures the mean.
 
     Args:
         x: floating (N, D) tensor or array; rows are L2-normalized here.
@@ -25,8 +26,8 @@ def effective_rank(x: Any) -> Tensor:
         A value in [1, min(N - 1, D)]; also 1 for a space collapsed to one point.
 
     Raises:
-        ShapeError: empty or not 2-D.
-        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        ShapeError: the input is empty or not 2-D.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero.
     """
     x_ND = unit_rows(x, "x")
     x_ND = x_ND - x_ND.mean(0)

@@ -1,4 +1,4 @@
-"""Input validation of measurements: embeddings in float64, and two sets of rows in one space.
+"""Validate the inputs of measurements: embeddings in float64, and two sets of rows in the same space.
 
 Shapes: `M` modalities, `N` rows, `D` dimension.
 """
@@ -21,27 +21,33 @@ def double_batch(embeddings: Mapping[str, Any], present: Mapping[str, Any] | Non
 
 
 def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the present unit rows (N, D) of each modality and their items (N,); ShapeError if there are too few."""
+    """Return the (N, D) present unit rows and the (N,) item indices of each modality.
+
+    Raises:
+        ShapeError: a modality has fewer than `least` present rows.
+    """
     items = [present_B.nonzero().flatten() for present_B in batch.present_MB]
     for name, index in zip(batch.names, items, strict=True):
         if len(index) < least:
             wanted = "a present row" if least == 1 else f"{least} present rows"
             raise ShapeError(
-                f"{name!r} has {len(index)} present rows of {batch.z_MBD.shape[1]}; {what} needs at least {wanted} of "
-                f"every modality: omit {name!r}"
+                f"{name!r} has {len(index)} present rows of {batch.z_MBD.shape[1]}, but {what} needs at least {wanted} of "
+                f"every modality; omit {name!r}"
             )
     return [z_BD[index] for z_BD, index in zip(batch.z_MBD, items, strict=True)], items
 
 
 def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
-    """Return unit rows of x and y, which must share a space and, if `paired`, have the same items."""
+    """Return the unit rows of x and y, which must have equal dimensions and, if `paired`, the same items."""
     x_ND, y_ND = unit_rows(x, "x"), unit_rows(y, "y")
     if x_ND.shape[1] != y_ND.shape[1]:
         raise ShapeError(
-            f"'x' has dim {x_ND.shape[1]}, 'y' has dim {y_ND.shape[1]}; both must be embeddings in one space"
+            f"'x' has dim {x_ND.shape[1]}, but 'y' has dim {y_ND.shape[1]}; both must be embeddings in the same space"
         )
     if paired and len(x_ND) != len(y_ND):
-        raise ShapeError(f"'x' has {len(x_ND)} rows, 'y' has {len(y_ND)}; row i of both must be the same item")
+        raise ShapeError(
+            f"'x' has {len(x_ND)} rows, but 'y' has {len(y_ND)}; row i of each must belong to the same item"
+        )
     return x_ND, y_ND.to(x_ND.device)
 
 
