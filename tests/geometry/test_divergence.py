@@ -349,7 +349,7 @@ def test_errors_of_other_functions():
         mmd2(x, x[:1], bandwidth=1.0, unbiased=True)
     with pytest.raises(ConfigError, match="unbiased"):
         mmd2(x, x, bandwidth=1.0, unbiased="yes")
-    with pytest.raises(ShapeError, match="'x' has dim 3, 'y' has dim 2"):
+    with pytest.raises(ShapeError, match="'x' has dim 3, but 'y' has dim 2"):
         cauchy_schwarz_divergence(x, torch.eye(2), bandwidth=1.0)
     with pytest.raises(NonFiniteError, match="'y' row 2 holds nan"):
         cauchy_schwarz_divergence(x, torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, math.nan, 0]]), bandwidth=1.0)

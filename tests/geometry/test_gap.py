@@ -81,9 +81,9 @@ def test_equal_opposite_and_repeated_rows():
 
 def test_errors():
     for call, error, text in [
-        (lambda x: modality_gap(x, x[:, :2]), ShapeError, "'x' has dim 3, 'y' has dim 2"),
+        (lambda x: modality_gap(x, x[:, :2]), ShapeError, "'x' has dim 3, but 'y' has dim 2"),
         (lambda x: modality_gap(x, x * torch.nan), NonFiniteError, "'y' row 0 holds nan"),
-        (lambda x: modality_gap_debiased(x, x[:4]), ShapeError, "5 rows, 'y' has 4"),
+        (lambda x: modality_gap_debiased(x, x[:4]), ShapeError, "5 rows, but 'y' has 4"),
         (lambda x: modality_gap_debiased(x[:1], x[:1]), ShapeError, "at least two"),
         (lambda x: modality_gap_debiased(x, x, weights=torch.ones(5)), ShapeError, r"\(resamples, 5\)"),
         (lambda x: true_pair_cosine(x[:0], x[:0]), ShapeError, r"\(0, 3\)"),

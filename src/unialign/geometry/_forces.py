@@ -116,7 +116,7 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
 
 
 def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return the (B,) logsumexps of the queries' negatives among the anchor rows, and the (B,) log-odds of the positives."""
+    """Return the (B,) logsumexp of the negatives of each query (anchor rows), and the (B,) log-odds of its positive."""
     parts = []
     for tile in row_tiles(len(query_BD), len(key_BD)):
         logit_cB = query_BD[tile] @ key_BD.mT / temperature

@@ -31,8 +31,8 @@ def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tenso
         if len(index) < least:
             wanted = "a present row" if least == 1 else f"{least} present rows"
             raise ShapeError(
-                f"{name!r} has {len(index)} present rows of {batch.z_MBD.shape[1]}, but {what} needs at least {wanted} of "
-                f"every modality; omit {name!r}"
+                f"{name!r} has {len(index)} present rows of {batch.z_MBD.shape[1]}, but {what} needs at least {wanted} "
+                f"of every modality; omit {name!r}"
             )
     return [z_BD[index] for z_BD, index in zip(batch.z_MBD, items, strict=True)], items
 
@@ -45,9 +45,7 @@ def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
             f"'x' has dim {x_ND.shape[1]}, but 'y' has dim {y_ND.shape[1]}; both must be embeddings in the same space"
         )
     if paired and len(x_ND) != len(y_ND):
-        raise ShapeError(
-            f"'x' has {len(x_ND)} rows, but 'y' has {len(y_ND)}; row i of each must belong to the same item"
-        )
+        raise ShapeError(f"'x' has {len(x_ND)} rows, but 'y' has {len(y_ND)}; row i of both must be the same item")
     return x_ND, y_ND.to(x_ND.device)
 
 
