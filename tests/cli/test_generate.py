@@ -230,7 +230,7 @@ def test_damaged_results_raise_data_error(out: Path) -> None:
     whole = results(out)
     for key in ("protocol", "data", "images"):
         (out / "results.json").write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
-        with pytest.raises(DataError, match="holds no generated images"):
+        with pytest.raises(DataError, match="does not contain generated images"):
             write_generation_report(out)
 
 

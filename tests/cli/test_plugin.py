@@ -57,7 +57,7 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     # Repeating the command loads the finished run; with other files, the command raises an error.
     unialign(place, *train, "--set", "objective_options.margin=0.3")
     shutil.copy(place / "image.fvecs", place / "sound.fvecs")
-    assert "was made from other files" in unialign(place, "train", "sound.fvecs", *train[2:], status=2)
+    assert "was created from other files" in unialign(place, "train", "sound.fvecs", *train[2:], status=2)
     printed = unialign(place, "evaluate", "runs/train/space", "image.fvecs", "text.fvecs", "--out", "runs/all")
     assert "items are evaluated" in printed  # since the files contain no split
     unialign(place, "evaluate", "runs/train/space", "runs/train/data")

@@ -324,5 +324,5 @@ def test_examples_count_every_item_with_the_id_of_the_query(tmp_path):
     )
     for bad in ([0], "no", [0.5] * 24):
         path.write_text(json.dumps(items | {"ids": bad}), encoding="utf-8")
-        with pytest.raises(DataError, match="whole number in 'ids'"):
+        with pytest.raises(DataError, match="integer in 'ids'"):
             write_report(folder)

@@ -31,7 +31,7 @@ def test_plots_are_documents_that_a_notebook_shows(tmp_path):
             assert f'id="{name[5:-1]}"' in path.read_text("utf-8"), "every reference is in the document"
     r_at_1 = f"{100 * found.directions['image->audio']['recall@1']:.1f}"
     assert r_at_1 in "".join(ElementTree.fromstring(plots[3].svg).itertext())
-    with pytest.raises(DataError, match="end the name in"):
+    with pytest.raises(DataError, match="file name must end in"):
         plots[0].save(tmp_path / "plot.png")
     unequal = ua.diagnose({"a": torch.randn(20, 4), "b": torch.randn(20, 5)}, resamples=100)
     for draw in (unequal.plot_map, unequal.plot_recall, unequal.plot_cosines):

@@ -65,7 +65,7 @@ def test_a_tie_is_reported_with_both_bounds_of_its_interval():
 
 def test_a_tie_whose_interval_excludes_zero_names_the_correction():
     assert verdict_lines(results(comparison("tie", p=0.08)))[-1].endswith(
-        "not significant once corrected for the number of tests."
+        "not significant after correction for multiple tests."
     )
 
 

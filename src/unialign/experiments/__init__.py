@@ -1,4 +1,4 @@
-"""Compare objectives with the same data and budget over several seeds, with intervals and verdicts."""
+"""Compare objectives on the same data with the same budget over several seeds, with intervals and verdicts."""
 
 from unialign._lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""Compare objectives: run every entry with every seed, in one or several processes, then test the differences."""
+"""Compare objectives: run every entry with every seed, in one or more processes, then test the differences."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from unialign.train import check_fit
 
 @dataclass(frozen=True)
 class _Job:
-    """Picklable description of one run; a worker process opens the data itself."""
+    """Picklable description of a run; the data is opened in the worker process."""
 
     config: CompareConfig
     key: str
@@ -38,7 +38,7 @@ class _Job:
 
 
 def make_entry(train: TrainConfig) -> ComparisonEntry:
-    """Return an entry labeled by its objective, with a note if InfoNCE trains first."""
+    """Return an entry labeled with its objective; a note states the InfoNCE warm-up, if any."""
     ratio = train.infonce_warmup_ratio
     note = f"InfoNCE warmup: first {100 * ratio:.0f} % of the steps" if ratio else ""
     return ComparisonEntry(label=display_name(train.objective), train=train, note=note)
@@ -53,17 +53,17 @@ def compare(
 ) -> dict[str, Any]:
     """Train and evaluate every entry with every seed, and write `config.yaml`, `results.json` and the run folders.
 
-    A second call with the same configuration and folder continues: finished runs are read back, the others are resumed.
+    Calling the function again with the same configuration and folder reads finished runs back and resumes the others.
 
     Args:
-        workers: processes that train at the same time; 1 trains in this process.
-        on_run: called with entry, seed and record as each run ends.
+        workers: number of processes that train in parallel; 1 trains in the current process.
+        on_run: called with the entry, seed and record of each finished run.
 
     Returns:
-        The content of `results.json`; `comparisons` holds the paired differences and verdicts.
+        The content of `results.json`; `comparisons` contains the paired differences and verdicts.
 
     Raises:
-        ConfigError: the folder holds another comparison, or a setting does not fit the data.
+        ConfigError: the folder contains a different comparison, or a setting does not fit the data.
         DataError: the data's fingerprint differs from the one in the configuration.
     """
     folder = Path(out)
@@ -84,13 +84,13 @@ def compare(
 
 
 def _check(config: CompareConfig, store: EmbeddingStore) -> None:
-    """Raise ConfigError for settings that do not fit the data, before anything is written or trained."""
-    # The smallest p of R resamples is 2 / (R + 1), and Holm multiplies it by the number of tests.
+    """Raise ConfigError if settings do not fit the data, before anything is trained or written."""
+    # The smallest p-value from R resamples is 2 / (R + 1), and Holm's correction multiplies it by the number of tests.
     least = 40 * sum(metric.primary for metric in METRICS.values()) * (len(config.entries) - 1)
     if config.resamples < least:
         raise ConfigError(
-            f"resamples must be at least {least} for {len(config.entries)} objectives, or no difference could be "
-            f"significant after correction; got {config.resamples}"
+            f"resamples must be at least {least} for {len(config.entries)} objectives, since otherwise no difference "
+            f"can be significant after correction; got {config.resamples}"
         )
     if config.anchor is not None and config.anchor not in store.modalities:
         known, hint = ", ".join(store.modalities), suggestion(config.anchor, store.modalities)

@@ -1,4 +1,4 @@
-"""Open recipes and data of an experiment: stores by name or path, and files, which are copied into a store once."""
+"""Open the recipe and the data of an experiment: a store by name or path, or files, which are copied into a store."""
 
 import os
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ from unialign.io import lock_folder
 
 
 def recipe(name: str) -> CompareConfig:
-    """Return the shipped comparison for a data set (such as `emoji`), with settings tuned on its validation split.
+    """Return the predefined comparison for a data set (such as `emoji`), with settings tuned on its validation split.
 
     Raises:
-        ConfigError: unknown name; the message lists the names.
+        ConfigError: unknown name; the message lists the known names.
         MissingDependencyError: `unialign-datasets` is not installed.
     """
     folder = datasets_folder("recipes")
     known = sorted(file.stem for file in folder.glob("*.yaml"))
     if name not in known:
-        raise ConfigError(f"no recipe {name!r}; expected one of {', '.join(known)}")
+        raise ConfigError(f"unknown recipe {name!r}; expected one of {', '.join(known)}")
     return CompareConfig.read(folder / f"{name}.yaml")
 
 
@@ -44,20 +44,20 @@ def open_store(
 
 
 def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | None = None) -> str:
-    """Return the name or path of a data set that every process and a resumed run can open.
+    """Return the name or path of a data set that can be opened by every process and by a resumed run.
 
-    A named data set or a store is used in place. Files are written to `folder/data` as a store; once the folder has a
-    configuration, later calls verify and reuse that store for the same files and raise for other files. Files without
-    an array `split` get a random one, except for an evaluation, whose items are all in "test".
+    A named data set or a store is used in place. Files are written to `folder/data` as a store. Once the folder
+    contains a configuration, later calls verify and reuse the store for the same files and raise an error for other
+    files. If the files have no array `split`, a random split is used; for an evaluation, all items are in "test".
 
     Args:
         sources: as in `unialign.data.load_dataset`.
-        id: name of the ids in files, as in `load_dataset`.
-        folder: results folder of the given kind, opened by `open_run_dir` before anything is written.
+        id: name of the array of ids in the files, as in `load_dataset`.
+        folder: results folder of the given `kind`; it is opened with `open_run_dir` before anything is written.
 
     Raises:
-        ConfigError: the folder holds another result, or `folder/data` was made from other files.
-        DataError: a source cannot be read, or a store that an earlier call wrote was altered.
+        ConfigError: the folder contains another result, or `folder/data` was created from other files.
+        DataError: a source cannot be read, or the store of an earlier call was modified.
     """
     if len(sources) == 1 and (sources[0] in list_datasets() or os.path.exists(Path(sources[0]) / "store.json")):
         path = Path(sources[0])
@@ -68,16 +68,16 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
     settings = open_run_dir(folder, kind)
     listed: list[Any] = list(sources)
     if kind == "evaluation" and "split" not in (found := open_collection(listed, id=id)).values:
-        # The space was trained on other data, so every item may be a test item.
+        # The space was trained on other data, so every item can be a test item.
         listed.append({"split": np.full(found.items, "test")})
     store = load_dataset(listed, id=id)
     if settings is not None and target.exists():
         if _open_verified(target).fingerprint != store.fingerprint:
-            raise ConfigError(f"{target} was made from other files; choose another --out")
+            raise ConfigError(f"{target} was created from other files; choose another --out")
         return str(target)
     try:
         with lock_folder(folder, doing="writing its data"):
-            # Without config.yaml the folder has no results, so data that a failed command left may be replaced.
+            # Without config.yaml the folder has no results, so data left by a failed command may be replaced.
             store.save(target, overwrite="replace")
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error
@@ -85,7 +85,7 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
 
 
 def _open_verified(path: Path) -> EmbeddingStore:
-    """Open a store that `prepare_data` wrote; DataError if a file was altered since."""
+    """Open a store written by `prepare_data`; raise DataError if a file was modified."""
     try:
         store = EmbeddingStore.open(path)
         store.verify()

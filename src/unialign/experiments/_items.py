@@ -1,4 +1,4 @@
-"""Copy names, labels and thumbnails of the evaluated items into the results folder for the report."""
+"""Copy the names, labels and thumbnails of the evaluated items into the results folder for the report."""
 
 import io
 import warnings
@@ -38,8 +38,8 @@ def copy_thumbnails(
     """Copy thumbnails of a store into `thumbnails.zip` in a folder; warn if the store's archive is damaged.
 
     Args:
-        numbers: row -> number of its images in the copy.
-        modality: modality of the images; None: all columns of the store.
+        numbers: row -> image number in the copy.
+        modality: modality of the images; None: all modalities of the store.
     """
     if THUMBNAILS not in store.assets:
         return
@@ -52,7 +52,7 @@ def copy_thumbnails(
                 if wanted and row in numbers and (found := images.read(name, row)):
                     chosen.writestr(f"{name}/{numbers[row]}.{found[1]}", found[0])
     except DataError as error:
-        # Missing thumbnails must not prevent the table and the report of a trained run.
+        # Missing thumbnails must not prevent the report of a finished run.
         warnings.warn(f"{error}; no images", stacklevel=2)
         return
     replace_file(folder / THUMBNAILS, copy.getvalue())

@@ -1,4 +1,4 @@
-"""Run jobs in worker processes, which write a checkpoint and end when their parent ends."""
+"""Run jobs in worker processes that write a checkpoint and exit when the parent process ends."""
 
 import contextlib
 import multiprocessing
@@ -22,15 +22,15 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 PlugIns = dict[tuple[registry.Group, str], Any]
 
-# Seconds that a worker has to finish its step and write a checkpoint after its parent has ended.
+# Seconds for a worker to finish its step and write a checkpoint after the parent process has ended.
 GRACE = 20.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Run jobs and yield each with its result as it finishes; in this process if `workers` is 1.
+    """Run jobs and yield each job with its result when finished; in the current process if `workers` is 1.
 
-    If the caller is interrupted or terminated, running workers write a checkpoint and end.
+    If the caller is interrupted or terminated, running workers write a checkpoint and exit.
 
     Args:
         work: a module-level function, since workers import it.
@@ -43,7 +43,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
         for job in jobs:
             yield job, work(job)
         return
-    # Spawned, not forked: a forked copy of a process that has used OpenMP may hang.
+    # Spawn the workers, since a fork of a process that has used OpenMP may hang.
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -57,11 +57,11 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
             yield futures[future], future.result()
     except BrokenProcessPool:
         raise DataError(
-            "a worker process was killed (out of memory?); finished runs are kept, and the same command "
-            "continues; --workers 1 needs less memory"
+            "a worker process was killed, possibly because it ran out of memory; repeat the command to continue with "
+            "the unfinished runs, or use --workers 1 to reduce memory"
         ) from None
     except BaseException:
-        # Interrupted or failed: SIGTERM makes running workers write a checkpoint and end.
+        # After an interrupt or error, SIGTERM makes running workers write a checkpoint and exit.
         for child in multiprocessing.active_children():
             child.terminate()
         raise
@@ -71,7 +71,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Make processes started inside ignore Ctrl-C, which the whole process group receives; their parent ends them."""
+    """Make child processes ignore Ctrl-C, which is sent to the whole process group; the parent terminates them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -82,8 +82,8 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-# State of a worker process: SIGTERM ends an idle worker at once, a busy one after its checkpoint. The pool sends a
-# second SIGTERM when it detects that a process ended, which must not damage a checkpoint.
+# State of a worker process. SIGTERM ends an idle worker immediately and a busy worker after its checkpoint. The pool
+# sends a second SIGTERM when it detects that a process ended, and this signal must not damage a checkpoint.
 _busy = _ending = False
 
 
@@ -103,14 +103,14 @@ def _call(work: Callable[[Job], Result], job: Job) -> Result:
         _ending = True  # `fit` has handled the signal and written a checkpoint
         raise
     finally:
-        # Reset after a failed run, too: a worker marked busy would outlive its parent.
+        # Reset the flag after a failed run as well, since a worker marked as busy would outlive the parent process.
         _busy = False
         if _ending:
             os._exit(_TERMINATED)
 
 
 def _plug_ins() -> PlugIns:
-    """Return the objects registered in this process, which worker processes receive by reference to their modules."""
+    """Return the objects registered in this process; workers unpickle them by importing their modules."""
     objects = registry.registered()
     interactive = not hasattr(sys.modules["__main__"], "__file__")
     for (_, name), value in objects.items():
@@ -130,7 +130,7 @@ def _start_worker(workers: int, grace: float, plug_ins: PlugIns) -> None:
         registry.register(group, name, value)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     signal.signal(signal.SIGTERM, _on_sigterm)
-    # Otherwise a worker would wait forever after the command is killed.
+    # Without this thread, a worker would wait forever after the command is killed.
     threading.Thread(target=_end_with_parent, args=(grace,), daemon=True).start()
 
 

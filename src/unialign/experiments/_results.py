@@ -25,8 +25,8 @@ def make_results(
 
     Args:
         records: (entry, seed) -> finished run.
-        command: the `unialign` command that repeats this from the folder's `config.yaml`.
-        settings: training settings of a space that was only evaluated; None: the entries' settings.
+        command: `unialign` command that reproduces the results from the folder's `config.yaml`.
+        settings: training settings of a space that was only evaluated; None: the settings of the entries.
     """
     rows = store.rows(config.split)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
@@ -68,7 +68,7 @@ def make_results(
 
 
 def run_folder(key: str, seed: int) -> str:
-    """Return the folder of a run, relative to that of its comparison."""
+    """Return the folder of a run, relative to the folder of the comparison."""
     return f"runs/{key}-seed{seed}"
 
 
@@ -97,7 +97,7 @@ def _protocol(config: CompareConfig, pool: int, directions: int) -> dict[str, An
 def describe_data(store: EmbeddingStore, *, split: str) -> dict[str, Any]:
     """Return the entry `data` of `results.json`."""
     made = store.provenance.get("columns")
-    # Provenance is free-form; the report omits entries of other types.
+    # Provenance is free-form, so omit entries with unexpected types.
     columns = {name: made[name] for name in store.modalities if isinstance(made, Mapping) and name in made}
     columns = {name: dict(text) if isinstance(text, Mapping) else {"made": text} for name, text in columns.items()}
     sources = store.provenance.get("sources")
@@ -122,7 +122,7 @@ def _source(source: Any) -> str:
 
 
 def describe_metrics() -> dict[str, dict[str, Any]]:
-    """Return the entry `metrics` of `results.json`, for all metrics."""
+    """Return the entry `metrics` of `results.json` for all metrics."""
     return {
         name: {
             "label": metric.label,

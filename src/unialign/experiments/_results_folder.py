@@ -1,4 +1,4 @@
-"""Prevent commands from overwriting each other's results: a results folder holds one kind of result."""
+"""Prevent commands from overwriting other results: a results folder contains a single kind of result."""
 
 import contextlib
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover,
 
 Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder"]
 
-# The store that `prepare_data` writes into a results folder.
+# Name of the store that `prepare_data` writes into a results folder.
 DATA_FOLDER = "data"
-# The key of config.yaml that identifies each kind.
+# Key in config.yaml that identifies each kind of result.
 _KEY_OF = {
     "comparison": "entries",
     "run": "train",
@@ -23,21 +23,21 @@ _KEY_OF = {
     "generation": "generation",
     "decoder": "decoder",
 }
-# Names that identify a results folder without config.yaml.
+# Names that identify a results folder if config.yaml is missing.
 _RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "space"}
 
 
 def open_run_dir(path: Path, kind: Kind, settings: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """Create a results folder, or open one that holds results of the same kind, and delete files of a killed command.
+    """Create a results folder or open an existing one of the same kind, and delete temporary files of a killed command.
 
     Args:
-        settings: written to `config.yaml` in a new folder; must equal those of an existing one.
+        settings: written to `config.yaml` in a new folder; must equal the settings in an existing folder.
 
     Returns:
         The content of an existing `config.yaml`; None in a new folder.
 
     Raises:
-        ConfigError: the folder holds something else, which is left unchanged.
+        ConfigError: the folder contains something else, which is not modified.
         DataError: the folder cannot be created.
     """
     found = check_run_dir(path, kind)
@@ -79,7 +79,7 @@ def check_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
 
 
 def _names_in(path: Path) -> set[str]:
-    """Return the names in a folder, except for files of a command that was interrupted before it wrote config.yaml."""
+    """Return the names in a folder, without files of a command that was interrupted before writing config.yaml."""
     if not path.is_dir():
         return set()
     checkpoints = path / "checkpoints"

@@ -1,4 +1,4 @@
-"""Run one entry with one seed: train, embed the evaluated split, and measure it."""
+"""Run one entry with one seed: train, embed the evaluated split, and compute its metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class RunRecord:
     """A finished run.
 
     Attributes:
-        seconds: training time; None if the log of a finished run no longer has it.
-        parameters: trainable parameters of the space.
+        seconds: training time in seconds; None if it is missing in the log of a finished run.
+        parameters: number of trainable parameters of the space.
         warnings: records of the health monitor.
     """
 
@@ -45,10 +45,10 @@ def run(
     device: str = "auto",
     progress: Literal["auto", "none"] = "none",
 ) -> RunRecord:
-    """Train, resume or read back the run in a folder, and evaluate a split of its data.
+    """Train, resume or read back the run in a folder, and evaluate it on a split of its data.
 
     Raises:
-        DataError: the split has fewer than two items, or the folder holds a run on other data.
+        DataError: the split has fewer than two items, or the folder contains a run on other data.
         ConfigError, CheckpointError, NonFiniteError: see `unialign.fit`.
     """
     if len(rows := store.rows(split)) < 2:
@@ -92,7 +92,7 @@ def evaluate_split(
 ) -> Evaluation:
     """Call `unialign.evaluate` with the store's presence, ids and labels for the split."""
     rows = store.rows(split)
-    # Restore the order of the modalities, on which k-means depends: safetensors sorts names.
+    # Restore the order of the modalities, since safetensors sorts names and k-means depends on the order.
     embeddings = {name: embeddings[name] for name in store.modalities if name in embeddings}
     labels = torch.from_numpy(store.labels[rows].copy())
     return evaluate(

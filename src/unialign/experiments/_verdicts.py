@@ -1,9 +1,9 @@
 """Compute intervals and verdicts from the evaluations of each entry and seed.
 
 Intervals resample groups of items, with the same draws for every run, and are centered on the estimate (see
-`resample`). The seed variance of the mean is added with its S / (S - 1) correction, since resampling three seeds would
-understate it by a third. Differences are paired by item and seed. Verdicts use two-sided bootstrap p-values, which Holm
-corrects over the declared family (primary metrics x baselines).
+`resample`). The seed variance of the mean is added with the correction S / (S - 1), since resampling three seeds would
+underestimate the variance by a third. Differences are paired by item and seed. Verdicts use two-sided bootstrap
+p-values with Holm's correction over the declared family (primary metrics x baselines).
 
 Shapes: `R` resamples, `S` seeds, `N` items.
 """
@@ -22,7 +22,7 @@ ALPHA = 1 - LEVEL
 
 
 class Measured(Protocol):
-    """A run with its metrics by name."""
+    """Protocol of a run with metrics by name."""
 
     @property
     def metrics(self) -> Mapping[str, float]: ...
@@ -34,9 +34,9 @@ def summarize(
     """Compute mean and interval of every metric of every entry.
 
     Args:
-        runs: entry -> its evaluations, one per seed.
-        items_or_groups: N, or (N,) groups of near-duplicates; all runs see the same draws.
-        resamples: R.
+        runs: entry -> evaluations, one per seed.
+        items_or_groups: N, or (N,) groups of near-duplicates; all runs use the same draws.
+        resamples: number R of resamples.
 
     Returns:
         entry -> metric -> {"mean", "low", "high"}, and entry -> metric -> (S, R) resampled values.
@@ -83,7 +83,7 @@ def compare_entries(
     runs: Mapping[str, Sequence[Measured]],
     resampled: Mapping[str, Mapping[str, Tensor]],
 ) -> list[dict[str, Any]]:
-    """Compare the first entry with each of the others on every shared metric for which one direction is better.
+    """Compare the first entry with each other entry on every shared metric that has a better direction.
 
     Returns:
         Records with `metric`, `objective`, `baseline`, `difference` (first minus baseline), `low`, `high`, `p`,
@@ -120,7 +120,7 @@ def compare_entries(
 
 
 def _decide(records: list[dict[str, Any]]) -> None:
-    """Add verdicts to the declared family of tests; other p-values are not corrected for multiplicity."""
+    """Add verdicts to the declared family of tests; all other p-values remain uncorrected for multiple testing."""
     family = [record for record in records if (record["metric"] in METRICS and METRICS[record["metric"]].primary)]
     for record, corrected in zip(family, holm_correction([record["p"] for record in family]), strict=True):
         record["p_holm"] = corrected

@@ -1,4 +1,4 @@
-"""Draw bar charts with intervals, one per metric, and small charts of paired differences beside the verdict."""
+"""Draw bar charts with intervals, one per metric, and small charts of paired differences next to the verdict."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ BarRows = Sequence[tuple[str, MetricEstimate]]
 
 
 def bars(key: str, title: str, fmt: NumberFormat, rows: BarRows, *, floor: tuple[float, str] | None = None) -> Markup:
-    """Draw a bar for each of `rows` (label of the objective, estimate); `floor` is a reference value and its label."""
+    """Draw a bar for each row (label of the objective, estimate); `floor` is a reference value with a label."""
     ends = [v for _, e in rows for v in (e.mean, e.low, e.high) if math.isfinite(v)]
     ends += [floor[0]] if floor else []
     low, high = min([0.0, *ends]), max([0.0, *ends])
@@ -37,7 +37,7 @@ def bars(key: str, title: str, fmt: NumberFormat, rows: BarRows, *, floor: tuple
 
 
 def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: BarRows) -> Markup:
-    """Draw bars that start at 0, with their labels above, which leaves room for long labels."""
+    """Draw bars that start at 0, with the labels above the bars to leave room for long labels."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, parts = (WIDTH - _RIGHT - 2) / top, []
     for i, row in enumerate(rows):
@@ -59,7 +59,7 @@ def _bar(
         if estimate.has_interval:
             x1, x2 = zero + estimate.low * unit, zero + estimate.high * unit
             d = f"M{num(x1)} {num(middle)}H{num(x2)}M{num(x1)} {num(middle - 4)}v8M{num(x2)} {num(middle - 4)}v8"
-            # An outline in the background color keeps the whisker visible over the bar.
+            # Outline the whisker in the background color, so that it is visible on the bar.
             parts += [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
     return parts
 

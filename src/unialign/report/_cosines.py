@@ -1,4 +1,4 @@
-"""Draw histograms of the cosines of true and random pairs, one chart for each pair of modalities."""
+"""Draw histograms of the cosines of true and random pairs, one chart per pair of modalities."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

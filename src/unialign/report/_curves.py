@@ -1,4 +1,4 @@
-"""Draw training curves: the total loss of every seed, then each family of terms of one seed."""
+"""Draw training curves: the total loss of every seed, then the loss terms of one seed, grouped by family."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ _MOST_STEPS = 240
 class Curve(NamedTuple):
     name: str
     color: str  # CSS class
-    mark: int | None  # index of the modality whose shape marks the end
+    mark: int | None  # index of the modality that sets the shape of the end mark
     points: Sequence[tuple[int, float]]
 
 
@@ -30,7 +30,7 @@ class CurvePanel(NamedTuple):
 
 
 def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[CurvePanel]:
-    """Collect the panels of `logs` (seed -> lines); the family of a term is the part of its name before the slash."""
+    """Return the panels for `logs` (seed -> lines); the family of a term is the part of its name before the slash."""
     seeds = sorted(logs)
     tints = {seed: "accent" if seed == seeds[0] else "other" for seed in seeds}
     loss = [
@@ -59,7 +59,7 @@ def switches(lines: Sequence[LogLine]) -> list[int]:
 
 
 def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequence[int]) -> Markup:
-    """Draw a panel up to step `last`, with a line at each change of the objective."""
+    """Draw a panel from step 0 to `last`, with a vertical line at each change of the objective."""
     values = [v for curve in panel.curves for _, v in curve.points]
     low, high = min(values), max(values)
     if high - low < 1e-9:
@@ -112,7 +112,7 @@ def _inner(name: str) -> str:
 
 
 def _modality(name: str, family: Sequence[str], modalities: Sequence[str]) -> int | None:
-    """Return the index of the modality that distinguishes a term; for a pair, the modality that not all pairs share."""
+    """Return the index of the modality that distinguishes a term: for pairs, the modality not shared by all pairs."""
     inner = _inner(name)
     held = [m for m in modalities if m == inner or m in inner.split("-")]
     apart = [m for m in held if len(family) == 1 or not all(m in _inner(other).split("-") for other in family)]

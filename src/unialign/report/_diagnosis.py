@@ -1,4 +1,4 @@
-"""Write the page of a diagnosis: answer, findings, plots and numbers, rendered from `results.json` alone."""
+"""Write the page of a diagnosis: answer, findings, plots and numbers, rendered only from `results.json`."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 
 _SIGNS = {"problem": "✗ problem", "warning": "▲ warning", "note": "● note", "ok": "✓ ok"}
-# Largest number of pairs shown as plots; the tables list all pairs.
+# Maximum number of pairs shown as plots; the tables list all pairs.
 _PANELS = 15
 
 
@@ -30,7 +30,7 @@ def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
     """Write `report.html` for the diagnosis in `folder` and return its path.
 
     Raises:
-        DataError: `results.json` cannot be read or holds no diagnosis.
+        DataError: `results.json` cannot be read or does not contain a diagnosis.
     """
     source, target = Path(folder) / "results.json", Path(folder) / "report.html"
     try:
@@ -38,7 +38,7 @@ def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
     except (OSError, ValueError) as error:
         raise DataError(f"{source} cannot be read ({error}); run `unialign diagnose` again") from None
     if not isinstance(results, dict) or not isinstance(results.get("findings"), list):
-        raise DataError(f"{source} has no findings; run `unialign diagnose` to make it")
+        raise DataError(f"{source} has no findings; run `unialign diagnose` to create it")
     page = fill("diagnosis.html.j2", styles=("page.css", "diagnosis.css"), context=_context(clean(results)))
     replace_file(target, page)
     return target
@@ -50,7 +50,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
     tally = Counter(finding["severity"] for finding in results["findings"])
     counts = [count(tally[s], s) for s in ("problem", "warning", "note") if tally[s]]
     sampled, items = numbers["sampled"], numbers["items"]
-    sample = "all items measured closely" if sampled == items else f"{sampled:,} random items measured closely"
+    sample = "measured on all items" if sampled == items else f"measured on {sampled:,} random items"
     return {
         "title": f"Diagnosis of {data.name}",
         "facts": [count(items, "item"), count(len(data.modalities), "modality", "modalities"), *counts, sample],
@@ -115,7 +115,7 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
     return labeled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
-Cell = tuple[str, str]  # a value, and the small print below it
+Cell = tuple[str, str]  # value, and small text below the value
 
 
 def _column(values: Sequence[Any], unit: str = "number") -> list[Cell]:
@@ -126,7 +126,7 @@ def _column(values: Sequence[Any], unit: str = "number") -> list[Cell]:
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], columns: Callable[[Sequence[Any]], list[list[Cell]]]) -> Any:
-    """Return (name, cells) for each row; the given functions format whole columns."""
+    """Return (name, cells) for each row; `columns` formats whole columns."""
     return list(zip(rows, zip(*columns(list(rows.values())), strict=True), strict=True)) if rows else []
 
 
@@ -161,7 +161,7 @@ def _match_column(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
     """Return the cosine above which a match is likely, and the fractions of matches and other pairs above it."""
     cosines = _column([found.get("cosine") for found in matches])
     reached = [
-        f"{100 * found['true_fraction']:.0f} % of matches, {100 * found['random_fraction']:.1f} % of others"
+        f"{100 * found['true_fraction']:.0f} % of matches, {100 * found['random_fraction']:.1f} % of other pairs"
         if found.get("cosine") is not None
         else ""
         for found in matches

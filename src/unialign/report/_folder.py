@@ -19,16 +19,16 @@ from unialign.report._schema import clean, parse_results
 
 @dataclass(frozen=True)
 class Items:
-    """Test items, in the same order as the rows of the embeddings."""
+    """Test items, in the order of the rows of the embeddings."""
 
     rows: tuple[int, ...]
     names: tuple[str, ...]
-    ids: tuple[int, ...]  # same-id items are right answers to each other's queries
+    ids: tuple[int, ...]  # same-id items are correct answers to each other's queries
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One step of the training log."""
+    """A line of the training log."""
 
     step: int
     objective: str
@@ -38,7 +38,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class TestRows:
-    """The test embeddings of a run; absent rows are zero."""
+    """Test embeddings of a run; absent rows are 0."""
 
     z: Mapping[str, NDArray[np.float64]]
 
@@ -53,7 +53,7 @@ class TestRows:
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """A folder with `results.json`; other files are read on demand."""
+    """Folder of a comparison with the parsed `results.json`; other files are read on demand."""
 
     folder: Path
     results: ComparisonResults
@@ -75,12 +75,12 @@ class ComparisonFolder:
         """Return the folder of a run; raise DataError if it is outside the comparison folder."""
         path = (self.folder / run.folder).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise DataError(f"results.json points to a run outside its folder: {run.folder!r}")
+            raise DataError(f"results.json refers to a run outside its folder: {run.folder!r}")
         return path
 
 
 def read_comparison(folder: Path) -> ComparisonFolder:
-    """Open a folder; raise DataError if `results.json` is missing, damaged or has another schema."""
+    """Open a folder; raise DataError if `results.json` is missing, is damaged or has a different schema."""
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")
@@ -92,7 +92,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON ({error}); it may be truncated; write it again") from error
+        raise DataError(f"{path} is not readable JSON ({error}) and may be truncated; create it again") from error
 
 
 def _read_items(path: Path) -> Items | None:
@@ -101,19 +101,19 @@ def _read_items(path: Path) -> Items | None:
     raw = clean(_read_json(path))
     rows = raw.get("rows") if isinstance(raw, Mapping) else None
     if not isinstance(rows, list) or not all(math.isfinite(number(row)) for row in rows):
-        raise DataError(f"{path} lacks the list 'rows' with the row numbers of the test items")
+        raise DataError(f"{path} has no list 'rows' with the row numbers of the test items")
     names = [f"item {row}" for row in rows] if raw.get("names") is None else raw["names"]
     if not isinstance(names, list) or len(names) != len(rows):
-        raise DataError(f"{path} should have one name for each of its {len(rows)} rows")
-    # Folders of earlier versions have no ids: all items are different.
+        raise DataError(f"{path} must have one name for each of its {len(rows)} rows")
+    # Folders of earlier versions have no ids, so treat all items as distinct.
     ids = list(range(len(rows))) if raw.get("ids") is None else raw["ids"]
     if not isinstance(ids, list) or len(ids) != len(rows) or not all(isinstance(value, int) for value in ids):
-        raise DataError(f"{path} should have one whole number in 'ids' for each of its {len(rows)} rows")
+        raise DataError(f"{path} must have one integer in 'ids' for each of its {len(rows)} rows")
     return Items(tuple(int(row) for row in rows), tuple(str(name) for name in names), tuple(ids))
 
 
 def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> TestRows:
-    # Imported here, since the verdict and the table do not need it.
+    # Import lazily, since the verdict and the table do not need safetensors.
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -127,7 +127,7 @@ def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> T
             raise DataError(f"{path} has no {name!r}; it has {', '.join(sorted(arrays)) or 'nothing'}")
         rows = np.asarray(arrays[name])
         if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
-            raise DataError(f"{path}: {name!r} should be rows of floats, found {rows.dtype} {rows.shape}")
+            raise DataError(f"{path}: {name!r} must be a matrix of floats, found {rows.dtype} {rows.shape}")
         if items is not None and len(rows) != items:
             raise DataError(f"{path}: {name!r} has {len(rows)} rows, but items.json has {items}")
         if not np.isfinite(rows).all():
@@ -145,7 +145,7 @@ def _read_log(path: Path, objective: str) -> list[LogLine]:
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError):
-            continue  # an interrupted run may leave an incomplete line behind
+            continue  # an interrupted run may leave an incomplete line
         if not isinstance(raw, Mapping) or not math.isfinite(number(raw.get("step"))) or "loss" not in raw:
             continue
         terms = raw.get("terms")

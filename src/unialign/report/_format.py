@@ -9,7 +9,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """The number of decimals of a metric, and whether it is displayed in percent."""
+    """Number of decimals of a metric, and whether the metric is displayed in percent."""
 
     percent: bool
     decimals: int
@@ -21,12 +21,12 @@ class NumberFormat:
         return self.number(value) + (" %" if self.percent and math.isfinite(value) else "")
 
     def interval(self, low: float, high: float) -> str:
-        """Format as `1.1 to 3.5`; "" if a bound is not finite."""
+        """Format an interval as `1.1 to 3.5`; return "" if a bound is not finite."""
         known = math.isfinite(low) and math.isfinite(high)
         return f"{self.number(low)} to {self.number(high)}" if known else ""
 
     def interval_with_unit(self, low: float, high: float) -> str:
-        """Format as `1.1 to 3.5 %`, for the line below a value that has a unit."""
+        """Format an interval as `1.1 to 3.5 %`, including the unit."""
         text = self.interval(low, high)
         return text + (" %" if self.percent and text else "")
 
@@ -49,13 +49,13 @@ def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
 
 def _written(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
-    if text.startswith("-"):  # use a typographic minus sign, but none before 0
+    if text.startswith("-"):  # use a typographic minus sign, and no sign before 0
         text = text[1:] if not text.strip("-0.,") else "−" + text[1:]
     return text
 
 
 def p_value(p: float) -> str:
-    """Format as `p = 0.012`; "" if it is not finite."""
+    """Format a p-value as `p = 0.012`; return "" if the value is not finite."""
     if not math.isfinite(p):
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

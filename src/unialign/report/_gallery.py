@@ -1,7 +1,7 @@
-"""Select example queries by a fixed rule, and collect the answers of each objective.
+"""Select example queries with a fixed rule, and collect the answers of each objective.
 
-A right answer is a candidate with the id of the query; its rank is defined as in `unialign.metrics`, so that examples
-and numbers agree.
+An answer is correct if it has the id of the query. Ranks are defined as in `unialign.metrics`, so that examples and
+metrics agree.
 
 Shapes: `N` items, `G` candidates (items that have the modality of the answer), `D` dimension.
 """
@@ -34,7 +34,7 @@ class QueryDirection(NamedTuple):
 
 
 def directions(modalities: Sequence[str], with_images: set[str], anchor: str) -> list[QueryDirection]:
-    """Choose directions: anchor -> image, second image -> anchor, last modality -> image, all others -> image."""
+    """Choose directions: anchor -> image, second image modality -> anchor, last modality -> image, others -> image."""
     seen = [m for m in modalities if m in with_images]
     if anchor not in modalities:
         anchor = next((m for m in modalities if m not in seen), modalities[0])
@@ -47,7 +47,7 @@ def directions(modalities: Sequence[str], with_images: set[str], anchor: str) ->
 
 
 def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
-    """Return the cards of the examples, their rule, and the style sheet of their images.
+    """Return the cards of the examples, the selection rule, and the style sheet of the images.
 
     The queries are evenly spaced over the items that have all modalities, and alternate between the directions.
     """
@@ -59,8 +59,8 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
         order_N = np.argsort(comparison.items.rows, kind="stable")
         complete = order_N[complete_N[order_N]].tolist()
         chosen = [complete[i] for i in spread(len(complete), QUERIES)]
-        # Directions alternate, so that the examples of each one cover the whole list; the page groups examples by
-        # direction.
+        # Alternate between directions, so that the examples of each direction cover the whole list. The page groups the
+        # examples by direction.
         turns = sorted(range(len(chosen)), key=lambda i: (i % len(ways), i))
         items = comparison.items
         cards = [_card(results, items, images, spaces, ways[i % len(ways)], chosen[i]) for i in turns]
@@ -68,7 +68,7 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
 
 
 def share(results: ComparisonResults) -> str:
-    """State how often answers to all queries are right, so that eight examples are not mistaken for the result."""
+    """State how many of all queries have a correct answer, so that 8 examples are not mistaken for the result."""
     known = [o for o in results.objectives.values() if math.isfinite(results.estimate(o.key, "recall@5").mean)]
     if not known:
         return ""
@@ -118,7 +118,7 @@ def _card(
 
 
 def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the candidates (G,) and the mean cosine of the queries with each of them, (G,)."""
+    """Return the candidates, (G,), and the mean cosine between the queries and each candidate, (G,)."""
     query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
     candidates_G = np.flatnonzero(space.present[direction.answer])
     return candidates_G, space.z[direction.answer][candidates_G] @ query_D / len(direction.queries)
@@ -127,7 +127,7 @@ def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[
 def best_rank(score_G: NDArray[np.float64], ids_G: NDArray[np.int64], query_id: int) -> float:
     """Return the rank (from 1) of the best candidate with the id of the query.
 
-    If scores are tied it is the expected rank, as in `unialign.metrics.retrieval`, but computed without torch.
+    With tied scores, return the expected rank as in `unialign.metrics.retrieval`, but computed without torch.
     """
     right_G = ids_G == query_id
     best = score_G[right_G].max()

@@ -1,4 +1,4 @@
-"""Show generated images beside true and nearest training images, on a separate page and on the page of a demo."""
+"""Show generated images next to true images and nearest training images, on a separate page and on a demo's page."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 
 _SPLITS = {
-    "train": "training item: the decoder was trained on its image",
+    "train": "training item, on whose image the decoder was trained",
     "val": "validation item",
     "test": "test item",
 }
@@ -26,7 +26,7 @@ def write_generation_report(folder: str | os.PathLike[str]) -> Path:
     """Write `report.html` for the images in `folder` and return its path.
 
     Raises:
-        DataError: the folder holds no generated images.
+        DataError: the folder does not contain generated images.
     """
     root = Path(folder)
     try:
@@ -35,7 +35,7 @@ def write_generation_report(folder: str | os.PathLike[str]) -> Path:
         files = {name: data_url((root / "images" / Path(name).name).read_bytes(), "png") for name in names}
         context = _context(results, files, Thumbnails(root / THUMBNAILS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{root} holds no generated images ({error}); run `unialign generate` again") from None
+        raise DataError(f"{root} does not contain generated images ({error}); run `unialign generate` again") from None
     target = root / "report.html"
     replace_file(target, fill("generation.html.j2", styles=("page.css", "generation.css"), context=context))
     return target
@@ -73,7 +73,7 @@ def _page_card(
             {
                 "image": files[name],
                 "copy_image": thumbnail_url(thumbnails, anchor, copy["row"]) if copy else "",
-                "caption": f"{copy['name']}, {100 * copy['distance']:.0f} % off" if copy else "",
+                "caption": f"{copy['name']}, distance {100 * copy['distance']:.0f} %" if copy else "",
             }
             for name, copy in zip(entry["files"], entry["copies"] or [None] * len(entry["files"]), strict=True)
         ],
@@ -122,7 +122,9 @@ def _section_card(card: dict[str, Any], contents: dict[str, Any], root: Path, th
                 "image": data_url((root / Path(image["file"]).name).read_bytes(), "png"),
                 "copy_image": thumbnail_url(thumbnails, anchor, copy["row"]),
                 "copy_name": copy["name"],
-                "similarity": f"{100 * copy['distance']:.0f} % off" if by_pixels else f"cosine {copy['cosine']:.2f}",
+                "similarity": f"distance {100 * copy['distance']:.0f} %"
+                if by_pixels
+                else f"cosine {copy['cosine']:.2f}",
                 "cosine": "" if cosine is None else f"{cosine:.2f}",
             }
         )

@@ -14,12 +14,12 @@ JOINT = "all others"
 _LETTER = 5.9  # average width of a letter in a label
 _LONGEST = 20
 _NARROW = 8  # with more columns than this
-# Fraction of full color at which light and dark text have equal contrast, in light and in dark mode.
+# Fraction of full color at which light and dark text have the same contrast, in light and dark mode.
 _LIGHT_TEXT_FROM = 0.73
 
 
 def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Return (query, answer) -> mean over runs; the query JOINT combines all modalities except the answer's."""
+    """Return (query, answer) -> mean over runs; the query JOINT combines all modalities except the answer modality."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for name, numbers in run.directions.items():
@@ -30,7 +30,7 @@ def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str])
 
 
 def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
-    """Return query and answer of a direction `a->b`; JOINT for a query of all others, None for other directions."""
+    """Return (query, answer) of a direction `a->b`, with JOINT for a query of all others; None for other directions."""
     for answer in modalities:
         query = name.removesuffix(f"->{answer}")
         if query == name:
@@ -60,7 +60,7 @@ def heatmap(
     out = max(n * math.cos(turn) - covered * (len(columns) - 0.5 - j) for j, n in enumerate(lengths))
     side = (WIDTH - left - max(4.0, out)) / len(columns)
     tall = min(side, 40.0)
-    gap = 7.0  # space above the row of joint queries
+    gap = 7.0  # distance between the row of joint queries and the rows above
     parts = []
     for j, answer in enumerate(columns):
         x, y = left + (j + 0.5) * side, above - 7
@@ -75,12 +75,12 @@ def heatmap(
             value = values.get((query, answer), math.nan)
             parts.append(_cell(left + j * side, y, side, tall, value, top, fmt, f"{query} → {answer}: {metric}"))
     height = above + len(rows) * tall + (gap if JOINT in rows else 0) + 2
-    description = f"Rows: modality of the query; columns: of the answer; {fmt.with_unit(0)} to {fmt.with_unit(top)}."
+    description = f"Rows: query modality; columns: answer modality; {fmt.with_unit(0)} to {fmt.with_unit(top)}."
     return svg(key, WIDTH, height, f"{metric} by direction, {label}", description, *parts)
 
 
 def _label(data: DataInfo, modality: str, *, lines: int) -> tuple[str, bool]:
-    """Return a modality's label, and whether the mark "synthetic" goes on a second line."""
+    """Return the label of a modality, and whether the mark "synthetic" is placed on a second line."""
     two_lines = lines == 2 and modality in data.synthetic
     return shortened(modality if two_lines else data.display_name(modality), _LONGEST), two_lines
 
@@ -112,7 +112,7 @@ def _cell(
 
 
 def _opacity(fraction: float) -> float:
-    """Return the opacity of a cell's color over the page's background, which works in light and dark mode."""
+    """Return the opacity of a cell's color, which works on light and dark backgrounds."""
     return 0.06 + 0.94 * fraction
 
 

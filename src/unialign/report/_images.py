@@ -6,23 +6,23 @@ from markupsafe import Markup
 
 from unialign.data import Thumbnails
 
-# Maximum total characters of a page's thumbnails, so that the page with its charts stays below 5 MB.
+# Maximum total number of characters of the thumbnails on a page, to keep the page with its charts below 5 MB.
 _BUDGET = 3_200_000
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """Return the `data:` URL of an image file with the suffix `kind`."""
+    """Return the data URL of an image file with the suffix `kind`."""
     return f"data:image/{'jpeg' if kind == 'jpg' else kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def thumbnail_url(thumbnails: Thumbnails, modality: str, number: int) -> str:
-    """Return the data URL of a thumbnail; "" if there is none. Raise DataError if it is damaged."""
+    """Return the data URL of a thumbnail, "" if there is none; raise DataError if the thumbnail is damaged."""
     found = thumbnails.read(modality, number)
     return "" if found is None else data_url(*found)
 
 
 class EmbeddedImages:
-    """Embed each thumbnail of a page once, as a CSS class."""
+    """Thumbnails of a page, each embedded once as a CSS class."""
 
     def __init__(self, thumbnails: Thumbnails) -> None:
         self._thumbnails, self._left = thumbnails, _BUDGET
@@ -43,5 +43,5 @@ class EmbeddedImages:
 
     @property
     def css(self) -> Markup:
-        # Safe: class names are counters, and base64 contains no markup.
+        # Markup is safe here, since class names are counters and base64 contains no special characters.
         return Markup("\n".join(self._rules))

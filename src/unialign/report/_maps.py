@@ -1,4 +1,4 @@
-"""Draw maps of the joint space, one per objective, with test items by modality."""
+"""Draw maps of the joint space, one per objective, with the test items of each modality."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ Placer = Callable[[Sequence[float]], tuple[float, float]]
 SIDE = 340.0
 PAD = 10.0
 LINKED = 25
-# Largest numbers of points in a panel and on the page, to limit clutter and page size.
+# Maximum numbers of points in a panel and on the page, to limit clutter and page size.
 _MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
 def reach(projections: Sequence[PCAMap]) -> float:
-    """Return half the width of every panel, which is the same for all so that a collapsed space looks collapsed."""
+    """Return half the width of all panels; the scale is shared so that a collapsed space looks collapsed."""
     tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
     return max([*tops, 1e-6]) * 1.04
 
@@ -32,7 +32,7 @@ def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
 
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
-    """Define each marker of faint points once, so that a point on a path takes only two numbers."""
+    """Define the markers of faint points once, so that each point on a path takes only two numbers."""
     size = {"markerWidth": 8, "markerHeight": 8, "refX": 4, "refY": 4}
     marks = []
     for i in range(len(modalities)):
@@ -56,7 +56,7 @@ def space_map(
     names: Sequence[str],
     drawn: Sequence[int],
 ) -> Markup:
-    """Draw those items of a projected space that are within `half` of the center on each axis."""
+    """Draw the items of a projected space within `half` of the center on each axis."""
 
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half
@@ -76,8 +76,8 @@ def space_map(
             centers.append(tag("path", name, d=shape(i, x, y, 6.5), class_=f"center {color(i)}"))
     links, marks = _linked(data, projection.points, names, place)
     description = (
-        f"Two-dimensional map of {len(data.modalities)} modalities; each point is one test item in one modality, "
-        f"thin lines join the points of one item."
+        f"Two-dimensional map of {len(data.modalities)} modalities; each point is one test item in one modality, and "
+        "thin lines connect the points of an item."
     )
     mid = SIDE / 2
     frame = rect(1, 1, SIDE - 2, SIDE - 2, rx=6, class_="frame")
@@ -89,7 +89,7 @@ def space_map(
 def _linked(
     data: DataInfo, points: Mapping[str, NDArray[np.float64]], names: Sequence[str], place: Placer
 ) -> tuple[list[str], list[Markup]]:
-    """Draw marks for evenly spaced items, with lines that link each item's modalities to their mean."""
+    """Draw marks for evenly spaced items, with lines that connect the modalities of each item to their mean."""
     links: list[str] = []
     marks: list[Markup] = []
     for n in spread(len(names), LINKED):

@@ -1,4 +1,4 @@
-"""The content of `results.json` as typed objects."""
+"""Data classes for the content of `results.json`."""
 
 import math
 from collections.abc import Mapping
@@ -29,20 +29,20 @@ class ObjectiveInfo:
 
 @dataclass(frozen=True)
 class Run:
-    """One objective trained with one seed."""
+    """A training run of one objective with one seed."""
 
     objective: str
     seed: int
     metrics: Mapping[str, float]
     directions: Mapping[str, Mapping[str, float]]
     seconds: float | None
-    warnings: tuple[Mapping[str, Any], ...]  # code, message and step of the health monitor's warnings
+    warnings: tuple[Mapping[str, Any], ...]  # code, message and step of each health monitor warning
     folder: str
 
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A mean and its interval; values missing from the file are NaN."""
+    """A mean with its interval; values missing in the file are NaN."""
 
     mean: float
     low: float = math.nan
@@ -55,7 +55,7 @@ class MetricEstimate:
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """One paired comparison; `difference` is objective minus baseline."""
+    """A paired comparison; `difference` is objective minus baseline."""
 
     metric: str
     objective: str
@@ -82,7 +82,7 @@ class DataInfo:
     encoders: Mapping[str, str] = field(default_factory=dict)  # modality -> encoder of its features, if known
 
     def display_name(self, modality: str) -> str:
-        """Return the modality's name, marked if it is synthetic."""
+        """Return the name of a modality, marked if the modality is synthetic."""
         return f"{modality} (synthetic)" if modality in self.synthetic else modality
 
 
@@ -104,7 +104,7 @@ class ComparisonResults:
 
     @property
     def level(self) -> str:
-        """Level of the intervals, such as "95 %"."""
+        """Confidence level of the intervals, such as "95 %"."""
         bootstrap = self.protocol.get("bootstrap")
         level = number(bootstrap.get("level")) if isinstance(bootstrap, Mapping) else math.nan
         return f"{100 * (0.95 if math.isnan(level) else level):g} %"
@@ -115,22 +115,22 @@ class ComparisonResults:
         return len(self.objectives) == 1
 
     def estimate(self, objective: str, metric: str) -> MetricEstimate:
-        """Return mean and interval; bounds are NaN if a single seed gives none, as for metrics without item weights."""
+        """Return mean and interval; bounds are NaN for a single seed and a metric without item weights."""
         found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan))
-        # A zero-width interval from a single measurement would suggest certainty.
+        # A zero-width interval from a single measurement would be mistaken for certainty.
         certain = len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9)
         return MetricEstimate(found.mean) if certain else found
 
     @property
     def anchor(self) -> str:
-        """Return the anchor from the protocol, or else from the first objective's settings; "" if neither has one."""
+        """Return the anchor in the protocol or else in the settings of the first objective; "" if there is none."""
         settings = next(iter(self.objectives.values())).settings
         options = settings.get("objective_options")
         places = (self.protocol, settings, options if isinstance(options, Mapping) else {})
         return next((str(place["anchor"]) for place in places if place.get("anchor")), "")
 
     def chance(self, metric: str) -> float:
-        """Return the value of an R@1 metric for a random ranking; NaN for other metrics and for files without it."""
+        """Return the chance level of an R@1 metric; NaN for other metrics and for files without chance levels."""
         return mean_chance(self.runs[0].directions).get(metric, math.nan)
 
     def runs_of(self, objective: str) -> list[Run]:

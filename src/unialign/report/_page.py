@@ -21,11 +21,11 @@ from unialign.report._template import fill
 
 # Metric -> explanation, in the order of the charts.
 _BARS = {
-    "modality_gap_debiased": "Distance between the means of two modalities, minus its sampling noise. 0: equal means.",
-    "modality_gap": "The same distance without the correction. On a small test set, much of it is sampling noise.",
-    "zeta": "Conflict of the alignment and uniformity gradients. Near 1 in any good space, and not harmful by itself.",
-    "zeta_neg": "The same without the positive: conflict of the negatives with alignment.",
-    "chi": "Disagreement between the positives of an item. 0: they agree.",
+    "modality_gap_debiased": "Distance between the means of two modalities without sampling noise. 0: equal means.",
+    "modality_gap": "Distance without the correction. On a small test set, much of it is sampling noise.",
+    "zeta": "Conflict of the alignment and uniformity gradients. Near 1 in any good space; harmless by itself.",
+    "zeta_neg": "Conflict of alignment with the negatives only, without the positive.",
+    "chi": "Disagreement between the positives of an item. 0 means that they agree.",
 }
 _UNDER_MAPS = ("recall@1", "modality_gap_debiased")
 
@@ -45,7 +45,7 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
 def _context(comparison: ComparisonFolder) -> dict[str, Any]:
     results = comparison.results
-    # Maps and examples show the run with the lowest seed.
+    # Show the run with the lowest seed in maps and examples.
     spaces = {key: comparison.space(runs[0]) for key in results.objectives if (runs := results.runs_of(key))}
     modalities = results.data.modalities
     return {
@@ -63,7 +63,7 @@ def _context(comparison: ComparisonFolder) -> dict[str, Any]:
 
 def _text(results: ComparisonResults) -> dict[str, Any]:
     objectives, found = list(results.objectives.values()), verdict(results)
-    reach: dict[str, float] = {}  # one scale per metric, so that baselines can be compared
+    reach: dict[str, float] = {}  # shared scale of each metric, so that baselines can be compared
     for c in results.comparisons:
         ends = [abs(v) for v in (c.difference, c.low, c.high) if math.isfinite(v)]
         reach[c.metric] = max([reach.get(c.metric, 0.0), *ends])
@@ -131,7 +131,7 @@ def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) ->
         title = f"Map of the space trained with {label}"
         chart = _maps.space_map(f"map{i}", title, results.data, projection, half, names, drawn)
         notes = [f"{m.label} {metric_style(results, m).with_unit(results.estimate(key, m.key).mean)}" for m in metrics]
-        notes.append(f"axes hold {100 * first:.0f} % and {100 * second:.0f} % of the variance")
+        notes.append(f"the axes explain {100 * first:.0f} % and {100 * second:.0f} % of the variance")
         figures.append(PageFigure(label, chart, "; ".join(notes)))
     return figures
 

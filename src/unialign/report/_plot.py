@@ -1,4 +1,4 @@
-"""Plots as objects: a notebook shows them, and `save` writes them as SVG files that follow the browser's theme."""
+"""Plot objects that notebooks display and that `save` writes as SVG files that follow the browser's theme."""
 
 import base64
 import math
@@ -25,7 +25,7 @@ _THEME = re.compile(r":root \{.*?\n\}\n@media \(prefers-color-scheme: dark\) \{.
 
 
 class Plot:
-    """A chart. In a notebook, the last expression of a cell is shown.
+    """A chart, displayed in a notebook if it is the last expression of a cell.
 
     Attributes:
         svg: the chart as a self-contained SVG document.
@@ -38,19 +38,19 @@ class Plot:
         """Write the chart as an SVG file, and return its path.
 
         Raises:
-            DataError: the name does not end in .svg.
+            DataError: the file name does not end in .svg.
         """
         target = Path(path)
         if target.suffix.lower() != ".svg":
-            raise DataError(f"plots are saved as SVG, got {target.name!r}; end the name in .svg")
+            raise DataError(f"the file name must end in .svg, got {target.name!r}")
         replace_file(target, self.svg)
         return target
 
     def __repr__(self) -> str:
-        return f"Plot({self._title!r}); use .save('plot.svg'), or show it in a notebook"
+        return f"Plot({self._title!r}); use .save('plot.svg'), or display it in a notebook"
 
     def _repr_html_(self) -> str:
-        # An image, so that the style of the chart and that of the notebook do not mix.
+        # Use an image to keep the styles of the chart and the notebook separate.
         data = base64.b64encode(self.svg.encode()).decode("ascii")
         return str(tag("img", src=f"data:image/svg+xml;base64,{data}", alt=self._title, style="max-width: 100%"))
 
@@ -61,15 +61,15 @@ class _Panel(NamedTuple):
 
 
 def plot_map(sketch: Mapping[str, Any]) -> Plot:
-    """Draw the map in the details of a diagnosis."""
+    """Draw the map from the details of a diagnosis."""
     if not sketch:
-        raise DataError("there is no map: the modalities differ in dim, or fewer than 3 items are valid")
+        raise DataError("there is no map, since the modalities differ in dim or fewer than 3 items are valid")
     names = tuple(sketch["map"])
     data, projection = DataInfo("", "", None, names), read_map(sketch)
     items = [f"row {row:,}" for row in sketch["rows"]]
     chart = _maps.space_map("map", "Map", data, projection, _maps.reach([projection]), items, range(len(items)))
     first, second = projection.explained
-    caption = f"axes hold {100 * first:.0f} % and {100 * second:.0f} % of the variance"
+    caption = f"the axes explain {100 * first:.0f} % and {100 * second:.0f} % of the variance"
     return _compose("Map of the sample", [_Panel(caption, chart)], modalities=names)
 
 
@@ -84,9 +84,9 @@ def read_map(sketch: Mapping[str, Any]) -> PCAMap:
 
 
 def plot_cosines(sketch: Mapping[str, Any]) -> Plot:
-    """Draw the histograms in the details of a diagnosis."""
+    """Draw the histograms from the details of a diagnosis."""
     if not sketch.get("cosines"):
-        raise DataError("there are no cosines: no two modalities of equal dim share 3 items")
+        raise DataError("there are no cosines, since no two modalities of equal dim share 3 items")
     panels = [_Panel(n, _cosines.cosine_panel(f"c{i}", n, h)) for i, (n, h) in enumerate(sketch["cosines"].items())]
     return _compose("Cosines of true pairs (blue) and random pairs (gray)", panels)
 
@@ -95,7 +95,7 @@ def plot_recall(recall: Mapping[str, float]) -> Plot:
     """Draw R@1 by direction (`a->b`, and `a+b->c` for joint queries) as a heat map."""
     pairs = [name.split("->") for name in recall if "+" not in name]
     if not pairs:
-        raise DataError("no direction was measured, so there is no R@1")
+        raise DataError("there is no R@1, since no direction was measured")
     modalities = tuple(dict.fromkeys(name for pair in pairs for name in pair))
     found = {_heatmap.direction_pair(name, modalities): value for name, value in recall.items()}
     values = {pair: value for pair, value in found.items() if pair is not None}
@@ -105,7 +105,7 @@ def plot_recall(recall: Mapping[str, float]) -> Plot:
 
 
 def _compose(title: str, panels: Sequence[_Panel], *, modalities: Sequence[str] = ()) -> Plot:
-    """Arrange charts in rows, with their captions above them and the legend of the modalities below."""
+    """Arrange charts in rows, with captions above the charts and the legend of the modalities below."""
     sizes = [_size(panel.chart) for panel in panels]
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes) + _CAPTION
     columns = min(_COLUMNS, len(panels))
@@ -146,7 +146,7 @@ def _size(chart: Markup) -> tuple[float, float]:
 
 
 def _style() -> str:
-    """Return the theme and the rules of charts of the page's style sheet."""
+    """Return the theme and the chart rules from the style sheet of the page."""
     sheet = files("unialign.report").joinpath("page.css").read_text(encoding="utf-8")
     theme, charts = _THEME.search(sheet), _CHARTS.search(sheet)
     font = "text { font-family: system-ui, sans-serif; } .title { font-size: 14px; font-weight: 600; }"

@@ -1,6 +1,6 @@
 """Project a joint space to two dimensions by PCA of all present test rows of all modalities.
 
-Axes may be mirrored so that the maps of several objectives have the same orientation.
+Axes are mirrored if needed, so that the maps of several objectives have the same orientation.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -23,7 +23,7 @@ class PCAMap:
 
 
 def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
-    """Compute the PCA of all rows; orient axes like those of `like`, or else make their largest loadings positive."""
+    """Compute the PCA of all rows; orient the axes as in `like`, or else make their largest loadings positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])

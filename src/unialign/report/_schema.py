@@ -1,6 +1,6 @@
 """Validate `results.json` and convert it to `ComparisonResults`.
 
-`objectives`, `metrics` and `comparisons` are optional; missing ones are derived from the runs.
+`objectives`, `metrics` and `comparisons` are optional; missing objectives and metrics are derived from the runs.
 """
 
 import math
@@ -36,13 +36,13 @@ def clean(value: Any) -> Any:
 
 
 def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
-    """Convert the content of `results.json`; raise DataError for a missing entry or one of the wrong type."""
+    """Convert the content of `results.json`; raise DataError if an entry is missing or has the wrong type."""
     raw = clean(raw)
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, Mapping) else type(raw).__name__
         raise DataError(
-            f"results.json has schema {found!r}, but this version reads schema {SCHEMA}; "
-            f"make it again with this version, or read it with the version that wrote it"
+            f"results.json has schema {found!r}, but this version reads schema {SCHEMA}; create it again with this "
+            "version, or read it with the version that wrote it"
         )
     runs = tuple(_run(run, i) for i, run in enumerate(_need(raw, "runs", "results.json", list)))
     if not runs:
@@ -67,16 +67,16 @@ def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
 
 def _need(mapping: Mapping[str, Any], key: str, where: str, kind: type = object) -> Any:
     if key not in mapping:
-        raise DataError(f"{where} lacks {key!r}; it has {', '.join(map(repr, mapping)) or 'nothing'}")
+        raise DataError(f"{where} has no {key!r}; it has {', '.join(map(repr, mapping)) or 'nothing'}")
     if not isinstance(mapping[key], kind):
         expected = "a list" if kind is list else "an object"
-        raise DataError(f"{key!r} in {where} should be {expected}, found {type(mapping[key]).__name__}")
+        raise DataError(f"{key!r} in {where} must be {expected}, found {type(mapping[key]).__name__}")
     return mapping[key]
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise DataError(f"'{where}' in results.json should be an object, found {type(value).__name__}")
+        raise DataError(f"'{where}' in results.json must be an object, found {type(value).__name__}")
     return value
 
 
@@ -120,7 +120,7 @@ def _run(raw: Any, position: int) -> Run:
     raw = _mapping(raw, where)
     objective, seed = str(_need(raw, "objective", where)), _whole(_need(raw, "seed", where))
     if seed is None:
-        raise DataError(f"{where} has seed {raw['seed']!r}, expected a whole number")
+        raise DataError(f"{where} has seed {raw['seed']!r}, expected an integer")
     metrics = _need(raw, "metrics", where, dict)
     directions = _entries(raw.get("directions", {}), f"{where} directions")
     seconds = number(raw.get("seconds"))
@@ -173,7 +173,7 @@ def _summary(
             values = [run.metrics[metric] for run in runs if run.objective == objective and metric in run.metrics]
             if isinstance(entry, Mapping):
                 row[metric] = read_estimate(entry)
-            elif values:  # without a summary, use the mean without interval
+            elif values:  # without a summary, use the mean over runs without an interval
                 row[metric] = MetricEstimate(math.fsum(values) / len(values))
     return summary
 
@@ -196,7 +196,9 @@ def _comparisons(
         )
         for name, known in ((metric, metrics), (objective, objectives), (baseline, objectives)):
             if name not in known:
-                raise DataError(f"comparison {i} in results.json names {name!r}; known are {', '.join(known)}")
+                raise DataError(
+                    f"comparison {i} in results.json refers to {name!r}; expected one of {', '.join(known)}"
+                )
         if verdict not in VERDICTS:
             raise DataError(f"comparison {i} in results.json has verdict {verdict!r}, expected win, tie or lose")
         numbers = {key: number(entry.get(key)) for key in ("difference", "low", "high", "p", "p_holm")}

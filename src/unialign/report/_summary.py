@@ -32,7 +32,7 @@ class OverallVerdict(NamedTuple):
 
 
 def verdict_lines(results: Mapping[str, Any]) -> list[str]:
-    """Summarize the content of `results.json`: the overall verdict, then one sentence for each test of a baseline."""
+    """Summarize the content of `results.json`: the overall verdict, then one sentence per test against a baseline."""
     found = verdict(parse_results(results))
     lines = [found.lead]
     for baseline in found.baselines:
@@ -42,7 +42,7 @@ def verdict_lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def text_table(results: Mapping[str, Any]) -> str:
-    """Format the primary metrics in the content of `results.json` as a plain-text table, with their definitions."""
+    """Format the primary metrics of `results.json` as a plain-text table, with their definitions."""
     parsed = parse_results(results)
     shown, objectives = primary_metrics(parsed), list(parsed.objectives.values())
     noted = [o for o in objectives if o.note]
@@ -58,7 +58,7 @@ def text_table(results: Mapping[str, Any]) -> str:
     once = "Value" if parsed.single else "One seed"
     lines.append(f"Mean over {count(seeds, 'seed')} {interval}]." if seeds > 1 else f"{once} {interval} over items].")
     if any(winners.values()):
-        lines[-1] += " * better than every other by the paired test."
+        lines[-1] += " * significantly better than all others (paired test)."
     lines.extend(f"[{i + 1}] {o.label}: {o.note}" for i, o in enumerate(noted))
     lines.extend(f"{metric.label}: {metric.description}" for metric in shown if metric.description)
     return "\n".join(lines)
@@ -87,7 +87,7 @@ def primary_metrics(results: ComparisonResults) -> list[MetricInfo]:
 
 
 def best(results: ComparisonResults, metric: str) -> str | None:
-    """Return the objective that paired tests rank above all others, directly or transitively, or None."""
+    """Return the objective that beats all others in paired tests, directly or transitively; None if there is none."""
     above: dict[str, set[str]] = {key: set() for key in results.objectives}
     for comparison in results.comparisons:
         if comparison.metric == metric and comparison.verdict == "win":
@@ -101,7 +101,7 @@ def best(results: ComparisonResults, metric: str) -> str | None:
 
 
 def metric_style(results: ComparisonResults, metric: MetricInfo) -> NumberFormat:
-    """Return the number format of a metric: its unit, and a number of decimals that suits its values."""
+    """Return the number format of a metric: its unit, and the number of decimals for its values."""
     values = [results.estimate(objective, metric.key).mean for objective in results.objectives]
     return number_format(values, unit="percent" if metric.percent else "number")
 
@@ -126,7 +126,7 @@ def _lead(results: ComparisonResults, first: str, comparisons: Sequence[MetricCo
 
 
 def _without_tests(results: ComparisonResults, first: str) -> str:
-    """Describe the values of the only objective or, if there are no paired tests, of the first one."""
+    """Describe the metric values of the only objective or, if there are no paired tests, of the first objective."""
     texts = []
     for metric in primary_metrics(results):
         fmt, estimate = metric_style(results, metric), results.estimate(first, metric.key)
@@ -138,11 +138,11 @@ def _without_tests(results: ComparisonResults, first: str) -> str:
     label = results.objectives[first].label
     if not results.single:
         found = f" {label} reaches {join_words(texts)}." if texts else ""
-        return f"There are no paired tests, so there is no verdict.{found}"
+        return f"There is no verdict, since there are no paired tests.{found}"
     data = results.data
     items = "" if data.test_items is None else f"{count(data.test_items, 'item')} of "
     where = items + (f"the {data.split} split of " if data.split else "") + data.name
-    return f"{label} on {where}: {join_words(texts)}." if texts else f"{label} on {where}: nothing was measured."
+    return f"{label} on {where}: {join_words(texts)}." if texts else f"{label} on {where}: no metrics were measured."
 
 
 def _sentence(results: ComparisonResults, comparison: MetricComparison) -> str:
@@ -156,7 +156,7 @@ def _sentence(results: ComparisonResults, comparison: MetricComparison) -> str:
     p = f"; {p_value(comparison.p_holm)}" if p_value(comparison.p_holm) else ""
     end = ""
     if comparison.verdict == "tie" and (comparison.low > 0 or comparison.high < 0):
-        end = ", not significant once corrected for the number of tests"
+        end = ", not significant after correction for multiple tests"
     elif comparison.verdict == "tie":
         end = ", no reliable difference"
     about = f"{metric.label}{_direction(metric)}{chance_note(results, metric)}"
@@ -197,4 +197,4 @@ def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> str
         text += f" [{fmt.number(estimate.low)}, {fmt.number(estimate.high)}]"
     elif math.isfinite(estimate.mean):
         text += " [-]"
-    return text.replace("−", "-").replace("–", "-")  # ASCII, which every terminal shows
+    return text.replace("−", "-").replace("–", "-")  # use ASCII, which all terminals display

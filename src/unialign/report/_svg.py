@@ -1,4 +1,4 @@
-"""Build SVG charts as escaped strings, with CSS variables as colors for light and dark mode."""
+"""Build SVG charts as escaped strings, with CSS variables for the colors of light and dark mode."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ Content = str | Markup
 
 
 def tag(name: str, *children: Content, **attributes: str | float | None) -> Markup:
-    """Build `<name a-b="1">...</name>`: `a_b` becomes `a-b`, `class_` becomes `class`, None is omitted."""
+    """Build an element; the attribute `a_b` becomes `a-b`, `class_` becomes `class`, and None is omitted."""
     text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else num(value))}"'
         for key, value in attributes.items()
@@ -20,13 +20,13 @@ def tag(name: str, *children: Content, **attributes: str | float | None) -> Mark
 
 
 def num(value: float) -> str:
-    """Format a number with at most two decimals, so that pages are the same on all machines."""
+    """Format a number with at most two decimals, so that pages are identical on all machines."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
 def svg(key: str, width: float, height: float, title: str, description: str, *children: Content) -> Markup:
-    """Build a chart with title and description for screen readers; `key` must be unique on the page."""
+    """Build a chart with a title and a description for screen readers; `key` must be unique on the page."""
     return tag(
         "svg",
         tag("title", title, id=f"{key}-t"),
@@ -57,7 +57,7 @@ def rect(
 
 
 def polyline(points: Iterable[tuple[float, float]]) -> str:
-    """Return path data through `points`, interrupted at points that are not finite."""
+    """Return path data through `points`, interrupted at non-finite points."""
     parts, pen = [], "M"
     for x, y in points:
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -69,7 +69,7 @@ def polyline(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _polygon(corners: int, *, turn: float = 0.0, inner: float = 1.0) -> list[tuple[float, float]]:
-    """Return the corners of a regular polygon, or of a star if `inner`, every second radius, is smaller."""
+    """Return the corners of a regular polygon, or of a star if `inner` (radius of odd corners) is below 1."""
     angles = [2 * math.pi * i / corners - math.pi / 2 + turn for i in range(corners)]
     radii = [inner if i % 2 else 1.0 for i in range(corners)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
@@ -80,7 +80,7 @@ _ARM = [(-_A, -1), (_A, -1), (_A, -_A)]
 _PLUS = [*_ARM, *((-y, x) for x, y in _ARM), *((-x, -y) for x, y in _ARM), *((y, -x) for x, y in _ARM)]
 _C = math.sqrt(0.5)
 
-# One shape per modality: distinguishable without color, and scaled to the same visual size.
+# One shape per modality, distinguishable without color and scaled to the same visual size.
 _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.0, _polygon(24)),
     (1.22, _polygon(3)),
@@ -100,7 +100,7 @@ COLORS = 8  # number of colors in the style sheet; pairs of shape and color are 
 
 
 def shape(index: int, x: float, y: float, radius: float) -> str:
-    """Return path data of a modality's mark."""
+    """Return the path data of a modality's mark."""
     scale, corners = _SHAPES[index % SHAPES]
     points = (f"{num(x + radius * scale * dx)} {num(y + radius * scale * dy)}" for dx, dy in corners)
     return f"M{'L'.join(points)}Z"

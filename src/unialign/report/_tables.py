@@ -1,4 +1,4 @@
-"""Build the rows of the page's tables: metrics with tests, settings, environment, warnings."""
+"""Build the rows of the tables of the page: metrics with tests, settings, environment, warnings."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from unialign.report._format import DASH
 from unialign.report._model import ComparisonResults, MetricInfo, number
 from unialign.report._summary import best, chance_note, metric_style
 
-# Relative to the first objective; signs complement the colors for print and color-blind readers.
+# Marks relative to the first objective. Signs complement the colors for print and color-blind readers.
 _MARKS = {
     "win": ("▼", "worse", "worse than {first} by the paired test"),
     "lose": ("▲", "better", "better than {first} by the paired test"),
@@ -18,12 +18,12 @@ _MARKS = {
 }
 
 
-# Metrics that always equal another metric (NMI), or do so if each query has one right answer (mAP).
+# Metrics that always equal another metric (NMI), or equal it if each query has one correct answer (mAP).
 _REPEATED = {"map": "mrr", "nmi": "v_measure"}
 
 
 def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
-    """Return one row for each metric with values; a metric that repeats another one is named in its row."""
+    """Return one row per metric with values; a metric that repeats another is listed in the row of the other."""
     return [
         {
             "metric": metric,
@@ -39,7 +39,7 @@ def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
 
 
 def _repeats_of(results: ComparisonResults, metric: str) -> list[str]:
-    """Return the metrics that equal `metric` for all objectives, to more digits than are shown."""
+    """Return the metrics that equal `metric` for all objectives, with a tolerance below the displayed precision."""
     found = []
     for name, original in _REPEATED.items():
         pairs = [(results.estimate(key, name).mean, results.estimate(key, metric).mean) for key in results.objectives]
@@ -67,10 +67,10 @@ def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> dic
 
 
 def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
-    """Return the settings of all objectives; the ones that differ come first."""
+    """Return the settings of all objectives, with differing settings first."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
     for settings in flat.values():
-        settings.pop("seed", None)  # these are listed in the header
+        settings.pop("seed", None)  # the seeds are listed in the header
     names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
     rows = [(name, [flat[key].get(name, DASH) for key in flat]) for name in names]
     rows.sort(key=lambda row: len(set(row[1])) == 1)
@@ -84,13 +84,13 @@ def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (name, value) pairs of the nonempty entries of a nested mapping."""
+    """Return (name, value) pairs of the non-empty entries of a nested mapping."""
     rows = [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
     return [row for row in rows if row[1] != DASH]
 
 
 def warning_rows(results: ComparisonResults) -> list[tuple[str, str, str, str]]:
-    """Return rows (objective, code, message, where); equal messages of several seeds share one row."""
+    """Return rows of (objective, code, message, where); equal messages of several seeds share a row."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:
         label = results.objectives[run.objective].label

@@ -1,4 +1,4 @@
-"""Render templates with escaped values, strict names and embedded style sheets."""
+"""Render templates with escaped values, strict undefined names and embedded style sheets."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -26,15 +26,15 @@ def fill(
 
 
 def _marked(text: str) -> Markup:
-    """Escape a string and show its parts in backticks as code."""
+    """Escape a string and format its parts in backticks as code."""
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # a single backtick is an ordinary character
+    if len(parts) % 2 == 0:  # an unpaired backtick is an ordinary character
         return escape(text)
     return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _tied(text: str) -> str:
-    """Insert no-break spaces between numbers and signs, and replace `->` with arrows."""
+    """Insert non-breaking spaces between numbers and signs, and replace `->` with arrows."""
     for plain, shown in ((" %", "\u00a0%"), ("p = ", "p\u00a0=\u00a0"), ("p < ", "p\u00a0<\u00a0"), ("->", "→")):
         text = text.replace(plain, shown)
     return text
