@@ -1,6 +1,6 @@
-"""Reduce all pairs of rows in tiles: exact values and gradients in O(B D) memory, without a B x B matrix.
+"""Reduce all pairs of rows in tiles, with exact values and gradients in O(B D) memory and no B x B matrix.
 
-Losses, metrics and measurements use these reductions. The implementation is chosen by device and size, or explicitly:
+Losses, metrics and measurements use these reductions. The backend is chosen by device and size, or explicitly:
 
     with unialign.ops.use_backend("reference"):
         loss(embeddings).total.backward()

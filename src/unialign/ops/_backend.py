@@ -1,4 +1,4 @@
-"""Choose the implementation of a reduction by device and size, or return the one set by `use_backend`."""
+"""Choose the backend of a reduction by device and size, unless `use_backend` sets it."""
 
 import importlib.util
 import os
@@ -23,19 +23,22 @@ _backend: ContextVar[Backend] = ContextVar("unialign_backend", default="auto")
 
 @contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
-    """Set the implementation of every loss, metric and measurement in a `with` block, including backward passes.
+    """Set the backend of every loss, metric and measurement in a `with` block, including backward passes.
 
-    `reference`: full B x B matrices and autograd; slow, with higher-order derivatives · `tiled`: torch operations on
-    tiles · `compiled`: row sums through `torch.compile`, which takes half a minute on the first call · `triton`: CUDA
-    kernels · `auto`: `triton` on CUDA where it is installed, else `tiled`. `compiled` and `triton` implement InfoNCE
-    and uniformity with a kernel that is log-linear in the cosine (all but `geodesic`); the other objectives run as
-    `tiled` under them. `triton` computes float32 products as TF32 if `torch.backends.cuda.matmul.allow_tf32` is set:
-    cosines are then accurate to 1e-3.
+    - `reference`: full B x B matrices and autograd; slow, but with higher-order derivatives
+    - `tiled`: torch operations on tiles
+    - `compiled`: row sums with `torch.compile`, which takes half a minute on the first call
+    - `triton`: CUDA kernels
+    - `auto`: `triton` on CUDA if it is installed, else `tiled`
+
+    `compiled` and `triton` implement InfoNCE, and uniformity with kernels that are log-linear in the cosine (all except
+    `geodesic`); other objectives fall back to `tiled`. `triton` computes float32 products as TF32 if
+    `torch.backends.cuda.matmul.allow_tf32` is set; cosines are then accurate to 1e-3.
 
     Raises:
-        ConfigError: unknown backend. Calls inside the block also raise ConfigError if the backend does not support
-            their tensors.
-        MissingDependencyError: backend `triton` without the package installed.
+        ConfigError: the backend is unknown. Calls inside the block also raise ConfigError if the backend does not
+            support their tensors.
+        MissingDependencyError: the backend is `triton`, but Triton is not installed.
     """
     check_choice("backend", backend, get_args(Backend))
     token = _backend.set(backend)
@@ -51,10 +54,10 @@ def current_backend() -> Backend:
 
 
 def rowwise_backend(z: Tensor, *, sharded: bool) -> Backend | None:
-    """Return the backend of `_row_sums` for these rows; None if they are reduced in square tiles instead.
+    """Return the backend that computes the row sums of `_row_sums`; None if square tiles are used instead.
 
     Args:
-        sharded: whether the rows are sharded over processes, each of which computes the sums of its own rows.
+        sharded: whether the rows are sharded across processes; each process then computes the sums of its rows.
     """
     backend = current_backend()
     if backend == "compiled":
@@ -76,12 +79,12 @@ def has_triton() -> bool:
 
 def _check_triton(z: Tensor) -> None:
     if not has_triton():
-        raise MissingDependencyError("the backend 'triton' needs: pip install 'unialign[triton]'")
+        raise MissingDependencyError("the backend 'triton' needs Triton: pip install 'unialign[triton]'")
     if z.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ConfigError("the backend 'triton' needs tensors on a GPU, got the CPU; use 'tiled', or move them")
+        raise ConfigError("the backend 'triton' needs GPU tensors, got CPU tensors; move them to a GPU or use 'tiled'")
     if z.dtype == torch.float64:
-        raise ConfigError("the backend 'triton' sums in float32, but the rows are float64; use 'tiled'")
+        raise ConfigError("the backend 'triton' does not support float64 tensors; use 'tiled'")
     if z.shape[-1] > TRITON_MAX_DIM:
         raise ConfigError(
-            f"the backend 'triton' takes rows of up to {TRITON_MAX_DIM} columns, got {z.shape[-1]}; use 'tiled'"
+            f"the backend 'triton' supports dims of up to {TRITON_MAX_DIM}, got {z.shape[-1]}; use 'tiled'"
         )

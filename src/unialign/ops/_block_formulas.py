@@ -1,7 +1,7 @@
-"""Formulas of losses on whole blocks of cosines: contrast, pairwise sigmoid loss, and uniformity.
+"""Compute losses from full blocks of cosines: contrast, pairwise sigmoid loss and uniformity.
 
-A formula computes in a given block of memory and leaves there the derivatives of its value with respect to the cosines,
-up to a factor. Positives are computed separately, in float64 from the rows, so that a loss near 0 stays precise.
+A formula writes the derivatives of its value with respect to the cosines, up to a factor, to a preallocated block.
+Positive logits are computed separately from the rows in float64, so that losses near 0 stay precise.
 
 Shapes: `B` items, `D` dimension, `P` blocks.
 """
@@ -14,20 +14,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# exp of logits up to this and their sums are in float32's range (e^88); the log of a sum below _SMALLEST_LOG_SUM may
-# lack terms that underflowed (e^-87).
+# Exponentials of logits up to _LARGEST and their sums are in float32's range (e^88). Sums with a log below
+# _SMALLEST_LOG_SUM may lack terms that underflowed (e^-87).
 _LARGEST, _SMALLEST_LOG_SUM = 80.0, -57.0
 # Weights below this are set to 0, since denormal numbers are about 100 times slower to multiply on a CPU.
 _SMALLEST_WEIGHT = 1e-30
 
 
 class BlockResult(NamedTuple):
-    """Values of P blocks; the derivative by a cosine is `factor` times `factor_P` times the entry of the block.
+    """Values and derivatives of P blocks.
+
+    The derivative with respect to a cosine is the entry of the block times `factor` and `factor_P`.
 
     Attributes:
-        value_P: float64.
-        by_positive_PB: derivatives by the given positive logits.
-        by_parameters: derivatives of each value by each parameter of the formula, (P,) each.
+        value_P: values, float64.
+        by_positive_PB: derivatives with respect to the given positive logits.
+        by_parameters: derivatives of the values with respect to each parameter of the formula, shape (P,) each.
     """
 
     value_P: Tensor
@@ -38,7 +40,7 @@ class BlockResult(NamedTuple):
 
 
 class BlockFormula(ABC):
-    """A formula of the cosines of rows x and y whose true pairs are on the diagonal."""
+    """Loss formula for the cosines of rows x and y, with positive pairs on the diagonal."""
 
     @abstractmethod
     def evaluate_(
@@ -51,25 +53,25 @@ class BlockFormula(ABC):
         chunk: slice = slice(None),
         gradient: bool,
     ) -> BlockResult:
-        """Return the values; with `gradient`, write the derivatives by the cosines to the block.
+        """Return the values; with `gradient`, also write the derivatives with respect to the cosines to the block.
 
         Args:
-            positive_PB: logits that replace the diagonal, whose derivatives in the block are then 0.
-            chunk: numbers of these blocks, for formulas whose blocks differ.
+            positive_PB: logits that replace the diagonal; the diagonal of the derivatives is then 0.
+            chunk: slice of these blocks among all blocks, for formulas with different keys per block.
         """
 
     def with_parameters(self, result: BlockResult, x_PBD: Tensor, by_x_PBD: Tensor, block_PBB: Tensor) -> BlockResult:
-        """Return the result with the derivatives by the parameters; `by_x_PBD` are those by the rows x."""
+        """Return the result with parameter derivatives added; `by_x_PBD` are the derivatives with respect to x."""
         return result
 
 
 class ContrastBlocks(BlockFormula):
-    """Cross-entropy of rows, and of columns if symmetric, with logits scale * cosine; see `_contrast`.
+    """Cross-entropy over rows, and over columns if symmetric, with logits scale * cosine; see `_contrast`.
 
     Args:
         scale: positive, at most 300; its derivative is computed if `learned`.
-        keys: (B, B) or (P, B, B) with 1 for keys and 0 for masked ones and the diagonal; None: all except the diagonal.
-        smoothing: label smoothing; needs `keys` to be None.
+        keys: (B, B) or (P, B, B), with 1 for keys and 0 for masked pairs and the diagonal. None masks the diagonal.
+        smoothing: label smoothing; requires `keys=None`.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class ContrastBlocks(BlockFormula):
 
     @staticmethod
     def supports(scale: float) -> bool:
-        """Return whether exponentials of positive logits, minus the shift, are in float64's range."""
+        """Return whether exp(positive logit - shift) is in float64's range."""
         return scale <= 300
 
     def evaluate_(
@@ -100,7 +102,7 @@ class ContrastBlocks(BlockFormula):
         chunk: slice = slice(None),
         gradient: bool,
     ) -> BlockResult:
-        # With beta = 0, the earlier content of the block is ignored.
+        # With beta=0, the previous contents of the block are ignored.
         torch.baddbmm(block_PBB, x_PBD, y_PBD.mT, beta=0, alpha=self.scale, out=block_PBB)
         given = positive_PB is not None
         logits_PBB = block_PBB.clone() if self.scale > -_SMALLEST_LOG_SUM else None
@@ -128,20 +130,20 @@ class ContrastBlocks(BlockFormula):
         return result._replace(by_parameters=((by_x_PBD * x_PBD).sum((1, 2)) / self.scale,))
 
     def _mean(self, value_P: Tensor, positive_PB: Tensor, smoothing_P: Tensor | float) -> Tensor:
-        """Return the mean from the sum of log-partitions minus positives."""
+        """Return the mean loss, given the sums of log-partitions minus positive logits."""
         if self.smoothing > 0:
             value_P = value_P + self.smoothing * self.directions * positive_PB.sum(-1) - smoothing_P
         return value_P / (positive_PB.shape[-1] * self.directions)
 
     def _smoothing(self, logit_PBB: Tensor, positive_PB: Tensor) -> Tensor | float:
-        """Return smoothing times the sum of the mean logits of each row and column."""
+        """Return the label smoothing times the sum of the mean logits of all rows and columns."""
         if self.smoothing == 0:
             return 0.0
         total_P = logit_PBB.sum(-1).double().sum(-1) + (positive_PB - logit_PBB.diagonal(dim1=1, dim2=2)).sum(-1)
         return total_P * (self.smoothing * self.directions / logit_PBB.shape[-1])
 
     def _exponential_sums(self, block_PBB: Tensor, chunk: slice) -> Tensor:
-        """Replace logits by exp(logit - shift), 0 where masked; return the sums (directions, P, B) in float64."""
+        """Replace logits with exp(logit - shift), 0 where masked; return the (directions, P, B) sums in float64."""
         (block_PBB.sub_(self.shift) if self.shift else block_PBB).exp_()
         keys = self._keys(chunk)
         if keys is None:
@@ -165,7 +167,7 @@ class ContrastBlocks(BlockFormula):
         *,
         given: bool,
     ) -> BlockResult:
-        """Evaluate with a shift for each row and column, if terms underflow with a single one."""
+        """Evaluate with one shift per row and column, for logits that underflow with a single shift."""
         keys = self._keys(chunk)
         diagonal_BB = torch.eye(logits_PBB.shape[-1], dtype=torch.bool, device=logits_PBB.device)
         logits_PBB.masked_fill_(diagonal_BB if keys is None else keys == 0, -torch.inf)
@@ -199,7 +201,7 @@ class ContrastBlocks(BlockFormula):
 
 
 class SigmoidBlocks(BlockFormula):
-    """Pairwise sigmoid loss with logits scale * cosine + bias, at most 80; see `_softplus`.
+    """Pairwise sigmoid loss with logits scale * cosine + bias, in [-80, 80]; see `_softplus`.
 
     Args:
         scale, bias: their derivatives are computed if `learned`.
@@ -248,7 +250,7 @@ class SigmoidBlocks(BlockFormula):
 
 
 class UniformityBlocks(BlockFormula):
-    """Mean of the logs of row means of exp(rate (cosine - 1)), or the log of its mean; all ids differ.
+    """Mean log of the row means of exp(rate (cosine - 1)), or log of its overall mean; all ids must differ.
 
     Args:
         rate: positive, at most 40, so that exponentials are in float32's range.

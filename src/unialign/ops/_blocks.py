@@ -1,9 +1,9 @@
-"""Compute losses of small batches from whole B x B blocks: value and closed-form gradient in few operations.
+"""Compute losses of small batches and their closed-form gradients from full B x B blocks, in few operations.
 
-Up to 1,024 rows, the time of a loss depends on the number of operations rather than on their size. The pairs of
-modalities, or the modalities, are therefore computed together, by batched products in chunks that fit a core's cache.
-The formulas (`_block_formulas`) are those of `_contrast`, `_softplus` and `_uniformity`, which take batches of any size
-in tiles. The forward pass computes the gradients, so no block is kept for the backward pass.
+Up to 1,024 rows, the time of a loss depends on the number of operations rather than on their size. All pairs of
+modalities (or all modalities) are therefore computed together, with batched products in chunks that fit into a core's
+cache. The formulas in `_block_formulas` are the same as in `_contrast`, `_softplus` and `_uniformity`, which process
+batches of any size in tiles. The forward pass computes the gradients, so no block is kept for the backward pass.
 
 Shapes: `M` modalities, `B` items, `D` dimension, `P` blocks (pairs of modalities, or modalities).
 """
@@ -19,27 +19,27 @@ from unialign._single_backward import first_order_only
 from unialign.ops._backend import current_backend, rowwise_backend
 from unialign.ops._block_formulas import BlockFormula, BlockResult
 
-# Largest number of rows of a block, and number of entries of the blocks computed together (1 MiB of float32).
+# Maximum number of rows of a block, and of entries of the blocks computed together (1 MiB of float32).
 LARGEST_BLOCK, _CHUNK = 1024, 2**18
 
 _Pairs = tuple[tuple[int, int], ...]
 
 
 def fits_blocks(z: Tensor, *, sharded: bool, largest: int = LARGEST_BLOCK) -> bool:
-    """Return whether losses of the rows (..., B, D) are computed from whole blocks under the current backend."""
+    """Return whether losses of (..., B, D) rows are computed from full blocks with the current backend."""
     small = 0 < z.shape[-2] <= largest and not sharded
     return small and current_backend() in ("auto", "tiled") and rowwise_backend(z, sharded=False) is None
 
 
 def different_ids(ids_B: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return the (B, B) table with 1 for pairs of items with different ids and 0 for others; None without ids."""
+    """Return a (B, B) matrix with 1 for pairs of items with different ids and 0 for others; None without ids."""
     return None if ids_B is None else (ids_B[:, None] != ids_B).to(dtype)
 
 
 def pair_losses(
     formula: BlockFormula, z_MBD: Tensor, pairs: Sequence[tuple[int, int]], parameters: tuple[Tensor, ...] = ()
 ) -> tuple[Tensor, ...]:
-    """Return the value of a formula, a scalar, for each of P pairs of modalities.
+    """Return the scalar value of a formula for each of P pairs of modalities.
 
     Args:
         z_MBD: unit rows.
@@ -50,7 +50,7 @@ def pair_losses(
 
 
 def self_losses(formula: BlockFormula, z_PBD: Tensor) -> tuple[Tensor, ...]:
-    """Return the value of a formula, symmetric in its rows, for all pairs of rows of each of P modalities."""
+    """Return the value of a symmetric formula over all pairs of rows of each of P modalities."""
     values: tuple[Tensor, ...] = _SelfLosses.apply(formula, z_PBD)  # type: ignore[no-untyped-call]
     return values
 
@@ -62,7 +62,7 @@ def key_losses(
     positive_logits_PB: Tensor,
     parameters: tuple[Tensor, ...] = (),
 ) -> tuple[Tensor, ...]:
-    """Return the value of a formula for each of P sets of queries and keys; the given logits replace the diagonal."""
+    """Return the value of a formula for each of P sets of queries and keys; positive logits replace the diagonal."""
     arguments = formula, x_PBD, key_PBD, positive_logits_PB, *parameters
     values: tuple[Tensor, ...] = _KeyLosses.apply(*arguments)  # type: ignore[no-untyped-call]
     return values
@@ -96,8 +96,8 @@ class _PairLosses(torch.autograd.Function):
         parameters, by_parameters = _halves(rest)
         with torch.no_grad():
             if ctx.pairs == ((0, 1),) and len(z_MBD) == 2:
-                # If the total is this single term, its slope is 1 and the product can be omitted. Only a CPU tensor is
-                # read for free.
+                # If the total loss is this single term, the incoming gradient is 1 and the product can be omitted.
+                # Other devices are not checked, since reading a value synchronizes them.
                 unscaled = g_P.device.type == "cpu" and float(g_P) == 1
                 by_MBD = (by_SPBD if unscaled else by_SPBD * g_P).view(z_MBD.shape)
             else:
@@ -169,7 +169,7 @@ class _KeyLosses(torch.autograd.Function):
 
 
 def _chunks(blocks: int, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of the P blocks that are computed together, and memory for these blocks (P, B, B)."""
+    """Yield slices of blocks to compute together, with a (P, B, B) buffer for these blocks."""
     rows = z.shape[-2]
     step = min(blocks, max(1, _CHUNK // (rows * rows)))
     buffer_PBB = z.new_empty(step, rows, rows)
@@ -179,7 +179,7 @@ def _chunks(blocks: int, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _sides(z_MBD: Tensor, pairs: _Pairs) -> tuple[Tensor, Tensor]:
-    """Return the rows (P, B, D) of the first and of the second modality of each pair."""
+    """Return the rows of the first and of the second modality of each pair, shape (P, B, D) each."""
     left, right = zip(*pairs, strict=True)
     return _rows(z_MBD, left), _rows(z_MBD, right)
 
@@ -192,13 +192,13 @@ def _rows(z_MBD: Tensor, modalities: tuple[int, ...]) -> Tensor:
 
 
 def _product(out_PBD: Tensor, weight_PBB: Tensor, z_PBD: Tensor, result: BlockResult) -> Tensor:
-    """Write factor times the product of the derivatives and the rows."""
+    """Write the product of derivatives and rows to `out_PBD`, multiplied by the factors of the result."""
     torch.baddbmm(out_PBD, weight_PBB, z_PBD, beta=0, alpha=result.factor, out=out_PBD)
     return out_PBD if result.factor_P is None else out_PBD.mul_(result.factor_P[:, None, None])
 
 
 def _join(results: list[BlockResult]) -> tuple[Tensor, list[Tensor]]:
-    """Return the values of all chunks and their derivatives by each parameter."""
+    """Concatenate the values of all chunks and their derivatives with respect to each parameter."""
     if len(results) == 1:
         return results[0].value_P, list(results[0].by_parameters)
     parts = zip(*(result.by_parameters for result in results), strict=True)
@@ -216,9 +216,9 @@ def _halves(saved: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
 
 @lru_cache(maxsize=64)
 def _places(pairs: _Pairs, modalities: int) -> list[list[float]]:
-    """Return the M x 2 P matrix with 1 where a modality is the first (columns up to P) or second of a pair.
+    """Return an (M, 2P) matrix with 1 where a modality is the first (first P columns) or second modality of a pair.
 
-    It is no tensor: a tensor made under `FakeTensorMode` has no values and must not be kept for later calls.
+    The result is a list, since a tensor created under `FakeTensorMode` has no values and must not be cached.
     """
     of_pairs = [m for side in zip(*pairs, strict=True) for m in side]
     return [[float(m == of_pair) for of_pair in of_pairs] for m in range(modalities)]

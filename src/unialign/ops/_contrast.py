@@ -1,15 +1,15 @@
-"""Contrasts with both log-partitions, computed over tiles of any logits without forming an N x N matrix.
+"""Compute contrastive losses of any logits in tiles, without an N x N matrix.
 
-With l_ij the logit of query i and key j, r_i = log sum_j exp(l_ij) and c_j = log sum_i exp(l_ij) over the keys with
-another id and the positive, and k_i the number of these keys:
+Let l_ij be the logit of query i and key j. Sums over j run over the k_i keys that are the positive (j = i) or have
+another id. With r_i = log sum_j exp(l_ij) and c_i = log sum_j exp(l_ji), the contrast is
 
     1/(2N) sum_i [ r_i + c_i - 2 w l_ii - s (mean_j l_ij + mean_j l_ji) ]
 
-s is the label smoothing; w is 1 - s in a contrast, and 0 for the partitions alone. The derivative by l_ij is
-(exp(l_ij - r_i) + exp(l_ij - c_j) - s (1/k_i + 1/k_j)) / (2N), and less by w / N on the diagonal.
+where s is the label smoothing, and w is 1 - s for a contrast or 0 for the log-partitions alone. The derivative with
+respect to l_ij is (exp(l_ij - r_i) + exp(l_ij - c_j) - s (1/k_i + 1/k_j)) / (2N), minus w / N on the diagonal.
 
-There are three implementations: the reference, with the full matrix and autograd; a single tile, which gives value and
-gradients at once; and many tiles, with a second pass over them for the gradients.
+There are three implementations: a reference with the full matrix and autograd; a single tile, which computes value and
+gradients in one pass; and many tiles, with a second pass for the gradients.
 
 Shapes: `N` selected rows.
 """
@@ -42,16 +42,17 @@ def mean_contrast(
     positive_weight: float | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """Return the contrast above, a scalar; 0 without rows. Each process computes the contrast in full.
+    """Return the scalar contrast of the module docstring; 0 without rows. Every process computes the full contrast.
 
     Args:
         make: builds the logits from the tensors.
         tensors: inputs of the logits, differentiable.
-        positive_logits_N: l_ii, differentiable. The caller computes them more accurately than a matrix product does,
-            since the terms of a trained space nearly cancel.
-        symmetric: False sums over rows only: 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
+        positive_logits_N: l_ii, differentiable. They must be more accurate than those of a matrix product, since the
+            terms nearly cancel in a trained space.
+        symmetric: if False, return the contrast over rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
         positive_weight: w; 1 - s if None.
-        side: rows per tile; does not affect the result. None: a single tile up to 1,024 rows, else `SIDE`.
+        side: rows per tile; does not affect the result. By default, up to 1,024 rows form a single tile, and larger
+            batches use `SIDE`.
     """
     weight = 1 - label_smoothing if positive_weight is None else positive_weight
     if side is None:
@@ -86,7 +87,7 @@ class _MeanContrast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # Read it once, since activation checkpointing allows only one access.
+        saved = ctx.saved_tensors  # read only once, since activation checkpointing allows a single access
         make, selection, options = ctx.rest
         with torch.no_grad():
             if ctx.one_tile:

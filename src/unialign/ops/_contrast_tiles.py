@@ -1,6 +1,6 @@
-"""Value and gradients of a contrast (see `_contrast`) from tiles of its logits.
+"""Compute the value and gradients of a contrast (see `_contrast`) from tiles of its logits.
 
-Exponentials are summed in place, shifted by one constant for the whole matrix. If a sum is so small that some of its
+Logits are exponentiated in place, with one constant shift for the whole matrix. If a sum is so small that some of its
 terms may have underflowed, the matrix is summed again with running maxima. Sums are float64.
 
 Shapes: `N` selected rows, `I` rows and `J` columns of a tile.
@@ -17,9 +17,9 @@ from unialign.ops._logits import Logits
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import rectangle, tile_view
 
-# exp of logits up to _LARGEST above the shift, and its sum over a tile, are in float32's range (e^88).
+# Exponentials of logits up to _LARGEST above the shift, and their sums over a tile, are in float32's range (e^88).
 _LARGEST = 80.0
-# If the log of a sum is below this, terms that underflowed (e^-87) may be missing from it.
+# Sums with a log below _SMALLEST_LOG_SUM may lack terms that underflowed (e^-87).
 _SMALLEST_LOG_SUM = -57.0
 # Weights below this are set to 0.
 _SMALLEST_WEIGHT = 1e-30
@@ -33,7 +33,7 @@ class ContrastOptions(NamedTuple):
     Attributes:
         directions: 2 for a symmetric contrast, 1 for rows only.
         smoothing: label smoothing s.
-        positive_weight: w.
+        positive_weight: weight w of the positive logits.
         side: rows per tile.
     """
 
@@ -44,14 +44,14 @@ class ContrastOptions(NamedTuple):
 
 
 class LogPartitions(NamedTuple):
-    """Log-partitions r, and c of a symmetric contrast, in float64; `shifted` unless summed with running maxima."""
+    """Log-partitions r (and c if symmetric) in float64; `shifted` is False if they were summed with running maxima."""
 
     logs: list[Tensor]
     shifted: bool
 
 
 class ContrastTiles:
-    """Compute the tiles of a contrast's logits, one at a time in one buffer."""
+    """Compute a contrast from tiles of its logits, one at a time in a reused buffer."""
 
     def __init__(
         self, logits: Logits, positive_logits_N: Tensor, selection: RowSelection, options: ContrastOptions
@@ -75,7 +75,7 @@ class ContrastTiles:
         """Return the gradients with respect to the positive logits and the tensors of the logits.
 
         Args:
-            of_last_tile: use the tile that `value` left in the buffer, which must be the only tile.
+            of_last_tile: reuse the tile that `value` left in the buffer; it must be the only tile.
         """
         gradients = [torch.zeros_like(tensor) for tensor in (self.positive_logits_N, *self.logits.tensors)]
         last = [] if self.last_tile is None else [self.last_tile]
@@ -102,7 +102,7 @@ class ContrastTiles:
             sums[0].prepare_(logit_IJ)
             for direction_sums, rows, dim in zip(sums, (i, j), (1, 0), strict=False):
                 direction_sums.add(logit_IJ, rows, dim=dim)
-        # Positives are added separately in float64: they dominate the sums of a trained space.
+        # Positives are added separately in float64, since they dominate the sums in a trained space.
         positive_N = self.positive_logits_N.double()
         partitions = LogPartitions(
             [torch.logaddexp(direction_sums.logs(), positive_N) for direction_sums in sums], shifted
@@ -110,7 +110,7 @@ class ContrastTiles:
         return self._total(partitions, smoothing_sum), partitions
 
     def _is_complete(self, partitions: LogPartitions) -> bool:
-        """Return whether all sums are so large that terms lost to underflow are negligible."""
+        """Return whether all sums are large enough for terms lost to underflow to be negligible."""
         if self.selection.size == 0:
             return True
         return min(float(logs_N.min()) for logs_N in partitions.logs) >= self.shift + _SMALLEST_LOG_SUM
@@ -120,7 +120,7 @@ class ContrastTiles:
         total = sum(float((logs_N - weight * positive_N).sum()) for logs_N in partitions.logs)
         smoothing_sum += self.directions * float((positive_N / self.keys_N).sum())
         value = (total - smoothing * smoothing_sum) * self.factor
-        # A contrast is nonnegative; rounding may make it slightly negative.
+        # A contrast is nonnegative, but rounding may make it slightly negative.
         return max(0.0, value) if weight == 1 - smoothing else value
 
     def _positive_gradient(self, partitions: LogPartitions) -> Tensor:
@@ -140,7 +140,7 @@ class ContrastTiles:
         return float(total)
 
     def _weights_(self, x_IJ: Tensor, i: slice, j: slice, partitions: LogPartitions) -> Tensor:
-        """Replace logits, or their shifted exponentials, by the derivatives of the contrast, in place."""
+        """Replace logits, or their shifted exponentials, with the derivatives of the contrast, in place."""
         softmax_ = self._shifted_softmax_ if partitions.shifted else self._softmax_
         weight_IJ = softmax_(x_IJ, i, j, partitions.logs)
         if weight_IJ.dtype == torch.float32 and self.wide_span:
@@ -166,7 +166,7 @@ class ContrastTiles:
         return logit_IJ.mul_(self.factor)
 
     def _outer_sum(self, rows_N: Tensor, columns_N: Tensor, i: slice, j: slice) -> Tensor:
-        """Return a_i + b_j over a tile of a symmetric contrast, a_i otherwise."""
+        """Return a_i + b_j over a tile if the contrast is symmetric, else a_i."""
         return (
             torch.add(rows_N[i, None], columns_N[j], out=tile_view(self.spare, i, j))
             if self.directions == 2
@@ -174,7 +174,7 @@ class ContrastTiles:
         )
 
     def _mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Mask the diagonal and the pairs that are not keys: same-id rows and pairs masked by the logits."""
+        """Fill the diagonal, same-id pairs and pairs masked by the logits with `value`."""
         self.selection.mask_(x_IJ, i, j, value)
         masked_IJ = self.logits.masked(i, j)
         if masked_IJ is not None:

@@ -1,4 +1,4 @@
-"""Sum kernels of the rows of one set over the rows of another, for kernel densities of unpaired sets.
+"""Sum kernel values between the rows of two sets, for kernel densities of unpaired sets.
 
     l_i = log sum_{j: code_j != code_i} kappa(x_i, y_j)
 
@@ -31,12 +31,12 @@ def log_row_sums_between(
     layouts: ShardLayouts = None,
     side: int = SIDE,
 ) -> Tensor:
-    """Return (N,) l; -inf with zero gradient for rows without a pair.
+    """Return l, shape (N,); -inf with zero gradient for rows without pairs.
 
     Args:
         x_ND, y_KD: unit rows.
-        layouts: if given, each process computes the sums of its local rows x, which are then gathered, and the
-            gradients of its local rows only.
+        layouts: if given, each process computes the sums and gradients of its local rows only, and the sums are
+            gathered.
         side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
@@ -105,7 +105,7 @@ def _sets(x_ND: Tensor, y_KD: Tensor, codes: Codes) -> tuple[_Set, _Set]:
 
 
 def _tiles(x: _Set, y: _Set, kernel: KernelFunction, side: int) -> Iterator[tuple[slice, slice, Tensor, Any]]:
-    """Yield slices, log kappa of x against y, and its slope."""
+    """Yield the slices, log kappa and slope of log kappa of each tile."""
     for i, j in rectangle(len(x.z_ND), len(y.z_ND), side=side):
         cosine_IJ = x.z_ND[i] @ y.z_ND[j].mT
         slope = kernel.slope(cosine_IJ)

@@ -1,18 +1,19 @@
-"""Contrast of queries with keys in one direction, with several positives, weighted negatives and further negatives.
+"""Compute a contrastive loss in one direction, with multiple positives, weighted negatives and extra negatives.
 
-With l_ij = scale <q_i, k_j>, the positives P_i (i, or all keys with its id) and the negatives N_i (the keys with
-another id and the further negatives), the loss is the mean over the queries of
+Let l_ij = scale <q_i, k_j>. The positives P_i of query i are key i, or all keys with the id of query i. The negatives
+N_i are the keys with another id and the extra negatives. The loss is the mean over the queries of
 
     L_i = log( sum_{p in P_i} exp(l_ip) + sum_{j in N_i} w_ij exp(l_ij) ) - mean_{p in P_i} l_ip
     w_ij = |N_i| exp(beta c_ij) / sum_{k in N_i} exp(beta c_ik)
 
-with cosines c, the hardness beta (0: all weights are 1), and label smoothing s over the keys P_i and N_i, which adds
-s (mean_P l_i - mean_K l_i). One pass over tiles of whole rows gives value and gradient; no table of all pairs is kept.
+where c_ij are cosines and beta is the hardness (with beta = 0, all weights are 1). Label smoothing s adds
+s (mean_p l_ip - mean_k l_ik), where p runs over P_i and k over both P_i and N_i. One pass over tiles of full rows
+computes value and gradient, without a matrix of all pairs.
 
-On several processes, each computes its local queries against all keys. The sums of value and gradients over processes
-are exchanged in the forward pass, so the backward pass exchanges nothing.
+With several processes, each process computes its local queries against all keys. The forward pass sums the value and
+the gradients over processes, so the backward pass needs no communication.
 
-Shapes: `N` selected rows, `R` local ones, `I` rows of a tile, `E` shared negatives, `K` negatives of each query,
+Shapes: `N` selected rows, `R` local rows, `I` rows of a tile, `E` shared negatives, `K` negatives of each query,
 `C` = N + E + K columns, `D` dimension.
 """
 
@@ -28,7 +29,7 @@ from unialign.ops._directed_losses import ContrastSettings, Keys, row_losses, ro
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import row_tiles
 
-# Entries of a tile, of which about four copies exist at a time.
+# Maximum number of entries of a tile; about four copies exist at a time.
 _ENTRIES = 2**20
 
 
@@ -37,12 +38,12 @@ class Negatives(NamedTuple):
 
     Attributes:
         shared_ED: unit rows for all queries, the same on every process.
-        own_RKD: unit rows, K for each local query.
-        own_present_RK: mask of the own rows that exist; None: all.
+        own_RKD: K unit rows for each local query.
+        own_present_RK: mask of the own negatives that exist; None if all exist.
         ids_N: id of each query; shared negatives with the query's id are excluded.
-        shared_ids_E: ids of the shared rows; None: they differ from all queries.
-        shared_known_E: whether a shared row has an id; None: all have one.
-        shared_gradient: False if no shared row needs a gradient on any process.
+        shared_ids_E: ids of the shared negatives; None if they differ from the ids of all queries.
+        shared_known_E: True for shared negatives that have an id; None if all have an id.
+        shared_gradient: False if no shared negative requires a gradient on any process.
     """
 
     shared_ED: Tensor
@@ -63,11 +64,11 @@ def directed_contrast(
     settings: ContrastSettings,
     negatives: Negatives | None = None,
 ) -> Tensor:
-    """Return the mean of L_i over the selected rows as queries, a scalar; 0 without rows.
+    """Return the mean of L_i over the selected rows, a scalar; 0 without rows.
 
     Args:
         q_ND, k_ND: unit rows of queries and keys; row i is the positive of query i.
-        scale: positive scalar, such as 1 / tau; on several processes, each gets its gradient over all queries.
+        scale: positive scalar, such as 1 / tau. With several processes, each gets the gradient over all queries.
     """
     if negatives is None:
         local = len(selection.local(q_ND))
@@ -75,7 +76,7 @@ def directed_contrast(
     tensors = (q_ND, k_ND, scale, negatives.shared_ED, negatives.own_RKD)
     if current_backend() == "reference" and selection.shard is None:
         return _reference(tensors, selection, settings, negatives)
-    # Processes exchange gradients in the forward pass, so this must not depend on the local rows.
+    # Processes exchange gradients in the forward pass, so this flag must be equal on all processes.
     with_gradient = torch.is_grad_enabled() and (
         selection.shard is not None or any(tensor.requires_grad for tensor in tensors)
     )
@@ -106,7 +107,7 @@ class _DirectedContrast(torch.autograd.Function):
                 gradients[1] = shard.sum(gradients[1])
                 if negatives.shared_gradient:
                     gradients[3] = shard.sum(gradients[3])
-                # The other tensors were gathered, which multiplies their gradients by the number of processes.
+                # Gathering multiplied the gradients of the other tensors by the number of processes.
                 gradients[4] = gradients[4] * shard.processes
         total = total * factor
         if gradients:
@@ -118,7 +119,7 @@ class _DirectedContrast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # read once: activation checkpointing allows only one access
+        saved = ctx.saved_tensors  # read only once, since activation checkpointing allows a single access
         with torch.no_grad():
             gradients = [gradient * g for gradient in saved[5:]]
         return (*(first_order_only(gradient, g, *saved[:5]) for gradient in gradients), None, None, None, None)
@@ -132,7 +133,7 @@ def _sum_tiles(
     *,
     with_gradient: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the sums of L_i and of its derivative by the scale over local queries, and the sums of its gradients."""
+    """Return the sums over local queries of L_i and its derivative with respect to the scale, and the gradients."""
     q_ND, k_ND, scale, shared_ED, own_RKD = tensors
     q_RD, rows, factor = selection.local(q_ND), len(k_ND), float(scale)
     total = torch.zeros(2, dtype=torch.float64, device=q_ND.device)
@@ -167,7 +168,7 @@ def _reference(
 def _tiles(
     tensors: tuple[Tensor, ...], selection: RowSelection, negatives: Negatives
 ) -> Iterator[tuple[slice, Tensor, Tensor, Keys]]:
-    """Yield the local rows of a tile, its cosines, those of the own positives in float64, and its keys."""
+    """Yield the local rows, cosines, float64 cosines of the positives, and keys of each tile."""
     q_ND, k_ND, _, shared_ED, own_RKD = tensors
     position_R = selection.local_R
     if position_R is None:
@@ -180,7 +181,7 @@ def _tiles(
         if columns > len(k_ND):
             further = (q_ID @ shared_ED.mT, torch.einsum("id,ikd->ik", q_ID, own_RKD[i]))
             cosine_IC = torch.cat((cosine_IC, *further), 1)
-        # In place: the operations above do not keep their results for the backward pass.
+        # In-place is safe, since the operations above do not save their results for the backward pass.
         cosine_IC.scatter_(1, position_I[:, None], own_I.to(q_ID.dtype)[:, None])
         yield i, cosine_IC, own_I, _keys(i, position_I, selection, negatives)
 
@@ -189,7 +190,7 @@ def _keys(i: slice, position_I: Tensor, selection: RowSelection, negatives: Nega
     row_I, codes_N = torch.arange(len(position_I), device=position_I.device), selection.codes_N
     row_P, column_P = row_I, position_I
     if codes_N is not None:
-        # Codes ascend, so keys with the id of a query are adjacent.
+        # Codes are sorted, so keys with the id of a query are adjacent.
         code_I = codes_N[position_I]
         first_I, stop_I = (torch.searchsorted(codes_N, code_I, right=right) for right in (False, True))
         count_I = stop_I - first_I

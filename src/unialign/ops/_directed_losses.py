@@ -1,8 +1,8 @@
-"""Losses of a tile of queries and their derivatives; see `_directed_contrast`.
+"""Compute the losses of a tile of queries and their derivatives; see `_directed_contrast`.
 
-All logits are relative to l_ii, on which the loss does not depend: differences are small where rounding matters.
+All logits are relative to l_ii, which cancels in the loss; the differences are small where rounding matters.
 
-Shapes: `I` queries, `C` keys, `P` pairs of a query and a key with its id, `X` other excluded pairs, `K` own negatives.
+Shapes: `I` queries, `C` keys, `P` same-id pairs of query and key, `X` other excluded pairs, `K` own negatives.
 """
 
 from typing import Literal, NamedTuple
@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-# Whether other keys with the id of the query are excluded or count as positives.
+# Whether other keys with the id of the query are excluded or treated as positives.
 SameIds = Literal["exclude", "positive"]
 
-# Exponentials below this are set to 0: denormal numbers are about 100 times slower to multiply on a CPU.
+# Exponentials below this are set to 0, since denormal numbers are about 100 times slower to multiply on a CPU.
 _SMALLEST = 1e-30
-# Logits of unit rows with a larger scale span more than 80, beyond which exponentials are denormal in float32.
+# With a larger scale, logits of unit rows may differ by more than 80, so that exponentials are denormal in float32.
 _WIDE = 40.0
 
 
@@ -23,10 +23,10 @@ class ContrastSettings(NamedTuple):
     """Settings of a contrast in one direction.
 
     Attributes:
-        same_ids: `exclude`: P_i is i, and other keys with its id are left out · `positive`: P_i is all keys with its
-        id.
-        hardness: beta of at least 0.
-        label_smoothing: s in [0, 1); 0 with a hardness.
+        same_ids: `exclude` uses key i as the only positive and ignores other keys with the same id; `positive` uses all
+            keys with the same id as positives.
+        hardness: beta, at least 0.
+        label_smoothing: s in [0, 1); must be 0 if the hardness is positive.
     """
 
     same_ids: SameIds = "exclude"
@@ -39,9 +39,9 @@ class Keys(NamedTuple):
 
     Attributes:
         own_I: column of the positive of each query.
-        row_P, column_P: pairs of a query and a key of the batch with its id, its own positive included.
-        row_X, column_X: pairs of a query and a shared negative with its id.
-        absent_IK: mask of the own negatives, in the last K columns, that do not exist; None: all exist.
+        row_P, column_P: pairs of a query and a key of the batch with the same id, including the query's positive.
+        row_X, column_X: pairs of a query and a shared negative with the same id.
+        absent_IK: mask of the own negatives (the last K columns) that do not exist; None if all exist.
     """
 
     own_I: Tensor
@@ -52,7 +52,7 @@ class Keys(NamedTuple):
     absent_IK: Tensor | None
 
     def fill_(self, x_IC: Tensor, value: float) -> Tensor:
-        """Fill the keys that are not negatives."""
+        """Fill the entries of keys that are not negatives."""
         x_IC[self.row_P, self.column_P] = value
         x_IC[self.row_X, self.column_X] = value
         if self.absent_IK is not None:
@@ -60,7 +60,7 @@ class Keys(NamedTuple):
         return x_IC
 
     def positives(self, same_ids: SameIds) -> tuple[Tensor, Tensor]:
-        """Return rows and columns of the pairs of a query and a positive."""
+        """Return the rows and columns of all pairs of a query and a positive."""
         if same_ids == "positive":
             return self.row_P, self.column_P
         return torch.arange(len(self.own_I), device=self.own_I.device), self.own_I
@@ -75,15 +75,15 @@ class Keys(NamedTuple):
 
 
 class RowLosses(NamedTuple):
-    """Losses of queries, and the values that their derivatives need.
+    """Losses of queries, and intermediate values for their derivatives.
 
     Attributes:
         loss_I: L_i, in float64.
         logit_P: logits of the positives.
-        log_positives_I, log_negatives_I: logs of both sums in L_i; -inf without negatives.
+        log_positives_I, log_negatives_I: logs of the two sums in L_i; the second is -inf without negatives.
         exp_IC: exp(l_ij + beta c_ij) up to a factor per query; 0 where j is not a negative.
-        total_I: sum of `exp_IC`.
-        count_I: numbers of negatives.
+        total_I: row sums of `exp_IC`.
+        count_I: number of negatives of each query.
     """
 
     loss_I: Tensor
@@ -102,7 +102,7 @@ def row_losses(
 
     Args:
         cosine_IC: cosines of queries and keys.
-        own_I: cosine of each query and its own positive, in float64.
+        own_I: cosine of each query and its positive, in float64.
     """
     (same_ids, hardness, smoothing), rows = settings, len(own_I)
     rounded_I = own_I.to(cosine_IC.dtype)
@@ -136,18 +136,17 @@ def row_losses(
 def row_weights_(
     cosine_IC: Tensor, keys: Keys, losses: RowLosses, *, scale: float, settings: ContrastSettings
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the derivatives of sum_i L_i with respect to the cosines, overwriting `exp_IC`, and the scale (with
-    hardness).
+    """Return the derivatives of sum_i L_i with respect to the cosines and, with a hardness, the scale.
 
-    Without a hardness, the weights W are the scale times the derivatives by the logits, so the derivative by the scale
-    is sum_ij W_ij c_ij / scale.
+    The derivatives W with respect to the cosines overwrite `exp_IC`. Without a hardness, W is the scale times the
+    derivatives with respect to the logits, so the derivative with respect to the scale is sum_ij W_ij c_ij / scale.
     """
     (same_ids, hardness, smoothing), dtype, rows = settings, cosine_IC.dtype, len(losses.loss_I)
     share_I = torch.sigmoid(losses.log_negatives_I - losses.log_positives_I)
     row_P, column_P = keys.positives(same_ids)
     count_I = torch.bincount(row_P, minlength=rows).double()
     pi_P = torch.exp(losses.logit_P.double() - losses.log_positives_I[row_P])
-    # With one positive, the first difference is exactly 0.
+    # With a single positive, pi_P - 1 / count_I is exactly 0.
     value_P = (pi_P - 1 / count_I[row_P]) - share_I[row_P] * pi_P
     weight_IC = losses.exp_IC
     weight_IC *= (share_I / torch.where(losses.total_I > 0, losses.total_I, 1.0)).to(dtype)[:, None]
@@ -171,7 +170,7 @@ def row_weights_(
 def _sums_of_positives(logit_P: Tensor, row_P: Tensor, zeros_like_I: Tensor) -> tuple[Tensor, Tensor]:
     """Return log sum_p exp(l_ip) and mean_p l_ip of each query."""
     zero_I, logit_P = torch.zeros_like(zeros_like_I), logit_P.double()
-    # The own positive has logit 0, so the maximum is at least 0.
+    # The positive of each query has logit 0, so the maximum is at least 0.
     highest_I = zero_I.detach().scatter_reduce(0, row_P, logit_P.detach(), "amax")
     exp_P = torch.exp(logit_P - highest_I[row_P])
     log_sum_I = highest_I + torch.log(zero_I.index_add(0, row_P, exp_P))
@@ -179,7 +178,7 @@ def _sums_of_positives(logit_P: Tensor, row_P: Tensor, zeros_like_I: Tensor) -> 
 
 
 def _exponentials(logit_IC: Tensor, keys: Keys, *, wide: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Return exp(l - m) of the negatives, 0 elsewhere, with m the maximum of a row; its sums; and log sum exp(l).
+    """Return exp(l - m) of the negatives (0 elsewhere), its row sums, and log sum exp(l), with m the row maximum.
 
     Overwrites the logits.
     """

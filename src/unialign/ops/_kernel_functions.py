@@ -1,6 +1,6 @@
 """Compute kernels on the unit sphere as functions of the cosine (paper Eqs. 2, 9, 14).
 
-Shapes: `T`, `S` rows of a tile.
+Shapes: `T` rows and `S` columns of a tile.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,14 @@ WANG_ISOLA_T = 2.0  # Wang & Isola 2020; CUA and ModGap use the same value
 
 @dataclass(frozen=True)
 class KernelFunction:
-    """log kappa of unit rows x, y as a function of their cosine; 0 for equal rows, otherwise negative.
+    """Logarithm of a kernel of unit rows x and y, as a function of their cosine.
 
-    `gaussian` -|x-y|^2 / (2 tau^2), as printed in Eq. 9 · `clip` -|x-y|^2 / (2 tau) = (cos - 1) / tau · `wang_isola`
-    -2 |x-y|^2, without temperature · `geodesic` -arccos^2(cos) / (2 tau^2), Eq. 14.
+    log kappa is 0 for equal rows and negative otherwise:
+
+    - `gaussian`: -|x-y|^2 / (2 tau^2), as printed in Eq. 9
+    - `clip`: -|x-y|^2 / (2 tau) = (cos - 1) / tau
+    - `wang_isola`: -2 |x-y|^2, without temperature
+    - `geodesic`: -arccos^2(cos) / (2 tau^2), Eq. 14
     """
 
     name: Kernel
@@ -56,10 +60,10 @@ class KernelFunction:
 
 
 def arccos_squared(cosine: Tensor) -> Tensor:
-    """Return arccos(c)^2 with a finite gradient everywhere: -2 at c = 1, where arccos has infinite slope.
+    """Return arccos(c)^2 with a finite gradient everywhere, even at c = 1 and c = -1, where arccos has infinite slope.
 
-    Near c = 1 the series in u = 1 - c is used, 2u + u^2/3 + 4u^3/45 + u^4/35, with an error below 1e-13 for u < 1e-3.
-    At c = -1 the slope of arccos is infinite; cosines are clamped to 1e-6 (in float64, 1e-12) above it.
+    For u = 1 - c < 1e-3, the series 2u + u^2/3 + 4u^3/45 + u^4/35 is used, with an error below 1e-13; the gradient at
+    c = 1 is -2. Near c = -1, cosines are clamped to at least -1 + 1e-6 (-1 + 1e-12 in float64).
     """
     u = 1 - cosine
     near = u < 1e-3

@@ -1,6 +1,6 @@
-"""Compute kernel values between all rows of a set, or between the local rows of a process and all rows, in tiles.
+"""Compute kernel values between the local rows of a process and all rows, in tiles.
 
-Shapes: `N` selected rows, `R` local ones, `D` dimension, `I` rows and `J` columns of a tile.
+Shapes: `N` selected rows, `R` local rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from unialign.ops._kernel_functions import KernelFunction
 from unialign.ops._row_selection import RowSelection, SelfPairs
 from unialign.ops._tiles import rectangle, tile_view, upper_triangle
 
-# exp of logits in [-_SPAN / 2, _SPAN / 2], summed over a million rows, stays in float32's range (e^-87 to e^88).
+# Exponentials of logits in [-_SPAN / 2, _SPAN / 2], summed over a million rows, are in float32's range (e^-87 to e^88).
 _SPAN = 80.0
 
 
 class KernelTiles:
-    """Compute tiles of the R local rows and the N columns, one at a time in one buffer.
+    """Compute the tiles of an R x N matrix of logits, one at a time in a reused buffer.
 
-    On one process R = N, and only tiles on and above the diagonal are computed: those above also represent their
-    transposes.
+    On one process, R = N and only tiles on and above the diagonal are computed; a tile above the diagonal also
+    represents its transpose.
 
     Attributes:
-        plain_exp: whether all exponentials of the logits fit the dtype's range without a shift.
-        offset: log kappa = logit - offset. With a log-linear kernel the logits are rate * cosine.
+        plain_exp: whether all exponentials of the logits are in the dtype's range without a shift.
+        offset: constant in log kappa = logit - offset. For log-linear kernels, the logits are rate * cosine.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class KernelTiles:
         self.buffer, self.spare = (z_ND.new_empty(longest * longest) for _ in range(2))
 
     def logits(self) -> Iterator[tuple[slice, slice, Tensor, Tensor | None]]:
-        """Yield slices, logits, and the slope of log kappa; None for the constant slope of a log-linear kernel."""
+        """Yield the slices, logits and slope of log kappa of each tile; the slope is None for log-linear kernels."""
         rows, columns = len(self.x_RD), len(self.z_ND)
         slices = upper_triangle(rows, side=self.side) if self.symmetric else rectangle(rows, columns, side=self.side)
         scaled, scaled_ID = slice(0, 0), self.x_RD[:0]
@@ -57,7 +57,7 @@ class KernelTiles:
             yield i, j, logit_IJ, slope_IJ
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Mask the pairs that the sum excludes: same-id pairs, and self pairs unless they are included."""
+        """Fill same-id pairs and, if the sum excludes them, self pairs with `value`."""
         self.selection.mask_(x_IJ, i, j, value, self_pairs=self.self_pairs)
 
     def multiplicity(self, i: slice, j: slice) -> int:

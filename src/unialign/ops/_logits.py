@@ -14,11 +14,11 @@ from unialign.ops._kernel_functions import KernelFunction
 
 
 class Logits(ABC):
-    """Logits of query i and key j, which the backward pass rebuilds from the same tensors.
+    """Logits of queries and keys; the backward pass recomputes them from the same tensors.
 
     Attributes:
         tensors: the differentiable inputs.
-        lowest, highest: bounds of a logit.
+        lowest, highest: bounds of the logits.
     """
 
     tensors: tuple[Tensor, ...]
@@ -27,12 +27,12 @@ class Logits(ABC):
 
     @abstractmethod
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Any:
-        """Write the logits to `out_IJ`; return the values of the tile that `accumulate_grad` needs."""
+        """Write the logits of a tile to `out_IJ`; return the values that `accumulate_grad` needs as `saved`."""
 
     def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
         """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten.
 
-        The default is for logits <x_i, y_j> of the first two tensors.
+        The default implementation is for logits <x_i, y_j>, where x and y are the first two tensors.
         """
         gradients[0][i].addmm_(weight_IJ, self.tensors[1][j])
         gradients[1][j].addmm_(weight_IJ.mT, self.tensors[0][i])
@@ -68,7 +68,7 @@ class CosineLogits(Logits):
         torch.mm(x_ND[i] * self.factor, y_ND[j].mT, out=out_IJ)
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
-        # gradients[0] is sum_j W_ij y_j so far; its product with x_i is the derivative with respect to the scale.
+        # Before scaling, gradients[0] is sum_j W_ij y_j; its product with x is the gradient with respect to the scale.
         gradients[2].copy_((gradients[0] * self.tensors[0]).sum())
         gradients[0].mul_(self.factor)
         gradients[1].mul_(self.factor)
@@ -79,7 +79,7 @@ class CosineLogits(Logits):
 
 
 class TupleCosineLogits(CosineLogits):
-    """Logits scale <x_i, y_j> whose keys y_j are products of rows of several items (Symile).
+    """Logits scale <x_i, y_j>, where each key y_j is a product of rows of several items (Symile).
 
     Args:
         codes_N: id of each query.
@@ -89,7 +89,7 @@ class TupleCosineLogits(CosineLogits):
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, codes_N: Tensor, key_codes_KN: Tensor) -> None:
         super().__init__(x_ND, y_ND, scale)
         self.codes_N, self.key_code_N = codes_N, key_codes_KN[0]
-        # Only keys whose items all have one id can be masked; with different ids there are few.
+        # Only keys with equal ids for all items can be masked; there are few of them if ids differ.
         self.one_id_N = (key_codes_KN[1:] == key_codes_KN[0]).all(0)
 
     def masked(self, i: slice, j: slice) -> Tensor | None:
@@ -99,7 +99,7 @@ class TupleCosineLogits(CosineLogits):
 
 
 class KernelLogits(Logits):
-    """Logits log kappa(x_i, y_j) of any kernel."""
+    """Logits log kappa(x_i, y_j) for any kernel."""
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, *, kernel: KernelFunction) -> None:
         self.tensors = x_ND, y_ND

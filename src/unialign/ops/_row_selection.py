@@ -1,4 +1,4 @@
-"""Select the rows of pairwise reductions: present rows, sorted so that same-id rows are adjacent, and local rows.
+"""Select the present and local rows of pairwise reductions, sorted so that same-id rows are adjacent.
 
 Shapes: `B` rows of the batch, `N` selected rows, `R` selected rows of this process, `I` rows and `J` columns of a tile.
 """
@@ -22,11 +22,11 @@ class RowSelection:
 
     Attributes:
         size: N.
-        index_N: positions in the batch; None: all B rows in batch order.
-        codes_N: int32, ascending, equal for equal ids; None: all ids differ. Same-id rows are adjacent, so a tile
-            needs a mask only where the codes of its rows and columns overlap.
-        local_R: ascending positions, among the N selected rows, of the rows of this process; None: all rows.
-        shard: layout of the batch across processes; None: one process holds the whole batch.
+        index_N: positions in the batch; None for all B rows in batch order.
+        codes_N: int32 codes, ascending, equal for equal ids; None if all ids differ. Same-id rows are adjacent, so a
+            tile needs a mask only if the codes of its rows and columns overlap.
+        local_R: ascending positions of this process's rows among the N selected rows; None for all rows.
+        shard: layout of the batch across processes; None if one process has the whole batch.
     """
 
     size: int
@@ -36,25 +36,25 @@ class RowSelection:
     shard: Shard | None = None
 
     def take(self, x_B: Tensor) -> Tensor:
-        """Return the selected rows (N, ...) of a (B, ...) tensor; the same tensor if all rows are selected in order."""
+        """Return the (N, ...) selected rows of a (B, ...) tensor; the same tensor if all rows are selected in order."""
         return x_B if self.index_N is None else x_B[self.index_N]
 
     def local(self, x_N: Tensor) -> Tensor:
-        """Return the rows (R, ...) of this process of an (N, ...) tensor."""
+        """Return the (R, ...) local rows of an (N, ...) tensor."""
         return x_N if self.local_R is None else x_N[self.local_R]
 
     def unsharded(self) -> "RowSelection":
-        """Return the selection for a sum that each process computes in full."""
+        """Return the selection for a sum that every process computes in full."""
         return replace(self, local_R=None, shard=None)
 
     def others(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return (N,) |J_i|, the number of selected rows with another id."""
+        """Return |J_i|, the number of selected rows with an id other than that of row i, shape (N,)."""
         if self.codes_N is None:
             return torch.full((self.size,), float(self.size - 1), dtype=dtype, device=device)
         return (self.size - torch.bincount(self.codes_N)[self.codes_N.long()]).to(dtype)
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float, *, self_pairs: SelfPairs = "excluded") -> None:
-        """Fill the pairs of local rows `i` and selected rows `j` that a sum excludes: same-id pairs and self pairs."""
+        """Fill same-id pairs and, if excluded, self pairs of local rows `i` and selected rows `j` with `value`."""
         same_IJ = self._same_id(i, j)
         if self_pairs == "excluded":
             self._fill_self_pairs_(x_IJ, i, j, value)
@@ -70,7 +70,7 @@ class RowSelection:
         return same_NN if self_pairs == "excluded" else same_NN & ~diagonal_NN
 
     def gather(self, local_R: Tensor) -> Tensor:
-        """Gather the (R, ...) values of each process into (N, ...), without gradient."""
+        """Gather the (R, ...) values of all processes into an (N, ...) tensor, without gradient."""
         if self.shard is None or self.local_R is None:
             return local_R
         # Index by position in the batch, where the rows of each process are contiguous.
@@ -80,7 +80,7 @@ class RowSelection:
         return self.take(self.shard.gather_rows(local))
 
     def scatter(self, local_RD: Tensor, like_ND: Tensor) -> Tensor:
-        """Return (N, D) with the local rows (R, D) at their positions and 0 elsewhere, in the dtype of `like_ND`."""
+        """Return an (N, D) tensor of `like_ND`'s dtype with the local rows at their positions and 0 elsewhere."""
         if self.local_R is None:
             return local_RD.to(like_ND.dtype)
         all_ND = torch.zeros_like(like_ND)
@@ -88,7 +88,7 @@ class RowSelection:
         return all_ND
 
     def _same_id(self, i: slice, j: slice) -> Tensor | None:
-        """Return the mask of same-id pairs in a tile, including self pairs; None if it has none or no id repeats."""
+        """Return the mask of same-id pairs in a tile, including self pairs; None if it is empty or all ids differ."""
         if self.codes_N is None:
             return None
         row_I, column_J = self.codes_N[i if self.local_R is None else self.local_R[i]], self.codes_N[j]
@@ -101,15 +101,15 @@ class RowSelection:
             x_IJ.diagonal().fill_(value)
 
 
-# Layouts of two sets of rows across processes; None: each process computes the full sum.
+# Layouts of two sets of rows across processes; None if each process computes the full sum.
 ShardLayouts = tuple[RowSelection, RowSelection] | None
 
 
 def select_rows(present_B: Tensor, ids_B: Tensor | None = None, shard: Shard | None = None) -> RowSelection:
-    """Select the present rows, sorted by id where ids repeat.
+    """Select the present rows, sorted by id if ids repeat.
 
     Args:
-        present_B: bool.
+        present_B: bool mask of the rows to select.
         ids_B: integers, or None if all items are different.
         shard: layout of the B rows across processes.
     """
@@ -131,10 +131,10 @@ def select_rows(present_B: Tensor, ids_B: Tensor | None = None, shard: Shard | N
 
 
 def select_items(batch: Batch, present_B: Tensor) -> RowSelection:
-    """Select the given items of a batch, with its ids and its layout across processes."""
+    """Select the rows of a batch where the mask is True, with the batch's ids and its layout across processes."""
     return select_rows(present_B, batch.ids_B, batch.shard)
 
 
 def shard_layout(present_B: Tensor, shard: Shard | None) -> RowSelection:
-    """Return the layout across processes of the present rows only."""
+    """Return the layout of the present rows across processes."""
     return select_rows(present_B[present_B], None, None if shard is None else shard.kept(present_B))

@@ -1,9 +1,9 @@
-"""Compute uniformity and InfoNCE from row sums, by Triton kernels, compiled tiles or plain tiles.
+"""Compute uniformity and InfoNCE from row sums, with Triton kernels, compiled tiles or eager tiles.
 
-Each process computes complete local rows, so the same pass works on one process and on many. Symmetry is not used
-here: on a GPU it would require atomics, whose summation order is nondeterministic.
+Each process computes complete sums of its local rows, so the same code runs on one process and on many. The symmetry of
+the logits is not used, since on a GPU it would require atomics, which have a nondeterministic summation order.
 
-Shapes: `N` selected rows, `R` local ones, `D` dimension.
+Shapes: `N` selected rows, `R` local rows, `D` dimension.
 """
 
 from types import ModuleType
@@ -23,7 +23,7 @@ from unialign.ops._tiles import row_tiles
 def rowwise_log_sums(
     z_ND: Tensor, *, rate: float, selection: RowSelection, backend: Backend, self_pairs: SelfPairs = "excluded"
 ) -> Tensor:
-    """Return (N,) log sum_k exp(rate (<z_i, z_k> - 1)); -inf for an empty sum.
+    """Return log sum_k exp(rate (<z_i, z_k> - 1)), shape (N,); -inf for empty sums.
 
     k runs over the rows with another id and, if self pairs are included, over i.
     """
@@ -32,14 +32,14 @@ def rowwise_log_sums(
 
 
 def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, selection: RowSelection, backend: Backend) -> Tensor:
-    """Return symmetric InfoNCE without smoothing, at least 0; positives are added in float64 for precision near 0.
+    """Return symmetric InfoNCE without label smoothing; positives are added in float64 for precision near 0.
 
         1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii),    s = scale x y^T
 
-    k runs over i and the rows with another id.
+    k runs over i and the rows with another id. The result is at least 0.
 
     Args:
-        scale: scalar tensor, differentiable. On several processes, each gets the gradient over all rows.
+        scale: differentiable scalar tensor. With several processes, each gets the gradient over all rows.
     """
     value: Tensor = _MeanExcess.apply(x_ND, y_ND, scale, selection, backend)  # type: ignore[no-untyped-call]
     return value
@@ -68,7 +68,7 @@ class _RowwiseLogSums(torch.autograd.Function):
 
 
 class _MeanExcess(torch.autograd.Function):
-    """Mean excess e_i = log(1 + exp(rest_i - positive_i)); exp(-e_i) is the probability of the positive."""
+    """Mean of the excesses e_i = log(1 + exp(rest_i - positive_i)), where exp(-e_i) is the positive's probability."""
 
     @staticmethod
     def forward(
@@ -98,7 +98,7 @@ class _MeanExcess(torch.autograd.Function):
         selection, backend = ctx.rest
         with torch.no_grad():
             g_N = (gradient.double() / max(1, 2 * len(positive_N))).expand(len(positive_N))
-            # exp(-e) - 1, the probability of the positive minus 1, in both directions.
+            # exp(-e) - 1 is the probability of the positive minus 1, here summed over both directions.
             by_positive_N = g_N * (torch.expm1(-row_excess_N) + torch.expm1(-column_excess_N))
             gradients = []
             for a_ND, b_ND, excess_N, other_N in (
@@ -118,14 +118,14 @@ class _MeanExcess(torch.autograd.Function):
 
 
 def _excesses(matrix: LogitMatrix, positive_R: Tensor, backend: Backend, *, with_slope: bool) -> list[Tensor]:
-    """Return (R,) e in float64 and, if requested, scale de/dscale."""
+    """Return e in float64, shape (R,), and with `with_slope` also scale * de/dscale."""
     rest_R, mean_R = _module(backend).log_sums(matrix, with_means=with_slope)
     excess_R = torch.logaddexp(positive_R.new_zeros(()), rest_R.double() - positive_R)
     return [excess_R] if mean_R is None else [excess_R, -torch.expm1(-excess_R) * (mean_R.double() - positive_R)]
 
 
 def _positive_logits(matrix: LogitMatrix) -> Tensor:
-    """Return (R,) scale <x_i, y_i> in float64, computed in blocks of rows."""
+    """Return scale <x_i, y_i> in float64, shape (R,), computed in blocks of rows."""
     positive_R = torch.empty(len(matrix.x_RD), dtype=torch.float64, device=matrix.x_RD.device)
     for rows in row_tiles(len(positive_R), matrix.x_RD.shape[1]):
         positive_R[rows] = (matrix.x_RD[rows].double() * matrix.y_ND[matrix.local_R[rows]].double()).sum(1)
@@ -146,7 +146,7 @@ def _logit_matrix(
 
 
 def _module(backend: Backend) -> ModuleType:
-    """Return the implementation of `log_sums` and `accumulate_grad`."""
+    """Return the module that implements `log_sums` and `accumulate_grad`."""
     if backend != "triton":
         return _row_sums_torch
     from unialign.ops import _row_sums_triton

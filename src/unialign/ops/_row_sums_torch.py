@@ -1,12 +1,12 @@
-"""Compute row sums of logits, from which uniformity and InfoNCE follow, in tiles of torch operations.
+"""Compute row sums of logits in tiles of torch operations, for uniformity and InfoNCE.
 
-With s_ik = scale <x_i, y_k> over the columns k of row i that are not masked:
+Let s_ik = scale <x_i, y_k>, where k runs over the unmasked columns of row i. The functions return:
 
     log_sums          r_i = log sum_k exp(s_ik), and m_i = sum_k exp(s_ik - r_i) s_ik = d r_i / d log scale
     accumulate_grad   p_i = scale sum_k (g_i exp(s_ik - r_i) + h_k exp(s_ik - c_k)) y_k
 
-Columns with the code of a row are masked, and `self_pairs` determines whether the self pair of row i, column
-`local_R[i]`, is masked or included. A row without columns has r = -inf and p = 0. Each row is computed by exactly one
+Columns with the same code as the row are masked; `self_pairs` determines whether the self pair of row i (column
+`local_R[i]`) is masked or included. A fully masked row has r = -inf and p = 0. Each row is computed by exactly one
 process, so the result does not depend on the order of writes.
 
 Shapes: `R` rows, `N` columns, `D` dimension, `t` rows of a tile.
@@ -23,7 +23,7 @@ from torch import Tensor
 from unialign.ops._row_selection import SelfPairs
 from unialign.ops._tiles import row_tiles
 
-# Exponentials of logits in [-40, 40], their sums over a million rows, and the ratios of the two are in float32's range
+# Exponentials of logits in [-40, 40], their sums over a million rows, and the ratios of both are in float32's range
 # (e^-87 to e^88).
 _PLAIN_EXP = 40.0
 _TILE_CPU, _ROWS_CPU = 2**20, 64
@@ -37,12 +37,12 @@ class LogitMatrix:
     """Logits of R rows and N columns, and their mask.
 
     Attributes:
-        x_RD, y_ND: rows and columns, of one floating dtype.
+        x_RD, y_ND: rows and columns, of the same floating-point dtype.
         scale: factor of the inner products.
-        local_R: int64, the column of each row's self pair, ascending.
-        codes_N: int32, equal for equal ids; None: all ids differ.
+        local_R: column of each row's self pair, int64, ascending.
+        codes_N: int32 codes, equal for equal ids; None if all ids differ.
         self_pairs: whether a row includes its self pair.
-        compiled: whether tiles are computed through `torch.compile`; the Triton kernels ignore it.
+        compiled: whether tiles are computed with `torch.compile`; ignored by the Triton kernels.
     """
 
     x_RD: Tensor
@@ -55,12 +55,15 @@ class LogitMatrix:
 
     @property
     def plain_exp(self) -> bool:
-        """Return whether exponentials of the logits and their sums fit float32's range without a shift."""
+        """True if exponentials of the logits and their sums are in float32's range without a shift."""
         return abs(self.scale) <= _PLAIN_EXP
 
 
 def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Return (R,) r and, if requested, m, in the rows' dtype (float32 for half precision); m is 0 without columns."""
+    """Return r and, with `with_means`, m, shape (R,) each, in the rows' dtype (float32 for half precision).
+
+    In fully masked rows, m is 0.
+    """
     sums = _compiled(_sums_of_tile) if matrix.compiled else _sums_of_tile
     r_R = _at_least_float32(matrix.x_RD).new_empty(len(matrix.x_RD))
     m_R = torch.empty_like(r_R) if with_means else None
@@ -72,9 +75,9 @@ def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, 
 
 
 def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
-    """Return (R, D) p."""
+    """Return p, shape (R, D)."""
     weights = _compiled(_weights_of_tile) if matrix.compiled else _weights_of_tile
-    # exp(s - inf) = 0: an empty sum contributes nothing.
+    # exp(s - inf) = 0, so empty sums contribute nothing.
     r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x) for x in (r_R, c_N))
     y_ND = _at_least_float32(matrix.y_ND)
     p_RD = y_ND.new_empty(len(matrix.x_RD), y_ND.shape[1])
@@ -85,7 +88,10 @@ def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, 
 
 
 def _tiles(matrix: LogitMatrix) -> Iterator[tuple[slice, Tensor, _Mask]]:
-    """Yield rows, logits and mask of tiles; on a CPU they fit its caches, with enough rows for an efficient product."""
+    """Yield the rows, logits and mask of each tile.
+
+    On a CPU, tiles fit into the caches but have at least 64 rows, for efficient products.
+    """
     rows, columns = len(matrix.x_RD), len(matrix.y_ND)
     entries = max(_TILE_CPU, _ROWS_CPU * columns) if matrix.x_RD.device.type == "cpu" else None
     for tile in row_tiles(rows, columns, entries=entries):
@@ -118,7 +124,7 @@ def _sums_of_tile(s_tN: Tensor, mask: _Mask, plain_exp: bool, with_means: bool) 
     if not with_means:
         return r_t, None
     p_tN = masked_tN.sub_(torch.where(r_t == -torch.inf, torch.inf, r_t)[:, None]).exp_()
-    # A masked logit is finite here and has probability 0.
+    # Masked logits are finite here and have probability 0.
     return r_t, p_tN.mul_(s_tN).sum(1)
 
 
@@ -136,7 +142,7 @@ def _weights_of_tile(
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Compile once per process: the first call takes half a minute, later calls milliseconds.
+    # Compile once per process, since the first call takes half a minute and later calls take milliseconds.
     return torch.compile(function, dynamic=True)
 
 

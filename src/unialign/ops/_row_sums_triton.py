@@ -2,7 +2,7 @@
 
 Inputs are float32 (IEEE or TF32 products), float16 or bfloat16; sums are float32. Each program computes a block of
 rows over all columns, so no atomics are needed and results are deterministic. If D exceeds the accumulator of a
-program, several programs each compute a part of the result and recompute the logits for it.
+program, several programs recompute the logits, and each program computes a part of the dimensions.
 
 Calling the functions requires the package `triton`; importing this module does not.
 
@@ -25,7 +25,7 @@ except ImportError:
     triton = tl = None
 
 _LOG2E = 1.4426950408889634
-# Rows and columns of a tile.
+# Number of rows, and of columns, of a tile.
 _BLOCK = 64
 
 
@@ -80,7 +80,7 @@ def _log_sums_kernel(
             DIM, BLOCK_K, KEEP_SELF, PRECISION,
         )  # fmt: skip
         higher = tl.maximum(highest, tl.max(s, 1))
-        # The shift is 0 while all logits are -inf, since -inf - -inf is NaN.
+        # The shift is 0 while all logits are -inf, since -inf - (-inf) is NaN.
         shift = tl.where(higher == float("-inf"), 0.0, higher)
         shrink = tl.exp2(highest - shift)
         e = tl.exp2(s - shift[:, None])
@@ -131,7 +131,7 @@ def _accumulate_grad_kernel(
 
 
 def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Return (R,) r and, if requested, m, float32."""
+    """Return r and, with `with_means`, m, shape (R,) each, in float32."""
     r_R = torch.full((len(matrix.x_RD),), -torch.inf, dtype=torch.float32, device=matrix.x_RD.device)
     m_R = torch.zeros_like(r_R) if with_means else None
     if len(r_R) > 0 and len(matrix.y_ND) > 0:
@@ -143,12 +143,12 @@ def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, 
 
 
 def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
-    """Return (R, D) p, float32."""
+    """Return p, shape (R, D), in float32."""
     (rows, dim), columns = matrix.x_RD.shape, len(matrix.y_ND)
     p_RD = torch.zeros(rows, dim, dtype=torch.float32, device=matrix.x_RD.device)
     if rows == 0 or columns == 0:
         return p_RD
-    # exp(s - inf) = 0: an empty sum contributes nothing.
+    # exp(s - inf) = 0, so empty sums contribute nothing.
     r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x).float().contiguous() for x in (r_R, c_N))
     pointers = *_pointers(matrix), r_R, g_R.float().contiguous(), c_N, h_N.float().contiguous(), p_RD
     scales, block_d = (matrix.scale * _LOG2E, matrix.scale), _block_size(dim, 512)

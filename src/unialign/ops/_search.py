@@ -1,12 +1,12 @@
-"""Search by exact cosines, in tiles: count the gallery rows above a threshold, and find the top-k rows.
+"""Search by exact cosines in tiles: count the gallery rows above a level, and find the top-k rows.
 
-A float32 product is fast, but its error of about 1e-7 can change a rank. The error is at most (D + 8) u, with u the
-unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5; the rest
-is rounding of the unit rows, the scale and the level). The float32 product decides pairs that are farther from the
-level than this bound; the few others are rescored in float64, so the result equals that of float64.
+A float32 product is fast, but its error of about 1e-7 can change a rank. The error is at most (D + 8) u, where u is the
+unit roundoff: D u for a sum of D products (Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5),
+and the rest for rounding the unit rows, the scale and the level. The float32 product decides all pairs farther from the
+level than this bound. The few other pairs are rescored in float64, so the result is the same as in float64.
 
-Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; in one tile, `q` queries, `c` gallery rows and `n`
-queries with undecided pairs.
+Shapes: `Q` queries, `G` gallery rows, `D` dimension, `k` neighbors, `P` pairs; in a tile, `q` queries, `c`
+gallery rows and `n` queries with undecided pairs.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,19 +18,19 @@ from torch import Tensor
 from unialign.ops._tiles import SIDE, TILE, row_tiles
 from unialign.ops._unit_vectors import UnitRows
 
-# Widens the margin by 2 %: a rounded sum finds the undecided pairs, and can miss one within 1 % of the margin's edge.
+# Factor that widens the margin by 2 %, since a rounded sum can miss undecided pairs within 1 % of the margin's edge.
 _SLACK = 1.02
-# A tile with a larger fraction of undecided pairs is rescored as a whole, since pairs rescored one by one cost 100
-# times as much.
+# Tiles with a larger fraction of undecided pairs are rescored as a whole, since a pair that is rescored individually
+# costs 100 times as much.
 _DENSE = 1 / 128
-# Entries per block, chosen so that its temporaries fit into the cache.
+# Number of entries per block, so that its temporaries fit into the cache.
 _CACHED = 2**17
-# Pending pairs are rescored as soon as they exceed this number.
+# Pending pairs are rescored when their number exceeds this limit.
 _MOST_PENDING = 2**15
 
 
 class Counts(NamedTuple):
-    """Two (Q,) int64 counts of gallery rows: above each query's level, and within the tolerance of it."""
+    """Numbers of gallery rows above, and within the tolerance of, each query's level; int64 of shape (Q,)."""
 
     above: Tensor
     level: Tensor
@@ -49,7 +49,7 @@ class _CosineTiles:
         self.most = max(1, min(most, TILE // SIDE, SIDE * threads))
 
     def tiles(self, scale: float) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield row slice, column slice and tile of `scale` times the cosines; each tile overwrites the last."""
+        """Yield the row slice, column slice and `scale` * cosines of each tile; the tiles share one buffer."""
         queries, gallery = len(self.rows_Q), len(self.gallery)
         x_QD = torch.empty(queries, self.gallery.dim, dtype=self.dtype, device=self.device)
         for rows in row_tiles(queries, self.gallery.dim):
@@ -67,7 +67,7 @@ class _CosineTiles:
                 yield rows, columns, s_qc
 
     def exact(self, rows: slice, columns: slice) -> Tensor:
-        """Return (q, c) cosines in float64."""
+        """Return the cosines of a tile in float64, shape (q, c)."""
         return self.queries.exact(self.rows_Q[rows]) @ self.gallery.exact(columns).mT
 
     def pairs(self, i_P: Tensor, j_P: Tensor) -> Tensor:
@@ -90,8 +90,7 @@ def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) 
 def count_above(
     queries: UnitRows, gallery: UnitRows, level_Q: Tensor, *, rows_Q: Tensor, tolerance: float, most: int
 ) -> Counts:
-    """Count the gallery rows whose cosine with queries[rows_Q] is above level + tolerance, or within level +-
-    tolerance.
+    """Count the gallery rows with a cosine above level + tolerance, or within level +- tolerance, for queries[rows_Q].
 
     Args:
         level_Q: float64, on the gallery's device.
@@ -101,7 +100,7 @@ def count_above(
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     scale = 1 / cosines.margin
     level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
-    # `balance_Q` is the number of decided pairs above the level minus the number below; the other three counts are of
+    # `balance_Q` is the number of decided pairs above the level minus the number below; the other three tensors count
     # rescored pairs.
     balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
     undecided_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
@@ -140,7 +139,10 @@ def count_above(
 
 @torch.no_grad()
 def top_k(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most: int) -> tuple[Tensor, Tensor]:
-    """Return the (Q, k) highest cosines, descending, and their gallery rows; ties within `tolerance` sort by row."""
+    """Return the (Q, k) highest cosines in descending order, and their gallery rows.
+
+    Cosines that differ by at most `tolerance` are ties, which are sorted by gallery row.
+    """
     rows_Q = torch.arange(len(queries), device=gallery.device)
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     best = _Best(len(queries), k, tolerance, cosines.device)
@@ -167,7 +169,7 @@ def top_k(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, mos
 
 
 class _PendingPairs:
-    """Collect pairs and rescore them in one call, since many small calls would cost more than the products."""
+    """Collect pairs and rescore them in one call, since many small calls would take longer than the products."""
 
     def __init__(self, cosines: _CosineTiles, receive: Callable[[Tensor, Tensor, Tensor], None]) -> None:
         self.cosines, self.receive = cosines, receive
@@ -189,7 +191,7 @@ class _PendingPairs:
 
 
 class _Best:
-    """The k best pairs of each query found so far; gallery rows must be added in ascending order."""
+    """The k best pairs found so far for each query; gallery rows must be added in ascending order."""
 
     def __init__(self, queries: int, k: int, tolerance: float, device: torch.device) -> None:
         self.k, self.tolerance = k, tolerance
@@ -233,7 +235,7 @@ def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _product_dtype(device: torch.device, dim: int) -> torch.dtype:
-    """Return float32 if its products are accurate to the margin of `_CosineTiles`, else float64."""
+    """Return float32 if its products are accurate within the margin of `_CosineTiles`, else float64."""
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if backend is None or dim > 2**16:
         return torch.float64

@@ -1,12 +1,12 @@
-"""Sum softplus over all pairs of two sets of rows, for the pairwise sigmoid loss, in one pass over tiles.
+"""Sum softplus over all pairs of two sets of rows in one pass over tiles, for the pairwise sigmoid loss.
 
-    sum_ij softplus(l_ij) with l_ij = scale <x_i, y_j> + bias, over pairs of different ids and the pairs (i, i)
+    sum_ij softplus(l_ij) with l_ij = scale <x_i, y_j> + bias, over pairs with different ids and the pairs (i, i)
 
 The derivative with respect to l_ij is sigmoid(l_ij), which does not depend on other pairs, so one pass computes both
-value and gradient. With several processes, each one computes the tiles of its local x against all y and of its local y
-against all x; three scalars are gathered.
+value and gradient. With several processes, each process computes the tiles of its local x against all y and of its
+local y against all x; three scalars are gathered.
 
-Shapes: `N` selected rows, `R` local ones, `D` dimension, `I` rows and `J` columns of a tile.
+Shapes: `N` selected rows, `R` local rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from functools import partial
@@ -25,11 +25,10 @@ from unialign.ops._tiles import SIDE, rectangle
 def softplus_total(
     x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, selection: RowSelection, side: int = SIDE
 ) -> Tensor:
-    """Return the sum in the module docstring, a scalar.
+    """Return sum_ij softplus(l_ij), a scalar; see the module docstring.
 
     Args:
-        scale, bias: scalars, differentiable. With several processes, each one gets the gradients of these scalars over
-        all pairs.
+        scale, bias: differentiable scalars. With several processes, each process gets their gradients over all pairs.
         side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
@@ -82,9 +81,9 @@ def _sum_tiles(
     selection: RowSelection,
     side: int,
 ) -> tuple[float, float]:
-    """Return the sums of softplus and, if `by_x_RD` is given, of its derivatives over local x and all y.
+    """Return the sums over local x and all y of softplus and, if `by_x_RD` is given, of its derivatives.
 
-    If given, adds sum_j sigmoid(l_ij) y_j to `by_x_RD` and sum_i sigmoid(l_ij) x_i to `by_y_ND`.
+    Adds sum_j sigmoid(l_ij) y_j to `by_x_RD` and sum_i sigmoid(l_ij) x_i to `by_y_ND` if they are given.
     """
     x_RD, total, by_bias = selection.local(x_ND), 0.0, 0.0
     for i, j in rectangle(len(x_RD), len(y_ND), side=side):

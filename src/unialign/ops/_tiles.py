@@ -9,13 +9,13 @@ from torch import Tensor
 
 # Maximum number of entries in a tile of full rows (32 MiB of float64).
 TILE = 2**22
-# Rows and columns of a square tile: 1 MiB of float32 fits into a core's cache, so later passes over it are cheap. Sides
-# from 256 to 1,024 are about equally fast on a CPU; 2,048 is slower.
+# Number of rows, and of columns, of a square tile. A tile (1 MiB of float32) fits into a core's cache, so later passes
+# over it are cheap. Sides from 256 to 1,024 are about equally fast on a CPU; 2,048 is slower.
 SIDE = 512
 
 
 def row_tiles(rows: int, columns: int, *, most: int | None = None, entries: int | None = None) -> Iterator[slice]:
-    """Yield slices of 1 to `most` full rows; slices of several rows have at most `entries` (default `TILE`) entries."""
+    """Yield slices of at most `most` rows and `entries` (default `TILE`) entries, but of at least one row."""
     step = max(1, (TILE if entries is None else entries) // max(1, columns))
     if most is not None:
         step = min(step, most)

@@ -21,14 +21,14 @@ class VolumeLogits(Logits):
         volume_N: volume of each item's vectors without the anchor.
         scale: positive scalar, such as 1 / tau.
         anchor_ND: unit rows.
-        basis: K tensors (N, D): orthonormal basis of the span of each item's vectors without the anchor.
+        basis: K tensors of shape (N, D), an orthonormal basis of the span of each item's vectors without the anchor.
         eps: at least 0.
     """
 
     def __init__(self, volume_N: Tensor, scale: Tensor, anchor_ND: Tensor, *basis: Tensor, eps: float) -> None:
         self.tensors = volume_N, scale, anchor_ND, *basis
         self.eps, self.factor = eps, float(scale.detach())
-        # Rounded in the same way as the volumes that are compared with it.
+        # Rounded in the same way as the volumes, which are compared with the floor.
         self.floor = float(torch.zeros((), dtype=volume_N.dtype).add_(eps).sqrt_())
         self.lowest, self.highest = -1.01 * self.factor * (1 + eps) ** 0.5, 0.0
 
@@ -49,7 +49,7 @@ class VolumeLogits(Logits):
         volume_N, _, anchor_ND, *basis = self.tensors
         by_volume_N, by_scale, by_anchor_ND, *by_basis = gradients
         by_scale -= (weight_IJ * value_IJ).sum()
-        # The volume is constant at its floor; without a floor, the slope at 0 is defined as 0.
+        # The volume is constant at the floor, so the slope is 0 there; without a floor, the slope at 0 is defined as 0.
         above_IJ = value_IJ > self.floor
         slope_IJ = weight_IJ.div_(value_IJ).mul_(-self.factor).masked_fill_(~above_IJ, 0.0)
         by_volume_N[j] += (slope_IJ * sine_IJ).sum(0) * volume_N[j]
@@ -69,8 +69,8 @@ class VolumeLogits(Logits):
 class AreaLogits(Logits):
     """Logits -scale A, where A is the area of the triangle of anchor t_i, v_j and a_j.
 
-    S = |t - c|^2 |w|^2 - <t - c, w>^2 with c = (v + a) / 2 and w = v - a; `area`: A = sqrt(max(S, 0) + eps) / 2 ·
-    `squared`: A = S / 2. No value depends on the order of v and a.
+    Let S = |t - c|^2 |w|^2 - <t - c, w>^2, where c = (v + a) / 2 and w = v - a. Then A is sqrt(max(S, 0) + eps) / 2
+    for `area` and S / 2 for `squared`. The logits do not depend on the order of v and a.
 
     Args:
         scale: positive scalar.
@@ -116,7 +116,7 @@ class AreaLogits(Logits):
         by_scale, by_t_ND, by_c_ND, by_w_ND, by_cc_N, by_cw_N, by_ww_N = gradients
         by_scale -= (weight_IJ * value_IJ).sum()
         if self.form == "area":
-            # A = sqrt(S') / 2: dA/dS = 1 / (8 A).
+            # A = sqrt(S + eps) / 2, so dA/dS = 1 / (8 A).
             above_IJ = value_IJ > self.floor
             slope_IJ = weight_IJ.div_(value_IJ).mul_(-self.factor / 8).masked_fill_(~above_IJ, 0.0)
         else:

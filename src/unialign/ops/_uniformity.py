@@ -1,12 +1,12 @@
-"""Sum kernels over pairs of rows of one set, for uniformity, in symmetric tiles.
+"""Sum kernel values over all pairs of rows of a set in symmetric tiles, for uniformity.
 
     log_row_sums   l_i = log sum_{j in J_i} kappa(z_i, z_j)              two passes, the second for the gradient
     log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient
 
-J_i are the other selected rows with a different id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij = d log kappa / d
-cos, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j, so a tile above the diagonal contributes to
-both its rows and its columns. With several processes, each one computes the tiles of its local rows against all rows.
-Sums over tiles are float64. If the span of the logits exceeds `KernelTiles.plain_exp`, running maxima prevent overflow
+J_i are the selected rows with an id other than that of row i. With p_ij = kappa_ij / sum_k kappa_ik and s_ij =
+d log kappa / d cos, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j, so a tile above the diagonal
+contributes to both its rows and its columns. With several processes, each process computes the tiles of its local rows
+against all rows. Sums over tiles are float64. Unless `KernelTiles.plain_exp` is True, running maxima prevent overflow
 and underflow.
 
 Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
@@ -28,7 +28,7 @@ from unialign.ops._row_selection import RowSelection, SelfPairs
 from unialign.ops._row_sums import rowwise_log_sums
 from unialign.ops._tiles import SIDE
 
-# How far a logit may exceed the shift before sums are rescaled; e^40 times a million pairs is in float32's range.
+# Maximum excess of a logit over the shift before sums are rescaled; e^40 times a million pairs is in float32's range.
 _HEADROOM = 40.0
 
 
@@ -40,7 +40,7 @@ def log_row_sums(
     self_pairs: SelfPairs = "excluded",
     side: int = SIDE,
 ) -> Tensor:
-    """Return (N,) l; -inf with zero gradient for rows with empty J_i.
+    """Return l, shape (N,); -inf with zero gradient for rows with empty J_i.
 
     Args:
         z_ND: the selected unit rows, float32 or float64.
@@ -63,12 +63,12 @@ def log_row_sums(
 def log_total(
     z_ND: Tensor, *, kernel: KernelFunction, selection: RowSelection, weights_N: Tensor | None = None, side: int = SIDE
 ) -> Tensor:
-    """Return log sum_i w_i sum_{j in J_i} kappa_ij, a scalar; at least one J_i must not be empty.
+    """Return log sum_i w_i sum_{j in J_i} kappa_ij, a scalar; at least one J_i must be non-empty.
 
     Args:
-        weights_N: nonnegative w, without gradient; 1 if None.
+        weights_N: nonnegative weights w, without gradient; all 1 if None.
     """
-    # Square tiles compute the gradient together with the value, on one process or on many.
+    # Square tiles compute the value and the gradient together, with or without sharding.
     rowwise = rowwise_backend(z_ND, sharded=False) is not None
     if current_backend() == "reference" or (rowwise and kernel.rate is not None):
         sums_N = log_row_sums(z_ND, kernel=kernel, selection=selection, side=side)
@@ -102,7 +102,7 @@ class _RowSums(torch.autograd.Function):
         z_ND, sums_N = ctx.saved_tensors
         with torch.no_grad():
             tiles = KernelTiles(z_ND, *ctx.rest)
-            # exp(s - inf) = 0: a row with empty J_i contributes nothing for any incoming gradient.
+            # exp(s - inf) = 0, so rows with empty J_i contribute nothing for any incoming gradient.
             sums_N = torch.where(sums_N == -torch.inf, torch.inf, sums_N)
             g_N = torch.where(sums_N == torch.inf, 0.0, g_N.double())
             gradient_RD = z_ND.new_zeros(tiles.x_RD.shape)
@@ -114,7 +114,7 @@ class _RowSums(torch.autograd.Function):
 
 
 def _plain_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield kappa_ij (g_i / sum_i + g_j / sum_j) s_ij, with one exp per entry."""
+    """Yield tiles of kappa_ij (g_i / sum_i + g_j / sum_j) s_ij, with one exp per entry."""
     ratio_N = (g_N * torch.exp(-(sums_N + tiles.offset))).to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
         kernel_IJ = logit_IJ.exp_()
@@ -124,7 +124,7 @@ def _plain_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[
 
 
 def _normalized_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield (g_i p_ij + g_j p_ji) s_ij with an exp for each p, since the inverse of a sum may be out of range."""
+    """Yield tiles of (g_i p_ij + g_j p_ji) s_ij, with one exp per p, since inverse sums may be out of range."""
     log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
     log_R, g_R = tiles.selection.local(log_N), tiles.selection.local(g_N)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -166,7 +166,7 @@ class _LocalTotal:
     """Contribution of this process's tiles to the total and to its gradient.
 
     Both are accumulated in one pass, as total * exp(-shift) and sum_j W_ij z_j * exp(-shift). The shift follows the
-    highest logit so far; when it rises, the accumulators are rescaled. Logits of small span need no shift.
+    highest logit so far; when it rises, the accumulators are rescaled. Logits with a small range need no shift.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class _LocalTotal:
         return math.log(self.total) + (self.shift - self.tiles.offset) if self.total > 0 else -math.inf
 
     def gradient(self, log_total: float) -> Tensor | None:
-        """Return the (N, D) gradient of the log of the total over all processes, reusing the accumulated tensor."""
+        """Return the (N, D) gradient of the log of the total over all processes, overwriting the accumulated tensor."""
         if self.gradient_RD is None:
             return None
         rate = self.tiles.rate * (2.0 if self.weights_N is None else 1.0)
@@ -216,10 +216,10 @@ class _LocalTotal:
         self.tiles.mask_(kernel_IJ, i, j, 0.0)
         multiplicity: float = self.tiles.multiplicity(i, j)
         if self.weights_N is not None:
-            # w_i + w_j counts a pair and its transpose, so each of the two gets half.
+            # w_i + w_j covers a pair and its transpose, so each of them gets half.
             kernel_IJ.mul_(self.tiles.outer_sum(self.weights_N, i, j))
             multiplicity *= 0.5
-        # Sum over rows first, in the tile's dtype: a float64 sum of the whole tile would copy it.
+        # First sum each row in the tile's dtype, since a float64 sum of the whole tile would copy the tile.
         self.total += multiplicity * float(kernel_IJ.sum(1).double().sum())
         if self.gradient_RD is not None:
             if slope_IJ is not None:

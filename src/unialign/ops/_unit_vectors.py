@@ -1,6 +1,6 @@
 """Validate array-likes and convert them to unit rows in float64, for metrics, searches and measurements.
 
-Shapes: `N`, `n` rows, `D` dimension.
+Shapes: `N` rows, `n` requested rows, `D` dimension.
 """
 
 import warnings
@@ -15,28 +15,27 @@ from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.ops._tiles import row_tiles
 
-# A matrix product may give identical gallery rows scores that differ by about 1e-16, depending on their position in the
-# tile; scores of distinct float32 rows differ by 1e-8. Any tolerance in between distinguishes the two.
+# In a matrix product, scores of identical gallery rows may differ by about 1e-16, depending on their position in the
+# tile, while scores of distinct float32 rows differ by 1e-8. Any tolerance between these values identifies ties.
 TIE_TOLERANCE = 1e-12
 
-# Range of norms whose squares float32 represents; entries whose squares underflow are negligible beside them.
+# Range of norms with squares in float32's range; entries with squares that underflow are negligible.
 _PLAIN = (1e-12, 1e12)
 
 
 def unit_rows(x: Any, name: str) -> Tensor:
-    """Validate (N, D) rows and scale each to unit length, in float64.
+    """Validate the rows of an (N, D) array-like and normalize them to unit length in float64.
 
-    Cosine ranks depend on the last digits. In float64, half-precision inputs are exact, and the rounding of a product
-    (about 1e-16) is far below the differences between float32 scores (about 1e-8), so ties are recognized.
+    Ranks by cosine are sensitive to rounding. In float64, half-precision inputs are exact, and the rounding error of a
+    product (about 1e-16) is far below the differences between float32 scores (about 1e-8), so ties are recognized.
 
     Args:
-        x: floating (N, D) tensor, or any input of `torch.as_tensor`; N and D at least 1.
-        name: the name used in errors.
+        x: floating-point tensor of shape (N, D), or any input of `torch.as_tensor`; N and D must be at least 1.
+        name: name of the input in error messages.
 
     Raises:
-        ShapeError: the input is not 2-D, is empty, or is not floating.
-        NonFiniteError: a row holds NaN or infinity, or has norm zero; the message names the input, the row and the
-        value.
+        ShapeError: the input is not 2-D, is empty, or is not floating-point.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero; the message states the input, row and value.
     """
     raw_ND = _floating_rows(x, name).to(torch.float64)
     _check(raw_ND, ~_usable(raw_ND), name)
@@ -44,15 +43,15 @@ def unit_rows(x: Any, name: str) -> Tensor:
 
 
 class UnitRows:
-    """The rows of `unit_rows`, computed on access to avoid a float64 copy of a large or memory-mapped set.
+    """Unit rows that are computed on access, to avoid a float64 copy of a large or memory-mapped array.
 
     Args:
-        x: as for `unit_rows`. All rows are validated on construction.
-        name: the name used in errors.
-        device: device of the returned rows; that of x if None.
+        x: see `unit_rows`; all rows are validated on construction.
+        name: name of the input in error messages.
+        device: device of the returned rows; the device of x if None.
 
     Raises:
-        ShapeError, NonFiniteError: as `unit_rows`.
+        ShapeError, NonFiniteError: see `unit_rows`.
     """
 
     def __init__(self, x: Any, name: str, *, device: torch.device | None = None) -> None:
@@ -63,7 +62,7 @@ class UnitRows:
         for rows in row_tiles(*self._raw_ND.shape):
             raw_nD = self._raw_ND[rows]
             norm_n = torch.linalg.vector_norm(raw_nD.float() if self._plain else raw_nD, dim=1)
-            # Squares of such rows neither overflow nor lose precision; NaN and infinity also fail the comparison.
+            # Squares of norms in this range neither overflow nor lose precision; NaN and infinity fail the comparison.
             if not bool(((norm_n > _PLAIN[0]) & (norm_n < _PLAIN[1])).all()):
                 self._plain = False
                 bad_N[rows] = ~_usable(raw_nD.double()).cpu()
@@ -77,11 +76,11 @@ class UnitRows:
         return self._raw_ND.shape[1]
 
     def exact(self, rows: slice | Tensor) -> Tensor:
-        """Return (n, D) rows in float64, with the same numbers as `unit_rows`."""
+        """Return rows in float64, shape (n, D), equal to those of `unit_rows`."""
         return _unit(self._rows(rows).double())
 
     def rounded(self, rows: slice | Tensor, out_nD: Tensor) -> Tensor:
-        """Write (n, D) to `out_nD` in its dtype; each entry is within two roundings of the exact value."""
+        """Write rows to `out_nD` in its dtype; each entry is within two roundings of the exact value."""
         if out_nD.dtype == torch.float64 or not self._plain:
             return out_nD.copy_(self.exact(rows))
         raw_nD = self._rows(rows).to(out_nD.dtype)
@@ -95,7 +94,7 @@ class UnitRows:
 
 
 def query_and_gallery(queries: Any, gallery: Any) -> tuple[UnitRows, UnitRows]:
-    """Return both as `UnitRows` on the device of the queries; also raises ShapeError if their dims differ."""
+    """Return both as `UnitRows` on the device of the queries; raise ShapeError if their dims differ."""
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     if unit_queries.dim != unit_gallery.dim:
@@ -108,21 +107,21 @@ def query_and_gallery(queries: Any, gallery: Any) -> tuple[UnitRows, UnitRows]:
 
 def _floating_rows(x: Any, name: str) -> Tensor:
     if isinstance(x, np.ndarray) and not x.flags.writeable and x.dtype in (np.float32, np.float64):
-        # torch warns about read-only memory maps; this module does not write to them.
+        # Suppress torch's warning about read-only memory maps, since this module does not write to them.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             x = torch.from_numpy(x) if min(x.strides, default=0) >= 0 else x
-    raw = as_dense(x, repr(name), "floating (rows, dim)")
+    raw = as_dense(x, repr(name), "a floating-point tensor of shape (N, D)")
     if raw.ndim != 2 or 0 in raw.shape:
-        raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (rows, dim) with at least one of each")
+        raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (N, D) with N >= 1 and D >= 1")
     if not raw.is_floating_point():
-        raise ShapeError(f"{name!r} has dtype {raw.dtype}; expected a floating dtype")
+        raise ShapeError(f"{name!r} has dtype {raw.dtype}; expected a floating-point dtype")
     return raw.cpu() if raw.device.type == "mps" else raw  # mps has no float64
 
 
 def _usable(raw_ND: Tensor) -> Tensor:
     largest_N = raw_ND.detach().abs().amax(1)
-    # This single comparison catches NaN, infinity and zero.
+    # The comparisons are False for NaN, infinity and zero.
     return (largest_N > 0) & (largest_N < torch.inf)
 
 
@@ -131,12 +130,12 @@ def _check(raw_ND: Tensor, bad_N: Tensor, name: str) -> None:
     if bad is not None:
         raise NonFiniteError(
             f"{name!r} row {bad.row} {bad.what}{bad.more}; "
-            "cosines with such a row are undefined: remove these items, or fix their embeddings"
+            "cosines with such rows are undefined; remove these rows or fix them"
         )
 
 
 def _unit(raw_ND: Tensor) -> Tensor:
-    # Divide by the largest entry first, so that norms of huge and tiny rows do not over- or underflow.
+    # Divide by the largest entry first, so that norms of huge and tiny rows neither overflow nor underflow.
     scaled_ND = raw_ND / raw_ND.detach().abs().amax(1, keepdim=True)
     norm_N1: Tensor = torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
     return scaled_ND / norm_N1
