@@ -378,14 +378,20 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert main(evaluate) == 0
     assert re.search(r"digits, test split, [0-9,]+ of [0-9,]+ items: fou, zer, kar", capsys.readouterr().out)
     assert main([*evaluate, "--split", "val"]) == 2
-    assert "holds another evaluation: split is 'test' there and 'val' here; choose" in capsys.readouterr().err
+    assert (
+        "holds another evaluation: split is 'test' in the folder, but 'val' was given; choose"
+        in capsys.readouterr().err
+    )
     comparison = tmp_path / "runs/compare/config.yaml"
     comparison.parent.mkdir()
     words = ["compare", "digits", *QUICK, "--objectives", "infonce", "--seeds", "0"]
     monkeypatch.setattr(experiments._compare, "run_jobs", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(words) == 130
     assert main([*words, "--lr", "0.5"]) == 2
-    assert "another comparison: entries.infonce.train.lr is 0.001 there and 0.5 here" in capsys.readouterr().err
+    assert (
+        "another comparison: entries.infonce.train.lr is 0.001 in the folder, but 0.5 was given"
+        in capsys.readouterr().err
+    )
 
 
 def test_evaluate_measures_all_items_of_files_without_a_split(tmp_path, monkeypatch, capsys):

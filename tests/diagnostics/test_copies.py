@@ -33,10 +33,10 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
         (torch.from_numpy(rows).bfloat16(), "rounded", "b", "bfloat16"),
         (torch.from_numpy(unit(rows)).bfloat16(), "rounded", "b", "bfloat16"),
         (rows.astype(np.float16), "rounded", "b", "float16"),
-        (np.round(rows / scale * 127), "quantized", "b", "different values"),
-        (np.round(rows / np.abs(rows).max(1, keepdims=True) * 127), "quantized", "b", "different values"),
-        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "different values"),  # with a zero point
-        (np.round(rows / scale * 7), "quantized", "b", "different values"),
+        (np.round(rows / scale * 127), "quantized", "b", "distinct values"),
+        (np.round(rows / np.abs(rows).max(1, keepdims=True) * 127), "quantized", "b", "distinct values"),
+        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "distinct values"),  # with a zero point
+        (np.round(rows / scale * 7), "quantized", "b", "distinct values"),
         (np.sign(rows), "binary", "b", "1 bit"),
         (rows > 0, "binary", "b", "1 bit"),
         (rows + 1e-3 * np.roll(rows, 1, axis=0), "recomputed", "", ""),

@@ -91,7 +91,9 @@ def test_opening_a_results_folder_deletes_leftovers_and_compares_the_settings(tm
     with lock_folder(tmp_path, doing="training"):
         open_run_dir(tmp_path, "comparison")
     assert leftover.exists(), "another process may still be writing it"
-    with pytest.raises(ConfigError, match=r"another comparison: entries\.a\.lr is 1 there and 2 here; choose another"):
+    with pytest.raises(
+        ConfigError, match=r"another comparison: entries\.a\.lr is 1 in the folder, but 2 was given; choose another"
+    ):
         open_run_dir(tmp_path, "comparison", {"entries": {"a": {"lr": 2}}})
     with pytest.raises(ConfigError, match=r"another kind of result \(comparison, not run\)"):
         open_run_dir(tmp_path, "run")

@@ -82,14 +82,14 @@ def compare_copies(
 
 
 def _copy_kind(raw: tuple[NDArray[np.float64], NDArray[np.float64]], relative: float) -> tuple[str, int, str]:
-    """Return the kind of copy ("" if none), the index of the copied modality (-1 if unknown) and its precision."""
+    """Return the kind of copy ("" if none), the index of the copy (-1 if unknown) and its precision."""
     values = [len(np.unique(x)) for x in raw]
     at = int(values[1] < values[0])
     if values[at] == 2 and values[1 - at] > 2:
         signs = float(((raw[at] == raw[at].max()) == (raw[1 - at] > 0)).mean())
-        return ("binary", at, "1 bit a value") if signs >= _EQUAL_SIGNS else ("", -1, "")
+        return ("binary", at, "1 bit per value") if signs >= _EQUAL_SIGNS else ("", -1, "")
     if values[at] <= _MAX_CODES and values[at] < values[1 - at] and (relative <= _CODES or _is_affine(*raw)):
-        return "quantized", at, f"{values[at]} different values"
+        return "quantized", at, f"{values[at]} distinct values"
     formats = [_float_format(x) for x in raw]
     if formats[0] != formats[1] and relative <= _ROUNDED:
         at = int(_BITS[formats[1]] < _BITS[formats[0]])
@@ -98,7 +98,7 @@ def _copy_kind(raw: tuple[NDArray[np.float64], NDArray[np.float64]], relative: f
 
 
 def _is_affine(x_kD: NDArray[np.float64], y_kD: NDArray[np.float64]) -> bool:
-    """Return whether nearly every column of one matrix is an affine function of the same column of the other."""
+    """Return whether nearly every column of one matrix is highly correlated with the same column of the other."""
     x_kD, y_kD = (z / max(float(np.abs(z).max()), 1e-300) for z in (x_kD, y_kD))
     x_kD, y_kD = x_kD - x_kD.mean(0), y_kD - y_kD.mean(0)
     spread_D = np.sqrt(np.square(x_kD).sum(0) * np.square(y_kD).sum(0))

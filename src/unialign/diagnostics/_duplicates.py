@@ -22,7 +22,7 @@ class Duplicates:
     """Counts and examples of rows that equal another item's row; items with the same id are not compared."""
 
     repeats: int  # number of rows that repeat an earlier row
-    distinct: int  # different rows
+    distinct: int  # number of distinct rows
     largest: int  # size of the largest group of equal rows
     examples: tuple[tuple[int, int], ...]  # up to three pairs of equal rows
 

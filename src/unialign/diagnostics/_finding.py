@@ -80,7 +80,7 @@ class Rule:
 class RuleTable:
     """Rules about one kind of subject; the first rule whose predicate holds for a case produces its finding."""
 
-    cases: Callable[[Measurements], Iterable[Case]]  # the subjects
+    cases: Callable[[Measurements], Iterable[Case]]  # yields a case for each subject
     rules: tuple[Rule, ...]  # tried in order
     # Function and rule for all subjects together, used if no single case produced a finding.
     otherwise: tuple[Callable[[Measurements], Iterable[Case]], Rule] | None = None

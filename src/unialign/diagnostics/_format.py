@@ -14,7 +14,7 @@ def percent(fraction: float) -> str:
         return "-"
     value = 100 * fraction
     digits = 1 if abs(value) >= 0.1 or value == 0 else 2 if abs(value) >= 0.01 else 4
-    # 99.98 % is not all.
+    # Do not round values below 100 % to 100 %.
     while f"{value:.{digits}f}" == f"{100:.{digits}f}" and value < 100 and digits < 4:
         digits += 1
     return f"{value:.{digits}f} %"

@@ -1,4 +1,4 @@
-"""Measure everything that the findings and the report need."""
+"""Compute all measurements for the findings and the report."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ def names_of(pairs: Iterable[PairName]) -> tuple[str, ...]:
 def measure(
     data: Collection, scans: Mapping[str, ModalityScan], sample: ItemSample, windows: RowWindows, *, seed: int
 ) -> Measurements:
-    """Measure each modality, each pair, and all of them together."""
+    """Measure each modality, each pair, and all modalities together."""
     modalities = {name: measure_modality(data, name, scan, sample) for name, scan in scans.items()}
     common = {(a, b): sample.common(a, b) for a, b in combinations(modalities, 2)}
     overlapping = [pair for pair, rows in common.items() if len(rows) >= 2]
@@ -87,10 +87,10 @@ def measure(
 
 
 def stand_in_cosines(pairs: Mapping[PairName, PairStats], name: str) -> tuple[float, float] | None:
-    """Return the mean cosines of true pairs with and without a modality's most frequent row; None if that row matches
-    its items.
+    """Return the mean cosine of true pairs with a modality's most frequent row and of all others.
 
-    A frequent row that matches none of its items is probably the embedding of an empty or unreadable input.
+    The result is None if the most frequent row matches its items. A frequent row that matches none of its items is
+    probably the embedding of an empty or unreadable input.
     """
     for stats in pairs.values():
         if name in stats.frequent_row and not stats.is_copy and stats.auc >= limits.MIN_AUC:
@@ -109,7 +109,7 @@ def _copy(scans: Mapping[str, ModalityScan], sample: ItemSample, a: str, b: str)
 
 
 def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName, PairStats]) -> list[PairName]:
-    """Return the pairs whose row order can be checked: distinct modalities of one space, neither collapsed."""
+    """Return the pairs whose row order can be checked: distinct, uncollapsed modalities in the same space."""
     spread = {
         name
         for name, m in modalities.items()

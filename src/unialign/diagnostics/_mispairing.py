@@ -154,13 +154,13 @@ def _stretches(mask_n: Array) -> list[tuple[int, int]]:
 
 
 def _is_random(percentile_k: Array, outside: float) -> bool:
-    """Return whether percentiles in a range look like those of random pairs and are clearly lower than outside it.
+    """Return whether percentiles in a range look like those of random pairs and are clearly lower than elsewhere.
 
     Two cases that look similar are rejected: hard items, with percentiles below the rest but above chance, and a class
     of nearly equal rows, with percentiles that are nearly constant instead of uniform.
     """
     size = len(percentile_k)
-    inside, error = float(percentile_k.mean()), 0.29 / size**0.5  # standard deviation of a uniform variable: 0.29
+    inside, error = float(percentile_k.mean()), 0.29 / size**0.5  # 0.29 is the standard deviation of a uniform variable
     distance = float(np.abs(np.sort(percentile_k) - (np.arange(size) + 0.5) / size).max()) * size**0.5
     return (
         size >= _MIN_BLOCK_ITEMS

@@ -38,7 +38,7 @@ class NormStats:
     most: float
     long: int  # number of rows with a norm over ten times the median
     short: int  # number of rows with a norm below a tenth of the median
-    first: tuple[int, ...]  # the first five of these rows
+    first: tuple[int, ...]  # numbers of the first five rows counted in `long` or `short`
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class ModalityStats:
     sampled: int  # usable rows in the sample
     scan: ModalityScan
     duplicates: Duplicates
-    norms: NormStats | None  # None without a usable row
+    norms: NormStats | None  # None if there are no usable rows
     mean_cosine: Estimate | None  # mean cosine of two different rows; None for fewer than two sampled rows
     effective_rank: float  # effective rank of the centered rows
     possible_rank: int  # largest effective rank that the sample allows
     uniformity: float  # log mean exp(-2 |x - y|^2)
-    changed_top1: float  # fraction of queries whose first result by dot product differs from that by cosine
+    changed_top1: float  # fraction of queries with different first results by dot product and by cosine
     unsigned_codes: bool  # whether values are integers from 0 to 255, as from a quantizer with a zero point
     near: NearRows  # groups of equal or nearly equal rows of the sample
     distinct_sampled: int  # number of sampled rows, with nearly equal rows counted once
@@ -145,7 +145,7 @@ def _mean_cosine(z_nD: Tensor, weights_Rn: Tensor) -> Estimate:
 
 def _uniformity(z_nD: Tensor) -> float:
     """Compute log mean_{i != j} exp(-2 |z_i - z_j|^2) (Wang & Isola 2020), in tiles."""
-    total = -float(len(z_nD))  # each row with itself adds 1
+    total = -float(len(z_nD))  # subtract the n self-pairs, each of value 1
     for tile_tD in torch.split(z_nD, 1024):
         total += float(KernelFunction("wang_isola").log(tile_tD @ z_nD.mT).exp().sum())
     return math.log(max(total, 1e-300) / (len(z_nD) * (len(z_nD) - 1)))

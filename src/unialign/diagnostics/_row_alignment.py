@@ -1,8 +1,8 @@
 """Check that all rows of a modality are paired correctly, and find unpaired blocks and scattered rows.
 
-Each modality is compared with the mean of its peers, so that a fault in one modality is reported once, for that
-modality. The statistic of an item is the percentile of its true pair's similarity among random pairs; `_mispairing`
-models it.
+Each modality is compared with the mean of its peers, so that a fault is reported only for the faulty modality. The
+statistic of an item is the percentile of its true pair's similarity among random pairs; `_mispairing` models these
+percentiles.
 
 Shapes: `n` sampled items, `k` items compared, `D` dimension, `o` offsets, `t` rows of a tile.
 """

@@ -29,7 +29,7 @@ class RowOffset:
     """A range in which row i of the first modality matches row i + `offset` of the second.
 
     The range begins between the two rows `start` and ends between the two rows `stop`, which are adjacent if all rows
-    were read. `start` is None if the range begins at the first row, `stop` is None if it ends at the last.
+    were read. `start` is None if the range begins at the first row; `stop` is None if the range ends at the last row.
     """
 
     offset: int

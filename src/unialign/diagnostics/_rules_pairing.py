@@ -116,7 +116,7 @@ _UNDECIDABLE = RuleTable(
              "Inspect the most frequent row and id. If they are correct, give `labels` to compare classes instead."),
         Rule("undecidable", "warning", lambda c: c.kind == "unclear",
              "There are too few items to tell whether rows are paired between {pairs}: a true pair ranks above "
-             "{auc:percent_interval} of the random ones (50 % by chance).",
+             "{auc:percent_interval} of the random pairs (50 % by chance).",
              "Use at least a few hundred items."),
     ),
 )  # fmt: skip
@@ -223,7 +223,7 @@ def _least_paired(measured: Measurements) -> Iterator[Case]:
 
 
 _UNPAIRED_TEXT = (
-    "True pairs of {subject} are hardly more similar than random ones: cosine {true:number} against {random:number}, "
+    "True pairs of {subject} are hardly more similar than random pairs: cosine {true:number} against {random:number}, "
     "and a true pair ranks above {auc:percent} of the {negatives:,} sampled alternatives (50 % by chance).{groups}"
 )
 _WRONG_ROWS = RuleTable(
@@ -236,8 +236,9 @@ _WRONG_ROWS = RuleTable(
         Rule("misaligned_block", "problem", lambda c: c.kind == "alignment" and c.blocks,
              "{rows} {listed} of {subject} are not paired: true pairs have a mean cosine of "
              "{alignment.cosine_inside:number} there and {alignment.cosine_outside:number} elsewhere.",
-             "These rows were probably written in another order or belong to other items (a misplaced shard, a part "
-             "that was embedded again). Rewrite them, and store `ids` in each file so that the pairing is checked."),
+             "These rows were probably written in a different order or belong to other items (a misplaced shard, a "
+             "part that was embedded again). Rewrite them, and store `ids` in each file so that the pairing is "
+             "checked."),
         Rule("random_pairs", lambda c: "problem" if c.alignment.random_fraction >= limits.MANY_RANDOM else "warning",
              lambda c: c.kind == "alignment" and c.scattered,
              "About {fraction} of the items have a random counterpart: their rows of {subject} are no more similar "
@@ -262,7 +263,7 @@ _WRONG_ROWS = RuleTable(
     otherwise=(
         _least_paired,
         Rule("pairing", "ok", always,
-             "Rows are paired: a true pair ranks above at least {pair.auc:percent} of the random ones (50 % by "
+             "Rows are paired: a true pair ranks above at least {pair.auc:percent} of the random pairs (50 % by "
              "chance); cosine {pair.true_pair_cosine.mean:number} against {pair.random_pair_cosine:number}."),
     ),
 )  # fmt: skip

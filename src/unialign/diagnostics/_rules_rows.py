@@ -48,7 +48,7 @@ _INVALID = RuleTable(
     ),
     otherwise=(
         lambda measured: [Case(rows=sum(m.rows for m in measured.modalities.values()))],
-        Rule("values", "ok", always, "All {rows:,} rows are finite and none is empty."),
+        Rule("values", "ok", always, "All {rows:,} rows are finite and nonzero."),
     ),
 )  # fmt: skip
 
@@ -141,10 +141,10 @@ def _ids_advice(measured: Measurements) -> str:
     advice = f"{change} `ids` so that these items have the same id and are not negatives of each other"
     if ids_N is None:
         return advice
-    use = "take the place of the present ids" if given else "can be given as one more file"
+    use = "replace the given ids" if given else "can be given as an additional file"
     return (
-        f"{advice}. Proposed ids, {len(np.unique(ids_N)):,} different ones, are in report.proposed_ids; the command "
-        f"writes them to ids.npy beside its report, and they {use}"
+        f"{advice}. Proposed ids with {len(np.unique(ids_N)):,} distinct values are in report.proposed_ids; the "
+        f"command writes them to ids.npy next to its report, and they {use}"
     )
 
 
@@ -185,7 +185,7 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
 
 
 _COPIES = (
-    "{name}: {which} repeat another item's row exactly (such as {examples}); {duplicates.distinct:,} different rows "
+    "{name}: {which} repeat another item's row exactly (such as {examples}); {duplicates.distinct:,} distinct rows "
     "remain, and the most frequent one occurs {duplicates.largest:,} times."
 )
 _DUPLICATES = RuleTable(
@@ -210,7 +210,7 @@ _DUPLICATES = RuleTable(
     ),
     otherwise=(
         lambda measured: [Case()],
-        Rule("duplicates", "ok", always, "No row is an exact copy of another item's."),
+        Rule("duplicates", "ok", always, "No row is an exact copy of another item's row."),
     ),
 )  # fmt: skip
 _NEAR = RuleTable(

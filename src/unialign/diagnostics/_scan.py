@@ -26,7 +26,7 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class InvalidRows:
-    """Number of rows with one kind of fault, and the numbers of the first of these rows."""
+    """Number of rows with a given fault, and the first row numbers."""
 
     count: int
     first: tuple[int, ...]
@@ -38,7 +38,7 @@ class ModalityScan:
     norms_N: NDArray[np.floating[Any]]  # norm of each usable row, NaN elsewhere; float64 if the rows are float64
     checksums_N: NDArray[np.uint64]  # checksum of each row, which is the same for equal rows (-0 is treated as 0)
     invalid: dict[str, InvalidRows]  # "nan", "inf", "zero", "tiny" (no direction left after rounding) -> present rows
-    blank: int  # invalid rows in which all entries are NaN or all are 0, as absent items often are
+    blank: int  # number of invalid rows with only NaN or only 0, as is common for absent items
     constant_columns: tuple[int, ...]  # columns that hold the same value in all usable rows
     largest: float  # largest absolute entry of a usable row
     kept_kD: NDArray[np.float64]  # requested rows; arbitrary if not usable
@@ -130,7 +130,7 @@ def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | Non
 
 
 def _examine(row_D: Array) -> tuple[float, str, bool]:
-    """Return norm, fault ("" if none) and whether all entries are NaN or all are 0; for unreliable squared norms."""
+    """Return the norm of a row, its fault ("" if none) and whether its entries are all NaN or all 0."""
     if not np.isfinite(row_D).all():
         nan_D = np.isnan(row_D)
         return np.nan, "nan" if nan_D.any() else "inf", bool(nan_D.all())

@@ -19,10 +19,10 @@ def wrap(words: str, start: str) -> list[str]:
 
 _TERMS = (
     "Gap: distance between the mean rows of two modalities (0 to 2); debiased: sampling noise subtracted. True pair: "
-    "row i of both; random pair: rows of different items. Match from: cosine above which a pair is more likely to "
-    "match than not, if matches and other pairs are equally frequent. R@k: fraction of queries with a correct "
-    "candidate among the first k; MRR: mean reciprocal rank of the first correct candidate. Effective rank: number of "
-    "directions that hold the variance. Hub skewness: high if a few candidates are returned for most queries."
+    "row i of both modalities; random pair: rows of different items. Match from: cosine above which a pair is more "
+    "likely to match than not, if matches and other pairs are equally frequent. R@k: fraction of queries with a "
+    "correct candidate among the first k; MRR: mean reciprocal rank of the first correct candidate. Effective rank: "
+    "number of directions that hold the variance. Hub skewness: high if a few candidates are returned for most queries."
 )
 
 

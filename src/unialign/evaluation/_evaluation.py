@@ -1,4 +1,4 @@
-"""Result of an evaluation, with intervals and display."""
+"""Result of an evaluation, with intervals and formatted output."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -44,7 +44,7 @@ class Evaluation:
 
     @property
     def chance(self) -> dict[str, float]:
-        """Metric -> value of a random ranking, for R@1 and joint R@1 in each scoring."""
+        """Metric -> chance level, for R@1 and joint R@1 with each score."""
         return mean_chance(self.directions)
 
     def to_frame(self) -> Any:

@@ -84,7 +84,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "v_measure": Metric(
             "V-measure", "agreement of k-means clusters of all embeddings with the classes", primary=True
         ),
-        "nmi": Metric("NMI", "NMI of the same clusters; with the usual arithmetic mean it equals the V-measure"),
+        "nmi": Metric("NMI", "NMI of the same clusters with the arithmetic mean, which equals the V-measure"),
         "modality_gap_debiased": _number(
             "debiased gap",
             "distance of the modality means, corrected for sampling noise",

@@ -64,7 +64,7 @@ def compare(
 
     Raises:
         ConfigError: the folder contains a different comparison, or a setting does not fit the data.
-        DataError: the data's fingerprint differs from the one in the configuration.
+        DataError: the fingerprint of the data differs from the configuration.
     """
     folder = Path(out)
     store = open_store(config.data, config.modalities, config.fingerprint)

@@ -35,7 +35,7 @@ def open_store(
     """Open a store with the given modalities (None: its defaults).
 
     Raises:
-        DataError: the store cannot be read, or its fingerprint differs from the given one.
+        DataError: the store cannot be read, or its fingerprint differs from the given fingerprint.
     """
     store = load_dataset(data, id=id)
     if fingerprint is not None:

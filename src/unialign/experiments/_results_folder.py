@@ -43,7 +43,9 @@ def open_run_dir(path: Path, kind: Kind, settings: Mapping[str, Any] | None = No
     found = check_run_dir(path, kind)
     if found is not None and settings is not None and found != settings:
         differing = differing_settings(found, settings)
-        listed = "; ".join(f"{name} is {old} there and {new} here" for name, (old, new) in differing.items())
+        listed = "; ".join(
+            f"{name} is {old} in the folder, but {new} was given" for name, (old, new) in differing.items()
+        )
         raise ConfigError(f"{path} holds another {kind}: {listed}; choose another --out or delete it")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ def compare_entries(
     runs: Mapping[str, Sequence[Measured]],
     resampled: Mapping[str, Mapping[str, Tensor]],
 ) -> list[dict[str, Any]]:
-    """Compare the first entry with each other entry on every shared metric that has a better direction.
+    """Compare the first entry with every other entry on each shared metric that has a better direction.
 
     Returns:
         Records with `metric`, `objective`, `baseline`, `difference` (first minus baseline), `low`, `high`, `p`,

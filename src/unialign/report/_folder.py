@@ -1,4 +1,4 @@
-"""Read a comparison folder; files outside it are never read."""
+"""Read a comparison folder; files outside the folder are never read."""
 
 import json
 import math

@@ -23,8 +23,8 @@ QUERIES = 8
 TOP = 5
 _TIE_TOLERANCE = 1e-12  # as in unialign.ops
 RULE = (
-    "The queries are evenly spaced over the test items sorted by row number and take the directions in turn, "
-    "without manual selection."
+    "The queries are evenly spaced over the test items, sorted by row number, and alternate between the directions. "
+    "They are not selected manually."
 )
 
 

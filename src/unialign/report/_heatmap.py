@@ -13,7 +13,7 @@ WIDTH = 380.0
 JOINT = "all others"
 _LETTER = 5.9  # average width of a letter in a label
 _LONGEST = 20
-_NARROW = 8  # with more columns than this
+_NARROW = 8  # number of columns above which labels are steeper and on a single line
 # Fraction of full color at which light and dark text have the same contrast, in light and dark mode.
 _LIGHT_TEXT_FROM = 0.73
 
@@ -46,7 +46,7 @@ def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | No
 def heatmap(
     key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
 ) -> Markup:
-    """Draw a metric by query (row) and answer (column); `top` is the value of full color."""
+    """Draw a metric by query (row) and answer (column); `top` is the value shown in full color."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)

@@ -12,8 +12,8 @@ from unialign.report._summary import best, chance_note, metric_style
 
 # Marks relative to the first objective. Signs complement the colors for print and color-blind readers.
 _MARKS = {
-    "win": ("▼", "worse", "worse than {first} by the paired test"),
-    "lose": ("▲", "better", "better than {first} by the paired test"),
+    "win": ("▼", "worse", "worse than {first} in the paired test"),
+    "lose": ("▲", "better", "better than {first} in the paired test"),
     "tie": ("≈", "same", "no reliable difference from {first}"),
 }
 
@@ -79,7 +79,7 @@ def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
         rows.append(("parameters", sizes))
     seconds = {key: [r.seconds for r in results.runs_of(key) if r.seconds is not None] for key in results.objectives}
     if any(seconds.values()):
-        rows.append(("seconds a run", [f"{math.fsum(s) / len(s):.1f}" if s else DASH for s in seconds.values()]))
+        rows.append(("seconds per run", [f"{math.fsum(s) / len(s):.1f}" if s else DASH for s in seconds.values()]))
     return rows
 
 
