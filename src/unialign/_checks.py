@@ -66,7 +66,7 @@ def check_cutoffs(k: object) -> tuple[int, ...]:
     if isinstance(k, int) and not isinstance(k, bool):
         raise ConfigError(f"k must be a sequence of integers, got {k}; write k=({k},)")
     cutoffs = tuple(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else ()
-    # NumPy integers are valid: cut-offs often come from `arange`.
+    # NumPy integers are valid, since cut-offs often come from `numpy.arange`.
     if not cutoffs or not all(
         isinstance(cut, Integral) and not isinstance(cut, bool) and int(cut) >= 1 for cut in cutoffs
     ):

@@ -1,4 +1,4 @@
-"""Import the names of a package lazily, from the list in its `__init__.pyi` that type checkers also read.
+"""Import the names of a package lazily, based on its `__init__.pyi`, which type checkers also read.
 
 For example, `import unialign.losses` loads neither torch nor any submodule; names are imported on first use (PEP 562).
 """

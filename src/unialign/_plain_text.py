@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     """Format a table with left-aligned columns, separated by two spaces, and a rule below the header.
 
-    Values with intervals, such as `11.4 % [10.4, 12.5]`, are aligned by value and by bounds.
+    Values with intervals, such as `11.4 % [10.4, 12.5]`, are aligned by value and interval bounds.
     """
     columns = [_align_intervals(column) for column in zip(*body, strict=True)]
     rows: list[Sequence[str]] = [head, *zip(*columns, strict=True)]

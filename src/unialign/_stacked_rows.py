@@ -1,8 +1,8 @@
 """Normalize the rows of all modalities of a small batch together, in few operations.
 
 Rows with moderate norms need no scaling before their squares are summed. One pass over the norms detects all other rows
-(NaN, infinite, zero or extreme). Batches with such rows are left to `unialign._unit_rows` and the checks of
-`unialign.batch`.
+(NaN, infinite, zero or extreme). `unialign._unit_rows` then normalizes the batch, and `unialign.batch` raises an error
+if rows are invalid.
 
 Shapes: `M` modalities, `B` rows, `D` dimension.
 """

@@ -118,7 +118,7 @@ class _UnitRows(torch.autograd.Function):
 
 
 def is_part(x_BD: Tensor) -> bool:
-    """Return whether saving the rows would keep a storage of more than twice their size in memory."""
+    """Return whether saving the rows would keep alive a storage of more than twice their size."""
     return x_BD.untyped_storage().nbytes() > 2 * x_BD.numel() * x_BD.element_size()
 
 

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-# Whether rows of norm zero raise an error or are absent.
+# Whether rows of norm zero raise an error or are treated as absent.
 ZeroRows = Literal["error", "ignore"]
 
 
@@ -55,7 +55,10 @@ class Batch:
     shard: Shard | None = None
 
     def rows(self, m: int) -> Tensor:
-        """Return the (B, D) rows of modality m; the gradient is not zero-padded to (M, B, D) as for `z_MBD[m]`."""
+        """Return the (B, D) rows of modality m.
+
+        The gradient is not padded with zeros to (M, B, D), unlike that of `z_MBD[m]`.
+        """
         if not torch.is_grad_enabled():
             return self.z_MBD[m]
         return self._unbound[m]
@@ -135,7 +138,7 @@ def make_batch(
 
 
 def as_dense(value: Any, what: str, expected: str) -> Tensor:
-    """Convert an array-like to a dense tensor; errors read "`what` ...; expected `expected`".
+    """Convert an array-like to a dense tensor; error messages read "`what` ...; expected `expected`".
 
     Raises ShapeError for inputs that torch does not support (text, ragged lists, objects, integers beyond 64 bits) and
     for tensors without dense values (sparse, nested, meta). Arrays are converted to native byte order.

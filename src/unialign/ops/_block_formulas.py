@@ -70,7 +70,8 @@ class ContrastBlocks(BlockFormula):
 
     Args:
         scale: positive, at most 300; its derivative is computed if `learned`.
-        keys: (B, B) or (P, B, B), with 1 for keys and 0 for masked pairs and the diagonal. None masks the diagonal.
+        keys: (B, B) or (P, B, B), with 1 for keys and 0 for masked pairs and the diagonal; if None, only the
+            diagonal is masked.
         smoothing: label smoothing; requires `keys=None`.
     """
 
@@ -183,7 +184,7 @@ class ContrastBlocks(BlockFormula):
         return self._finish_(block_PBB, value_P, -torch.expm1(-excess_SPB).sum(0), given=given)
 
     def _finish_(self, block_PBB: Tensor, value_P: Tensor, others_PB: Tensor, *, given: bool) -> BlockResult:
-        """Complete the derivatives; `others_PB` is the probability of the other keys, summed over directions."""
+        """Complete the derivatives; `others_PB` is the probability of all negatives, summed over directions."""
         items = block_PBB.shape[-1]
         if block_PBB.dtype == torch.float32 and 2 * self.scale > _LARGEST:
             torch.threshold_(block_PBB, _SMALLEST_WEIGHT, 0.0)

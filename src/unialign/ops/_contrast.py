@@ -42,13 +42,15 @@ def mean_contrast(
     positive_weight: float | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """Return the scalar contrast of the module docstring; 0 without rows. Every process computes the full contrast.
+    """Return the contrast defined in the module docstring, a scalar; 0 without rows.
+
+    Every process computes the full contrast.
 
     Args:
         make: builds the logits from the tensors.
         tensors: inputs of the logits, differentiable.
-        positive_logits_N: l_ii, differentiable. They must be more accurate than those of a matrix product, since the
-            terms nearly cancel in a trained space.
+        positive_logits_N: l_ii, differentiable; must be more accurate than a matrix product, since the terms nearly
+            cancel in a trained space.
         symmetric: if False, return the contrast over rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
         positive_weight: w; 1 - s if None.
         side: rows per tile; does not affect the result. By default, up to 1,024 rows form a single tile, and larger

@@ -68,7 +68,8 @@ def directed_contrast(
 
     Args:
         q_ND, k_ND: unit rows of queries and keys; row i is the positive of query i.
-        scale: positive scalar, such as 1 / tau. With several processes, each gets the gradient over all queries.
+        scale: positive scalar, such as 1 / tau. With several processes, each process gets the gradient over all
+            queries.
     """
     if negatives is None:
         local = len(selection.local(q_ND))
@@ -107,7 +108,7 @@ class _DirectedContrast(torch.autograd.Function):
                 gradients[1] = shard.sum(gradients[1])
                 if negatives.shared_gradient:
                     gradients[3] = shard.sum(gradients[3])
-                # Gathering multiplied the gradients of the other tensors by the number of processes.
+                # Gathering multiplied the gradients of the other tensors by the number of processes; do the same here.
                 gradients[4] = gradients[4] * shard.processes
         total = total * factor
         if gradients:

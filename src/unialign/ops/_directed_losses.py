@@ -136,9 +136,9 @@ def row_losses(
 def row_weights_(
     cosine_IC: Tensor, keys: Keys, losses: RowLosses, *, scale: float, settings: ContrastSettings
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the derivatives of sum_i L_i with respect to the cosines and, with a hardness, the scale.
+    """Return the derivatives of sum_i L_i with respect to the cosines and, if hardness > 0, the scale.
 
-    The derivatives W with respect to the cosines overwrite `exp_IC`. Without a hardness, W is the scale times the
+    The derivatives W with respect to the cosines overwrite `exp_IC`. If hardness is 0, W is the scale times the
     derivatives with respect to the logits, so the derivative with respect to the scale is sum_ij W_ij c_ij / scale.
     """
     (same_ids, hardness, smoothing), dtype, rows = settings, cosine_IC.dtype, len(losses.loss_I)

@@ -34,7 +34,7 @@ class KernelTiles:
         self.self_pairs, self.side = self_pairs, side
         self.symmetric = selection.local_R is None
         self.x_RD = selection.local(z_ND)
-        # Multiply the rate into one factor of the product, which saves a pass over the tile.
+        # Multiply the rate into one factor of the product, to save a pass over the tile.
         self.rate = 1.0 if kernel.rate is None else kernel.rate
         self.offset = 0.0 if kernel.rate is None else kernel.rate
         self.plain_exp = -kernel.lowest <= _SPAN

@@ -89,7 +89,7 @@ class TupleCosineLogits(CosineLogits):
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, codes_N: Tensor, key_codes_KN: Tensor) -> None:
         super().__init__(x_ND, y_ND, scale)
         self.codes_N, self.key_code_N = codes_N, key_codes_KN[0]
-        # Only keys with equal ids for all items can be masked; there are few of them if ids differ.
+        # Only keys whose items all have the same id can be masked; few keys do if most ids differ.
         self.one_id_N = (key_codes_KN[1:] == key_codes_KN[0]).all(0)
 
     def masked(self, i: slice, j: slice) -> Tensor | None:

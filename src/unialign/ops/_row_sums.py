@@ -39,7 +39,7 @@ def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, selection: RowSele
     k runs over i and the rows with another id. The result is at least 0.
 
     Args:
-        scale: differentiable scalar tensor. With several processes, each gets the gradient over all rows.
+        scale: differentiable scalar tensor. With several processes, each process gets the gradient over all rows.
     """
     value: Tensor = _MeanExcess.apply(x_ND, y_ND, scale, selection, backend)  # type: ignore[no-untyped-call]
     return value

@@ -30,7 +30,12 @@ _MOST_PENDING = 2**15
 
 
 class Counts(NamedTuple):
-    """Numbers of gallery rows above, and within the tolerance of, each query's level; int64 of shape (Q,)."""
+    """Numbers of gallery rows for each query, int64 of shape (Q,).
+
+    Attributes:
+        above: number of rows above the query's level by more than the tolerance.
+        level: number of rows within the tolerance of the level.
+    """
 
     above: Tensor
     level: Tensor

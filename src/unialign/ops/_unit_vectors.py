@@ -116,7 +116,7 @@ def _floating_rows(x: Any, name: str) -> Tensor:
         raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (N, D) with N >= 1 and D >= 1")
     if not raw.is_floating_point():
         raise ShapeError(f"{name!r} has dtype {raw.dtype}; expected a floating-point dtype")
-    return raw.cpu() if raw.device.type == "mps" else raw  # mps has no float64
+    return raw.cpu() if raw.device.type == "mps" else raw  # MPS has no float64
 
 
 def _usable(raw_ND: Tensor) -> Tensor:
