@@ -13,7 +13,7 @@ from unialign.readers import Rows
 
 Array = NDArray[Any]
 
-# Number of pairs reread to detect systematic collisions. By chance, one in 2^50 pairs collides.
+# Number of pairs reread to detect systematic collisions. The chance of a collision is 2^-50 per pair.
 _CONFIRMED_PAIRS = 200
 
 

@@ -58,9 +58,9 @@ CONSTANT_COLUMNS = 0.1
 # --- rows --------------------------------------------------------------------------------------------------------
 # Fraction of duplicate rows above which they distort recall.
 DUPLICATES = 0.01
-# Minimum number of items that share a row for the row to be checked. The row is reported as matching none of these
-# items if the mean cosine of its true pairs exceeds that of random pairs by less than this fraction of the excess of
-# other true pairs.
+# Check rows that are shared by at least this number of items. Such a row is reported as matching none of its items if
+# the mean cosine of its true pairs exceeds that of random pairs by less than this fraction of the excess of other true
+# pairs.
 FREQUENT_ROW, STAND_IN = 12, 0.25
 # Ratio of the norms' standard deviation to their mean. Up to the first value, norms are reported as equal (float16
 # rounding gives 0.0005). Above the second, dot products differ noticeably from cosines.

@@ -126,7 +126,7 @@ def equal_codes(checksums_N: NDArray[np.uint64], usable_N: NDArray[np.bool_]) ->
 
 
 def _repeats(code_n: NDArray[np.int64], ids_n: NDArray[np.int64]) -> int:
-    """Sum over all groups the number of distinct ids in the group minus one."""
+    """Sum, over all groups, the number of distinct ids in the group minus one."""
     different = len(np.unique(np.stack([code_n, ids_n]), axis=1).T)
     return different - len(np.unique(code_n))
 

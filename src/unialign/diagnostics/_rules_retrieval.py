@@ -118,7 +118,7 @@ _HUBS = RuleTable(
 )  # fmt: skip
 
 
-# Minimum fraction of matches that reach the 95 % threshold for the threshold to be reported.
+# Report the threshold of 95 % likely matches only if at least this fraction of the matches reaches it.
 _MIN_SURE = 0.5
 
 

@@ -219,7 +219,7 @@ _NEAR = RuleTable(
         Rule("near_duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
              lambda c: c.near.repeats > 0,
              "{name}: {which} are nearly equal to another item's row (cosine of at least {cosine:number}), and hardly "
-             "any rows are only slightly farther apart. The same input was probably embedded in several batches.",
+             "any pairs have slightly lower cosines. The same input was probably embedded in several batches.",
              "If these inputs are equal, {give}. {answers}"),
     ),
 )  # fmt: skip

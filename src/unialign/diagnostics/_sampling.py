@@ -108,7 +108,7 @@ def collect_sample(
     resamples: int,
     seed: int,
 ) -> ItemSample:
-    """Build the sample of items `rows_n` from the rows `kept_k` that the scans kept."""
+    """Build the sample with row numbers `rows_n` from the scans, which kept the rows `kept_k`."""
     z, usable = _unit_rows(scans, kept_k, rows_n)
     ids_n = rows_n if data.ids_N is None else data.ids_N[rows_n]
     return ItemSample(
@@ -126,7 +126,7 @@ def collect_sample(
 def collect_windows(
     scans: Mapping[str, ModalityScan], kept_k: NDArray[np.int64], rows_WL: NDArray[np.int64]
 ) -> RowWindows:
-    """Build the windows `rows_WL` from the rows `kept_k` that the scans kept."""
+    """Build the windows with row numbers `rows_WL` from the scans, which kept the rows `kept_k`."""
     z, usable = _unit_rows(scans, kept_k, rows_WL)
     return RowWindows(rows_WL, z, usable)
 

@@ -115,7 +115,7 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
     return labeled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
-Cell = tuple[str, str]  # value, and small text below the value
+Cell = tuple[str, str]  # value, and the small text below it
 
 
 def _column(values: Sequence[Any], unit: str = "number") -> list[Cell]:

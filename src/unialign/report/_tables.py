@@ -1,4 +1,4 @@
-"""Build the rows of the tables of the page: metrics with tests, settings, environment, warnings."""
+"""Build the table rows of the page: metrics with tests, settings, environment, warnings."""
 
 import json
 import math
@@ -23,7 +23,7 @@ _REPEATED = {"map": "mrr", "nmi": "v_measure"}
 
 
 def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
-    """Return one row per metric with values; a metric that repeats another is listed in the row of the other."""
+    """Return one row per metric with values; a metric that repeats another is listed in that metric's row."""
     return [
         {
             "metric": metric,
