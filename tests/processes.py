@@ -1,4 +1,4 @@
-"""Processes for tests: a pool of four in one gloo group, with groups of two and three, and command-line runs."""
+"""Provide processes for tests: a pool of four in gloo groups of two, three and four, and command-line runs."""
 
 import multiprocessing
 import os
@@ -21,14 +21,14 @@ _groups: dict[int, Any] = {}
 
 
 def context() -> Any:
-    """Return a fork server that has imported torch: children start fast and have a clean autograd engine."""
+    """Return a fork server that has imported torch, so that children start fast with a clean autograd engine."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "unialign.cli._train"])
     return made
 
 
 def start_command(words: list[str], environment: dict[str, str], output: Path, folder: Path | None = None) -> Any:
-    """Start `unialign` in a process, with these arguments and environment variables; its output goes to a file."""
+    """Start `unialign` in a process with these arguments and environment variables, and write its output to a file."""
     process = context().Process(target=_run_command, args=(words, environment, str(output), folder))
     process.start()
     return process
@@ -71,8 +71,8 @@ class Pool:
             self.processes.append(process)
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
-        """Return the result of `function(rank, group, *arguments)` on each of the first `processes` processes."""
-        # The pickler of multiprocessing would move every tensor into a separate shared memory block, which is slow.
+        """Run `function(rank, group, *arguments)` on the first `processes` processes and return their results."""
+        # Use pickle, since multiprocessing would move every tensor into a separate block of shared memory.
         job = pickle.dumps((function, processes, arguments))
         for pipe in self.pipes[:processes]:
             pipe.send_bytes(job)

@@ -1,11 +1,11 @@
-"""Draw modalities with a shared part, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D` dim."""
+"""Draw modalities with a shared part, for tests of divergences."""
 
 import torch
 from torch import Tensor
 
 
 def draw(modalities: int, items: int, dim: int, seed: int, spread: float = 1.0) -> dict[str, Tensor]:
-    """Draw a common (B, D) part plus a part for each modality, scaled by `spread`."""
+    """Return tensors of shape (items, dim): a common part plus `spread` times a part for each modality."""
     g = torch.Generator().manual_seed(seed)
     common = torch.randn(items, dim, generator=g, dtype=torch.float64)
     return {

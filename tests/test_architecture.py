@@ -1,4 +1,4 @@
-"""Test which packages import each other, based on the source code."""
+"""Test the imports between packages by parsing the source code."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "unialign"
 
-# From bottom to top. A package imports from its own layer and from lower layers.
+# Layers from bottom to top. A package may import from its own layer and from lower layers.
 LAYERS = (
     ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_plain_text", "_html", "_datasets"),
     ("registry", "io", "distributed", "config"),
@@ -28,7 +28,7 @@ LAYERS = (
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# The root namespace and the module entry point refer to all packages.
+# The root namespace and the module entry point may import all packages.
 ROOT_FILES = {"__init__", "__main__"}
 
 
@@ -47,7 +47,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(path: Path, *, nested: bool) -> Iterator[tuple[int, str]]:
-    """Yield the line and module of each import of `unialign`; `nested` includes those inside functions."""
+    """Yield the line and module of each import of `unialign`; `nested` includes imports inside functions."""
     pending: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while pending:
         node = pending.pop()
@@ -118,7 +118,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 @pytest.mark.parametrize("folder", ["src/unialign", "research", "benchmarks"])
 def test_packages_are_imported_through_their_namespace(folder: str) -> None:
-    """Use `from unialign.ops import log_row_sums`, not `from unialign.ops._uniformity import log_row_sums`."""
+    """For example, `unialign.ops._uniformity` must not be imported outside `unialign.ops`."""
     private = []
     for path in sources(ROOT / folder):
         own = package_of(path) if folder == "src/unialign" else ""
@@ -139,7 +139,7 @@ def test_the_package_does_not_import_research() -> None:
 
 
 def test_tests_import_no_test_and_do_not_change_the_search_path() -> None:
-    """Shared code is in `conftest.py` or in a module without tests, which pytest finds through its `pythonpath`."""
+    """Shared code belongs in `conftest.py` or in modules without tests, which pytest finds by its `pythonpath`."""
     found = []
     for path in sources(ROOT / "tests"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -149,7 +149,7 @@ def test_tests_import_no_test_and_do_not_change_the_search_path() -> None:
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or "", *(alias.name for alias in node.names)]
             bad = [name for name in names if any(part.startswith("test_") for part in name.split("."))]
-            # `syspath_prepend` of pytest's monkeypatch undoes itself.
+            # `monkeypatch.syspath_prepend` is allowed, since pytest undoes it.
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("sys.path."):
                 bad.append(ast.unparse(node))
             if isinstance(node, ast.Assign | ast.AugAssign):

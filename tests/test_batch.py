@@ -81,7 +81,7 @@ def test_any_length_that_has_a_direction(dtype: torch.dtype, sizes: tuple[float,
 
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e-35), (torch.float32, 1e-40), (torch.float64, 1e-310)])
 def test_rows_too_short_raise(dtype: torch.dtype, size: float):
-    """Norms of 2e-38 must raise an error, since the gradient, which grows like 1 / norm, would be infinite."""
+    """Tiny norms raise an error, since the gradient grows like 1 / norm and would overflow."""
     embeddings = {name: z.to(dtype) for name, z in pair().items()}
     embeddings["text"][2] = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=dtype) * size
     with pytest.raises(NonFiniteError, match="'text' row 2 is too short to have a direction: its largest entry is"):
@@ -151,7 +151,7 @@ def test_wrong_presence():
         ({"text": torch.ones(3)}, ShapeError, r"present\['text'\] is torch.float32 of shape \(3,\)"),
         ({"text": torch.ones(2, dtype=torch.bool)}, ShapeError, r"expected torch.bool of shape \(3,\)"),
         ({"text": torch.ones(3, 1, dtype=torch.bool)}, ShapeError, r"of shape \(3, 1\)"),
-        # A tensor must not fail with PyTorch's "Boolean value of Tensor ... is ambiguous".
+        # A tensor must not raise PyTorch's "Boolean value of Tensor ... is ambiguous".
         (torch.ones(3, dtype=torch.bool), ShapeError, "`present` must be a mapping .* got Tensor"),
     ]:
         with pytest.raises(error, match=message):

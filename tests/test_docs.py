@@ -20,9 +20,9 @@ def blocks(page):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(ROOT)))
 def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
-    """The Python snippets and commands of a page run in order in one folder."""
+    """Run all Python snippets and commands of a page in order, in one temporary folder."""
     monkeypatch.chdir(tmp_path)
-    # Avoid worker processes, which would import torch again; other tests cover them.
+    # Avoid worker processes, which are slow to start; other tests cover them.
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     names = {"__name__": "__main__"}
     for i, (kind, source) in enumerate(blocks(page)):
@@ -33,7 +33,7 @@ def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
 
 
 def run_commands(source, capsys):
-    """`make demo` and `make test` are skipped: another test runs the demo, and this test is part of `make test`."""
+    """Run `unialign` commands; skip `make demo`, which another test runs, and `make test`, which includes this test."""
     for line in source.splitlines():
         words = shlex.split(line, comments=True)
         if not words or words[0] == "make":

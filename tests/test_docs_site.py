@@ -1,6 +1,6 @@
-"""Test that the documentation is complete: every page can be reached, and every objective and public name has an entry.
+"""Test that every page can be reached, and that every objective and public name is documented.
 
-These tests cover errors that `make docs`, which treats warnings as errors, does not report.
+These tests cover errors that `make docs` does not report.
 """
 
 import importlib
@@ -38,7 +38,7 @@ OPTION = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", re.MULTILINE)
 
 
 class NavLoader(yaml.SafeLoader):
-    """Load `mkdocs.yml`, ignoring the tags that are specific to mkdocs."""
+    """A YAML loader that ignores the tags that are specific to mkdocs."""
 
 
 NavLoader.add_multi_constructor("tag:", lambda loader, suffix, node: suffix)
@@ -46,7 +46,7 @@ NavLoader.add_multi_constructor("!", lambda loader, suffix, node: suffix)
 
 
 def pages_of(nav):
-    """Return every path in a navigation at any depth."""
+    """Yield every path in a navigation, at any depth."""
     for entry in nav:
         value = next(iter(entry.values())) if isinstance(entry, dict) else entry
         yield from pages_of(value) if isinstance(value, list) else [value]
@@ -59,7 +59,7 @@ def site():
 
 @pytest.fixture(scope="module")
 def build():
-    """Import `docs/_build.py`, which is not part of the package."""
+    """Import `docs/_build.py` by path, since it is not in a package."""
     pytest.importorskip("mkdocs", reason="needs the extra `docs`; `make test` has it")
     spec = importlib.util.spec_from_file_location("docs_build", DOCS / "_build.py")
     module = importlib.util.module_from_spec(spec)
@@ -68,7 +68,7 @@ def build():
 
 
 def test_every_page_is_in_the_navigation_and_every_entry_exists(site):
-    """The build adds the pages of findings, which depend on the studies."""
+    """Pages of findings are excluded, since the build adds them."""
     found = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     listed = list(pages_of(site["nav"]))
     assert sorted(set(listed)) == sorted(listed), "a page is listed twice"
@@ -110,7 +110,7 @@ def test_every_objective_has_a_page_that_the_overview_links_to(name):
 
 @pytest.mark.parametrize("name", losses.names())
 def test_settings_on_a_page_are_those_of_the_constructor(name):
-    """Tables of published hyper-parameters must list only parameters that the code has."""
+    """Tables of published settings must list only parameters of the constructor, with their defaults."""
     rows = OPTION.findall((DOCS / "objectives" / f"{name}.md").read_text("utf-8"))
     assert rows
     needed = {"anchor": "text"} if "anchor" in losses.parameter_names(name) else {}
@@ -121,7 +121,7 @@ def test_settings_on_a_page_are_those_of_the_constructor(name):
 
 
 def yaml_like(text):
-    """Format a default as the pages do: a number, a quoted string, a tuple of numbers, or None."""
+    """Parse a default as written in the pages: a number, a quoted string, a tuple of numbers, or None."""
     if text == "None":
         return None
     value = yaml.safe_load(text.replace("(", "[").replace(")", "]"))
@@ -129,7 +129,7 @@ def yaml_like(text):
 
 
 def test_the_reference_shows_every_public_name(build):
-    """mkdocstrings shows names in `__all__` that griffe finds, and could miss names of the lazy namespaces."""
+    """mkdocstrings shows only names that griffe finds, which could miss names in lazy namespaces."""
     import griffe
 
     pages = "\n".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
@@ -183,7 +183,7 @@ def test_a_formula_that_cannot_be_converted_stops_the_build(build):
 
 
 def test_docstrings_are_read_as_text(build):
-    """`<e_n, e_m>` in a docstring is a product, not an HTML tag, and `x, y:` documents two arguments."""
+    """In docstrings, `<e_n, e_m>` is not an HTML tag, and `x, y:` documents two arguments."""
     text = "mean <a, b> of `<code>`.\n\nArgs:\n    x, y: rows,\n        of any dim.\n    z: one.\n"
     read = build.one_entry_each(build.escaped(text))
     assert read.startswith("mean &lt;a, b> of `<code>`.")
@@ -191,7 +191,7 @@ def test_docstrings_are_read_as_text(build):
 
 
 def test_pages_opened_from_the_disk_have_a_search():
-    """`polyfills` must name a local script that replaces workers; otherwise `offline` loads one from another host."""
+    """The `offline` plug-in would load a script from another host unless `polyfills` lists a local script."""
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert re.search(r"^  - offline$", settings, re.MULTILINE)
     (script,) = re.search(r"polyfills: \[(.*?)\]", settings)[1].split(",")

@@ -1,4 +1,4 @@
-"""Test that generated tables and figures of the findings equal those made from the results."""
+"""Test that the tables and figures in the findings equal those generated from the results."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem !=
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
 def test_a_page_equals_the_one_made_from_its_results(path: Path) -> None:
-    """`python -m benchmarks.findings RUN` updates a page."""
+    """If this test fails, run `python -m benchmarks.findings RUN` to update the page."""
     results = json.loads(path.read_text("utf-8"))
     page = path.parent.parent / f"{path.stem}.md"
     assert findings.page(results, page.read_text("utf-8")) == page.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Test that the table of generated images in the docs equals the one made from the results."""
+"""Test that the table of generated images in the docs equals the table generated from the results."""
 
 import json
 from pathlib import Path

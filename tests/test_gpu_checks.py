@@ -1,4 +1,4 @@
-"""Test on the CPU that the checks of `make gpu` run, hold, and can fail."""
+"""Test on the CPU that the checks of `make gpu` pass, and that they can fail."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Test that importing is cheap and needs neither optional packages nor torchvision."""
+"""Test that importing the package is fast and requires neither optional packages nor torchvision."""
 
 import ast
 import os
@@ -51,7 +51,7 @@ def test_every_module_imports_without_any_optional_package():
 
 
 def test_no_module_names_torchvision():
-    """Importing torchvision fails if its operators do not match the build of torch."""
+    """torchvision must not be imported, since its import fails if its operators do not match the build of torch."""
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []

@@ -37,15 +37,14 @@ def gradients(objective: ua.losses.Objective, embeddings: dict[str, Tensor]) -> 
 
 
 def test_01_nan_embeddings_do_not_score_perfectly():
-    """In open_clip, fifty NaN rows had R@1 = 1 and mean rank 1, since no comparison with NaN is true."""
+    """In open_clip, NaN rows had R@1 = 1 and mean rank 1, since comparisons with NaN are false."""
     broken = torch.full((50, 4), float("nan"))
     with pytest.raises(NonFiniteError, match="row 0"):
         retrieval(broken, broken)
 
 
 def test_02_constant_embeddings_score_as_chance_in_any_order():
-    """If sorting breaks ties by index, the rank of a positive depends on its position, so a collapsed model may not
-    score at chance level."""
+    """If sorting breaks ties by index, the score of a collapsed model depends on the order of rows."""
     constant = torch.ones(20, 4)
     ids = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     for result in (
@@ -58,18 +57,20 @@ def test_02_constant_embeddings_score_as_chance_in_any_order():
 
 
 def test_03_a_correct_hit_with_a_negative_cosine_counts():
-    """torchmetrics drops scores below 0, so a positive that ranks first with a score of -0.1 has recall 0."""
+    """torchmetrics drops scores below 0, so a positive ranked first with score -0.1 has recall 0."""
     query, right, wrong = ([1.0, 0.0], [-0.1, 0.995], [-0.9, 0.436])
     result = retrieval(torch.tensor([query, [0.0, -1.0]]), torch.tensor([right, wrong]), k=(1,))
     assert result.ranks[0] == 1
 
 
 def test_04_accumulated_batches_weigh_as_their_rows():
-    """Without its flags, open_clip's gradient is off by a factor of the world size. The analogous error on one process
-    concerns the weight of an incomplete last batch."""
+    """Gradients of batches of unequal size must be weighted by their number of rows.
+
+    Without its flags, open_clip's gradient is wrong by a factor of the world size, which is a similar error.
+    """
     x, y = rows(0, 6, 4), rows(1, 6, 4)
     leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
-    objective = UniAlign("x", uniformity_weight=0.0)  # a mean over rows, so that the weighted parts add up
+    objective = UniAlign("x", uniformity_weight=0.0)  # only means over rows
     for part in (slice(0, 4), slice(4, 6)):
         share = len(x[part]) / len(x)
         (share * objective({"x": leaves[0][part], "y": leaves[1][part]}).total).backward()
@@ -78,14 +79,14 @@ def test_04_accumulated_batches_weigh_as_their_rows():
 
 
 def test_05_perfect_alignment_has_a_finite_gradient():
-    """GRAM's published volume differentiates sqrt(|det|) through a factorization: NaN for equal rows."""
+    """GRAM's published volume differentiates sqrt(|det|) through a factorization, which gives NaN for equal rows."""
     z = rows(2, 5, 6)
     for gradient in gradients(GRAM("a"), {"a": z, "b": z, "c": z}).values():
         assert torch.isfinite(gradient).all()
 
 
 def test_06_nearly_equal_vectors_have_their_true_volume():
-    """In float32 the determinant was -1e-14 instead of +1e-16, and the volume 15 to 60 times too large."""
+    """With float32 determinants, -1e-14 instead of +1e-16, volumes were 15 to 60 times too large."""
     z = rows(3, 8, 6)
     near = {m: (z + 1e-3 * rows(4 + m, 8, 6)).float() for m in range(3)}
     embeddings = {f"m{m}": x for m, x in near.items()}
@@ -94,17 +95,17 @@ def test_06_nearly_equal_vectors_have_their_true_volume():
 
 
 def test_07_the_sign_of_an_eigenvector_is_chosen():
-    """PMRL contrasts left vectors that have arbitrary signs: 115 of 256 point away from their tuple."""
+    """PMRL's released code contrasts vectors of arbitrary sign, of which 115 of 256 point away from their tuple."""
     embeddings = {f"m{m}": rows(8 + m, 256, 12) for m in range(3)}
     direction_BD = singular_parts(make_batch(embeddings)).direction_BD
     assert ((direction_BD * make_batch(embeddings).z_MBD.mean(0)).sum(-1) > 0).all()
-    # After two columns are exchanged, LAPACK's sign may change, but the loss must not.
+    # Exchanging columns may change the sign that LAPACK returns, but must not change the loss.
     swapped = {m: embeddings[m] for m in ("m2", "m0", "m1")}
     torch.testing.assert_close(PMRL()(embeddings).total, PMRL()(swapped).total)
 
 
 def test_08_the_third_modality_has_its_own_positives():
-    """mmlearn offsets the rows of a modality only by the length of the previous one, so pairs repeat or are lost."""
+    """mmlearn offsets rows of a modality only by the length of the previous modality, so pairs repeat or are lost."""
     embeddings = {m: rows(i, 5, 6) for i, m in enumerate(("a", "b", "c", "d"))}
     terms = InfoNCE("all")(embeddings).terms
     assert len(terms) == 6
@@ -114,7 +115,7 @@ def test_08_the_third_modality_has_its_own_positives():
 
 
 def test_09_a_logit_scale_of_100_does_not_overflow():
-    """Inf-CL's plain path sums exponentials without their maximum: exp(100) is infinite in float32."""
+    """Inf-CL sums exponentials without subtracting the maximum, and exp(100) overflows float32."""
     z = torch.ones(6, 4)
     assert InfoNCE(temperature=0.01)({"a": z, "b": z}).total.item() == pytest.approx(math.log(6), rel=1e-5)
     assert InfoNCE(temperature=0.01)({"a": z, "b": -z}).total.isfinite()
@@ -122,7 +123,7 @@ def test_09_a_logit_scale_of_100_does_not_overflow():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_10_half_precision_and_single_rows_work(dtype: torch.dtype):
-    """torch.pdist, which lightly and ModGap use for uniformity, lacks half precision and gives NaN for one row."""
+    """The uniformity of lightly and ModGap uses torch.pdist, which lacks half precision and gives NaN for one row."""
     for items in (1, 5):
         z = rows(9, items, 6, dtype)
         assert ua.functional.uniformity(z).isfinite()
@@ -138,8 +139,10 @@ def test_11_zero_is_a_value():
 
 
 def test_12_nothing_is_chosen_on_the_test_split():
-    """ModGap reports the best epoch on the test split, which is drawn without a seed. Here test rows do not affect
-    a run, and a split is a function of its seed."""
+    """Test rows must not affect a run, and splits must depend only on the seed.
+
+    ModGap reports the best epoch on the test split, which is drawn without a seed.
+    """
     rng = np.random.default_rng(0)
     columns = {m: rng.normal(size=(30, 5)) for m in ("a", "b")}
     split = ["train"] * 20 + ["val"] * 5 + ["test"] * 5
@@ -155,7 +158,7 @@ def test_12_nothing_is_chosen_on_the_test_split():
 
 
 def test_13_each_package_is_named_once():
-    """ModGap's requirements pin torch to two versions at once, so no resolver can install them."""
+    """ModGap's requirements pin two versions of torch, so they cannot be installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     pinned = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     for requirements in (project["dependencies"], *project["optional-dependencies"].values(), pinned):
@@ -165,7 +168,7 @@ def test_13_each_package_is_named_once():
 
 
 def test_14_no_item_is_dropped_silently():
-    """The loader of GRAM silently drops unreadable items and evaluates on the rest, 884 of 1,000 items."""
+    """The loader of GRAM silently drops unreadable items and evaluates on the remaining 884 of 1,000."""
     columns = {"a": rows(13, 5, 3).numpy(), "b": rows(14, 5, 3).numpy()}
     columns["b"][2] = np.nan
     with pytest.raises(NonFiniteError, match="row 2"):
@@ -179,7 +182,7 @@ def test_14_no_item_is_dropped_silently():
 
 
 def test_15_memory_kept_by_a_loss_is_measured():
-    """open_clip's chunked sigmoid loss, meant to save memory, still keeps the whole matrix of logits."""
+    """open_clip's chunked sigmoid loss still stores the whole matrix of logits."""
     items, dim = 512, 8
     leaves = {m: rows(i, items, dim, torch.float32).requires_grad_() for i, m in enumerate(("a", "b"))}
     for objective in (Sigmoid(), InfoNCE()):
@@ -187,7 +190,7 @@ def test_15_memory_kept_by_a_loss_is_measured():
 
 
 def test_16_the_self_pair_does_not_dominate_a_kernel_sum():
-    """Subtracting the self pair after summing leaves rounding errors: 29 % of the gradient at t = 10, NaN at t = 20."""
+    """Subtracting the self pair from the sum causes a gradient error of 29 % at t = 10, and NaN at t = 20."""
     z = torch.eye(5) + 1e-3 * rows(15, 5, 5, torch.float32)
     for temperature in (0.05, 0.01, 0.002):
         value, exact = (ua.functional.uniformity(x, temperature=temperature).item() for x in (z, z.double()))
@@ -196,7 +199,7 @@ def test_16_the_self_pair_does_not_dominate_a_kernel_sum():
 
 
 def test_17_no_pickle_is_ever_read(tmp_path: Path):
-    """GRAM and LanguageBind call torch.load on downloaded files, which executes code in them."""
+    """GRAM and LanguageBind call torch.load on downloaded files, which can execute code."""
     (tmp_path / "config.json").write_text("{}")
     torch.save({"weight": torch.ones(1)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError):

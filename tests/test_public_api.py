@@ -1,6 +1,6 @@
-"""Compare the public API with a snapshot, so that each changed name, parameter or default is one line in a review.
+"""Compare the public API with a snapshot, in which each name, parameter or default is one line.
 
-`python -m pytest tests/test_public_api.py --update-api` updates the snapshot.
+After an intended change, run `python -m pytest tests/test_public_api.py --update-api` to update the snapshot.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Test plug-ins by name: built-in, from installed packages, and registered in this process."""
+"""Test the registry of plug-ins: built-in, installed, and registered at run time."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def fresh_registry(monkeypatch):
 
 
 def install(folder: Path, package: str, group: str, points: dict[str, str], monkeypatch) -> None:
-    """Create an installed package with entry points, as pip does."""
+    """Create the metadata of an installed package with entry points, as pip does."""
     info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")

@@ -1,4 +1,4 @@
-"""Test the verdict of the exact-search benchmark, and its comparison of results."""
+"""Test the committed results of the exact-search benchmark, and its comparison of implementations."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_committed_run_is_the_required_one_and_meets_it():
 
 @pytest.fixture
 def answers(tmp_path):
-    """Write correct results of a small search to the files of the implementations."""
+    """Return the correct results of a small search, and a function that compares given results with them."""
     queries_QD, gallery_GD, own_Q = benchmark.draw(30, 200, 8)
     for part, rows in (("queries", queries_QD), ("gallery", gallery_GD), ("own", own_Q)):
         np.save(tmp_path / f"{part}.npy", rows)

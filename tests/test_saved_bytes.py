@@ -1,4 +1,4 @@
-"""Test that the bytes kept for backward are counted per storage, not per tensor."""
+"""Test that the bytes saved for the backward pass are counted once per storage, not per tensor."""
 
 import torch
 

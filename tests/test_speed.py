@@ -32,7 +32,7 @@ def test_every_loss_that_is_slower_than_a_peer_has_a_reason() -> None:
 
 
 def test_the_page_equals_the_one_made_from_the_results() -> None:
-    """`python -m benchmarks.speed --page` updates the page."""
+    """If this test fails, run `python -m benchmarks.speed --page` to update the page."""
     there = (ROOT / "docs" / "reference" / "speed.md").read_text("utf-8")
     results, retrieval = (
         json.loads((RESULTS.parent / f"{name}.json").read_text("utf-8")) for name in ("speed", "retrieval")
@@ -42,7 +42,7 @@ def test_the_page_equals_the_one_made_from_the_results() -> None:
 
 @pytest.mark.parametrize("implementation", HERE, ids=lambda c: f"{c.loss}-{c.name}")
 def test_implementations_compute_their_formula(implementation: Implementation) -> None:
-    """Compare values, and gradients along the sphere, in float64, so that only formulas can differ."""
+    """Values and tangential gradients are compared in float64, so that only wrong formulas cause differences."""
     rows = draw(implementation.modalities, 24, 8)
     value, gradients = exact(implementation.loss, rows)
     leaves = [torch.nn.functional.normalize(z.detach().double(), dim=-1).requires_grad_() for z in rows]
@@ -53,7 +53,7 @@ def test_implementations_compute_their_formula(implementation: Implementation) -
 
 
 def test_exact_values_do_not_depend_on_the_chunk_size() -> None:
-    """600 rows make two chunks, and the log is taken of the sum over both."""
+    """600 rows give two chunks, and the logarithm is taken of their total."""
     rows = draw(1, 600, 4)
     value, (gradient_BD,) = exact("uniformity/outer_log", rows)
     z_BD = torch.nn.functional.normalize(rows[0].detach().double(), dim=-1).requires_grad_()

@@ -1,7 +1,6 @@
-"""Test that normalizing rows in one pass gives the value and both derivatives of the plain formula without extra
-memory.
+"""Test that fused row normalization has the value and the derivatives of the plain formula, with less memory.
 
-A plain implementation makes several (M, B, D) tensors, of which autograd keeps three.
+A plain implementation creates several tensors of shape (M, B, D), of which autograd keeps three.
 """
 
 from collections.abc import Callable
@@ -28,7 +27,7 @@ def rows(dtype: torch.dtype = torch.float64, *, items: int = 5, dim: int = 3) ->
 
 
 def plain(embeddings: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
-    """Compute the definition in float64."""
+    """Normalize rows by the definition, in float64."""
     unit = []
     for name, x in embeddings.items():
         wide = x.double()
@@ -38,7 +37,7 @@ def plain(embeddings: dict[str, Tensor], present: dict[str, Tensor] | None = Non
 
 
 def weighed(z: Tensor) -> Tensor:
-    """Return a scalar whose gradient with respect to z is neither constant nor parallel to z."""
+    """Return a scalar function of z with a gradient that is neither constant nor parallel to z."""
     weights = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).view_as(z)
     return (weights * z + z**3).sum()
 
@@ -112,7 +111,7 @@ def test_the_gradient_of_extreme_rows_is_finite_and_right(size: float) -> None:
     torch.testing.assert_close(z, plain({"z": x}).float())
     (gradient,) = torch.autograd.grad(weighed(z), scaled)
     (expected,) = torch.autograd.grad(weighed(plain({"z": x})), x)
-    # Above 1e38, gradients are denormal numbers with few digits.
+    # Above 1e38, gradients are subnormal numbers with few digits.
     torch.testing.assert_close(
         gradient.double() * size, expected.double(), rtol=1e-5, atol=1e-2 if size > 1e38 else 1e-5
     )
@@ -143,7 +142,7 @@ def test_only_the_rows_and_a_few_numbers_a_row_are_kept(dtype: torch.dtype, pres
 
 
 def test_rows_that_are_a_small_part_do_not_hold_the_whole() -> None:
-    """If a slice, such as one token of each sequence, were kept as a view, all tokens would stay in memory."""
+    """Slices, such as one token of each sequence, must not be kept as views, which would keep all tokens in memory."""
     tokens = torch.randn(32, 128, 16, dtype=torch.float64, requires_grad=True)
     hidden = tokens * 2
     pooled = {"a": hidden[:, 0], "b": hidden[:, 1]}
@@ -162,7 +161,7 @@ def test_rows_that_are_a_small_part_do_not_hold_the_whole() -> None:
 
 
 def test_rows_without_gradient_are_not_kept() -> None:
-    """Features of a frozen encoder may be inference tensors, and their buffer may be reused before backward."""
+    """Rows of a frozen encoder may be inference tensors, or their buffer may be overwritten before backward."""
     with torch.inference_mode():
         frozen = torch.randn(5, 3)
     buffer, trained = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
@@ -173,7 +172,7 @@ def test_rows_without_gradient_are_not_kept() -> None:
 
 
 def test_rows_that_are_written_over_give_the_right_gradient_or_an_error() -> None:
-    """For the backward pass, small float32 batches keep their unit rows; all others keep the rows themselves."""
+    """Small float32 batches save unit rows, so the input may be changed in place; other batches raise an error."""
     leaf = torch.randn(5, 3, requires_grad=True)
     (wanted,) = torch.autograd.grad(weighed(make_batch({"a": leaf}, minimum=1).z_MBD), leaf)
     for dtype in (torch.float32, torch.bfloat16):
@@ -188,7 +187,7 @@ def test_rows_that_are_written_over_give_the_right_gradient_or_an_error() -> Non
 
 
 class _Allocations(TorchDispatchMode):
-    """Count the bytes of new storages that each operation creates, except views and in-place results."""
+    """Record the bytes of the new storages that operations create, without views and in-place results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,6 +213,6 @@ def test_nothing_but_the_results_is_as_large_as_the_batch(monkeypatch: pytest.Mo
     incoming = torch.ones_like(z)
     with _Allocations() as backward:
         z.backward(incoming)
-    # One gradient for each input, in its own dtype.
+    # The largest storages are the gradients of the inputs, in the dtype of each input.
     assert sorted(backward.made)[-3:] == [items * dim * dtype.itemsize] * 3
     assert sorted(backward.made)[-4] <= 2**10 * 4

@@ -1,4 +1,4 @@
-"""A store on which training takes milliseconds, with absent rows and shared ids, and a callback that stops a run."""
+"""Define a tiny store with absent rows and shared ids, runs on it, and a callback that interrupts a run."""
 
 import hashlib
 import json
@@ -24,9 +24,9 @@ TRAIN, TEST = 23, 6
 
 
 def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path: Path | None = None) -> EmbeddingStore:
-    """Return 29 items of three modalities with a common latent; absent rows hold NaN; items 3 and 4 share an id.
+    """Return a store of 29 items in three modalities with a common latent; items 3 and 4 share an id.
 
-    The store is in memory or in a folder.
+    Absent rows contain NaN. The store is in memory, or in the folder `path`.
     """
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(TRAIN + TEST, 3))
@@ -40,7 +40,7 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
             present[modality] = keep
     ids = np.arange(TRAIN + TEST)
     ids[4] = 3
-    # Test rows come first, so that row numbers among the training rows and in the store differ.
+    # Test rows come first, so that indices among the training rows and in the store differ.
     rows: dict[str, Any] = {"present": present, "ids": ids, "split": ["test"] * TEST + ["train"] * TRAIN}
     if path is not None:
         return EmbeddingStore.write(path, columns, **rows)
@@ -48,7 +48,7 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
 
 
 class Pull(Objective):
-    """Mean squared distance between the first two modalities, as an objective from another package."""
+    """The mean squared distance between the first two modalities, as an objective of another package."""
 
     name: ClassVar[str] = "pull"
 
@@ -67,7 +67,7 @@ class Pull(Objective):
 
 
 def tiny_config(**changes: Any) -> TrainConfig:
-    """Return settings of 20 steps: ten epochs with batches of 8, 8 and 7 rows, two per step."""
+    """Return settings for 20 steps, with ten epochs of batches of 8, 8 and 7 rows, two batches per step."""
     settings: dict[str, Any] = {
         "objective": "infonce",
         "dim": 8,
@@ -89,7 +89,7 @@ def run(store: EmbeddingStore, config: TrainConfig, **options: Any) -> FitResult
 
 
 def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
-    """Return an `on_step` callback that interrupts after a step, like Ctrl-C."""
+    """Return an `on_step` callback that raises KeyboardInterrupt after a step."""
 
     def interrupt(info: Mapping[str, Any]) -> None:
         if info["step"] == step:
@@ -112,7 +112,7 @@ _finished: dict[str, Finished] = {}
 
 
 def finished(**changes: Any) -> Finished:
-    """Return the uninterrupted run of these settings on the tiny store, trained once per session; do not modify it."""
+    """Return the uninterrupted run with these settings, trained once per session; tests must not change it."""
     config = tiny_config(**changes)
     key = json.dumps(config.to_dict())
     if key not in _finished:
@@ -129,7 +129,7 @@ def bits(state: Mapping[str, Tensor]) -> dict[str, bytes]:
 
 
 def digest_of(result: FitResult) -> str:
-    """Return the sha256 of the weights of a space and its objective."""
+    """Return the SHA-256 of the weights of the space and the objective."""
     digest = hashlib.sha256()
     for state in (result.space.state_dict(), result.objective.state_dict()):
         for name, data in bits(state).items():

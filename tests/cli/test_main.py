@@ -249,7 +249,10 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
         (["compare", "digits", "--workers", "0"], "--workers"),
         (["compare", "digits", "--resamples", "20"], "resamples"),
         (["evaluate", "nowhere", "digits"], "nowhere"),
-        (["train", "alone.npy"], "has only the modality 'alone'; training needs at least two: add a file"),
+        (
+            ["train", "alone.npy"],
+            "has only the modality 'alone', but training needs at least two modalities; add a file",
+        ),
     ]
     for words, message in cases:
         assert main(words) == 2, words

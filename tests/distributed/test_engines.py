@@ -327,9 +327,9 @@ def raised_error(rank: int, group: Any, engine: str, trouble: str, batches: list
 @pytest.mark.parametrize(
     ("engine", "trouble", "says"),
     [
-        ("ddp-all", "no micro-batch", "process 1 has no micro-batch, so the modules of the others would wait for it"),
-        ("fsdp-each", "no micro-batch", "process 1 has no micro-batch, so the modules of the others would wait for it"),
-        ("ddp-each", "other modules", "process 1 gave 2 modules and process 0 gave 3: give the same `modules`"),
+        ("ddp-all", "no micro-batch", "process 1 has no micro-batch, so the modules of other processes would wait"),
+        ("fsdp-each", "no micro-batch", "process 1 has no micro-batch, so the modules of other processes would wait"),
+        ("ddp-each", "other modules", "process 1 passed 2 modules, but process 0 passed 3; pass the same `modules`"),
         ("ddp-each", "left out", "encode called modules[1] (DistributedDataParallel) on process 0, but not on 1"),
     ],
 )

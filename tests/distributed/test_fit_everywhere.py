@@ -164,7 +164,7 @@ def test_different_arguments_on_a_process(pool: Pool, tmp_path: Path) -> None:
     for seen in together(pool, 3, changes, out=tmp_path / "run"):
         kind, message = seen["error"]
         assert kind == "ConfigError"
-        assert "process 2 of 3 calls fit with lr=0.5, process 0 with 0.01" in message
+        assert "process 2 of 3 calls fit with lr=0.5, but process 0 with 0.01" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -184,11 +184,11 @@ def test_errors():
             {"logit_scale": lambda: torch.tensor(0.0)},
             r"logit_scale must be a positive number .*\(1 / temperature, after exp\)",
         ),
-        ({"logit_scale": torch.ones(2)}, r"shape \(2,\); expected one floating number"),
-        ({"logit_scale": torch.tensor(3)}, "expected one floating number"),
+        ({"logit_scale": torch.ones(2)}, r"shape \(2,\); expected a single floating-point number"),
+        ({"logit_scale": torch.tensor(3)}, "expected a single floating-point number"),
         ({"temperature": "0.1"}, "temperature must be"),
         ({"temperature": True}, "temperature must be"),
-        ({"logit_bias": -1.0}, "infonce does not support logit_bias= in a call; of such arguments it supports temp"),
+        ({"logit_bias": -1.0}, "infonce does not support logit_bias= in a call; it supports temp"),
     ]
     for call, message in wrong:
         with pytest.raises(ConfigError, match=message):

@@ -214,7 +214,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
         {"sharing": "per_pair", "modalities": ["a", "b"], "anchor": "c"},
         "anchor 'c' is not one of modalities",
     ),
-    ("sigmoid", {"modalities": ["a", "b"]}, "modalities is for sharing='per_pair' only"),
+    ("sigmoid", {"modalities": ["a", "b"]}, "modalities is only for sharing='per_pair'"),
     ("cs_aligner", {"anchor": "centroid"}, "cs_aligner works on pairs of modalities"),
     ("cs_aligner", {"bandwidth": "mean"}, "unknown bandwidth 'mean'; expected one of 'median'"),
     ("cs_aligner", {"bandwidth": 0.0}, "bandwidth must be a positive finite number"),
@@ -322,7 +322,7 @@ def test_create_accepts_an_instance():
     objective = Scaled("m0")
     assert objective.get_config() == {"anchor": "m0", "factor": 2.0}
     assert ua.losses.create(objective) is objective
-    with pytest.raises(ConfigError, match="options factor need an objective by name"):
+    with pytest.raises(ConfigError, match="options factor need an objective given by name"):
         ua.losses.create(objective, factor=3.0)
     with pytest.raises(ConfigError, match="objective must be a name or a unialign"):
         ua.losses.create(Scaled)

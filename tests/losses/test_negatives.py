@@ -262,7 +262,7 @@ def test_queue_in_state_dict():
         for name in queue.modalities:
             for mine, theirs in zip(queue.stored(name), other.stored(name), strict=True):
                 assert torch.equal(mine, theirs)
-    with pytest.raises(ConfigError, match="the stored queue has size 5, this one 6"):
+    with pytest.raises(ConfigError, match="the stored queue has size 5, but this queue has size 6"):
         ua.losses.MemoryQueue(6).load_state_dict(queue.state_dict())
 
 
@@ -303,11 +303,11 @@ def test_invalid_negatives():
     nan[3, 1, 2] = torch.nan
     for negatives, kind, message in (
         ({"m4": draw(3, 5)}, ConfigError, "`negatives` has 'm4', which is not a modality; expected some of 'm0'"),
-        ({"m1": draw(3, 4)}, ShapeError, r"negatives\['m1'\] has shape \(3, 4\), the batch has 7 items of dim 5"),
+        ({"m1": draw(3, 4)}, ShapeError, r"negatives\['m1'\] has shape \(3, 4\), but the batch has 7 items of dim 5"),
         ({"m1": draw(6, 2, 5)}, ShapeError, "the batch has 7 items of dim 5; expected"),
         ({"m1": draw(5)}, ShapeError, r"shape \(5,\)"),
         ({"m1": [1.0]}, ShapeError, "must be a torch tensor"),
-        ({"m1": torch.ones(3, 5, dtype=torch.int64)}, ShapeError, "torch.int64; expected floating"),
+        ({"m1": torch.ones(3, 5, dtype=torch.int64)}, ShapeError, "torch.int64; expected a floating-point tensor"),
         (draw(3, 5), ShapeError, "negatives must be a mapping of modality name to tensor, got Tensor"),
         ({"m1": nan}, NonFiniteError, r"negatives\['m1'\] row 1 of item 3 holds nan at column 2"),
         ({"m1": torch.zeros(2, 5)}, NonFiniteError, r"row 0 has norm zero \(1 more such rows\).*zero_rows='ignore'"),

@@ -97,7 +97,7 @@ def test_hard_negatives_of_each_item():
 
 
 def test_without_gradient_and_twice():
-    """The loss is equal under `no_grad`, and a second derivative needs the reference backend."""
+    """The loss has the same value under `no_grad`, and second derivatives require the reference backend."""
     x, y = unit_pair()
     loss = ua.losses.InfoNCE("x", direction="forward", hardness=1.0)
     total = loss({"x": x, "y": y}).total

@@ -1,4 +1,4 @@
-"""Bootstrap weights: their definition, independence of blocks, and coverage of the intervals."""
+"""Test bootstrap weights, their independence of block sizes, and the coverage of intervals."""
 
 import numpy as np
 import pytest
@@ -61,17 +61,17 @@ def test_weighted_statistics_count_items_as_copies(scores, seed):
 
 @pytest.mark.parametrize("kind", ["hits", "skewed", "groups"])
 def test_intervals_cover_the_truth(kind):
-    """In 1,000 synthetic studies, between 93 and 97 % of the 95 % intervals contain the true mean."""
+    """Of 1,000 intervals at level 95 %, between 93 and 97 % contain the true mean."""
     rng = np.random.default_rng(0)
     studies, items = 1000, 240
     if kind == "hits":
         truth, scores, groups = 0.3, rng.random((studies, items)) < 0.3, items
     elif kind == "skewed":
         truth, scores, groups = 1.0, rng.exponential(size=(studies, items)), items
-    else:  # 120 groups of two strongly correlated items: resampling items would give far lower coverage
+    else:  # 120 groups of two correlated items, for which resampling items gives low coverage
         luck = rng.standard_normal((studies, 120)).repeat(2, axis=1)
         truth, scores, groups = 0.0, luck + 0.2 * rng.standard_normal((studies, items)), np.arange(120).repeat(2)
-    # All studies share one set of weights, since coverage is measured over the data.
+    # All studies share the resampling weights, since coverage is measured over draws of the data.
     weights = resample_weights(groups, resamples=RESAMPLES, seed=0)
     table = torch.from_numpy(scores.astype(float))
     covered = np.mean([truth in percentile_interval(weighted_mean(row, weights)) for row in table])

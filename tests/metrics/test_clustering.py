@@ -1,4 +1,4 @@
-"""k-means and V-measure against scikit-learn."""
+"""Compare k-means and V-measure with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_kmeans_is_as_good_as_scikit_learn(spread):
     found = kmeans(x, 6, seed=0)
     labels = KMeans(6, n_init=10, random_state=0).fit(x.numpy()).labels_
     sums = torch.stack([x[torch.from_numpy(labels == k)].sum(0) for k in range(6)])
-    # |x - c|^2 = 2 - 2 <x, c>, and the best center of a cluster is the normalized sum of its rows.
+    # Since |x - c|^2 = 2 - 2 <x, c>, the best center of a cluster is the normalized sum of its rows.
     assert found.inertia <= float(2 * len(x) - 2 * sums.norm(dim=1).sum()) * 1.01
     means = torch.nn.functional.normalize(torch.stack([x[found.labels == k].sum(0) for k in range(6)]))
     torch.testing.assert_close(found.centers, means, rtol=1e-9, atol=1e-9)

@@ -1,4 +1,4 @@
-"""Compare retrieval with brute force over all orders of ties, and test known errors of other implementations."""
+"""Compare retrieval metrics with brute force over all orders of ties, and test ties, NaN and negative scores."""
 
 import itertools
 
@@ -18,7 +18,7 @@ def rows(n, d=8, seed=0, dtype=torch.float64):
 
 
 def metrics_of_order(relevant, ks):
-    """Return the rank and reciprocal rank of the first positive, AP, nDCG and hits of one ranked list."""
+    """Return the rank and reciprocal rank of the first positive, AP, nDCG and the hits at `ks` of a ranked list."""
     places = [i + 1 for i, r in enumerate(relevant) if r]
     ap = sum((n + 1) / place for n, place in enumerate(places)) / len(places)
     ideal = sum(1 / np.log2(1 + i) for i in range(1, len(places) + 1))
@@ -27,7 +27,7 @@ def metrics_of_order(relevant, ks):
 
 
 def brute(scores, relevant, ties, ks):
-    """Return the mean over all orders that agree with the scores, or the value with positives first or last."""
+    """Return the mean metrics over all orders of ties, or the metrics with tied positives first or last."""
     if ties != "expected":
         sign = -1 if ties == "optimistic" else 1
         order = sorted(range(len(scores)), key=lambda j: (-scores[j], sign * relevant[j]))
@@ -58,13 +58,13 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, batch_size):
     )  # fmt: skip
     expected = [brute(s, [g == q for g in gallery_ids], ties, ks) for s, q in zip(scores, query_ids, strict=True)]
     np.testing.assert_allclose(found(result, ks), np.array(expected), rtol=1e-12)
-    if ties == "expected":  # the expected rank is the mean rank of the first positive
+    if ties == "expected":  # the rank is the mean rank of the first positive
         p_ranks = [brute(s, [g == q for g in gallery_ids], ties, ks)[0] for s, q in zip(scores, query_ids, strict=True)]
         np.testing.assert_allclose(result.ranks.numpy(), p_ranks, rtol=1e-12)
 
 
 def test_expected_rank_of_several_tied_positives():
-    """Among four tied candidates, the first of two positives has expected rank 1 + 2 / 3, and a single one 2.5."""
+    """Among four tied candidates, the first of two positives has the expected rank 1 + 2 / 3, a single positive 2.5."""
     for positives, rank in ((2, 1 + 2 / 3), (1, 2.5)):
         gallery_ids = [0] * positives + [1] * (4 - positives)
         result = retrieval_from_scores(
@@ -83,7 +83,7 @@ def test_equals_scikit_learn_without_and_with_ties():
         result = retrieval_from_scores(
             lambda r, table=table: table[r], queries=50, gallery=200, query_ids=query_ids, gallery_ids=gallery_ids
         )
-        # Like this library, scikit-learn averages nDCG over ties, but not average precision.
+        # scikit-learn averages nDCG over ties, like this library, but not average precision.
         assert result.ndcg == pytest.approx(ndcg_score(relevant, scores), abs=1e-12)
         if scores is continuous:
             wanted = np.mean([average_precision_score(r, s) for r, s in zip(relevant, scores, strict=True)])
@@ -110,7 +110,7 @@ def test_row_i_is_the_positive_of_query_i_by_default():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [1.0, 0.3])
 def test_collapsed_spaces_score_at_chance_level(dtype, value):
-    """Other libraries break ties by index, so constant embeddings have a score that depends on the order of rows."""
+    """Breaking ties by index would make the scores of constant embeddings depend on the order of rows."""
     n = 97
     direction = (value * torch.sin(torch.arange(1, 66, dtype=torch.float64))).to(dtype)
     for ids in (None, torch.arange(n).flip(0)):
@@ -123,7 +123,7 @@ def test_collapsed_spaces_score_at_chance_level(dtype, value):
 
 @pytest.mark.parametrize("gallery", [3, 64, 97, 1000, 1031])
 def test_identical_gallery_rows_are_tied(gallery):
-    """Blocked matrix products sum columns at an edge in another order, so equal rows may differ in score."""
+    """Blocked matrix products may round equal rows differently, but their scores must be tied."""
     row = rows(1, 333, seed=3)
     other = -row + 0.1 * rows(1, 333, seed=4)
     bank = row.repeat(gallery, 1)
@@ -133,7 +133,7 @@ def test_identical_gallery_rows_are_tied(gallery):
 
 
 def test_nan_queries_raise():
-    """Comparisons with NaN are false, so counting `scores > best` gives NaN rows a recall@1 of 100 %."""
+    """Since comparisons with NaN are false, counting `scores > best` would give NaN rows a recall@1 of 100 %."""
     x = rows(50)
     bad = x.clone()
     bad[3, 2] = torch.nan
@@ -150,7 +150,7 @@ def test_nan_queries_raise():
 
 
 def test_negative_cosines_count():
-    """Another library ignores scores of at most 0, so a first hit at cosine -0.1 has recall@1 = 0 there."""
+    """A first hit with a negative cosine has recall@1 = 1; another library ignores scores of at most 0."""
     query = torch.tensor([[1.0, 0.0]])
     gallery = torch.tensor([[-0.1, 1.0], [-0.9, 0.1]])
     result = retrieval(query, gallery, query_ids=[0], gallery_ids=[0, 1])
@@ -242,7 +242,7 @@ def test_interval_contains_the_estimate_and_is_reproducible():
         low, high = interval
         assert low < interval.estimate < high
         assert result.interval(metric) == interval
-        if metric != "median_rank":  # ranks are integers, so different draws may give the same bounds
+        if metric != "median_rank":  # bounds are integers and may agree
             assert result.interval(metric, seed=1) != interval
         shown = {"mrr": result.mrr, "map": result.map, "ndcg": result.ndcg, "median_rank": result.median_rank}
         wanted = shown.get(metric)

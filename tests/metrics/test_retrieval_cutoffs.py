@@ -1,4 +1,4 @@
-"""Average precision and nDCG with cut-offs and graded relevance, against brute force and values of trec_eval."""
+"""Compare AP and nDCG with cut-offs and graded relevance with brute force and trec_eval."""
 
 import itertools
 
@@ -14,7 +14,7 @@ KS = (1, 2, 4, 9)
 
 
 def of_order(gains, ks):
-    """Return average precision and nDCG of a ranked list, over the whole list and for each cut-off."""
+    """Return average precision and nDCG of a ranked list, without a cut-off and for each cut-off."""
     values = []
     for k in (len(gains), *ks):
         places = [i + 1 for i, g in enumerate(gains[:k]) if g]
@@ -25,7 +25,7 @@ def of_order(gains, ks):
 
 
 def brute(scores, gains, ties):
-    """Return the mean over all orders that agree with the scores, or the value with large gains first or last."""
+    """Return the mean metrics over all orders of ties, or the metrics with large tied gains first or last."""
     if ties != "expected":
         sign = -1 if ties == "optimistic" else 1
         order = sorted(range(len(scores)), key=lambda j: (-scores[j], sign * gains[j]))
@@ -71,7 +71,7 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, graded):
 
 
 def test_cosines_with_one_and_several_positives():
-    """Queries with one positive are ranked by counting and others by sorting; cut-offs apply to both."""
+    """Cut-offs apply to queries with one positive, ranked by counting, and with several, ranked by sorting."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(30, 6, generator=generator), torch.randn(40, 6, generator=generator)
     y[:30] += 0.7 * x
@@ -130,7 +130,7 @@ def test_invalid_relevance():
         retrieval(x, x).scores("map@7")
 
 
-# Values that pytrec_eval (trec_eval 9) gives for 4 queries and 12 documents with judgments from 0 to 3.
+# Metrics that pytrec_eval (trec_eval 9) computes for 4 queries and 12 documents with judgments from 0 to 3.
 RELEVANCE = [
     [0, 1, 1, 0, 0, 1, 1, 2, 1, 0, 1, 0],
     [3, 1, 0, 1, 0, 0, 2, 1, 1, 3, 1, 1],

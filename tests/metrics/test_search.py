@@ -1,4 +1,4 @@
-"""Fast ranks and neighbors against float64: rounding of the float32 product must not change a result."""
+"""Test that rounding in float32 products does not change ranks and neighbors, by comparison with float64."""
 
 import itertools
 import warnings
@@ -33,7 +33,7 @@ def assert_same(result, wanted):
 
 
 def sorted_by_definition(x, y, k):
-    """Sort by descending score, and sort scores that agree within 1e-12 by row."""
+    """Sort the gallery by descending score, and scores that agree within 1e-12 by row."""
     scores, rows = [], []
     for cosine_G in (unit_rows(x, "x") @ unit_rows(y, "y").mT).tolist():
         order = sorted(range(len(cosine_G)), key=lambda j: -cosine_G[j])
@@ -55,7 +55,7 @@ def assert_nearest(x, y, k, **options):
 
 
 def hard_spaces():
-    """Return (queries, gallery) with wrong ranks in float32; row i is the positive of query i."""
+    """Return pairs of queries and gallery with near ties or extreme norms; row i is the positive of query i."""
     x, y = draw(700), draw(700, seed=1) + draw(700)
     near = draw(1, 64, seed=2).repeat(700, 1)
     scale = torch.logspace(-150, 150, 700, dtype=torch.float64)[:, None]
@@ -93,7 +93,7 @@ def test_neighbors_equal_a_sort_in_float64(name):
 
 
 def test_float32_scores_give_wrong_ranks():
-    """Without the margin, hundreds of ranks in these spaces are wrong."""
+    """Without the margin for rounding errors, more than 100 of 700 ranks would be wrong."""
     x, y = hard_spaces()["near ties at 1e-8"]
     score_QG = normalize(x.float()) @ normalize(y.float()).mT
     naive = 1 + (score_QG > score_QG.diagonal()[:, None]).sum(1)
@@ -112,7 +112,7 @@ def test_float32_scores_give_wrong_ranks():
     seed=st.integers(0, 10**6),
 )
 def test_tiles_and_code_paths_agree(queries, gallery, levels, labels, side, waiting, dense, seed):
-    """Test queries with one, several and no positives; pairs are rescored one by one, in batches, and by tile."""
+    """The cases cover queries with one, several and no positives, and rescoring by pair, batch and tile."""
     x, y = ((levels * draw(n, 3, seed + i)).round() / levels + 1e-3 for i, n in enumerate((queries, gallery)))
     generator = torch.Generator().manual_seed(seed)
     ids = [torch.randint(labels, (n,), generator=generator) for n in (queries, gallery)]
@@ -126,7 +126,7 @@ def test_tiles_and_code_paths_agree(queries, gallery, levels, labels, side, wait
 
 
 def test_low_precision_products_do_not_matter():
-    """`set_float32_matmul_precision` and autocast allow bfloat16 products, whose errors are far above the margin."""
+    """`set_float32_matmul_precision` and autocast allow bfloat16 products, with errors far above the margin."""
     x, y = draw(600, 512, dtype=torch.float32), draw(600, 512, 1, torch.float32)
     wanted, found = in_float64(x, y), knn(x, y, k=9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -142,14 +142,13 @@ def test_low_precision_products_do_not_matter():
 
 
 def test_equal_rows_are_sorted_by_row():
-    """`torch.topk` returns equal scores in an arbitrary order."""
+    """The order must not depend on `torch.topk`, which orders equal scores arbitrarily."""
     scores_Qk, rows_Qk = knn(draw(5), draw(1).expand(2000, -1), k=600)
     assert torch.equal(rows_Qk, torch.arange(600).expand(5, -1))
     assert float((scores_Qk - scores_Qk[:, :1]).abs().max()) < 1e-12
 
 
 def test_a_memory_map_is_read_in_place(tmp_path):
-    """Other read-only arrays are copied, since torch has no read-only tensors."""
     y = draw(1500, dtype=torch.float32).numpy()
     np.save(tmp_path / "y.npy", y)
     mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
@@ -164,7 +163,7 @@ def test_a_memory_map_is_read_in_place(tmp_path):
 
 
 class Largest(TorchDispatchMode):
-    """Record the bytes of the largest tensor that any operation creates."""
+    """Record the size in bytes of the largest tensor that any operation creates."""
 
     def __init__(self):
         super().__init__()
@@ -195,7 +194,7 @@ def test_memory_is_linear_and_the_gallery_is_not_copied(collapsed, monkeypatch):
         }.items():
             with Largest() as seen:
                 call()
-            # A few numbers per query, and tiles of 2^15 entries with one float64 or two integers each.
+            # Tensors have a few numbers per query, or are tiles of 2^15 entries with up to 16 bytes each.
             assert seen.bytes <= 16 * max(2**15, queries * dim, gallery) + 16 * queries, (name, gallery)
             assert seen.bytes < 4 * gallery * dim
             assert seen.bytes < queries * gallery

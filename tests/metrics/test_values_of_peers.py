@@ -1,4 +1,4 @@
-"""Published values of other libraries: the examples and tests of torchmetrics and pytrec_eval."""
+"""Compare retrieval metrics with the values in examples and tests of torchmetrics and pytrec_eval."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from unialign.metrics import RetrievalResult, retrieval_from_scores
 
 
 def rank(scores: list[float], relevance: list[float], k: tuple[int, ...] = (1, 2, 3, 1000)) -> RetrievalResult:
-    """Rank one query."""
+    """Compute the retrieval metrics of one query."""
     table = torch.tensor([scores], dtype=torch.float64)
     options: dict[str, Any] = {"queries": 1, "gallery": len(scores), "k": k}
     return retrieval_from_scores(lambda r: table[r], relevance=[relevance], **options)
 
 
-# The example from torchmetrics' retrieval classes: two queries with 3 and 4 candidates.
+# The example in the documentation of torchmetrics' retrieval classes, with two queries.
 EXAMPLE = [([0.2, 0.3, 0.5], [0, 0, 1]), ([0.1, 0.3, 0.5, 0.2], [0, 1, 0, 1])]
 
 
@@ -31,13 +31,13 @@ def test_functional_examples_of_torchmetrics():
     assert two.map == pytest.approx(0.8333, abs=5e-5)
     assert two.recall[2] == 1.0
     assert rank([0.2, 0.3, 0.5], [0, 1, 0]).mrr == 0.5
-    # The example for the hit rate: the first query has its positive at rank 3.
+    # In the example for the hit rate, the first query has its positive at rank 3.
     hits = [rank([0.2, 0.3, 0.5], [1, 0, 0]), rank([0.1, 0.3, 0.5, 0.2], [0, 1, 0, 1])]
     assert sum(result.recall[2] for result in hits) / 2 == 0.5
 
 
 def test_negative_scores_are_ranked():
-    """torchmetrics scores candidates with a score of at most 0 as 0, whereas trec_eval and this library rank them."""
+    """Candidates with scores of at most 0 are ranked, as in trec_eval; torchmetrics treats them as not retrieved."""
     assert rank([-0.8, -0.7, -0.5], [1, 0, 1]).map == pytest.approx(0.8333, abs=5e-5)
 
 

@@ -1,6 +1,6 @@
-"""Compare losses from whole blocks with whole matrices and autograd, for chunks of any size and extreme scales.
+"""Compare block-wise losses with whole matrices and autograd, for any chunk size and extreme scales.
 
-Shapes: `M` modalities, `B` items, `D` dimension.
+Shapes: `M` modalities, `B` items, `D` dim.
 """
 
 import pytest
@@ -21,7 +21,7 @@ CASES += ["sigmoid", "sigmoid-fixed", "sigmoid-pairs", "modgap-all", "align_unif
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("chunk", [1, 2**18])
 def test_blocks_equal_whole_matrices(monkeypatch: pytest.MonkeyPatch, case: str, chunk: int) -> None:
-    """With a chunk of one entry, each pair of modalities is computed alone."""
+    """With a chunk size of 1, each pair of modalities is computed separately."""
     monkeypatch.setattr(_blocks, "_CHUNK", chunk)
     for modalities in (2, 4):
         batch, ids = draw_batch(3, modalities, 7, 5), torch.tensor([3, 1, 3, 0, 7, 1, 2])
@@ -36,7 +36,7 @@ def test_blocks_equal_whole_matrices(monkeypatch: pytest.MonkeyPatch, case: str,
 
 @pytest.mark.parametrize("kind", ["random", "trained", "opposite"])
 def test_contrasts_are_precise_at_every_temperature(kind: str) -> None:
-    """Value and gradient in float32 against float64, in which sums of exponentials neither overflow nor vanish."""
+    """Values and gradients in float32 agree with float64, where exponentials do not overflow or underflow."""
     rows = draw_batch(7, 2, 40, 16)
     if kind != "random":
         rows["m1"] = rows["m0"] * (1 if kind == "trained" else -1) + 1e-2 * rows["m1"]
@@ -61,7 +61,7 @@ def assert_near(gradients: dict[str, Tensor], wanted: dict[str, Tensor], toleran
 
 
 def test_gradients_of_single_terms_are_not_mixed() -> None:
-    """Each pair and each modality may have a different weight in the total."""
+    """The gradient of each term is kept separately, since terms may have different weights in the total."""
     rows = {name: z.requires_grad_() for name, z in draw_batch(5, 3, 6, 4).items()}
     batch, pairs = make_batch(rows), [(1, 0), (1, 2)]
     found = block_contrasts(batch, pairs, temperature=0.2)
@@ -76,13 +76,13 @@ def test_gradients_of_single_terms_are_not_mixed() -> None:
 
 
 def test_a_call_with_fake_tensors_leaves_later_calls_unchanged() -> None:
-    """Fake tensors have no values, so nothing of them may remain for calls of the same sizes."""
+    """A call with fake tensors, as in tracing, must not leave cached tensors for later calls of the same size."""
     pairs = [(0, 1), (0, 2), (2, 1)]
 
     def gradient() -> Tensor:
         z_MBD = torch.ones(3, 5, 2, requires_grad=True)
         batch = Batch(("a", "b", "c"), z_MBD, torch.ones(3, 5, dtype=torch.bool), None)
-        batch.__dict__["complete"] = True  # masks of fake tensors have no values either
+        batch.__dict__["complete"] = True  # cannot be computed from fake masks
         found = block_contrasts(batch, pairs, temperature=0.2)
         assert found is not None
         return torch.autograd.grad(torch.stack(found).sum(), z_MBD)[0]

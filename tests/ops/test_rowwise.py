@@ -42,7 +42,7 @@ CASES = list(product(["all", "absent", "ids", "absent-ids"], [1, 2, 7, 40]))
 
 @pytest.fixture(params=[1, 3, 2**22])
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Return numbers of rows per tile, from one to all."""
+    """Set the number of rows per tile, from one to all rows."""
     monkeypatch.setattr(_tiles, "TILE", request.param * 40)
     return request.param
 
@@ -85,7 +85,7 @@ def test_mean_excess_and_its_gradient(case, items, tile):
 
 @pytest.mark.parametrize("temperature", [0.05, 0.03])
 def test_a_loss_near_zero_is_accurate(temperature: float):
-    """If a float32 sum includes the positive, the loss of an aligned batch has an error of 1e-6."""
+    """Including the positive in a float32 sum would cause an error of 1e-6 in the loss of an aligned batch."""
     x = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0]
     y = torch.nn.functional.normalize(x + 1e-3 * torch.randn(12, 12, generator=torch.Generator().manual_seed(1)), dim=1)
     chosen = select_rows(torch.ones(12, dtype=torch.bool), None)

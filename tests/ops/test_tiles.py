@@ -1,4 +1,4 @@
-"""Compare values and gradients of tiled reductions with those of whole matrices and autograd, for tiles of any size.
+"""Compare tiled reductions with whole matrices and autograd, for tiles of any size.
 
 Shapes: `N` rows, `D` dim.
 """
@@ -53,12 +53,12 @@ def all_rows(ids: Tensor | None = None, items: int = ITEMS) -> RowSelection:
 
 
 def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
-    """Compare a reduction with its reference, in value and in the gradients of two backward passes."""
+    """Compare the value of a reduction, and the gradients of two backward passes, with the reference backend."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     value = kernel(*leaves)
     with use_backend("reference"):
         expected = kernel(*leaves)
-    # Empty sums are -inf in both results.
+    # The sum of a row without pairs is -inf in both results.
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
     finite = torch.isfinite(expected.detach())
     weight = torch.rand(value.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
@@ -132,7 +132,7 @@ def test_contrasts_of_kernels(name: str, side: int):
 @pytest.mark.parametrize("others", [1, 2, 3])
 def test_contrasts_of_volumes(others: int, side: int):
     anchor, *rows = (unit(seed, ITEMS, DIM) for seed in range(others + 1))
-    basis = [0.7 * x for x in rows]  # vectors are not orthonormal, so some squared sines are negative
+    basis = [0.7 * x for x in rows]  # not orthonormal, so that some squared sines are negative
     generator = torch.Generator().manual_seed(5)
     volume = torch.rand(ITEMS, generator=generator, dtype=torch.float64)
     own = -5 * torch.rand(ITEMS, generator=generator, dtype=torch.float64)
@@ -170,7 +170,7 @@ def test_softplus_totals(ids: Tensor | None, side: int):
 
 
 class Largest(TorchDispatchMode):
-    """Record the largest tensor created by any operation."""
+    """Record the number of entries of the largest tensor that any operation creates."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Compare Triton kernels with plain tiles, on a GPU or, with TRITON_INTERPRET=1, in Triton's interpreter on a CPU.
+"""Compare Triton kernels with the torch implementation, on a GPU or in Triton's interpreter (TRITON_INTERPRET=1).
 
-The tests are skipped without Triton, which `make test-triton` installs outside the environment.
+The tests are skipped if Triton is not installed; `make test-triton` installs it in a separate folder.
 """
 
 import os
@@ -74,7 +74,7 @@ def test_sums_and_gradients_equal_the_tiles_in_float64(rows, columns, dim, ids, 
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-5 * float(expected.abs().max() + 1e-12))
 
 
-# The interpreter does not support bfloat16, whose bits it multiplies as integers.
+# The interpreter does not support bfloat16; it multiplies the bits as integers.
 HALF = [torch.float16] if DEVICE == "cpu" else [torch.float16, torch.bfloat16]
 
 

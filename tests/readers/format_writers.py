@@ -51,7 +51,7 @@ def write_hdf5(path: Path, z: np.ndarray, **options: Any) -> None:
 
 
 def write_faiss(path: Path, z: np.ndarray, *, fourcc: bytes = b"IxFI", metric: int = 0) -> None:
-    """Write the bytes that `faiss.write_index(IndexIDMap(IndexFlat))` writes in faiss 1.15."""
+    """Write the same bytes as `faiss.write_index(IndexIDMap(IndexFlat))` of faiss 1.15."""
     header = struct.pack("<iqqqBi", DIM, len(z), 1 << 20, 1 << 20, 1, metric) + (b"\0" * 4 if metric > 1 else b"")
     flat = fourcc + header + struct.pack("<Q", z.size) + z.astype("<f4").tobytes()
     ids = struct.pack("<Q", len(z)) + (np.arange(len(z)) + 100).astype("<i8").tobytes()
@@ -64,7 +64,7 @@ WRITERS: dict[str, Callable[[Path, np.ndarray], None]] = {
     "tab.txt": lambda path, z: write_csv(path, z, "\t"),
     "vector.tsv": write_vectors_as_text,
     "embedding.jsonl": write_jsonl,
-    "embedding.safetensors": write_jsonl,  # lines of JSON were once mistaken for a damaged safetensors file
+    "embedding.safetensors": write_jsonl,  # JSON lines in a file named like safetensors
     "a.feather": lambda path, z: feather.write_feather(pa.table({"vector": list(z), "id": IDS}), path, chunksize=25),
     "a.arrow": write_stream,
     "words.vec": lambda path, z: write_words(path, z, f"{ITEMS} {DIM}\n"),

@@ -1,4 +1,4 @@
-"""Test that all file formats give the same rows, and that invalid files raise an error with the reason."""
+"""Test that all file formats give the same rows, and that invalid files raise a helpful error."""
 
 import io
 import json
@@ -38,13 +38,13 @@ def assert_same(collection: Collection, space: Space) -> None:
         np.testing.assert_array_equal(found[name], z)
         modality = collection.modalities[name]
         assert modality.rows.shape == z.shape
-        for rows in ([0, 3, len(z) - 1], [7], []):  # 7: the first row of a chunk
+        for rows in ([0, 3, len(z) - 1], [7], []):  # row 7 is the first of a chunk
             np.testing.assert_array_equal(modality.rows.take(rows), z[rows])
         np.testing.assert_array_equal(modality.load(), z)
 
 
 def test_every_kind_of_file_holds_the_same_rows(write: Write, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, the last one shorter
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, with a shorter last chunk
     for kind in KINDS:
         assert_same(open_collection(write(kind)), space)
 
@@ -158,7 +158,7 @@ def test_equal_names_are_distinguished_by_their_files(tmp_path: Path, space: Spa
 
 
 def test_advice_for_equal_names_can_be_followed(tmp_path: Path, space: Space) -> None:
-    """Errors once suggested NAME=FILE for files with several matrices, where it raises an error."""
+    """Regression test: the error advised NAME=FILE, which is invalid for files with several matrices."""
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         np.savez(tmp_path / folder / "a.npz", **space)
@@ -211,7 +211,7 @@ def _digits() -> Path:
 
 
 def test_pickled_entries_raise_only_if_they_are_chosen_or_alone(tmp_path: Path, space: Space) -> None:
-    """Pickled arrays that are not needed, such as labels of a data frame, once made the whole file unreadable."""
+    """Regression test: pickled arrays that are not needed made the whole file unreadable."""
     for key in ("meta", "labels", "names", "split"):
         np.savez(tmp_path / "a.npz", **space, **{key: np.array([{"a": 1}] * ITEMS, dtype=object)})
         collection = open_collection(tmp_path / "a.npz")
@@ -354,7 +354,7 @@ def test_a_file_that_shrinks_after_it_was_opened_raises(write: Write) -> None:
 
 
 def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
-    path = tmp_path / "large.npz"  # so that the reader reaches the header before the damage
+    path = tmp_path / "large.npz"  # large, so that the header is read before the damaged part
     np.savez_compressed(path, image=np.random.default_rng(0).normal(size=(4000, 32)))
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("image.npy").header_offset + 300_000
@@ -366,7 +366,7 @@ def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
 
 
 def test_damage_inside_parquet_is_one_line(write: Write) -> None:
-    """Messages of pyarrow have several lines; errors of this library have one."""
+    """Errors have one line, although messages of pyarrow have several."""
     path = Path(write("fixed.parquet")[0])
     content = bytearray(path.read_bytes())
     content[4:64] = bytes(range(196, 256))
@@ -385,7 +385,7 @@ def test_hostile_headers_raise(tmp_path: Path) -> None:
         {"a": {"dtype": "F32", "shape": [math.inf, 4], "data_offsets": [0, 64]}},
         {"\ud800": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}},
         ["a"],
-        # Overlapping tensors, and a tensor beyond the end of the file.
+        # These headers describe overlapping tensors, and a tensor beyond the end of the file.
         {n: {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]} for n in "ab"},
         {"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [64, 128]}},
     ]
@@ -405,7 +405,7 @@ def test_hostile_headers_raise(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_raise(tmp_path: Path, space: Space) -> None:
-    """File names that are not UTF-8 once caused an error only when results were written."""
+    """Regression test: names that are not UTF-8 were accepted and caused an error when results were written."""
     path = f"{tmp_path}/\udcff.npz"
     np.savez(path, **space)
     for sources in (path, f"\udcff={path}", {"\udcff": space["image"]}):
@@ -414,7 +414,7 @@ def test_names_that_are_not_utf8_raise(tmp_path: Path, space: Space) -> None:
 
 
 def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Space) -> None:
-    """A misspelled mask once made absent rows present without a warning."""
+    """Regression test: a mask with a misspelled name was ignored without a warning."""
     mask = np.arange(ITEMS) > 3
     np.savez(tmp_path / "a.npz", **space, **{"present.imgae": mask, "present.text": mask})
     (ignored,) = open_collection(tmp_path / "a.npz").ignored
@@ -422,7 +422,7 @@ def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Sp
 
 
 def test_masks_in_both_spellings_are_combined(space: Space) -> None:
-    """Two masks of one modality are combined; at one time, the second mask replaced the first."""
+    """Regression test: of two masks of one modality, the second replaced the first."""
     first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 20
     collection = open_collection(space | {"present.image": first, "present/image": second})
     np.testing.assert_array_equal(collection.modalities["image"].present_N, first & second)

@@ -1,4 +1,4 @@
-"""Test the formats of other tools: reading each one gives the rows that were written and their ids."""
+"""Test that reading the formats of other tools gives the rows and ids that were written."""
 
 import json
 import struct
@@ -21,7 +21,7 @@ from unialign.readers import Collection, _rows, _table
 
 
 def rows_of(collection: Collection, name: str) -> np.ndarray:
-    """Read a modality in item order, and check that all ways of reading it agree."""
+    """Return the rows of a modality in item order, after checking that all ways of reading agree."""
     modality = collection.modalities[name]
     found = modality.rows.take(range(collection.items))
     np.testing.assert_array_equal(modality.rows.take([1, 8]), found[[1, 8]])
@@ -93,7 +93,7 @@ def test_an_empty_name_among_digits_stays_empty(tmp_path: Path, space: Space) ->
 
 
 def test_missing_vectors_of_tables_are_absent(tmp_path: Path, space: Space) -> None:
-    """Empty lists once determined the dim of the column: "shape (60, 0)"."""
+    """Regression test: empty lists determined the dim of the column, which gave shape (60, 0)."""
     z, gone = space["image"], np.arange(ITEMS) % 3 == 0
     lists = [[] if i % 2 else None for i in range(ITEMS)]
     rows: list[Any] = [lists[i] if gone[i] else z[i].tolist() for i in range(ITEMS)]
@@ -138,7 +138,7 @@ def test_decimal_commas_and_empty_cells_of_tables(
     table = {"image": list(z), "labels": [None if i % 5 == 0 else i % 3 for i in range(ITEMS)]}
     pq.write_table(pa.table(table), tmp_path / "b.parquet")
     np.testing.assert_array_equal(open_collection(tmp_path / "b.parquet").labels_N < 0, np.arange(ITEMS) % 5 == 0)
-    monkeypatch.setattr(_table, "_VALUE_ROWS", 3)  # some batches have no empty cell
+    monkeypatch.setattr(_table, "_VALUE_ROWS", 3)  # so that some batches have no empty cell
     pq.write_table(pa.table({**table, "labels": pa.array(table["labels"], pa.uint8())}), tmp_path / "c.parquet")
     expected = [-1 if i % 5 == 0 else i % 3 for i in range(ITEMS)]
     assert open_collection(tmp_path / "c.parquet").values["labels"].tolist() == expected
@@ -180,7 +180,7 @@ def test_flat_indexes_are_those_that_faiss_writes(tmp_path: Path, space: Space) 
 
 
 def write_anndata(group: Any, names: list[str], matrices: dict[str, np.ndarray], counts: np.ndarray) -> None:
-    """Write an AnnData group as anndata 0.12 does."""
+    """Write an AnnData group in the format of anndata 0.12."""
     group.attrs["encoding-type"] = "anndata"
     obs = group.create_group("obs")
     obs.attrs["_index"] = "cells"
@@ -209,7 +209,7 @@ def test_anndata_gives_its_embeddings_and_cells(tmp_path: Path, space: Space, mo
     assert collection.values["ids"].tolist() == IDS
     chosen = open_collection(tmp_path / "a.h5ad", modalities=["X", "obsm/X_umap"])
     np.testing.assert_array_equal(rows_of(chosen, "X"), counts)
-    with h5py.File(tmp_path / "a.h5ad", "a") as file:  # each entry twice
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:  # store each entry twice
         x = file["X"]
         data, indices, indptr = (x[part][()] for part in ("data", "indices", "indptr"))
         bounds = list(pairwise(indptr))
@@ -223,7 +223,7 @@ def test_anndata_gives_its_embeddings_and_cells(tmp_path: Path, space: Space, mo
 
 
 def test_mudata_gives_each_modality_in_the_order_of_the_cells(tmp_path: Path, space: Space) -> None:
-    """Cells that a modality lacks are absent; `obsmap` holds the row of each cell, from 1, and 0 for absent ones."""
+    """Cells that a modality lacks are absent; `obsmap` has the row number of each cell from 1, or 0 if absent."""
     order, kept = (
         np.random.default_rng(0).permutation(ITEMS)[:40],
         np.sort(np.random.default_rng(1).permutation(ITEMS)[:50]),
@@ -238,7 +238,7 @@ def test_mudata_gives_each_modality_in_the_order_of_the_cells(tmp_path: Path, sp
             z = space["image" if name == "rna" else "text"]
             matrices = {"X_pca": z[rows]} if name == "rna" else {}
             write_anndata(file.create_group(f"mod/{name}"), [IDS[row] for row in rows], matrices, np.abs(z[rows]))
-            if name == "rna":  # the other modality is matched by the names of its cells
+            if name == "rna":  # cells of the other modality are matched by name
                 places = np.zeros(ITEMS, np.uint32)
                 places[rows] = np.arange(len(rows)) + 1
                 file[f"obsmap/{name}"] = places

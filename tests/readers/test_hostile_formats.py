@@ -1,4 +1,4 @@
-"""Test damaged and malicious files of every format, and files of other formats: each raises a helpful error."""
+"""Test that damaged, malicious and unsupported files raise a helpful error."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ from unialign.readers import _text
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Limit address space to 4 GB above current use, so that trusting a declared size raises MemoryError."""
+    """Limit address space to 4 GB above current use, so that allocating a forged size raises MemoryError."""
     resource = pytest.importorskip("resource")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -44,7 +44,7 @@ def read_all(path: Path) -> None:
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_damaged_file_raises_one_readable_error_or_is_read(tmp_path: Path, space: Space, name: str) -> None:
-    """Text may stay valid when it is cut; only errors of this library may be raised."""
+    """Damaged files raise an error of this library, or are read if the damaged text is still valid."""
     WRITERS[name](tmp_path / name, space["image"])
     content = (tmp_path / name).read_bytes()
     rng = np.random.default_rng(0)
@@ -169,7 +169,7 @@ def test_folders_of_other_formats_are_named(tmp_path: Path) -> None:
 
 
 def test_errors_of_shapes_lead_on(tmp_path: Path, space: Space) -> None:
-    """Two stacked modalities once got the advice to average over tokens; an axis of length 1 was not dropped."""
+    """Regression test: stacked modalities got the advice for tokens, and axes of length 1 were not dropped."""
     z = space["image"]
     np.save(tmp_path / "stacked.npy", np.stack(list(space.values())))
     with pytest.raises(ShapeError, match=r"perhaps 2 modalities of 60 items in one array.*a=x\[0\], b=x\[1\]"):
@@ -213,7 +213,7 @@ def test_arrays_that_nobody_needs_are_left_with_a_note(tmp_path: Path, space: Sp
     assert {entry.partition(": ")[2].split(" ")[0] for entry in collection.ignored} == set(extras)
     for entry in collection.ignored:
         key = entry.partition(" (")[0]  # as the message prints it
-        if key.endswith("scores"):  # one number per item may be chosen
+        if key.endswith("scores"):  # a column of single numbers can be selected
             assert (
                 open_collection(tmp_path / "a.npz", modalities=["image", key]).modalities["scores"].rows.shape[1] == 1
             )

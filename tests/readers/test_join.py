@@ -1,4 +1,4 @@
-"""Test that files are joined by ids of any name, type and order, with absent items."""
+"""Test joining files by ids of any name, type and order, with absent items."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_items_that_a_file_lacks_are_absent(tmp_path: Path, space: Space) -> Non
     np.savez(tmp_path / "b.npz", text=space["text"][theirs], ids=KEYS[theirs], labels=theirs % 3, names=KEYS[theirs])
     collection = open_collection([a, tmp_path / "b.npz"])
     items = np.array([int(key[1:]) for key in collection.values["ids"]])
-    assert items[:40].tolist() == mine.tolist()  # items in the order of the first file, then new ones
+    assert items[:40].tolist() == mine.tolist()  # items of the first file come first, in order
     for name, kept in (("image", mine), ("text", theirs)):
         modality, present = collection.modalities[name], np.isin(items, kept)
         np.testing.assert_array_equal(modality.present_N, present)
@@ -114,7 +114,7 @@ def test_labels_of_any_integers_are_missing_where_a_file_lacks_the_item(space: S
 
 
 def test_one_row_may_belong_to_several_items(tmp_path: Path, space: Space) -> None:
-    """With five captions per image, the image has one row, and its captions share one id."""
+    """The row of an image belongs to all five of its captions, which share an id."""
     images = write_table(tmp_path / "images.parquet", image=space["image"][:12], image_id=KEYS[:12])
     captions = write_table(tmp_path / "captions.parquet", text=space["text"], image_id=np.repeat(KEYS[:12], 5))
     collection = open_collection([images, captions])
@@ -191,7 +191,7 @@ def test_ids_may_be_hashes_of_64_bits(space: Space) -> None:
 
 
 def test_row_numbers_are_no_ids(tmp_path: Path, space: Space) -> None:
-    """A frame may have been renumbered after rows were dropped, so that equal numbers mean different items."""
+    """Equal row numbers may mean different items, since a data frame may be renumbered after rows are dropped."""
     a = write_table(tmp_path / "a.parquet", image=space["image"], __index_level_0__=np.arange(ITEMS))
     b = write_table(tmp_path / "b.parquet", text=space["text"][5:], __index_level_0__=np.arange(ITEMS - 5))
     with pytest.raises(DataError, match="has 55 rows"):

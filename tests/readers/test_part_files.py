@@ -1,4 +1,4 @@
-"""Test part files, folders and patterns: they are one modality, in numeric order."""
+"""Test that part files, given by name, folder or pattern, are one modality in numeric order."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def assert_rows(collection: Collection, expected: Rows) -> None:
 
 
 def save_parts(z: np.ndarray, folder: Path, pattern: str, *, parts: int = 12) -> list[Path]:
-    """Write rows in parts; with 12 parts, the order of the names differs from that of the numbers."""
+    """Write rows in parts; for 12 parts, the alphabetical order differs from the numeric order."""
     folder.mkdir(exist_ok=True, parents=True)
     bounds = np.linspace(0, len(z), parts + 1).astype(int) // 1
     paths = [folder / pattern.format(i) for i in range(parts)]
@@ -54,14 +54,14 @@ def test_numbered_files_are_parts_in_the_order_of_their_numbers(tmp_path: Path, 
 
 
 def test_numbers_that_do_not_count_parts_are_names(tmp_path: Path, space: Space) -> None:
-    """Files numbered by layer, view or year are modalities of the same items."""
+    """Files numbered by layer, view, year or seed are different modalities."""
     cases = [("layer_0", "layer_6"), ("view1", "view2"), ("emb_2019", "emb_2020"), ("run-seed_0", "run-seed_1")]
     for names in cases:
         paths = [tmp_path / f"{name}.npy" for name in names]
         for path, z in zip(paths, space.values(), strict=True):
             np.save(path, z)
         assert list(open_collection(paths).modalities) == list(names)
-    for i, dim in enumerate((4, 8)):  # parts must have the same dim
+    for i, dim in enumerate((4, 8)):  # files of different dim are not parts
         np.save(tmp_path / f"emb_{i}.npy", space["image"][:, :dim])
     paths = [tmp_path / "emb_0.npy", tmp_path / "emb_1.npy"]
     assert list(open_collection(paths).modalities) == ["emb_0", "emb_1"]

@@ -1,7 +1,7 @@
-"""Reference implementations of objectives and divergences, as float64 loops over modalities, items and pairs.
+"""Reference implementations of objectives and divergences: float64 loops over modalities, items and pairs.
 
-The tests compare values and gradients with them. They share no code with the fast functions and do not validate their
-input. "Decision N" is convention N of docs/architecture.md.
+The tests compare values and gradients with these functions, which share no code with the library and do not validate
+input. "Decision N" refers to convention N in docs/architecture.md.
 """
 
 from reference._core import (

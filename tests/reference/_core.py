@@ -1,6 +1,6 @@
-"""UniAlign, InfoNCE, GRAM and their shared parts.
+"""Implement UniAlign, InfoNCE, GRAM and the functions that they share.
 
-Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim, a = anchor, tau = temperature; x and y are unit rows (D,).
+Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim. a = anchor, tau = temperature, x and y = unit rows (D,).
 """
 
 import math
@@ -35,9 +35,9 @@ def _euclidean_squared(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _angle_squared(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared angle by the half-angle formula 2 atan2(|x - y|, |x + y|), which is accurate everywhere."""
+    """Return the squared angle; 2 atan2(|x - y|, |x + y|) is accurate at all angles."""
     square = _euclidean_squared(x, y)
-    if square < 1e-16:  # angle^2 = square (1 + square / 12 + ...), and |x - y| has no gradient at 0
+    if square < 1e-16:  # |x - y| has no gradient at 0; angle^2 = square * (1 + square / 12 + ...)
         return square
     return 4 * torch.atan2((x - y).norm(), (x + y).norm()) ** 2
 
@@ -63,7 +63,7 @@ def uniformity(
     order: int = 1,
     ids: Ids = None,
 ) -> Tensor | None:
-    """Return U(Z), Eq. 9; None if there is no pair of rows with different ids (decision 1)."""
+    """Return the uniformity U(Z), Eq. 9; None if there is no pair of rows with different ids (decision 1)."""
     logs = []
     for i, x in enumerate(rows):
         if x is None:
@@ -82,7 +82,7 @@ def uniformity(
 
 
 def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_gradient: str = "none") -> Tensor | None:
-    """Return the mean squared distance over all present pairs, Eq. 10; None if there are none (decisions 3 and 4)."""
+    """Return the mean squared distance over all true pairs, Eq. 10; None without pairs (decisions 3 and 4)."""
     names, middles = list(rows), centroids(rows)
     pairs: list[tuple[Tensor | None, Tensor | None]] = []
     for i, middle in enumerate(middles):
@@ -102,7 +102,7 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
 
 
 def centroids(rows: Rows) -> list[Tensor | None]:
-    """Return the normalized mean of each tuple, Eq. 11; None if it has no vectors or their sum is 0."""
+    """Return the normalized mean of each tuple, Eq. 11; None if the tuple is empty or its sum is 0."""
     result: list[Tensor | None] = []
     for i in range(len(next(iter(rows.values())))):
         vectors = tuple_of(rows, i)
@@ -112,7 +112,7 @@ def centroids(rows: Rows) -> list[Tensor | None]:
 
 
 def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
-    """Return sqrt(max(det G, 0) + eps), decision 7."""
+    """Return the volume sqrt(max(det G, 0) + eps) (decision 7)."""
     gram_MM = [torch.stack([(x * y).sum() for y in vectors]) for x in vectors]
     det = torch.linalg.det(torch.stack(gram_MM)) if gram_MM else torch.ones((), dtype=torch.float64)
     square = det.clamp(min=0) + eps
@@ -120,12 +120,12 @@ def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
 
 
 def gram_volumes(rows: Rows, *, eps: float = 0.0) -> list[Tensor]:
-    """Return the volume of the present vectors of each item, Eq. 12; 1 if there are none."""
+    """Return the volume of the present vectors of each item, Eq. 12; 1 for an item without vectors."""
     return [_volume(tuple_of(rows, i), eps) for i in range(len(next(iter(rows.values()))))]
 
 
 def cross_volumes(rows: Rows, *, anchor: str, items: Sequence[int], eps: float = 0.0) -> list[list[Tensor]]:
-    """Return the volume of the anchor of item i with the other vectors of item j, for i, j in `items`."""
+    """Return the volumes of the anchor of item i (rows) with the other vectors of item j (columns)."""
     others: Rows = {n: rows[n] for n in rows if n != anchor}
     table = []
     for i in items:
@@ -136,7 +136,7 @@ def cross_volumes(rows: Rows, *, anchor: str, items: Sequence[int], eps: float =
 
 
 def symmetric_contrast(logits: Sequence[Sequence[Tensor]], ids: Ids = None, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean of the two cross-entropies of a square table with its diagonal as target (decision 2)."""
+    """Return the mean cross-entropy over the rows and columns of a table, with the diagonal as target (decision 2)."""
     size = range(len(logits))
     losses = []
     for table in (logits, [[logits[j][i] for j in size] for i in size]):
@@ -151,7 +151,7 @@ def symmetric_contrast(logits: Sequence[Sequence[Tensor]], ids: Ids = None, labe
 def infonce(
     rows: Rows, *, anchor: str | None, tau: float | Tensor, label_smoothing: float = 0.0, ids: Ids = None
 ) -> Tensor:
-    """Return the mean over all pairs with the anchor, or over all pairs ("all" or None), Eq. 1 (decision 3)."""
+    """Return the mean InfoNCE, Eq. 1, over the pairs with the anchor; "all" and None select all pairs (decision 3)."""
     losses = []
     for m, n in pairs_of(rows, "all" if anchor is None else anchor):
         items = both(rows, m, n)
@@ -163,7 +163,7 @@ def infonce(
 
 
 def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: Ids = None) -> Tensor | None:
-    """Return the mean of InfoNCE's log-partitions over pairs and both directions; None if there are no rows."""
+    """Return the mean log-partition of InfoNCE over pairs and both directions; None without rows."""
     values = []
     for m, n in pairs_of(rows, anchor):
         items = both(rows, m, n)
@@ -178,7 +178,7 @@ def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: I
 
 
 def gram(rows: Rows, *, anchor: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids) -> Tensor:
-    """Return the contrast of volumes over the items with the anchor and another modality (decision 5)."""
+    """Return the contrast of volumes over the items with the anchor and at least one other modality (decision 5)."""
     items = [i for i, x in enumerate(rows[anchor]) if x is not None and len(tuple_of(rows, i)) >= 2]
     if not items:
         return mean([])
@@ -206,7 +206,7 @@ def unialign(
     volume_eps: float | None,
     ids: Ids = None,
 ) -> Tensor:
-    """Return Eq. 13; all options must be given, as in `UniAlign.get_config()` (decisions 1, 3, 4, 6 and 7)."""
+    """Return the UniAlign loss, Eq. 13, with the options of `UniAlign.get_config()` (decisions 1, 3, 4, 6 and 7)."""
     order = len(rows) - 1 if reduction == "outer_log" else 1
     total = torch.zeros((), dtype=torch.float64)
 

@@ -1,6 +1,6 @@
-"""Divergences between kernel densities, computed without log-sum-exp and thus only at moderate bandwidths.
+"""Implement divergences of kernel densities without log-sum-exp, which limits the bandwidth to moderate values.
 
-Shapes: `M` modalities (m, r), a point x and rows z (D,), tau = bandwidth; a row is a pair (item, vector).
+Shapes: `M` modalities (m, r), point x and rows z (D,). tau = bandwidth. A `Row` is a pair (item, vector).
 """
 
 import itertools
@@ -31,7 +31,7 @@ def _kernel(x: Tensor, y: Tensor, tau: float) -> Tensor:
 
 
 def _density(x: Row, rows: Sequence[Row], tau: float, own: str) -> Tensor:
-    """Return the mean kernel value at a point; `own="excluded"` leaves out the item of the point."""
+    """Return the kernel density at a point; `own="excluded"` excludes the item of the point."""
     return mean([_kernel(x[1], z, tau) for item, z in rows if own == "included" or item != x[0]])
 
 
@@ -43,17 +43,17 @@ def _product(factors: Sequence[Tensor]) -> Tensor:
 
 
 def gaussian_mass(points: Sequence[Tensor], tau: float) -> Tensor:
-    """Return int prod_m N(z; x_m, tau^2 I) dz = exp(-sum_m |x_m - mean|^2 / (2 tau^2)) up to a constant factor."""
+    """Return int prod_m N(z; x_m, tau^2 I) dz up to a constant factor, exp(-sum_m |x_m - mean|^2 / (2 tau^2))."""
     middle = torch.stack(list(points)).mean(0)
     spread = torch.stack([((x - middle) ** 2).sum() for x in points]).sum()
     return torch.exp(-spread / (2 * tau**2))
 
 
 def holder(rows: Rows, *, tau: float, estimator: str, reference: str | None = None) -> Tensor:
-    """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m, Eq. 16, over the modalities with a density.
+    """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (Eq. 16) over the modalities with a density.
 
-    A density needs at least one row (debiased: two). Returns 0 if fewer than two modalities have a density, or if the
-    reference has none.
+    A density requires at least one row (`debiased`: two). The result is 0 if fewer than two modalities have a density,
+    or if the reference modality has none.
     """
     sets = {m: [(i, x) for i, x in enumerate(rows[m]) if x is not None] for m in rows}
     sets = {m: found for m, found in sets.items() if len(found) >= (2 if estimator == "debiased" else 1)}
@@ -85,7 +85,7 @@ def holder(rows: Rows, *, tau: float, estimator: str, reference: str | None = No
 
 
 def cauchy_schwarz(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float) -> Tensor:
-    """Return log mean K_xx + log mean K_yy - 2 log mean K_xy."""
+    """Return D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy."""
 
     def average(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
         return mean([_kernel(x, y, tau) for x in left for y in right])
@@ -94,7 +94,7 @@ def cauchy_schwarz(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float) ->
 
 
 def mmd2(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float, diagonals: str = "kept") -> Tensor:
-    """Return mean K_xx + mean K_yy - 2 mean K_xy; without diagonals ("dropped") it is unbiased."""
+    """Return MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy, which is unbiased with `diagonals="dropped"`."""
 
     def own(rows: Sequence[Tensor]) -> Tensor:
         pairs = itertools.product(range(len(rows)), repeat=2)
@@ -104,7 +104,7 @@ def mmd2(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float, diagonals: s
 
 
 def median_bandwidth(sets: Sequence[Sequence[Tensor]], *, floor: float = 0.01) -> float:
-    """Return the median distance between two different rows of all sets; the lower limit if rows coincide."""
+    """Return the median distance between distinct rows of the pooled sets, at least `floor`."""
     pooled = [x for rows in sets for x in rows]
     distances = sorted(float((x - y).norm()) for x, y in itertools.combinations(pooled, 2))
     count = len(distances)
@@ -113,14 +113,14 @@ def median_bandwidth(sets: Sequence[Sequence[Tensor]], *, floor: float = 0.01) -
 
 
 def gcsd(rows: Rows, *, normalization: str = "none") -> Tensor:
-    """Return -log [ int prod p_t / prod_t (int p_t^M)^(1/M) ] by `plugin_avg`, kernel exp(-d^2 / (0.15 median^2))."""
+    """Return -log [int prod_t p_t / prod_t (int p_t^M)^(1/M)] by `plugin_avg`, kernel exp(-d^2 / (0.15 median^2))."""
     median = median_bandwidth([[x for x in rows[m] if x is not None] for m in rows])
     divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalization]
     return holder(rows, tau=math.sqrt(0.15 * median**2 / 2), estimator="plugin_avg") / divisor
 
 
 def effective_neighbors(rows: Rows, *, tau: float, own: str = "included") -> float:
-    """Return the mean over modalities, and over their rows, of exp(entropy of the kernel weights of a row)."""
+    """Return exp(entropy of the kernel weights of a row), averaged over the rows and then over the modalities."""
     per_modality = []
     for found in ([(i, x) for i, x in enumerate(rows[m]) if x is not None] for m in rows):
         counts = []
@@ -133,11 +133,13 @@ def effective_neighbors(rows: Rows, *, tau: float, own: str = "included") -> flo
 
 
 def holder_upper_bound(rows: Rows, *, tau: float, anchor: str, uniformity: str = "outer_log") -> Tensor:
-    """Return (1/M) sum_m log mean_j s_j^(M-1) + mean_i sum_{n != a} |z_i^a - z_i^n|^2 / (2 tau^2) + c, a bound of D_H.
+    """Return an upper bound of D_H.
 
-    i runs over the C complete items. The bound omits the other summands of mean_j prod_{n != a} p_n(z_j^a), so
-    c = log(N_a / C) + sum_{n != a} log N_n, which is (M - 1) log B if all rows are present. "mean_log" replaces the
-    first logarithm with (M-1) mean_j log s_j, which is smaller by Jensen's inequality, so the result is not a bound.
+    The bound is (1/M) sum_m log mean_j s_j^(M-1) + mean_i sum_{n != a} |z_i^a - z_i^n|^2 / (2 tau^2) + c.
+
+    The mean over i is over the C complete items. Only their summands of mean_j prod_{n != a} p_n(z_j^a) are kept, which
+    gives c = log(N_a / C) + sum_{n != a} log N_n, or (M - 1) log B if all rows are present. With "mean_log", (M-1)
+    mean_j log s_j replaces the first logarithm. By Jensen's inequality it is smaller, so the result is not a bound.
     """
     size = len(rows)
     terms = []

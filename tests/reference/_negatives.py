@@ -1,6 +1,6 @@
-"""InfoNCE with directions, several positives, and weighted and additional negatives, as a loop over queries.
+"""Implement InfoNCE with directions, several positives, and weighted or additional negatives.
 
-Shapes: pair (m, n) of modalities, items i, k, `K` negatives per item, `E` shared ones; l = cosine / tau.
+The loss is computed in a loop over queries i of each pair (m, n) of modalities.
 """
 
 import math
@@ -13,7 +13,7 @@ from reference._rows import Ids, Rows, both, mean, pairs_of
 
 __all__ = ["infonce_of_queries"]
 
-# Rows and their ids; None for a row without an id.
+# Rows with their ids, or None for a row without an id.
 Shared = Sequence[tuple[Tensor, int | None]]
 
 
@@ -31,11 +31,11 @@ def infonce_of_queries(
     own: Mapping[str, Sequence[Sequence[Tensor]]] | None = None,
     shared: Mapping[str, Shared] | None = None,
 ) -> Tensor:
-    """Return the weighted mean over pairs of the mean over directions and queries of L_i.
+    """Return the loss per query, averaged over directions and queries and then, with weights, over pairs.
 
     Args:
-        own: modality of the keys -> list of unit rows for each item.
-        shared: modality of the keys -> unit rows with ids.
+        own: for each modality of keys, the negatives of each item as unit rows.
+        shared: for each modality of keys, the shared negatives as unit rows with ids.
     """
     total, weights = torch.zeros((), dtype=torch.float64), 0.0
     for m, n in pairs_of(rows, anchor):
@@ -67,14 +67,14 @@ def _query(
     hardness: float,
     label_smoothing: float,
 ) -> Tensor:
-    """Return the loss of one query from its cosines."""
+    """Return the loss of one query from its cosines with positives and negatives."""
     terms = [cosine / tau for cosine in positives]
     if negatives:
         exponents = torch.stack([hardness * cosine for cosine in negatives])
         log_weights = math.log(len(negatives)) + exponents - torch.logsumexp(exponents, 0)
         terms += [cosine / tau + log_weight for cosine, log_weight in zip(negatives, log_weights, strict=True)]
     log_z = torch.logsumexp(torch.stack(terms), 0)
-    # SupCon's L_out: the mean over the positives is outside the logarithm.
+    # As in L_out of SupCon, the mean over the positives is outside the logarithm.
     loss = mean([log_z - cosine / tau for cosine in positives])
     spread = mean([log_z - cosine / tau for cosine in [*positives, *negatives]])
     return (1 - label_smoothing) * loss + label_smoothing * spread

@@ -1,6 +1,7 @@
-"""Objectives defined on pairs of modalities: Sigmoid, CS-Aligner, ModGap, CUA, Align+Uniform.
+"""Implement objectives on pairs of modalities: Sigmoid, CS-Aligner, ModGap, CUA, Align+Uniform.
 
-Shapes: pair (m, n) of modalities, items (i, j), tau = temperature; a pair uses items with both (decision 3).
+(m, n) is a pair of modalities, (i, j) are items, and tau is the temperature. A pair uses the items that have both
+modalities (decision 3).
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ def _differ(ids: Ids, i: int, j: int) -> bool:
 
 
 def sigmoid(rows: Rows, *, anchor: str, scale: float, bias: float, ids: Ids = None) -> Tensor:
-    """Return the mean over pairs of -(1/B) sum_i [ log sigma(l_ii) + sum_j log sigma(-l_ij) ], l = scale cos + bias."""
+    """Return the mean over pairs of -(1/B) sum_i [log sigma(l_ii) + sum_j log sigma(-l_ij)], l = scale * cos + bias."""
     losses = []
     for m, n in pairs_of(rows, anchor):
         items = both(rows, m, n)
@@ -46,7 +47,7 @@ def cs_aligner(
     bandwidth: float | str,
     ids: Ids = None,
 ) -> Tensor:
-    """Return InfoNCE plus the mean divergence of the pairs of modalities that both have rows, paired or not."""
+    """Return InfoNCE plus the mean divergence over the pairs of modalities with rows, even without common items."""
     sets = {m: [x for x in rows[m] if x is not None] for m in rows}
     still = [[x.detach() for x in found] for found in sets.values()]
     width = median_bandwidth(still) if isinstance(bandwidth, str) else bandwidth
@@ -59,12 +60,12 @@ def cs_aligner(
 
 
 def _potential(rows: Sequence[Tensor | None], t: float, ids: Ids) -> Tensor | None:
-    """Return log mean_{i != j} exp(-t |x - y|^2), by the Gaussian kernel with 2 tau^2 = 1 / t and the log outside."""
+    """Return log mean_{i != j} exp(-t |x - y|^2), the uniformity with a Gaussian kernel of 2 tau^2 = 1 / t."""
     return uniformity(rows, kernel="gaussian", tau=(1 / (2 * t)) ** 0.5, reduction="outer_log", ids=ids)
 
 
 def modgap(rows: Rows, *, anchor: str, tau: float, contrast_weight: float, t: float, ids: Ids = None) -> Tensor:
-    """Return L_ATP + L_CU + InfoNCE, with centroids of items with at least two modalities (decision 4)."""
+    """Return L_ATP + L_CU + InfoNCE, with the centroids of items with at least two modalities (decision 4)."""
     middles = [c if len(tuple_of(rows, i)) >= 2 else None for i, c in enumerate(centroids(rows))]
     parts = [alignment(rows, anchor=anchor), _potential(middles, t, ids)]
     total = contrast_weight * infonce(rows, anchor=anchor, tau=tau, ids=ids)
@@ -76,7 +77,7 @@ def modgap(rows: Rows, *, anchor: str, tau: float, contrast_weight: float, t: fl
 def cua(
     rows: Rows, *, anchor: str, tau: float, contrast_weight: float, t: float, cross_term: str, ids: Ids = None
 ) -> Tensor:
-    """Return InfoNCE + mean over pairs of (U_m + U_n) / 2 + alignment, and for "xu" + the mean cross term of pairs."""
+    """Return InfoNCE + alignment + mean over pairs of (U_m + U_n) / 2, plus the mean cross term for "xu"."""
     total = contrast_weight * infonce(rows, anchor=anchor, tau=tau, ids=ids)
     distances = alignment(rows, anchor=anchor)
     if distances is not None:
@@ -96,7 +97,7 @@ def cua(
 def align_uniform(
     rows: Rows, *, anchor: str, alpha: float, t: float, uniformity_weight: float, ids: Ids = None
 ) -> Tensor:
-    """Return the mean |x - y|^alpha over true pairs + weight * mean of the defined uniformities (decision 6)."""
+    """Return the mean |x - y|^alpha over true pairs + weight * mean uniformity of the modalities (decision 6)."""
     distances = [(x - y).norm() ** alpha for m, n in pairs_of(rows, anchor) for _, x, y in both(rows, m, n)]
     spreads = [_potential(rows[m], t, ids) for m in rows]
     return mean(distances) + uniformity_weight * mean([u for u in spreads if u is not None])

@@ -1,4 +1,4 @@
-"""Inputs of the reference implementations: unit rows per modality, None for absent items."""
+"""Prepare inputs of the reference implementations: unit rows per modality, with None for absent items."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ Ids = Sequence[int] | None
 
 
 def unit_rows(embeddings: Mapping[str, Tensor], present: Presence = None) -> Rows:
-    """Return the rows of a mapping of (B, D) tensors, scaled to unit length in float64."""
+    """Return the rows of tensors of shape (B, D), normalized in float64, with None for absent rows."""
     rows: Rows = {}
     for m, z_BD in embeddings.items():
         mask = [True] * len(z_BD) if present is None or m not in present else present[m].tolist()
@@ -35,11 +35,11 @@ def pairs_of(rows: Rows, anchor: str) -> list[tuple[str, str]]:
 
 
 def both(rows: Rows, m: str, n: str) -> list[tuple[int, Tensor, Tensor]]:
-    """Return the items that have both modalities, each with its two rows."""
+    """Return (item, row of m, row of n) for each item that has both modalities."""
     paired = enumerate(zip(rows[m], rows[n], strict=True))
     return [(i, x, y) for i, (x, y) in paired if x is not None and y is not None]
 
 
 def mean(values: Sequence[Tensor]) -> Tensor:
-    """Return the mean; 0 for an empty list."""
+    """Return the mean, or 0 for an empty list."""
     return torch.stack(list(values)).mean() if values else torch.zeros((), dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""Triangle, Symile and PMRL: objectives defined on whole tuples.
+"""Implement Triangle, Symile and PMRL, objectives on whole tuples.
 
-Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim, a = anchor, tau = temperature; x and y are unit rows (D,).
+Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim. a = anchor, tau = temperature, x and y = unit rows (D,).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["cross_areas", "pmrl", "singular_values", "symile_all", "symile_sampl
 
 
 def _kept(ids: Ids, items: Sequence[int]) -> Sequence[int]:
-    """Return the ids of some items, or their indices if no ids are given."""
+    """Return the ids of `items`, or the items themselves if there are no ids."""
     return [i if ids is None else ids[i] for i in items]
 
 
@@ -32,7 +32,7 @@ def _triangle_square(t: Tensor, v: Tensor, a: Tensor) -> Tensor:
 def cross_areas(
     rows: Rows, *, anchor: str, items: Sequence[int], form: str = "area", eps: float = 0.0
 ) -> list[list[Tensor]]:
-    """Return the triangle area of the anchor of item i with the two other vectors of item j, for i, j in `items`."""
+    """Return the triangle areas of the anchor of item i (rows) with the two other vectors of item j (columns)."""
     v, a = (rows[m] for m in rows if m != anchor)
     table = []
     for i in items:
@@ -61,7 +61,7 @@ def triangle(
 
 
 def _multilinear(vectors: Sequence[Tensor]) -> Tensor:
-    """Return the multilinear inner product, the sum over the entries of the product of vectors."""
+    """Return the multilinear inner product, the sum of the entries of the elementwise product."""
     result = torch.ones_like(vectors[0])
     for x in vectors:
         result = result * x
@@ -75,7 +75,7 @@ def _vectors(rows: Rows, items: Sequence[int]) -> list[list[Tensor]]:
 def symile_sampled(
     rows: Rows, *, tau: float | Tensor, permutations: Sequence[Sequence[Sequence[int]]], ids: Ids = None
 ) -> Tensor:
-    """Return the mean cross-entropy of true tuples among sampled ones; `permutations[r][m][j]` indexes items."""
+    """Return the mean cross-entropy of true tuples against sampled tuples of items `permutations[r][m][j]`."""
     items = _complete(rows)
     vectors, kept = _vectors(rows, items), _kept(ids, items)
     losses = []
@@ -94,7 +94,7 @@ def symile_sampled(
 
 
 def symile_all(rows: Rows, *, tau: float | Tensor, ids: Ids = None) -> Tensor:
-    """Return the mean over r of the cross-entropy of true tuples among all tuples of the other modalities."""
+    """Return the mean over r of the cross-entropy of true tuples against all tuples of the other modalities."""
     items = _complete(rows)
     vectors, kept = _vectors(rows, items), _kept(ids, items)
     keys: dict[tuple[int, int], list[Tensor]] = {}
@@ -109,20 +109,20 @@ def symile_all(rows: Rows, *, tau: float | Tensor, ids: Ids = None) -> Tensor:
 
 
 def _decomposition(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the singular values and left singular vectors of the matrix whose columns are the vectors."""
+    """Return the singular values and left singular vectors of the matrix with the vectors as columns."""
     left, sigma, _ = torch.linalg.svd(torch.stack(list(vectors), dim=1), full_matrices=False)
     return sigma, left
 
 
 def singular_values(rows: Rows) -> list[Tensor]:
-    """Return the singular values of each item's present vectors."""
+    """Return the singular values of the present vectors of each item."""
     return [_decomposition(tuple_of(rows, i))[0] for i in range(len(next(iter(rows.values()))))]
 
 
 def _leading(sigma: Tensor, left: Tensor, vectors: Sequence[Tensor | None]) -> Tensor:
-    """Return the unit vector of the leading left singular space closest to the mean of the tuple.
+    """Return the unit vector in the leading left singular space that is closest to the mean of the tuple.
 
-    If the mean is orthogonal to that space, the first vector decides.
+    If the mean is orthogonal to that space, a weighted mean with decreasing weights replaces it.
     """
     space = left[:, sigma**2 >= (1 - 1e-6) * sigma[0] ** 2]
     for weights in ([1.0] * len(vectors), [0.5**m for m in range(len(vectors))]):
@@ -134,7 +134,7 @@ def _leading(sigma: Tensor, left: Tensor, vectors: Sequence[Tensor | None]) -> T
 
 
 def pmrl(rows: Rows, *, intra: float, inter: float, ids: Ids = None) -> Tensor:
-    """Return the rank-one term plus the contrast of leading left vectors, over items with two or more modalities."""
+    """Return the rank-one term plus the contrast of leading vectors, over items with at least two modalities."""
     items = [i for i in range(len(next(iter(rows.values())))) if len(tuple_of(rows, i)) >= 2]
     if not items:
         return mean([])

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def edited() -> Callable[[Path, Callable[[dict[str, Any]], None]], dict[str, Any]]:
-    """Change a folder's results.json in place and return the new content."""
+    """Return a function that changes the results.json of a folder and returns the new content."""
 
     def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         path = folder / "results.json"

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Write comparison folders with random content, for tests and for visual inspection of the page."""
+"""Write comparison folders with random content, for tests and for visual checks of the page."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-# An image of one pixel: the page never decodes images, so any valid file will do.
+# An image of one pixel, which suffices since the page does not decode images.
 PIXEL = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
 
 EMOJI = ("image", "drawing", "text", "keywords", "speech")
@@ -121,7 +121,7 @@ def make_folder(
     image: Callable[[str, int], bytes] = lambda modality, position: PIXEL,
     steps: int = 60,
 ) -> Path:
-    """Write a comparison folder; the modalities `with_images` have thumbnails, and `names` defaults to "item i"."""
+    """Write a comparison folder; modalities in `with_images` get thumbnails, and items are named "item i" by default."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"item {i}" for i in range(items)] if names is None else list(names)

@@ -81,7 +81,8 @@ def test_rank_of_the_best_right_answer_averages_ties():
     ids = np.arange(5)
     assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), ids, 2) == 3
     assert best_rank(np.array([0.1, 0.9]), ids[:2], 1) == 1
-    # Two right answers, one of which ties with two wrong ones: 1 + 1 + 2 / 2.
+    # The best of two right answers is tied with two wrong answers behind one better answer, so its rank is 1 + 1 + 2 /
+    # 2.
     assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([0, 7, 2, 3, 7]), 7) == 3
     assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([7, 7, 2, 3, 7]), 7) == 1
 

@@ -1,4 +1,4 @@
-"""The page of a diagnosis formats code as code, aligns numbers, and shows as many pairs as it says."""
+"""Test the page of a diagnosis: formatting of code, alignment of numbers, and the number of pairs shown."""
 
 import re
 
@@ -13,14 +13,14 @@ from unialign.report import write_diagnosis_report
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Return a function that writes the page for M modalities of 40 items."""
+    """Return a function that writes the page of a diagnosis of 40 items and returns its HTML."""
 
     def write(modalities: int) -> str:
         rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("diagnosis")
         shared = rng.normal(size=(40, 6))
         names = [f"m{i}" for i in range(modalities)]
         rows = {m: (10.0**i) * (shared + rng.normal(size=(40, 6))) for i, m in enumerate(names)}
-        rows["m1"][3] = rows["m1"][7]  # its advice mentions `ids`
+        rows["m1"][3] = rows["m1"][7]  # duplicate rows, for which the advice mentions `ids`
         write_json(folder / "results.json", make_results(ua.diagnose(rows, resamples=100), seconds=1.0))
         return write_diagnosis_report(folder).read_text("utf-8")
 

@@ -19,7 +19,7 @@ VOID = {"meta", "br", "img", "link", "input"}
 
 
 class Page(HTMLParser):
-    """An HTML parser that checks the nesting of tags and records the elements that tests inspect."""
+    """An HTML parser that checks the nesting of tags, and records tags, ids and attributes."""
 
     def __init__(self, text):
         super().__init__()
@@ -93,7 +93,7 @@ def test_the_same_folder_gives_the_same_page(tmp_path):
 
 
 def test_every_style_class_is_defined(tmp_path):
-    """A misspelled class once left the centers of the map without color."""
+    """Regression test: a misspelled class left the centers of the map without color."""
     text = written(make_folder(tmp_path / "c"))
     defined = set(re.findall(r"\.([a-z][\w-]*)", text.split("</style>")[0]))
     used = {name for value in re.findall(r'class="([^"]*)"', text) for name in value.split()}
@@ -298,7 +298,7 @@ def test_torch_is_not_needed(tmp_path):
 
 
 def test_examples_count_every_item_with_the_id_of_the_query(tmp_path):
-    """The right answers of an example are those that the metrics count: items with the id of the query."""
+    """All items with the id of the query are right answers, as in the metrics."""
     folder = make_folder(tmp_path / "c", objectives=("unialign",), seeds=1, items=24, modalities=("image", "text"))
     path = folder / "items.json"
     items = json.loads(path.read_text("utf-8"))

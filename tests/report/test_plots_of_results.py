@@ -1,4 +1,4 @@
-"""Plots of results are self-contained SVG documents; results become data frames."""
+"""Test plots of results, which are self-contained SVG documents, and the conversion of results to data frames."""
 
 import sys
 from xml.etree import ElementTree

@@ -70,7 +70,7 @@ def test_a_tie_whose_interval_excludes_zero_names_the_correction():
 
 
 def test_one_seed_gives_some_metrics_no_interval():
-    """A raw gap was once reported with the interval 0.125 to 0.125."""
+    """Regression test: a raw gap was reported with the interval 0.125 to 0.125."""
     table = results(objectives=("unialign",))
     table["summary"]["unialign"]["gap"] = {"mean": 0.125, "low": 0.12499999999999997, "high": 0.12500000000000003}
     assert "0.125 [-]" in text_table(table)

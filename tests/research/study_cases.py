@@ -1,4 +1,4 @@
-"""Small stores on disk, so that workers can open them, and a small study that uses every feature of an arm."""
+"""Define small stores on disk, which workers can open, and a small study that uses every feature of an arm."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +21,9 @@ RESAMPLES = 600
 def write_store(
     folder: Path, columns: tuple[str, ...] = MODALITIES, *, test: float = 0.0, name: str = "tiny", dim: int = 5
 ) -> str:
-    """Write a store with one latent, three classes and two test items in one group; `test` is added to the test rows.
+    """Write a store of three classes with a shared latent; `test` is added to the test rows.
 
-    Heads with dropout 0.5 need features of a larger `dim`.
+    Two test items share a group. Heads with dropout 0.5 require a larger `dim`.
     """
     rng = np.random.default_rng(0)
     items = TRAIN + VAL + TEST
@@ -101,7 +101,7 @@ SMALL = Study(
 
 
 def timeless(value: Any) -> Any:
-    """Return results without times, dates and environment."""
+    """Return results without times, dates and the environment."""
     if isinstance(value, Mapping):
         return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "date", "environment")}
     return [timeless(entry) for entry in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""The summary of a study that the terminal shows."""
+"""Test the summary of a study that is printed in the terminal."""
 
 from typing import Any
 

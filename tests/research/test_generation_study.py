@@ -1,4 +1,4 @@
-"""Test the generation study with three arms and small decoders, and its choice of a weight on synthetic scores."""
+"""Test the generation study with three arms and small decoders, and its choice of a weight."""
 
 import dataclasses
 import io
@@ -23,7 +23,7 @@ from unialign.generation import FlowDecoder
 pytest.importorskip("PIL")
 
 ARMS = ("unialign-u0", "unialign-u0.1", "infonce")
-# Fewer values than in the study, for speed.
+# The study has more values; the tests use fewer for speed.
 SOURCES = ("text", "drawing", "text+speech")
 DECODER_SEEDS = (0, 1)
 
@@ -53,7 +53,7 @@ def shortened() -> Study:
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    """A store with every fifth item of emoji."""
+    """Return the options of a short study on a store with every fifth emoji."""
     emoji = load_dataset("emoji").select(generation.MODALITIES)
     rows = np.arange(0, emoji.items, 5)
     content = io.BytesIO()
@@ -145,7 +145,7 @@ def test_page_and_terminal_summary(folder: Path, results: dict[str, Any]) -> Non
 
 
 def synthetic_results(validation: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Return results that contain only validation scores."""
+    """Return study results with only the given validation scores."""
     runs = [
         {"objective": arm, "metrics": {"val/recall@1": recall, "val/text/fd": fd, "val/drawing/fd": fd}}
         for arm, (recall, fd) in validation.items()

@@ -1,4 +1,4 @@
-"""Test that the benchmark of generated images has comparable rows and correct controls."""
+"""Test the benchmark of generated images: comparable sources and correct controls."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ def bench() -> GenerationBench:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_components() -> Iterator[None]:
-    """Use fewer components, since 36 training images do not span 64 directions."""
+    """Use 8 principal components, since 36 training images span fewer than 64 directions."""
     fit = Reference.fit
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reference, "fit", lambda *given, **options: fit(*given, **{"components": 8, **options}))
@@ -64,7 +64,7 @@ def test_controls_are_built_from_the_right_embeddings(bench: GenerationBench, sp
     assert tuple(controls) == tuple(CONTROLS)
     for name in ("self", "shuffled", "random", "nearest embedding"):
         assert controls[name].shape == (2, 36, 3, 8, 8), name
-    # For training items, the nearest image is the item's own.
+    # The nearest training image of a training item is its own image.
     assert torch.equal(controls["nearest image"], bench.training)
     torch.testing.assert_close(controls["nearest embedding"], controls["self"], atol=1e-4, rtol=0)
     scores = {name: bench.score(images).numbers for name, images in controls.items()}
@@ -134,7 +134,7 @@ def test_marks_of_equal_numbers_and_of_ties() -> None:
         "recall@10": ("shuffled",),
     }
     ties = {"fd": ["nearest", "halves"], "recall@10": ["halves", "shuffled"]}
-    # A control that lacks a score does not count as tied.
+    # A control without the score is not marked, even if it is listed as tied.
     found = annotate_controls({"fd": 3.0, "recall@10": 0.8}, VALUES, ties=ties)
     assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
 

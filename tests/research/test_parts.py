@@ -1,4 +1,4 @@
-"""Test parts of studies: data transforms, statistics over runs, evaluation steps, plans."""
+"""Test parts of studies: data transforms, statistics over runs, evaluation steps and plans."""
 
 import itertools
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_the_dropped_fraction_is_the_requested_one() -> None:
     store = EmbeddingStore.from_arrays({name: rng.normal(size=(4000, 2)) for name in "abc"})
     for fraction in (0.0, 0.3, 0.6):
         thin = transformed(store, DataTransform("drop_entries", {"fraction": fraction}), 3)
-        # An item that would lose all three entries keeps one.
+        # An item that would lose all three entries keeps one, which reduces the fraction.
         expected = fraction - fraction**3 / 3
         assert 1 - np.mean([thin.present(name).mean() for name in "abc"]) == pytest.approx(expected, abs=0.015)
 
@@ -87,7 +87,7 @@ def test_rank_correlation_of_one_cell_is_spearmans() -> None:
 
 
 def test_differences_between_cells_are_not_correlated() -> None:
-    """R@1 falls with M and zeta rises with it: the pooled correlation is near -1, but within cells it is near 0."""
+    """If R@1 falls and zeta rises with M, the pooled correlation is near -1, but within cells it is near 0."""
     rng = np.random.default_rng(1)
     cells = {m: [(m + 0.1 * rng.normal(), -m + 0.1 * rng.normal()) for _ in range(10)] for m in range(12)}
     pooled = rank_correlation({0: [pair for pairs in cells.values() for pair in pairs]})
@@ -112,7 +112,7 @@ def test_every_objective_has_its_trials() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
-    """All settings of all arms fit the data and tuned arms have equal budgets, or `make_plan` would raise."""
+    """`make_plan` raises an error if settings do not fit the data or tuned arms have different budgets."""
     study = load_study(name)
     assert study.name == name
     plan, options, stores = make_plan(study, Options(study=name))
@@ -126,7 +126,7 @@ def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
 
 
 def test_each_seed_adds_modalities_in_another_order() -> None:
-    """The number of modalities M must not be confounded with which modalities are chosen."""
+    """The number of modalities must not be confounded with the choice of modalities."""
     plan, _, _ = make_plan(load_study("conflict"), Options(study="conflict"))
     sweep = [arm for arm in plan.arms if arm.factors["part"] == "sweep"]
     for data, most in (("digits", 6), ("emoji", 8)):

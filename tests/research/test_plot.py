@@ -1,4 +1,4 @@
-"""Standalone figures: well formed, light and dark, without external resources."""
+"""Test that figures are valid standalone SVG files for light and dark mode, without external resources."""
 
 import math
 import re
@@ -45,7 +45,7 @@ def test_every_color_has_a_style_rule() -> None:
 
 
 def test_bands_are_clipped_to_the_range() -> None:
-    """A t-interval over two seeds far exceeds the range of a cosine and would compress the figure."""
+    """The t-interval over two seeds far exceeds the range of a cosine and would compress the axis."""
     wide = [Series(Mark("a", 0), [Point(2, 0.5, -9.0, 9.0), Point(3, 0.6, -9.0, 9.0)])]
     cut, free = (lines("z", wide, x_label="M", within=w) for w in ((-1.0, 1.0), (-math.inf, math.inf)))
     numbers = [float(x.replace("−", "-")) for x in re.findall(r'text-anchor="end"[^>]*>([−\d.]+)<', str(cut.body))]

@@ -1,4 +1,4 @@
-"""Test a study from its plan to its page: equal budgets, splits, interruption, and reading results back."""
+"""Test a study from its plan to its page: budgets, splits, interruption, and loading of finished results."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @dataclass
 class Observed:
-    """Records of a study: its progress, (purpose, split) of each evaluation, and how continued arms began."""
+    """Observations of a study: its progress, the (purpose, split) of evaluations, and the start of continued arms."""
 
     progress: list[Progress] = field(default_factory=list)
     evaluated: set[tuple[str, str]] = field(default_factory=set)
@@ -46,7 +46,7 @@ def observed() -> Observed:
 
 @pytest.fixture(scope="module")
 def finished(store: str, tmp_path_factory: pytest.TempPathFactory, observed: Observed) -> tuple[Path, dict[str, Any]]:
-    """Return the folder and the results of a finished study, which tests only read."""
+    """Return the folder and the results of a finished study, which tests must not change."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     whole, train = work_module._train_and_measure, work_module.fit
     current: list[str] = []
@@ -102,7 +102,7 @@ def test_evaluations_begin_before_training_and_end_with_the_metrics(finished: tu
     _, results = finished
     run = next(run for run in results["runs"] if run["objective"] == "ours")
     assert [evaluation["step"] for evaluation in run["evaluations"]] == [0, 1, 4] == [0, 1, run["steps"]]
-    # Measured twice: by the eval hook after the last step, and by the evaluation with the same anchor.
+    # The eval hook after the last step and the final evaluation measure the same zeta.
     assert run["evaluations"][-1]["conflict/zeta"] == pytest.approx(run["metrics"]["zeta"], abs=1e-6)
     assert run["metrics"]["conflict/chi"] == run["evaluations"][-1]["conflict/chi"]
     own = results["summary"]["ours"]["conflict/zeta_neg_tan"]
@@ -125,7 +125,7 @@ def test_every_tuned_arm_has_the_same_budget_and_the_best_trial_wins(finished: t
 
 @pytest.mark.usefixtures("finished")
 def test_the_number_of_trainings_is_known_beforehand(observed: Observed) -> None:
-    # 3 arms with 2 trials each, 12 runs, and the space with the tuning seed that the trials of `on` continue.
+    # The trainings are 3 arms with 2 trials each, 12 runs, and the parent space for the trials of `on`.
     assert [p.done for p in observed.progress] == list(range(1, 20))
     assert {p.total for p in observed.progress} == {19}
     assert [p.job.purpose for p in observed.progress].count("parent") == 1
@@ -154,7 +154,7 @@ def test_only_runs_are_evaluated_on_test_rows(observed: Observed) -> None:
 def test_the_test_split_does_not_affect_tuning(
     store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    """Two data sets that differ only in their test rows have the same trials and the same choice."""
+    """Data sets that differ only in their test rows must give the same tuning results."""
     other = write_store(tmp_path / "other", test=5.0)
     results = run_study(SMALL, options(other, seeds=(0,)), tmp_path / "run")
     assert results["study"]["tuning"] == finished[1]["study"]["tuning"]
@@ -167,7 +167,7 @@ def test_the_test_split_does_not_affect_tuning(
 def test_an_interrupted_study_continues(
     tmp_path: Path, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A study interrupted three times gives the same results as an uninterrupted one."""
+    """A study that is interrupted three times gives the same results as an uninterrupted study."""
     folder, results = finished
     settings = Options.read(folder / "config.yaml")
     assert len(settings.fingerprints["tiny"]) == 64
@@ -207,7 +207,7 @@ def test_a_finished_study_is_read_back_and_its_page_rewritten(
 def test_worker_processes_give_the_same_numbers(
     store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    """Test one arm only, since a pool of processes starts slowly."""
+    """Only one arm is tested, since a pool of processes starts slowly."""
     short = Study(name="small", title="", plan=lambda o: Plan(arms=plan(o).arms[-1:]), page=lambda results: [])
     results = run_study(short, options(store), tmp_path / "run", workers=2)
     expected = {(r["objective"], r["seed"]): r["metrics"] for r in finished[1]["runs"]}
@@ -285,7 +285,7 @@ def test_an_arm_whose_trials_all_fail_stops_the_study(
         raise NonFiniteError("'text', row 3")
 
     monkeypatch.setattr(work_module, "fit", broken)
-    with pytest.raises(DataError, match=r"all 2 trials of 'ours' failed; the first: 'text', row 3"):
+    with pytest.raises(DataError, match=r"all 2 trials of 'ours' failed; error of the first trial: 'text', row 3"):
         run_study(SMALL, options(store), tmp_path / "run")
 
 

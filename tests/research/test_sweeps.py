@@ -1,4 +1,4 @@
-"""Test studies that vary one setting, end to end on a few items, and the numbers on their pages."""
+"""Test studies that vary one setting, end to end on a few items, and the numbers in their pages."""
 
 import dataclasses
 import itertools
@@ -49,7 +49,7 @@ def one_trial(plan: Plan) -> Plan:
     return dataclasses.replace(plan, arms=tuple(dataclasses.replace(arm, trials=arm.trials[:1]) for arm in plan.arms))
 
 
-# The same studies with fewer values of the varied settings; `test_parts.py` checks the whole plans.
+# Run the studies with fewer values of the varied settings; `test_parts.py` checks the full plans.
 FEWER: dict[str, dict[str, Any]] = {
     "divergence": {
         "POINTS": 3,
@@ -111,7 +111,7 @@ def test_a_sweep_runs_to_its_page(
 
 
 def test_no_training_item_has_both_modalities_of_a_pair(tiny: EmbeddingStore) -> None:
-    """Each item keeps one of the two modalities at random; the third one and all other splits are unchanged."""
+    """Each training item keeps one of the two modalities at random; everything else is unchanged."""
     change = DataTransform("no_overlap", {"pair": ["image", "audio"]})
     there = transformed(tiny, change, 0)
     image, audio = there.present("image"), there.present("audio")
@@ -137,7 +137,7 @@ def test_no_training_item_has_both_modalities_of_a_pair(tiny: EmbeddingStore) ->
 def test_objectives_of_complete_items_skip_batches_without_any(
     tiny: EmbeddingStore, objective: str, change: DataTransform
 ) -> None:
-    """A batch without any usable item has loss 0 and finite gradients."""
+    """A batch without complete items has loss 0 and finite gradients."""
     options = {"anchor": "text"} if objective == "triangle" else {}
     config = base(objective, 2, objective_options=options, batch_size=6)
     result = fit(transformed(tiny, change, 0), config, progress="none")
@@ -148,7 +148,7 @@ def test_objectives_of_complete_items_skip_batches_without_any(
 
 
 def test_measured_divergences_equal_those_of_geometry() -> None:
-    """The test covers an anchor that is not the first modality, and missing rows."""
+    """The test has missing rows, and an anchor that is not the first modality."""
     generator = torch.Generator().manual_seed(0)
     embeddings = {
         m: torch.nn.functional.normalize(torch.randn(9, 4, generator=generator), dim=1)
@@ -209,7 +209,7 @@ def test_continued_runs_begin_with_the_same_space_and_learn_slowly() -> None:
 
 
 def test_sweeps_vary_one_setting() -> None:
-    """Arms of one family differ only in the setting that is varied."""
+    """The arms of a family differ only in the varied setting."""
     for module, swept in (
         (temperature, {"temperature"}),
         (partition_mix, {"partition_mix"}),
@@ -233,7 +233,7 @@ def test_sweeps_vary_one_setting() -> None:
 
 
 def _results(**runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Return results that hold only R@1 by direction; `arms` maps an arm to one mapping per seed."""
+    """Return results with only R@1 by direction; `runs` maps an arm to one mapping per seed."""
     return {
         "runs": [
             {"objective": arm, "directions": {name: {"recall@1": v} for name, v in seed.items()}, "evaluations": []}
@@ -249,7 +249,7 @@ def test_recall_with_and_without_the_anchor() -> None:
     every = list(itertools.permutations(anchor.MODALITIES, 2))
     values = {f"{q}->{a}": 0.8 if "text" in (q, a) else 0.2 for q, a in every}
     values["image->speech"] = 0.1
-    values["image+drawing->text"] = 1.0  # a joint query, which is not counted
+    values["image+drawing->text"] = 1.0  # joint queries are ignored
     results = _results(**{"unialign-text": [values, values], "unialign-all": [values]})
     found = anchor.analyse(results)
     assert found["unialign-text"]["with"] == pytest.approx([0.8, 0.8])

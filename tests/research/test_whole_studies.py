@@ -1,4 +1,4 @@
-"""Test studies end to end on a few items, and test their command line."""
+"""Test studies and their command line end to end on a few items."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from unialign.io import write_yaml
 
 
 def columns(name: str) -> dict[str, tuple[str, ...]]:
-    """Return the columns of each data set that a study uses."""
+    """Return the columns that a study uses from each data set."""
     plan, _, _ = make_plan(load_study(name), Options(study=name))
     found: dict[str, dict[str, None]] = {}
     for arm in plan.arms:
@@ -28,7 +28,7 @@ def columns(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def one_trial(plan: Plan) -> Plan:
-    """Return the plan with one trial per tuned arm."""
+    """Reduce a plan to one trial per tuned arm."""
     return dataclasses.replace(plan, arms=tuple(dataclasses.replace(arm, trials=arm.trials[:1]) for arm in plan.arms))
 
 
@@ -40,7 +40,7 @@ def test_a_study_runs_to_its_page(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Four objectives, few terms and modalities; `test_parts.py` checks the whole plans.
+    # Use four objectives, few terms and few modalities; `test_parts.py` checks the full plans.
     few = ("unialign", "infonce", "gram", "triangle")
     module = import_module(f"research.{name}")
     monkeypatch.setattr(module, "registered", lambda: few)
@@ -62,7 +62,7 @@ def test_a_study_runs_to_its_page(
     total = results["study"]["trainings"]
     assert f"[{total}/{total}]" in said
     assert not results["study"]["failed"]
-    # The summary is printed, and marked as a smoke run.
+    # The summary is printed and marked as a smoke run.
     quick = "moke run with 1 of 40 epochs; its numbers are not meaningful"
     answer = said[said.rindex(f"[{total}/{total}]") :].splitlines()[2:]
     assert answer[0] == f"S{quick}."

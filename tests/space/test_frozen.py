@@ -38,7 +38,7 @@ def test_statistics_use_only_the_training_rows(mode: str) -> None:
     if mode == "whiten":
         torch.testing.assert_close(covariance.diag(), torch.ones(D, dtype=torch.float64), atol=1e-4, rtol=0)
     else:
-        # The leading variances of the features, up to a common factor.
+        # The variances are the leading variances of the features, up to a common factor.
         _, values, _ = np.linalg.svd(x - x.mean(0))
         expected = torch.from_numpy(values[:D] ** 2)
         torch.testing.assert_close(covariance.diag() / covariance.trace(), expected / expected.sum())

@@ -1,4 +1,4 @@
-"""Statistics of the input normalization that are computed in blocks equal those of the whole array in float64."""
+"""Test that input statistics computed in blocks equal those of the whole array in float64."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def test_blocks_give_the_statistics_of_the_whole(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_moments, "_BLOCK", 40)
     monkeypatch.setattr(_moments, "_COVARIANCE_ROWS", 13)
     rng = np.random.default_rng(0)
-    # One mean is far above the deviation, and one drifts over the rows.
+    # One column has a mean far above its standard deviation, and one has a drift over the rows.
     x = (rng.normal(size=(101, 5)) * [1, 1e-2, 1, 3, 0] + [0, 100, 1e3, 0, 8]).astype(dtype)
     x[:, 3] += np.arange(101).astype(dtype)
     rows = np.flatnonzero(np.arange(101) % 3 != 1)

@@ -1,4 +1,4 @@
-"""A saved space loads unchanged, or raises an error that names the file; loading executes no code."""
+"""Test that saved spaces load unchanged or raise an error that names the file, and that no code is executed."""
 
 import builtins
 import errno
@@ -52,7 +52,7 @@ def weights(space: Space) -> dict[str, bytes]:
 
 
 def forge_config(saved: Path, change: dict) -> None:
-    """Change config.json and its checksum."""
+    """Change config.json and update its checksum."""
     body = _checksummed.read_json(saved / "config.json") | change
     (saved / "config.json").unlink()
     _checksummed.write_json(saved / "config.json", body)
@@ -119,7 +119,7 @@ def test_a_crash_between_the_renames_leaves_one_whole_space(
     (saved / "README.md").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", crashing)
-        # A killed process does not clean up.
+        # Disable the cleanup, which a killed process would not run.
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(Crash):
             new.save_pretrained(saved)
@@ -248,7 +248,7 @@ def test_a_torch_file_named_safetensors(saved: Path, tmp_path: Path) -> None:
 
 
 def test_hostile_weights(saved: Path) -> None:
-    """A header of 10 GB, a header length that overflows, invalid JSON, no tensors."""
+    """The cases are a header of 10 GB, an overflowing header length, invalid JSON, and a file without tensors."""
     for length, rest in ((10 * 2**30, b'{"a":1}'), (2**64 - 1, b"{"), (4, b"{]}x"), (2, b"{}")):
         forge_weights(saved, length.to_bytes(8, "little") + rest)
         with pytest.raises(CheckpointError, match=r"model\.safetensors"):
@@ -343,7 +343,7 @@ def test_a_space_from_the_hub(space: Space, saved: Path, monkeypatch: pytest.Mon
 
 
 def test_push_and_load(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a local fake of the Hub, whose repositories are folders."""
+    """Use a fake Hub with local folders as repositories."""
     calls = []
 
     def create_repo(repo_id: str, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""Input validation of a space: features, presence, names, metadata and paths of a wrong type."""
+"""Test the input validation of a space: features, presence, names, metadata and paths."""
 
 from pathlib import Path
 from typing import Any

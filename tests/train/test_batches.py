@@ -1,4 +1,4 @@
-"""The order of the rows and the learning rate are pure functions of the step."""
+"""Test that the order of the rows and the learning rate depend only on the step and the settings."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ def test_every_epoch_visits_every_item_once(accumulation_steps: int) -> None:
             assert all(batches.epoch(step) == epoch for step in steps)
             seen = torch.cat([rows for step in steps for rows in batches.rows(step)])
             assert len(seen.unique()) == len(seen)
-            # A last batch of one item is dropped.
+            # A last batch with a single item is dropped.
             assert len(seen) == (items - 1 if items > 1 and items % 8 == 1 else items)
             assert all(2 <= len(rows) <= 8 for step in steps for rows in batches.rows(step))
             assert all(1 <= len(batches.rows(step)) <= accumulation_steps for step in steps)
@@ -35,7 +35,7 @@ def test_orders_differ_by_seed_and_epoch_and_nothing_else() -> None:
     first = orders(0)
     torch.manual_seed(6)
     assert orders(0) == first
-    # With seed + epoch, the second epoch of seed 0 would equal the first of seed 1.
+    # Seeding with seed + epoch would make epoch 1 of seed 0 equal to epoch 0 of seed 1.
     assert len({*first, *orders(1)}) == 6
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints are complete or absent, and altered ones are not loaded."""
+"""Test that checkpoints are written completely or not at all, and that altered checkpoints are not loaded."""
 
 import builtins
 import errno
@@ -124,7 +124,9 @@ def forge_manifest(step: Path, **changes: Any) -> None:
 
 def test_another_schema(folder: Path) -> None:
     forge_manifest(folder / "step-00000006", schema=7)
-    with pytest.raises(CheckpointError, match=r"manifest\.json has schema 7; this version of unialign reads 1"):
+    with pytest.raises(
+        CheckpointError, match=r"manifest\.json has schema 7, but this version of unialign reads schema 1"
+    ):
         load_checkpoint(folder / "step-00000006")
 
 
@@ -164,7 +166,7 @@ def test_pickles_are_not_read(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(folder: Path) -> None:
-    """The disk is full at each fsync in turn: of five files, of the new checkpoint's folder, and of its parent."""
+    """The disk is full at one of seven fsync calls: for five files, the folder of the checkpoint, and its parent."""
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     fsync = os.fsync
     for fatal in range(7):
@@ -249,7 +251,7 @@ def test_training_continues_after_a_full_disk(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_altered_checkpoint_stops_a_resumption(tmp_path: Path) -> None:
-    """The run does not silently fall back to an older checkpoint."""
+    """The run must not continue from an older checkpoint without an error."""
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", on_step=stop_at(5))
     newest = tmp_path / "run" / "checkpoints" / "step-00000005" / "optimizer.safetensors"
@@ -257,7 +259,7 @@ def test_an_altered_checkpoint_stops_a_resumption(tmp_path: Path) -> None:
     newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors was altered"):
         run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
-    # The message advises removing it.
+    # Follow the advice in the message and remove the checkpoint.
     shutil.rmtree(newest.parent)
     result = run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
     assert digest_of(result) == finished().digest

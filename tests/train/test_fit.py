@@ -1,4 +1,4 @@
-"""Training learns, is reproducible, respects presence and ids, and rejects bad input early."""
+"""Test `fit`: learning, reproducibility, presence, ids, and the rejection of invalid input."""
 
 import itertools
 import json
@@ -55,7 +55,7 @@ def test_training_learns(objective: str, options: dict[str, Any]) -> None:
     z = result.space.encode(columns)
     cosine = z["image"] @ z["text"].T
     found = (cosine[TEST:, TEST:].argmax(1) == torch.arange(TRAIN)).float().mean()
-    # Chance is 1 in 23; GRAM, which ignores signs, finds fewer matches.
+    # Chance is 1 / 23. GRAM ignores the signs of rows, so it finds fewer matches.
     assert float(found) > (0.25 if objective == "gram" else 0.6)
 
 
@@ -78,10 +78,10 @@ def test_logging_and_health_checks_change_nothing() -> None:
 
 @pytest.mark.parametrize("missing", list(itertools.product([True, False], repeat=3)))
 def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -> None:
-    """Each item has one of the 8 presence patterns; absent rows hold NaN."""
+    """Each item has one of the 8 presence patterns, and absent rows contain NaN."""
     rng = np.random.default_rng(0)
     patterns = np.array(list(itertools.product([True, False], repeat=3)))
-    # Every pattern occurs; the tested one occurs in half of the items.
+    # All patterns occur, and half of the items have the tested pattern.
     rows = np.concatenate([np.arange(8), np.full(8, patterns.tolist().index(list(missing)))])
     columns = {name: rng.normal(size=(16, dim)) for name, dim in DIMS.items()}
     present = {name: patterns[rows, m] for m, name in enumerate(DIMS)}
@@ -143,7 +143,7 @@ def test_fewer_rows_than_a_batch() -> None:
 
 
 def test_accumulated_batches_weigh_their_items() -> None:
-    """For an objective that is a mean over items, two half batches equal the whole batch."""
+    """For an objective that is a mean over items, two accumulated half batches equal the whole batch."""
     store = tiny_store(missing="none")
     options = {"anchor": "text", "uniformity_weight": 0.0}
     common = {"objective": "unialign", "objective_options": options, "dropout": 0.0, "epochs": 3, "max_grad_norm": None}
@@ -286,7 +286,7 @@ def test_settings_that_do_not_fit_raise_before_anything_is_written(tmp_path: Pat
 
 def test_out_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(ConfigError, match="is a file; give a folder"):
+    with pytest.raises(ConfigError, match="out must be a folder, but .* is a file"):
         run(tiny_store(), tiny_config(), out=tmp_path / "run")
 
 
@@ -305,7 +305,7 @@ def test_a_modality_that_no_training_row_has() -> None:
 
 
 class Poisoned(EmbeddingStore):
-    """A store whose values change after validation, as if its file were damaged."""
+    """A store with a value that changes after validation, as if the file were damaged."""
 
     def __init__(self, store: EmbeddingStore, name: str, row: int, value: float) -> None:
         self.__dict__.update(store.__dict__)
@@ -365,7 +365,7 @@ def test_interrupted_without_a_folder() -> None:
 
 
 def test_trainings_in_threads_and_callbacks_give_the_weights_of_a_single_training() -> None:
-    """All threads use the random generators of the process; only the main thread may install signal handlers."""
+    """Runs in threads share the random generators of the process, and cannot install signal handlers."""
     digests = []
     start = threading.Barrier(2)
 
@@ -392,7 +392,7 @@ def test_the_call_of_the_readme(tmp_path: Path) -> None:
 
 
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
-    """Without the lock, both would finish, and one would overwrite the other."""
+    """Without a lock, both runs would finish, and the last would overwrite the other."""
     errors = []
 
     def another(info: Any) -> None:
@@ -403,17 +403,17 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
 
     run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", on_step=another)
     assert errors == [2]
-    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")  # read back: unlocked again
+    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")  # the lock is released
 
 
 def test_a_signal_after_the_last_step_is_raised() -> None:
-    """A signal after the last step is raised again, so that the caller handles it."""
+    """A signal after the last step is raised again, so that the caller can handle it."""
     with pytest.raises(KeyboardInterrupt), StopRequest():
         signal.raise_signal(signal.SIGINT)
 
 
 def test_a_worker_that_received_sigterm_stops_after_its_first_step(tmp_path: Path) -> None:
-    """A SIGTERM that arrives while data are loaded is recorded by the worker's handler and stops the run."""
+    """A SIGTERM that the handler of the worker recorded before training stops the run after its first step."""
 
     class Worker:
         ending = False

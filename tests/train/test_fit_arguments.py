@@ -1,4 +1,4 @@
-"""Arguments of a wrong type raise an error in `fit` and `TrainConfig` before anything is written."""
+"""Test that `fit` and `TrainConfig` reject arguments of the wrong type before any file is written."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def test_arguments_of_fit() -> None:
 
 
 def test_a_job_without_init_raises_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise, each process would train the whole space, and all would write to one folder."""
+    """Without `init`, every process would train a separate space and write to the same folder."""
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"number 1 of 2 .* `with unialign\.distributed\.init\(\):`"):

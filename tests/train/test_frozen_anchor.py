@@ -1,4 +1,4 @@
-"""Training with a frozen modality: it does not change, the others align to it, and a run resumes bit for bit."""
+"""Test training with a frozen modality: alignment of the other modalities, and bit-exact resumption."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_bad_settings_raise_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def test_weak_repulsion_from_a_frozen_anchor_causes_no_warning() -> None:
-    """A space with a frozen anchor cannot collapse; the same weights without a frozen anchor cause a warning."""
+    """A space with a frozen anchor cannot collapse, but the same weights cause a warning without a frozen anchor."""
     options = OPTIONS | {"uniformity_weight": 0.01}
     config = tiny_config(objective="unialign", objective_options=options, frozen=FROZEN, dim=3)
     assert "gradient_ratio" not in {warning.code for warning in run(tiny_store(), config).warnings}

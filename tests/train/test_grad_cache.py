@@ -1,4 +1,4 @@
-"""The gradient cache gives the value and gradient of the whole batch from micro-batches."""
+"""Test that the gradient cache gives the value and gradient of the whole batch from micro-batches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +83,7 @@ def test_weight_scales_the_gradient_and_gradients_add_up() -> None:
 
 
 def test_dropout_repeats_exactly_in_the_second_pass() -> None:
-    """With different dropout masks, the second pass would give the gradient of another function."""
+    """The second pass must use the dropout masks of the first pass, or the gradient would be wrong."""
     x, present, ids = batch()
     space = heads(dropout=0.5)
     seen: list[Tensor] = []
@@ -96,7 +96,7 @@ def test_dropout_repeats_exactly_in_the_second_pass() -> None:
     assert len(first) == 4 * len(DIMS)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], first[len(DIMS)])
-    # The random state is the same as after encoding the batch once.
+    # Afterwards, the random state equals that after encoding the batch once.
     torch.manual_seed(3)
     for part in cut(x, 4):
         space(part)
@@ -104,7 +104,7 @@ def test_dropout_repeats_exactly_in_the_second_pass() -> None:
 
 
 def kept_in_heads(batch_size: int, micro: int | None) -> int:
-    """Return the peak number of bytes saved for a backward pass of the heads."""
+    """Return the largest number of bytes saved for a backward pass of the heads."""
     x, _, _ = batch(batch_size)
     space, most = heads(hidden=64), 0
 
@@ -132,7 +132,7 @@ def test_saved_activations_grow_with_the_micro_batch_and_not_the_batch() -> None
 
 
 class Averaging(nn.Module):
-    """A fake of DistributedDataParallel: gradients of a backward pass outside `no_sync` are averaged."""
+    """A fake DistributedDataParallel that counts the forward passes with gradients outside `no_sync`."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def test_wrapped_modules_average_once() -> None:
 
 
 def test_autocast_around_the_call_does_not_lose_the_gradient() -> None:
-    """Autocast caches casts of weights; a cast from the pass without gradient would have no gradient."""
+    """Autocast caches casts of weights, and a cast made in the pass without gradients must not be reused."""
     x, _, _ = batch()
     space = heads().float()
     with torch.autocast("cpu", dtype=torch.bfloat16):

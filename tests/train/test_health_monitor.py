@@ -1,4 +1,4 @@
-"""The health monitor for training loops without `fit`, and its rules, which `fit` shares."""
+"""Test `HealthMonitor` for custom training loops, and its rules, which `fit` also uses."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_a_healthy_loop_has_no_warnings() -> None:
 
 
 def test_a_collapsed_modality_is_reported_once() -> None:
-    """A uniformity of -0.13 at temperature 0.07 corresponds to a mean cosine of 0.99."""
+    """The rows of `image` have a uniformity of -0.13, which corresponds to a mean cosine of 0.99."""
     loss, z = create("unialign", anchor="text"), rows()
     z["image"] = 7 + 0.6 * z["image"]
     out = loss(z)

@@ -1,4 +1,4 @@
-"""Test the InfoNCE phase before each objective, and that all objectives train."""
+"""Test the InfoNCE warmup of each objective, and that all objectives train."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_temperature_of_unialign_is_kept() -> None:
     [("symile", {"temperature": 0.001, "temperature_bounds": (0.0001, 1.0)}), ("triangle", {"temperature": 0.3})],
 )
 def test_other_temperatures_are_not_kept(name: str, own: dict[str, Any]) -> None:
-    """Symile's temperature divides products of M vectors, about D^((M-1)/2) times smaller than cosines."""
+    """Temperatures of other logits do not fit InfoNCE; Symile's products of M vectors are far smaller than cosines."""
     infonce = infonce_for_warmup(create(name, **anchored(name), **own), MODALITIES)
     for key in ("temperature", "temperature_mode", "temperature_bounds"):
         assert infonce.get_config()[key] == DEFAULTS[key]
@@ -65,7 +65,7 @@ def test_objectives_without_temperature_use_the_default(name: str) -> None:
     ],
 )
 def test_pair_objectives_train(name: str, own: dict[str, Any]) -> None:
-    """A tiny store with absent rows and shared ids: the loss falls, and parameters of the objective change."""
+    """On a tiny store with absent rows and shared ids, the loss falls and parameters of the objective change."""
     result = run(tiny_store(), tiny_config(objective=name, objective_options=own, epochs=30, dropout=0.0))
     losses = [record["loss"] for record in result.history]
     assert sum(losses[-5:]) < sum(losses[:5])

@@ -1,4 +1,4 @@
-"""Test training that starts from another space, and evaluation callbacks."""
+"""Test training from the weights of another space, and evaluation callbacks."""
 
 import warnings
 from pathlib import Path
@@ -27,7 +27,7 @@ from unialign.train import EvalCallback, training_steps
 
 
 def intrusive(seen: list[int]) -> EvalCallback:
-    """A callback that draws random numbers and embeds rows, which must have no gradient."""
+    """Return a callback that draws random numbers and embeds rows, which must not require gradients."""
     store = tiny_store()
 
     def evaluate(step: int, space: Space) -> None:
@@ -57,7 +57,7 @@ def test_a_callback_does_not_affect_a_run(tmp_path: Path, objective: str) -> Non
 
 
 def test_a_callback_gets_the_space_of_its_step() -> None:
-    """At step 0 the space is untrained, and at the last step it is the result of `fit`; each module keeps its mode."""
+    """The callback gets the space of each step, up to the result of `fit`, and training mode is restored afterwards."""
     states: dict[int, dict[str, bytes]] = {}
     after: list[bool] = []
     held: list[Space] = []
@@ -79,7 +79,7 @@ def test_a_callback_gets_the_space_of_its_step() -> None:
 
 
 def test_callbacks_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake clock advances only in callbacks, by one second each."""
+    """A fake clock advances only in callbacks, by one second each."""
     from unialign.train import _trainer
 
     clock = [0.0]
@@ -138,14 +138,14 @@ def test_training_steps() -> None:
 
 
 def shifted(store: EmbeddingStore) -> EmbeddingStore:
-    """Return a store with the same items and different feature statistics."""
+    """Return a store with the same items but other feature statistics."""
     columns = {name: np.asarray(store.array(name)) * 3 + 5 for name in store.columns}
     present = {name: store.present(name) for name in store.columns}
     return EmbeddingStore.from_arrays(columns, present=present, ids=store.ids, split=store.split, name="shifted")
 
 
 def test_weights_and_input_statistics_are_copied() -> None:
-    """The same weights with other statistics would define another function."""
+    """Input statistics are copied too, since the same weights with other statistics define another function."""
     first = finished().result.space
     before = bits(first.state_dict())
     seen: dict[int, dict[str, bytes]] = {}
@@ -183,7 +183,7 @@ def test_another_shape_raises(tmp_path: Path) -> None:
             run(tiny_store(), tiny_config(**changes), init_from=first, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
     other = Space({"image": 6, "text": 9, "audio": 4}, dim=8, hidden=16)
-    with pytest.raises(ConfigError, match="init_from expects 'text' to have dim 9, but the store's has dim 5"):
+    with pytest.raises(ConfigError, match="init_from expects 'text' to have dim 9, but it has dim 5 in the store"):
         run(tiny_store(), tiny_config(), init_from=other)
 
 

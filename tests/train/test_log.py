@@ -1,4 +1,4 @@
-"""The log has one JSON object per line, is truncated on resumption, and may go to TensorBoard."""
+"""Test the training log: JSON lines, truncation on resumption, and TensorBoard, W&B and trackio."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ def test_write_and_read(tmp_path: Path) -> None:
     log.open(path)
     log.write("start", 0, {"config": {"lr": 1}})
     log.write("step", 1, {"loss": 0.5, "terms": {"a": float("nan")}})
-    # Records are flushed, so that they can be read during the run.
+    # Records are flushed and can be read during the run.
     assert read_log(path) == log.records
     assert read_log(path)[1]["terms"] == {"a": None}
     log.write("warning", 1, {"code": "x", "message": "y"})
@@ -68,7 +68,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 class Board:
-    """A fake of TensorBoard's SummaryWriter."""
+    """A fake SummaryWriter of TensorBoard."""
 
     made: list["Board"]
 
@@ -99,14 +99,14 @@ def test_a_missing_logger_names_its_extra(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(MissingDependencyError, match=rf"unialign\[{name}\]"):
             run(tiny_store(), tiny_config(log_to=(name,)), out=tmp_path / "run")
-    # No file is left that the next attempt would mistake for an earlier run.
+    # The failed runs left no file that would block the next run.
     monkeypatch.undo()
     options: dict[str, Any] = {"out": tmp_path / "run"}
     run(tiny_store(), tiny_config(), **options)
 
 
 class Tracked:
-    """A fake of W&B and trackio runs."""
+    """A fake run of W&B or trackio."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings, self.logged, self.finished = settings, list[tuple[int, dict[str, float]]](), False

@@ -1,4 +1,4 @@
-"""Health warnings, and non-finite errors that name the modality, the store row and the step."""
+"""Test health warnings, and errors for non-finite values, which name the modality, the store row and the step."""
 
 import math
 import pickle
@@ -29,7 +29,7 @@ def batch_of(rows: int = 32, dim: int = 16, **changes: Tensor) -> Batch:
 
 
 def check(batch: Batch, objective: Objective) -> dict[str, str]:
-    """Return the warnings as code -> message."""
+    """Return the warning messages by code."""
     _, found = check_health(objective, batch, objective.terms(batch), step=5)
     assert all(warning.step == 5 and warning.message.startswith("step 5: ") for warning in found)
     return {warning.code: str(warning) for warning in found}
@@ -38,7 +38,7 @@ def check(batch: Batch, objective: Objective) -> dict[str, str]:
 def test_a_healthy_space_has_no_warnings() -> None:
     for name in ("infonce", "unialign"):
         assert check(batch_of(), create(name)) == {}
-    # A space of two dimensions has not collapsed.
+    # A space with two dimensions is not reported as collapsed.
     assert check(batch_of(dim=2), create("infonce")) == {}
 
 
@@ -93,7 +93,7 @@ def test_no_ratio_without_both_kinds_of_term() -> None:
     assert gradient_ratio(batch, create("unialign", uniformity_weight=0.0).terms(batch)) is None
     same = batch_of()
     together = Batch(same.names, same.z_MBD[:1].expand(2, -1, -1), same.present_MB, None)
-    # Perfect alignment has gradient zero, so there is nothing to compare with.
+    # At perfect alignment the gradient is 0, so there is no ratio.
     assert gradient_ratio(together, create("unialign").terms(together)) is None
 
 
@@ -108,7 +108,7 @@ def test_scale_of_the_sigmoid_at_its_bound() -> None:
 
 
 def test_partitions_between_modalities_repel_too() -> None:
-    """At `partition_mix` 0 only these partitions repel; the gradient ratio must count them."""
+    """With `partition_mix` 0, only the partitions across modalities repel, so the gradient ratio must include them."""
     for mix in (0.0, 0.5):
         found = check(batch_of(), create("unialign", partition_mix=mix, alignment_weight=1e-3))
         assert set(found) == {"gradient_ratio"}
@@ -140,7 +140,7 @@ def test_warnings_reach_the_caller_the_log_and_the_result(tmp_path: Any) -> None
     config = tiny_config(objective="unialign", objective_options={"alignment_weight": 1e-4})
     with pytest.warns(HealthWarning, match="gradient of the repelling terms") as emitted:
         result = run(tiny_store(), config, out=tmp_path / "run")
-    # Each code is reported once, although later checks detect it again.
+    # Each code is reported only once, although later checks detect it again.
     assert len(emitted) == 1
     assert [(warning.code, warning.step) for warning in result.warnings] == [("gradient_ratio", 4)]
     assert '"kind": "warning", "step": 4, "code": "gradient_ratio"' in (tmp_path / "run" / "log.jsonl").read_text()
@@ -157,7 +157,7 @@ def test_warnings_can_be_pickled() -> None:
 
 @pytest.fixture
 def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
-    """Return InfoNCE with a term that, from step 3 on, is NaN or has a NaN or huge gradient for one row."""
+    """Return InfoNCE plus a term that is NaN, or has a NaN or huge gradient for one row, from step 3 on."""
 
     class Explosive(Objective):
         name: ClassVar[str] = "infonce"
@@ -174,7 +174,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
                 z_BD = batch.z_MBD[batch.index("audio")]
                 row = int(batch.present_MB[batch.index("audio")].nonzero()[-1])
                 zero = (z_BD[row] - z_BD[row].detach()).square().sum()
-                # For sqrt at 0, the value is finite, but the gradient is infinity times zero.
+                # sqrt(0) is finite, but its gradient is infinity times 0.
                 kinds = {"gradient": zero.sqrt, "value": lambda: zero + torch.nan, "huge": lambda: z_BD[row, 0] * 1e37}
                 terms["odd"] = LossTerm(kinds[self.kind](), 1.0)
             return terms
@@ -202,7 +202,7 @@ def test_a_bad_term_is_traced_to_a_row_of_the_store(kind: str) -> None:
     with pytest.raises(NonFiniteError) as caught:
         run(tiny_store(), config)
     message = str(caught.value)
-    # The term is called once for validation, twice in step 1, once in step 2 (the last of the epoch), then in step 3.
+    # The term is computed once for validation, twice in step 1, once in step 2 (end of the epoch), then in step 3.
     assert "training stopped at step 3, before its update" in message
     if kind != "value":
         row = expected_row(2, 0)

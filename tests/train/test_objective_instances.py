@@ -1,4 +1,4 @@
-"""An objective instance in `TrainConfig` is trained, saved by name and options, and resumed."""
+"""Test objective instances in `TrainConfig`: training, saving by name and options, and resumption."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from unialign.train import TrainConfig
 
 @pytest.fixture
 def unregistered() -> None:
-    """Reset the registry to that of a new process."""
+    """Remove the objective from the registry, as in a new process."""
     registry._registered.pop(("objectives", "pull"), None)
 
 
@@ -34,7 +34,7 @@ def test_a_run_with_an_instance_resumes_bit_by_bit(tmp_path: Path) -> None:
         run(tiny_store(), tiny_config(objective=Pull(0.6), epochs=4), out=tmp_path / "run", resume="required")
     resumed = run(tiny_store(), TrainConfig.from_dict(settings), out=tmp_path / "run", resume="required")
     assert digest_of(resumed) == digest_of(whole)
-    # A process in which the class was never registered cannot build the objective.
+    # A process that has not registered the class cannot create the objective.
     registry._registered.pop(("objectives", "pull"))
     with pytest.raises(ConfigError, match="'pull'"):
         TrainConfig.from_dict(settings)

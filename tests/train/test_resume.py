@@ -1,4 +1,4 @@
-"""An interrupted run continues to bit-identical weights, and only with the same settings and data."""
+"""Test that interrupted runs resume to bit-equal weights, and only with the same settings and data."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "objective_options": {"anchor": "text"},
         "infonce_warmup_ratio": 0.3,
     },
-    # Negatives depend on the number of training steps so far, here two per optimizer step.
+    # The negatives depend on the number of calls so far, here two per optimizer step.
     "symile, drawn negatives": {"objective": "symile", "objective_options": {"seed": 3}},
     "unialign": {"objective": "unialign", "objective_options": {"anchor": "text", "centroid_weight": 1.0}},
 }
@@ -41,20 +41,20 @@ def crash(info: Any) -> None:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Path:
-    """The folder of the default run, interrupted after step 3."""
+    """Return the folder of the default run, interrupted after step 3."""
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(3))
     return tmp_path / "run"
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    """The runs have dropout, two batches per step and NaN placeholders; step 6 is the last of the InfoNCE phase."""
+    """The runs have dropout, two batches per step, and NaN in absent rows; the InfoNCE warmup ends with step 6."""
     whole, config = finished(**recipe), tiny_config(**recipe)
     for stop in (1, 3, 6, 10, 19, 20) if "infonce_warmup_ratio" in recipe else (3, 20):
         out = tmp_path / str(stop)
         with pytest.raises(KeyboardInterrupt, match=f"after step {stop} of 20"):
             run(tiny_store(), config, out=out, on_step=stop_at(stop))
-        # The random state of the process that resumes is irrelevant.
+        # The random state before resuming must not matter.
         torch.manual_seed(stop)
         resumed = run(tiny_store(), config, out=out, resume="required")
         assert digest_of(resumed) == whole.digest, stop
@@ -86,7 +86,7 @@ def test_a_crash_goes_back_to_the_last_checkpoint_and_the_log_with_it(tmp_path: 
         run(tiny_store(), config, out=tmp_path / "run", on_step=crash_at_11)
     log = tmp_path / "run" / "log.jsonl"
     assert json.loads(log.read_text().splitlines()[-1])["step"] == 11
-    # The crash has truncated a line.
+    # Simulate a line that the crash truncated.
     with log.open("a") as file:
         file.write('{"kind": "step", "st')
     steps: list[int] = []

@@ -1,4 +1,4 @@
-"""Reading rows from the store at each step gives the training of rows in memory, with memory independent of N."""
+"""Test that streaming rows from the store equals training in memory, with memory independent of the store size."""
 
 import tracemalloc
 from pathlib import Path
@@ -18,7 +18,7 @@ from unialign.train._training_data import load_training_data
 
 @pytest.fixture
 def _stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stream even tiny data, reading two or three steps ahead."""
+    """Stream even tiny stores, and read two or three steps ahead."""
     monkeypatch.setattr(_training_data, "_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(_features, "_STAGE_BYTES", 40 * 8 * sum(DIMS.values()))
 
@@ -62,7 +62,7 @@ def test_a_frozen_modality_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"frozen": {"image": "whiten"}, "dim": 6, "epochs": 2}
     streamed = run(tiny_store(), tiny_config(**settings)).space.state_dict()
     monkeypatch.setattr(_training_data, "_IN_MEMORY_BYTES", 1 << 27)
-    # The rounding of a matrix product depends on its number of rows.
+    # The results agree up to rounding, which depends on the number of rows in a matrix product.
     torch.testing.assert_close(streamed, run(tiny_store(), tiny_config(**settings)).space.state_dict())
 
 
@@ -99,6 +99,6 @@ def test_peak_bytes_do_not_grow_with_the_columns(tmp_path: Path, monkeypatch: py
             data.batch(positions[:1000])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # The two columns of the larger store take 41 MB; masks of all rows take one byte per row.
+    # The columns of the larger store take 41 MB; only masks, of one byte per row, grow with the store.
     assert peaks[0] < 8e6
     assert peaks[1] < peaks[0] + 2e6
