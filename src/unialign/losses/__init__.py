@@ -1,6 +1,6 @@
 """Training objectives: `nn.Module`s that map embeddings to a `LossOutput`, one public module per objective.
 
-`names` imports no torch; `create` imports it with the objective.
+`names` does not import torch; `create` imports torch together with the objective.
 """
 
 from unialign._lazy import attach_stub

@@ -1,4 +1,4 @@
-"""Numbers and learned parameters within bounds, such as the temperature of a softmax."""
+"""Fixed numbers and learned parameters within bounds, such as the temperature of a softmax."""
 
 import math
 from collections.abc import Callable
@@ -15,13 +15,15 @@ Spacing = Literal["log", "linear"]
 
 
 class BoundedParameter(nn.Module):
-    """A number, or a learned parameter: initial * exp(shift) for `log` spacing, initial + shift for `linear`.
+    """A fixed number, or a learned parameter initial * exp(shift) (`log` spacing) or initial + shift (`linear`).
 
-    The shift starts at 0, which keeps the initial value exact, and is clamped to the bounds. It stays in float32 if the
-    module is converted to half precision, which would round a temperature of 0.07 to 0.0698.
+    The shift starts at 0, which keeps the initial value exact, and is clamped so that the value stays within the
+    bounds. The shift stays in float32 if the module is converted to half precision, which would round a temperature of
+    0.07 to 0.0698.
 
     Args:
-        option: name of the option in messages, such as `temperature`; the option of its bounds is `<option>_bounds`.
+        option: name of the option in error messages, such as `temperature`; the option for the bounds is
+            `<option>_bounds`.
         initial: initial value; positive for `log` spacing.
         mode: `fixed`, or `learnable`.
         bounds: lowest and highest value of the learnable mode.
@@ -53,7 +55,7 @@ class BoundedParameter(nn.Module):
         return self.initial * torch.exp(self.shift) if self.spacing == "log" else self.initial + self.shift
 
     def clamp_(self) -> None:
-        """Clamp a learnable value to its bounds, in place: a clamp inside the graph has no gradient at a bound."""
+        """Clamp a learnable value to its bounds in place, since a clamp inside the graph has no gradient at a bound."""
         if self.mode == "learnable":
             low, high = (self._shift_to(bound) for bound in self.bounds)
             with torch.no_grad():
@@ -61,7 +63,7 @@ class BoundedParameter(nn.Module):
 
     @torch.no_grad()
     def value(self) -> float:
-        """Return the current value as a number; exactly the initial one before training."""
+        """Return the current value as a number; before training, exactly the initial value."""
         self()  # clamps
         shift = float(self.shift) if self.mode == "learnable" else 0.0
         return self.initial * math.exp(shift) if self.spacing == "log" else self.initial + shift
@@ -88,7 +90,7 @@ class BoundedParameter(nn.Module):
         return super()._apply(convert, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # `load_state_dict(assign=True)` would take the dtype of the state.
+        # `load_state_dict(assign=True)` would adopt the dtype of the state dict.
         shift = state_dict.get(f"{prefix}shift")
         if isinstance(shift, Tensor) and _is_half(shift):
             state_dict[f"{prefix}shift"] = shift.float()
@@ -122,7 +124,7 @@ class Temperature(BoundedParameter):
         super().__init__("temperature", initial, mode=mode, bounds=bounds, spacing="log")
 
     def get_config(self) -> dict[str, Any]:
-        """Return JSON-able options that rebuild an objective with this temperature."""
+        """Return JSON-serializable options that rebuild an objective with this temperature."""
         return {
             "temperature": self.initial,
             "temperature_mode": self.mode,

@@ -1,4 +1,4 @@
-"""Inputs of a call other than the batch: a temperature, scale or bias of the caller's model, and more negatives.
+"""Inputs of a call other than the batch: temperature, scale or bias of the caller's model, and additional negatives.
 
 Shapes: `B` items, `n` items of this process, `E` shared negatives, `K` negatives of each item, `D` dimension.
 """
@@ -20,7 +20,7 @@ from unialign.losses._negatives import ModalityNegatives, check_names, check_neg
 if TYPE_CHECKING:
     from unialign.losses._memory_queue import MemoryQueue
 
-# A number of the caller's model: a number, a tensor with one element, or a function that returns one of them.
+# A value of the caller's model: a number, a tensor with one element, or a function that returns a number or a tensor.
 Number = float | Tensor | Callable[[], float | Tensor]
 
 
@@ -28,7 +28,7 @@ TEMPERATURE_ARGUMENTS = ("temperature", "logit_scale")
 
 
 class CallArguments(TypedDict, total=False):
-    """Arguments of a call other than the batch, see `Objective.forward`."""
+    """Arguments of a call other than the batch; see `Objective.forward`."""
 
     temperature: Number | None
     logit_scale: Number | None
@@ -42,8 +42,9 @@ class CallInputs:
     """Validated arguments of a call.
 
     Attributes:
-        temperature, scale, bias: a number or a scalar tensor, at least float32; None: use that of the objective.
-        negatives: rows by modality.
+        temperature, scale, bias: a number or a scalar tensor, at least float32. If None, the value of the objective is
+            used.
+        negatives: additional negatives by modality.
     """
 
     temperature: Tensor | float | None = None
@@ -52,13 +53,13 @@ class CallInputs:
     negatives: Mapping[str, ModalityNegatives] = field(default_factory=dict)
 
     def tau(self, default: Callable[[], Tensor | float]) -> Tensor | float:
-        """Return the temperature of the call, or else the default."""
+        """Return the temperature passed to the call, or the default."""
         if self.temperature is not None:
             return self.temperature
         return default() if self.scale is None else 1 / self.scale
 
     def multiplier(self, default: Callable[[], Tensor | float]) -> Tensor | float:
-        """Return the multiplier of cosines of the call, or else the default."""
+        """Return the multiplier of cosines passed to the call, or the default."""
         if self.scale is not None:
             return self.scale
         return default() if self.temperature is None else 1 / self.temperature
@@ -69,24 +70,24 @@ NO_INPUTS = CallInputs()
 
 @dataclass(frozen=True)
 class BatchWithInputs(Batch):
-    """A batch with the other inputs of its call."""
+    """A batch together with the other inputs of the call."""
 
     inputs: CallInputs = NO_INPUTS
 
 
 def inputs_of(batch: Batch) -> CallInputs:
-    """Return the inputs of the call of a batch; empty ones if only a batch was given."""
+    """Return the call inputs stored with a batch, or empty inputs if the batch has none."""
     return batch.inputs if isinstance(batch, BatchWithInputs) else NO_INPUTS
 
 
 def with_inputs(batch: Batch, inputs: CallInputs) -> Batch:
-    """Return the batch with these inputs; ConfigError for negatives of an unknown modality."""
+    """Return the batch with the inputs; raise ConfigError for negatives of an unknown modality."""
     check_names(inputs.negatives, batch.names)
     return BatchWithInputs(batch.names, batch.z_MBD, batch.present_MB, batch.ids_B, batch.shard, inputs)
 
 
 def given(arguments: CallArguments) -> CallArguments:
-    """Return the arguments that are not None; functions are replaced by their results."""
+    """Return the arguments that are not None, with functions replaced by their results."""
     values = {name: value for name, value in arguments.items() if value is not None}
     for name in ("temperature", "logit_scale", "logit_bias"):
         value = values.get(name)
@@ -98,7 +99,7 @@ def given(arguments: CallArguments) -> CallArguments:
 
 
 def describe(arguments: CallArguments) -> str:
-    """Return a text that is equal on two processes if their arguments are compatible; empty without arguments."""
+    """Return a string that is equal on two processes if their arguments are compatible; empty without arguments."""
     texts = []
     for name, value in arguments.items():
         if isinstance(value, Tensor):
@@ -119,20 +120,20 @@ def prepare_inputs(
     """Validate the arguments of a call on this process.
 
     Args:
-        batch: the local rows; None for a process without any modality.
+        batch: the local rows; None on a process without modalities.
         supported: names of the arguments that the objective supports.
 
     Raises:
         ConfigError: an argument that the objective does not support, a number that is not positive and finite, or
             both a temperature and a scale.
-        ShapeError, NonFiniteError: negatives that do not fit the batch, or without direction.
+        ShapeError, NonFiniteError: negatives that do not match the batch, contain NaN or infinity, or have norm zero.
     """
     for name in arguments:
         if name not in supported:
             known = f"supports {', '.join(f'{option}=' for option in supported)}" if supported else "supports none"
-            raise ConfigError(f"{objective} does not support {name}= in a call; of such arguments it {known}")
+            raise ConfigError(f"{objective} does not support {name}= in a call; it {known}")
     if "temperature" in arguments and "logit_scale" in arguments:
-        raise ConfigError("temperature= and logit_scale= are each other's reciprocal; give one of them")
+        raise ConfigError("temperature= and logit_scale= are reciprocals of each other; give one of them")
     queue = arguments.get("queue")
     negatives: dict[str, ModalityNegatives] = {}
     if arguments.get("negatives") is not None:
@@ -162,13 +163,13 @@ def _scalar(value: Any, option: str, expected: str, accept: Callable[[float], bo
         return None
     if not isinstance(value, Tensor):
         value = float(value) if isinstance(value, np.floating) else value
-        check_number(option, value, f"{expected}, or a tensor or function that gives one", accept)
+        check_number(option, value, f"{expected} (as a number, tensor or function)", accept)
         return float(value)
     if value.numel() != 1 or not value.is_floating_point():
         raise ConfigError(
-            f"{option} is a tensor of {value.dtype} and shape {tuple(value.shape)}; expected one floating number"
+            f"{option} is a tensor of {value.dtype} and shape {tuple(value.shape)}; expected one floating-point number"
         )
-    # A test of the value would break the graph of torch.compile.
+    # Checking the value would cause a graph break in torch.compile.
     if not torch.compiler.is_compiling() and not accept(float(value.detach())):
         raise ConfigError(f"{option} must be {expected}, got {float(value.detach())}")
     return value.reshape(()).to(torch.promote_types(value.dtype, torch.float32))

@@ -1,11 +1,11 @@
-"""Run objectives inside `torch.compile`: a custom operator evaluates a whole call without breaking the graph.
+"""Run objectives inside `torch.compile`: a custom operator evaluates a whole call without a graph break.
 
 The operator computes total, terms and gradients in eager mode, and its backward pass scales the gradients. Values,
-gradients and errors are therefore those of eager mode. A compiled call returns the terms of a complete batch: a term
-that is undefined for the given batch is 0, whereas eager mode omits it.
+gradients and errors therefore equal those of eager mode. A compiled call returns the terms of a complete batch. Terms
+that are undefined for the given batch are 0, whereas eager mode omits such terms.
 
-Calls with `negatives`, a `queue` or a process group are not traced: the graph breaks at them. This module is imported
-in the first graph only, when torch's compiler is loaded.
+Calls with `negatives`, a `queue` or a process group are not traced and cause a graph break. This module is imported at
+the first traced call, when torch's compiler is already loaded.
 """
 
 import sys
@@ -25,22 +25,22 @@ from unialign.losses._graph_numbers import find_objective
 T = TypeVar("T")
 Result = tuple[Tensor, Tensor, list[Tensor]]
 
-# Numbers of the caller's model that a call may give.
+# Arguments of a call that can be values of the caller's model.
 _NUMBERS = ("temperature", "logit_scale", "logit_bias")
-# Separators of names and of lists of names, since operators take strings but no lists of strings.
+# Separators of names and of lists of names, since operators accept strings but not lists of strings.
 _NAME, _LIST = "\x1f", "\x1e"
-_FIRST_ORDER = "a loss inside torch.compile has no second derivative; call it outside of the compiled function"
+_FIRST_ORDER = "a loss inside torch.compile has no second derivative; call the loss outside the compiled function"
 
 
 class TracedCall(NamedTuple):
-    """Result of a call inside of a graph."""
+    """Result of a call inside a graph."""
 
     total: Tensor
     terms: dict[str, Tensor]
 
 
 def traced_call(objective: Any, embeddings: Any, options: Mapping[str, Any]) -> TracedCall | None:
-    """Return the result of a call inside of `torch.compile`; None if only eager mode supports its arguments."""
+    """Return the result of a call inside `torch.compile`, or None if only eager mode supports the arguments."""
     present, ids = options["present"] or {}, options["ids"]
     plain = options["negatives"] is None and options["queue"] is None and options["group"] in ("auto", None)
     if not plain or not isinstance(embeddings, Mapping) or not isinstance(present, Mapping) or len(embeddings) == 0:
@@ -77,18 +77,18 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _constant_in_graphs(function: Callable[..., T]) -> Callable[..., T]:
-    """Mark a function that is called while a graph is traced; without torch's compiler there is no graph."""
+    """Mark a function as constant during tracing; no mark is needed if torch's compiler is not loaded."""
     loaded = "torch._dynamo" in sys.modules
     return torch.compiler.assume_constant_result(function) if loaded else function  # type: ignore[no-untyped-call]
 
 
 @_constant_in_graphs
 def _term_names(number: int, modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the terms of complete batches; none if the objective rejects these modalities."""
+    """Return the names of the terms of complete batches; empty if the objective rejects these modalities."""
     objective, generator = find_objective(number), torch.Generator().manual_seed(0)
     device = next((x.device for x in (*objective.parameters(), *objective.buffers())), torch.device("cpu"))
     training = objective.training
-    objective.train(False)  # sampled negatives are not drawn
+    objective.train(False)  # do not advance the draw of sampled negatives
     try:
         with torch.no_grad():
             rows = {name: torch.randn(4, 8, generator=generator).to(device) for name in modalities}
@@ -118,11 +118,12 @@ def _evaluate(
     """Return the total, the terms, and the gradients of the total with respect to the selected inputs.
 
     Args:
-        inputs: embeddings, parameters of the objective, and numbers of the call, in this order.
-        buffers: of the objective.
-        present: masks of modalities.
-        number: of the objective, see `find_objective`.
-        names: names of the modalities, of those with a mask, of the numbers of the call, and of the terms.
+        inputs: embeddings, parameters of the objective, and values passed to the call, in this order.
+        buffers: buffers of the objective.
+        present: presence masks of modalities.
+        number: number of the objective; see `find_objective`.
+        names: joined names of the modalities, of the modalities with a mask, of the values passed to the call, and of
+            the terms.
         local: whether this process has the whole batch.
         gradients: which inputs need a gradient.
     """
@@ -138,13 +139,13 @@ def _evaluate(
         leaves = [x.detach().requires_grad_(needed) for x, needed in zip(inputs, gradients, strict=True)]
         rest = iter(leaves)
         rows, state, numbers = ({name: next(rest) for name in part} for part in (modalities, parameters, given))
-        # Buffers are copied, since an operator may not change its inputs.
+        # Copy buffers, since an operator must not modify its inputs.
         state |= {name: buffer.clone() for name, buffer in zip(of_buffers, buffers, strict=True)}
         with torch.set_grad_enabled(any(gradients)):
             total, values = torch.func.functional_call(_Call(objective), state, (rows, options | numbers))
         dtype, zero = _dtype(inputs[: len(modalities)]), total.detach().new_zeros(())
         values_T = torch.stack([values.get(name, zero) for name in terms]) if terms else zero.new_empty(0)
-        wanted = [leaf for leaf in leaves if leaf.requires_grad]  # gradients may share memory, results may not
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]  # gradients may share memory, outputs may not
         slopes = torch.autograd.grad(total, wanted, materialize_grads=True) if wanted else ()
         return (
             total.detach().to(dtype),
@@ -192,7 +193,7 @@ _evaluate.register_autograd(_backward, setup_context=_setup_context)
 
 
 class _Call(nn.Module):
-    """Call of an objective as a module, for `functional_call`; returns total and terms."""
+    """Wrap the call of an objective as a module for `functional_call`, returning the total and the terms."""
 
     def __init__(self, objective: Any) -> None:
         super().__init__()
@@ -212,7 +213,7 @@ def _dtype(embedded: Sequence[Tensor]) -> torch.dtype:
 
 
 def _with_autograd(function: Callable[[], T], device: torch.device) -> T:
-    """Call a function in a separate thread, since it uses autograd, which operators run without; return its result."""
+    """Call a function that uses autograd in a separate thread, since operators run without autograd."""
     results: list[T] = []
     errors: list[BaseException] = []
     streams = [torch.cuda.current_stream(device)] if device.type == "cuda" else []

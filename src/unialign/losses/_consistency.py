@@ -17,7 +17,7 @@ _TRITON_DEVICE = "cuda"
 class Header(NamedTuple):
     """Integers that describe the batch and call of a process, sent as one small tensor."""
 
-    invalid: int  # 1: the batch did not pass validation
+    invalid: int  # 1: the batch failed validation
     rows: int
     dim: int  # 0: no modality, so dim and device are unknown
     names: int  # checksum of the ordered modalities
@@ -30,7 +30,7 @@ class Header(NamedTuple):
 
 
 def make_header(batch: Batch | None, *, invalid: bool, absences: bool, call: str) -> Header:
-    """Return the header of a batch; `batch` is None for an invalid batch or without modalities."""
+    """Return the header of a batch; `batch` is None if it is invalid or has no modalities."""
     triton = int(current_backend() == "auto" and has_triton())
     if batch is None:
         return Header(int(invalid), 0, 0, checksum(), 0, 0, 0, 0, checksum(call), triton)
@@ -68,25 +68,25 @@ def check_headers(headers: Sequence[Header]) -> None:
     for rank, header in known[1:]:
         if header.dim != reference.dim:
             raise ShapeError(
-                f"process {rank} of {len(headers)} has embeddings of dim {header.dim}, process {first} of dim "
-                f"{reference.dim}; all must have the dim of the shared space"
+                f"process {rank} of {len(headers)} has embeddings of dim {header.dim}, but process {first} has "
+                f"dim {reference.dim}; all processes must use the dim of the shared space"
             )
         if header.device != reference.device:
             raise ConfigError(
-                f"the embeddings of processes {first} and {rank} are on devices of different types; use one type"
+                f"the embeddings of processes {first} and {rank} are on devices of different types; use one device type"
             )
     if reference.device == checksum(_TRITON_DEVICE) and len({header.triton for header in headers}) > 1:
         having, lacking = (_ranks(rank for rank, h in enumerate(headers) if h.triton == has) for has in (1, 0))
         raise ConfigError(
-            f"the backend 'auto' is Triton on process {having} of {len(headers)}, but not on {lacking}, where it is "
-            f"not installed; their collectives differ. Install 'unialign[triton]' on every process, or use one backend "
-            f"on all with `unialign.ops.use_backend`"
+            f"the backend 'auto' is Triton on process {having} of {len(headers)}, but not on {lacking}, where "
+            f"Triton is not installed, so their collectives differ. Install 'unialign[triton]' on every process, or "
+            f"use the same backend on all processes with `unialign.ops.use_backend`"
         )
     given, without = (_ranks(r for r, h in enumerate(headers) if h.rows > 0 and h.ids == has) for has in (1, 0))
     if without and given:
         raise ConfigError(
-            f"ids were given on process {given} of {len(headers)}, but not on {without}: give `ids` on every process "
-            f"that has rows, or on none (give items without duplicates a unique id)"
+            f"ids were given on process {given} of {len(headers)}, but not on {without}; give `ids` on every process "
+            f"that has rows, or on none (give each item without duplicates a unique id)"
         )
 
 
@@ -108,7 +108,7 @@ def call_text(
     Args:
         gradients: `torch.is_grad_enabled()`.
         parameters: named parameters of the objective.
-        draw: number of the random draw, for objectives that sample negatives.
+        draw: index of the random draw, for objectives that sample negatives.
         inputs: description of the other arguments of the call.
     """
     learned = ", ".join(name for name, parameter in parameters if parameter.requires_grad)
@@ -120,12 +120,12 @@ def call_text(
         inputs or "with no further arguments",
     ]
     call = {"objective": objective, "settings": settings, "state": state}
-    # Use the type rather than the repr, which contains an address that differs between processes.
+    # Use the type rather than the repr, which contains a memory address that differs between processes.
     return json.dumps(call, sort_keys=True, default=lambda value: type(value).__name__)
 
 
 def different_calls(texts: Sequence[str]) -> str:
-    """Return the error message for differing results of `call_text`, given by rank."""
+    """Return the error message for results of `call_text`, in the order of ranks, that differ."""
     calls = [json.loads(text) for text in texts]
     by_call: dict[str, list[int]] = {}
     for rank, call in enumerate(calls):
@@ -136,7 +136,7 @@ def different_calls(texts: Sequence[str]) -> str:
         listed.append(f"{subject} {_ranks(ranks)} of {len(calls)} {verb} {described}")
     return (
         f"processes call different losses, so their rows do not form one batch: {'; '.join(listed)}. Call one "
-        "objective with the same settings on every process, with gradients on all or on none; a call of a single "
+        "objective with the same settings on every process, with gradients on all or on none; a call on a single "
         "process needs `group=None`"
     )
 

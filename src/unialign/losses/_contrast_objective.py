@@ -1,4 +1,4 @@
-"""Base classes of objectives that contrast pairs of modalities, or an anchor and tuples of the others.
+"""Base classes of objectives that contrast pairs of modalities, or an anchor with tuples of the other modalities.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -35,7 +35,7 @@ class PairContrast(Objective):
         self.temperature = Temperature(temperature, mode=mode, bounds=bounds)
 
     def contrast_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, LossTerm]:
-        """Return the terms of InfoNCE; no terms at weight 0."""
+        """Return the terms of InfoNCE; empty if the weight is 0."""
         if self.contrast_weight == 0:
             return {}
         temperature = self.call_temperature(batch)
@@ -64,8 +64,8 @@ class TupleContrast(Objective):
         check_text("anchor", anchor)
         if anchor in ("all", "centroid"):
             raise ConfigError(
-                f"{self.name} contrasts one anchor with tuples of the others; anchor={anchor!r} is not a modality, "
-                "name one"
+                f"{self.name} contrasts an anchor modality with tuples of the others, but anchor={anchor!r} "
+                "is not a modality; pass the name of a modality"
             )
         if eps is not None:
             check_nonnegative("eps", eps)
@@ -77,7 +77,7 @@ class TupleContrast(Objective):
     def contrast_terms(
         self, term: str, function: Callable[..., Tensor], batch: Batch, items_B: Tensor, **options: Any
     ) -> dict[str, LossTerm]:
-        """Return the contrast of the items as one term; no term if there are no items."""
+        """Return the contrast of the items as one term; empty if there are no items."""
         anchor = batch.index(self.anchor)
         if not bool(items_B.any()):
             return {}

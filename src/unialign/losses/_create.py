@@ -1,4 +1,4 @@
-"""Objectives by name: built-in ones and those of other packages. Importing this module imports no torch."""
+"""Create objectives by name, built-in or from other packages. Importing this module does not import torch."""
 
 import inspect
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all objectives: built-in ones (`unialign`, `infonce`, ...), then those of other packages."""
+    """Return the names of all objectives, the built-in objectives (`unialign`, `infonce`, ...) first."""
     return registry.names("objectives")
 
 
@@ -30,14 +30,18 @@ def create(objective: "str | Objective", **options: Any) -> "Objective":
         if not isinstance(objective, _base()):
             raise ConfigError(f"objective must be a name or a unialign.losses.Objective, got {objective!r}")
         if options:
-            raise ConfigError(f"options {', '.join(options)} need an objective by name; set them on the instance")
+            raise ConfigError(
+                f"options {', '.join(options)} need an objective given by name; set them on the instance instead"
+            )
         return objective
     objective_class = _class(objective)
     parameters = inspect.signature(objective_class).parameters
     unknown = sorted(set(options) - set(parameters))
     if unknown:
         names, known = ", ".join(map(repr, unknown)), ", ".join(parameters)
-        raise ConfigError(f"{objective} has no option {names}; it has {known}{suggestion(unknown[0], parameters)}")
+        raise ConfigError(
+            f"{objective} has no option {names}; its options are {known}{suggestion(unknown[0], parameters)}"
+        )
     missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in options]
     if missing:
         raise ConfigError(f"{objective} needs {', '.join(f'{option}=' for option in missing)}")
@@ -58,17 +62,17 @@ def parameter_names(name: str) -> tuple[str, ...]:
 
 
 def display_name(name: str) -> str:
-    """Return the name of an objective in tables and reports; unknown names are returned unchanged."""
+    """Return the display name of an objective in tables and reports; unknown names are returned unchanged."""
     return _class(name).display_name if name in names() else name
 
 
 def initialization(name: str) -> Literal["scratch", "contrastive"]:
-    """Return `contrastive` if an objective trains poorly from scratch and should continue a contrastive model."""
+    """Return `contrastive` if an objective trains poorly from scratch and should start from a contrastive model."""
     return _class(name).initialization
 
 
 def needs_anchor(name: str) -> Literal["modality", "any", "no"]:
-    """Return whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`."""
+    """Return the kind of anchor that is required: `modality`, `any` (a modality or "all"), or `no`."""
     return _class(name).needs_anchor
 
 

@@ -1,6 +1,6 @@
-"""InfoNCE of pairs of modalities with the options that its plain form lacks.
+"""InfoNCE of pairs of modalities with a direction, several positives, hard negatives or additional negatives.
 
-Shapes: `B` items, `N` of them have both modalities, `D` dimension.
+Shapes: `B` items, `N` items with both modalities, `D` dimension.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ from unialign.losses._call_inputs import inputs_of
 from unialign.losses._modality_terms import Pair, pair_contrasts, pair_values
 from unialign.ops import ContrastSettings, RowSelection, directed_contrast
 
-# Which modality of a pair has the queries: the first, the second, or each in turn.
+# The modality of a pair that provides the queries: each in turn, the first, or the second.
 Direction = Literal["both", "forward", "backward"]
 
 
@@ -30,7 +30,7 @@ def extended_contrasts(
 
     Args:
         temperature: tau > 0; differentiable if it is a tensor.
-        direction: `forward` has queries of the first modality of a pair and keys of the second.
+        direction: `forward` takes queries from the first modality of a pair and keys from the second.
     """
     several_positives = settings.same_ids == "positive" and batch.ids_B is not None
     if direction == "both" and not (several_positives or settings.hardness > 0 or inputs_of(batch).negatives):
@@ -52,7 +52,7 @@ def extended_contrasts(
 
 
 def _is_plain(batch: Batch, ways: list[Pair], selection: RowSelection, settings: ContrastSettings) -> bool:
-    """Return whether the faster symmetric contrast gives the same value."""
+    """Return whether the faster symmetric contrast computes the same value."""
     several_positives = settings.same_ids == "positive" and selection.codes_N is not None
     negatives = inputs_of(batch).negatives
     further = any(batch.names[key] in negatives for _, key in ways)

@@ -1,11 +1,11 @@
-"""Gather the batch of all processes: each contributes its rows, and all compute the same loss for the whole batch.
+"""Gather the rows of all processes into one batch, so that every process computes the loss of the whole batch.
 
 A call runs two collectives: one for the headers, and one for the unit rows, padded to the maximum number of rows per
-process. A third collective gathers the ids, if given. The headers tell every process which further collectives follow:
-one for the errors if a batch is invalid, one for the calls if they differ (both end in an error on every process), and
-one for the names if the modalities differ.
+process. A third collective gathers the ids, if given. The headers determine which further collectives follow: one for
+the errors if a batch is invalid, one for the calls if the calls differ (in both cases, every process raises an error),
+and one for the names if the modalities differ.
 
-Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension.
+Shapes: `n` rows of this process, `B` rows of all processes, `M` modalities, `D` dimension.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ from unialign.losses._call_inputs import CallInputs, with_inputs
 from unialign.losses._consistency import Header, check_headers, checksum, different_calls, make_header, same_names
 from unialign.losses._negatives import check_names, gather_negatives
 
-# Validates the other arguments of the call, given the local batch.
+# Function that validates the other arguments of the call, given the local batch.
 Prepare = Callable[[Batch | None], CallInputs]
 
 
@@ -50,15 +50,16 @@ def gather_batch(
 ) -> Batch:
     """Return the batch of all processes of a group, in the order of the processes.
 
-    The modalities of the batch are the union over processes: in the order of the first process with the most
-    modalities, then in order of appearance. If a process lacks a modality, its rows are absent there. A process may
-    have no rows, or no modality.
+    The modalities of the batch are the union over processes, in the order of the first process with the most modalities
+    and then in order of appearance. If a process lacks a modality, its rows of this modality are absent. A process may
+    have no rows or no modalities.
 
     Args:
         call: description of the call that uses the batch; see `call_text`.
         zero_rows: see `make_batch`.
-        prepare: validates the other arguments of the call; None if there are none. The batch then has these inputs.
-        minimum: minimum number of modalities of all processes together.
+        prepare: function that validates the other arguments of the call, which are then stored with the batch; None if
+            there are none.
+        minimum: minimum number of modalities over all processes.
 
     Raises:
         UniAlignError: on every process, if a batch is invalid or two batches are incompatible.
@@ -87,7 +88,7 @@ def _validate(
     zero_rows: ZeroRows,
     prepare: Prepare | None,
 ) -> tuple[Batch | None, CallInputs | None, BaseException | None]:
-    """Return the batch and inputs of this process, or its validation error; the batch is None without any modality."""
+    """Return the batch and inputs of this process, or its validation error; the batch is None without modalities."""
     batch = None
     try:
         if not isinstance(embeddings, Mapping) or embeddings or present:
@@ -125,7 +126,7 @@ def _common_names(batch: Batch | None, headers: list[Header], group: Any, minimu
 
 
 def _local_rows(batch: Batch | None, names: tuple[str, ...], headers: list[Header], group: Any) -> Tensor:
-    """Return (M, n, D) local rows of all modalities in the common order and dtype; zeros for missing ones."""
+    """Return (M, n, D) local rows of all modalities in the common order and dtype; zeros for missing modalities."""
     dtype = torch.float64 if any(header.double for header in headers) else torch.float32
     if batch is None:
         on_cpu = checksum("cpu") in {header.device for header in headers if header.dim > 0}

@@ -1,9 +1,9 @@
-"""Gradient of UniAlign with respect to a temperature given in a call.
+"""Compute the gradient of UniAlign with respect to a temperature passed to the call.
 
 The kernel of two unit rows is exp(a (cos - 1)) with a rate a(tau). A uniformity or log-partition U is a function of the
-products a cos, minus a, so its derivative by a follows from its gradient with respect to the rows: dU/da = sum_i <z_i,
-dU/dz_i> / (2 a) - 1. This gradient is computed once more in the forward pass. On several processes one number per term
-is summed over processes.
+products a cos, minus a, so its derivative with respect to a follows from its gradient with respect to the rows: dU/da =
+sum_i <z_i, dU/dz_i> / (2 a) - 1. The gradient with respect to the rows is therefore also computed in the forward pass.
+With several processes, one number per term is summed over processes.
 
 Shapes: `B` items, `D` dimension.
 """
@@ -40,10 +40,10 @@ class RateGradient:
         self.rate = 1 / temperature if kernel == "clip" else 1 / (temperature * temperature)
 
     def add(self, value: Tensor, compute: Callable[..., Tensor], rows: Sequence[Tensor]) -> Tensor:
-        """Return the value, with the gradient with respect to the temperature.
+        """Return the value with the gradient with respect to the temperature added.
 
         Args:
-            compute: the function of the (B, D) rows that gave the value.
+            compute: the function of the (B, D) rows that computed the value.
         """
         with torch.enable_grad():
             leaves = [row_BD.detach().requires_grad_() for row_BD in rows]

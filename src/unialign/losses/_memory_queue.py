@@ -1,4 +1,4 @@
-"""A memory queue: rows of earlier batches as additional negatives (He et al. 2020, MoCo).
+"""A memory queue of rows of earlier batches, used as additional negatives (He et al. 2020, MoCo).
 
 Shapes: `S` rows of the queue, `E` rows stored so far, `N` present rows of a batch, `D` dimension.
 """
@@ -19,12 +19,12 @@ from unialign.losses._gather import gather_batch
 
 
 class MemoryQueue(nn.Module):
-    """Keep the latest rows of each modality, as additional negatives of `InfoNCE` (MoCo, arXiv 1911.05722).
+    """Store the latest rows of each modality as additional negatives for `InfoNCE` (MoCo, arXiv 1911.05722).
 
     `loss(z, ids=ids, queue=queue)` uses the stored rows as additional keys; `queue.push(z, ids=ids)` then stores the
-    rows of the batch (or those of a momentum encoder). The oldest rows leave first. Rows are stored normalized and
-    without gradient, in buffers: `state_dict` contains them. With ids, rows with the id of a query are left out for
-    that query; without ids, a row is a negative of every query, also of its own item in the next epoch.
+    rows of the batch (or those of a momentum encoder). The oldest rows are removed first. Rows are stored normalized
+    and without gradient in buffers, so `state_dict` contains the rows. With ids, rows with the id of a query are masked
+    for this query. Without ids, a row is a negative of every query, even of a query of the same item in the next epoch.
 
     Args:
         size: maximum number of rows of each modality, at least 1.
@@ -47,17 +47,17 @@ class MemoryQueue(nn.Module):
         self.size = size
 
     def __len__(self) -> int:
-        """Return the number of rows of the fullest modality."""
+        """Return the number of stored rows, the maximum over modalities."""
         return max((len(self.stored(name)[0]) for name in self.modalities), default=0)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities with a buffer."""
+        """The modalities that have buffers."""
         return tuple(_modality(key) for key in self._buffers if key.startswith("rows/"))
 
     @property
     def description(self) -> str:
-        """Numbers of rows, which are equal on all processes."""
+        """The numbers of stored rows, which must be equal on all processes."""
         return f" with {', '.join(f'{len(self.stored(name)[0])} of {name!r}' for name in self.modalities) or 'no rows'}"
 
     def stored(self, modality: str) -> tuple[Tensor, Tensor | None]:
@@ -67,7 +67,7 @@ class MemoryQueue(nn.Module):
         stop = min(count, self.size)
         return rows_SD[:stop], None if ids_S is None else ids_S[:stop]
 
-    # Buffers made in inference mode could not be written outside it.
+    # Buffers created in inference mode cannot be modified outside inference mode.
     @torch.inference_mode(False)
     @torch.no_grad()
     def push(
@@ -79,13 +79,14 @@ class MemoryQueue(nn.Module):
         group: Any = "auto",
         zero_rows: ZeroRows = "error",
     ) -> None:
-        """Store the present rows of a batch; on several processes every process stores the rows of all.
+        """Store the present rows of a batch; with several processes, every process stores the rows of all processes.
 
         Args:
-            embeddings, present, ids, group, zero_rows: as for the objective. Give ids at every push, or never.
+            embeddings, present, ids, group, zero_rows: as for the objective. Pass ids at every push or at none.
 
         Raises:
-            ShapeError, NonFiniteError, ConfigError: as for the objective; rows of another dim; ids at some pushes only.
+            ShapeError, NonFiniteError, ConfigError: as for the objective; rows of a different dimension; ids at only
+                some pushes.
         """
         shared = processes_of(group)
         if shared is None:
@@ -111,7 +112,7 @@ class MemoryQueue(nn.Module):
                     f"the queue has rows of dim {rows_ED.shape[1]} for {name!r}, got dim {batch.z_MBD.shape[2]}"
                 )
             if (ids_E is None) != (batch.ids_B is None):
-                raise ConfigError("the queue has rows both with and without ids; give ids at every push, or never")
+                raise ConfigError("the queue would contain rows with and without ids; give ids at every push, or never")
 
     def _store(self, name: str, rows_ND: Tensor, ids_N: Tensor | None) -> None:
         if _key("rows", name) not in self._buffers:
@@ -136,7 +137,7 @@ class MemoryQueue(nn.Module):
         return buffer
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **options: Any) -> None:
-        """Make the buffers of the stored modalities, which a new queue does not have yet."""
+        """Create the buffers of the modalities in the state dict, which a new queue lacks."""
         known = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
         for key in [key for key in self._buffers if key not in known]:
             del self._buffers[key]
@@ -144,7 +145,9 @@ class MemoryQueue(nn.Module):
             if key.startswith(("rows/", "ids/", "count/")):
                 value = state_dict[prefix + key]
                 if key.startswith("rows/") and len(value) != self.size:
-                    raise ConfigError(f"the stored queue has size {len(value)}, this one {self.size}; use equal sizes")
+                    raise ConfigError(
+                        f"the stored queue has size {len(value)}, but this queue has size {self.size}; use equal sizes"
+                    )
                 self.register_buffer(key, torch.empty_like(value))
         super()._load_from_state_dict(state_dict, prefix, *rest, **options)
 

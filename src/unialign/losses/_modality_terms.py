@@ -29,7 +29,7 @@ def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
 def pair_values(
     function: Callable[..., T], batch: Batch, pairs: Iterable[Pair], term: str, **options: Any
 ) -> dict[str, T]:
-    """Map term names to `function` of each pair over the items with both modalities; empty pairs are omitted."""
+    """Return `function` of each pair over the items with both modalities, by term name; empty pairs are omitted."""
     values = {}
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]
@@ -73,5 +73,5 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
 
 
 def defined_values(values: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Return the values that are defined, given pairs (value, whether it is defined)."""
+    """Return the defined values, given pairs of a value and whether the value is defined."""
     return {name: value for name, (value, defined) in values.items() if bool(defined)}

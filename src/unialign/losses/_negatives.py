@@ -1,7 +1,7 @@
-"""Negatives in addition to the rows of a batch: those of each item, those shared by all, and those of a queue.
+"""Negatives in addition to the rows of a batch: negatives of each item, negatives shared by all items, and queue rows.
 
-Shapes: `B` items, `n` items of this process, `N` selected items, `R` local ones, `E` shared negatives, `K` negatives of
-each item, `D` dimension.
+Shapes: `B` items, `n` items of this process, `N` selected items, `R` selected items of this process, `E` shared
+negatives, `K` negatives of each item, `D` dimension.
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ModalityNegatives:
-    """Negatives of one modality as the key.
+    """Additional negatives whose keys are of one modality.
 
     Attributes:
-        own_nKD: unit rows of each local item; absent ones are 0.
-        own_present_nK: mask of the rows that are not absent.
+        own_nKD: unit rows of each local item; absent rows are 0.
+        own_present_nK: mask of the present rows.
         shared_ED: unit rows for all items, from the call.
         queue_ED: unit rows for all items, from a queue, without gradient and the same on every process.
-        queue_ids_E: their ids; None: no row has an id.
+        queue_ids_E: ids of the queue rows; None if the rows have no ids.
     """
 
     own_nKD: Tensor | None = None
@@ -70,8 +70,8 @@ def check_negatives(negatives: Any, batch: Batch | None, *, zero_rows: str) -> d
     """Validate and normalize the negatives of a call; see `prepare_inputs`."""
     if not isinstance(negatives, Mapping):
         raise ShapeError(
-            f"negatives must be a mapping of modality name to tensor, got {type(negatives).__name__}; a queue is "
-            "passed as queue="
+            f"negatives must be a mapping of modality name to tensor, got {type(negatives).__name__}; pass a "
+            "queue as queue="
         )
     return {name: _check_rows(name, rows, batch, zero_rows=zero_rows) for name, rows in negatives.items()}
 
@@ -88,13 +88,13 @@ def queued_rows(
         if batch is not None and len(rows_ED) > 0 and batch.z_MBD.shape[1] > 0:
             if rows_ED.shape[1] != batch.z_MBD.shape[2]:
                 raise ShapeError(
-                    f"the queue has rows of dim {rows_ED.shape[1]} for {name!r}, the batch has dim "
-                    f"{batch.z_MBD.shape[2]}; use another queue for another space"
+                    f"the queue has rows of dim {rows_ED.shape[1]} for {name!r}, but the batch has dim "
+                    f"{batch.z_MBD.shape[2]}; use a separate queue for each space"
                 )
             if (ids_E is None) != (batch.ids_B is None):
                 filled, call = ("without", "with") if ids_E is None else ("with", "without")
                 raise ConfigError(
-                    f"the queue was filled {filled} ids, but this call is {call} ids=; give ids in both, or in neither"
+                    f"the queue was filled {filled} ids, but this call is {call} ids=; give ids in both or in neither"
                 )
         found = result.get(name, ModalityNegatives())
         result[name] = replace(found, queue_ED=rows_ED, queue_ids_E=ids_E)
@@ -102,7 +102,7 @@ def queued_rows(
 
 
 def check_names(negatives: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    """Raise ConfigError for negatives of an unknown modality; rows of a queue may have other modalities."""
+    """Raise ConfigError for negatives of an unknown modality; rows of a queue may be of other modalities."""
     for name, rows in negatives.items():
         if name not in names and (rows.own_nKD is not None or rows.shared_ED is not None):
             known = ", ".join(map(repr, names))
@@ -114,7 +114,7 @@ def check_names(negatives: Mapping[str, Any], names: tuple[str, ...]) -> None:
 def gather_negatives(
     negatives: Mapping[str, ModalityNegatives], like_BD: Tensor, shard: Shard
 ) -> dict[str, ModalityNegatives]:
-    """Join the shared rows of all processes; every process has negatives of the same modalities."""
+    """Concatenate the shared rows of all processes; every process must have negatives of the same modalities."""
     result = dict(negatives)
     for name in sorted(name for name, rows in negatives.items() if rows.shared_ED is not None):
         shared_ED = negatives[name].shared_ED
@@ -123,7 +123,7 @@ def gather_negatives(
         for rank, (_, dim) in enumerate(shapes):
             if dim != like_BD.shape[-1]:
                 raise ShapeError(
-                    f"process {rank} of {len(shapes)} has negatives of {name!r} of dim {dim}; the space has dim "
+                    f"process {rank} of {len(shapes)} has negatives of {name!r} with dim {dim}, but the space has dim "
                     f"{like_BD.shape[-1]}"
                 )
         rows = Shard(tuple(count for count, _ in shapes), shard.rank, shard.group)
@@ -141,16 +141,19 @@ def _local_positions(selection: RowSelection, device: torch.device) -> Tensor:
 
 def _check_rows(name: Any, rows: Any, batch: Batch | None, *, zero_rows: str) -> ModalityNegatives:
     what = f"negatives[{name!r}]"
-    expected = "(B, K, D), K rows of each item, or (K, D), shared by all items"
+    expected = "(B, K, D) with K rows of each item, or (K, D) shared by all items"
     if not isinstance(rows, Tensor):
         raise ShapeError(f"{what} must be a torch tensor of shape {expected}, got {type(rows).__name__}")
     check_dense(rows, what, f"a tensor of shape {expected}")
     if rows.ndim not in (2, 3) or not rows.is_floating_point() or rows.shape[-1] == 0:
-        raise ShapeError(f"{what} has shape {tuple(rows.shape)} and dtype {rows.dtype}; expected floating {expected}")
+        raise ShapeError(
+            f"{what} has shape {tuple(rows.shape)} and dtype {rows.dtype}; expected a floating-point tensor of shape "
+            f"{expected}"
+        )
     items, dim = (0, rows.shape[-1]) if batch is None else batch.z_MBD.shape[1:]
     if (rows.ndim == 3 and len(rows) != items) or rows.shape[-1] != dim:
         raise ShapeError(
-            f"{what} has shape {tuple(rows.shape)}, the batch has {items} items of dim {dim}; expected {expected}"
+            f"{what} has shape {tuple(rows.shape)}, but the batch has {items} items of dim {dim}; expected {expected}"
         )
     per_item = rows.shape[1] if rows.ndim == 3 else 1
     used_L = None
@@ -166,10 +169,11 @@ def _check_rows(name: Any, rows: Any, batch: Batch | None, *, zero_rows: str) ->
 def _unit(
     rows_LD: Tensor, what: str, batch: Batch | None, used_L: Tensor | None, *, per_item: int, zero_rows: str
 ) -> tuple[Tensor, Tensor]:
-    """Return unit rows and which rows are used and have a direction; the others are 0.
+    """Return the unit rows, 0 if unused or of norm zero, and the mask of the rows that are used and nonzero.
 
     Args:
-        used_L: mask of the rows of items that have the modality; other rows may hold any values. None: all.
+        used_L: mask of the rows of items that have the modality; other rows may contain any values. None selects all
+            rows.
     """
     dtype = torch.promote_types(rows_LD.dtype, torch.float32) if batch is None else batch.z_MBD.dtype
     if batch is not None:
@@ -188,7 +192,7 @@ def _unit(
         position = f"row {bad.row}" if per_item == 1 else f"row {row} of item {item}"
         raise NonFiniteError(
             f"{what} {position} {bad.what}{bad.more}; remove it"
-            + ("" if bad.column is not None else ", or pass zero_rows='ignore' to leave such rows out")
+            + ("" if bad.column is not None else ", or pass zero_rows='ignore' to exclude such rows")
         )
     masked_1L = present_1L if zero_rows == "ignore" or used_L is not None else None
     return normalize_rows([rows_LD], largest_1L, masked_1L)[0], present_1L[0]

@@ -40,7 +40,7 @@ class LossOutput:
 
     Attributes:
         total: scalar, differentiable: the weighted sum of the terms.
-        terms: each term's unweighted value, detached, by name (`"uniformity/image"`, `"alignment"`, ...).
+        terms: detached, unweighted values of the terms, by name (`"uniformity/image"`, `"alignment"`, ...).
     """
 
     total: Tensor
@@ -62,15 +62,16 @@ class Objective(nn.Module, ABC):
     """A training loss over all modalities; subclasses define its terms.
 
     The call normalizes rows, supports missing modalities and repeated ids, and computes in float32 or higher under any
-    autocast setting. Call `backward` outside the autocast block, as PyTorch recommends: inside the block, matrix
-    products of the gradient run in half precision.
+    autocast setting. Call `backward` outside the autocast block, as PyTorch recommends: inside the block, the matrix
+    products of the backward pass run in half precision.
 
     Attributes:
         name: the name for `create`, configurations and the command line.
         display_name: the name in tables and reports.
-        initialization: `contrastive` if it trains poorly from scratch and should continue a contrastive model.
-        needs_anchor: whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`.
-        temperature_kind: `cosines` if its temperature divides cosines and can be shared with an InfoNCE warmup.
+        initialization: `contrastive` if the objective trains poorly from scratch and should start from a contrastive
+            model.
+        needs_anchor: the kind of anchor that is required: `modality`, `any` (a modality or "all"), or `no`.
+        temperature_kind: `cosines` if the temperature divides cosines and can be shared with an InfoNCE warmup.
         call_arguments: the arguments of `forward` that it supports of `temperature`, `logit_scale`, `logit_bias`,
             `negatives` and `queue`.
     """
@@ -112,37 +113,40 @@ class Objective(nn.Module, ABC):
         """Compute the loss of a batch, which may be sharded over several processes.
 
         If torch.distributed runs with more than one process, the batch is the concatenation over processes by rank, and
-        every process gets the total and terms of the whole batch. All processes must call the loss, but may have
-        different numbers of rows, no rows, or lack a modality. The mean of the gradients over processes, which DDP and
-        FSDP compute, is the gradient of the whole batch; each process gets the full gradient of the objective's
+        every process gets the total and terms of the whole batch. All processes must call the loss, but a process may
+        have a different number of rows, no rows, or fewer modalities. The mean of the gradients over processes, which
+        DDP and FSDP compute, is the gradient of the whole batch; each process gets the full gradient of the objective's
         parameters.
 
         Args:
             embeddings: modality -> (B, D), any floating dtype; row i of every entry belongs to item i.
-            present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold any
+            present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may contain any
                 values.
             ids: (B,) integers; same-id items are never each other's negatives, also across processes. Pass ids
                 on every process that has rows, or on none.
-            group: the processes that share a batch: `"auto"` for all, None for this process only (such as for an
+            group: the processes that share a batch: `"auto"` for all, None for this process only (such as for
                 evaluation on one process), or a `torch.distributed` process group.
-            zero_rows: `error`, or `ignore`: rows of norm zero, such as the output of dead ReLUs, are absent.
+            zero_rows: `error` raises for rows of norm zero, such as outputs of dead ReLUs; `ignore` treats them as
+                absent.
             temperature: tau > 0 of this call instead of the objective's: a number, a tensor with one element, or a
-                function without arguments that returns one of them. Differentiable; bounds do not apply. On several
-                processes, each gets the full gradient, so keep the parameter equal on all.
-            logit_scale: 1 / tau, instead of `temperature`: the multiplier of the cosines, after `exp`, as open_clip
-                passes it. In `Sigmoid` it replaces the scale.
+                function without arguments that returns one of them. The value is differentiable and is not clamped to
+                the bounds. With several processes, each process gets the full gradient, so keep the parameter equal on
+                all processes.
+            logit_scale: 1 / tau, an alternative to `temperature`: the multiplier of the cosines, after `exp`, as in
+                open_clip. For `Sigmoid`, it replaces the scale.
             logit_bias: bias of the logits, for `Sigmoid`.
-            negatives: modality -> (B, K, D), K further negatives of each item, or (K, D), shared by all items, for
-                `InfoNCE`. They are keys of the queries of other modalities. On several processes, shared
-                rows are joined, so pass each row on one process; pass the same modalities on all.
-            queue: rows of earlier batches as further negatives, for `InfoNCE`; see `MemoryQueue`.
+            negatives: modality -> (B, K, D), K additional negatives of each item, or (K, D), negatives shared by all
+                items, for `InfoNCE`. They are keys for the queries of other modalities. With several processes, shared
+                rows are concatenated, so pass each row on only one process, but pass the same modalities on all
+                processes.
+            queue: rows of earlier batches as additional negatives, for `InfoNCE`; see `MemoryQueue`.
 
         Raises:
             ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor; an argument
                 that the objective does not support. If the batch of a process is invalid, every process raises an error
-                that names that process; every process also raises if they use different objectives or settings, or if
-                only some run under `torch.no_grad`.
-            DistributedError: another process ended or did not arrive within the group's time-out.
+                that names that process; every process also raises if the processes use different objectives or
+                settings, or if only some of them run under `torch.no_grad`.
+            DistributedError: another process exited or did not respond within the timeout of the group.
         """
         options: dict[str, Any] = {"present": present, "ids": ids, "group": group, "zero_rows": zero_rows}
         options |= {"temperature": temperature, "logit_scale": logit_scale, "logit_bias": logit_bias}
@@ -209,7 +213,7 @@ class Objective(nn.Module, ABC):
         return prepare_inputs(arguments, batch, objective=self.name, supported=self.call_arguments, zero_rows=zero_rows)
 
     def call_temperature(self, batch: Batch) -> Tensor | float:
-        """Return the temperature given in the call of a batch, or else that of the objective."""
+        """Return the temperature passed to the call of a batch, or the temperature of the objective."""
         return inputs_of(batch).tau(cast(Temperature, self.temperature))
 
     @abstractmethod
@@ -217,16 +221,17 @@ class Objective(nn.Module, ABC):
         """Return the differentiable terms of a validated batch; terms without any row or pair are omitted."""
 
     def advance_draw(self) -> None:
-        """Advance the random draw after a training step; does nothing in deterministic objectives."""
+        """Advance the random draw after a training step; a no-op for deterministic objectives."""
 
     def draw_number(self) -> int:
         """Return the index of the next random draw; 0 for deterministic objectives."""
         return 0
 
     def get_config(self) -> dict[str, Any]:
-        """Return JSON-able arguments with which `unialign.losses.create(self.name, **config)` rebuilds this objective.
+        """Return a JSON-serializable config; `unialign.losses.create(self.name, **config)` rebuilds the objective.
 
-        Reads the attributes named like the arguments of the constructor; a subclass without them must override this.
+        The values are the attributes named like the arguments of the constructor; a subclass without such attributes
+        must override this method.
         """
         temperature = getattr(self, "temperature", None)
         known = temperature.get_config() if isinstance(temperature, Temperature) else {}
@@ -240,7 +245,7 @@ class Objective(nn.Module, ABC):
 def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
     """Return the weighted sum of the terms, a scalar that is differentiable even without terms.
 
-    Its last bits do not depend on the order of the terms.
+    The sum is bitwise independent of the order of the terms.
     """
     if not terms:  # the sum is finite, since absent rows are exact zeros
         return batch.z_MBD.sum() * 0.0
@@ -258,5 +263,5 @@ def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
 
 
 def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, LossTerm]:
-    """Return terms that contribute `weight` times the mean of the values; no terms without values or at weight 0."""
+    """Return terms that contribute `weight` times the mean of the values; no terms if `weight` is 0."""
     return {name: LossTerm(value, weight / len(values)) for name, value in values.items() if weight != 0}

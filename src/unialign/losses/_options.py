@@ -1,4 +1,4 @@
-"""Checks and defaults of options shared by several objectives."""
+"""Validate the options shared by several objectives."""
 
 from unialign._checks import check_number, check_text
 from unialign.errors import ConfigError

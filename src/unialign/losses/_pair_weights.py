@@ -13,7 +13,7 @@ from unialign.losses._objective import LossTerm, mean_terms
 
 
 def check_pair_weights(pair_weights: object) -> None:
-    """Raise ConfigError unless the weights are None or a mapping of pairs to numbers of at least 0."""
+    """Raise ConfigError unless the weights are None or a mapping of pairs to nonnegative numbers."""
     if pair_weights is not None and not isinstance(pair_weights, Mapping):
         raise ConfigError(f"pair_weights must be a mapping such as {{'image-text': 2.0}}, got {pair_weights!r}")
     for pair, weight in (pair_weights or {}).items():
@@ -30,9 +30,10 @@ def mean_over_pairs(
     """Return terms that contribute the weighted mean of the values of pairs; values of weight 0 are omitted.
 
     Args:
-        values: the value of each pair that has one, by term name.
+        values: values by term name; pairs may be missing.
         term: prefix of the term names.
-        pair_weights: weights by the names of pairs, in either order; other pairs have weight 1. None: equal weights.
+        pair_weights: weights by pair name, with the modalities in either order; other pairs have weight 1. None gives
+            equal weights.
     """
     if pair_weights is None:
         return mean_terms(values)
@@ -47,7 +48,7 @@ def _weights(batch: Batch, pairs: Iterable[Pair], pair_weights: Mapping[str, flo
     for m, n in pairs:
         name, reverse = (pair_name(batch.names[i], batch.names[j]) for i, j in ((m, n), (n, m)))
         if name in pair_weights and reverse in pair_weights:
-            raise ConfigError(f"pair_weights has two weights of one pair, {name!r} and {reverse!r}; give one")
+            raise ConfigError(f"pair_weights has two weights of one pair, {name!r} and {reverse!r}; give only one")
         weights[name] = float(pair_weights.get(name, pair_weights.get(reverse, 1.0)))
         known |= {name, reverse}
     for key in pair_weights:

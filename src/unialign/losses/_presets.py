@@ -32,9 +32,10 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
     # For a frozen pretrained anchor encoder, which needs no repulsion.
     "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
-    # Without a natural anchor: alignment over all pairs, ignoring `anchor`.
+    # For data without a natural anchor: alignment over all pairs, ignoring `anchor`.
     "symmetric": _BALANCED | {"anchor": "all"},
-    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since its exponent contains tau squared.
+    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since the exponent of the geodesic kernel contains
+    # tau squared.
     "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
 

@@ -13,7 +13,7 @@ Weighting = Literal["mean", "sum", "infonce_matched", "exclude_anchor"]
 
 
 def check_unialign(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for options that are out of range or contradict each other; all are required."""
+    """Raise ConfigError if options are out of range or contradict each other; `options` must contain all of them."""
     anchor, weighting, scale = options["anchor"], options["weighting"], options["alignment_scale"]
     check_text("anchor", anchor)
     check_temperature(options["temperature"])
@@ -43,7 +43,7 @@ def check_unialign(options: Mapping[str, Any]) -> None:
 
 
 def _check_mix(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for options not supported by a partition between modalities."""
+    """Raise ConfigError for options that the partition between modalities does not support."""
     reduction, kernel, distance = options["reduction"], options["kernel"], options["distance"]
 
     def reject(option: str, reason: str) -> None:
@@ -54,10 +54,13 @@ def _check_mix(options: Mapping[str, Any]) -> None:
     if options["weighting"] in ("sum", "exclude_anchor"):
         reject("weighting", "the two partitions have equal weight with 'mean' and 'infonce_matched' only")
     if options["stop_gradient"] == "anchor":
-        reject("stop_gradient", "its partition has a gradient at the anchor as well; use 'none'")
+        reject("stop_gradient", "its partition also has a gradient at the anchor; use 'none'")
     if reduction == "outer_log":
         reject("reduction", "its partition is a mean of logs; use 'mean_log'")
     if reduction is None and kernel == "wang_isola":
         reject("kernel", "its default reduction is 'outer_log'; use reduction='mean_log'")
     if (kernel == "geodesic") != (distance == "geodesic"):
-        reject("kernel", f"with distance={distance!r} attraction and repulsion have two geometries; use one")
+        reject(
+            "kernel",
+            f"with distance={distance!r} attraction and repulsion have two geometries; use the same",
+        )

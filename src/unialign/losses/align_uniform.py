@@ -1,4 +1,4 @@
-"""Align+Uniform: alignment and uniformity without a contrast (Wang & Isola 2020)."""
+"""Align+Uniform: alignment and uniformity without a contrastive term (Wang & Isola 2020)."""
 
 from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch

@@ -21,19 +21,19 @@ class CSAligner(PairContrast):
     """InfoNCE plus the Cauchy-Schwarz divergence D_CS between modalities (arXiv 2502.17028).
 
     The loss is contrast_weight * InfoNCE + divergence_weight * mean over the same pairs of D_CS. D_CS compares two
-    unpaired distributions: it applies to a pair of modalities if each has rows, even if no item has both. The paper has
-    one pair of modalities; the mean over pairs is our extension. The paper specifies lambda = 1 but neither bandwidth
-    nor temperature; the median heuristic and CLIP's 0.07 are our choice.
+    unpaired distributions, so it applies to any two modalities with rows, even if no item has both. The paper has one
+    pair of modalities; the mean over pairs is our extension. The paper specifies lambda = 1 but neither bandwidth nor
+    temperature; the median heuristic and CLIP's 0.07 are our choices.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         temperature, temperature_mode, temperature_bounds: see `InfoNCE`.
         contrast_weight: 0 leaves only the divergence, which can be 0 without aligned pairs.
         divergence_weight: lambda, 1 as published.
-        divergence: `cauchy_schwarz`, as published · `mmd`: the biased MMD^2 of each pair · `holder`: the pooled Hölder
+        divergence: `cauchy_schwarz`, as published; `mmd`, the biased MMD^2 of each pair; or `holder`, the pooled Hölder
             divergence of all modalities jointly, for any anchor.
-        bandwidth: tau of the Gaussian kernel exp(-|x - y|^2 / (2 tau^2)), or `"median"`: the median distance between
-            rows of the batch, over all modalities, without gradient.
+        bandwidth: tau of the Gaussian kernel exp(-|x - y|^2 / (2 tau^2)), or `"median"`, the median distance between
+            rows of the batch over all modalities, without gradient.
     """
 
     name = "cs_aligner"

@@ -32,11 +32,12 @@ class CUA(PairContrast):
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         temperature: temperature of InfoNCE; 0.01 as published.
-        temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`. The lower bound is 0.001, since the
-            initial value equals the lower bound of `InfoNCE`.
+        temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`. The default lower bound is 0.001,
+            since the initial value equals the lower bound of `InfoNCE`.
         contrast_weight: 1 as published; 0 leaves only uniformity and alignment.
         t: 2 as published.
-        cross_term: `none` (CUA), or `xu` (CUAXU): adds the mean over pairs of log mean_{i != j} exp(-t |x_i - y_j|^2).
+        cross_term: `none` (CUA), or `xu` (CUAXU), which adds the mean over pairs of log mean_{i != j} exp(-t |x_i -
+            y_j|^2).
     """
 
     name = "cua"

@@ -23,28 +23,30 @@ Pairs = Literal["anchor", "all"]
 class InfoNCE(Objective):
     """Symmetric InfoNCE, averaged over pairs of modalities (Oord et al. 2018; Girdhar et al. 2023; paper Eq. 1).
 
-    (1/P) sum over pairs (m, n) of [ CE(Z^m Z^nT / tau) + CE(Z^n Z^mT / tau) ] / 2, with the diagonal as target. Each
-    pair uses the rows that have both modalities; pairs without such rows are excluded from the mean.
+    The loss is (1/P) sum over pairs (m, n) of [ CE(Z^m Z^nT / tau) + CE(Z^n Z^mT / tau) ] / 2, with the diagonal as
+    target. Each pair uses the rows that have both modalities; pairs without such rows are excluded from the mean.
 
     Args:
         anchor: a modality, for `pairs="anchor"`; `"all"` is the same as `pairs="all"`.
-        pairs: `anchor` (the M - 1 pairs that contain it) or `all` (all M (M - 1) / 2 pairs). Default: set by `anchor`.
+        pairs: `anchor` (the M - 1 pairs that contain it) or `all` (all M (M - 1) / 2 pairs). By default, determined by
+            `anchor`.
         temperature: tau > 0, the initial value if it is learnable.
         temperature_mode: `fixed`, or `learnable` within `temperature_bounds`.
         temperature_bounds: lowest and highest tau; 0.01 is CLIP's cap of 100 on 1 / tau.
         label_smoothing: in [0, 1), spread evenly over the keys of a query.
-        direction: `both`, or with `pairs="anchor"` only one: `forward` (the anchor has the queries, the other modality
-            the keys) or `backward`.
-        same_ids: `exclude`: other keys with the query's id are masked · `positive`: every key with the query's id is a
+        direction: `both`, or, with `pairs="anchor"`, only `forward` (queries from the anchor, keys from the other
+            modality) or only `backward`.
+        same_ids: `exclude` masks other keys with the query's id. `positive` treats every key with the query's id as a
             positive, as in the loss L_out of SupCon (Khosla et al. 2020, Eq. 2): the mean over the positives is outside
-            of the logarithm, and the denominator contains all positives and negatives.
-        pair_weights: weights of the mean over pairs, by the names of terms (`{"image-text": 2.0}`); others have 1.
+            the logarithm, and the denominator contains all positives and negatives.
+        pair_weights: weights of the mean over pairs, by pair name (`{"image-text": 2.0}`); other pairs have weight 1.
         hardness: beta in [0, 1e5] of hard negatives (Robinson et al. 2021): the weights of the N negatives of a query
-            in its denominator are N exp(beta * cosine) / sum of exp(beta * cosine). 0 is InfoNCE. The released code
-            multiplies cosine / tau instead: its beta is tau times ours. Does not support label smoothing.
+            in its denominator are N exp(beta * cosine) / sum of exp(beta * cosine). The value 0 gives InfoNCE. The
+            released code multiplies cosine / tau instead, so its beta is tau times ours. A positive hardness does not
+            support label smoothing.
 
-    The call also accepts `temperature` or `logit_scale`, `negatives` and `queue`, see `forward`. `negatives` and the
-    rows of a `queue` are negatives only, also with `same_ids="positive"`.
+    The call also accepts `temperature` or `logit_scale`, `negatives` and `queue`; see `forward`. The rows of
+    `negatives` and of a `queue` are never positives, even with `same_ids="positive"`.
     """
 
     name = "infonce"
@@ -80,7 +82,7 @@ class InfoNCE(Objective):
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
         check_choice("direction", direction, get_args(Direction))
         if direction != "both" and pairs == "all":
-            raise ConfigError(f"direction={direction!r} needs anchor='<a modality>', the modality of the queries")
+            raise ConfigError(f"direction={direction!r} needs anchor='<a modality>', which defines the directions")
         check_choice("same_ids", same_ids, get_args(SameIds))
         check_pair_weights(pair_weights)
         check_number("hardness", hardness, "a number from 0 to 1e5", lambda x: 0 <= x <= 1e5)

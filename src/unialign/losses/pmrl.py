@@ -1,4 +1,4 @@
-"""PMRL: tuples of rank one with different directions (Liu et al. 2025)."""
+"""PMRL: rank-one tuples with contrasted leading directions (Liu et al. 2025)."""
 
 import torch
 
@@ -12,14 +12,15 @@ from unialign.ops import select_items
 class PMRL(Objective):
     """Cross-entropy of the largest singular value of each tuple, plus InfoNCE of the leading directions.
 
-    With sigma_1 >= sigma_2 >= ... and u_1 the singular values and the leading left vector of an item's D x M matrix:
-    `rank_one` = mean_i [ log sum_k exp(sigma_ik / tau_intra) - sigma_i1 / tau_intra ] makes its modalities collinear;
-    `direction_contrast` = InfoNCE of u_1 with itself across the batch at tau_inter separates items.
+    Let sigma_1 >= sigma_2 >= ... be the singular values and u_1 the leading left singular vector of an item's D x M
+    matrix. The term `rank_one` = mean_i [ log sum_k exp(sigma_ik / tau_intra) - sigma_i1 / tau_intra ] makes the
+    modalities of an item collinear. The term `direction_contrast`, InfoNCE of u_1 with itself across the batch at
+    tau_inter, separates items.
 
     PMRL has no anchor and uses items with at least two modalities. u_1 is oriented toward the tuple's mean. Singular
-    values ignore the sign of each vector (opposite vectors also have rank one), so PMRL trains poorly from scratch: its
-    authors continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary matching
-    term requires an encoder over token pairs and is not part of this loss.
+    values ignore the sign of each vector (opposite vectors also have rank one), so PMRL trains poorly from scratch. The
+    authors start from a contrastively trained model; see `infonce_warmup_ratio` of `unialign.fit`. Their binary
+    matching term requires an encoder over token pairs and is not part of this loss.
 
     Args:
         intra_temperature: tau of the singular values; 0.01 in the authors' pre-training, 0.05 in their fine-tuning.
@@ -43,7 +44,7 @@ class PMRL(Objective):
             return {}
         sigma_BK, own_BK, direction_BD = singular_parts(batch)
         logits_BK = sigma_BK / self.intra_temperature
-        # Items without singular values give a log-sum-exp of an empty set; they are excluded from the mean below.
+        # Items without singular values have the log-sum-exp of an empty set and are excluded from the mean below.
         kept_BK = own_BK | ~tuples_B[:, None]
         loss_B = torch.logsumexp(torch.where(kept_BK, logits_BK, -torch.inf), 1) - logits_BK[:, 0]
         rank_one = torch.where(tuples_B, loss_B, 0.0).sum() / tuples_B.sum()

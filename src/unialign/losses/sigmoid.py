@@ -21,18 +21,18 @@ Sharing = Literal["shared", "per_pair"]
 
 
 class Sigmoid(Objective):
-    """Pairwise sigmoid loss, averaged over pairs of modalities (SigLIP, Eq. 1, which has one pair).
+    """Pairwise sigmoid loss (SigLIP, Eq. 1, for one pair of modalities), averaged over pairs of modalities.
 
-    A pair has the loss -(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for others,
-    over the B items with both modalities; pairs without such items are excluded from the mean. Same-id items are not
-    negatives and are excluded from the sum.
+    The loss of a pair is -(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for
+    others, over the B items with both modalities; pairs without such items are excluded from the mean. Same-id items
+    are not negatives and are excluded from the sum.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         scale: initial value, 10 as published.
-        bias: initial value, -10 as published, which predicts nearly every pair to be negative, as suits a batch of
+        bias: initial value, -10 as published. This predicts nearly every pair to be negative, which suits a batch of
             22,000; for small batches, -log(B - 1) is balanced.
-        mode: mode of scale and bias: `learnable` as published, or `fixed`.
+        mode: `learnable` scale and bias, as published, or `fixed`.
         scale_bounds, bias_bounds: bounds of learnable values. The paper has no bounds; released models have scales near
             112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
@@ -64,10 +64,10 @@ class Sigmoid(Objective):
         self.anchor, self.mode, self.sharing = anchor, mode, sharing
         self.modalities = _check_modalities(modalities, anchor) if sharing == "per_pair" else None
         if sharing == "shared" and modalities is not None:
-            raise ConfigError("modalities is for sharing='per_pair' only; omit it, or use sharing='per_pair'")
+            raise ConfigError("modalities is only for sharing='per_pair'; omit modalities or use sharing='per_pair'")
         check_pair_weights(pair_weights)
         self.pair_weights = None if pair_weights is None else dict(pair_weights)
-        # One scale and bias for each pair, or one for all.
+        # One scale and bias for each pair, or one for all pairs.
         self.logits = nn.ModuleList(
             nn.ModuleDict(
                 {
@@ -108,7 +108,7 @@ class Sigmoid(Objective):
             pairs = self._pairs()
             if {first, second} not in pairs:
                 raise ConfigError(
-                    f"sigmoid has no scale and bias for the pair {first!r}, {second!r}; it was made with "
+                    f"sigmoid has no scale and bias for the pair {first!r}, {second!r}; it was created with "
                     f"modalities={self.modalities} and anchor={self.anchor!r}"
                 )
             index = pairs.index(frozenset((str(first), str(second))))

@@ -19,7 +19,7 @@ Negatives = Literal["sampled", "all"]
 
 
 class Symile(Objective):
-    """Contrast of multilinear inner products: each modality classifies the true tuple of the others.
+    """Contrast of multilinear inner products: each modality classifies the true tuple of the other modalities.
 
     The loss is the mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the others, with
     MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2 gives symmetric
@@ -27,18 +27,19 @@ class Symile(Objective):
 
     Products of unit vectors are small, about D^((1 - M) / 2), so tau must be small too. The authors learn the logit
     scale 1 / tau from an initial value per experiment: exp(-0.3) for unit rows at D = 16, exp(-6) for rows of length
-    sqrt(D) at D = 8192, equivalent to 1 / tau = 1,800 for unit rows; both give random tuples logits of 0.05 to 0.2. So
-    does the default temperature 0.01 at M = 3 and D = 512; divide it by D / 512 for larger D.
+    sqrt(D) at D = 8192, equivalent to 1 / tau = 1,800 for unit rows. With both values, the logits of random tuples are
+    0.05 to 0.2. This also holds for the default temperature 0.01 at M = 3 and D = 512; divide the temperature by D /
+    512 for larger D.
 
     Args:
-        negatives: `sampled`: B - 1 tuples for each query, each other modality permuted separately (default, O(B^2));
-            `all`: all B^(M - 1) tuples.
+        negatives: `sampled`, B - 1 tuples for each query, with each of the other modalities permuted separately
+            (default, O(B^2)), or `all`, all B^(M - 1) tuples.
         temperature: tau > 0, the initial value if it is learnable.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         seed: seed of the permutations, which are a function of seed, modality and `draw`, the number of training steps
             so far. `draw` is part of `state_dict`, so a resumed run draws the same permutations as an uninterrupted
             one. `draw` advances only in training mode with gradients; eval mode always uses the first draw.
-        max_bytes: memory limit of `negatives="all"`, loss and gradient together; exceeding it raises ConfigError.
+        max_bytes: memory limit of `negatives="all"` for loss and gradient together; a larger need raises ConfigError.
     """
 
     name = "symile"
@@ -115,16 +116,18 @@ class Symile(Objective):
 
 
 def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> Tensor:
-    """Return (M, M, N) int64: row [r, m] lists the items whose vectors of modality m form the keys for queries of r.
+    """Return an (M, M, N) int64 tensor: row [r, m] lists the items whose vectors of m form the keys for queries of r.
 
-    A pure function of its arguments. Two modalities are not permuted, since that would only reorder the keys.
+    The result depends only on the arguments. Two modalities are not permuted, since a permutation would only reorder
+    the keys.
     """
     identity_N = torch.arange(items)
     rows_MMN = identity_N.repeat(modalities, modalities, 1)
     if modalities == 2:
         return rows_MMN
     for r in range(modalities):
-        # NumPy guarantees this stream for a seed. Draws are made on the CPU, so they are the same for all devices.
+        # NumPy guarantees this stream for a seed. Permutations are drawn on the CPU, so they are the same for all
+        # devices.
         words = np.random.SeedSequence([seed, draw, r]).generate_state(2, np.uint32)
         generator = torch.Generator().manual_seed((int(words[0]) << 31) ^ int(words[1]))
         for m in range(modalities):
@@ -134,7 +137,7 @@ def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> T
 
 
 def _bytes_of_all(modalities: int, items: int, dim: int, itemsize: int) -> int:
-    """Return peak memory of `symile_all` and its gradient: five tables, two masks, both factors and their gradients."""
+    """Return the peak memory of `symile_all` and gradient: five tables, two masks, both factors and their gradients."""
     half = modalities // 2
     tuples: int = items**modalities
     rows: int = items**half + items ** (modalities - half)

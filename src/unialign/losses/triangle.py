@@ -13,20 +13,20 @@ from unialign.ops import TriangleForm
 
 
 class Triangle(TupleContrast):
-    """Symmetric InfoNCE with the logits -A(anchor of i, the two other modalities of j) / tau; M = 3 exactly.
+    """Symmetric InfoNCE with the logits -A(anchor of i, the two other modalities of j) / tau, for exactly 3 modalities.
 
     A is the area of the triangle with the three unit vectors as corners. Rows and columns are the complete items. The
-    area is 0 if two corners coincide, regardless of the third, so TRIANGLE alone does not align all three modalities:
-    its authors continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary
+    area is 0 if two corners coincide, regardless of the third, so TRIANGLE alone does not align all three modalities.
+    The authors start from a contrastively trained model; see `infonce_warmup_ratio` of `unialign.fit`. Their binary
     matching term requires an encoder over token pairs and is not part of this loss.
 
     Args:
         anchor: a modality; text in the paper.
-        form: `area`, as in the paper, or `squared`: twice the squared area, as in the released code.
+        form: `area`, as in the paper, or `squared`, twice the squared area, as in the released code.
         temperature: tau > 0, the initial value if it is learnable; 0.07 as published.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         label_smoothing: 0.1 as published.
-        eps: added under the square root of `area`; 0 by default. The gradient is finite for any value.
+        eps: added under the square root of `area`; 0 by default. The gradient is finite for any `eps`.
     """
 
     name = "triangle"

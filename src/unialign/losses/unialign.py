@@ -1,4 +1,4 @@
-"""UniAlign: uniformity within each modality, alignment to one anchor (arXiv 2602.09507).
+"""UniAlign: uniformity within each modality and alignment to one anchor (arXiv 2602.09507).
 
 Shapes: `M` modalities, `B` items.
 """
@@ -47,28 +47,29 @@ class UniAlign(Objective):
         preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or
             `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
-        temperature: tau of the uniformity kernel and of the `"matched"` alignment scale; controls the hardness, while
-            the two weights control the balance.
+        temperature: tau of the uniformity kernel and of the `"matched"` alignment scale. The temperature controls the
+            hardness, whereas the two weights control the balance.
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, as in the Hölder divergence.
-        weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`:
-            anchor 1/2, others 1 / (2 (M - 1)) · `exclude_anchor`: the mean without the anchor.
+        weighting: w_m. `mean` is 1 / (number of modalities with a defined uniformity); `sum` is 1; `infonce_matched` is
+            1/2 for the anchor and 1 / (2 (M - 1)) for other modalities; `exclude_anchor` is the mean without the
+            anchor.
         partition_mix: beta in [0, 1], our extension. The repulsion is beta times the uniformities within modalities
             plus 1 - beta times the mean, over the pairs of the alignment, of InfoNCE's log-partition between two
-            modalities: 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], including the positive.
-            A beta of 1 is UniAlign; a beta of 0 with `clip`, `"matched"` and unit weights is exactly InfoNCE if all
+            modalities: 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], including the positive. A
+            beta of 1 is UniAlign; a beta of 0 with `clip`, `"matched"` and unit weights is exactly InfoNCE if all
             modalities are present. A pair uses the rows that have both modalities. Values below 1 require an anchor
-            with pairs, `mean` or `infonce_matched` weights, `mean_log`, no stop_gradient, and one geometry for kernel
-            and distance.
-        uniformity_weight: lambda_uni, the weight of both partitions. With `balanced`, the space collapses below about
-            0.1.
+            other than `"centroid"`, `mean` or `infonce_matched` weights, `mean_log`, no stop_gradient, and one geometry
+            for kernel and distance.
+        uniformity_weight: lambda_uni, the weight of both partitions. With `balanced`, the space collapses at weights
+            below about 0.1.
         alignment_weight: lambda_align.
         alignment_scale: `"matched"` (1 / (2 tau) for `clip`, 1 / (2 tau^2) for `gaussian` and `geodesic`), or a number.
         distance: `euclidean` or `geodesic` distance of true pairs.
         stop_gradient: `anchor` detaches the anchor (or centroid) in the alignment.
-        centroid_weight: weight of U(C), C = centroids of items with at least two modalities.
-        centroid_temperature: tau of the centroid term; default `temperature`.
+        centroid_weight: weight of U(C), with C the centroids of items with at least two modalities.
+        centroid_temperature: tau of the centroid term; `temperature` by default.
         volume_weight: weight of the mean Gram volume of items with at least two modalities. Minimizing the volume
-            regularizes tuples toward dependence but does not align them by itself.
+            regularizes tuples toward linear dependence but does not align them by itself.
         volume_eps: floor of the squared volume, added under the square root; 0 by default, see `GRAM`.
     """
 
@@ -132,7 +133,7 @@ class UniAlign(Objective):
         return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)
 
     def _terms_at(self, batch: Batch, temperature: Tensor | float) -> dict[str, LossTerm]:
-        """Return the terms at another temperature, with its gradient if it requires one."""
+        """Return the terms at another temperature, with a gradient for the temperature if it requires grad."""
         if self.kernel == "wang_isola":
             raise ConfigError("unialign with kernel='wang_isola' has no temperature; use kernel='clip'")
         other = copy(self)
@@ -152,7 +153,7 @@ class UniAlign(Objective):
         return terms
 
     def _kernel_sum(self, batch: Batch, term: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        """Return a term as a function of rows, and these rows; no rows if it does not depend on the temperature."""
+        """Return a term as a function of rows, and the rows; no rows if the term does not depend on the temperature."""
         kind, _, name = term.partition("/")
         if kind == "uniformity":
             m = batch.index(name)
