@@ -419,5 +419,5 @@ def test_evaluate_measures_all_items_of_files_without_a_split(tmp_path, monkeypa
     assert len(json.loads((tmp_path / "b/items.json").read_text())["rows"]) == 40
     assert main([*evaluate, "held-out.npz", "--split", "val", "--out", "d"]) == 2
     assert "split of d/data has 0 items; at least 2 are needed" in capsys.readouterr().err
-    with pytest.warns(UserWarning, match=r"video.npz: video \(<f4 of shape \(40, 2, 3\), perhaps|2 vectors for each"):
+    with pytest.warns(UserWarning, match=r"video.npz: video \(<f4 of shape \(40, 2, 3\): perhaps|2 vectors per item"):
         assert main([*evaluate, "video.npz", "--resamples", "100", "--out", "e"]) == 0

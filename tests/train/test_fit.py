@@ -286,7 +286,7 @@ def test_settings_that_do_not_fit_raise_before_anything_is_written(tmp_path: Pat
 
 def test_out_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(ConfigError, match="out must be a folder, but .* is a file"):
+    with pytest.raises(ConfigError, match=r"out must be a folder, but .* is a file"):
         run(tiny_store(), tiny_config(), out=tmp_path / "run")
 
 

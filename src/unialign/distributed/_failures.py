@@ -14,8 +14,8 @@ from unialign.errors import DistributedError
 MESSAGE = "exchanged a message"
 BATCH = "exchanged a batch"
 _ADVICE = {
-    BATCH: " (every process must call the loss the same number of times; to call it on a single process, for example in "
-    "an evaluation, pass `group=None`)"
+    BATCH: " (every process must call the loss the same number of times; to call it on a single process, for example "
+    "in an evaluation, pass `group=None`)"
 }
 # Pattern for the messages of the plain RuntimeErrors that gloo, NCCL and the store raise.
 _TRANSPORT = re.compile(

@@ -10,16 +10,16 @@ from torch import Tensor
 
 
 def derived_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed derived from all parts; unlike their sum, it differs between (0, 1) and (1, 0)."""
+    """Return a 63-bit hash of all parts as a seed; unlike a sum, it depends on their order."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The order of `items` training rows over `epochs` epochs.
+    """Order of `items` training rows over `epochs` epochs.
 
-    Every epoch is a new permutation, split into batches of `batch_size`. The last batch holds the remainder; it is
+    Every epoch uses a new permutation, split into batches of `batch_size`. The last batch holds the remainder; it is
     dropped if it has a single item, which would have no negatives. A step consists of `accumulation_steps` consecutive
     batches of an epoch; the last step of an epoch may have fewer. All epochs have the same number of steps.
     """
@@ -44,7 +44,7 @@ class Batches:
         return self.epochs * self.steps_per_epoch
 
     def epoch(self, step: int) -> int:
-        """Return the epoch of a step; both count from 0."""
+        """Return the epoch of a step; both are numbered from 0."""
         return step // self.steps_per_epoch
 
     def rows(self, step: int) -> list[Tensor]:
@@ -56,7 +56,7 @@ class Batches:
         return [order[batch * self.batch_size : (batch + 1) * self.batch_size].long() for batch in range(first, last)]
 
 
-# The order is int32, which takes 40 MB for 10 million rows and gives the same permutation as int64.
+# An int32 order takes 40 MB for 10 million rows; int64 gives the same permutation.
 @lru_cache(maxsize=1)
 def _order(items: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed("order", seed, epoch))

@@ -1,9 +1,9 @@
 """Write and read checkpoints: folders `step-00000123`, written atomically with checksums.
 
-A checkpoint has one safetensors file per group of tensors, `state.json`, and `manifest.json` with the sha256 of all of
-them. The newest folder with a manifest is used. Folders without a manifest were left by a crash; they are ignored, and
-deleted when a run opens. If files do not match the manifest, reading raises an error rather than silently falling back
-to an older checkpoint.
+A checkpoint has one safetensors file per group of tensors, `state.json`, and `manifest.json` with the sha256 of all
+these files. A run resumes from the newest folder with a manifest. Folders without a manifest were left by a crash; they
+are ignored, and deleted when a run starts. If files do not match the manifest, reading raises an error rather than
+silently falling back to an older checkpoint.
 """
 
 import re
@@ -34,10 +34,10 @@ _TENSOR_FILE = re.compile(r"[a-z_]+\.safetensors")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a run after `step` completed steps.
+    """State of a run after `step` completed steps.
 
     Attributes:
-        step: completed steps.
+        step: number of completed steps.
         tensors: group (`space`, `optimizer`, ...) -> name -> tensor.
         facts: JSON object that describes settings, data and environment.
     """
@@ -48,7 +48,7 @@ class Snapshot:
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint in `folder`, then delete all but the newest `keep`; a failed write deletes none."""
+    """Write a checkpoint in `folder`, then delete all but the newest `keep` checkpoints; on errors, delete nothing."""
     path = folder / f"step-{snapshot.step:08d}"
     try:
         if not (path / MANIFEST).exists():
@@ -57,7 +57,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
                 _write(partial, snapshot)
     except OSError as error:
         newest = newest_checkpoint(folder)
-        intact = "there was none before" if newest is None else f"{newest.name} is intact"
+        intact = "there is no earlier checkpoint" if newest is None else f"{newest.name} is intact"
         raise CheckpointError(
             f"cannot write the checkpoint {path}: {error.strerror or error}; {intact}. "
             f"Free disk space or choose another folder, then continue with resume='auto'"
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path) -> Snapshot:
 
 
 def discard_incomplete(folder: Path) -> None:
-    """Delete what a killed process left in `folder`: temporary files, and checkpoints without a manifest."""
+    """Delete temporary files and checkpoints without a manifest, which a killed process left in `folder`."""
     discard_leftovers(folder)
     for entry in folder.iterdir():
         if _FOLDER.fullmatch(entry.name) and not (entry / MANIFEST).exists():
@@ -102,8 +102,8 @@ def _read(path: Path) -> Snapshot:
     hashes = manifest.get("files")
     if manifest.get("schema") != SCHEMA or not isinstance(hashes, dict) or STATE not in hashes:
         raise CheckpointError(
-            f"{path / MANIFEST} has schema {manifest.get('schema')!r}; this version of unialign reads {SCHEMA}: "
-            f"continue with the version that wrote it"
+            f"{path / MANIFEST} has schema {manifest.get('schema')!r}, but this version of unialign reads schema "
+            f"{SCHEMA}; continue with the version that wrote the checkpoint"
         )
     files = [file for file in hashes if file != STATE]
     for file in files:
@@ -122,7 +122,7 @@ def _read(path: Path) -> Snapshot:
 
 def _check_plain_file(path: Path, file: str) -> None:
     if (path / file).is_symlink():
-        raise CheckpointError(f"{path / file} is a link; checkpoints hold plain files only")
+        raise CheckpointError(f"{path / file} is a link, but a checkpoint must consist of regular files")
     if not (path / file).exists():
         reject_pickles(path, file)
         raise CheckpointError(f"{path / file} is missing")

@@ -1,8 +1,8 @@
 """Average the gradients of DDP and FSDP2 modules once per step, and raise an error instead of letting processes hang.
 
 DDP averages gradients in the backward pass; this is enabled only for the last micro-batch. FSDP2 also gathers weights
-in every forward and backward pass, so all processes must run the same number of passes. Processes check all of this
-before they start, since a process that waits in a collective cannot raise an error.
+in every forward and backward pass, so all processes must run the same number of passes. These conditions are checked in
+advance, since a process that waits in a collective cannot raise an error.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from unialign.errors import ConfigError, DistributedError
 
 
 class SynchronizedModules:
-    """The modules of one process, with their process groups."""
+    """DDP and FSDP2 modules of this process, with their process groups."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         if isinstance(modules, nn.Module) and not isinstance(modules, Iterable):
@@ -30,7 +30,7 @@ class SynchronizedModules:
                     f"{type(module).__name__}"
                 )
         self.groups = list(dict.fromkeys(group for module in self.modules for group in _groups_of(module)))
-        # Of the accepted modules, only DDP does not communicate in the forward pass.
+        # FSDP2 communicates in the forward pass, DDP does not.
         self.forward_communicates = not all(
             isinstance(module, nn.parallel.DistributedDataParallel) for module in self.modules
         )
@@ -39,33 +39,33 @@ class SynchronizedModules:
         """Return the maximum number of micro-batches over processes.
 
         Raises:
-            ConfigError: on every process, if one of them has no micro-batch or if their modules differ.
+            ConfigError: on every process, if a process has no micro-batch or the numbers of modules differ.
         """
         rank = dist.get_rank() if self.groups else 0
         least, most = (own, rank), own
         fewest, many = (len(self.modules), rank), (len(self.modules), rank)
-        for group in self.groups:  # one group after another, which gives the extremes over a multidimensional mesh
+        for group in self.groups:  # successive reductions give the extremes over a multidimensional mesh
             counts = gather_integers([*least, most, *fewest, *many], group, doing="counted micro-batches")
             least, most = min((n, r) for n, r, *_ in counts), max(row[2] for row in counts)
             fewest, many = min((row[3], row[4]) for row in counts), max((row[5], row[6]) for row in counts)
         if fewest[0] != many[0]:
             raise ConfigError(
-                f"process {fewest[1]} gave {fewest[0]} modules and process {many[1]} gave {many[0]}: give the same "
-                f"`modules` in the same order on every process, even those of a modality without rows"
+                f"process {fewest[1]} passed {fewest[0]} modules, but process {many[1]} passed {many[0]}; pass the "
+                f"same `modules` in the same order on every process, including those of a modality without rows"
             )
         if self.groups and least[0] == 0:
             raise ConfigError(
-                f"process {least[1]} has no micro-batch, so the modules of the others would wait for it; give it "
+                f"process {least[1]} has no micro-batch, so the modules of other processes would wait for it; pass "
                 f"a micro-batch of zero rows, such as `x[:0]`"
             )
         return most
 
     @contextmanager
     def checked_forward(self) -> Iterator[None]:
-        """Raise an error on every process if the block calls a module on only some of them, or fails on one.
+        """Raise an error on every process if the block fails on a process or calls a module on only some processes.
 
-        Otherwise, a collective of one module would meet that of another: processes would hang, or average gradients of
-        different modules.
+        Without this check, processes would join collectives of different modules, and would hang or average gradients
+        of different modules.
         """
         called = [0] * len(self.modules)
 
@@ -79,7 +79,7 @@ class SynchronizedModules:
                     stack.callback(hook.remove)
                 yield
         except BaseException as error:
-            # If forward passes communicate, the other processes wait in one of them and cannot join this exchange.
+            # If forward passes communicate, the other processes wait in a forward pass and cannot join this exchange.
             if self.groups and not self.forward_communicates:
                 with suppress(DistributedError):
                     self._exchange(called, (dist.get_rank(), serialize_error(error)))
@@ -89,8 +89,7 @@ class SynchronizedModules:
             raise deserialize_error(packed, rank, dist.get_world_size(), did="failed while it encoded its batch")
 
     def _exchange(self, called: list[int], failure: tuple[int, Packed] | None) -> tuple[int, Packed] | None:
-        """Return the rank and error of the first process that failed, after sharing it with every group of this
-        process.
+        """Share failures with every group of this process; return the rank and error of the first failed process.
 
         Raises:
             ConfigError: no process failed, but processes called different modules.
@@ -113,13 +112,13 @@ class SynchronizedModules:
                 )
                 raise ConfigError(
                     f"encode called modules[{number}] ({type(module).__name__}) on process {did}, but not on "
-                    f"{did_not}; on a process that lacks a modality, run its encoder on placeholders that `present` "
-                    f"marks as absent"
+                    f"{did_not}; on a process without rows of a modality, call its encoder on placeholder rows that "
+                    f"`present` marks as absent"
                 )
 
     @contextmanager
     def gradient_sync(self, *, enabled: bool) -> Iterator[None]:
-        """Set whether a backward pass averages gradients over processes or accumulates them locally."""
+        """Set whether backward passes in the block average gradients over processes or accumulate them locally."""
         with ExitStack() as stack:
             for module in self.modules:
                 if hasattr(module, "set_requires_gradient_sync"):

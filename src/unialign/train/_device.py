@@ -6,7 +6,11 @@ from unialign.errors import ConfigError
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """Return the device; `auto` is CUDA if available. Raise `ConfigError` for an unknown or unavailable device."""
+    """Return the device; `auto` is CUDA if available, else the CPU.
+
+    Raises:
+        ConfigError: the device is unknown or not available.
+    """
     if device == "auto":
         target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     else:

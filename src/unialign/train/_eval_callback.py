@@ -21,7 +21,8 @@ class EvalCallback:
     steps.
 
     Attributes:
-        steps: numbers of completed steps after which to call; 0 is the untrained space, `training_steps` the end.
+        steps: numbers of completed steps after which the function is called, from 0 (the untrained space) to
+            `training_steps` (the end of the run).
         function: called with the number of completed steps and the space, which it must not modify.
     """
 
@@ -52,5 +53,5 @@ def check_eval_callback(callback: object, total_steps: int) -> None:
         check_integer("each of eval_callback.steps", step, low=0)
         if step > total_steps:
             raise ConfigError(
-                f"eval_callback.steps has {step}, but training has {total_steps} steps (see `training_steps`)"
+                f"eval_callback.steps contains {step}, but training has {total_steps} steps (see `training_steps`)"
             )

@@ -1,6 +1,6 @@
-"""Features of training rows after input normalization: held in memory, or read from the store for each batch.
+"""Features of training rows after input normalization, kept in memory or read from the store for each batch.
 
-Both ways give the same batches. Shapes: `N` training rows, `B` rows of a batch, `W` dimension of a modality.
+Both implementations give the same batches. Shapes: `N` training rows, `B` rows of a batch, `W` dimension of a modality.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from unialign.data import EmbeddingStore, RowReader, row_blocks
 from unialign.io import MappedPages
 from unialign.space import Space
 
-# Largest size in bytes of the rows that are read ahead. It is reduced, by at most three quarters, so that these rows,
-# the row numbers and the order of an epoch (12 bytes per training row) take at most 192 MiB together.
+# Maximum size in bytes of the rows that are read ahead. It is reduced, by at most three quarters, so that these rows,
+# the row numbers and the order of an epoch (12 bytes per training row) together take at most 192 MiB.
 _STAGE_BYTES = 1 << 27
 _SHARED_BYTES, _ORDER_BYTES = 3 << 26, 12
-# Size in bytes of a block of rows that is normalized at once.
+# Size in bytes of the blocks of rows that are normalized at once.
 _BLOCK_BYTES = 1 << 27
 
 
@@ -31,7 +31,7 @@ class Features(Protocol):
         ...
 
     def stage(self, positions: Tensor) -> None:
-        """Read rows ahead."""
+        """Read rows into a buffer for later calls of `take`."""
         ...
 
     def take(self, positions_B: Tensor, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ class LoadedFeatures:
         self._prepared: dict[str, Tensor] = {}
         for name in space.modalities:
             parts = []
-            # Small data form one block, since the rounding of whitening depends on the number of rows.
+            # Small data form a single block, since the rounding of whitening depends on the number of rows.
             for part, raw_bW in row_blocks(store.array(name), rows_N, max(1, _BLOCK_BYTES // (4 * store.dim(name)))):
                 mask_b = torch.from_numpy(masks[name][part]).to(device) if name in masks else None
                 parts.append(_prepare(space, name, torch.from_numpy(np.array(raw_bW)).to(device), mask_b))
@@ -72,7 +72,7 @@ class LoadedFeatures:
 
 
 class StreamedFeatures:
-    """Features that are read from the arrays of the store; memory does not depend on N.
+    """Features that are read from the arrays of the store, so that memory use does not depend on N.
 
     The rows of the next steps are read together, in ascending order, since neighboring rows share pages of the file.
     """
@@ -93,7 +93,7 @@ class StreamedFeatures:
 
     def stage(self, positions: Tensor) -> None:
         if len(positions) > self._size:
-            # A step larger than the buffer is read directly.
+            # `take` reads the rows of a step that is larger than the buffer.
             return
         self._staged = positions.sort().values
         rows = self._rows_N[self._staged.numpy()]

@@ -32,7 +32,7 @@ class FitResult:
         objective: the objective with its final parameters, such as a learned temperature.
         history: one dict per `logging_steps` steps: `step` (completed steps), `epoch` (from 1), `objective`, `loss`,
             `terms`, `lr`, `grad_norm`, `temperature`, `seconds`; every `monitor_steps` steps also `health`.
-        warnings: issued by the health checks, once per code.
+        warnings: warnings of the health checks, one per code.
     """
 
     space: Space
@@ -63,24 +63,25 @@ def fit(
 ) -> FitResult:
     """Train a space on the training rows of a store.
 
-    Features of more than 128 MiB as float32 are read from the store while training runs, so that memory does not grow
-    with the data. On a CUDA device, features of up to a quarter of its free memory are kept there.
+    Features larger than 128 MiB in float32 are read from the store during training, so that memory use does not grow
+    with the data. On a CUDA device, features of up to a quarter of its free memory are kept on the device.
 
     On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, even if the
-    run was interrupted and resumed. The global random state is not changed. Trainings in several threads of one process
-    run one after another; use several processes to train in parallel. A callback may call `fit`, but must not wait for
-    a training in another thread, which cannot start before this one ends.
+    run was interrupted and resumed. The global random state is not changed. Several calls in threads of the same
+    process run one after another; use several processes to train in parallel. A callback may call `fit`, but must not
+    wait for a call in another thread, which cannot start before this call ends.
 
-    Inside `unialign.distributed.init()`, the processes of a job train one space: all of them call `fit` with the same
-    arguments, each embeds its part of every batch (`batch_size` is the total over processes), and all get the same
-    result. Only process 0 writes files, shows progress, warns, and calls `on_step` and `eval_callback`. The loss curve
-    equals that of one process up to rounding and dropout draws. A run may be resumed with another number of processes.
+    Inside `unialign.distributed.init()`, the processes of a job train one space. All processes must call `fit` with the
+    same arguments. Each process embeds its part of every batch (`batch_size` is the total over processes), and all
+    processes get the same result. Only process 0 writes files, shows progress, warns, and calls `on_step` and
+    `eval_callback`. The loss curve equals that of a single process up to rounding and dropout draws. A run may be
+    resumed with another number of processes.
 
     Args:
-        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. None: nothing is written
-            to disk.
-        resume: `never` raises if `out` holds a run, `auto` continues it (a finished one is returned unchanged) or
-            starts a new one, `required` raises without a checkpoint.
+        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. If None, nothing is
+            written to disk.
+        resume: `never` raises an error if `out` contains a run; `auto` continues the run in `out` (a finished run is
+            returned unchanged) or starts a new run; `required` raises an error if there is no checkpoint.
         device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`.
         on_step: called after every step with `step`, `steps`, `epoch`, `objective`, `loss`, `lr` and `grad_norm`; may
             raise KeyboardInterrupt to stop as Ctrl-C does.
@@ -91,16 +92,18 @@ def fit(
             then train its own space), or a `torch.distributed` process group.
 
     Raises:
-        ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never";
-            `init_from` of other modalities, dims or heads; `eval_callback` at steps beyond the last; processes that
-            differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.init` did not join.
-        DataError: no training rows, or a checkpoint made with other data.
+        ConfigError: settings do not fit the store or the device; `out` contains a run and `resume` is "never";
+            `init_from` has other modalities, dims or heads; `eval_callback` has steps beyond the last step; processes
+            differ in their arguments; or torchrun or SLURM started several processes, but the call is not inside
+            `unialign.distributed.init()`.
+        DataError: there are too few training rows, or the checkpoint to resume from was made with other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; the message names the modality, store row and
             step.
-        CheckpointError: a checkpoint cannot be written, or the one to resume from was altered or made with other
-            settings.
+        CheckpointError: a checkpoint cannot be written, or the checkpoint to resume from was altered or made with
+            other settings.
         DistributedError: another process failed or ended.
-        KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
+        KeyboardInterrupt, SystemExit(143): on Ctrl-C or SIGTERM, after the current step is completed and a checkpoint
+            is saved.
     """
     processes = _processes(group)
 
@@ -144,7 +147,7 @@ def check_fit(
     out: str | os.PathLike[str] | None = None,
     resume: Resume = "auto",
 ) -> None:
-    """Raise the errors of `fit` about settings that do not suit the store, and about a run in `out`; write nothing."""
+    """Raise the errors of `fit` about settings that do not fit the store, and about a run in `out`; write nothing."""
     config = resolve_config(store, config)
     term_names(create(config.objective, **config.objective_options), config.modalities or ())
     if out is not None:
@@ -159,11 +162,11 @@ def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
 
 
 def _processes(group: Any) -> ProcessGroup:
-    # Without this error, each process would train the whole space, and all would write to one folder.
+    # Without this error, each process would train the whole space, and all processes would write to the same folder.
     if isinstance(group, str) and group == "auto" and (process := not_joined()) is not None:
         raise ConfigError(
-            f"this process is number {process.rank} of {process.world_size} that torchrun or SLURM started; call fit "
-            f"inside `with unialign.distributed.init():` to train one space together, or with group=None for one space "
-            f"each"
+            f"torchrun or SLURM started {process.world_size} processes, but they have not joined a group; call fit "
+            f"inside `with unialign.distributed.init():` to train one space on all processes, or with group=None to "
+            f"train a separate space on each process"
         )
     return process_group_of(group)

@@ -28,7 +28,7 @@ from unialign.train._ddp import SynchronizedModules
 
 MicroBatch = TypeVar("MicroBatch")
 Encode = Callable[[MicroBatch], Mapping[str, Tensor]]
-# State of the CPU generator and of those of all CUDA devices (empty if CUDA is not in use).
+# States of the CPU generator and of the generators of all CUDA devices (empty if CUDA is not in use).
 RandomState = tuple[Tensor, list[Tensor]]
 
 # Called with the objective, the whole batch and its differentiable terms.
@@ -49,21 +49,21 @@ def grad_cache_backward(
     zero_rows: ZeroRows = "error",
     **call: Unpack[CallArguments],
 ) -> LossOutput:
-    """Run the forward and backward pass of one loss in micro-batches, keeping the activations of only one at a time.
+    """Run the forward and backward pass of a loss with the activations of only one micro-batch in memory at a time.
 
     Value and gradient equal those of `objective(encode(whole batch)).total.backward()` up to rounding. Each micro-batch
     is encoded twice: first without gradient, then with gradient and the same random numbers, so dropout masks repeat
     exactly. A single micro-batch is encoded once, unless another process has several and `modules` are given.
 
-    If the batch is distributed over processes, each passes any number of micro-batches of its own rows, or none. The
-    mean of the gradients over processes is then that of the whole batch; a process without micro-batches adds no
-    gradient (`.grad` stays None), which counts as zero. DDP and FSDP2 compute that mean if their modules are in
+    If the batch is distributed over processes, each process passes any number of micro-batches of its own rows, or
+    none. The mean of the gradients over processes is then the gradient of the whole batch; the gradient of a process
+    without micro-batches is zero (its `.grad` stays None). DDP and FSDP2 compute this mean if their modules are in
     `modules`.
 
     Further keyword arguments are `temperature`, `logit_scale`, `logit_bias`, `negatives` and `queue`, as for the
-    objective. The loss is computed once, so their gradients are added once. Keep a parameter that only the loss uses
-    outside DDP `modules`, which expect its gradient in the pass of the encoders; each process already has the whole
-    gradient.
+    objective. The loss is computed once, so their gradients are added once. Do not put parameters that only the loss
+    uses into DDP `modules`: DDP expects their gradients in the backward pass of the encoders, and each process already
+    has the whole gradient.
 
     Examples:
         >>> import torch, unialign
@@ -78,18 +78,20 @@ def grad_cache_backward(
 
     Args:
         objective: any objective; gradients of its parameters, such as a temperature, are added once.
-        encode: micro-batch -> modality -> (b, D) raw embeddings with gradient. It must open its own autocast block, use
-            only PyTorch's default random generators, and be deterministic given their state. Layers that update
-            statistics in training, such as batch normalization, update them twice and see one micro-batch at a time.
-        micro_batches: arguments of `encode`, in row order; numbers of rows may differ, or be zero.
+        encode: function that maps a micro-batch to a mapping from modality to (b, D) raw embeddings with gradient. It
+            must open its own autocast block, use only PyTorch's default random generators, and be deterministic given
+            their state. Layers that update statistics in training, such as batch normalization, update them twice and
+            see one micro-batch at a time.
+        micro_batches: arguments of `encode`, in row order; numbers of rows may differ or be zero.
         present, ids: masks and ids of the whole batch, as for the objective.
         group: processes that share a batch, as for the objective.
-        modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same ones in the same
+        modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same modules in the same
             order on every process. Their gradients are averaged once, with the last micro-batch. Each process must pass
-            at least one micro-batch, possibly with zero rows (`x[:0]`), and call all modules. For a modality that it
-            lacks, it calls the encoder on placeholders that `present` marks as absent, unless one DDP module with
-            `find_unused_parameters=True` contains all encoders. Under FSDP2, a process repeats its last micro-batch
-            with zero gradient until it has run as many passes as the others, and keeps unsharded gradients until then.
+            at least one micro-batch, possibly with zero rows (`x[:0]`), and call all modules. If it has no rows of a
+            modality, it must call the encoder on placeholder rows that `present` marks as absent, unless a single DDP
+            module with `find_unused_parameters=True` contains all encoders. Under FSDP2, a process with fewer
+            micro-batches than others repeats its last micro-batch with zero gradient, and keeps unsharded gradients
+            until its last pass.
         weight: factor on the gradient, for gradient accumulation over several batches.
         before_backward: called with the objective, the whole batch and its differentiable terms.
         zero_rows: as for the objective.
@@ -98,11 +100,11 @@ def grad_cache_backward(
         The loss of the whole batch, detached. Gradients have been added to `.grad`.
 
     Raises:
-        ConfigError: there is no micro-batch on a single process, modules are of an unsupported kind, or embeddings have
-            no gradient. On every process: with `modules`, one process has no micro-batch, has other modules, or does
-            not call a module that others call.
-        DistributedError: raised on the other processes if one fails in the first pass under DDP.
-        ShapeError: micro-batches differ in modalities or dims, or the second pass gives another shape.
+        ConfigError: a single process has no micro-batch, modules are of an unsupported type, or embeddings have no
+            gradient. With `modules`, it is raised on every process if a process has no micro-batch, has other modules,
+            or does not call a module that other processes call.
+        DistributedError: under DDP, on the other processes if a process fails in the first pass.
+        ShapeError: micro-batches differ in modalities or dims, or the two passes return different shapes.
         NonFiniteError: as for the objective, with row numbers of the whole batch.
     """
     if not torch.is_grad_enabled():
@@ -112,8 +114,8 @@ def grad_cache_backward(
     most = synchronized.max_micro_batches(len(parts))
     if not parts:
         if synchronized.modules or processes_of(group) is None:
-            raise ConfigError("grad_cache_backward needs at least one micro-batch; got none")
-        # An empty mask must not count as presence of a modality.
+            raise ConfigError("grad_cache_backward needs at least one micro-batch, got none")
+        # Drop empty masks, which would declare a modality as present.
         present = {name: mask for name, mask in (present or {}).items() if mask.numel() > 0}
     options: dict[str, Any] = {"present": present, "ids": ids, "group": group, "zero_rows": zero_rows, **call}
     loss_backward = partial(_loss_backward, objective, options, weight, before_backward)
@@ -125,7 +127,7 @@ def grad_cache_backward(
             embeddings = _check_embeddings(encode(parts[0]), synchronized)
             _check_gradient(embeddings)
         return loss_backward(embeddings)
-    # FSDP2 communicates in every forward pass, so all processes must run the same number of them.
+    # FSDP2 communicates in every forward pass, so all processes must run the same number of passes.
     extra = most - len(parts) if synchronized.forward_communicates else 0
     embeddings, shapes, states = _embed_without_graph(encode, parts, synchronized, extra)
     output = loss_backward(embeddings)
@@ -184,7 +186,7 @@ def _encoder_backward(
     passes = [*enumerate(gradients), *[(last, zeros)] * extra]
     for count, (number, gradient) in enumerate(passes, start=1):
         _set_random_state(states[number])
-        # The weight casts that autocast cached in the first pass have no gradient.
+        # Weight casts that autocast cached in the first pass have no gradient.
         torch.clear_autocast_cache()
         with synchronized.gradient_sync(enabled=count == len(passes)):
             embeddings = dict(encode(parts[number]))
@@ -200,20 +202,20 @@ def _concatenate(encoded: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     for number, embeddings in enumerate(encoded):
         if set(embeddings) != set(names):
             raise ShapeError(
-                f"micro-batch {number} has the modalities {list(embeddings)}, micro-batch 0 has {names}; every "
-                f"micro-batch needs the same ones (use `present=` for items that lack one)"
+                f"micro-batch {number} has the modalities {list(embeddings)}, but micro-batch 0 has {names}; every "
+                f"micro-batch must have the same modalities (use `present=` for items with missing modalities)"
             )
         for name, z_bD in embeddings.items():
             if z_bD.ndim != 2 or z_bD.shape[1] != encoded[0][name].shape[-1]:
                 raise ShapeError(
-                    f"{name!r} has shape {tuple(z_bD.shape)} in micro-batch {number} and "
+                    f"{name!r} has shape {tuple(z_bD.shape)} in micro-batch {number}, but "
                     f"{tuple(encoded[0][name].shape)} in micro-batch 0; expected (rows, dim) with the same dim"
                 )
     return {name: torch.cat([embeddings[name] for embeddings in encoded]) for name in names}
 
 
 def _split_gradients(leaves: dict[str, Tensor], shapes: list[dict[str, torch.Size]]) -> list[dict[str, Tensor]]:
-    """Return the gradient with respect to each micro-batch's embeddings, for modalities that have one."""
+    """Split the gradients of the embeddings into micro-batches, for modalities that have a gradient."""
     split = {
         name: z_BD.grad.split_with_sizes([found[name][0] for found in shapes])
         for name, z_BD in leaves.items()
@@ -225,11 +227,11 @@ def _split_gradients(leaves: dict[str, Tensor], shapes: list[dict[str, torch.Siz
 def _check_embeddings(embeddings: object, synchronized: SynchronizedModules) -> dict[str, Tensor]:
     if not isinstance(embeddings, Mapping) or not all(isinstance(z, Tensor) for z in embeddings.values()):
         raise ConfigError(
-            f"encode must return a mapping from modality to a (rows, dim) tensor, got {embeddings!r:.200}"
+            f"encode must return a mapping from modality to tensor of shape (rows, dim), got {embeddings!r:.200}"
         )
     if synchronized.modules and not embeddings:
         raise ConfigError(
-            "encode returned no embeddings, so modules of different processes would wait for each other; "
+            "encode returned no embeddings, so modules on different processes would wait for each other; "
             "on a process without rows, encode zero rows (`x[:0]`)"
         )
     return dict(embeddings)
@@ -240,8 +242,8 @@ def _check_repeated(embeddings: dict[str, Tensor], shapes: dict[str, torch.Size]
     if repeated != shapes:
         first, second = ({name: tuple(shape) for name, shape in found.items()} for found in (shapes, repeated))
         raise ShapeError(
-            f"encode returned shapes {first} for micro-batch {number} in the first pass and {second} in the second; it "
-            f"must return the same shapes both times"
+            f"encode returned shapes {first} for micro-batch {number} in the first pass, but {second} in the second "
+            f"pass; it must return the same shapes in both passes"
         )
 
 

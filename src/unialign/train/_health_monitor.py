@@ -18,11 +18,11 @@ class HealthMonitor:
 
     The rules find modalities that collapse to a point or a line, a loss that stays at the level of chance, batches
     without two items to compare, repeated captions without ids, learned parameters at their bounds, and, for
-    `UniAlign`, unbalanced gradients. A problem is reported once.
+    `UniAlign`, unbalanced gradients. Each problem is reported only once.
 
     Attributes:
-        numbers: of the last check: `cosine/<modality>` (mean cosine of different items), `rank/<modality>` (effective
-            rank), and `gradient_ratio` for `UniAlign`.
+        numbers: results of the last check: `cosine/<modality>` (mean cosine of different items), `rank/<modality>`
+            (effective rank), and `gradient_ratio` for `UniAlign`.
         warnings: all problems found so far.
 
     Examples:
@@ -34,8 +34,8 @@ class HealthMonitor:
         []
 
     Args:
-        loss: the objective of the loop.
-        every: calls per check. A check of 512 rows takes about as long as the loss.
+        loss: the objective of the training loop.
+        every: number of calls per check. A check of 512 rows takes about as long as the loss.
     """
 
     def __init__(self, loss: Objective, *, every: int = 1) -> None:
@@ -55,13 +55,13 @@ class HealthMonitor:
         zero_rows: ZeroRows = "error",
         **call: Unpack[CallArguments],
     ) -> list[HealthWarning]:
-        """Check the arguments and the result of a call of the loss; issue and return the new warnings.
+        """Check the arguments and the result of a loss call; issue and return the new warnings.
 
-        On several processes each process checks its own rows. Pass the same further arguments (`temperature`, `queue`,
+        On several processes, each process checks its own rows. Pass the same further arguments (`temperature`, `queue`,
         ...) as to the loss.
 
         Args:
-            embeddings, present, ids, zero_rows: as passed to the loss; modality -> (B, D), modality -> (B,), (B,).
+            embeddings, present, ids, zero_rows: as passed to the loss; shapes (B, D) and (B,) per modality, and (B,).
             out: the result of the loss.
 
         Raises:
@@ -92,7 +92,7 @@ class HealthMonitor:
         zero_rows: ZeroRows,
         **call: Unpack[CallArguments],
     ) -> tuple[Batch, dict[str, LossTerm]]:
-        """Return the batch and the terms of `out`, computed again with a graph for objectives with a gradient ratio."""
+        """Return the batch and the terms of `out`; recompute the terms with a graph if the gradient ratio is needed."""
         if hasattr(self.loss, "alignment_weight"):
             return self.loss.compute(rows, present=present, ids=ids, group=None, zero_rows=zero_rows, **call)
         batch = make_batch(rows, present=present, ids=ids, zero_rows=zero_rows)

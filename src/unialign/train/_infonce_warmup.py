@@ -8,8 +8,8 @@ _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
 def infonce_for_warmup(objective: Objective, modalities: tuple[str, ...]) -> Objective:
     """Return InfoNCE with the anchor of an objective, or over all pairs if the anchor is not a modality.
 
-    The temperature, its mode and its bounds are those of the objective if that divides cosines by its temperature.
-    Otherwise InfoNCE's defaults are used, since products of M vectors and singular values are on another scale.
+    The temperature, its mode and its bounds are copied if the objective divides cosines by its temperature. Otherwise,
+    InfoNCE's defaults are used, since products of M vectors and singular values have another scale than cosines.
     """
     config = objective.get_config()
     kept = _TEMPERATURE_OPTIONS if objective.temperature_kind == "cosines" else ()

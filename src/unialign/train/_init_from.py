@@ -19,9 +19,7 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
     if init_from is None:
         return
     if not isinstance(init_from, Space):
-        raise ConfigError(
-            f"init_from must be a Space to continue from, got {init_from!r}; load one with Space.from_pretrained"
-        )
+        raise ConfigError(f"init_from must be a Space, got {init_from!r}; load a space with Space.from_pretrained")
     if set(init_from.dims) != set(dims):
         raise ConfigError(
             f"init_from has the modalities {', '.join(init_from.dims)}, but this run trains {', '.join(dims)}; "
@@ -30,7 +28,7 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
     for name, dim in dims.items():
         if init_from.dims[name] != dim:
             raise ConfigError(
-                f"init_from expects {name!r} to have dim {init_from.dims[name]}, but the store's has dim {dim}"
+                f"init_from expects {name!r} to have dim {init_from.dims[name]}, but it has dim {dim} in the store"
             )
     for name in ("dim", "head", "input_norm", "frozen", *(["hidden"] if config.head == "mlp" else [])):
         if getattr(init_from, name) != getattr(config, name):
@@ -44,7 +42,7 @@ def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
     """Raise `ConfigError` if a frozen modality of `init_from` has another encoder in the store.
 
     Args:
-        columns: frozen modality -> fingerprint, from the store, of its encoder.
+        columns: fingerprint of the encoder of each frozen modality in the store.
     """
     data: Any = init_from.metadata.get("data")
     known = data.get("columns") if isinstance(data, Mapping) else None
@@ -52,8 +50,9 @@ def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
         before = known.get(name) if isinstance(known, Mapping) else None
         if before is not None and before != fingerprint:
             raise ConfigError(
-                f"init_from has {name!r} frozen with embeddings of another encoder (fingerprint {str(before)[:12]}, "
-                f"in the store {fingerprint[:12]}); use the data that it was trained on, or start from random weights"
+                f"the frozen modality {name!r} has another encoder in init_from (fingerprint {str(before)[:12]}) than "
+                f"in the store (fingerprint {fingerprint[:12]}); use the training data of init_from, or start from "
+                f"random weights"
             )
 
 

@@ -1,7 +1,7 @@
-"""Log of a run as JSON lines, truncated to the checkpoint on resume, and optionally in other loggers.
+"""Log of a run in a JSON Lines file and, optionally, in other loggers.
 
-Each line has a `kind` and a `step`, the number of completed steps. Kinds: `start` (settings, data, baselines), `step`,
-`warning`, `resume`.
+Each line has a `kind` and a `step`, the number of completed steps. Kinds are `start` (settings, data, baselines),
+`step`, `warning` and `resume`. When a run resumes from a checkpoint, later lines are removed.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Records of a run, held in memory and, after `open`, written to a file, too."""
+    """Records of a run, kept in memory and, after `open`, also written to a file."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
@@ -57,9 +57,9 @@ class RunLog:
         log_to: Sequence[str] = ("jsonl",),
         settings: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """Continue a file after `keep_steps` completed steps; return the records that were kept.
+        """Open a log file, keep its records up to `keep_steps` completed steps, and return these records.
 
-        Later records are dropped from the file, since the resumed run writes them again.
+        Later records are removed from the file, since the resumed run writes them again.
         """
         self._path = path
         self._loggers = open_loggers(log_to, path.parent, keep_steps=keep_steps, settings=settings or {})
@@ -91,7 +91,7 @@ class RunLog:
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a record; raise CheckpointError on a file system error."""
-        # One term may already be NaN in the last record before training stops.
+        # A term may be NaN in the last record before training stops.
         record = {"kind": kind, "step": step, **finite(values)}
         self.records.append(record)
         if self._file is not None:
@@ -113,7 +113,7 @@ class RunLog:
         self._file, self._loggers = None, []
 
     def _log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
-        """Send the numbers of a step to the loggers; one that fails is dropped with a warning, and the run goes on."""
+        """Send the values of a step to the loggers; if a logger fails, remove it with a warning."""
         for logger in tuple(self._loggers):
             try:
                 logger.log(scalars, step)
@@ -122,8 +122,8 @@ class RunLog:
                 with contextlib.suppress(Exception):
                     logger.close()
                 warnings.warn(
-                    f"{type(logger).__name__.lstrip('_')} failed at step {step} and gets no further numbers of this "
-                    f"run: {one_line(error) or type(error).__name__}. The log {self._path} has them all",
+                    f"{type(logger).__name__.lstrip('_')} failed at step {step} and receives no further values of this "
+                    f"run: {one_line(error) or type(error).__name__}. The log {self._path} contains all values",
                     UserWarning,
                     stacklevel=3,
                 )

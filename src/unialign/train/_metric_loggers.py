@@ -10,12 +10,12 @@ from typing import Any, Protocol
 from unialign.errors import MissingDependencyError
 from unialign.io import replace_file
 
-# File with the id of a tracked run: the name of the logger and this suffix.
+# Suffix, after the name of the logger, of the file with the id of a tracked run.
 _RUN_ID = "-run-id"
 
 
 class MetricLogger(Protocol):
-    """Destination for the numbers of each step."""
+    """Destination for the values of each step."""
 
     def log(self, scalars: Mapping[str, float], step: int) -> None: ...
 
@@ -51,7 +51,7 @@ class _TensorBoard:
 
 
 class _WandB:
-    """Steps that a resumed run repeats have the same values; W&B keeps the first ones."""
+    """W&B keeps the first values of a step; a resumed run that repeats steps has the same values."""
 
     def __init__(self, folder: Path, keep_steps: int, settings: Mapping[str, Any]) -> None:
         module = _imported("wandb", "wandb")
@@ -103,7 +103,7 @@ def _imported(module: str, name: str) -> Any:
 
 
 def _run_id(folder: Path, logger: str, keep_steps: int) -> str:
-    """Return the id of a tracked run: a new one, or the one kept in the folder so that a resumed run continues it."""
+    """Return the id of a tracked run; a resumed run has the id stored in its folder."""
     file = folder / f"{logger}{_RUN_ID}"
     if keep_steps and file.is_file():
         return file.read_text("ascii").strip()

@@ -17,17 +17,17 @@ from unialign.batch import Batch
 from unialign.geometry import effective_rank
 from unialign.losses import BoundedParameter, LossTerm, Objective, weighted_sum
 
-# Mean cosine between different items of one modality above which they are nearly indistinguishable.
+# Mean cosine between different items of a modality above which the items are nearly indistinguishable.
 COLLAPSED_COSINE = 0.95
 # Fraction of the available directions below which a modality has a degenerate spectrum.
 TINY_RANK = 0.02
 BALANCED = (0.1, 10.0)
-# If a contrast is still within this fraction of ln(rows) after this many steps, embeddings carry no information.
+# Embeddings carry no information if a contrast is within this fraction of ln(rows) after this number of steps.
 CHANCE, CHANCE_STEPS = 0.01, 20
-# Fraction of distinct rows or ids below which a batch holds too few different items.
+# Fractions of distinct rows and of distinct ids below which a batch has too few different items.
 DISTINCT_ROWS, DISTINCT_IDS = 0.9, 0.25
 _ROUNDING = 1e-5
-# Maximum number of rows for the effective rank; more rows cost time and change it little.
+# Maximum number of rows for cosines and effective ranks, since more rows take longer and change the results little.
 _SAMPLE = 512
 
 
@@ -36,11 +36,11 @@ class HealthWarning(UserWarning):
 
     Attributes:
         code: kind of problem, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`,
-            `chance/image-text`, `no_pairs`, `distinct/text`, `few_ids`, `environment`; reported once in a run.
-        step: completed steps when it was first detected.
+            `chance/image-text`, `no_pairs`, `distinct/text`, `few_ids`, `environment`. A run reports each code once.
+        step: number of completed steps when the problem was first detected.
     """
 
-    # The defaults are for pickle, which passes only the message and then restores the attributes.
+    # The defaults are for pickle, which calls the constructor with only the message and then restores the attributes.
     def __init__(self, message: str, *, code: str = "", step: int = 0) -> None:
         super().__init__(message)
         self.message, self.code, self.step = message, code, step
@@ -64,30 +64,30 @@ def check_health(
 
     Args:
         terms: the objective's differentiable terms.
-        step: completed steps, for the warnings.
-        frozen: modalities without a head. A modality aligned to a frozen one cannot collapse, so weak repulsion is
-            acceptable.
-        more_negatives: whether the loss has negatives from outside of the batch, so that chance is not ln(rows).
+        step: number of completed steps, for the warnings.
+        frozen: modalities without a head. A modality that is aligned to a frozen modality cannot collapse, so weak
+            repulsion is acceptable.
+        more_negatives: whether the loss has negatives from outside the batch, so that the chance level is not ln(rows).
 
     Returns:
-        `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that
-        weigh an alignment against repelling terms, `gradient_ratio`; and the warnings.
+        A dict with `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for
+        objectives that weight an alignment against repelling terms, `gradient_ratio`; and the list of warnings.
     """
     numbers: dict[str, float] = {}
     found = [*_check_spread(batch, numbers), *_check_bounds(objective)]
     found += [*_check_pairs(batch, terms), *_check_distinct(batch)]
     if not more_negatives:
         found += _check_chance(batch, terms, step)
-    # The advice refers to `alignment_weight`, which not every objective has.
+    # The advice refers to `alignment_weight`, so objectives without this attribute are skipped.
     ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
     if ratio is not None:
         numbers["gradient_ratio"] = ratio
         low = 0.0 if frozen else BALANCED[0]
         if not low <= ratio <= BALANCED[1]:
-            advice = "true pairs attract much more than items repel, which leads to collapse: lower alignment_weight"
+            advice = "the attraction of true pairs dominates, which leads to collapse; lower alignment_weight"
             if ratio > 1:
-                advice = "items repel much more than true pairs attract: raise alignment_weight"
-            message = f"the gradient of the repelling terms is {ratio:.3g} times that of the alignment; {advice}"
+                advice = "the repulsion of items dominates; raise alignment_weight"
+            message = f"the gradient of the repelling terms is {ratio:.3g} times that of the alignment: {advice}"
             found.append(("gradient_ratio", message))
     return numbers, [HealthWarning.at(step, message, code=code) for code, message in found]
 
@@ -105,8 +105,8 @@ def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str
         if cosine > COLLAPSED_COSINE:
             yield (
                 f"collapse/{name}",
-                f"{name!r} is collapsing: different items have a mean cosine of {cosine:.3f}; check temperature and "
-                f"learning rate, and that items repel each other enough",
+                f"{name!r} is collapsing: different items have a mean cosine of {cosine:.3f}; check the temperature, "
+                f"the learning rate, and whether the loss repels items enough",
             )
         rank = float(effective_rank(z_BD))
         numbers[f"rank/{name}"] = rank
@@ -115,13 +115,13 @@ def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str
         if cosine <= COLLAPSED_COSINE and available >= 2 and rank < max(1.1, TINY_RANK * available):
             yield (
                 f"rank/{name}",
-                f"{name!r} uses {rank:.1f} of {available} directions (effective rank), so its items can hardly be "
-                f"told apart",
+                f"{name!r} uses {rank:.1f} of {available} directions (effective rank), so its items are hardly "
+                f"distinguishable",
             )
 
 
 def _check_chance(batch: Batch, terms: Mapping[str, LossTerm], step: int) -> Iterator[tuple[str, str]]:
-    """Yield a problem for each contrast of two modalities that stays at ln(rows), its value for equal cosines."""
+    """Yield a problem for each contrast of two modalities that stays at ln(rows), the value for equal cosines."""
     if step < CHANCE_STEPS:
         return
     for m, n in permutations(range(len(batch.names)), 2):
@@ -133,9 +133,9 @@ def _check_chance(batch: Batch, terms: Mapping[str, LossTerm], step: int) -> Ite
         if abs(value - chance) <= CHANCE * chance:
             yield (
                 f"chance/{pair}",
-                f"the contrast of {pair} is {value:.3f}, and chance is ln({rows}) = {chance:.3f}: the embeddings carry "
-                f"no information about pairs; raise the learning rate, lower the temperature, and check that row i of "
-                f"both modalities belongs to item i",
+                f"the contrast of {pair} is {value:.3f}, and the chance level is ln({rows}) = {chance:.3f}, so the "
+                f"embeddings carry no information about pairs; raise the learning rate, lower the temperature, and "
+                f"check that row i of both modalities belongs to item i",
             )
 
 
@@ -143,39 +143,40 @@ def _check_pairs(batch: Batch, terms: Mapping[str, LossTerm]) -> Iterator[tuple[
     """Yield a problem if the loss is 0 because the batch has no two items to compare."""
     present_B = batch.present_MB.sum(0)
     complete, paired = int((present_B == len(batch.names)).sum()), int((present_B >= 2).sum())
-    # A contrast of one item is 0 up to rounding; so is a perfect one of many items.
+    # The contrast of a single item is 0 up to rounding, and so is a perfect contrast of many items.
     if complete >= 2 or any(abs(float(term.value.detach())) > _ROUNDING for term in terms.values()):
         return
     yield (
         "no_pairs",
-        f"the loss is 0, since the objective found no two items to compare: of {len(present_B)} items of the batch, "
-        f"{paired} have at least two modalities and {complete} have all {len(batch.names)}; raise the batch size, or "
-        f"use an objective that accepts missing modalities",
+        f"the loss is 0, since the objective found no two items to compare: of the {len(present_B)} items in the "
+        f"batch, {paired} have at least two modalities and {complete} have all {len(batch.names)} modalities; raise "
+        f"the batch size, or use an objective that accepts missing modalities",
     )
 
 
 def _check_distinct(batch: Batch) -> Iterator[tuple[str, str]]:
-    """Yield problems of batches with few different ids, or with equal rows that no ids exclude as negatives."""
+    """Yield problems of batches with few distinct ids, or without ids and with equal rows as negatives."""
     items = batch.present_MB.shape[1]
     if batch.ids_B is not None:
         distinct = len(batch.ids_B.unique())  # type: ignore[no-untyped-call]
         if items >= 8 and distinct < DISTINCT_IDS * items:
             yield (
                 "few_ids",
-                f"the {items} items of the batch have {distinct} different ids, and items with equal ids are not "
-                f"negatives, so few negatives are left; raise the batch size, or shuffle items of one id apart",
+                f"the {items} items of the batch have {distinct} different ids, and same-id items are not negatives of "
+                f"each other, so few negatives are left; raise the batch size, or shuffle the items so that same-id "
+                f"items are in different batches",
             )
         return
     for m, name in enumerate(batch.names):
         z_BD = batch.z_MBD[m].detach()[batch.present_MB[m]][:_SAMPLE]
         rows = len(z_BD)
         distinct = len(z_BD.unique(dim=0)) if rows >= 8 else rows  # type: ignore[no-untyped-call]
-        # All rows equal is a collapse, which is reported as such.
+        # If all rows are equal, the modality has collapsed, which is reported separately.
         if 1 < distinct < DISTINCT_ROWS * rows:
             yield (
                 f"distinct/{name}",
-                f"{name!r} has {distinct} different rows among {rows} of the batch, and equal rows are each other's "
-                f"negatives; pass ids that are equal for items with the same {name}",
+                f"{name!r} has {distinct} different rows among {rows} rows of the batch, and equal rows are negatives "
+                f"of each other; pass ids that are equal for items with the same {name}",
             )
 
 
@@ -185,14 +186,14 @@ def _check_bounds(objective: Objective) -> Iterator[tuple[str, str]]:
             yield (
                 f"{module.option}/{bound}",
                 f"the learnable {module.option} is at its {bound}er bound of "
-                f"{module.bounds[0 if bound == 'low' else 1]:g}; fix it, or widen {module.option}_bounds",
+                f"{module.bounds[0 if bound == 'low' else 1]:g}; make it constant, or widen {module.option}_bounds",
             )
 
 
 def gradient_ratio(batch: Batch, terms: dict[str, LossTerm]) -> float | None:
-    """Return the gradient norm of all repelling terms divided by that of the alignment; None unless both exist.
+    """Return the ratio of the gradient norms of the repelling terms and of the alignment, or None unless both exist.
 
-    Uses only the tangential component of gradients, since normalization removes the radial one.
+    Only the tangential component of gradients is used, since normalization removes the radial component.
     """
     repelling = ("uniformity/", "partition/", "centroid")
     repel = {name: term for name, term in terms.items() if name.startswith(repelling)}

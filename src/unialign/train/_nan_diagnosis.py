@@ -1,4 +1,4 @@
-"""After training has failed, find the modality and row that cause a non-finite number."""
+"""Find the modality and row that made a loss or gradient non-finite."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def explain_non_finite(
     task: "SpaceTask", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None
 ) -> NonFiniteError:
-    """Return the error that names the modality, store row and step (from 1).
+    """Return an error that names the modality, store row and step (from 1).
 
-    It checks the embeddings, then their gradients, and then searches for the row with the largest gradient.
-    This is a collective: all processes call it with their own rows, synchronize after each check, and report the same
+    The function checks the embeddings, then their gradients, and then searches for the row with the largest gradient.
+    It is a collective: all processes call it with their own rows, synchronize after each check, and return the same
     error.
     """
     task.optimizer.zero_grad(set_to_none=True)
@@ -38,12 +38,12 @@ def explain_non_finite(
     problem = found or (str(cause) if cause is not None else "the loss or its gradient is not finite")
     return NonFiniteError(
         f"training stopped at step {step + 1}, before its update: {problem}. Lower lr (now {task.config.lr:g}) or set "
-        f"max_grad_norm, and check the features of that item; parameters are those after step {step}"
+        f"max_grad_norm, and check the features of that item; the parameters are those after step {step}"
     )
 
 
 def _first(task: "SpaceTask", found: str | None) -> str | None:
-    """Return the first finding among those of all processes."""
+    """Return the finding of the lowest rank that has a finding, or None."""
     return next((finding for finding in task.processes.all_gather(found) if finding is not None), None)
 
 
@@ -51,7 +51,7 @@ def _bad_embedding(
     task: "SpaceTask", raw: dict[str, Tensor], present: dict[str, Tensor] | None, rows_B: Tensor
 ) -> str | None:
     for name, z_BD in raw.items():
-        # In float32, as in `make_batch`.
+        # Check in float32, as `make_batch` does.
         bad_B = ~usable_rows(z_BD.float())
         if present is not None and name in present:
             bad_B &= present[name]
@@ -91,7 +91,7 @@ def _bad_gradient(
 def _largest_gradient(
     task: "SpaceTask", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
 ) -> tuple[float, str | None]:
-    """Return size and description of the largest contribution of a row to a gradient that overflows, or (-1, None)."""
+    """Return the size and description of a row's largest contribution to an overflowing gradient, or (-1, None)."""
     largest, found = -1.0, None
     for name, g_BD in gradients.items():
         if len(g_BD) == 0:

@@ -1,4 +1,4 @@
-"""AdamW for both training tasks: its parameter groups, its learning rate, and its state as named tensors."""
+"""AdamW for spaces and decoders: parameter groups, learning-rate schedule, and state as named tensors."""
 
 import math
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ def learning_rate(
 
     Args:
         step: from 0 to steps - 1.
-        cosine_from: `warmup`: the decay starts after the warmup; `start`: it starts at step 0 and is multiplied by the
-        warmup.
+        cosine_from: `warmup` starts the decay after the warmup; `start` starts the decay at step 0 and multiplies it by
+            the warmup.
     """
     if cosine_from == "start":
         rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
@@ -49,7 +49,7 @@ def learning_rate(
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Return moments and step counts as `parameter/key`, for parameters that have received a gradient."""
+    """Return moments and step counts, named `parameter/key`, for parameters that have received a gradient."""
     return {
         f"{name}/{key}": value
         for name, parameter in parameters.items()

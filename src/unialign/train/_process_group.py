@@ -1,7 +1,7 @@
 """Exchange rows, results, errors and gradients between the processes that train one model.
 
-All processes have the same weights. Each process embeds its own rows of a batch. The loss covers all rows, so the mean
-of the gradients over processes is the gradient of the whole batch.
+All processes have the same weights, and each process embeds its own rows of a batch. The loss covers all rows, so the
+mean of the gradients over processes is the gradient of the whole batch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,17 +26,17 @@ from unialign.errors import ConfigError
 
 T = TypeVar("T")
 
-_DOING = "trained with them"
+_DOING = "was training"
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Group of processes; by default a single process, for which all methods are local.
+    """Group of processes. The default is a single process, for which no method communicates.
 
     Attributes:
         rank: rank of this process; process 0 writes files.
         world_size: number of processes.
-        group: `torch.distributed` group, None for a single process.
+        group: `torch.distributed` group; None for a single process.
     """
 
     rank: int = 0
@@ -72,7 +72,7 @@ class ProcessGroup:
         return received
 
     def run_all_or_raise(self, work: Callable[[], T]) -> T:
-        """Run `work` on every process; raise an error on one process on all others too, which would otherwise hang."""
+        """Run `work` on every process; if it fails on a process, raise an error on all, so that none of them hangs."""
         if self.world_size == 1:
             return work()
         result, failure = _attempt(work)
@@ -95,8 +95,8 @@ class ProcessGroup:
             for name, value in first.items():
                 if other[name] != value:
                     raise ConfigError(
-                        f"process {rank} of {self.world_size} calls fit with {name}={other[name]!r:.60}, process 0 "
-                        f"with {value!r:.60}; all processes train one space, with the same arguments"
+                        f"process {rank} of {self.world_size} calls fit with {name}={other[name]!r:.60}, but process 0 "
+                        f"with {value!r:.60}; all processes must call fit with the same arguments"
                     )
 
     def all_reduce_max(self, number: int) -> int:
@@ -106,7 +106,7 @@ class ProcessGroup:
         return max(gather_integers([number], self.group, doing=_DOING))[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with those of process 0."""
+        """Overwrite tensors with the values of process 0."""
         if self.world_size == 1:
             return
         for tensor in tensors:
@@ -117,7 +117,7 @@ class ProcessGroup:
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Average `.grad` over the processes, in one collective.
 
-        Afterwards a parameter that has a gradient on any process has one on all; without any, it stays None.
+        A parameter with a gradient on at least one process gets a gradient on all processes; otherwise, it stays None.
         """
         if self.world_size == 1:
             return
@@ -140,7 +140,7 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:
 
 
 def process_group_of(group: Any) -> ProcessGroup:
-    """Return the processes of a `group` argument of `Objective.forward`: `"auto"`, None, or a process group."""
+    """Return the `ProcessGroup` for a `group` argument of `Objective.forward`: `"auto"`, None or a process group."""
     shared = processes_of(group)
     if shared is None:
         return ProcessGroup()

@@ -17,7 +17,7 @@ class Progress:
 
     Args:
         mode: `auto` is `bar` on a terminal, else `lines`; short runs print no lines.
-        done: steps already completed.
+        done: number of steps already completed.
     """
 
     def __init__(self, mode: ProgressMode, *, steps: int, done: int, label: str) -> None:

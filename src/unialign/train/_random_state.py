@@ -1,4 +1,4 @@
-"""Isolate the random state of a training."""
+"""Isolate the random state of a training run."""
 
 import threading
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ _training = threading.RLock()
 
 @contextmanager
 def isolated_random_state(device: torch.device) -> Iterator[None]:
-    """Restore the random generators after a block; blocks in several threads run one after another.
+    """Restore the state of the random generators after a block; blocks in different threads run one after another.
 
-    Simultaneous trainings would share the generators of the process, from which weights and dropout are drawn.
+    Simultaneous training runs would share the generators of the process, from which weights and dropout are drawn.
     """
     with _training, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

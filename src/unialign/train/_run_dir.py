@@ -16,13 +16,13 @@ from unialign.train._log import read_log
 
 
 class RunDir:
-    """Paths of a run, and the checks before a run starts or resumes in them.
+    """Paths of a run, and checks before the run starts or resumes.
 
     Args:
-        path: the folder.
-        config: configuration of the run; must equal that of a run to resume, except for bookkeeping options.
-        facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if used, `init_from`;
-            must equal the facts of a run to resume.
+        path: folder of the run.
+        config: configuration of the run. It must equal that of a run to resume, except for bookkeeping settings.
+        facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if used, `init_from`.
+            They must equal the facts of a run to resume.
         settings: content of `config.yaml`.
         result: folder name of the trained model.
     """
@@ -49,12 +49,10 @@ class RunDir:
     def find_checkpoint(self, resume: Resume) -> Snapshot | None:
         """Return the checkpoint to resume from, or None to start at the first step; see `fit` for the errors."""
         if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"out={str(self.path)!r} is a file; give a folder")
+            raise ConfigError(f"out must be a folder, but {str(self.path)!r} is a file")
         for folder in (self.checkpoints, self.result):
             if folder.exists() and not folder.is_dir():
-                raise ConfigError(
-                    f"{folder} is a file, but the run needs a folder there; move it, or choose another out"
-                )
+                raise ConfigError(f"{folder} must be a folder, but is a file; move the file, or choose another out")
         newest = newest_checkpoint(self.checkpoints)
         started = newest is not None or self.log.exists() or self.result.exists()
         if resume == "never" and started:
@@ -95,7 +93,7 @@ class RunDir:
         return records[0] if records and records[0].get("kind") == "start" else {}
 
     def _result_facts(self) -> dict[str, Any]:
-        """Return the metadata of the trained model; {} if missing or unreadable."""
+        """Return the metadata of the trained model, or {} if the metadata is missing or unreadable."""
         try:
             found = json.loads((self.result / "config.json").read_text("utf-8"))["metadata"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -108,9 +106,9 @@ class RunDir:
         data = there.get("data")
         if isinstance(data, dict) and data.get("fingerprint") != here["data"]["fingerprint"]:
             raise DataError(
-                f"{source} was made with the data {data.get('name')!r} of fingerprint {data.get('fingerprint')}, this "
-                f"run has {here['data']['name']!r} of fingerprint {here['data']['fingerprint']}; use the same data, "
-                f"or choose another folder"
+                f"{source} was made with the data {data.get('name')!r} (fingerprint {data.get('fingerprint')}), but "
+                f"this run has {here['data']['name']!r} (fingerprint {here['data']['fingerprint']}); use the same "
+                f"data, or choose another folder"
             )
         settings = there.get("training")
         if not isinstance(settings, dict):
@@ -121,7 +119,7 @@ class RunDir:
                 f"{source} was made {began}, but this run begins {begins}; use the same init_from, or choose another "
                 f"folder"
             )
-        # Settings that were added after the earlier run was saved had their default values in it.
+        # The earlier run used the default values of settings that were added later.
         settings = type(self.config)().to_dict() | settings
         differing = {
             name: texts

@@ -1,4 +1,4 @@
-"""Resolve the settings of a training, and describe its run."""
+"""Resolve the settings of a training run, and describe the run."""
 
 import os
 from typing import Any
@@ -20,30 +20,32 @@ def batches_of(items: int, config: TrainConfig) -> Batches:
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
-    """Return the configuration, with the store's default modalities if it names none; raises the errors of `fit`."""
+    """Validate a configuration, and fill in the store's default modalities; raises the errors of `fit`."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
-            f"store must be an EmbeddingStore, got {type(store).__name__}; open files or arrays as one with "
+            f"store must be an EmbeddingStore, got {type(store).__name__}; load files or arrays with "
             "`unialign.data.load_dataset`"
         )
     if not isinstance(config, TrainConfig):
-        raise ConfigError(f"config must be a TrainConfig, got {config!r}; make one with `TrainConfig.from_dict`")
+        raise ConfigError(f"config must be a TrainConfig, got {config!r}; convert a dict with `TrainConfig.from_dict`")
     if config.modalities is None:
         if len(store.modalities) < 2:
             raise ConfigError(
-                f"the data {store.name!r} has only the modality {store.modalities[0]!r}; training needs at least two: "
-                "add a file with the same items"
+                f"the data {store.name!r} has only the modality {store.modalities[0]!r}, but training needs at least "
+                "two modalities; add a file with the same items"
             )
         config = config.replace(modalities=store.modalities)
     modalities = config.modalities or ()
     check_frozen(config.frozen, {name: store.dim(name) for name in modalities}, config.dim)
     if len(config.frozen) == len(modalities):
-        raise ConfigError(f"frozen contains all of {', '.join(modalities)}, so nothing is trained; omit one")
+        raise ConfigError(
+            f"frozen contains all modalities ({', '.join(modalities)}), so nothing would be trained; remove a modality"
+        )
     return config
 
 
 def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
-    """Return the terms of an objective; raise an error for a missing anchor or too few modalities."""
+    """Return the names of an objective's terms; raise an error for a missing anchor or too few modalities."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
@@ -52,10 +54,10 @@ def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
 
 
 def run_facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None) -> dict[str, Any]:
-    """Return the JSON object that describes settings, data and initial weights of a run."""
+    """Return a JSON object that describes the settings, data and initial weights of a run."""
     data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": items}
     if config.frozen:
-        # Record the encoder, which a decoder of these embeddings compares with its own.
+        # Record the encoders, so that a decoder of these embeddings can check that it was trained for the same encoder.
         data["columns"] = {name: encoder_fingerprint(store, name) for name in config.frozen}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": data}
     if init_from is not None:

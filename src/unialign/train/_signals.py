@@ -50,6 +50,6 @@ class StopRequest:
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            # None: the handler was not installed from Python, so Python cannot restore it.
+            # If the handler is None, it was not installed from Python, so Python cannot restore it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}

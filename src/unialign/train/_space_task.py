@@ -34,7 +34,7 @@ MicroBatch = tuple[dict[str, Tensor], dict[str, Tensor] | None]
 
 
 class SpaceTask(TrainingTask):
-    """A space, its objectives, and the optimizer of all their parameters."""
+    """Training of a space, with its objectives and the optimizer of all parameters."""
 
     model_type = Space
 
@@ -47,12 +47,12 @@ class SpaceTask(TrainingTask):
         init_from: Space | None,
         processes: ProcessGroup,
     ) -> None:
-        """Validate the arguments of `fit`; its docstring lists the errors."""
+        """Validate the arguments of `fit`; see `fit` for the errors."""
         self.config = config = resolve_config(store, config)
         self.store, self.init_from, self.processes = store, init_from, processes
         self.device = chosen_device(device)
         if self.device.type == "cpu" and config.precision == "bf16":
-            raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
+            raise ConfigError("precision='bf16' needs a CUDA device (emulation on a CPU is far slower); use 'auto'")
         self.dims = {name: store.dim(name) for name in config.modalities or ()}
         check_init_from(init_from, self.dims, config)
         self.rows = training_rows(store, tuple(self.dims))
@@ -107,7 +107,7 @@ class SpaceTask(TrainingTask):
         return self.infonce if self.infonce is not None and step < self.infonce_steps else self.objective
 
     def step(self, step: int) -> StepReport:
-        """Take one step (from 0); a NonFiniteError leaves the parameters unchanged."""
+        """Take one optimizer step (from 0); a NonFiniteError leaves the parameters unchanged."""
         completed, config, objective = step + 1, self.config, self.objective_at(step)
         health: dict[str, float] = {}
         found: list[HealthWarning] = []
@@ -177,7 +177,10 @@ class SpaceTask(TrainingTask):
         return torch.stack(losses).sum(), terms
 
     def _rows_ahead(self, step: int, size: int) -> tuple[Tensor, int]:
-        """Return this process's rows in a step and later steps of its epoch, up to `size`, and the step after them."""
+        """Return the rows of this process in a step and following steps of the epoch, and the step after them.
+
+        Steps are added while the number of rows is at most `size`; the first step is always included.
+        """
         ahead: list[Tensor] = []
         total, end = 0, step
         while self.batches.epoch(end) == self.batches.epoch(step):
@@ -193,7 +196,7 @@ class SpaceTask(TrainingTask):
     def embed(
         self, step: int, number: int, features: dict[str, Tensor], present: dict[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        """Return the raw embeddings of batch `number` of a step, with the same dropout as in that step."""
+        """Return the raw embeddings of batch `number` of a step, with the dropout masks of that step."""
         self._seed_dropout(step, number)
         parts = [self.project(part) for part in self.micro_batches(features, present)]
         return {name: torch.cat([part[name] for part in parts]) for name in features}
@@ -216,7 +219,7 @@ class SpaceTask(TrainingTask):
             return self.space.project(features, present=present)
 
     def _seed_dropout(self, step: int, number: int) -> None:
-        """Seed the generator of dropout; seeds differ between processes, since their rows differ."""
+        """Seed the random generator of dropout; seeds differ between processes, since their rows differ."""
         rank = () if self.processes.is_rank0 else ("process", self.processes.rank)
         seed = derived_seed("step", self.config.seed, step, number, *rank)
         # `torch.manual_seed` is slow because it seeds every device type.
@@ -227,7 +230,7 @@ class SpaceTask(TrainingTask):
 
     def start_record(self) -> dict[str, Any]:
         contrastive = self.infonce is not None or any("contrast" in name for name in self.terms)
-        # Contrastive loss of uninformative embeddings.
+        # `ln_batch` is the contrastive loss of uninformative embeddings.
         baseline = {"ln_batch": math.log(min(self.batches.batch_size, self.batches.items))} if contrastive else {}
         return {"steps": self.steps, **baseline}
 

@@ -1,6 +1,6 @@
 """Training loop of spaces and decoders: start or resume, log, save checkpoints, stop on signals, save the result.
 
-A `TrainingTask` holds the model, data and optimizer and takes single steps; the `Trainer` does everything else.
+A `TrainingTask` has the model, data and optimizer and takes single steps; the `Trainer` does everything else.
 """
 
 import signal
@@ -39,13 +39,13 @@ OnStep = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class StepReport:
-    """The outcome of one step.
+    """Result of one step.
 
     Attributes:
-        progress: values for `on_step` and the progress display, among them `loss`.
-        record: function that returns the values for the log; called only at logged steps, since it may synchronize the
-        device.
-        health: values of a health check, which causes the step to be logged; None if there was no check.
+        progress: values for `on_step` and the progress display, including `loss`.
+        record: function that returns the values for the log. It is called only at logged steps, since it may
+            synchronize the device.
+        health: values of the health check, or None without a check. Steps with a check are always logged.
         warnings: problems found by the check.
     """
 
@@ -60,10 +60,10 @@ class TrainingTask(ABC):
 
     Attributes:
         label: name for the progress display.
-        steps: optimizer steps of a complete run.
+        steps: number of optimizer steps of a complete run.
         device: device of the model.
-        model_type: class of the model, with `from_pretrained`.
-        model: the model made by `setup`, which is evaluated, saved with its `save_pretrained`, and returned.
+        model_type: class of the model; has `from_pretrained`.
+        model: model created by `setup`; has `save_pretrained`.
     """
 
     label: str
@@ -74,7 +74,7 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def setup(self) -> None:
-        """Make the model and the optimizer, and load the data; called once, before anything is written."""
+        """Create the model and the optimizer, and load the data; called once, before anything is written."""
 
     @abstractmethod
     def step(self, step: int) -> StepReport:
@@ -103,12 +103,12 @@ class Trainer:
     """Run a task from the start or from its last checkpoint to the end.
 
     Args:
-        config: its logging and saving intervals are used; a run is always logged and saved at the last step.
-        folder: folder of the run; None: in memory only.
-        on_step: called after every step on process 0.
+        config: configuration with the logging and saving intervals; the last step is always logged and saved.
+        folder: folder of the run; if None, nothing is written.
+        on_step: function called after every step on process 0.
 
     Attributes:
-        log: log of the run, whose `history` holds the step records.
+        log: log of the run; `log.history` has the records of the steps.
         warnings: warnings so far, one per code.
     """
 
@@ -143,7 +143,7 @@ class Trainer:
         self.processes.run_all_or_raise(lambda: self._setup(snapshot))
         self._broadcast_weights()
         with ExitStack() as stack:
-            # Only read the folder of a finished run, which may be read-only.
+            # Do not write to the folder of a finished run, which may be read-only.
             folder = None if finished else self.folder
             if folder is not None:
                 self.processes.broadcast_from_rank0(lambda: stack.enter_context(folder.opened()))
@@ -169,7 +169,7 @@ class Trainer:
         return self.processes.broadcast_from_rank0(find)
 
     def _has_result(self, folder: RunDir) -> bool:
-        """Return whether the trained model exists and is intact; if not, it is saved again."""
+        """Return whether the trained model exists and is intact; otherwise, the run saves it again."""
         try:
             return folder.has_result and self.task.model_type.from_pretrained(folder.result) is not None
         except CheckpointError:
@@ -188,7 +188,7 @@ class Trainer:
             ) from None
 
     def _broadcast_weights(self) -> None:
-        """Broadcast weights and statistics from process 0, since hardware of other processes may round differently."""
+        """Broadcast weights and statistics from process 0, since different hardware may round differently."""
         for group, tensors in self.task.tensors().items():
             if group != "optimizer":
                 self.processes.broadcast(tensor for tensor in tensors.values() if tensor.is_floating_point())
@@ -215,13 +215,13 @@ class Trainer:
             return
         here, there = self._environment(), snapshot.facts.get("environment", {})
         self.log.write("resume", snapshot.step, {"environment": here})
-        changed = [f"{key} {there.get(key)} then, {here[key]} now" for key in here if there.get(key) != here[key]]
+        changed = [f"{key} from {there.get(key)} to {here[key]}" for key in here if there.get(key) != here[key]]
         if changed:
-            message = f"the environment has changed ({', '.join(changed)}); the final weights may differ in rounding"
+            message = f"the environment has changed ({', '.join(changed)}); the final weights may differ by rounding"
             self._warn([HealthWarning.at(snapshot.step, message, code="environment")])
 
     def _train(self, done: int) -> None:
-        """Take the steps that remain after step `done`."""
+        """Take the remaining steps after step `done`."""
         steps = self.task.steps
         bar = Progress(self.progress, steps=steps, done=done, label=self.task.label)
         self._started = time.perf_counter()
@@ -231,7 +231,7 @@ class Trainer:
             for completed in range(done + 1, steps + 1):
                 report = self.task.step(completed - 1)
                 interrupt = self.processes.run_all_or_raise(partial(self._publish, completed, report, bar))
-                # If one process received a signal, all of them stop after the same step.
+                # If a process has received a signal, all processes stop after the same step.
                 received = self.processes.all_reduce_max(interrupt or stop.received or _NO_SIGNAL)
                 every = self.config.save_steps
                 if received or completed == steps or (every is not None and completed % every == 0):
@@ -240,7 +240,7 @@ class Trainer:
                     stop.leave(self._interruption_message(completed), received)
 
     def _publish(self, completed: int, report: StepReport, bar: Progress) -> int:
-        """Log and show a step, and run callbacks; return the signal by which `on_step` requests a stop, or 0."""
+        """Log and show a step, and run callbacks; return SIGINT if `on_step` requests a stop, else 0."""
         self._warn(report.warnings)
         health = {} if report.health is None else {"health": report.health}
         if completed % self.config.logging_steps == 0 or completed in (1, self.task.steps) or health:
@@ -273,7 +273,7 @@ class Trainer:
             self._seconds_of_callbacks += time.perf_counter() - began
 
     def _seconds(self) -> float:
-        """Return the training time in seconds, with the time before resuming but without evaluation callbacks."""
+        """Return the training time in seconds, including the time before resuming, excluding evaluation callbacks."""
         return self._seconds_before + time.perf_counter() - self._started - self._seconds_of_callbacks
 
     def _save_checkpoint(self, completed: int) -> None:
@@ -296,5 +296,5 @@ class Trainer:
     def _interruption_message(self, completed: int) -> str:
         state = "without out=, nothing was saved"
         if self.folder is not None:
-            state = f"a checkpoint is in {self.folder.checkpoints}: continue with resume='auto'"
+            state = f"a checkpoint is in {self.folder.checkpoints}; continue with resume='auto'"
         return f"training was interrupted after step {completed} of {self.task.steps}; {state}"

@@ -14,7 +14,7 @@ from unialign.errors import DataError, NonFiniteError
 from unialign.space import Space
 from unialign.train._features import Features, LoadedFeatures, StreamedFeatures
 
-# Features up to this size are kept in memory, so that they need not be normalized in every epoch.
+# Features up to this size are kept in memory, so that they are normalized only once.
 _IN_MEMORY_BYTES = 1 << 27
 # Fraction of a CUDA device's free memory for features, since reading them for each step would slow the device down.
 _FREE_DEVICE_MEMORY = 0.25
@@ -25,7 +25,7 @@ class TrainingData:
     """Batches of training rows, on the training device.
 
     Attributes:
-        store, rows: the store, and the store row of each training row, (N,).
+        store, rows: the store, and the (N,) store rows of the training rows.
         features: features after the input normalization of the space.
     """
 
@@ -54,8 +54,8 @@ class TrainingData:
         """Read the rows of a step and of later steps from the store, unless earlier calls have done so.
 
         Args:
-            ahead: callable that takes a maximum number of rows, and returns the rows of as many whole steps as fit (at
-                least one) and the number of the step after them.
+            ahead: function of a maximum number of rows. It returns the rows of as many whole steps as fit (at least one
+                step), and the number of the following step.
         """
         size = self.features.stage_size()
         if size and not self._read[0] <= step < self._read[1]:
@@ -64,12 +64,12 @@ class TrainingData:
             self._read = step, end
 
     def describe(self, position: int) -> str:
-        """Return the store's row number and item name of a training row."""
+        """Return a description of a training row: its row number in the store and its item name."""
         return _describe_row(self.store, int(self.rows[position]))
 
 
 def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[np.int64]:
-    """Return the rows of the split "train"; raise DataError if they are too few for these modalities."""
+    """Return the rows of the split "train"; raise DataError for fewer than two rows or a modality without rows."""
     rows = store.rows("train")
     if len(rows) < 2:
         raise DataError(
@@ -77,14 +77,16 @@ def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[n
         )
     for name in modalities:
         if not store.present(name)[rows].any():
-            raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}; omit it")
+            raise DataError(
+                f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}; omit this modality"
+            )
     return rows
 
 
 def load_training_data(
     store: EmbeddingStore, space: Space, rows: NDArray[np.int64], device: torch.device, *, is_fitted: bool
 ) -> TrainingData:
-    """Check the rows of a space's modalities, and keep them in memory as float32 if they are small.
+    """Check the training rows of each modality, and load them into memory as float32 if they are small.
 
     Args:
         is_fitted: whether the input statistics of the space were computed from these rows.
@@ -120,9 +122,9 @@ def _has_repeated_ids(store: EmbeddingStore, rows: NDArray[np.int64]) -> bool:
 
 
 def _is_known_finite(store: EmbeddingStore, space: Space, name: str) -> bool:
-    """Return whether the rows need no check: statistics computed from a column are finite only if all rows are."""
+    """Return whether the fitted statistics are finite, which implies that all rows are finite."""
     if space.input_norm != "standardize" or store.array(name).dtype.itemsize > 4:
-        # Zero rows are rejected too, and float64 numbers may exceed the range of float32.
+        # Without standardization, zero rows must be rejected; float64 numbers may exceed the range of float32.
         return False
     return all(bool(torch.isfinite(x).all()) for x in space.features[space.modalities.index(name)].buffers())
 
