@@ -36,7 +36,7 @@ def test_every_command_joins_files_by_the_given_ids(place: Path, capsys: pytest.
     assert main(["diagnose", *files, "--resamples", "100", "--out", "diagnosis"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "text.jsonl has 50 of the 60 items" in printed
-    assert "3 part files are read" in printed
+    assert "3 part files are concatenated" in printed
     numbers = json.loads((place / "diagnosis/results.json").read_text())["numbers"]
     assert {name: stats["usable"] for name, stats in numbers["modalities"].items()} == {"image": 60, "text": 50}
     assert "id: serial" in (place / "diagnosis/config.yaml").read_text()

@@ -106,5 +106,5 @@ def test_a_mask_without_a_modality_is_reported(tmp_path):
     mask = np.arange(ITEMS) > 3
     np.savez(tmp_path / "a.npz", **SPACE, **{"present.imgae": mask, "present.text": mask})
     (finding,) = checked(tmp_path / "a.npz").findings_with("ignored")
-    assert "present.imgae (no array of that name)" in finding.text
+    assert "present.imgae (no array with that name)" in finding.text
     assert "present.text" not in finding.text

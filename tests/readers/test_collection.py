@@ -162,7 +162,7 @@ def test_advice_for_equal_names_can_be_followed(tmp_path: Path, space: Space) ->
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         np.savez(tmp_path / folder / "a.npz", **space)
-    with pytest.raises(ConfigError, match="give it once"):
+    with pytest.raises(ConfigError, match="pass it only once"):
         open_collection([tmp_path / "one/a.npz", tmp_path / "one/a.npz"])
     with pytest.raises(ConfigError, match="rename one of the files"):
         open_collection([tmp_path / "one/a.npz", tmp_path / "two/a.npz"])
@@ -217,7 +217,8 @@ def test_pickled_entries_raise_only_if_they_are_chosen_or_alone(tmp_path: Path, 
         collection = open_collection(tmp_path / "a.npz")
         assert list(collection.modalities) == ["image", "text"]
         assert (
-            f"a.npz: {key} (Python objects (a pickle), never read; save numpy.stack(list(x))" in collection.ignored[0]
+            f"a.npz: {key} (Python objects (a pickle), which are never read; save numpy.stack(list(x))"
+            in collection.ignored[0]
         )
     np.savez(tmp_path / "a.npz", **space, meta=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match=r"'meta' holds pickled objects.*--modalities"):
@@ -276,7 +277,7 @@ def test_repeated_ids_in_another_order_cannot_be_matched(tmp_path: Path, space: 
     np.savez(tmp_path / "a.npz", image=space["image"], ids=np.arange(ITEMS) // 2)
     np.savez(tmp_path / "b.npz", text=space["text"], ids=np.arange(ITEMS)[::-1] // 2)
     with pytest.raises(
-        DataError, match=r"ids in .*a.npz and .*b.npz differ: they have the same values in another order"
+        DataError, match=r"ids in .*a.npz and .*b.npz differ: they have the same values in a different order"
     ):
         open_collection([tmp_path / "a.npz", tmp_path / "b.npz"])
     np.savez(tmp_path / "b.npz", text=space["text"], ids=np.arange(ITEMS) // 2)
@@ -308,7 +309,7 @@ def test_unknown_and_damaged_files_raise_with_the_reason(tmp_path: Path, space: 
     for name, words in {
         "missing.npz": "there is no file",
         "empty.npz": "is empty",
-        "junk.npz": "junk.npz is damaged: its first bytes are not those of a .npz file",
+        "junk.npz": "junk.npz is damaged: its first bytes do not match the .npz format",
         "table.xyz": r"unknown format; expected .*\.npz.*\.parquet",
         "short.npz": "damaged",
         "bad.safetensors": "safetensors",
@@ -341,7 +342,7 @@ def test_fewer_rows_than_declared_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 200 bytes, but its header declares 224"):
         open_collection(tmp_path / "a.npz")
     rows = _rows.StreamRows(lambda: iter([np.ones((2, 3))]), (3, 3), "<f8")
-    with pytest.raises(DataError, match="ended after 2 of 3 rows"):
+    with pytest.raises(DataError, match="ends after 2 of 3 rows"):
         list(rows.chunks())
 
 
@@ -349,7 +350,7 @@ def test_a_file_that_shrinks_after_it_was_opened_raises(write: Write) -> None:
     paths = write("columns.npy")
     collection = open_collection(paths)
     os.truncate(paths[0], 1000)
-    with pytest.raises(DataError, match=r"ended in the middle of an array"):
+    with pytest.raises(DataError, match=r"ends in the middle of an array"):
         read(collection)
 
 
@@ -418,7 +419,7 @@ def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Sp
     mask = np.arange(ITEMS) > 3
     np.savez(tmp_path / "a.npz", **space, **{"present.imgae": mask, "present.text": mask})
     (ignored,) = open_collection(tmp_path / "a.npz").ignored
-    assert "present.imgae (no array of that name)" in ignored
+    assert "present.imgae (no array with that name)" in ignored
 
 
 def test_masks_in_both_spellings_are_combined(space: Space) -> None:

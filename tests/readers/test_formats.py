@@ -51,7 +51,7 @@ def test_a_table_says_which_columns_were_taken_and_left(tmp_path: Path, space: S
     write_csv(tmp_path / "a.csv", space["image"], ",")
     collection = open_collection(tmp_path / "a.csv")
     assert any("8 columns, e0 to e7" in note for note in collection.notes)
-    assert any("its 'id' (guessed; --id NAME" in note for note in collection.notes)
+    assert any("guessed to be 'id'; choose other ids with --id NAME" in note for note in collection.notes)
     assert any("score (one number per item" in entry for entry in collection.ignored)
 
 
@@ -69,7 +69,7 @@ def test_a_line_of_column_numbers_is_a_header(tmp_path: Path, space: Space, firs
     np.savetxt(tmp_path / "a.csv", space["image"], delimiter=",", header=header, comments="")
     collection = open_collection(tmp_path / "a.csv")
     np.testing.assert_allclose(rows_of(collection, "a"), space["image"], rtol=1e-6)
-    assert any("is read as names of columns, not an item" in note for note in collection.notes)
+    assert any("is read as column names, not as an item" in note for note in collection.notes)
 
 
 def test_text_that_starts_like_a_comment_is_a_row(tmp_path: Path, space: Space) -> None:

@@ -142,16 +142,16 @@ def test_files_of_other_formats_are_named_with_the_line_that_converts_them(tmp_p
         "a.sqlite": (b"SQLite format 3\0" + bytes(90), "an SQLite database; export a table"),
         "old.feather": (b"FEA1" + bytes(30), r"pandas\.read_feather\('old\.feather'\)"),
         "lfs.npy": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-        "page.npy": (b"<!DOCTYPE html><html>404</html>", "a web page or XML, perhaps of a failed download"),
+        "page.npy": (b"<!DOCTYPE html><html>404</html>", "a web page or XML file, perhaps from a failed download"),
         "items.json": (json.dumps([{"v": [1, 2]}], indent=1).encode(), r"jq -c '\.\[\]' items\.json > items\.jsonl"),
         "lists.json": (json.dumps([[1, 2], [3, 4]]).encode(), r"numpy\.save\('x\.npy', .*open\('lists\.json'\)"),
         "keys.json": (json.dumps({"v": [[1, 2]]}, indent=1).encode(), r"numpy\.savez\('x\.npz', \*\*"),
         "line.json": (json.dumps({"v": [[1, 2]]}).encode(), r"one JSON object with all items in 'v'.*numpy\.savez"),
-        "a.joblib": (zlib.compress(b"x" * 99), "as joblib does: a pickle"),
+        "a.joblib": (zlib.compress(b"x" * 99), "like joblib files, and probably a pickle"),
         "wide.txt": ("a,b\n1,2\n".encode("utf-16"), "iconv -f UTF-16"),
         "w2v.bin": (b"3 4\nthe \x00\x00\x80\x3f" + bytes(40), "load_word2vec_format"),
-        "a.jpg": (b"\xff\xd8\xff\xe0" + bytes(40), "a JPEG image; embed it with an encoder first"),
-        "a.gguf": (b"GGUF" + bytes(40), "the weights of a model"),
+        "a.jpg": (b"\xff\xd8\xff\xe0" + bytes(40), "a JPEG image; embed it with an encoder and save the vectors"),
+        "a.gguf": (b"GGUF" + bytes(40), "a GGUF file of model weights"),
         "ivf.faiss": (b"IwFl" + bytes(60), r"faiss index of IVF,Flat.*reconstruct_n"),
     }
     for name, (content, words) in cases.items():
@@ -172,13 +172,13 @@ def test_errors_of_shapes_lead_on(tmp_path: Path, space: Space) -> None:
     """Regression test: stacked modalities got the advice for tokens, and axes of length 1 were not dropped."""
     z = space["image"]
     np.save(tmp_path / "stacked.npy", np.stack(list(space.values())))
-    with pytest.raises(ShapeError, match=r"perhaps 2 modalities of 60 items in one array.*a=x\[0\], b=x\[1\]"):
+    with pytest.raises(ShapeError, match=r"perhaps it contains 2 modalities of 60 items.*a=x\[0\], b=x\[1\]"):
         open_collection(tmp_path / "stacked.npy")
     np.save(tmp_path / "tokens.npy", np.zeros((ITEMS, 7, DIM), np.float32))
-    with pytest.raises(ShapeError, match=r"7 vectors for each item: average over tokens or frames, x\.mean\(1\)"):
+    with pytest.raises(ShapeError, match=r"7 vectors per item; average over tokens or frames, x\.mean\(1\)"):
         open_collection(tmp_path / "tokens.npy")
     np.save(tmp_path / "maps.npy", np.zeros((ITEMS, 7, 7, DIM), np.float32))
-    with pytest.raises(ShapeError, match=r"feature maps: average over positions"):
+    with pytest.raises(ShapeError, match=r"feature maps; average over positions"):
         open_collection(tmp_path / "maps.npy")
     np.save(tmp_path / "tokens.npy", np.zeros((ITEMS, 77), np.int64))
     with pytest.raises(ShapeError, match=r"integers such as token ids"):

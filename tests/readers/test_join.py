@@ -31,7 +31,7 @@ def test_ids_are_found_under_usual_names(tmp_path: Path, space: Space, first: st
     np.testing.assert_array_equal(collection.modalities["text"].load(), space["text"])
     np.testing.assert_array_equal(collection.modalities["text"].rows.take([3, 9]), space["text"][[3, 9]])
     assert len(collection.notes) == (first != "ids") + (second != "ids")
-    assert all("(guessed; --id NAME" in note for note in collection.notes)
+    assert all("are guessed to be" in note for note in collection.notes)
 
 
 def test_a_given_name_comes_first(tmp_path: Path, space: Space) -> None:
@@ -148,7 +148,9 @@ def test_files_that_cannot_be_joined_raise(tmp_path: Path, space: Space) -> None
         open_collection([tmp_path / "a.npz", tmp_path / "b.npz"])
     np.savez(tmp_path / "c.npz", text=space["text"][:50], ids=KEYS[ORDER[:50]])
     np.save(tmp_path / "d.npy", space["text"][:50])
-    with pytest.raises(DataError, match=r"d\.npy has no ids, while those of .*a\.npz and .*c\.npz have other values"):
+    with pytest.raises(
+        DataError, match=r"d\.npy has no ids, but the ids of .*a\.npz and .*c\.npz have different values"
+    ):
         open_collection([tmp_path / "a.npz", tmp_path / "c.npz", tmp_path / "d.npy"])
     with pytest.raises(DataError, match=r"store `ids` in both files"):
         open_collection([tmp_path / "a.npz", tmp_path / "d.npy"])
@@ -174,11 +176,11 @@ def test_given_ids_replace_guessed_ones_and_may_be_those_of_a_data_frame(tmp_pat
     assert collection.ids_N is not None
     np.testing.assert_array_equal(collection.ids_N, np.arange(ITEMS) // 2)
     np.savez(tmp_path / "b.npz", **space, ids=KEYS)
-    with pytest.raises(DataError, match="ids given as an argument differ from those of the files"):
+    with pytest.raises(DataError, match="the argument `ids` differs from the ids in the files"):
         open_collection(tmp_path / "b.npz", ids=given)
-    with pytest.raises(ShapeError, match=r"'ids' is ndarray of objects.*integers or text in every row"):
+    with pytest.raises(ShapeError, match=r"'ids' must be .*integers or strings; got ndarray of objects"):
         open_collection(space, ids=np.array([*given[:-1], None], dtype=object))
-    with pytest.raises(ShapeError, match=r"'image' is ndarray of objects.*numpy\.stack"):
+    with pytest.raises(ShapeError, match=r"'image' must be .*numpy\.stack.*; got ndarray of objects"):
         open_collection({"image": np.array([None, [1.0]], dtype=object)})
 
 

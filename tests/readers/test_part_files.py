@@ -46,7 +46,7 @@ def test_numbered_files_are_parts_in_the_order_of_their_numbers(tmp_path: Path, 
     expected = {"img_emb": space["image"], "text_emb": space["text"]}
     collection = open_collection(sorted(paths))
     assert_rows(collection, expected)
-    assert "12 part files are read one after another" in collection.notes[0]
+    assert "12 part files are concatenated" in collection.notes[0]
     assert_rows(open_collection(tmp_path), expected)
     assert_rows(open_collection(f"{tmp_path}/*.npy"), expected)
     patterns = [f"image={tmp_path}/img_emb_*.npy", f"text={tmp_path}/text_emb_*.npy"]
@@ -84,7 +84,7 @@ def test_shards_of_tables_are_one_table(tmp_path: Path, space: Space) -> None:
     present = np.arange(ITEMS) % 25 != 3
     np.testing.assert_array_equal(collection.modalities["text"].present_N, present)
     assert collection.values["ids"].tolist() == [f"k{i}" for i in range(ITEMS)]
-    with pytest.raises(DataError, match="3 of 4 parts of 'train' are given, 2 missing"):
+    with pytest.raises(DataError, match="3 of 4 parts of 'train' are given; missing parts: 2"):
         open_collection([paths[0], paths[1], paths[3]])
     assert open_collection(paths[0]).items == 15
 
@@ -150,7 +150,9 @@ def test_folders_of_clip_retrieval(tmp_path: Path, space: Space) -> None:
 def test_parts_that_do_not_fit_raise(tmp_path: Path, space: Space) -> None:
     np.save(tmp_path / "a-00000-of-00002.npy", space["image"])
     np.save(tmp_path / "a-00001-of-00002.npy", space["image"][:, :4])
-    with pytest.raises(ShapeError, match=r"has shape \(60, 4\), .* has \(60, 8\); parts of one modality have one dim"):
+    with pytest.raises(
+        ShapeError, match=r"has shape \(60, 4\), but .* has \(60, 8\); parts of a modality must have the same dim"
+    ):
         open_collection(tmp_path)
     with pytest.raises(DataError, match=re.escape("no file matches")):
         open_collection(f"{tmp_path}/nothing*.npy")

@@ -1,4 +1,4 @@
-"""Readers for embedding file formats: arrays are listed from headers, and rows are read in chunks."""
+"""Read embedding files of many formats: arrays are listed from headers, and rows are read in chunks."""
 
 from unialign._lazy import attach_stub
 

@@ -1,8 +1,7 @@
-"""Matrices and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files, read by the encoding that the files
-declare.
+"""Read matrices and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files, following their declared encoding.
 
-`obsm` holds embeddings; X is used if there is none. Maps in two or three dimensions (UMAP, t-SNE) do not count as
-embeddings.
+Embeddings are read from `obsm`, or from X if `obsm` has no embeddings. Maps in two or three dimensions (UMAP, t-SNE)
+are not used as embeddings by default.
 
 Shapes: `N` cells, `D` dimension, `c` rows of a chunk, `n` requested rows.
 """
@@ -26,15 +25,15 @@ __all__ = ["anndata_entries", "mudata_entries"]
 Array = NDArray[Any]
 Entries = tuple[list[ArrayEntry], list[str]]
 
-# A sparse matrix wider than this holds gene counts, not an embedding.
+# Sparse matrices with more columns than this are assumed to contain gene counts.
 _MAX_SPARSE_DIM = 8192
 _MAP_NAMES = ("umap", "tsne", "draw_graph", "diffmap", "spatial")
-# Columns of `obs` whose names are those of per-item values.
+# Columns of `obs` that are read as per-item values.
 _VALUES = ("labels", "groups", "split")
 
 
 def anndata_entries(path: Path, file: Any) -> Entries:
-    """Return the entries of an AnnData file: matrices named after keys in `obsm`, and ids from the index of `obs`."""
+    """Return the entries of an AnnData file: matrices named after their keys, and ids from the index of `obs`."""
     matrices = _matrices(path, file, "")
     entries = [ArrayEntry("ids", (_length(file["obs"]),), "<U1", unreadable, partial(_index, path, "obs"))]
     for name in file["obs"]:
@@ -44,7 +43,7 @@ def anndata_entries(path: Path, file: Any) -> Entries:
 
 
 def mudata_entries(path: Path, file: Any) -> Entries:
-    """Return the entries of a MuData file: each modality in the order of the file's cells, with its mask."""
+    """Return the entries of a MuData file: the matrices of each modality in the cell order of the file, and masks."""
     entries: list[ArrayEntry] = []
     items = _length(file["obs"])
     for name in _in_order(file["mod"]):
@@ -61,13 +60,13 @@ def mudata_entries(path: Path, file: Any) -> Entries:
 
 
 def _in_order(group: Any) -> list[str]:
-    """Return the modalities in the order in which they were given."""
+    """Return the names of the modalities in their original order."""
     order = [str(name) for name in group.attrs.get("mod-order", ())]
     return order if sorted(order) == sorted(group) else list(group)
 
 
 def _matrices(path: Path, group: Any, prefix: str) -> list[ArrayEntry]:
-    """Return the matrices of an AnnData group, those in `obsm` before X."""
+    """Return the matrices of an AnnData group: `obsm`, then X, then layers."""
     found = []
     for name in group.get("obsm", {}):
         entry = _matrix(path, group["obsm"][name], f"obsm/{name}")
@@ -95,12 +94,13 @@ def _matrix(path: Path, data: Any, key: str) -> ArrayEntry:
         return ArrayEntry(key, shape, data.dtype.str, rows, partial(_load_dense, path, data.name))
     if encoding != "csr_matrix":
         return ArrayEntry.ignored(
-            key, f"a {encoding or 'group'}; save a dense array or a csr matrix, such as x.tocsr()"
+            key, f"a {encoding or 'group'}; save a dense array or a CSR matrix, such as x.tocsr()"
         )
     shape = tuple(map(int, data.attrs["shape"]))
     if len(shape) != 2 or shape[1] > _MAX_SPARSE_DIM:
         what = (
-            f"sparse, {shape}: over {_MAX_SPARSE_DIM:,} wide, counts rather than an embedding; compute obsm/X_pca first"
+            f"a sparse matrix of shape {shape}, which has more than {_MAX_SPARSE_DIM:,} columns and probably contains "
+            "counts; compute obsm/X_pca first"
         )
         return ArrayEntry.ignored(key, what)
     for part in ("data", "indices", "indptr"):
@@ -108,7 +108,9 @@ def _matrix(path: Path, data: Any, key: str) -> ArrayEntry:
         if problem:
             return ArrayEntry.ignored(key, problem)
     if data["indptr"].shape != (shape[0] + 1,) or data["data"].shape != data["indices"].shape:
-        raise DataError(f"{path}: {key} is a damaged sparse matrix: its parts do not match {shape}; write it again")
+        raise DataError(
+            f"{path}: {key} is a damaged sparse matrix: its arrays do not match shape {shape}; write it again"
+        )
     sparse = partial(_SparseRows, path, data.name, shape)
     return ArrayEntry(key, shape, "<f4", sparse, lambda: sparse().take(range(shape[0])))
 
@@ -120,7 +122,7 @@ def _load_dense(path: Path, name: str) -> Array:
 
 
 class _SparseRows:
-    """Rows of a csr matrix."""
+    """Rows of a CSR matrix."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, int]) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, "float32"
@@ -143,9 +145,9 @@ class _SparseRows:
             raise DataError(f"{self.path}: {self.name} is a damaged sparse matrix; write it again")
         columns = np.asarray(group["indices"][bound_c[0] : bound_c[-1]], np.int64)
         if columns.size and not 0 <= columns.min() <= columns.max() < self.shape[1]:
-            raise DataError(f"{self.path}: {self.name} has a column outside {self.shape}; write it again")
+            raise DataError(f"{self.path}: {self.name} has a column index outside shape {self.shape}; write it again")
         dense_cD = np.zeros((stop - start, self.shape[1]), np.float32)
-        # Repeated entries of one place are added, as scipy does.
+        # Add repeated entries, as SciPy does.
         place = (np.repeat(np.arange(stop - start), counts_c), columns)
         np.add.at(dense_cD, place, np.asarray(group["data"][bound_c[0] : bound_c[-1]], np.float32))
         return dense_cD
@@ -163,7 +165,7 @@ def _gathered_entry(entry: ArrayEntry, key: str, row_N: NDArray[np.int64]) -> Ar
 
 
 def _rows_of(path: Path, file: Any, modality: str, items: int) -> NDArray[np.int64]:
-    """Return the row of each cell in a modality; -1 if the cell is absent."""
+    """Return the (N,) row numbers of the cells in a modality; -1 if a cell is absent."""
     rows = _length(file["mod"][modality]["obs"])
     if "obsmap" in file and modality in file["obsmap"]:
         row_N = np.asarray(file["obsmap"][modality][()], np.int64).reshape(-1) - 1
@@ -171,7 +173,7 @@ def _rows_of(path: Path, file: Any, modality: str, items: int) -> NDArray[np.int
         place = {cell: i for i, cell in enumerate(_index(path, f"mod/{modality}/obs").tolist())}
         row_N = np.array([place.get(cell, -1) for cell in _index(path, "obs").tolist()], np.int64)
     if row_N.shape != (items,) or (row_N >= rows).any() or (row_N < -1).any():
-        raise DataError(f"{path}: obsmap/{modality} does not fit {items} cells and {rows} rows; write it again")
+        raise DataError(f"{path}: obsmap/{modality} does not match {items} cells and {rows} rows; write it again")
     return row_N
 
 
@@ -192,7 +194,7 @@ def _index(path: Path, obs: str) -> Array:
 
 
 def _column(path: Path, file: Any, name: str) -> ArrayEntry:
-    """Describe a column of `obs`, either plain or with categorical codes and categories."""
+    """Describe a plain or categorical column of `obs`."""
     data = file["obs"][name]
     key = name if name in _VALUES else f"obs/{name}"
     if hasattr(data, "dtype"):

@@ -1,4 +1,4 @@
-"""Tables read with pyarrow: the columns of a schema, and the cells of record batches."""
+"""Read the columns of pyarrow schemas and the cells of record batches."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -33,7 +33,7 @@ def arrow_module(name: str, path: Path) -> Any:
 
 
 def arrow_columns(schema: Any) -> Mapping[str, Column]:
-    """Return the columns of a schema."""
+    """Return the type of each column of a schema."""
     return {field.name: _column(field.type) for field in schema}
 
 
@@ -52,12 +52,14 @@ def _column(kind: Any) -> Column:
 
 
 def _signed(array: Any) -> Any:
-    """Return an array that can hold -1; all batches of a column have this type, even those without empty cells."""
+    """Convert integers to int64, which can represent -1 for empty cells; all batches of a column are converted."""
     try:
         return array.cast("int64")
-    except ValueError:  # as pyarrow's errors are
+    except ValueError:  # pyarrow errors are subclasses of ValueError
         if array.null_count:
-            raise DataError("a column with empty cells has integers over 2^63 - 1; give every row a value") from None
+            raise DataError(
+                "a column with empty cells contains integers above 2^63 - 1; give every row a value"
+            ) from None
         return array
 
 

@@ -1,8 +1,8 @@
-"""`Collection`: several files as named modalities of the same N items.
+"""Combine several files into named modalities of the same N items.
 
-Each matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`, `labels`, `groups`,
-`split` and `names` (N,) are per-item values. Files are joined by their ids; items that a file lacks are absent in its
-modalities.
+Each matrix is a modality. An (N,) bool array `present.NAME` or `present/NAME` is its presence mask. The (N,) arrays
+`ids`, `labels`, `groups`, `split` and `names` are per-item values. Files are joined by their ids; items that are not in
+a file are absent in the modalities of that file.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -29,12 +29,12 @@ __all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
 
 @dataclass(frozen=True)
 class Modality:
-    """A named matrix.
+    """Matrix of a modality.
 
     Attributes:
-        rows: the (N, D) rows; `chunks` follow the order of the file, `take` selects items.
-        present_N: True where the item has a row.
-        source, entry: the file, and the array as it is stored there.
+        rows: the (N, D) rows; `chunks` yields rows in file order, and `take` selects rows by item.
+        present_N: True if the item has a row.
+        source, entry: the file, and the array as stored in the file.
     """
 
     rows: Rows
@@ -53,13 +53,13 @@ class Collection:
 
     Attributes:
         name: name of the data, derived from the file names.
-        values: the stored (N,) arrays by key, which is ids, labels, groups, split or names.
+        values: the stored (N,) arrays by key (ids, labels, groups, split or names).
         kinds: distinct file formats.
-        ignored: unused entries, with the reason.
-        unused_masks: keys of presence masks without an array of that name; `ignored` lists them, too.
+        ignored: unused entries, with reasons.
+        unused_masks: keys of presence masks that belong to no array; they are also in `ignored`.
         masked: modalities with a presence mask.
         matched: the files whose rows are matched by ids.
-        notes: sentences for the user about how the files were read: parts, guessed ids, missing items.
+        notes: messages for the user about parts, guessed ids and missing items.
     """
 
     name: str
@@ -97,13 +97,13 @@ def collect(
     labels: Any = None,
     id: str | None = None,
 ) -> Collection:
-    """Combine opened files; each comes with a name for its single matrix, or None. See `data.open_collection`."""
+    """Combine opened files, each paired with a name for its single matrix or None; see `data.open_collection`."""
     sources = [named_by_key(given, file) for given, file in files]
     found_ids, id_notes = find_ids(sources, id)
     matrices, ignored, notes = find_matrices(sources, modalities)
     if not matrices:
         what = "; ".join(f"{source.file.label}: {contents(source.file)}" for source in sources)
-        raise DataError(f"found no embeddings, which are (items, dim) arrays of floats ({what})")
+        raise DataError(f"found no embeddings, expected (items, dim) arrays of floats; the content is {what}")
     join = join_files(sources, matrices, found_ids)
     items, matched = join.items, join.matched
     used = {source for source, _ in matrices.values()}
@@ -112,7 +112,7 @@ def collect(
     sources += _from_arguments(present, {"ids": ids, "labels": labels}, matrices)
     masks = presence_masks(sources, matrices, items)
     unused = unused_masks(sources, matrices) if modalities is None else []
-    ignored += [f"{source.place(entry)} (no array of that name)" for source, entry in unused]
+    ignored += [f"{source.place(entry)} (no array with that name)" for source, entry in unused]
     found: dict[str, Modality] = {}
     for modality, (source, entry) in matrices.items():
         rows, order_N = entry.rows(), source.order_N
@@ -138,7 +138,7 @@ def collect(
 
 
 def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
-    """Return codes 0, 1, ... in order of first appearance, so that strings and numbers get comparable codes."""
+    """Return codes 0, 1, ... in order of first appearance; equal strings and numbers get equal codes."""
     _, first, code_N = np.unique(values_N, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[code_N.reshape(-1)].astype(np.int64)
 
@@ -146,7 +146,7 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
 def _with_argument(
     ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int, *, is_guessed: bool
 ) -> NDArray[Any]:
-    """Return the ids of the files, or those given as an argument, which must agree with them."""
+    """Return the ids of the files; ids that are passed as an argument must be equal, or replace guessed ids."""
     given = [source for source in sources if source.file.kind == "arguments" and "ids" in source.file.entries]
     if not given:
         return ids_N
@@ -154,16 +154,16 @@ def _with_argument(
     if values_N is not None and is_guessed:
         return values_N
     if values_N is not None and not np.array_equal(as_text(values_N), as_text(ids_N)):
-        raise DataError("ids given as an argument differ from those of the files; give only one of them")
+        raise DataError("the argument `ids` differs from the ids in the files; pass only one of the two")
     return ids_N
 
 
 def _from_arguments(
     present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
 ) -> list[CollectedFile]:
-    """Return masks, ids and labels passed as arguments as an additional file."""
+    """Return masks, ids and labels that were passed as arguments in the form of a file."""
     if present is not None and not isinstance(present, Mapping):
-        raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
+        raise ConfigError(f"present must be a mapping of modality to (N,) bool array, got {type(present).__name__}")
     unknown = [str(name) for name in present or {} if name not in matrices]
     if unknown:
         raise ConfigError(f"`present` has unknown keys: {', '.join(unknown)}; the modalities are {', '.join(matrices)}")

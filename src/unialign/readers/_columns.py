@@ -1,7 +1,7 @@
-"""Choose the scalar columns of a table that hold the coordinates of a matrix.
+"""Find the scalar columns of a table that form a matrix.
 
-They form a matrix only if their names are a numbered series, such as `e0, e1, ...` or `000, 001, ...`. Ids, scores and
-single numbers per item are never coordinates, whatever their dtype.
+Scalar columns form a matrix only if their names are a numbered series, such as `e0, e1, ...` or `000, 001, ...`. Ids,
+scores and single numbers per item never belong to a matrix, regardless of dtype.
 """
 
 import re
@@ -15,7 +15,7 @@ __all__ = ["Series", "choose_columns"]
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)[\s_.:\-\[(]*(?P<number>\d+)[\])]?")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-# Words in a prefix that name something other than a coordinate, unless a word such as "emb" occurs with them.
+# Columns with these words in their prefix are not coordinates, unless the prefix has a word such as "emb".
 _OTHER_WORDS = frozenset(
     {"age", "area", "category", "class", "cluster", "code", "codes", "confidence", "count", "counts", "date",
      "day", "dist", "distance", "distances", "fold", "group", "groups", "guid", "hash", "height", "hour", "id",
@@ -25,14 +25,14 @@ _OTHER_WORDS = frozenset(
      "rating", "row", "rows", "score", "scores", "sim", "similarity", "size", "split", "target", "time",
      "timestamp", "uuid", "week", "weight", "weights", "width", "year"}
 )  # fmt: skip
-# Words in a prefix that do not name a modality; such a matrix is named after its file.
+# A matrix is named after its file if its prefix consists of these words.
 _GENERIC_WORDS = frozenset(
     {"array", "c", "col", "column", "columns", "comp", "component", "components", "coord", "coordinate",
      "coordinates", "coords", "d", "data", "dim", "dimension", "dims", "e", "emb", "embed", "embedding",
      "embeddings", "embs", "f", "feat", "feats", "feature", "features", "pc", "unnamed", "v", "val", "value",
      "values", "var", "vec", "vector", "vectors", "x", "z"}
 )  # fmt: skip
-# A series that has gaps or holds only integers needs at least this many columns.
+# Minimum number of columns of a series that has gaps or contains only integers.
 _LONG_SERIES = 8
 _SINGLE = "one number per item; the columns of a matrix are numbered, such as e0, e1, ..."
 
@@ -51,12 +51,12 @@ class Series:
 
     @property
     def described(self) -> str:
-        """Return, for example, "32 columns, e0 to e31"."""
+        """Description such as "32 columns, e0 to e31"."""
         return f"{count(len(self.columns), 'column')}, {self.columns[0]} to {self.columns[-1]}"
 
 
 def choose_columns(kinds: Mapping[str, str]) -> tuple[list[Series], dict[str, str]]:
-    """Return the numbered series among numeric columns, and all other columns with the reason why they are left out.
+    """Return the numbered series of numeric columns, and the reason why each other column is not used.
 
     Args:
         kinds: numeric column -> "f" (floating) or "i" (integer), in the order of the table.
@@ -78,23 +78,23 @@ def choose_columns(kinds: Mapping[str, str]) -> tuple[list[Series], dict[str, st
             chosen[prefix] = columns
     names = {prefix: _matrix_name(prefix) for prefix in chosen}
     shared = Counter(names.values())
-    # Series that would get the same name keep their prefixes.
+    # Series with the same name are named by their prefixes instead.
     series = [Series(names[p] if shared[names[p]] == 1 else p, columns) for p, columns in chosen.items()]
     taken = {column for columns in chosen.values() for column in columns}
     return series, {column: why for column, why in left.items() if column not in taken}
 
 
 def _objection(prefix: str, numbers: list[int], kinds: list[str]) -> str:
-    """Return why numbered columns are not a matrix, or ""."""
+    """Return the reason why numbered columns are not a matrix, or "" if they are."""
     words = _words(prefix)
     if words & _OTHER_WORDS and not any(len(word) > 2 for word in words & _GENERIC_WORDS):
-        return f"its name says {min(words & _OTHER_WORDS)}, which is not a coordinate"
+        return f"its name contains {min(words & _OTHER_WORDS)}, which is not a coordinate"
     size, span = len(numbers), numbers[-1] - numbers[0] + 1
     if size < 2:
         return _SINGLE
     if len(set(numbers)) < size:
         return f"several columns have the prefix {prefix!r} and the same number"
-    # Columns such as 2019, 2020, ... are years; in a long series, columns may have been dropped.
+    # Columns such as 2019, 2020, ... are years. A long series may have gaps, since columns may have been dropped.
     whole = numbers[0] in (0, 1) and span == size
     if not whole and (size < _LONG_SERIES or not prefix or span > 2 * size):
         return f"the series of numbers {numbers[0]} to {numbers[-1]} has gaps or does not begin with 0 or 1"
@@ -108,5 +108,5 @@ def _words(prefix: str) -> set[str]:
 
 
 def _matrix_name(prefix: str) -> str:
-    """Return the prefix, or "" if it does not name a modality."""
+    """Return the prefix, or "" if it consists of generic words."""
     return "" if _words(prefix) <= _GENERIC_WORDS else prefix

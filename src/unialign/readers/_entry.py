@@ -1,4 +1,4 @@
-"""`Reader`, the interface of file formats, and `EmbeddingFile`, the arrays of a file as described by its headers."""
+"""Define `Reader`, the interface of file formats, and `EmbeddingFile`, which lists the arrays of a file."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -22,9 +22,9 @@ class ArrayEntry:
     Attributes:
         key: name in the file; "" if the format has no names.
         shape, dtype: as stored; dtype is a NumPy dtype string, "bfloat16", or "object" for pickled objects.
-        rows: opens an (N, D) array for reading in chunks.
-        load: reads or memory-maps the full array.
-        skipped: reason why the array cannot be used, or ""; raised as an error if the entry is selected.
+        rows: function that opens an (N, D) array for reading in chunks.
+        load: function that reads or memory-maps the full array.
+        skipped: reason why the array cannot be used, or ""; the error message if the entry is selected.
         is_default: whether the array is used if no modalities are selected.
     """
 
@@ -44,11 +44,11 @@ class ArrayEntry:
             value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
         array = np.asarray(value)
         if array.dtype.hasobject and all(isinstance(text, str) for text in array.flat):
-            array = array.astype(np.str_)  # text of a data frame
+            array = array.astype(np.str_)  # strings from a data frame
         if array.dtype.hasobject:
             raise ShapeError(
-                f"{key!r} is {type(value).__name__} of objects; expected an array of floats, such as "
-                "numpy.stack(list(x)), and for ids or labels integers or text in every row"
+                f"{key!r} must be an array of floats, such as numpy.stack(list(x)), or, for ids and labels, of "
+                f"integers or strings; got {type(value).__name__} of objects"
             )
         array = array.reshape(without_single_axes(array.shape))
         return cls(key, array.shape, str(array.dtype), lambda: ArrayRows(array), lambda: array, "", is_default)
@@ -57,13 +57,13 @@ class ArrayEntry:
     def from_region(cls, key: str, region: FileRegion, *, is_default: bool = True) -> "ArrayEntry":
         """Describe an uncompressed array inside a file."""
         region = replace(region, shape=without_single_axes(region.shape))
-        # Per-item values are small; a matrix may exceed main memory.
+        # Load per-item values, which are small; map matrices, which may exceed main memory.
         load = region.load if len(region.shape) < 2 else region.map
         return cls(key, region.shape, region.dtype, lambda: RegionRows(region), load, "", is_default)
 
     @classmethod
     def ignored(cls, key: str, why: str) -> "ArrayEntry":
-        """Describe an entry that holds neither embeddings nor per-item values."""
+        """Describe an entry that contains neither embeddings nor per-item values."""
         return cls(key, (), "", unreadable, unreadable, why)
 
     @classmethod
@@ -78,20 +78,20 @@ class ArrayEntry:
 
     @property
     def kind(self) -> str:
-        """NumPy kind code of the dtype: "f", "i", "b", "U", ...; "" for dtypes that NumPy lacks."""
+        """NumPy kind code of the dtype: "f", "i", "b", "U", ...; "" for dtypes that NumPy does not support."""
         return "" if self.dtype in ("", "object", "bfloat16") else np.dtype(self.dtype).kind
 
 
 @dataclass(frozen=True)
 class EmbeddingFile:
-    """One source: a file, a store, or arrays in memory.
+    """Source of embeddings: a file, a store, or arrays in memory.
 
     Attributes:
         label: name in messages.
         kind: name of the reader, or "memory".
         stem: fallback name for a modality.
-        entries: key -> array.
-        notes: sentences for the user about how the file was read.
+        entries: arrays by key.
+        notes: messages for the user about how the file was read.
     """
 
     label: str
@@ -135,7 +135,7 @@ class Reader(Protocol):
         """Return whether a file has this format, given its first 16 bytes (empty for a folder)."""
 
     def open(self, path: Path) -> EmbeddingFile:
-        """List the arrays from headers only; raise DataError with the file name if the file is damaged."""
+        """List the arrays from headers only; raise a DataError that names the file if the file is damaged."""
 
 
 def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -155,5 +155,5 @@ def repeated(names: Iterable[str]) -> list[str]:
 
 
 def unreadable() -> Any:
-    """Raise DataError; takes the place of a function that reads an array."""
+    """Raise DataError; used as the read function of entries that cannot be read."""
     raise DataError("this array cannot be read")

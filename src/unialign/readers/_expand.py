@@ -1,4 +1,4 @@
-"""Open a file, a folder of files, or the files that match a pattern; part files become one file."""
+"""Open a file, a folder of files, or the files that match a pattern, and concatenate part files."""
 
 import glob
 import os
@@ -18,7 +18,7 @@ __all__ = ["is_pattern", "open_sources"]
 
 _MAX_FILES = 100_000
 _MAX_DEPTH = 2
-# Names of parts such as train-00000-of-00004.parquet -> name of the split.
+# Prefixes of part files such as train-00000-of-00004.parquet -> name of the split.
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -31,14 +31,14 @@ _SPLITS = {
 
 
 def is_pattern(text: str) -> bool:
-    """Return whether a path is a pattern such as `img_emb/*.npy`, and not an existing file."""
+    """Return whether a path is a pattern such as `img_emb/*.npy` and does not exist as a file."""
     return glob.has_magic(text) and not os.path.exists(text)
 
 
 def open_sources(
     paths: Sequence[tuple[str | None, str]], *, reader: str | Reader | None = None
 ) -> list[tuple[str | None, EmbeddingFile]]:
-    """Open files, folders and patterns, each paired with the name given to it, or None.
+    """Open files, folders and patterns, each paired with a name or None.
 
     All files of a named folder or pattern are parts of one modality. Among other files, numbered files with the same
     prefix are parts; see `_parts.group_parts`.
@@ -70,7 +70,7 @@ def open_sources(
 
 
 def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Return the files of a folder or pattern: parts are joined into one, as are files named after splits."""
+    """Open the files of a folder or pattern; concatenate part files, and files that are named after splits."""
     groups = [
         (name, parts, [open_file(path, reader=reader) for path in parts])
         for name, parts in group_parts(paths, is_folder=True)
@@ -85,7 +85,7 @@ def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[Emb
 
 
 def _whole(found: Sequence[tuple[str, Path, str]], files: Sequence[EmbeddingFile]) -> list[EmbeddingFile]:
-    """Return one file per modality, made of its splits; [] unless each modality has one file of every split."""
+    """Concatenate the splits of each modality; return [] unless every modality has one file per split."""
     modalities: dict[tuple[Path, str], dict[str, EmbeddingFile]] = {}
     for (split, folder, name), file in zip(found, files, strict=True):
         modalities.setdefault((folder, name), {})[split] = file
@@ -104,9 +104,9 @@ def _whole(found: Sequence[tuple[str, Path, str]], files: Sequence[EmbeddingFile
 
 
 def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
-    """Return the split in the name of parts or of their folder ("" if none), the folder above it, and the other name.
+    """Return the split ("" if none), the folder and the remaining name that part files have in their names.
 
-    Files with the same folder and other name are the splits of one modality.
+    Files with the same folder and the same remaining name are the splits of one modality.
     """
     folder, stem = parts[0].parent, name or parts[0].stem
     above = folder.name.lower()
@@ -114,12 +114,12 @@ def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
     own, rest = (last.lower(), rest) if last.lower() in _SPLITS else (stem.lower(), "")
     if own in _SPLITS:
         return own, folder.parent if above == own else folder, rest
-    # The numbers of parts are no name.
+    # Part numbers are not a name.
     return (above, folder.parent, "" if stem.isdigit() else stem) if above in _SPLITS else ("", folder, stem)
 
 
 def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
-    """If some modalities have no ids to match, raise an error unless part i has equal row counts in all modalities."""
+    """If .npy files, which have no ids, are among the parts, raise DataError if the row counts of parts differ."""
     groups = [files for files in groups if len(files) > 1]
     if not any(file.kind == "npy" for files in groups for file in files):
         return
@@ -127,8 +127,8 @@ def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
         for first, other in zip(groups[0], files, strict=False):
             if len(files) == len(groups[0]) and _rows(first) != _rows(other):
                 raise DataError(
-                    f"{other.label} has {_rows(other):,} rows, but {first.label} has {_rows(first):,}: parts with the "
-                    "same number must hold the same items; write these parts again, or store ids"
+                    f"{other.label} has {_rows(other):,} rows, but {first.label} has {_rows(first):,}; parts with the "
+                    "same number must contain the same items, so write these parts again, or store ids"
                 )
 
 
@@ -137,7 +137,7 @@ def _rows(file: EmbeddingFile) -> int:
 
 
 def _open_parts(name: str, paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Return parts as one file; files whose dims or keys differ are not parts and are returned unchanged."""
+    """Open parts and concatenate them; return files with different dims or keys unchanged."""
     return _joined(name, paths, [open_file(path, reader=reader) for path in paths])
 
 
@@ -153,7 +153,7 @@ def _joined(name: str, paths: Sequence[Path], files: list[EmbeddingFile]) -> lis
 
 
 def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
-    """Return the files of a folder or pattern in numeric order; None for a file or a folder that a reader opens."""
+    """Return the files of a folder or pattern in numeric order, or None for a path that a reader opens."""
     if is_pattern(text):
         found = sorted((Path(path) for path in glob.iglob(text) if os.path.isfile(path)), key=numeric_order)
         if not found:
@@ -167,7 +167,7 @@ def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Return the files that a reader recognizes in a folder and its sub-folders."""
+    """Return the files in a folder and its subfolders that a reader recognizes."""
     found = []
     for place, folders, names in os.walk(folder):
         depth = len(Path(place).relative_to(folder).parts)
@@ -177,5 +177,5 @@ def _walk(folder: Path) -> list[Path]:
             if not name.startswith(".") and path.is_file() and path.suffix != ".json" and recognized(path):
                 found.append(path)
         if len(found) > _MAX_FILES:
-            raise DataError(f"{folder} has more than {_MAX_FILES:,} files; give a pattern such as 'img_emb/*.npy'")
+            raise DataError(f"{folder} has more than {_MAX_FILES:,} files; pass a pattern such as 'img_emb/*.npy'")
     return found

@@ -1,4 +1,4 @@
-"""Recognize files of unsupported formats by their content, and name a command that converts them."""
+"""Recognize unsupported file formats by their content, and suggest a command that converts the file."""
 
 import zipfile
 from pathlib import Path
@@ -9,36 +9,36 @@ __all__ = ["foreign_archive", "foreign_folder", "foreign_format"]
 
 _NEVER = "a pickle, which can run code and is never read"
 _PICKLE = (
-    f"{_NEVER}; where you trust it, convert it: numpy.save('vectors.npy', numpy.asarray(pickle.load(open(FILE, 'rb'))))"
+    f"{_NEVER}; if you trust it, convert it: numpy.save('vectors.npy', numpy.asarray(pickle.load(open(FILE, 'rb'))))"
 )
 _TORCH = f"{_NEVER}; save the tensors with safetensors.torch.save_file({{'image': x}}, 'vectors.safetensors')"
 _RAW = "decompress it first: "
-# First bytes -> what the file is and what to do; FILE stands for its name.
+# First bytes -> format of the file and advice; FILE is replaced by the file name.
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", f"compressed by gzip; {_RAW}gunzip -k FILE"),
     (b"\x28\xb5\x2f\xfd", f"compressed by zstd; {_RAW}zstd -d FILE"),
     (b"\xfd7zXZ", f"compressed by xz; {_RAW}unxz -k FILE"),
-    (b"\x78\x9c", f"compressed by zlib, as joblib does: {_NEVER}; save the arrays with numpy.savez"),
-    (b"\x78\x01", f"compressed by zlib, as joblib does: {_NEVER}; save the arrays with numpy.savez"),
+    (b"\x78\x9c", f"compressed by zlib, like joblib files, and probably {_NEVER}; save the arrays with numpy.savez"),
+    (b"\x78\x01", f"compressed by zlib, like joblib files, and probably {_NEVER}; save the arrays with numpy.savez"),
     (b"BZh", f"compressed by bzip2; {_RAW}bunzip2 -k FILE"),
     (b"7z\xbc\xaf", f"a 7z archive; {_RAW}7z x FILE"),
     (b"MATLAB 5.0", "a MATLAB file; convert it: d = scipy.io.loadmat(FILE); numpy.save('x.npy', d['x'])"),
     (b"SQLite format 3", "an SQLite database; export a table: sqlite3 -header -csv FILE 'select * from NAME' > x.csv"),
-    (b"FEA1", "Feather version 1; convert it: pandas.read_feather(FILE).to_parquet('x.parquet')"),
+    (b"FEA1", "a Feather version 1 file; convert it: pandas.read_feather(FILE).to_parquet('x.parquet')"),
     (b"ORC", "an ORC file; convert it: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
-    (b"Obj\x01", "Avro; convert it: pandas.DataFrame(fastavro.reader(open(FILE, 'rb'))).to_parquet('x.parquet')"),
-    (b"GGUF", "GGUF, the weights of a model; embed your items with the model and save the vectors"),
-    (b"usearch", "an index of usearch; convert it: i = Index.restore(FILE); numpy.save('x.npy', i.get(i.keys))"),
-    (b"version https://git-lfs", "a pointer of Git LFS, without the data; fetch them: git lfs pull"),
+    (b"Obj\x01", "Avro data; convert it: pandas.DataFrame(fastavro.reader(open(FILE, 'rb'))).to_parquet('x.parquet')"),
+    (b"GGUF", "a GGUF file of model weights; embed your items with the model and save the vectors"),
+    (b"usearch", "a usearch index; convert it: i = Index.restore(FILE); numpy.save('x.npy', i.get(i.keys))"),
+    (b"version https://git-lfs", "a Git LFS pointer without the data; fetch the data: git lfs pull"),
     (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"),
-    (b"RIFF", "a sound, video or WebP image"), (b"OggS", "an Ogg sound"), (b"fLaC", "a FLAC sound"),
-    (b"ID3", "an MP3 sound"), (b"%PDF", "a PDF document"),
+    (b"RIFF", "an audio, video or WebP file"), (b"OggS", "an Ogg audio file"), (b"fLaC", "a FLAC audio file"),
+    (b"ID3", "an MP3 audio file"), (b"%PDF", "a PDF document"),
 )  # fmt: skip
-_MEDIA = "; embed it with an encoder first, and give the vectors"
+_MEDIA = "; embed it with an encoder and save the vectors"
 
 
 def foreign_format(path: Path, head: bytes) -> str | None:
-    """Return what a file of an unsupported format is and how to convert it; None if the format is unknown."""
+    """Return the format of an unsupported file and how to convert it, or None if the format is unknown."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _filled(_PICKLE, path)
     with open_regular(path) as file:
@@ -50,16 +50,16 @@ def foreign_format(path: Path, head: bytes) -> str | None:
         return _filled(f"a tar archive; {_RAW}tar -xf FILE", path)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "a web page or XML, perhaps of a failed download; fetch the file again"
+        return "a web page or XML file, perhaps from a failed download; download the file again"
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _filled("text in UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.csv", path)
+        return _filled("UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.csv", path)
     if text[:1] in (b"[", b"{"):
         return _filled(_json_advice(text), path)
     if text[:1] in b"(c]ld" and _is_old_pickle(path, start):
         return _filled(_PICKLE, path)
     if _is_binary_word2vec(start):
         return _filled(
-            "word vectors in binary form; convert it: gensim.models.KeyedVectors.load_word2vec_format(FILE, "
+            "a binary word2vec file; convert it: gensim.models.KeyedVectors.load_word2vec_format(FILE, "
             "binary=True).save_word2vec_format('x.vec')",
             path,
         )
@@ -67,7 +67,7 @@ def foreign_format(path: Path, head: bytes) -> str | None:
 
 
 def foreign_folder(path: Path) -> str | None:
-    """Return what a folder of an unsupported format is and how to convert it; None if the format is unknown."""
+    """Return the format of an unsupported folder and how to convert it, or None if the format is unknown."""
     names = {entry.name for entry in path.iterdir()}
     if names & {".zgroup", ".zarray", "zarr.json"}:
         return _filled("a Zarr array or group; convert it: numpy.save('x.npy', zarr.open(FILE)['x'][:])", path)
@@ -78,16 +78,17 @@ def foreign_folder(path: Path) -> str | None:
         )
     if names & {"_versions", "_latest.manifest"}:
         return _filled(
-            "Lance; convert it: pyarrow.parquet.write_table(lance.dataset(FILE).to_table(), 'x.parquet')", path
+            "a Lance dataset; convert it: pyarrow.parquet.write_table(lance.dataset(FILE).to_table(), 'x.parquet')",
+            path,
         )
     return None
 
 
 def foreign_archive(path: Path, archive: zipfile.ZipFile) -> str | None:
-    """Return what a zip archive without .npy arrays is and how to convert it; None for an archive of NumPy."""
+    """Return the format of a zip archive without .npy arrays and how to convert it, or None for a NumPy archive."""
     names = archive.namelist()
     if any(name.endswith(("data.pkl", ".pickle", ".pkl")) for name in names):
-        return f"an archive of `torch.save`, {_TORCH}"
+        return f"a `torch.save` archive, {_TORCH}"
     if any(name.endswith(".npy") for name in names) or not names:
         return None
     if "[Content_Types].xml" in names:

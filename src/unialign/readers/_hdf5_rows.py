@@ -1,4 +1,4 @@
-"""Open HDF5 files, check data sets before they are read, and read rows of dense data sets in chunks."""
+"""Open HDF5 files, check datasets before reading, and read rows of dense datasets in chunks."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ __all__ = ["Hdf5Rows", "dataset_problem", "opened", "texts"]
 
 Array = NDArray[Any]
 
-# The highest compression factor of gzip is about 1,030; an array that declares more is not genuine.
+# The maximum compression ratio of gzip is about 1,030; an array that declares a higher ratio is invalid.
 _MAX_RATIO, _SMALL = 2048, 1 << 26
 _MAX_CHUNK_BYTES = 1 << 30
 _MAX_TEXTS = 1 << 28
@@ -26,7 +26,7 @@ _MAX_TEXTS = 1 << 28
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading; raise DataError if it is damaged or a library error occurs inside the block."""
+    """Open a file for reading; raise DataError if the file is damaged or h5py raises an error inside the block."""
     try:
         with open_regular(path) as stream, import_module("h5py").File(stream, "r") as file:
             yield file
@@ -37,24 +37,24 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def dataset_problem(data: Any) -> str:
-    """Return the reason why a data set is not read, or ""."""
+    """Return the reason why a dataset cannot be read, or ""."""
     if data.external or data.is_virtual:
         return "its values are in another file, which is not read"
     if data.shape is None:
-        return "an empty data set"
+        return "an empty dataset"
     if import_module("h5py").check_string_dtype(data.dtype) is None and data.dtype.kind not in "iufb":
-        return f"a data set of {data.dtype}"
+        return f"a dataset of dtype {data.dtype}"
     size = int(np.prod(data.shape, dtype=object)) * data.dtype.itemsize
     stored = data.id.get_storage_size()
     if size > _SMALL and size > _MAX_RATIO * stored:
-        return f"it declares {size:,} bytes, but the file holds {stored:,} of them"
+        return f"it declares {size:,} bytes, but the file contains only {stored:,} bytes"
     if data.chunks and int(np.prod(data.chunks, dtype=object)) * data.dtype.itemsize > _MAX_CHUNK_BYTES:
-        return f"its chunks are larger than {_MAX_CHUNK_BYTES >> 30} GiB; write it with smaller ones"
+        return f"its chunks are larger than {_MAX_CHUNK_BYTES >> 30} GiB; write it with smaller chunks"
     return ""
 
 
 def texts(path: Path, name: str) -> Array:
-    """Return a data set of strings as an array of str."""
+    """Return a dataset of strings as a NumPy array of str."""
     with opened(path) as file:
         data = file[name]
         if data.size > _MAX_TEXTS:
@@ -63,7 +63,7 @@ def texts(path: Path, name: str) -> Array:
 
 
 class Hdf5Rows:
-    """Rows of a dense data set that is compressed or stored in chunks."""
+    """Rows of a dense dataset that is compressed or chunked."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, (shape[0], shape[1]), dtype
@@ -73,7 +73,7 @@ class Hdf5Rows:
             data = file[self.name]
             step = rows_per_chunk(self.shape[1] * data.dtype.itemsize)
             if data.chunks:
-                # Read whole chunks of the file, so that none is decompressed twice.
+                # Read whole chunks of the file, so that no chunk is decompressed twice.
                 step = max(1, step // data.chunks[0]) * data.chunks[0]
             for start in range(0, self.shape[0], step):
                 yield to_float(data[start : start + step], self.dtype)

@@ -1,4 +1,4 @@
-"""Find the ids of each file: the array `ids`, an array that the user names, or one with a usual name."""
+"""Find the ids of each file: an array that the user names, the array `ids`, or an array with a common name."""
 
 import os
 import re
@@ -17,14 +17,14 @@ from unialign.readers._rows import Array
 
 __all__ = ["FoundIds", "find_ids", "ids_beside"]
 
-# Usual names of ids; the most specific ones come first.
+# Common names of ids, in order of preference.
 _NAMES = (
     "id", "key", "keys", "uuid", "uid", "guid", "item_id", "sample_id", "example_id", "image_id", "img_id", "video_id",
     "audio_id", "clip_id", "text_id", "doc_id", "document_id", "asset_id", "product_id", "cell_ids", "cell_id",
     "barcode", "obs_names", "sample_key", "__key__", "filename", "file_name", "image_path", "file_path", "filepath",
     "path", "url",
 )  # fmt: skip
-# Row numbers of a data frame, which repeat if two frames were joined; they are ids only if unique.
+# Names of data frame indexes. Row numbers repeat if data frames were concatenated; only unique numbers are ids.
 _ROW_NUMBERS = ("index", "__index_level_0__", "unnamed: 0")
 
 
@@ -44,16 +44,16 @@ class FoundIds:
 
     @cached_property
     def values_N(self) -> Array:
-        """(N,) ids; bytes become strings."""
+        """(N,) ids, with bytes decoded to strings."""
         values_N = np.asarray(self.entry.load())
         return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N
 
 
 def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[CollectedFile, FoundIds], list[str]]:
-    """Return the ids of each file that has some, and notes on guessed ones; rename their entries to `ids`.
+    """Return the ids of each file with ids, and notes on guessed ids; rename the entries of the ids to `ids`.
 
     Args:
-        name: array of ids as given by the user, as `KEY` or as a message shows it; None: `ids`, or a usual name.
+        name: array of ids that the user chose, as `KEY` or in the form of a message. None: `ids`, or a common name.
 
     Raises:
         ConfigError: no file has an array of this name.
@@ -72,22 +72,24 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
             continue
         entry = source.file.entries[key]
         if not _is_id_array(entry):
-            continue  # `ids` of an invalid type raise an error with the other per-item values
+            continue  # `ids` of an invalid type raise an error when per-item values are read
         ids = FoundIds(source, entry, key, is_guessed=key not in ("ids", name))
         try:
             _ = ids.values_N if ids.is_guessed else None
         except DataError as error:
-            notes.append(f"{error}; it is not used as ids")
+            notes.append(f"{error}; this array is not used as ids")
             continue
         found[source] = ids
         if key != "ids":
             entries = {k: e for k, e in source.file.entries.items() if k not in ("ids", key)}
             source.file = replace(source.file, entries={**entries, "ids": replace(entry, key="ids")})
     if name is not None and all(ids.key != name for ids in found.values()):
-        listed = f"arrays with one value per item: {', '.join(known)}" if known else "no array has one value per item"
+        listed = (
+            f"the arrays with one value per item are {', '.join(known)}" if known else "no array has one value per item"
+        )
         raise ConfigError(f"no file has ids called {name!r}; {listed}{suggestion(name, known)}")
     notes += [
-        f"the ids of {ids.source.file.label} are its {ids.key!r} (guessed; --id NAME or id=NAME chooses another)"
+        f"the ids of {ids.source.file.label} are guessed to be {ids.key!r}; choose other ids with --id NAME or id=NAME"
         for ids in found.values()
         if ids.is_guessed
     ]
@@ -95,7 +97,7 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
 
 
 def ids_beside(paths: Iterable[Path]) -> list[Path]:
-    """Return the files with ids that lie beside plain arrays: `STEM_ids.npy`, `STEM.ids.npy` or `ids.npy`."""
+    """Return the id files in the folders of plain arrays: `STEM_ids.npy`, `STEM.ids.npy` or `ids.npy`."""
     listed = [Path(os.path.abspath(path)) for path in paths]
     found: dict[Path, None] = {}
     for path in listed:
@@ -126,7 +128,7 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
     for usual in map(_plain, _ROW_NUMBERS):
         if usual in usable:
             values_N = entries[usable[usual]].load()
-            # 0, 1, ... may be a new numbering after rows were dropped.
+            # Do not use 0, 1, ... as ids, since rows may have been renumbered after some were dropped.
             counted = values_N.dtype.kind in "iu" and np.array_equal(values_N, np.arange(len(values_N)))
             if not counted and len(np.unique(values_N)) == len(values_N):
                 return usable[usual]
@@ -134,7 +136,7 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
 
 
 def _plain(key: str) -> str:
-    """Return the last part of a key, without case and separators: `imageId` is `image_id`."""
+    """Return the last part of a key in lowercase without separators, so that `imageId` equals `image_id`."""
     return re.sub(r"[-_ :]", "", key.rpartition("/")[2].lower())
 
 

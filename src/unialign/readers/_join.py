@@ -1,4 +1,4 @@
-"""Join files by their ids: the items are those of the first file, then those that only later files have.
+"""Join files by their ids; the items of the first file come first, then the additional items of later files.
 
 Shapes: `N` items, `F` rows of a file.
 """
@@ -18,20 +18,20 @@ from unialign.readers._rows import Array
 __all__ = ["Join", "join_files"]
 
 _SHOWN = 3
-# If files of equal length have at most this fraction of their guessed ids in common, the ids name different things.
+# Guessed ids are not used if files of equal length have at most this fraction of their ids in common.
 _CHANCE_MATCHES = 0.1
 
 
 @dataclass(frozen=True)
 class Join:
-    """The items of several files.
+    """Joined items of several files.
 
     Attributes:
         items: number N of items.
-        ids_N: ids of the items; None if there are none.
+        ids_N: ids of the items; None if there are no ids.
         matched: files whose rows are matched by ids, since they differ in order or in items.
-        notes: sentences for the user.
-        is_guessed: whether all ids are guessed and none determines an order, so that given ones may replace them.
+        notes: messages for the user.
+        is_guessed: whether all ids are guessed and do not determine an order, so that other ids may replace them.
     """
 
     items: int
@@ -56,7 +56,7 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
             ids = found[source]
             raise ShapeError(
                 f"{ids.source.place(replace(ids.entry, key=ids.key))} is {ids.entry.dtype} of shape {ids.entry.shape}; "
-                f"expected integers or text, ({rows[source]},)"
+                f"expected integers or text of shape ({rows[source]},)"
             )
     if len(keyed) < 2:
         items = _count_items(matrices)
@@ -90,7 +90,7 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
 
 
 def _drop_guessed(keyed: Sequence[CollectedFile], found: dict[CollectedFile, FoundIds], common: int) -> str:
-    """Remove guessed ids, and return the note about it."""
+    """Remove guessed ids from the files, and return a note."""
     for source in {found[source].source for source in keyed}:
         entries = {key: entry for key, entry in source.file.entries.items() if key != "ids"}
         source.file = replace(source.file, entries=entries)
@@ -100,7 +100,7 @@ def _drop_guessed(keyed: Sequence[CollectedFile], found: dict[CollectedFile, Fou
 
 
 def _row_counts(matrices: Matrices) -> dict[CollectedFile, int]:
-    """Return the number of rows of each file with matrices; raise DataError if matrices of one file differ in it."""
+    """Return the row count of each file with matrices; raise DataError if matrices of a file differ in row count."""
     rows: dict[CollectedFile, int] = {}
     first: dict[CollectedFile, str] = {}
     for name, (source, entry) in matrices.items():
@@ -109,8 +109,8 @@ def _row_counts(matrices: Matrices) -> dict[CollectedFile, int]:
         if entry.shape[0] != expected:
             raise DataError(
                 f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, but {first[source]!r} in the same file "
-                f"has {expected:,}; row i of every array of a file must be the same item: mark missing rows with a "
-                f"bool array present.{name}, or leave one out with --modalities"
+                f"has {expected:,}; row i of every array of a file must be the same item; mark missing rows with a "
+                f"bool array present.{name}, or exclude one array with --modalities"
             )
     return rows
 
@@ -122,7 +122,10 @@ def _row_count(ids: FoundIds) -> int:
 def _attach_ids(
     sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], found: dict[CollectedFile, FoundIds]
 ) -> list[str]:
-    """Give files without ids those of a file that holds only ids: one in the same folder, or the only such file."""
+    """Assign files that contain only ids to files without ids, and return notes.
+
+    Such a file is used for the files in its folder, or for all files if there is no other file with only ids.
+    """
     notes = []
     givers = [source for source in sources if source in found and source not in rows]
     for giver in givers:
@@ -135,7 +138,7 @@ def _attach_ids(
             else:
                 notes.append(
                     f"{giver.file.label} has {_row_count(found[giver]):,} ids, but {source.file.label} has "
-                    f"{rows[source]:,} rows, so the ids are not used for it"
+                    f"{rows[source]:,} rows, so these ids are not used"
                 )
     return notes
 
@@ -149,14 +152,14 @@ def _count_items(matrices: Matrices) -> int:
         if entry.shape[0] != items:
             raise DataError(
                 f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, but {first!r} ({first_place}) "
-                f"has {items:,}; row i of every modality must be the same item: use the same order and length, "
+                f"has {items:,}; row i of every modality must be the same item; use the same order and length, "
                 f"and mark missing rows with a bool array present.{name}, or store `ids` in both files (or --id NAME)"
             )
     return items
 
 
 def _comparable(values: list[Array]) -> list[Array]:
-    """Return ids of one type: integers if all ids are integers or numeric strings, else strings."""
+    """Convert ids to a common type: integers if all ids are integers or numeric strings, else strings."""
     kinds = {value.dtype.kind for value in values}
     if any(value.dtype.kind == "u" and len(value) and value.max() > np.iinfo(np.int64).max for value in values):
         return [value.astype(np.str_) for value in values]
@@ -165,7 +168,7 @@ def _comparable(values: list[Array]) -> list[Array]:
     if kinds & {"i", "u"}:
         texts = [value for value in values if value.dtype.kind not in "iu"]
         numbers = [_as_integers(text) for text in texts]
-        # "007" and "7" are different ids, unless all strings are numbers, and different ones in each file.
+        # "007" and "7" are different ids, so convert only if all strings are numbers and stay distinct.
         if all(number is not None for number in numbers):
             return [value.astype(np.int64) if value.dtype.kind in "iu" else _integers(value) for value in values]
     return [value.astype(np.str_) for value in values]
@@ -190,15 +193,17 @@ def _common(codes_F: Sequence[NDArray[np.int64]]) -> int:
 
 
 def _axis(codes_F: Sequence[NDArray[np.int64]], keyed: Sequence[CollectedFile]) -> tuple[NDArray[np.int64], int]:
-    """Return the code of each item, and the file that determines the order of the items."""
+    """Return the code of each item, and the index of the file that determines the order of the items."""
     repeating = [i for i, code_F in enumerate(codes_F) if len(np.unique(code_F)) < len(code_F)]
     for i in repeating[1:]:
         if not np.array_equal(codes_F[i], codes_F[repeating[0]]):
             first, other = keyed[repeating[0]].file.label, keyed[i].file.label
             same = np.array_equal(np.sort(codes_F[i]), np.sort(codes_F[repeating[0]]))
-            what = "they have the same values in another order, and some repeat; sort both files by them"
+            what = (
+                "they have the same values in a different order, and some values repeat; sort both files by their ids"
+            )
             if not same:
-                what = "ids repeat in both files, so their rows cannot be matched; give unique ids with --id NAME"
+                what = "ids repeat in both files, so rows cannot be matched; choose unique ids with --id NAME"
             raise DataError(f"ids in {first} and {other} differ: {what}")
     base = repeating[0] if repeating else 0
     axis = codes_F[base]
@@ -227,13 +232,13 @@ def _check_unkeyed(rows: dict[CollectedFile, int], keyed: Sequence[CollectedFile
     for source in rows:
         if source not in keyed and (rows[source] != rows[keyed[base]] or items != rows[source]):
             raise DataError(
-                f"{source.file.label} has no ids, while those of {' and '.join(other.file.label for other in keyed)} "
-                "have other values or another order; store `ids` in it, or put a file ids.npy beside it"
+                f"{source.file.label} has no ids, but the ids of {' and '.join(other.file.label for other in keyed)} "
+                "have different values or a different order; store `ids` in it, or add a file ids.npy to its folder"
             )
 
 
 def _follow(sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], base: CollectedFile, items: int) -> None:
-    """Give files that hold only per-item values the row order of the file that they belong to."""
+    """Set the row order of files that contain only per-item values to that of the file they belong to."""
     for source in sources:
         if source in rows:
             continue
@@ -252,14 +257,14 @@ def _no_common(keyed: Sequence[CollectedFile], values: Sequence[Array]) -> str:
     )
     return (
         f"ids in {' and '.join(source.file.label for source in keyed)} differ: they have no common value ({listed}); "
-        "if they name other things, choose ids with --id NAME; if row i of every file is the same item, remove one"
+        "choose other ids with --id NAME, or remove the ids of one file if row i of every file is the same item"
     )
 
 
 def _coverage(keyed: Sequence[CollectedFile], order: dict[CollectedFile, NDArray[np.int64]]) -> list[str]:
     return [
-        f"{source.file.label} has {int((order[source] >= 0).sum()):,} of the {len(order[source]):,} items; the others "
-        "are absent there"
+        f"{source.file.label} has {int((order[source] >= 0).sum()):,} of the {len(order[source]):,} items; the other "
+        "items are absent in this file"
         for source in keyed
         if (order[source] < 0).any()
     ]

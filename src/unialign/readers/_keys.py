@@ -1,4 +1,4 @@
-"""Reserved keys of a file, and `CollectedFile`, a file as part of a collection."""
+"""Define the reserved keys of a file, and `CollectedFile`, a file in a collection."""
 
 import os
 from dataclasses import dataclass, replace
@@ -27,16 +27,16 @@ MASK_PREFIXES = ("present.", "present/")
 # Per-item values, with their allowed dtype kinds.
 ITEM_KEYS = {"ids": "iuUS", "labels": "iuUS", "groups": "iuUS", "split": "iuUS", "names": "US"}
 _SHOWN = 6
-# A matrix of bools with such a name is a mask of tokens or modalities, not signs of embeddings.
+# Bool matrices with these words in their names are masks of tokens or modalities, not signs of embeddings.
 _MASK_WORDS = ("mask", "present", "valid", "missing")
 
 
 @dataclass(eq=False)
 class CollectedFile:
-    """One of the files of a collection.
+    """File in a collection.
 
     Attributes:
-        given: name given to its single matrix, or None.
+        given: name that the user gave to the single matrix of the file, or None.
         order_N: row of each item in the file (-1 = absent) if the file is matched by ids, else None.
     """
 
@@ -54,7 +54,7 @@ class CollectedFile:
         return None if self.file.kind in ("memory", "arguments") else Path(os.path.abspath(self.file.label)).parent
 
     def place(self, entry: ArrayEntry) -> str:
-        """Return the file and key of an entry, for messages."""
+        """Return the file and key of an entry for messages."""
         return f"{self.file.label}: {entry.key}" if entry.key else self.file.label
 
 
@@ -66,7 +66,7 @@ def is_item_key(key: str, entry: ArrayEntry) -> bool:
 
 
 def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
-    """If a file with a single array has a reserved name (NAME=FILE, or ids.npy), use that name as the array's key."""
+    """Use a reserved name of a file with a single array (NAME=FILE, or ids.npy) as the key of the array."""
     if len(file.entries) != 1:
         return CollectedFile(given, file)
     (entry,) = file.entries.values()
@@ -79,7 +79,7 @@ def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
 
 
 def plain_key(name: str, file: EmbeddingFile) -> str:
-    """Return the key of an array from text that a user copied from a message: `KEY`, `'KEY'` or `FILE: KEY`."""
+    """Return the key of an array from the forms that messages show: `KEY`, `'KEY'` or `FILE: KEY`."""
     text = name.strip()
     for _ in range(2):
         text = text.strip("'\"").removeprefix(f"{file.label}: ")
@@ -87,7 +87,7 @@ def plain_key(name: str, file: EmbeddingFile) -> str:
 
 
 def is_matrix(entry: ArrayEntry) -> bool:
-    """Return whether an entry may hold embeddings: it is two-dimensional, of floats, bytes or bools, and not empty."""
+    """Return whether an entry may be embeddings: a non-empty two-dimensional array of floats, bytes or bools."""
     if entry.skipped or len(entry.shape) != 2 or 0 in entry.shape:
         return False
     if entry.kind == "b" and any(word in entry.key.lower() for word in _MASK_WORDS):
@@ -101,7 +101,7 @@ def mask_prefix(key: str) -> str | None:
 
 
 def contents(file: EmbeddingFile) -> str:
-    """Return the first entries of a file with their shapes and dtypes, for messages."""
+    """Return the first entries of a file with their shapes and dtypes for messages."""
     entries = [f"{e.key or 'one array'} {e.shape} {e.dtype or e.skipped}" for e in file.entries.values()]
     if len(entries) > _SHOWN:
         entries = [*entries[:_SHOWN], f"{len(entries) - _SHOWN} more"]

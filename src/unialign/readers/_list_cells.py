@@ -1,4 +1,4 @@
-"""Cells of a table that are Python values, as text formats give them."""
+"""Read table cells that are Python values, as in text formats."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -65,7 +65,7 @@ class ListCells:
 
 
 def _integer(cell: Any) -> int:
-    """Return the integer in a cell; raise ValueError unless it is written as str(int) would write it (not "007")."""
+    """Return the integer in a cell; raise ValueError if the text differs from str(int), as in "007"."""
     number = int(cell)
     if isinstance(cell, float | bool) or str(number) != str(cell).strip():
         raise ValueError(cell)

@@ -15,7 +15,7 @@ __all__ = ["as_text", "item_values", "presence_masks", "unused_masks"]
 
 
 def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: int) -> dict[str, NDArray[np.bool_]]:
-    """Return modality -> (N,) bool for modalities with a mask; several masks of one modality are combined by `and`."""
+    """Return the (N,) bool mask of each modality with a mask; several masks of a modality are combined by AND."""
     masks: dict[str, NDArray[np.bool_]] = {}
     for source in sources:
         for key, entry in source.file.entries.items():
@@ -41,7 +41,7 @@ def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: 
 
 
 def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[tuple[CollectedFile, ArrayEntry]]:
-    """Return masks without a matching array: if a name is misspelled, absent rows would count as present."""
+    """Return masks that belong to no array; with a misspelled name, absent rows would be treated as present."""
     keys = {key for source in sources for key in source.file.entries} | set(matrices)
     return [
         (source, entry)
@@ -52,10 +52,9 @@ def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[t
 
 
 def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array | None:
-    """Return the stored (N,) values of a key such as `labels`, which must agree across files; None if no file has it.
+    """Return the (N,) values of a key such as `labels`, which must agree across files; None if no file has the key.
 
-    Items that no file with this key contains are unlabeled, or have no name (""); for `groups` and `split` they raise
-    an error.
+    Items without a value are unlabeled or have an empty name; for `groups` and `split`, a DataError is raised.
     """
     found: tuple[CollectedFile, Array] | None = None
     known_N = np.zeros(items, np.bool_)
@@ -85,7 +84,7 @@ def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array
 def _merged(
     key: str, first: tuple[CollectedFile, Array], known_N: Array, other: tuple[CollectedFile, Array], has_N: Array
 ) -> Array:
-    """Return the merged values of two files, which must be equal for items in both."""
+    """Merge the values of two files, which must be equal for items in both files."""
     (source, values), (second, others) = first, other
     if {values.dtype.kind, others.dtype.kind} & set("US") and values.dtype.kind != others.dtype.kind:
         values, others = as_text(values), as_text(others)
@@ -108,9 +107,9 @@ def _problem(source: CollectedFile, entry: ArrayEntry, key: str, items: int) -> 
     place = source.place(entry)
     if entry.dtype == "object":
         return (
-            f"{place} holds Python objects (a pickle), which are never read; expected integers or text: save "
-            f"{key}.astype(str), or give other ids with --id NAME"
+            f"{place} holds Python objects (a pickle), which are never read; expected integers or text; save "
+            f"{key}.astype(str), or choose other ids with --id NAME"
         )
     hint = f"; save {key}.astype(int)" if entry.kind == "f" and len(entry.shape) == 1 else ""
     what = entry.skipped or f"{entry.dtype} of shape {entry.shape}"
-    return f"{place} is {what}; expected integers or text, ({items},){hint}"
+    return f"{place} is {what}; expected integers or text of shape ({items},){hint}"

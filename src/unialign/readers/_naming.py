@@ -1,4 +1,4 @@
-"""Find the matrices of several files and give them unique names."""
+"""Find the matrices of several files and assign unique names to them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from unialign.readers._quantized import is_quantized, quantized_entry
 
 __all__ = ["Matrices", "find_matrices"]
 
-# More stacked modalities than this are not assumed.
+# Maximum number of modalities that are assumed to be stacked in one array.
 _MAX_STACKED = 8
 
 _KINDS = {"U": "text", "S": "text", "i": "integer", "u": "integer", "b": "bool", "f": "number", "M": "date"}
 
 Matrices = dict[str, tuple[CollectedFile, ArrayEntry]]
 
-# Generic keys, which the file name replaces.
+# Generic keys, which are replaced by the file name.
 _GENERIC = frozenset(
     {"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "feats", "tensor", "vectors", "x", "z"}
 )
@@ -40,14 +40,14 @@ def find_matrices(
 ) -> tuple[Matrices, list[str], list[str]]:
     """Return modality -> (source, entry) in the order of the sources, the ignored entries with reasons, and notes.
 
-    Arrays that cannot be embeddings are left out; they raise an error if they are chosen or if there is nothing else.
+    Arrays that cannot be embeddings are ignored; an error is raised if they are chosen or if there are no others.
 
     Args:
-        chosen: names of modalities, keys, or entries as a message shows them (`FILE: KEY`); None: all default matrices.
+        chosen: names of modalities, keys, or entries in the form of messages (`FILE: KEY`). None: default matrices.
     """
     for name in repeated(source.given for source in sources if source.given):
         labels = " and ".join(source.file.label for source in sources if source.given == name)
-        raise ConfigError(f"the name {name!r} was given to {labels}; give each file another name")
+        raise ConfigError(f"the name {name!r} was given to {labels}; give each file a different name")
     candidates: list[tuple[str, CollectedFile, ArrayEntry]] = []
     left: list[tuple[CollectedFile, ArrayEntry]] = []
     for source in sources:
@@ -56,8 +56,8 @@ def find_matrices(
         if source.given is not None and len(own) != 1:
             raise ConfigError(
                 f"{source.given}={source.file.label} names one matrix, but the file has {len(own)} "
-                f"({', '.join(entry.key for entry in own) or contents(source.file)}); give the file without a name, "
-                "and choose with --modalities"
+                f"({', '.join(entry.key for entry in own) or contents(source.file)}); pass the file without a name, "
+                "and choose a matrix with --modalities"
             )
         candidates += [(source.given or _plain_name(source, entry, len(own)), source, entry) for entry in own]
     matrices = _unique_names(candidates)
@@ -97,7 +97,7 @@ def _plain_name(source: CollectedFile, entry: ArrayEntry, count: int) -> str:
     by_file = count == 1 and entry.key.lower() in _GENERIC and file.kind not in ("memory", "store")
     if by_file or entry.key == "":
         return file.stem
-    # The path of a group is not part of the name: the last component is the name, if it is unique.
+    # If the last component of an HDF5 path is unique, use it as the name.
     last = entry.key.rpartition("/")[2]
     if file.kind != "hdf5" or last == entry.key:
         return entry.key
@@ -106,7 +106,7 @@ def _plain_name(source: CollectedFile, entry: ArrayEntry, count: int) -> str:
 
 
 def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]], chosen: Sequence[str]) -> Matrices:
-    """Return the chosen matrices in the order of the choice."""
+    """Return the chosen matrices in the chosen order."""
     found: Matrices = {}
     unknown = []
     for name in chosen:
@@ -133,7 +133,7 @@ def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]]
 
 
 def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Matrices:
-    """Keep given and unique names; rename other matrices to the file name, or to `FILE.NAME` if there are several."""
+    """Keep given and unique names; name other matrices after the file, or `FILE.NAME` if the file has several."""
     uses = Counter(name for name, _, _ in candidates)
     matrices_in = Counter(source for _, source, _ in candidates)
     matrices: Matrices = {}
@@ -144,9 +144,9 @@ def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Ma
             other = matrices[unique][0].file
             advice = f"name them: first={other.label} second={file.label}"
             if other.label == file.label:
-                advice = "the file was given twice; give it once"
+                advice = "the file was given twice; pass it only once"
             elif not alone:
-                advice = "rename one of the files, since their names distinguish the matrices"
+                advice = "rename one of the files, since matrices are named after their files"
             raise ConfigError(f"two matrices are called {unique!r} ({other.label} and {file.label}); {advice}")
         matrices[unique] = (source, entry)
     return matrices
@@ -158,9 +158,9 @@ def _check_name(name: str, source: CollectedFile) -> None:
 
 
 def _reason(source: CollectedFile, entry: ArrayEntry) -> str:
-    """Return in a few words why an entry is not a matrix."""
+    """Return a short reason why an entry is not a matrix."""
     if entry.dtype == "object":
-        return "Python objects (a pickle), never read; save numpy.stack(list(x)) or x.astype(str)"
+        return "Python objects (a pickle), which are never read; save numpy.stack(list(x)) or x.astype(str)"
     if entry.skipped:
         return entry.skipped
     name = entry.key or source.file.stem
@@ -168,13 +168,13 @@ def _reason(source: CollectedFile, entry: ArrayEntry) -> str:
         hint = "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
         what = _KINDS.get(entry.kind, entry.dtype)
         return (count(entry.shape[0], what) if entry.shape else f"a single {what}") + hint
-    return f"{entry.dtype} of shape {entry.shape}, {problem_of(entry)}"
+    return f"{entry.dtype} of shape {entry.shape}: {problem_of(entry)}"
 
 
 def _raise_problem(place: str, entry: ArrayEntry) -> None:
-    """Raise the error of an entry that cannot be embeddings."""
+    """Raise an error for an entry that cannot be embeddings."""
     if entry.dtype == "object":
-        raise DataError(f"{entry.skipped}; save plain arrays, or leave it out with --modalities")
+        raise DataError(f"{entry.skipped}; save plain arrays, or exclude it with --modalities")
     if entry.skipped:
         raise DataError(f"{place} cannot be used: {entry.skipped}")
     raise ShapeError(
@@ -183,27 +183,27 @@ def _raise_problem(place: str, entry: ArrayEntry) -> None:
 
 
 def problem_of(entry: ArrayEntry) -> str:
-    """Return why an array of two or more dimensions is not a matrix of embeddings, and what to do."""
+    """Return why an array of two or more dimensions is not a matrix of embeddings, and how to correct it."""
     shape = entry.shape
     if 0 in shape:
         return "it is empty, expected at least one row and one column"
     if len(shape) == 2 and entry.kind == "b":
-        return "a mask is not an embedding; mark absent rows with present.NAME (N,) bool, one array per modality"
+        return "a mask is not an embedding; mark absent rows with an (N,) bool array present.NAME for each modality"
     if len(shape) == 2 and (entry.is_floating or np.dtype(entry.dtype).itemsize == 1):
         return "one number per item is not an embedding"
     if entry.kind == "c":
-        return "complex numbers are no embedding: save numpy.hstack([x.real, x.imag])"
+        return "complex numbers are not an embedding; save numpy.hstack([x.real, x.imag])"
     if entry.kind not in ("i", "u", "b") and not entry.is_floating:
-        return "no numbers"
+        return "its entries are not numbers"
     if not entry.is_floating:
         return "integers such as token ids or codes are not an embedding; quantized codes must be int8 or uint8"
     if len(shape) == 3 and shape[0] <= _MAX_STACKED and shape[1] > 2 * shape[0]:
         return (
-            f"perhaps {shape[0]} modalities of {shape[1]:,} items in one array: save them one by one, "
-            f"numpy.savez('x.npz', a=x[0], b=x[1]); if these are {shape[0]} items with {shape[1]:,} tokens each, "
+            f"perhaps it contains {shape[0]} modalities of {shape[1]:,} items; save them as separate arrays, "
+            f"numpy.savez('x.npz', a=x[0], b=x[1]), or, if it contains {shape[0]} items with {shape[1]:,} tokens each, "
             "save x.mean(1)"
         )
     axes = ", ".join(map(str, range(1, len(shape) - 1)))
     if len(shape) == 3:
-        return f"{shape[1]:,} vectors for each item: average over tokens or frames, x.mean(1), or take one, x[:, 0]"
-    return f"feature maps: average over positions to get (items, dim), for example x.mean(({axes}))"
+        return f"it has {shape[1]:,} vectors per item; average over tokens or frames, x.mean(1), or select one, x[:, 0]"
+    return f"it contains feature maps; average over positions to get (items, dim), for example x.mean(({axes}))"

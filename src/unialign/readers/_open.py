@@ -17,15 +17,15 @@ _LISTED_FILES = 10_000
 
 
 def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFile:
-    """List the arrays of a file or folder from their headers, without unpickling.
+    """List the arrays of a file or folder from headers, without unpickling.
 
     Args:
-        reader: a name of `registry.names("readers")` or an instance; None: the first reader that recognizes the
-            content; built-in readers come first. Broken readers from packages are skipped with a warning.
+        reader: a name in `registry.names("readers")` or an instance. None: the first reader that recognizes the
+            content, with built-in readers first; broken readers from packages are skipped with a warning.
 
     Raises:
         DataError: the file is missing, is damaged, is a pickle, or has an unknown format.
-        ConfigError: unknown reader.
+        ConfigError: the reader is unknown.
     """
     head = b"" if path.is_dir() else _head(path)
     if reader is not None:
@@ -99,7 +99,7 @@ def _unreadable(path: Path, head: bytes) -> DataError:
     if what is not None:
         return DataError(f"{path} is {what}")
     if path.suffix in _suffixes():
-        return DataError(f"{path} is damaged: its first bytes are not those of a {path.suffix} file; write it again")
+        return DataError(f"{path} is damaged: its first bytes do not match the {path.suffix} format; write it again")
     return DataError(f"{path} has an unknown format; {_expected()}")
 
 

@@ -1,4 +1,4 @@
-"""Part files of one modality: recognize them by their numbers, and read them one after another."""
+"""Recognize numbered part files of a modality, and concatenate them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ __all__ = ["concatenate", "group_parts", "numeric_order"]
 _PART = re.compile(
     r"(?P<prefix>.*?)(?P<mark>[-_.]?(?:part|shard|chunk|batch)?[-_.]?)(?P<number>\d{1,9})(?P<of>[-_]of[-_](?P<total>\d{1,9})(?:-[0-9a-f]{8,64})?)?"
 )
-# Prefixes after which a part's number needs no separator.
+# Prefixes that need no separator before the number of the part.
 _WORDS = frozenset({"emb", "embs", "embedding", "embeddings", "vectors", "features", "feats", "data"})
 
 
-# Words before numbers of modalities of the same items.
+# Files with these words before a number are modalities of the same items, not parts.
 _ALTERNATIVES = frozenset(
     {"layer", "layers", "view", "views", "seed", "run", "fold", "epoch", "step", "head", "model", "version", "v",
      "modality", "encoder", "crop", "augmentation", "aug", "caption"}
@@ -45,7 +45,7 @@ def numeric_order(path: Path) -> tuple[Any, ...]:
 
 
 def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple[str, list[Path]]]:
-    """Return (name, files) of each group of part files, in order of first appearance; ("", [file]) for any other file.
+    """Return (name, files) of each group of part files, in order of first appearance, and ("", [file]) otherwise.
 
     Files in one folder with the same suffix and prefix are parts if they are numbered `-00000-of-00004`, or from 0 or 1
     without gaps after a `_`, `-` or `.` (`img_emb_0.npy`) or one of the words part, shard and chunk.
@@ -72,7 +72,7 @@ def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple
 
 
 def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
-    """Return part files as one file, whose arrays are the concatenated arrays of the parts.
+    """Concatenate the arrays of part files, and return the result as one file.
 
     Raises:
         DataError: a part lacks an array that the first part has.
@@ -84,7 +84,7 @@ def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
     label = f"{first.label} ... {Path(last.label).name}"
     keys = dict.fromkeys(key for file in files for key in file.entries)
     entries = {key: _concatenated(key, files) for key in keys}
-    notes = [f"{len(files)} part files are read one after another: {first.label} to {Path(last.label).name}"]
+    notes = [f"{len(files)} part files are concatenated: {first.label} to {Path(last.label).name}"]
     return EmbeddingFile(label, first.kind, name, entries, (*notes, *dict.fromkeys(note for note in first.notes)))
 
 
@@ -94,7 +94,7 @@ def _part(path: Path) -> _Part | None:
         return None
     total = None if match["total"] is None else int(match["total"])
     prefix, mark = match["prefix"], match["mark"]
-    # A file of the Hub has the id of its upload after the total; years such as 2019 are not part numbers.
+    # Files on the Hub may have an upload id after the total. Years such as 2019 are not part numbers.
     is_marked = total is not None or mark != "" or prefix.lower() in _WORDS
     return _Part(prefix, int(match["number"]), total, is_marked)
 
@@ -127,8 +127,8 @@ def _check_complete(parts: Sequence[_Part], files: Sequence[Path]) -> None:
     if missing and len(files) > 1:
         listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            f"{files[0].parent}: {len(files)} of {total} parts of {parts[0].prefix!r} are given, {listed} missing; "
-            "give all parts, or a single one"
+            f"{files[0].parent}: only {len(files)} of {total} parts of {parts[0].prefix!r} are given; missing parts: "
+            f"{listed}; pass all parts, or a single part"
         )
 
 
@@ -142,15 +142,16 @@ def _concatenated(key: str, files: Sequence[EmbeddingFile]) -> ArrayEntry:
         return next(entry for entry in found if entry.skipped or not entry.shape)
     lacking = [file.label for file, entry in zip(files, entries, strict=True) if entry is None]
     if lacking:
-        return ArrayEntry.ignored(key, f"the part {lacking[0]} does not have it")
+        return ArrayEntry.ignored(key, f"the part {lacking[0]} does not contain this array")
     for file, entry in zip(files, found, strict=True):
         if entry.shape[1:] != found[0].shape[1:]:
             raise ShapeError(
-                f"{file.label}: {key or 'the array'} has shape {entry.shape}, {files[0].label} has {found[0].shape}; "
-                "parts of one modality have one dim; give NAME=FILE for each if they are different modalities"
+                f"{file.label}: {key or 'the array'} has shape {entry.shape}, but {files[0].label} has "
+                f"{found[0].shape}; parts of a modality must have the same dim; pass NAME=FILE for each file "
+                "if these are different modalities"
             )
     shape = (sum(entry.shape[0] for entry in found), *found[0].shape[1:])
-    # The dtype is the one that np.concatenate would give; rows are converted chunk by chunk.
+    # Use the dtype that np.concatenate would return; rows are converted chunk by chunk.
     dtype = max(
         (entry.dtype for entry in found),
         key=lambda dtype: 3 if dtype == "bfloat16" else np.dtype(dtype or "u1").itemsize,
@@ -172,7 +173,7 @@ def _concatenated_mask(key: str, files: Sequence[EmbeddingFile]) -> ArrayEntry:
         own = file.entries.get(key)
         entry = own or matrix
         if entry is None or not entry.shape:
-            return ArrayEntry.ignored(key, f"the part {file.label} does not have it")
+            return ArrayEntry.ignored(key, f"the part {file.label} does not contain this array")
         count = entry.shape[0]
         rows += count
         loads.append(own.load if own is not None else partial(np.ones, count, np.bool_))

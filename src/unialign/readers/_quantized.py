@@ -19,8 +19,8 @@ __all__ = ["bits_entry", "is_quantized", "quantized_entry"]
 Array = NDArray[Any]
 
 _SAMPLED_ROWS = 256
-# Packed signs are nearly uniform bytes, half of which differ from their median by more than this; few values of a
-# scalar quantization do.
+# Packed sign bits are nearly uniform bytes, so half of the bytes differ from their median by more than _FAR; few
+# scalar-quantized values do.
 _FAR, _FAR_FRACTION = 64, 0.3
 
 
@@ -33,10 +33,12 @@ _NAMES = ("int8", "uint8", "bool")
 
 
 def quantized_entry(entry: ArrayEntry) -> tuple[ArrayEntry, str]:
-    """Return an entry with float rows, and a sentence that says how the codes are read."""
+    """Return an entry with float rows, and a note on how the codes are read."""
     kind, (items, width) = entry.kind, entry.shape
     if kind == "b":
-        return _ValueEntry(entry, scale=2.0, shift=-1.0).entry, f"bools of shape ({items}, {width}) are read as +1, -1"
+        return _ValueEntry(
+            entry, scale=2.0, shift=-1.0
+        ).entry, f"bools of shape ({items}, {width}) are read as +1 and -1"
     sample_cW = next(islice(entry.rows().chunks(), 1))[:_SAMPLED_ROWS]
     if _is_packed(sample_cW):
         what = f"bytes of shape ({items}, {width}) are read as {8 * width} packed sign bits, +1 and -1"
@@ -45,7 +47,7 @@ def quantized_entry(entry: ArrayEntry) -> tuple[ArrayEntry, str]:
 
 
 def bits_entry(entry: ArrayEntry) -> ArrayEntry:
-    """Return packed bits (N, W) as +1 and -1, (N, 8 W); int8 bytes are uint8 - 128, as in sentence-transformers."""
+    """Unpack (N, W) bytes into (N, 8 W) signs +1 and -1; int8 is uint8 - 128, as in sentence-transformers."""
     shift = 128 if entry.kind == "i" else 0
     shape = (entry.shape[0], 8 * entry.shape[1])
     return replace(
@@ -81,7 +83,7 @@ class _BitRows:
 
 
 class _ValueEntry:
-    """Entry with codes as floats, `scale * code + shift`."""
+    """Entry that converts codes to floats, `scale * code + shift`."""
 
     def __init__(self, entry: ArrayEntry, *, scale: float = 1.0, shift: float = 0.0) -> None:
         self.stored, self.scale, self.shift = entry, scale, shift

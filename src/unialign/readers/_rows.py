@@ -1,6 +1,6 @@
 """Read rows in chunks of bounded memory from a region of a file, a stream, or an array in memory.
 
-Chunks are read into reused buffers, since the pages of memory maps would count as process memory.
+Chunks are read into reused buffers, since the pages of memory maps would be counted as memory of the process.
 
 Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` requested rows.
 """
@@ -34,7 +34,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# Fits a core's L2 cache, since a scan passes over it several times.
+# A chunk fits into the L2 cache of a core, since a scan reads each chunk several times.
 CHUNK_BYTES = 1 << 22
 _PREADV = hasattr(os, "preadv")
 
@@ -46,7 +46,7 @@ class Rows(Protocol):
     dtype: str
 
     def chunks(self) -> Iterator[Array]:
-        """Yield (c, D) float32 or float64 chunks in order; callers may modify a chunk, which the next overwrites."""
+        """Yield (c, D) float32 or float64 chunks in order; callers may modify a chunk; the next chunk overwrites it."""
 
     def take(self, rows_n: Sequence[int]) -> Array:
         """Return the (n, D) rows at ascending indices `rows_n`."""
@@ -85,14 +85,14 @@ class FileRegion:
         return to_float(array, self.dtype) if self.dtype == "bfloat16" else array
 
     def map(self) -> Array:
-        """Memory-map the array read-only; bfloat16, which NumPy lacks, is loaded instead."""
+        """Memory-map the array read-only; bfloat16, which NumPy does not support, is loaded instead."""
         if self.dtype == "bfloat16" or 0 in self.shape:
             return self.load()
         return np.asarray(np.memmap(self.path, self.stored, "r", self.offset, self.shape, self.order))
 
 
 class RegionRows:
-    """Rows of a file region; prefetches the next chunk while one is processed."""
+    """Rows of a file region; the next chunk is prefetched while a chunk is processed."""
 
     def __init__(self, region: FileRegion) -> None:
         self.region = region
@@ -146,7 +146,9 @@ class StreamRows:
             rows += len(raw_cD)
             yield to_float(raw_cD, self.dtype)
         if rows != self.shape[0]:
-            raise DataError(f"an array ended after {rows} of {self.shape[0]} rows; the file is damaged; write it again")
+            raise DataError(
+                f"an array ends after {rows} of {self.shape[0]} rows, so the file is damaged; write it again"
+            )
 
     def take(self, rows_n: Sequence[int]) -> Array:
         wanted, found, start = np.asarray(rows_n, dtype=np.int64), [], 0
@@ -160,7 +162,7 @@ class StreamRows:
 
 
 class ArrayRows:
-    """Rows of an array in memory, which itself is never modified."""
+    """Rows of an array in memory; the array is never modified."""
 
     def __init__(self, array_ND: Array) -> None:
         self.array_ND = array_ND
@@ -177,7 +179,7 @@ class ArrayRows:
 
 
 class MatchedRows:
-    """Rows read in file order and selected by item: item i is row `order_N[i]`, or absent (zeros) if it is -1."""
+    """Rows read in file order and selected by item; item i is row `order_N[i]`, or absent (zeros) if that is -1."""
 
     def __init__(self, rows: Rows, order_N: NDArray[np.int64]) -> None:
         self.rows, self.order_N = rows, order_N
@@ -196,7 +198,7 @@ class MatchedRows:
 
 
 class GatheredRows(MatchedRows):
-    """Rows read in item order, if they can be read in any order."""
+    """Rows read in item order, for files that support random access."""
 
     def chunks(self) -> Iterator[Array]:
         step = rows_per_chunk(self.shape[1] * 4)
@@ -205,7 +207,7 @@ class GatheredRows(MatchedRows):
 
 
 class ConcatenatedRows:
-    """Rows of several parts, one part after another."""
+    """Concatenated rows of several parts."""
 
     def __init__(self, parts: Sequence[Rows]) -> None:
         self.parts = parts
@@ -227,12 +229,12 @@ class ConcatenatedRows:
 
 
 def gathered(array: Array, order_N: NDArray[np.int64]) -> Array:
-    """Return `array[order_N]`, with zeros (text: "", labels and other integers: -1, bools: False) where it is -1."""
+    """Return `array[order_N]`; where `order_N` is -1, floats are 0, integers -1, strings "" and bools False."""
     taken = array[order_N] if len(array) else np.zeros((len(order_N), *array.shape[1:]), array.dtype)
     missing_N = order_N < 0
     if missing_N.any():
         taken = np.array(taken)
-        # Unsigned labels have no -1; hashes over the largest int64 keep their type.
+        # Convert unsigned labels to int64, which can represent -1; hashes above the int64 range keep their type.
         if taken.dtype.kind == "u" and taken.ndim == 1 and taken.max() <= np.iinfo(np.int64).max:
             taken = taken.astype(np.int64)
         taken[missing_N] = "" if taken.dtype.kind in "US" else -1 if taken.dtype.kind == "i" else 0
@@ -259,7 +261,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _fill(file: BinaryIO, offset: int, array: Array, path: Path) -> None:
-    """Fill a contiguous array with the bytes at an offset, independently of other reads of the file."""
+    """Fill a contiguous array with the bytes at an offset, regardless of the current file position."""
     view, done = memoryview(array.data).cast("B"), 0
     while done < len(view):
         try:
@@ -271,5 +273,7 @@ def _fill(file: BinaryIO, offset: int, array: Array, path: Path) -> None:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}; check the disk") from None
         if count == 0:
-            raise DataError(f"{path} ended in the middle of an array; it is truncated or being written; try again")
+            raise DataError(
+                f"{path} ends in the middle of an array, so it is truncated or still being written; try again"
+            )
         done += count

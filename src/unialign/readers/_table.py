@@ -1,4 +1,4 @@
-"""Entries of a table with rows and named columns, shared by all tabular formats.
+"""List the arrays of a table with named columns; shared by all tabular formats.
 
 A column of vectors (lists, or text such as "[0.1, 0.2]") is a modality; null and empty vectors are absent. Columns of
 numbers form a matrix only if their names are a numbered series (e0, e1, ...); all other columns are per-item values.
@@ -25,7 +25,7 @@ __all__ = ["Cells", "Column", "Table", "dense_rows", "table_file"]
 
 Array = NDArray[Any]
 
-# Rows to read in order to find the dim of a vector column, and whether a text column holds vectors.
+# Number of rows that determine the dim of a vector column, and whether a text column contains vectors.
 _FIRST_ROWS = 64
 # Columns in which null cells mark unlabeled or unnamed items.
 _MAY_BE_NULL = ("labels", "names")
@@ -34,7 +34,7 @@ _VALUE_ROWS, _MASK_ROWS = 1 << 16, 1 << 12
 
 @dataclass(frozen=True)
 class Column:
-    """The type of a column.
+    """Type of a column.
 
     Attributes:
         kind: "vectors", "float", "integer", "bool", "text", or "" for a column that cannot be used.
@@ -54,19 +54,19 @@ class Cells(Protocol):
         """Return the number of cells."""
 
     def dim(self) -> int:
-        """Return the length of the first vector that is not empty; 0 if there is none."""
+        """Return the length of the first non-empty vector; 0 if there is none."""
 
     def absent(self) -> Array:
-        """Return (c,) bool: null and empty vectors."""
+        """Return the (c,) bool mask of null and empty vectors."""
 
     def dense(self, dim: int, dtype: str, where: str, start: int) -> Array:
-        """Return the vectors (c, dim), NaN if absent; raise a ShapeError that names a row with another dim."""
+        """Return the (c, dim) vectors, NaN if absent; raise a ShapeError that names a row with a different dim."""
 
     def numbers(self, dtype: str) -> Array:
-        """Return (c,) floats; null is NaN."""
+        """Return (c,) floats, with NaN for null cells."""
 
     def values(self, *, fill: bool) -> Array | None:
-        """Return (c,) integers, bools or text. Null cells are -1 or "" with `fill`; without it, None is returned."""
+        """Return (c,) integers, bools or text; null cells are -1 or "" if `fill` is True, else None is returned."""
 
     def texts(self) -> list[str | None]:
         """Return the cells of a text column."""
@@ -83,7 +83,7 @@ class Table(Protocol):
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """Name -> type."""
+        """Types of the columns by name."""
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
         """Yield the cells of the named columns for at most `rows` rows at a time."""
@@ -108,7 +108,7 @@ def table_file(table: Table, kind: str) -> EmbeddingFile:
     for found in series:
         entries.append(_series_entry(table, found, is_default=not entries))
         if len(table.columns) > len(found.columns):
-            notes.append(f"{table.path}: {found.described} are one matrix")
+            notes.append(f"{table.path}: {found.described}, are read as one matrix")
     taken = {*vectors, *(name for name in texts if texts[name] is not None)}
     taken |= {column for found in series for column in found.columns}
     entries += [_value_entry(table, name, left.get(name, "")) for name in table.columns if name not in taken]
@@ -116,13 +116,13 @@ def table_file(table: Table, kind: str) -> EmbeddingFile:
 
 
 def _recognized(table: Table, name: str) -> TextVectors | None:
-    """Return the type of the vectors that a text column holds, or None."""
+    """Return the type of the vectors in a text column, or None if it contains no vectors."""
     batch = next(iter(table.batches([name], _FIRST_ROWS)), None)
     return None if batch is None else recognize_vectors(batch[0].texts())
 
 
 def _first_dim(table: Table, name: str) -> int:
-    """Return the length of the first vector that is not empty; 0 if there is none."""
+    """Return the length of the first non-empty vector; 0 if there is none."""
     for (cells,) in table.batches([name], _FIRST_ROWS if table.rows <= _FIRST_ROWS else _MASK_ROWS):
         if dim := cells.dim():
             return dim
@@ -154,11 +154,11 @@ def _vector_entries(table: Table, name: str, dim: int) -> list[ArrayEntry]:
 
 
 def dense_rows(lengths_c: Array, flat: Array, dim: int, dtype: str, where: str, start: int) -> Array:
-    """Return the vectors of a batch as (c, dim); absent ones, of length 0, are NaN.
+    """Return the (c, dim) vectors of a batch; absent vectors, which have length 0, are NaN.
 
     Args:
-        flat: entries of all vectors, one vector after another.
-        start: row number of the first vector, for messages.
+        flat: concatenated entries of all vectors.
+        start: row number of the first vector for messages.
     """
     wrong_c = (lengths_c > 0) & (lengths_c != dim)
     if wrong_c.any():
@@ -203,7 +203,9 @@ def _value_entry(table: Table, name: str, left: str) -> ArrayEntry:
         parts: list[Array] = []
         for (cells,) in table.batches([name], _VALUE_ROWS):
             values_c = cells.values(fill=name in _MAY_BE_NULL)
-            if name == "names" and column.kind == "text":  # an empty name among digits is not -1
+            if (
+                name == "names" and column.kind == "text"
+            ):  # keep empty names, which `values` would replace by -1 if all names are integers
                 values_c = np.array(["" if text is None else text for text in cells.texts()], np.str_)
             if values_c is None:
                 raise DataError(f"{table.path}: {name!r} has empty cells; give every row a value")

@@ -13,14 +13,14 @@ __all__ = ["is_text", "numbers_in", "text_format", "text_lines"]
 
 _SNIFFED_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 24
-# Text files with other suffixes are left to readers from packages.
+# Text files with other suffixes are opened only by readers from other packages.
 _TABLE_SUFFIXES = ("", ".txt", ".dat", ".tab")
 _DELIMITERS = ("\t", ",", ";", "|")
 _CONTROL = frozenset(range(32)) - {9, 10, 12, 13}
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether the first bytes of a file are UTF-8 text, perhaps cut off inside a character."""
+    """Return whether the first bytes of a file are UTF-8 text; the last character may be incomplete."""
     if not head or _CONTROL & set(head):
         return False
     try:
@@ -31,14 +31,14 @@ def is_text(head: bytes) -> bool:
 
 
 def text_format(path: Path, head: bytes) -> str:
-    """Return "jsonl", "word2vec" or "csv" for a text file; "" for anything else."""
+    """Return "jsonl", "word2vec" or "csv" for a text file; "" for other files."""
     if not path.is_file() or not is_text(head):
         return ""
     with open_regular(path) as file:
         start = file.read(_SNIFFED_BYTES)
     if not is_text(start):
         return ""
-    # The last line may be cut off.
+    # The last line may be incomplete.
     text = start.decode("utf-8-sig", errors="ignore")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("# ")][:3]
     if not lines or lines[0].startswith(("<", "version https://git-lfs")):
@@ -53,7 +53,7 @@ def text_format(path: Path, head: bytes) -> str:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file with their line ends; raise DataError for other bytes or an overlong line."""
+    """Yield the lines of a UTF-8 file, including line endings; raise DataError for invalid UTF-8 or a long line."""
     number = 0
     with open_regular(path) as file:
         while line := file.readline(MAX_LINE_BYTES + 1):
@@ -87,7 +87,7 @@ def _is_json_line(line: str, *, is_cut: bool) -> bool:
 
 
 def _is_word2vec(lines: list[str]) -> bool:
-    """Return whether the lines are "N D" and then a word with D numbers each, or (GloVe) only the latter."""
+    """Return whether the lines are words with D numbers each, after a header "N D" (absent in GloVe files)."""
     header = re.fullmatch(r"\d+ (\d+)\s*", lines[0])
     words = lines[1:2] if header else lines[:2]
     if not words or any("\t" in line or "," in line for line in words):

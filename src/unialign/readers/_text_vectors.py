@@ -16,23 +16,23 @@ __all__ = ["TextVectors", "is_absent", "parse_rows", "recognize_vectors"]
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _BLANK = frozenset({"", "[]", "null", "none", "nan"})
 _SEPARATORS = re.compile(r"[\s,;]+")
-# Numbers without brackets count as a vector only if there are at least this many.
+# Minimum length of a vector without brackets.
 _MIN_UNBRACKETED = 4
 _SHOWN = 40
 
 
 @dataclass(frozen=True)
 class TextVectors:
-    """A text column that holds vectors: their dim, or the reason why they cannot be read."""
+    """Dim of the vectors in a text column, or the reason why the vectors cannot be read."""
 
     dim: int
     problem: str = ""
 
 
 def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
-    """Return the dim of the vectors in the first cells of a text column; None if they hold other text.
+    """Return the dim of the vectors in the first cells of a text column; None if the cells contain other text.
 
-    For a cell that begins like a vector but cannot be read as one, the result holds the reason instead.
+    If a cell begins like a vector but cannot be parsed, the result contains the reason instead.
     """
     given = [text.strip() for text in texts if text is not None and not is_absent(text)]
     if not given:
@@ -52,7 +52,7 @@ def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
 
 
 def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) -> NDArray[np.float32]:
-    """Parse strings into (c, dim) float32; blank strings give NaN rows. Errors name the row, counted from `start`."""
+    """Parse strings into (c, dim) float32; blank strings become NaN rows. Errors name the row, counted from `start`."""
     rows_cD = np.full((len(texts), dim), np.nan, np.float32)
     for i, text in enumerate(texts):
         if text is None or is_absent(text):
@@ -73,7 +73,7 @@ def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) ->
 
 
 def is_absent(text: str | None) -> bool:
-    """Return whether a cell of a column of vectors has no vector."""
+    """Return whether a cell in a column of vectors contains no vector."""
     return text is None or text.strip().lower() in _BLANK
 
 
@@ -82,7 +82,7 @@ def _is_bracketed(text: str) -> bool:
 
 
 def _numbers(text: str) -> list[Any] | None:
-    """Return the numbers in a string; None if it holds anything else."""
+    """Return the numbers in a string; None if the string contains anything else."""
     text = text.strip()
     try:
         values = json.loads(text) if text[:1] == "[" else None

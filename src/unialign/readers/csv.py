@@ -1,4 +1,4 @@
-"""Read .csv, .tsv and plain number tables: columns follow `_table`, and a file without a header is one matrix."""
+"""Read .csv and .tsv files and number tables; a file without a header is one matrix."""
 
 import csv
 import re
@@ -15,13 +15,13 @@ from unialign.readers._text import MAX_LINE_BYTES, numbers_in, text_format, text
 
 __all__ = ["CsvReader"]
 
-# Number of rows that decide the type of a column.
+# Number of rows that determine the type of a column.
 _TYPED_ROWS = 1000
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
 
 class CsvReader:
-    """Reader of tables whose cells are separated by a comma, tab, semicolon, bar or blanks."""
+    """Reader of tables with cells separated by commas, tabs, semicolons, bars or blanks."""
 
     name = "csv"
     suffixes = (".csv", ".tsv")
@@ -32,18 +32,16 @@ class CsvReader:
     def open(self, path: Path) -> EmbeddingFile:
         table = _CsvTable(path)
         if not table.rows:
-            raise DataError(f"{path} has no rows; write one item per line, below a line with the names of the columns")
+            raise DataError(f"{path} has no rows; write a line of column names, then one item per line")
         file = table_file(table, self.name)
         if not table.is_numbered:
             return file
-        note = (
-            f"{path}: the first line ({table.names[0]} to {table.names[-1]}) is read as names of columns, not an item"
-        )
+        note = f"{path}: the first line ({table.names[0]} to {table.names[-1]}) is read as column names, not as an item"
         return replace(file, notes=(*file.notes, note))
 
 
 class _CsvTable:
-    """Table of a text file: its first line gives names and delimiter, its first rows give types."""
+    """Table in a text file; the first line determines names and delimiter, and the first rows the column types."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,7 +77,7 @@ class _CsvTable:
             first.append(record)
             if len(first) == _TYPED_ROWS:
                 break
-        # As in most of Europe: semicolons between the cells, and commas in the numbers.
+        # Many European locales separate cells by semicolons and use a decimal comma.
         numbers = [cell for record in first[:20] for cell in record if _DECIMAL_COMMA.fullmatch(cell.strip())]
         self.has_decimal_comma = self.delimiter == ";" and bool(numbers)
         return {name: _column([self._cell(record[i]) or "" for record in first]) for i, name in enumerate(self.names)}
@@ -96,9 +94,9 @@ class _CsvTable:
             yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
 
     def _is_numbered(self, cells: Sequence[str]) -> bool:
-        """Return whether the first line numbers the columns from 0 or 1, as data frames without names are written."""
+        """Return whether the first line numbers the columns from 0 or 1, as in data frames without column names."""
         numbers = [cell.strip() for cell in cells]
-        # One or two small integers may as well be an item.
+        # A line of one or two small integers may be an item.
         return len(cells) > 2 and any(numbers == [str(first + i) for i in range(len(cells))] for first in (0, 1))
 
     def _cell(self, text: str) -> str | None:
@@ -107,7 +105,7 @@ class _CsvTable:
         return text if text.strip() else None
 
     def _records(self) -> Iterator[list[str]]:
-        """Yield the cells of each row; raise DataError for a row with another number of cells."""
+        """Yield the cells of each row; raise DataError for a row with a different number of cells."""
         if self.delimiter == " ":
             lines = enumerate(text_lines(self.path), 1)
             records = ((number, line.split()) for number, line in lines if not line.startswith("# "))
@@ -119,7 +117,7 @@ class _CsvTable:
             for number, record in records:
                 if not record or (len(record) == 1 and not record[0].strip()):
                     continue
-                # Below names of columns, such a cell is text; plain numbers may have comments anywhere.
+                # Below column names, this cell is text; tables of numbers alone may have comments on any line.
                 if record[0].startswith("# ") and (skip or not self.has_header):
                     continue
                 if skip:
@@ -150,7 +148,7 @@ def _delimiter(line: str) -> str:
 
 
 def _column(cells: list[str]) -> Column:
-    """Return the type of a column; it is numeric if all cells that are not empty are numbers."""
+    """Return the type of a column, which is numeric if all non-empty cells are numbers."""
     given = [cell.strip() for cell in cells if cell.strip()]
     if not given or numbers_in(given) < len(given):
         return Column("text")

@@ -1,4 +1,4 @@
-"""Read flat indexes of faiss without the faiss package: the stored vectors, and the ids of an enclosing IDMap."""
+"""Read the vectors of flat faiss indexes, and the ids of an enclosing IDMap, without the faiss package."""
 
 import os
 import struct
@@ -15,19 +15,19 @@ __all__ = ["FaissReader"]
 
 _FLAT, _MAPS = (b"IxFI", b"IxF2", b"IxFl"), (b"IxMp", b"IxM2", b"IBMp", b"IBM2")
 _BITS = b"IBxF"
-# Other kinds of index, which hold compressed or reordered vectors.
+# Unsupported index types, which store compressed or reordered vectors.
 _OTHERS = {
     b"IwFl": "IVF,Flat", b"IwPQ": "IVF,PQ", b"IwSq": "IVF,SQ", b"IvPQ": "IVF,PQ", b"IHNf": "HNSW,Flat",
     b"IHNs": "HNSW,SQ", b"IHNp": "HNSW,PQ", b"IxPq": "PQ", b"IxPQ": "PQ", b"IxPo": "PQ", b"IxSQ": "SQ",
     b"IxPT": "transformed vectors", b"IxRF": "refined vectors", b"IxHe": "LSH",
     b"IBwF": "binary IVF", b"IBHf": "binary HNSW", b"INSf": "NSG",
 }  # fmt: skip
-# A metric_type above L2 is followed by its argument.
+# Metric types above L2 are followed by an argument.
 _INNER_PRODUCT, _L2 = 0, 1
 
 
 class FaissReader:
-    """Reader of files of `faiss.write_index` for IndexFlat, IndexBinaryFlat, and an IndexIDMap of one of these."""
+    """Reader of `faiss.write_index` files of IndexFlat or IndexBinaryFlat, also inside an IndexIDMap."""
 
     name = "faiss"
     suffixes = (".faiss", ".index")
@@ -51,9 +51,9 @@ class FaissReader:
 def _vectors(file: BinaryIO, path: Path, kind: bytes, size: int) -> ArrayEntry:
     """Return the vectors of a flat index, and move the file position to its end."""
     if kind not in (*_FLAT, _BITS):
-        what = _OTHERS.get(kind, f"the kind {kind!r}")
+        what = _OTHERS.get(kind, f"type {kind!r}")
         raise DataError(
-            f"{path} is a faiss index of {what}, which holds no plain vectors; convert it: "
+            f"{path} is a faiss index of {what}, which does not store plain vectors; convert it: "
             f"i = faiss.read_index({path.name!r}); numpy.save('vectors.npy', i.reconstruct_n(0, i.ntotal))"
         )
     dim, count = _header(file, path, is_binary=kind == _BITS)
@@ -79,15 +79,15 @@ def _header(file: BinaryIO, path: Path, *, is_binary: bool) -> tuple[int, int]:
 
 def _data(file: BinaryIO, path: Path, size: int, itemsize: int, *shape: int) -> tuple[int, tuple[int, ...]]:
     """Return the offset and shape of a stored array of numbers, and move the file position to its end."""
-    # The file gives the number of elements (floats, bytes or ids), not their size in bytes.
+    # The file stores the number of elements (floats, bytes or ids), not their size in bytes.
     (count,) = _read(file, path, "<Q")
     offset, expected = file.tell(), 1
     for length in shape:
         expected *= length
     if count != expected or offset + expected * itemsize > size:
         raise DataError(
-            f"{path} is a damaged faiss index: {shape} needs {expected * itemsize:,} bytes, the file has "
-            f"{size - offset:,} for them; write it again"
+            f"{path} is a damaged faiss index: shape {shape} needs {expected * itemsize:,} bytes, but the file "
+            f"has {size - offset:,}; write it again"
         )
     file.seek(offset + expected * itemsize)
     return offset, shape

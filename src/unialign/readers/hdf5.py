@@ -1,6 +1,6 @@
-"""Read HDF5 files with h5py: data sets are arrays; AnnData (.h5ad) and MuData (.h5mu) follow their encoding.
+"""Read the datasets of HDF5 files with h5py, including the encodings of AnnData (.h5ad) and MuData (.h5mu).
 
-Links to other files and external or virtual data sets are never followed.
+Links to other files and external or virtual datasets are never followed.
 """
 
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ def _entries(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Iterat
 
 
 def dataset_entry(path: Path, data: Any, key: str) -> ArrayEntry:
-    """Describe a data set; arrays that are not compressed are read in place."""
+    """Describe a dataset; uncompressed arrays are read in place."""
     problem = dataset_problem(data)
     if problem:
         return ArrayEntry.ignored(key, problem)

@@ -15,7 +15,7 @@ from unialign.readers._text import text_format, text_lines
 
 __all__ = ["JsonLinesReader"]
 
-# Number of lines that decide the columns and their types.
+# Number of lines that determine the columns and their types.
 _TYPED_ROWS = 1000
 # Key of the vectors in a file whose lines are lists.
 _LIST_KEY = "embedding"
@@ -23,7 +23,7 @@ _NESTED = "lists of lists; average over tokens"
 
 
 class JsonLinesReader:
-    """Reader of .jsonl files; a line without a key, or with null, has no vector."""
+    """Reader of .jsonl files; lines in which a key is missing or null have no vector."""
 
     name = "jsonl"
     suffixes = (".jsonl", ".ndjson")
@@ -43,7 +43,7 @@ class JsonLinesReader:
 
 
 class _JsonTable:
-    """Table made of the objects in a file."""
+    """Table of the objects in a JSON lines file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class _JsonTable:
 
 
 def _column(values: list[Any]) -> Column:
-    """Return the type of the values that are not null."""
+    """Return the type of a column from its non-null values."""
     kinds = {type(value) for value in values}
     if not kinds or kinds == {str}:
         return Column("text")
@@ -105,4 +105,4 @@ def _column(values: list[Any]) -> Column:
     entries = {type(entry) for value in values[:100] for entry in value}
     if entries <= {int, float}:
         return Column("vectors", "<f4")
-    return Column("", "", _NESTED if entries == {list} else "lists, not of numbers")
+    return Column("", "", _NESTED if entries == {list} else "lists of values other than numbers")

@@ -1,4 +1,4 @@
-"""Read .npy files, which hold one unnamed array."""
+"""Read .npy files, which contain one unnamed array."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ class NpyReader:
 
 
 def npy_header(file: BinaryIO, where: str) -> NpyHeader:
-    """Read the header of .npy data; raise DataError with its location if it is invalid."""
+    """Read the header of .npy data; raise a DataError that shows `where` if the header is invalid."""
     try:
         return read_npy_header(file)
     except ValueError as error:
@@ -41,12 +41,12 @@ def npy_header(file: BinaryIO, where: str) -> NpyHeader:
 
 
 def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHeader, where: str) -> ArrayEntry:
-    """Return the array whose data start at an offset of an open file; raise DataError if they extend beyond its end."""
+    """Return the array at an offset of an open file; raise DataError if the array does not fit into the file."""
     region = FileRegion(path, offset, header.shape, header.dtype.str, header.order)
     size = os.fstat(file.fileno()).st_size
     if offset + region.bytes > size:
         raise DataError(
-            f"{where}: {region.shape} of {region.dtype} need {region.bytes} bytes, but the file has {size - offset} "
-            f"for them; the file is truncated; write it again"
+            f"{where}: shape {region.shape} and dtype {region.dtype} need {region.bytes} bytes, but the file has "
+            f"{size - offset}, so it is truncated; write it again"
         )
     return ArrayEntry.from_region(key, region)

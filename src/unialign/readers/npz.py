@@ -21,7 +21,7 @@ __all__ = ["NpzReader"]
 
 # Maximum size in bytes of a compressed array in column-major order, which cannot be read row by row.
 _MAX_COLUMN_ORDER = 1 << 30
-# Size of a local file header up to the name, and offsets of the length fields of the name and the extra field.
+# Size of a local file header up to the name, and offset of the lengths of the name and the extra field.
 _LOCAL_HEADER, _LENGTHS = 30, 26
 
 
@@ -63,12 +63,12 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
     if header.dtype.hasobject:
         return ArrayEntry.pickled(key, where)
     if info.compress_type == zipfile.ZIP_STORED:
-        # The name and the extra field may have other lengths here than in the central directory.
+        # The name and the extra field may have different lengths in the local header and in the central directory.
         file.seek(info.header_offset + _LENGTHS)
         lengths = file.read(4)
         start = info.header_offset + _LOCAL_HEADER + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
         return npy_entry(key, path, file, start + header_bytes, header, where)
-    # Offset within the decompressed member.
+    # The offset is relative to the decompressed member.
     region = FileRegion(path, header_bytes, without_single_axes(header.shape), header.dtype.str, header.order)
     if info.file_size != header_bytes + region.bytes:
         raise DataError(
@@ -91,7 +91,7 @@ def _row_chunks(region: FileRegion, member: str, where: str) -> Iterator[NDArray
     if region.order == "F":
         if region.bytes > _MAX_COLUMN_ORDER:
             raise DataError(
-                f"{where} is compressed, in column-major order and {region.bytes} bytes large; save "
+                f"{where} is a compressed array of {region.bytes} bytes in column-major order; save "
                 "numpy.ascontiguousarray(x), or use numpy.savez instead of savez_compressed"
             )
         yield np.ascontiguousarray(_load(region, member, where))
@@ -102,7 +102,7 @@ def _row_chunks(region: FileRegion, member: str, where: str) -> Iterator[NDArray
 
 
 def _inflated(region: FileRegion, member: str, step: int, where: str) -> Iterator[bytearray]:
-    """Yield the data of a compressed member in chunks of `step` bytes; the last one may be shorter."""
+    """Yield the data of a compressed member in chunks of `step` bytes; the last chunk may be shorter."""
     try:
         with open_regular(region.path) as file, zipfile.ZipFile(file) as archive, archive.open(member) as stream:
             stream.read(region.offset)

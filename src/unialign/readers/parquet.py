@@ -1,4 +1,4 @@
-"""Read .parquet files with pyarrow: columns of float lists are modalities, null rows are absent."""
+"""Read .parquet files with pyarrow: columns of float lists are modalities, and null rows are absent."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ class ParquetReader:
 
 
 class _ParquetTable:
-    """An open Parquet file: its schema, and batches of its columns."""
+    """Schema and column batches of a Parquet file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class _ParquetTable:
 def _open(path: Path) -> Any:
     parquet = arrow_module("pyarrow.parquet", path)
     try:
-        # Use a buffered stream; otherwise a whole column of a row group, which may hold all rows, is read at once.
+        # Use a buffered stream; otherwise, a whole column of a row group, possibly with all rows, is read at once.
         return parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
     except Exception as error:  # malicious input may raise any exception in the parser
         raise DataError(f"{path} is not a readable parquet file ({one_line(error)}); write it again") from None

@@ -26,12 +26,12 @@ class SafetensorsReader:
     suffixes = (".safetensors",)
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        # An 8-byte header length, then JSON. If text is read as a length, it is far beyond the limit of the format.
+        # An 8-byte header length precedes the JSON header. Eight bytes of text would exceed the maximum length.
         return head[8:9] == b"{" and not is_text(head[:8])
 
     def open(self, path: Path) -> EmbeddingFile:
         try:
-            # This raises an error if shapes, sizes and offsets are inconsistent with each other or with the file.
+            # `safe_open` raises an error if shapes, sizes and offsets are inconsistent.
             with safe_open(path, framework="numpy"):
                 pass
             with open_regular(path) as file:

@@ -1,4 +1,4 @@
-"""Read word vectors in text form (word2vec, fastText, GloVe): the words are ids, and the numbers form one matrix."""
+"""Read word vectors in text format (word2vec, fastText, GloVe): words are ids, and the numbers form one matrix."""
 
 import re
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ class Word2VecReader:
         counted = sum(1 for line in lines if line.strip()) + (header is None)
         if header and int(header[1]) != counted:
             raise DataError(
-                f"{path}: its first line declares {int(header[1]):,} words, but the file has {counted:,}; it is "
-                "truncated, write it again"
+                f"{path}: its first line declares {int(header[1]):,} words, but the file has {counted:,}, so it is "
+                "truncated; write it again"
             )
         shape = (counted, dim)
         chunks = partial(_chunks, path, dim, header is not None)
