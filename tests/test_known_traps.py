@@ -86,7 +86,7 @@ def test_05_perfect_alignment_has_a_finite_gradient():
 
 
 def test_06_nearly_equal_vectors_have_their_true_volume():
-    """With float32 determinants, -1e-14 instead of +1e-16, volumes were 15 to 60 times too large."""
+    """The float32 determinant was -1e-14 instead of 1e-16, and the volume 15 to 60 times too large."""
     z = rows(3, 8, 6)
     near = {m: (z + 1e-3 * rows(4 + m, 8, 6)).float() for m in range(3)}
     embeddings = {f"m{m}": x for m, x in near.items()}

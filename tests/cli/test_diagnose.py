@@ -72,7 +72,7 @@ def test_proposed_ids_are_written_and_read_again(here, capsys):
     assert "No problems were found" in capsys.readouterr().out
     assert not (here / "again/ids.npy").exists()
     assert main(["diagnose", "good.npz", *QUICK]) == 0
-    assert not (here / "runs/diagnose/ids.npy").exists()  # the ids of other files
+    assert not (here / "runs/diagnose/ids.npy").exists()  # the ids belonged to `mine.npz`
 
 
 def test_the_python_call_gives_the_same_results(here):

@@ -76,7 +76,7 @@ def test_worker_processes_and_a_resumed_comparison(place):
     first = json.loads((place / "runs/compare/results.json").read_text())
     assert {record["metric"] for record in first["comparisons"]} >= {"cosine_margin", "recall@1"}
     assert all("p_holm" not in record for record in first["comparisons"] if record["metric"] == "cosine_margin")
-    # Resuming continues the run without a final space from its checkpoint, and loads the finished run.
+    # The run without its final space continues from a checkpoint, and the other run, which is finished, is loaded.
     run = place / "runs/compare/runs/hardest_negative-seed0"
     shutil.rmtree(run / "space")
     unialign(place, *compare, *QUICK, "--workers", "1")

@@ -27,7 +27,7 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
     low, high = rows.min(0), rows.max(0)
     for b, kind, copy, precision in (
         (rows, "same", "", ""),
-        (unit(rows), "same", "", ""),  # the copies from here on were once not detected
+        (unit(rows), "same", "", ""),  # regression test: this copy and those below were missed
         (rows.astype(np.float64) / 3, "same", "", ""),
         (rows * 1e-30, "same", "", ""),
         (torch.from_numpy(rows).bfloat16(), "rounded", "b", "bfloat16"),

@@ -63,7 +63,7 @@ def test_a_far_modality_is_named_with_the_cost_of_its_gap():
         "anisotropy",
     }
     assert "subtracting each modality's mean raises R@1" in diagnosis.findings_with("modality_gap")[0].text
-    # The shift lowers the recall of its own queries, since all of them retrieve the gallery rows near the offset.
+    # Audio queries have a lower recall, since all of them retrieve the gallery rows near the offset.
     directions = diagnosis.numbers["directions"]
     assert directions["audio->image"]["recall@1"]["mean"] < directions["image->audio"]["recall@1"]["mean"]
     centered = diagnosis.numbers["pairs"]["image-audio"]["centered_recall@1"]["audio->image"]["mean"]

@@ -1,7 +1,7 @@
 """Test pairings that are correct for only some of the rows.
 
-For 60 to 450 permuted rows of 600, or an offset of one row from the middle on, an early version found nothing wrong,
-because a mean over all rows hardly changes.
+For 60 to 450 permuted rows of 600, or an offset of one row in the second half, an early version found nothing wrong,
+because the mean over all rows hardly changes.
 """
 
 import numpy as np
@@ -160,7 +160,7 @@ def test_adjacent_captions_of_one_image_are_no_offset():
 
 
 def test_rotated_rows_and_the_shipped_emoji_are_no_blocks():
-    """Emoji are sorted by subject, and subjects may match by chance in the spaces of unrelated encoders."""
+    """Emoji are sorted by subject, and unrelated encoders may place different subjects close together by chance."""
     assert not {f.code for f in checked(rotated()).findings} & CODES
     assert not {f.code for f in checked("emoji", modalities=["image", "text"], sample=600).findings} & CODES
 

@@ -15,7 +15,7 @@ SPACE = healthy(("image", "text"))
 
 
 def checked(sources, **options):
-    """Diagnose with a small sample, since these tests concern only the reading of files."""
+    """Diagnose with a small sample, which suffices to test the reading of files."""
     return diagnose(sources, resamples=100, **{"sample": 100} | options)
 
 
@@ -94,7 +94,7 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path):
                     sample=200)  # fmt: skip
     numbers, expected = found.numbers, plain.numbers
     for modality in (*numbers["modalities"].values(), *expected["modalities"].values()):
-        del modality["fingerprint"]  # keys of the file as it is
+        del modality["fingerprint"]  # depends on the order of the rows
     assert numbers == expected
     assert "b.npz" in found.findings_with("matched")[0].text
     np.savez(tmp_path / "c.npz", **{key: value[::-1] for key, value in second.items()})

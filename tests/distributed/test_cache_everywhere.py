@@ -1,4 +1,4 @@
-"""Test that the gradient cache on two, three and four processes equals one process without the cache.
+"""Test that the gradient cache on two to four processes gives the result of one process without the cache.
 
 The processes have different numbers of rows and micro-batches, including none, and some lack a modality. The tests
 detect gradients that are wrong by a factor of the number of processes, wrong row indices of micro-batches, and

@@ -25,8 +25,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gram after InfoNCE": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
     "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
-# Cases without missing rows: the gradient of a row without negatives is only rounding error, but AdamW would scale it
-# to a full step.
+# These cases have no missing rows, since the gradient of a row without negatives is only rounding error, but AdamW
+# would scale it to a full step.
 COMPLETE = {"fewer rows than processes"}
 # The numbers of processes in each case (default 3, which get unequal parts of a batch of 8).
 PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}
@@ -268,7 +268,7 @@ def test_an_error_of_one_process_ends_all_and_the_next_run_works(
 
 
 def measure_in_callbacks(rank: int, group: Any) -> list[float]:
-    """Return the losses that `eval_callback` and `on_step`, which only process 0 calls, compute on this process."""
+    """Return the losses computed in `eval_callback` and `on_step`, which only process 0 calls."""
     values: list[float] = []
     batch = {name: torch.eye(3, 4) for name in ("image", "text")}
 

@@ -172,7 +172,7 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        # Each of three processes computes two products over a third of the pairs; only one process alone saves work by
+        # Each of three processes computes two products over a third of the pairs; a single process also uses the
         # symmetry.
         ("align_uniform", {"anchor": "m0"}, 0.4),
         # Each process computes four products over a third of the pairs, compared with three over all pairs on one

@@ -1,4 +1,4 @@
-"""Test that every objective on two to four processes equals one process with the whole batch, in value and gradient.
+"""Test that losses on two to four processes have the value and gradient of one process with the whole batch.
 
 The processes have unequal numbers of rows, including none, and some lack one or all modalities. The tests detect
 gradients that are wrong by a factor of the number of processes or lack the contributions of rows of other processes.
@@ -83,7 +83,7 @@ def assert_equal_to_one_process(
         assert part["terms"].keys() == whole["terms"].keys()
         for name, value in part["terms"].items():
             assert_close(value, whole["terms"][name], tolerance)
-    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # not all zero
+    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # at least one gradient is not zero
     differences, lengths = [], []
     for name in batch:
         for part, expected in zip(parts, whole["rows"][name].split(list(sizes)), strict=True):
@@ -104,7 +104,7 @@ def assert_equal_to_one_process(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_objective_equals_one_process(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """The test has ids and a process without rows for three processes, and absent rows for four."""
+    """With three processes, items have ids and one process has no rows; with four, some rows are absent."""
     modalities = fit_modalities(case, 3)
     items = fit_items(case, modalities, 9)
     batch = draw_batch(3, modalities, items, 6, dtype)
@@ -397,7 +397,7 @@ def test_different_draws_raise(pool: Pool) -> None:
 
 
 def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Batch) -> tuple[str, str]:
-    """Call a loss where only process 1 has Triton, for tensors on `device`."""
+    """Call a loss with Triton available only on process 1 and used for tensors on `device`."""
     from unialign.losses import _consistency
 
     with (
@@ -447,7 +447,7 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_missing_process_raises_with_advice(pool: Pool) -> None:
-    """Such a call is, for example, an evaluation on the first process only."""
+    """For example, an evaluation may run only on the first process."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
     assert said.startswith("process 0 of 2 lost connection")
     assert "pass `group=None`" in said

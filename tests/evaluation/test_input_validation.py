@@ -18,7 +18,7 @@ Z = {name: torch.randn(ITEMS, 4, generator=DRAW) for name in ("a", "b")}
 
 @contextmanager
 def raised(kind: type[Exception], pattern: str, case: Any) -> Iterator[None]:
-    """Expect an error; a failure is reported with the case of the loop."""
+    """Expect an error, and add the case to the failure if it is not raised."""
     try:
         with pytest.raises(kind, match=pattern):
             yield
@@ -104,7 +104,7 @@ def test_options_of_an_interval() -> None:
 
 def test_ids_of_retrieval_must_be_integers_or_texts_of_the_rows() -> None:
     for case, ids in {**LABELS, "bfloat16": torch.zeros(6, dtype=torch.bfloat16)}.items():
-        if case in ("texts", "booleans"):  # labels to retrieval
+        if case in ("texts", "booleans"):  # valid ids of `retrieval`
             continue
         with raised(ShapeError, "query_ids", case):
             ua.metrics.retrieval(Z["a"], Z["b"], query_ids=ids, gallery_ids=torch.arange(6))

@@ -36,7 +36,7 @@ def test_guidance_moves_past_the_conditional_prediction() -> None:
     same = sample(exact, noise, condition, steps=20, guidance=1.0, unconditional_C=none).mean(0)
     torch.testing.assert_close(plain, same)
     guided = sample(exact, noise, condition, steps=20, guidance=2.0, unconditional_C=none).mean(0)
-    # The prediction is affine in the condition, so guidance 2 equals twice the condition.
+    # The prediction is affine in the condition, so guidance 2 has the effect of twice the condition.
     torch.testing.assert_close(guided, sample(exact, noise, 2 * condition, steps=20).mean(0))
     unguided = sample(exact, noise, condition, steps=20, guidance=0.0, unconditional_C=none).mean(0)
     torch.testing.assert_close(unguided, sample(exact, noise, 0 * condition, steps=20).mean(0))

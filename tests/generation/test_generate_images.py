@@ -20,7 +20,7 @@ def decoder(tiny_decoders: list[FlowDecoder]) -> FlowDecoder:
 
 
 def encode(texts: Sequence[str]) -> torch.Tensor:
-    """Encode the number of an item as text by the features of that item."""
+    """Return the text features of the items with these numbers."""
     return torch.tensor(tiny_image_store().array("text")[[int(text) for text in texts]]).float()
 
 

@@ -104,7 +104,7 @@ def test_every_modality_makes_images(space: Space, store: EmbeddingStore, decode
 
 
 def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Space, store: EmbeddingStore) -> None:
-    """Conditions from text have about the same distance from the mean of the image embeddings as these embeddings."""
+    """Conditions from text are about as far from the mean of the image embeddings as those embeddings themselves."""
     rows = store.rows("train")
     image = torch.tensor(store.array("image")[rows]).float()
     z, _ = embed_items(space, store, rows, ["text"])

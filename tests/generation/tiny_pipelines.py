@@ -57,7 +57,7 @@ def save_stable_unclip(folder: Path, *, dim: int = DIM, scheduler: Any = None) -
 
 
 def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Path:
-    """Save a `KandinskyV22Pipeline` for 16 x 16 images, without an image encoder like the published pipeline."""
+    """Save a `KandinskyV22Pipeline` for 16 x 16 images; like the published pipeline, it has no image encoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         pipeline = diffusers.KandinskyV22Pipeline(

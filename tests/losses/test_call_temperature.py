@@ -174,7 +174,7 @@ def test_errors():
     loss = make_objective("infonce")
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"temperature": 0.1, "logit_scale": 10.0}, "give one of them"),
-        ({"temperature": 0.0}, "temperature must be a positive finite number of at least 1e-6, or .*got 0.0"),
+        ({"temperature": 0.0}, "temperature must be a positive finite number of at least 1e-6 .*got 0.0"),
         ({"temperature": torch.tensor(-1.0)}, "temperature must be a positive finite number .*got -1.0"),
         ({"temperature": lambda: None}, "temperature= is a function that returned None"),
         ({"logit_scale": 1e9}, "logit_scale must be a positive number of at most 1e6"),

@@ -226,7 +226,7 @@ def test_queue_is_first_in_first_out():
     stored = queue.stored("a")[0]
     assert not stored.requires_grad
     torch.testing.assert_close(stored, unit(rows[[5, 1, 2, 3, 4]].detach()))
-    queue.push({"a": rows[:9].detach()})  # of more rows than the size, the queue keeps the last
+    queue.push({"a": rows[:9].detach()})  # the queue keeps only the last rows
     torch.testing.assert_close(set_of(queue.stored("a")[0]), set_of(unit(rows[4:].detach())))
 
 

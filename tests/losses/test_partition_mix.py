@@ -36,7 +36,7 @@ def test_zero_is_infonce_of_all_pairs(modalities: int):
 
 
 def test_the_identity_requires_complete_items():
-    """With missing rows, the alignment is a mean over true pairs, but InfoNCE a mean over pairs of modalities."""
+    """With missing rows, the alignment is a mean over true pairs, but InfoNCE is a mean over pairs of modalities."""
     embeddings, present = draw_batch(3, 3, 7, 6), {"m1": torch.arange(7) < 5, "m2": torch.arange(7) < 3}
     mixed = UniAlign("m0", partition_mix=0.0)(embeddings, present=present)
     contrast = InfoNCE("m0")(embeddings, present=present)
@@ -123,7 +123,7 @@ def test_errors():
     ],
 )
 def test_other_options_combine(options: dict[str, Any]):
-    """The batch has opposite rows, where arccos has an infinite slope, and equal rows."""
+    """The batch contains equal rows and opposite rows, at which arccos has an infinite slope."""
     embeddings = draw_batch(7, 3, 6, 5)
     embeddings["m1"][0], embeddings["m2"][1] = -embeddings["m0"][0], embeddings["m0"][1]
     value, gradients = value_and_gradients(UniAlign("all", partition_mix=0.5, **options), embeddings)

@@ -161,7 +161,7 @@ def test_direction_of_a_tuple_with_an_orthogonal_mean():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 def test_equal_singular_values_have_a_bounded_gradient(dtype: torch.dtype, modalities: int):
-    """For orthogonal modalities, equal singular values give torch.linalg.svd infinite gradients."""
+    """Orthogonal modalities have equal singular values, for which torch.linalg.svd has infinite gradients."""
     axes = torch.eye(8, dtype=dtype)
     embeddings = {f"m{m}": axes[[m, m + 2, m + 4]] for m in range(modalities)}
     value, gradients = value_and_gradients(PMRL(intra_temperature=1.0, inter_temperature=1.0), embeddings)

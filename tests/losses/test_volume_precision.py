@@ -21,7 +21,10 @@ VOLUME = {"uniformity_weight": 0.0, "alignment_weight": 0.0, "volume_weight": 1.
 
 
 def draw_tuples(modalities: int, items: int, dim: int, cosine: float, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return rows of various lengths with pairwise cosines of about `cosine`, or of both signs if `cosine` < 0."""
+    """Return rows of various lengths with pairwise cosines of about |`cosine`|.
+
+    If `cosine` is negative, every second modality has the opposite sign.
+    """
     center = normalize(draw_batch(1, 1, items, dim)["m0"], dim=-1)
     rows = {}
     for m, (name, noise) in enumerate(draw_batch(2, modalities, items, dim).items()):

@@ -1,4 +1,4 @@
-"""Compare AP and nDCG with cut-offs and graded relevance with brute force and trec_eval."""
+"""Test AP and nDCG with cut-offs and graded relevance against brute force and trec_eval."""
 
 import itertools
 

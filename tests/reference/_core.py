@@ -1,6 +1,7 @@
 """Implement UniAlign, InfoNCE, GRAM and the functions that they share.
 
-Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim. a = anchor, tau = temperature, x and y = unit rows (D,).
+Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim. a is the anchor, tau is the temperature, and x and y are unit
+rows of shape (D,).
 """
 
 import math

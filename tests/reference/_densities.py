@@ -1,6 +1,7 @@
 """Implement divergences of kernel densities without log-sum-exp, which limits the bandwidth to moderate values.
 
-Shapes: `M` modalities (m, r), point x and rows z (D,). tau = bandwidth. A `Row` is a pair (item, vector).
+Shapes: `M` modalities (m, r); points x and rows z have shape (D,). tau is the bandwidth, and a `Row` is a pair (item,
+vector).
 """
 
 import itertools
@@ -137,7 +138,7 @@ def holder_upper_bound(rows: Rows, *, tau: float, anchor: str, uniformity: str =
 
     The bound is (1/M) sum_m log mean_j s_j^(M-1) + mean_i sum_{n != a} |z_i^a - z_i^n|^2 / (2 tau^2) + c.
 
-    The mean over i is over the C complete items. Only their summands of mean_j prod_{n != a} p_n(z_j^a) are kept, which
+    The mean over i covers the C complete items. Only their summands of mean_j prod_{n != a} p_n(z_j^a) are kept, which
     gives c = log(N_a / C) + sum_{n != a} log N_n, or (M - 1) log B if all rows are present. With "mean_log", (M-1)
     mean_j log s_j replaces the first logarithm. By Jensen's inequality it is smaller, so the result is not a bound.
     """

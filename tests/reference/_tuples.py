@@ -1,6 +1,7 @@
 """Implement Triangle, Symile and PMRL, objectives on whole tuples.
 
-Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim. a = anchor, tau = temperature, x and y = unit rows (D,).
+Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim. a is the anchor, tau is the temperature, and x and y are unit
+rows of shape (D,).
 """
 
 from collections.abc import Sequence

@@ -81,8 +81,7 @@ def test_rank_of_the_best_right_answer_averages_ties():
     ids = np.arange(5)
     assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), ids, 2) == 3
     assert best_rank(np.array([0.1, 0.9]), ids[:2], 1) == 1
-    # The best of two right answers is tied with two wrong answers behind one better answer, so its rank is 1 + 1 + 2 /
-    # 2.
+    # The best right answer is tied with two wrong answers behind a better one, so its rank is 1 + 1 + 2 / 2.
     assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([0, 7, 2, 3, 7]), 7) == 3
     assert best_rank(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([7, 7, 2, 3, 7]), 7) == 1
 

@@ -231,7 +231,7 @@ def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, di
     with pytest.raises(DataError, match="not a valid record of a study"):
         read_record(file, {})
     file.write_bytes(b"")
-    with pytest.raises(DataError, match="delete it"):
+    with pytest.raises(DataError, match="delete the file"):
         read_record(file, {})
     assert read_record(tmp_path / "none", {}) is None
 
@@ -300,11 +300,11 @@ def changed(**changes: Any) -> Study:
 
 
 PLANS: list[tuple[dict[str, Any], str]] = [
-    ({"trials": ({"lr": 0.1},)}, "as many trials as the others"),
+    ({"trials": ({"lr": 0.1},)}, "must have the same number of trials"),
     ({"trials": ({"lr": -1}, {"lr": 0.1})}, r"arm 'ours' with \{'lr': -1\}"),
     ({"trials": ({"dip": 1}, {"lr": 0.1})}, "unknown training setting 'dip'"),
-    ({"key": "../ours"}, "must be a file name"),
-    ({"key": "baseline"}, "different keys"),
+    ({"key": "../ours"}, "key of an arm must consist of"),
+    ({"key": "baseline"}, "keys must be unique"),
     ({"tuned_as": "baseline"}, "has both trials and tuned_as"),
     ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
     ({"init_from": "ours"}, "is circular"),
@@ -321,9 +321,9 @@ def test_invalid_plans_raise(store: str) -> None:
 
 OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"resamples": 599}, "resamples must be at least 600 for the 3 baselines"),
-    ({"seeds": (0, 100)}, "seed 100 is in seeds and in tuning_seeds"),
-    ({"seeds": ()}, "one or more different integers"),
-    ({"seeds": (1, 1)}, "one or more different integers"),
+    ({"seeds": (0, 100)}, "seed 100 is in both seeds and tuning_seeds"),
+    ({"seeds": ()}, "one or more distinct integers"),
+    ({"seeds": (1, 1)}, "one or more distinct integers"),
     ({"seeds": (-1,)}, "at least 0"),
     ({"epochs": 0}, "epochs must be an integer of at least 1"),
     ({"stores": ["a"]}, "stores must be a mapping"),

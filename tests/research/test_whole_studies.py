@@ -108,7 +108,7 @@ def test_mistakes_are_reported_before_anything_is_written(
     for arguments, message in (
         ("", "give a study"),
         ("abolition", "unknown study 'abolition'; expected one of 'ablation'"),
-        ("ablation --seeds 1 1", "different integers"),
+        ("ablation --seeds 1 1", "distinct integers"),
         ("ablation --epochs 0", "epochs must be an integer"),
         ("ablation --workers 0", "--workers must be at least 1"),
         ("conflict --config config.yaml", "the study 'ablation', not to 'conflict'"),

@@ -124,9 +124,7 @@ def forge_manifest(step: Path, **changes: Any) -> None:
 
 def test_another_schema(folder: Path) -> None:
     forge_manifest(folder / "step-00000006", schema=7)
-    with pytest.raises(
-        CheckpointError, match=r"manifest\.json has schema 7, but this version of unialign reads"
-    ):
+    with pytest.raises(CheckpointError, match=r"manifest\.json has schema 7, but this version of unialign reads"):
         load_checkpoint(folder / "step-00000006")
 
 
