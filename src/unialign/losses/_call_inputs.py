@@ -130,8 +130,8 @@ def prepare_inputs(
     """
     for name in arguments:
         if name not in supported:
-            known = f"supports {', '.join(f'{option}=' for option in supported)}" if supported else "supports none"
-            raise ConfigError(f"{objective} does not support {name}= in a call; it {known}")
+            known = ", ".join(f"{option}=" for option in supported) or "none of these arguments"
+            raise ConfigError(f"{objective} does not support {name}= in a call; it supports {known}")
     if "temperature" in arguments and "logit_scale" in arguments:
         raise ConfigError("temperature= and logit_scale= are reciprocals of each other; give one of them")
     queue = arguments.get("queue")

@@ -41,8 +41,8 @@ def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int =
     """Return how often each item is drawn in each bootstrap resample, (R, N) integers as float64.
 
     Args:
-        items_or_groups: N, or (N,) group labels, which are integers or strings. Each resample draws as many groups as
-            there are, with replacement; an item is drawn as often as its group.
+        items_or_groups: the number of items N, or (N,) group labels, which are integers or strings. Each resample draws
+            groups with replacement, as many as there are groups. An item is drawn as often as its group.
         resamples: R, at least 1.
         seed: seed of the draw, which depends only on seed and labels, so runs on the same items share resamples.
 
@@ -54,7 +54,7 @@ def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int =
 
 
 def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterator[Tensor]:
-    """Yield the rows of `resample_weights` in blocks of bounded memory; the block size does not affect them."""
+    """Yield the rows of `resample_weights` in blocks of bounded memory; the block size does not affect the weights."""
     check_integer("resamples", resamples, low=1)
     check_seed(seed)
     if isinstance(items_or_groups, int):
@@ -81,12 +81,12 @@ def weighted_mean(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
 
 
 def weighted_median(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
-    """Return (R,) medians of the scores, each repeated as often as its integer weight says; NaN scores are ignored."""
+    """Return (R,) weighted medians of the scores, with integer weights as repetition counts; NaN scores are ignored."""
     defined_N = ~torch.isnan(scores_N)
     sorted_N, order_N = scores_N[defined_N].sort()
     running_RN = weights_RN[:, defined_N][:, order_N].cumsum(1)
     total_R1 = running_RN[:, -1:]
-    # The two middle ranks, from 1; equal for odd counts.
+    # One-based ranks of the two middle scores; equal for odd counts.
     middle_R2 = torch.cat([torch.floor((total_R1 + 1) / 2), torch.ceil((total_R1 + 1) / 2)], 1)
     return sorted_N[torch.searchsorted(running_RN, middle_R2).clamp(max=len(sorted_N) - 1)].mean(1)
 
@@ -96,7 +96,8 @@ def percentile_interval(values_R: Tensor, level: float = 0.95, *, estimate: floa
 
     Args:
         values_R: the statistic on each resample.
-        level: in (0, 1). estimate: the statistic on the original data; the mean of the resampled values if None.
+        level: in (0, 1).
+        estimate: the statistic on the original data; the mean of the resampled values if None.
 
     Raises:
         ConfigError: level outside (0, 1).

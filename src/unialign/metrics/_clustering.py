@@ -1,4 +1,4 @@
-"""Spherical k-means and agreement of clusters with labels, without scikit-learn (the tests compare with it).
+"""Spherical k-means and the V-measure, implemented without scikit-learn (tests compare the results with scikit-learn).
 
 Shapes: `N` items, `D` dimension, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
 """
@@ -34,18 +34,19 @@ class Clustering:
 def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: int = 300) -> Clustering:
     """Spherical k-means (Dhillon & Modha 2001) with greedy k-means++ initialization and Lloyd's iterations.
 
-    Returns the best of `restarts`. The result is deterministic for a seed, and the same on all devices up to rounding.
+    The best of all restarts is returned. The result is deterministic for a seed, and the same on all devices up to
+    rounding.
 
     Args:
         x: floating (N, D) tensor or array; rows and centers are L2-normalized here.
-        clusters: K, from 1 to N. If fewer rows are distinct, some clusters stay empty.
+        clusters: K, from 1 to N. If there are fewer distinct rows, some clusters stay empty.
         seed: seed of the initializations.
         restarts: number of restarts, at least 1.
-        iterations: maximum number of iterations per restart; stops early if no label changes.
+        iterations: maximum number of iterations per restart; a restart stops early if no label changes.
 
     Raises:
-        ShapeError: empty or not 2-D.
-        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        ShapeError: the input is empty or not 2-D.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero.
         ConfigError: clusters outside [1, N], or restarts or iterations below 1.
     """
     check_integer("restarts", restarts, low=1)
@@ -54,7 +55,7 @@ def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: 
     x_ND = unit_rows(x, "x").detach()
     if not isinstance(clusters, int) or isinstance(clusters, bool) or not 1 <= clusters <= len(x_ND):
         raise ConfigError(f"clusters must be from 1 to {len(x_ND)}, the number of rows, got {clusters!r}")
-    # Draw on the CPU, so a seed gives the same draws on every device.
+    # Draw on the CPU, so that a seed gives the same draws on every device.
     generator = torch.Generator().manual_seed(seed)
     runs = (_lloyd(x_ND, _plus_plus(x_ND, clusters, generator), iterations) for _ in range(restarts))
     best = min(runs, key=lambda run: run.inertia)
@@ -64,13 +65,14 @@ def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: 
 def v_measure(labels: Any, clusters: Any) -> float:
     """Return the harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg 2007), in [0, 1].
 
-    1 means that both are the same partition. The V-measure equals the NMI with the arithmetic mean of the entropies.
+    The value 1 means that both are the same partition. The V-measure equals the NMI with the arithmetic mean of the
+    entropies.
 
     Args:
         labels, clusters: (N,) integers or strings.
 
     Raises:
-        ShapeError: not (N,), different N, or no items.
+        ShapeError: an input does not have shape (N,), N differs, or there are no items.
     """
     items = len(codes(labels, "labels"))
     if items == 0:
@@ -86,16 +88,18 @@ def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor
     """
     label_N, cluster_N = codes(labels, "labels"), codes(clusters, "clusters")
     if len(label_N) != len(cluster_N):
-        raise ShapeError(f"{len(label_N)} labels and {len(cluster_N)} clusters; expected one of each per item")
+        raise ShapeError(
+            f"got {len(label_N)} labels and {len(cluster_N)} clusters; expected a label and a cluster for each item"
+        )
     if weights_RN.ndim != 2 or weights_RN.shape[1] != len(label_N):
         raise ShapeError(f"weights have shape {tuple(weights_RN.shape)}; expected (resamples, {len(label_N)})")
     weights_RN = weights_RN.double().cpu()
-    # Use only the nonempty cells of the contingency table, of which there are at most N.
+    # Use only the nonempty cells of the contingency table; there are at most N of them.
     cell_N = codes(label_N * (int(cluster_N.max()) + 1) + cluster_N, "cells")
     h_label, h_cluster, h_both = (_entropy(weights_RN, code_N) for code_N in (label_N, cluster_N, cell_N))
     mutual = (h_label + h_cluster - h_both).clamp(min=0)
     total = h_label + h_cluster
-    # One class and one cluster agree perfectly but give 0 / 0; rounding of H may leave 1e-17.
+    # A single class and a single cluster agree perfectly but give 0 / 0; rounding of H may leave 1e-17.
     return torch.where(total < 1e-12, 1.0, 2 * mutual / total).clamp(max=1.0)
 
 
@@ -115,7 +119,7 @@ def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tenso
     for _ in range(1, clusters):
         running_N = nearest_N.cumsum(0)
         draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(x_ND.device) * running_N[-1]
-        # If all rows coincide with centers, every draw is row 0 or the last row, a harmless duplicate.
+        # If all rows coincide with centers, every draw is row 0 or the last row, which is a harmless duplicate.
         candidates = torch.searchsorted(running_N, draws).clamp(max=len(x_ND) - 1)
         reached = torch.minimum(nearest_N[:, None], _squared(x_ND, x_ND[candidates]))
         best = int(reached.sum(0).argmin())
@@ -144,7 +148,7 @@ def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor) -
         sums_KD += member_nK.mT @ x_ND[tile]
         counts_K += member_nK.sum(0)
     length_K = torch.linalg.vector_norm(sums_KD, dim=1)
-    # Opposite rows may cancel; such a center stays in place.
+    # Keep the old center if the rows of a cluster cancel.
     centers_KD = torch.where(length_K[:, None] > 1e-12, sums_KD / length_K[:, None], old_KD)
     empty = (counts_K == 0).nonzero().flatten()
     if len(empty):

@@ -1,6 +1,6 @@
-"""Ranks by cosine: from counts in float32 tiles for queries with one positive, from a full sort for those with several.
+"""Rank by cosine: by counts in float32 tiles for queries with one positive, by a full sort for queries with several.
 
-Shapes: `S` queries to rank, `G` gallery.
+Shapes: `S` queries to rank, `G` gallery rows.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ def count_cosine_ranks(
 ) -> RankCounts:
     """Compute `count_ranks` for the cosines of queries[rows_S] and the gallery.
 
-    A query with one positive costs a float32 product and O(1) memory. Average precision and nDCG with several positives
-    require the full order: for such queries, a float64 copy of the gallery is sorted.
+    A query with one positive requires a float32 product and O(1) memory. Average precision and nDCG with several
+    positives require the full order: for such queries, a float64 copy of the gallery is sorted.
     """
     if isinstance(positives, Relevance):
         unit_GD = gallery.exact(slice(None))
@@ -41,7 +41,7 @@ def count_cosine_ranks(
     single_S = (positives_S == 1).nonzero().flatten()
     above_S, tied_S = torch.zeros_like(positives_S), torch.zeros_like(positives_S)
     tied_positives_S = torch.ones_like(positives_S)
-    # Average precision and nDCG, of the whole gallery and of each cut-off.
+    # Average precision and nDCG of the whole gallery and of each cut-off.
     found_C2S = torch.zeros(len(cutoffs), 2, len(positives_S), dtype=torch.float64)
     if len(single_S):
         codes_G, order_G = positives.gallery_codes_G.sort()

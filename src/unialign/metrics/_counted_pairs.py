@@ -1,7 +1,7 @@
-"""Retrieval metrics from counts that were summed over blocks of a gallery that does not fit in memory.
+"""Compute retrieval metrics from counts summed over the blocks of a gallery that does not fit in memory.
 
-Shapes: `P` pairs of a query and one of its positives, `S` scored queries, `m` most positives of a query, `s` queries of
-one tile.
+Shapes: `P` pairs of a query and one of its positives, `S` scored queries, `m` maximum number of positives of a query,
+`s` queries of one tile.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def retrieval_from_counts(
     sums_C2S = torch.zeros(len(cutoffs), 2, len(rows_S), dtype=torch.float64)
     for sums_2S, at in zip(sums_C2S, cutoffs, strict=True):
         precision_P, gain_P = tables.block(above_P, level_P, found_P, relevant_P, "expected", at)
-        # All r positives of a tie block hold the sum of the block, so each contributes 1 / r of it.
+        # Each of the r positives of a tie block has the sum of the whole block, so it contributes 1 / r of this sum.
         sums_2S[0].index_add_(0, place_P, precision_P / relevant_P)
         sums_2S[1].index_add_(0, place_P, gain_P / relevant_P)
     sums_C2S /= torch.stack([positives_S.expand(len(cutoffs), -1), tables.ideal(positives_S, None, cutoffs)], 1)
@@ -69,7 +69,7 @@ def retrieval_from_counts(
 
 
 def _among_positives(place_P: Tensor, score_P: Tensor, positives_S: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many positives of its query score above each positive, and how many tie with it (including itself)."""
+    """For each positive, count the positives of its query with a higher score and those tied with it (with itself)."""
     most = int(positives_S.max())
     start_S = positives_S.cumsum(0) - positives_S
     column_P = torch.arange(len(place_P)) - start_S[place_P]

@@ -1,6 +1,6 @@
 """Exact nearest neighbors by cosine.
 
-Shapes: `Q` queries, `G` gallery, `D` dimension.
+Shapes: `Q` queries, `G` gallery rows, `D` dimension.
 """
 
 from typing import Any, NamedTuple
@@ -35,14 +35,14 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
         queries: (Q, D) floating tensor or array; rows are L2-normalized here.
         gallery: (G, D); may be a memory map, and is never copied in full.
         k: from 1 to G.
-        batch_size: maximum number of queries scored at once; does not affect the result.
+        batch_size: maximum number of queries scored at once. The batch size does not affect the result.
 
     Returns:
-        See `KNNResult`. Uses O(Q (D + k)) memory in addition to the inputs.
+        See `KNNResult`. Memory is O(Q (D + k)) in addition to the inputs.
 
     Raises:
-        ShapeError: empty or not 2-D, or dims differ.
-        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        ShapeError: an input is empty or not 2-D, or the dimensions differ.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero.
         ConfigError: k or batch_size is out of range.
     """
     check_integer("k", k, low=1)

@@ -11,7 +11,7 @@ from unialign.errors import ShapeError
 
 
 def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
-    """Return integer or text labels (N,) as int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
+    """Convert (N,) integer or text labels to int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
     values_N = _labels(labels, name, rows)
     return torch.from_numpy(np.unique(values_N, return_inverse=True)[1].astype(np.int64).reshape(-1))
 
@@ -20,7 +20,9 @@ def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[
     """Return the codes of two label arrays; a label has the same code in both."""
     a_N, b_N = _labels(first, names[0], rows[0]), _labels(second, names[1], rows[1])
     if (a_N.dtype.kind in "US") != (b_N.dtype.kind in "US"):
-        raise ShapeError(f"{names[0]} are {a_N.dtype}, {names[1]} are {b_N.dtype}; expected both text or both integers")
+        raise ShapeError(
+            f"{names[0]} are {a_N.dtype}, but {names[1]} are {b_N.dtype}; expected both text or both integers"
+        )
     both = np.unique(np.concatenate([a_N, b_N]), return_inverse=True)[1].astype(np.int64).reshape(-1)
     return torch.from_numpy(both[: len(a_N)]), torch.from_numpy(both[len(a_N) :])
 
@@ -32,7 +34,7 @@ def _labels(labels: Any, name: str, rows: int | None) -> np.ndarray[Any, Any]:
     try:
         values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, dtypes without a NumPy equivalent
-        raise ShapeError(f"{name} cannot become an array ({error}); expected {expected}") from None
+        raise ShapeError(f"{name} cannot be converted to an array ({error}); expected {expected}") from None
     if values.dtype.kind not in "biuUS" or values.ndim != 1 or (rows is not None and len(values) != rows):
         raise ShapeError(f"{name} is {values.dtype} of shape {values.shape}; expected {expected}")
     return values

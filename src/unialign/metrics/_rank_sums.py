@@ -1,6 +1,6 @@
-"""Sums over the ranks of positives, with cut-offs and ties: precisions (average precision), discounted gains (nDCG).
+"""Sum precisions (average precision) and discounted gains (nDCG) over the ranks of positives, with cut-offs and ties.
 
-Shapes: `q` queries of a tile, `G` gallery, `P` positives of a tile, `C` cut-offs.
+Shapes: `q` queries of a tile, `G` gallery rows, `P` positives of a tile, `C` cut-offs.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Ties = Literal["expected", "optimistic", "pessimistic"]
-# Cut-offs; None: the whole gallery.
+# Cut-offs; None is the whole gallery.
 Cutoffs = Sequence[int | None]
 
 
@@ -47,10 +47,10 @@ class Tables:
             found: R, number of positives above the block.
             relevant: r >= 1, number of positives in the block.
             ties: order within the block.
-            k: cut-off; None: the whole gallery.
+            k: cut-off; None for the whole gallery.
 
         For positives at known ranks c'+1..c'+r, the precision at the i-th is (R + i) / (c' + i). In expectation over
-        orders, rank c + i holds a positive with probability r / t, and then (i - 1)(r - 1) / (t - 1) positives of the
+        orders, rank c + i has a positive with probability r / t, and then (i - 1)(r - 1) / (t - 1) positives of the
         block are above it on average (McSherry & Najork 2008, section 3).
         """
         if ties == "expected":
@@ -61,7 +61,7 @@ class Tables:
         low, high = (start, end) if k is None else (start.clamp(max=k), end.clamp(max=k))
         inverse = self.harmonic[high] - self.harmonic[low]
         gain = self.discount[high] - self.discount[low]
-        # Dividing integer tensors would give float32.
+        # Convert to float64, since dividing integer tensors would give float32.
         c, t, found_, r = start.double(), (end - start).double(), found.double(), relevant.double()
         kept = (high - low).double()
         spread = torch.where(t > 1, (r - 1) / (t - 1), 0.0)
@@ -84,13 +84,14 @@ def ranked_sums(
 
     Args:
         s_qG: scores, larger is better.
-        gain_qG: gains of the positives; None: 1.
+        gain_qG: gains of the positives; None for gains of 1.
     """
     queries, gallery = s_qG.shape
     s_qG, order_qG = s_qG.sort(dim=1, descending=True)
     is_positive_qG = is_positive_qG.gather(1, order_qG)
     rank_G = torch.arange(gallery, device=s_qG.device)
-    # The difference of equal infinite scores is NaN, and comparisons with NaN are False, so these scores count as tied.
+    # The difference of equal infinite scores is NaN, and comparisons with NaN are False, so these scores are treated as
+    # tied.
     opens_qG = torch.ones_like(is_positive_qG)
     opens_qG[:, 1:] = (s_qG[:, :-1] - s_qG[:, 1:]) > tolerance
     start_qG = torch.where(opens_qG, rank_G, 0).cummax(1).values
@@ -108,7 +109,7 @@ def ranked_sums(
     sums = torch.zeros(len(cutoffs), 2, queries, dtype=torch.float64)
     for sum_2q, k in zip(sums, cutoffs, strict=True):
         precision_P, block_gain_P = tables.block(before_P, size_P, found_P, relevant_P, ties, k)
-        # All r positives of a tie block hold the sum of the block, so each contributes 1 / r of it.
+        # Each of the r positives of a tie block has the sum of the whole block, so it contributes 1 / r of this sum.
         sum_2q[0].index_add_(0, query_P, precision_P / relevant_P)
         sum_2q[1].index_add_(0, query_P, block_gain_P / relevant_P)
     if gain_qG is not None:

@@ -1,10 +1,10 @@
-"""Ranks of positives, counted in tiles: the rank of a single positive is the number of better candidates plus 1.
+"""Count the ranks of positives in tiles. The rank of a single positive is the number of better candidates plus 1.
 
 Ties are blocks of candidates with equal scores. With `ties="expected"`, a metric is its mean over all orders of each
 block, in closed form (McSherry & Najork, ECIR 2008, "Computing information retrieval performance measures efficiently
 in the presence of tied scores").
 
-Shapes: `Q` queries, `G` gallery, `q` queries of one tile, `P` positives of a tile.
+Shapes: `Q` queries, `G` gallery rows, `q` queries of one tile, `P` positives of a tile.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,15 +27,16 @@ _TILE = 2 * TILE
 
 @dataclass(frozen=True, eq=False)
 class RankCounts:
-    """Rank counts per query, (Q,) on the CPU.
+    """Rank counts of the queries, (Q,) tensors on the CPU.
 
     Attributes:
         above: g, int64 number of candidates strictly above the best positive.
-        tied: T, int64 number of non-positives tied with it.
-        tied_positives: p >= 1, int64 number of positives tied with it, including itself.
+        tied: T, int64 number of non-positives tied with the best positive.
+        tied_positives: p >= 1, int64 number of positives tied with the best positive, including itself.
         positives: int64 number of positives.
         average_precision: in (0, 1]; see `count_ranks` for ties.
-        ndcg: in (0, 1], discount 1 / log2(1 + rank), whole gallery; gains are binary unless relevance is graded.
+        ndcg: in (0, 1], over the whole gallery, with discount 1 / log2(1 + rank); gains are binary unless relevance is
+            graded.
         gallery: number of gallery rows, G.
         cut: average precision and nDCG of the first k candidates, for each cut-off k.
     """
@@ -50,7 +51,7 @@ class RankCounts:
     cut: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def ranks(self, ties: Ties) -> Tensor:
-        """Return the rank of the best positive, from 1; 1 + g + T / (p + 1) for `expected`."""
+        """Return the one-based rank of the best positive, which is 1 + g + T / (p + 1) for `expected`."""
         first = 1.0 + self.above.double()
         if ties == "optimistic":
             return first
@@ -85,8 +86,9 @@ def count_ranks(
         score: maps int64 query rows (q,) to (q, G) scores, larger is better; may be infinite.
         positives: at least one for each query.
         ties: order of candidates within `tolerance` of each other; `optimistic` puts positives first.
-        batch_size: maximum number of queries per tile; does not affect the result. Memory is O(batch_size * G).
-        tolerance: absolute.
+        batch_size: maximum number of queries per tile. The batch size does not affect the result. Memory is
+            O(batch_size * G).
+        tolerance: absolute tolerance of ties.
         k: cut-offs of average precision and nDCG.
 
     Raises:
@@ -142,13 +144,13 @@ def _count(s_qG: Tensor, is_positive_qG: Tensor, tolerance: float) -> tuple[Tens
     above_q = (s_qG > best_q1 + tolerance).sum(1)
     level_qG = s_qG >= best_q1 - tolerance
     block_q = level_qG.sum(1) - above_q
-    # No positive is above the best one, so all positives at or above its level are tied with it.
+    # No positive is above the best positive, so all positives at its level or above are tied with the best.
     tied_positives_q = (level_qG & is_positive_qG).sum(1)
     return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu()
 
 
 def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) -> Tensor:
-    """Return E[1 / (g + F)], F = position of the first of p positives in a random order of p + T candidates.
+    """Return E[1 / (g + F)], with F the position of the first of p positives in a random order of p + T candidates.
 
     P(F = 1) = p / (p + T) and P(F = f + 1) / P(F = f) = (T - f + 1) / (p + T - f).
     """
@@ -156,7 +158,7 @@ def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) ->
     blocks = torch.stack([above, tied, tied_positives], 1)[tied > 0]
     if len(blocks) == 0:
         return out
-    # In a collapsed space, blocks are large and many queries have the same counts.
+    # Compute each distinct block once. In a collapsed space, blocks are large and many queries have the same counts.
     distinct, which = torch.unique(blocks, dim=0, return_inverse=True)
     values = torch.empty(len(distinct), dtype=torch.float64)
     for i, (g, t, p) in enumerate(distinct.tolist()):
@@ -169,7 +171,7 @@ def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) ->
 
 
 def _hit_probability(above: Tensor, tied: Tensor, tied_positives: Tensor, k: int) -> Tensor:
-    """Return 1 - C(T, s) / C(T + p, s), s = k - g positions of the block within the top k (hypergeometric)."""
+    """Return 1 - C(T, s) / C(T + p, s), where s = k - g positions of the block are in the top k (hypergeometric)."""
     places = k - above
     out = (places > tied).double()
     open_ = (places > 0) & (places <= tied)
@@ -177,7 +179,7 @@ def _hit_probability(above: Tensor, tied: Tensor, tied_positives: Tensor, k: int
         return out
     s, t, p = places[open_].double(), tied[open_].double(), tied_positives[open_].double()
     miss = torch.ones(len(s), dtype=torch.float64)
-    # Compute the ratio as a product of s or p factors; factorials would lose precision.
+    # Compute the ratio as a product of s or p factors, since factorials would lose precision.
     if int(s.max()) <= int(p.max()):
         for j in range(int(s.max())):
             miss *= torch.where(j < s, (t - j) / (t + p - j), 1.0)

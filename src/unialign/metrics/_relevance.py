@@ -1,6 +1,6 @@
-"""Positives of each query: gallery rows with its id, or with a relevance above 0.
+"""The positives of each query: gallery rows with the same id, or with a relevance above 0.
 
-Shapes: `Q` queries, `G` gallery, `q` queries of one tile.
+Shapes: `Q` queries, `G` gallery rows, `q` queries of one tile.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from unialign.ops import row_tiles
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """Codes of queries and gallery rows; the positives of a query are the rows with its code."""
+    """Codes of queries and gallery rows; the positives of a query are the rows with the same code."""
 
     query_codes_Q: Tensor
     gallery_codes_G: Tensor
@@ -45,8 +45,8 @@ class Relevance:
         queries, gallery: Q and G.
 
     Raises:
-        ShapeError: another shape, or not numbers.
-        NonFiniteError: a negative, infinite or NaN entry.
+        ShapeError: the relevance has the wrong shape or is not numeric.
+        NonFiniteError: an entry is negative, infinite or NaN.
     """
 
     def __init__(self, relevance: Any, queries: int, gallery: int) -> None:
@@ -60,7 +60,7 @@ class Relevance:
         )
 
     def keep(self, rows_S: Tensor) -> "Relevance":
-        """Keep some queries, which are then numbered from 0."""
+        """Restrict the relevance to the given queries, which are then numbered from 0."""
         self.rows_S, self._counts = self.rows_S[rows_S], self._counts[rows_S]
         return self
 
@@ -105,7 +105,7 @@ def find_positives(
         return rows_S, graded.keep(rows_S)
     if (query_ids is None) != (gallery_ids is None):
         given, missing = ("gallery_ids", "query_ids") if query_ids is None else ("query_ids", "gallery_ids")
-        raise ConfigError(f"{given} without {missing}: positives have equal ids, so both must be given")
+        raise ConfigError(f"{given} without {missing}; positives have equal ids, so give both")
     if query_ids is None:
         if queries != gallery:
             raise ShapeError(

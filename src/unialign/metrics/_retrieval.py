@@ -1,6 +1,6 @@
-"""Per-query retrieval metrics with a choice of how ties are ranked, and their bootstrap intervals.
+"""Compute per-query retrieval metrics with a policy for ties, and their bootstrap intervals.
 
-Shapes: `Q` queries, `G` gallery, `D` dimension, `S` scored queries (those with a positive), `R` resamples.
+Shapes: `Q` queries, `G` gallery rows, `D` dimension, `S` scored queries (those with a positive), `R` resamples.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class RetrievalResult:
 
     @property
     def chance(self) -> dict[int, float]:
-        """Recall that a random order of the gallery reaches on average for these queries, in [0, 1]."""
+        """Expected recall of a random order of the gallery for these queries, in [0, 1]."""
         positives_S = self._counts.positives
         random = replace(
             self._counts,
@@ -96,7 +96,7 @@ class RetrievalResult:
     def ndcg(self) -> float:
         """Mean nDCG over the whole gallery with discount 1 / log2(1 + rank), in (0, 1].
 
-        The gain of a candidate is its `relevance`, or 1 for a positive if none was given.
+        The gain of a candidate is its `relevance`, or 1 for a positive if no relevance was given.
         """
         return float(self.ndcg_scores.mean())
 
@@ -110,15 +110,15 @@ class RetrievalResult:
 
     @property
     def ndcg_at(self) -> dict[int, float]:
-        """Mean nDCG of the top k, in [0, 1], as `ndcg_cut` of trec_eval: DCG divided by that of the best top k."""
+        """Mean nDCG of the top k, in [0, 1], as `ndcg_cut` of trec_eval: DCG divided by the DCG of the ideal top k."""
         return {k: float(ndcg_S.mean()) for k, (_, ndcg_S) in self._counts.cut.items()}
 
     def scores(self, metric: str) -> Tensor:
         """Return (S,) per-query values of a metric.
 
         Args:
-            metric: "recall@K" for any K, "map@K" or "ndcg@K" for K in `k`, "mrr", "map", "ndcg", or "median_rank" (the
-                ranks).
+            metric: "recall@K" for any K, "map@K" or "ndcg@K" for K in `k`, "mrr", "map", "ndcg", or "median_rank",
+                which gives the ranks.
         """
         check_text("metric", metric)
         kind, _, cutoff = metric.partition("@")
@@ -136,7 +136,7 @@ class RetrievalResult:
         }
         if metric not in table:
             raise ConfigError(
-                f"unknown metric {metric!r}; expected 'recall@K', 'map@K' or 'ndcg@K' with K of at least 1 or one of "
+                f"unknown metric {metric!r}; expected 'recall@K', 'map@K' or 'ndcg@K' with K of at least 1, or one of "
                 f"{list(table)}"
             )
         return table[metric]
@@ -184,7 +184,7 @@ def retrieval(
     """Rank the gallery rows by cosine for each query row.
 
     `recall[k]` is the fraction of queries with any positive in the top k. Candidates whose scores differ by at most
-    1e-12 are tied; with `expected`, every metric is its mean over random orders of tied candidates, so a space
+    1e-12 are tied; with `expected`, every metric is the mean over random orders of the tied candidates, so a space
     collapsed to one point scores at chance level for any order of its rows.
 
     Args:
@@ -192,12 +192,12 @@ def retrieval(
         gallery: (G, D).
         query_ids, gallery_ids: (Q,), (G,) integers or strings; positives have equal ids. Without ids, gallery row i is
             the positive of query i. Queries without a positive are excluded and counted.
-        relevance: instead of ids, (Q, G) numbers of at least 0, or a function of int64 query rows (q,) that returns
-            (q, G) for large sets. Entries above 0 are positives; they are the gains of nDCG, as in trec_eval (pass
-            2^r - 1 for exponential gains).
-        k: cut-offs; values above G act as G.
+        relevance: instead of ids, (Q, G) numbers of at least 0, or a function of int64 query rows (q,) that returns (q,
+            G) for large sets. Rows with entries above 0 are positives, and the entries are the gains of nDCG, as in
+            trec_eval (pass 2^r - 1 for exponential gains).
+        k: cut-offs; values above G are equivalent to G.
         ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
-        batch_size: maximum number of queries scored at once. The result does not depend on it.
+        batch_size: maximum number of queries scored at once. The batch size does not affect the result.
 
     Returns:
         See `RetrievalResult`. If every query has one positive, memory is O(Q + G) in addition to the inputs, which may
@@ -206,10 +206,10 @@ def retrieval(
         queries with `relevance`, require a float64 copy of the gallery and a sort per query.
 
     Raises:
-        ShapeError: empty or not 2-D, different dims, or Q != G without ids.
-        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        ShapeError: an input is empty or not 2-D, the dimensions differ, or Q != G without ids.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero.
         DataError: no query has a positive.
-        ConfigError: only one of query_ids and gallery_ids, ids and relevance, or an invalid option.
+        ConfigError: only one of query_ids and gallery_ids, both ids and relevance, or an invalid option.
     """
     unit_queries, unit_gallery = query_and_gallery(queries, gallery)
 
@@ -241,7 +241,7 @@ def retrieval_from_scores(
             within `tolerance` are tied.
         queries, gallery: Q and G.
         query_ids, gallery_ids, relevance, k, ties, batch_size: see `retrieval`.
-        tolerance: absolute; use about 1e-6 for scores computed in float32.
+        tolerance: absolute tolerance of ties; use about 1e-6 for scores computed in float32.
 
     Raises:
         As in `retrieval`; also NonFiniteError for NaN scores.

@@ -1,4 +1,4 @@
-"""Significance of differences: p-values from a paired bootstrap with seed variance, and Holm's correction.
+"""Test the significance of differences: p-values of a paired bootstrap with seed variance, and Holm's correction.
 
 Shapes: `S` seeds (training runs), `R` resamples.
 """
@@ -21,7 +21,7 @@ def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> 
 
     Args:
         values_SR: a metric, or a paired difference, under the same R resamples of items for each seed.
-        points_S: the metric itself.
+        points_S: the value on the original items for each seed.
         seed: seed of the noise.
     """
     mean_R = values_SR.nanmean(0)
@@ -35,8 +35,8 @@ def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> 
 def bootstrap_p_value(differences_R: Tensor) -> float:
     """Return the two-sided p-value, twice the smaller fraction of differences on one side of 0, in [2 / (R + 1), 1].
 
-    The observed data count as one resample, so p is never 0 (Davison & Hinkley 1997, section 4.2). NaN if no
-    difference is defined.
+    The observed data count as one resample, so p is never 0 (Davison & Hinkley 1997, section 4.2). The result is NaN if
+    no difference is defined.
     """
     values = differences_R[~torch.isnan(differences_R)]
     if len(values) == 0:
@@ -46,7 +46,7 @@ def bootstrap_p_value(differences_R: Tensor) -> float:
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted by Holm's (1979) step-down method for family-wise error rate, in the given order.
+    """Return p-values in the given order, adjusted for the family-wise error rate by Holm's (1979) step-down method.
 
     Raises:
         ConfigError: a value outside [0, 1].
