@@ -111,12 +111,12 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
     # The options in the file belong to its objective; another objective does not inherit them.
     assert resolved("--objective", "infonce", "--anchor", "kar").objective_options == {"anchor": "kar"}
     for wrong, message in (
-        ("head=linear", "has its own option, --head"),
+        ("head=linear", "head is not an entry of a mapping; use --head"),
         ("objective_options={}", "expected an entry of"),
         ("nothing.x=1", "expected an entry of"),
         ("lr", "KEY=VALUE"),
         ("frozen.fou=whitten", "did you mean 'whiten'"),
-        ("objective_options.x=!!bool x", "'!!bool x' is not a plain value: a value does not fit its tag"),
+        ("objective_options.x=!!bool x", "'!!bool x' cannot be parsed as YAML: a value does not fit its tag"),
         ("objective_options.x=!!timestamp x", "a value does not fit its tag"),
         ("objective_options.x=[\n1", "^[^\n]*$"),
         ("objective_options.temperature=.nan", "objective_options.temperature must hold finite numbers"),

@@ -37,7 +37,7 @@ def test_options_are_a_copy() -> None:
 def test_unknown_setting_suggests_one() -> None:
     with pytest.raises(ConfigError, match="unknown training setting 'batchsize'; did you mean 'batch_size'"):
         TrainConfig.from_dict({"batchsize": 3})
-    with pytest.raises(ConfigError, match="unknown training setting 'zzz'; it has objective,"):
+    with pytest.raises(ConfigError, match="unknown training setting 'zzz'; the settings are objective,"):
         TrainConfig.from_dict({"zzz": 3})
 
 

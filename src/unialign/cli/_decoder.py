@@ -43,8 +43,8 @@ def train(
     shown_loss = f"{loss:.3f}" if isinstance(loss, float) else "unknown"
     weights = sum(p.numel() for p in fit.decoder.parameters())
     echo(
-        f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {config.steps}, "
-        f"loss {shown_loss}, {time.perf_counter() - started:.0f} s"
+        f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million parameters: "
+        f"step {config.steps}, loss {shown_loss}, {time.perf_counter() - started:.0f} s"
     )
     grids = sorted(options.out.glob("samples-*.png"))
     samples = shown(grids[-1]) if grids else "none"

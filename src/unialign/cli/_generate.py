@@ -107,8 +107,8 @@ def _print_summary(result: GenerationResult, images: Sequence[Mapping[str, Any]]
     for i, (condition, image) in enumerate(zip(result.conditions, images, strict=True)):
         seen = " (a training item: the decoder was trained on its image)" if condition.split == "train" else ""
         near = result.nearest[i][0]
-        text = f"nearest training item by condition: {near['name']}, cosine {near['cosine']:.2f}"
+        text = f"training item nearest to the condition: {near['name']}, cosine {near['cosine']:.2f}"
         if result.copies is not None:
             copy = result.copies[i][0]
-            text += f"; by pixels: {copy['name']}, distance {100 * copy['distance']:.0f} %"
+            text += f"; nearest by pixels: {copy['name']}, distance {100 * copy['distance']:.0f} %"
         echo(f"{condition.name}{seen}: {shown(out / image['files'][0])}; {text}")

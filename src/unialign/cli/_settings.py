@@ -82,7 +82,7 @@ def _parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
         if not equals or not key:
             raise ConfigError(f"--set takes KEY=VALUE, got {pair!r}")
         if key in names and key not in mappings:
-            raise ConfigError(f"--set {pair}: {key} has its own option, --{key.replace('_', '-')}")
+            raise ConfigError(f"--set {pair}: {key} is not an entry of a mapping; use --{key.replace('_', '-')}")
         if mapping not in mappings or not dot:
             expected = f"expected an entry of {' or '.join(mappings)}, such as {mappings[0]}.KEY"
             raise ConfigError(f"--set {pair}: {expected}{suggestion(mapping, mappings)}")
@@ -113,7 +113,7 @@ def _reader(entry: Setting) -> Any:
 
 
 def _value(key: str, text: str) -> Any:
-    value = parse_yaml(text, f"--set {key}: {text!r} is not a plain value")
+    value = parse_yaml(text, f"--set {key}: {text!r} cannot be parsed as YAML")
     try:
         return float(value) if isinstance(value, str) else value  # YAML parses 1e-3 as a string
     except ValueError:

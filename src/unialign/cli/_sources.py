@@ -34,7 +34,7 @@ def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
         DataError: a source is neither a data set nor a path; the message suggests a name.
     """
     if not sources:
-        raise ConfigError(f"name the data, such as `unialign {example}`, or give --config")
+        raise ConfigError(f"no data is given; name the data, as in `unialign {example}`, or give --config")
     check_sources(sources)
     return tuple(sources)
 

@@ -65,8 +65,8 @@ def _print_header(
         echo(note)
     if initialization(config.objective) == "contrastive" and not config.infonce_warmup_ratio:
         echo(
-            f"note: {display_name(config.objective)} trains badly from random weights; --infonce-warmup-ratio 0.5 "
-            "starts with InfoNCE"
+            f"note: {display_name(config.objective)} trains badly from random weights; use "
+            "--infonce-warmup-ratio 0.5 to start with InfoNCE"
         )
     over = f"{config.objective} over {', '.join(store.modalities)}"
     together = "" if processes == 1 else f"on {processes} processes, "

@@ -32,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
         file = CompareConfig.read(options.config)
         objectives = objectives or list(file.entries)
         if missing := [name for name in objectives if name not in file.entries]:
-            raise ConfigError(f"{options.config} has no entry {', '.join(missing)}; it has {', '.join(file.entries)}")
+            raise ConfigError(
+                f"{options.config} has no entry {', '.join(missing)}; its entries are {', '.join(file.entries)}"
+            )
     else:
         objectives = objectives or list(_OBJECTIVES)
         for name in objectives:

@@ -17,8 +17,8 @@ Files: .npz, .npy, .safetensors, .csv, .tsv, .jsonl, word2vec text, flat faiss i
 EmbeddingStore. Each matrix (items, dim) is a modality, named by its key or its file. The arrays `ids` and `labels`
 (items,) and `present.NAME` (items,) bool are recognized: same-id items match each other, absent rows are left
 out. Files are joined by ids: `ids`, --id NAME, or a usual name such as id, key or image_id. Part files such as
-img_emb_0.npy, folders and 'patterns*' are one modality. Nothing is unpickled. The exit status is 0 for any findings
-(1 with --fail-on), and 2 if a file cannot be read. An earlier diagnosis in --out is replaced."""
+img_emb_0.npy, folders and 'patterns*' are one modality. Nothing is unpickled. The exit status is 0 even if
+problems are found (1 with --fail-on), and 2 if a file cannot be read. An earlier diagnosis in --out is replaced."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,7 +26,9 @@ def run(options: argparse.Namespace) -> int:
     values = DiagnoseConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, DiagnoseConfig).items() if key != "files" or value}
     if not options.files and not options.config:
-        raise ConfigError("name the files of embeddings, such as `unialign diagnose embeddings.npz`, or give --config")
+        raise ConfigError(
+            "no file is given; name the files of embeddings, as in `unialign diagnose embeddings.npz`, or give --config"
+        )
     config = DiagnoseConfig.from_dict(values | given)
 
     from unialign.cli._diagnose import diagnose_files

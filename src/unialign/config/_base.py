@@ -124,7 +124,7 @@ class Config:
     @classmethod
     def _unknown(cls, name: object) -> ConfigError:
         known = [entry.name for entry in cls.settings()]
-        hint = suggestion(name, known, otherwise=f"it has {', '.join(known)}")
+        hint = suggestion(name, known, otherwise=f"the settings are {', '.join(known)}")
         return ConfigError(f"unknown {cls.kind} setting {name!r}{hint}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class CompareConfig(Config):
 
     schema: int = setting(1, "version of the configuration format", _version)
     data: str = setting(REQUIRED, "name of a data set, or path of a store")
-    fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
+    fingerprint: str | None = setting(None, "required fingerprint of the data; a mismatch raises DataError")
     split: Split = setting("test", "split to evaluate")
     anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds; every entry is trained once per seed", _seeds)
@@ -83,7 +83,7 @@ class EvaluateConfig(Config):
 
     space: str = setting(REQUIRED, "folder written by `Space.save_pretrained`, or a Hub id")
     data: str = setting(REQUIRED, "name of a data set, or path of a store")
-    fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
+    fingerprint: str | None = setting(None, "required fingerprint of the data; a mismatch raises DataError")
     split: Split = setting("test", "split to evaluate")
     anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
     resamples: int = setting(2000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))

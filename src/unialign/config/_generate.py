@@ -24,7 +24,7 @@ class GenerateConfig(Config):
     kind: ClassVar[str] = "generation"
 
     data: str = setting("emoji", "name of a data set, or path of a store")
-    fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
+    fingerprint: str | None = setting(None, "required fingerprint of the data; a mismatch raises DataError")
     space: str | None = setting(
         None, "folder or Hub id of a trained space with a frozen anchor (default: the space shipped with the data)"
     )

@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from unialign.errors import DistributedError
 
-# What a process did when its connection was lost, as a predicate for the message.
+# Predicates that describe the activity of a process when its connection is lost.
 MESSAGE = "exchanged a message"
 BATCH = "exchanged a batch"
 _ADVICE = {

@@ -16,7 +16,7 @@ from unialign.space import evaluating
 class EvalCallback:
     """A function called after selected steps.
 
-    It does not affect the run: the space is in eval mode without gradients during the call, the random state is
+    The calls do not affect the run: the space is in eval mode without gradients during a call, the random state is
     restored afterwards, and the time is not counted as training time. A resumed run is evaluated only at its remaining
     steps.
 

@@ -165,8 +165,8 @@ def _processes(group: Any) -> ProcessGroup:
     # Without this error, each process would train the whole space, and all processes would write to the same folder.
     if isinstance(group, str) and group == "auto" and (process := not_joined()) is not None:
         raise ConfigError(
-            f"torchrun or SLURM started {process.world_size} processes, but they have not joined a group; call fit "
-            f"inside `with unialign.distributed.init():` to train one space on all processes, or with group=None to "
-            f"train a separate space on each process"
+            f"this is process {process.rank} of {process.world_size} started by torchrun or SLURM, but it has not "
+            f"joined their group; call fit inside `with unialign.distributed.init():` to train one space on all "
+            f"processes, or with group=None to train a separate space on each process"
         )
     return process_group_of(group)

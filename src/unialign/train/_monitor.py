@@ -1,7 +1,7 @@
 """Health checks of a training batch.
 
-They find collapse, low rank, a parameter at its bound, unbalanced gradients, a loss at the level of chance, batches
-without pairs to compare, and repeated rows.
+The checks find collapse, low rank, a parameter at its bound, unbalanced gradients, a loss at the level of chance,
+batches without pairs to compare, and repeated rows.
 
 Shapes: `M` modalities, `B` items, `D` dimension.
 """
@@ -32,7 +32,7 @@ _SAMPLE = 512
 
 
 class HealthWarning(UserWarning):
-    """A problem of a training run that its loss does not reveal.
+    """A problem in a training run that the loss does not reveal.
 
     Attributes:
         code: kind of problem, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`,

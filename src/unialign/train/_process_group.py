@@ -117,7 +117,7 @@ class ProcessGroup:
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Average `.grad` over the processes, in one collective.
 
-        A parameter with a gradient on at least one process gets a gradient on all processes; otherwise, it stays None.
+        A parameter with a gradient on at least one process gets a gradient on all processes; other gradients stay None.
         """
         if self.world_size == 1:
             return
