@@ -1,16 +1,16 @@
-"""Studies of the objectives: each study runs many trainings and summarizes them on a page with tables and figures.
+"""Studies of the objectives, which run many trainings and summarize them on a page with tables and figures.
 
-A study is a module here with an entry in `STUDIES` and an object `STUDY = Study(...)` (see `_plan.py`), which holds
-three functions:
+A study is a module of this package with an entry in `STUDIES` and an object `STUDY = Study(...)` (see `_plan.py`),
+which has three functions:
 
     plan(options) -> Plan                   the arms and the comparisons between them
-    analyse(results) -> dict                optional: numbers that need several arms, for results["study"]["analysis"]
+    analyse(results) -> dict                optional: statistics over several arms, for results["study"]["analysis"]
     page(results) -> list[Section]          paragraphs, tables and figures, from the content of results.json alone
 
 `run_study` runs trials and trainings in worker processes and writes a file for each of them, so that an interrupted
-study can continue. It then computes intervals over groups of items and seeds and Holm-corrected verdicts for each
+study can continue. It then computes intervals over groups of items and seeds, and Holm-corrected verdicts for each
 `Family`, and writes results.json, figures, page.md and report.html. Arms refer to data transforms and measurements by
-name, since they are sent to worker processes (`_transforms.py`, `_measures.py`). `ablation.py` is an example;
+name (`_transforms.py`, `_measures.py`), since arms are sent to worker processes. `ablation.py` is an example;
 `_figures.py` contains common tables and figures.
 
 This module avoids heavy imports, so that `--help` lists the studies without torch.
@@ -39,7 +39,7 @@ STUDIES = {
     "weights": "sensitivity of UniAlign to the weights of its four terms",
 }
 
-# Number of trainings over all seeds, and duration in minutes on two cores.
+# Total number of trainings, and duration in minutes on two cores.
 COSTS = {
     "ablation": (252, 8),
     "anchor": (65, 3),
@@ -55,7 +55,7 @@ COSTS = {
 
 
 def load_study(name: str) -> "Study":
-    """Return a study by name; for an unknown name, raise a ConfigError that lists all names."""
+    """Return a study by name; raise ConfigError if the name is unknown."""
     check_choice("study", name, STUDIES)
     study: Study = import_module(f"research.{name}").STUDY
     return study

@@ -1,4 +1,4 @@
-"""`python -m research NAME`: run a study of the paper's claims and write its page with figures."""
+"""Command `python -m research NAME`, which runs a study of the paper's claims and writes its page and figures."""
 
 import sys
 import time
@@ -63,7 +63,7 @@ def run(options: Namespace) -> int:
     for line in answer_lines(study, results):
         echo(line)
     echo()
-    echo(f"{time.perf_counter() - started:.0f} s. Report: {shown(out / 'report.html')}")
+    echo(f"finished in {time.perf_counter() - started:.0f} s, report in {shown(out / 'report.html')}")
     return 0
 
 
@@ -82,20 +82,20 @@ def _parser() -> ArgumentParser:
         "--seeds", nargs="+", action="extend", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)"
     )
     parser.add_argument(
-        "--workers", type=int, help="number of runs trained in parallel, one thread each (default: number of cores)"
+        "--workers", type=int, help="number of parallel trainings, one thread each (default: number of cores)"
     )
     parser.add_argument("--out", type=results_folder, help="results folder (default: runs/study/NAME)")
     return parser
 
 
 def _options(options: Namespace) -> Options:
-    """Read the options from the file, if there is one, and override them with those of the command line."""
+    """Return the options of the configuration file, overridden by those of the command line."""
     if options.config:
         chosen = Options.read(options.config)
         if options.name not in (None, chosen.study):
             raise ConfigError(f"{options.config} belongs to the study {chosen.study!r}, not to {options.name!r}")
     elif options.name is None:
-        raise ConfigError("give a study, such as `ablation`, or --config; --help lists the studies")
+        raise ConfigError("a study, such as `ablation`, or --config is required; --help lists the studies")
     else:
         chosen = Options(study=options.name)
     changes = {"seeds": options.seeds and tuple(options.seeds), "epochs": options.epochs}

@@ -28,7 +28,7 @@ def page(results: Results) -> list[Section]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarize zeta and chi against M, and the correlation of zeta with the outcomes."""
+    """Summarize zeta and chi by M, and the rank correlations of zeta with the outcomes."""
     found = []
     for data in MOST:
         for objective in OBJECTIVES:
@@ -49,21 +49,21 @@ def answer(results: Results) -> list[str]:
 
 
 def _sweep_arms(results: Results, data: str, objective: str) -> dict[int, str]:
-    """Return the arms of the sweep: M -> arm."""
+    """Return the arms of a sweep as a mapping of M to arm."""
     factors = results["study"]["factors"]
     wanted = {"part": "sweep", "data": data, "objective": objective}
     return {factors[arm]["M"]: arm for arm in completed(results) if wanted.items() <= factors[arm].items()}
 
 
 def _at(results: Results, arm: str, name: str, when: str = "end") -> Interval:
-    """Return a number measured at the first or last evaluation, with its interval over seeds."""
+    """Return the mean over seeds of a measurement at the first or last evaluation, with its interval."""
     by_step = evaluations(results, arm, f"conflict/{name}")
     return seed_interval(by_step[min(by_step) if when == "start" else max(by_step)] if by_step else [])
 
 
 def _sweep_parts(results: Results) -> list[Any]:
     ends = {o: Mark(f"{display_name(o)}, trained", i) for i, o in enumerate(OBJECTIVES)}
-    start = Mark("untrained", 6)  # Untrained spaces depend only on the seed, so they are the same for both objectives.
+    start = Mark("untrained", 6)  # Untrained spaces depend only on the seed, not on the objective.
     bounds = {o: Mark(f"{display_name(o)}, lower bound", i, "dashed") for i, o in enumerate(OBJECTIVES)}
     expected = {o: Mark(f"{display_name(o)}, expected", i + 2, "dashed") for i, o in enumerate(OBJECTIVES)}
 
@@ -97,8 +97,8 @@ def _sweep_parts(results: Results) -> list[Any]:
             "conflict-sweep",
             "zeta and chi against M, with the bounds of Propositions 2.2 and 2.3",
             "Means over seeds with 95 % t-intervals; each seed adds modalities in a different order. The bound of "
-            "zeta is missing where a measured c is not positive, since the bound assumes it. Expected: zeta computed "
-            "from the measured c, the residuals and their correlation between modalities.",
+            "zeta assumes positive c and is omitted where a measured c is not positive. “Expected” is zeta computed "
+            "from the measured c and the residuals, including their correlation between modalities.",
             [panel(data, name, name, low) for data in MOST for name, low in (("zeta", -1.0), ("chi", 0.0))],
             heading="Conflict against the number of modalities",
             legend=[start, *ends.values(), *bounds.values(), *expected.values()],
@@ -117,7 +117,7 @@ def _sweep_parts(results: Results) -> list[Any]:
 
 
 def _sweep_rows(results: Results) -> Iterator[tuple[str, str]]:
-    """Yield the title and the arm of each row."""
+    """Yield the title and the arm of each table row."""
     for data in MOST:
         for objective in OBJECTIVES:
             for m, arm in sorted(_sweep_arms(results, data, objective).items()):
@@ -212,8 +212,8 @@ def _prediction_parts(results: Results) -> list[Any]:
         figure(
             "conflict-prediction",
             "Rank correlation of conflict measures with metrics of the trained space",
-            "Spearman's correlation with ranks within each data set and M; 95 % bootstrap intervals over runs. Early: "
-            "after 8 % of the steps. An interval that crosses the dashed line shows no significant correlation.",
+            "Spearman's rank correlation within each data set and M, with 95 % bootstrap intervals over runs. “Early” "
+            "is after 8 % of the steps. A correlation is not significant if its interval includes 0 (dashed).",
             panels,
             heading="Rank correlations within data set and M",
         ),

@@ -1,6 +1,6 @@
-"""Build common tables and panels of studies from the content of results.json.
+"""Build tables and panels that several studies use from the content of results.json.
 
-All functions take `results` and the keys of arms. Failed arms have no summary and are omitted.
+Functions take the results and the keys of arms. Failed arms have no summary and are omitted.
 """
 
 import math
@@ -40,9 +40,9 @@ __all__ = [
     "verdict_table",
 ]
 
-UNTUNED = "Nothing is tuned, since the study varies the settings themselves."
+UNTUNED = "No settings are tuned, since the study varies them."
 _SIGNS = {"win": "▲", "tie": "≈", "lose": "▼"}
-# Invert the verdicts, which are those of the family's first arm, since the table's rows are the baselines.
+# Invert the verdicts, which refer to the family's first arm, since the rows of the table are baselines.
 _BASELINE_SIGNS = {"win": "▼", "tie": "≈", "lose": "▲"}
 
 
@@ -52,7 +52,7 @@ def minus(text: str) -> str:
 
 
 def format_interval(found: Interval | Mapping[str, Any], *, scale: float = 1.0, decimals: int = 3) -> str:
-    """Format `0.123 [0.110, 0.140]`; a dash if there is no number."""
+    """Format an interval as `0.123 [0.110, 0.140]`, and NaN as a dash."""
     mean, low, high = (found if isinstance(found, Interval) else Interval.read(found)).scaled(scale)
     if math.isnan(mean):
         return DASH
@@ -63,19 +63,19 @@ def format_interval(found: Interval | Mapping[str, Any], *, scale: float = 1.0, 
 
 
 def format_seeds(values: Sequence[float | None], *, scale: float = 1.0, decimals: int = 3) -> str:
-    """Format the mean and t-interval of one number per seed."""
+    """Format the mean over seeds with its t-interval."""
     return format_interval(seed_interval(values), scale=scale, decimals=decimals)
 
 
 def seed_series(mark: Mark, values: Mapping[int, Sequence[float]], *, band: bool = True) -> Series:
-    """Return a line through means over seeds; `values` maps x to one number per seed. A dashed line has no band."""
+    """Return a line through means over seeds, given x -> one value per seed. A dashed line has no band."""
     found = {x: seed_interval(own) for x, own in sorted(values.items())}
     band = band and mark.dash == "solid"
     return Series(mark, [Point(x, *at) if band else Point(x, at.mean) for x, at in found.items()])
 
 
 def failed_sections(results: Results) -> list[Section]:
-    """Return a section about the arms that failed, if there are any."""
+    """Return a section that lists the failed arms; empty if all arms succeeded."""
     lines = [f"{label(results, arm)}: {message}." for arm, message in results["study"]["failed"].items()]
     return [Section("failed", "Failed arms", lines)] if lines else []
 
@@ -91,7 +91,7 @@ def metric_table(
     family: str = "",
     first_column: str = "arm",
 ) -> Table:
-    """Tabulate means and intervals by arm; given a family, signs compare each arm with the first arm of the family."""
+    """Tabulate means and intervals by arm; with a family, signs compare each arm with its first arm."""
     arms = completed(results, arms)
     shown = [m for m in metrics if m in results["metrics"]]
     styles = {m: _style(results, m, arms) for m in shown}
@@ -112,7 +112,7 @@ def metric_table(
 
 
 def _style(results: Results, metric: str, arms: Iterable[str]) -> NumberFormat:
-    """Choose the number format that suits the values of a metric."""
+    """Return the number format of a metric for the values of these arms."""
     means = (mean_of(results, arm, metric) for arm in arms)
     return number_format((v for v in means if not math.isnan(v)), unit=results["metrics"][metric]["unit"])
 
@@ -128,7 +128,7 @@ def _cell(results: Results, arm: str, metric: str, fmt: NumberFormat, sign: str)
 
 
 def verdict_table(results: Results, family: str) -> Table:
-    """Tabulate differences, intervals and verdicts of a family's first arm against each baseline, by primary metric."""
+    """Tabulate the comparisons of a family's first arm with each baseline, by primary metric."""
     arms = next(f for f in results["study"]["families"] if f["name"] == family)
     tests = {(t["baseline"], t["metric"]): t for t in family_tests(results, family)}
     shown = [m for m in primary_metrics(results) if any(metric == m for _, metric in tests)]
@@ -139,8 +139,8 @@ def verdict_table(results: Results, family: str) -> Table:
     ]
     first = label(results, arms["first"])
     note = (
-        f"Difference: “{first}” minus the arm of the row [95 % interval], paired on items and seeds. The verdict is "
-        f"that of “{first}”, Holm-corrected over {len(tests)} tests."
+        f"Differences are “{first}” minus the arm of the row [95 % interval], paired on items and seeds. Verdicts "
+        f"refer to “{first}” and are Holm-corrected over {len(tests)} tests."
     )
     return Table([f"{first} against", *(metric_label(results, m) for m in shown)], rows, note)
 
@@ -172,7 +172,7 @@ def tally_table(results: Results, family: str) -> Table:
 
 
 def trials_table(results: Results, arms: Iterable[str] | None = None) -> Table:
-    """Tabulate the tuned settings of each arm, and the range of its trials."""
+    """Tabulate the selected settings of each arm, and the range of R@1 over its trials."""
     tuning = results["study"]["tuning"]
     rows = []
     for arm in results["study"]["factors"] if arms is None else arms:
@@ -186,12 +186,12 @@ def trials_table(results: Results, arms: Iterable[str] | None = None) -> Table:
         spread = f"{100 * min(scores):.1f} to {100 * max(scores):.1f}" + (f", {failed} failed" if failed else "")
         rows.append([label(results, arm), settings, spread])
     budget = max((len(t.get("trials", ())) for t in tuning.values()), default=0)
-    note = f"The best of {budget} trials per arm by R@1 on the validation split."
+    note = f"The settings with the highest R@1 on the validation split, out of {budget} trials per arm."
     return Table(["arm", "chosen settings", "validation R@1 of the trials, %"], rows, note)
 
 
 def best_arm(results: Results, arms: Iterable[str], metric: str) -> str | None:
-    """Return the arm with the best mean of a metric; None if no arm has it."""
+    """Return the arm with the best mean of a metric; None if no arm has the metric."""
     sign = 1 if results["metrics"].get(metric, {}).get("higher_is_better") else -1
     known = [arm for arm in arms if not math.isnan(mean_of(results, arm, metric))]
     return max(known, key=lambda arm: sign * mean_of(results, arm, metric), default=None)
@@ -200,7 +200,7 @@ def best_arm(results: Results, arms: Iterable[str], metric: str) -> str | None:
 def range_table(
     results: Results, swept: Mapping[str, Mapping[str, str]], metrics: Sequence[str], *, first_column: str, note: str
 ) -> Table:
-    """Tabulate the best setting and the range of each metric, for each line of a sweep (name -> setting -> arm)."""
+    """Tabulate the best setting and the range of each metric, for sweeps given as name -> setting -> arm."""
     shown = [metric for metric in metrics if metric in results["metrics"]]
     rows = []
     for name, arms in swept.items():
@@ -230,7 +230,7 @@ def dot_panel(
     number: Callable[[str], int] = lambda arm: 0,
     reference: str = "",
 ) -> Panel:
-    """Draw a metric with its interval for each arm, and a line across all rows at the value of the arm `reference`."""
+    """Draw the values and intervals of a metric by arm, and a line at the value of the arm `reference`."""
     arms = completed(results, arms)
     summary = results["summary"]
     rows = [
@@ -250,7 +250,7 @@ def metric_lines(
     x_label: str,
     x_ticks: Sequence[float] | Mapping[float, str] | None = None,
 ) -> list[Panel]:
-    """Draw a panel per metric; `arms` maps each mark to x -> arm. Bands are the intervals of the summary."""
+    """Draw one panel per metric, with a line per mark and bands for intervals; `arms` maps marks to x -> arm."""
     return [
         lines(
             metric_label(results, metric),
@@ -279,7 +279,7 @@ def metric_tiles(
     row_label: str,
     column_label: str,
 ) -> list[Panel]:
-    """Draw a panel per metric with the means over seeds of a grid of arms."""
+    """Draw one panel per metric, with the means over seeds of a grid of arms."""
     return [
         tiles(
             metric_label(results, metric),

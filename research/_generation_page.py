@@ -30,12 +30,11 @@ SOURCES = ("text", "drawing", "speech", "text+speech", "text+drawing")
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
 DECODER_SEEDS = (0, 1, 2)
 INFONCE, GRAM = "infonce", "gram"
-# Largest accepted loss of validation R@1 relative to InfoNCE.
+# Maximum accepted decrease of validation R@1 relative to InfoNCE.
 MAX_LOSS = 0.01
 
 
 def weight_arm(weight: float) -> str:
-    """Return the arm with this uniformity weight."""
     return f"unialign-u{weight:g}"
 
 
@@ -49,10 +48,10 @@ def page(results: Results) -> list[Section]:
     arms = completed(results)
     chosen = results["study"]["analysis"]["chosen"]
     choice = (
-        f"Chosen on the validation split: {label(results, chosen)}. It has the smallest FD from text and drawing among "
-        f"the weights whose validation R@1 is at most {100 * MAX_LOSS:.0f} point below InfoNCE's."
+        f"Chosen on the validation split: {label(results, chosen)}, which has the smallest FD from text and drawing "
+        f"among the weights whose R@1 is at most {100 * MAX_LOSS:.0f} point below that of InfoNCE."
         if chosen
-        else f"No weight has a validation R@1 of at most {100 * MAX_LOSS:.0f} point below InfoNCE's."
+        else f"For every weight, the validation R@1 is more than {100 * MAX_LOSS:.0f} point below that of InfoNCE."
     )
     return [
         Section("images", "Images of held-out concepts, by objective", [choice, *_tables(results, arms)]),
@@ -76,8 +75,8 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
             rows.append([label(results, arm), *map("".join, zip(cells, marks, strict=True))])
         note = (
             f"Mean over {len(results['protocol']['seeds'])} alignment seeds and {len(DECODER_SEEDS)} decoder seeds "
-            "[95 % interval over groups of items and alignment seeds]. *: not informative, since a control without the "
-            "condition (shuffled, random, random image) scores as well."
+            "[95 % interval over groups of items and alignment seeds]. An asterisk marks scores that "
+            "are not informative, since a control that ignores the condition (shuffled, random, random image) is as good."
         )
         tables.append(Table([f"{source} -> image", *map(_head, SHOWN)], rows, note))
     rows = [[label(results, arm), *(_format_metric(results, arm, m) for m in _EMBEDDING)] for arm in arms]
@@ -88,7 +87,8 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
 
 
 _EMBEDDING = ("recall@1", "recall@10", "true_pair_cosine", "modality_gap_debiased")
-# Without "nearest image": a copy of a training image scores better than nearly all generated images.
+# Controls that ignore the condition. "nearest image" is excluded, since copies score better than nearly all generated
+# images.
 _UNRELATED = ("shuffled", "random", "random image")
 
 
@@ -113,7 +113,7 @@ def _format_score(found: Interval, score: str) -> str:
 
 
 def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
-    """Return the scores of the controls; only one arm measures them, since they are the same for every space."""
+    """Return the scores of the controls, which are the same for every space and measured only for one arm."""
     return {name: {s: mean_over_seeds(results, INFONCE, f"images/{name}/{s}") for s in SHOWN} for name in CONTROLS}
 
 
@@ -122,11 +122,16 @@ def _controls(results: Results) -> list[str | Table]:
         [f"{name}: {CONTROLS[name]}", *(_format_score(Interval(value), score) for score, value in numbers.items())]
         for name, numbers in _control_numbers(results).items()
     ]
-    # For speed, a smoke run trains its decoders for only a few steps and compares plain pixels.
+    # For speed, a smoke run trains decoders for only a few steps and compares pixels.
     if results["study"]["options"].get("epochs") is None:
-        extractor = "EfficientNet-Lite2, of the family and training set of the anchor's Lite0, but used by no alignment"
+        extractor = (
+            "EfficientNet-Lite2, which has the family and training data of the anchor's encoder Lite0, but is not used "
+            "for alignment"
+        )
     else:
-        extractor = "plain pixels; a smoke run with decoders of a few steps, whose numbers are meaningless"
+        extractor = (
+            "pixels; the decoders of a smoke run are trained for a few steps, and its numbers are not meaningful"
+        )
     return [
         f"All rows use the same {results['protocol']['pool']['emoji']} held-out concepts, noise and feature extractor "
         f"({extractor}). FD and KID measure sharpness and style; only retrieval measures the content.",
@@ -136,7 +141,7 @@ def _controls(results: Results) -> list[str | Table]:
 
 def _front(results: Results, arms: Sequence[str]) -> Figure:
     factors = results["study"]["factors"]
-    # Leave out an arm that learned little, which would compress the axis for all others.
+    # Omit arms that learned little, which would compress the axis for all others.
     best = max((mean_of(results, arm, "recall@1") for arm in arms), default=math.nan)
     drawn = [arm for arm in arms if not mean_of(results, arm, "recall@1") < best / 2]
     far = [
@@ -165,8 +170,8 @@ def _front(results: Results, arms: Sequence[str]) -> Figure:
             title = f"{source}: {_head(score)}"
             panels.append(scatter(title, points, x_label="embedding R@1, %", y_label=_head(score)))
     title = "Image scores against embedding retrieval"
-    note = "One point per arm, mean over seeds. High R@1, low FD and high R@10 are better."
-    note += f" Not drawn, since far to the left: {', '.join(far)}." if far else ""
+    note = "Each point is the mean of an arm over seeds. High R@1, low FD and high R@10 are better."
+    note += f" Omitted, since R@1 is low: {', '.join(far)}." if far else ""
     return figure("generation-front", title, note, panels, legend=legend)
 
 
@@ -186,7 +191,7 @@ def _ratios(results: Results) -> list[str | Table]:
         if rows and baseline in results["summary"]:
             head = [f"weight, against {label(results, baseline)}"]
             head += [text for source in SOURCES for text in (f"{source}: FD ratio", f"{source}: R@10 difference")]
-            tables.append(Table(head, rows, "Paired on items and seeds [95 % interval]."))
+            tables.append(Table(head, rows, "Ratios and differences are paired on items and seeds [95 % interval]."))
     return tables
 
 
@@ -210,7 +215,7 @@ def _prediction(results: Results) -> list[str | Table]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarize the chosen weight, its cost in retrieval, and the correlations of metrics with FD."""
+    """Summarize the chosen weight, its effect on retrieval, and the correlations of metrics with FD."""
     lines = []
     chosen = results["study"]["analysis"]["chosen"]
     if chosen:
@@ -218,8 +223,8 @@ def answer(results: Results) -> list[str]:
         fd = _contrast(contrast.get((chosen, INFONCE, "images/text/fd")), scale=1, decimals=2)
         recall = _contrast(contrast.get((chosen, INFONCE, "recall@1")), scale=100, decimals=1)
         lines.append(
-            f"Chosen on validation: {label(results, chosen)}. Text -> image FD {fd} times InfoNCE's; embedding R@1 "
-            f"differs by {recall} points."
+            f"Chosen on the validation split: {label(results, chosen)}. Its text -> image FD is {fd} times that of "
+            f"InfoNCE, and its R@1 differs by {recall} points."
         )
     for c in results["study"]["analysis"]["correlations"]:
         if c["score"] == "images/text/fd":

@@ -32,14 +32,14 @@ from unialign.space import Space
 
 __all__ = ["CONTROLS", "GenerationBench", "annotate_controls", "make_bench", "scores_of"]
 
-# Control -> what its images are, and what to conclude if it scores like a space.
+# Description of each control, and the conclusion if it scores as well as a space.
 CONTROLS = {
-    "self": "the embedding of the true image; the limit of the decoder",
-    "shuffled": "image embeddings of other items; the score ignores the content",
-    "random": "random directions; the score ignores the condition",
-    "nearest embedding": "the image embedding of the nearest training item; copying training images suffices",
-    "nearest image": "the true image of the nearest training item; a copy without a decoder",
-    "random image": "true images of random training items; the score measures style alone",
+    "self": "embedding of the true image, the upper limit of the decoder",
+    "shuffled": "image embeddings of other items; if they score as well, the score ignores the content",
+    "random": "random directions; if they score as well, the score ignores the condition",
+    "nearest embedding": "image embedding of the nearest training item; if it scores as well, copying suffices",
+    "nearest image": "true image of the nearest training item, a copy without a decoder",
+    "random image": "true images of random training items; if they score as well, the score measures only style",
 }
 
 
@@ -49,13 +49,14 @@ class GenerationBench:
 
     Attributes:
         store: the data.
-        rows: (N,) evaluated rows, all of which have the anchor and an image.
-        anchor: modality whose embeddings are replaced.
-        decoders: K decoders trained with different seeds; every score is the mean over them.
-        extractor, reference: feature extractor, and reference of the scores.
-        training: (T, 3, S, S) images of those training rows that have one.
-        training_rows: (T,) row numbers of these images.
-        seed: seed of the noise, which is the same for all rows of a table.
+        rows: evaluated rows (N,), all with an anchor and an image.
+        anchor: modality whose embeddings are replaced by those of other modalities.
+        decoders: K decoders trained with different seeds, over which every score is averaged.
+        extractor: feature extractor.
+        reference: true images and statistics for the scores.
+        training: images (T, 3, S, S) of the training rows.
+        training_rows: row numbers (T,) of these images.
+        seed: seed of the noise, which is the same for all spaces and controls.
         steps, guidance: options of the sampler.
     """
 
@@ -72,7 +73,7 @@ class GenerationBench:
     guidance: float | None = None
 
     def images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Decode the rows with every decoder; return (K, N, 3, S, S)."""
+        """Generate images from rows with every decoder; return (K, N, 3, S, S)."""
         return torch.stack(
             [
                 decode(
@@ -95,7 +96,7 @@ class GenerationBench:
         return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)
 
     def source(self, space: Space, modalities: Sequence[str]) -> Tensor:
-        """Return the (N, D) renormalized mean embeddings of some modalities of each item.
+        """Return the renormalized mean embedding of the given modalities for each item, (N, D).
 
         Raises:
             DataError: an item has none of these modalities.
@@ -108,7 +109,7 @@ class GenerationBench:
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:
-        """Return the images of each of `CONTROLS`; "nearest" refers to the anchor embedding of the item."""
+        """Return the images of each of `CONTROLS`; nearest items are those by anchor embedding."""
         z_ND, _ = embed_items(space, self.store, self.rows, [self.anchor])
         self_ND = z_ND[self.anchor]
         generator = torch.Generator().manual_seed(self.seed)
@@ -125,12 +126,12 @@ class GenerationBench:
         }
 
     def nearest(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Return the (N, D) anchor rows of the nearest training items."""
+        """Return the anchor embeddings (N, D) of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0].numpy()
         return space.encode({self.anchor: self.store.array(self.anchor)[found]})[self.anchor]
 
     def nearest_images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Return the (N, 3, S, S) true images of the nearest training items."""
+        """Return the true images (N, 3, S, S) of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0]
         position = {int(row): i for i, row in enumerate(self.training_rows)}
         return self.training[[position[int(row)] for row in found]]
@@ -147,15 +148,15 @@ def make_bench(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> GenerationBench:
-    """Build the bench for a split of a store, whose thumbnails are the true images.
+    """Build the bench for a split of a store; the true images are its thumbnails.
 
     Args:
-        decoders: at least one, all of equal image size.
-        anchor: modality of the thumbnails, whose embeddings are replaced.
+        decoders: at least one decoder; all must have the same image size.
+        anchor: modality of the thumbnails, whose embeddings are replaced by those of other modalities.
 
     Raises:
         ConfigError: there is no decoder, the decoders differ in size, or the store has no such modality.
-        DataError: the store has no images, or the split has no items.
+        DataError: the store has no images, or the split has fewer than two items.
         MissingDependencyError: Pillow is not installed.
     """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
@@ -164,7 +165,7 @@ def make_bench(
     rows, train = (store.rows(part)[store.present(anchor)[store.rows(part)]] for part in (split, "train"))
     if len(rows) < 2:
         raise DataError(
-            f"{store.name!r} has {len(rows)} items with {anchor!r} in its {split} split; at least 2 are needed"
+            f"{store.name!r} has {len(rows)} items with {anchor!r} in its {split} split; at least 2 are required"
         )
     training = read_thumbnails(store, anchor, train, size)
     reference = Reference.fit(read_thumbnails(store, anchor, rows, size), training, extractor=extractor)
@@ -174,16 +175,18 @@ def make_bench(
 
 
 def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
-    """Return a permutation (N,) that maps each item to one of another group, so never to a near-duplicate."""
+    """Return a permutation (N,) that maps each item to an item of another group, and so never to a near-duplicate."""
     rng = np.random.default_rng(seed)
     order_N = rng.permutation(len(group_N))
-    # If items are sorted by randomly ordered groups, a rotation by the largest group's size moves each item to another
-    # group.
+    # Items are sorted by group, in random order. Rotating them by the size of the largest group then moves each item to
+    # another group.
     ranks = {group: rank for rank, group in enumerate(rng.permutation(np.unique(group_N)))}
     by_group_N = np.array(sorted(order_N, key=lambda i: ranks[group_N[i]]))
     largest = int(np.unique(group_N, return_counts=True)[1].max())
     if 2 * largest > len(group_N):
-        raise DataError(f"one group holds {largest} of {len(group_N)} items; at most half of them is allowed")
+        raise DataError(
+            f"one group holds {largest} of {len(group_N)} items; groups must contain at most half of the items"
+        )
     other_N = np.empty(len(group_N), dtype=np.int64)
     other_N[by_group_N] = np.roll(by_group_N, -largest)
     return torch.from_numpy(other_N)
@@ -196,7 +199,7 @@ def scores_of(
     *,
     self_scores: GenerationScores | None = None,
 ) -> dict[str, GenerationScores]:
-    """Score each source (name -> modalities) of a space."""
+    """Score images from each source of a space, given as name -> modalities."""
     return {
         name: bench.score(bench.images(space, bench.source(space, modalities)), self_scores=self_scores)
         for name, modalities in sources.items()
@@ -209,16 +212,16 @@ def annotate_controls(
     *,
     ties: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """List, for each score, the controls that are at least as good as a row; such a score is not informative.
+    """Return, for each score, the controls that are at least as good; such a score is not informative.
 
     Args:
-        numbers: score -> value of the row.
-        controls: control -> its scores. Missing scores and NaN are skipped.
-        ties: score -> controls whose paired difference has an interval that covers 0. Equal values always tie.
+        numbers: score -> value for the space.
+        controls: control -> scores. Missing scores and NaN are skipped.
+        ties: score -> controls for which the interval of the paired difference includes 0. Equal values always tie.
 
     Returns:
-        score -> names in the order of `controls`, empty if the row is better than all. Scores for which neither
-        direction is better, and NaN, are left out.
+        Mapping of score to the names of such controls, in the order of `controls`. Scores without a better direction
+        and NaN are excluded.
 
     Raises:
         ConfigError: a score is not in `SCORES`, or `ties` names an unknown control or score.

@@ -1,7 +1,8 @@
 """Train the decoders of the study `generation`, and score images generated from a space.
 
-Names of metrics on the evaluated split: `images/<source>/<score>` and `images/<control>/<score>`. For selection on the
-validation split: `val/<source>/<score>` and `val/recall@1` (queries from every other modality, gallery of the anchor).
+Metrics of the evaluated split are named `images/<source>/<score>` and `images/<control>/<score>`. Metrics of the
+validation split, for selection, are named `val/<source>/<score>` and `val/recall@1` (queries of every other modality,
+gallery of the anchor).
 """
 
 import json
@@ -35,10 +36,11 @@ from unialign.space import Space
 __all__ = ["DECODERS", "SHOWN", "score_images", "train_decoders"]
 
 DECODERS = "decoders"
-# Recorded scores, and the subset that gets intervals.
+# Recorded scores, and those that have intervals.
 SHOWN = ("fd", "kid", "recall@10", "mrr", "cosine")
 _RESAMPLED = ("fd", "recall@10", "mrr")
-# Limits the time: a Fréchet distance takes milliseconds per resample, and a study computes thousands of distances.
+# Maximum number of resamples for FD, which takes milliseconds per resample and is computed thousands of times in a
+# study.
 _MAX_RESAMPLES = 300
 _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": pixels}
 
@@ -46,7 +48,7 @@ _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": 
 def train_decoders(
     store: EmbeddingStore, config: Mapping[str, Any], seeds: Sequence[int], folder: Path, *, image: str, workers: int
 ) -> None:
-    """Train the decoders of a study that are missing from `folder/decoders/seed-K`."""
+    """Train those decoders of a study that are not yet in `folder/decoders/seed-K`."""
     jobs: list[dict[str, Any]] = [
         {"store": str(store.path), "config": {**config, "seed": seed}, "image": image, "out": _place(folder, seed)}
         for seed in seeds
@@ -79,15 +81,15 @@ def score_images(
     extractor: str = "lite2",
     controls: str = "no",
 ) -> dict[str, float | Statistic]:
-    """Score the images generated from a space; the module docstring lists the names of the scores.
+    """Score images generated from a space; the module docstring defines the names of the scores.
 
     Args:
-        decoder: settings of the folder's decoders.
+        decoder: settings of the decoders in `folder`.
         seeds: seeds of the decoders.
         anchor: the frozen modality.
-        sources: modalities or mixtures of them, such as `text` or `text+speech`.
+        sources: modalities or mixtures, such as `text` or `text+speech`.
         extractor: `lite2`, or `pixels` for tests.
-        controls: `yes` also scores the controls, which are equal for all spaces with this anchor.
+        controls: `yes` to also score the controls, which are the same for all spaces with this anchor.
     """
     named = canonical_json({**decoder}).decode()
     common = (folder, str(store.path), named, tuple(seeds), extractor, anchor)
@@ -117,7 +119,7 @@ def score_images(
 
 @dataclass(frozen=True)
 class _FirstResamples:
-    """A statistic evaluated only on the first 300 weightings of a block; the rest give NaN, which intervals ignore."""
+    """A statistic that is evaluated only for the first 300 resamples; the others are NaN, which intervals ignore."""
 
     whole: Statistic
 
@@ -138,7 +140,7 @@ def _decoder(folder: Path, config: Mapping[str, Any], seed: int) -> FlowDecoder:
     return decoder
 
 
-# Cached between the runs of a worker, since computing features of the true images takes longer than scoring a source.
+# Cache the bench across the runs of a worker, since computing features of the true images takes longer than scoring.
 @lru_cache(maxsize=4)
 def _bench(
     folder: Path, store: str, config: str, seeds: tuple[int, ...], extractor: str, anchor: str, split: str

@@ -1,4 +1,4 @@
-"""Create the jobs of a study in stages: trials, selection of settings, and runs."""
+"""Create the training jobs of a study, and select settings by trials."""
 
 import dataclasses
 import math
@@ -19,15 +19,15 @@ SELECTION = "recall@1"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """Picklable description of one training; worker processes open the data themselves.
+    """Picklable description of a training, sent to a worker process, which opens the data itself.
 
     Attributes:
-        purpose: a `trial` serves to select settings, a `parent` trains a space that trials of other arms continue, and
-            a `run` enters the results.
+        purpose: `trial` for the selection of settings, `parent` for a space that trials of other arms continue, or
+            `run` for the results.
         data: name or folder of the store.
-        file: path of the record.
-        trial: index into the arm's trials.
-        space: folder for the trained space, if other arms continue it.
+        file: path of the record to write.
+        trial: index of the trial among those of the arm.
+        space: folder for the trained space; None if no other arm continues it.
         parent: job whose space this job continues.
     """
 
@@ -49,7 +49,7 @@ class TrainingJob:
 
     @property
     def split(self) -> str:
-        """The evaluated split: test for runs, validation for all other jobs."""
+        """Split to evaluate: test for runs, validation for other jobs."""
         return "test" if self.purpose == "run" else "val"
 
     @property
@@ -57,7 +57,7 @@ class TrainingJob:
         return self.arm.eval_hook if self.purpose == "run" else None
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings on which the result depends, as JSON."""
+        """Return all settings that determine the result, as a JSON object."""
         is_run = self.purpose == "run"
         return {
             "fingerprint": self.fingerprint,
@@ -72,7 +72,7 @@ class TrainingJob:
         }
 
     def read_back(self) -> Record | None:
-        """Return the record of an earlier run of this job, if it is complete."""
+        """Return the record if this job was completed earlier, else None."""
         record = read_record(self.file, self.settings())
         lost = self.space is not None and not (self.space / "config.json").exists()
         return None if record is None or (lost and not record.failed) else record
@@ -83,7 +83,7 @@ class Scheduler:
     """Create the jobs of a study.
 
     Attributes:
-        tuned: arm -> settings selected by its trials; filled in as the trials end.
+        tuned: arm -> settings selected by its trials; set by the caller after the trials.
     """
 
     plan: Plan
@@ -92,12 +92,12 @@ class Scheduler:
     tuned: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def total(self) -> int:
-        """Return the number of trainings of the whole study."""
+        """Return the total number of trainings."""
         trials = sum(len(arm.trials) for arm in self.plan.arms) + len(self._continued_by_trials())
         return trials * len(self.options.tuning_seeds) + len(self.plan.arms) * len(self.options.seeds)
 
     def trials(self, arms: Sequence[Arm]) -> list[TrainingJob]:
-        """Return a job for every trial with every tuning seed."""
+        """Return a job for each trial and tuning seed."""
         return [
             self._job(arm, seed, "trial", settings, i)
             for arm in arms
@@ -106,18 +106,18 @@ class Scheduler:
         ]
 
     def parents(self, arms: Sequence[Arm]) -> list[TrainingJob]:
-        """Return jobs with tuning seeds that train the spaces which trials of other arms continue."""
+        """Return jobs that train, with tuning seeds, the spaces that trials of other arms continue."""
         wanted = self._continued_by_trials()
         return [
             self._job(arm, seed, "parent") for arm in arms if arm.key in wanted for seed in self.options.tuning_seeds
         ]
 
     def runs(self, arms: Sequence[Arm]) -> list[TrainingJob]:
-        """Return a job for every arm with every seed, with its tuned settings."""
+        """Return a job for each arm and seed, with the tuned settings of the arm."""
         return [self._job(arm, seed, "run") for seed in self.options.seeds for arm in arms]
 
     def settings(self, arm: Arm) -> Mapping[str, Any]:
-        """Return the tuned settings of an arm; empty if it is not tuned."""
+        """Return the tuned settings of an arm, which are empty if it is not tuned."""
         return self.tuned.get(arm.tuned_as or arm.key, {})
 
     def _job(
@@ -149,7 +149,7 @@ class Scheduler:
         )
 
     def _continued_by_trials(self) -> set[str]:
-        """Return the arms that the trials of other arms continue, directly or via further arms."""
+        """Return the arms that trials of other arms continue, directly or indirectly."""
         by_key = {arm.key: arm for arm in self.plan.arms}
         wanted: set[str] = set()
         pending = [arm.init_from for arm in self.plan.arms if arm.trials]
@@ -162,17 +162,7 @@ class Scheduler:
 
 
 def select_trial(arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | None, int], Record]) -> dict[str, Any]:
-    """Describe an arm's trials and choose the one with the best mean R@1 over all ordered pairs.
-
-    Args:
-        records: (trial, seed) -> record. A trial that failed with at least one seed cannot be chosen.
-
-    Returns:
-        `trials`, with settings and scores, and the index `chosen`.
-
-    Raises:
-        DataError: all trials failed.
-    """
+    """Compare the trials of an arm by R@1, the mean over seeds and ordered pairs of modalities, and choose the best."""
     trials: list[dict[str, Any]] = []
     for i, settings in enumerate(arm.trials):
         found = [records[i, seed] for seed in seeds]
@@ -184,5 +174,7 @@ def select_trial(arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | No
             trials[-1]["failed"] = failed
     valid = [i for i, trial in enumerate(trials) if not math.isnan(trial[SELECTION])]
     if not valid:
-        raise DataError(f"all {len(trials)} trials of {arm.key!r} failed; the first: {trials[0]['failed']}")
+        raise DataError(
+            f"all {len(trials)} trials of {arm.key!r} failed; error of the first trial: {trials[0]['failed']}"
+        )
     return {"trials": trials, "chosen": max(valid, key=lambda i: trials[i][SELECTION])}

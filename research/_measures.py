@@ -1,7 +1,8 @@
-"""Measurements during training, identified by name since worker processes perform them.
+"""Measurements during training, which arms refer to by name, since arms are sent to worker processes.
 
-A measure takes a `View` and the arguments of its `EvalHook`. It returns name -> number or, for functions of item
-weights, name -> `Statistic`, whose intervals in the results then cover items. Names must not be in `METRICS`.
+A measure takes a `View` and the arguments of its `EvalHook`. It returns a mapping of names to numbers, or to
+`Statistic`s, which are functions of item weights and for which the results contain intervals over items. Names must not
+be in `METRICS`.
 """
 
 import itertools
@@ -39,7 +40,7 @@ __all__ = ["MEASURES", "View", "measure", "to_numbers"]
 
 @dataclass(frozen=True)
 class View:
-    """Unit rows of a split (modality -> (N, D)), with presence (N,), ids (N,), and their space and data."""
+    """Unit rows (N, D) of a split by modality, with presence (N,), ids (N,), space and data."""
 
     embeddings: dict[str, Tensor]
     present: dict[str, Tensor]
@@ -51,7 +52,7 @@ class View:
 
 
 def measure(space: Space, store: EmbeddingStore, hook: EvalHook, *, study_folder: Path | None = None) -> dict[str, Any]:
-    """Measure a space on the hook's split; `study_folder` contains the output of `Study.prepare`."""
+    """Measure a space on the split of a hook; `study_folder` contains the output of `Study.prepare`."""
     check_choice("measure", hook.name, MEASURES)
     rows = store.rows(hook.split)
     embeddings = embed_split(space, store, hook.split)
@@ -62,7 +63,7 @@ def measure(space: Space, store: EmbeddingStore, hook: EvalHook, *, study_folder
 
 
 def to_numbers(measured: Mapping[str, Any], items: int) -> dict[str, float]:
-    """Evaluate statistics with equal item weights."""
+    """Return numbers unchanged, and evaluate statistics with equal item weights."""
     ones_1N = torch.ones(1, items, dtype=torch.float64)
     return {
         name: float(value) if isinstance(value, int | float) else float(value.evaluate(ones_1N))
@@ -71,7 +72,7 @@ def to_numbers(measured: Mapping[str, Any], items: int) -> dict[str, float]:
 
 
 def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> dict[str, float | Statistic]:
-    """Measure `unialign.geometry.conflict` at one anchor: means of per-item fields, bounds, c, and correlations."""
+    """Measure `unialign.geometry.conflict` at an anchor, averaged over items, with the mean and minimum of c."""
     result = conflict(view.embeddings, anchor=anchor, temperature=temperature, present=view.present)
     c_KB = torch.stack(list(result.c.values()))
     found: dict[str, float | Statistic] = {
@@ -80,7 +81,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
     }
     for name, value in result.means().items():
         if name.startswith("c/"):
-            continue  # only c_mean and c_min, since modalities differ between runs
+            continue  # c is summarized above, since modalities differ between runs.
         per_item = getattr(result, name, None)
         resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
         found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]
@@ -88,7 +89,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
 
 
 def measure_modalities(view: View) -> dict[str, float | Statistic]:
-    """Measure the effective rank of each modality's rows."""
+    """Measure the effective rank of each modality."""
     rows = {name: z_ND[view.present[name]] for name, z_ND in view.embeddings.items()}
     return {f"modality/{name}/effective_rank": float(effective_rank(z_ND)) for name, z_ND in rows.items()}
 
@@ -98,10 +99,10 @@ def measure_divergence(
 ) -> dict[str, float | Statistic]:
     """Measure the Hölder divergence with every estimator and bandwidth, other divergences, R@1 and the debiased gap.
 
-    Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin` is computed at the anchor), `cauchy_schwarz`
-    and the unbiased `mmd2` (means over pairs), `neighbors` and `neighbors_debiased`, `bound` of the `plugin` value, and
-    `mean_log`: the same formula with the uniformity of the training loss, which is not a bound. R@1 and the gap do not
-    depend on a bandwidth.
+    Names have the form `divergence/<name>@<bandwidth>`, where the name is that of an estimator (`plugin` is computed at
+    the anchor), `cauchy_schwarz` or the unbiased `mmd2` (means over pairs), `neighbors`, `neighbors_debiased`, `bound`
+    (of the `plugin` value), or `mean_log`, which is the formula of the bound with the uniformity of the training loss
+    and not a bound. R@1 and the gap have no bandwidth.
     """
     order = [anchor, *(name for name in view.embeddings if name != anchor)]
     embeddings = {name: view.embeddings[name] for name in order}
@@ -109,14 +110,14 @@ def measure_divergence(
     pairs = list(itertools.combinations(order, 2))
     rows = [(embeddings[m][present[m]], embeddings[n][present[n]]) for m, n in pairs]
     found: dict[str, float | Statistic] = {}
-    # Exclude `exact`, since 309 items with three modalities have 30 million tuples.
+    # Exclude the estimator `exact`, since 309 items with three modalities have 30 million tuples.
     profile = divergence_profile(embeddings, bandwidths=bandwidths, present=present, max_bytes=1)
     for row in profile.rows:
         tau = row.bandwidth
         numbers = {name: value for name, value in row.values.items() if value is not None}
         numbers |= {"neighbors": row.neighbors, "neighbors_debiased": row.neighbors_debiased}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DivergenceWarning)  # The results hold the number of neighbors.
+            warnings.simplefilter("ignore", DivergenceWarning)  # The results contain the number of neighbors.
             bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)
             numbers |= {"bound": float(bound()), "mean_log": float(bound(uniformity="mean_log"))}
             numbers["cauchy_schwarz"] = fmean(float(cauchy_schwarz_divergence(x, y, bandwidth=tau)) for x, y in rows)
@@ -137,7 +138,7 @@ def measure_divergence(
 
 def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statistic]:
     """Score the images that decoders generate from the space; see `research._image_scores`."""
-    # Imported here, since this module imports diffusers, which other studies do not need.
+    # Import here to avoid importing diffusers for other studies.
     from research._image_scores import score_images
 
     assert view.space is not None

@@ -1,6 +1,6 @@
-"""Define a study: its options, the resulting plan of arms, and the comparisons between arms.
+"""Define studies, their options, their plans of arms, and the comparisons between arms.
 
-All objects hold plain values, since they are written to files and sent to worker processes.
+All attributes are plain values, since objects are written to files and sent to worker processes.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ Settings = Mapping[str, Any]
 
 def _check_seeds(name: str, value: tuple[Any, ...]) -> None:
     if not value or len(set(value)) < len(value):
-        raise ConfigError(f"{name} must be one or more different integers, got {list(value)}")
+        raise ConfigError(f"{name} must be one or more distinct integers, got {list(value)}")
     for seed in value:
         check_integer(f"each of {name}", seed, low=0)
 
@@ -36,20 +36,22 @@ def _check_texts(name: str, value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Config):
-    """The user's settings for a study, which `config.yaml` stores."""
+    """Options of a study, which are stored in `config.yaml`."""
 
     kind: ClassVar[str] = "study"
 
     schema: int = setting(1, "version of the file format", lambda name, value: check_choice(name, value, (1,)))
-    study: str = setting(REQUIRED, "its name")
-    seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "seeds; every arm is trained once per seed", _check_seeds)
+    study: str = setting(REQUIRED, "name of the study")
+    seeds: tuple[int, ...] = setting(
+        (0, 1, 2, 3, 4), "seeds of the runs; every arm is trained once per seed", _check_seeds
+    )
     tuning_seeds: tuple[int, ...] = setting((100,), "seeds of the trials, disjoint from `seeds`", _check_seeds)
     epochs: int | None = setting(
-        None, "epochs of every training; None: the study's default", partial(check_integer, low=1)
+        None, "number of epochs of every training; None: the default of the study", partial(check_integer, low=1)
     )
     resamples: int = setting(
         4000,
-        "bootstrap resamples of the items, from 100 to 1,000,000",
+        "number of bootstrap resamples of the items, from 100 to 1,000,000",
         partial(check_integer, low=100, high=1_000_000),
     )
     stores: Mapping[str, str] = setting({}, "name of a data set -> folder of a store to use instead", _check_texts)
@@ -57,17 +59,14 @@ class Options(Config):
 
     def validate(self) -> None:
         if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
-            raise ConfigError(
-                f"seed {both[0]} is in seeds and in tuning_seeds; a seed used for tuning would be favored"
-            )
+            raise ConfigError(f"seed {both[0]} is in both seeds and tuning_seeds, which must be disjoint")
 
 
 @dataclass(frozen=True)
 class DataTransform:
-    """A change to the training data: a name in `_transforms.TRANSFORMS` and its arguments, called with the seed of a
-    run.
+    """A transform of the training data, given by a name in `_transforms.TRANSFORMS` and its arguments.
 
-    Validation and test rows do not change.
+    The transform also depends on the seed of the run. It does not change validation and test rows.
     """
 
     name: str
@@ -76,12 +75,12 @@ class DataTransform:
 
 @dataclass(frozen=True)
 class EvalHook:
-    """A measurement during training: a name in `_measures.MEASURES`, its arguments and its schedule.
+    """A measurement during training, given by a name in `_measures.MEASURES`, its arguments and its schedule.
 
     Attributes:
-        points: number of evaluations, including one before and one after training; they are more frequent early in
+        points: number of evaluations, which include one before and one after training and are more frequent early in
             training. 1: only after training.
-        split: split to measure on.
+        split: split to evaluate.
     """
 
     name: str
@@ -90,7 +89,7 @@ class EvalHook:
     split: str = "test"
 
     def steps(self, total: int) -> list[int]:
-        """Return the steps after which to evaluate, spaced quadratically since most changes happen early."""
+        """Return the steps after which to evaluate, spaced quadratically, since most changes happen early."""
         if self.points == 1:
             return [total]
         last = max(1, self.points - 1)
@@ -99,21 +98,22 @@ class EvalHook:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A training configuration of a study.
+    """Training configuration of a study, which is run with every seed.
 
     Attributes:
-        key: unique within the study; of letters, digits, `-`, `_` and `.`, since files are named after it.
-        data: a shipped data set's name or a store's folder; `Options.stores` may replace it.
-        train: settings before tuning; `modalities` must be given. The seed comes from the options.
-        factors: plain values that distinguish the arm, by which pages group and draw arms.
-        anchor: anchor of the final conflict metrics; None averages over all modalities.
-        trials: settings to choose from on the validation split; all tuned arms of a study have the same number.
-        tuned_as: arm whose tuned settings this arm uses.
-        per_seed: seed -> settings, such as the modalities.
-        transform: change of the training data.
-        init_from: arm whose space with the same seed this arm continues.
+        key: unique name within the study, which is part of file names; consists of letters, digits, `-`, `_` and `.`.
+        data: name of a built-in data set, or folder of a store; `Options.stores` may replace it.
+        train: settings before tuning; `modalities` is required, and the seed is ignored.
+        factors: plain values that distinguish the arm, used for grouping on pages.
+        anchor: anchor of the final conflict metrics; None: average over all modalities.
+        trials: candidate settings, compared on the validation split; all tuned arms of a study must have the same
+            number.
+        tuned_as: key of the arm whose tuned settings are used.
+        per_seed: seed -> additional settings, such as the modalities.
+        transform: transform of the training data.
+        init_from: key of the arm whose space, trained with the same seed, is the initialization.
         eval_hook: measurement during training and at its end.
-        note: remark shown with the results.
+        note: remark for the results.
     """
 
     key: str
@@ -131,18 +131,18 @@ class Arm:
     note: str = ""
 
     def config(self, seed: int, tuned: Settings) -> TrainConfig:
-        """Return the settings of one run: those of the arm, overridden by the tuned ones, then by those of the seed."""
+        """Return the settings of a run: those of the seed override tuned settings, which override those of the arm."""
         return self.train.override({**tuned, **self.per_seed.get(seed, {}), "seed": seed})
 
     def modalities(self) -> list[str]:
-        """Return every modality that at least one seed trains on, in order of first use."""
+        """Return all modalities that any seed is trained on, in order of first use."""
         settings = ({"modalities": self.train.modalities}, *self.per_seed.values())
         return list(dict.fromkeys(name for each in settings for name in each.get("modalities") or ()))
 
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons that share a Holm correction: the first arm against each baseline, on every primary metric.
+    """Comparisons of a first arm with baselines on every primary metric, which share a Holm correction.
 
     All arms must train on the same modalities of the same data.
     """
@@ -167,10 +167,9 @@ class Plan:
     """The arms of a study and the comparisons between them.
 
     Attributes:
-        comparisons: comparisons reported with intervals but without verdicts, since they are not corrected for their
-        number.
-        keep: metrics of `unialign.evaluation.METRICS` whose resampled values are kept for intervals, in addition to
-            the primary ones.
+        comparisons: comparisons that have intervals but no verdicts, since they are not corrected for multiplicity.
+        keep: metrics of `unialign.evaluation.METRICS` for which resamples are saved, in addition to the primary
+            metrics.
     """
 
     arms: tuple[Arm, ...]
@@ -182,7 +181,7 @@ class Plan:
         return next(arm for arm in self.arms if arm.key == key)
 
     def stages(self) -> list[list[Arm]]:
-        """Group the arms by training order: an arm comes after the arm that it continues."""
+        """Group the arms into stages, such that each arm comes after the arm that it continues."""
         left, stages = list(self.arms), list[list[Arm]]()
         done: set[str | None] = {None}
         while left:
@@ -197,18 +196,21 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study: its arms, its analysis and its page.
+    """A study, with its arms, analysis and page.
 
     Attributes:
-        name: name in `STUDIES`.
+        name: key in `STUDIES`.
         title: heading of the page.
-        plan: options -> arms.
-        page: content of results.json -> sections. Pages depend only on this content, so they can be regenerated.
-        analyse: content of results.json -> numbers computed from several arms, stored in `study.analysis`.
-        answer: content of results.json -> summary for the terminal; None: show the tallies of the families.
-        prepare: called before the first training, even when a study continues, with the options, the study's folder,
-            the data by name and the number of workers.
-        epochs: epochs of each training; if the options set fewer, the results are marked as a smoke run.
+        plan: function of the options that returns the plan.
+        page: function of the content of results.json that returns the sections of the page. Pages depend only on this
+            content, so that they can be regenerated.
+        analyse: function of the content of results.json that returns statistics over several arms, which are stored in
+            `study.analysis`.
+        answer: function of the content of results.json that returns summary lines for the terminal. None: the tallies
+            of the families are shown.
+        prepare: function that is called before the first training, also when a study is continued, with the options,
+            the folder of the study, the data by name and the number of workers.
+        epochs: default number of epochs of each training; results with fewer epochs are marked as a smoke run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Access the content of a study's results.json. Failed arms have no summary."""
+"""Read values from the content of a study's results.json. Failed arms have no summary."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,17 +27,17 @@ __all__ = [
 
 Results = Mapping[str, Any]
 PRIMARY = ("recall@1", "joint_recall@1", "label_map", "v_measure", "modality_gap_debiased")
-# Metrics of retrieval, labels and geometry, in panel order.
+# Metrics of retrieval, labels and geometry, in the order of panels.
 GEOMETRY = (*PRIMARY, "true_pair_cosine")
 
 
 def seed_count(results: Results) -> str:
-    """Return `5 seeds` or `1 seed`."""
+    """Return the number of seeds as text, such as `5 seeds` or `1 seed`."""
     return count(len(results["protocol"]["seeds"]), "seed")
 
 
 def as_float(value: float | None) -> float:
-    """Convert to float; null, which represents NaN in JSON, becomes NaN."""
+    """Return the number, or NaN for null, which represents NaN in JSON."""
     return math.nan if value is None else value
 
 
@@ -46,7 +46,7 @@ def label(results: Results, arm: str) -> str:
 
 
 def completed(results: Results, arms: Iterable[str] | None = None) -> list[str]:
-    """Return those of the given arms (by default all) that have a summary."""
+    """Return the arms with a summary, among the given arms or all arms."""
     return [arm for arm in (results["study"]["factors"] if arms is None else arms) if arm in results["summary"]]
 
 
@@ -56,7 +56,7 @@ def runs_of(results: Results, arm: str) -> list[Mapping[str, Any]]:
 
 
 def run_metric(results: Results, arm: str, metric: str) -> list[float]:
-    """Return the values of a metric, one per seed."""
+    """Return the values of a final metric, one per seed."""
     return [as_float(run["metrics"].get(metric)) for run in runs_of(results, arm)]
 
 
@@ -66,7 +66,7 @@ def mean_of(results: Results, arm: str, metric: str) -> float:
 
 
 def mean_recall(results: Results, arm: str, directions: Sequence[tuple[str, str]]) -> list[float]:
-    """Return the mean R@1 over some directions (query, answer), one number per seed."""
+    """Return the mean R@1 over (query, gallery) directions, one value per seed."""
     found = []
     for run in runs_of(results, arm):
         values = [as_float(run["directions"].get(f"{q}->{a}", {}).get("recall@1")) for q, a in directions]
@@ -75,7 +75,7 @@ def mean_recall(results: Results, arm: str, directions: Sequence[tuple[str, str]
 
 
 def evaluations(results: Results, arm: str, name: str) -> dict[int, list[float]]:
-    """Return a measurement taken during training: step -> one number per seed."""
+    """Return a measurement during training as a mapping of step to one value per seed."""
     found: dict[int, list[float]] = {}
     for run in runs_of(results, arm):
         for evaluation in run.get("evaluations", ()):
@@ -89,16 +89,16 @@ def primary_metrics(results: Results) -> list[str]:
 
 
 def metric_label(results: Results, metric: str) -> str:
-    """Return a metric's name with its unit."""
+    """Return the label of a metric with its unit."""
     about = results["metrics"][metric]
     return str(about["label"]) + (", %" if about["unit"] == "percent" else "")
 
 
 def scale_of(results: Results, metric: str) -> int:
-    """Return the factor that converts stored numbers to displayed ones."""
+    """Return the factor that converts stored values to displayed values."""
     return 100 if results["metrics"][metric]["unit"] == "percent" else 1
 
 
 def family_tests(results: Results, family: str) -> list[Mapping[str, Any]]:
-    """Return the paired tests of a family that have a verdict."""
+    """Return the tests of a family that have a verdict."""
     return [test for test in results["comparisons"] if test.get("family") == family and "verdict" in test]

@@ -1,6 +1,6 @@
-"""Read and write records of finished trainings, one file each, and check their settings.
+"""Read and write records of finished trainings, and check that their settings match.
 
-The files are safetensors with the resampled metrics (R,) as tensors and everything else as JSON metadata.
+Each record is a safetensors file with the resampled metrics (R,) as tensors and everything else as JSON metadata.
 """
 
 import json
@@ -26,12 +26,12 @@ class Record:
     """A finished training.
 
     Attributes:
-        metrics: final metrics, including those of the hook's last evaluation; empty if training failed.
-        directions: `"a->b"` -> metrics of that direction.
-        evaluations: the hook's measurements, each with its `step`.
-        facts: seconds, parameters, steps, warnings.
-        failed: reason of the failure; "" for a successful training.
-        resampled: metric -> (R,) values, one for each of the resamples that all records share.
+        metrics: final metrics, including the last measurements of the hook; empty if training failed.
+        directions: direction such as `"a->b"` -> metrics.
+        evaluations: measurements of the hook during training, each with its `step`.
+        facts: duration in seconds, number of parameters, number of steps, temperature, and warnings.
+        failed: error message; "" if training succeeded.
+        resampled: metric -> values (R,), one per resample; all records use the same resamples.
     """
 
     metrics: dict[str, float]
@@ -43,14 +43,14 @@ class Record:
 
 
 def write_record(path: Path, settings: Mapping[str, Any], record: Record) -> None:
-    """Write a record together with its settings."""
+    """Write a record and its settings."""
     plain = {name: value for name, value in vars(record).items() if name != "resampled"}
     text = json.dumps(finite({"schema": _SCHEMA, "settings": settings, "record": plain}), allow_nan=False)
     replace_file(path, safetensors.torch.save(record.resampled, metadata={"study": text}))
 
 
 def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
-    """Read a record and check its settings; None if the file does not exist.
+    """Read a record and check its settings; return None if the file does not exist.
 
     Raises:
         DataError: the file is damaged or was written with other settings.
@@ -75,14 +75,16 @@ def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
     except (
         OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError
     ) as error:  # fmt: skip
-        raise DataError(f"{path} is not a valid record of a study ({error}); delete it to train again") from None
+        raise DataError(f"{path} is not a valid record of a study ({error}); delete the file to train again") from None
     here = json.loads(json.dumps(finite(settings)))
     if there != here:
         odd = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-        raise DataError(f"{path} has other settings ({', '.join(odd)} differ); choose another --out, or delete it")
+        raise DataError(
+            f"{path} has other settings ({', '.join(odd)} differ); choose another --out, or delete the file"
+        )
     return record
 
 
 def _numbers(raw: Mapping[str, Any]) -> dict[str, float]:
-    """Convert numbers; null, which represents NaN in JSON, becomes NaN."""
+    """Replace null, which represents NaN in JSON, by NaN."""
     return {name: float("nan") if value is None else value for name, value in raw.items()}

@@ -1,12 +1,12 @@
-"""Build the content of a study's results.json: schema 1, as for comparisons, with an additional part `study`.
+"""Build the content of a study's results.json, which has schema 1, as for comparisons, and an additional part `study`.
 
-study.factors      arm -> plain values that distinguish it
-study.tuning       arm -> its trials with their scores and the chosen one, or {"as": another arm}
-study.failed       arm -> reason why it has no summary
+study.factors      arm -> plain values that distinguish the arm
+study.tuning       arm -> trials with scores, and the index of the chosen trial; or {"as": another arm}
+study.failed       arm -> error message, for arms without a summary
 study.comparisons  paired ratios and differences
 study.families     name, first arm, baselines
-study.data         every data set
-study.analysis     the result of `Study.analyse`
+study.data         description of each data set
+study.analysis     result of `Study.analyse`
 runs[i].evaluations  measurements taken during training
 """
 
@@ -34,7 +34,7 @@ Records = Mapping[tuple[str, int], Record]
 def make_results(
     study: Study, jobs: Scheduler, stores: Mapping[str, EmbeddingStore], records: Records, tuning: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Build the results of the finished runs, except `study.analysis`."""
+    """Return the results of all runs, with an empty `study.analysis`."""
     plan, options, seeds = jobs.plan, jobs.options, jobs.options.seeds
     runs = {arm.key: [records[arm.key, seed] for seed in seeds] for arm in plan.arms}
     failed = {
@@ -116,7 +116,7 @@ def _paired_comparisons(
 
 
 def _stacked(runs: Sequence[Record]) -> dict[str, Tensor]:
-    """Return metric -> (S, R) values, for metrics that every seed has, in the order of `METRICS`."""
+    """Return metric -> values (S, R) for metrics that all seeds have, in the order of `METRICS`."""
     shared = [name for name in runs[0].resampled if all(name in run.resampled for run in runs)]
     order = list(METRICS)
     shared.sort(key=lambda name: order.index(name) if name in order else len(order))
@@ -151,14 +151,14 @@ def _run(arm: Arm, seed: int, record: Record) -> dict[str, Any]:
 
 
 def _modalities(plan: Plan, data: str) -> list[str]:
-    """Return every modality of a data set that at least one arm trains on, in order of first use."""
+    """Return all modalities of a data set that any arm is trained on, in order of first use."""
     return list(dict.fromkeys(name for arm in plan.arms if arm.data == data for name in arm.modalities()))
 
 
 def rounded(value: Any) -> Any:
-    """Round numbers to seven digits, as they are stored in the file, and replace NaN with None.
+    """Round numbers to seven digits and replace NaN with None, as in results.json.
 
-    Pages are generated from rounded results, so that regenerating them from the file gives the same pages.
+    Pages are generated from rounded results, so that they can be regenerated exactly from the file.
     """
     if isinstance(value, Mapping):
         return {key: rounded(entry) for key, entry in value.items()}

@@ -1,4 +1,4 @@
-"""Run a study: its plan, trials, runs, results, figures and pages."""
+"""Run a study, and write its results, figures and pages."""
 
 import json
 import os
@@ -28,7 +28,7 @@ __all__ = ["Progress", "answer_lines", "make_plan", "run_study", "trainings", "w
 
 @dataclass(frozen=True)
 class Progress:
-    """A training that has just ended, or that an earlier call completed (`read_back`)."""
+    """State of a study after a training ended; `read_back` is true if an earlier call completed the training."""
 
     done: int
     total: int
@@ -41,11 +41,11 @@ OnDone = Callable[[Progress], None]
 
 
 def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, EmbeddingStore]]:
-    """Return the validated plan, the options with the data's revisions, and the data by name, without writing files.
+    """Return the validated plan, the options with the fingerprints of the data, and the data by name; write no files.
 
     Raises:
-        ConfigError: the options do not suit the study, or the settings do not suit the data.
-        DataError: the data's revision differs from the one in the options.
+        ConfigError: the options do not match the study, or the settings do not match the data.
+        DataError: the data differ from the fingerprints in the options.
     """
     if options.study != study.name:
         raise ConfigError(f"the options belong to the study {options.study!r}, not to {study.name!r}")
@@ -58,12 +58,12 @@ def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, 
 
 
 def trainings(plan: Plan, options: Options) -> int:
-    """Return the number of trainings of a study: trials, the parents that these continue, and runs."""
+    """Return the number of trainings of a study, which are trials, parents of trials, and runs."""
     return Scheduler(plan, options, Path()).total()
 
 
 def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
-    """Summarize a study for the terminal; the first line marks a smoke run."""
+    """Summarize a study for the terminal; for a smoke run, the first line is a warning."""
     note = smoke_run_note(results["study"]["options"]["epochs"], study.epochs)
     found = tally_lines(results) if study.answer is None else study.answer(results)
     return [*([_sentence(note)] if note else []), *found]
@@ -72,21 +72,21 @@ def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
 def run_study(
     study: Study, options: Options, out: str | os.PathLike[str], *, workers: int = 1, on_done: OnDone | None = None
 ) -> dict[str, Any]:
-    """Run a study, or continue an interrupted one, and write its folder.
+    """Run a study or continue an interrupted one, and write its results folder.
 
     Args:
-        study: see `load_study`.
-        options: seeds, epochs, resamples.
-        out: results folder; continued if it holds the same study.
-        workers: number of processes that train in parallel; 1 trains in this process.
-        on_done: called as each training ends.
+        study: study, as from `load_study`.
+        options: options such as seeds, epochs and resamples.
+        out: results folder; if it contains the same study, the study is continued.
+        workers: number of parallel processes; with 1, training runs in the current process.
+        on_done: callback for each completed training.
 
     Returns:
         The content of results.json.
 
     Raises:
-        ConfigError: as in `make_plan`, or the folder holds another study.
-        DataError: the data differ, a record is damaged, or all trials of an arm failed.
+        ConfigError: as in `make_plan`, or the folder contains another study.
+        DataError: as in `make_plan`, or a record is damaged, or all trials of an arm failed.
     """
     folder = Path(out)
     plan, options, stores = make_plan(study, options)
@@ -126,9 +126,7 @@ def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
     for section in sections:
         for figure in section.figures:
             if not figure.name.startswith(f"{study.name}-"):
-                raise DataError(
-                    f"the name of figure {figure.name!r} must start with the name of its study, {study.name}-"
-                )
+                raise DataError(f"the name of a figure must start with {study.name}-, got {figure.name!r}")
             replace_file(folder / "figures" / f"{figure.name}.svg", str(figure.drawing) + "\n")
     replace_file(folder / "page.md", markdown_page(study.title, sections))
     page = html_page(
@@ -157,8 +155,7 @@ def _facts(results: dict[str, Any]) -> list[str]:
 
 
 def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tuple[TrainingJob, Record]]:
-    """Return every job with its record: first those finished earlier, then the others in the order in which they
-    end."""
+    """Run those jobs that have no record yet; return all jobs with their records, previously finished ones first."""
     earlier = [(job, job.read_back()) for job in jobs]
     finished = [(job, record) for job, record in earlier if record is not None]
     for job, record in finished:
@@ -171,7 +168,7 @@ def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tup
 
 
 class _Log:
-    """Count finished trainings, report each one to the caller, and append a line about it to log.jsonl."""
+    """Log of finished trainings, which also reports progress to the caller."""
 
     def __init__(self, path: Path, total: int, on_done: OnDone | None) -> None:
         self.path, self.total, self.count, self.on_done = path, total, 0, on_done

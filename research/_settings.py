@@ -1,7 +1,7 @@
-"""Define settings that the studies share: how heads are trained on each data set, and the trials of each objective.
+"""Define settings that studies share: training settings for each data set, and trials for each objective.
 
-Every objective has four trials. Each set of trials includes the published setting, or the nearest one for batches of
-256 and random initialization; objectives that begin with InfoNCE have one trial with a long warm-up.
+Each objective has four trials, which include the published setting, or the closest setting for batches of 256 and
+random initialization. Objectives that start with InfoNCE have one trial with a long warmup.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from unialign.losses import names, parameter_names as option_names
 
 __all__ = ["ANCHORS", "HEADS", "OBJECTIVE_TRIALS", "TRIALS", "base", "registered"]
 
-# As in the recipe of the demo, but without dropout on digits, since it could drop all six columns of `mor`.
+# Settings of the demo, except that digits have no dropout, which could drop all six columns of `mor`.
 HEADS: Mapping[str, Mapping[str, Any]] = {
     "emoji": {"head": "linear", "dropout": 0.5, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},
     "digits": {"head": "linear", "dropout": 0.0, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},
@@ -35,7 +35,7 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "infonce": tuple({_T: t} for t in (0.03, 0.05, 0.07, 0.1)),
     "gram": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
     "triangle": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
-    # Start with InfoNCE: from random weights, Symile learns triples whose pairs stay unrelated.
+    # Some trials start with InfoNCE, since from random weights, Symile aligns triples but not pairs.
     "symile": tuple({_T: t, _WARM: w} for t, w in ((0.01, 0.0), (0.005, 0.0), (0.01, 0.5), (0.005, 0.5))),
     "pmrl": tuple(
         {**_options(intra_temperature=a, inter_temperature=b), _WARM: w}
@@ -56,7 +56,7 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 
 
 def base(data: str, objective: str, modalities: tuple[str, ...], *, epochs: int, **options: Any) -> TrainConfig:
-    """Return the untuned settings of an objective on a data set, with the data set's anchor if it has one."""
+    """Return the untuned settings of an objective on a data set, with the anchor of the data set if applicable."""
     if "anchor" in option_names(objective):
         options = {"anchor": ANCHORS[data], **options}
     return TrainConfig(
@@ -70,5 +70,5 @@ def base(data: str, objective: str, modalities: tuple[str, ...], *, epochs: int,
 
 
 def registered() -> tuple[str, ...]:
-    """Return the objectives of this version that have trials, UniAlign first."""
+    """Return the available objectives that have trials, UniAlign first."""
     return tuple(name for name in OBJECTIVE_TRIALS if name in names())

@@ -1,4 +1,4 @@
-"""Summarize a study for the terminal: the tallies of its families, from the content of results.json."""
+"""Summarize the families of a study for the terminal, from the content of results.json."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,20 +9,20 @@ from unialign.report import count, join_words
 __all__ = ["smoke_run_note", "tally_lines"]
 
 Results = Mapping[str, Any]
-# With more families than this, a line per metric would hide the totals.
+# Maximum number of families with one line per metric; more lines would hide the totals.
 _MAX_DETAILED = 3
 _MAX_NAMED = 4
 
 
 def smoke_run_note(epochs: int | None, own: int | None) -> str:
-    """Return a warning if trainings have fewer epochs than the study's default, else ""."""
+    """Return a warning if there are fewer epochs than the default of the study, else ""."""
     if epochs is None or own is None or epochs >= own:
         return ""
     return f"smoke run with {epochs} of {own} epochs; its numbers are not meaningful"
 
 
 def tally_lines(results: Results) -> list[str]:
-    """Count the wins, ties and losses of each family's first arm."""
+    """Return lines with the wins, ties and losses of the first arm of each family."""
     families = results["study"]["families"]
     lines = []
     for family in families:

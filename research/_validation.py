@@ -1,4 +1,4 @@
-"""Validate a plan before anything is trained."""
+"""Validate a plan before training."""
 
 from collections.abc import Mapping
 
@@ -20,27 +20,29 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
     """Raise an error if a plan is invalid or its comparisons are unfair.
 
     Raises:
-        ConfigError: a name is undefined, numbers of trials are unequal, settings do not suit the data, or there are too
-            few resamples for a significant difference.
+        ConfigError: a name is unknown, numbers of trials differ, settings do not match the data, or there are too few
+            resamples for a significant difference.
         DataError: a required split has fewer than two items.
     """
     keys = [arm.key for arm in plan.arms]
     if len(set(keys)) < len(keys) or not keys:
-        raise ConfigError(f"a study needs arms with different keys, got {', '.join(keys) or 'none'}")
+        raise ConfigError(f"a study needs at least one arm, and keys must be unique; got {', '.join(keys) or 'none'}")
     for key in keys:
         if not key or not all(c.isalnum() or c in "-_." for c in key) or key.startswith("."):
-            raise ConfigError(f"arm {key!r} must be a file name of letters, digits, '-', '_' and '.'")
+            raise ConfigError(
+                f"the key of an arm must be a file name of letters, digits, '-', '_' and '.', got {key!r}"
+            )
     budgets = {len(arm.trials) for arm in plan.arms if arm.trials}
     if len(budgets) > 1:
-        raise ConfigError(f"every tuned arm must have as many trials as the others, got {sorted(budgets)}")
+        raise ConfigError(f"all tuned arms must have the same number of trials, got {sorted(budgets)}")
     for name, store in stores.items():
         for split in ("val", "test") if budgets else ("test",):
             if (rows := len(store.rows(split))) < 2:
-                raise DataError(f"{name!r} has {rows} items in its {split} split; at least 2 are needed")
+                raise DataError(f"{name!r} has {rows} items in its {split} split; at least 2 are required")
     for arm in plan.arms:
         _check_references(arm, plan)
         _check_settings(arm, options, stores[arm.data])
-    plan.stages()  # raises an error if arms continue each other
+    plan.stages()  # Raises ConfigError if the arms form a cycle.
     _check_families(plan, options)
     for comparison in plan.comparisons:
         for key in (comparison.first, comparison.baseline):
@@ -48,9 +50,9 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
 
 
 def min_resamples(baselines: int) -> int:
-    """Return the smallest number of resamples at which a difference can be significant.
+    """Return the minimum number of resamples for which a difference can be significant.
 
-    The smallest p-value is 2 / (R + 1), and Holm's correction multiplies it by the number of tests.
+    The smallest p-value is 2 / (R + 1) for R resamples, and Holm's correction multiplies it by the number of tests.
     """
     return max(100, 40 * _PRIMARY * baselines)
 
@@ -71,7 +73,7 @@ def _check_references(arm: Arm, plan: Plan) -> None:
 
 def _check_settings(arm: Arm, options: Options, store: EmbeddingStore) -> None:
     if arm.train.modalities is None:
-        raise ConfigError(f"arm {arm.key!r} must name its modalities")
+        raise ConfigError(f"the settings of arm {arm.key!r} must contain modalities")
     seeds = (*options.seeds, *options.tuning_seeds) if arm.per_seed else options.seeds[:1]
     for settings in arm.trials or ({},):
         for seed in seeds:
@@ -88,10 +90,12 @@ def _check_families(plan: Plan, options: Options) -> None:
         first = plan.arm(family.first)
         for baseline in map(plan.arm, family.baselines):
             if (baseline.data, baseline.train.modalities) != (first.data, first.train.modalities):
-                raise ConfigError(f"{first.key!r} and {baseline.key!r} are compared, but differ in modalities or data")
+                raise ConfigError(
+                    f"{first.key!r} and {baseline.key!r} cannot be compared, since they differ in modalities or data"
+                )
         least = min_resamples(len(family.baselines))
         if options.resamples < least:
             raise ConfigError(
                 f"resamples must be at least {least} for the {len(family.baselines)} baselines of {family.name!r}, "
-                f"since fewer cannot give a significant difference after correction; got {options.resamples}"
+                f"since otherwise no difference can be significant after correction; got {options.resamples}"
             )

@@ -1,8 +1,8 @@
-"""Ablate UniAlign's four terms and compare UniAlign with every other objective.
+"""Ablate the four terms of UniAlign, and compare UniAlign with all other objectives.
 
-Terms: every subset of uniformity, alignment, centroid uniformity and volume, and the `paper` preset as published, on
-all five modalities of emoji. Baselines: every registered objective on image, text and speech, since Triangle is defined
-for three modalities. Every arm has four trials on the validation split.
+The ablation trains every subset of uniformity, alignment, centroid uniformity and volume, and the `paper` preset as
+published, on all five modalities of emoji. The comparison trains every registered objective on image, text and speech,
+since Triangle requires three modalities. Every arm has four trials on the validation split.
 """
 
 import itertools
@@ -42,8 +42,8 @@ def plan(options: Options) -> Plan:
             data="emoji",
             train=base("emoji", "unialign", TERM_MODALITIES, epochs=epochs, preset="paper"),
             factors={"part": "terms", "terms": "UACV"},
-            # As published, except for the temperature, which is squared in this kernel, so that 0.26 corresponds to
-            # CLIP's 0.07.
+            # The preset is used as published, except that the temperature is tuned. The kernel squares the temperature,
+            # so that 0.26 corresponds to 0.07 in CLIP.
             trials=tuple({_TAU: t} for t in (0.07, 0.15, 0.26, 0.5)),
             note="gaussian kernel, uniformity summed over modalities, alignment not scaled by the temperature",
         )
@@ -65,7 +65,7 @@ def plan(options: Options) -> Plan:
 
 
 def _subset(kept: str, epochs: int) -> Arm:
-    """Return the arm for a subset of the terms; the weights of all other terms are 0."""
+    """Return the arm for a subset of the terms; all other terms have weight 0."""
     options = {
         "uniformity_weight": 1.0 if "U" in kept else 0.0,
         "alignment_weight": 1.0 if "A" in kept else 0.0,
@@ -83,7 +83,7 @@ def _subset(kept: str, epochs: int) -> Arm:
 
 
 def _points(kept: str) -> Sequence[tuple[float, float, float]]:
-    """Return, for a subset of the terms, four points (temperature, alignment weight, weight of the tuple terms)."""
+    """Return the four trials of a subset as (temperature, alignment weight, weight of the tuple terms)."""
     if "C" in kept or "V" in kept:
         return (0.07, 0.5, 0.1), (0.07, 0.5, 1.0), (0.05, 0.5, 0.3), (0.07, 1.0, 0.3)
     if "A" in kept:

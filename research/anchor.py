@@ -1,7 +1,8 @@
 """Measure the effect of the anchor on retrieval for each direction and modality.
 
-Train UniAlign and InfoNCE with every modality of emoji as the anchor and with all pairs, and UniAlign with the
-centroid. Report retrieval for directions with and without the anchor, and retrieval and effective rank by modality.
+The study trains UniAlign and InfoNCE with each modality of emoji as the anchor and with all pairs, and UniAlign with
+the centroid. It reports retrieval for directions with and without the anchor, and retrieval and effective rank by
+modality.
 """
 
 import math
@@ -57,7 +58,7 @@ def _key(objective: str, anchor: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute, per seed, R@1 with and without the anchor, at worst and by modality, and effective ranks."""
+    """Compute R@1 by direction type and modality, and effective ranks, with one value per seed."""
     return {arm: _by_direction(results, arm) for arm in completed(results)}
 
 
@@ -101,7 +102,10 @@ def page(results: Results) -> list[Section]:
         sections.append(Section(f"verdicts-{objective}", f"{objective_label(objective)}: against all pairs", parts))
     same = [_same(results, anchor) for anchor in TARGETS["infonce"]]
     rows = [row for table in same for row in table.rows]
-    note = "Difference: UniAlign minus InfoNCE [95 % interval], paired on items and seeds; Holm-corrected within a row."
+    note = (
+        "Differences are UniAlign minus InfoNCE [95 % interval], paired on items and seeds. Verdicts are "
+        "Holm-corrected within a row."
+    )
     sections.append(
         Section(
             "same", "UniAlign against InfoNCE with the same anchor", [Table(["anchor", *same[0].head[1:]], rows, note)]
@@ -146,7 +150,7 @@ def _retrieval(results: Results, arms: Sequence[str]) -> list[Any]:
             "anchor-retrieval",
             "R@1 with the anchor, without it, and in the worst direction",
             f"All five modalities of emoji; means of {seed_count(results)} with 95 % t-intervals. "
-            "A difficult anchor makes all directions with it difficult, so compare objectives at the same anchor.",
+            "Directions that include a difficult anchor are difficult, so compare objectives with the same anchor.",
             panels,
             heading="R@1 by anchor",
             legend=_marks(),
@@ -161,8 +165,8 @@ def _retrieval(results: Results, arms: Sequence[str]) -> list[Any]:
                 "worst direction on average",
             ],
             table,
-            "R@1, means over seeds [95 % t-interval]. Spread: the largest minus the smallest R@1 of a modality, each "
-            "the mean over all directions with this modality.",
+            "R@1, means over seeds [95 % t-interval]. The R@1 of a modality is the mean over all directions that "
+            "include it; the spread is the difference between the largest and the smallest R@1 of a modality.",
         ),
     ]
 
@@ -196,8 +200,8 @@ def _modalities(results: Results) -> list[Any]:
         figure(
             "anchor-modalities",
             "R@1 and effective rank of each modality by anchor",
-            "Means over seeds. R@1 of a modality: the mean over all directions with it. "
-            "Effective rank: the exponential of the entropy of the spectrum of its test rows.",
+            "Means over seeds. The R@1 of a modality is the mean over all directions that include it. Its effective "
+            "rank is the exponential of the entropy of the spectrum of its test rows.",
             panels,
             heading="Each modality by anchor",
         )

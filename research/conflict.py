@@ -1,10 +1,10 @@
-"""Measure conflict against the number of modalities, and its rank correlation with retrieval and gap.
+"""Measure conflict by number of modalities, and its rank correlation with retrieval and gap.
 
-Sweep: UniAlign and InfoNCE on M = 2..6 modalities of digits and 2..8 of emoji with its names in twelve languages. Each
-seed adds the modalities in a different random order, so that M is not confounded with the choice of modalities.
-Trajectories: every objective on image, text and speech of emoji. For every objective, the forces are those of InfoNCE
-at temperature 0.07 on the same items, from the untrained space to the end of training (paper Eqs. 3 and 4, Propositions
-2.2 and 2.3).
+The sweep trains UniAlign and InfoNCE on 2 to 6 modalities of digits and 2 to 8 modalities of emoji, which include names
+in twelve languages. Each seed adds the modalities in a different random order, so that their number M is not confounded
+with their choice. The trajectories train every objective on image, text and speech of emoji. For every objective,
+conflict is that of the forces of InfoNCE at temperature 0.07 on the same items, measured from the untrained space to
+the end of training (paper, Eqs. 3 and 4, Propositions 2.2 and 2.3).
 """
 
 import random
@@ -31,7 +31,7 @@ POOLS = {
     ),
 }
 PREDICTORS = ("zeta", "zeta_neg", "zeta_neg_tan", "chi", "net_ratio")
-# Index of the early evaluation: the third of eight, which takes place after 8 % of the steps.
+# Index of the early evaluation, the third of eight, after 8 % of the steps.
 EARLY = 2
 
 
@@ -60,7 +60,7 @@ def plan(options: Options) -> Plan:
 
 
 def order(data: str, seed: int) -> tuple[str, ...]:
-    """Return the modalities other than the anchor in the order in which a seed adds them."""
+    """Return the modalities except the anchor, in the random order of a seed."""
     pool = list(POOLS[data])
     random.Random(f"{data}/{seed}").shuffle(pool)
     return tuple(pool)
@@ -82,7 +82,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
         train=base(data, objective, tuple(modalities(options.seeds[0])), epochs=epochs),
         factors={"part": "sweep", "objective": objective, "M": m, "data": data},
         anchor=anchor,
-        # Tune once, with all modalities, so that differences in the forces are due to M and not to the settings.
+        # Tune only with all modalities, so that differences in conflict are due to M and not to the settings.
         trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
         tuned_as=None if key == largest else largest,
         per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},
@@ -94,7 +94,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute rank correlations, within data set and M, of conflict measures with retrieval and gap."""
+    """Compute rank correlations of conflict with retrieval and gap, within data set and M."""
     arms = completed(results)
     parts = {
         part: [a for a in arms if results["study"]["factors"][a]["part"] == part] for part in ("sweep", "trajectory")

@@ -1,8 +1,8 @@
 """Continue the training of an InfoNCE space at a small learning rate, as in the paper.
 
-InfoNCE with an anchor is trained on the four modalities that every item of emoji has. Training then continues for half
-as many epochs with each of seven losses, at a hundredth and at a tenth of the learning rate. The results are compared
-with those of InfoNCE continued in the same way.
+InfoNCE with an anchor is trained on the four modalities that all items of emoji have. Training then continues for half
+as many epochs with each of seven losses, at 1/100 and 1/10 of the learning rate. The baseline is InfoNCE continued in
+the same way.
 """
 
 from collections.abc import Mapping
@@ -92,15 +92,15 @@ def page(results: Results) -> list[Section]:
             "metrics",
             "Metrics after continuing",
             [
-                f"{UNTUNED} The temperature is 0.07. InfoNCE trains for {_epochs(results)} epochs; each arm continues "
-                f"for {max(1, _epochs(results) // 2)}. “Held”: no gradient of the alignment flows to the anchor. "
-                f"“Volume”: the volume weight is 1. “lr/100”: a hundredth of the learning rate of InfoNCE, "
-                f"{HEADS['emoji']['lr']:g}.",
+                f"{UNTUNED} The temperature is 0.07. InfoNCE is trained for {_epochs(results)} epochs, and each arm "
+                f"continues for {max(1, _epochs(results) // 2)} epochs. “Held” means that the alignment has no "
+                "gradient with respect to the anchor, “volume” that the volume weight is 1, and “lr/100” that the "
+                f"learning rate is 1/100 of that of InfoNCE, {HEADS['emoji']['lr']:g}.",
                 figure(
                     "continued-metrics",
                     "Metrics after continuing an InfoNCE space",
                     f"{', '.join(MODALITIES)} of emoji, anchor text, {seed_count(results)}; 95 % "
-                    "intervals over items and seeds. Dashed: the InfoNCE space that all arms continue.",
+                    "intervals over items and seeds. Dashed: InfoNCE before it is continued.",
                     panels,
                     heading="After continuing an InfoNCE space",
                     columns=3,

@@ -1,8 +1,9 @@
 """Measure the Hölder divergence during training, and its rank correlation with retrieval and gap.
 
-Train UniAlign, InfoNCE, GRAM, and InfoNCE with a divergence as a training term (Cauchy-Schwarz; pooled Hölder) on three
-modalities of emoji and of digits. During training, measure on test rows four estimators at five bandwidths, effective
-neighbors, Cauchy-Schwarz and MMD, and the upper bound of the divergence given by uniformity and alignment.
+The study trains UniAlign, InfoNCE, GRAM, and InfoNCE with an additional divergence term (Cauchy-Schwarz or pooled
+Hölder) on three modalities of emoji and of digits. During training, it measures four estimators at five bandwidths,
+effective neighbors, Cauchy-Schwarz and MMD on test rows, and the upper bound of the divergence by uniformity and
+alignment.
 """
 
 import itertools
@@ -28,9 +29,9 @@ BANDWIDTHS: tuple[float | str, ...] = (0.07, 0.2, 0.5, 1.0, "median")
 ESTIMATORS = {"plugin": "at the anchor", "plugin_avg": "plug-in", "pooled": "pooled", "debiased": "debiased"}
 OTHERS = {"cauchy_schwarz": "Cauchy-Schwarz", "mmd2": "MMD², unbiased"}
 OUTCOMES = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
-# Names of the outcomes among the measurements during training.
+# Names of the outcomes in the measurements during training.
 _SEEN = {"recall@1": "divergence/recall@1", "modality_gap_debiased": "divergence/gap_debiased"}
-# Values in results.json have seven digits.
+# Relative tolerance, since values in results.json have seven digits.
 _ROUNDING = 1e-6
 
 
@@ -45,7 +46,7 @@ def plan(options: Options) -> Plan:
                 train=base(data, objective, modalities, epochs=epochs, **extra),
                 factors={"data": data, "objective": key, "label": title},
                 anchor=ANCHORS[data],
-                # Tune as for InfoNCE, since tuning the weight for R@1 would remove the divergence term.
+                # Use the trials of InfoNCE, since tuning the divergence weight for R@1 would remove the term.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
                 eval_hook=EvalHook(
                     "divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS
@@ -58,9 +59,9 @@ def plan(options: Options) -> Plan:
 
 
 def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
-    """Return key, objective, label and options of every arm."""
+    """Return the key, objective, label and options of each arm."""
     plain = [(name, name, objective_label(name), dict[str, Any]()) for name in ("unialign", "infonce", "gram")]
-    # With CS-Aligner's settings (median bandwidth, weight 1) the term has no effect here.
+    # With the settings of CS-Aligner (median bandwidth, weight 1), the term has no effect on these data.
     strong = {"bandwidth": 0.5, "divergence_weight": 3.0}
     return [
         *plain,
@@ -73,8 +74,7 @@ def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute violations and slack of the upper bound, and the rank correlation of each divergence with two
-    outcomes."""
+    """Compute violations and slack of the upper bound, and rank correlations of divergences with outcomes."""
     arms = completed(results)
     names = [f"{name}@{_written(b)}" for name in (*ESTIMATORS, *OTHERS) for b in BANDWIDTHS]
     return {
@@ -114,7 +114,7 @@ def _below(bound: float, value: float) -> bool:
 def _correlations(
     results: Results, arms: Sequence[str], name: str, outcome: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield correlations over all runs of a data set, over the runs of an arm, and over the evaluations of a run."""
+    """Yield correlations within data sets, within arms, and over the evaluations of single runs."""
     by_data: dict[Hashable, list[tuple[float, float]]] = {}
     by_arm: dict[Hashable, list[tuple[float, float]]] = {}
     during = []
@@ -127,7 +127,7 @@ def _correlations(
             during.append(rank_correlation({0: course}, resamples=1)["mean"])
     yield "objectives", rank_correlation(by_data)
     yield "seeds", rank_correlation(by_arm)
-    # Correlate the evaluations of each run; they are dependent, so the interval is over runs.
+    # Correlate the evaluations of each run. Evaluations are dependent, so the interval is over runs.
     yield "training", {**seed_interval(during)._asdict(), "runs": len(during), "cells": len(during)}
 
 
@@ -145,7 +145,7 @@ def page(results: Results) -> list[Section]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarize violations of the upper bound and the correlation of the Hölder divergence with the outcomes."""
+    """Summarize violations of the upper bound, and correlations of the Hölder divergence with the outcomes."""
     found = results["study"]["analysis"]
     violated, evaluated = (sum(b[name] for b in found["bound"]) for name in ("violations", "evaluations"))
     shown = [c for c in found["correlations"] if (c["divergence"], c["when"]) == ("debiased@median", "objectives")]
@@ -167,7 +167,7 @@ def _arms(results: Results, data: str) -> list[str]:
 
 
 def _marks(results: Results, data: str) -> dict[str, Mark]:
-    """Return the mark of each arm; an objective has the same mark on every data set."""
+    """Return the mark of each arm, which depends only on the objective."""
     order = [key for key, *_ in _trained()]
     factors = results["study"]["factors"]
     return {arm: Mark(factors[arm]["label"], order.index(factors[arm]["objective"])) for arm in _arms(results, data)}
@@ -196,9 +196,9 @@ def _training_parts(results: Results) -> list[Any]:
             figure(
                 f"divergence-training-{data}",
                 f"Divergences over training on {data}",
-                f"{', '.join(MODALITIES[data])}; test rows; means over seeds with 95 % t-intervals. Rows of panels are "
-                "bandwidths; Cauchy-Schwarz and MMD² are means over pairs. The divergence of “InfoNCE +” has weight 3 "
-                "and bandwidth 0.5.",
+                f"{', '.join(MODALITIES[data])}; test rows; means over seeds with 95 % t-intervals. Each row of panels "
+                "is for one bandwidth. Cauchy-Schwarz and MMD² are means over pairs. Arms with “InfoNCE +” are trained "
+                "with a divergence of weight 3 and bandwidth 0.5.",
                 panels,
                 columns=5,
                 legend=list(marks.values()),
@@ -223,13 +223,13 @@ def _bandwidth_parts(results: Results) -> list[Any]:
             rows.append([f"{label(results, arm)}, {_written(b)}", *cells])
     counts = [about["test_items"] for about in results["study"]["data"].values()]
     return [
-        "Values before → after training. A density that rests on fewer than two rows compares paired "
-        "points, not distributions.",
+        "Values before → after training. With fewer than two effective neighbors, a divergence compares paired "
+        "points rather than distributions.",
         Table(
             ["objective, data, bandwidth", *names.values()],
             rows,
-            "Means over seeds. Neighbors: effective number of rows that a density rests on, of "
-            f"{' or '.join(map(str, counts))} per modality.",
+            "Means over seeds. Neighbors: effective number of rows that contribute to a density, out of "
+            f"{' or '.join(map(str, counts))} rows per modality.",
         ),
     ]
 
@@ -266,7 +266,7 @@ def _bound_parts(results: Results) -> list[Any]:
         "The upper bound of the plug-in value at the anchor is the sum of uniformity (the log of the mean), "
         f"(M − 1)/(2 τ²) times alignment, and (M − 1) log B. It was violated in {violated} of {evaluated} evaluations. "
         "With the mean of logs, as in the training loss, the sum is not a bound; the table counts the evaluations in "
-        "which it is below the value.",
+        "which the sum is below the value.",
         figure(
             "divergence-bound",
             "Plug-in Hölder divergence at the anchor and its upper bound over training",
@@ -310,15 +310,15 @@ def _prediction_parts(results: Results) -> list[Any]:
         figure(
             "divergence-prediction",
             "Rank correlation of divergences with retrieval and gap",
-            "Spearman's correlation of the divergence of test rows after training with R@1 and gap; ranks within a "
-            "data set (top) or within an objective on a data set (bottom); 95 % bootstrap intervals over runs.",
+            "Spearman's rank correlation of the divergence of test rows after training with R@1 and gap, within a data "
+            "set (top) or within an objective on a data set (bottom), with 95 % bootstrap intervals over runs.",
             panels,
         ),
         Table(
             ["over training", *OUTCOMES.values()],
             table,
-            "Rank correlation over the evaluations of each run [95 % t-interval over runs]. Most numbers are monotone "
-            "during training, so high correlations are expected.",
+            "Mean rank correlation over the evaluations of a run [95 % t-interval over runs]. Most quantities change "
+            "monotonically during training, so high correlations are expected.",
         ),
     ]
 

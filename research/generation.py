@@ -1,8 +1,8 @@
-"""Generate images from aligned spaces, by objective and uniformity weight, and compare their scores with retrieval.
+"""Generate images from aligned spaces by objective and uniformity weight, and compare image scores with retrieval.
 
-Every objective aligns drawing, text and speech of emoji with the frozen, whitened image features. Decoders trained on
-these features alone generate images of held-out concepts from each modality and from two mixtures. UniAlign's
-uniformity weight is swept, and the weight for generation is chosen on the validation split.
+Every objective aligns drawing, text and speech of emoji with the frozen, whitened image features. Decoders are trained
+only on these features and generate images of held-out concepts from each modality and from two mixtures. The study
+varies the uniformity weight of UniAlign and chooses the weight for generation on the validation split.
 """
 
 import math
@@ -34,10 +34,10 @@ __all__ = ["STUDY"]
 EPOCHS = 60
 MODALITIES = ("image", "drawing", "text", "speech")
 ANCHOR = "image"
-# The default settings of the decoder.
+# Settings of the decoder; empty for the defaults.
 DECODER: dict[str, Any] = {}
 _SMOKE_DECODER = {"steps": 20, "latents": 128, "width": 32, "depth": 1}
-# Each baseline has one setting, the first of its trials in other studies; Triangle requires three modalities.
+# Each baseline uses the first of its trials. Triangle is excluded, since it requires three modalities.
 _BASELINES = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
 
 
@@ -103,17 +103,17 @@ def _arm(
 
 
 def decoder(options: Options) -> dict[str, Any]:
-    """Return the settings of the decoders, which are small in a smoke run."""
+    """Return the settings of the decoders; those of a smoke run are small."""
     return DECODER if options.epochs is None else DECODER | _SMOKE_DECODER
 
 
 def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore], workers: int) -> None:
-    """Train the decoders once, independently of all objectives."""
+    """Train the decoders, which do not depend on the objectives."""
     train_decoders(stores["emoji"], decoder(options), DECODER_SEEDS, folder, image=ANCHOR, workers=workers)
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Choose the weight for generation on the validation split; correlate metrics of spaces with image scores."""
+    """Choose the weight on the validation split, and correlate metrics of spaces with image scores."""
     arms = completed(results)
     embedding = {arm: mean_over_seeds(results, arm, "val/recall@1") for arm in arms}
     distance = {
@@ -122,7 +122,7 @@ def analyse(results: Results) -> dict[str, Any]:
     }
     ours = [arm for arm in (weight_arm(weight) for weight in WEIGHTS) if arm in arms]
     least = embedding.get(INFONCE, math.nan) - MAX_LOSS
-    # Without an InfoNCE arm no weight is chosen; weights without scores are left out.
+    # Without an InfoNCE arm, no weight is chosen. Weights without scores are excluded.
     eligible = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
     chosen = min(eligible, key=lambda arm: distance[arm], default=None)
     metrics = ("true_pair_cosine", "modality_gap_debiased", "recall@1", "recall@10", "label_map")

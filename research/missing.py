@@ -1,9 +1,8 @@
-"""Train with missing entries, or with two modalities that never occur in the same item.
+"""Train with missing entries, or with two modalities that never occur together.
 
-Eight objectives are trained on image, drawing and text of emoji (three modalities, since Triangle requires three). The
-training data lack 0, 30, 60 or 90 % of their entries at random, or contain no item with both image and drawing, or no
-item with both image and text. The test set is complete. Settings are tuned on complete data, with four trials per
-objective.
+Eight objectives are trained on image, drawing and text of emoji; Triangle requires three modalities. In the training
+data, 0, 30, 60 or 90 % of the entries are dropped at random, or no item has both image and drawing, or no item has both
+image and text. The test set is complete. Settings are tuned on complete data, with four trials per objective.
 """
 
 import itertools
@@ -41,7 +40,7 @@ COMPLETE_ONLY = ("triangle", "symile")
 
 
 def conditions() -> dict[str, DataTransform | None]:
-    """Return, for each condition, the transform of the training data."""
+    """Return the transform of the training data for each condition."""
     points = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in DROPPED}
     return {**points, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
@@ -83,7 +82,7 @@ def _condition_title(condition: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Count the training items by available modalities in every condition, as a mean over seeds."""
+    """Count training items by available modalities for each condition, averaged over seeds."""
     options = results["study"]["options"]
     store = open_store(options["stores"].get("emoji", "emoji"), MODALITIES, options["fingerprints"].get("emoji"))
     kept: dict[str, dict[str, float]] = {}
@@ -161,13 +160,13 @@ def _kept(results: Results) -> Table:
     return Table(
         ["training data", "items with all three", "with two or more", *(f"{m} and {n}" for m, n in pairs)],
         rows,
-        f"Of {kept['drop0']['items']:.0f} items; means over seeds. An item that would lose all entries keeps one. "
-        f"{only} use only items with all three modalities and skip batches without such an item.",
+        f"Means over seeds, out of {kept['drop0']['items']:.0f} items. An item that would lose all entries keeps one "
+        f"of them. {only} use only items with all three modalities and skip batches without such items.",
     )
 
 
 def _never(results: Results) -> list[Any]:
-    """Compare R@1 of the pair that never occurs together with its R@1 after training on complete data."""
+    """Compare R@1 of modalities that never occur together with their R@1 after training on complete data."""
     panels: list[Panel] = []
     rows = []
     for pair_key, pair in PAIRS.items():
@@ -197,7 +196,7 @@ def _never(results: Results) -> list[Any]:
     warm = [title for t, (_, title, _) in TRAINED.items() if _warm(results, t)]
     return [
         *(
-            [f"{', '.join(warm)} begin with InfoNCE, as chosen by tuning. InfoNCE uses every available pair."]
+            [f"As selected by tuning, {', '.join(warm)} begin with InfoNCE, which uses every available pair."]
             if warm
             else []
         ),

@@ -1,8 +1,8 @@
 """Interpolate between InfoNCE and UniAlign.
 
-UniAlign's option `partition_mix`, beta, varies from 0 (InfoNCE's log-partition across modalities) to 1 (UniAlign's
-uniformity within modalities), at two alignment weights and two anchors, on the four modalities that every item of emoji
-has. With beta 0 and weight 1 the loss equals InfoNCE, which is trained for comparison.
+The study varies the option `partition_mix` (beta) of UniAlign from 0 (log-partition across modalities, as in InfoNCE)
+to 1 (uniformity within modalities, as in UniAlign), for two alignment weights and two anchors, on the four modalities
+that all items of emoji have. With beta 0 and weight 1, the loss equals InfoNCE, which is trained for comparison.
 """
 
 from research._figures import UNTUNED, metric_lines, metric_table, verdict_table
@@ -106,7 +106,7 @@ def page(results: Results) -> list[Section]:
 
 
 def _identity(results: Results) -> Table:
-    """Tabulate the largest difference over seeds between InfoNCE and beta 0 at weight 1."""
+    """Tabulate the largest difference over seeds between InfoNCE and beta 0 with weight 1."""
     shown = [metric for metric in PRIMARY if metric in results["metrics"]]
     rows = []
     for anchor in ANCHORS:
@@ -122,7 +122,7 @@ def _identity(results: Results) -> Table:
     return Table(
         ["beta 0, weight 1 and", *(metric_label(results, metric) for metric in shown)],
         rows,
-        "Largest difference of any seed. The two losses are equal up to rounding, which training amplifies.",
+        "Largest absolute difference over seeds. The two losses are equal up to rounding, which training amplifies.",
     )
 
 

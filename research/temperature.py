@@ -1,8 +1,8 @@
 """Measure the sensitivity of UniAlign, InfoNCE and GRAM to the temperature.
 
-The study trains with seven temperatures on the four modalities that every item of emoji has. UniAlign uses its default
-alignment weight and half of it, which tuning prefers. GRAM's temperature is fixed, and the first three quarters of its
-steps train InfoNCE at the same temperature, since volumes do not align a random space.
+The study trains with seven temperatures on the four modalities that all items of emoji have. UniAlign is trained with
+its default alignment weight and with half of it, which tuning selects. The temperature of GRAM is fixed, and the first
+three quarters of its steps train InfoNCE at the same temperature, since volumes do not align a random space.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ EPOCHS = 40
 MODALITIES = ("image", "drawing", "text", "speech")
 TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4)
 DEFAULT = 0.07
-# Key -> objective, label, options, fraction of the steps that train InfoNCE first.
+# Key -> objective, label, options, fraction of the steps that train InfoNCE.
 LINES: Mapping[str, tuple[str, str, Mapping[str, Any], float]] = {
     "unialign": ("unialign", "UniAlign", {}, 0.0),
     "unialign-half": ("unialign", "UniAlign, alignment weight 0.5", {"alignment_weight": 0.5}, 0.0),
@@ -57,7 +57,7 @@ def _key(line: str, temperature: float) -> str:
 
 def page(results: Results) -> list[Section]:
     marks = {line: Mark(title, i) for i, (line, (_, title, _, _)) in enumerate(LINES.items())}
-    # Draw the temperatures at equal distances, since their ratios are nearly equal.
+    # Space the temperatures equally, since their ratios are nearly equal.
     arms = {mark: {float(i): _key(line, t) for i, t in enumerate(TEMPERATURES)} for line, mark in marks.items()}
     x_ticks = {float(i): f"{t:g}" for i, t in enumerate(TEMPERATURES)}
     panels = metric_lines(results, arms, GEOMETRY, x_label="temperature", x_ticks=x_ticks)
@@ -82,8 +82,8 @@ def page(results: Results) -> list[Section]:
                     swept,
                     PRIMARY,
                     first_column="objective",
-                    note="The best mean and its temperature, then the range of the means over all temperatures. The "
-                    "best is chosen on the test split and therefore slightly optimistic.",
+                    note="Each cell shows the best mean, its temperature, and the range of the means over all "
+                    "temperatures. The best mean is selected on the test split and is therefore slightly optimistic.",
                 ),
             ],
         )

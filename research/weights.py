@@ -1,7 +1,7 @@
 """Measure the sensitivity of UniAlign to the weights of its terms.
 
-The study has two grids on the four modalities that every item of emoji has: alignment by uniformity weight, and
-centroid by volume weight with the other two weights at 1.
+The study trains two grids on the four modalities that all items of emoji have: alignment by uniformity weight, and
+centroid by volume weight. In the second grid, the other two weights are 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def plan(options: Options) -> Plan:
 
 
 def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence[float]]]]:
-    """Return, for the rows and columns of each grid, the term and its weights."""
+    """Return the term and weights of the rows and of the columns of each grid."""
     return {
         "core": (("alignment", ALIGNMENT), ("uniformity", UNIFORMITY)),
         "tuple": (("centroid", TUPLE), ("volume", TUPLE)),
@@ -57,13 +57,13 @@ def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence
 
 
 def _weights(part: str) -> list[list[dict[str, float]]]:
-    """Return the weights of the two terms for each row and column of a grid."""
+    """Return the weights of both terms for each cell of a grid."""
     (first, rows), (second, columns) = _grids()[part]
     return [[{first: row, second: column} for column in columns] for row in rows]
 
 
 def _key(part: str, weights: Mapping[str, float]) -> str:
-    """Return the key of the arm with two weights; both grids share the arm whose tuple weights are 0, `CORE`."""
+    """Return the key of an arm; both grids share the arm `CORE`, in which the tuple weights are 0."""
     if part == "tuple" and not any(weights.values()):
         return CORE
     return "-".join([part, *(f"{term[0]}{weight:g}" for term, weight in weights.items())])
@@ -83,7 +83,7 @@ def _arm(part: str, weights: Mapping[str, float], epochs: int) -> Arm:
 
 def page(results: Results) -> list[Section]:
     ratio = (
-        f"{UNTUNED} Mainly the ratio of the two weights matters, since a common factor only scales the loss, and Adam "
+        f"{UNTUNED} Mainly the ratio of both weights matters, since a common factor only scales the loss, and Adam "
         "with gradient clipping is nearly invariant to this scale."
     )
     core = _parts(results, "core")
@@ -121,14 +121,14 @@ def _parts(results: Results, part: str) -> list[str | Table | Figure]:
 
 
 def _best(results: Results, arms: Sequence[str]) -> str:
-    """Name the best arm of a grid by each primary metric."""
+    """Describe the best arm of a grid for each primary metric."""
     best = {metric: best_arm(results, arms, metric) for metric in primary_metrics(results)}
-    named = [f"{results['metrics'][metric]['label']}: {label(results, arm)}" for metric, arm in best.items() if arm]
-    return f"Best mean by {'; '.join(named)}. They are chosen on the test split and therefore slightly optimistic."
+    named = [f"{label(results, arm)} ({results['metrics'][metric]['label']})" for metric, arm in best.items() if arm]
+    return f"Best arms: {'; '.join(named)}. Selected on the test split, their means are slightly optimistic."
 
 
 def _trade(results: Results, keys: Sequence[str]) -> Figure:
-    """Plot one metric against another, with one point per arm; marks show the ratio of the weights."""
+    """Plot pairs of metrics with one point per arm; marks show the ratio of the weights."""
     factors = results["study"]["factors"]
     ratios: dict[float, list[str]] = {}
     for arm in completed(results, keys):
@@ -152,7 +152,7 @@ def _trade(results: Results, keys: Sequence[str]) -> Figure:
     return figure(
         "weights-trade",
         "Trade-offs by the ratio of alignment to uniformity",
-        "One point per pair of weights, mean over seeds; equal marks have equal ratios of alignment to uniformity.",
+        "Each point is the mean over seeds for a pair of weights; marks show the ratio of alignment to uniformity.",
         panels,
         heading="Trade-offs by the ratio of the weights",
         legend=list(arms),

@@ -55,7 +55,7 @@ def test_text_is_kept_and_blocks_are_replaced() -> None:
 
 def test_missing_and_unknown_markers_raise() -> None:
     page = markdown_page("Title", SECTIONS)
-    with pytest.raises(DataError, match=r"page\.md asks for two; its sections are one"):
+    with pytest.raises(DataError, match=r"page\.md has markers for unknown sections: two; the sections are one"):
         replace_blocks(page, SECTIONS[:1], name="page.md")
-    with pytest.raises(DataError, match=r"page\.md has no place for two"):
+    with pytest.raises(DataError, match=r"page\.md has no markers for the sections two"):
         replace_blocks(markdown_page("Title", SECTIONS[:1]), SECTIONS, name="page.md")

@@ -1,4 +1,4 @@
-"""Pages of studies: sections with paragraphs, tables and figures, written as Markdown and as one HTML file."""
+"""Write pages of studies with paragraphs, tables and figures, as Markdown and as an HTML file."""
 
 from research.pages._plot import Dot, Mark, Panel, Point, Series, dots, lines, scatter, sheet
 from research.pages._sections import Figure, Section, Table, figure, html_page, markdown_page, replace_blocks

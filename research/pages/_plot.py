@@ -1,7 +1,7 @@
-"""Draw figures of studies: panels with lines and bands, dots and intervals, or points, arranged on a sheet.
+"""Draw figures of studies as sheets of panels, which show lines with bands, dots with intervals, or points.
 
-A sheet is a standalone SVG with its own fonts, background, and colors for light and dark mode, so that it looks the
-same on a page, in the documentation and in a viewer.
+A sheet is a standalone SVG with fonts, background, and colors for light and dark mode, so that it looks the same on a
+page, in the documentation and in a viewer.
 """
 
 import math
@@ -20,7 +20,7 @@ __all__ = ["Dot", "Mark", "Panel", "Point", "Series", "dots", "lines", "scatter"
 WIDTH, HEIGHT = 340.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 30.0, 40.0
 _ROW = 19.0
-_LETTER = 6.2  # average width of a letter in a label
+_LETTER = 6.2  # average width of a letter of a label
 
 _RULES = """
 .plot{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -36,7 +36,7 @@ _RULES = """
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line; it has no band if `low` and `high` are not finite."""
+    """Point of a line, without a band if `low` or `high` is not finite."""
 
     x: float
     y: float
@@ -46,16 +46,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """A legend entry, whose number selects its color and shape."""
+    """Legend entry, in which `number` selects the color and shape."""
 
     label: str
     number: int
-    dash: str = "solid"  # or "dashed" (without marks), for bounds and references
+    dash: str = "solid"  # "solid", or "dashed" (without marks) for bounds and references
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a panel, given by its points."""
+    """Line of a panel."""
 
     mark: Mark
     points: Sequence[Point]
@@ -63,7 +63,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot panel, with a value and its interval."""
+    """Row of a dot panel, with a value and its interval."""
 
     label: str
     value: float
@@ -74,7 +74,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of a sheet, with a text alternative for screen readers."""
+    """Panel of a sheet, with a text alternative for screen readers."""
 
     width: float
     height: float
@@ -90,7 +90,7 @@ def lines(
     x_ticks: Sequence[float] | Mapping[float, str] | None = None,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Panel:
-    """Draw lines with bands, which are clipped to `within`, the range of the quantity.
+    """Draw lines with bands, and clip the bands to `within`, the range of the quantity.
 
     `x_ticks` may map positions to labels.
     """
@@ -120,7 +120,7 @@ def lines(
 def dots(
     title: str, rows: Sequence[Dot], *, reference: float | None = None, write: Callable[[float], str] | None = None
 ) -> Panel:
-    """Draw a row per entry, with its value as a dot and its interval as a line, and a vertical line at `reference`."""
+    """Draw each row as a dot with its interval, and a vertical line at `reference`."""
     write = write or (lambda value: f"{value:.3g}")
     ends = [v for d in rows for v in (d.value, d.low, d.high) if math.isfinite(v)]
     ends += [] if reference is None else [reference]
@@ -159,7 +159,7 @@ def dots(
 def scatter(
     title: str, points: Mapping[Mark, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, note: str = ""
 ) -> Panel:
-    """Draw points, marked by kind; `note` is written in the corner."""
+    """Draw points with the given marks, and write `note` in a corner."""
     known = {m: [(x, y) for x, y in at if math.isfinite(x) and math.isfinite(y)] for m, at in points.items()}
     xs = [x for at in known.values() for x, _ in at] or [0.0, 1.0]
     ys = [y for at in known.values() for _, y in at] or [0.0, 1.0]
@@ -179,7 +179,7 @@ def scatter(
 
 
 def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, legend: Sequence[Mark] = ()) -> Markup:
-    """Draw panels in columns with one legend below, as a standalone SVG; `key` must be unique on a page."""
+    """Draw panels in columns, with a legend below, as a standalone SVG; `key` must be unique within a page."""
     columns = max(1, min(columns, len(panels)))
     width = columns * WIDTH
     parts: list[Markup] = []
@@ -200,13 +200,13 @@ def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, le
         *parts,
         *listed,
     )
-    # Viewers of the standalone file need a fixed size.
+    # Set a fixed size, which viewers of the standalone file require.
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" width="{num(width)}" height="{num(y + 6)}"'
     return Markup(str(drawing).replace("<svg", opening, 1))
 
 
 class _Axes:
-    """Map data to positions on a panel."""
+    """Axes of a panel, which map data to positions."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float) -> None:
         self.x, self.y, self.height = x, y, height
@@ -275,7 +275,7 @@ def _short(value: float) -> str:
 
 @cache
 def _style() -> str:
-    """Return the style sheet of a figure, with the colors of the report's page."""
+    """Return the style sheet of a figure, with the colors of report pages."""
     page = files("unialign.report").joinpath("page.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", page, re.DOTALL)[:2]
     hues = re.findall(r"\.m\d \{[^}]*\}", page)

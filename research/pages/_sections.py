@@ -1,4 +1,4 @@
-"""Write pages of sections with paragraphs, tables and figures, as Markdown between markers and as one HTML file."""
+"""Write pages with paragraphs, tables and figures, as Markdown between markers and as an HTML file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)",
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of strings under a header; the first column names the row, and `note` is printed below."""
+    """Table of strings; the first column contains row labels, and `note` is printed below the table."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A standalone SVG, written to `figures/<name>.svg`; `name` begins with the name of the study."""
+    """Standalone SVG, written to `figures/<name>.svg`; `name` starts with the name of the study."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """The content between two markers; each plain string is a paragraph."""
+    """Section of a page, whose content is written between markers; strings are paragraphs."""
 
     key: str
     title: str
@@ -57,27 +57,30 @@ def figure(
     columns: int = 2,
     legend: Sequence[Mark] = (),
 ) -> Figure:
-    """Draw panels on one sheet; `heading` is the title inside the SVG, by default the figure's title."""
+    """Draw panels on a sheet; `heading` is the title inside the SVG, by default `title`."""
     return Figure(name, title, sheet(name, heading or title, panels, columns=columns, legend=legend), note)
 
 
 def markdown_page(title: str, sections: Sequence[Section]) -> str:
-    """Write a new page with each section's content between markers, so that the content can be replaced."""
+    """Return a new page, in which markers enclose the content of each section, so that it can be replaced."""
     blocks = [f"## {s.title}\n\n<!-- generated: {s.key} -->\n{markdown(s)}<!-- /generated -->\n" for s in sections]
     return f"# {title}\n\n" + "\n".join(blocks)
 
 
 def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
-    """Replace the blocks between the markers of a page and keep the text outside them.
+    """Replace the content between the markers of a page, and keep all other text.
 
     Raises:
-        DataError: a marker has no section, or a section has no marker.
+        DataError: a marker does not belong to a section, or a section has no marker.
     """
     known = {section.key: section for section in sections}
     placed = [key for _, key, _ in _BLOCK.findall(page)]
-    for what, odd in (("asks for", set(placed) - set(known)), ("has no place for", set(known) - set(placed))):
+    for what, odd in (
+        ("has markers for unknown sections:", set(placed) - set(known)),
+        ("has no markers for the sections", set(known) - set(placed)),
+    ):
         if odd:
-            raise DataError(f"{name} {what} {', '.join(sorted(odd))}; its sections are {', '.join(known)}")
+            raise DataError(f"{name} {what} {', '.join(sorted(odd))}; the sections are {', '.join(known)}")
     return _BLOCK.sub(lambda found: found[1] + markdown(known[found[2]]) + found[3], page)
 
 
@@ -98,7 +101,7 @@ def _markdown(part: str | Table | Figure) -> str:
 
 
 def html_page(title: str, *, kicker: str, facts: Sequence[str], sections: Sequence[Section], reproduce: str) -> str:
-    """Return the sections as one self-contained HTML page."""
+    """Return a self-contained HTML page."""
     context: Mapping[str, object] = {
         "title": title,
         "kicker": kicker,

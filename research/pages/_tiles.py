@@ -1,4 +1,4 @@
-"""Draw a panel with a grid of numbers on tiles of the same hue."""
+"""Draw a grid of numbers as a panel of colored tiles."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ def tiles(
     write: Callable[[float], str] | None = None,
     number: int = 0,
 ) -> Panel:
-    """Draw a number for each row and column; the larger the number, the darker its tile."""
+    """Draw a tile with a number for each row and column; larger numbers have darker tiles."""
     write = write or (lambda value: f"{value:.3g}")
     known = [v for row in values for v in row if math.isfinite(v)]
     low, high = min(known, default=0.0), max(known, default=1.0)

@@ -303,7 +303,7 @@ PLANS: list[tuple[dict[str, Any], str]] = [
     ({"trials": ({"lr": 0.1},)}, "must have the same number of trials"),
     ({"trials": ({"lr": -1}, {"lr": 0.1})}, r"arm 'ours' with \{'lr': -1\}"),
     ({"trials": ({"dip": 1}, {"lr": 0.1})}, "unknown training setting 'dip'"),
-    ({"key": "../ours"}, "key of an arm must consist of"),
+    ({"key": "../ours"}, "must be a file name"),
     ({"key": "baseline"}, "keys must be unique"),
     ({"tuned_as": "baseline"}, "has both trials and tuned_as"),
     ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),

@@ -238,8 +238,8 @@ class Space(nn.Module):
         if not isinstance(module, Whitening):
             frozen = ", ".join(map(repr, self.frozen)) or "none"
             raise ConfigError(
-                f"{name!r} has a trained head, which cannot be inverted; frozen modalities: {frozen}. To invert it, train "
-                f"a space with frozen={{{name!r}: 'whiten'}}"
+                f"{name!r} has a trained head, which cannot be inverted; frozen modalities: {frozen}. To invert it, "
+                f"train a space with frozen={{{name!r}: 'whiten'}}"
             )
         z = as_dense(z, "z", f"(B, {self.dim})")
         if z.ndim != 2 or z.shape[1] != self.dim:
