@@ -139,7 +139,7 @@ def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monke
     """Without an atomic exchange of folders, a kill between the two renames leaves no store at the path."""
     EmbeddingStore.write(tmp_path / "s", OTHER)
     (tmp_path / "s").rename(tmp_path / ".s.0123.old")
-    with pytest.raises(DataError, match=r"interrupted; rename \.s\.0123\.old back"):
+    with pytest.raises(DataError, match=r"interrupted, so rename \.s\.0123\.old back"):
         EmbeddingStore.open(tmp_path / "s")
 
 

@@ -24,7 +24,7 @@ NAMES_FILE = "names.json"
 KEYS_FILE = "keys.json"
 SPLITS = ("train", "val", "test")
 COLUMN_DTYPES = ("float16", "float32", "float64")
-# Dtypes of the per-item integers, which are optional files; `EmbeddingStore` documents their defaults.
+# Dtypes of the per-item integers. Their files are optional; `EmbeddingStore` documents the defaults.
 ROW_DTYPES: dict[str, DTypeLike] = {"ids": np.int64, "groups": np.int64, "labels": np.int64, "split": np.int8}
 ITEM_DTYPES = {**ROW_DTYPES, "present": np.bool_}
 
@@ -47,7 +47,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Column:
-    """Description of an (N, W) array; `present` is None if all rows are present, `provenance` is any JSON value."""
+    """Description of an (N, W) array; `present` is None if all rows are present; `provenance` is any JSON value."""
 
     dtype: str
     dim: int
@@ -72,7 +72,7 @@ class Description:
     keys: FileRecord | None = None
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the columns (arrays, masks, provenance), the per-item values and the provenance."""
+        """Return the sha256 of the columns (arrays, masks, provenance), per-item values and overall provenance."""
         columns = {
             name: [column.array.sha256, column.present and column.present.sha256, column.provenance]
             for name, column in self.columns.items()

@@ -90,7 +90,7 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
         warnings.warn(note, UserWarning, stacklevel=3)
     ids_N, groups_N = values.get("ids"), values.get("groups")
     if ids_N is not None and ids_N.dtype.kind == "u" and len(ids_N) and ids_N.max() > np.iinfo(np.int64).max:
-        ids_N = ids_N.astype(np.str_)  # 64-bit hashes
+        ids_N = ids_N.astype(np.str_)  # 64-bit hashes exceed int64
     if groups_N is not None and groups_N.dtype.kind not in "iu":
         groups_N = first_appearance_codes(groups_N)
     labels_N, label_names = _labels(values.get("labels"))

@@ -21,7 +21,7 @@ class RowReader:
     """Reads rows of an (N, W) array in any order.
 
     Args:
-        pages: limits the resident memory of mapped files; readers may share it. Default: a new one for this array.
+        pages: limits the resident memory of mapped files; readers may share an instance. Default: a new instance.
     """
 
     def __init__(self, array_NW: NDArray[Any], *, pages: MappedPages | None = None) -> None:
@@ -29,13 +29,13 @@ class RowReader:
         self._pages = MappedPages([array_NW]) if pages is None else pages
 
     def read(self, rows_R: NDArray[np.int64], *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Copy the (R, W) rows in their stored dtype, into `out` if given; ascending row numbers are fastest."""
+        """Return a copy of the (R, W) rows in the stored dtype, or write it to `out`; ascending order is fastest."""
         array_NW = self._array_NW
         out_RW = np.empty((len(rows_R), array_NW.shape[1]), array_NW.dtype) if out is None else out
         for start in range(0, len(rows_R), _ROWS_PER_CHECK):
             part = slice(start, start + _ROWS_PER_CHECK)
             if array_NW.flags.c_contiguous:
-                # `take` is four times faster than indexing, but would copy an array of any other memory layout.
+                # `take` is four times faster than indexing, but would copy an array that is not contiguous.
                 array_NW.take(rows_R[part], 0, out_RW[part], "clip")
             else:
                 out_RW[part] = array_NW[rows_R[part]]

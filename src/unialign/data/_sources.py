@@ -30,7 +30,7 @@ def open_collection(
     id: str | None = None,
     reader: str | Reader | None = None,
 ) -> Collection:
-    """Open the sources of `load_dataset` as named modalities of the same N items; only headers of matrices are read.
+    """Open sources (see `load_dataset`) as named modalities of the same N items; only headers of matrices are read.
 
     Args:
         present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those of the sources.

@@ -93,7 +93,7 @@ class FolderStorage:
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(self.path.parent)):
                 if name.startswith(f".{self.path.name}.") and name.endswith(".old"):
-                    return f"its replacement was interrupted; rename {name} back to restore the earlier store"
+                    return f"its replacement was interrupted, so rename {name} back to restore the earlier store"
         return "check the path"
 
     def _open(self, file: str, record: FileRecord | None = None) -> BinaryIO:
@@ -113,5 +113,5 @@ class FolderStorage:
 
 
 def data_chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
-    """Return the content of a file, bytes or an array in .npy format, in chunks."""
+    """Return bytes, or an array in .npy format, in chunks."""
     return [data] if isinstance(data, bytes) else npy_chunks(data)

@@ -92,7 +92,7 @@ class EmbeddingStore(StoreFiles):
                 128 x 128 pixels. Other files are passed as file name -> bytes.
 
         Raises:
-            ShapeError: a column is not two-dimensional, is not float, or has a different number of rows.
+            ShapeError: a column is not two-dimensional or not float, or columns have different numbers of rows.
             NonFiniteError: a present row contains NaN, infinity or only zeros.
             DataError: a name is not a valid file name, a split or label is out of range, a group crosses splits, `path`
                 exists, or a file system error occurs.
@@ -159,7 +159,7 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def path(self) -> Path | None:
-        """Folder, or None for arrays in memory."""
+        """Folder of the store, or None for arrays in memory."""
         return self._storage.path
 
     @property

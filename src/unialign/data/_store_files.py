@@ -1,4 +1,4 @@
-"""Cached access to the files of a store, each checked against its record in `store.json`.
+"""Read and cache the files of a store; each file is checked against its record in `store.json`.
 
 N items.
 """

@@ -10,7 +10,7 @@ from unialign.errors import DataError
 __all__ = ["THUMBNAILS", "Thumbnails"]
 
 THUMBNAILS = "thumbnails.zip"
-# Protects against damaged or malicious archives; thumbnails are far smaller.
+# Limit that protects against damaged or malicious archives; thumbnails are far smaller.
 _MAX_BYTES = 2**24
 _SUFFIXES = ("webp", "png", "jpg", "jpeg")
 

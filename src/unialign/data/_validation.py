@@ -137,7 +137,8 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
         named_column(name, columns)
     if not names or len(set(names)) != len(names):
         raise ConfigError(
-            f"columns must be at least one name without repetition, got {list(names)}; the store has {list(columns)}"
+            f"columns must have at least one name and no repeated names, got {list(names)}; the store "
+            f"has {list(columns)}"
         )
     return names
 

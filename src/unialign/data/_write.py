@@ -47,7 +47,7 @@ def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
     """Yield a folder to fill, and rename it to `path` afterwards; a failure leaves `path` unchanged.
 
     Raises:
-        DataError: `path` exists (with "replace": and is not a store), or a file system error occurs.
+        DataError: `path` exists (for "replace", only if it is not a store), or a file system error occurs.
     """
     _check_target(path, overwrite=overwrite)
 
@@ -62,7 +62,7 @@ def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
 
 
 def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
-    """Return the absolute path to write to; raise an error before any array is read if it cannot be written."""
+    """Return the absolute target path; its errors are raised before any array is read."""
     if overwrite not in ("never", "replace"):
         raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
     target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))

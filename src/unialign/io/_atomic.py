@@ -1,4 +1,4 @@
-"""Write folders atomically, so that they never contain a mixture of two versions.
+"""Replace folders atomically, and replace files in folders in an order that reveals partial writes.
 
 `atomic_directory` replaces a whole folder (a store, a checkpoint) in one rename. `commit_files` replaces single files
 in a folder that may also contain user files (a saved model, a results folder), in a fixed order that lets readers
@@ -116,7 +116,7 @@ def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) 
 
 
 def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> bool:
-    """Rename the previous folder, then the new folder to `path`; return False if another writer interfered."""
+    """Rename the previous folder away and the new folder to `path`; return False if another writer interfered."""
     aside = temporary_sibling(path, "old")
     # The path may be absent, or another writer may have just moved it.
     with contextlib.suppress(FileNotFoundError):

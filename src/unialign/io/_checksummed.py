@@ -57,7 +57,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
-    """Read tensors written by `write_tensors`; the bytes that are verified are the bytes that are parsed.
+    """Read tensors written by `write_tensors`; exactly the verified bytes are parsed.
 
     Raises:
         CheckpointError: the file is missing, truncated or altered, or is a pickle or archive with another suffix.

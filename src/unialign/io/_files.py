@@ -77,7 +77,7 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
 
 
 def temporary_sibling(path: Path, suffix: str) -> Path:
-    """Return an unused hidden path in the same folder; `is_leftover` recognizes its name."""
+    """Return an unused hidden path in the same folder as `path`; `is_leftover` recognizes its name."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{suffix}")
 
 

@@ -41,7 +41,7 @@ class MappedPages:
 
 
 def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
-    """Return the memory map that an array is a view of; None without a map, or if the map may be private and modified.
+    """Return the memory map of an array; None if there is no map, or if the map may be private and modified.
 
     Releasing the pages of a private map discards its changes. Only NumPy records whether a writable map is shared.
     """

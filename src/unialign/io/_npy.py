@@ -62,7 +62,7 @@ def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
 
 
 class NpyAppender:
-    """Writes a new (N, W) .npy file part by part, if N is not known in advance.
+    """Writes a new (N, W) .npy file in parts; N need not be known in advance.
 
     The file is byte for byte equal to that of `npy_chunks` for the whole array. `close` syncs the file to disk.
     """

@@ -1,4 +1,4 @@
-"""Save and load models as folders of `config.json` (with the sha256 of the weights), `model.safetensors`, `README.md`.
+"""Save and load models as folders of `config.json` (with a weights checksum), `model.safetensors` and `README.md`.
 
 The folder may contain user files, so it is not replaced as a whole. New files are written to the subfolder `.saving`;
 then the weights are moved into the folder, and then the configuration. After a crash between the two moves, the
@@ -40,7 +40,7 @@ def save_folder(
     tensors: Mapping[str, Tensor],
     card: str,
 ) -> None:
-    """Write a model into a folder; a previously saved model is replaced, other files and an existing card are kept.
+    """Write a model into a folder; replace a previously saved model, but keep other files and an existing card.
 
     Args:
         kind: `space` or `decoder`; also the key of the settings in `config.json`.

@@ -29,7 +29,7 @@ __all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
 
 @dataclass(frozen=True)
 class Modality:
-    """Matrix of a modality.
+    """Matrix and presence mask of a modality.
 
     Attributes:
         rows: the (N, D) rows; `chunks` yields rows in file order, and `take` selects rows by item.
@@ -103,7 +103,7 @@ def collect(
     matrices, ignored, notes = find_matrices(sources, modalities)
     if not matrices:
         what = "; ".join(f"{source.file.label}: {contents(source.file)}" for source in sources)
-        raise DataError(f"found no embeddings, expected (items, dim) arrays of floats; the content is {what}")
+        raise DataError(f"found no embeddings; expected (items, dim) arrays of floats, got {what}")
     join = join_files(sources, matrices, found_ids)
     items, matched = join.items, join.matched
     used = {source for source, _ in matrices.values()}
@@ -146,7 +146,7 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
 def _with_argument(
     ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int, *, is_guessed: bool
 ) -> NDArray[Any]:
-    """Return the ids of the files; ids that are passed as an argument must be equal, or replace guessed ids."""
+    """Return the ids of the files; the argument `ids` replaces guessed ids, and must equal other ids."""
     given = [source for source in sources if source.file.kind == "arguments" and "ids" in source.file.entries]
     if not given:
         return ids_N
@@ -161,7 +161,7 @@ def _with_argument(
 def _from_arguments(
     present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
 ) -> list[CollectedFile]:
-    """Return masks, ids and labels that were passed as arguments in the form of a file."""
+    """Wrap masks, ids and labels that were passed as arguments in a file."""
     if present is not None and not isinstance(present, Mapping):
         raise ConfigError(f"present must be a mapping of modality to (N,) bool array, got {type(present).__name__}")
     unknown = [str(name) for name in present or {} if name not in matrices]

@@ -70,7 +70,7 @@ def open_sources(
 
 
 def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Open the files of a folder or pattern; concatenate part files, and files that are named after splits."""
+    """Open the files of a folder or pattern; concatenate part files and files that are named after splits."""
     groups = [
         (name, parts, [open_file(path, reader=reader) for path in parts])
         for name, parts in group_parts(paths, is_folder=True)
@@ -104,7 +104,7 @@ def _whole(found: Sequence[tuple[str, Path, str]], files: Sequence[EmbeddingFile
 
 
 def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
-    """Return the split ("" if none), the folder and the remaining name that part files have in their names.
+    """Return the split ("" if none), the folder and the remaining name, parsed from the paths of part files.
 
     Files with the same folder and the same remaining name are the splits of one modality.
     """
@@ -114,12 +114,12 @@ def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
     own, rest = (last.lower(), rest) if last.lower() in _SPLITS else (stem.lower(), "")
     if own in _SPLITS:
         return own, folder.parent if above == own else folder, rest
-    # Part numbers are not a name.
+    # A part number is not the name of a modality.
     return (above, folder.parent, "" if stem.isdigit() else stem) if above in _SPLITS else ("", folder, stem)
 
 
 def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
-    """If .npy files, which have no ids, are among the parts, raise DataError if the row counts of parts differ."""
+    """Raise DataError if part i has different row counts and some parts are .npy files, which have no ids."""
     groups = [files for files in groups if len(files) > 1]
     if not any(file.kind == "npy" for files in groups for file in files):
         return

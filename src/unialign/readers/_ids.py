@@ -53,7 +53,7 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
     """Return the ids of each file with ids, and notes on guessed ids; rename the entries of the ids to `ids`.
 
     Args:
-        name: array of ids that the user chose, as `KEY` or in the form of a message. None: `ids`, or a common name.
+        name: name of the array of ids, as `KEY` or as shown in messages. None: `ids`, or a common name.
 
     Raises:
         ConfigError: no file has an array of this name.

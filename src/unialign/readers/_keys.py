@@ -79,7 +79,7 @@ def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
 
 
 def plain_key(name: str, file: EmbeddingFile) -> str:
-    """Return the key of an array from the forms that messages show: `KEY`, `'KEY'` or `FILE: KEY`."""
+    """Return the key of an array that is given as in messages: `KEY`, `'KEY'` or `FILE: KEY`."""
     text = name.strip()
     for _ in range(2):
         text = text.strip("'\"").removeprefix(f"{file.label}: ")

@@ -43,7 +43,7 @@ def find_matrices(
     Arrays that cannot be embeddings are ignored; an error is raised if they are chosen or if there are no others.
 
     Args:
-        chosen: names of modalities, keys, or entries in the form of messages (`FILE: KEY`). None: default matrices.
+        chosen: names of modalities, keys, or entries as shown in messages (`FILE: KEY`). None: all default matrices.
     """
     for name in repeated(source.given for source in sources if source.given):
         labels = " and ".join(source.file.label for source in sources if source.given == name)

@@ -45,7 +45,7 @@ def numeric_order(path: Path) -> tuple[Any, ...]:
 
 
 def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple[str, list[Path]]]:
-    """Return (name, files) of each group of part files, in order of first appearance, and ("", [file]) otherwise.
+    """Return (name, files) of each group of part files and ("", [file]) of other files, by first appearance.
 
     Files in one folder with the same suffix and prefix are parts if they are numbered `-00000-of-00004`, or from 0 or 1
     without gaps after a `_`, `-` or `.` (`img_emb_0.npy`) or one of the words part, shard and chunk.
@@ -76,7 +76,7 @@ def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
 
     Raises:
         DataError: a part lacks an array that the first part has.
-        ShapeError: arrays of one name differ in dim.
+        ShapeError: arrays with the same key differ in dim.
     """
     if len(files) == 1:
         return replace(files[0], stem=name or files[0].stem)

@@ -34,7 +34,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# A chunk fits into the L2 cache of a core, since a scan reads each chunk several times.
+# A chunk should fit into the L2 cache of a core, since a scan reads each chunk several times.
 CHUNK_BYTES = 1 << 22
 _PREADV = hasattr(os, "preadv")
 
@@ -46,7 +46,7 @@ class Rows(Protocol):
     dtype: str
 
     def chunks(self) -> Iterator[Array]:
-        """Yield (c, D) float32 or float64 chunks in order; callers may modify a chunk; the next chunk overwrites it."""
+        """Yield (c, D) float32 or float64 chunks in order; a chunk may be modified until the next chunk replaces it."""
 
     def take(self, rows_n: Sequence[int]) -> Array:
         """Return the (n, D) rows at ascending indices `rows_n`."""

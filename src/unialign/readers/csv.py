@@ -117,7 +117,7 @@ class _CsvTable:
             for number, record in records:
                 if not record or (len(record) == 1 and not record[0].strip()):
                     continue
-                # Below column names, this cell is text; tables of numbers alone may have comments on any line.
+                # In a table with a header, this cell is text; tables of numbers alone may have comments on any line.
                 if record[0].startswith("# ") and (skip or not self.has_header):
                     continue
                 if skip:
