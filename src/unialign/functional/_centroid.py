@@ -15,8 +15,8 @@ from unialign.functional._order_free_sum import order_free_sum
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
     """Return the (B, D) centroids of the items, the normalized means of their present modalities.
 
-    Rows have unit length. A row is 0 if the item has no modality or its vectors cancel (their sum is shorter than
-    1e-6).
+    Rows have unit length, except that a row is 0 if the item has no modality or its vectors cancel (their sum is
+    shorter than 1e-6).
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.

@@ -40,7 +40,7 @@ def log_densities(
     items: tuple[Tensor, Tensor] | None = None,
     layouts: ShardLayouts = None,
 ) -> Tensor:
-    """Return (N,) log p(x), p(x) = mean_k exp(-|x - z_k|^2 / (2 tau^2)).
+    """Return the (N,) log densities log p(x) with p(x) = mean_k exp(-|x - z_k|^2 / (2 tau^2)).
 
     Args:
         at_ND, rows_KD: unit rows, at least one in each tensor.
@@ -90,8 +90,8 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
 def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
     """Return the median Euclidean distance between two rows of the pooled sets, in [0.01, 2], without gradient.
 
-    Smaller distances, and fewer than two rows, give 0.01. If there are more than `limit` rows, a fixed, evenly spaced
-    subset of `limit` rows of the concatenated sets is used.
+    The result is 0.01 if the median is smaller or there are fewer than two rows. If there are more than `limit` rows, a
+    fixed, evenly spaced subset of `limit` rows of the concatenated sets is used.
 
     Args:
         z: (N, D) unit rows of each set; a set may be empty.

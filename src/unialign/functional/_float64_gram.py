@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def float64_gram(z_MBD: Tensor) -> Tensor:
-    """Return the (B, M, M) Gram matrices of the items; the backward pass saves `z_MBD` instead of a float64 copy."""
+    """Return the (B, M, M) Gram matrices of the items, saving `z_MBD` instead of a float64 copy for backward."""
     gram_BMM: Tensor = _Float64Gram.apply(z_MBD)  # type: ignore[no-untyped-call]
     return gram_BMM
 

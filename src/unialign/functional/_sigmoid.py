@@ -12,7 +12,7 @@ from unialign.ops import RowSelection, softplus_total
 def sigmoid_contrast(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, scale: Tensor | float, bias: Tensor | float
 ) -> Tensor:
-    """Return -(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
+    """Return -(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), with y_ij = 1 on the diagonal and -1 elsewhere.
 
     Off-diagonal pairs with equal ids are excluded. Since softplus(-l) = softplus(l) - l, the sum equals the softplus of
     all logits minus the logits on the diagonal.

@@ -63,7 +63,7 @@ def singular_parts(batch: Batch) -> SingularParts:
 class _Singular(torch.autograd.Function):
     """Compute sigma_k and u_1 = Z v_1 / sigma_1 of the rows z / |z| in float64.
 
-    The squared length of float32 unit rows differs from 1 by up to 1e-7. With such a diagonal of the Gram matrix,
+    The squared length of float32 unit rows differs from 1 by up to 1e-7. With such a diagonal in the Gram matrix,
     rounding errors would determine the leading eigenvector of two vectors with a small cosine. The gradient also needs
     float64, since it divides by small singular values and large entries cancel.
     """

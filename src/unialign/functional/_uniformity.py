@@ -29,9 +29,9 @@ def uniformity(
     """Return the uniformity U(Z) <= 0, a scalar to be minimized; 0 if all rows coincide.
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`: (1/order) log mean_i [
-    mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, order = 1 the log of the mean
-    over pairs (Wang & Isola). J_i is the set of present rows with a different id; rows with empty J_i are excluded from
-    the outer mean.
+    mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, and order = 1 the log of the
+    mean over pairs (Wang & Isola). J_i is the set of present rows with a different id; rows with empty J_i are excluded
+    from the outer mean.
 
     Args:
         z: (B, D) rows; normalized here.

@@ -1,4 +1,4 @@
-"""Check that all processes call the same objective with compatible batches, before they exchange rows."""
+"""Check that all processes call the same objective with compatible batches before rows are exchanged."""
 
 import json
 import zlib
@@ -125,7 +125,7 @@ def call_text(
 
 
 def different_calls(texts: Sequence[str]) -> str:
-    """Return the error message for results of `call_text`, in the order of ranks, that differ."""
+    """Return the error message for differing results of `call_text`; `texts` are ordered by rank."""
     calls = [json.loads(text) for text in texts]
     by_call: dict[str, list[int]] = {}
     for rank, call in enumerate(calls):

@@ -132,7 +132,7 @@ def _local_rows(batch: Batch | None, names: tuple[str, ...], headers: list[Heade
         on_cpu = checksum("cpu") in {header.device for header in headers if header.dim > 0}
         device = torch.device("cpu") if on_cpu else accelerator_of(group)
         dim = max(header.dim for header in headers)
-        # A leaf that requires grad, so that `backward` also runs its collectives on this process.
+        # Create a leaf that requires grad, so that `backward` also runs its collectives on this process.
         return torch.zeros(len(names), 0, dim, dtype=dtype, device=device, requires_grad=True)
     z_MnD = batch.z_MBD.to(dtype)
     if names == batch.names:

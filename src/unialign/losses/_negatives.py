@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ModalityNegatives:
-    """Additional negatives whose keys are of one modality.
+    """Additional negatives with keys of one modality.
 
     Attributes:
         own_nKD: unit rows of each local item; absent rows are 0.
         own_present_nK: mask of the present rows.
         shared_ED: unit rows for all items, from the call.
-        queue_ED: unit rows for all items, from a queue, without gradient and the same on every process.
+        queue_ED: unit rows for all items, from a queue, without gradient and equal on every process.
         queue_ids_E: ids of the queue rows; None if the rows have no ids.
     """
 

@@ -39,7 +39,7 @@ class LossOutput:
     """Result of a loss.
 
     Attributes:
-        total: scalar, differentiable: the weighted sum of the terms.
+        total: differentiable scalar, the weighted sum of the terms.
         terms: detached, unweighted values of the terms, by name (`"uniformity/image"`, `"alignment"`, ...).
     """
 
@@ -72,7 +72,7 @@ class Objective(nn.Module, ABC):
             model.
         needs_anchor: the kind of anchor that is required: `modality`, `any` (a modality or "all"), or `no`.
         temperature_kind: `cosines` if the temperature divides cosines and can be shared with an InfoNCE warmup.
-        call_arguments: the arguments of `forward` that it supports of `temperature`, `logit_scale`, `logit_bias`,
+        call_arguments: the supported arguments of `forward` among `temperature`, `logit_scale`, `logit_bias`,
             `negatives` and `queue`.
     """
 
@@ -94,7 +94,7 @@ class Objective(nn.Module, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.graph_number = register(self)  # a copy is another objective
+        self.graph_number = register(self)  # a copy needs its own number
 
     def forward(
         self,

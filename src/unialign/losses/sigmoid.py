@@ -23,15 +23,15 @@ Sharing = Literal["shared", "per_pair"]
 class Sigmoid(Objective):
     """Pairwise sigmoid loss (SigLIP, Eq. 1, for one pair of modalities), averaged over pairs of modalities.
 
-    The loss of a pair is -(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for
-    others, over the B items with both modalities; pairs without such items are excluded from the mean. Same-id items
-    are not negatives and are excluded from the sum.
+    The loss of a pair is -(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), with y = +1 for true pairs and -1 for
+    other pairs, over the B items with both modalities; pairs without such items are excluded from the mean. Same-id
+    items are not negatives and are excluded from the sum.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         scale: initial value, 10 as published.
-        bias: initial value, -10 as published. This predicts nearly every pair to be negative, which suits a batch of
-            22,000; for small batches, -log(B - 1) is balanced.
+        bias: initial value, -10 as published. With this value, nearly every pair is predicted to be negative, which
+            suits a batch of 22,000; for small batches, -log(B - 1) is balanced.
         mode: `learnable` scale and bias, as published, or `fixed`.
         scale_bounds, bias_bounds: bounds of learnable values. The paper has no bounds; released models have scales near
             112.

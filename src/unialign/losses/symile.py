@@ -21,9 +21,9 @@ Negatives = Literal["sampled", "all"]
 class Symile(Objective):
     """Contrast of multilinear inner products: each modality classifies the true tuple of the other modalities.
 
-    The loss is the mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the others, with
-    MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2 gives symmetric
-    InfoNCE. For M >= 3, the product depends on the basis, so rotating the space changes the loss.
+    The loss is the mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the other
+    modalities, with MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2
+    gives symmetric InfoNCE. For M >= 3, the product depends on the basis, so rotating the space changes the loss.
 
     Products of unit vectors are small, about D^((1 - M) / 2), so tau must be small too. The authors learn the logit
     scale 1 / tau from an initial value per experiment: exp(-0.3) for unit rows at D = 16, exp(-6) for rows of length

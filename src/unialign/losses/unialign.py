@@ -39,11 +39,12 @@ from unialign.ops import Kernel, select_items
 class UniAlign(Objective):
     """Uniformity within each modality and alignment of true pairs, without cross-modal negatives (paper Eqs. 9 to 13).
 
-    L = uniformity_weight * sum_m w_m U(Z^m) + alignment_weight * scale * L_align + tuple terms. `preset` sets all
-    options that are not given; see `unialign.losses.PRESETS`.
+    The loss is uniformity_weight * sum_m w_m U(Z^m) + alignment_weight * scale * L_align + tuple terms. `preset` sets
+    all options that are not given; see `unialign.losses.PRESETS`.
 
     Args:
-        anchor: the modality that others align to, `"all"` (all pairs) or `"centroid"` (normalized mean of the tuple).
+        anchor: the modality that the others align to, `"all"` (all pairs) or `"centroid"` (normalized mean of the
+            tuple).
         preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or
             `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.

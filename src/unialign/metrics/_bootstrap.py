@@ -1,7 +1,7 @@
-"""Weighted bootstrap: a resample gives each item a weight, and metrics are weighted statistics of per-item scores.
+"""Weighted bootstrap: each resample assigns weights to the items, and metrics are weighted statistics of item scores.
 
-Percentile intervals: Efron & Tibshirani 1993, chapter 13. Groups of items are resampled as a whole, since captions of
-one image or frames of one video are not independent.
+Percentile intervals follow Efron & Tibshirani (1993, chapter 13). Groups of items are resampled as a whole, since
+captions of one image or frames of one video are not independent.
 
 Shapes: `N` items, `R` resamples.
 """

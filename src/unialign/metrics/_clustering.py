@@ -32,10 +32,10 @@ class Clustering:
 
 
 def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: int = 300) -> Clustering:
-    """Spherical k-means (Dhillon & Modha 2001) with greedy k-means++ initialization and Lloyd's iterations.
+    """Compute spherical k-means (Dhillon & Modha 2001) with greedy k-means++ initialization and Lloyd's iterations.
 
-    The best of all restarts is returned. The result is deterministic for a seed, and the same on all devices up to
-    rounding.
+    The best result of all restarts is returned. The result is deterministic for a seed, and the same on all devices up
+    to rounding.
 
     Args:
         x: floating (N, D) tensor or array; rows and centers are L2-normalized here.
@@ -84,7 +84,7 @@ def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor
     """Return (R,) `v_measure` under each row of item weights; see `resample_weights`.
 
     V = 2 h c / (h + c) with h = I / H(labels), c = I / H(clusters), that is, 2 I / (H(labels) + H(clusters)); 1 if both
-    entropies are 0, as in scikit-learn. NaN if all weights are 0.
+    entropies are 0, as in scikit-learn. The result is NaN if all weights are 0.
     """
     label_N, cluster_N = codes(labels, "labels"), codes(clusters, "clusters")
     if len(label_N) != len(cluster_N):

@@ -201,9 +201,9 @@ def retrieval(
 
     Returns:
         See `RetrievalResult`. If every query has one positive, memory is O(Q + G) in addition to the inputs, which may
-        be memory maps, and most of the work is a float32 product: only candidates within rounding error of the positive
-        are rescored in float64, so ranks equal those of a float64 computation. Queries with several positives, and all
-        queries with `relevance`, require a float64 copy of the gallery and a sort per query.
+        be memory maps. Most of the work is then a float32 product; only candidates within rounding error of the
+        positive are rescored in float64, so ranks equal those of a float64 computation. Queries with several positives,
+        and all queries with `relevance`, require a float64 copy of the gallery and a sort per query.
 
     Raises:
         ShapeError: an input is empty or not 2-D, the dimensions differ, or Q != G without ids.
