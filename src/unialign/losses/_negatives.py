@@ -191,7 +191,7 @@ def _unit(
         item, row = divmod(bad.row, per_item)
         position = f"row {bad.row}" if per_item == 1 else f"row {row} of item {item}"
         raise NonFiniteError(
-            f"{what} {position} {bad.what}{bad.more}; remove it"
+            f"{what} {position} {bad.what}{bad.more}; remove this row"
             + ("" if bad.column is not None else ", or pass zero_rows='ignore' to exclude such rows")
         )
     masked_1L = present_1L if zero_rows == "ignore" or used_L is not None else None

@@ -52,7 +52,7 @@ def _check_mix(options: Mapping[str, Any]) -> None:
     if options["anchor"] == "centroid":
         reject("anchor", "its partition is over pairs of modalities; use a modality or 'all'")
     if options["weighting"] in ("sum", "exclude_anchor"):
-        reject("weighting", "the two partitions have equal weight with 'mean' and 'infonce_matched' only")
+        reject("weighting", "only 'mean' and 'infonce_matched' give the two partitions equal weight")
     if options["stop_gradient"] == "anchor":
         reject("stop_gradient", "its partition also has a gradient at the anchor; use 'none'")
     if reduction == "outer_log":
@@ -62,5 +62,5 @@ def _check_mix(options: Mapping[str, Any]) -> None:
     if (kernel == "geodesic") != (distance == "geodesic"):
         reject(
             "kernel",
-            f"with distance={distance!r} attraction and repulsion have two geometries; use the same",
+            f"with distance={distance!r} attraction and repulsion have two geometries; use one for both",
         )

@@ -82,7 +82,7 @@ class InfoNCE(Objective):
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
         check_choice("direction", direction, get_args(Direction))
         if direction != "both" and pairs == "all":
-            raise ConfigError(f"direction={direction!r} needs anchor='<a modality>', which defines the directions")
+            raise ConfigError(f"direction={direction!r} needs anchor='<a modality>'; all pairs need 'both'")
         check_choice("same_ids", same_ids, get_args(SameIds))
         check_pair_weights(pair_weights)
         check_number("hardness", hardness, "a number from 0 to 1e5", lambda x: 0 <= x <= 1e5)

@@ -86,7 +86,7 @@ class Relevance:
             i, j = bad_qG.nonzero()[0].tolist()
             raise NonFiniteError(
                 f"the relevance of gallery row {j} for query {int(rows_q[i])} is {gain_qG[i, j].item()}; expected a "
-                "finite number of at least 0 (0: not relevant)"
+                "finite number of at least 0 (0 for rows that are not relevant)"
             )
         return gain_qG
 
@@ -105,12 +105,12 @@ def find_positives(
         return rows_S, graded.keep(rows_S)
     if (query_ids is None) != (gallery_ids is None):
         given, missing = ("gallery_ids", "query_ids") if query_ids is None else ("query_ids", "gallery_ids")
-        raise ConfigError(f"{given} without {missing}; positives have equal ids, so give both")
+        raise ConfigError(f"got {given} without {missing}; positives have equal ids, so give both")
     if query_ids is None:
         if queries != gallery:
             raise ShapeError(
-                f"{queries} queries and {gallery} gallery rows; without ids row i matches query i, so the counts must "
-                "agree (or give query_ids and gallery_ids)"
+                f"got {queries} queries and {gallery} gallery rows; without ids, row i matches query i, so the numbers "
+                "must be equal (or give query_ids and gallery_ids)"
             )
         rows = torch.arange(queries)
         return rows, Positives(rows, rows)
@@ -123,7 +123,7 @@ def _with_positives(counts_Q: Tensor, why: str) -> Tensor:
     """Return the (S,) query rows with a positive."""
     rows_S = (counts_Q > 0).nonzero().flatten()
     if len(rows_S) == 0:
-        raise DataError(f"none of the {len(counts_Q)} queries has a positive: {why}")
+        raise DataError(f"none of the {len(counts_Q)} queries has a positive, since {why}")
     return rows_S
 
 
