@@ -75,8 +75,9 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
             rows.append([label(results, arm), *map("".join, zip(cells, marks, strict=True))])
         note = (
             f"Mean over {len(results['protocol']['seeds'])} alignment seeds and {len(DECODER_SEEDS)} decoder seeds "
-            "[95 % interval over groups of items and alignment seeds]. An asterisk marks scores that "
-            "are not informative, since a control that ignores the condition (shuffled, random, random image) is as good."
+            "[95 % interval over groups of items and alignment seeds]. An asterisk marks scores "
+            "that are not informative, since a control that ignores the condition (shuffled, random, random image) is "
+            "as good."
         )
         tables.append(Table([f"{source} -> image", *map(_head, SHOWN)], rows, note))
     rows = [[label(results, arm), *(_format_metric(results, arm, m) for m in _EMBEDDING)] for arm in arms]
