@@ -56,7 +56,7 @@ def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: floa
 
 
 def die_at(folder: Path, operation: int) -> None:
-    """Kill this process at its n-th operation (from 0) on files in `folder`.
+    """Kill this process at the given file operation in `folder`, counted from 0.
 
     The kill comes before a rename or removal, after an open (so that the file is empty), or at an fsync after half of
     the file has been cut off.

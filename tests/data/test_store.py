@@ -121,7 +121,7 @@ def test_any_memory_layout_is_accepted(layout: str, make: Maker, tmp_path: Path)
 
 
 def test_columns_larger_than_a_chunk(tmp_path: Path) -> None:
-    array = np.random.default_rng(1).normal(size=(700, 2000))  # 11 MB, several chunks
+    array = np.random.default_rng(1).normal(size=(700, 2000))  # 11 MB, which takes several chunks
     store = EmbeddingStore.write(tmp_path / "s", {"x": array})
     np.testing.assert_array_equal(store.array("x"), array)
     store.verify()
@@ -307,7 +307,7 @@ def test_open_takes_milliseconds_at_any_size(store: EmbeddingStore, edit: Callab
     with (folder / "arrays" / "text.npy").open("r+b") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (items, 64)})
         assert file.tell() == header
-        file.truncate(header + items * 128)  # 64 GB, sparse
+        file.truncate(header + items * 128)  # a sparse file of 64 GB
 
     def grow(body: dict[str, Any]) -> None:
         body["items"] = items

@@ -71,7 +71,7 @@ def test_the_comparison_equals_a_direct_computation(rows):
     assert found.cosine == pytest.approx(cosine_n.mean(), abs=1e-12)
     assert found.lowest_cosine == pytest.approx(cosine_n.min(), abs=1e-12)
     nearest = [np.argsort(-(z @ z.T - 9 * np.eye(ITEMS)), axis=1)[:, :10] for z in (x, y)]
-    assert found.same_first == pytest.approx((nearest[0][:, 0] == nearest[1][:, 0]).mean(), abs=0.01)  # ties
+    assert found.same_first == pytest.approx((nearest[0][:, 0] == nearest[1][:, 0]).mean(), abs=0.01)
     overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(*nearest, strict=True)])
     assert found.same_ten == pytest.approx(overlap, abs=0.01)
 

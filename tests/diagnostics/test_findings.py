@@ -231,7 +231,7 @@ def test_a_hub_is_found_and_its_row_named():
     space = healthy(("image", "text"))
     offset = 0.9 * np.eye(DIM)[0]
     space = {name: unit(z + offset) for name, z in space.items()}
-    space["text"][123] = np.eye(DIM)[0]  # the mean of all queries
+    space["text"][123] = np.eye(DIM)[0]  # close to the mean of all queries
     diagnosis = checked(space)
     assert ("hubness", "warning", ("text",)) in serious(diagnosis)
     assert "row 123 " in diagnosis.findings_with("hubness")[0].text

@@ -181,7 +181,7 @@ def test_percentiles_are_uniform_for_random_counterparts_and_blind_to_a_gap():
     rng = np.random.default_rng(0)
     x, y = (torch.from_numpy(unit(rng.standard_normal((1500, 16)) + 2)).double() for _ in range(2))
     percentile = pair_percentiles(x, y, np.arange(1500), seed=0)
-    assert np.abs(np.sort(percentile) - (np.arange(1500) + 0.5) / 1500).max() < 1.63 / 1500**0.5  # Kolmogorov, 1 %
+    assert np.abs(np.sort(percentile) - (np.arange(1500) + 0.5) / 1500).max() < 1.63 / 1500**0.5  # KS test, 1 %
     moved = pair_percentiles(x + 3.0, y - 1.0, np.arange(1500), seed=0)
     np.testing.assert_allclose(moved, percentile, atol=1e-4)
 

@@ -204,7 +204,7 @@ def parameter_gradients(rank: int, group: Any, case: str, engine: str, features:
     for name, parameter in tower.named_parameters():
         if parameter.grad is not None:
             whole = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
-            if engine == "fsdp" and name.startswith("objective."):  # scalars, which FSDP does not accept
+            if engine == "fsdp" and name.startswith("objective."):  # FSDP does not accept scalar parameters
                 dist.all_reduce(whole)
                 whole = whole / dist.get_world_size()
             gradients[name.removeprefix("module.")] = whole.detach().clone()

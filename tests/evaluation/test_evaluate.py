@@ -87,7 +87,7 @@ def test_joint_scores_equal_brute_force(query, score):
         noisy(items=9, dim=6, modalities=("a", "b", "c", "d"), noise=1.0), present={"b": torch.arange(9) != 3}
     )
     rows, result = joint_retrieval(batch, 0, query=query, score=score, ids_N=torch.arange(9), k=(1,))
-    table = torch.empty(9, 9, dtype=torch.float64)  # row: tuple, column: target
+    table = torch.empty(9, 9, dtype=torch.float64)  # one row per tuple, one column per target
     for i in range(9):
         others = [batch.z_MBD[m, i] for m in (1, 2, 3) if batch.present_MB[m, i]]
         for j in range(9):

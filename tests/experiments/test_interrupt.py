@@ -50,7 +50,7 @@ from unialign.experiments import _pool
 
 def work(place):
     pathlib.Path(place, str(os.getpid())).touch()
-    time.sleep(600)  # like a long measurement, it handles no signal
+    time.sleep(600)  # a long measurement, which ignores signals
 
 if __name__ == "__main__":
     _pool.GRACE = 1.0

@@ -73,7 +73,7 @@ def test_a_graph_without_breaks_has_the_values_and_gradients_of_eager_mode(backe
         )
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
     for a, b in zip(traced.buffers(), eager.buffers(), strict=True):
-        assert torch.equal(a, b)  # equal counts of random draws
+        assert torch.equal(a, b)  # both made the same number of random draws
 
 
 def test_a_graph_takes_masks_ids_and_a_temperature_and_raises_the_errors_of_eager_mode() -> None:

@@ -275,7 +275,7 @@ def test_queue_leaves_out_the_item_itself():
     once = loss(z, negatives={name: torch.stack([x[torch.arange(6) != i] for i in range(6)]) for name, x in z.items()})
     torch.testing.assert_close(loss(z, ids=ids, queue=queue).total, once.total)
     assert loss(z, queue=blind).total > once.total
-    assert torch.equal(loss(z, queue=ua.losses.MemoryQueue(3)).total, loss(z).total)  # empty
+    assert torch.equal(loss(z, queue=ua.losses.MemoryQueue(3)).total, loss(z).total)  # the queue is empty
 
 
 def test_queue_errors():

@@ -47,7 +47,7 @@ def test_a_collapsed_modality_is_reported_once() -> None:
 def test_a_loss_at_chance_is_reported_after_some_steps() -> None:
     loss, z = create("infonce", temperature=20.0), rows()
     monitor = HealthMonitor(loss)
-    with pytest.warns(HealthWarning, match=r"chance is ln\(64\) = 4.159"):
+    with pytest.warns(HealthWarning, match=r"chance level is ln\(64\) = 4.159"):
         found = [monitor.check(z, loss(z)) for _ in range(25)]
     assert [codes(new) for new in found if new] == [["chance/image-text"]]
     assert codes(found[19]) == ["chance/image-text"]
