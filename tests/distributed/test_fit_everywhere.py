@@ -131,7 +131,7 @@ def test_resumption_in_mid_epoch_on_another_number_of_processes(
     for seen in continued:
         assert_same_curve(whole.history, seen["history"])
         assert "environment" in seen["codes"]
-    assert f"processes {before} then, {after} now" in continued[0]["warned"][0]
+    assert f"processes from {before} to {after}" in continued[0]["warned"][0]
     assert not any(seen["warned"] for seen in continued[1:])
     assert [seen["steps"] for seen in continued] == [list(range(8, 31)), *[[]] * (after - 1)]
 

@@ -174,7 +174,7 @@ def test_a_changed_environment_is_reported_on_resumption(tmp_path: Path) -> None
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        with pytest.warns(HealthWarning, match=f"threads {threads} then, {threads + 1} now"):
+        with pytest.warns(HealthWarning, match=f"threads from {threads} to {threads + 1}"):
             run(tmp_path, resume="required")
     finally:
         torch.set_num_threads(threads)

@@ -52,7 +52,7 @@ def test_a_job_without_init_raises_before_anything_is_written(tmp_path: Path, mo
     """Without `init`, every process would train a separate space and write to the same folder."""
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=r"number 1 of 2 .* `with unialign\.distributed\.init\(\):`"):
+    with pytest.raises(ConfigError, match=r"process 1 of 2 .*`with unialign\.distributed\.init\(\):`"):
         fit(tiny_store(), tiny_config(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     fit(tiny_store(), tiny_config(epochs=1), group=None, progress="none")

@@ -114,7 +114,7 @@ def test_a_resumed_run_is_evaluated_at_its_remaining_steps(tmp_path: Path) -> No
     ("callback", "message"),
     [
         (lambda step, space: None, "must be an EvalCallback"),
-        (EvalCallback((0, 21), lambda step, space: None), "has 21, but training has 20 steps"),
+        (EvalCallback((0, 21), lambda step, space: None), "contains 21, but training has 20 steps"),
         (
             EvalCallback((0, -1), lambda step, space: None),
             r"eval_callback\.steps must be an integer of at least 0, got -1",

@@ -181,7 +181,7 @@ def test_another_environment_is_reported(stopped: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         _trainer, "training_environment", lambda device, processes: environment(device, processes) | {"threads": 99}
     )
-    with pytest.warns(HealthWarning, match=rf"threads {torch.get_num_threads()} then, 99 now"):
+    with pytest.warns(HealthWarning, match=rf"threads from {torch.get_num_threads()} to 99"):
         result = run(tiny_store(), tiny_config(), out=stopped, resume="auto")
     assert [warning.code for warning in result.warnings] == ["environment"]
 
