@@ -353,9 +353,8 @@ def test_failure_of_one_encoder_raises_everywhere(pool: Pool, trouble: str, kind
     assert own[0] == kind
     assert says in own[1]
     assert reported[0] == (kind if kind == "ConfigError" else "DistributedError")
-    assert reported[1].startswith(
-        "process 1 of 4 failed while it encoded its batch: "
-    )  # rank in the job, not in the group
+    # The message has the rank in the job, not in the group.
+    assert reported[1].startswith("process 1 of 4 failed while it encoded its batch: ")
     assert says in reported[1]
 
 
