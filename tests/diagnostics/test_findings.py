@@ -294,7 +294,7 @@ def test_zero_rows_may_be_absent_or_broken_unless_presence_is_given():
     space["text"][:100] = 0.0
     (finding,) = checked(space).findings_with("zero_rows")
     assert finding.severity == "warning"
-    assert "absent or broken" in finding.text
+    assert "absent or their embeddings are broken" in finding.text
     assert "present=" in finding.advice
     there = np.arange(ITEMS) >= 100
     known = checked(space, present={"text": torch.from_numpy(there)})

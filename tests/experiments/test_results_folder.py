@@ -50,7 +50,7 @@ def test_data_in_a_results_folder_are_verified_or_replaced(tmp_path, failure):
     write_files(tmp_path)
     assert failure() == ""
     write_files(tmp_path, seed=1)
-    assert "made from other files" in failure()
+    assert "created from other files" in failure()
     write_files(tmp_path)
     array = data / "arrays/a.npy"
     intact = array.read_bytes()

@@ -107,7 +107,7 @@ _UNDECIDABLE = RuleTable(
     (
         Rule("undecidable", "warning", lambda c: c.kind == "few",
              "Only {have} have both {pairs}. Judging pairing and retrieval requires at least "
-             f"{limits.MIN_DISTINCT_ITEMS}.",
+             f"{limits.MIN_DISTINCT_ITEMS} items.",
              "Add items, or omit the modality."),
         Rule("undecidable", "warning", lambda c: c.kind == "alike",
              "There are too few distinct items to tell correct from incorrect answers between {pairs}: grouped by id "
