@@ -84,7 +84,7 @@ def test_images_that_fit_no_item_are_rejected(tmp_path: Path, monkeypatch: pytes
         ({"image": images}, {}, DataError, "pass images by column"),
         ({"text": [images / "broken.png", None, None]}, {}, DataError, "broken.png is damaged"),
         ({"text": [images / "gone.png", None, None]}, {}, DataError, "cannot be read"),
-        ({"text": [images / "a.png", None, None], THUMBNAILS: b"1"}, {}, DataError, "give one of them"),
+        ({"text": [images / "a.png", None, None], THUMBNAILS: b"1"}, {}, DataError, "pass only one of the two"),
         ({"text": images}, {"names": ["a", "x", "y"]}, DataError, r"3 of 4 images .* such as b\.png"),
         ({"text": images}, {"ids": ["x", "b", "c"]}, DataError, r"2 of 4 images .* such as a\.png"),
         (7, {}, DataError, "folder of images"),

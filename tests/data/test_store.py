@@ -171,7 +171,7 @@ def test_select_changes_the_default_modalities_only(make: Maker, columns: dict[s
     [
         (["image", "smell"], "unknown column 'smell'.*'image', 'text', 'audio'"),
         ([], "at least one"),
-        (["text"] * 2, "once"),
+        (["text"] * 2, "no repeated names"),
         ("text", "list"),
     ],
 )
@@ -265,7 +265,7 @@ def test_explicit_defaults_have_the_same_fingerprint(columns: dict[str, Any]) ->
 
 def test_check_fingerprint_names_both_revisions(store: EmbeddingStore) -> None:
     store.check_fingerprint(store.fingerprint)
-    with pytest.raises(DataError, match=f"{store.fingerprint}.*{'0' * 64}.*another revision"):
+    with pytest.raises(DataError, match=f"{store.fingerprint}.*{'0' * 64}.*use the expected revision"):
         store.check_fingerprint("0" * 64)
 
 

@@ -71,7 +71,7 @@ def test_wrong_size_on_first_access(digits: Path) -> None:
             message = f"{file} cannot be read.*No such file"
             if changed is not None:
                 (digits / file).write_bytes(changed)
-                message = rf"{file} has \d+ bytes, store.json has"
+                message = rf"{file} has \d+ bytes, but store.json describes"
             store = EmbeddingStore.open(digits)  # reads only store.json
             with pytest.raises(DataError, match=message):
                 touch(store, file)
@@ -173,7 +173,9 @@ def test_wrong_array(store: EmbeddingStore, plant: Plant) -> None:
     assert store.path is not None
     for array in wrong_arrays.values():
         plant(store.path, "image", npy(array))
-        with pytest.raises(DataError, match=r"image\.npy holds .*store.json describes \(12, 4\) of float32.*restore"):
+        with pytest.raises(
+            DataError, match=r"image\.npy has shape .*store.json describes shape \(12, 4\), dtype float32.*restore"
+        ):
             EmbeddingStore.open(store.path).array("image")
 
 
@@ -300,7 +302,9 @@ def test_a_huge_description_is_not_read(store: EmbeddingStore) -> None:
 def test_other_schema_version(store: EmbeddingStore, edit: Edit) -> None:
     assert store.path is not None
     edit(store.path, lambda body: body.update(schema=2))
-    with pytest.raises(DataError, match=r"^\S*store\.json has schema 2, but this version of unialign reads 1; update"):
+    with pytest.raises(
+        DataError, match=r"^\S*store\.json has schema 2, but this version of unialign reads schema 1; update"
+    ):
         EmbeddingStore.open(store.path)
 
 

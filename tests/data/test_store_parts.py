@@ -71,7 +71,11 @@ def test_invalid_parts_leave_nothing_behind(tmp_path: Path) -> None:
     cases: list[tuple[Any, type[BaseException], str]] = [
         ({"text": parts(bad)}, NonFiniteError, "'text', row 17 holds inf at position 1"),
         ({"text": iter([TEXT, TEXT[:, :2]])}, ShapeError, "part 1 of column 'text' has dim 2 .* part 0 has dim 3"),
-        ({"text": iter([TEXT, IMAGE[:, :3]])}, ShapeError, "part 1 of column 'text' has .* float16, part 0 .* float64"),
+        (
+            {"text": iter([TEXT, IMAGE[:, :3]])},
+            ShapeError,
+            "part 1 of column 'text' has .* float16, but part 0 .* float64",
+        ),
         ({"text": iter([TEXT, TEXT[0]])}, ShapeError, r"part 1: column 'text' has shape \(3,\)"),
         ({"text": iter([])}, ShapeError, "'text' has no rows in 0 parts"),
         ({"text": iter([TEXT[:0]])}, ShapeError, "'text' has no rows in 1 parts"),
@@ -79,7 +83,7 @@ def test_invalid_parts_leave_nothing_behind(tmp_path: Path) -> None:
         ({"../text": parts(TEXT)}, DataError, "cannot be a file name"),
         (iter([]), ShapeError, "yields no parts"),
         (iter([TEXT]), ShapeError, "part 0 is a ndarray, expected a mapping"),
-        (iter([{"a": TEXT}, {"b": TEXT}]), ShapeError, r"part 1 has the columns \['b'\], part 0 has \['a'\]"),
+        (iter([{"a": TEXT}, {"b": TEXT}]), ShapeError, r"part 1 has the columns \['b'\], but part 0 has \['a'\]"),
         (iter([{"a": TEXT, "b": TEXT[:3]}]), ShapeError, "different numbers of rows: {'a': 23, 'b': 3}"),
         ({"image": interrupted()}, KeyboardInterrupt, "^$"),
     ]

@@ -44,11 +44,11 @@ bad_columns: dict[str, Any] = {
     "objects": (arrays(audio=ones.astype(object)), ShapeError, "'audio' has dtype object"),
     "strings": (arrays(audio=[["a", "b"]] * N), ShapeError, "'audio' has dtype <U1"),
     "structured": (arrays(audio=np.zeros((N, 2), dtype=[("a", "f4")])), ShapeError, "'audio' has dtype"),
-    "ragged": (arrays(audio=[[1.0], [1.0, 2.0]]), ShapeError, "'audio' cannot become an array"),
+    "ragged": (arrays(audio=[[1.0], [1.0, 2.0]]), ShapeError, "'audio' cannot be converted to an array"),
     "bfloat16 tensor": (
         arrays(audio=torch.ones(N, 2, dtype=torch.bfloat16)),
         ShapeError,
-        "'audio' cannot become an array",
+        "'audio' cannot be converted to an array",
     ),
     "NaN": (arrays(audio=with_row(4, [1, np.nan, 1])), NonFiniteError, "'audio', row 4 holds nan at position 1"),
     "infinite": (arrays(audio=with_row(2, [1, 1, -np.inf])), NonFiniteError, "'audio', row 2 holds -inf at position 2"),
