@@ -55,7 +55,7 @@ def run(options: Namespace) -> int:
             results = run_study(study, chosen, out, workers=workers, on_done=bar)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"interrupted; the same command continues with the finished trainings in {shown(out)}"
+            f"interrupted; run the same command to continue from the finished trainings in {shown(out)}"
         ) from None
     for arm, message in results["study"]["failed"].items():
         echo(f"failed: {results['objectives'][arm]['label']}, {message}")

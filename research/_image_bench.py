@@ -105,7 +105,9 @@ class GenerationBench:
         there_N = torch.stack(list(present.values())).any(0)
         if not bool(there_N.all()):
             row = int(self.rows[int((~there_N).nonzero()[0])])
-            raise DataError(f"item {row} of {self.store.name!r} has none of {', '.join(modalities)}; use others")
+            raise DataError(
+                f"item {row} of {self.store.name!r} has none of {', '.join(modalities)}; use other modalities"
+            )
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:

@@ -235,7 +235,7 @@ def test_damaged_results_raise_data_error(out: Path) -> None:
 
 
 def test_a_prior_is_only_for_kandinsky() -> None:
-    with pytest.raises(ConfigError, match="a decoder without one"):
+    with pytest.raises(ConfigError, match="another decoder; omit prior"):
         load_decoder("emoji", prior="somewhere")
 
 

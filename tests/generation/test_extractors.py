@@ -62,7 +62,7 @@ def test_invalid_images_raise() -> None:
 def test_an_image_that_is_not_finite_is_named() -> None:
     x = images(4)
     x[2, 1, 3, 3] = torch.inf
-    with pytest.raises(NonFiniteError, match="images, row 2, holds NaN or infinity"):
+    with pytest.raises(NonFiniteError, match="images, row 2, contains NaN or infinity"):
         pixels()(x)
 
 

@@ -133,7 +133,7 @@ def test_settings_come_back_from_a_file() -> None:
 
 
 def test_more_directions_than_numbers_raise() -> None:
-    with pytest.raises(ConfigError, match="directions=8 is more than the 4 numbers"):
+    with pytest.raises(ConfigError, match="directions=8 exceeds the dim 4"):
         FlowDecoder(tiny_decoder_config(), EmbeddingSpec("x", 4))
 
 

@@ -193,4 +193,4 @@ def test_a_notebook_shows_the_images(space: Space, decoder: FlowDecoder) -> None
     page = result._repr_html_()
     assert page.count('<img src="data:image/png;base64,') == 6
     assert "square 40" in page
-    assert repr(result) == "GenerationResult(3 conditions, 2 images each, in place of 'image')"
+    assert repr(result) == "GenerationResult(3 conditions, 2 images each, anchor 'image')"

@@ -227,7 +227,9 @@ def test_a_denoiser_that_reads_no_image_embeddings(folders: Folders, tmp_path: P
     )
     shutil.rmtree(copy / "unet")
     plain.save_pretrained(copy / "unet")
-    with pytest.raises(CheckpointError, match="not conditioned on image embeddings: its encoder_hid_dim_type is None"):
+    with pytest.raises(
+        CheckpointError, match="not conditioned on image embeddings, since its encoder_hid_dim_type is None"
+    ):
         Kandinsky22.from_pretrained(copy)
     config = json.loads((folders[0] / "unet" / "config.json").read_text())
     shutil.rmtree(copy / "unet")

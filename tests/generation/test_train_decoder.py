@@ -136,7 +136,7 @@ def test_bad_input_raises(tmp_path: Path) -> None:
         run(tmp_path / "a", images=images[:5])
     with pytest.raises(NonFiniteError, match=r"finite numbers in \[0, 1\]"):
         run(tmp_path / "a", images=images * 2)
-    with pytest.raises(ConfigError, match="directions=11 is more than the 10 numbers"):
+    with pytest.raises(ConfigError, match="directions=11 exceeds the dim 10"):
         run(tmp_path / "a", directions=11)
     with pytest.raises(DataError, match=r"vary in \d+ directions, fewer than latents=36"):
         run(tmp_path / "a", latents=36)

@@ -106,7 +106,7 @@ def test_mistakes_are_reported_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     write_yaml(tmp_path / "config.yaml", Options(study="ablation").to_dict())
     for arguments, message in (
-        ("", "give a study"),
+        ("", "a study, such as `ablation`, or --config is required"),
         ("abolition", "unknown study 'abolition'; expected one of 'ablation'"),
         ("ablation --seeds 1 1", "distinct integers"),
         ("ablation --epochs 0", "epochs must be an integer"),

@@ -66,7 +66,7 @@ def test_bad_settings_raise_before_anything_is_written(tmp_path: Path) -> None:
         ({"frozen": "image"}, "frozen must be a mapping"),
         ({"frozen": {"image": "no"}}, "unknown transform 'no' for the frozen modality 'image'"),
         ({"frozen": {"video": "whiten"}, "dim": 3}, "unknown modality 'video' in frozen"),
-        ({"frozen": FROZEN, "dim": 7}, "'image' has dim 6 and is frozen"),
+        ({"frozen": FROZEN, "dim": 7}, "frozen modality 'image' has dim 6"),
         ({"frozen": {"image": "whiten", "text": "center", "audio": "whiten"}, "dim": 3}, "nothing would be trained"),
     ]
     for changes, message in cases:

@@ -1,4 +1,4 @@
-"""Generate images from any modality: decoders of image embeddings, mixtures, and scores of generated images."""
+"""Generate images from any modality, with decoders of image embeddings, mixtures and scores."""
 
 from unialign._lazy import attach_stub
 

@@ -30,7 +30,7 @@ class Condition:
         name: display name.
         parts: labels of the parts of a mixture, or of the waypoints of a path.
         z_D: row of the space, of shape (D,).
-        row: row of the store, if the condition comes from one item.
+        row: store row of the item; None unless the condition comes from a single item.
         split: split of the item; for several items, `train` if any of them is a training item.
         rows: store rows of all items of the condition.
     """
@@ -119,7 +119,7 @@ def find_item(store: EmbeddingStore, item: str) -> int:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """An item or text, with rows of the space by label (such as `drawing of hedgehog`) and store rows."""
+    """Embeddings of an item or text by label (such as `drawing of hedgehog`), and its store rows."""
 
     name: str
     parts: dict[str, Tensor]
@@ -185,19 +185,19 @@ def _make_path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
 
 
 def _collect_parts(prompts: Sequence[_Prompt]) -> tuple[list[str], list[Tensor]]:
-    """Return the labels and (1, D) rows of all parts."""
+    """Return the labels and rows (1, D) of all parts."""
     parts = [(label, z_D[None]) for prompt in prompts for label, z_D in prompt.parts.items()]
     return [label for label, _ in parts], [z_1D for _, z_1D in parts]
 
 
 def _make_condition(prompts: Sequence[_Prompt], name: str, labels: Sequence[str], z_D: Tensor) -> Condition:
-    rows = tuple(dict.fromkeys(row for prompt in prompts for row in prompt.rows))  # a path may visit an item twice
+    rows = tuple(dict.fromkeys(row for prompt in prompts for row in prompt.rows))  # A path may contain an item twice.
     row = rows[0] if rows and len(prompts) == 1 else None
     return Condition(name, tuple(labels), z_D, row, _join_splits(prompt.split for prompt in prompts), rows)
 
 
 def _join_splits(splits: Iterable[str | None]) -> str | None:
-    """Return `train` if any split is, since the decoder was trained on that image, else the first known split."""
+    """Return `train` if it occurs, since the decoder was trained on that image, else the first known split."""
     known = [split for split in splits if split]
     return "train" if "train" in known else next(iter(known), None)
 

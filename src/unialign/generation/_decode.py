@@ -62,7 +62,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
             f"embeddings of {spec.encoder} of dim {spec.dim}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
-    if space.dim < directions:  # the missing directions would always have their mean value
+    if space.dim < directions:  # Missing directions would always have their mean value.
         raise ConfigError(
             f"the space has dim {space.dim}, but the decoder uses {directions} directions; train the space with "
             f"dim={directions}, or a decoder with directions={space.dim}"
@@ -85,7 +85,7 @@ def decode(
     Args:
         space: a space with a frozen anchor.
         decoder: a decoder of the anchor's embeddings.
-        z: (N, D) rows of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
+        z: rows (N, D) of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
             features of typical norm; shorter rows, such as unnormalized means, map to features closer to the mean.
         anchor: as in `resolve_anchor`.
         seed, steps, guidance: as in `Decoder.generate`.
@@ -125,7 +125,7 @@ class Neighbors:
 
 
 def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: str, k: int = 1) -> Neighbors:
-    """Find the training items whose anchor embeddings are nearest to (N, D) rows of the space.
+    """Find the training items whose anchor embeddings are nearest to the rows z (N, D) of a space.
 
     Raises:
         DataError: no training item of the store has the anchor.
@@ -148,7 +148,7 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
 
 
 def _check_rows(z: Any, dim: int) -> Tensor:
-    """Validate (N, D) rows, which must be finite and nonzero."""
+    """Raise an error unless z contains finite, nonzero rows (N, D)."""
     z_ND = as_dense(z, "z", f"(N, {dim})")
     if z_ND.ndim != 2 or z_ND.shape[1] != dim or not z_ND.is_floating_point():
         raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; expected floats of shape (N, {dim})")

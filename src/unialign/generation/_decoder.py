@@ -23,7 +23,7 @@ _MAX_GUIDANCE = 1000.0
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """The raw image embeddings that a decoder accepts.
+    """Specification of the raw image embeddings that a decoder accepts.
 
     Attributes:
         encoder: description of the image encoder.
@@ -63,7 +63,7 @@ class Decoder(Protocol):
 
     @property
     def input_spec(self) -> EmbeddingSpec:
-        """Embeddings that the decoder accepts."""
+        """Specification of the embeddings that the decoder accepts."""
 
     @property
     def size(self) -> int:

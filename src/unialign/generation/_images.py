@@ -39,12 +39,14 @@ def check_images(
     x = as_dense(images, what, expected)
     wrong = x.ndim != 4 or len(x) < min_count or x.shape[1] != 3 or 0 in x.shape[2:]
     if wrong or (square and x.shape[2] != x.shape[3]):
-        raise ShapeError(f"{what} have shape {tuple(x.shape)}; expected {expected}, all at least {min_count or 1}")
+        raise ShapeError(
+            f"{what} have shape {tuple(x.shape)}; expected {expected} with all sizes at least {min_count or 1}"
+        )
     if not x.is_floating_point():
         raise ShapeError(f"{what} have dtype {x.dtype}; expected floating numbers in [0, 1] (divide bytes by 255)")
     x = x.detach().float().cpu()
     if len(bad := (~torch.isfinite(x).flatten(1).all(1)).nonzero()):
-        raise NonFiniteError(f"{what}, row {int(bad[0])}, holds NaN or infinity ({len(bad)} such images)")
+        raise NonFiniteError(f"{what}, row {int(bad[0])}, contains NaN or infinity ({len(bad)} such images)")
     if len(bad := ((x < 0) | (x > 1)).flatten(1).any(1).nonzero()):
         row = int(bad[0])
         low, high = float(x[row].min()), float(x[row].max())
@@ -102,11 +104,11 @@ def png_bytes(image: Any) -> bytes:
 
 
 def write_png(path: str | os.PathLike[str], image: Any) -> None:
-    """Write an image as a PNG file atomically.
+    """Write an image atomically to a PNG file.
 
     Raises:
         ShapeError, NonFiniteError: as in `png_bytes`.
-        ConfigError: `path` is not a path.
+        ConfigError: `path` is not a valid path.
         DataError: the file cannot be written.
     """
     replace_file(checked_path(path, "the path of an image", error=ConfigError), png_bytes(image))
@@ -118,7 +120,7 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     Args:
         rows: R sequences of up to C images (3, S, S), or a tensor (R, C, 3, S, S). Cells are empty where an image is
             None or a row is short. Pass `[images]` for a single row.
-        gap: pixels between images, after scaling.
+        gap: number of pixels between images after scaling.
         scale: integer enlargement factor.
 
     Raises:

@@ -62,7 +62,7 @@ def mean(
     total_B = weights_KB.sum(0)
     _raise_for(total_B <= 0, z_KBD[0], "has no weight, since none of its modalities is present with a weight above 0")
     mixed_BD = ((weights_KB / total_B)[..., None] * z_KBD).sum(0)
-    unit_BD = _unit(mixed_BD)  # also raises if rows cancel
+    unit_BD = _unit(mixed_BD)  # Raises if the rows cancel.
     return unit_BD if normalize else mixed_BD
 
 
@@ -82,7 +82,7 @@ def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
     z_KBD = make_mixing_batch({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}).z_MBD
     weights_K = finite_numbers([weight for weight, _ in pairs], len(pairs))
     if not bool(weights_K.any()):
-        raise ConfigError("weights of the terms are all 0")
+        raise ConfigError("the weights of the terms must not be all 0")
     weights_K = normalized_weights(weights_K).to(z_KBD)
     return _unit((weights_K[:, None, None] * z_KBD).sum(0))
 
@@ -215,7 +215,7 @@ def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _exp_map(at_BD: Tensor, step_BD: Tensor) -> Tensor:
-    """Return the end point of the geodesic that starts with this velocity and takes unit time."""
+    """Return the exponential map of a tangent vector, which is the end point of its geodesic."""
     length_B1 = _norm(step_BD)
     return _unit(torch.cos(length_B1) * at_BD + torch.sinc(length_B1 / math.pi) * step_BD)
 

@@ -116,6 +116,6 @@ def _read_input_dim(pipeline: Any) -> int:
     kind = config.encoder_hid_dim_type
     if kind != "image_proj" or not isinstance(config.encoder_hid_dim, int):
         raise CheckpointError(
-            f"the denoiser is not conditioned on image embeddings: its encoder_hid_dim_type is {kind!r}"
+            f"the denoiser is not conditioned on image embeddings, since its encoder_hid_dim_type is {kind!r}"
         )
     return config.encoder_hid_dim

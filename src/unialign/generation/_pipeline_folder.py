@@ -30,7 +30,7 @@ COMPONENTS = {
     KANDINSKY: ("unet", "movq", "scheduler"),
     KANDINSKY_PRIOR: ("image_encoder", "image_processor"),  # No other component is needed.
 }
-# Components of any other library would be code in the folder itself.
+# Only these libraries are allowed, since others would require executing code from the folder.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 # Patterns of allowed classes by component; a general class such as DiffusionPipeline could load anything.
 _MODELS = {
@@ -179,7 +179,9 @@ def import_extra(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(f"diffusers pipelines need: pip install 'unialign[generate]' ({error})") from None
+        raise MissingDependencyError(
+            f"diffusers pipelines need more packages ({error}): pip install 'unialign[generate]'"
+        ) from None
 
 
 def _list_weight_files(part: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def load_pipeline(folder: Path, name: str, *, device: torch.device, dtype: torch
 
 
 def load_components(folder: Path, name: str, *, dtype: torch.dtype | None) -> dict[str, Any]:
-    """Load the components of a pipeline; return a mapping by name."""
+    """Load the components of a pipeline, and return them by name."""
     with _loading():
         index = read_object(folder / INDEX)
         return {part: _load_component(folder / part, *index[part], dtype=dtype) for part in COMPONENTS[name]}
@@ -79,7 +79,7 @@ def _checkpoint_errors(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # A damaged folder can raise any exception.
-        raise CheckpointError(f"{folder} does not load as {name} ({type(error).__name__}: {error})") from error
+        raise CheckpointError(f"{folder} cannot be loaded as {name} ({type(error).__name__}: {error})") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Score generated images against true images, also for given item weights.
+"""Score generated images against true images. Each score is also a function of item weights.
 
 Distances between sets of images (FD, KID, MMD) measure sharpness and style rather than semantics: shuffled images score
 as well as correct ones. Retrieval of the true image measures semantics. Compare both kinds of scores with those of
@@ -39,7 +39,7 @@ from unialign.generation._images import check_images, resize_bilinear
 from unialign.geometry import median_bandwidth
 from unialign.metrics import retrieval
 
-# In table order.
+# Scores, in the order of tables.
 SCORES: Mapping[str, Metric] = MappingProxyType(
     {
         "fd": Metric("FD", "Fréchet distance to the true images; not comparable to a published FID", "lower", "number"),
