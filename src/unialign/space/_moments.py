@@ -23,7 +23,7 @@ _COVARIANCE_ROWS = 8192
 
 
 def column_moments(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Return the means and sums of squared deviations (W,) of the columns in float64; not finite if a row is not."""
+    """Return the column means and sums of squared deviations (W,) in float64; not finite if a row is not finite."""
     width = array_NW.shape[1]
     mean_W, square_W = torch.zeros(2, width, dtype=torch.float64)
     for part, block_bW in row_blocks(array_NW, rows, max(1, _BLOCK // width)):

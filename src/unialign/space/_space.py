@@ -160,7 +160,7 @@ class Space(nn.Module):
         *,
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
     ) -> dict[str, Tensor]:
-        """Compute differentiable embeddings for objectives, which are not normalized.
+        """Compute differentiable embeddings without normalizing them, as the input of objectives.
 
         Args:
             features: mapping of modality to a tensor or array (B, W), which is converted to the device and dtype of the
@@ -223,15 +223,15 @@ class Space(nn.Module):
 
         Args:
             name: a frozen modality.
-            z: (B, D) rows of the space, from any modality or a mixture. Unit rows map to features of typical norm;
+            z: rows (B, D) of the space, of any modality or a mixture. Unit rows map to features of typical norm;
                 shorter rows map to features closer to the mean.
 
         Returns:
-            Features (B, W) with components along the D principal axes; components along other axes equal their mean.
+            Features (B, W). Their components along axes other than the D principal axes equal the mean.
 
         Raises:
             ConfigError: the modality is not frozen.
-            ShapeError: z is not (B, D).
+            ShapeError: z is not of shape (B, D).
         """
         check_names([name], self.dims, "name")
         module = self.features[self.modalities.index(name)]
