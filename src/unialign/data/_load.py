@@ -35,8 +35,8 @@ def load_dataset(
 
     Built-in data sets and store folders open in milliseconds. Other files are read once to validate them and to compute
     the fingerprint, and are then memory-mapped, or loaded if compressed; use `EmbeddingStore.save` to write them as a
-    store folder. If there is no array `split`, a random split (70 % train, 10 % val, 20 % test, seed 0) that keeps
-    items of the same group or id together is used, with a warning.
+    store folder. Without an array `split`, items are split at random (70 % train, 10 % val, 20 % test, seed 0), with
+    items of the same group or id in the same split, and a warning is issued.
 
     Args:
         sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, a file
@@ -103,9 +103,14 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
         if together_N is not None and together_N.dtype.kind not in "iu":
             together_N = first_appearance_codes(together_N)
         split_N = random_split(items, groups=together_N)
-        how = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
-        provenance["split"] = how
-        warnings.warn(f"{collection.name!r} has no array `split`, so the split is {how}", UserWarning, stacklevel=3)
+        # This text is part of the fingerprint.
+        provenance["split"] = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
+        warnings.warn(
+            f"{collection.name!r} has no array `split`, so the split is random: 70 % train, 10 % val, 20 % test, seed "
+            "0; items of the same group or id are kept together",
+            UserWarning,
+            stacklevel=3,
+        )
     try:
         return EmbeddingStore.from_arrays(
             {name: modality.load() for name, modality in collection.modalities.items()},

@@ -55,7 +55,7 @@ def _signed(array: Any) -> Any:
     """Convert integers to int64, which can represent -1 for empty cells; all batches of a column are converted."""
     try:
         return array.cast("int64")
-    except ValueError:  # pyarrow errors are subclasses of ValueError
+    except ValueError:  # ArrowInvalid is a subclass of ValueError
         if array.null_count:
             raise DataError(
                 "a column with empty cells contains integers above 2^63 - 1; give every row a value"
