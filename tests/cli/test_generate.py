@@ -64,7 +64,7 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     # Each sample is listed with the pixel distance to its nearest training image.
     assert [0 < copy["distance"] < 0.5 for copy in image["copies"]] == [True] * 4
     assert "training item nearest to the condition" in printed
-    assert "% off" in printed
+    assert "nearest by pixels" in printed
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 4
     # The page shows the nearest training image of each of 4 samples, the true image, and 3 images near the condition.

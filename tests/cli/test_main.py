@@ -376,7 +376,7 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert "Continue it with --resume auto, or choose another --out" in capsys.readouterr().err
     # `evaluate` rejects swapped arguments, and another split in the same folder.
     assert main(["evaluate", "digits", "runs/train/space"]) == 2
-    assert "such as `unialign evaluate runs/train/space digits`" in capsys.readouterr().err
+    assert "as in `unialign evaluate runs/train/space digits`" in capsys.readouterr().err
     evaluate = ["evaluate", "runs/train/space", "digits", "--resamples", "100"]
     assert main(evaluate) == 0
     assert re.search(r"digits, test split, [0-9,]+ of [0-9,]+ items: fou, zer, kar", capsys.readouterr().out)

@@ -119,7 +119,7 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
         ("objective_options.x=!!bool x", "'!!bool x' cannot be parsed as YAML: a value does not fit its tag"),
         ("objective_options.x=!!timestamp x", "a value does not fit its tag"),
         ("objective_options.x=[\n1", "^[^\n]*$"),
-        ("objective_options.temperature=.nan", "objective_options.temperature must hold finite numbers"),
+        ("objective_options.temperature=.nan", "objective_options.temperature must consist of finite numbers"),
     ):
         with pytest.raises(ConfigError, match=message):
             resolved("--set", wrong)
