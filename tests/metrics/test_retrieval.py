@@ -222,7 +222,7 @@ def test_errors_name_the_cause():
         (lambda x: retrieval(x, x, query_ids=x[:, 0], gallery_ids=x[:, 0]), ShapeError, "query_ids is float64"),
         (lambda x: retrieval(x, x, query_ids=list("abcd"), gallery_ids=[0, 1, 2, 3]), ShapeError, "both text"),
         (lambda x: retrieval(x, x, ties="random"), ConfigError, "'random'"),
-        (lambda x: retrieval(x, x, k=(0,)), ConfigError, "at least 1"),
+        (lambda x: retrieval(x, x, k=(0,)), ConfigError, "positive integers"),
         (lambda x: retrieval(x, x, batch_size=0), ConfigError, "batch_size"),
         (lambda x: retrieval(x, x).interval("recall@x"), ConfigError, "recall@x"),
         (lambda x: retrieval(x, x).interval(level=1.0), ConfigError, "level"),

@@ -183,7 +183,7 @@ def _validate(
         known = isinstance(pair, tuple) and len(pair) == 2 and all(name in batch.names for name in pair)
         if not known or pair[0] == pair[1]:
             raise ConfigError(
-                f"weights has the key {pair!r}; expected pairs (query, key) of two modalities of {batch.names}"
+                f"weights has the key {pair!r}; expected pairs (query, key) of two of the modalities {batch.names}"
             )
         check_number(f"weights[{pair!r}]", weight, "a positive finite number", lambda w: 0 < w < math.inf)
         weights_MM[batch.names.index(pair[0]), batch.names.index(pair[1])] = float(weight)

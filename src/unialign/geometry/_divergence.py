@@ -160,7 +160,7 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
     for name, z_ND in zip("xy", rows, strict=True):
         if unbiased and len(z_ND) < 2:
             raise ShapeError(
-                f"{name!r} has only one row; the unbiased mmd2 needs at least two rows. Add rows or use unbiased=False"
+                f"{name!r} has one row, but the unbiased mmd2 needs at least two; add rows or use unbiased=False"
             )
     tau = number_of(bandwidth, rows)
     warn_of_few_neighbors(rows, tau, "excluded" if unbiased else "included")
@@ -242,7 +242,7 @@ def holder_upper_bound(
     rows, _ = present_rows(batch, "the upper bound")
     complete_B = batch.present_MB.all(0)
     if not bool(complete_B.any()):
-        raise ShapeError("the upper bound needs at least one item that has all modalities, but there is none")
+        raise ShapeError("the upper bound needs at least one complete item (with all modalities), but there is none")
     tau, power = number_of(bandwidth, rows), len(rows) - 1
     spread = []
     for z_ND in rows:
