@@ -108,7 +108,7 @@ def test_a_damaged_results_folder_names_the_problem(tmp_path, failure):
     for name in ("checkpoints", "space"):
         (out / name).rename(tmp_path / name)
         (out / name).write_text("a file")
-        assert f"{name} is a file" in failure()
+        assert f"{name} must be a folder, but is a file" in failure()
         (out / name).unlink()
         (tmp_path / name).rename(out / name)
     seconds = json.loads((out / "results.json").read_text())["runs"][0]["seconds"]
