@@ -73,7 +73,7 @@ def test_a_single_process(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({"RANK": "0"}, "has RANK of RANK, WORLD_SIZE, but lacks WORLD_SIZE"),
+        ({"RANK": "0"}, "has RANK of the variables RANK, WORLD_SIZE, but lacks WORLD_SIZE"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, "lacks MASTER_ADDR, MASTER_PORT"),
         (TORCHRUN | {"RANK": "2"}, "RANK must be an integer from 0 to 1, got '2'"),
         (TORCHRUN | {"WORLD_SIZE": "two"}, "WORLD_SIZE must be an integer of at least 1, got 'two'"),
