@@ -90,7 +90,7 @@ class GenerationBench:
         )
 
     def score(self, images: Tensor, *, self_scores: GenerationScores | None = None) -> GenerationScores:
-        """Score (K, N, 3, S, S) images, or (N, 3, S, S) images shared by all decoders."""
+        """Score images (K, N, 3, S, S), or images (N, 3, S, S) that all decoders share."""
         if images.ndim == 4:
             images = images.expand(len(self.decoders), *images.shape)
         return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)

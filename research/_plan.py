@@ -98,7 +98,7 @@ class EvalHook:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """Training configuration of a study, which is run with every seed.
+    """Training configuration of a study, which is trained with every seed.
 
     Attributes:
         key: unique name within the study, which is part of file names; consists of letters, digits, `-`, `_` and `.`.
@@ -154,7 +154,7 @@ class Family:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The ratio or difference of a resampled metric between two arms, paired on items and seeds."""
+    """Ratio or difference of a metric between two arms, with an interval paired on items and seeds."""
 
     first: str
     baseline: str
@@ -164,7 +164,7 @@ class PairedComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The arms of a study and the comparisons between them.
+    """Arms of a study and comparisons between them.
 
     Attributes:
         comparisons: comparisons that have intervals but no verdicts, since they are not corrected for multiplicity.

@@ -23,7 +23,7 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class Record:
-    """A finished training.
+    """Record of a finished training.
 
     Attributes:
         metrics: final metrics, including the last measurements of the hook; empty if training failed.
@@ -86,5 +86,5 @@ def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
 
 
 def _numbers(raw: Mapping[str, Any]) -> dict[str, float]:
-    """Replace null, which represents NaN in JSON, by NaN."""
+    """Return the numbers, with NaN for null, which represents NaN in JSON."""
     return {name: float("nan") if value is None else value for name, value in raw.items()}

@@ -35,7 +35,7 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "infonce": tuple({_T: t} for t in (0.03, 0.05, 0.07, 0.1)),
     "gram": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
     "triangle": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
-    # Some trials start with InfoNCE, since from random weights, Symile aligns triples but not pairs.
+    # Some trials start with InfoNCE, since Symile aligns triples but not pairs if it starts from random weights.
     "symile": tuple({_T: t, _WARM: w} for t, w in ((0.01, 0.0), (0.005, 0.0), (0.01, 0.5), (0.005, 0.5))),
     "pmrl": tuple(
         {**_options(intra_temperature=a, inter_temperature=b), _WARM: w}

@@ -152,8 +152,8 @@ tags: [unclip, image-generation]
 
 # A decoder of image embeddings
 
-Images of {config.size} x {config.size} from embeddings of {spec.encoder} ({spec.dim} numbers), by flow matching
-(`{config.network}`, {_count_millions(decoder)} million weights).
+This decoder generates images of {config.size} x {config.size} pixels from embeddings of {spec.encoder} (dim
+{spec.dim}), by flow matching (`{config.network}`, {_count_millions(decoder)} million weights).
 
 ```python
 import unialign as ua

@@ -43,8 +43,15 @@ from unialign.metrics import retrieval
 SCORES: Mapping[str, Metric] = MappingProxyType(
     {
         "fd": Metric("FD", "Fréchet distance to the true images; not comparable to a published FID", "lower", "number"),
-        "kid": Metric("KID x 100", "unbiased cubic MMD² to the true images, standardized", "lower", "number"),
-        "mmd": Metric("MMD²", "unbiased MMD² of centered feature directions, Gaussian kernel", "lower", "number"),
+        "kid": Metric(
+            "KID x 100", "unbiased MMD² to the true images, cubic kernel of standardized features", "lower", "number"
+        ),
+        "mmd": Metric(
+            "MMD²",
+            "unbiased MMD² to the true images, Gaussian kernel of centered feature directions",
+            "lower",
+            "number",
+        ),
         "fd_self": Metric("FD to self", "FD to images decoded from the true image embeddings", "lower", "number"),
         "recall@1": Metric("R@1", "the generated image retrieves the true one among all true images"),
         "recall@10": Metric("R@10", "as R@1, but among the first 10 results"),
