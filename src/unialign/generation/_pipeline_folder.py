@@ -121,8 +121,8 @@ def unsupported_error(source: str | os.PathLike[str], name: str, *, expected: st
         return ConfigError(f"{source} contains a {name}; expected a {expected}{hint}")
     reason = _UNSUPPORTED.get(
         name,
-        f"is not conditioned on image embeddings alone; supported pipelines are {STABLE_UNCLIP} (Stable unCLIP) and {KANDINSKY} "
-        "(Kandinsky 2.2)",
+        f"is not conditioned on image embeddings alone; supported pipelines are {STABLE_UNCLIP} (Stable unCLIP) and "
+        f"{KANDINSKY} (Kandinsky 2.2)",
     )
     return ConfigError(f"{source} contains a {name}, which {reason}")
 
