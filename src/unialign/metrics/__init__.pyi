@@ -13,7 +13,12 @@ from unialign.metrics._clustering import (
 )
 from unialign.metrics._counted_pairs import retrieval_from_counts as retrieval_from_counts
 from unialign.metrics._knn import KNNResult as KNNResult, knn as knn
-from unialign.metrics._labels import codes as codes
+from unialign.metrics._labels import codes as codes, label_codes as label_codes
+from unialign.metrics._mixed_pool import (
+    MixedPoolResult as MixedPoolResult,
+    PoolScores as PoolScores,
+    mixed_pool as mixed_pool,
+)
 from unialign.metrics._ranks import RankCounts as RankCounts
 from unialign.metrics._retrieval import (
     RetrievalResult as RetrievalResult,
@@ -30,12 +35,15 @@ __all__ = [
     "Clustering",
     "Interval",
     "KNNResult",
+    "MixedPoolResult",
+    "PoolScores",
     "RetrievalResult",
     "add_seed_variance",
     "bootstrap_p_value",
     "holm_correction",
     "kmeans",
     "knn",
+    "mixed_pool",
     "percentile_interval",
     "resample_weights",
     "retrieval",

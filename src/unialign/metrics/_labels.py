@@ -27,6 +27,17 @@ def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[
     return torch.from_numpy(both[: len(a_N)]), torch.from_numpy(both[len(a_N) :])
 
 
+def label_codes(labels: Any, name: str, *, rows: int) -> np.ndarray[Any, Any]:
+    """Convert (N,) labels to int64 codes, with -1 for unlabeled rows: negative integers and empty strings."""
+    values_N = _labels(labels, name, rows)
+    if values_N.dtype.kind in "US":
+        texts_N = values_N.astype(str)
+        known = np.unique(texts_N[texts_N != ""])
+        return np.where(texts_N == "", -1, np.searchsorted(known, texts_N)).astype(np.int64)
+    codes_N = values_N.astype(np.int64)
+    return np.where(codes_N < 0, -1, codes_N)
+
+
 def _labels(labels: Any, name: str, rows: int | None) -> np.ndarray[Any, Any]:
     expected = f"integers or text of shape {'(rows,)' if rows is None else f'({rows},)'}"
     if isinstance(labels, Tensor):

@@ -1,0 +1,294 @@
+"""Mixed-pool retrieval: one gallery with candidates of all modalities, as in a search index.
+
+Retrieval within a pair of modalities does not show a bias towards the modality of the query, since all candidates have
+the same modality. A mixed pool contains each item once, in a random modality. If this is another modality than that of
+the query, the query is in the cross half; otherwise, it is in the own half, and a noisy copy of the row is the query.
+
+Shapes: `M` modalities, `N` items, `D` dimension, `G` gallery rows, `b` queries of a batch, `Q` queries, `k` places,
+`R` resamples.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_integer, check_number, check_seed
+from unialign._pair_keys import pair_name
+from unialign.batch import Batch, as_tensors, make_batch
+from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.metrics._labels import label_codes
+from unialign.metrics._pool_places import dcg_weights, expected_sum
+from unialign.metrics._pool_rows import draw_modalities, noisy_copies
+
+# Function of query modality, (b, D) unit queries, gallery modality and (g, D) unit rows that returns (b, g) scores.
+PoolScore = Callable[[str, Tensor, str, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class PoolScores:
+    """Scores of the queries on one mixed pool, or on several draws of it. Means are NaN if no query defines them.
+
+    Attributes:
+        items: (Q,) int64, row number of the item of each query.
+        ndcg: (Q,) float64, NDCG of each query.
+        is_own: (Q,) bool, True for queries of the own half.
+        shares: (Q,) float64, fraction of the query's modality among the first k candidates, divided by its fraction in
+            the gallery; NaN if the gallery has no row of this modality.
+        label_precisions: (Q,) float64, fraction of the first k other items that have the label of the query; NaN
+            without label.
+    """
+
+    items: Tensor
+    ndcg: Tensor
+    is_own: Tensor
+    shares: Tensor
+    label_precisions: Tensor
+
+    @property
+    def own(self) -> float:
+        """Mean NDCG of the own half: the relevant rows have the modality of the query."""
+        return self._values()["own"]
+
+    @property
+    def cross(self) -> float:
+        """Mean NDCG of the cross half: the relevant rows have another modality than the query."""
+        return self._values()["cross"]
+
+    @property
+    def balanced(self) -> float:
+        """Mean of `own` and `cross`."""
+        return self._values()["balanced"]
+
+    @property
+    def share(self) -> float:
+        """Mean of `shares`; 1 means no bias, larger values a bias towards the modality of the query."""
+        return self._values()["share"]
+
+    @property
+    def label_precision(self) -> float:
+        """Mean of `label_precisions`."""
+        return self._values()["label_precision"]
+
+    def resample(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return the means on bootstrap resamples, (R,) float64 each, by name of the property.
+
+        Args:
+            weights: (R, N) weights of the items, see `resample_weights`.
+        """
+        w_RQ = weights.to(torch.float64)[:, self.items]
+        own, cross = (self._mean(self.ndcg, w_RQ * half) for half in (self.is_own, ~self.is_own))
+        return {
+            "own": own,
+            "cross": cross,
+            "balanced": (own + cross) / 2,
+            "share": self._mean(self.shares, w_RQ),
+            "label_precision": self._mean(self.label_precisions, w_RQ),
+        }
+
+    def _values(self) -> dict[str, float]:
+        ones = torch.ones(1, int(self.items.max()) + 1, dtype=torch.float64)
+        return {name: float(value) for name, value in self.resample(ones).items()}
+
+    @staticmethod
+    def _mean(values_Q: Tensor, weights_RQ: Tensor) -> Tensor:
+        defined_Q = ~torch.isnan(values_Q)
+        return (weights_RQ @ torch.where(defined_Q, values_Q, 0.0)) / (weights_RQ @ defined_Q.to(torch.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class MixedPoolResult:
+    """Result of `mixed_pool`.
+
+    Attributes:
+        overall: scores on pools of all modalities.
+        pairs: scores on pools of two modalities, by pair name such as `image-text`. Pairs with fewer than two common
+            items are missing.
+    """
+
+    overall: PoolScores
+    pairs: dict[str, PoolScores]
+
+
+@torch.no_grad()
+def mixed_pool(
+    embeddings: Mapping[str, Any],
+    *,
+    present: Mapping[str, Any] | None = None,
+    ids: Any = None,
+    labels: Any = None,
+    copies: Mapping[str, Any] | None = None,
+    similarity: float = 0.7,
+    k: int = 10,
+    seeds: Sequence[int] = (0,),
+    score: PoolScore | None = None,
+    batch_size: int = 1024,
+) -> MixedPoolResult:
+    """Measure retrieval from a gallery that contains each item once, in a random modality.
+
+    Each item that has at least two of the modalities is in the gallery, and is a query in each of its modalities.
+    The relevant rows are those with the id of the query, in the modality of the query (own half) or in the others
+    (cross half); rows with this id in the other half are excluded from the ranking. Retrieval in the cross half alone
+    rewards a space that ranks all rows of the query's modality last, so `balanced` is the mean of both halves.
+
+    Queries of the own half are noisy copies m + |x - m| (c u + sqrt(1 - c^2) e) of a gallery row x, where m is the mean
+    of the modality, u the direction of x - m, c the `similarity`, and e random noise with the covariance of the
+    modality, orthogonal to u. Tied candidates share their places equally (McSherry and Najork, ECIR 2008).
+
+    Args:
+        embeddings: modality -> (N, D) floating-point array or tensor; rows are L2-normalized here.
+        present: modality -> (N,) bool; all rows of other modalities are present.
+        ids: (N,) integers; rows with the same id are relevant for each other.
+        labels: (N,) integers (negative: unlabeled) or strings, for `label_precision`.
+        copies: modality -> (N, D) queries of the own half, such as second views of the items. Default: noisy copies.
+        similarity: cosine of a row and its noisy copy after subtraction of the mean, in [0, 1].
+        k: number of places of NDCG@k, `share` and `label_precision`.
+        seeds: seeds of the draws of modalities and noise; the queries of all draws are used together.
+        score: function of query modality, (b, D) queries, gallery modality and (g, D) gallery rows, all unit and
+            float64, that returns (b, g) scores. Default: cosine.
+        batch_size: number of queries to rank at a time, which limits memory to O(batch_size N).
+
+    Raises:
+        ShapeError: fewer than two modalities, fewer than two items with two modalities, or a wrong shape.
+        NonFiniteError: a present row is not finite or has no direction, or a score is not finite.
+        ConfigError: an option is out of range, or names do not match.
+    """
+    check_integer("k", k, low=1)
+    check_integer("batch_size", batch_size, low=1)
+    check_number("similarity", similarity, "in [0, 1]", lambda x: 0 <= x <= 1)
+    seeds = _check_seeds(seeds)
+    batch = _float64_batch(embeddings, present, ids)
+    views = None if copies is None else _views(copies, batch, present)
+    codes_N = None if labels is None else torch.from_numpy(label_codes(labels, "labels", rows=batch.z_MBD.shape[1]))
+    groups = [tuple(range(len(batch.names)))]
+    groups += [pair for pair in combinations(groups[0], 2) if len(groups[0]) > 2]
+    found: dict[tuple[int, ...], list[PoolScores]] = {group: [] for group in groups}
+    for seed in seeds:
+        copies_MND = noisy_copies(batch.z_MBD, batch.present_MB, similarity, seed) if views is None else views
+        for group, scores in found.items():
+            pool = _Pool(batch, copies_MND, codes_N, group, k, seed, score or _cosine)
+            if len(pool.rows_G) >= 2:
+                scores.append(pool.rank(batch_size))
+    if not found[groups[0]]:
+        raise ShapeError("a mixed pool needs at least two items that have two modalities or more; pass more items")
+    pooled = {group: _concatenated(scores) for group, scores in found.items() if scores}
+    pairs = {group: scores for group, scores in pooled.items() if len(group) == 2}
+    names = batch.names
+    return MixedPoolResult(pooled[groups[0]], {pair_name(names[a], names[b]): s for (a, b), s in pairs.items()})
+
+
+class _Pool:
+    """One draw of the gallery for a group of modalities. The gallery consists of items with two of them or more."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        copies_MND: Tensor,
+        labels_N: Tensor | None,
+        group: tuple[int, ...],
+        k: int,
+        seed: int,
+        score: PoolScore,
+    ) -> None:
+        self.batch, self.copies_MND, self.labels_N = batch, copies_MND, labels_N
+        self.group, self.k, self.score = group, k, score
+        present_gN = batch.present_MB[list(group)].cpu()
+        self.rows_G = (present_gN.sum(0) >= 2).nonzero().flatten()
+        drawn_G = draw_modalities(present_gN[:, self.rows_G].numpy(), seed)
+        self.modality_G = torch.tensor(group)[torch.from_numpy(drawn_G)]
+        self.ids_G = self.rows_G if batch.ids_B is None else batch.ids_B.cpu()[self.rows_G]
+
+    def rank(self, batch_size: int) -> PoolScores:
+        """Rank the gallery for the queries of each modality."""
+        parts = []
+        for m in self.group:
+            queries = self.batch.present_MB[m].cpu()[self.rows_G].nonzero().flatten()
+            starts = range(0, len(queries), batch_size)
+            parts += [self._rank(m, queries[start : start + batch_size]) for start in starts]
+        return _concatenated(parts)
+
+    def _rank(self, m: int, places_b: Tensor) -> PoolScores:
+        """Rank the gallery for the queries of modality m at the given places of the gallery."""
+        rows_b = self.rows_G[places_b]
+        has_modality_G = self.modality_G == m
+        own_b = has_modality_G[places_b]
+        queries_bD = torch.where(own_b[:, None], self.copies_MND[m, rows_b], self.batch.z_MBD[m, rows_b])
+        scores_bG = self._scores(m, queries_bD)
+        same_bG = self.ids_G[places_b][:, None] == self.ids_G
+        in_half_bG = own_b[:, None] == has_modality_G
+        relevant_bG, candidate_bG = same_bG & in_half_bG, ~same_bG | in_half_bG
+        gain_b = expected_sum(scores_bG, relevant_bG, candidate_bG, dcg_weights(self.k))
+        ideal_k = dcg_weights(self.k).cumsum(0)
+        of_modality_bG, candidates_b = candidate_bG & has_modality_G, candidate_bG.sum(1).double()
+        fair_b = of_modality_bG.sum(1) / candidates_b
+        in_top_b = expected_sum(scores_bG, of_modality_bG, candidate_bG, torch.ones(self.k))
+        share_b = in_top_b / candidates_b.clamp(max=self.k) / torch.where(fair_b > 0, fair_b, torch.nan)
+        return PoolScores(
+            items=rows_b,
+            ndcg=gain_b / ideal_k[relevant_bG.sum(1).clamp(max=self.k) - 1],
+            is_own=own_b,
+            shares=share_b,
+            label_precisions=self._label_precision(places_b, scores_bG, ~same_bG),
+        )
+
+    def _scores(self, m: int, queries_bD: Tensor) -> Tensor:
+        """Return the (b, G) scores of the queries of modality m."""
+        names, scores_bG = self.batch.names, queries_bD.new_empty(len(queries_bD), len(self.rows_G))
+        for g in self.group:
+            columns = (self.modality_G == g).nonzero().flatten()
+            if len(columns):
+                rows_gD = self.batch.z_MBD[g, self.rows_G[columns]]
+                scores_bG[:, columns] = self.score(names[m], queries_bD, names[g], rows_gD).to(scores_bG)
+        if not bool(torch.isfinite(scores_bG).all()):
+            raise NonFiniteError(f"the scores of {names[m]!r} queries contain NaN or infinity; check `score`")
+        return scores_bG.cpu()
+
+    def _label_precision(self, places_b: Tensor, scores_bG: Tensor, candidate_bG: Tensor) -> Tensor:
+        nan_b = torch.full((len(places_b),), torch.nan, dtype=torch.float64)
+        if self.labels_N is None:
+            return nan_b
+        labels_G = self.labels_N[self.rows_G]
+        label_b = labels_G[places_b]
+        equal_bG = (label_b[:, None] == labels_G) & candidate_bG
+        found_b = expected_sum(scores_bG, equal_bG, candidate_bG, torch.ones(self.k))
+        places = candidate_bG.sum(1).double().clamp(max=self.k)
+        return torch.where((label_b >= 0) & (places > 0), found_b / places, nan_b)
+
+
+def _cosine(_: str, queries_bD: Tensor, __: str, rows_gD: Tensor) -> Tensor:
+    return queries_bD @ rows_gD.mT
+
+
+def _concatenated(parts: Sequence[PoolScores]) -> PoolScores:
+    return PoolScores(*(torch.cat([getattr(part, name) for part in parts]) for name in PoolScores.__annotations__))
+
+
+def _float64_batch(embeddings: Any, present: Any, ids: Any) -> Batch:
+    tensors = as_tensors(embeddings)
+    if isinstance(tensors, Mapping):
+        tensors = {name: z.double() if z.is_floating_point() else z for name, z in tensors.items()}
+    return make_batch(tensors, present=present, ids=ids)
+
+
+def _views(copies: Any, batch: Batch, present: Any) -> Tensor:
+    """Return the given queries of the own half as (M, N, D) unit rows."""
+    if not isinstance(copies, Mapping) or set(copies) != set(batch.names):
+        raise ConfigError(f"copies must map each modality to (N, D) rows; the modalities are {', '.join(batch.names)}")
+    views = _float64_batch({name: copies[name] for name in batch.names}, present, None)
+    if views.z_MBD.shape != batch.z_MBD.shape:
+        raise ShapeError(
+            f"copies have shape {tuple(views.z_MBD.shape[1:])}; expected that of the embeddings, "
+            f"{tuple(batch.z_MBD.shape[1:])}"
+        )
+    return views.z_MBD
+
+
+def _check_seeds(seeds: Any) -> tuple[int, ...]:
+    if isinstance(seeds, int | str) or not isinstance(seeds, Sequence) or not seeds:
+        raise ConfigError(f"seeds must be a non-empty sequence of integers, such as (0, 1, 2), got {seeds!r}")
+    for seed in seeds:
+        check_seed(seed)
+    return tuple(seeds)
