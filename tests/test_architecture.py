@@ -20,10 +20,11 @@ LAYERS = (
     ("readers",),
     ("data",),
     ("encoders", "space"),
-    ("train",),
     ("evaluation",),
+    ("closed_form",),
+    ("train",),
     ("experiments",),
-    ("diagnostics", "generation"),
+    ("diagnostics", "generation", "correction", "migration", "integrations"),
     ("report",),
     ("cli",),
 )

@@ -1,10 +1,12 @@
 from unialign.config._base import REQUIRED as REQUIRED, Config as Config, Setting as Setting, setting as setting
 from unialign.config._choices import (
     Head as Head,
+    Init as Init,
     InputNorm as InputNorm,
     Mix as Mix,
     ProgressMode as ProgressMode,
     Resume as Resume,
+    SpaceFormat as SpaceFormat,
     Split as Split,
     WhiteningMode as WhiteningMode,
 )

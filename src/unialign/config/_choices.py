@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-Head = Literal["linear", "mlp"]
+Head = Literal["linear", "mlp", "kernel"]
+Init = Literal["random", "gcca", "ridge"]
 InputNorm = Literal["standardize", "unit", "none"]
 Mix = Literal["mean", "unnormalized_mean", "frechet_mean"]
 ProgressMode = Literal["auto", "bar", "lines", "none"]
 Resume = Literal["never", "auto", "required"]
 Split = Literal["train", "val", "test"]
 WhiteningMode = Literal["whiten", "center"]
+SpaceFormat = Literal["unialign", "sentence-transformers"]

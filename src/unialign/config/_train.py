@@ -64,7 +64,11 @@ class TrainConfig(Config):
         None, "modalities to train on, at least two (default: the data set's default modalities)", _modalities
     )
     dim: int = setting(128, "dimension of the shared space", integer(1))
-    head: Head = setting("mlp", "head of each modality: `linear`, or `mlp` with one hidden layer")
+    head: Head = setting(
+        "mlp",
+        "head of each modality: `linear`, `mlp` with one hidden layer, or `kernel`, a linear head on features of a "
+        "Gaussian kernel",
+    )
     hidden: int = setting(256, "hidden units of an `mlp` head", integer(1))
     dropout: float = setting(0.0, "dropout probability in the heads, in [0, 1)", fraction)
     input_norm: InputNorm = setting(
@@ -104,6 +108,18 @@ class TrainConfig(Config):
         "objective, and its temperature if that divides cosines",
         _infonce_warmup,
     )
+    early_stopping_patience: int | None = setting(
+        None,
+        "number of evaluations on the validation split without improvement after which training stops; the best "
+        "weights are kept (default: no evaluation, and the last weights are kept)",
+        integer(1),
+    )
+    early_stopping_metric: str = setting(
+        "recall@1",
+        "evaluation metric of early stopping, such as `joint_recall@1` or `label_map`, or `auto`, the mean of the "
+        "logarithms of these three",
+    )
+    eval_epochs: int = setting(1, "number of epochs between the evaluations of early stopping", integer(1))
     save_steps: int | None = setting(
         500, "steps between checkpoints; `none` saves only on interruption and at the end", integer(1), bookkeeping=True
     )

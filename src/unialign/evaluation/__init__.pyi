@@ -8,11 +8,17 @@ from unialign.evaluation._metrics import (
     all_metrics as all_metrics,
     metric_range as metric_range,
 )
+from unialign.evaluation._selection import log_score as log_score, selection_metrics as selection_metrics
 from unialign.evaluation._statistics import (
     ConstantStatistic as ConstantStatistic,
     ItemMean as ItemMean,
     Statistic as Statistic,
     resample as resample,
+)
+from unialign.evaluation._validation_score import (
+    check_selection_metric as check_selection_metric,
+    selection_score as selection_score,
+    validation_rows as validation_rows,
 )
 
 __all__ = [

@@ -20,6 +20,7 @@ __all__ = [
     "direction_values",
     "item_scores",
     "joint_statistics",
+    "label_map_statistic",
     "label_statistics",
     "pairwise_statistics",
 ]
@@ -73,19 +74,28 @@ def joint_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[D
 
 def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Statistic]:
     """Compute label mAP and the agreement of k-means clusters with labels; empty with fewer than two classes."""
+    label_map = label_map_statistic(batch, labels_N)
+    if label_map is None:
+        return {}
+    vector, item = (batch.present_MB & (labels_N >= 0)).nonzero(as_tuple=True)
+    classes = torch.unique(labels_N[item])
+    clusters_J = kmeans(batch.z_MBD[vector, item], len(classes), seed=seed).labels
+    agreement = ClusterAgreement(labels_N[item], clusters_J, item)
+    return {"label_map": label_map, "v_measure": agreement, "nmi": agreement}
+
+
+def label_map_statistic(batch: Batch, labels_N: Tensor) -> Statistic | None:
+    """Compute label mAP; None with fewer than two classes."""
     known_N = labels_N >= 0
     # Unlabeled items stay in the gallery, each as a separate class.
     classes_N = torch.where(known_N, labels_N, -1 - torch.arange(len(labels_N)))
     pairs = permutations(range(len(batch.names)), 2)
     found = [_retrieve(batch, m, n, batch.present_MB[m] & known_N, classes_N, (1,)) for m, n in pairs]
     scores_KN = [item_scores(pair, "map", len(labels_N)) for pair in found if pair is not None]
-    vector, item = (batch.present_MB & known_N).nonzero(as_tuple=True)
-    classes = torch.unique(labels_N[item])
-    if not scores_KN or len(classes) < 2:
-        return {}
-    clusters_J = kmeans(batch.z_MBD[vector, item], len(classes), seed=seed).labels
-    agreement = ClusterAgreement(labels_N[item], clusters_J, item)
-    return {"label_map": ItemMean(torch.stack(scores_KN)), "v_measure": agreement, "nmi": agreement}
+    is_clustered_N = known_N & batch.present_MB.any(0)
+    if not scores_KN or len(torch.unique(labels_N[is_clustered_N])) < 2:
+        return None
+    return ItemMean(torch.stack(scores_KN))
 
 
 def _retrieve(

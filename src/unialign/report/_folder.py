@@ -150,6 +150,10 @@ def _read_log(path: Path, objective: str) -> list[LogLine]:
             continue
         terms = raw.get("terms")
         values = {clean(str(k)): number(v) for k, v in terms.items()} if isinstance(terms, Mapping) else {}
+        # Values of early stopping get a panel like a family of terms.
+        validation = raw.get("validation")
+        if isinstance(validation, Mapping):
+            values |= {f"validation/{clean(str(k))}": number(v) for k, v in validation.items()}
         name = clean(str(raw.get("objective", objective)))
         lines.append(LogLine(int(raw["step"]), name, number(raw["loss"]), values))
     return sorted(lines, key=lambda line: line.step)

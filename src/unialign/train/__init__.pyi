@@ -20,12 +20,8 @@ from unialign.train._optimizer import (
 )
 from unialign.train._process_group import process_group_of as process_group_of
 from unialign.train._run_dir import RunDir as RunDir, check_run_arguments as check_run_arguments
-from unialign.train._trainer import (
-    OnStep as OnStep,
-    StepReport as StepReport,
-    Trainer as Trainer,
-    TrainingTask as TrainingTask,
-)
+from unialign.train._trainer import OnStep as OnStep, Trainer as Trainer
+from unialign.train._training_task import StepReport as StepReport, TrainingTask as TrainingTask
 
 __all__ = [
     "EvalCallback",

@@ -13,6 +13,7 @@ from unialign.distributed import not_joined
 from unialign.errors import ConfigError
 from unialign.losses import Objective, create
 from unialign.space import Space
+from unialign.train._early_stopping import check_early_stopping
 from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
@@ -31,14 +32,17 @@ class FitResult:
         space: the trained space, in eval mode, on the training device.
         objective: the objective with its final parameters, such as a learned temperature.
         history: one dict per `logging_steps` steps: `step` (completed steps), `epoch` (from 1), `objective`, `loss`,
-            `terms`, `lr`, `grad_norm`, `temperature`, `seconds`; every `monitor_steps` steps also `health`.
+            `terms`, `lr`, `grad_norm`, `temperature`, `seconds`; every `monitor_steps` steps also `health`; with early
+            stopping, `validation` at evaluated steps.
         warnings: warnings of the health checks, one per code.
+        best_step: with early stopping, the number of steps after which the weights were best; else None.
     """
 
     space: Space
     objective: Objective
     history: list[dict[str, Any]]
     warnings: tuple[HealthWarning, ...]
+    best_step: int | None = None
 
     def _repr_html_(self) -> str:
         last = self.history[-1] if self.history else {}
@@ -77,6 +81,10 @@ def fit(
     `eval_callback`. The loss curve equals that of a single process up to rounding and dropout draws. A run may be
     resumed with another number of processes.
 
+    With `early_stopping_patience`, the space is evaluated on the validation split before the first step, every
+    `eval_epochs` epochs and after the last step, and the result has the best weights. Training ends once the given
+    number of evaluations in a row brings no improvement. The learning rate follows the schedule of all `epochs`.
+
     Args:
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. If None, nothing is
             written to disk.
@@ -92,10 +100,10 @@ def fit(
             then train its own space), or a `torch.distributed` process group.
 
     Raises:
-        ConfigError: settings do not fit the store or the device; `out` contains a run and `resume` is "never";
-            `init_from` has other modalities, dims or heads; `eval_callback` has steps beyond the last step; processes
-            differ in their arguments; or torchrun or SLURM started several processes, but the call is not inside
-            `unialign.distributed.init()`.
+        ConfigError: settings do not fit the store or the device; early stopping has no validation split; `out` contains
+            a run and `resume` is "never"; `init_from` has other modalities, dims or heads; `eval_callback` has steps
+            beyond the last step; processes differ in their arguments; or torchrun or SLURM started several processes,
+            but the call is not inside `unialign.distributed.init()`.
         DataError: there are too few training rows, or the checkpoint to resume from was made with other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; the message names the modality, store row and
             step.
@@ -126,6 +134,7 @@ def fit(
             "torch's default dtype": str(torch.get_default_dtype()),
         }
     )
+    early_stopping = task.early_stopping
     trainer = Trainer(
         task,
         config,
@@ -134,10 +143,12 @@ def fit(
         processes=processes,
         on_step=on_step,
         eval_callback=eval_callback,
+        early_stopping=early_stopping,
         progress=progress,
     )
     trainer.run()
-    return FitResult(task.space, task.objective, trainer.log.history, tuple(trainer.warnings))
+    best_step = None if early_stopping is None else early_stopping.best_step
+    return FitResult(task.space, task.objective, trainer.log.history, tuple(trainer.warnings), best_step)
 
 
 def check_fit(
@@ -149,6 +160,7 @@ def check_fit(
 ) -> None:
     """Raise the errors of `fit` about settings that do not fit the store, and about a run in `out`; write nothing."""
     config = resolve_config(store, config)
+    check_early_stopping(store, config)
     term_names(create(config.objective, **config.objective_options), config.modalities or ())
     if out is not None:
         items = len(training_rows(store, config.modalities or ()))

@@ -18,6 +18,7 @@ from unialign.losses import LossTerm, Objective, Temperature, create
 from unialign.space import Space
 from unialign.train._batches import derived_seed
 from unialign.train._device import chosen_device
+from unialign.train._early_stopping import EarlyStopping
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
 from unialign.train._infonce_warmup import infonce_for_warmup
 from unialign.train._init_from import check_init_from, copy_weights
@@ -26,8 +27,8 @@ from unialign.train._nan_diagnosis import explain_non_finite
 from unialign.train._optimizer import learning_rate, load_optimizer_tensors, make_adamw, optimizer_tensors
 from unialign.train._process_group import ProcessGroup
 from unialign.train._run_settings import batches_of, resolve_config, run_facts, term_names
-from unialign.train._trainer import StepReport, TrainingTask
 from unialign.train._training_data import load_training_data, training_rows
+from unialign.train._training_task import StepReport, TrainingTask
 
 # Features and presence of the rows that the heads process at once.
 MicroBatch = tuple[dict[str, Tensor], dict[str, Tensor] | None]
@@ -61,6 +62,9 @@ class SpaceTask(TrainingTask):
         self.label, self.steps = config.objective, self.batches.steps
         self.warmup_steps = round(config.warmup_ratio * self.steps)
         self.infonce_steps = round(config.infonce_warmup_ratio * self.steps)
+        self.early_stopping = None
+        if config.early_stopping_patience is not None:
+            self.early_stopping = EarlyStopping(store, config, self.batches, self.infonce_steps)
         self.autocast = config.precision == "bf16" or (
             config.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )

@@ -6,22 +6,17 @@ A `TrainingTask` has the model, data and optimizer and takes single steps; the `
 import signal
 import time
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from unialign.config import DecoderConfig, ProgressMode, Resume, TrainConfig
 from unialign.distributed import local_scope
 from unialign.errors import CheckpointError
 from unialign.io import training_environment
 from unialign.train._checkpoint import Snapshot, save_checkpoint
+from unialign.train._early_stopping import EarlyStopping
 from unialign.train._eval_callback import EvalCallback
 from unialign.train._log import RunLog, read_log
 from unialign.train._monitor import HealthWarning
@@ -30,73 +25,12 @@ from unialign.train._progress import Progress
 from unialign.train._random_state import isolated_random_state
 from unialign.train._run_dir import RunDir
 from unialign.train._signals import StopRequest
+from unialign.train._training_task import StepReport, TrainingTask
 
 # Signals are numbered from 1.
 _NO_SIGNAL = 0
 
 OnStep = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Result of one step.
-
-    Attributes:
-        progress: values for `on_step` and the progress display, including `loss`.
-        record: function that returns the values for the log. It is called only at logged steps, since it may
-            synchronize the device.
-        health: values of the health check, or None without a check. Steps with a check are always logged.
-        warnings: problems found by the check.
-    """
-
-    progress: Mapping[str, Any]
-    record: Callable[[], dict[str, Any]]
-    health: dict[str, float] | None = None
-    warnings: Sequence[HealthWarning] = ()
-
-
-class TrainingTask(ABC):
-    """A model with its data and optimizer.
-
-    Attributes:
-        label: name for the progress display.
-        steps: number of optimizer steps of a complete run.
-        device: device of the model.
-        model_type: class of the model; has `from_pretrained`.
-        model: model created by `setup`; has `save_pretrained`.
-    """
-
-    label: str
-    steps: int
-    device: torch.device
-    model_type: Any
-    model: Any
-
-    @abstractmethod
-    def setup(self) -> None:
-        """Create the model and the optimizer, and load the data; called once, before anything is written."""
-
-    @abstractmethod
-    def step(self, step: int) -> StepReport:
-        """Take one optimizer step (from 0); its random numbers depend only on the seed and `step`."""
-
-    @abstractmethod
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return the full state, group -> name -> tensor, with the optimizer state in the group `optimizer`."""
-
-    @abstractmethod
-    def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
-        """Load the result of `tensors`; raise RuntimeError or KeyError if it does not match."""
-
-    def start_record(self) -> dict[str, Any]:
-        """Return values for the first record of the log."""
-        return {}
-
-    def before_checkpoint(self, step: int) -> None:  # noqa: B027 (optional)
-        """Raise an error if the state is invalid and must not be saved as a checkpoint."""
-
-    def after_checkpoint(self, step: int, folder: Path) -> None:  # noqa: B027 (optional)
-        """Write additional files of a checkpoint into the folder of the run."""
 
 
 class Trainer:
@@ -122,11 +56,12 @@ class Trainer:
         processes: ProcessGroup | None = None,
         on_step: OnStep | None = None,
         eval_callback: EvalCallback | None = None,
+        early_stopping: EarlyStopping | None = None,
         progress: ProgressMode = "auto",
     ) -> None:
         self.task, self.config, self.folder, self.resume = task, config, folder, resume
         self.processes = ProcessGroup() if processes is None else processes
-        self.on_step, self.eval_callback = on_step, eval_callback
+        self.on_step, self.eval_callback, self.early_stopping = on_step, eval_callback, early_stopping
         self.progress: ProgressMode = progress if self.processes.is_rank0 else "none"
         self.log = RunLog()
         self.warnings: list[HealthWarning] = []
@@ -150,8 +85,11 @@ class Trainer:
             stack.enter_context(closing(self.log))
             self._open_log(done, finished)
             if not finished:
-                self.processes.run_all_or_raise(lambda: self._log_beginning(snapshot))
+                validation = self._validate(0) if snapshot is None else {}
+                self.processes.run_all_or_raise(lambda: self._log_beginning(snapshot, validation))
             self._train(done)
+            if self.early_stopping is not None:
+                self.early_stopping.restore(self.task.parameters)
             self.task.model.eval()
             if folder is not None:
                 self.processes.broadcast_from_rank0(lambda: self.task.model.save_pretrained(folder.result))
@@ -164,9 +102,14 @@ class Trainer:
 
         def find() -> tuple[Snapshot | None, bool]:
             snapshot = folder.find_checkpoint(self.resume)
-            return snapshot, snapshot is not None and snapshot.step == self.task.steps and self._has_result(folder)
+            return snapshot, snapshot is not None and self._is_last(snapshot) and self._has_result(folder)
 
         return self.processes.broadcast_from_rank0(find)
+
+    def _is_last(self, snapshot: Snapshot) -> bool:
+        return snapshot.step == self.task.steps or (
+            self.early_stopping is not None and self.early_stopping.is_stopped_in(snapshot.facts)
+        )
 
     def _has_result(self, folder: RunDir) -> bool:
         """Return whether the trained model exists and is intact; otherwise, the run saves it again."""
@@ -182,6 +125,8 @@ class Trainer:
         self._seconds_before = float(snapshot.facts.get("seconds", 0.0))
         try:
             self.task.load_tensors(snapshot.tensors)
+            if self.early_stopping is not None:
+                self.early_stopping.load(snapshot.tensors, snapshot.facts, self.task.device)
         except (RuntimeError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
@@ -208,10 +153,10 @@ class Trainer:
         self.log.records = self.processes.broadcast_from_rank0(read)
         self.warnings = self.log.warnings
 
-    def _log_beginning(self, snapshot: Snapshot | None) -> None:
+    def _log_beginning(self, snapshot: Snapshot | None, validation: Mapping[str, Any]) -> None:
         if snapshot is None:
             facts = {} if self.folder is None else self.folder.facts
-            self.log.write("start", 0, facts | self.task.start_record())
+            self.log.write("start", 0, {**facts, **self.task.start_record(), **validation})
             return
         here, there = self._environment(), snapshot.facts.get("environment", {})
         self.log.write("resume", snapshot.step, {"environment": here})
@@ -222,7 +167,9 @@ class Trainer:
 
     def _train(self, done: int) -> None:
         """Take the remaining steps after step `done`."""
-        steps = self.task.steps
+        steps, stopping = self.task.steps, self.early_stopping
+        if stopping is not None and stopping.is_stopped:
+            return
         bar = Progress(self.progress, steps=steps, done=done, label=self.task.label)
         self._started = time.perf_counter()
         with closing(bar), StopRequest() as stop:
@@ -230,21 +177,25 @@ class Trainer:
                 self.processes.run_all_or_raise(lambda: self._evaluate(0))
             for completed in range(done + 1, steps + 1):
                 report = self.task.step(completed - 1)
-                interrupt = self.processes.run_all_or_raise(partial(self._publish, completed, report, bar))
+                validation = self._validate(completed)
+                interrupt = self.processes.run_all_or_raise(partial(self._publish, completed, report, validation, bar))
                 # If a process has received a signal, all processes stop after the same step.
                 received = self.processes.all_reduce_max(interrupt or stop.received or _NO_SIGNAL)
                 every = self.config.save_steps
-                if received or completed == steps or (every is not None and completed % every == 0):
+                is_last = completed == steps or (stopping is not None and stopping.is_stopped)
+                if received or is_last or (every is not None and completed % every == 0):
                     self._save_checkpoint(completed)
                 if received:
                     stop.leave(self._interruption_message(completed), received)
+                if is_last:
+                    return
 
-    def _publish(self, completed: int, report: StepReport, bar: Progress) -> int:
+    def _publish(self, completed: int, report: StepReport, validation: Mapping[str, Any], bar: Progress) -> int:
         """Log and show a step, and run callbacks; return SIGINT if `on_step` requests a stop, else 0."""
         self._warn(report.warnings)
-        health = {} if report.health is None else {"health": report.health}
-        if completed % self.config.logging_steps == 0 or completed in (1, self.task.steps) or health:
-            self.log.write("step", completed, report.record() | {"seconds": round(self._seconds(), 3)} | health)
+        extra = {**({} if report.health is None else {"health": report.health}), **validation}
+        if completed % self.config.logging_steps == 0 or completed in (1, self.task.steps) or extra:
+            self.log.write("step", completed, report.record() | {"seconds": round(self._seconds(), 3)} | extra)
         info = {"step": completed, "steps": self.task.steps, **report.progress}
         bar.step(info)
         self._evaluate(completed)
@@ -265,6 +216,19 @@ class Trainer:
                     warnings.warn(warning, stacklevel=2)
                 self.log.write("warning", warning.step, {"code": warning.code, "message": warning.message})
 
+    def _validate(self, completed: int) -> dict[str, Any]:
+        """Evaluate the space on process 0 if early stopping requires it; return the values for the log."""
+        stopping = self.early_stopping
+        if stopping is None or not stopping.is_due(completed):
+            return {}
+        began = time.perf_counter()
+        with local_scope():
+            value = self.processes.broadcast_from_rank0(lambda: stopping.measure(self.task.model, self.task.device))
+        stopping.update(completed, value, self.task.parameters)
+        if completed > 0:
+            self._seconds_of_callbacks += time.perf_counter() - began
+        return {"validation": {stopping.metric: value}}
+
     def _evaluate(self, completed: int) -> None:
         if self.eval_callback is not None and self.processes.is_rank0:
             began = time.perf_counter()
@@ -284,7 +248,10 @@ class Trainer:
         def save() -> None:
             self.task.before_checkpoint(completed)
             facts = folder.facts | {"environment": self._environment(), "seconds": self._seconds()}
-            snapshot = Snapshot(completed, self.task.tensors(), facts)
+            tensors = self.task.tensors()
+            if self.early_stopping is not None:
+                facts, tensors = facts | self.early_stopping.facts(), tensors | self.early_stopping.tensors()
+            snapshot = Snapshot(completed, tensors, facts)
             save_checkpoint(folder.checkpoints, snapshot, keep=self.config.save_total_limit)
             self.task.after_checkpoint(completed, folder.path)
 

@@ -1,0 +1,59 @@
+"""Measure the metrics that choose settings or weights on the validation split, and combine them.
+
+Shapes: `N` items, `D` dimension.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.batch import as_tensors, make_batch
+from unialign.evaluation._retrieval_statistics import joint_statistics, label_map_statistic, pairwise_statistics
+from unialign.evaluation._statistics import Statistic
+
+__all__ = ["SELECTION_METRICS", "log_score", "selection_metrics"]
+
+SELECTION_METRICS = ("recall@1", "joint_recall@1", "label_map")
+
+
+def selection_metrics(
+    embeddings: Mapping[str, Any],
+    *,
+    present: Mapping[str, Any] | None = None,
+    ids: Tensor | None = None,
+    labels: Tensor | None = None,
+    names: Collection[str] = SELECTION_METRICS,
+) -> dict[str, float]:
+    """Return R@1, joint R@1 and label mAP, as far as they are defined for these items.
+
+    Args:
+        embeddings: modality -> (N, D) rows of any length.
+        present: modality -> (N,) bool; other modalities are complete.
+        ids: (N,) integers; same-id items are positives of each other. None: all items differ.
+        labels: (N,) integers, -1 = unlabeled. None: no label mAP.
+        names: the metrics to compute.
+    """
+    batch = make_batch(as_tensors(embeddings), present=present, ids=ids)
+    items = batch.z_MBD.shape[1]
+    ids_N = torch.arange(items) if batch.ids_B is None else batch.ids_B
+    found: dict[str, Statistic] = {}
+    if "recall@1" in names:
+        found |= pairwise_statistics(batch, ids_N, (1,))[1]
+    if "joint_recall@1" in names:
+        found |= joint_statistics(batch, ids_N, (1, 10))[1]
+    if "label_map" in names and labels is not None and (statistic := label_map_statistic(batch, labels)) is not None:
+        found["label_map"] = statistic
+    ones_1N = torch.ones(1, items, dtype=torch.float64)
+    return {name: float(found[name].evaluate(ones_1N)) for name in SELECTION_METRICS if name in found}
+
+
+def log_score(metrics: Mapping[str, float], *, items: int) -> float:
+    """Return the mean logarithm of metrics; values below half an item count as half an item.
+
+    Args:
+        items: number of items that the metrics were measured on.
+    """
+    return sum(math.log(max(value, 0.5 / items)) for value in metrics.values()) / len(metrics)

@@ -1,0 +1,86 @@
+"""Measure a space by one number on the validation split of a store."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unialign._checks import suggestion
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError
+from unialign.evaluation._evaluate import evaluate
+from unialign.evaluation._metrics import all_metrics
+from unialign.evaluation._selection import SELECTION_METRICS, log_score, selection_metrics
+from unialign.evaluation._store_evaluation import StoreItems
+from unialign.space import Space
+
+__all__ = ["check_selection_metric", "selection_score", "validation_rows"]
+
+# Maximum number of validation items that are queries; the gallery always has all of them.
+_MOST_QUERIES = 4096
+
+
+def check_selection_metric(name: str, option: str) -> Literal["higher", "lower"]:
+    """Return the better direction of a metric.
+
+    Args:
+        name: `auto`, or the name of an evaluation metric with a better direction.
+        option: name of the setting, for errors.
+
+    Raises:
+        ConfigError: the metric is unknown, or neither direction is better.
+    """
+    if name == "auto":
+        return "higher"
+    metrics = all_metrics()
+    better = "neither" if name not in metrics else metrics[name].better
+    if better == "neither":
+        known = ["auto", *(known for known, metric in metrics.items() if metric.better != "neither")]
+        hint = suggestion(name, known, otherwise=f"choose {', '.join(known)}")
+        raise ConfigError(f"{option} must be auto or a metric with a better direction, got {name!r}{hint}")
+    return better
+
+
+def validation_rows(store: EmbeddingStore, option: str) -> NDArray[np.int64]:
+    """Return the rows of the validation split; raise ConfigError if there are fewer than two.
+
+    Args:
+        option: name of the setting that needs the split, for the error.
+    """
+    rows_N = store.rows("val")
+    if len(rows_N) < 2:
+        raise ConfigError(
+            f"{option} needs a validation split, but {store.name!r} has {len(rows_N)} validation items; give items "
+            f"split='val' when the store is written (`unialign.data.random_split` keeps groups together), or omit "
+            f"{option}"
+        )
+    return rows_N
+
+
+def selection_score(store: EmbeddingStore, space: Space, metric: str) -> float:
+    """Return a metric of a space on the validation split of a store.
+
+    At most 4,096 items are queries, drawn at random but equally in every call; all items are in the gallery.
+
+    Args:
+        metric: name of an evaluation metric, or `auto` for the mean logarithm of R@1, joint R@1 and label mAP, as far
+            as they are defined.
+
+    Raises:
+        DataError: the metric is undefined for the split, for example label mAP without labels.
+    """
+    items = StoreItems(store, space, "val")
+    names = SELECTION_METRICS if metric == "auto" else (metric,)
+    if len(items) > _MOST_QUERIES or not set(names) <= set(SELECTION_METRICS):
+        found = dict(evaluate(store, space, split="val", sample=_MOST_QUERIES).metrics)
+    else:
+        places_N = np.arange(len(items))
+        embeddings, present = items.embed(places_N)
+        ids_N = torch.from_numpy(np.array(items.ids_N))
+        found = selection_metrics(embeddings, present=present, ids=ids_N, labels=items.labels(places_N), names=names)
+    chosen = {name: found[name] for name in names if name in found}
+    if not chosen:
+        needs = "labels of at least two classes" if metric in ("label_map", "v_measure", "nmi") else "more modalities"
+        raise DataError(f"{metric!r} is undefined for the validation split of {store.name!r}, which lacks {needs}")
+    return log_score(chosen, items=len(items)) if metric == "auto" else chosen[metric]
