@@ -140,7 +140,7 @@ def verdict_table(results: Results, family: str) -> Table:
     first = label(results, arms["first"])
     note = (
         f"Differences are “{first}” minus the arm of the row [95 % interval], paired on items and seeds. Verdicts "
-        f"refer to “{first}” and are Holm-corrected over {len(tests)} tests."
+        f"are those of “{first}”, Holm-corrected over {len(tests)} tests."
     )
     return Table([f"{first} against", *(metric_label(results, m) for m in shown)], rows, note)
 

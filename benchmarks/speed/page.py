@@ -246,7 +246,7 @@ def _objectives(results: Mapping[str, Any]) -> Iterable[str | Table]:
                     continue
                 measured = [(size, row) for size, row in sized if row and row["status"] == "measured"]
                 lines.append((name, str(m), *(cell(row) for _, row in sized), _exponent(measured, column)))
-        yield Table(head, lines, note + " Exponents from B = 1,024 on.")
+        yield Table(head, lines, note + " The exponent of the growth with B is fitted to B of at least 1,024.")
     growing = []
     for name in names:
         sizes = [s for s in OBJECTIVE_SIZES if len(_over_modalities(found, name, s)) >= 3]

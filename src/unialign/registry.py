@@ -40,7 +40,7 @@ def names(group: Group) -> tuple[str, ...]:
 
 
 def check(group: Group, name: object) -> None:
-    """Raise a ConfigError with the closest known name unless `load` accepts the name; imports nothing."""
+    """Raise ConfigError if `load` does not accept the name, and suggest a similar one. Imports nothing."""
     check_choice("registry group", group, get_args(Group))
     if isinstance(name, str) and (name in _built_in(group) or (group, name) in _registered):
         return

@@ -172,8 +172,8 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        # Each of three processes computes two products over a third of the pairs; a single process also uses the
-        # symmetry.
+        # Each of three processes computes two products over a third of the pairs. A single process computes only half
+        # of the pairs, since the matrix of cosines within a modality is symmetric.
         ("align_uniform", {"anchor": "m0"}, 0.4),
         # Each process computes four products over a third of the pairs, compared with three over all pairs on one
         # process.

@@ -1,4 +1,4 @@
-"""Test distances of image sets against closed forms, loops, torchmetrics and, for item weights, repeated rows."""
+"""Test distances between image sets against closed forms, loops, torchmetrics and, for item weights, repeated rows."""
 
 import itertools
 

@@ -143,7 +143,7 @@ def test_fewer_rows_than_a_batch() -> None:
 
 
 def test_accumulated_batches_weigh_their_items() -> None:
-    """For an objective that is a mean over items, two accumulated half batches equal the whole batch."""
+    """If an objective is a mean over items, accumulating two unequal batches gives the weights of the whole batch."""
     store = tiny_store(missing="none")
     options = {"anchor": "text", "uniformity_weight": 0.0}
     common = {"objective": "unialign", "objective_options": options, "dropout": 0.0, "epochs": 3, "max_grad_norm": None}

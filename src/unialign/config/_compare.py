@@ -60,7 +60,7 @@ class CompareConfig(Config):
     selection: str = setting("", "how hyper-parameters were chosen, for the report")
     entries: Mapping[str, ComparisonEntry] = setting(
         REQUIRED,
-        "entries by name, which is used in results and as folder name; the first entry is compared with all others",
+        "entries, keyed by the name for results and folders; the first entry is compared with all others",
         _entries,
     )
 

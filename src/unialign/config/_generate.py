@@ -62,8 +62,8 @@ class GenerateConfig(Config):
         if self.interpolate is not None:
             if self.combine:
                 raise ConfigError(
-                    "interpolate generates a path through all items and texts, combine a single image; give only one "
-                    "of interpolate and combine"
+                    "interpolate generates a path through all items and texts, and combine generates a single image; "
+                    "give only one of interpolate and combine"
                 )
             if self.mix != "mean":
                 raise ConfigError("mix has no effect on interpolate, which follows arcs; leave mix out")

@@ -60,7 +60,7 @@ def open_collection(
 
 
 def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, EmbeddingFile]]:
-    """Return the id files beside plain arrays; a file of a different length only adds a note."""
+    """Return the id files beside plain arrays. A file with another number of ids is left out, with a note."""
     found: list[tuple[str | None, EmbeddingFile]] = []
     for path in ids_beside([Path(array.label) for array in arrays]):
         rows = {

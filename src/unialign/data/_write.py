@@ -62,7 +62,7 @@ def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
 
 
 def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
-    """Return the absolute target path; its errors are raised before any array is read."""
+    """Check the target path, before any array is read, and return it as an absolute path."""
     if overwrite not in ("never", "replace"):
         raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
     target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))

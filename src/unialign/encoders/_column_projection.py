@@ -84,8 +84,8 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
             ours, theirs = facts["made"]["weights"]["sha256"], _weights_of(entry)
             if theirs != ours:
                 raise DataError(
-                    f"the column {column!r} of {store.name!r} was built with weights of {entry['encoder']!r} of sha256 "
-                    f"{theirs}, but the available weights have sha256 {ours}, so their features are not comparable"
+                    f"the column {column!r} of {store.name!r} was built with {entry['encoder']!r} weights of sha256 "
+                    f"{theirs}, but the available weights have sha256 {ours}, so the features are not comparable"
                 )
         known.append(f"{facts['belongs_to']['column']!r} of {facts['belongs_to']['store']!r}")
     has = "no encoder"

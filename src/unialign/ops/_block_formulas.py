@@ -1,4 +1,4 @@
-"""Compute losses from full blocks of cosines: contrast, pairwise sigmoid loss and uniformity.
+"""Compute losses from full blocks of cosines: contrastive loss, pairwise sigmoid loss and uniformity.
 
 A formula writes the derivatives of its value with respect to the cosines, up to a factor, to a preallocated block.
 Positive logits are computed separately from the rows in float64, so that losses near 0 stay precise.

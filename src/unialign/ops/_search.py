@@ -95,7 +95,7 @@ def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) 
 def count_above(
     queries: UnitRows, gallery: UnitRows, level_Q: Tensor, *, rows_Q: Tensor, tolerance: float, most: int
 ) -> Counts:
-    """Count the gallery rows with a cosine above level + tolerance, or within level +- tolerance, for queries[rows_Q].
+    """Count, for queries[rows_Q], the gallery rows with a cosine above level + tolerance, and those within tolerance.
 
     Args:
         level_Q: float64, on the gallery's device.

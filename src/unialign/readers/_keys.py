@@ -66,7 +66,7 @@ def is_item_key(key: str, entry: ArrayEntry) -> bool:
 
 
 def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
-    """Use a reserved name of a file with a single array (NAME=FILE, or ids.npy) as the key of the array."""
+    """Use the name of a file with a single array (from NAME=FILE or `ids.npy`) as the array's key if it is reserved."""
     if len(file.entries) != 1:
         return CollectedFile(given, file)
     (entry,) = file.entries.values()
