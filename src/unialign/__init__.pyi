@@ -1,4 +1,5 @@
 from unialign import (
+    closed_form as closed_form,
     config as config,
     data as data,
     diagnostics as diagnostics,
@@ -26,6 +27,7 @@ __all__ = [
     "Space",
     "TrainConfig",
     "__version__",
+    "closed_form",
     "config",
     "data",
     "diagnose",

@@ -1,3 +1,17 @@
+from unialign.space._kernel_basis import (
+    Blocks as Blocks,
+    KernelBasis as KernelBasis,
+    kernel_basis as kernel_basis,
+    leading_eigenvectors as leading_eigenvectors,
+)
+from unialign.space._normalizer import Standardize as Standardize, make_input_norm as make_input_norm
+from unialign.space._prepare import (
+    normalization_of as normalization_of,
+    normalize_rows as normalize_rows,
+    normalized_blocks as normalized_blocks,
+    set_kernel_basis as set_kernel_basis,
+    set_linear_head as set_linear_head,
+)
 from unialign.space._space import Space as Space, evaluating as evaluating
 from unialign.space._whitening import Whitening as Whitening, check_frozen as check_frozen
 

@@ -18,10 +18,10 @@ def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) 
 
     `linear` has the layers dropout and linear without bias; on standardized features, a bias would only shift the mean.
     `mlp` has the layers dropout, linear, GELU, dropout and linear. The first dropout acts on the features, which is
-    most useful for small data sets.
+    most useful for small data sets. `kernel` is `linear` on kernel features.
     """
     check_choice("head", head, get_args(Head))
-    numbers = in_dim * dim if head == "linear" else in_dim * hidden + hidden * dim
+    numbers = in_dim * hidden + hidden * dim if head == "mlp" else in_dim * dim
     size = numbers * torch.get_default_dtype().itemsize
     # Check before allocation, since systems that overcommit memory fail only during initialization of the weights.
     if size > _MAX_BYTES:
@@ -29,7 +29,7 @@ def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) 
             f"the {head} head from dim {in_dim:,} to dim {dim:,} needs {size / 1e9:,.0f} GB of memory, but at "
             f"most {_MAX_BYTES / 1e9:,.0f} GB are supported; choose a smaller dim or hidden"
         )
-    if head == "linear":
+    if head != "mlp":
         return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, dim, bias=False))
     return nn.Sequential(
         nn.Dropout(dropout), nn.Linear(in_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)

@@ -4,7 +4,7 @@ Shapes: `B` rows, `W` dimension of a modality's features, `D` dimension of the s
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
@@ -18,17 +18,28 @@ from unialign._checks import check_integer
 from unialign._html import html_table
 from unialign.batch import as_dense
 from unialign.config import Head, InputNorm, WhiteningMode
-from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.errors import ConfigError, ShapeError
 from unialign.io import MappedPages, load_folder
 from unialign.space._encode_store import encode_store
 from unialign.space._heads import make_head
-from unialign.space._normalizer import Standardize, make_input_norm
+from unialign.space._kernel_features import KernelFeatures
+from unialign.space._normalizer import make_input_norm
+from unialign.space._prepare import fit_stages, kernel_of
 from unialign.space._saving import push, save
-from unialign.space._validation import check_batch, check_finite, check_names, check_sizes, normalize_output
+from unialign.space._validation import (
+    check_batch,
+    check_finite,
+    check_kernel,
+    check_names,
+    check_sizes,
+    normalize_output,
+)
 from unialign.space._whitening import Whitening, check_frozen
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore, Overwrite
+
+_KERNEL_SETTINGS = ["regularization", "landmarks", "kernel_sizes"]
 
 
 class Space(nn.Module):
@@ -42,7 +53,8 @@ class Space(nn.Module):
     Args:
         dims: mapping of modality to the dim of its features.
         dim: dimension D of the space.
-        head: `mlp` (dropout, linear, GELU, dropout, linear) or `linear` (dropout, linear without bias).
+        head: `mlp` (dropout, linear, GELU, dropout, linear), `linear` (dropout, linear without bias), or `kernel`
+            (features of a Gaussian kernel, which `fit_normalizer` computes, then `linear`).
         hidden: number of units of the hidden layer of `mlp`.
         dropout: dropout probability in [0, 1), applied before every linear layer during training.
         input_norm: `standardize` (subtract the mean and divide by the standard deviation of each column, which
@@ -51,6 +63,10 @@ class Space(nn.Module):
             no head, such as the images of an unCLIP decoder. `whiten` centers the features and equalizes the variances
             along their `dim` leading principal axes; `center` keeps these variances. `inverse_transform` maps back to
             features.
+        regularization: ridge of the kernel features as a fraction of the number of training rows, above 0.
+        landmarks: maximum number of landmarks of a modality. With more training rows, the kernel is approximated.
+        kernel_sizes: mapping of modality to its numbers of landmarks and kernel features, for a saved space with kernel
+            heads. None: `fit_normalizer` sets them.
         metadata: JSON object that describes how the space was created; it is saved with the space.
 
     Raises:
@@ -67,16 +83,21 @@ class Space(nn.Module):
         dropout: float = 0.0,
         input_norm: InputNorm = "standardize",
         frozen: Mapping[str, WhiteningMode] | None = None,
+        regularization: float = 1e-3,
+        landmarks: int = 5000,
+        kernel_sizes: Mapping[str, Sequence[int]] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_sizes(dims, dim, hidden, dropout)
+        check_kernel(regularization, landmarks, kernel_sizes, dims, frozen or ())
         if not isinstance(metadata, Mapping | None):
             raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
         self.dims = dict(dims)
         self.dim, self.head, self.hidden = dim, head, hidden
         self.dropout, self.input_norm = float(dropout), input_norm
         self.frozen = check_frozen(frozen, dims, dim)
+        self.regularization, self.landmarks = float(regularization), landmarks
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Use lists instead of nn.ModuleDict, since names such as "type" or "rna.seq" cannot be attributes.
         self.features, self.heads = nn.ModuleList(), nn.ModuleList()
@@ -84,6 +105,11 @@ class Space(nn.Module):
             if name in self.frozen:
                 self.features.append(Whitening(self.frozen[name], in_dim, dim))
                 self.heads.append(nn.Identity())
+            elif head == "kernel":
+                landmarks_of, kernel_dim = (1, 1) if kernel_sizes is None else kernel_sizes[name]
+                kernel = KernelFeatures(in_dim, landmarks_of, kernel_dim, is_fitted=kernel_sizes is not None)
+                self.features.append(nn.Sequential(make_input_norm(input_norm, in_dim), kernel))
+                self.heads.append(make_head(head, kernel_dim, dim=dim, hidden=hidden, dropout=self.dropout))
             else:
                 self.features.append(make_input_norm(input_norm, in_dim))
                 self.heads.append(make_head(head, in_dim, dim=dim, hidden=hidden, dropout=self.dropout))
@@ -93,9 +119,22 @@ class Space(nn.Module):
         """Names of the modalities."""
         return tuple(self.dims)
 
+    @property
+    def kernel_sizes(self) -> dict[str, list[int]] | None:
+        """Numbers of landmarks and of kernel features of each modality; None without fitted kernel heads."""
+        kernels = zip(self.dims, map(kernel_of, self.features), strict=True)
+        return {name: list(kernel.sizes) for name, kernel in kernels if kernel is not None and kernel.is_fitted} or None
+
+    @property
+    def prepared_dims(self) -> dict[str, int]:
+        """Mapping of modality to the dim of the rows that `prepare` returns."""
+        dims = self.dims | dict.fromkeys(self.frozen, self.dim)
+        return dims | {name: sizes[1] for name, sizes in (self.kernel_sizes or {}).items()}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments except `metadata`, as JSON values."""
-        config = {name: getattr(self, name) for name in ("dim", "head", "hidden", "dropout", "input_norm")}
+        names = ["dim", "head", "hidden", "dropout", "input_norm"]
+        config = {name: getattr(self, name) for name in names + (_KERNEL_SETTINGS if self.head == "kernel" else [])}
         return {"dims": dict(self.dims), **config, **({"frozen": dict(self.frozen)} if self.frozen else {})}
 
     def encode(
@@ -199,23 +238,17 @@ class Space(nn.Module):
 
     @torch.no_grad()
     def fit_normalizer(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
-        """Set the statistics of input normalization and whitening from the present rows among `rows`.
+        """Set the statistics of input normalization, kernel features and whitening from the present rows among `rows`.
+
+        The head of a modality is created anew, with random weights, if its number of kernel features changes.
 
         Raises:
-            DataError: a modality has no present row, or a frozen modality varies in fewer than D directions.
+            DataError: a modality has no present row, a frozen modality varies in fewer than D directions, or all rows
+                of a modality with a kernel head are equal.
             ShapeError: a column of the store and its modality have different dims.
             NonFiniteError: a row of a frozen modality is not finite in float32.
         """
-        for place, (name, in_dim) in enumerate(self.dims.items()):
-            module = self.features[place]
-            if not isinstance(module, Standardize | Whitening):
-                continue
-            if store.dim(name) != in_dim:
-                raise ShapeError(f"{name!r} has dim {store.dim(name)} in the store, but dim {in_dim} in the space")
-            present_rows = rows[store.present(name)[rows]]
-            if len(present_rows) == 0:
-                raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}")
-            module.fit(store.array(name), present_rows, name=name)
+        fit_stages(self, store, rows)
         return self
 
     def inverse_transform(self, name: str, z: Tensor) -> Tensor:

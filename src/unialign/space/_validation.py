@@ -3,7 +3,8 @@
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,25 @@ def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
     check_integer("dim", dim, low=1, high=_MAX_DIM)
     check_integer("hidden", hidden, low=1, high=_MAX_DIM)
     check_number("dropout", dropout, "in [0, 1)", lambda x: 0 <= x < 1)
+
+
+def check_kernel(regularization: Any, landmarks: Any, kernel_sizes: Any, dims: Mapping[str, int], frozen: Any) -> None:
+    """Raise ConfigError unless the options of kernel heads are in range."""
+    check_number("regularization", regularization, "a positive finite number", lambda x: 0 < x < math.inf)
+    check_integer("landmarks", landmarks, low=2, high=_MAX_DIM)
+    if kernel_sizes is None:
+        return
+    if not isinstance(kernel_sizes, Mapping):
+        raise ConfigError(f"kernel_sizes must map modalities to two sizes, got {kernel_sizes!r}")
+    if missing := [name for name in dims if name not in kernel_sizes and name not in frozen]:
+        raise ConfigError(f"kernel_sizes lacks {', '.join(map(repr, missing))}; give two sizes for each modality")
+    for name, sizes in kernel_sizes.items():
+        if name not in dims or not isinstance(sizes, Sequence) or len(sizes) != 2:
+            raise ConfigError(
+                f"kernel_sizes[{name!r}] must be the numbers of landmarks and features of a modality, got {sizes!r}"
+            )
+        for size in sizes:
+            check_integer(f"kernel_sizes[{name!r}]", size, low=1, high=_MAX_DIM)
 
 
 def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) -> None:

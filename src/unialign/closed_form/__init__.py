@@ -1,0 +1,5 @@
+"""Spaces in closed form: generalized canonical correlation analysis and ridge regression, without gradient descent."""
+
+from unialign._lazy import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

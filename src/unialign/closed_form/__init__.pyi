@@ -1,0 +1,3 @@
+from unialign.closed_form._gcca import gcca as gcca
+
+__all__ = ["gcca"]

@@ -1,0 +1,126 @@
+"""Masked MAXVAR GCCA: the eigenproblem of the sum of the ridge smoothers of all modalities.
+
+MAXVAR (Kettenring 1971, "Canonical analysis of several sets of variables", section 5) finds targets G (N, D) that all
+modalities predict best. With missing rows (van de Velden, Bijmolt 2006, "Generalized canonical correlation analysis of
+matrices with missing rows: a simulation study", equation 3), G minimizes the sum of the squared errors over the present
+rows, subject to G' C G = I, where C is the diagonal matrix of the number of modalities of each item. With ridge
+smoothers P_m = V_m diag(s^2 / (s^2 + regularization n)) V_m', the solution is G = C^-1/2 U, where U are the leading
+eigenvectors of C^-1/2 (sum_m P_m) C^-1/2 = B B'. The (N, N) matrix B B' and the (R, R) matrix B'B have the same
+eigenvalues, and the smaller of them is solved.
+
+Shapes: `N` items, `n` rows of a modality, `r` components of a modality, `R` components of all modalities, `D` targets,
+`b` items of a block.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unialign.closed_form._modality import Modality, coordinates, counts_of
+from unialign.space import leading_eigenvectors
+
+# Maximum number of items for which coordinates are kept in memory.
+_MOST_ITEMS = 5000
+_BLOCK_ITEMS = 1024
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Leading directions of all modalities for one regularization.
+
+    Attributes:
+        regularization: ridge as a fraction of the number of rows.
+        eigenvalues_D: eigenvalues, descending, in [0, 1].
+        weights: modality -> V'G, (r, D).
+    """
+
+    regularization: float
+    eigenvalues_D: Tensor
+    weights: Mapping[str, Tensor]
+
+
+class MaskedGcca:
+    """The eigenproblem of some modalities, solved for several values of the regularization."""
+
+    def __init__(self, modalities: Sequence[Modality], items: int) -> None:
+        self.modalities = modalities
+        self._root_N = counts_of(modalities, items).sqrt()
+        components = sum(len(modality.basis.spectrum_r) for modality in modalities)
+        self._is_dual = items <= min(components, _MOST_ITEMS)
+        if self._is_dual:
+            self._coordinates = {modality.name: coordinates(modality) for modality in modalities}
+        else:
+            self._product_RR = self._products(items, components)
+
+    def solve(self, regularization: float, dim: int) -> Solution:
+        """Return at most `dim` leading directions."""
+        return self._solve_items(regularization, dim) if self._is_dual else self._solve_components(regularization, dim)
+
+    def _solve_items(self, regularization: float, dim: int) -> Solution:
+        items = len(self._root_N)
+        smoother_NN = torch.zeros(items, items, dtype=torch.float64)
+        for modality in self.modalities:
+            weights_r = modality.basis.ridge_weights(regularization)
+            rows_n = torch.from_numpy(modality.positions_n)
+            scaled_nr = self._coordinates[modality.name] * weights_r.sqrt() / self._root_N[rows_n, None]
+            if len(rows_n) == items:
+                smoother_NN.addmm_(scaled_nr, scaled_nr.mT)
+            else:
+                smoother_NN[rows_n[:, None], rows_n] += scaled_nr @ scaled_nr.mT
+        values_D, vectors_ND = leading_eigenvectors(smoother_NN, most=dim)
+        targets_ND = vectors_ND / self._root_N[:, None]
+        weights = {
+            modality.name: self._coordinates[modality.name].mT @ targets_ND[torch.from_numpy(modality.positions_n)]
+            for modality in self.modalities
+        }
+        return Solution(regularization, values_D, weights)
+
+    def _solve_components(self, regularization: float, dim: int) -> Solution:
+        scale_R = torch.cat([modality.basis.ridge_weights(regularization).sqrt() for modality in self.modalities])
+        values_D, axes_RD = leading_eigenvectors(scale_R[:, None] * self._product_RR * scale_R, most=dim)
+        # The component coordinates of G = C^-1/2 B axes / sqrt(values) are B'B axes / sqrt(values) without the scale.
+        weights_RD = axes_RD * values_D.sqrt() / scale_R[:, None]
+        sizes = [len(modality.basis.spectrum_r) for modality in self.modalities]
+        parts = zip(self.modalities, torch.split(weights_RD, sizes), strict=True)
+        return Solution(regularization, values_D, {modality.name: part_rD for modality, part_rD in parts})
+
+    def _products(self, items: int, components: int) -> Tensor:
+        """Return the products of the coordinates of all modalities, divided by the counts of the items, (R, R)."""
+        product_RR = torch.zeros(components, components, dtype=torch.float64)
+        for start, parts in self._item_blocks(items):
+            stacked_bR = torch.cat(parts, 1) / self._root_N[start : start + len(parts[0]), None]
+            product_RR.addmm_(stacked_bR.mT, stacked_bR)
+        return product_RR
+
+    def _item_blocks(self, items: int) -> Iterator[tuple[int, list[Tensor]]]:
+        """Yield the first item and the coordinates (b, r) of each modality for blocks of items; absent rows are 0."""
+        readers = [_RowQueue(modality) for modality in self.modalities]
+        for start in range(0, items, _BLOCK_ITEMS):
+            stop = min(start + _BLOCK_ITEMS, items)
+            yield start, [reader.take(start, stop) for reader in readers]
+
+
+class _RowQueue:
+    """Reads the coordinates of a modality for consecutive ranges of items."""
+
+    def __init__(self, modality: Modality) -> None:
+        self._modality, self._blocks = modality, modality.blocks()
+        self._ready_bW: Tensor | None = None
+        self._taken = 0
+
+    def take(self, start: int, stop: int) -> Tensor:
+        """Return the coordinates of the items from `start` to `stop`, with zeros for absent rows."""
+        positions_n = self._modality.positions_n
+        first, last = (int(place) for place in positions_n.searchsorted((start, stop)))
+        while self._ready_bW is None or len(self._ready_bW) < last - first:
+            block_bW = next(self._blocks, None)
+            if block_bW is None:
+                break
+            self._ready_bW = block_bW if self._ready_bW is None else torch.cat([self._ready_bW, block_bW])
+        out_br = torch.zeros(stop - start, len(self._modality.basis.spectrum_r), dtype=torch.float64)
+        if self._ready_bW is not None and last > first:
+            rows_bW, self._ready_bW = self._ready_bW[: last - first], self._ready_bW[last - first :]
+            out_br[torch.from_numpy(positions_n[first:last] - start)] = self._modality.basis.vectors(rows_bW)
+        return out_br

@@ -1,0 +1,186 @@
+"""Generalized canonical correlation analysis of a store, as a space.
+
+Shapes: `N` items, `W` dimension, `r` components of a modality, `D` dimension of the space.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_choice, check_integer, check_nonnegative, check_number, check_seed
+from unialign.closed_form._eigenproblem import MaskedGcca, Solution
+from unialign.closed_form._modality import LinearBasis, Modality, make_modality
+from unialign.closed_form._selection import ValidationItems, choose
+from unialign.closed_form._training_rows import (
+    Rows,
+    check_modalities,
+    fitted_rows,
+    row_facts,
+    selection_rows,
+)
+from unialign.config import InputNorm
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError
+from unialign.space import KernelBasis, Space, normalization_of, set_kernel_basis, set_linear_head
+
+Kernel = Literal["rbf", "linear"]
+
+# Candidates of `regularization="auto"` and `spectrum_power="auto"`; the first of equally good candidates is chosen.
+_REGULARIZATIONS = {"rbf": (1e-3, 1e-2, 3e-3, 3e-4, 1e-4, 3e-5), "linear": (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)}
+_POWERS = (0.0, 0.5, 1.0)
+
+
+@torch.no_grad()
+def gcca(
+    store: EmbeddingStore,
+    *,
+    kernel: Kernel = "rbf",
+    dim: int = 256,
+    regularization: float | Literal["auto"] = "auto",
+    spectrum_power: float | Literal["auto"] = "auto",
+    landmarks: int = 5000,
+    modalities: Sequence[str] | None = None,
+    input_norm: InputNorm = "standardize",
+    seed: int = 0,
+) -> Space:
+    """Compute a space by generalized canonical correlation analysis (MAXVAR GCCA), without gradient descent.
+
+    The targets G of the training items are those that ridge regressions of all modalities predict best, and the head
+    of a modality is its regression of G (Kettenring 1971, "Canonical analysis of several sets of variables", section
+    5). Rows with missing modalities are used if they have at least two modalities; each item counts by the number of
+    its modalities (van de Velden, Bijmolt 2006, equation 3).
+
+    `kernel="rbf"` gives a space with kernel heads, `kernel="linear"` one with linear heads. Equal arguments give equal
+    spaces. `space.metadata["closed_form"]` contains the chosen settings and the numbers of rows.
+
+    Examples:
+        >>> import numpy as np
+        >>> from unialign.data import EmbeddingStore
+        >>> x = np.random.default_rng(0).normal(size=(50, 6))
+        >>> store = EmbeddingStore.from_arrays({"image": x, "text": x[:, :4] ** 2})
+        >>> gcca(store, kernel="linear", dim=3, regularization=0.1, spectrum_power=0).dim
+        3
+
+    Args:
+        store: features with the split "train", and preferably "val".
+        kernel: `rbf` (Gaussian, with the median squared distance as bandwidth) or `linear`.
+        dim: dimension D of the space. If the data have fewer directions, the other coordinates are 0.
+        regularization: ridge as a fraction of the number of rows of a modality, above 0. `auto`: chosen together with
+            the power by the mean logarithm of R@1, joint R@1 and label mAP on the validation split or, without one, on
+            held-out training rows.
+        spectrum_power: power of the eigenvalues by which directions are weighted, at least 0. 0 weights all directions
+            equally, which favors joint queries; 0.5 and 1 emphasize common directions, which favors classes.
+        landmarks: maximum number of rows of a modality to which the kernel is evaluated; with more rows, the kernel is
+            approximated with random landmarks.
+        modalities: modalities of the space, at least two. None: the defaults of the store.
+        input_norm: normalization of features before a kernel; a linear kernel requires `standardize`.
+        seed: seed of landmarks and of held-out rows.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+        DataError: fewer than two training rows have a modality together with another one, or all rows of a modality
+            are equal.
+        NonFiniteError: a training row is not finite in float32.
+    """
+    check_choice("kernel", kernel, ("rbf", "linear"))
+    check_integer("dim", dim, low=1)
+    check_integer("landmarks", landmarks, low=2)
+    check_seed(seed)
+    if kernel == "linear" and input_norm != "standardize":
+        raise ConfigError(
+            f"a linear kernel needs input_norm='standardize', since linear heads have no bias; got {input_norm!r}"
+        )
+    regularizations, powers = _candidates(kernel, regularization, spectrum_power)
+    names = check_modalities(store, modalities)
+    rows_N = fitted_rows(store, names)
+    options: dict[str, Any] = {"kernel": kernel, "landmarks": landmarks, "input_norm": input_norm, "seed": seed}
+    problem: MaskedGcca | None = None
+    selection: dict[str, Any] | None = None
+    if len(regularizations) * len(powers) > 1:
+        chosen = selection_rows(store, names, rows_N, seed=seed)
+        if chosen is None:
+            regularizations, powers = regularizations[:1], powers[:1]
+            selection = {"source": "defaults, since no rows could be held out"}
+        else:
+            problem = _problem(store, names, chosen.fit_N, options)
+            validation = ValidationItems(store, names, chosen.score_N)
+            best, power, facts = choose(problem, validation, dim=dim, regularizations=regularizations, powers=powers)
+            regularizations, powers = (best,), (power,)
+            selection = {"source": chosen.source, "items": validation.items, **facts}
+            if len(chosen.fit_N) < len(rows_N):
+                problem = None
+    problem = problem or _problem(store, names, rows_N, options)
+    solution = problem.solve(regularizations[0], dim)
+    facts = {
+        "method": "gcca",
+        "kernel": kernel,
+        "regularization": solution.regularization,
+        "spectrum_power": powers[0],
+        "selection": selection,
+        "directions": len(solution.eigenvalues_D),
+        **row_facts(store, names, rows_N),
+    }
+    return _space(store, problem.modalities, solution, powers[0], dim, options, facts)
+
+
+def _candidates(kernel: str, regularization: Any, spectrum_power: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the values to choose from; a given value is the only candidate."""
+    if regularization != "auto":
+        check_number("regularization", regularization, "'auto' or a positive finite number", lambda x: 0 < x < math.inf)
+    if spectrum_power != "auto":
+        check_nonnegative("spectrum_power", spectrum_power)
+    return (
+        _REGULARIZATIONS[kernel] if regularization == "auto" else (float(regularization),),
+        _POWERS if spectrum_power == "auto" else (float(spectrum_power),),
+    )
+
+
+def _problem(store: EmbeddingStore, names: Sequence[str], rows_N: Rows, options: dict[str, Any]) -> MaskedGcca:
+    return MaskedGcca([make_modality(store, name, rows_N, **options) for name in names], len(rows_N))
+
+
+def _space(
+    store: EmbeddingStore,
+    modalities: Sequence[Modality],
+    solution: Solution,
+    power: float,
+    dim: int,
+    options: dict[str, Any],
+    facts: dict[str, Any],
+) -> Space:
+    dims = {modality.name: store.dim(modality.name) for modality in modalities}
+    data = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(store.rows("train"))}
+    # Do not advance the global random state, although the initial weights are replaced.
+    with torch.random.fork_rng(devices=[]):
+        space = Space(
+            dims,
+            dim=dim,
+            head="kernel" if options["kernel"] == "rbf" else "linear",
+            input_norm=options["input_norm"],
+            regularization=solution.regularization,
+            landmarks=options["landmarks"],
+            metadata={"closed_form": facts, "data": data},
+        )
+        scale_D = solution.eigenvalues_D.clamp(min=0) ** power
+        for place, modality in enumerate(modalities):
+            normalization_of(space.features[place]).load_state_dict(modality.norm.state_dict())
+            weights_WD = solution.weights[modality.name] * scale_D
+            if isinstance(modality.basis, KernelBasis):
+                set_kernel_basis(space, modality.name, modality.basis)
+            else:
+                assert isinstance(modality.basis, LinearBasis)
+                ridge_r = modality.basis.ridge_weights(solution.regularization)
+                weights_WD = modality.basis.axes_Wr @ (ridge_r[:, None] * weights_WD)
+            set_linear_head(space, modality.name, _scaled(weights_WD, dim).mT)
+    return space.eval()
+
+
+def _scaled(weights_WD: Tensor, dim: int) -> Tensor:
+    """Pad with zeros to D columns, and scale to the standard deviation of random initial weights, 1 / sqrt(3 W)."""
+    width, directions = weights_WD.shape
+    deviation = weights_WD.std(correction=0).clamp(min=torch.finfo(weights_WD.dtype).tiny)
+    weights_WD = weights_WD / (deviation * math.sqrt(3 * width))
+    return torch.cat([weights_WD, weights_WD.new_zeros(width, dim - directions)], 1)

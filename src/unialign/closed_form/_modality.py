@@ -1,0 +1,155 @@
+"""A modality of a closed form: its normalized rows in the basis of their principal components.
+
+Shapes: `n` rows of the modality, `N` items, `W` dimension, `r` components, `b` rows of a block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unialign.data import EmbeddingStore
+from unialign.errors import DataError, NonFiniteError
+from unialign.space import Blocks, Standardize, kernel_basis, leading_eigenvectors, make_input_norm, normalized_blocks
+
+
+class Basis(Protocol):
+    """Principal components of the rows X = V diag(s) A' of a modality, or of their kernel matrix V diag(s^2) V'."""
+
+    @property
+    def spectrum_r(self) -> Tensor:
+        """Squared singular values s^2, descending."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Number n of rows."""
+        ...
+
+    def vectors(self, x_bW: Tensor) -> Tensor:
+        """Return the left singular coordinates (b, r) of rows; over all n rows, the columns are orthonormal."""
+        ...
+
+    def ridge_weights(self, regularization: float) -> Tensor:
+        """Return s^2 / (s^2 + regularization n), (r,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearBasis:
+    """Principal components of rows.
+
+    Attributes:
+        axes_Wr: right singular vectors divided by the singular values.
+        spectrum_r: squared singular values, descending.
+        rows: number n of rows.
+    """
+
+    axes_Wr: Tensor
+    spectrum_r: Tensor
+    rows: int
+
+    def vectors(self, x_bW: Tensor) -> Tensor:
+        return x_bW @ self.axes_Wr
+
+    def ridge_weights(self, regularization: float) -> Tensor:
+        return self.spectrum_r / (self.spectrum_r + regularization * self.rows)
+
+
+@dataclass(frozen=True)
+class Modality:
+    """A modality with its normalization and basis.
+
+    Attributes:
+        norm: fitted input normalization.
+        positions_n: positions of its rows among the N items.
+        blocks: reads its normalized rows in order.
+    """
+
+    name: str
+    norm: nn.Module
+    basis: Basis
+    positions_n: NDArray[np.int64]
+    blocks: Blocks
+
+
+@torch.no_grad()
+def make_modality(
+    store: EmbeddingStore,
+    name: str,
+    rows_N: NDArray[np.int64],
+    *,
+    kernel: str,
+    landmarks: int,
+    input_norm: str,
+    seed: int,
+) -> Modality:
+    """Fit the normalization and the basis of a modality on its present rows.
+
+    Raises:
+        DataError: all present rows are equal.
+        NonFiniteError: a present row is not finite in float32.
+    """
+    positions_n = np.flatnonzero(store.present(name)[rows_N])
+    rows_n, array = rows_N[positions_n], store.array(name)
+    norm = make_input_norm(input_norm, store.dim(name))
+    if isinstance(norm, Standardize):
+        norm.fit(array, rows_n, name=name)
+    blocks = normalized_blocks(norm, array, rows_n)
+    _check_finite(blocks, rows_n, name)
+    if kernel == "rbf":
+        return Modality(
+            name,
+            norm,
+            kernel_basis(blocks, len(rows_n), name=name, landmarks=landmarks, seed=seed),
+            positions_n,
+            blocks,
+        )
+    return Modality(name, norm, linear_basis(blocks, len(rows_n), store.dim(name), name=name), positions_n, blocks)
+
+
+def linear_basis(blocks: Blocks, rows: int, in_dim: int, *, name: str) -> LinearBasis:
+    """Return the principal components of rows, from the smaller of the matrices X'X and XX'."""
+    if rows < in_dim:
+        x_nW = torch.cat(list(blocks()))
+        spectrum_r, vectors_nr = leading_eigenvectors(x_nW @ x_nW.mT)
+        axes_Wr = x_nW.mT @ (vectors_nr / spectrum_r)
+    else:
+        product_WW = torch.zeros(in_dim, in_dim, dtype=torch.float64)
+        for x_bW in blocks():
+            product_WW.addmm_(x_bW.mT, x_bW)
+        spectrum_r, right_Wr = leading_eigenvectors(product_WW)
+        axes_Wr = right_Wr / spectrum_r.sqrt()
+    if len(spectrum_r) == 0:
+        raise DataError(f"all {rows} training rows of {name!r} are equal, so they predict nothing; omit {name!r}")
+    return LinearBasis(axes_Wr, spectrum_r, rows)
+
+
+def coordinates(modality: Modality) -> Tensor:
+    """Return the left singular coordinates of all rows of a modality, (n, r)."""
+    return torch.cat([modality.basis.vectors(x_bW) for x_bW in modality.blocks()])
+
+
+def counts_of(modalities: Sequence[Modality], items: int) -> Tensor:
+    """Return the number of modalities of each item, (N,) in float64."""
+    counts_N = torch.zeros(items, dtype=torch.float64)
+    for modality in modalities:
+        counts_N[torch.from_numpy(modality.positions_n)] += 1
+    return counts_N
+
+
+def _check_finite(blocks: Blocks, rows_n: NDArray[np.int64], name: str) -> None:
+    start = 0
+    for x_bW in blocks():
+        finite_b = torch.isfinite(x_bW).all(1)
+        if not bool(finite_b.all()):
+            row = int(rows_n[start + int((~finite_b).nonzero()[0])])
+            raise NonFiniteError(
+                f"{name!r} is not finite in float32, or not after standardization, for example in row {row} of the "
+                f"store; mark items without {name!r} as absent"
+            )
+        start += len(x_bW)

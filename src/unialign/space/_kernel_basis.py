@@ -1,0 +1,180 @@
+"""Principal components of the centered Gaussian kernel of one modality, in float64.
+
+The kernel is exp(-|x - y|^2 / (2 c)) with c the median squared distance of the rows. With up to `landmarks` rows, the
+components are those of kernel principal component analysis (Schoelkopf, Smola, Mueller 1998, "Nonlinear component
+analysis as a kernel eigenvalue problem", section 3). With more rows, the kernel is approximated with random landmarks
+(Williams, Seeger 2001, "Using the Nystroem method to speed up kernel machines", equation 8), and all rows are read in
+blocks.
+
+Shapes: `n` rows, `L` landmarks, `W` dimension, `r` components, `b` rows of a block.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unialign.errors import DataError
+
+# A function that reads the rows of a modality in float64, block by block.
+Blocks = Callable[[], Iterator[Tensor]]
+
+# Eigenvalues below this fraction of the largest are rounding errors.
+_LEAST_EIGENVALUE = 1e-10
+# Number of rows whose distances determine the bandwidth, about two million pairs.
+_BANDWIDTH_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class KernelBasis:
+    """Principal components of a centered Gaussian kernel.
+
+    Attributes:
+        landmarks_LW: rows to which the kernel is evaluated.
+        bandwidth: median squared distance c of the rows.
+        offset_L: mean kernel of all rows with each landmark.
+        components_Lr: matrix that maps a centered kernel row (L,) to the r left singular coordinates of the row.
+        spectrum_r: eigenvalues s^2 of the centered kernel matrix of the rows, descending.
+        rows: number n of rows.
+    """
+
+    landmarks_LW: Tensor
+    bandwidth: float
+    offset_L: Tensor
+    components_Lr: Tensor
+    spectrum_r: Tensor
+    rows: int
+
+    def vectors(self, x_bW: Tensor) -> Tensor:
+        """Return the left singular coordinates (b, r) of rows; over all n rows, the columns are orthonormal."""
+        return (gaussian_kernel(x_bW, self.landmarks_LW, self.bandwidth) - self.offset_L) @ self.components_Lr
+
+    def ridge_weights(self, regularization: float) -> Tensor:
+        """Return the weights s^2 / (s^2 + regularization n) of the components, (r,)."""
+        return self.spectrum_r / (self.spectrum_r + regularization * self.rows)
+
+
+def gaussian_kernel(x_bW: Tensor, y_LW: Tensor, bandwidth: float | Tensor) -> Tensor:
+    """Return exp(-|x - y|^2 / (2 bandwidth)) for all pairs of rows, (b, L)."""
+    return (-squared_distances(x_bW, y_LW) / (2 * bandwidth)).exp_()
+
+
+def squared_distances(x_bW: Tensor, y_LW: Tensor) -> Tensor:
+    """Return the squared Euclidean distances of all pairs of rows, (b, L)."""
+    square_b, square_L = x_bW.square().sum(1), y_LW.square().sum(1)
+    return torch.addmm(square_b[:, None] + square_L, x_bW, y_LW.mT, alpha=-2).clamp_(min=0)
+
+
+def kernel_basis(
+    blocks: Blocks, rows: int, *, name: str, landmarks: int, seed: int = 0, bandwidth: float | None = None
+) -> KernelBasis:
+    """Compute the components of a modality; memory depends on the landmarks, not on the rows.
+
+    Args:
+        blocks: function that yields all rows in order, in float64.
+        rows: number of rows.
+        name: modality, for errors.
+        landmarks: number of landmarks; with at most this many rows, all rows are landmarks and the result is exact.
+        seed: seed of the choice of landmarks.
+        bandwidth: c; None: the median squared distance of the landmarks, at most 2,000 of them.
+
+    Raises:
+        DataError: all rows are equal.
+    """
+    generator = np.random.default_rng(seed)
+    chosen_L = np.arange(rows)
+    if rows > landmarks:
+        chosen_L = np.sort(generator.choice(rows, landmarks, replace=False, shuffle=False))
+    landmarks_LW = _gather(blocks, chosen_L)
+    if bandwidth is None:
+        bandwidth = median_squared_distance(landmarks_LW, seed=seed)
+    if not bandwidth > 0:
+        raise DataError(
+            f"all {rows} training rows of {name!r} are equal, so its kernel has no components; omit {name!r}"
+        )
+    kernel_LL = gaussian_kernel(landmarks_LW, landmarks_LW, bandwidth)
+    if rows <= landmarks:
+        offset_L, components_Lr, spectrum_r = _exact(kernel_LL)
+    else:
+        offset_L, components_Lr, spectrum_r = _nystroem(blocks, rows, landmarks_LW, kernel_LL, bandwidth)
+    return KernelBasis(landmarks_LW, bandwidth, offset_L, components_Lr, spectrum_r, rows)
+
+
+def median_squared_distance(x_nW: Tensor, *, seed: int = 0) -> float:
+    """Return the median squared distance of different rows, at most 2,000 of them; 0 if all rows are equal.
+
+    If most rows are copies, the median is over the pairs of rows that differ.
+    """
+    if len(x_nW) > _BANDWIDTH_ROWS:
+        rows = np.random.default_rng(seed).choice(len(x_nW), _BANDWIDTH_ROWS, replace=False)
+        x_nW = x_nW[torch.from_numpy(rows)]
+    if len(x_nW) < 2:
+        return 0.0
+    # Subtract the mean, since distances of rows far from the origin lose digits.
+    x_nW = x_nW - x_nW.mean(0)
+    first, second = torch.triu_indices(len(x_nW), len(x_nW), 1)
+    pairs = squared_distances(x_nW, x_nW)[first, second]
+    median = float(pairs.median())
+    largest = float(pairs.max())
+    if median <= 1e-12 * largest:
+        pairs = pairs[pairs > 1e-12 * largest]
+        median = float(pairs.median()) if len(pairs) else 0.0
+    return median
+
+
+def _gather(blocks: Blocks, chosen_L: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Tensor:
+    """Return the rows at these ascending positions."""
+    parts, start = [], 0
+    for x_bW in blocks():
+        low, high = np.searchsorted(chosen_L, (start, start + len(x_bW)))
+        parts.append(x_bW[torch.from_numpy(chosen_L[low:high] - start)])
+        start += len(x_bW)
+    return torch.cat(parts)
+
+
+def _exact(kernel_nn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    offset_n = kernel_nn.mean(0)
+    centered_nn = kernel_nn - offset_n - offset_n[:, None] + offset_n.mean()
+    spectrum_r, vectors_nr = leading_eigenvectors(centered_nn)
+    # The centered kernel of a row with all rows is s^2 times its left singular coordinates, after projection.
+    return offset_n, vectors_nr / spectrum_r, spectrum_r
+
+
+def _nystroem(
+    blocks: Blocks, rows: int, landmarks_LW: Tensor, kernel_LL: Tensor, bandwidth: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    values_q, vectors_Lq = leading_eigenvectors(kernel_LL)
+    # phi(x) = k(x) root, whose inner products are the Nystroem approximation of the kernel.
+    root_Lq = vectors_Lq / values_q.sqrt()
+    offset_L, product_qq = (
+        torch.zeros(len(landmarks_LW), dtype=torch.float64),
+        torch.zeros(len(values_q), len(values_q)),
+    )
+    product_qq = product_qq.double()
+    for x_bW in blocks():
+        offset_L += gaussian_kernel(x_bW, landmarks_LW, bandwidth).sum(0) / rows
+    for x_bW in blocks():
+        features_bq = (gaussian_kernel(x_bW, landmarks_LW, bandwidth) - offset_L) @ root_Lq
+        product_qq.addmm_(features_bq.mT, features_bq)
+    spectrum_r, axes_qr = leading_eigenvectors(product_qq)
+    return offset_L, root_Lq @ (axes_qr / spectrum_r.sqrt()), spectrum_r
+
+
+def leading_eigenvectors(matrix_nn: Tensor, *, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the largest eigenvalues of a positive semidefinite matrix, descending, and their eigenvectors.
+
+    Eigenvalues that are rounding errors are left out. The largest entry of each eigenvector is positive.
+
+    Args:
+        most: maximum number of eigenvalues.
+    """
+    values_n, vectors_nn = torch.linalg.eigh(matrix_nn)
+    values_n, vectors_nn = values_n.flip(0)[:most], vectors_nn.flip(1)[:, :most]
+    rank = int((values_n > _LEAST_EIGENVALUE * values_n[0]).sum()) if float(values_n[0]) > 0 else 0
+    values_r, vectors_nr = values_n[:rank], vectors_nn[:, :rank]
+    if rank == 0:
+        return values_r, vectors_nr
+    largest_r = vectors_nr.abs().argmax(0)
+    return values_r, vectors_nr * vectors_nr[largest_r, torch.arange(rank)].sign()

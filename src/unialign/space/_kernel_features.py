@@ -1,0 +1,61 @@
+"""The kernel stage of a head: ridge-preconditioned coordinates of a Gaussian kernel.
+
+Shapes: `B` rows, `L` landmarks, `W` dimension of a modality, `r` features.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from unialign.errors import ConfigError
+from unialign.space._kernel_basis import KernelBasis, gaussian_kernel
+
+
+class KernelFeatures(nn.Module):
+    """Map standardized rows (B, W) to kernel features (B, r).
+
+    A feature is f_j = sqrt(n) s_j^2 / (s_j^2 + regularization n) v_j(x), where s_j^2 are the eigenvalues of the
+    centered kernel matrix of the n rows, and v_j(x) the left singular coordinates of a row. A linear head with weights
+    V'G on these features is the kernel ridge regression of the targets G. All numbers are buffers, which are not
+    trained.
+
+    Args:
+        in_dim: dimension W.
+        landmarks: number L of landmarks.
+        dim: number r of features.
+    """
+
+    landmarks: Tensor
+    bandwidth: Tensor
+    offset: Tensor
+    weight: Tensor
+
+    def __init__(self, in_dim: int, landmarks: int, dim: int, *, is_fitted: bool) -> None:
+        super().__init__()
+        self.is_fitted = is_fitted
+        self.register_buffer("landmarks", torch.zeros(landmarks, in_dim))
+        self.register_buffer("bandwidth", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(landmarks))
+        self.register_buffer("weight", torch.zeros(landmarks, dim))
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of landmarks and of features."""
+        return len(self.landmarks), self.weight.shape[1]
+
+    def forward(self, x_BW: Tensor) -> Tensor:
+        if not self.is_fitted:
+            raise ConfigError(
+                "the kernel features of this space have no landmarks; call `fit_normalizer` with training rows first, "
+                "or load a saved space"
+            )
+        return (gaussian_kernel(x_BW, self.landmarks, self.bandwidth) - self.offset) @ self.weight
+
+    @torch.no_grad()
+    def set_basis(self, basis: KernelBasis, regularization: float) -> None:
+        """Store the components of a kernel, on the current device and in the current dtype."""
+        scale_r = basis.ridge_weights(regularization) * basis.rows**0.5
+        like = self.weight
+        self.landmarks, self.offset = basis.landmarks_LW.to(like), basis.offset_L.to(like)
+        self.bandwidth = torch.tensor(basis.bandwidth).to(like)
+        self.weight = (basis.components_Lr * scale_r).to(like)
+        self.is_fitted = True

@@ -1,0 +1,239 @@
+"""Masked GCCA against a dense float64 reference, and its decided cases."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import unialign as ua
+from reference.closed_form import masked_gcca
+from unialign.closed_form import gcca
+from unialign.closed_form._modality import linear_basis
+from unialign.closed_form._training_rows import selection_rows
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError, NonFiniteError
+from unialign.space import kernel_basis
+
+TRAIN, TEST = 60, 25
+DIMS = {"image": 7, "text": 5, "audio": 90}
+
+
+def columns(seed: int = 0, items: int = TRAIN + TEST) -> dict[str, NDArray[np.float64]]:
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=(items, 4))
+    return {
+        name: (np.tanh(latent @ rng.normal(size=(4, dim))) + 0.2 * rng.normal(size=(items, dim)) + 3).astype(np.float32)
+        for name, dim in DIMS.items()
+    }
+
+
+def masks(seed: int = 1, items: int = TRAIN + TEST) -> dict[str, NDArray[np.bool_]]:
+    """Return presence with text and audio missing at random; some items have a single modality."""
+    rng = np.random.default_rng(seed)
+    return {"image": rng.random(items) > 0.1, "text": rng.random(items) > 0.3, "audio": rng.random(items) > 0.4}
+
+
+def store_of(x: dict[str, Any], present: dict[str, NDArray[np.bool_]] | None = None, **options: Any) -> EmbeddingStore:
+    options.setdefault("split", ["train"] * TRAIN + ["test"] * (len(next(iter(x.values()))) - TRAIN))
+    return EmbeddingStore.from_arrays(x, present=present or {}, **options)
+
+
+def similarities(embeddings: dict[str, Any]) -> NDArray[np.float64]:
+    """Return the cosines of all rows of all modalities, which do not depend on rotations and signs."""
+    z = np.concatenate([np.asarray(embeddings[name], dtype=np.float64) for name in DIMS])
+    return np.asarray(z @ z.T)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize(("kernel", "power"), [("linear", 0.0), ("linear", 1.0), ("rbf", 0.0), ("rbf", 0.5)])
+def test_gcca_equals_the_dense_reference(kernel: Any, power: float, missing: bool) -> None:
+    x, present = columns(), masks()
+    store = store_of(x, present if missing else None)
+    if not missing:
+        present = {name: np.ones(TRAIN + TEST, dtype=bool) for name in DIMS}
+    used = np.flatnonzero(sum(present[name][:TRAIN].astype(int) for name in DIMS) >= 2)
+    assert not missing or len(used) < TRAIN
+    expected, values = masked_gcca(
+        {name: x[name][used].astype(np.float64) for name in DIMS},
+        {name: present[name][used] for name in DIMS},
+        {name: x[name][TRAIN:].astype(np.float64) for name in DIMS},
+        kernel=kernel,
+        regularization=0.02,
+        power=power,
+        dim=6,
+    )
+    space = gcca(store, kernel=kernel, dim=6, regularization=0.02, spectrum_power=power)
+    found = space.encode({name: x[name][TRAIN:] for name in DIMS})
+    np.testing.assert_allclose(similarities(found), similarities(expected), atol=2e-5)
+    assert values[0] <= 1 + 1e-9
+    facts = space.metadata["closed_form"]
+    assert facts["rows"] == len(used)
+    assert facts["absent"] == {name: int((~present[name][used]).sum()) for name in DIMS}
+    assert facts["rows_with_one_modality"] == (sum(present[name][:TRAIN].astype(int) for name in DIMS) == 1).sum()
+
+
+def test_item_side_and_component_side_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = columns()
+    store = store_of(x, masks())
+    for kernel in ("linear", "rbf"):
+        spaces = []
+        for most in (0, 5000):
+            monkeypatch.setattr("unialign.closed_form._eigenproblem._MOST_ITEMS", most)
+            monkeypatch.setattr("unialign.closed_form._eigenproblem._BLOCK_ITEMS", 7)
+            monkeypatch.setattr("unialign.space._prepare._BLOCK_ROWS", 11 if most == 0 else 1024)
+            spaces.append(gcca(store, kernel=kernel, dim=5, regularization=0.05, spectrum_power=0.5))
+        first, second = (similarities(space.encode(x)) for space in spaces)
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_landmarks_of_all_rows_are_exact_and_fewer_approximate() -> None:
+    x = columns()
+    store = store_of(x)
+    spaces = {
+        most: gcca(store, dim=5, regularization=0.05, spectrum_power=0, landmarks=most) for most in (TRAIN, 59, 30)
+    }
+    exact = similarities(spaces[TRAIN].encode(x))
+    assert spaces[TRAIN].kernel_sizes == {name: [TRAIN, TRAIN - 1] for name in DIMS}
+    assert {sizes[0] for sizes in (spaces[30].kernel_sizes or {}).values()} == {30}
+    near, far = (np.abs(similarities(spaces[most].encode(x)) - exact).mean() for most in (59, 30))
+    assert near < 0.03
+    assert near < far < 0.2
+
+
+def test_a_wide_gaussian_kernel_has_the_components_of_a_linear_kernel() -> None:
+    x_nW = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x_nW -= x_nW.mean(0)
+    wide = 1e6
+    rbf = kernel_basis(lambda: iter([x_nW]), 40, name="x", landmarks=40, bandwidth=wide)
+    linear = linear_basis(lambda: iter(x_nW.split(9)), 40, 6, name="x")
+    torch.testing.assert_close(rbf.spectrum_r[:6] * wide, linear.spectrum_r, rtol=1e-4, atol=0)
+    assert float(rbf.spectrum_r[6]) < 1e-4 * float(rbf.spectrum_r[5])
+    cosines_6 = (rbf.vectors(x_nW)[:, :6] * linear.vectors(x_nW)).sum(0).abs()
+    torch.testing.assert_close(cosines_6, torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-4)
+    torch.testing.assert_close(linear_basis(lambda: iter([x_nW[:5]]), 5, 6, name="x").spectrum_r, _spectrum(x_nW[:5]))
+
+
+def _spectrum(x_nW: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.svdvals(x_nW) ** 2
+
+
+def test_the_stored_map_equals_the_float64_map() -> None:
+    x = columns()
+    space = gcca(store_of(x), dim=5, regularization=1e-3, spectrum_power=0)
+    single = space.encode(x)
+    double = space.double().encode({name: x[name].astype(np.float64) for name in DIMS})
+    for name in DIMS:
+        torch.testing.assert_close(single[name].double(), double[name], atol=2e-5, rtol=0)
+
+
+def test_settings_are_chosen_on_the_validation_split() -> None:
+    x = columns()
+    split = ["train"] * 50 + ["val"] * 20 + ["test"] * 15
+    labels = np.arange(TRAIN + TEST) % 3
+    store = store_of(x, split=split, labels=labels)
+    space = gcca(store, kernel="linear", dim=6)
+    facts = space.metadata["closed_form"]
+    assert facts["selection"]["source"] == "validation split"
+    assert facts["selection"]["items"] == 20
+    metrics = ua.evaluate(store, space, split="val").metrics
+    for name, value in facts["selection"]["metrics"].items():
+        assert metrics[name] == pytest.approx(value, abs=1e-6), name
+    best = sum(np.log(value) for value in facts["selection"]["metrics"].values())
+    for regularization in (1.0,):
+        other = gcca(store, kernel="linear", dim=6, regularization=regularization, spectrum_power=1)
+        found = ua.evaluate(store, other, split="val").metrics
+        assert sum(np.log(found[name]) for name in ("recall@1", "joint_recall@1", "label_map")) <= best + 1e-9
+
+
+def test_without_validation_rows_training_groups_are_held_out() -> None:
+    store = store_of(columns(), groups=np.arange(TRAIN + TEST) // 2)
+    held_out = selection_rows(store, tuple(DIMS), store.rows("train"), seed=0)
+    assert held_out is not None
+    assert set(held_out.score_N // 2).isdisjoint(held_out.fit_N // 2)
+    assert sorted([*held_out.score_N, *held_out.fit_N]) == list(range(TRAIN))
+    assert 7 <= len(held_out.score_N) <= 11
+    space = gcca(store, kernel="linear", dim=6, regularization=0.1)
+    facts = space.metadata["closed_form"]
+    assert facts["selection"]["source"] == "random 15% of the training rows, by groups"
+    assert facts["rows"] == TRAIN
+
+
+def test_equal_arguments_give_equal_spaces_and_do_not_change_the_random_state(tmp_path: Any) -> None:
+    store = store_of(columns(), masks())
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = gcca(store, dim=5, regularization=0.01, spectrum_power=0.5)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(4)
+    second = gcca(store, dim=5, regularization=0.01, spectrum_power=0.5)
+    assert first.get_config() == second.get_config()
+    assert first.metadata == second.metadata
+    first.save_pretrained(tmp_path / "space")
+    loaded = ua.Space.from_pretrained(tmp_path / "space")
+    assert loaded.metadata == first.metadata
+    x = columns(seed=5)
+    for name in DIMS:
+        assert torch.equal(first.encode(x)[name], second.encode(x)[name])
+        assert torch.equal(first.encode(x)[name], loaded.encode(x)[name])
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_two_items_and_more_dimensions_than_directions(kernel: Any) -> None:
+    x = {name: rows[:6] for name, rows in columns().items()}
+    store = EmbeddingStore.from_arrays(x, split=["train"] * 3 + ["test"] * 3)
+    space = gcca(store, kernel=kernel, dim=16)
+    facts = space.metadata["closed_form"]
+    assert 1 <= facts["directions"] <= 3
+    assert facts["selection"]["source"] == "defaults, since no rows could be held out"
+    for z in space.encode({name: rows[3:] for name, rows in x.items()}).values():
+        assert torch.count_nonzero(z, dim=1).max() <= facts["directions"]
+        torch.testing.assert_close(z.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_a_constant_modality_is_rejected(kernel: Any) -> None:
+    x = columns() | {"text": np.full((TRAIN + TEST, 5), 2.5, dtype=np.float32)}
+    with pytest.raises(DataError, match=r"all \d+ training rows of 'text' are equal.*omit 'text'"):
+        gcca(store_of(x), kernel=kernel)
+
+
+def test_mostly_equal_rows_have_a_positive_bandwidth() -> None:
+    x = columns()
+    x["text"][: TRAIN - 8] = x["text"][0]
+    space = gcca(store_of(x), dim=4, regularization=0.01, spectrum_power=0)
+    assert all(bool(torch.isfinite(z).all()) for z in space.encode(x).values())
+
+
+def test_a_modality_without_partners_is_rejected() -> None:
+    present = {"audio": np.zeros(TRAIN + TEST, dtype=bool)}
+    present["audio"][:1] = True
+    with pytest.raises(DataError, match="'audio' is in 1 training row"):
+        gcca(store_of(columns(), present))
+
+
+def test_values_that_float32_cannot_hold_are_rejected() -> None:
+    x: dict[str, Any] = {name: rows.astype(np.float64) for name, rows in columns().items()}
+    x["text"][4, 2] = 1e300
+    with pytest.raises(NonFiniteError, match="'text' is not finite in float32"):
+        gcca(store_of(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": "cosine"}, "unknown kernel 'cosine'"),
+        ({"dim": 0}, "dim must be"),
+        ({"landmarks": 1}, "landmarks must be"),
+        ({"regularization": 0}, "regularization must be 'auto' or a positive"),
+        ({"spectrum_power": -1}, "spectrum_power must be"),
+        ({"modalities": ["image", "txet"]}, "unknown modality 'txet'.*did you mean 'text'"),
+        ({"modalities": ["image"]}, "at least two distinct modalities"),
+        ({"modalities": "image"}, "must be a list"),
+        ({"kernel": "linear", "input_norm": "unit"}, "needs input_norm='standardize'"),
+    ],
+)
+def test_invalid_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gcca(store_of(columns()), **options)
