@@ -115,7 +115,7 @@ def _load(projection: Projection) -> Any:
     folder = Path(_extra(projection.module).get_model_path())
     projection.check_weights(folder)
     sentence_transformers = _extra("sentence_transformers")
-    with _quiet():
+    with quiet_loading():
         return sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
@@ -129,7 +129,7 @@ def _extra(module: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Hide progress bars and preserve the global random state while weights are loaded."""
     log = _extra("transformers").utils.logging
     hub = _extra("huggingface_hub").utils

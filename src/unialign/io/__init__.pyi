@@ -39,6 +39,7 @@ from unialign.io._npy import (
     read_npy_header as read_npy_header,
 )
 from unialign.io._pretrained import (
+    CARD as CARD,
     check_json_object as check_json_object,
     load_folder as load_folder,
     save_folder as save_folder,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unialign._checks import check_integer
 from unialign._html import html_table
 from unialign.batch import as_dense
-from unialign.config import Head, InputNorm, WhiteningMode
+from unialign.config import Head, InputNorm, SpaceFormat, WhiteningMode
 from unialign.errors import ConfigError, ShapeError
 from unialign.io import MappedPages, load_folder
 from unialign.space._encode_store import encode_store
@@ -279,21 +279,40 @@ class Space(nn.Module):
             raise ShapeError(f"z has shape {tuple(z.shape)}; expected (B, {self.dim})")
         return module.inverse_transform(z.to(module.mean))
 
-    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        format: SpaceFormat = "unialign",
+        encoders: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write `config.json`, `model.safetensors` and, unless it exists, a model card `README.md` to a folder.
 
         A previously saved space is replaced atomically, so that after a crash either the old or the new space is
-        complete. Other files are kept.
+        complete. Other files are kept, except the modules of a previous call with `encoders`.
+
+        Args:
+            format: `unialign` writes the files above. `sentence-transformers` also writes the encoders and heads as
+                modules that `SentenceTransformer(directory)` loads without `trust_remote_code`; it requires
+                `unialign[sentence-transformers]`.
+            encoders: mapping of modality to the encoder of its features, for `sentence-transformers`: a
+                `SentenceTransformer`, its folder or Hub name, or a tuple (model, processor) or (model, processor,
+                pooling) of transformers. Modalities without an encoder are stored for `Space.from_pretrained` only.
 
         Raises:
-            CheckpointError: a file cannot be written; existing files are kept.
+            CheckpointError: a file cannot be written and existing files are kept, or the reloaded modules compute other
+                embeddings than the space.
+            ConfigError: the format cannot express a head or an encoder; the message states the reason.
+            MissingDependencyError: sentence-transformers is required and not installed.
         """
-        save(self, directory)
+        save(self, directory, format=format, encoders=encoders)
 
     def push_to_hub(
         self,
         repo_id: str,
         *,
+        format: SpaceFormat = "unialign",
+        encoders: Mapping[str, Any] | None = None,
         private: bool | None = None,
         token: str | None = None,
         revision: str | None = None,
@@ -303,6 +322,7 @@ class Space(nn.Module):
 
         Args:
             repo_id: `owner/name` of the repository, which is created if it does not exist.
+            format, encoders: as in `save_pretrained`.
             private: whether a new repository is private. None: the owner's default.
             token: access token; None: that of `hf auth login`.
             revision: branch to commit to; None: the main branch.
@@ -311,7 +331,16 @@ class Space(nn.Module):
             CheckpointError: `repo_id` is malformed, or the Hub rejects the upload.
             MissingDependencyError: `huggingface_hub` is not installed.
         """
-        return push(self, repo_id, private=private, token=token, revision=revision, message=commit_message)
+        return push(
+            self,
+            repo_id,
+            format=format,
+            encoders=encoders,
+            private=private,
+            token=token,
+            revision=revision,
+            message=commit_message,
+        )
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> Self:

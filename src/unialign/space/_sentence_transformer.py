@@ -1,0 +1,236 @@
+"""Save a space with its encoders as a folder that sentence-transformers loads without code of this package.
+
+The folder contains the files of `Space.save_pretrained` and
+
+- `modules.json`: the two modules `0_Router` and `1_Normalize`;
+- `0_Router/`: one route per kind of media, with the encoder and the dense layers of the head;
+- `config_sentence_transformers.json`: versions and prompts.
+"""
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unialign._version import __version__
+from unialign.encoders import quiet_loading
+from unialign.errors import CheckpointError, ConfigError
+from unialign.io import atomic_directory, digest, replace_file
+from unialign.space._dense_layers import DenseLayer, dense_head
+from unialign.space._towers import Tower, library
+
+if TYPE_CHECKING:
+    from unialign.space._space import Space
+
+MODULES, SETTINGS, ROUTER, NORMALIZE = "modules.json", "config_sentence_transformers.json", "0_Router", "1_Normalize"
+# Largest difference of a coordinate of unit vectors between the space and the saved folder.
+_TOLERANCE = 1e-5
+# Largest relative difference between the features of the given encoder and of its saved copy.
+_TOWER_TOLERANCE = 1e-3
+
+
+def write_modules(
+    space: "Space", towers: Sequence[Tower], folder: Path, card: str, save_space: Callable[[], None]
+) -> None:
+    """Write the modules of a SentenceTransformer to a folder, after a comparison with the space.
+
+    Args:
+        card: content of the model card that `save_space` writes.
+        save_space: function that saves the space in the folder; it is called after the comparison.
+
+    Raises:
+        ConfigError: a head or an encoder cannot be expressed, or the features of an encoder have another dim.
+        CheckpointError: the reloaded modules compute other embeddings than the space, or a file cannot be written.
+    """
+    router = _router(space, towers)
+    normalize = _modules().Normalize()
+    settings = _settings(towers, card)
+    try:
+        with atomic_directory(folder / ROUTER, check_replaced=lambda _: None) as partial:
+            with quiet_loading():
+                router.save(str(partial))
+                _check_reloaded(space, towers, partial, settings)
+            _sync_files(partial)
+            save_space()
+            # Modules of an earlier space must not be read beside the new one.
+            (folder / MODULES).unlink(missing_ok=True)
+        with atomic_directory(folder / NORMALIZE, check_replaced=lambda _: None) as partial:
+            normalize.save(str(partial))
+            _sync_files(partial)
+    except OSError as error:
+        raise CheckpointError(f"cannot save the encoders in {folder}: {error.strerror or error}") from error
+    listed = [
+        {"idx": place, "name": str(place), "path": path, "type": f"{type(module).__module__}.{type(module).__name__}"}
+        for place, (path, module) in enumerate(((ROUTER, router), (NORMALIZE, normalize)))
+    ]
+    replace_file(folder / SETTINGS, json.dumps(settings, indent=2), error=CheckpointError)
+    # Write this file last, since a reader starts from it.
+    replace_file(folder / MODULES, json.dumps(listed, indent=2), error=CheckpointError)
+
+
+def written_card(folder: Path) -> str | None:
+    """Return the digest of the model card that `write_modules` recorded in a folder; None without such modules."""
+    try:
+        entry = json.loads((folder / SETTINGS).read_text("utf-8"))["unialign"]["card"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(entry)
+
+
+def discard_modules(folder: Path) -> None:
+    """Delete modules that `write_modules` wrote to a folder, since they compute the embeddings of an earlier space."""
+    if written_card(folder) is not None:
+        for name in (MODULES, SETTINGS):
+            (folder / name).unlink(missing_ok=True)
+        for name in (ROUTER, NORMALIZE):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _router(space: "Space", towers: Sequence[Tower]) -> Any:
+    used: dict[int, set[str]] = {}
+    for tower in towers:
+        used.setdefault(id(tower.modules[0]), set()).add(tower.kind)
+    first = {id(tower.modules[0]): _restricted(tower.modules[0], used[id(tower.modules[0])]) for tower in towers}
+    routes = {
+        tower.kind: [first[id(tower.modules[0])], *tower.modules[1:], *_dense_modules(space, tower.name)]
+        for tower in towers
+    }
+    return _modules().Router(routes, allow_empty_key=False, route_mappings={(None, kind): kind for kind in routes})
+
+
+def _restricted(module: Any, kinds: set[str]) -> Any:
+    """Return an encoder that declares only the kinds of media which have a route; its weights are shared."""
+    declared = getattr(module, "modality_config", None)
+    kept = {key: value for key, value in (declared or {}).items() if key in kinds or key == "message"}
+    if not declared or len(kept) == len(declared):
+        return module
+    narrowed = copy.copy(module)
+    narrowed.modality_config = kept
+    return narrowed
+
+
+def _dense_modules(space: "Space", name: str) -> list[nn.Module]:
+    modules = _modules()
+    head = dense_head(space, name)
+    normalized: list[nn.Module] = [modules.Normalize()] if head.unit_input else []
+    output = [] if head.output is None else [modules.Normalize(), _dense_module(head.output)]
+    return [*normalized, *map(_dense_module, head.layers), *output]
+
+
+def _dense_module(layer: DenseLayer) -> nn.Module:
+    out_dim, in_dim = layer.weight.shape
+    dense: nn.Module = _modules().Dense(
+        in_dim,
+        out_dim,
+        # Other activations are replaced by Tanh when a folder is loaded.
+        activation_function=nn.GELU() if layer.gelu else nn.Identity(),
+        init_weight=layer.weight.float(),
+        init_bias=layer.bias.float(),
+    )
+    return dense
+
+
+def _settings(towers: Sequence[Tower], card: str) -> dict[str, Any]:
+    """Return the settings of the model; prompts apply to texts only, so they are those of the text encoder."""
+    text = next((tower.model for tower in towers if tower.kind == "text"), None)
+    return {
+        "model_type": "SentenceTransformer",
+        "__version__": {
+            "sentence_transformers": library().__version__,
+            "transformers": import_module("transformers").__version__,
+            "pytorch": str(torch.__version__),
+        },
+        "prompts": {} if text is None else dict(text.prompts),
+        "default_prompt_name": None if text is None else text.default_prompt_name,
+        "similarity_fn_name": "cosine",
+        # Digest of the model card, which tells a card that nobody edited.
+        "unialign": {"version": __version__, "card": digest(card.encode())},
+    }
+
+
+def _check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settings: dict[str, Any]) -> None:
+    """Compare the saved modules with the encoders and the space on a few inputs of each kind."""
+    modules = _modules()
+    loaded = library().SentenceTransformer(
+        modules=[modules.Router.load(str(router), local_files_only=True), modules.Normalize()],
+        device="cpu",
+        prompts=settings["prompts"],
+        default_prompt_name=settings["default_prompt_name"],
+    )
+    for tower in towers:
+        inputs = _probes(tower)
+        features_BW = _features(tower, inputs)
+        if features_BW.shape[1] != space.dims[tower.name]:
+            raise ConfigError(
+                f"the encoder of {tower.name!r} returns features of dim {features_BW.shape[1]}, but the space expects "
+                f"dim {space.dims[tower.name]}; pass the encoder that computed the features of the space"
+            )
+        saved = [loaded[0].sub_modules[tower.kind][place] for place in range(len(tower.modules))]
+        prompts = {"prompts": settings["prompts"], "default_prompt_name": settings["default_prompt_name"]}
+        copied_BW = _encode(library().SentenceTransformer(modules=saved, device="cpu", **prompts), inputs)
+        error = float((copied_BW - features_BW).norm() / features_BW.norm().clamp_min(1e-12))
+        if not error <= _TOWER_TOLERANCE:
+            raise CheckpointError(
+                f"the saved encoder of {tower.name!r} computes features that differ by a fraction of {error:.2g} from "
+                f"those of the given encoder; load the encoder in float32 on the CPU and save again"
+            )
+        expected_BD = space.encode({tower.name: copied_BW})[tower.name].double().cpu()
+        difference = float((_encode(loaded, inputs).double() - expected_BD).abs().max())
+        if not difference <= _TOLERANCE:
+            raise CheckpointError(
+                f"the saved modules of {tower.name!r} compute embeddings that differ by {difference:.2g} from those of "
+                f"the space, more than {_TOLERANCE:g}; the columns of its features may have means far above their "
+                f"standard deviations"
+            )
+
+
+def _features(tower: Tower, inputs: list[Any]) -> Tensor:
+    try:
+        return _encode(tower.model, inputs)
+    except Exception as error:  # processors and models raise many exceptions
+        raise ConfigError(
+            f"the encoder of {tower.name!r} failed on a test input of kind {tower.kind}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _encode(model: Any, inputs: list[Any]) -> Tensor:
+    with torch.no_grad():
+        return torch.from_numpy(model.encode(inputs, convert_to_numpy=True, show_progress_bar=False)).float()
+
+
+def _probes(tower: Tower) -> list[Any]:
+    """Return a few inputs of the kind of a tower, which are the same in each call."""
+    rng = np.random.default_rng(0)
+    if tower.kind == "text":
+        return ["a photo of a cat", "Two dogs run over the grass, and a third one sleeps."]
+    if tower.kind == "image":
+        image = import_module("PIL.Image")
+        return [image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in range(2)]
+    if tower.kind == "audio":
+        processor = getattr(tower.modules[0], "processor", None)
+        processor = getattr(processor, "feature_extractor", processor)
+        rate = int(getattr(processor, "sampling_rate", 16000))
+        sounds = [{"array": rng.normal(size=rate).astype(np.float32), "sampling_rate": rate} for _ in range(2)]
+        # A Router accepts such a sound only inside a mapping of its kind.
+        return [{"audio": sound} for sound in sounds]
+    return [{"video": rng.integers(0, 256, (16, 96, 96, 3), dtype=np.uint8)}]
+
+
+def _sync_files(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _modules() -> Any:
+    return import_module("sentence_transformers.sentence_transformer.modules")
