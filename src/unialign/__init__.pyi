@@ -1,6 +1,7 @@
 from unialign import (
     closed_form as closed_form,
     config as config,
+    correction as correction,
     data as data,
     diagnostics as diagnostics,
     distributed as distributed,
@@ -18,6 +19,7 @@ from unialign import (
 )
 from unialign._version import __version__ as __version__
 from unialign.config import TrainConfig as TrainConfig
+from unialign.correction import repair as repair
 from unialign.diagnostics import diagnose as diagnose
 from unialign.evaluation import evaluate as evaluate
 from unialign.space import Space as Space
@@ -29,6 +31,7 @@ __all__ = [
     "__version__",
     "closed_form",
     "config",
+    "correction",
     "data",
     "diagnose",
     "diagnostics",
@@ -45,5 +48,6 @@ __all__ = [
     "metrics",
     "ops",
     "registry",
+    "repair",
     "train",
 ]

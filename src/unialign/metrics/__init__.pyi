@@ -19,6 +19,7 @@ from unialign.metrics._mixed_pool import (
     PoolScores as PoolScores,
     mixed_pool as mixed_pool,
 )
+from unialign.metrics._pool_rows import noisy_copies as noisy_copies
 from unialign.metrics._ranks import RankCounts as RankCounts
 from unialign.metrics._retrieval import (
     RetrievalResult as RetrievalResult,

@@ -21,7 +21,7 @@ from unialign._pair_keys import pair_name
 from unialign.batch import Batch, as_tensors, make_batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics._labels import label_codes
-from unialign.metrics._pool_places import dcg_weights, expected_sum
+from unialign.metrics._pool_places import FirstPlaces, dcg_weights
 from unialign.metrics._pool_rows import draw_modalities, noisy_copies
 
 # Function of query modality, (b, D) unit queries, gallery modality and (g, D) unit rows that returns (b, g) scores.
@@ -220,15 +220,15 @@ class _Pool:
         same_bG = self.ids_G[places_b][:, None] == self.ids_G
         in_half_bG = own_b[:, None] == has_modality_G
         relevant_bG, candidate_bG = same_bG & in_half_bG, ~same_bG | in_half_bG
-        gain_b = expected_sum(scores_bG, relevant_bG, candidate_bG, dcg_weights(self.k))
-        ideal_k = dcg_weights(self.k).cumsum(0)
+        places, dcg_k = FirstPlaces(scores_bG, candidate_bG, self.k), dcg_weights(self.k)
+        ideal_b = dcg_k.cumsum(0)[relevant_bG.sum(1).clamp(max=self.k) - 1]
         of_modality_bG, candidates_b = candidate_bG & has_modality_G, candidate_bG.sum(1).double()
         fair_b = of_modality_bG.sum(1) / candidates_b
-        in_top_b = expected_sum(scores_bG, of_modality_bG, candidate_bG, torch.ones(self.k))
+        in_top_b = places.sum(of_modality_bG, torch.ones(self.k))
         share_b = in_top_b / candidates_b.clamp(max=self.k) / torch.where(fair_b > 0, fair_b, torch.nan)
         return PoolScores(
             items=rows_b,
-            ndcg=gain_b / ideal_k[relevant_bG.sum(1).clamp(max=self.k) - 1],
+            ndcg=places.sum(relevant_bG, dcg_k) / ideal_b,
             is_own=own_b,
             shares=share_b,
             label_precisions=self._label_precision(places_b, scores_bG, ~same_bG),
@@ -253,7 +253,7 @@ class _Pool:
         labels_G = self.labels_N[self.rows_G]
         label_b = labels_G[places_b]
         equal_bG = (label_b[:, None] == labels_G) & candidate_bG
-        found_b = expected_sum(scores_bG, equal_bG, candidate_bG, torch.ones(self.k))
+        found_b = FirstPlaces(scores_bG, candidate_bG, self.k).sum(equal_bG, torch.ones(self.k))
         places = candidate_bG.sum(1).double().clamp(max=self.k)
         return torch.where((label_b >= 0) & (places > 0), found_b / places, nan_b)
 

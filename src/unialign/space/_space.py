@@ -3,6 +3,7 @@
 Shapes: `B` rows, `W` dimension of a modality's features, `D` dimension of the space.
 """
 
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from unialign.space._encode_store import encode_store
 from unialign.space._heads import make_head
 from unialign.space._kernel_features import KernelFeatures
 from unialign.space._normalizer import make_input_norm
+from unialign.space._output_affine import OutputAffine, check_output_affine, set_output_affine
 from unialign.space._prepare import fit_stages, kernel_of
 from unialign.space._saving import push, save
 from unialign.space._validation import (
@@ -67,6 +69,8 @@ class Space(nn.Module):
         landmarks: maximum number of landmarks of a modality. With more training rows, the kernel is approximated.
         kernel_sizes: mapping of modality to its numbers of landmarks and kernel features, for a saved space with kernel
             heads. None: `fit_normalizer` sets them.
+        output_affine: modalities whose unit embeddings are mapped by an affine map and normalized again, such as a
+            repair of the modality gap (see `with_output_affine`).
         metadata: JSON object that describes how the space was created; it is saved with the space.
 
     Raises:
@@ -86,6 +90,7 @@ class Space(nn.Module):
         regularization: float = 1e-3,
         landmarks: int = 5000,
         kernel_sizes: Mapping[str, Sequence[int]] | None = None,
+        output_affine: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -97,6 +102,7 @@ class Space(nn.Module):
         self.dim, self.head, self.hidden = dim, head, hidden
         self.dropout, self.input_norm = float(dropout), input_norm
         self.frozen = check_frozen(frozen, dims, dim)
+        self.output_affine = check_output_affine(output_affine, dims)
         self.regularization, self.landmarks = float(regularization), landmarks
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Use lists instead of nn.ModuleDict, since names such as "type" or "rna.seq" cannot be attributes.
@@ -113,6 +119,9 @@ class Space(nn.Module):
             else:
                 self.features.append(make_input_norm(input_norm, in_dim))
                 self.heads.append(make_head(head, in_dim, dim=dim, hidden=hidden, dropout=self.dropout))
+
+        outputs = (OutputAffine(dim) if name in self.output_affine else nn.Identity() for name in dims)
+        self.outputs = nn.ModuleList(outputs)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -135,7 +144,31 @@ class Space(nn.Module):
         """Return the constructor arguments except `metadata`, as JSON values."""
         names = ["dim", "head", "hidden", "dropout", "input_norm"]
         config = {name: getattr(self, name) for name in names + (_KERNEL_SETTINGS if self.head == "kernel" else [])}
-        return {"dims": dict(self.dims), **config, **({"frozen": dict(self.frozen)} if self.frozen else {})}
+        frozen = {"frozen": dict(self.frozen)} if self.frozen else {}
+        outputs = {"output_affine": list(self.output_affine)} if self.output_affine else {}
+        return {"dims": dict(self.dims), **config, **frozen, **outputs}
+
+    def with_output_affine(self, layers: Mapping[str, tuple[Tensor, Tensor]]) -> "Space":
+        """Return a copy whose embeddings z of the given modalities are z weight + bias, normalized again.
+
+        Args:
+            layers: modality -> weight (D, D) and bias (D,), such as those of `ua.repair`.
+
+        Raises:
+            ConfigError: unknown modality, or a modality that already has an affine map.
+            ShapeError, NonFiniteError: a weight or bias has a wrong shape, or is not finite.
+        """
+        check_names(layers, self.dims, "layers")
+        for name in layers:
+            if name in self.output_affine:
+                raise ConfigError(f"{name!r} already has an affine map; start from the space without it")
+        space = copy.deepcopy(self)
+        space.output_affine = tuple(name for name in self.dims if name in (*self.output_affine, *layers))
+        for name, (weight, bias) in layers.items():
+            module = OutputAffine(self.dim).to(self._like())
+            set_output_affine(module, name, weight, bias)
+            space.outputs[self.modalities.index(name)] = module
+        return space
 
     def encode(
         self,
@@ -230,7 +263,8 @@ class Space(nn.Module):
         self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Apply the heads to normalized rows from `prepare`, without input validation."""
-        raw = {name: self.heads[self.modalities.index(name)](x_BW) for name, x_BW in prepared.items()}
+        places = {name: self.modalities.index(name) for name in prepared}
+        raw = {name: self.outputs[i](self.heads[i](prepared[name])) for name, i in places.items()}
         for name, mask_B in (present or {}).items():
             if name in raw:
                 raw[name] = torch.where(mask_B[:, None], raw[name], 0.0)
@@ -263,11 +297,13 @@ class Space(nn.Module):
             Features (B, W). Their components along axes other than the D principal axes equal the mean.
 
         Raises:
-            ConfigError: the modality is not frozen.
+            ConfigError: the modality is not frozen, or has an output affine map.
             ShapeError: z is not of shape (B, D).
         """
         check_names([name], self.dims, "name")
         module = self.features[self.modalities.index(name)]
+        if name in self.output_affine:
+            raise ConfigError(f"{name!r} has an output affine map, which is not inverted; use the space without it")
         if not isinstance(module, Whitening):
             frozen = ", ".join(map(repr, self.frozen)) or "none"
             raise ConfigError(

@@ -36,6 +36,11 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
                 f"init_from was made with {name}={getattr(init_from, name)!r}, but this run has {name}="
                 f"{getattr(config, name)!r}; use the same setting"
             )
+    if init_from.output_affine:
+        raise ConfigError(
+            "init_from has an output affine map, such as a repair, which training does not keep; start from the space "
+            "without it"
+        )
 
 
 def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:

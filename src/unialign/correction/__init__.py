@@ -1,0 +1,5 @@
+"""Correction of the modality gap in existing embeddings, without training and without pairs."""
+
+from unialign._lazy import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

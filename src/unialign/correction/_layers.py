@@ -1,0 +1,81 @@
+"""Affine layers that remove differences of mean and covariance between modalities.
+
+Shapes: `n` rows of a modality, `D` dimension.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unialign.errors import DataError
+
+Method = Literal["none", "center", "coral", "center_csls"]
+# Methods from the smallest to the largest change.
+METHODS: tuple[Method, ...] = ("none", "center", "coral", "center_csls")
+# Methods that are an affine layer followed by normalization.
+AFFINE: tuple[Method, ...] = ("none", "center", "coral")
+# Weight of the isotropic covariance in CORAL. A smaller weight loses precision on spaces without a gap.
+SHRINKAGE = 0.9
+# With fewer rows of a modality, only centering is a candidate.
+MIN_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The map z -> z @ weight + bias, in float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, z_BD: Tensor) -> Tensor:
+        return z_BD @ self.weight + self.bias
+
+
+def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
+    """Fit the affine layer of each modality; `center_csls` has the layers of `center`.
+
+    `center` subtracts the mean m_i of a modality. `coral` also aligns the covariances (correlation alignment, Sun, Feng
+    and Saenko, AAAI 2016): z -> (z - m_i) C_i^(-1/2) P^(1/2) with C_i = .1 S_i + .9 (tr S_i / D) I, where S_i is the
+    covariance of the modality and P the mean of all C_i.
+
+    Args:
+        rows: modality -> (n, D) float64 unit rows; n may differ.
+
+    Raises:
+        DataError: all rows of a modality are equal.
+    """
+    first = next(iter(rows.values()))
+    identity_DD = torch.eye(first.shape[1], dtype=torch.float64)
+    if method == "none":
+        return {name: Affine(identity_DD, torch.zeros_like(identity_DD[0])) for name in rows}
+    means = {name: z_nD.mean(0) for name, z_nD in rows.items()}
+    for name, z_nD in rows.items():
+        if not bool(((z_nD - means[name]).abs() > 1e-9).any()):
+            raise DataError(
+                f"all {len(z_nD)} rows of {name!r} are equal, so no direction is left without their mean; leave it out "
+                "with `modalities`"
+            )
+    if method != "coral":
+        return {name: Affine(identity_DD, -mean_D) for name, mean_D in means.items()}
+    shrunk = {name: _shrunk_covariance(z_nD - means[name]) for name, z_nD in rows.items()}
+    target_DD = _power(torch.stack(list(shrunk.values())).mean(0), 0.5)
+    weights = {name: _power(c_DD, -0.5) @ target_DD for name, c_DD in shrunk.items()}
+    return {name: Affine(weight_DD, -means[name] @ weight_DD) for name, weight_DD in weights.items()}
+
+
+def _shrunk_covariance(centered_nD: Tensor) -> Tensor:
+    covariance_DD = centered_nD.mT @ centered_nD / len(centered_nD)
+    dim = len(covariance_DD)
+    mean_variance = covariance_DD.trace() / dim
+    identity_DD = torch.eye(dim, dtype=torch.float64)
+    return (1 - SHRINKAGE) * covariance_DD + SHRINKAGE * mean_variance * identity_DD
+
+
+def _power(symmetric_DD: Tensor, exponent: float) -> Tensor:
+    """Return a power of a symmetric positive definite matrix."""
+    values_D, vectors_DD = torch.linalg.eigh(symmetric_DD)
+    power_DD: Tensor = (vectors_DD * values_D**exponent) @ vectors_DD.mT
+    return power_DD
