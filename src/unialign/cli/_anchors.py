@@ -1,4 +1,4 @@
-"""Choose the anchor of a training run; if an objective requires an anchor, the default is the first modality."""
+"""Choose the anchor of a training run: all pairs of modalities, or the first modality if an objective requires one."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,8 +20,13 @@ def describe_anchors(configs: Iterable[TrainConfig]) -> str:
     return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 
+def default_anchor(objective: str, modalities: Sequence[str]) -> str:
+    """Return `all` or, if the objective requires a modality as anchor, the first modality."""
+    return modalities[0] if needs_anchor(objective) == "modality" else "all"
+
+
 def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainConfig, str]:
-    """Set the anchor to the first modality if the objective requires an anchor and the configuration has none.
+    """Set the default anchor if the objective requires an anchor and the configuration has none.
 
     Returns:
         The configuration, and a note to the user ("" if the configuration is unchanged).
@@ -34,9 +39,10 @@ def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainCo
         return config, ""
     anchor, name = config.objective_options.get("anchor"), display_name(config.objective)
     if anchor is None:
-        first = modalities[0]
-        note = f"note: {name} needs an anchor; using {first}, the first modality of the data (--anchor changes this)"
-        return config.override({ANCHOR: first}), note
+        default = default_anchor(config.objective, modalities)
+        choice = "all pairs" if default == "all" else f"{default}, the first modality of the data"
+        note = f"note: {name} needs an anchor; using {choice} (--anchor changes this)"
+        return config.override({ANCHOR: default}), note
     if needed == "modality" and anchor not in modalities:
         known = ", ".join(modalities)
         raise ConfigError(f"{name} needs a modality as anchor, got {anchor!r}; set --anchor to one of {known}")

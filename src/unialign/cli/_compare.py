@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unialign.cli._anchors import ANCHOR, describe_anchors, has_anchor
+from unialign.cli._anchors import ANCHOR, default_anchor, describe_anchors, has_anchor
 from unialign.cli._console import chosen_workers, echo, run_progress, shown
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
 from unialign.experiments import compare, make_entry, open_store
@@ -61,13 +61,14 @@ def new_comparison(
         training: training settings of all objectives.
         settings: settings of the comparison.
     """
-    # Use the same anchor for all objectives with an `anchor` option, since some of them require an anchor.
     modalities = training.get("modalities") or open_store(data, None, None).modalities
     entries: dict[str, ComparisonEntry] = {}
     for name in objectives:
         warmup = {"infonce_warmup_ratio": _INFONCE_WARMUP} if initialization(name) == "contrastive" else {}
         entries[name] = make_entry(
-            _with_settings(TrainConfig(objective=name), {**warmup, ANCHOR: modalities[0], **training})
+            _with_settings(
+                TrainConfig(objective=name), {**warmup, ANCHOR: default_anchor(name, modalities), **training}
+            )
         )
     return CompareConfig(data=data, entries=entries, selection="as given, not tuned", **settings)
 

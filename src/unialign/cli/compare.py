@@ -11,7 +11,7 @@ from unialign.config import CompareConfig, TrainConfig
 from unialign.errors import ConfigError
 
 _EXAMPLES = """\
-  unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
+  unialign compare digits --objectives unialign infonce gram --seeds 0 1 2
   unialign compare image.npy text.npy --epochs 20
   unialign compare --config runs/demo/config.yaml --out runs/again"""
 # Comparison settings with a command-line option; all others are training settings or are derived from the data.
@@ -75,8 +75,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, CompareConfig, only=_SETTINGS, title="comparison")
     add_training_settings(
         parser,
-        anchor="the data's first modality, for every objective that has an anchor, since only objectives with the same "
-        "anchor are comparable",
+        anchor="`all`; the data's first modality for objectives that require a modality, such as gram",
         skip=("objective", "seed"),
     )
     add_workers(parser)

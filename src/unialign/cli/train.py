@@ -16,7 +16,7 @@ from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
 _EXAMPLES = """\
-  unialign train emoji --objective unialign --anchor text --epochs 60
+  unialign train emoji --objective unialign --anchor all --epochs 60
   unialign train my-store/ --objective infonce --weight-decay 0.05 --set objective_options.temperature=0.1
   unialign train image.npy text.safetensors audio=run7/last_layer.npy
   unialign train emoji --set frozen.image=whiten          a space around frozen embeddings, for `unialign generate`

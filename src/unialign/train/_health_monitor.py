@@ -27,7 +27,7 @@ class HealthMonitor:
 
     Examples:
         >>> import torch, unialign as ua
-        >>> loss = ua.losses.UniAlign(anchor="text")
+        >>> loss = ua.losses.UniAlign(anchor="all")
         >>> monitor = ua.train.HealthMonitor(loss, every=50)
         >>> z = {"image": torch.randn(64, 16), "text": torch.randn(64, 16)}
         >>> monitor.check(z, loss(z))
