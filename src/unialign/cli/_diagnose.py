@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from unialign.cli._console import echo, shown
 from unialign.cli._quiet import is_quiet
 from unialign.config import DiagnoseConfig
-from unialign.diagnostics import DiagnosisReport, diagnose, make_results
+from unialign.diagnostics import DiagnosisReport, DriftReport, diagnose, make_drift_results, make_results
 from unialign.experiments import open_run_dir, write_json
 from unialign.io import replace_file, write_yaml
-from unialign.report import write_diagnosis_report
+from unialign.report import write_diagnosis_report, write_drift_report
 
 
 def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> int:
@@ -26,15 +27,7 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
     started = time.perf_counter()
     try:
         with _progress() as progress:
-            report = diagnose(
-                list(config.files),
-                modalities=config.modalities,
-                id=config.id,
-                sample=config.sample,
-                resamples=config.resamples,
-                seed=config.seed,
-                on_progress=progress,
-            )
+            report = _diagnosis(config, progress)
         seconds = time.perf_counter() - started
         _write(out, config, report, seconds)
     finally:
@@ -45,27 +38,40 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
     echo(report.text())
     echo()
     echo(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
-    if report.proposed_ids is not None:
+    if isinstance(report, DiagnosisReport) and report.proposed_ids is not None:
         echo(f"Proposed ids: {shown(out / 'ids.npy')}")
     failing = {None: (), "problem": ("problem",), "warning": ("problem", "warning")}[fail_on]
     return int(report.severity in failing)
 
 
-def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport, seconds: float) -> None:
+def _diagnosis(config: DiagnoseConfig, progress: Callable[[str, int, int], None]) -> DiagnosisReport | DriftReport:
+    files = list(config.files)
+    options = {name: getattr(config, name) for name in ("modalities", "id", "sample", "resamples", "seed")}
+    against = None if config.against is None else list(config.against)
+    report: DiagnosisReport | DriftReport = diagnose(files, against=against, on_progress=progress, **options)
+    return report
+
+
+def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport | DriftReport, seconds: float) -> None:
     write_yaml(out / "config.yaml", config.to_dict())
-    write_json(out / "results.json", make_results(report, seconds=seconds))
     replace_file(out / "log.txt", report.text() + "\n")
-    _write_ids(out / "ids.npy", report)
+    if isinstance(report, DriftReport):
+        _write_ids(out / "ids.npy", None)
+        write_json(out / "results.json", make_drift_results(report, seconds=seconds))
+        write_drift_report(out)
+        return
+    _write_ids(out / "ids.npy", report.proposed_ids)
+    write_json(out / "results.json", make_results(report, seconds=seconds))
     write_diagnosis_report(out)
 
 
-def _write_ids(path: Path, report: DiagnosisReport) -> None:
+def _write_ids(path: Path, ids_N: NDArray[np.int64] | None) -> None:
     """Write the proposed ids, or delete those of an earlier diagnosis."""
-    if report.proposed_ids is None:
+    if ids_N is None:
         path.unlink(missing_ok=True)
         return
     content = io.BytesIO()
-    np.save(content, report.proposed_ids, allow_pickle=False)
+    np.save(content, ids_N, allow_pickle=False)
     replace_file(path, content.getvalue())
 
 

@@ -16,6 +16,11 @@ class DiagnoseConfig(Config):
     files: tuple[str, ...] = setting(
         REQUIRED, "files of embeddings with the same items in the same order; NAME=FILE names a matrix", not_empty
     )
+    against: tuple[str, ...] | None = setting(
+        None,
+        "files of an older version of the same embeddings, with which the files are compared row by row",
+        not_empty,
+    )
     modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", not_empty)
     id: str | None = setting(
         None, "array or column of ids that joins the files (default: ids, or a common name such as id or key)"

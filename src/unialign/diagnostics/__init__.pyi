@@ -1,6 +1,8 @@
 from unialign.diagnostics._diagnose import diagnose as diagnose
+from unialign.diagnostics._drift_report import DriftReport as DriftReport, make_drift_results as make_drift_results
+from unialign.diagnostics._drift_verdict import Verdict as Verdict
 from unialign.diagnostics._finding import Finding as Finding
 from unialign.diagnostics._report import DiagnosisReport as DiagnosisReport
 from unialign.diagnostics._results import make_results as make_results
 
-__all__ = ["DiagnosisReport", "Finding", "diagnose"]
+__all__ = ["DiagnosisReport", "DriftReport", "Finding", "Verdict", "diagnose"]

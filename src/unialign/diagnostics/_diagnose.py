@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from unialign._checks import check_integer, check_seed
 from unialign.data import Sources, open_collection
+from unialign.diagnostics._drift import compare_versions
+from unialign.diagnostics._drift_report import DriftReport
 from unialign.diagnostics._estimate import LEVEL
 from unialign.diagnostics._finding import SEVERITIES, Finding
 from unialign.diagnostics._measure import Measurements, measure
@@ -24,9 +26,11 @@ from unialign.diagnostics._scan import scan_modality
 from unialign.errors import ConfigError
 
 
+@overload
 def diagnose(
     sources: Sources,
     *,
+    against: None = None,
     modalities: Sequence[str] | None = None,
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
@@ -36,8 +40,40 @@ def diagnose(
     resamples: int = 1000,
     seed: int = 0,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> DiagnosisReport:
+) -> DiagnosisReport: ...
+
+
+@overload
+def diagnose(
+    sources: Sources,
+    *,
+    against: Sources,
+    modalities: Sequence[str] | None = None,
+    id: str | None = None,
+    sample: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> DriftReport: ...
+
+
+def diagnose(
+    sources: Sources,
+    *,
+    against: Sources | None = None,
+    modalities: Sequence[str] | None = None,
+    present: Mapping[str, Any] | None = None,
+    ids: Any = None,
+    labels: Any = None,
+    id: str | None = None,
+    sample: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> DiagnosisReport | DriftReport:
     """Find faults in the embeddings of several modalities, independent of the model that produced them.
+
+    With `against`, compare two versions of the same embeddings instead, and return a `DriftReport`.
 
     All rows are read once, in chunks, to find invalid values, presence, norms, exact duplicates and constant columns.
     Geometry and retrieval are measured on a random sample of items, with bootstrap intervals over items (same-id items
@@ -50,6 +86,9 @@ def diagnose(
             these with the same N items in the same order, or with the same unique `ids` in any order. Arrays named
             `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool are read as ids, labels and presence
             masks. Compressed archives and parquet are slower to read. Nothing is unpickled.
+        against: an older version of the same embeddings, such as the output of another engine, precision or release
+            of the model. Modalities are matched by name, and rows by `ids` or, without ids, by their order. `present`,
+            `ids` and `labels` must then be None: store these arrays in both sources.
         modalities: names of the modalities to diagnose; None: all (of a store: its default ones).
         present: modality -> (N,) bool; a missing name means that all rows are present. The values of absent rows are
             ignored.
@@ -75,6 +114,21 @@ def diagnose(
     check_seed(seed)
     if isinstance(modalities, str):
         raise ConfigError(f"modalities is the string {modalities!r}, expected a list of names such as [{modalities!r}]")
+    if against is not None:
+        if given := [
+            name for name, value in {"present": present, "ids": ids, "labels": labels}.items() if value is not None
+        ]:
+            raise ConfigError(f"{given[0]} cannot be combined with against; store {given[0]} in both sources")
+        return compare_versions(
+            sources,
+            against,
+            modalities=modalities,
+            id=id,
+            sample=sample,
+            resamples=resamples,
+            seed=seed,
+            on_progress=on_progress,
+        )
     data = open_collection(sources, modalities=modalities, present=present, ids=ids, labels=labels, id=id)
     rows_n = draw_items(data, sample_size(data, sample), seed=seed)
     rows_WL = window_rows(data.items, len(rows_n))

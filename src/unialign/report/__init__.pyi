@@ -1,5 +1,6 @@
 from unialign._plain_text import count as count, join_words as join_words
 from unialign.report._diagnosis import write_diagnosis_report as write_diagnosis_report
+from unialign.report._drift import write_drift_report as write_drift_report
 from unialign.report._format import (
     DASH as DASH,
     NumberFormat as NumberFormat,
@@ -34,6 +35,7 @@ __all__ = [
     "text_table",
     "verdict_lines",
     "write_diagnosis_report",
+    "write_drift_report",
     "write_generation_report",
     "write_report",
 ]

@@ -1,0 +1,107 @@
+"""Compare every row of one version of an embedding with its counterpart in the other version.
+
+Shapes: `P` items with both rows, `D` dimension, `d` shared columns, `b` rows of a block, `k` rows kept.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.diagnostics._drift_pairs import MatchedItems, paired_blocks
+from unialign.readers import Modality
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RowDrift:
+    """Differences of all rows.
+
+    Attributes:
+        valid_P: True if both rows are finite and not zero.
+        error_P: 1 - cosine of the two rows, in [0, 2]; NaN where not valid. If the widths differ, the cosine of the
+            first d columns, where d is the smaller width.
+        ratio_P: norm of the new row, divided by the norm of the old row; NaN where not valid.
+        equal_P: True if the two rows are equal in every entry.
+        invalid_old, invalid_new: number of rows that are not finite or zero in each version.
+        kept_old, kept_new: (k, D) float64 rows of the requested items.
+        fingerprints: SHA-256 of the rows of the old and the new version.
+    """
+
+    valid_P: NDArray[np.bool_]
+    error_P: NDArray[np.float32]
+    ratio_P: NDArray[np.float32]
+    equal_P: NDArray[np.bool_]
+    invalid_old: int
+    invalid_new: int
+    kept_old: Array
+    kept_new: Array
+    fingerprints: tuple[str, str]
+
+
+def scan_rows(
+    old: Modality,
+    new: Modality,
+    matched: MatchedItems,
+    kept_k: NDArray[np.int64],
+    *,
+    on_rows: Callable[[int, int], None] | None = None,
+) -> RowDrift:
+    """Read both versions once, and keep the rows of the items at positions `kept_k`, in ascending order."""
+    count = len(matched)
+    error_P, ratio_P = np.full(count, np.nan, np.float32), np.full(count, np.nan, np.float32)
+    valid_P, equal_P = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    kept = [np.empty((len(kept_k), version.rows.shape[1])) for version in (old, new)]
+    hashes, invalid = [hashlib.sha256(), hashlib.sha256()], [0, 0]
+    for start, old_bD, new_bD in paired_blocks(old, new, matched):
+        stop = start + len(old_bD)
+        low, high = np.searchsorted(kept_k, [start, stop])
+        usable = []
+        for i, rows_bD in enumerate((old_bD, new_bD)):
+            hashes[i].update(np.ascontiguousarray(rows_bD).data)
+            kept[i][low:high] = rows_bD[kept_k[low:high] - start]
+            usable.append(np.isfinite(rows_bD).all(1) & (rows_bD != 0).any(1))
+            invalid[i] += int((~usable[i]).sum())
+        valid_b = usable[0] & usable[1]
+        valid_P[start:stop] = valid_b
+        equal_P[start:stop] = valid_b & _equal(old_bD, new_bD)
+        error_P[start:stop][valid_b], ratio_P[start:stop][valid_b] = _differences(old_bD[valid_b], new_bD[valid_b])
+        if on_rows is not None:
+            on_rows(stop, count)
+    fingerprints = (hashes[0].hexdigest(), hashes[1].hexdigest())
+    return RowDrift(valid_P, error_P, ratio_P, equal_P, invalid[0], invalid[1], kept[0], kept[1], fingerprints)
+
+
+def _equal(old_bD: Array, new_bD: Array) -> NDArray[np.bool_]:
+    if old_bD.shape != new_bD.shape:
+        return np.zeros(len(old_bD), np.bool_)
+    return np.asarray((old_bD == new_bD).all(1))
+
+
+def _differences(old_bD: Array, new_bD: Array) -> tuple[Array, Array]:
+    """Return 1 - cosine of the shared columns, and the ratio of the norms.
+
+    The cosine is computed from the distance of unit rows, 1 - cos = |u - v|^2 / 2, which is precise for equal rows.
+    """
+    shared = min(old_bD.shape[1], new_bD.shape[1])
+    (u_bd, _), (v_bd, _) = unit_rows(old_bD[:, :shared]), unit_rows(new_bD[:, :shared])
+    difference_bd = u_bd - v_bd
+    error_b = 0.5 * np.einsum("ij,ij->i", difference_bd, difference_bd)
+    # A prefix that is zero has no direction.
+    error_b[(~u_bd.any(1)) | (~v_bd.any(1))] = 1.0
+    with np.errstate(over="ignore", under="ignore"):
+        ratio_b = unit_rows(new_bD)[1] / unit_rows(old_bD)[1]
+    return error_b, ratio_b
+
+
+def unit_rows(rows_bD: Array) -> tuple[Array, Array]:
+    """Return float64 unit rows (zero rows stay zero) and their norms, without overflow or underflow."""
+    rows_bD = rows_bD.astype(np.float64)
+    largest_b1 = np.abs(rows_bD).max(1, keepdims=True, initial=0.0)
+    scaled_bD = rows_bD / np.where(largest_b1 > 0, largest_b1, 1.0)
+    norm_b1 = np.linalg.norm(scaled_bD, axis=1, keepdims=True)
+    return scaled_bD / np.where(norm_b1 > 0, norm_b1, 1.0), (norm_b1 * largest_b1)[:, 0]
