@@ -13,6 +13,7 @@ from unialign import (
     geometry as geometry,
     losses as losses,
     metrics as metrics,
+    migration as migration,
     ops as ops,
     registry as registry,
     train as train,
@@ -22,6 +23,7 @@ from unialign.config import TrainConfig as TrainConfig
 from unialign.correction import repair as repair
 from unialign.diagnostics import diagnose as diagnose
 from unialign.evaluation import evaluate as evaluate
+from unialign.migration import bridge as bridge
 from unialign.space import Space as Space
 from unialign.train import fit as fit
 
@@ -29,6 +31,7 @@ __all__ = [
     "Space",
     "TrainConfig",
     "__version__",
+    "bridge",
     "closed_form",
     "config",
     "correction",
@@ -46,6 +49,7 @@ __all__ = [
     "geometry",
     "losses",
     "metrics",
+    "migration",
     "ops",
     "registry",
     "repair",

@@ -26,7 +26,24 @@ Group = Literal["objectives", "readers", "encoders", "decoders", "index", "comma
 _PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
 _FIRST = {
     "objectives": ("unialign", "infonce"),
-    "commands": ("demo", "train", "evaluate", "compare", "diagnose", "generate", "decoder", "completion"),
+    "commands": (
+        "demo",
+        "train",
+        "evaluate",
+        "compare",
+        "diagnose",
+        "repair",
+        "bridge",
+        "generate",
+        "decoder",
+        "completion",
+    ),
+}
+
+# Built-in objectives that wrap another objective, which `load` accepts and `names` does not list.
+_WRAPPERS = {
+    ("objectives", "fused_target"): ("unialign.losses", "FusedTarget"),
+    ("objectives", "matryoshka"): ("unialign.losses", "Matryoshka"),
 }
 
 _registered: dict[tuple[Group, str], Any] = {}
@@ -42,7 +59,7 @@ def names(group: Group) -> tuple[str, ...]:
 def check(group: Group, name: object) -> None:
     """Raise ConfigError if `load` does not accept the name, and suggest a similar one. Imports nothing."""
     check_choice("registry group", group, get_args(Group))
-    if isinstance(name, str) and (name in _built_in(group) or (group, name) in _registered):
+    if isinstance(name, str) and (is_built_in(group, name) or (group, name) in _registered):
         return
     try:
         check_choice(_kind(group), name, names(group))
@@ -64,6 +81,9 @@ def load(group: Group, name: str) -> Any:
     check(group, name)
     if (group, name) in _registered:
         return _registered[group, name]
+    if (group, name) in _WRAPPERS:
+        package, attribute = _WRAPPERS[group, name]
+        return getattr(import_module(package), attribute)
     if name in _built_in(group):
         module = import_module(f"{_PACKAGES[group]}.{name}")
         return next(value for value in vars(module).values() if getattr(value, "name", None) == name)
@@ -91,14 +111,14 @@ def register(group: Group, name: str, value: Any) -> None:
     check_choice("registry group", group, get_args(Group))
     if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
         raise ConfigError(f"{_kind(group)} names must consist of letters, digits, '_' and '-', got {name!r}")
-    if name in _built_in(group):
+    if is_built_in(group, name):
         raise ConfigError(f"{name!r} is a built-in {_kind(group)}; choose another name")
     _registered[group, name] = value
 
 
 def is_built_in(group: Group, name: str) -> bool:
     """Return whether a name is built in."""
-    return name in _built_in(group)
+    return name in _built_in(group) or (group, name) in _WRAPPERS
 
 
 def registered() -> dict[tuple[Group, str], Any]:

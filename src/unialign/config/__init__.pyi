@@ -1,4 +1,5 @@
 from unialign.config._base import REQUIRED as REQUIRED, Config as Config, Setting as Setting, setting as setting
+from unialign.config._bridge import BridgeConfig as BridgeConfig
 from unialign.config._choices import (
     Head as Head,
     Init as Init,
@@ -19,10 +20,12 @@ from unialign.config._decoder import DecoderConfig as DecoderConfig
 from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
 from unialign.config._differences import differing_settings as differing_settings
 from unialign.config._generate import GenerateConfig as GenerateConfig
+from unialign.config._repair import RepairConfig as RepairConfig
 from unialign.config._train import TrainConfig as TrainConfig
 from unialign.config._yaml import parse_yaml as parse_yaml, read_yaml as read_yaml
 
 __all__ = [
+    "BridgeConfig",
     "CompareConfig",
     "ComparisonEntry",
     "Config",
@@ -30,5 +33,6 @@ __all__ = [
     "DiagnoseConfig",
     "EvaluateConfig",
     "GenerateConfig",
+    "RepairConfig",
     "TrainConfig",
 ]

@@ -9,7 +9,7 @@ from unialign.config import differing_settings, read_yaml
 from unialign.errors import ConfigError, DataError
 from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover, lock_folder, write_yaml
 
-Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder"]
+Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder", "bridge", "repair"]
 
 # Name of the store that `prepare_data` writes into a results folder.
 DATA_FOLDER = "data"
@@ -22,6 +22,8 @@ _KEY_OF = {
     "diagnosis": "files",
     "generation": "generation",
     "decoder": "decoder",
+    "repair": "sources",
+    "bridge": "old",
 }
 # Names that identify a results folder if config.yaml is missing.
 _RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "space"}

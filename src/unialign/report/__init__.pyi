@@ -1,4 +1,5 @@
 from unialign._plain_text import count as count, join_words as join_words
+from unialign.report._bridge import write_bridge_report as write_bridge_report
 from unialign.report._diagnosis import write_diagnosis_report as write_diagnosis_report
 from unialign.report._drift import write_drift_report as write_drift_report
 from unialign.report._format import (
@@ -14,6 +15,7 @@ from unialign.report._plot import (
     plot_map as plot_map,
     plot_recall as plot_recall,
 )
+from unialign.report._repair import write_repair_report as write_repair_report
 from unialign.report._summary import text_table as text_table, verdict_lines as verdict_lines
 from unialign.report._svg import (
     color as color,
@@ -34,8 +36,10 @@ __all__ = [
     "Plot",
     "text_table",
     "verdict_lines",
+    "write_bridge_report",
     "write_diagnosis_report",
     "write_drift_report",
     "write_generation_report",
+    "write_repair_report",
     "write_report",
 ]

@@ -1,0 +1,35 @@
+"""Settings of a bridge between two embedding models."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unialign.config._base import REQUIRED, Config, setting
+from unialign.config._ranges import integer, not_empty, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeConfig(Config):
+    """A map from an old to a new embedding model."""
+
+    kind: ClassVar[str] = "bridge"
+
+    old: str = setting(REQUIRED, "file or store with the index of the old model")
+    new: str | None = setting(None, "file with the rows of the sampled items by the new model")
+    pairs: str | None = setting(
+        None, "file with the row numbers or ids of the sampled items, .npy or one per line (default: ids of both files)"
+    )
+    queries: str | None = setting(None, "file of logged queries by the new model (default: the sampled items)")
+    known: str | None = setting(
+        None, "file with the row number of the right answer of each query, .npy or one per line"
+    )
+    old_queries: str | None = setting(None, "file with the same queries by the old model, to score the old model")
+    old_modality: str | None = setting(None, "name of the matrix in the old file (default: its only matrix)")
+    new_modality: str | None = setting(None, "name of the matrix in the new file (default: its only matrix)")
+    goal: float = setting(0.95, "required share of equal results among the first 10, above 0 and at most 1", positive)
+    methods: tuple[str, ...] | None = setting(
+        None, "candidate maps: identity, procrustes, ridge, identity_ridge, kernel (default: all that fit)", not_empty
+    )
+    candidates: int = setting(100, "number of rows that the new model can embed for each query", integer(10))
+    write_index: bool = setting(False, "write the mapped index to mapped.npy")
+    plan: int | None = setting(None, "number of rows to embed next, written to plan.txt", integer(1))
+    seed: int = setting(0, "seed of the random galleries and of the plan", integer(0))

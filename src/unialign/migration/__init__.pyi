@@ -1,0 +1,8 @@
+from unialign.migration._bridge import Bridge as Bridge
+from unialign.migration._build import bridge as bridge, fit_candidates as fit_candidates
+from unialign.migration._interval import OverlapInterval as OverlapInterval
+from unialign.migration._level import Level as Level
+from unialign.migration._plan import plan as plan
+from unialign.migration._search import SearchResult as SearchResult
+
+__all__ = ["Bridge", "Level", "OverlapInterval", "SearchResult", "bridge", "plan"]

@@ -1,0 +1,179 @@
+"""Build a bridge from an old to a new embedding model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._checks import check_choice, check_integer, check_number, check_seed
+from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.migration._bridge import Bridge
+from unialign.migration._inputs import RowSource, content_fingerprint, open_rows, pair_rows
+from unialign.migration._interval import estimate_overlap
+from unialign.migration._level import Level, known_item_level, label_level
+from unialign.migration._maps import KERNEL_LIMIT, KERNEL_PAIRS, METHODS, FittedMap
+from unialign.migration._overlap import OverlapCurve, measure_overlap
+from unialign.migration._verdict import decide, level_reasons
+
+Array = NDArray[Any]
+
+# Number of queries that are ranked; more do not narrow the interval.
+_MOST_QUERIES = 2000
+K = 10
+
+
+def bridge(
+    old: Any,
+    new: Any,
+    *,
+    pairs: Any = None,
+    queries: Any = None,
+    goal: float = 0.95,
+    methods: str | Sequence[str] = "auto",
+    candidates: int = 100,
+    labels: Any = None,
+    known: Any = None,
+    old_queries: Any = None,
+    old_modality: str | None = None,
+    new_modality: str | None = None,
+    seed: int = 0,
+) -> Bridge:
+    """Map an index of old embeddings into the space of a new model, and estimate the loss before the switch.
+
+    The candidate maps are the identity, a Procrustes rotation, ridge regression, ridge regression toward the identity,
+    and, from 600 to 5,000 pairs, kernel ridge regression. The map with the lowest error on held-out pairs is chosen.
+    The estimates assume that the pairs are a random sample of the index.
+
+    Args:
+        old: (N, D) rows of the index by the old model: an array, a memory map, a tensor, a file or a store.
+        new: (n, E) rows of the sampled items by the new model; 240 pairs or more are recommended.
+        pairs: (n,) row numbers (integers) or ids (strings) of the sampled items in the index; None joins by the ids of
+            both files.
+        queries: (Q, E) logged queries by the new model; None uses the new rows of the pairs as queries.
+        goal: required share of equal results among the first 10, in (0, 1].
+        methods: `auto` or names of candidate maps: `identity`, `procrustes`, `ridge`, `identity_ridge`, `kernel`.
+        candidates: number of rows that the new model can embed for each query.
+        labels: (N,) labels of the index, to score the old model and the mapped index by label precision; None uses
+            the labels of the file or store, if it has any.
+        known: (Q,) row number of the right answer of each query, to score recall; needs `queries`.
+        old_queries: (Q, D) the same queries by the old model, to score the old model with `known`.
+        old_modality, new_modality: name of the matrix if a file or store has several.
+        seed: seed of the random galleries.
+
+    Returns:
+        See `Bridge`.
+
+    Raises:
+        DataError: a file cannot be read, an id is missing, or a row is paired twice.
+        ShapeError: shapes do not fit together.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero; the message has the row number.
+        ConfigError: an option is out of range or a method is unknown.
+    """
+    _check_options(goal, candidates, seed, known, queries)
+    index, sample = open_rows(old, "old", modality=old_modality), open_rows(new, "new", modality=new_modality)
+    pairs_n = pair_rows(pairs, index, sample)
+    x_nD, y_nE = index.take(pairs_n), sample.take(np.arange(len(sample)))
+    fits = fit_candidates(x_nD, y_nE, methods)
+    best = min(fits.values(), key=lambda fitted: fitted.error)
+    queries_QE = None if queries is None else _queries(queries, y_nE.shape[1])
+    curve = _curve(best, y_nE, queries_QE, candidates, seed)
+    overlap = estimate_overlap(curve, curve.overlap, len(index))
+    contained = estimate_overlap(curve, curve.contained, len(index), width=max(1, candidates // K))
+    verdict, reasons = decide(overlap, contained, goal=goal, candidates=candidates)
+    levels = _levels(best, index, y_nE, pairs_n, queries_QE, (labels, known, old_queries), candidates)
+    return Bridge(
+        map=best.map,
+        errors={name: fitted.error for name, fitted in fits.items()},
+        pairs=pairs_n,
+        items=len(index),
+        overlap=overlap,
+        contained=contained,
+        levels=levels,
+        verdict=verdict,
+        reasons=(*reasons, *level_reasons(levels)),
+        goal=float(goal),
+        candidates=candidates,
+        old_fingerprint=index.encoder or content_fingerprint(x_nD),
+        new_fingerprint=sample.encoder or content_fingerprint(y_nE),
+        encoders=(index.encoder is not None, sample.encoder is not None),
+        _old=index,
+    )
+
+
+def fit_candidates(x_nD: Array, y_nE: Array, methods: str | Sequence[str]) -> dict[str, FittedMap]:
+    """Fit each candidate map on (n, D) old and (n, E) new unit rows."""
+    names = _method_names(methods, len(x_nD))
+    return {name: METHODS[name](x_nD, y_nE) for name in names}
+
+
+def _method_names(methods: str | Sequence[str], pairs: int) -> list[str]:
+    if isinstance(methods, str) and methods != "auto":
+        raise ConfigError(f"methods must be 'auto' or a list of names such as ['ridge'], got {methods!r}")
+    if methods == "auto":
+        return [name for name in METHODS if name != "kernel" or KERNEL_PAIRS <= pairs <= KERNEL_LIMIT]
+    names = list(dict.fromkeys(methods))
+    if not names:
+        raise ConfigError(f"methods is empty; expected 'auto' or names from {', '.join(METHODS)}")
+    for name in names:
+        check_choice("method", name, METHODS)
+    if "kernel" in names and pairs > KERNEL_LIMIT:
+        raise ConfigError(f"kernel needs at most {KERNEL_LIMIT:,} pairs, got {pairs:,}; use ridge")
+    return names
+
+
+def _check_options(goal: object, candidates: object, seed: object, known: Any, queries: Any) -> None:
+    check_number("goal", goal, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
+    check_integer("candidates", candidates, low=K)
+    check_seed(seed)
+    if known is not None and queries is None:
+        raise ConfigError("`known` gives the right answer of each query, so pass `queries` as well")
+
+
+def _queries(queries: Any, dim: int, name: str = "queries") -> Array:
+    rows = open_rows(queries, name)
+    if rows.dim != dim:
+        raise ShapeError(f"{name!r} have dim {rows.dim}, expected {dim}; embed queries and rows by the same model")
+    return rows.take(np.arange(len(rows)))
+
+
+def _curve(best: FittedMap, y_nE: Array, queries_QE: Array | None, candidates: int, seed: int) -> OverlapCurve:
+    generator = np.random.default_rng(seed)
+    own_Q = None
+    if queries_QE is None:
+        own_Q = np.sort(generator.permutation(len(y_nE))[:_MOST_QUERIES])
+        queries_QE = y_nE[own_Q]
+    elif len(queries_QE) > _MOST_QUERIES:
+        queries_QE = queries_QE[np.sort(generator.permutation(len(queries_QE))[:_MOST_QUERIES])]
+    width = max(1, candidates // K)
+    return measure_overlap(queries_QE, y_nE, best.left_out, own_Q=own_Q, width=width, seed=seed)
+
+
+def _levels(
+    best: FittedMap,
+    index: RowSource,
+    y_nE: Array,
+    pairs_n: NDArray[np.int64],
+    queries_QE: Array | None,
+    given: tuple[Any, Any, Any],
+    candidates: int,
+) -> tuple[Level, ...]:
+    """Score the old model and the mapped index by labels and known items; the index is mapped only for a score."""
+    labels, known, old_queries = given
+    labels = index.labels if labels is None else labels
+    if labels is None and known is None:
+        if old_queries is not None:
+            raise DataError("`old_queries` are used with `known`, the right answer of each query; pass both")
+        return ()
+    mapped = np.empty((len(index), y_nE.shape[1]), np.float32)
+    for rows, x_bD in index.blocks():
+        mapped[rows] = best.map(x_bD)
+    old, levels = index.load(), []
+    if labels is not None:
+        levels.append(label_level(mapped, old, y_nE, pairs_n, labels))
+    if known is not None:
+        given_old = None if old_queries is None else _queries(old_queries, index.dim, "old_queries")
+        levels.append(
+            known_item_level(mapped, queries_QE, known, old=old, old_queries=given_old, candidates=candidates)
+        )
+    return tuple(levels)

@@ -1,0 +1,191 @@
+"""Open the old index and the new rows of the sampled items, and find out which rows belong together.
+
+Shapes: `N` rows of the index, `n` pairs, `D` dimension of the old rows, `E` of the new rows.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unialign._invalid_rows import first_bad_row, usable_rows
+from unialign.data import EmbeddingStore, encoder_fingerprint, open_collection
+from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.readers import ArrayEntry, Rows
+
+Array = NDArray[Any]
+
+# A leave-one-out interval from fewer pairs is too wide to be of any use.
+LEAST_PAIRS = 16
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Rows of one embedding model, read in blocks.
+
+    Attributes:
+        name: `old` or `new`, for messages.
+        rows: (N, D) rows.
+        ids: (N,) ids as strings; None if the source has none.
+        encoder: fingerprint of the encoder; None if the source does not record it.
+        load: function that returns the (N, D) array, memory-mapped if the file supports it.
+        labels: (N,) integer labels; None if the source has none.
+    """
+
+    name: str
+    rows: Rows
+    load: Callable[[], Array]
+    ids: NDArray[np.str_] | None = None
+    encoder: str | None = None
+    labels: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    @property
+    def dim(self) -> int:
+        return self.rows.shape[1]
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """Yield slices of the index with their unit rows in float64, in order; memory is bounded."""
+        if self.ids is not None and hasattr(self.rows, "order_N"):
+            yield from self._taken_blocks()
+            return
+        start = 0
+        for chunk in self.rows.chunks():
+            yield slice(start, start + len(chunk)), checked_unit(chunk, self.name, start)
+            start += len(chunk)
+
+    def take(self, rows_n: NDArray[np.int64]) -> Array:
+        """Return the (n, D) float64 unit rows at any row numbers, in their order."""
+        ascending_n, back_n = np.unique(rows_n, return_inverse=True)
+        found = self.rows.take(ascending_n.tolist())
+        return checked_unit(found, self.name, ascending_n)[back_n.reshape(-1)]
+
+    def _taken_blocks(self) -> Iterator[tuple[slice, Array]]:
+        # Rows that are joined by ids are stored in another order than the items.
+        step = max(1, (1 << 20) // self.dim)
+        for start in range(0, len(self), step):
+            rows_b = np.arange(start, min(len(self), start + step))
+            yield slice(start, start + len(rows_b)), self.take(rows_b)
+
+
+def open_rows(source: Any, name: str, *, modality: str | None = None) -> RowSource:
+    """Open an array, a tensor, a store, or a file with exactly one matrix, or choose one by the name `modality`.
+
+    Raises:
+        DataError: the file cannot be read, or some rows are absent.
+        ShapeError: the array is not (N, D) of floats.
+        ConfigError: there are several matrices and `modality` is None, or it names none of them.
+    """
+    if isinstance(source, RowSource):
+        return source
+    if hasattr(source, "shape") and not isinstance(source, EmbeddingStore):
+        entry = ArrayEntry.from_array(name, source)
+        if len(entry.shape) != 2 or not entry.is_floating or 0 in entry.shape:
+            raise ShapeError(
+                f"{name!r} must be a floating-point matrix of shape (rows, dim), got {entry.dtype} {entry.shape}"
+            )
+        return RowSource(name, entry.rows(), entry.load)
+    chosen = None if modality is None else [modality]
+    found = open_collection(source, modalities=chosen)
+    if len(found.modalities) != 1:
+        raise ConfigError(
+            f"{name!r} has the matrices {', '.join(found.modalities)}; name one of them with {name}_modality"
+        )
+    ((column, entry_of),) = found.modalities.items()
+    if not entry_of.present_N.all():
+        absent = int(np.flatnonzero(~entry_of.present_N)[0])
+        raise DataError(f"{name!r} has no row for item {absent}; leave out items without a row")
+    ids = None if "ids" not in found.values else np.asarray(found.values["ids"]).astype(np.str_)
+    return RowSource(name, entry_of.rows, entry_of.load, ids, _encoder(source, column), found.labels_N)
+
+
+def _encoder(source: Any, column: str) -> str | None:
+    """Return the fingerprint of the encoder that a store records; None for other sources."""
+    store = source if isinstance(source, EmbeddingStore) else None
+    if store is None or column not in store.provenance.get("columns", {}):
+        return None
+    return encoder_fingerprint(store, column)
+
+
+def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0) -> Array:
+    """Return unit rows in float64; raise NonFiniteError with the row number if a row has no direction.
+
+    Args:
+        start: number of the first row, or the numbers of all rows.
+    """
+    raw = torch.from_numpy(np.ascontiguousarray(rows_nD, dtype=np.float64))
+    bad = first_bad_row(raw, ~usable_rows(raw))
+    if bad is not None:
+        row = int(start[bad.row]) if isinstance(start, np.ndarray) else start + bad.row
+        raise NonFiniteError(
+            f"{name!r} row {row} {bad.what}{bad.more}; its cosine is undefined, so remove the row or embed it again"
+        )
+    scaled_nD = raw / raw.abs().amax(1, keepdim=True)
+    return np.asarray((scaled_nD / torch.linalg.vector_norm(scaled_nD, dim=1, keepdim=True)).numpy())
+
+
+def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
+    """Return the (n,) row numbers of the index that the new rows belong to.
+
+    Args:
+        pairs: (n,) integers are row numbers of the index, strings are ids; None joins by the ids of both sources, or
+            by row if both have the same number of rows.
+
+    Raises:
+        DataError: an id is missing or repeated, or there are too few pairs.
+        ShapeError: the number of pairs is not the number of new rows.
+    """
+    if pairs is None and new.ids is None:
+        if len(old) != len(new):
+            raise DataError(
+                f"'new' has {len(new):,} rows and the index {len(old):,}; pass the row numbers or ids of the new rows "
+                "as `pairs`"
+            )
+        pairs = np.arange(len(new))
+    values = np.asarray(new.ids if pairs is None else pairs)
+    if values.shape != (len(new),):
+        raise ShapeError(f"`pairs` must have one entry for each of the {len(new):,} new rows, got shape {values.shape}")
+    rows_n = values.astype(np.int64) if values.dtype.kind in "iu" else _rows_of_ids(values, old)
+    if len(rows_n) < LEAST_PAIRS:
+        raise DataError(f"got {len(rows_n)} pairs, expected at least {LEAST_PAIRS}; 240 or more give useful intervals")
+    outside = rows_n[(rows_n < 0) | (rows_n >= len(old))]
+    if len(outside):
+        raise DataError(f"pair row {int(outside[0])} is outside the index, which has rows 0 to {len(old) - 1}")
+    found, count = np.unique(rows_n, return_counts=True)
+    if (count > 1).any():
+        repeated = int(found[count > 1][0])
+        raise DataError(
+            f"row {repeated} of the index is paired {int(count.max())} times; pass each row once, because copies make "
+            "left-out errors too small"
+        )
+    return rows_n
+
+
+def _rows_of_ids(values_n: Array, old: RowSource) -> NDArray[np.int64]:
+    if old.ids is None:
+        raise DataError("`pairs` holds ids, but the old index has no ids; pass row numbers, or an index with ids")
+    place = {key: row for row, key in enumerate(old.ids.tolist())}
+    if len(place) < len(old.ids):
+        raise DataError("the ids of the old index repeat, so they do not identify rows; pass row numbers as `pairs`")
+    missing = [key for key in values_n.astype(np.str_).tolist() if key not in place]
+    if missing:
+        raise DataError(f"the old index has no item with id {missing[0]!r} ({len(missing):,} missing)")
+    return np.array([place[key] for key in values_n.astype(np.str_).tolist()], np.int64)
+
+
+def content_fingerprint(rows_nD: Array) -> str:
+    """Return the sha256 of unit rows, rounded to float32."""
+    return hashlib.sha256(np.ascontiguousarray(rows_nD, dtype="<f4").tobytes()).hexdigest()
+
+
+def check_dims(named: Sequence[tuple[str, Any, int]]) -> None:
+    """Raise ShapeError unless each named array has the expected dimension."""
+    for name, rows, dim in named:
+        if np.ndim(rows) != 2 or rows.shape[1] != dim:
+            raise ShapeError(f"{name!r} must have shape (rows, {dim}), got {tuple(np.shape(rows))}")

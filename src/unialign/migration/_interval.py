@@ -1,0 +1,132 @@
+"""Extrapolate the overlap from a gallery of the pairs to the whole index, with an interval.
+
+The overlap depends mostly on the selected share p = k / m of the gallery, and less on k. The logit of the overlap above
+chance is modelled as
+
+    logit((o(k, m) - p) / (1 - p)) = a + b log p + c / sqrt(k),
+
+fitted by weighted least squares, where b and c are drawn toward their usual values. The overlap@10 in an index of N
+rows follows with k = 10 and p = 10 / N. A small cut-off in the pairs has nearly the same p as 10 in the index, so the
+extrapolation is short: overlap@1 among 240 pairs selects 0.4 %, and overlap@10 among 10,000 rows selects 0.1 %. All
+constants are calibrated on pairs of real embedding models (benchmarks/bridge.py); other models test the intervals.
+
+Shapes: `P` points of the curve, `Q` queries.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.migration._overlap import OverlapCurve
+
+Array = NDArray[Any]
+
+K = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Constants of the extrapolation, calibrated by benchmarks/bridge.py.
+
+    Attributes:
+        slope, small: usual values of b and c.
+        slope_weight, small_weight: weights of the usual values.
+        largest: largest share p of the fitted points.
+        decay: weight of a point is exp(-decay |log p - log(10 / N)|), times its share of the pairs.
+        error: standard deviation of the logit's error at 240 pairs that does not come from the queries.
+        quantile: half-width of the interval in standard deviations.
+        margin: half-width that is added in points of the overlap.
+    """
+
+    slope: float
+    small: float
+    slope_weight: float
+    small_weight: float
+    largest: float
+    decay: float
+    error: float
+    quantile: float
+    margin: float
+
+
+OVERLAP = Calibration(0.07, -0.56, 1.08, 0.6, 0.05, 0.6, 0.1, 2.2, 0.004)
+CONTAINED = OVERLAP
+
+
+@dataclass(frozen=True)
+class OverlapInterval:
+    """Interval of an overlap in the whole index, in [0, 1].
+
+    Attributes:
+        estimate: expected value.
+        low, high: ends of the 95 % interval.
+        within_pairs: the same share at cut-off 10 in the gallery of the pairs, an upper bound in most cases.
+        pairs, queries: numbers of pairs and queries that it is based on.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    within_pairs: float
+    pairs: int
+    queries: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the attributes as a dict."""
+        return asdict(self)
+
+
+def estimate_overlap(
+    curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1, calibration: Calibration | None = None
+) -> OverlapInterval:
+    """Return the interval of a share at cut-off 10 in an index of `items` rows.
+
+    Args:
+        values_PQ: `curve.overlap`, or `curve.contained` with its `width`.
+        width: number of candidates for each result; chance is width k / m.
+    """
+    constants = calibration or (OVERLAP if width == 1 else CONTAINED)
+    queries, pairs = values_PQ.shape[1], int(curve.sizes.max())
+    center, spread = _extrapolated(curve, values_PQ, items, width, constants)
+    chance = min(1.0, width * K / items)
+    half = constants.quantile * math.hypot(constants.error * math.sqrt(240 / pairs), spread)
+    ends = [chance + (1 - chance) * _expit(center + sign * half) + sign * constants.margin for sign in (-1, 0, 1)]
+    low, estimate, high = (min(1.0, max(0.0, end)) for end in ends)
+    largest = curve.sizes == pairs
+    closest = int(np.argmin(np.abs(curve.cutoffs[largest] - K)))
+    return OverlapInterval(estimate, low, high, float(values_PQ[largest][closest].mean()), pairs, queries)
+
+
+def _extrapolated(
+    curve: OverlapCurve, values_PQ: Array, items: int, width: int, constants: Calibration
+) -> tuple[float, float]:
+    """Return the logit at cut-off 10 in the index, and its standard deviation over queries."""
+    share_P = curve.cutoffs / curve.sizes
+    used = share_P <= max(constants.largest, float(share_P.min()))
+    k_p, p_p, values_pQ = curve.cutoffs[used], share_P[used], values_PQ[used]
+    target = min(1.0, K / items)
+    weight_p = np.exp(-constants.decay * np.abs(np.log(p_p / target))) * curve.sizes[used] / curve.sizes.max()
+    root_p = np.sqrt(weight_p / weight_p.sum())
+    columns_p3 = np.stack([np.ones_like(p_p), np.log(p_p / target), k_p**-0.5 - K**-0.5], axis=1)
+    priors = np.diag([0, constants.slope_weight, constants.small_weight])[1:]
+    system = np.vstack([columns_p3 * root_p[:, None], priors])
+    solution_p = np.linalg.pinv(system)[0]  # coefficients of a for each equation
+    usual = float(solution_p[-2:] @ (priors @ np.array([0, constants.slope, constants.small])))
+    chance_p = np.minimum(width * p_p, 0.999)
+    mean_p = (values_pQ.mean(1) - chance_p) / (1 - chance_p)
+    bounded_p = np.clip(mean_p, 0.004, 0.996)
+    logit_p = np.log(bounded_p / (1 - bounded_p))
+    coefficient_p = solution_p[:-2] * root_p
+    # The delta method gives the influence of each query on the logit.
+    slope_p = coefficient_p / ((1 - chance_p) * bounded_p * (1 - bounded_p))
+    influence_Q = slope_p @ (values_pQ - values_pQ.mean(1, keepdims=True))
+    queries = values_PQ.shape[1]
+    spread = float(np.sqrt(np.square(influence_Q).sum() / max(1, queries - 1) / queries))
+    return float(coefficient_p @ logit_p) + usual, spread
+
+
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x))

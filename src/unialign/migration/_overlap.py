@@ -1,0 +1,81 @@
+"""Measure inside the pairs how well mapped rows reproduce the ranking of the true new rows.
+
+The overlap@k in a gallery of m rows is the share of the first k true rows among the first k mapped rows. The mapped row
+of each pair is predicted without this pair, so the measurement is that of a random gallery of m rows of the index.
+
+Shapes: `Q` queries, `n` pairs, `E` dimension of the new rows, `P` points.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Cut-offs of the measured points.
+CUTOFFS = (1, 2, 3, 5, 7, 10, 15, 20, 30)
+# Galleries of the size n, n/2 and n/4, with as many random draws.
+_DRAWS = ((1, 1), (2, 4), (4, 8))
+
+
+@dataclass(frozen=True)
+class OverlapCurve:
+    """Overlaps of single queries at several cut-offs and gallery sizes.
+
+    Attributes:
+        cutoffs, sizes: (P,) k and m of each point.
+        overlap: (P, Q) overlap@k in a gallery of m rows.
+        contained: (P, Q) share of the first k true rows among the first `width` k mapped rows.
+    """
+
+    cutoffs: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    overlap: Array
+    contained: Array
+
+    def at(self, k: int) -> float:
+        """Return the mean overlap@k in the gallery of all pairs."""
+        point = (self.cutoffs == k) & (self.sizes == self.sizes.max())
+        return float(self.overlap[point].mean())
+
+
+def measure_overlap(
+    queries_QE: Array, true_nE: Array, mapped_nE: Array, *, own_Q: NDArray[np.int64] | None, width: int, seed: int
+) -> OverlapCurve:
+    """Rank the pairs by the queries, once by their true rows and once by their left-out mapped rows.
+
+    Args:
+        queries_QE: unit rows of the queries by the new model.
+        own_Q: pair that is the query itself, which is left out of its gallery; None for other queries.
+        width: number of candidates for each result, at least 1.
+    """
+    true_Qn, mapped_Qn = queries_QE @ true_nE.T, queries_QE @ mapped_nE.T
+    if own_Q is not None:
+        rows_Q = np.arange(len(queries_QE))
+        true_Qn[rows_Q, own_Q] = mapped_Qn[rows_Q, own_Q] = -np.inf
+    pairs = true_Qn.shape[1]
+    generator = np.random.default_rng(seed)
+    points: list[tuple[int, int, Array, Array]] = []
+    for divisor, draws in _DRAWS:
+        size = pairs // divisor
+        cutoffs = [k for k in CUTOFFS if k < size]
+        found = np.zeros((2, len(cutoffs), len(queries_QE)))
+        for _ in range(draws):
+            chosen = generator.permutation(pairs)[:size] if divisor > 1 else np.arange(pairs)
+            found += _overlaps(true_Qn[:, chosen], mapped_Qn[:, chosen], cutoffs, width)
+        points += [(k, size, found[0, i] / draws, found[1, i] / draws) for i, k in enumerate(cutoffs)]
+    cutoffs_P, sizes_P, overlap, contained = zip(*points, strict=True)
+    return OverlapCurve(np.array(cutoffs_P), np.array(sizes_P), np.stack(overlap), np.stack(contained))
+
+
+def _overlaps(true_Qm: Array, mapped_Qm: Array, cutoffs: list[int], width: int) -> Array:
+    """Return overlap and containment, shape (2, cutoffs, Q)."""
+    rank_Qm = np.empty(mapped_Qm.shape, np.int64)
+    order_Qm = np.argsort(-mapped_Qm, axis=1, kind="stable")
+    np.put_along_axis(rank_Qm, order_Qm, np.arange(mapped_Qm.shape[1])[None], axis=1)
+    first_QK = np.argsort(-true_Qm, axis=1, kind="stable")[:, : max(cutoffs)]
+    rank_QK = np.take_along_axis(rank_Qm, first_QK, axis=1)
+    pairs = [((rank_QK[:, :k] < k).mean(1), (rank_QK[:, :k] < width * k).mean(1)) for k in cutoffs]
+    return np.stack([np.stack(column) for column in zip(*pairs, strict=True)])

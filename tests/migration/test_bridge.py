@@ -1,0 +1,311 @@
+"""Test `ua.bridge` on planted old and new models."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from migration_cases import first_ten, new_rows, overlap, rotation, sample, unit
+
+import unialign as ua
+from unialign.data import EmbeddingStore
+from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.migration import Bridge, bridge, plan
+
+Z = new_rows()
+PAIRS = sample(len(Z), 240)
+QUERIES = new_rows(items=1700)[1500:]
+
+
+def build(old, **options):
+    return bridge(old, Z[PAIRS], pairs=PAIRS, queries=QUERIES, **options)
+
+
+def noisy(scale):
+    return unit(Z) + scale * np.random.default_rng(5).standard_normal(Z.shape) / np.sqrt(Z.shape[1])
+
+
+OLD = {
+    "int8": np.round(Z * 400) / 400,
+    "rotated": 3 * Z @ rotation(48),
+    "first half": Z[:, :24],
+    "noisy": noisy(0.4),
+    "unrelated": np.random.default_rng(3).standard_normal((len(Z), 48)),
+    "unrelated, of another dim": np.random.default_rng(3).standard_normal((len(Z), 20)),
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_planted_cases_get_the_right_verdict(name):
+    found = build(OLD[name])
+    expected = {"int8": "switch now", "rotated": "switch now"}
+    if name.startswith("unrelated"):
+        assert found.verdict == "re-embed or stay"
+    else:
+        assert found.verdict == expected.get(name, "switch with C = 100")
+    assert found.overlap.low <= found.overlap.estimate <= found.overlap.high
+    truth = overlap(QUERIES, Z, found.apply())
+    assert found.overlap.low - 0.01 <= truth <= found.overlap.high + 0.01
+    assert found.text().startswith(f"Verdict: {found.verdict}.")
+
+
+def test_int8_keeps_the_identity():
+    found = build(OLD["int8"])
+    assert found.method == "identity"
+    np.testing.assert_allclose(found.apply(), unit(OLD["int8"]), atol=1e-6)
+
+
+def test_the_result_does_not_depend_on_the_container():
+    old = OLD["noisy"].astype(np.float32)
+    first = build(old)
+    for container in (torch.from_numpy(old), old.astype(np.float64)):
+        again = build(container)
+        assert again.overlap == first.overlap
+        assert again.old_fingerprint == first.old_fingerprint
+
+
+def test_pairs_are_joined_by_ids(tmp_path):
+    old, keys = OLD["noisy"].astype(np.float32), np.array([f"item {i}" for i in range(len(Z))])
+    np.savez(tmp_path / "old.npz", old=old, ids=keys)
+    np.savez(tmp_path / "new.npz", new=Z[PAIRS].astype(np.float32), ids=keys[PAIRS])
+    found = bridge(tmp_path / "old.npz", tmp_path / "new.npz", queries=QUERIES)
+    by_key = bridge(tmp_path / "old.npz", Z[PAIRS].astype(np.float32), pairs=keys[PAIRS], queries=QUERIES)
+    by_row = bridge(old, Z[PAIRS].astype(np.float32), pairs=PAIRS, queries=QUERIES)
+    assert found.overlap == by_key.overlap == by_row.overlap
+    np.testing.assert_array_equal(found.pairs, PAIRS)
+    np.testing.assert_array_equal(found.apply(), by_row.apply(old))
+
+
+def test_without_queries_the_pairs_query_each_other():
+    found = bridge(OLD["noisy"], Z[PAIRS], pairs=PAIRS)
+    assert found.overlap.queries == len(PAIRS)
+    near = build(OLD["noisy"])
+    assert abs(found.overlap.estimate - near.overlap.estimate) < 0.12
+
+
+def test_all_rows_can_be_pairs():
+    found = bridge(OLD["noisy"][:100], Z[:100], queries=QUERIES)
+    np.testing.assert_array_equal(found.pairs, np.arange(100))
+
+
+def test_mapped_rows_are_written_in_blocks(tmp_path):
+    np.save(tmp_path / "old.npy", OLD["noisy"].astype(np.float32))
+    old = np.load(tmp_path / "old.npy", mmap_mode="r")
+    found = build(old)
+    written = found.apply(out=tmp_path / "mapped.npy")
+    assert isinstance(written.base, np.memmap) or isinstance(written, np.memmap)
+    np.testing.assert_array_equal(written, found.apply(old))
+    np.testing.assert_allclose(np.linalg.norm(written, axis=1), 1, atol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mapped.npy", "old.npy"]
+    true_rows = found.apply(new=Z[PAIRS])
+    np.testing.assert_allclose(true_rows[PAIRS], Z[PAIRS], atol=1e-6)
+    others = np.setdiff1d(np.arange(len(Z)), PAIRS)
+    np.testing.assert_array_equal(true_rows[others], written[others])
+
+
+def test_search_embeds_each_candidate_once():
+    found, calls = build(OLD["first half"]), []
+
+    def embed(rows):
+        calls.append(rows)
+        return 7 * Z[rows]
+
+    mapped, cache = found.apply(), {}
+    plain = found.search(QUERIES[:20], mapped=mapped)
+    np.testing.assert_array_equal(plain.rows, first_ten(QUERIES[:20], mapped.astype(np.float64)))
+    assert plain.embedded == 0
+    first = found.search(QUERIES[:20], mapped=mapped, embed=embed, cache=cache, candidates=60)
+    again = found.search(QUERIES[:20], mapped=mapped, embed=embed, cache=cache, candidates=60)
+    assert len(calls) == 1
+    assert first.embedded == len(cache) == len(np.unique(calls[0]))
+    assert again.embedded == 0
+    np.testing.assert_array_equal(first.rows, again.rows)
+    np.testing.assert_allclose(first.scores, np.take_along_axis(QUERIES[:20] @ Z.T, first.rows, 1), atol=1e-6)
+    # The order is that of the true rows among the candidates.
+    truth = first_ten(QUERIES[:20], Z)
+    share = np.mean([len(set(a) & set(b)) for a, b in zip(first.rows, truth, strict=True)]) / 10
+    assert share > np.mean([len(set(a) & set(b)) for a, b in zip(plain.rows, truth, strict=True)]) / 10
+    full = found.search(QUERIES[:3], mapped=mapped, embed=embed, candidates=len(Z))
+    np.testing.assert_array_equal(full.rows, truth[:3])
+
+
+def test_search_checks_its_arguments():
+    found = build(OLD["int8"])
+    mapped = found.apply()
+    with pytest.raises(ConfigError, match="candidates is 5, expected at least k = 10"):
+        found.search(QUERIES, mapped=mapped, candidates=5, embed=lambda rows: Z[rows])
+    with pytest.raises(ShapeError, match=re.escape("`embed` returned shape (3, 48)")):
+        found.search(QUERIES[:1], mapped=mapped, embed=lambda rows: Z[:3])
+    with pytest.raises(ShapeError, match="'queries' must have shape"):
+        found.search(QUERIES[:, :5], mapped=mapped)
+    with pytest.raises(ConfigError, match="k is 2000"):
+        found.search(QUERIES[:1], 2000, mapped=mapped)
+
+
+def test_the_plan_takes_rows_near_centers():
+    centers = np.eye(48)[:4]
+    rows = np.repeat(centers, 50, axis=0) + 0.1 * np.random.default_rng(0).standard_normal((200, 48))
+    chosen = plan(rows, 4, seed=0)
+    assert sorted(chosen // 50) == [0, 1, 2, 3]
+    for row in chosen:
+        inside = rows[row // 50 * 50 : row // 50 * 50 + 50]
+        mean = unit(unit(inside).mean(0)[None])[0]
+        assert unit(rows[row][None])[0] @ mean >= np.quantile(unit(inside) @ mean, 0.9)
+    found = build(OLD["noisy"])
+    new = found.plan(30)
+    assert len(np.unique(new)) == 30
+    assert not set(new) & set(PAIRS)
+    with pytest.raises(ConfigError, match="n is 2,000"):
+        plan(OLD["noisy"], 2000)
+
+
+def test_levels_of_known_items_and_labels():
+    known = np.arange(200)
+    queries = unit(Z[:200] + 0.02 * np.random.default_rng(1).standard_normal((200, 48)))
+    old = OLD["unrelated"]
+    found = bridge(old, Z[PAIRS], pairs=PAIRS, queries=queries, known=known, old_queries=old[:200])
+    (level,) = found.levels
+    assert level.old == 1.0
+    assert level.mapped < 0.2
+    assert "Staying with the old model is better" in found.text()
+    labels = (Z[:, 0] > np.median(Z[:, 0])).astype(int)
+    (level,) = bridge(OLD["int8"], Z[PAIRS], pairs=PAIRS, labels=labels).levels
+    rows = unit(OLD["int8"])
+    scores = rows[PAIRS] @ rows.T
+    scores[np.arange(len(PAIRS)), PAIRS] = -9
+    near = np.argsort(-scores, axis=1)[:, :10]
+    assert level.old == pytest.approx((labels[near] == labels[PAIRS][:, None]).mean())
+    assert level.mapped == pytest.approx(level.old, abs=0.02)
+    assert level.candidates is None
+
+
+def test_a_store_is_known_by_its_encoder(tmp_path):
+    made = {"columns": {"text": {"encoder": "old model", "weights": "abc"}}}
+    store = EmbeddingStore.from_arrays({"text": OLD["noisy"].astype(np.float32)}, provenance=made)
+    found = bridge(store, Z[PAIRS], pairs=PAIRS, queries=QUERIES)
+    assert found.encoders == (True, False)
+    found.apply(store)
+    made["columns"]["text"]["weights"] = "other"
+    other = EmbeddingStore.from_arrays({"text": OLD["noisy"].astype(np.float32)}, provenance=made)
+    with pytest.raises(DataError, match="the bridge was built for"):
+        found.apply(other)
+
+
+@pytest.mark.parametrize("name", ["int8", "rotated", "noisy"])
+def test_a_saved_bridge_maps_equally(name, tmp_path):
+    found = build(OLD[name], methods="auto" if name != "noisy" else ["kernel"])
+    found.save(tmp_path / "bridge")
+    loaded = Bridge.load(tmp_path / "bridge")
+    assert loaded.to_dict() == found.to_dict()
+    np.testing.assert_allclose(loaded.apply(OLD[name]), found.apply(), atol=2e-5)
+    with pytest.raises(ConfigError, match="does not hold the old index"):
+        loaded.apply()
+    with pytest.raises(DataError, match="the bridge was built for"):
+        loaded.apply(OLD["unrelated"])
+    with pytest.raises(ShapeError, match="the bridge maps rows of dim 48"):
+        loaded.apply(OLD["first half"])
+    assert loaded.apply(OLD[name][:3]).shape == (3, 48)  # further rows of the same model
+
+
+def test_damaged_files_are_rejected(tmp_path):
+    found, folder = build(OLD["rotated"]), tmp_path / "bridge"
+    with pytest.raises(CheckpointError, match=r"it has no bridge\.json"):
+        Bridge.load(folder)
+    found.save(folder)
+    content = (folder / "bridge.safetensors").read_bytes()
+    (folder / "bridge.safetensors").write_bytes(content[:-4] + b"\0\0\0\1")
+    with pytest.raises(CheckpointError, match="was altered"):
+        Bridge.load(folder)
+    (folder / "bridge.safetensors").write_bytes(b"\x80\x04" + content)
+    with pytest.raises(CheckpointError, match="pickle"):
+        Bridge.load(folder)
+    found.save(folder)
+    text = (folder / "bridge.json").read_text()
+    (folder / "bridge.json").write_text(text.replace('"switch now"', '"stay"'))
+    with pytest.raises(CheckpointError, match="was altered"):
+        Bridge.load(folder)
+    (folder / "bridge.json").unlink()
+    (folder / "bridge.json").symlink_to("/etc/hostname")
+    with pytest.raises(CheckpointError):
+        Bridge.load(folder)
+
+
+def test_a_map_of_the_wrong_kind_is_rejected(tmp_path):
+    from unialign.io import read_json, write_json
+
+    found = build(OLD["rotated"])
+    for change in ({"method": "mlp"}, {"method": "kernel"}, {"dims": [48, 47]}, {"settings": {}}, {"dims": None}):
+        found.save(tmp_path)
+        body = read_json(tmp_path / "bridge.json")
+        body["map"] |= change
+        (tmp_path / "bridge.json").unlink()
+        write_json(tmp_path / "bridge.json", body)
+        with pytest.raises(CheckpointError, match=re.escape("bridge.json")):
+            Bridge.load(tmp_path)
+    found.save(tmp_path)
+    body = read_json(tmp_path / "bridge.json")
+    del body["overlap"]["low"]
+    (tmp_path / "bridge.json").unlink()
+    write_json(tmp_path / "bridge.json", body)
+    with pytest.raises(CheckpointError, match="does not describe a bridge"):
+        Bridge.load(tmp_path)
+    assert json.loads((tmp_path / "bridge.json").read_text())["library"] == "unialign"
+
+
+def changed(rows, row, value):
+    rows = rows.copy()
+    rows[row] = value
+    return rows
+
+
+BAD = [
+    ({"new": changed(Z[PAIRS], 7, np.nan)}, NonFiniteError, "'new' row 7 holds nan"),
+    ({"new": changed(Z[PAIRS], 7, 0)}, NonFiniteError, "'new' row 7 has norm zero"),
+    ({"old": changed(OLD["noisy"], PAIRS[3], 0)}, NonFiniteError, f"'old' row {PAIRS[3]} has norm zero"),
+    ({"pairs": np.r_[PAIRS[:-1], PAIRS[0]]}, DataError, f"row {PAIRS[0]} of the index is paired 2 times"),
+    ({"pairs": np.r_[PAIRS[:-1], 1500]}, DataError, "pair row 1500 is outside the index"),
+    ({"pairs": PAIRS[:-1]}, ShapeError, "one entry for each of the 240 new rows"),
+    ({"pairs": PAIRS.astype(str)}, DataError, "the old index has no ids"),
+    ({"pairs": None}, DataError, "pass the row numbers or ids"),
+    ({"new": Z[PAIRS[:8]], "pairs": PAIRS[:8]}, DataError, "got 8 pairs, expected at least 16"),
+    ({"new": Z[0]}, ShapeError, "'new' must be a floating-point matrix"),
+    ({"old": OLD["noisy"].astype(int)}, ShapeError, "'old' must be a floating-point matrix"),
+    ({"queries": QUERIES[:, :9]}, ShapeError, "'queries' have dim 9, expected 48"),
+    ({"goal": 1.5}, ConfigError, "goal must be a number above 0"),
+    ({"candidates": 5}, ConfigError, "candidates must be an integer of at least 10"),
+    ({"methods": "ridge"}, ConfigError, "methods must be 'auto' or a list"),
+    ({"methods": ["rigde"]}, ConfigError, "did you mean 'ridge'"),
+    ({"methods": []}, ConfigError, "methods is empty"),
+    ({"known": np.arange(200), "queries": None}, ConfigError, "pass `queries` as well"),
+    ({"known": np.arange(5)}, ShapeError, "`known` must be one row number"),
+    ({"known": np.full(200, 1500)}, DataError, "row numbers from 0 to 1499"),
+    ({"old_queries": OLD["noisy"][:200]}, DataError, "pass both"),
+    ({"labels": np.zeros(5, int)}, ShapeError, "`labels` must have one entry"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD, ids=[message for *_, message in BAD])
+def test_wrong_input_gives_a_clear_error(options, error, message):
+    arguments = {"old": OLD["noisy"], "new": Z[PAIRS], "pairs": PAIRS, "queries": QUERIES} | options
+    with pytest.raises(error, match=re.escape(message)):
+        bridge(arguments.pop("old"), arguments.pop("new"), **arguments)
+
+
+def test_an_invalid_row_of_the_index_is_found_when_it_is_mapped():
+    row = int(np.setdiff1d(np.arange(len(Z)), PAIRS)[-1])
+    found = build(changed(OLD["noisy"], row, np.inf))
+    with pytest.raises(NonFiniteError, match=f"'old' row {row} holds inf"):
+        found.apply()
+
+
+@pytest.mark.parametrize("pairs", [16, 17, 40])
+def test_few_pairs_give_a_wide_interval(pairs):
+    found = bridge(OLD["noisy"], Z[PAIRS[:pairs]], pairs=PAIRS[:pairs], queries=QUERIES)
+    more = build(OLD["noisy"])
+    assert found.overlap.high - found.overlap.low > more.overlap.high - more.overlap.low
+    assert 0 <= found.overlap.low <= found.overlap.high <= 1
+
+
+def test_the_root_namespace_has_the_function():
+    assert ua.bridge is bridge
