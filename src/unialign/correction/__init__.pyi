@@ -1,5 +1,6 @@
+from unialign.correction._apply_store import repair_collection as repair_collection
 from unialign.correction._fit import repair as repair
 from unialign.correction._repair import Repair as Repair
-from unialign.correction._results import make_results as make_results
+from unialign.correction._results import make_results as make_results, text_table as text_table
 
 __all__ = ["Repair", "repair"]

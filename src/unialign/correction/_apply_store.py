@@ -1,4 +1,4 @@
-"""Repair the columns of a store in batches. Shapes: `b` items of a batch, `D` dimension."""
+"""Repair the columns of a store or of files in batches. Shapes: `N` items, `b` items of a batch, `D` dimension."""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from unialign._checks import check_integer
 from unialign.data import EmbeddingStore, Overwrite, RowReader
 from unialign.errors import ConfigError
+from unialign.readers import Collection, first_appearance_codes
 
 if TYPE_CHECKING:
     from unialign.correction._repair import Repair
+
+_BATCH = 4096
 
 
 def apply_store(
@@ -50,3 +54,46 @@ def apply_store(
         names=store.item_names if store.has_names else None,
         provenance=store.provenance | {"columns": {name: {"embedding": "a repair"} for name in names}},
     )
+
+
+def repair_collection(repair: "Repair", data: Collection, path: str | os.PathLike[str]) -> EmbeddingStore:
+    """Repair embeddings of any source in batches, and write them to a store, which replaces an existing store.
+
+    Raises:
+        ShapeError, NonFiniteError: as in `Repair.apply`; row numbers refer to the batch.
+        DataError: as in `EmbeddingStore.write`.
+    """
+    labels_N, label_names = _labels(data.values.get("labels"))
+    names_N, groups_N = data.values.get("names"), data.values.get("groups")
+    return EmbeddingStore.write(
+        path,
+        {name: _repaired_rows(repair, name, data) for name in data.modalities},
+        name=data.name,
+        overwrite="replace",
+        present={name: modality.present_N for name, modality in data.modalities.items()},
+        ids=data.values.get("ids"),
+        groups=None if groups_N is None else first_appearance_codes(groups_N),
+        labels=labels_N,
+        label_names=label_names,
+        split=data.values.get("split"),
+        names=None if names_N is None else names_N.astype(str).tolist(),
+        provenance={"columns": {name: {"embedding": "a repair"} for name in data.modalities}},
+    )
+
+
+def _repaired_rows(repair: "Repair", name: str, data: Collection) -> Iterator[NDArray[np.float32]]:
+    array_ND, present_N = data.modalities[name].load(), data.modalities[name].present_N
+    reader = RowReader(array_ND)
+    for start in range(0, data.items, _BATCH):
+        rows_b = np.arange(start, min(start + _BATCH, data.items))
+        z_bD = torch.from_numpy(reader.read(rows_b).astype(np.float32))
+        yield repair.apply({name: z_bD}, present={name: present_N[rows_b]})[name].cpu().numpy()
+
+
+def _labels(labels_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
+    """Return (N,) codes with -1 = unlabeled, and the class names if the labels are strings."""
+    if labels_N is None or labels_N.dtype.kind in "iu":
+        return (None if labels_N is None else np.where(labels_N < 0, -1, labels_N)), None
+    texts_N = labels_N.astype(str)
+    known = np.unique(texts_N[texts_N != ""])
+    return np.where(texts_N == "", -1, np.searchsorted(known, texts_N)), known.tolist()

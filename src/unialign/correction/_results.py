@@ -53,7 +53,7 @@ def answer(repair: Repair) -> str:
 def text_table(repair: Repair) -> str:
     """Return the measurements before and after the repair as plain text, with the reasons of the choice."""
     head = ("pair", "balanced", "own", "cross", "share", "gap")
-    body = [(row["pair"], *(_change(row, key) for key in head[1:])) for row in repair.table]
+    body = [(row["pair"], *(_change(row, key) for key in head[1:])) for row in distinct_rows(repair.table)]
     lines = table_lines(head, body)
     lines += [
         f"{_NAMES[name]} is not chosen: {found['reason']}"
@@ -61,6 +61,11 @@ def text_table(repair: Repair) -> str:
         if found["reason"]
     ]
     return "\n".join(lines)
+
+
+def distinct_rows(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows without that of all modalities if there is only one pair, which has the same numbers."""
+    return table[1:] if len(table) == 2 else table
 
 
 def _change(row: dict[str, Any], key: str) -> str:
