@@ -116,6 +116,24 @@ def test_files_are_committed_in_order_and_others_stay(tmp_path: Path, monkeypatc
     assert (tmp_path / "notes").read_text() == "mine"
 
 
+def test_each_folder_of_a_commit_is_synced_before_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = tmp_path / ".staging"
+    for name in ("images/1", "images/2", "weights", "config"):
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).write_text("new")
+    events: list[str] = []
+    replace, fsync = os.replace, os.fsync
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append(Path(b).name), replace(a, b))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda h: (events.append("sync " + Path(os.readlink(f"/proc/self/fd/{h}")).name), fsync(h))[1]
+    )
+    commit_files(staging, tmp_path, last=("weights", "config"))
+    top = f"sync {tmp_path.name}"
+    assert events == ["1", "2", "sync images", "weights", top, "config", top]
+
+
 def test_a_lock_excludes_other_writers_until_its_process_ends(tmp_path: Path) -> None:
     def in_another_process(then: str) -> subprocess.CompletedProcess[str]:
         code = (
