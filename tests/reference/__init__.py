@@ -27,6 +27,7 @@ from reference._densities import (
     median_bandwidth,
     mmd2,
 )
+from reference._fused import fused_term, prefixes
 from reference._negatives import infonce_of_queries
 from reference._pairs import align_uniform, cs_aligner, cua, modgap, sigmoid
 from reference._rows import Ids, Presence, Rows, mean, tuple_of, unit_rows
@@ -53,6 +54,7 @@ __all__ = [
     "cs_aligner",
     "cua",
     "effective_neighbors",
+    "fused_term",
     "gaussian_mass",
     "gcsd",
     "gram",
@@ -67,6 +69,7 @@ __all__ = [
     "mmd2",
     "modgap",
     "pmrl",
+    "prefixes",
     "sigmoid",
     "singular_values",
     "symile_all",

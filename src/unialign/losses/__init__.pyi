@@ -8,6 +8,8 @@ from unialign.losses._create import (
     needs_anchor as needs_anchor,
     parameter_names as parameter_names,
 )
+from unialign.losses._fused_target import FusedTarget as FusedTarget
+from unialign.losses._matryoshka import Matryoshka as Matryoshka
 from unialign.losses._memory_queue import MemoryQueue as MemoryQueue
 from unialign.losses._objective import (
     LossOutput as LossOutput,
@@ -35,9 +37,11 @@ __all__ = [
     "PRESETS",
     "AlignUniform",
     "CSAligner",
+    "FusedTarget",
     "InfoNCE",
     "LossOutput",
     "LossTerm",
+    "Matryoshka",
     "MemoryQueue",
     "ModGap",
     "Objective",

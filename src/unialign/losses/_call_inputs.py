@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_number
-from unialign.batch import Batch
+from unialign.batch import Batch, ZeroRows
 from unialign.errors import ConfigError
 from unialign.losses._negatives import ModalityNegatives, check_names, check_negatives, queued_rows
 
@@ -45,12 +45,14 @@ class CallInputs:
         temperature, scale, bias: a number or a scalar tensor, at least float32. If None, the value of the objective is
             used.
         negatives: additional negatives by modality.
+        zero_rows: treatment of rows of norm zero; see `make_batch`.
     """
 
     temperature: Tensor | float | None = None
     scale: Tensor | float | None = None
     bias: Tensor | float | None = None
     negatives: Mapping[str, ModalityNegatives] = field(default_factory=dict)
+    zero_rows: ZeroRows = "error"
 
     def tau(self, default: Callable[[], Tensor | float]) -> Tensor | float:
         """Return the temperature passed to the call, or the default."""
@@ -98,9 +100,9 @@ def given(arguments: CallArguments) -> CallArguments:
     return values  # type: ignore[return-value]
 
 
-def describe(arguments: CallArguments) -> str:
+def describe(arguments: CallArguments, zero_rows: ZeroRows = "error") -> str:
     """Return a string that is equal on two processes if their arguments are compatible; empty without arguments."""
-    texts = []
+    texts = [] if zero_rows == "error" else [f"zero_rows={zero_rows!r}"]
     for name, value in arguments.items():
         if isinstance(value, Tensor):
             texts.append(f"{name}= a tensor{' with gradient' if value.requires_grad else ''}")
@@ -115,7 +117,7 @@ def describe(arguments: CallArguments) -> str:
 
 
 def prepare_inputs(
-    arguments: CallArguments, batch: Batch | None, *, objective: str, supported: Collection[str], zero_rows: str
+    arguments: CallArguments, batch: Batch | None, *, objective: str, supported: Collection[str], zero_rows: ZeroRows
 ) -> CallInputs:
     """Validate the arguments of a call on this process.
 
@@ -155,6 +157,7 @@ def prepare_inputs(
         ),
         bias=_scalar(arguments.get("logit_bias"), "logit_bias", "a finite number", math.isfinite),
         negatives=negatives,
+        zero_rows=zero_rows,
     )
 
 

@@ -91,7 +91,8 @@ def _term_names(number: int, modalities: tuple[str, ...]) -> tuple[str, ...]:
     objective.train(False)  # do not advance the draw of sampled negatives
     try:
         with torch.no_grad():
-            rows = {name: torch.randn(4, 8, generator=generator).to(device) for name in modalities}
+            dim = max(8, objective.smallest_dim)
+            rows = {name: torch.randn(4, dim, generator=generator).to(device) for name in modalities}
             return tuple(objective.compute(rows, group=None)[1])
     except UniAlignError:
         return ()  # the operator raises the error

@@ -16,7 +16,7 @@ def names() -> tuple[str, ...]:
     return registry.names("objectives")
 
 
-def create(objective: "str | Objective", **options: Any) -> "Objective":
+def create(objective: "str | Objective", /, **options: Any) -> "Objective":
     """Build an objective by name. An instance is returned unchanged.
 
     Examples:

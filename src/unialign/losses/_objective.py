@@ -74,14 +74,16 @@ class Objective(nn.Module, ABC):
         temperature_kind: `cosines` if the temperature divides cosines and can be shared with an InfoNCE warmup.
         call_arguments: the supported arguments of `forward` among `temperature`, `logit_scale`, `logit_bias`,
             `negatives` and `queue`.
+        smallest_dim: the smallest dimension of embeddings that the objective accepts.
     """
 
     name: ClassVar[str]
     display_name: ClassVar[str]
     initialization: ClassVar[Literal["scratch", "contrastive"]] = "scratch"
     needs_anchor: ClassVar[Literal["modality", "any", "no"]] = "no"
-    temperature_kind: ClassVar[Literal["cosines", "other"]] = "other"
-    call_arguments: ClassVar[tuple[str, ...]] = ()
+    temperature_kind: Literal["cosines", "other"] = "other"
+    call_arguments: tuple[str, ...] = ()
+    smallest_dim: int = 1
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -181,7 +183,9 @@ class Objective(nn.Module, ABC):
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False) if autocast else nullcontext():
             batch = self._make_batch(given(call), embeddings, present, ids, group, zero_rows)
-            return batch, self.terms(batch)
+            terms = self.terms(batch)
+        self.advance_draw()
+        return batch, terms
 
     def _make_batch(
         self,
@@ -192,7 +196,7 @@ class Objective(nn.Module, ABC):
         group: Any,
         zero_rows: ZeroRows,
     ) -> Batch:
-        prepare = partial(self._prepare, arguments, zero_rows) if arguments else None
+        prepare = partial(self._prepare, arguments, zero_rows) if arguments or zero_rows != "error" else None
         shared = processes_of(group)
         if shared is None:
             batch = make_batch(embeddings, present=present, ids=ids, zero_rows=zero_rows)
@@ -203,7 +207,7 @@ class Objective(nn.Module, ABC):
             gradients=torch.is_grad_enabled(),
             parameters=list(self.named_parameters()),
             draw=self.draw_number(),
-            inputs=describe(arguments),
+            inputs=describe(arguments, zero_rows),
         )
         return gather_batch(
             embeddings, present=present, ids=ids, group=shared, call=text, zero_rows=zero_rows, prepare=prepare
@@ -215,6 +219,10 @@ class Objective(nn.Module, ABC):
     def call_temperature(self, batch: Batch) -> Tensor | float:
         """Return the temperature passed to the call of a batch, or the temperature of the objective."""
         return inputs_of(batch).tau(cast(Temperature, self.temperature))
+
+    def cosine_temperature(self, batch: Batch) -> Tensor | float | None:
+        """Return the temperature that divides cosines in the call of a batch; None if there is none."""
+        return self.call_temperature(batch) if self.temperature_kind == "cosines" else None
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, LossTerm]:

@@ -100,7 +100,6 @@ class Symile(Objective):
             values = block_symile(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
         if values is None:
             values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=temperature, ids_N=ids_N)
-        self.advance_draw()
         return values
 
     def _all(self, z_MND: Tensor, ids_N: Tensor | None, temperature: Tensor | float) -> list[Tensor]:

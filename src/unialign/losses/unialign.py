@@ -129,6 +129,13 @@ class UniAlign(Objective):
             return self._terms_at(batch, inputs.tau(lambda: self.temperature))
         return self._all_terms(batch)
 
+    def cosine_temperature(self, batch: Batch) -> Tensor | float:
+        """Return the temperature whose softmax of cosines has the matched alignment scale of the kernel."""
+        temperature = inputs_of(batch).tau(lambda: self.temperature)
+        if self.kernel == "wang_isola":
+            return 1 / (2 * matched_alignment_scale(self.kernel, self.temperature))
+        return temperature if self.kernel == "clip" else temperature * temperature
+
     def _all_terms(self, batch: Batch) -> dict[str, LossTerm]:
         repulsion = self._uniformity_terms(batch) | self._partition_terms(batch)
         return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)

@@ -1,0 +1,60 @@
+"""Base class of objectives that wrap another objective."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from unialign.batch import Batch
+from unialign.errors import ConfigError
+from unialign.losses._bounded_parameter import Temperature
+from unialign.losses._create import create
+from unialign.losses._objective import Objective
+
+
+class ObjectiveWrapper(Objective):
+    """Base class of `Matryoshka` and `FusedTarget`: its call accepts the arguments of the wrapped objective.
+
+    Args:
+        objective: an objective, or the name of an objective.
+        objective_options: options of an objective given by name.
+    """
+
+    def __init__(self, objective: str | Objective, objective_options: Mapping[str, Any] | None) -> None:
+        super().__init__()
+        if objective_options is not None and not isinstance(objective_options, Mapping):
+            raise ConfigError(f"objective_options must be a mapping of option names, got {objective_options!r}")
+        self.objective = create(objective, **(objective_options or {}))
+        self.temperature_kind = self.objective.temperature_kind
+        self.call_arguments = self.objective.call_arguments
+        self.smallest_dim = self.objective.smallest_dim
+
+    @property
+    def temperature(self) -> Temperature | Tensor | float | None:
+        """The temperature of the wrapped objective; None if it has none."""
+        return getattr(self.objective, "temperature", None)
+
+    def with_objective(self, objective: Objective) -> "ObjectiveWrapper":
+        """Return the same wrapper around another objective."""
+        options = self.get_config() | {"objective": objective, "objective_options": None}
+        return type(self)(**options)
+
+    def cosine_temperature(self, batch: Batch) -> Tensor | float | None:
+        return self.objective.cosine_temperature(batch)
+
+    def draw_number(self) -> int:
+        return self.objective.draw_number()
+
+    def advance_draw(self) -> None:
+        self.objective.advance_draw()
+
+    def get_config(self) -> dict[str, Any]:
+        inner = {"objective": self.objective.name, "objective_options": self.objective.get_config()}
+        return inner | self.own_config()
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{key}={value!r}" for key, value in self.own_config().items())
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the options of the wrapper without those of the wrapped objective."""
+        raise NotImplementedError
