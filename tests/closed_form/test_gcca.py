@@ -81,7 +81,7 @@ def test_item_side_and_component_side_agree(monkeypatch: pytest.MonkeyPatch) -> 
         spaces = []
         for most in (0, 5000):
             monkeypatch.setattr("unialign.closed_form._eigenproblem._MOST_ITEMS", most)
-            monkeypatch.setattr("unialign.closed_form._eigenproblem._BLOCK_ITEMS", 7)
+            monkeypatch.setattr("unialign.closed_form._item_blocks._BLOCK_ITEMS", 7)
             monkeypatch.setattr("unialign.space._prepare._BLOCK_ROWS", 11 if most == 0 else 1024)
             spaces.append(gcca(store, kernel=kernel, dim=5, regularization=0.05, spectrum_power=0.5))
         first, second = (similarities(space.encode(x)) for space in spaces)

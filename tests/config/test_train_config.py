@@ -54,7 +54,7 @@ def test_yaml_number_written_as_a_string() -> None:
         ("input_norm", "whiten"),
         ("precision", "fp16"),
         ("precision", "fp8"),
-        ("epochs", 0),
+        ("epochs", -1),
         ("epochs", 1.5),
         ("epochs", True),
         ("batch_size", 1),

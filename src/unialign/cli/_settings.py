@@ -106,6 +106,8 @@ def _add_setting(group: Any, entry: Setting) -> None:
 
 def _reader(entry: Setting) -> Any:
     def read(text: str) -> Any:
+        if text in entry.words:
+            return text
         return None if entry.is_optional and text.lower() in ("none", "null") else entry.kind(text)
 
     read.__name__ = entry.kind.__name__  # argparse shows this name in errors such as "invalid int value"

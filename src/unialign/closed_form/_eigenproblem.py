@@ -8,22 +8,21 @@ smoothers P_m = V_m diag(s^2 / (s^2 + regularization n)) V_m', the solution is G
 eigenvectors of C^-1/2 (sum_m P_m) C^-1/2 = B B'. The (N, N) matrix B B' and the (R, R) matrix B'B have the same
 eigenvalues, and the smaller of them is solved.
 
-Shapes: `N` items, `n` rows of a modality, `r` components of a modality, `R` components of all modalities, `D` targets,
-`b` items of a block.
+Shapes: `N` items, `n` rows of a modality, `r` components of a modality, `R` components of all modalities, `D` targets.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from unialign.closed_form._item_blocks import item_blocks
 from unialign.closed_form._modality import Modality, coordinates, counts_of
 from unialign.space import leading_eigenvectors
 
 # Maximum number of items for which coordinates are kept in memory.
 _MOST_ITEMS = 5000
-_BLOCK_ITEMS = 1024
 
 
 @dataclass(frozen=True)
@@ -89,38 +88,13 @@ class MaskedGcca:
     def _products(self, items: int, components: int) -> Tensor:
         """Return the products of the coordinates of all modalities, divided by the counts of the items, (R, R)."""
         product_RR = torch.zeros(components, components, dtype=torch.float64)
-        for start, parts in self._item_blocks(items):
-            stacked_bR = torch.cat(parts, 1) / self._root_N[start : start + len(parts[0]), None]
+        sizes = [len(modality.basis.spectrum_r) for modality in self.modalities]
+        for block, parts in item_blocks(self.modalities, items):
+            stacked_bR = torch.zeros(block.stop - block.start, components, dtype=torch.float64)
+            for modality, (places_n, rows_nW), part_br in zip(
+                self.modalities, parts, torch.split(stacked_bR, sizes, 1), strict=True
+            ):
+                part_br[places_n] = modality.basis.vectors(rows_nW)
+            stacked_bR /= self._root_N[block, None]
             product_RR.addmm_(stacked_bR.mT, stacked_bR)
         return product_RR
-
-    def _item_blocks(self, items: int) -> Iterator[tuple[int, list[Tensor]]]:
-        """Yield the first item and the coordinates (b, r) of each modality for blocks of items; absent rows are 0."""
-        readers = [_RowQueue(modality) for modality in self.modalities]
-        for start in range(0, items, _BLOCK_ITEMS):
-            stop = min(start + _BLOCK_ITEMS, items)
-            yield start, [reader.take(start, stop) for reader in readers]
-
-
-class _RowQueue:
-    """Reads the coordinates of a modality for consecutive ranges of items."""
-
-    def __init__(self, modality: Modality) -> None:
-        self._modality, self._blocks = modality, modality.blocks()
-        self._ready_bW: Tensor | None = None
-        self._taken = 0
-
-    def take(self, start: int, stop: int) -> Tensor:
-        """Return the coordinates of the items from `start` to `stop`, with zeros for absent rows."""
-        positions_n = self._modality.positions_n
-        first, last = (int(place) for place in positions_n.searchsorted((start, stop)))
-        while self._ready_bW is None or len(self._ready_bW) < last - first:
-            block_bW = next(self._blocks, None)
-            if block_bW is None:
-                break
-            self._ready_bW = block_bW if self._ready_bW is None else torch.cat([self._ready_bW, block_bW])
-        out_br = torch.zeros(stop - start, len(self._modality.basis.spectrum_r), dtype=torch.float64)
-        if self._ready_bW is not None and last > first:
-            rows_bW, self._ready_bW = self._ready_bW[: last - first], self._ready_bW[last - first :]
-            out_br[torch.from_numpy(positions_n[first:last] - start)] = self._modality.basis.vectors(rows_bW)
-        return out_br

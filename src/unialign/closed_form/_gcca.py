@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_nonnegative, check_number, check_seed
 from unialign.closed_form._eigenproblem import MaskedGcca, Solution
-from unialign.closed_form._modality import LinearBasis, Modality, make_modality
+from unialign.closed_form._modality import LinearBasis, Modality, read_modality, with_basis
 from unialign.closed_form._selection import ValidationItems, choose
+from unialign.closed_form._space import described_data, scaled_weights
 from unialign.closed_form._training_rows import (
     Rows,
     check_modalities,
@@ -139,7 +139,12 @@ def _candidates(kernel: str, regularization: Any, spectrum_power: Any) -> tuple[
 
 
 def _problem(store: EmbeddingStore, names: Sequence[str], rows_N: Rows, options: dict[str, Any]) -> MaskedGcca:
-    return MaskedGcca([make_modality(store, name, rows_N, **options) for name in names], len(rows_N))
+    rest = {name: value for name, value in options.items() if name != "input_norm"}
+    modalities = [
+        with_basis(read_modality(store, name, rows_N, input_norm=options["input_norm"]), store.dim(name), **rest)
+        for name in names
+    ]
+    return MaskedGcca(modalities, len(rows_N))
 
 
 def _space(
@@ -152,7 +157,6 @@ def _space(
     facts: dict[str, Any],
 ) -> Space:
     dims = {modality.name: store.dim(modality.name) for modality in modalities}
-    data = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(store.rows("train"))}
     # Do not advance the global random state, although the initial weights are replaced.
     with torch.random.fork_rng(devices=[]):
         space = Space(
@@ -162,7 +166,7 @@ def _space(
             input_norm=options["input_norm"],
             regularization=solution.regularization,
             landmarks=options["landmarks"],
-            metadata={"closed_form": facts, "data": data},
+            metadata={"closed_form": facts, "data": described_data(store)},
         )
         scale_D = solution.eigenvalues_D.clamp(min=0) ** power
         for place, modality in enumerate(modalities):
@@ -174,13 +178,5 @@ def _space(
                 assert isinstance(modality.basis, LinearBasis)
                 ridge_r = modality.basis.ridge_weights(solution.regularization)
                 weights_WD = modality.basis.axes_Wr @ (ridge_r[:, None] * weights_WD)
-            set_linear_head(space, modality.name, _scaled(weights_WD, dim).mT)
+            set_linear_head(space, modality.name, scaled_weights(weights_WD, dim).mT)
     return space.eval()
-
-
-def _scaled(weights_WD: Tensor, dim: int) -> Tensor:
-    """Pad with zeros to D columns, and scale to the standard deviation of random initial weights, 1 / sqrt(3 W)."""
-    width, directions = weights_WD.shape
-    deviation = weights_WD.std(correction=0).clamp(min=torch.finfo(weights_WD.dtype).tiny)
-    weights_WD = weights_WD / (deviation * math.sqrt(3 * width))
-    return torch.cat([weights_WD, weights_WD.new_zeros(width, dim - directions)], 1)

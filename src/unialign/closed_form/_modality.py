@@ -61,8 +61,8 @@ class LinearBasis:
 
 
 @dataclass(frozen=True)
-class Modality:
-    """A modality with its normalization and basis.
+class ModalityRows:
+    """The rows of a modality with its fitted input normalization.
 
     Attributes:
         norm: fitted input normalization.
@@ -72,26 +72,22 @@ class Modality:
 
     name: str
     norm: nn.Module
-    basis: Basis
     positions_n: NDArray[np.int64]
     blocks: Blocks
 
 
+@dataclass(frozen=True)
+class Modality(ModalityRows):
+    """A modality with its basis."""
+
+    basis: Basis
+
+
 @torch.no_grad()
-def make_modality(
-    store: EmbeddingStore,
-    name: str,
-    rows_N: NDArray[np.int64],
-    *,
-    kernel: str,
-    landmarks: int,
-    input_norm: str,
-    seed: int,
-) -> Modality:
-    """Fit the normalization and the basis of a modality on its present rows.
+def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *, input_norm: str) -> ModalityRows:
+    """Fit the normalization of a modality on its present rows.
 
     Raises:
-        DataError: all present rows are equal.
         NonFiniteError: a present row is not finite in float32.
     """
     positions_n = np.flatnonzero(store.present(name)[rows_N])
@@ -101,15 +97,18 @@ def make_modality(
         norm.fit(array, rows_n, name=name)
     blocks = normalized_blocks(norm, array, rows_n)
     _check_finite(blocks, rows_n, name)
+    return ModalityRows(name, norm, positions_n, blocks)
+
+
+def with_basis(modality: ModalityRows, in_dim: int, *, kernel: str, landmarks: int, seed: int) -> Modality:
+    """Compute the basis of a modality; raise DataError if all its rows are equal."""
+    name, rows = modality.name, len(modality.positions_n)
+    basis: Basis
     if kernel == "rbf":
-        return Modality(
-            name,
-            norm,
-            kernel_basis(blocks, len(rows_n), name=name, landmarks=landmarks, seed=seed),
-            positions_n,
-            blocks,
-        )
-    return Modality(name, norm, linear_basis(blocks, len(rows_n), store.dim(name), name=name), positions_n, blocks)
+        basis = kernel_basis(modality.blocks, rows, name=name, landmarks=landmarks, seed=seed)
+    else:
+        basis = linear_basis(modality.blocks, rows, in_dim, name=name)
+    return Modality(name, modality.norm, modality.positions_n, modality.blocks, basis)
 
 
 def linear_basis(blocks: Blocks, rows: int, in_dim: int, *, name: str) -> LinearBasis:

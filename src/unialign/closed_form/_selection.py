@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.closed_form._eigenproblem import MaskedGcca, Solution
-from unialign.closed_form._modality import Modality
+from unialign.closed_form._modality import Modality, ModalityRows
 from unialign.data import EmbeddingStore, RowReader
 from unialign.evaluation import log_score, selection_metrics
 from unialign.space import normalize_rows
@@ -33,7 +33,7 @@ class ValidationItems:
         self._labels_N = labels_N if bool((labels_N >= 0).any()) else None
         self._ids_N = torch.from_numpy(store.ids[rows_N]) if store.has_ids else None
 
-    def normalized(self, modality: Modality) -> Tensor:
+    def normalized(self, modality: ModalityRows) -> Tensor:
         """Return the normalized rows of a modality in float64, (n, W)."""
         rows_n = self._rows_N[self.present[modality.name].numpy()]
         raw_nW = torch.from_numpy(RowReader(self._store.array(modality.name)).read(rows_n))

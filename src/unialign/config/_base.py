@@ -42,6 +42,7 @@ class Setting:
         kind: type of the value, or of each entry if `is_list`; `Mapping` for a mapping.
         config: class of the value, or of the values of a mapping, if it is a configuration class; else None.
         choices: allowed values of a `Literal`; () for other types.
+        words: strings that are allowed in addition to values of another type, such as `auto`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Setting:
     kind: Any
     config: "type[Config] | None"
     choices: tuple[str, ...]
+    words: tuple[str, ...]
     is_list: bool
     is_optional: bool
     is_required: bool
@@ -165,8 +167,8 @@ class Config:
 def _checked(entry: Setting, value: Any) -> Any:
     """Validate a value and convert it to the type that a file gives, so that a round trip preserves equality."""
     name = entry.name
-    if value is None and entry.is_optional:
-        return None
+    if (value is None and entry.is_optional) or (isinstance(value, str) and value in entry.words):
+        return value
     if entry.is_list:
         if isinstance(value, str):
             raise ConfigError(f"{name} must be a list such as [{value!r}], got the string {value!r}")
@@ -225,7 +227,9 @@ def _settings(cls: type[Config]) -> tuple[Setting, ...]:
 
 def _setting(entry: "dataclasses.Field[Any]", hint: Any) -> Setting:
     parts = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-    (kind,) = parts - {NoneType}
+    parts, is_optional = parts - {NoneType}, NoneType in parts
+    words = {part for part in parts if get_origin(part) is Literal} if len(parts) > 1 else set()
+    (kind,) = parts - words
     is_list, is_mapping = get_origin(kind) is tuple, get_origin(kind) is Mapping
     value = get_args(kind)[1] if is_mapping else get_args(kind)[0] if is_list else kind
     choices = get_args(value) if get_origin(value) is Literal and not is_mapping else ()
@@ -237,8 +241,9 @@ def _setting(entry: "dataclasses.Field[Any]", hint: Any) -> Setting:
         kind=Mapping if is_mapping else str if choices else value,
         config=value if isinstance(value, type) and issubclass(value, Config) else None,
         choices=choices,
+        words=tuple(word for part in words for word in get_args(part)),
         is_list=is_list,
-        is_optional=NoneType in parts,
+        is_optional=is_optional,
         is_required=required,
         **entry.metadata,  # help, check and bookkeeping
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from unialign import registry
 from unialign._checks import check_choice, check_nonnegative, check_number
 from unialign.config._base import Config, setting
-from unialign.config._choices import Head, InputNorm, WhiteningMode
+from unialign.config._choices import Head, Init, InputNorm, WhiteningMode
 from unialign.config._instances import ConfigurableModule, name_and_options
 from unialign.config._ranges import fraction, integer, positive
 from unialign.errors import ConfigError
@@ -77,7 +77,31 @@ class TrainConfig(Config):
     frozen: Mapping[str, WhiteningMode] = setting(
         {}, "modalities without a head, mapped to `whiten` or `center`, the transform of their features", _frozen
     )
-    epochs: int = setting(100, "number of passes over the training rows, at most 1,000,000,000", integer(1, 10**9))
+    init: Init = setting(
+        "random",
+        "initial weights of the heads: `random`, or those of a closed form, `gcca` for heads `linear` and `kernel` or "
+        "`ridge` for heads `linear`",
+    )
+    init_regularization: float | Literal["auto"] = setting(
+        "auto",
+        "ridge of the closed form and of kernel features, as a fraction of the training rows; `auto` chooses on the "
+        "validation split",
+        positive,
+    )
+    init_spectrum_power: float | Literal["auto"] = setting(
+        "auto",
+        "power of the eigenvalues by which GCCA weights its directions, at least 0; `auto` chooses on the validation "
+        "split",
+        check_nonnegative,
+    )
+    landmarks: int = setting(
+        5000, "maximum number of training rows per modality to which kernels are evaluated", integer(2)
+    )
+    epochs: int = setting(
+        100,
+        "number of passes over the training rows, at most 1,000,000,000; 0 keeps the closed form of `init` unchanged",
+        integer(0, 10**9),
+    )
     batch_size: int = setting(
         256, "number of items per objective call, at least 2; a last batch of a single item is dropped", integer(2)
     )
@@ -146,4 +170,18 @@ class TrainConfig(Config):
         super().__post_init__()
 
     def validate(self) -> None:
+        if self.init == "random" and self.epochs == 0:
+            raise ConfigError("epochs must be at least 1 for random initial weights; 0 needs init='gcca' or 'ridge'")
+        supported = {"gcca": ("linear", "kernel"), "ridge": ("linear",)}.get(self.init)
+        if supported is not None and self.head not in supported:
+            raise ConfigError(
+                f"init={self.init!r} needs head={' or '.join(map(repr, supported))}, since no closed form has a head "
+                f"{self.head!r}"
+            )
+        if self.init != "random" and self.head == "linear" and self.input_norm != "standardize":
+            raise ConfigError(
+                f"init={self.init!r} with a linear head needs input_norm='standardize', got {self.input_norm!r}"
+            )
+        if self.init != "random" and self.frozen:
+            raise ConfigError(f"init={self.init!r} cannot be combined with frozen modalities; use init='random'")
         check_number("min_lr", self.min_lr, f"a number in [0, lr = {self.lr}]", lambda x: 0 <= x <= self.lr)

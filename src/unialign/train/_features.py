@@ -55,7 +55,8 @@ class LoadedFeatures:
         for name in space.modalities:
             parts = []
             # Small data form a single block, since the rounding of whitening depends on the number of rows.
-            for part, raw_bW in row_blocks(store.array(name), rows_N, max(1, _BLOCK_BYTES // (4 * store.dim(name)))):
+            widest = max(store.dim(name), *(space.kernel_sizes or {}).get(name, (0,)))
+            for part, raw_bW in row_blocks(store.array(name), rows_N, max(1, _BLOCK_BYTES // (4 * widest))):
                 mask_b = torch.from_numpy(masks[name][part]).to(device) if name in masks else None
                 parts.append(_prepare(space, name, torch.from_numpy(np.array(raw_bW)).to(device), mask_b))
             self._prepared[name] = parts[0] if len(parts) == 1 else torch.cat(parts)

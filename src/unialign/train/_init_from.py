@@ -18,6 +18,8 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
     """
     if init_from is None:
         return
+    if config.init != "random":
+        raise ConfigError(f"init_from and init={config.init!r} both set the initial weights; give one of them")
     if not isinstance(init_from, Space):
         raise ConfigError(f"init_from must be a Space, got {init_from!r}; load a space with Space.from_pretrained")
     if set(init_from.dims) != set(dims):
@@ -36,6 +38,8 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
                 f"init_from was made with {name}={getattr(init_from, name)!r}, but this run has {name}="
                 f"{getattr(config, name)!r}; use the same setting"
             )
+    if init_from.head == "kernel" and init_from.kernel_sizes is None:
+        raise ConfigError("init_from has no kernel features yet; call its `fit_normalizer`, or load a saved space")
     if init_from.output_affine:
         raise ConfigError(
             "init_from has an output affine map, such as a repair, which training does not keep; start from the space "

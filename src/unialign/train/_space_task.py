@@ -17,6 +17,7 @@ from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, Objective, Temperature, create
 from unialign.space import Space
 from unialign.train._batches import derived_seed
+from unialign.train._closed_form_start import closed_form_start, copy_start, kernel_options
 from unialign.train._device import chosen_device
 from unialign.train._early_stopping import EarlyStopping
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
@@ -72,6 +73,10 @@ class SpaceTask(TrainingTask):
     def setup(self) -> None:
         config = self.config
         self.processes.check_device(self.device)
+        self.start = None
+        if self.init_from is None:
+            self.start = self.processes.broadcast_from_rank0(lambda: closed_form_start(self.store, config))
+        source = self.init_from if self.start is None else self.start.space
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
         self.model = self.space = Space(
             self.dims,
@@ -81,16 +86,19 @@ class SpaceTask(TrainingTask):
             dropout=config.dropout,
             input_norm=config.input_norm,
             frozen=config.frozen,
-            metadata=self.facts,
+            metadata=self.facts if self.start is None else self.facts | {"closed_form": self.start.facts},
+            **kernel_options(config, source),
         )
         self.objective = create(config.objective, **config.objective_options)
         self.terms = term_names(self.objective, tuple(self.dims))
-        if self.init_from is None:
-            self.space.fit_normalizer(self.store, self.rows)
-        else:
+        if self.start is not None:
+            copy_start(self.space, self.start)
+        elif self.init_from is not None:
             copy_weights(self.space, self.init_from)
+        else:
+            self.space.fit_normalizer(self.store, self.rows)
         self.space.to(self.device).train()
-        self.data = load_training_data(self.store, self.space, self.rows, self.device, is_fitted=self.init_from is None)
+        self.data = load_training_data(self.store, self.space, self.rows, self.device, is_fitted=source is None)
         self.objective.to(self.device)
         self.infonce = None
         if self.infonce_steps:
@@ -232,11 +240,19 @@ class SpaceTask(TrainingTask):
             torch.cuda.default_generators[index].manual_seed(seed)
         torch.default_generator.manual_seed(seed)
 
+    @property
+    def setup_seconds(self) -> float:
+        return 0.0 if self.start is None else self.start.seconds
+
     def start_record(self) -> dict[str, Any]:
         contrastive = self.infonce is not None or any("contrast" in name for name in self.terms)
         # `ln_batch` is the contrastive loss of uninformative embeddings.
         baseline = {"ln_batch": math.log(min(self.batches.batch_size, self.batches.items))} if contrastive else {}
-        return {"steps": self.steps, **baseline}
+        start = {} if self.start is None else {"closed_form": {**self.start.facts, "seconds": self.start.seconds}}
+        return {"steps": self.steps, **baseline, **start}
+
+    def untrained_record(self) -> dict[str, Any]:
+        return {"epoch": 0, "objective": self.config.init, "lr": 0.0, "terms": {}, "temperature": None}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         groups = {name: dict(module.state_dict()) for name, module in self._modules().items()}

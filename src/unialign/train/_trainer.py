@@ -87,7 +87,7 @@ class Trainer:
             if not finished:
                 validation = self._validate(0) if snapshot is None else {}
                 self.processes.run_all_or_raise(lambda: self._log_beginning(snapshot, validation))
-            self._train(done)
+            self._train(done, is_finished=finished)
             if self.early_stopping is not None:
                 self.early_stopping.restore(self.task.parameters)
             self.task.model.eval()
@@ -121,6 +121,7 @@ class Trainer:
     def _setup(self, snapshot: Snapshot | None) -> None:
         self.task.setup()
         if snapshot is None:
+            self._seconds_before = self.task.setup_seconds
             return
         self._seconds_before = float(snapshot.facts.get("seconds", 0.0))
         try:
@@ -165,13 +166,18 @@ class Trainer:
             message = f"the environment has changed ({', '.join(changed)}); the final weights may differ by rounding"
             self._warn([HealthWarning.at(snapshot.step, message, code="environment")])
 
-    def _train(self, done: int) -> None:
+    def _train(self, done: int, *, is_finished: bool) -> None:
         """Take the remaining steps after step `done`."""
         steps, stopping = self.task.steps, self.early_stopping
         if stopping is not None and stopping.is_stopped:
             return
-        bar = Progress(self.progress, steps=steps, done=done, label=self.task.label)
         self._started = time.perf_counter()
+        if steps == 0:
+            if not is_finished:
+                self.processes.run_all_or_raise(self._publish_untrained)
+                self._save_checkpoint(0)
+            return
+        bar = Progress(self.progress, steps=steps, done=done, label=self.task.label)
         with closing(bar), StopRequest() as stop:
             if done == 0:
                 self.processes.run_all_or_raise(lambda: self._evaluate(0))
@@ -206,6 +212,11 @@ class Trainer:
             except KeyboardInterrupt:
                 return signal.SIGINT
         return _NO_SIGNAL
+
+    def _publish_untrained(self) -> None:
+        """Log a run without steps, and run the evaluation callback."""
+        self.log.write("step", 0, self.task.untrained_record() | {"seconds": round(self._seconds(), 3)})
+        self._evaluate(0)
 
     def _warn(self, found: Sequence[HealthWarning]) -> None:
         """Emit and log warnings, once per code and run."""

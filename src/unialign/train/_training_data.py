@@ -16,6 +16,8 @@ from unialign.train._features import Features, LoadedFeatures, StreamedFeatures
 
 # Features up to this size are kept in memory, so that they are normalized only once.
 _IN_MEMORY_BYTES = 1 << 27
+# The same for kernel features, which are much slower to compute again for each batch than to normalize.
+_KERNEL_BYTES = 1 << 30
 # Fraction of a CUDA device's free memory for features, since reading them for each step would slow the device down.
 _FREE_DEVICE_MEMORY = 0.25
 _CHECKED_ENTRIES = 1 << 18
@@ -95,7 +97,11 @@ def load_training_data(
         if not (is_fitted and _is_known_finite(store, space, name)):
             _check(store, name, rows, reject_zeros=space.input_norm != "standardize")
     features: Features
-    if 4 * len(rows) * sum(map(store.dim, space.modalities)) <= _memory_for_features(device):
+    widths = {name: store.dim(name) for name in space.modalities} | {
+        name: sizes[1] for name, sizes in (space.kernel_sizes or {}).items()
+    }
+    least = _IN_MEMORY_BYTES if space.kernel_sizes is None else _KERNEL_BYTES
+    if 4 * len(rows) * sum(widths.values()) <= _memory_for_features(device, least):
         masks = {name: store.present(name)[rows] for name in space.modalities if _has_absent(store, name, rows)}
         features = LoadedFeatures(store, space, rows, masks, device)
     else:
@@ -103,10 +109,10 @@ def load_training_data(
     return TrainingData(store, space, rows, features, device)
 
 
-def _memory_for_features(device: torch.device) -> float:
+def _memory_for_features(device: torch.device, least: int) -> float:
     if device.type == "cuda":
-        return max(_IN_MEMORY_BYTES, _FREE_DEVICE_MEMORY * torch.cuda.mem_get_info(device)[0])
-    return _IN_MEMORY_BYTES
+        return max(least, _FREE_DEVICE_MEMORY * torch.cuda.mem_get_info(device)[0])
+    return least
 
 
 def _has_absent(store: EmbeddingStore, name: str, rows: NDArray[np.int64]) -> bool:

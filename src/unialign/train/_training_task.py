@@ -65,8 +65,17 @@ class TrainingTask(ABC):
     def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
         """Load the result of `tensors`; raise RuntimeError or KeyError if it does not match."""
 
+    @property
+    def setup_seconds(self) -> float:
+        """Time of `setup` that counts as training time."""
+        return 0.0
+
     def start_record(self) -> dict[str, Any]:
         """Return values for the first record of the log."""
+        return {}
+
+    def untrained_record(self) -> dict[str, Any]:
+        """Return values for the log of a run without steps."""
         return {}
 
     def before_checkpoint(self, step: int) -> None:  # noqa: B027 (optional)

@@ -1,0 +1,99 @@
+"""Compute the closed form from which a run starts, and copy it into the space of the run."""
+
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unialign.closed_form import gcca, ridge
+from unialign.config import TrainConfig
+from unialign.data import EmbeddingStore
+from unialign.space import Space
+from unialign.train._init_from import copy_weights
+
+# Larger spaces are not kept for the next run.
+_MOST_KEPT_BYTES = 1 << 28
+# The last closed form of this process. Runs with other seeds or objectives on the same data start from the same one.
+_last: tuple[Hashable, tuple[Space, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """A closed form in the memory of the CPU.
+
+    Attributes:
+        space: its space; runs copy from it.
+        sets_heads: whether the run copies the heads; otherwise it copies only the kernel features.
+        seconds: time of the computation, also if an earlier run of this process did it.
+    """
+
+    space: Space
+    sets_heads: bool
+    seconds: float
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Description of the closed form, for the log and the metadata of the trained space."""
+        found: dict[str, Any] = self.space.metadata["closed_form"]
+        return found
+
+
+def closed_form_start(store: EmbeddingStore, config: TrainConfig) -> Start | None:
+    """Return the closed form of a configuration; None if its space needs none.
+
+    The closed form does not depend on the seed of the run. A kernel head with random initial weights has the kernel
+    features of GCCA, unless there are frozen modalities.
+    """
+    if config.init == "random" and (config.head != "kernel" or config.frozen):
+        return None
+    options: dict[str, Any] = {
+        "dim": config.dim,
+        "regularization": config.init_regularization,
+        "modalities": config.modalities,
+    }
+    if config.init != "ridge":
+        options |= {
+            "kernel": "rbf" if config.head == "kernel" else "linear",
+            "spectrum_power": config.init_spectrum_power,
+            "landmarks": config.landmarks,
+            "input_norm": config.input_norm,
+        }
+    space, seconds = _computed(store, config.init, options)
+    return Start(space, sets_heads=config.init != "random", seconds=seconds)
+
+
+def kernel_options(config: TrainConfig, source: Space | None) -> dict[str, Any]:
+    """Return the arguments of a space with kernel heads; with a source, its kernel features have the same sizes."""
+    if config.head != "kernel":
+        return {}
+    if source is None:
+        regularization = config.init_regularization
+        chosen = {} if regularization == "auto" else {"regularization": regularization}
+        return {"landmarks": config.landmarks, **chosen}
+    return {name: getattr(source, name) for name in ("regularization", "landmarks", "kernel_sizes")}
+
+
+def copy_start(space: Space, start: Start) -> None:
+    """Copy the input statistics, the kernel features and, unless they are random, the heads into a space."""
+    if start.sets_heads:
+        copy_weights(space, start.space)
+        return
+    for m, name in enumerate(space.modalities):
+        source = start.space.features[start.space.modalities.index(name)]
+        space.features[m].load_state_dict(source.state_dict())
+
+
+def _computed(store: EmbeddingStore, init: str, options: dict[str, Any]) -> tuple[Space, float]:
+    global _last
+    # Sums may be rounded differently with another number of threads.
+    key = (store.fingerprint, init, torch.get_num_threads(), *options.items())
+    if _last is not None and _last[0] == key:
+        return _last[1]
+    began = time.perf_counter()
+    space = ridge(store, **options) if init == "ridge" else gcca(store, **options)
+    size = sum(tensor.nbytes for tensor in space.state_dict().values())
+    computed = space, round(time.perf_counter() - began, 3)
+    _last = (key, computed) if size <= _MOST_KEPT_BYTES else None
+    return computed
