@@ -114,7 +114,8 @@ def _chosen(
     affine = [method for method in usable if method in AFFINE]
     choice, reasons = choose(candidates, affine, weights_Rn)
     index_choice, index_reasons = choose(candidates, usable, weights_Rn)
-    before = candidates.get("none", candidates[usable[0]])
+    compared = measure_candidates(tuple(dict.fromkeys(("none", choice))), fit.rows(), held, seed=seed, pairs=True)
+    before, after = compared["none"], compared[choice]
     rows = merged(fit, held).rows()
     layers, means, reference = fit_layers(choice, rows), fit_layers("center", rows), references(rows)
     metadata = {
@@ -126,9 +127,9 @@ def _chosen(
             {
                 "pair": pair or "all",
                 "before": describe(before, pair, weights_Rn),
-                "after": describe(candidates[choice], pair, weights_Rn),
+                "after": describe(after, pair, weights_Rn),
             }
-            for pair in (None, *candidates[choice].results[0].pairs)
+            for pair in (None, *after.results[0].pairs)
         ],
         "candidates": {
             method: describe(candidate, None, weights_Rn)

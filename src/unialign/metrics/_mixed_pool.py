@@ -125,6 +125,7 @@ def mixed_pool(
     k: int = 10,
     seeds: Sequence[int] = (0,),
     score: PoolScore | None = None,
+    pairs: bool = True,
     batch_size: int = 1024,
 ) -> MixedPoolResult:
     """Measure retrieval from a gallery that contains each item once, in a random modality.
@@ -149,6 +150,7 @@ def mixed_pool(
         seeds: seeds of the draws of modalities and noise; the queries of all draws are used together.
         score: function of query modality, (b, D) queries, gallery modality and (g, D) gallery rows, all unit and
             float64, that returns (b, g) scores. Default: cosine.
+        pairs: whether to measure the pairs of three or more modalities.
         batch_size: number of queries to rank at a time, which limits memory to O(batch_size N).
 
     Raises:
@@ -164,7 +166,8 @@ def mixed_pool(
     views = None if copies is None else _views(copies, batch, present)
     codes_N = None if labels is None else torch.from_numpy(label_codes(labels, "labels", rows=batch.z_MBD.shape[1]))
     groups = [tuple(range(len(batch.names)))]
-    groups += [pair for pair in combinations(groups[0], 2) if len(groups[0]) > 2]
+    if pairs and len(batch.names) > 2:
+        groups += combinations(groups[0], 2)
     found: dict[tuple[int, ...], list[PoolScores]] = {group: [] for group in groups}
     for seed in seeds:
         copies_MND = noisy_copies(batch.z_MBD, batch.present_MB, similarity, seed) if views is None else views
@@ -175,9 +178,9 @@ def mixed_pool(
     if not found[groups[0]]:
         raise ShapeError("a mixed pool needs at least two items that have two modalities or more; pass more items")
     pooled = {group: _concatenated(scores) for group, scores in found.items() if scores}
-    pairs = {group: scores for group, scores in pooled.items() if len(group) == 2}
+    of_pairs = {group: scores for group, scores in pooled.items() if len(group) == 2}
     names = batch.names
-    return MixedPoolResult(pooled[groups[0]], {pair_name(names[a], names[b]): s for (a, b), s in pairs.items()})
+    return MixedPoolResult(pooled[groups[0]], {pair_name(names[a], names[b]): s for (a, b), s in of_pairs.items()})
 
 
 class _Pool:
