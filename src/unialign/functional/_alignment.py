@@ -4,7 +4,7 @@ Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -66,10 +66,16 @@ def unit_alignment(
     distance: Distance = "euclidean",
     stop_gradient: StopGradient = "none",
     alpha: float = 2.0,
+    scales: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the unscaled `alignment` of a validated batch, and whether there are any pairs.
+    """Return the `alignment` of a validated batch, and whether there are any pairs.
 
     The result is the mean of |x - y|^alpha with the exponent `alpha` >= 1 (Wang & Isola 2020).
+
+    Args:
+        scales: factor of each pair of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ... for the anchor "all",
+            and in the order of the other modalities for a modality; factor of each modality for "centroid". By
+            default, all are 1.
     """
     z_MBD, present_MB = batch.z_MBD, batch.present_MB
     if anchor == "all":
@@ -96,7 +102,8 @@ def unit_alignment(
         square_PB = ((x_PBD - y_PBD) ** 2).sum(-1)
     power_PB = _power(square_PB, alpha)
     count = pairs_PB.sum()
-    total = order_free_sum(torch.where(pairs_PB, power_PB, 0.0).sum(1))
+    sum_P = torch.where(pairs_PB, power_PB, 0.0).sum(1)
+    total = order_free_sum(sum_P if scales is None else sum_P * sum_P.new_tensor(scales))
     return total / count.clamp(min=1), count > 0
 
 

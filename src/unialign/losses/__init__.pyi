@@ -11,6 +11,7 @@ from unialign.losses._create import (
 from unialign.losses._fused_target import FusedTarget as FusedTarget
 from unialign.losses._matryoshka import Matryoshka as Matryoshka
 from unialign.losses._memory_queue import MemoryQueue as MemoryQueue
+from unialign.losses._modality_temperature import ModalityTemperature as ModalityTemperature
 from unialign.losses._objective import (
     LossOutput as LossOutput,
     LossTerm as LossTerm,

@@ -44,6 +44,7 @@ class BoundedParameter(nn.Module):
         if mode == "learnable" and not low <= initial <= high:
             raise ConfigError(f"{option} {initial} is outside its bounds ({low}, {high})")
         self.option, self.initial, self.mode = option, float(initial), mode
+        self.label = option  # the name in warnings
         self.bounds = (float(low), float(high))
         if mode == "learnable":
             self.shift = nn.Parameter(torch.zeros(()))

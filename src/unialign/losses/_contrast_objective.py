@@ -3,7 +3,7 @@
 Shapes: `M` modalities, `B` items.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS
+from unialign.losses._modality_temperature import make_temperature
 from unialign.losses._modality_terms import Pair, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
@@ -26,19 +27,24 @@ class PairContrast(Objective):
     call_arguments = TEMPERATURE_ARGUMENTS
 
     def __init__(
-        self, anchor: str, temperature: float, mode: Mode, bounds: tuple[float, float], contrast_weight: float
+        self,
+        anchor: str,
+        temperature: float | Mapping[str, float],
+        mode: Mode,
+        bounds: tuple[float, float],
+        contrast_weight: float,
     ) -> None:
         super().__init__()
         check_pair_anchor(anchor, self.name)
         check_nonnegative("contrast_weight", contrast_weight)
         self.anchor, self.contrast_weight = anchor, float(contrast_weight)
-        self.temperature = Temperature(temperature, mode=mode, bounds=bounds)
+        self.temperature = make_temperature(temperature, mode=mode, bounds=bounds)
 
     def contrast_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, LossTerm]:
         """Return the terms of InfoNCE; empty if the weight is 0."""
         if self.contrast_weight == 0:
             return {}
-        temperature = self.call_temperature(batch)
+        temperature = self.pair_temperatures(batch, pairs)
         return mean_terms(pair_contrasts(batch, pairs, temperature=temperature), self.contrast_weight)
 
 

@@ -3,7 +3,7 @@
 Shapes: `B` items, `N` items with both modalities, `D` dimension.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from unialign.batch import Batch
 from unialign.functional import cosine_contrast
 from unialign.losses._call_inputs import inputs_of
-from unialign.losses._modality_terms import Pair, pair_contrasts, pair_values
+from unialign.losses._modality_terms import Pair, PairTemperatures, pair_contrasts, pair_values
 from unialign.ops import ContrastSettings, RowSelection, directed_contrast
 
 # The modality of a pair that provides the queries: each in turn, the first, or the second.
@@ -22,16 +22,21 @@ def extended_contrasts(
     batch: Batch,
     pairs: list[Pair],
     *,
-    temperature: Tensor | float,
+    temperature: PairTemperatures,
     direction: Direction,
     settings: ContrastSettings,
 ) -> dict[str, Tensor]:
     """Return InfoNCE of each pair, by term name.
 
     Args:
-        temperature: tau > 0; differentiable if it is a tensor.
+        temperature: tau > 0 of all pairs or of each pair; differentiable if it is a tensor.
         direction: `forward` takes queries from the first modality of a pair and keys from the second.
     """
+    if isinstance(temperature, list):
+        of_pairs = zip(pairs, temperature, strict=True)
+        options: dict[str, Any] = {"direction": direction, "settings": settings}
+        parts = [extended_contrasts(batch, [pair], temperature=tau, **options) for pair, tau in of_pairs]
+        return {name: value for part in parts for name, value in part.items()}
     several_positives = settings.same_ids == "positive" and batch.ids_B is not None
     if direction == "both" and not (several_positives or settings.hardness > 0 or inputs_of(batch).negatives):
         return pair_contrasts(batch, pairs, temperature=temperature, label_smoothing=settings.label_smoothing)

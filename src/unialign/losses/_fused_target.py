@@ -3,7 +3,7 @@
 Shapes: `M` modalities, `B` items, `D` dimension, `F` fused modalities.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,8 @@ from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional import order_free_sum, unit_or_zero
-from unialign.losses._modality_terms import Pair, pair_contrasts
+from unialign.losses._modality_temperature import ModalityTemperature
+from unialign.losses._modality_terms import Pair, PairTemperatures, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._wrapper import ObjectiveWrapper
 
@@ -91,12 +92,11 @@ class FusedTarget(ObjectiveWrapper):
                 f"{self.name} needs at least three modalities, got {', '.join(map(repr, batch.names))}; with two, the "
                 "objective already matches the only pair"
             )
-        fused, pairs = _with_fused_modalities(batch, self.subsets)
-        temperature = self._tau(batch)
+        fused, pairs, subsets = _with_fused_modalities(batch, self.subsets)
+        tau = self._tau(batch, subsets)
         if self.form == "alignment":
-            squares, scale = _distances(fused, pairs), self.weight / (2 * temperature)
-            return terms | {name: LossTerm(square, scale / len(squares)) for name, square in squares.items()}
-        values = pair_contrasts(fused, pairs, temperature=temperature)
+            return terms | _alignments(fused, pairs, tau, self.weight)
+        values = pair_contrasts(fused, pairs, temperature=tau)
         return terms | mean_terms({f"fused/{name.partition('/')[2]}": x for name, x in values.items()}, self.weight)
 
     def own_config(self) -> dict[str, Any]:
@@ -107,24 +107,34 @@ class FusedTarget(ObjectiveWrapper):
             "temperature": self.fused_temperature,
         }
 
-    def _tau(self, batch: Batch) -> Tensor | float:
+    def _tau(self, batch: Batch, subsets: Sequence[tuple[list[str], str]]) -> PairTemperatures:
         if self.fused_temperature is not None:
             return self.fused_temperature
         shared = self.objective.cosine_temperature(batch)
+        if isinstance(shared, ModalityTemperature):
+            return [shared.pair(subset, [target]) for subset, target in subsets]
         return _TEMPERATURE if shared is None else shared
 
 
-def _with_fused_modalities(batch: Batch, subsets: Subsets) -> tuple[Batch, list[Pair]]:
-    """Return the batch with the means of subsets as further modalities, and the pairs (mean, target)."""
+def _with_fused_modalities(batch: Batch, subsets: Subsets) -> tuple[Batch, list[Pair], list[tuple[list[str], str]]]:
+    """Return the batch with the means of subsets as further modalities, and the pairs (mean, target) with their names.
+
+    Returns:
+        The batch; the indices of each mean and target; and the modalities of each mean with the target.
+    """
     names, z_BD, present_B = list(batch.names), list(batch.z_MBD.unbind()), list(batch.present_MB.unbind())
     pairs: list[Pair] = []
+    named: list[tuple[list[str], str]] = []
     for subset, targets, least in _subsets(len(batch.names), subsets):
+        parts = [batch.names[m] for m in subset]
         pairs += [(len(names), m) for m in targets]
-        names.append(_joined(batch.names[m] for m in subset) if subsets == "all" else "others")
+        named += [(parts, batch.names[m]) for m in targets]
+        names.append(_joined(parts) if subsets == "all" else "others")
         mean_BD, defined_B = unit_or_zero(order_free_sum(torch.stack([z_BD[m] for m in subset])))
         present_B.append(defined_B & (batch.present_MB[list(subset)].sum(0) >= least))
         z_BD.append(mean_BD)
-    return Batch(tuple(names), torch.stack(z_BD), torch.stack(present_B), batch.ids_B, batch.shard), pairs
+    fused = Batch(tuple(names), torch.stack(z_BD), torch.stack(present_B), batch.ids_B, batch.shard)
+    return fused, pairs, named
 
 
 def _subsets(modalities: int, subsets: Subsets) -> Iterator[tuple[tuple[int, ...], list[int], int]]:
@@ -139,16 +149,17 @@ def _subsets(modalities: int, subsets: Subsets) -> Iterator[tuple[tuple[int, ...
                 yield subset, [m for m in every if m not in subset], size
 
 
-def _distances(batch: Batch, pairs: Iterable[Pair]) -> dict[str, Tensor]:
-    """Return the mean squared distance of each pair over the items that have both, by term name."""
-    values = {}
-    for f, m in pairs:
+def _alignments(batch: Batch, pairs: Sequence[Pair], tau: PairTemperatures, weight: float) -> dict[str, LossTerm]:
+    """Return the mean squared distance of each pair over the items that have both, with weight / (2 tau)."""
+    taus = tau if isinstance(tau, list) else [tau] * len(pairs)
+    values: dict[str, tuple[Tensor, Tensor | float]] = {}
+    for (f, m), tau_of_pair in zip(pairs, taus, strict=True):
         both_B = batch.present_MB[f] & batch.present_MB[m]
         if bool(both_B.any()):
             square_B = ((batch.rows(f) - batch.rows(m)) ** 2).sum(-1)
-            name = pair_name(batch.names[f], batch.names[m])
-            values[f"fused/{name}"] = torch.where(both_B, square_B, 0.0).sum() / both_B.sum()
-    return values
+            mean = torch.where(both_B, square_B, 0.0).sum() / both_B.sum()
+            values[f"fused/{pair_name(batch.names[f], batch.names[m])}"] = mean, tau_of_pair
+    return {name: LossTerm(mean, weight / (2 * tau * len(values))) for name, (mean, tau) in values.items()}
 
 
 def _joined(names: Iterable[str]) -> str:

@@ -14,6 +14,8 @@ from unialign.functional import block_contrasts, block_uniformities, cosine_cont
 from unialign.ops import select_items
 
 Pair = tuple[int, int]
+# One temperature for all pairs, or one for each pair.
+PairTemperatures = Tensor | float | list[Tensor | float]
 T = TypeVar("T")
 
 
@@ -47,9 +49,15 @@ def name_pairs(batch: Batch, pairs: Iterable[Pair], term: str, values: Iterable[
 
 
 def pair_contrasts(
-    batch: Batch, pairs: list[Pair], *, temperature: Tensor | float, label_smoothing: float = 0.0
+    batch: Batch, pairs: list[Pair], *, temperature: PairTemperatures, label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
     """Return the symmetric InfoNCE of each pair, by term name."""
+    if isinstance(temperature, list):
+        parts = [
+            pair_contrasts(batch, [pair], temperature=tau, label_smoothing=label_smoothing)
+            for pair, tau in zip(pairs, temperature, strict=True)
+        ]
+        return {name: value for part in parts for name, value in part.items()}
     values = block_contrasts(batch, pairs, temperature=temperature, label_smoothing=label_smoothing)
     if values is not None:
         return name_pairs(batch, pairs, "contrast", values)

@@ -29,6 +29,8 @@ from unialign.losses._call_inputs import (
 from unialign.losses._consistency import call_text
 from unialign.losses._gather import gather_batch
 from unialign.losses._graph_numbers import register
+from unialign.losses._modality_temperature import ModalityTemperature
+from unialign.losses._modality_terms import Pair, PairTemperatures
 
 if TYPE_CHECKING:
     from unialign.losses._memory_queue import MemoryQueue
@@ -220,9 +222,21 @@ class Objective(nn.Module, ABC):
         """Return the temperature passed to the call of a batch, or the temperature of the objective."""
         return inputs_of(batch).tau(cast(Temperature, self.temperature))
 
-    def cosine_temperature(self, batch: Batch) -> Tensor | float | None:
+    def pair_temperatures(self, batch: Batch, pairs: list[Pair]) -> PairTemperatures:
+        """Return the temperature of all pairs or, if modalities have their own temperatures, of each pair."""
+        temperature = self.cosine_temperature(batch)
+        if isinstance(temperature, ModalityTemperature):
+            return [temperature.pair([batch.names[m]], [batch.names[n]]) for m, n in pairs]
+        return self.call_temperature(batch)
+
+    def cosine_temperature(self, batch: Batch) -> Tensor | float | ModalityTemperature | None:
         """Return the temperature that divides cosines in the call of a batch; None if there is none."""
-        return self.call_temperature(batch) if self.temperature_kind == "cosines" else None
+        if self.temperature_kind != "cosines":
+            return None
+        inputs, own = inputs_of(batch), self.temperature
+        if isinstance(own, ModalityTemperature) and inputs.temperature is None and inputs.scale is None:
+            return own
+        return self.call_temperature(batch)
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
@@ -242,7 +256,7 @@ class Objective(nn.Module, ABC):
         must override this method.
         """
         temperature = getattr(self, "temperature", None)
-        known = temperature.get_config() if isinstance(temperature, Temperature) else {}
+        known = temperature.get_config() if isinstance(temperature, Temperature | ModalityTemperature) else {}
         names = inspect.signature(type(self)).parameters
         return {name: known[name] if name in known else getattr(self, name) for name in names}
 

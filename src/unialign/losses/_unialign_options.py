@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature, check_text
 from unialign.errors import ConfigError
 from unialign.functional import Distance, Reduction, StopGradient
+from unialign.losses._modality_temperature import check_temperatures
 from unialign.ops import Kernel
 
 Weighting = Literal["mean", "sum", "infonce_matched", "exclude_anchor"]
@@ -16,7 +17,7 @@ def check_unialign(options: Mapping[str, Any]) -> None:
     """Raise ConfigError if options are out of range or contradict each other; `options` must contain all of them."""
     anchor, weighting, scale = options["anchor"], options["weighting"], options["alignment_scale"]
     check_text("anchor", anchor)
-    check_temperature(options["temperature"])
+    check_temperatures(options["temperature"])
     if options["centroid_temperature"] is not None:
         check_temperature(options["centroid_temperature"], "centroid_temperature")
     for option, allowed in (

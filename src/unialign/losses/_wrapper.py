@@ -9,6 +9,7 @@ from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Temperature
 from unialign.losses._create import create
+from unialign.losses._modality_temperature import ModalityTemperature
 from unialign.losses._objective import Objective
 
 
@@ -30,7 +31,7 @@ class ObjectiveWrapper(Objective):
         self.smallest_dim = self.objective.smallest_dim
 
     @property
-    def temperature(self) -> Temperature | Tensor | float | None:
+    def temperature(self) -> Temperature | ModalityTemperature | float | dict[str, float] | None:
         """The temperature of the wrapped objective; None if it has none."""
         return getattr(self.objective, "temperature", None)
 
@@ -39,7 +40,7 @@ class ObjectiveWrapper(Objective):
         options = self.get_config() | {"objective": objective, "objective_options": None}
         return type(self)(**options)
 
-    def cosine_temperature(self, batch: Batch) -> Tensor | float | None:
+    def cosine_temperature(self, batch: Batch) -> Tensor | float | ModalityTemperature | None:
         return self.objective.cosine_temperature(batch)
 
     def draw_number(self) -> int:

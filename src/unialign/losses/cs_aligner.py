@@ -1,5 +1,6 @@
 """CS-Aligner: InfoNCE plus a divergence between distributions (Yin et al., arXiv 2502.17028)."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -43,7 +44,7 @@ class CSAligner(PairContrast):
         self,
         anchor: str = "all",
         *,
-        temperature: float = 0.07,
+        temperature: float | Mapping[str, float] = 0.07,
         temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         contrast_weight: float = 1.0,

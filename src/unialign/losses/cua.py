@@ -1,6 +1,7 @@
 """CUA and CUAXU: InfoNCE with additional uniformity and alignment (Fahim et al., arXiv 2405.18570)."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from unialign._checks import check_choice
@@ -47,7 +48,7 @@ class CUA(PairContrast):
         self,
         anchor: str = "all",
         *,
-        temperature: float = 0.01,
+        temperature: float | Mapping[str, float] = 0.01,
         temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.001, 1.0),
         contrast_weight: float = 1.0,

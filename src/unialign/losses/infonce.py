@@ -8,9 +8,10 @@ from torch import Tensor
 from unialign._checks import check_choice, check_number
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.losses._bounded_parameter import Mode, Temperature
+from unialign.losses._bounded_parameter import Mode
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._extended_contrast import Direction, extended_contrasts
+from unialign.losses._modality_temperature import make_temperature
 from unialign.losses._modality_terms import Pair, modality_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
@@ -30,7 +31,8 @@ class InfoNCE(Objective):
         anchor: a modality, for `pairs="anchor"`; `"all"` is the same as `pairs="all"`.
         pairs: `anchor` (the M - 1 pairs that contain it) or `all` (all M (M - 1) / 2 pairs). By default, determined by
             `anchor`.
-        temperature: tau > 0, the initial value if it is learnable.
+        temperature: tau > 0, the initial value if it is learnable; or a mapping of every modality to its tau, as in
+            e5-omni (arXiv 2601.03666). The tau of a pair is then the geometric mean of its two.
         temperature_mode: `fixed`, or `learnable` within `temperature_bounds`.
         temperature_bounds: lowest and highest tau; 0.01 is CLIP's cap of 100 on 1 / tau.
         label_smoothing: in [0, 1), spread evenly over the keys of a query.
@@ -59,7 +61,7 @@ class InfoNCE(Objective):
         anchor: str | None = None,
         *,
         pairs: Pairs | None = None,
-        temperature: float = 0.07,
+        temperature: float | Mapping[str, float] = 0.07,
         temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         label_smoothing: float = 0.0,
@@ -79,7 +81,7 @@ class InfoNCE(Objective):
         self.anchor, self.pairs = anchor, pairs
         check_label_smoothing(label_smoothing)
         self.label_smoothing = float(label_smoothing)
-        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+        self.temperature = make_temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
         check_choice("direction", direction, get_args(Direction))
         if direction != "both" and pairs == "all":
             raise ConfigError(f"direction={direction!r} needs anchor='<a modality>'; all pairs need 'both'")
@@ -98,7 +100,7 @@ class InfoNCE(Objective):
         return mean_over_pairs(batch, pairs, self._contrasts(batch, pairs), "contrast", self.pair_weights)
 
     def _contrasts(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
-        temperature = self.call_temperature(batch)
+        temperature = self.pair_temperatures(batch, pairs)
         several_positives = self.same_ids == "positive" and batch.ids_B is not None
         if self.direction == "both" and self.hardness == 0 and not several_positives and not inputs_of(batch).negatives:
             return pair_contrasts(batch, pairs, temperature=temperature, label_smoothing=self.label_smoothing)

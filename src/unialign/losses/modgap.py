@@ -1,5 +1,7 @@
 """ModGap: anchor alignment, uniformity of centroids, and InfoNCE (arXiv 2601.18525)."""
 
+from collections.abc import Mapping
+
 from unialign.batch import Batch
 from unialign.functional import log_potential, unit_alignment, unit_centroids
 from unialign.losses._bounded_parameter import Mode
@@ -33,7 +35,7 @@ class ModGap(PairContrast):
         self,
         anchor: str,
         *,
-        temperature: float = 0.1,
+        temperature: float | Mapping[str, float] = 0.1,
         temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         contrast_weight: float = 1.0,

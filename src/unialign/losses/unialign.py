@@ -3,7 +3,7 @@
 Shapes: `M` modalities, `B` items.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
 from typing import Any, Literal
@@ -29,11 +29,12 @@ from unialign.functional import (
 )
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._kernel_temperature import RateGradient
+from unialign.losses._modality_temperature import ModalityTemperature, geometric_mean, known_name
 from unialign.losses._modality_terms import defined_values, modality_pairs, pair_values
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._presets import PRESETS
 from unialign.losses._unialign_options import Weighting, check_unialign
-from unialign.ops import Kernel, select_items
+from unialign.ops import WANG_ISOLA_T, Kernel, select_items
 
 
 class UniAlign(Objective):
@@ -49,7 +50,9 @@ class UniAlign(Objective):
             `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
         temperature: tau of the uniformity kernel and of the `"matched"` alignment scale. The temperature controls the
-            hardness, whereas the two weights control the balance.
+            hardness, whereas the two weights control the balance. A mapping gives every modality its tau: a uniformity
+            has the tau of its modality, a pair the geometric mean of its two, and the centroids that of all modalities.
+            The term `alignment` then contains the `"matched"` scales of its pairs.
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, as in the Hölder divergence.
         weighting: w_m. `mean` is 1 / (number of modalities with a defined uniformity); `sum` is 1; `infonce_matched` is
             1/2 for the anchor and 1 / (2 (M - 1)) for other modalities; `exclude_anchor` is the mean without the
@@ -85,7 +88,7 @@ class UniAlign(Objective):
         *,
         preset: str = "balanced",
         kernel: Kernel | None = None,
-        temperature: float | None = None,
+        temperature: float | Mapping[str, float] | None = None,
         reduction: Reduction | None = None,
         weighting: Weighting | None = None,
         partition_mix: float = 1.0,
@@ -109,7 +112,8 @@ class UniAlign(Objective):
         self.preset = preset
         self.anchor: str = defaults.get("anchor", anchor)
         self.kernel: Kernel = choose("kernel", kernel)
-        self.temperature: float = choose("temperature", temperature)
+        chosen = choose("temperature", temperature)
+        self.temperature: float | dict[str, float] = dict(chosen) if isinstance(chosen, Mapping) else chosen
         self.reduction = reduction
         self.weighting: Weighting = choose("weighting", weighting)
         self.partition_mix = partition_mix
@@ -126,15 +130,24 @@ class UniAlign(Objective):
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         inputs = inputs_of(batch)
         if inputs.temperature is not None or inputs.scale is not None:
-            return self._terms_at(batch, inputs.tau(lambda: self.temperature))
+            return self._terms_at(batch, inputs.tau(lambda: self._tau(batch)))
         return self._all_terms(batch)
 
-    def cosine_temperature(self, batch: Batch) -> Tensor | float:
+    def cosine_temperature(self, batch: Batch) -> Tensor | float | ModalityTemperature:
         """Return the temperature whose softmax of cosines has the matched alignment scale of the kernel."""
-        temperature = inputs_of(batch).tau(lambda: self.temperature)
+        inputs, power = inputs_of(batch), 1 if self.kernel == "clip" else 2
         if self.kernel == "wang_isola":
-            return 1 / (2 * matched_alignment_scale(self.kernel, self.temperature))
-        return temperature if self.kernel == "clip" else temperature * temperature
+            return 1 / (2 * WANG_ISOLA_T)
+        if isinstance(self.temperature, dict) and inputs.temperature is None and inputs.scale is None:
+            return ModalityTemperature({name: tau**power for name, tau in self.temperature.items()})
+        return inputs.tau(lambda: self._tau(batch)) ** power
+
+    def _tau(self, batch: Batch, *modalities: int) -> float:
+        """Return the temperature of some modalities, of all by default: the geometric mean of their temperatures."""
+        if not isinstance(self.temperature, dict):
+            return self.temperature
+        names = [batch.names[m] for m in modalities or range(len(batch.names))]
+        return geometric_mean(self.temperature[known_name(name, self.temperature)] for name in names)
 
     def _all_terms(self, batch: Batch) -> dict[str, LossTerm]:
         repulsion = self._uniformity_terms(batch) | self._partition_terms(batch)
@@ -165,11 +178,13 @@ class UniAlign(Objective):
         kind, _, name = term.partition("/")
         if kind == "uniformity":
             m = batch.index(name)
-            return lambda z_BD: self._uniformity(batch, z_BD, batch.present_MB[m], self.temperature)[0], [batch.rows(m)]
+            return lambda z_BD: self._uniformity(batch, z_BD, batch.present_MB[m], self._tau(batch, m))[0], [
+                batch.rows(m)
+            ]
         if kind == "centroid" and self.centroid_temperature is None:
             centroid_BD, defined_B = unit_centroids(batch)
             tuples_B = defined_B & (batch.present_MB.sum(0) >= 2)
-            return lambda z_BD: self._uniformity(batch, z_BD, tuples_B, self.temperature)[0], [centroid_BD]
+            return lambda z_BD: self._uniformity(batch, z_BD, tuples_B, self._tau(batch))[0], [centroid_BD]
         for m, n in modality_pairs(batch, self.anchor) if kind == "partition" else ():
             if pair_name(batch.names[m], batch.names[n]) == name:
                 both_B = batch.present_MB[m] & batch.present_MB[n]
@@ -177,7 +192,7 @@ class UniAlign(Objective):
                     cross_log_partition,
                     selection=select_items(batch, both_B),
                     kernel=self.kernel,
-                    temperature=self.temperature,
+                    temperature=self._tau(batch, m, n),
                 )
                 return lambda *rows: partition(*rows)[0], [batch.rows(m), batch.rows(n)]  # noqa: B023
         return torch.sum, []
@@ -198,7 +213,7 @@ class UniAlign(Objective):
             m: name for m, name in enumerate(batch.names) if self.weighting != "exclude_anchor" or name != self.anchor
         }
         values = None
-        if self._order(batch) == 1:
+        if self._order(batch) == 1 and not isinstance(self.temperature, dict):
             values = block_uniformities(
                 batch, list(names), kernel=self.kernel, temperature=self.temperature, reduction=self.reduction
             )
@@ -206,7 +221,7 @@ class UniAlign(Objective):
             return dict(zip(names.values(), values, strict=True))
         return defined_values(
             {
-                name: self._uniformity(batch, batch.rows(m), batch.present_MB[m], self.temperature)
+                name: self._uniformity(batch, batch.rows(m), batch.present_MB[m], self._tau(batch, m))
                 for m, name in names.items()
             }
         )
@@ -235,29 +250,41 @@ class UniAlign(Objective):
         weight = (1 - self.partition_mix) * self.uniformity_weight
         if weight == 0:
             return {}
-        options = {"kernel": self.kernel, "temperature": self.temperature}
-        pairs = modality_pairs(batch, self.anchor)
-        return mean_terms(
-            defined_values(pair_values(cross_log_partition, batch, pairs, "partition", **options)), weight
-        )
+        values: dict[str, tuple[Tensor, Tensor]] = {}
+        for m, n in modality_pairs(batch, self.anchor):
+            options = {"kernel": self.kernel, "temperature": self._tau(batch, m, n)}
+            values |= pair_values(cross_log_partition, batch, [(m, n)], "partition", **options)
+        return mean_terms(defined_values(values), weight)
 
     def _alignment_terms(self, batch: Batch) -> dict[str, LossTerm]:
+        scale: float = 1.0 if self.alignment_scale == "matched" else self.alignment_scale
+        scales = None
+        if self.alignment_scale == "matched" and isinstance(self.temperature, dict):
+            scales = self._pair_scales(batch)
+        elif self.alignment_scale == "matched":
+            scale = matched_alignment_scale(self.kernel, self._tau(batch))
         value, defined = unit_alignment(
-            batch, anchor=self.anchor, distance=self.distance, stop_gradient=self.stop_gradient
+            batch, anchor=self.anchor, distance=self.distance, stop_gradient=self.stop_gradient, scales=scales
         )
-        scale = self.alignment_scale
-        if scale == "matched":
-            scale = matched_alignment_scale(self.kernel, self.temperature)
         if self.alignment_weight == 0 or not bool(defined):
             return {}
         return {"alignment": LossTerm(value, self.alignment_weight * scale)}
+
+    def _pair_scales(self, batch: Batch) -> list[float]:
+        """Return the matched scale of each pair of `unit_alignment`."""
+        if self.anchor == "centroid":
+            everything = self._tau(batch)
+            taus = [geometric_mean([self._tau(batch, m), everything]) for m in range(len(batch.names))]
+        else:
+            taus = [self._tau(batch, m, n) for m, n in modality_pairs(batch, self.anchor)]
+        return [matched_alignment_scale(self.kernel, tau) for tau in taus]
 
     def _tuple_terms(self, batch: Batch) -> dict[str, LossTerm]:
         terms: dict[str, LossTerm] = {}
         tuples_B = batch.present_MB.sum(0) >= 2
         if self.centroid_weight != 0:
             centroid_BD, defined_B = unit_centroids(batch)
-            temperature = self.temperature if self.centroid_temperature is None else self.centroid_temperature
+            temperature = self._tau(batch) if self.centroid_temperature is None else self.centroid_temperature
             value, defined = self._uniformity(batch, centroid_BD, tuples_B & defined_B, temperature)
             if bool(defined):
                 terms["centroid"] = LossTerm(value, self.centroid_weight)

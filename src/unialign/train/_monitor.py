@@ -184,8 +184,8 @@ def _check_bounds(objective: Objective) -> Iterator[tuple[str, str]]:
     for module in objective.modules():
         if isinstance(module, BoundedParameter) and (bound := module.at_bound()) is not None:
             yield (
-                f"{module.option}/{bound}",
-                f"the learnable {module.option} is at its {bound}er bound of "
+                f"{module.label}/{bound}",
+                f"the learnable {module.label} is at its {bound}er bound of "
                 f"{module.bounds[0 if bound == 'low' else 1]:g}; make it constant, or widen {module.option}_bounds",
             )
 
