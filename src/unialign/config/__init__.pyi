@@ -11,6 +11,14 @@ from unialign.config._choices import (
     Split as Split,
     WhiteningMode as WhiteningMode,
 )
+from unialign.config._closed_forms import (
+    CLOSED_FORMS as CLOSED_FORMS,
+    ClosedForm as ClosedForm,
+    closed_form_config as closed_form_config,
+    closed_form_of as closed_form_of,
+    closed_form_settings as closed_form_settings,
+    stated_settings as stated_settings,
+)
 from unialign.config._compare import (
     CompareConfig as CompareConfig,
     ComparisonEntry as ComparisonEntry,
@@ -20,6 +28,7 @@ from unialign.config._decoder import DecoderConfig as DecoderConfig
 from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
 from unialign.config._differences import differing_settings as differing_settings
 from unialign.config._generate import GenerateConfig as GenerateConfig
+from unialign.config._rank import RankConfig as RankConfig
 from unialign.config._repair import RepairConfig as RepairConfig
 from unialign.config._train import TrainConfig as TrainConfig
 from unialign.config._yaml import parse_yaml as parse_yaml, read_yaml as read_yaml
@@ -33,6 +42,7 @@ __all__ = [
     "DiagnoseConfig",
     "EvaluateConfig",
     "GenerateConfig",
+    "RankConfig",
     "RepairConfig",
     "TrainConfig",
 ]

@@ -3,6 +3,12 @@ from unialign.experiments._compare import compare as compare, make_entry as make
 from unialign.experiments._data import open_store as open_store, prepare_data as prepare_data, recipe as recipe
 from unialign.experiments._items import copy_thumbnails as copy_thumbnails, write_items as write_items
 from unialign.experiments._pool import run_jobs as run_jobs
+from unialign.experiments._ranking import (
+    PairedDifference as PairedDifference,
+    RankedModel as RankedModel,
+    Ranking as Ranking,
+    rank_models as rank_models,
+)
 from unialign.experiments._results import (
     describe_data as describe_data,
     describe_metrics as describe_metrics,
@@ -17,13 +23,18 @@ from unialign.experiments._run import (
     evaluate_split as evaluate_split,
     run as run,
 )
+from unialign.experiments._score_table import ScoreTable as ScoreTable, read_mteb as read_mteb
 from unialign.experiments._verdicts import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
 
 __all__ = [
     "LEVEL",
     "CompareConfig",
     "ComparisonEntry",
+    "PairedDifference",
+    "RankedModel",
+    "Ranking",
     "RunRecord",
+    "ScoreTable",
     "compare",
     "compare_entries",
     "copy_thumbnails",
@@ -38,6 +49,8 @@ __all__ = [
     "open_run_dir",
     "open_store",
     "prepare_data",
+    "rank_models",
+    "read_mteb",
     "recipe",
     "run",
     "run_jobs",

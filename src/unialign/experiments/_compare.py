@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unialign._checks import suggestion
-from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
+from unialign.config import CLOSED_FORMS, CompareConfig, ComparisonEntry, TrainConfig, closed_form_of
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.evaluation import METRICS
@@ -38,7 +38,10 @@ class _Job:
 
 
 def make_entry(train: TrainConfig) -> ComparisonEntry:
-    """Return an entry labeled with its objective; a note states the InfoNCE warm-up, if any."""
+    """Return an entry labeled with its objective or closed form; a note states the InfoNCE warm-up, if any."""
+    closed_form = closed_form_of(train)
+    if closed_form is not None:
+        return ComparisonEntry(label=CLOSED_FORMS[closed_form].label, train=train, note="closed form, not trained")
     ratio = train.infonce_warmup_ratio
     note = f"InfoNCE warmup: first {100 * ratio:.0f} % of the steps" if ratio else ""
     return ComparisonEntry(label=display_name(train.objective), train=train, note=note)

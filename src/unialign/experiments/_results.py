@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from unialign.config import CompareConfig
+from unialign.config import CompareConfig, stated_settings
 from unialign.data import EmbeddingStore
 from unialign.evaluation import all_metrics
 from unialign.experiments._run import RunRecord
@@ -42,7 +42,7 @@ def make_results(
             key: {
                 "label": entry.label,
                 "note": entry.note,
-                "settings": entry.train.to_dict() if settings is None else dict(settings),
+                "settings": stated_settings(entry.train) if settings is None else dict(settings),
                 "parameters": records[key, config.seeds[0]].parameters,
             }
             for key, entry in config.entries.items()
@@ -57,6 +57,7 @@ def make_results(
                 "seconds": records[key, seed].seconds,
                 "warnings": records[key, seed].warnings,
                 "folder": run_folder(key, seed) if command == "compare" else ".",
+                **_closed_form(records[key, seed]),
             }
             for key in config.entries
             for seed in sorted(config.seeds)
@@ -65,6 +66,11 @@ def make_results(
         "reproduce": f"unialign {command} --config config.yaml --out again",
         "comparisons": compare_entries(first, evaluations, resampled),
     }
+
+
+def _closed_form(record: RunRecord) -> dict[str, Any]:
+    """Return the closed form from which a run started, with its chosen settings; empty for random weights."""
+    return {} if record.closed_form is None else {"closed_form": record.closed_form}
 
 
 def run_folder(key: str, seed: int) -> str:

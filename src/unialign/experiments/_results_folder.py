@@ -9,7 +9,9 @@ from unialign.config import differing_settings, read_yaml
 from unialign.errors import ConfigError, DataError
 from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover, lock_folder, write_yaml
 
-Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder", "bridge", "repair"]
+Kind = Literal[
+    "comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder", "bridge", "repair", "ranking",
+]  # fmt: skip
 
 # Name of the store that `prepare_data` writes into a results folder.
 DATA_FOLDER = "data"
@@ -22,6 +24,7 @@ _KEY_OF = {
     "diagnosis": "files",
     "generation": "generation",
     "decoder": "decoder",
+    "ranking": "results",
     "repair": "sources",
     "bridge": "old",
 }

@@ -26,12 +26,15 @@ class RunRecord:
         seconds: training time in seconds; None if it is missing in the log of a finished run.
         parameters: number of trainable parameters of the space.
         warnings: records of the health monitor.
+        closed_form: description of the closed form from which the run started, with its chosen settings; None for
+            random weights.
     """
 
     seconds: float | None
     parameters: int
     warnings: list[dict[str, Any]]
     evaluation: Evaluation
+    closed_form: dict[str, Any] | None = None
 
 
 def run(
@@ -59,6 +62,7 @@ def run(
         parameters=sum(p.numel() for p in result.space.parameters() if p.requires_grad),
         warnings=[vars(warning) for warning in result.warnings],
         evaluation=evaluate_space(result.space, store, split, folder, anchor=anchor),
+        closed_form=result.space.metadata.get("closed_form"),
     )
 
 

@@ -15,6 +15,7 @@ from unialign.report._plot import (
     plot_map as plot_map,
     plot_recall as plot_recall,
 )
+from unialign.report._ranking import write_ranking_report as write_ranking_report
 from unialign.report._repair import write_repair_report as write_repair_report
 from unialign.report._summary import text_table as text_table, verdict_lines as verdict_lines
 from unialign.report._svg import (
@@ -40,6 +41,7 @@ __all__ = [
     "write_diagnosis_report",
     "write_drift_report",
     "write_generation_report",
+    "write_ranking_report",
     "write_repair_report",
     "write_report",
 ]

@@ -1,0 +1,86 @@
+"""Compute the nDCG@10 of each query from the documents that a model retrieved and the relevance of documents.
+
+The formula is that of trec_eval, which mteb uses: gains are relevances, the discount of rank r is log2(r + 1), and ties
+are broken by document id, in descending order. A document with the id of the query is left out, as in mteb.
+"""
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unialign.errors import DataError
+from unialign.experiments._mteb_files import Part, read_json_object
+
+Qrels = Mapping[str, Mapping[str, float]]
+
+_K = 10
+# mteb rounds scores to five decimals.
+TOLERANCE = 1e-4
+
+
+def read_qrels(folder: Path, task: str) -> dict[Part, Qrels] | None:
+    """Return the relevances of a task, part -> query -> document -> relevance; None if there is no file.
+
+    `TASK.json` or `TASK_qrels.json` maps subset -> split -> query -> document -> relevance, in the nesting of mteb's
+    predictions. `TASK.tsv` is a file of BEIR (query-id, corpus-id, score, with a header) for the split `test`.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    for path in (folder / f"{task}.json", folder / f"{task}_qrels.json"):
+        if path.is_file():
+            return parts_of(read_json_object(path), path)
+    path = folder / f"{task}.tsv"
+    if not path.is_file():
+        return None
+    found: dict[str, dict[str, float]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in list(csv.reader(file, delimiter="\t"))[1:]:
+                found.setdefault(row[0], {})[row[1]] = float(row[2])
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path} cannot be read as query-id, corpus-id, score ({error}); write it again") from None
+    return {("test", "default"): found}
+
+
+def parts_of(content: Mapping[str, Any], path: Path) -> dict[Part, Qrels]:
+    """Return part -> query -> document -> number from the nesting subset -> split -> query -> document.
+
+    Raises:
+        DataError: the nesting or a number is different.
+    """
+    found: dict[Part, Qrels] = {}
+    for subset, splits in content.items():
+        if subset == "mteb_model_meta":
+            continue
+        try:
+            for split, queries in splits.items():
+                found[split, subset] = {
+                    str(query): {str(document): float(value) for document, value in documents.items()}
+                    for query, documents in queries.items()
+                }
+        except (AttributeError, TypeError, ValueError):
+            raise DataError(
+                f"{path} does not map subset, split, query and document to numbers; expected the format of mteb"
+            ) from None
+    return found
+
+
+def ndcg_per_query(retrieved: Qrels, qrels: Qrels) -> dict[str, float]:
+    """Return the nDCG@10 of each query with at least one relevant document; 0 if nothing was retrieved for it."""
+    found = {}
+    for query, relevances in qrels.items():
+        ideal = _dcg(sorted((value for value in relevances.values() if value > 0), reverse=True))
+        if ideal == 0:
+            continue
+        documents = {name: score for name, score in retrieved.get(query, {}).items() if name != query}
+        # Sort by score, and break ties by id; both in descending order.
+        ranked = sorted(documents.items(), key=lambda entry: (entry[1], entry[0]), reverse=True)[:_K]
+        found[query] = _dcg([max(0.0, relevances.get(name, 0.0)) for name, _ in ranked]) / ideal
+    return found
+
+
+def _dcg(gains: list[float]) -> float:
+    return math.fsum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains[:_K]))

@@ -1,0 +1,207 @@
+"""`ScoreTable`: scores of several models on the same tasks, and on their queries where these are known.
+
+Shapes: `M` models, `T` tasks, `Q` queries of a task.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._checks import suggestion
+from unialign._plain_text import count, join_words
+from unialign.errors import ConfigError, DataError
+from unialign.experiments._mteb_files import ModelFiles, Part, find_models, read_json_object
+from unialign.experiments._mteb_queries import TOLERANCE, ndcg_per_query, parts_of, read_qrels
+
+# Splits whose scores are reported; without any of them, all splits are used.
+_SPLITS = ("test",)
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of models on tasks.
+
+    Attributes:
+        models: names of the M models.
+        tasks: names of the T tasks that all models have.
+        scores_MT: main score of each model on each task, the mean over the subsets that all models have.
+        queries: task -> (M, Q) scores of the queries, whose mean is the score of the task; empty if not known.
+        notes: remarks on models, tasks and files that were left out.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    scores_MT: NDArray[np.float64]
+    queries: Mapping[str, NDArray[np.float64]]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        expected = (len(self.models), len(self.tasks))
+        if self.scores_MT.shape != expected or not np.isfinite(self.scores_MT).all():
+            raise DataError(f"scores_MT must be finite numbers of shape {expected}, got {self.scores_MT.shape}")
+        for task, scores_MQ in self.queries.items():
+            if task not in self.tasks or scores_MQ.ndim != 2 or len(scores_MQ) != len(self.models):
+                raise DataError(f"queries[{task!r}] must be a task with one row per model")
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether the scores of single queries are known for every task."""
+        return all(task in self.queries for task in self.tasks)
+
+
+def read_mteb(
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    models: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    qrels: str | os.PathLike[str] | None = None,
+) -> ScoreTable:
+    """Read result folders of mteb (`MODEL/REVISION/TASK.json`) into a table of the tasks that all models have.
+
+    mteb stores one score per task. If the folders also contain the retrieved documents (`TASK_predictions.json`, which
+    `prediction_folder=` writes) and `qrels` names a folder with the relevant documents, the nDCG@10 of each query is
+    computed. It is used if its mean equals the stored score for every model.
+
+    Args:
+        folders: one or several folders, such as `~/.cache/mteb/results` or a clone of the results repository.
+        models: names of models to read, such as "intfloat/multilingual-e5-small"; None: all.
+        tasks: names of tasks; models that lack a task are left out. None: the tasks that all models have.
+        splits: splits to average; None: `test`, or all splits of a task without `test`.
+        qrels: folder with `TASK.json` (subset -> split -> query -> document -> relevance) or BEIR's `TASK.tsv`.
+
+    Raises:
+        DataError: a file is damaged, or the models have no task in common.
+        ConfigError: an unknown model or task.
+    """
+    given = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    found, notes = find_models([Path(folder) for folder in given])
+    entries = _latest(found, notes)
+    entries = _chosen_models(entries, models)
+    entries, names = _chosen_tasks(entries, tasks, notes)
+    parts = {task: _shared_parts(entries, task, splits, notes) for task in names}
+    names = [task for task in names if parts[task]]
+    if not names:
+        raise DataError("the models have no task with a common subset; name the models or the splits to compare")
+    scores_MT = np.array(
+        [[np.mean([model.scores[task][part] for part in parts[task]]) for task in names] for model in entries]
+    )
+    queries = {} if qrels is None else _queries(entries, {task: parts[task] for task in names}, Path(qrels), notes)
+    return ScoreTable(tuple(model.name for model in entries), tuple(names), scores_MT, queries, tuple(notes))
+
+
+def _latest(found: Sequence[ModelFiles], notes: list[str]) -> list[ModelFiles]:
+    """Return one revision per model, the one with the most tasks, or the first one found."""
+    entries: dict[str, ModelFiles] = {}
+    for model in found:
+        if not model.scores:
+            continue
+        other = entries.get(model.name)
+        if other is not None:
+            kept, left = (model, other) if len(model.scores) > len(other.scores) else (other, model)
+            notes.append(f"{model.name}: revision {left.revision} is not used, since {kept.revision} has more tasks")
+            entries[model.name] = kept
+        else:
+            entries[model.name] = model
+    return [entries[name] for name in sorted(entries)]
+
+
+def _chosen_models(entries: list[ModelFiles], models: Sequence[str] | None) -> list[ModelFiles]:
+    if models is None:
+        return entries
+    known = {model.name: model for model in entries}
+    for name in models:
+        if name not in known:
+            raise ConfigError(f"no results of the model {name!r}{suggestion(name, known)}")
+    return [known[name] for name in dict.fromkeys(models)]
+
+
+def _chosen_tasks(
+    entries: list[ModelFiles], tasks: Sequence[str] | None, notes: list[str]
+) -> tuple[list[ModelFiles], list[str]]:
+    """Return the models with all chosen tasks, and the tasks; by default, all models and their common tasks."""
+    every = dict.fromkeys(task for model in entries for task in sorted(model.scores))
+    if tasks is not None:
+        for task in tasks:
+            if task not in every:
+                raise ConfigError(f"no results on the task {task!r}{suggestion(task, every)}")
+        complete = [model for model in entries if set(tasks) <= set(model.scores)]
+        if left := [model.name for model in entries if model not in complete]:
+            notes.append(f"{count(len(left), 'model')} without all tasks: {_listed(left)}")
+        if not complete:
+            raise DataError(f"no model has results on all of {join_words(tasks)}; name fewer tasks")
+        return complete, list(dict.fromkeys(tasks))
+    common = [task for task in every if all(task in model.scores for model in entries)]
+    if not common:
+        sizes = _listed([f"{model.name} ({count(len(model.scores), 'task')})" for model in entries])
+        raise DataError(f"the models have no common task: {sizes}; name the tasks or the models to compare")
+    if len(common) < len(every):
+        notes.append(f"{len(every) - len(common):,} of {len(every):,} tasks are left out, since a model lacks them")
+    return entries, common
+
+
+def _shared_parts(
+    entries: Sequence[ModelFiles], task: str, splits: Sequence[str] | None, notes: list[str]
+) -> list[Part]:
+    """Return the (split, subset) pairs of a task that all models have."""
+    common = set.intersection(*(set(model.scores[task]) for model in entries))
+    wanted = splits or [split for split in _SPLITS if any(part[0] == split for part in common)]
+    parts = sorted(part for part in common if not wanted or part[0] in wanted)
+    missing = {part for model in entries for part in model.scores[task] if not wanted or part[0] in wanted} - set(parts)
+    if not parts:
+        notes.append(f"{task} is left out, since the models have no common split and subset of it")
+    elif missing:
+        notes.append(f"{task}: {count(len(missing), 'subset')} left out, since a model lacks them")
+    return parts
+
+
+def _queries(
+    entries: Sequence[ModelFiles], parts: Mapping[str, Sequence[Part]], folder: Path, notes: list[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return (M, Q) scores of the queries of each task for which all models have predictions."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; name the folder with the relevant documents, such as TASK.tsv")
+    found = {}
+    for task, chosen in parts.items():
+        relevant = read_qrels(folder, task)
+        lacking = [model.name for model in entries if task not in model.predictions]
+        if relevant is None or lacking:
+            why = f"{folder} has no {task}.json or {task}.tsv" if relevant is None else f"no {_listed(lacking)}"
+            notes.append(f"{task}: queries are not scored, since predictions or relevances are missing ({why})")
+            continue
+        rows = [_query_scores(model, task, chosen, relevant) for model in entries]
+        if any(row is None for row in rows):
+            notes.append(f"{task}: queries are not scored, since the mean of their nDCG@10 is not the stored score")
+            continue
+        found[task] = np.stack([row for row in rows if row is not None])
+    return found
+
+
+def _query_scores(
+    model: ModelFiles, task: str, parts: Sequence[Part], relevant: Mapping[Part, Any]
+) -> NDArray[np.float64] | None:
+    """Return the weighted scores of all queries of a task, whose mean is the score of the task; None if they differ."""
+    path = model.predictions[task]
+    retrieved = parts_of(read_json_object(path), path)
+    values = []
+    for part in parts:
+        if part not in relevant or part not in retrieved:
+            return None
+        scores = ndcg_per_query(retrieved[part], relevant[part])
+        if not scores or abs(np.mean(list(scores.values())) - model.scores[task][part]) > TOLERANCE:
+            return None
+        values.append(np.array([scores[query] for query in sorted(scores)]))
+    # Subsets count equally, so their queries are weighted.
+    total = sum(map(len, values))
+    return np.concatenate([value * (total / (len(values) * len(value))) for value in values])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return join_words([*names[:_LISTED], f"{more:,} more"]) if more > 0 else join_words(names)
