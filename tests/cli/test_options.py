@@ -20,6 +20,7 @@ NAMED = {
     "objective": ("gram", "infonce"),
     "modalities": (["fou", "zer"], ["kar", "pix"]),
     "log_to": (["jsonl", "tensorboard"], ["tensorboard"]),
+    "matryoshka_dims": ([16, 32], [64]),
     "dropout": (0.1, 0.2),
     "init_regularization": (0.1, "auto"),
     "init_spectrum_power": (0.5, "auto"),

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+FusedSubsets = Literal["leave_one_out", "all"]
 Head = Literal["linear", "mlp", "kernel"]
 Init = Literal["random", "gcca", "ridge"]
 InputNorm = Literal["standardize", "unit", "none"]

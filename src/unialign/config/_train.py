@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from unialign import registry
-from unialign._checks import check_choice, check_nonnegative, check_number
+from unialign._checks import check_choice, check_integer, check_nonnegative, check_number
 from unialign.config._base import Config, setting
-from unialign.config._choices import Head, Init, InputNorm, WhiteningMode
+from unialign.config._choices import FusedSubsets, Head, Init, InputNorm, WhiteningMode
 from unialign.config._instances import ConfigurableModule, name_and_options
 from unialign.config._ranges import fraction, integer, positive
 from unialign.errors import ConfigError
@@ -32,6 +32,13 @@ def _modalities(name: str, value: tuple[object, ...]) -> None:
         raise ConfigError(f"{name} must be at least two distinct names, got {list(value)}")
 
 
+def _prefixes(name: str, value: tuple[object, ...]) -> None:
+    for length in value:
+        check_integer(f"an entry of {name}", length, low=1)
+    if not value or len(set(value)) < len(value):
+        raise ConfigError(f"{name} must be one or more distinct prefix lengths, got {list(value)}")
+
+
 def _frozen(name: str, value: Mapping[str, object]) -> None:
     for modality, mode in value.items():
         check_choice("transform", mode, get_args(WhiteningMode), owner=f"the frozen modality {modality!r}")
@@ -43,7 +50,7 @@ def _infonce_warmup(name: str, value: object) -> None:
 
 def _logs(name: str, value: tuple[object, ...]) -> None:
     for log in value:
-        check_choice(name, log, ("jsonl", "tensorboard", "wandb", "trackio"))
+        check_choice(name, log, ("jsonl", "tensorboard", "wandb", "trackio", "mlflow"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,22 @@ class TrainConfig(Config):
     )
     objective_options: Mapping[str, Any] = setting(
         {}, "options of the objective; if `anchor` is optional, the default is to use all pairs of modalities"
+    )
+    matryoshka_dims: tuple[int, ...] | None = setting(
+        None,
+        "numbers of leading dimensions of the space that the objective is also trained on, so that embeddings can be "
+        "truncated to them; the full dimension is always added (default: only the full dimension)",
+        _prefixes,
+    )
+    fused_weight: float = setting(
+        0.0,
+        "weight of a term that contrasts each modality with the mean of the others, for queries with several "
+        "modalities; needs at least three modalities",
+        check_nonnegative,
+    )
+    fused_subsets: FusedSubsets = setting(
+        "leave_one_out",
+        "means of `fused_weight`: of the other modalities of an item (`leave_one_out`), or of every subset (`all`)",
     )
     modalities: tuple[str, ...] | None = setting(
         None, "modalities to train on, at least two (default: the data set's default modalities)", _modalities
@@ -152,7 +175,7 @@ class TrainConfig(Config):
     monitor_steps: int = setting(50, "steps between health checks of the space", integer(1), bookkeeping=True)
     log_to: tuple[str, ...] = setting(
         ("jsonl",),
-        "loggers: `jsonl` (always written to the run folder), `tensorboard`, `wandb`, `trackio`",
+        "loggers: `jsonl` (always written to the run folder), `tensorboard`, `wandb`, `trackio`, `mlflow`",
         _logs,
         bookkeeping=True,
     )
@@ -170,6 +193,10 @@ class TrainConfig(Config):
         super().__post_init__()
 
     def validate(self) -> None:
+        if self.matryoshka_dims is not None and max(self.matryoshka_dims) > self.dim:
+            raise ConfigError(
+                f"matryoshka_dims must be at most dim = {self.dim}, got {list(self.matryoshka_dims)}; raise dim"
+            )
         if self.init == "random" and self.epochs == 0:
             raise ConfigError("epochs must be at least 1 for random initial weights; 0 needs init='gcca' or 'ridge'")
         supported = {"gcca": ("linear", "kernel"), "ridge": ("linear",)}.get(self.init)

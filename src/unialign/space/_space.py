@@ -176,6 +176,7 @@ class Space(nn.Module):
         *,
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
         batch_size: int = 4096,
+        dim: int | None = None,
     ) -> dict[str, Tensor]:
         """Embed features without gradient or dropout, in chunks, so that memory maps may exceed main memory.
 
@@ -185,19 +186,22 @@ class Space(nn.Module):
             present: mapping of modality to a boolean mask (B,); all rows of other modalities are present. Absent rows
                 may have any values.
             batch_size: number of rows to process at a time, at least 1.
+            dim: number of leading dimensions to keep and normalize, for spaces trained with `matryoshka_dims`; all by
+                default.
 
         Returns:
             Mapping of modality to unit rows (B, D), on the device and in the dtype of the space; absent rows are 0.
 
         Raises:
-            ConfigError: a modality is not in the space.
+            ConfigError: a modality is not in the space; `dim` is not from 1 to the dimension of the space.
             ShapeError: features are not real numbers of shape (B, W), where W is the dim of the modality.
             NonFiniteError: a present row contains NaN or infinity, or is mapped to 0 and thus has no direction.
         """
         check_integer("batch_size", batch_size, low=1)
+        check_integer("dim", self.dim if dim is None else dim, low=1, high=self.dim)
         masks = check_batch(features, present, self.dims)
         with evaluating(self), torch.no_grad():
-            return {name: self._encode_one(name, x, masks.get(name), batch_size) for name, x in features.items()}
+            return {name: self._encode_one(name, x, masks.get(name), batch_size, dim) for name, x in features.items()}
 
     def encode_store(
         self,
@@ -399,10 +403,12 @@ class Space(nn.Module):
         caption = f"Space of dim {self.dim}, input norm {self.input_norm}"
         return html_table(rows, head=("modality", "dim", "head"), caption=caption)
 
-    def _encode_one(self, name: str, x: Tensor | NDArray[Any], mask: Tensor | None, batch_size: int) -> Tensor:
+    def _encode_one(
+        self, name: str, x: Tensor | NDArray[Any], mask: Tensor | None, batch_size: int, dim: int | None
+    ) -> Tensor:
         parameter = self._like()
         x = x if isinstance(x, Tensor) else np.asarray(x)
-        out_BD = parameter.new_zeros(len(x), self.dim)
+        out_BD = parameter.new_zeros(len(x), dim or self.dim)
         pages = MappedPages([] if isinstance(x, Tensor) else [x])
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)
@@ -410,7 +416,7 @@ class Space(nn.Module):
             mask_B = None if mask is None else mask[part].to(parameter.device)
             check_finite(name, x_BW, mask_B, start)
             raw_BD = self.project({name: self.prepare(name, x_BW, present=mask_B)})[name]
-            out_BD[part] = normalize_output(name, raw_BD, mask_B, start)
+            out_BD[part] = normalize_output(name, raw_BD[:, :dim], mask_B, start)
             pages.limit()
         return out_BD
 

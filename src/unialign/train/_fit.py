@@ -11,14 +11,14 @@ from unialign.config import ProgressMode, Resume, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.distributed import not_joined
 from unialign.errors import ConfigError
-from unialign.losses import Objective, create
+from unialign.losses import Objective
 from unialign.space import Space
 from unialign.train._early_stopping import check_early_stopping
 from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
 from unialign.train._run_dir import check_run_arguments
-from unialign.train._run_settings import batches_of, resolve_config, run_dir, run_facts, term_names
+from unialign.train._run_settings import batches_of, make_objective, resolve_config, run_dir, run_facts, term_names
 from unialign.train._space_task import SpaceTask
 from unialign.train._trainer import OnStep, Trainer
 from unialign.train._training_data import training_rows
@@ -161,7 +161,7 @@ def check_fit(
     """Raise the errors of `fit` about settings that do not fit the store, and about a run in `out`; write nothing."""
     config = resolve_config(store, config)
     check_early_stopping(store, config)
-    term_names(create(config.objective, **config.objective_options), config.modalities or ())
+    term_names(make_objective(config), config.modalities or (), config.dim)
     if out is not None:
         items = len(training_rows(store, config.modalities or ()))
         run_dir(out, store, config, run_facts(store, config, items, None)).find_checkpoint(resume)

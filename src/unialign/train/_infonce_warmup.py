@@ -1,6 +1,6 @@
 """InfoNCE as the first training phase, for objectives that do not learn from random weights."""
 
-from unialign.losses import Objective, create
+from unialign.losses import FusedTarget, Matryoshka, Objective, create
 
 _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
 
@@ -9,8 +9,11 @@ def infonce_for_warmup(objective: Objective, modalities: tuple[str, ...]) -> Obj
     """Return InfoNCE with the anchor of an objective, or over all pairs if the anchor is not a modality.
 
     The temperature, its mode and its bounds are copied if the objective divides cosines by its temperature. Otherwise,
-    InfoNCE's defaults are used, since products of M vectors and singular values have another scale than cosines.
+    InfoNCE's defaults are used, since products of M vectors and singular values have another scale than cosines. The
+    fused term and the prefixes of the objective also apply to InfoNCE.
     """
+    if isinstance(objective, Matryoshka | FusedTarget):
+        return objective.with_objective(infonce_for_warmup(objective.objective, modalities))
     config = objective.get_config()
     kept = _TEMPERATURE_OPTIONS if objective.temperature_kind == "cosines" else ()
     options = {key: config[key] for key in kept if key in config}

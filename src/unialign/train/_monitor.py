@@ -127,9 +127,11 @@ def _check_chance(batch: Batch, terms: Mapping[str, LossTerm], step: int) -> Ite
     for m, n in permutations(range(len(batch.names)), 2):
         pair = pair_name(batch.names[m], batch.names[n])
         rows = int((batch.present_MB[m] & batch.present_MB[n]).sum())
-        if rows <= 2 or f"contrast/{pair}" not in terms:
+        # `Matryoshka` names the terms of the full dimension by their prefix.
+        term = terms.get(f"contrast/{pair}") or terms.get(f"d{batch.z_MBD.shape[2]}/contrast/{pair}")
+        if rows <= 2 or term is None:
             continue
-        value, chance = float(terms[f"contrast/{pair}"].value.detach()), math.log(rows)
+        value, chance = float(term.value.detach()), math.log(rows)
         if abs(value - chance) <= CHANCE * chance:
             yield (
                 f"chance/{pair}",

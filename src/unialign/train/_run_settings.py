@@ -8,7 +8,7 @@ import torch
 from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
-from unialign.losses import Objective
+from unialign.losses import FusedTarget, Matryoshka, Objective, create
 from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
 from unialign.train._init_from import check_frozen_encoders, weights_digest
@@ -44,11 +44,25 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
     return config
 
 
-def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
-    """Return the names of an objective's terms; raise an error for a missing anchor or too few modalities."""
+def make_objective(config: TrainConfig) -> Objective:
+    """Return the objective of a run, with the fused term and on the prefixes of the settings."""
+    objective = create(config.objective, **config.objective_options)
+    if config.fused_weight > 0:
+        objective = FusedTarget(objective, config.fused_weight, subsets=config.fused_subsets)
+    if config.matryoshka_dims is not None:
+        objective = Matryoshka(objective, tuple(dict.fromkeys((*config.matryoshka_dims, config.dim))))
+    return objective
+
+
+def term_names(objective: Objective, modalities: tuple[str, ...], dim: int) -> list[str]:
+    """Return the names of an objective's terms in a space of a dimension.
+
+    Raises:
+        ConfigError, ShapeError: the anchor is missing, or the objective needs more modalities or dimensions.
+    """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
+        rows = {name: torch.randn(4, dim, generator=generator) for name in modalities}
         _, terms = objective.compute(rows, group=None)
     return list(terms)
 

@@ -14,10 +14,10 @@ from unialign.batch import Batch
 from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, NonFiniteError
-from unialign.losses import LossTerm, Objective, Temperature, create
+from unialign.losses import LossTerm, ModalityTemperature, Objective, Temperature
 from unialign.space import Space
 from unialign.train._batches import derived_seed
-from unialign.train._closed_form_start import closed_form_start, copy_start, kernel_options
+from unialign.train._closed_form_start import Start, closed_form_start, copy_start, kernel_options, restored_start
 from unialign.train._device import chosen_device
 from unialign.train._early_stopping import EarlyStopping
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
@@ -27,7 +27,7 @@ from unialign.train._monitor import HealthWarning, check_health
 from unialign.train._nan_diagnosis import explain_non_finite
 from unialign.train._optimizer import learning_rate, load_optimizer_tensors, make_adamw, optimizer_tensors
 from unialign.train._process_group import ProcessGroup
-from unialign.train._run_settings import batches_of, resolve_config, run_facts, term_names
+from unialign.train._run_settings import batches_of, make_objective, resolve_config, run_facts, term_names
 from unialign.train._training_data import load_training_data, training_rows
 from unialign.train._training_task import StepReport, TrainingTask
 
@@ -58,6 +58,7 @@ class SpaceTask(TrainingTask):
         self.dims = {name: store.dim(name) for name in config.modalities or ()}
         check_init_from(init_from, self.dims, config)
         self.rows = training_rows(store, tuple(self.dims))
+        self.start: Start | None = None
         self.facts = run_facts(store, config, len(self.rows), init_from)
         self.batches = batches_of(len(self.rows), config)
         self.label, self.steps = config.objective, self.batches.steps
@@ -70,11 +71,16 @@ class SpaceTask(TrainingTask):
             config.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
 
+    def restore(self, tensors: Mapping[str, dict[str, Tensor]], facts: Mapping[str, Any]) -> None:
+        self.start = restored_start(self.dims, self.config, tensors["space"], facts)
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        return {} if self.start is None else {"closed_form": self.start.facts}
+
     def setup(self) -> None:
         config = self.config
         self.processes.check_device(self.device)
-        self.start = None
-        if self.init_from is None:
+        if self.init_from is None and self.start is None:
             self.start = self.processes.broadcast_from_rank0(lambda: closed_form_start(self.store, config))
         source = self.init_from if self.start is None else self.start.space
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
@@ -89,8 +95,8 @@ class SpaceTask(TrainingTask):
             metadata=self.facts if self.start is None else self.facts | {"closed_form": self.start.facts},
             **kernel_options(config, source),
         )
-        self.objective = create(config.objective, **config.objective_options)
-        self.terms = term_names(self.objective, tuple(self.dims))
+        self.objective = make_objective(config)
+        self.terms = term_names(self.objective, tuple(self.dims), config.dim)
         if self.start is not None:
             copy_start(self.space, self.start)
         elif self.init_from is not None:
@@ -270,7 +276,7 @@ class SpaceTask(TrainingTask):
 
 def _temperature(objective: Objective) -> float | None:
     value = getattr(objective, "temperature", None)
-    if isinstance(value, Temperature):
+    if isinstance(value, Temperature | ModalityTemperature):
         return value.value()
     return float(value) if isinstance(value, int | float) else None
 
