@@ -1,6 +1,7 @@
 # make demo: install into .venv, train and compare on the shipped emoji set, write runs/demo/report.html
 # make docs: the documentation into site/, warnings as errors
 # make test: install the development tools into .venv, run lint, types, documentation, tests and `make test-triton`
+# make test-integrations: load a saved space in sentence-transformers, Haystack, LangChain and mteb
 # make gpu: check a CUDA device against float64, and measure it
 # make test-triton: test the Triton kernels in Triton's interpreter, without a GPU
 PY ?= python3
@@ -26,6 +27,16 @@ $(V)/python:
 # Installed separately, since everything else must work without it.
 .venv/.triton: .venv/.dev
 	$(V)/pip install -q --no-deps --target .venv/triton -c constraints.txt triton
+	touch $@
+
+# Other tools in an environment that reads the packages of .venv but does not contain this library.
+# langchain-huggingface demands an older huggingface_hub than transformers, and works with the newer one.
+INTEGRATIONS := .venv/integrations
+$(INTEGRATIONS)/.ready: .venv/.dev
+	$(V)/python -m venv --clear $(INTEGRATIONS)
+	$(V)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(echo $(INTEGRATIONS)/lib/python3*/site-packages)/dev.pth
+	$(INTEGRATIONS)/bin/pip install -q -c constraints.txt mteb haystack-ai sentence-transformers-haystack langchain-core
+	$(INTEGRATIONS)/bin/pip install -q -c constraints.txt --no-deps langchain-huggingface
 	touch $@
 
 # Data sets and weights are a separate distribution; Pillow reads the thumbnails.
@@ -54,8 +65,11 @@ test: lint docs
 test-triton: .venv/.triton
 	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(V)/python -m pytest tests/ops/test_triton.py
 
+test-integrations: $(INTEGRATIONS)/.ready
+	PYTHONPATH=src:unialign-datasets OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest -m integrations
+
 # The checks of a CUDA device against float64, and the GPU rows of the speed page; without one, the list of checks.
 gpu:
 	PYTHONPATH=src:tests $(if $(wildcard $(V)/python),$(V)/python,$(PY)) -m benchmarks.gpu
 
-.PHONY: demo docs gpu lint test test-triton
+.PHONY: demo docs gpu lint test test-integrations test-triton

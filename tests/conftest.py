@@ -13,6 +13,7 @@ from typing import Any
 # Child processes inherit this variable; `make test` sets it before torch is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ.get("UNIALIGN_TEST_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 import pytest
 import torch

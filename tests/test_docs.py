@@ -18,7 +18,14 @@ def blocks(page):
     return [(kind, text) for kind, text in BLOCK.findall(page.read_text("utf-8")) if kind in ("python", "sh")]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(ROOT)))
+def case(page):
+    name = str(page.relative_to(ROOT))
+    # The snippets of this page need the environment of `make test-integrations`.
+    marks = [pytest.mark.integrations] if name == "docs/how-to/other-tools.md" else []
+    return pytest.param(page, id=name, marks=marks)
+
+
+@pytest.mark.parametrize("page", [case(p) for p in PAGES if blocks(p)])
 def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
     """Run all Python snippets and commands of a page in order, in one temporary folder."""
     monkeypatch.chdir(tmp_path)

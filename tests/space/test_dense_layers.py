@@ -51,6 +51,19 @@ def test_dense_layers_compute_the_embeddings_of_the_space(options: dict[str, Any
     assert all(layer.weight.dtype == torch.float64 for layer in head.layers)
 
 
+def test_the_affine_map_of_a_repair_follows_a_normalization() -> None:
+    torch.manual_seed(2)
+    space = fitted().with_output_affine({"text": (torch.eye(D) + torch.randn(D, D) / 3, torch.randn(D))})
+    x_BW = torch.from_numpy(features())
+    found = apply(dense_head(space, "text"), x_BW)
+    torch.testing.assert_close(found, space.double().encode({"text": x_BW})["text"], atol=1e-12, rtol=0)
+
+
+def test_a_kernel_head_is_no_dense_layer() -> None:
+    with pytest.raises(ConfigError, match="the head of 'text' is a kernel head"):
+        dense_head(fitted(head="kernel"), "text")
+
+
 def test_an_unknown_layer_is_named() -> None:
     space = fitted(head="linear")
     space.heads[0].append(torch.nn.Tanh())

@@ -4,13 +4,14 @@ Shapes: `W` dimension of the features, `H` units of a layer, `D` dimension of th
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unialign.errors import ConfigError
 from unialign.space._normalizer import Standardize, UnitNorm
+from unialign.space._output_affine import OutputAffine
 from unialign.space._whitening import Whitening
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def dense_head(space: "Space", name: str) -> DenseHead:
             f"the head of {name!r} is a kernel head, which dense layers cannot express; save the space in the format "
             f"'unialign', or train it with head='linear' or head='mlp'"
         )
-    output = _output_layer(space, place)
+    output = _output_layer(space.outputs[place])
     if isinstance(stage, Whitening):
         return DenseHead(False, (_whitening_layer(stage),), output)
     layers = _layers_of(head, name)
@@ -89,11 +90,10 @@ def _whitening_layer(stage: Whitening) -> DenseLayer:
     return DenseLayer(axes_WD.mT.contiguous(), -_exact(stage.mean) @ axes_WD)
 
 
-def _output_layer(space: "Space", place: int) -> DenseLayer | None:
-    outputs: Any = getattr(space, "outputs", None)
-    if outputs is None or isinstance(outputs[place], nn.Identity):
+def _output_layer(module: nn.Module) -> DenseLayer | None:
+    if not isinstance(module, OutputAffine):
         return None
-    return DenseLayer(_exact(outputs[place].weight).mT.contiguous(), _exact(outputs[place].bias))
+    return DenseLayer(_exact(module.weight).mT.contiguous(), _exact(module.bias))
 
 
 def _layers_of(head: nn.Module, name: str) -> list[DenseLayer]:

@@ -1,0 +1,107 @@
+"""Run the tasks of mteb on a space that was saved as a SentenceTransformer folder."""
+
+import hashlib
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unialign.errors import ConfigError, MissingDependencyError
+
+# The media of mteb that a SentenceTransformer encodes.
+_MEDIA = ("text", "image", "audio", "video")
+
+
+def wrap(model: Any, *, name: str | None = None, revision: str | None = None, device: str | None = None) -> Any:
+    """Return an encoder for `mteb.evaluate` that states the media of a model.
+
+    The wrapper of mteb states text only for a model from a folder, and returns an array without rows for images. This
+    function sets the media, and the encoder raises an error for other media.
+
+    Args:
+        model: a `SentenceTransformer`, or its folder or Hub name.
+        name: name of the model in results, `owner/name`. None: the Hub name, or `unialign/` and the name of the folder.
+        revision: revision in results. None: the first 40 characters of a sha256 of the weights, so that mteb does not
+            reuse cached results of other weights.
+        device: device to load the model on. None: the default of sentence-transformers.
+
+    Returns:
+        An `mteb.EncoderProtocol`.
+
+    Raises:
+        ConfigError: the model is of another type, or the name is not of the form `owner/name`.
+        MissingDependencyError: mteb or sentence-transformers is not installed.
+    """
+    wrappers = _library("mteb.models.sentence_transformer_wrapper")
+    model, name = _load(model, name, device)
+    if name.count("/") != 1:
+        raise ConfigError(f"the name of a model in mteb has the form 'owner/name', got {name!r}; pass name=")
+    # mteb resamples sounds to this rate.
+    encoder = _encoder_class(wrappers)(model, target_sampling_rate=_sampling_rate(model))
+    media = [kind for kind in _MEDIA if kind in model.modalities]
+    changes = {"name": name, "revision": revision or _fingerprint(model), "modalities": media}
+    encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=changes)
+    return encoder
+
+
+def _load(model: Any, name: str | None, device: str | None) -> tuple[Any, str]:
+    sentence_transformer = _library("sentence_transformers").SentenceTransformer
+    if isinstance(model, str | os.PathLike):
+        folder = Path(model)
+        source = f"unialign/{folder.resolve().name}" if folder.is_dir() else str(model)
+        return sentence_transformer(str(model), device=device), name or source
+    if not isinstance(model, sentence_transformer):
+        raise ConfigError(
+            f"mteb evaluates a SentenceTransformer, its folder or its Hub name, got {type(model).__name__}; save a "
+            f"space with space.save_pretrained(folder, format='sentence-transformers', encoders=...)"
+        )
+    if device is not None:
+        raise ConfigError("device is an option of a folder or Hub name; move the SentenceTransformer with model.to")
+    return model, name or "unialign/space"
+
+
+def _encoder_class(wrappers: Any) -> type:
+    class Encoder(wrappers.SentenceTransformerEncoderWrapper):  # type: ignore[misc]
+        """Encoder that raises an error for media without an encoder."""
+
+        def encode(self, inputs: Any, **options: Any) -> Any:
+            given = [kind for kind in _MEDIA if kind in inputs.dataset.features]
+            known = self.mteb_model_meta.modalities
+            if not set(given) & set(known):
+                raise ConfigError(
+                    f"the task has {', '.join(given) or 'no media'}, but the model encodes {', '.join(known)}"
+                )
+            return super().encode(inputs, **options)
+
+    return Encoder
+
+
+def _sampling_rate(model: Any) -> int | None:
+    """Return the sampling rate of the audio encoder of a model; None if there is none."""
+    for module in model.modules():
+        processor = getattr(module, "processor", None)
+        rate = getattr(getattr(processor, "feature_extractor", processor), "sampling_rate", None)
+        if isinstance(rate, int):
+            return rate
+    return None
+
+
+def _fingerprint(model: Any) -> str:
+    """Return 40 hexadecimal characters that depend on the modules and all weights of a model."""
+    hasher = hashlib.sha256(repr(model).encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        hasher.update(key.encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return hasher.hexdigest()[:40]
+
+
+def _library(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this function needs {module.partition('.')[0]}, which cannot be imported ({error}): "
+            f"pip install 'unialign[mteb]'"
+        ) from None

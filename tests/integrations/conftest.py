@@ -1,0 +1,27 @@
+"""Fixtures of the tests with other libraries: a space of four modalities, saved with three encoders."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny_towers
+from unialign.space import Space
+
+
+@pytest.fixture(scope="session")
+def space() -> Space:
+    return tiny_towers.make_space()
+
+
+@pytest.fixture(scope="session")
+def folder(space: Space, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("everywhere") / "my-space"
+    space.save_pretrained(path, format="sentence-transformers", encoders=tiny_towers.towers())
+    return path
+
+
+@pytest.fixture(scope="session")
+def vectors(space: Space) -> dict[str, np.ndarray]:
+    """Return the embeddings of the test inputs by the space."""
+    return {kind: space.encode({kind: tiny_towers.features(kind)})[kind].numpy() for kind in tiny_towers.DIMS}
