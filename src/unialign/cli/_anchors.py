@@ -16,7 +16,7 @@ def has_anchor(objective: str) -> bool:
 
 def describe_anchors(configs: Iterable[TrainConfig]) -> str:
     """Return a description such as `anchor text`, or `no anchor` if no objective has an `anchor` option."""
-    chosen = {str(c.objective_options.get("anchor", "all")) for c in configs if has_anchor(c.objective)}
+    chosen = {str(c.objective_options.get("anchor", "all")) for c in configs if c.epochs and has_anchor(c.objective)}
     return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 

@@ -7,7 +7,14 @@ from typing import Any
 
 from unialign.cli._anchors import ANCHOR, default_anchor, describe_anchors, has_anchor
 from unialign.cli._console import chosen_workers, echo, run_progress, shown
-from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
+from unialign.config import (
+    CLOSED_FORMS,
+    CompareConfig,
+    ComparisonEntry,
+    TrainConfig,
+    closed_form_config,
+    closed_form_settings,
+)
 from unialign.experiments import compare, make_entry, open_store
 from unialign.losses import initialization
 from unialign.report import text_table, verdict_lines, write_report
@@ -64,6 +71,9 @@ def new_comparison(
     modalities = training.get("modalities") or open_store(data, None, None).modalities
     entries: dict[str, ComparisonEntry] = {}
     for name in objectives:
+        if name in CLOSED_FORMS:
+            entries[name] = make_entry(closed_form_config(name, training))
+            continue
         warmup = {"infonce_warmup_ratio": _INFONCE_WARMUP} if initialization(name) == "contrastive" else {}
         entries[name] = make_entry(
             _with_settings(
@@ -91,7 +101,9 @@ def repeated_comparison(
 
 
 def _with_settings(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """Override settings, but skip the anchor if the objective has no `anchor` option."""
+    """Override settings, but skip those that a closed form does not use, and the anchor of objectives without one."""
+    if train.epochs == 0:
+        return train.override(closed_form_settings(train.to_dict(), settings))
     return train.override(
         {key: value for key, value in settings.items() if key != ANCHOR or has_anchor(train.objective)}
     )

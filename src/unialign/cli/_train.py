@@ -8,7 +8,7 @@ from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
 from unialign.cli._quiet import progress_mode
 from unialign.cli._single_run import finish
-from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
+from unialign.config import CompareConfig, ComparisonEntry, TrainConfig, closed_form_of
 from unialign.data import EmbeddingStore
 from unialign.distributed import init as join_job
 from unialign.experiments import RunRecord, open_run_dir, open_store, prepare_data, run as run_once
@@ -63,14 +63,18 @@ def _print_header(
         echo(f"continuing from {newest.name}")
     if note:
         echo(note)
-    if initialization(config.objective) == "contrastive" and not config.infonce_warmup_ratio:
+    if config.epochs and initialization(config.objective) == "contrastive" and not config.infonce_warmup_ratio:
         echo(
             f"note: {display_name(config.objective)} trains badly from random weights; use "
             "--infonce-warmup-ratio 0.5 to start with InfoNCE"
         )
-    over = f"{config.objective} over {', '.join(store.modalities)}"
+    over = f"{_name(config)} over {', '.join(store.modalities)}"
     together = "" if processes == 1 else f"on {processes} processes, "
     echo(f"{data}: {over}, {describe_anchors([config])}, seed {config.seed}, {together}into {shown(out)}")
+
+
+def _name(config: TrainConfig) -> str:
+    return closed_form_of(config) or config.objective
 
 
 def _write_results(
@@ -80,7 +84,7 @@ def _write_results(
         echo(f"health: {warning['message']}")
     comparison = CompareConfig(
         data=data,
-        entries={config.objective: ComparisonEntry(label=config.objective, train=config)},
+        entries={_name(config): ComparisonEntry(label=_name(config), train=config)},
         seeds=(config.seed,),
         split=options.split,
         selection="as given, not tuned",

@@ -3,11 +3,12 @@
 import argparse
 
 from unialign import registry
+from unialign._checks import check_choice, suggestion
 from unialign.cli._command import Command, add_out
 from unialign.cli._settings import add_config_file, add_settings, given_settings, split_names
 from unialign.cli._sources import add_data, required_data
 from unialign.cli.train import add_training_settings, training_settings
-from unialign.config import CompareConfig, TrainConfig
+from unialign.config import CLOSED_FORMS, CompareConfig, TrainConfig
 from unialign.errors import ConfigError
 
 _EXAMPLES = """\
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         objectives = objectives or list(_OBJECTIVES)
         for name in objectives:
-            registry.check("objectives", name)
+            _check_name(name)
     sources = required_data(options.data or ([] if file is None else [file.data]), "compare emoji")
 
     from unialign.cli._compare import new_comparison, repeated_comparison, run_comparison
@@ -50,6 +51,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         config = repeated_comparison(file, data, objectives, training, settings)
     return run_comparison(config, options.out, options.workers)
+
+
+def _check_name(name: str) -> None:
+    """Raise ConfigError unless a name is an objective or a closed form."""
+    if name not in CLOSED_FORMS and suggestion(name, CLOSED_FORMS):
+        check_choice("objective", name, (*registry.names("objectives"), *CLOSED_FORMS))
+    if name not in CLOSED_FORMS:
+        registry.check("objectives", name)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +77,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help=f"objectives to compare: {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); "
+        help=f"objectives to compare: {', '.join(registry.names('objectives'))}, and closed forms, which are not "
+        f"trained: {', '.join(CLOSED_FORMS)} (default: {' '.join(_OBJECTIVES)}); "
         "those that must start from a contrastive model train InfoNCE for the first half of the steps, as their "
         "authors do",
     )

@@ -1,11 +1,12 @@
 """Compute the closed form from which a run starts, and copy it into the space of the run."""
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unialign.closed_form import gcca, ridge
 from unialign.config import TrainConfig
@@ -13,10 +14,9 @@ from unialign.data import EmbeddingStore
 from unialign.space import Space
 from unialign.train._init_from import copy_weights
 
-# Larger spaces are not kept for the next run.
-_MOST_KEPT_BYTES = 1 << 28
-# The last closed form of this process. Runs with other seeds or objectives on the same data start from the same one.
-_last: tuple[Hashable, tuple[Space, float]] | None = None
+# The latest closed forms of this process and their times. Runs with other seeds or objectives start from the same one.
+_kept: dict[Hashable, tuple[Space, float]] = {}
+_MOST_KEPT, _MOST_KEPT_BYTES = 4, 1 << 28
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,37 @@ def closed_form_start(store: EmbeddingStore, config: TrainConfig) -> Start | Non
     return Start(space, sets_heads=config.init != "random", seconds=seconds)
 
 
+def restored_start(
+    dims: Mapping[str, int], config: TrainConfig, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> Start | None:
+    """Return the start of a resumed run from the tensors of its space, without computing it again.
+
+    Args:
+        tensors: state of the space in the checkpoint.
+        facts: facts of the checkpoint, with `closed_form` if the run started from a closed form.
+    """
+    form = facts.get("closed_form")
+    if form is None:
+        return None
+    sizes = {
+        name: list(tensors[f"features.{m}.1.weight"].shape) if config.head == "kernel" else [1, 1]
+        for m, name in enumerate(dims)
+    }
+    with torch.random.fork_rng(devices=[]):
+        space = Space(
+            dims,
+            dim=config.dim,
+            head=config.head,
+            input_norm=config.input_norm,
+            regularization=form["regularization"],
+            landmarks=config.landmarks,
+            kernel_sizes=sizes,
+            metadata={"closed_form": form},
+        )
+    space.load_state_dict(dict(tensors))
+    return Start(space, sets_heads=True, seconds=0.0)
+
+
 def kernel_options(config: TrainConfig, source: Space | None) -> dict[str, Any]:
     """Return the arguments of a space with kernel heads; with a source, its kernel features have the same sizes."""
     if config.head != "kernel":
@@ -86,14 +117,19 @@ def copy_start(space: Space, start: Start) -> None:
 
 
 def _computed(store: EmbeddingStore, init: str, options: dict[str, Any]) -> tuple[Space, float]:
-    global _last
     # Sums may be rounded differently with another number of threads.
     key = (store.fingerprint, init, torch.get_num_threads(), *options.items())
-    if _last is not None and _last[0] == key:
-        return _last[1]
+    if key in _kept:
+        return _kept[key]
     began = time.perf_counter()
     space = ridge(store, **options) if init == "ridge" else gcca(store, **options)
-    size = sum(tensor.nbytes for tensor in space.state_dict().values())
     computed = space, round(time.perf_counter() - began, 3)
-    _last = (key, computed) if size <= _MOST_KEPT_BYTES else None
+    if len(_kept) == _MOST_KEPT:
+        del _kept[next(iter(_kept))]
+    if _bytes(space) + sum(_bytes(kept) for kept, _ in _kept.values()) <= _MOST_KEPT_BYTES:
+        _kept[key] = computed
     return computed
+
+
+def _bytes(space: Space) -> int:
+    return sum(tensor.nbytes for tensor in space.state_dict().values())

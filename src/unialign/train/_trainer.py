@@ -6,8 +6,8 @@ A `TrainingTask` has the model, data and optimizer and takes single steps; the `
 import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -119,15 +119,24 @@ class Trainer:
             return False
 
     def _setup(self, snapshot: Snapshot | None) -> None:
-        self.task.setup()
         if snapshot is None:
+            self.task.setup()
             self._seconds_before = self.task.setup_seconds
             return
         self._seconds_before = float(snapshot.facts.get("seconds", 0.0))
-        try:
+        with self._reading(snapshot):
+            self.task.restore(snapshot.tensors, snapshot.facts)
+        self.task.setup()
+        with self._reading(snapshot):
             self.task.load_tensors(snapshot.tensors)
             if self.early_stopping is not None:
                 self.early_stopping.load(snapshot.tensors, snapshot.facts, self.task.device)
+
+    @contextmanager
+    def _reading(self, snapshot: Snapshot) -> Iterator[None]:
+        """Convert the errors of a checkpoint that does not match the task."""
+        try:
+            yield
         except (RuntimeError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
@@ -259,6 +268,7 @@ class Trainer:
         def save() -> None:
             self.task.before_checkpoint(completed)
             facts = folder.facts | {"environment": self._environment(), "seconds": self._seconds()}
+            facts |= self.task.checkpoint_facts()
             tensors = self.task.tensors()
             if self.early_stopping is not None:
                 facts, tensors = facts | self.early_stopping.facts(), tensors | self.early_stopping.tensors()

@@ -49,6 +49,20 @@ class TrainingTask(ABC):
     model: Any
     parameters: Mapping[str, nn.Parameter]
 
+    def restore(  # noqa: B027 (optional)
+        self, tensors: Mapping[str, dict[str, Tensor]], facts: Mapping[str, Any]
+    ) -> None:
+        """Prepare `setup` of a resumed run, which `load_tensors` follows; errors as in `load_tensors`.
+
+        Args:
+            tensors: result of `tensors` in the checkpoint.
+            facts: facts of the checkpoint, with those of `checkpoint_facts`.
+        """
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """Return values for the facts of each checkpoint."""
+        return {}
+
     @abstractmethod
     def setup(self) -> None:
         """Create the model and the optimizer, and load the data; called once, before anything is written."""

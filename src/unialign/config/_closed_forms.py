@@ -1,0 +1,84 @@
+"""Closed forms as entries of a comparison: training settings without training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from unialign.config._train import TrainConfig
+
+# Settings that a closed form uses. Learning rates, batches and objectives do not affect it.
+_USED = (
+    "modalities",
+    "dim",
+    "head",
+    "input_norm",
+    "init",
+    "init_regularization",
+    "init_spectrum_power",
+    "landmarks",
+    "epochs",
+)
+# Settings of an entry that options for all entries do not change.
+_FIXED = ("head", "init", "epochs")
+_DIM = 256
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A closed form by name.
+
+    Attributes:
+        label: name in tables and reports.
+        head: head of its spaces.
+        init: setting `init` of its runs.
+    """
+
+    label: str
+    head: str
+    init: str
+
+
+CLOSED_FORMS: Mapping[str, ClosedForm] = MappingProxyType(
+    {
+        "gcca": ClosedForm("GCCA", "linear", "gcca"),
+        "kernel_gcca": ClosedForm("Kernel GCCA", "kernel", "gcca"),
+        "ridge": ClosedForm("Ridge", "linear", "ridge"),
+    }
+)
+
+
+def closed_form_config(name: str, settings: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return the training settings of a closed form, of dimension 256 unless the given settings have another one.
+
+    Args:
+        name: a key of `CLOSED_FORMS`.
+        settings: settings for all entries of a comparison; those that a closed form does not use are ignored.
+    """
+    form = CLOSED_FORMS[name]
+    start: dict[str, Any] = {"dim": _DIM, "head": form.head, "init": form.init, "epochs": 0}
+    return TrainConfig.from_dict(start).override(closed_form_settings(start, settings or {}))
+
+
+def closed_form_settings(train: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings for all entries that an entry with a closed form uses.
+
+    Args:
+        train: settings of the entry.
+    """
+    is_linear = train["head"] == "linear"
+    skipped = (*_FIXED, "input_norm") if is_linear else _FIXED
+    return {name: value for name, value in settings.items() if name in _USED and name not in skipped}
+
+
+def closed_form_of(train: TrainConfig) -> str | None:
+    """Return the name of the closed form that settings keep without training; None if they train."""
+    if train.epochs > 0:
+        return None
+    return next(name for name, form in CLOSED_FORMS.items() if (form.head, form.init) == (train.head, train.init))
+
+
+def stated_settings(train: TrainConfig) -> dict[str, Any]:
+    """Return the settings that affect a result: all of them, or those that a closed form uses."""
+    settings = train.to_dict()
+    return settings if train.epochs > 0 else {name: settings[name] for name in _USED}
