@@ -71,7 +71,11 @@ def _card(space: "Space", metadata: dict[str, Any], towers: Sequence[Tower]) -> 
     rows = "\n".join(f"| {name} | {dim} |" for name, dim in space.dims.items())
     # Metadata given by the user may lack the entries that `fit` writes, or have other types.
     training, data = (part if isinstance(part, dict) else {} for part in map(metadata.get, ("training", "data")))
+    form = metadata.get("closed_form")
     made = f"Trained with `{training['objective']}`" if "objective" in training else "Made"
+    if isinstance(form, dict) and training.get("epochs", 0) == 0:
+        method = {"gcca": "GCCA", "ridge": "ridge regression"}.get(str(form.get("method")), "a closed form")
+        made = f"Computed by kernel {method}" if form.get("kernel") == "rbf" else f"Computed by {method}"
     source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""
     first, dim = next(iter(space.dims.items()))
     inputs = (
