@@ -16,8 +16,8 @@ from unialign.errors import DataError, NonFiniteError, ShapeError
 from unialign.readers import Collection, first_appearance_codes
 from unialign.space import Space
 
-# Maximum number of items to fit the layers.
-FIT_ITEMS = 8192
+# Limits of the items to fit the layers: their number, and the bytes of their rows in float64.
+_FIT_ITEMS, _FIT_BYTES = 8192, 2**29
 # Limits of the held-out items: their number, and the number of cosines over all directions.
 _HELD_ITEMS, _HELD_COSINES = 1024, 2**22
 _TEST = {"test", "2"}
@@ -77,7 +77,9 @@ def split_items(data: Collection, holdout: float, seed: int) -> tuple[NDArray[np
             f"a repair needs at least four items with two modalities outside of the test split, got {usable_items}; "
             "pass more items, or check the presence masks and ids"
         )
-    return _some(rng, fit, FIT_ITEMS), _some(rng, held, most)
+    row_bytes = 8 * sum(modality.rows.shape[1] for modality in data.modalities.values())
+    most_fit = max(2, min(_FIT_ITEMS, _FIT_BYTES // row_bytes))
+    return _some(rng, fit, most_fit), _some(rng, held, min(most, most_fit))
 
 
 def read_rows(data: Collection, items_n: NDArray[np.int64], space: Space | None) -> ItemRows:

@@ -21,12 +21,7 @@ from unialign.report._template import fill
 # Maximum number of pairs shown as bars; the table lists all pairs.
 _PANELS = 15
 _UNITS = {"balanced": "percent", "own": "percent", "cross": "percent", "label_precision": "percent", "share": "number"}
-_METHODS = {
-    "none": "No change",
-    "center": "Centering",
-    "coral": "Covariance matching (CORAL)",
-    "center_csls": "Centering with CSLS scores (index only)",
-}
+_METHODS = {"none": "No change", "center": "Centering", "coral": "CORAL", "center_csls": "Centering + CSLS"}
 
 
 def write_repair_report(folder: str | os.PathLike[str]) -> Path:
@@ -61,6 +56,11 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "bars": _bars(table),
         "pair_rows": _pair_rows(table),
         "candidate_rows": _candidate_rows(results),
+        "reasons": [
+            f"{_METHODS.get(name, name)} is not chosen: {found['reason']}."
+            for name, found in results["candidates"].items()
+            if found["reason"]
+        ],
         "protocol": plain_rows(protocol),
         "environment": plain_rows(results["environment"]),
         "reproduce": results["reproduce"],
@@ -90,7 +90,7 @@ def _candidate_rows(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[st
     if results["choice"] == results["index_choice"]:
         chosen[results["choice"]] = "chosen"
     return [
-        (_METHODS.get(name, name), [*_cells(found), (chosen.get(name) or found["reason"] or DASH, "")])
+        (_METHODS.get(name, name), [*_cells(found), (chosen.get(name, DASH), "")])
         for name, found in results["candidates"].items()
     ]
 
