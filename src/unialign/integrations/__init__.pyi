@@ -1,3 +1,9 @@
-from unialign.integrations import mteb as mteb, sentence_transformers as sentence_transformers
+from unialign.integrations import (
+    lightning as lightning,
+    mteb as mteb,
+    sentence_transformers as sentence_transformers,
+    tracking as tracking,
+    transformers as transformers,
+)
 
-__all__ = ["mteb", "sentence_transformers"]
+__all__ = ["lightning", "mteb", "sentence_transformers", "tracking", "transformers"]

@@ -11,6 +11,11 @@ from unialign.train._fit import (
 )
 from unialign.train._grad_cache import grad_cache_backward as grad_cache_backward
 from unialign.train._health_monitor import HealthMonitor as HealthMonitor
+from unialign.train._metric_loggers import (
+    MetricLogger as MetricLogger,
+    logger_names as logger_names,
+    open_loggers as open_loggers,
+)
 from unialign.train._monitor import HealthWarning as HealthWarning
 from unialign.train._optimizer import (
     learning_rate as learning_rate,

@@ -1,6 +1,7 @@
-"""Loggers in addition to `log.jsonl`: TensorBoard, Weights & Biases and trackio, each imported only when requested."""
+"""Loggers in addition to `log.jsonl`: TensorBoard, W&B, trackio and MLflow, each imported only when requested."""
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -88,11 +89,52 @@ class _Trackio:
         self._run.finish()
 
 
+class _MLflow:
+    """Uses a client, so that an active run of the user's own code is not changed."""
+
+    def __init__(self, folder: Path, keep_steps: int, settings: Mapping[str, Any]) -> None:
+        module = _imported("mlflow", "mlflow")
+        self._client = module.MlflowClient()
+        file = folder / f"mlflow{_RUN_ID}"
+        if keep_steps and file.is_file():
+            self._id = file.read_text("ascii").strip()
+            self._client.update_run(self._id, status="RUNNING")
+            return
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "unialign")
+        experiment = self._client.get_experiment_by_name(name)
+        experiment_id = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
+        self._id = self._client.create_run(experiment_id, run_name=folder.name).info.run_id
+        replace_file(file, self._id + "\n")
+        for key, value in settings.items():
+            self._client.log_param(self._id, _mlflow_key(key), str(value)[:_MLFLOW_VALUE])
+
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        for key, value in scalars.items():
+            self._client.log_metric(self._id, _mlflow_key(key), value, step=step)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._id)
+
+
+# MLflow rejects longer values of parameters, and other characters in names.
+_MLFLOW_VALUE = 500
+
+
+def _mlflow_key(name: str) -> str:
+    return re.sub(r"[^\w\-./ ]", "_", name)
+
+
 _MAKERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], MetricLogger]] = {
     "tensorboard": _TensorBoard,
     "wandb": _WandB,
     "trackio": _Trackio,
+    "mlflow": _MLflow,
 }
+
+
+def logger_names() -> tuple[str, ...]:
+    """Return the names of the loggers."""
+    return tuple(_MAKERS)
 
 
 def _imported(module: str, name: str) -> Any:
