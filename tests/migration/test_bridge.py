@@ -234,7 +234,7 @@ def test_damaged_files_are_rejected(tmp_path):
 def test_a_map_of_the_wrong_kind_is_rejected(tmp_path):
     from unialign.io import read_json, write_json
 
-    found = build(OLD["rotated"])
+    found = build(OLD["rotated"], methods=["ridge"])
     for change in ({"method": "mlp"}, {"method": "kernel"}, {"dims": [48, 47]}, {"settings": {}}, {"dims": None}):
         found.save(tmp_path)
         body = read_json(tmp_path / "bridge.json")

@@ -14,6 +14,7 @@ from unialign.migration._interval import estimate_overlap
 from unialign.migration._level import Level, known_item_level, label_level
 from unialign.migration._maps import KERNEL_LIMIT, KERNEL_PAIRS, METHODS, FittedMap
 from unialign.migration._overlap import OverlapCurve, measure_overlap
+from unialign.migration._pair_queries import pair_scores
 from unialign.migration._verdict import decide, level_reasons
 
 Array = NDArray[Any]
@@ -77,7 +78,7 @@ def bridge(
     fits = fit_candidates(x_nD, y_nE, methods)
     best = min(fits.values(), key=lambda fitted: fitted.error)
     queries_QE = None if queries is None else _queries(queries, y_nE.shape[1])
-    curve = _curve(best, y_nE, queries_QE, candidates, seed)
+    curve = _curve(best, x_nD, y_nE, queries_QE, width=max(1, candidates // K), seed=seed)
     overlap = estimate_overlap(curve, curve.overlap, len(index))
     contained = estimate_overlap(curve, curve.contained, len(index), width=max(1, candidates // K))
     verdict, reasons = decide(overlap, contained, goal=goal, candidates=candidates)
@@ -137,16 +138,18 @@ def _queries(queries: Any, dim: int, name: str = "queries") -> Array:
     return rows.take(np.arange(len(rows)))
 
 
-def _curve(best: FittedMap, y_nE: Array, queries_QE: Array | None, candidates: int, seed: int) -> OverlapCurve:
-    generator = np.random.default_rng(seed)
-    own_Q = None
-    if queries_QE is None:
-        own_Q = np.sort(generator.permutation(len(y_nE))[:_MOST_QUERIES])
-        queries_QE = y_nE[own_Q]
-    elif len(queries_QE) > _MOST_QUERIES:
-        queries_QE = queries_QE[np.sort(generator.permutation(len(queries_QE))[:_MOST_QUERIES])]
-    width = max(1, candidates // K)
-    return measure_overlap(queries_QE, y_nE, best.left_out, own_Q=own_Q, width=width, seed=seed)
+def _curve(
+    best: FittedMap, x_nD: Array, y_nE: Array, queries_QE: Array | None, *, width: int, seed: int
+) -> OverlapCurve:
+    count = len(y_nE) if queries_QE is None else len(queries_QE)
+    chosen_Q = np.sort(np.random.default_rng(seed).permutation(count)[:_MOST_QUERIES])
+    if queries_QE is not None:
+        true_Qn, mapped_Qn = (queries_QE[chosen_Q] @ rows_nE.T for rows_nE in (y_nE, best.left_out))
+    else:
+        true_Qn, mapped_Qn = y_nE[chosen_Q] @ y_nE.T, pair_scores(best, x_nD, y_nE, chosen_Q)
+        for scores_Qn in (true_Qn, mapped_Qn):
+            scores_Qn[np.arange(len(chosen_Q)), chosen_Q] = -np.inf
+    return measure_overlap(true_Qn, mapped_Qn, width=width, seed=seed)
 
 
 def _levels(

@@ -98,7 +98,8 @@ def _check_map(found: Map, path: Path) -> None:
     elif found.method != "identity":
         expected = {"mean_old": (old,), "mean_new": (new,), "weight": (old, new)}
     shapes = {key: value.shape for key, value in found.tensors.items()}
-    needed = {"identity": (), "kernel": ("length", "bandwidth", "median")}.get(found.method, ("length",))
+    others = {"identity": (), "scaled_ridge": (), "kernel": ("length", "bandwidth", "median")}
+    needed = others.get(found.method, ("length",))
     if found.method not in METHODS or shapes != expected or any(key not in found.settings for key in needed):
         raise CheckpointError(f"{path} describes the map {found.method!r} with tensors {shapes}, expected {expected}")
     numbers = [*found.settings.values(), *(float(np.abs(value).max(initial=0)) for value in found.tensors.values())]

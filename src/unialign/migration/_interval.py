@@ -25,6 +25,8 @@ from unialign.migration._overlap import OverlapCurve
 Array = NDArray[Any]
 
 K = 10
+# With this number of pairs, the variance of the error is twice that with many pairs.
+_FEW = 30
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Calibration:
         slope_weight, small_weight: weights of the usual values.
         largest: largest share p of the fitted points.
         decay: weight of a point is exp(-decay |log p - log(10 / N)|), times its share of the pairs.
-        error: standard deviation of the logit's error at 240 pairs that does not come from the queries.
+        error: standard deviation of the logit's error that does not come from the queries, with many pairs.
         quantile: half-width of the interval in standard deviations.
         margin: half-width that is added in points of the overlap.
     """
@@ -52,8 +54,8 @@ class Calibration:
     margin: float
 
 
-OVERLAP = Calibration(0.07, -0.56, 1.08, 0.6, 0.05, 0.6, 0.1, 2.2, 0.004)
-CONTAINED = OVERLAP
+OVERLAP = Calibration(0.0, -0.33, 1.55, 1.39, 0.1, 0.6, 0.085, 2.2, 0.004)
+CONTAINED = Calibration(0.16, -0.05, 3.3, 2.3, 0.03, 0.3, 0.3, 2.2, 0.004)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def estimate_overlap(
     queries, pairs = values_PQ.shape[1], int(curve.sizes.max())
     center, spread = _extrapolated(curve, values_PQ, items, width, constants)
     chance = min(1.0, width * K / items)
-    half = constants.quantile * math.hypot(constants.error * math.sqrt(240 / pairs), spread)
+    half = constants.quantile * math.hypot(constants.error * math.sqrt(1 + _FEW / pairs), spread)
     ends = [chance + (1 - chance) * _expit(center + sign * half) + sign * constants.margin for sign in (-1, 0, 1)]
     low, estimate, high = (min(1.0, max(0.0, end)) for end in ends)
     largest = curve.sizes == pairs

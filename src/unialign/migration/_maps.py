@@ -23,7 +23,9 @@ KERNEL_PAIRS = 600
 # Largest kernel matrix that is decomposed; with more pairs, ridge regression on the features is used.
 KERNEL_LIMIT = 5000
 _BANDWIDTHS = (0.25, 0.5, 1.0)
-_FOLDS = 5
+FOLDS = 5
+# Number of alternating steps of scaled ridge regression, and the smallest length of a target.
+_SCALINGS, _SHORTEST = 3, 0.05
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Map:
         """Return the (N, E) stored rows, unit length, of (N, D) unit rows."""
         if self.method == "identity":
             return unit(padded(x_ND, self.dims[1]))
+        if self.method == "scaled_ridge":
+            return unit(self.tensors["mean_new"] + self.offsets(x_ND))
         return stored_rows(self.offsets(x_ND), self.tensors["mean_new"], self.settings["length"])
 
     def offsets(self, x_ND: Array) -> Array:
@@ -60,17 +64,35 @@ class Map:
 
 
 @dataclass(frozen=True)
+class Smoothing:
+    """The linear smoother that a map is fitted by.
+
+    Attributes:
+        targets: (n, E) targets of the smoother.
+        full: (n, E) targets of the whole map; the prediction is `full` minus the residual of the smoother.
+    """
+
+    smoother: Smoother
+    penalty: float
+    targets: Array
+    full: Array
+
+
+@dataclass(frozen=True)
 class FittedMap:
     """Map with held-out predictions.
 
     Attributes:
         left_out: (n, E) stored rows of the pairs, each predicted without its own pair.
-        error: mean squared distance between the left-out stored rows and the true new rows, in [0, 4].
+        error: mean squared distance, in [0, 4], between the directions of the left-out stored rows and of the true
+            new rows, both seen from the mean of the new rows.
+        smoothing: the smoother of the map; None for the identity and rotations.
     """
 
     map: Map
     left_out: Array
     error: float
+    smoothing: Smoothing | None = None
 
 
 def stored_rows(offsets_NE: Array, mean_E: Array, length: float) -> Array:
@@ -105,12 +127,19 @@ def fit_identity(x_nD: Array, y_nE: Array) -> FittedMap:
 
 def fit_procrustes(x_nD: Array, y_nE: Array) -> FittedMap:
     """Fit a rotation of the centered rows (Schoenemann 1966); predictions are left out by five folds."""
-    fold_n = np.arange(len(x_nD)) % _FOLDS
+    fold_n = np.arange(len(x_nD)) % FOLDS
     left_out_nE = np.empty_like(y_nE)
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         kept = fold_n != fold
         left_out_nE[~kept] = _rotation(x_nD[kept], y_nE[kept])(x_nD[~kept])
     return _fitted(_rotation(x_nD, y_nE), left_out_nE, y_nE)
+
+
+def fold_rotations(x_nD: Array, y_nE: Array) -> dict[tuple[int, int], Map]:
+    """Return the rotations that are fitted without two folds, or without a single fold, by the numbers of the folds."""
+    fold_n = np.arange(len(x_nD)) % FOLDS
+    kept = {(a, b): (fold_n != a) & (fold_n != b) for a in range(FOLDS) for b in range(a, FOLDS)}
+    return {folds: _rotation(x_nD[rows], y_nE[rows]) for folds, rows in kept.items()}
 
 
 def fit_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
@@ -125,6 +154,32 @@ def fit_identity_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
     total = float(np.square(x_nE).sum())
     scale = float((x_nE * y_centered).sum()) / total if total > 0 else 0.0
     return _linear("identity_ridge", x_nD, y_nE, scale * start_DE)
+
+
+def fit_scaled_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
+    """Fit ridge regression of targets whose lengths are fitted as well, for PCA and other linear reductions.
+
+    A linear reduction that normalizes its rows is y = W x / |W x|, which is not linear in x. The length c of each
+    target c y is set to the length of the left-out prediction along y, in a few alternating steps.
+    """
+    centered_nD = x_nD - x_nD.mean(0)
+    smoother = Smoother.from_features(centered_nD)
+    length_n1 = np.ones((len(x_nD), 1))
+    for step in range(_SCALINGS + 1):
+        target_nE = length_n1 * y_nE
+        penalty = smoother.best_penalty(target_nE)
+        left_out_nE = target_nE - smoother.left_out_residuals(target_nE, penalty)
+        if step < _SCALINGS:
+            length_n1 = np.maximum((left_out_nE * y_nE).sum(1, keepdims=True), _SHORTEST)
+            length_n1 = length_n1 / length_n1.mean()
+    tensors = {
+        "mean_old": x_nD.mean(0),
+        "mean_new": target_nE.mean(0),
+        "weight": centered_nD.T @ smoother.dual(target_nE, penalty),
+    }
+    found = Map("scaled_ridge", tensors, {"penalty": penalty}, (x_nD.shape[1], y_nE.shape[1]))
+    smoothing = Smoothing(smoother, penalty, target_nE, target_nE)
+    return _fitted(found, unit(left_out_nE), y_nE, smoothing)
 
 
 def fit_kernel(x_nD: Array, y_nE: Array) -> FittedMap:
@@ -160,6 +215,7 @@ METHODS: Mapping[str, Callable[[Array, Array], FittedMap]] = {
     "procrustes": fit_procrustes,
     "ridge": fit_ridge,
     "identity_ridge": fit_identity_ridge,
+    "scaled_ridge": fit_scaled_ridge,
     "kernel": fit_kernel,
 }
 
@@ -191,15 +247,17 @@ def _rotation(x_nD: Array, y_nE: Array) -> Map:
 def _smoothed(found: Map, smoother: Smoother, y_nE: Array, target_nE: Array, penalty: float) -> FittedMap:
     offsets_nE = y_nE - smoother.left_out_residuals(target_nE, penalty) - found.tensors["mean_new"]
     rows_nE = stored_rows(offsets_nE, found.tensors["mean_new"], found.settings["length"])
-    return _fitted(found, rows_nE, y_nE)
+    return _fitted(found, rows_nE, y_nE, Smoothing(smoother, penalty, target_nE, y_nE))
 
 
-def _fitted(found: Map, left_out_nE: Array, y_nE: Array) -> FittedMap:
-    return FittedMap(found, left_out_nE, _error(left_out_nE, y_nE))
+def _fitted(found: Map, left_out_nE: Array, y_nE: Array, smoothing: Smoothing | None = None) -> FittedMap:
+    return FittedMap(found, left_out_nE, _error(left_out_nE, y_nE), smoothing)
 
 
 def _error(rows_nE: Array, y_nE: Array) -> float:
-    return float(np.square(rows_nE - y_nE).sum(1).mean())
+    # Directions do not change if the length of the offsets is restored, so all maps are compared fairly.
+    mean_E = y_nE.mean(0)
+    return float(np.square(unit(rows_nE - mean_E) - unit(y_nE - mean_E)).sum(1).mean())
 
 
 def _length(y_nE: Array) -> float:

@@ -3,7 +3,7 @@
 The overlap@k in a gallery of m rows is the share of the first k true rows among the first k mapped rows. The mapped row
 of each pair is predicted without this pair, so the measurement is that of a random gallery of m rows of the index.
 
-Shapes: `Q` queries, `n` pairs, `E` dimension of the new rows, `P` points.
+Shapes: `Q` queries, `n` pairs, `m` pairs of a gallery, `P` points.
 """
 
 from dataclasses import dataclass
@@ -41,27 +41,20 @@ class OverlapCurve:
         return float(self.overlap[point].mean())
 
 
-def measure_overlap(
-    queries_QE: Array, true_nE: Array, mapped_nE: Array, *, own_Q: NDArray[np.int64] | None, width: int, seed: int
-) -> OverlapCurve:
-    """Rank the pairs by the queries, once by their true rows and once by their left-out mapped rows.
+def measure_overlap(true_Qn: Array, mapped_Qn: Array, *, width: int, seed: int) -> OverlapCurve:
+    """Compare the rankings of the pairs by their true rows and by their left-out mapped rows.
 
     Args:
-        queries_QE: unit rows of the queries by the new model.
-        own_Q: pair that is the query itself, which is left out of its gallery; None for other queries.
+        true_Qn, mapped_Qn: scores of the true and the mapped rows of all pairs; -inf for the query itself.
         width: number of candidates for each result, at least 1.
     """
-    true_Qn, mapped_Qn = queries_QE @ true_nE.T, queries_QE @ mapped_nE.T
-    if own_Q is not None:
-        rows_Q = np.arange(len(queries_QE))
-        true_Qn[rows_Q, own_Q] = mapped_Qn[rows_Q, own_Q] = -np.inf
     pairs = true_Qn.shape[1]
     generator = np.random.default_rng(seed)
     points: list[tuple[int, int, Array, Array]] = []
     for divisor, draws in _DRAWS:
         size = pairs // divisor
         cutoffs = [k for k in CUTOFFS if k < size]
-        found = np.zeros((2, len(cutoffs), len(queries_QE)))
+        found = np.zeros((2, len(cutoffs), len(true_Qn)))
         for _ in range(draws):
             chosen = generator.permutation(pairs)[:size] if divisor > 1 else np.arange(pairs)
             found += _overlaps(true_Qn[:, chosen], mapped_Qn[:, chosen], cutoffs, width)

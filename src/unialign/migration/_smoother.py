@@ -65,12 +65,18 @@ class Smoother:
         """Return the (n,) diagonal of the hat matrix, including the intercept."""
         return 1 / len(self.vectors) + self.vectors**2 @ self.weights(penalty)
 
+    def residuals(self, y_nE: Array, penalty: float) -> Array:
+        """Return the (n, E) residuals of the targets."""
+        centered_nE: Any = y_nE - y_nE.mean(0)
+        residual_nE: Array = centered_nE - self.vectors @ (
+            self.weights(penalty)[:, None] * (self.vectors.T @ centered_nE)
+        )
+        return residual_nE
+
     def left_out_residuals(self, y_nE: Array, penalty: float) -> Array:
         """Return the (n, E) leave-one-out residuals of the targets."""
-        centered_nE = y_nE - y_nE.mean(0)
-        fitted_nE = self.vectors @ (self.weights(penalty)[:, None] * (self.vectors.T @ centered_nE))
         left_n = np.maximum(1 - self.leverage(penalty), 1e-12)
-        residual_nE: Array = (centered_nE - fitted_nE) / left_n[:, None]
+        residual_nE: Array = self.residuals(y_nE, penalty) / left_n[:, None]
         return residual_nE
 
     def best_penalty(self, y_nE: Array) -> float:

