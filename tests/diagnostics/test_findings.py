@@ -21,6 +21,7 @@ def test_a_healthy_space_has_nothing_wrong(modalities, seed):
     assert diagnosis.answer == f"No problems were found in these embeddings: {ITEMS} items in {modalities} modalities."
     assert {f.code for f in diagnosis.findings} == {
         "values", "duplicates", "norms", "pairing", "collapse", "gap", "retrieval", "match_cosine", "hubness",
+        "modality_bias",
     }  # fmt: skip
     assert all(f.severity == "ok" and not f.advice for f in diagnosis.findings)
     assert "| healthy |" in diagnosis.issue_summary

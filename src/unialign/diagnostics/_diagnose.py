@@ -17,6 +17,7 @@ from unialign.diagnostics._measure import Measurements, measure
 from unialign.diagnostics._plots import sketch
 from unialign.diagnostics._report import DiagnosisReport
 from unialign.diagnostics._results import describe_numbers, summarize
+from unialign.diagnostics._rules_index import INDEX_TABLES
 from unialign.diagnostics._rules_pairing import PAIRING_TABLES
 from unialign.diagnostics._rules_retrieval import RETRIEVAL_TABLES
 from unialign.diagnostics._rules_rows import ROW_TABLES
@@ -160,6 +161,6 @@ def diagnose(
 
 def find(measured: Measurements) -> tuple[Finding, ...]:
     """Apply all rule tables and sort the findings by severity, the most severe first."""
-    tables = (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES, *RETRIEVAL_TABLES)
+    tables = (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES, *RETRIEVAL_TABLES, *INDEX_TABLES)
     found = [finding for table in tables for finding in table.findings(measured)]
     return tuple(sorted(fold_consequences(found, measured), key=lambda finding: SEVERITIES.index(finding.severity)))

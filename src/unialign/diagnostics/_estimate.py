@@ -58,20 +58,34 @@ def estimate_mean(scores_n: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def estimate_rate(scores_n: Tensor, weights_Rn: Tensor, *, units: int) -> Estimate:
-    """Estimate the mean of scores in [0, 1] of `units` independent items; NaN marks an item without a score.
+    """Estimate the mean of scores in [0, 1] of `units` independent items; NaN marks an item without a score."""
+    return widen_constant(estimate_mean(scores_n, weights_Rn), units=units)
+
+
+def widen_constant(found: Estimate, *, units: int) -> Estimate:
+    """Widen the interval of a rate of `units` independent items if the rate is 0 or 1.
 
     If all scores are 0 or all are 1, every resample is equal and the bootstrap interval has zero width. One bound is
     then replaced by the rate at which only 2.5 % of samples would have all scores equal: a^(1 / units) for scores of 1,
     with a = 0.025 (Clopper & Pearson 1934). With 200 units or more, the bound would move by less than two percentage
     points, so the interval is not changed.
     """
-    found = estimate_mean(scores_n, weights_Rn)
     if units >= _FEW_UNITS:
         return found
     bound = ((1 - LEVEL) / 2) ** (1 / max(units, 1))
     if found.mean == 1.0:
         return replace(found, low=bound)
     return replace(found, high=1 - bound) if found.mean == 0.0 else found
+
+
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """Return first minus second of two rates over the same items, with a paired interval."""
+    return estimate(first.mean - second.mean, first.values_R - second.values_R, minimum=-1.0, maximum=1.0)
+
+
+def ratio(first: Estimate, second: Estimate) -> Estimate:
+    """Return the quotient of two positive estimates over the same items, with a paired interval."""
+    return estimate(first.mean / second.mean, first.values_R / second.values_R, minimum=0.0)
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate | None:

@@ -10,12 +10,13 @@ from unialign.diagnostics._format import fill
 from unialign.diagnostics._measure import Measurements
 
 Code = Literal[
-    "anisotropy", "collapse", "collapsed", "constant", "constant_columns", "copied_modality", "dim_mismatch",
+    "anisotropy", "asymmetry", "collapse", "collapsed", "constant", "constant_columns", "copied_modality",
+    "dim_mismatch", "distribution_gap",
     "duplicate_modality", "duplicates", "few_items", "gap", "hubness", "ignored", "inf", "labels", "low_rank",
-    "match_cosine", "matched", "misaligned_block", "missing", "modality_gap", "nan", "near_duplicates",
+    "match_cosine", "matched", "misaligned_block", "missing", "modality_bias", "modality_gap", "nan", "near_duplicates",
     "no_overlap", "norm_outliers", "norm_range", "norm_scale", "norms", "not_aligned", "not_paired", "one_modality",
-    "pairing", "random_pairs", "retrieval", "row_offset", "sources", "undecidable", "uneven_retrieval",
-    "values", "weak_retrieval", "zero_rows",
+    "pairing", "random_pairs", "retrieval", "row_offset", "shared_component", "sources", "truncation", "undecidable",
+    "uneven_cutoffs", "uneven_retrieval", "uneven_sharpness", "values", "weak_retrieval", "zero_rows",
 ]  # fmt: skip
 Severity = Literal["ok", "note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")

@@ -36,6 +36,11 @@ def number(value: float) -> str:
     return text[1:] if text.startswith("-") and not text.strip("-0.,") else text
 
 
+def factor(value: float) -> str:
+    """Format a ratio with two decimals."""
+    return f"{value:.2f}" if math.isfinite(value) else "-"
+
+
 def size(value: float) -> str:
     """Format a norm, in scientific notation if it is very large or small."""
     return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
@@ -70,6 +75,8 @@ class _Formatter(string.Formatter):
         "percent": percent,
         "number": number,
         "size": size,
+        "factor": factor,
+        "factor_interval": lambda e: f"{factor(e.mean)} (95 % interval {factor(e.low)} to {factor(e.high)})",
         "interval": lambda e: f"{number(e.mean)} (95 % interval {number(e.low)} to {number(e.high)})",
         "percent_interval": percent_interval,
         "words": join_words,
@@ -81,6 +88,6 @@ class _Formatter(string.Formatter):
 
 
 def fill(template: str, values: Mapping[str, Any]) -> str:
-    """Fill a format string; besides Python's own specs, `{x:percent}`, `number`, `size`, `interval` (of an estimate),
-    `percent_interval` and `words` (of a list) are supported."""
+    """Fill a format string; besides Python's own specs, `{x:percent}`, `number`, `size`, `factor`, `interval` (of an
+    estimate), `percent_interval`, `factor_interval` and `words` (of a list) are supported."""
     return _Formatter().vformat(template, (), values)

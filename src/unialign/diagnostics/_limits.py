@@ -85,3 +85,19 @@ ANTIHUBS = 0.5
 HUB_FRACTION = 0.2
 # Minimum number of items for these thresholds. In smaller galleries, 10 results are a large fraction of all items.
 HUB_ITEMS = 200
+
+# --- index -------------------------------------------------------------------------------------------------------
+# Frequency of the query's modality among the first 10 results over its frequency in a gallery of two modalities: 1
+# without bias, 2 if all results have the modality of the query. At 1.5, three of four results do. The lower bound of
+# the interval must be at least BIAS_LEAST.
+BIAS_NOTE, BIAS_WARNING, BIAS_LEAST = 1.5, 1.8, 1.25
+# p-value of the distribution gap; 400 random exchanges of rows allow 0.0025.
+MAX_DISTRIBUTION_P = 0.005
+# Fraction of the squared length of the rows that one common component may have.
+SHARED = 0.5
+# Ratio of the standard deviations of random cosines, and the least lower bound of its interval.
+SHARPNESS_RATIO, SHARPNESS_LEAST = 2.0, 1.5
+# z-value of the difference of the R@1 of two directions above which it is reported; p = 0.001.
+ASYMMETRY_Z = 3.3
+# Loss of R@1 up to which truncation counts as free (upper bound), and least gain of a projection before truncation.
+FREE_LOSS, ROTATION_GAIN = 0.02, 0.05

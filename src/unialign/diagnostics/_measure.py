@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._cka import debiased_cka
 from unialign.diagnostics._copies import CopyStats, compare_copies
+from unialign.diagnostics._details import PairName, SpaceDetails, measure_details
 from unialign.diagnostics._modality import ModalityStats, measure_modality
 from unialign.diagnostics._pair import DirectionStats, PairStats, measure_pair
 from unialign.diagnostics._proposed_ids import propose_ids
@@ -21,8 +22,6 @@ from unialign.diagnostics._scan import ModalityScan
 from unialign.geometry import conflict_over_anchors
 from unialign.metrics import retrieval
 from unialign.readers import Collection
-
-PairName = tuple[str, str]
 
 # Limits on (modalities x items)^2 for the conflict, and on the number of items for the label mAP.
 _MAX_CONFLICT_CELLS, _MAX_LABELED = 2**24, 1024
@@ -38,6 +37,7 @@ class Measurements:
     # One entry for each modality, which is compared with its peers; two modalities without other peers share an entry.
     row_alignment: dict[tuple[str, ...], RowAlignment]
     conflict: dict[str, float]  # zeta, zeta_neg and chi, averaged over the anchors; empty if undefined
+    details: SpaceDetails  # mixed pools, distributions, cut-offs and truncation
     label_map: tuple[float, float] | None  # mean average precision of labels across modalities, and its chance level
     proposed_ids: (
         NDArray[np.int64] | None
@@ -79,6 +79,7 @@ def measure(
         no_overlap=[pair for pair in common if pair not in overlapping],
         row_alignment=measure_row_alignment(sample, _comparable(modalities, pairs), seed=seed),
         conflict=_conflict(sample) if one_dim and pairs else {},
+        details=measure_details(sample, modalities, pairs, seed=seed),
         label_map=_label_map(sample, list(pairs)),
         proposed_ids=propose_ids(
             data, {name: m for name, m in modalities.items() if stand_in_cosines(pairs, name) is None}

@@ -20,6 +20,7 @@ from unialign.diagnostics._match import MatchStats, calibrate_match
 from unialign.diagnostics._near_rows import NearRows, connected
 from unialign.diagnostics._row_offsets import RowOffset, find_row_offsets
 from unialign.diagnostics._sampling import ItemSample, RowWindows
+from unialign.diagnostics._unit import unit
 from unialign.geometry import HubnessResult, hubness, modality_gap, modality_gap_debiased, true_pair_cosines
 from unialign.metrics import RankCounts, RetrievalResult, retrieval
 
@@ -83,6 +84,14 @@ class PairStats:
         return float(np.mean([d.auc.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
+def positive_classes(sample: ItemSample, near: Mapping[str, NearRows], a: str, b: str) -> NDArray[np.int64]:
+    """Return the class (n,) of each item that has both modalities; items of one class are positives of each other."""
+    rows_n = sample.common(a, b).numpy()
+    codes = [sample.checksums[m][rows_n] for m in (a, b)]
+    class_n = connected(sample.ids_n[rows_n], *codes, *(near[m].code_n[rows_n] for m in (a, b) if near[m].are_answers))
+    return np.unique(class_n, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
 def measure_pair(
     sample: ItemSample, windows: RowWindows, near: Mapping[str, NearRows], copy: CopyStats, a: str, b: str, *, seed: int
 ) -> PairStats:
@@ -95,8 +104,7 @@ def measure_pair(
     gap = _gap(x_nD, y_nD, sample.weights_Rn[:, rows])
     distance = 2 - 2 * true.mean
     code = {m: near[m].code_n[rows.numpy()] for m in (a, b)}
-    class_n = connected(sample.ids_n[rows.numpy()], *checksums, *(code[m] for m in (a, b) if near[m].are_answers))
-    class_n = np.unique(class_n, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    class_n = positive_classes(sample, near, a, b)
     count_C = np.bincount(class_n)
     pair = PairStats(
         items=n,
@@ -179,7 +187,7 @@ def _centered_recall(
     q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64], rows: Tensor, sample: ItemSample
 ) -> Estimate:
     """Estimate R@1 after subtracting each modality's mean."""
-    result = _retrieve(_unit(q_nD - q_nD.mean(0)), _unit(g_nD - g_nD.mean(0)), class_n)
+    result = _retrieve(unit(q_nD - q_nD.mean(0)), unit(g_nD - g_nD.mean(0)), class_n)
     return _estimate_at(rows[result.rows], result.hits(1), sample, rate=True)
 
 
@@ -232,9 +240,3 @@ def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample, *, rate: bool
     if rate:
         return estimate_rate(scores_n, sample.weights_Rn, units=len(np.unique(sample.ids_n[rows.numpy()])))
     return estimate_mean(scores_n, sample.weights_Rn)
-
-
-def _unit(x_nD: Tensor) -> Tensor:
-    norm_n1 = torch.linalg.vector_norm(x_nD, dim=1, keepdim=True)
-    # A row equal to the mean has no direction after centering; use a constant direction instead.
-    return torch.where(norm_n1 > 1e-12, x_nD / norm_n1.clamp(min=1e-12), torch.ones_like(x_nD) / x_nD.shape[1] ** 0.5)

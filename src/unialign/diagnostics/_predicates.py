@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from unialign.diagnostics import _limits as limits
-from unialign.diagnostics._measure import Measurements, PairName, directions_of, names_of
+from unialign.diagnostics._details import PairName
+from unialign.diagnostics._measure import Measurements, directions_of, names_of
 from unialign.diagnostics._pair import DirectionStats, PairStats
 
 Pairs = dict[PairName, PairStats]
@@ -23,6 +24,11 @@ def is_unclear(pair: PairStats) -> bool:
     if is_unpaired(pair):
         return max(auc.high for auc in aucs) > limits.CLEAR_AUC
     return min(auc.low for auc in aucs) < (limits.MIN_AUC if pair.items < limits.FEW_ITEMS else 0.5)
+
+
+def has_gap(pair: PairStats) -> bool:
+    """Return whether the means of two modalities are clearly apart."""
+    return pair.gap.mean >= limits.GAP_NOTE and pair.gap.low > 0 and pair.gap_z >= limits.GAP_Z
 
 
 def touches_block(measured: Measurements, pair: PairName) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unialign._pair_keys import pair_name
+from unialign.diagnostics._detail_numbers import describe_pair, describe_space
 from unialign.diagnostics._estimate import Estimate, average
 from unialign.diagnostics._measure import Measurements, directions_of
 from unialign.diagnostics._modality import ModalityStats
@@ -14,8 +15,12 @@ from unialign.io import describe_environment
 
 
 def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
-    """Return all measurements: `modalities`, `pairs`, `directions`, `conflict`, `row_alignment`, and sample size."""
-    pairs = {pair_name(a, b): _pair(stats) for (a, b), stats in measured.pairs.items()}
+    """Return all measurements: of modalities, pairs, directions and the whole space, and the sample size."""
+    details = measured.details
+    pairs = {
+        pair_name(*pair): _pair(stats) | (describe_pair(details.pairs[pair]) if pair in details.pairs else {})
+        for pair, stats in measured.pairs.items()
+    }
     pairs |= {pair_name(a, b): {"cka": cka, "cka_p": p} for (a, b), (cka, p) in measured.cka.items()}
     found: dict[str, Any] = {
         "items": measured.data.items,
@@ -24,6 +29,7 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
         "pairs": pairs,
         "directions": {name: _direction(d) for name, d in directions_of(measured.pairs).items()},
         "conflict": measured.conflict,
+        **describe_space(details),
         "row_alignment": {"-".join(names): vars(a) for names, a in measured.row_alignment.items()},
     }
     if measured.label_map is not None:

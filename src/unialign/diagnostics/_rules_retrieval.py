@@ -29,7 +29,8 @@ def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
                    items=stats.items, gallery=worse.split("->")[1])  # fmt: skip
 
 
-def _is_uneven(low: Estimate, high: Estimate) -> bool:
+def is_uneven(low: Estimate, high: Estimate) -> bool:
+    """Return whether R@1 is much higher in one direction, as a difference and as a ratio."""
     large = high.mean - low.mean >= limits.UNEVEN_DIFFERENCE and high.mean >= limits.UNEVEN_RATIO * low.mean
     return large and high.exceeds(low)
 
@@ -63,7 +64,7 @@ _RETRIEVAL = RuleTable(
              "{worst.chance[recall@1]:percent}; within the first 10: {worst.recall[10].mean:percent}).",
              "Check pairing and collapse first; then use more or harder pairs, a larger batch or a smaller temperature "
              "(`unialign compare` tries objectives on your features)."),
-        Rule("uneven_retrieval", "warning", lambda c: c.kind == "pair" and _is_uneven(c.low, c.high),
+        Rule("uneven_retrieval", "warning", lambda c: c.kind == "pair" and is_uneven(c.low, c.high),
              "Retrieval is much worse in one direction: R@1 of {worse} is {low:percent_interval}, of {better} "
              "{high:percent_interval}, among {items:,} sampled candidates.",
              "The candidates of {worse} are rows of {gallery}: check whether a few of them are returned for most "

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 from unialign._plain_text import join_words
 from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._details import PairName
 from unialign.diagnostics._finding import Case, Finding, Rule, RuleTable, Severity, always
-from unialign.diagnostics._format import percent
+from unialign.diagnostics._format import factor, percent
 from unialign.diagnostics._measure import Measurements, directions_of, names_of
 from unialign.diagnostics._modality import ModalityStats
 from unialign.diagnostics._predicates import (
     Pairs,
     comparable_pairs,
+    has_gap,
     has_hubs,
     is_collapsed,
     is_weak,
@@ -116,18 +118,26 @@ def _gap_cases(measured: Measurements) -> Iterator[Case]:
         far = bool(others) and nearest >= limits.GAP_NOTE and nearest > limits.FAR_RATIO * max(others)
         far = far and min(stats.gap_z for stats in own.values()) >= limits.GAP_Z
         if far and len(own) == len(names) - 1:
-            yield _gap_case((name,), own, within=max(others))
+            yield _gap_case(measured, (name,), own, within=max(others))
             left = {pair: stats for pair, stats in left.items() if name not in pair}
-    wide = {
-        pair: stats
-        for pair, stats in left.items()
-        if stats.gap.mean >= limits.GAP_NOTE and stats.gap.low > 0 and stats.gap_z >= limits.GAP_Z
-    }
+    wide = {pair: stats for pair, stats in left.items() if has_gap(stats)}
     if wide:
-        yield _gap_case(names_of(wide), wide, within=None)
+        yield _gap_case(measured, names_of(wide), wide, within=None)
 
 
-def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> Case:
+def _mixing_effect(measured: Measurements, pair: PairName) -> str:
+    """Describe a gallery of both modalities; "" if it was not measured."""
+    found = measured.details.pairs.get(pair)
+    if found is None:
+        return ""
+    return (
+        f" In a gallery of both modalities, that of the query is {factor(found.mixing.share.mean)} times as frequent "
+        f"among the first 10 results as in the gallery ({factor(found.centered_mixing.share.mean)} times after "
+        "subtracting the means)."
+    )
+
+
+def _gap_case(measured: Measurements, names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> Case:
     (a, b), pair = max(pairs.items(), key=lambda item: item[1].gap.mean)
     gains = [
         (after.mean - before.mean, direction, before.mean, after.mean)
@@ -141,6 +151,7 @@ def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> 
         _, direction, without, centered = max(gains)
         effect = " It harms retrieval: subtracting each modality's mean raises R@1 of "
         effect += f"{direction} from {percent(without)} to {percent(centered)}."
+    effect += _mixing_effect(measured, (a, b))
     wide = pair.gap.mean >= limits.GAP_WARNING or pair.gap_fraction >= limits.GAP_FRACTION
     severity: Severity = "problem" if gains else "warning" if wide else "note"
     more = f", the largest of {len(pairs)} gaps among {join_words(names)}" if len(pairs) > 1 else ""
@@ -161,9 +172,9 @@ def _largest_gap(measured: Measurements) -> Iterator[Case]:
 
 _OFFSET = " This offset accounts for {pair.gap_fraction:percent} of the squared distance of true pairs.{effect}"
 _GAP_ADVICE = (
-    "In a gallery of several modalities, queries find their own modality first. Subtract each modality's mean (of the "
-    "training rows) and normalize again; in training, a larger temperature and repulsion only within modalities "
-    "(ua.losses.UniAlign) close the gap."
+    "Subtract each modality's mean (of the training rows) and normalize again. `unialign repair` does this, or matches "
+    "the covariances, whichever is better on held-out rows. In training, a larger temperature and repulsion only "
+    "within modalities (ua.losses.UniAlign) close the gap."
 )
 _GAP = RuleTable(
     _gap_cases,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from unialign._plain_text import table_lines
-from unialign.diagnostics._format import number, percent, size
+from unialign.diagnostics._format import factor, number, percent, size
 
 _LINE_LENGTH, INDENT = 100, 10
 
@@ -24,6 +24,12 @@ _TERMS = (
     "correct candidate among the first k; MRR: mean reciprocal rank of the first correct candidate. Effective rank: "
     "number of directions that hold the variance. Hub skewness: high if a few candidates are returned for most queries."
 )
+_INDEX_TERMS = (
+    "Own modality: frequency of the query's modality among the first 10 results over its frequency in a gallery of "
+    "both modalities (1: no bias). Distribution gap: distance of the distributions without their means (MMD). Cut-off: "
+    "cosine that the given fraction of the random pairs exceeds, with the fraction of true pairs that exceed it."
+)
+_DIM_TERMS = "Kept dims: mean over all directions among {candidates:,} candidates."
 
 
 # Column -> function that returns the content of a cell, given the key and the numbers of its row.
@@ -54,6 +60,20 @@ _DIRECTION_COLUMNS: dict[str, Callable[[str, Any], str]] = {
     "chance R@1": lambda name, d: percent(d["chance"]["recall@1"]),
     "hub skewness": lambda name, d: number(d["hubness"]["skewness"]),
 }
+_INDEX_COLUMNS: dict[str, Callable[[str, Any], str]] = {
+    "mixed gallery": lambda name, p: name,
+    "own modality": lambda name, p: _factor_estimate(p["mixed_pool"]["modality_share"]),
+    "centered": lambda name, p: factor(p["centered_mixed_pool"]["modality_share"]["mean"]),
+    "NDCG@10": lambda name, p: percent(p["mixed_pool"]["ndcg@10"]["mean"]),
+    "distribution gap": lambda name, p: _estimate(p["distribution_gap"]),
+    "cut-off 1 %": lambda name, p: _cutoff(p["cutoffs"], 0.01),
+    "cut-off 0.1 %": lambda name, p: _cutoff(p["cutoffs"], 0.001),
+}
+_DIM_COLUMNS: dict[str, Callable[[str, Any], str]] = {
+    "kept dims": lambda dim, found: dim,
+    "R@1, first coordinates": lambda dim, found: _reduced(found, "first"),
+    "R@1, principal directions": lambda dim, found: _reduced(found, "principal"),
+}
 
 
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
@@ -61,9 +81,14 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     lines = _table(_MODALITY_COLUMNS, numbers["modalities"])
     lines += _table(_PAIR_COLUMNS, {name: p for name, p in numbers["pairs"].items() if "items" in p})
     lines += _table(_DIRECTION_COLUMNS, numbers["directions"])
+    index = {name: p for name, p in numbers["pairs"].items() if "mixed_pool" in p}
+    lines += _table(_INDEX_COLUMNS, index)
+    lines += _table(_DIM_COLUMNS, by_dim(numbers))
     whole = numbers["sampled"] == numbers["items"]
     sample = "all items" if whole else f"{numbers['sampled']:,} random items"
     note = f"Rows, norms and duplicates: all rows. Other numbers: {sample}, with [95 % bootstrap intervals]. {_TERMS}"
+    note += f" {_INDEX_TERMS}" if index else ""
+    note += f" {_DIM_TERMS.format(**numbers['truncation'])}" if "truncation" in numbers else ""
     return lines + textwrap.wrap(note, _LINE_LENGTH)
 
 
@@ -73,8 +98,34 @@ def _table(columns: Mapping[str, Callable[[str, Any], str]], rows: Mapping[str, 
     return [*table_lines(list(columns), body), ""] if body else []
 
 
+def by_dim(numbers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return number of dims -> kind -> results of truncated retrieval, with all dims first."""
+    found = numbers.get("truncation")
+    if not found:
+        return {}
+    (dim,) = {m["dim"] for m in numbers["modalities"].values()}
+    rows: dict[str, dict[str, Any]] = {f"all {dim}": {"first": found, "principal": found}}
+    for reduced in found["reduced"]:
+        rows.setdefault(str(reduced["dim"]), {})[reduced["kind"]] = reduced
+    return rows
+
+
+def _reduced(found: Mapping[str, Any], kind: str) -> str:
+    return _percent_estimate(found[kind]["recall@1"]) if kind in found else "-"
+
+
+def _cutoff(cutoffs: Any, rate: float) -> str:
+    """Format the cut-off of a rate with the fraction of true pairs above it."""
+    found = [cutoff for cutoff in cutoffs if cutoff["rate"] == rate]
+    return f"{number(found[0]['cosine']['mean'])} ({percent(found[0]['true_fraction']['mean'])})" if found else "-"
+
+
 def _estimate(value: Mapping[str, float]) -> str:
     return f"{number(value['mean'])} [{number(value['low'])}, {number(value['high'])}]"
+
+
+def _factor_estimate(value: Mapping[str, float]) -> str:
+    return f"{factor(value['mean'])} [{factor(value['low'])}, {factor(value['high'])}]"
 
 
 def _percent_estimate(value: Mapping[str, float]) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labeled_bars
 from unialign.report._format import number_format
-from unialign.report._model import DataInfo, MetricEstimate, number
+from unialign.report._index_tables import index_sections
+from unialign.report._model import DataInfo
 from unialign.report._plot import read_map
 from unialign.report._schema import clean, read_estimate
+from unialign.report._table_cells import Cell, column, table_rows
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 
@@ -69,11 +71,12 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "pairs": len(results["sketch"].get("cosines", {})),
         "gaps": sum("modality_gap_debiased" in p for p in numbers["pairs"].values()),
-        "modality_rows": _table(numbers["modalities"], _modality_columns),
-        "pair_rows": _table({name: p for name, p in numbers["pairs"].items() if "items" in p}, _pair_columns),
-        "direction_rows": _table(
+        "modality_rows": table_rows(numbers["modalities"], _modality_columns),
+        "pair_rows": table_rows({name: p for name, p in numbers["pairs"].items() if "items" in p}, _pair_columns),
+        "direction_rows": table_rows(
             {name.replace("->", " → "): d for name, d in numbers["directions"].items()}, _direction_columns
         ),
+        "index_sections": index_sections(numbers),
         "issue_summary": results["issue_summary"],
         "sources": list(results["data"]["sources"].items()),
         "fingerprint": data.fingerprint,
@@ -115,21 +118,6 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
     return labeled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
-Cell = tuple[str, str]  # value, and the small text below it
-
-
-def _column(values: Sequence[Any], unit: str = "number") -> list[Cell]:
-    """Format the numbers or estimates of a column with the same number of decimals, and their intervals."""
-    estimates = [read_estimate(v) if isinstance(v, Mapping) else MetricEstimate(number(v)) for v in values]
-    fmt = max((number_format([e.mean], unit=unit) for e in estimates), key=lambda found: found.decimals)
-    return [(fmt.with_unit(e.mean), fmt.interval_with_unit(e.low, e.high)) for e in estimates]
-
-
-def _table(rows: Mapping[str, Mapping[str, Any]], columns: Callable[[Sequence[Any]], list[list[Cell]]]) -> Any:
-    """Return (name, cells) for each row; `columns` formats whole columns."""
-    return list(zip(rows, zip(*columns(list(rows.values())), strict=True), strict=True)) if rows else []
-
-
 def _modality_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     invalid = [sum(m[f"{kind}_rows"]["count"] for kind in ("nan", "inf", "zero", "tiny")) for m in rows]
     norms = [m["norm"] or {} for m in rows]
@@ -139,27 +127,27 @@ def _modality_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
         [(f"{m['dim']:,}", m["dtype"]) for m in rows],
         [(f"{number:,}", "") for number in invalid],
         [(f"{m['duplicate_rows']:,}", "") for m in rows],
-        _column(spans),
-        *(_column([m[key] for m in rows]) for key in ("mean_cosine", "effective_rank", "uniformity")),
+        column(spans),
+        *(column([m[key] for m in rows]) for key in ("mean_cosine", "effective_rank", "uniformity")),
     ]
 
 
 def _pair_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     return [
         [(f"{p['items']:,}", "") for p in rows],
-        _column([p["modality_gap_debiased"] for p in rows]),
-        _column([p["modality_gap"] for p in rows]),
-        _column([p["gap_fraction"] for p in rows], "percent"),
-        _column([p["true_pair_cosine"] for p in rows]),
-        _column([p["random_pair_cosine"] for p in rows]),
-        _column([p["auc"] for p in rows], "percent"),
-        _match_column([p.get("match") or {} for p in rows]),
+        column([p["modality_gap_debiased"] for p in rows]),
+        column([p["modality_gap"] for p in rows]),
+        column([p["gap_fraction"] for p in rows], "percent"),
+        column([p["true_pair_cosine"] for p in rows]),
+        column([p["random_pair_cosine"] for p in rows]),
+        column([p["auc"] for p in rows], "percent"),
+        _matchcolumn([p.get("match") or {} for p in rows]),
     ]
 
 
-def _match_column(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
+def _matchcolumn(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
     """Return the cosine above which a match is likely, and the fractions of matches and other pairs above it."""
-    cosines = _column([found.get("cosine") for found in matches])
+    cosines = column([found.get("cosine") for found in matches])
     reached = [
         f"{100 * found['true_fraction']:.0f} % of matches, {100 * found['random_fraction']:.1f} % of other pairs"
         if found.get("cosine") is not None
@@ -171,12 +159,12 @@ def _match_column(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
 
 def _direction_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     chance, hubs = [d["chance"] for d in rows], [d["hubness"] for d in rows]
-    skewness = _column([found["skewness"] for found in hubs])
+    skewness = column([found["skewness"] for found in hubs])
     return [
         [(f"{d['queries']:,}", "") for d in rows],
-        _column([d["recall@1"] for d in rows], "percent"),
-        _column([d["recall@10"] for d in rows], "percent"),
-        _column([d["mrr"] for d in rows]),
+        column([d["recall@1"] for d in rows], "percent"),
+        column([d["recall@10"] for d in rows], "percent"),
+        column([d["mrr"] for d in rows]),
         [(f"{d['median_rank']:,.0f}", "") for d in rows],
         [(f"{100 * c['recall@1']:.2f} %", f"R@10 {100 * c['recall@10']:.1f} %") for c in chance],
         [(s[0], f"{100 * h['antihub_fraction']:.0f} % never found") for s, h in zip(skewness, hubs, strict=True)],

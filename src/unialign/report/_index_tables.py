@@ -1,0 +1,113 @@
+"""Tables of a diagnosis about the use in an index: mixed galleries, cut-offs and truncation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unialign.report._table_cells import Cell, column, table_rows
+
+# Heading, note, name of the first column, further columns, and rows.
+Section = dict[str, Any]
+
+_MIXED = (
+    "A mixed gallery contains each item once, in a random modality of the pair. Own modality: frequency of the query's "
+    "modality among the first 10 results over its frequency in the gallery; 1 means no bias, 2 that all results have "
+    "the modality of the query. NDCG@10: mean of queries whose positive has the modality of the query (a noisy copy "
+    "is the query) and of those whose positive has the other. Centered: after subtracting each modality's mean. "
+    "Distribution gap: maximum mean discrepancy of the centered unit rows. Covariance mismatch: 0 for equal "
+    "covariances, 1 for orthogonal ones. Deviation: standard deviation of the cosines of random pairs. R@1 difference: "
+    "first minus second direction."
+)
+_CUTOFFS = (
+    "Cosine that the given fraction of the random pairs exceeds, with its interval, and the fraction of true pairs "
+    "that exceed it. A rate is left out if fewer than 20 random pairs of the sample exceed its cut-off."
+)
+_DIMS = (
+    "R@1 and NDCG@10 with fewer dims, as a mean over all directions. First: the first coordinates. Principal: the "
+    "principal directions of the rows of all modalities, computed from other items than those measured. Loss: "
+    "difference from all dims, paired."
+)
+
+
+def index_sections(numbers: Mapping[str, Any]) -> list[Section]:
+    """Return the sections for which there are numbers; `numbers` is that of `results.json`."""
+    pairs = {name: p for name, p in numbers["pairs"].items() if "mixed_pool" in p}
+    found = []
+    if pairs:
+        heads = ["Pair", "Own modality", "Own modality, centered", "NDCG@10", "NDCG@10, centered", "Distribution gap",
+                 "Covariance mismatch", "Deviation", "R@1 difference"]  # fmt: skip
+        most = max(p["mixed_pool"]["items"] for p in pairs.values())
+        note = f"{_MIXED} Measured on up to {most:,} items.{_whole_space(numbers)}"
+        found.append(_section("mixed", "Mixed gallery and distributions", note, heads, table_rows(pairs, _mixed)))
+    if any(p["cutoffs"] for p in pairs.values()):
+        rates = list(dict.fromkeys(cutoff["rate"] for p in pairs.values() for cutoff in p["cutoffs"]))
+        heads = ["Pair"]
+        for rate in rates:
+            heads += [f"Cosine for {_rate(rate)}", f"True pairs above, {_rate(rate)}"]
+        rows = table_rows(pairs, lambda values: _cutoffs(values, rates))
+        found.append(_section("cutoffs", "Cut-offs by false-positive rate", _CUTOFFS, heads, rows))
+    if "truncation" in numbers:
+        heads = ["Kept dims", "R@1", "R@1, loss", "NDCG@10", "NDCG@10, loss"]
+        rows = table_rows(_dims(numbers["truncation"]), _truncated)
+        note = f"{_DIMS} {numbers['truncation']['candidates']:,} candidates."
+        found.append(_section("dims", "Fewer dims", note, heads, rows))
+    return found
+
+
+def _section(id: str, title: str, note: str, heads: list[str], rows: Any) -> Section:
+    return {"id": id, "title": title, "note": note, "heads": heads, "rows": rows}
+
+
+def _whole_space(numbers: Mapping[str, Any]) -> str:
+    """Return sentences on the whole space."""
+    words = ""
+    if "mixed_pool" in numbers:
+        share = numbers["mixed_pool"]["modality_share"]
+        words += (
+            f" In a gallery of all modalities, own modality is {share['mean']:.2f} ({share['low']:.2f} to "
+            f"{share['high']:.2f})."
+        )
+    if numbers.get("shared_component"):
+        shared = numbers["shared_component"]["mean"]
+        words += f" Component shared by all rows: {100 * shared:.1f} % of their squared length."
+    within = [f"{value['mean']:.3f} within {name}" for name, value in numbers.get("deviations", {}).items()]
+    return words + (f" Deviations: {', '.join(within)}." if within else "")
+
+
+def _rate(rate: float) -> str:
+    return f"{100 * rate:g} %"
+
+
+def _mixed(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+    pools, centered = [p["mixed_pool"] for p in rows], [p["centered_mixed_pool"] for p in rows]
+    return [
+        column([pool["modality_share"] for pool in pools]),
+        column([pool["modality_share"] for pool in centered]),
+        column([pool["ndcg@10"] for pool in pools], "percent"),
+        column([pool["ndcg@10"] for pool in centered], "percent"),
+        column([p["distribution_gap"] for p in rows]),
+        column([p["covariance_mismatch"] for p in rows], "percent"),
+        column([p["random_pair_deviation"] for p in rows]),
+        column([p["asymmetry"] for p in rows], "percent"),
+    ]
+
+
+def _cutoffs(rows: Sequence[Mapping[str, Any]], rates: Sequence[float]) -> list[list[Cell]]:
+    columns = []
+    for rate in rates:
+        found: list[Mapping[str, Any]] = [
+            next((cutoff for cutoff in p["cutoffs"] if cutoff["rate"] == rate), {}) for p in rows
+        ]
+        columns += [
+            column([cutoff.get("cosine") for cutoff in found]),
+            column([cutoff.get("true_fraction") for cutoff in found], "percent"),
+        ]
+    return columns
+
+
+def _dims(truncation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {"all": truncation} | {f"{reduced['kind']} {reduced['dim']}": reduced for reduced in truncation["reduced"]}
+
+
+def _truncated(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+    keys = ("recall@1", "recall@1_loss", "ndcg@10", "ndcg@10_loss")
+    return [column([found.get(key) for found in rows], "percent") for key in keys]
