@@ -71,14 +71,15 @@ def test_healthy_space_is_unchanged() -> None:
     assert "significantly" in found.candidates["center"]["reason"]
 
 
-def test_layers_match_a_slow_reference() -> None:
-    z = anisotropic(healthy(items=80, dim=5, names="abc"))
+@pytest.mark.parametrize(("items", "dim"), [(80, 5), (6, 30)])
+def test_layers_match_a_slow_reference(items: int, dim: int) -> None:
+    z = anisotropic(healthy(items=items, dim=dim, names="abc"))
     layers = fit_layers("coral", z)
     shrunk = {}
     for name, x in z.items():
         rows = x.numpy()
         covariance = sum(np.outer(row - rows.mean(0), row - rows.mean(0)) for row in rows) / len(rows)
-        shrunk[name] = 0.1 * covariance + 0.9 * np.trace(covariance) / 5 * np.eye(5)
+        shrunk[name] = 0.1 * covariance + 0.9 * np.trace(covariance) / dim * np.eye(dim)
 
     def power(matrix: np.ndarray, exponent: float) -> np.ndarray:
         u, s, v = np.linalg.svd(matrix)

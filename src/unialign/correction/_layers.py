@@ -1,6 +1,6 @@
 """Affine layers that remove differences of mean and covariance between modalities.
 
-Shapes: `n` rows of a modality, `D` dimension.
+Shapes: `n` rows of a modality, `X` rows of all modalities, `D` dimension, `r` dimension of the span of all rows.
 """
 
 from collections.abc import Mapping
@@ -60,18 +60,34 @@ def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
             )
     if method != "coral":
         return {name: Affine(identity_DD, -mean_D) for name, mean_D in means.items()}
-    shrunk = {name: _shrunk_covariance(z_nD - means[name]) for name, z_nD in rows.items()}
-    target_DD = _power(torch.stack(list(shrunk.values())).mean(0), 0.5)
-    weights = {name: _power(c_DD, -0.5) @ target_DD for name, c_DD in shrunk.items()}
+    weights = _coral_weights({name: z_nD - means[name] for name, z_nD in rows.items()})
     return {name: Affine(weight_DD, -means[name] @ weight_DD) for name, weight_DD in weights.items()}
 
 
-def _shrunk_covariance(centered_nD: Tensor) -> Tensor:
-    covariance_DD = centered_nD.mT @ centered_nD / len(centered_nD)
-    dim = len(covariance_DD)
-    mean_variance = covariance_DD.trace() / dim
+def _coral_weights(centered: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return C_i^(-1/2) P^(1/2) for each modality, given its centered rows.
+
+    With fewer rows than dimensions, the roots are computed in the span of the rows, since C_i is a multiple of the
+    identity in the orthogonal complement.
+    """
+    every_XD = torch.cat(list(centered.values()))
+    dim = every_XD.shape[1]
     identity_DD = torch.eye(dim, dtype=torch.float64)
-    return (1 - SHRINKAGE) * covariance_DD + SHRINKAGE * mean_variance * identity_DD
+    floors = {name: SHRINKAGE * z_nD.square().sum() / (len(z_nD) * dim) for name, z_nD in centered.items()}
+    floor = torch.stack(list(floors.values())).mean()
+    basis_Dr = torch.linalg.qr(every_XD.mT)[0] if len(every_XD) < dim else identity_DD
+    shrunk = {name: _shrunk_covariance(z_nD @ basis_Dr, floors[name]) for name, z_nD in centered.items()}
+    target_rr = _power(torch.stack(list(shrunk.values())).mean(0), 0.5)
+    outside_DD = identity_DD - basis_Dr @ basis_Dr.mT
+    return {
+        name: basis_Dr @ _power(c_rr, -0.5) @ target_rr @ basis_Dr.mT + (floor / floors[name]).sqrt() * outside_DD
+        for name, c_rr in shrunk.items()
+    }
+
+
+def _shrunk_covariance(centered_nr: Tensor, floor: Tensor) -> Tensor:
+    covariance_rr = centered_nr.mT @ centered_nr / len(centered_nr)
+    return (1 - SHRINKAGE) * covariance_rr + floor * torch.eye(len(covariance_rr), dtype=torch.float64)
 
 
 def _power(symmetric_DD: Tensor, exponent: float) -> Tensor:

@@ -79,24 +79,28 @@ class PoolScores:
         Args:
             weights: (R, N) weights of the items, see `resample_weights`.
         """
-        w_RQ = weights.to(torch.float64)[:, self.items]
-        own, cross = (self._mean(self.ndcg, w_RQ * half) for half in (self.is_own, ~self.is_own))
+        w_RN = weights.to(torch.float64)
+        own, cross = (self._mean(torch.where(half, self.ndcg, torch.nan), w_RN) for half in (self.is_own, ~self.is_own))
         return {
             "own": own,
             "cross": cross,
             "balanced": (own + cross) / 2,
-            "share": self._mean(self.shares, w_RQ),
-            "label_precision": self._mean(self.label_precisions, w_RQ),
+            "share": self._mean(self.shares, w_RN),
+            "label_precision": self._mean(self.label_precisions, w_RN),
         }
 
     def _values(self) -> dict[str, float]:
         ones = torch.ones(1, int(self.items.max()) + 1, dtype=torch.float64)
         return {name: float(value) for name, value in self.resample(ones).items()}
 
-    @staticmethod
-    def _mean(values_Q: Tensor, weights_RQ: Tensor) -> Tensor:
+    def _mean(self, values_Q: Tensor, weights_RN: Tensor) -> Tensor:
+        """Return the weighted means of the defined values."""
+        # Sums over the queries of an item are much smaller than a weight for each query.
+        sums_N, counts_N = (torch.zeros(weights_RN.shape[1], dtype=torch.float64) for _ in range(2))
         defined_Q = ~torch.isnan(values_Q)
-        return (weights_RQ @ torch.where(defined_Q, values_Q, 0.0)) / (weights_RQ @ defined_Q.to(torch.float64))
+        sums_N.index_add_(0, self.items, torch.where(defined_Q, values_Q, 0.0))
+        counts_N.index_add_(0, self.items, defined_Q.to(torch.float64))
+        return (weights_RN @ sums_N) / (weights_RN @ counts_N)
 
 
 @dataclass(frozen=True, eq=False)
