@@ -280,7 +280,7 @@ BAD = [
     ({"known": np.arange(200), "queries": None}, ConfigError, "pass `queries` as well"),
     ({"known": np.arange(5)}, ShapeError, "`known` must be one row number"),
     ({"known": np.full(200, 1500)}, DataError, "row numbers from 0 to 1499"),
-    ({"old_queries": OLD["noisy"][:200]}, DataError, "pass both"),
+    ({"old_queries": OLD["noisy"][:200]}, ConfigError, "pass both"),
     ({"labels": np.zeros(5, int)}, ShapeError, "`labels` must have one entry"),
 ]
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import check_choice, check_integer, check_number, check_seed
-from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.errors import ConfigError, ShapeError
 from unialign.migration._bridge import Bridge
-from unialign.migration._inputs import RowSource, content_fingerprint, open_rows, pair_rows
+from unialign.migration._inputs import content_fingerprint, open_rows, pair_rows
 from unialign.migration._interval import estimate_overlap
-from unialign.migration._level import Level, known_item_level, label_level
+from unialign.migration._level import Tasks, measure_levels
 from unialign.migration._maps import KERNEL_LIMIT, KERNEL_PAIRS, METHODS, FittedMap
 from unialign.migration._overlap import OverlapCurve, measure_overlap
 from unialign.migration._pair_queries import pair_scores
@@ -71,7 +71,8 @@ def bridge(
         NonFiniteError: a row contains NaN or infinity, or has norm zero; the message has the row number.
         ConfigError: an option is out of range or a method is unknown.
     """
-    _check_options(goal, candidates, seed, known, queries)
+    _check_options(goal, candidates, seed)
+    _check_tasks(known, queries, old_queries)
     index, sample = open_rows(old, "old", modality=old_modality), open_rows(new, "new", modality=new_modality)
     pairs_n = pair_rows(pairs, index, sample)
     x_nD, y_nE = index.take(pairs_n), sample.take(np.arange(len(sample)))
@@ -82,7 +83,13 @@ def bridge(
     overlap = estimate_overlap(curve, curve.overlap, len(index))
     contained = estimate_overlap(curve, curve.contained, len(index), width=max(1, candidates // K))
     verdict, reasons = decide(overlap, contained, goal=goal, candidates=candidates)
-    levels = _levels(best, index, y_nE, pairs_n, queries_QE, (labels, known, old_queries), candidates)
+    tasks = Tasks(
+        labels=index.labels if labels is None else labels,
+        known=known,
+        queries=queries_QE,
+        old_queries=None if old_queries is None else _queries(old_queries, index.dim, "old_queries"),
+    )
+    levels = measure_levels(best.map, index, y_nE, pairs_n, tasks, candidates=candidates)
     return Bridge(
         map=best.map,
         errors={name: fitted.error for name, fitted in fits.items()},
@@ -123,12 +130,17 @@ def _method_names(methods: str | Sequence[str], pairs: int) -> list[str]:
     return names
 
 
-def _check_options(goal: object, candidates: object, seed: object, known: Any, queries: Any) -> None:
+def _check_options(goal: object, candidates: object, seed: object) -> None:
     check_number("goal", goal, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
     check_integer("candidates", candidates, low=K)
     check_seed(seed)
+
+
+def _check_tasks(known: Any, queries: Any, old_queries: Any) -> None:
     if known is not None and queries is None:
         raise ConfigError("`known` gives the right answer of each query, so pass `queries` as well")
+    if old_queries is not None and known is None:
+        raise ConfigError("`old_queries` are used with `known`, the right answer of each query; pass both")
 
 
 def _queries(queries: Any, dim: int, name: str = "queries") -> Array:
@@ -150,33 +162,3 @@ def _curve(
         for scores_Qn in (true_Qn, mapped_Qn):
             scores_Qn[np.arange(len(chosen_Q)), chosen_Q] = -np.inf
     return measure_overlap(true_Qn, mapped_Qn, width=width, seed=seed)
-
-
-def _levels(
-    best: FittedMap,
-    index: RowSource,
-    y_nE: Array,
-    pairs_n: NDArray[np.int64],
-    queries_QE: Array | None,
-    given: tuple[Any, Any, Any],
-    candidates: int,
-) -> tuple[Level, ...]:
-    """Score the old model and the mapped index by labels and known items; the index is mapped only for a score."""
-    labels, known, old_queries = given
-    labels = index.labels if labels is None else labels
-    if labels is None and known is None:
-        if old_queries is not None:
-            raise DataError("`old_queries` are used with `known`, the right answer of each query; pass both")
-        return ()
-    mapped = np.empty((len(index), y_nE.shape[1]), np.float32)
-    for rows, x_bD in index.blocks():
-        mapped[rows] = best.map(x_bD)
-    old, levels = index.load(), []
-    if labels is not None:
-        levels.append(label_level(mapped, old, y_nE, pairs_n, labels))
-    if known is not None:
-        given_old = None if old_queries is None else _queries(old_queries, index.dim, "old_queries")
-        levels.append(
-            known_item_level(mapped, queries_QE, known, old=old, old_queries=given_old, candidates=candidates)
-        )
-    return tuple(levels)

@@ -52,7 +52,7 @@ class RowSource:
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """Yield slices of the index with their unit rows in float64, in order; memory is bounded."""
-        if self.ids is not None and hasattr(self.rows, "order_N"):
+        if hasattr(self.rows, "order_N"):
             yield from self._taken_blocks()
             return
         start = 0

@@ -5,6 +5,7 @@ Shapes: `Q` queries, `N` rows of the index, `S` rows of a sample, `D` dimension 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.metrics import knn
-from unialign.migration._inputs import checked_unit
+from unialign.migration._inputs import RowSource, checked_unit
+from unialign.migration._maps import Map
 
 # Number of results of a score, and of rows that query their own index for label precision.
 K, LABEL_QUERIES = 10, 500
@@ -42,15 +44,44 @@ class Level:
         return {key: getattr(self, key) for key in ("task", "old", "mapped", "candidates", "queries")}
 
 
-def known_item_level(mapped: Any, queries: Any, known: Any, *, old: Any, old_queries: Any, candidates: int) -> Level:
+@dataclass(frozen=True)
+class Tasks:
+    """Data for task scores; see `bridge`. Queries are unit rows."""
+
+    labels: Any
+    known: Any
+    queries: NDArray[Any] | None
+    old_queries: NDArray[Any] | None
+
+
+def measure_levels(
+    found: Map, index: RowSource, y_nE: NDArray[Any], pairs_n: NDArray[np.int64], tasks: Tasks, *, candidates: int
+) -> tuple[Level, ...]:
+    """Score the old model and the mapped index, which is written to a temporary file since it may exceed memory."""
+    if tasks.labels is None and tasks.known is None:
+        return ()
+    old, levels = index.load(), []
+    with TemporaryFile() as file:
+        mapped = np.memmap(file, np.float32, "w+", shape=(len(index), y_nE.shape[1]))
+        for rows, x_bD in index.blocks():
+            mapped[rows] = found(x_bD)
+        if tasks.labels is not None:
+            levels.append(label_level(mapped, old, y_nE, pairs_n, tasks.labels))
+        if tasks.known is not None:
+            levels.append(known_item_level(mapped, old, tasks, candidates=candidates))
+        del mapped
+    return tuple(levels)
+
+
+def known_item_level(mapped: Any, old: Any, tasks: Tasks, *, candidates: int) -> Level:
     """Return recall@10 of one known row for each query, by the old model and in the mapped index.
 
     Args:
         mapped, old: (N, E) mapped rows and (N, D) old rows.
-        queries, old_queries: (Q, E) and (Q, D) queries by the new and the old model; old queries may be None.
-        known: (Q,) row number of the right answer.
     """
-    known_Q = np.asarray(known)
+    queries, old_queries = tasks.queries, tasks.old_queries
+    assert queries is not None
+    known_Q = np.asarray(tasks.known)
     count = len(queries)
     if known_Q.shape != (count,) or known_Q.dtype.kind not in "iu":
         raise ShapeError(f"`known` must be one row number for each of the {count} queries, got shape {known_Q.shape}")

@@ -1,0 +1,126 @@
+"""Test `unialign bridge`."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from unialign.cli import main
+from unialign.migration import Bridge, bridge
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Create an index, the new rows of 100 items, and queries."""
+    rng = np.random.default_rng(0)
+    new = rng.standard_normal((600, 8)) @ rng.standard_normal((8, 24)) + 0.3 * rng.standard_normal((600, 24))
+    old = new + 0.4 * rng.standard_normal(new.shape)
+    rows = rng.permutation(600)[:100]
+    for name, array in {"old": old, "new": new[rows], "queries": new[:60], "old_queries": old[:60]}.items():
+        np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "known.npy", np.arange(60))
+    (tmp_path / "rows.txt").write_text("\n".join(map(str, rows)) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMMAND = ["bridge", "old.npy", "new.npy", "--pairs", "rows.npy", "--queries", "queries.npy"]
+
+
+def test_a_bridge_writes_a_results_folder(here, capsys):
+    assert main([*COMMAND, "--known", "known.npy", "--old-queries", "old_queries.npy", "--write-index"]) == 0
+    printed = capsys.readouterr().out
+    folder = here / "runs/bridge"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "bridge.json",
+        "bridge.safetensors",
+        "config.yaml",
+        "log.txt",
+        "mapped.npy",
+        "report.html",
+        "results.json",
+    ]
+    old, new = np.load("old.npy"), np.load("new.npy")
+    rows, queries = np.load("rows.npy"), np.load("queries.npy")
+    expected = bridge(
+        old, new, pairs=rows, queries=queries, known=np.arange(60), old_queries=np.load("old_queries.npy")
+    )
+    results = json.loads((folder / "results.json").read_text())
+    assert results["schema"] == 1
+    assert results["bridge"] == json.loads(json.dumps(expected.to_dict()))
+    assert results["summary"][expected.method]["overlap@10"]["mean"] == expected.overlap.estimate
+    assert {run["objective"] for run in results["runs"]} == set(expected.errors)
+    assert printed.startswith(expected.text())
+    assert (folder / "log.txt").read_text() == expected.text() + "\n"
+    loaded = Bridge.load(folder)
+    np.testing.assert_array_equal(np.load(folder / "mapped.npy"), expected.apply())
+    np.testing.assert_allclose(loaded.apply(old), expected.apply(), atol=1e-5)
+
+
+def test_the_report_states_the_verdict(here):
+    assert main(COMMAND) == 0
+    page = (here / "runs/bridge/report.html").read_text("utf-8")
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ")
+    verdict = json.loads((here / "runs/bridge/results.json").read_text())["bridge"]["verdict"]
+    assert f"Verdict: {verdict}." in text
+    assert "Candidate maps" in text
+    assert "Task scores" not in text
+    assert "<script" not in page
+
+
+def test_a_configuration_repeats_the_run(here):
+    assert main([*COMMAND, "--goal", "0.5", "--methods", "ridge", "--candidates", "50"]) == 0
+    written = yaml.safe_load((here / "runs/bridge/config.yaml").read_text())
+    assert (written["goal"], written["methods"], written["candidates"]) == (0.5, ["ridge"], 50)
+    assert main(["bridge", "--config", "runs/bridge/config.yaml", "--out", "again"]) == 0
+    first, second = (json.loads((here / f / "results.json").read_text()) for f in ("runs/bridge", "again"))
+    assert first["bridge"] == second["bridge"]
+
+
+def test_row_numbers_and_ids_can_be_text(here):
+    assert main([*COMMAND[:3], "--pairs", "rows.txt", "--queries", "queries.npy"]) == 0
+    first = json.loads((here / "runs/bridge/results.json").read_text())["bridge"]
+    assert main([*COMMAND, "--out", "again"]) == 0
+    assert first == json.loads((here / "again/results.json").read_text())["bridge"]
+
+
+def test_the_plan_needs_no_new_rows(here, capsys):
+    assert main(["bridge", "old.npy", "--plan", "12"]) == 0
+    assert "Rows to embed next: runs/bridge/plan.txt" in capsys.readouterr().out
+    planned = [int(line) for line in (here / "runs/bridge/plan.txt").read_text().split()]
+    assert len(set(planned)) == 12
+    assert not (here / "runs/bridge/results.json").exists()
+    assert main([*COMMAND, "--plan", "12"]) == 0
+    planned = [int(line) for line in (here / "runs/bridge/plan.txt").read_text().split()]
+    assert not set(planned) & set(np.load("rows.npy").tolist())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bridge"], "no file is given"),
+        (["bridge", "old.npy"], "no new rows are given"),
+        (["bridge", "old.npy", "new.npy"], "'new' has 100 rows and the index 600"),
+        ([*COMMAND, "--goal", "2"], "goal must be a number above 0"),
+        ([*COMMAND, "--methods", "rigde"], "did you mean 'ridge'"),
+        ([*COMMAND, "--pairs", "new.npy"], "must hold a list of integers or ids"),
+        ([*COMMAND, "--pairs", "none.txt"], "cannot be read as pairs"),
+        (["bridge", "none.npy", "new.npy"], "none.npy"),
+    ],
+)
+def test_mistakes_end_with_a_message(here, capsys, words, message):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("unialign bridge: ")
+    assert message in printed.err.replace("\n", " ")
+    assert not (here / "runs/bridge").exists()
+
+
+def test_other_results_are_kept(here, capsys):
+    (here / "mine").mkdir()
+    (here / "mine/notes.txt").write_text("keep")
+    assert main([*COMMAND, "--out", "mine"]) == 2
+    assert (here / "mine/notes.txt").read_text() == "keep"
