@@ -1,5 +1,6 @@
 """Test the SentenceTransformer folder of a space: equal vectors after reload, and errors for what it cannot express."""
 
+import copy
 import json
 import logging
 from pathlib import Path
@@ -105,10 +106,12 @@ def test_an_encoder_as_model_folder_or_tuple(space: Space, tmp_path: Path) -> No
     model.prompts = {"query": "find "}
     model.save_pretrained(str(tmp_path / "encoder"))
     before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.train()
     for place, encoder in enumerate((model, tmp_path / "encoder", str(tmp_path / "encoder"))):
         space.save_pretrained(tmp_path / str(place), format=FORMAT, encoders={"text": encoder})
         check_equal(space, tmp_path / str(place), "text")
         assert load(tmp_path / str(place)).prompts["query"] == "find "
+    assert all(module.training for module in model.modules())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
@@ -280,6 +283,24 @@ def test_a_folder_without_pooling(space: Space, tmp_path: Path) -> None:
     processor.save_pretrained(tmp_path / "plain")
     with pytest.raises(ConfigError, match=r"has no modules\.json, so its pooling is unknown"):
         space.save_pretrained(tmp_path / "out", format=FORMAT, encoders={"text": tmp_path / "plain"})
+
+
+def test_a_folder_that_does_not_exist(space: Space, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the encoder '.*/nowhere' of 'text' cannot be loaded: "):
+        space.save_pretrained(tmp_path, format=FORMAT, encoders={"text": tmp_path / "a" / "nowhere"})
+
+
+def test_half_precision_and_truncation(space: Space, tmp_path: Path) -> None:
+    model, processor, pooling = tiny_towers.text_tower()
+    half = copy.deepcopy(model).bfloat16()
+    with pytest.raises(
+        ConfigError, match=r"weights of dtype torch\.bfloat16, but the dense layers of a head need float32"
+    ):
+        space.save_pretrained(tmp_path, format=FORMAT, encoders={"text": (half, processor, pooling)})
+    whole = tiny_towers.sentence_transformer((model, processor, pooling))
+    whole.truncate_dim = 8
+    with pytest.raises(ConfigError, match="truncates its vectors to 8 dimensions"):
+        space.save_pretrained(tmp_path, format=FORMAT, encoders={"text": whole})
 
 
 def test_options(space: Space, tmp_path: Path) -> None:

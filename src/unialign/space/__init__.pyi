@@ -1,3 +1,4 @@
+from unialign.space._evaluating import evaluating as evaluating
 from unialign.space._kernel_basis import (
     Blocks as Blocks,
     KernelBasis as KernelBasis,
@@ -12,7 +13,7 @@ from unialign.space._prepare import (
     set_kernel_basis as set_kernel_basis,
     set_linear_head as set_linear_head,
 )
-from unialign.space._space import Space as Space, evaluating as evaluating
+from unialign.space._space import Space as Space
 from unialign.space._whitening import Whitening as Whitening, check_frozen as check_frozen
 
 __all__ = ["Space", "Whitening"]

@@ -16,25 +16,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unialign._version import __version__
 from unialign.encoders import quiet_loading
-from unialign.errors import CheckpointError, ConfigError
+from unialign.errors import CheckpointError
 from unialign.io import atomic_directory, digest, replace_file
 from unialign.space._dense_layers import DenseLayer, dense_head
+from unialign.space._reloaded import check_reloaded
 from unialign.space._towers import Tower, library
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
 MODULES, SETTINGS, ROUTER, NORMALIZE = "modules.json", "config_sentence_transformers.json", "0_Router", "1_Normalize"
-# Largest difference of a coordinate of unit vectors between the space and the saved folder.
-_TOLERANCE = 1e-5
-# Largest relative difference between the features of the given encoder and of its saved copy.
-_TOWER_TOLERANCE = 1e-3
 
 
 def write_modules(
@@ -57,7 +53,7 @@ def write_modules(
         with atomic_directory(folder / ROUTER, check_replaced=lambda _: None) as partial:
             with quiet_loading():
                 router.save(str(partial))
-                _check_reloaded(space, towers, partial, settings)
+                check_reloaded(space, towers, partial, settings)
             _sync_files(partial)
             save_space()
             # Modules of an earlier space must not be read beside the new one.
@@ -151,78 +147,9 @@ def _settings(towers: Sequence[Tower], card: str) -> dict[str, Any]:
         "prompts": {} if text is None else dict(text.prompts),
         "default_prompt_name": None if text is None else text.default_prompt_name,
         "similarity_fn_name": "cosine",
-        # Digest of the model card, which tells a card that nobody edited.
+        # With this digest, a later call recognizes a model card that nobody edited.
         "unialign": {"version": __version__, "card": digest(card.encode())},
     }
-
-
-def _check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settings: dict[str, Any]) -> None:
-    """Compare the saved modules with the encoders and the space on a few inputs of each kind."""
-    modules = _modules()
-    loaded = library().SentenceTransformer(
-        modules=[modules.Router.load(str(router), local_files_only=True), modules.Normalize()],
-        device="cpu",
-        prompts=settings["prompts"],
-        default_prompt_name=settings["default_prompt_name"],
-    )
-    for tower in towers:
-        inputs = _probes(tower)
-        features_BW = _features(tower, inputs)
-        if features_BW.shape[1] != space.dims[tower.name]:
-            raise ConfigError(
-                f"the encoder of {tower.name!r} returns features of dim {features_BW.shape[1]}, but the space expects "
-                f"dim {space.dims[tower.name]}; pass the encoder that computed the features of the space"
-            )
-        saved = [loaded[0].sub_modules[tower.kind][place] for place in range(len(tower.modules))]
-        prompts = {"prompts": settings["prompts"], "default_prompt_name": settings["default_prompt_name"]}
-        copied_BW = _encode(library().SentenceTransformer(modules=saved, device="cpu", **prompts), inputs)
-        error = float((copied_BW - features_BW).norm() / features_BW.norm().clamp_min(1e-12))
-        if not error <= _TOWER_TOLERANCE:
-            raise CheckpointError(
-                f"the saved encoder of {tower.name!r} computes features that differ by a fraction of {error:.2g} from "
-                f"those of the given encoder; load the encoder in float32 on the CPU and save again"
-            )
-        expected_BD = space.encode({tower.name: copied_BW})[tower.name].double().cpu()
-        difference = float((_encode(loaded, inputs).double() - expected_BD).abs().max())
-        if not difference <= _TOLERANCE:
-            raise CheckpointError(
-                f"the saved modules of {tower.name!r} compute embeddings that differ by {difference:.2g} from those of "
-                f"the space, more than {_TOLERANCE:g}; the columns of its features may have means far above their "
-                f"standard deviations"
-            )
-
-
-def _features(tower: Tower, inputs: list[Any]) -> Tensor:
-    try:
-        return _encode(tower.model, inputs)
-    except Exception as error:  # processors and models raise many exceptions
-        raise ConfigError(
-            f"the encoder of {tower.name!r} failed on a test input of kind {tower.kind}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _encode(model: Any, inputs: list[Any]) -> Tensor:
-    with torch.no_grad():
-        return torch.from_numpy(model.encode(inputs, convert_to_numpy=True, show_progress_bar=False)).float()
-
-
-def _probes(tower: Tower) -> list[Any]:
-    """Return a few inputs of the kind of a tower, which are the same in each call."""
-    rng = np.random.default_rng(0)
-    if tower.kind == "text":
-        return ["a photo of a cat", "Two dogs run over the grass, and a third one sleeps."]
-    if tower.kind == "image":
-        image = import_module("PIL.Image")
-        return [image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in range(2)]
-    if tower.kind == "audio":
-        processor = getattr(tower.modules[0], "processor", None)
-        processor = getattr(processor, "feature_extractor", processor)
-        rate = int(getattr(processor, "sampling_rate", 16000))
-        sounds = [{"array": rng.normal(size=rate).astype(np.float32), "sampling_rate": rate} for _ in range(2)]
-        # A Router accepts such a sound only inside a mapping of its kind.
-        return [{"audio": sound} for sound in sounds]
-    return [{"video": rng.integers(0, 256, (16, 96, 96, 3), dtype=np.uint8)}]
 
 
 def _sync_files(folder: Path) -> None:

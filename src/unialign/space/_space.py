@@ -5,8 +5,7 @@ Shapes: `B` rows, `W` dimension of a modality's features, `D` dimension of the s
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +21,7 @@ from unialign.config import Head, InputNorm, SpaceFormat, WhiteningMode
 from unialign.errors import ConfigError, ShapeError
 from unialign.io import MappedPages, load_folder
 from unialign.space._encode_store import encode_store
+from unialign.space._evaluating import evaluating
 from unialign.space._heads import make_head
 from unialign.space._kernel_features import KernelFeatures
 from unialign.space._normalizer import make_input_norm
@@ -423,15 +423,3 @@ class Space(nn.Module):
     def _like(self) -> Tensor:
         """Return a tensor with the device and dtype of the space, a buffer if all modalities are frozen."""
         return next(chain(self.parameters(), self.buffers()))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set a model to eval mode within the context, and restore the mode of each module afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unialign.encoders import quiet_loading
 from unialign.errors import ConfigError, MissingDependencyError
 
@@ -95,6 +97,11 @@ def _tower(name: str, encoder: Any, metadata: Mapping[str, Any], loaded: dict[An
 def _load(name: str, encoder: Any) -> Any:
     sentence_transformers = library()
     if isinstance(encoder, sentence_transformers.SentenceTransformer):
+        if encoder.truncate_dim is not None:
+            raise ConfigError(
+                f"the encoder of {name!r} truncates its vectors to {encoder.truncate_dim} dimensions, which a folder "
+                f"does not store; set its truncate_dim to None, and train the space on whole vectors"
+            )
         return encoder
     if isinstance(encoder, str | os.PathLike):
         folder = Path(encoder)
@@ -103,7 +110,12 @@ def _load(name: str, encoder: Any) -> Any:
                 f"the folder {folder} of the encoder of {name!r} has no modules.json, so its pooling is unknown; load "
                 f"it with transformers and pass (model, processor, pooling), such as (model, processor, 'mean')"
             )
-        return sentence_transformers.SentenceTransformer(str(encoder), device="cpu")
+        try:
+            return sentence_transformers.SentenceTransformer(str(encoder), device="cpu")
+        except Exception as error:  # sentence-transformers raises many exceptions
+            raise ConfigError(
+                f"the encoder {str(encoder)!r} of {name!r} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
     if isinstance(encoder, tuple) and len(encoder) in (2, 3) and hasattr(encoder[0], "save_pretrained"):
         return _from_transformers(name, *encoder)
     raise ConfigError(f"the encoder of {name!r} cannot be stored in a SentenceTransformer folder: {_reason(encoder)}")
@@ -175,6 +187,12 @@ def _modules(model: Any, kind: str, name: str) -> list[Any]:
 
 
 def _check_modules(modules: list[Any], name: str) -> None:
+    half = {parameter.dtype for module in modules for parameter in module.parameters()} - {torch.float32}
+    if half:
+        raise ConfigError(
+            f"the encoder of {name!r} has weights of dtype {half.pop()}, but the dense layers of a head need float32; "
+            f"convert it with model.float()"
+        )
     for module in modules:
         inner = getattr(module, "model", None)
         if backend := {getattr(module, "backend", "torch")} - {"torch"}:
