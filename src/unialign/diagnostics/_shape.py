@@ -36,9 +36,10 @@ def measure_shape(
 ) -> ShapeStats:
     """Compare two modalities, (n, D) unit rows of the same items each; items of one class are never compared.
 
-    The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012, Lemma 6) without pairs of
-    one class, since the two rows of an item are dependent, and 0 if the estimate is negative. It measures the
-    distribution gap of arXiv 2604.00279, which separates the gap into the distance of the means and the rest.
+    The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012, Lemma 6) of the centered
+    unit rows, and 0 if the estimate is negative. Pairs of one class are left out, since the two rows of an item are
+    dependent. The kernel is a Gaussian without its linear term, so the gap compares covariances and higher moments.
+    It measures what remains of the modality gap without the distance of the means (distribution gap, arXiv 2604.00279).
     """
     code_n = torch.from_numpy(class_n)
     different_nn = code_n[:, None] != code_n
@@ -71,12 +72,20 @@ def _covariance_mismatch(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor, weigh
 def _kernel_difference(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor) -> tuple[Tensor, float]:
     """Return h_ij = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), whose mean is MMD^2, and the bandwidth."""
     cosines = [x_nD @ x_nD.mT, y_nD @ y_nD.mT, x_nD @ y_nD.mT]
-    squares = [(2 - 2 * cosine_nn).clamp(min=0) for cosine_nn in cosines]
-    median = float(torch.cat([square_nn[different_nn] for square_nn in squares]).median())
+    median = float(torch.cat([cosine_nn[different_nn] for cosine_nn in cosines]).median())
     # Unit rows closer than 0.01 are treated as equal, as in `geometry.median_bandwidth`.
-    bandwidth = max(math.sqrt(median), 0.01)
-    xx_nn, yy_nn, xy_nn = (torch.exp(square_nn / (-2 * bandwidth**2)) for square_nn in squares)
-    return xx_nn + yy_nn - xy_nn - xy_nn.mT, bandwidth
+    square = max(2 - 2 * median, 1e-4)
+    xx_nn, yy_nn, xy_nn = (_kernel(cosine_nn, square) for cosine_nn in cosines)
+    return xx_nn + yy_nn - xy_nn - xy_nn.mT, math.sqrt(square)
+
+
+def _kernel(cosine_nn: Tensor, square: float) -> Tensor:
+    """Return exp((c - 1) / square) without the constant and the linear term of its series in the cosine c.
+
+    All other coefficients are positive, so the kernel is positive definite. The linear term would measure the distance
+    of the means, which centering sets to zero also where the distributions are equal; MMD^2 would then be too small.
+    """
+    return torch.exp((cosine_nn - 1) / square) - math.exp(-1 / square) * (1 + cosine_nn / square)
 
 
 def _distribution_gap(

@@ -1,0 +1,221 @@
+"""Measure how often `ua.diagnose` reports a fault in healthy spaces and in spaces with a planted fault.
+
+A healthy space has one latent vector per item. Every modality adds noise, and all modalities have the same spectrum.
+The numbers of items, modalities and dims, the noise, the spectrum, the precision and the fraction of absent rows are
+random. Planted spaces are healthy spaces with one fault. Intervals of cut-offs are compared with the cut-offs of 20,000
+items.
+
+    python -m benchmarks.diagnosis
+"""
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import unialign as ua
+from unialign.io import describe_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT, PAGE = ROOT / "benchmarks" / "results" / "diagnosis.json", ROOT / "docs" / "how-to" / "diagnose.md"
+TABLE = re.compile(r"(<!-- table: benchmarks/results/diagnosis.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+Array = np.ndarray[Any, Any]
+Space = dict[str, Array]
+
+
+def unit(x: Array) -> Array:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def healthy(rng: np.random.Generator) -> tuple[Space, dict[str, Any]]:
+    """Return a random space without a fault, and its settings."""
+    items, dim = int(np.exp(rng.uniform(np.log(60), np.log(2000)))), int(2 ** rng.uniform(3, 8))
+    modalities, noise, power = int(rng.integers(2, 6)), rng.uniform(0.2, 1.2), rng.uniform(0.0, 0.5)
+    scale = np.arange(1, dim + 1) ** -power
+    # The axes are rotated, since the order of the coordinates means nothing in a healthy space.
+    turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    latent = rng.normal(size=(items, dim))
+    space = {
+        f"m{m}": unit(((latent + noise * rng.normal(size=(items, dim))) * scale) @ turn) for m in range(modalities)
+    }
+    half, absent = bool(rng.random() < 0.3), rng.random() < 0.3
+    space = {name: z.astype(np.float16 if half else np.float32) for name, z in space.items()}
+    if absent:
+        space["present.m1"] = rng.random(items) < rng.uniform(0.5, 0.95)
+    settings = {"items": items, "dim": dim, "modalities": modalities, "noise": noise, "power": power}
+    return space, settings | {"float16": half, "absent": bool(absent)}
+
+
+def _latent(rng: np.random.Generator, dim: int = 32, items: int | None = None) -> tuple[Array, int, int]:
+    items = int(rng.integers(400, 800)) if items is None else items
+    return rng.normal(size=(items, dim)), items, dim
+
+
+def modality_bias(rng: np.random.Generator) -> Space:
+    """Return two narrow cones whose distance is small, but larger than their width."""
+    latent, items, dim = _latent(rng)
+    offset = rng.uniform(3.0, 4.0)
+    axes = np.eye(dim)
+    a, b = (unit(latent + 0.6 * rng.normal(size=(items, dim))) for _ in range(2))
+    return {"a": unit(a + offset * axes[0] + 0.5 * axes[1]), "b": unit(b + offset * axes[0] - 0.5 * axes[1])}
+
+
+def distribution_gap(rng: np.random.Generator) -> Space:
+    """Return two modalities with private directions and equal means."""
+    latent, items, dim = _latent(rng, 16)
+    turn = np.linalg.qr(rng.normal(size=(3 * dim, 3 * dim)))[0]
+    zero, weight = np.zeros((items, dim)), rng.uniform(1.0, 1.4)
+    own = [weight * rng.normal(size=(items, dim)) for _ in range(2)]
+    parts = {"a": [latent, own[0], zero], "b": [latent, zero, own[1]]}
+    return {name: unit(np.hstack(columns) @ turn) for name, columns in parts.items()}
+
+
+def shared_component(rng: np.random.Generator) -> Space:
+    """Return three modalities with a common offset."""
+    latent, items, dim = _latent(rng)
+    offset = rng.uniform(1.2, 3.0) * np.eye(dim)[0]
+    return {name: unit(unit(latent + 0.4 * rng.normal(size=(items, dim))) + offset) for name in "abc"}
+
+
+def uneven_sharpness(rng: np.random.Generator) -> Space:
+    """Return two modalities, of which one has few large directions."""
+    latent, items, dim = _latent(rng)
+    scale = np.r_[np.ones(4), np.full(dim - 4, rng.uniform(0.1, 0.2))]
+    a, b = (latent + 0.3 * rng.normal(size=(items, dim)) for _ in range(2))
+    return {"a": unit(a), "b": unit(b * scale)}
+
+
+def uneven_cutoffs(rng: np.random.Generator) -> Space:
+    """Return four modalities, of which two have a common offset."""
+    latent, items, dim = _latent(rng)
+    offset = rng.uniform(0.7, 1.0) * np.eye(dim)[0]
+    z = {name: unit(unit(latent) + 0.07 * rng.normal(size=(items, dim))) for name in "abcd"}
+    return z | {name: unit(z[name] + offset) for name in "cd"}
+
+
+def asymmetry(rng: np.random.Generator) -> Space:
+    """Return a gap that makes one direction worse, but by less than half."""
+    latent, items, dim = _latent(rng)
+    a, b = (unit(latent + rng.normal(size=(items, dim))) for _ in range(2))
+    return {"a": a, "b": unit(b + rng.uniform(0.45, 0.55) * np.eye(dim)[0])}
+
+
+def truncation(rng: np.random.Generator) -> Space:
+    """Return two modalities whose first coordinates hold little information."""
+    latent, items, dim = _latent(rng, 12)
+    mixing = np.hstack([0.02 * rng.normal(size=(dim, 48)), rng.normal(size=(dim, 48))])
+    small = 0.02 * rng.normal(size=(2, items, 96))
+    return {
+        name: unit((latent + 0.3 * rng.normal(size=(items, dim))) @ mixing + small[i]) for i, name in enumerate("ab")
+    }
+
+
+PLANTED: dict[str, Callable[[np.random.Generator], Space]] = {
+    f.__name__: f
+    for f in (
+        modality_bias, distribution_gap, shared_component, uneven_sharpness, uneven_cutoffs, asymmetry, truncation,
+    )
+}  # fmt: skip
+
+
+def reported(space: Mapping[str, Any], seed: int) -> dict[str, str]:
+    """Return code -> severity of the findings of a diagnosis that are not `ok`."""
+    report = ua.diagnose(dict(space), resamples=200, seed=seed)
+    return {finding.code: finding.severity for finding in report.findings if finding.severity != "ok"}
+
+
+def interval(count: int, runs: int) -> list[float]:
+    """Return the exact 95 % interval of a rate (Clopper & Pearson 1934), by bisection."""
+
+    def tail(p: float, most: int) -> float:
+        return sum(math.comb(runs, k) * p**k * (1 - p) ** (runs - k) for k in range(most + 1))
+
+    def bisect(above: Callable[[float], bool]) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if above(middle) else (low, middle)
+        return low
+
+    least = 0.0 if count == 0 else bisect(lambda p: 1 - tail(p, count - 1) < 0.025)
+    most = 1.0 if count == runs else bisect(lambda p: tail(p, count) > 0.025)
+    return [least, most]
+
+
+def coverage(runs: int) -> dict[str, Any]:
+    """Return how often the intervals of cut-offs, and of the fractions of true pairs above them, contain the truth."""
+
+    def draw(rng: np.random.Generator, items: int) -> Space:
+        latent, _, dim = _latent(rng, 24, items)
+        scale = np.arange(1, dim + 1) ** -0.3
+        return {name: unit((latent + 0.8 * rng.normal(size=(items, dim))) * scale) for name in "ab"}
+
+    large = draw(np.random.default_rng(1), 20_000)
+    true = (large["a"] * large["b"]).sum(1)
+    random = np.concatenate([(large["a"] * np.roll(large["b"], k, 0)).sum(1) for k in range(1, 201)])
+    found: dict[str, list[bool]] = {}
+    for seed in range(runs):
+        z = draw(np.random.default_rng([2, seed]), 500)
+        for cutoff in ua.diagnose(z, resamples=400, seed=seed).numbers["pairs"]["a-b"]["cutoffs"]:
+            at = float(np.quantile(random, 1 - cutoff["rate"]))
+            fraction = float((true > at).mean())
+            for key, value in (("cosine", at), ("true_fraction", fraction)):
+                inside = cutoff[key]["low"] <= value <= cutoff[key]["high"]
+                found.setdefault(f"{key} at {100 * cutoff['rate']:g} %", []).append(inside)
+    return {key: {"covered": sum(values), "runs": len(values)} for key, values in found.items()}
+
+
+def table(results: Mapping[str, Any]) -> str:
+    lines = ["| finding | reported in healthy spaces | reported in planted spaces |", "|---|---:|---:|"]
+    for code, found in results["findings"].items():
+        false, true = found["healthy"], found["planted"]
+        low, high = (100 * value for value in false["interval"])
+        lines.append(
+            f"| `{code}` | {false['count']} of {false['runs']} [{low:.1f}, {high:.1f} %] | "
+            f"{true['count']} of {true['runs']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--healthy", type=int, default=200)
+    parser.add_argument("--planted", type=int, default=20)
+    parser.add_argument("--coverage", type=int, default=100)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    spaces = []
+    for seed in range(options.healthy):
+        space, settings = healthy(np.random.default_rng([0, seed]))
+        spaces.append(settings | {"reported": reported(space, seed)})
+        print(seed, settings["items"], settings["dim"], spaces[-1]["reported"], flush=True)
+    findings: dict[str, Any] = {}
+    for code, plant in PLANTED.items():
+        hits = [code in reported(plant(np.random.default_rng([1, seed])), seed) for seed in range(options.planted)]
+        count = sum(code in space["reported"] for space in spaces)
+        findings[code] = {
+            "healthy": {"count": count, "runs": len(spaces), "interval": interval(count, len(spaces))},
+            "planted": {"count": sum(hits), "runs": len(hits)},
+        }
+        print(code, findings[code], flush=True)
+    results = {
+        "environment": describe_environment(),
+        "settings": vars(options) | {"resamples": 200, "seeds": "0, 1, ..."},
+        "findings": findings,
+        "coverage": coverage(options.coverage),
+        "spaces": spaces,
+    }
+    RESULT.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    page = PAGE.read_text("utf-8")
+    PAGE.write_text(TABLE.sub(lambda match: match[1] + table(results) + match[2], page), "utf-8")
+    print(results["coverage"])
+
+
+if __name__ == "__main__":
+    main()
