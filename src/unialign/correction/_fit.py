@@ -143,7 +143,9 @@ def _chosen(
     )
     with torch.no_grad():
         for name in rows:
-            modules[name].weight.copy_(layers[name].weight)
+            weight_DD = layers[name].weight
+            if weight_DD is not None:
+                modules[name].weight.copy_(weight_DD)
             modules[name].bias.copy_(layers[name].bias)
             modules[name].mean.copy_(-means[name].bias)
             modules[name].reference.copy_(reference[name])

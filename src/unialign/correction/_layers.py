@@ -25,13 +25,13 @@ MIN_ROWS = 50
 
 @dataclass(frozen=True)
 class Affine:
-    """The map z -> z @ weight + bias, in float64."""
+    """The map z -> z @ weight + bias, in float64. None is the identity matrix."""
 
-    weight: Tensor
+    weight: Tensor | None
     bias: Tensor
 
     def __call__(self, z_BD: Tensor) -> Tensor:
-        return z_BD @ self.weight + self.bias
+        return (z_BD if self.weight is None else z_BD @ self.weight) + self.bias
 
 
 def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
@@ -47,10 +47,8 @@ def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
     Raises:
         DataError: all rows of a modality are equal.
     """
-    first = next(iter(rows.values()))
-    identity_DD = torch.eye(first.shape[1], dtype=torch.float64)
     if method == "none":
-        return {name: Affine(identity_DD, torch.zeros_like(identity_DD[0])) for name in rows}
+        return {name: Affine(None, torch.zeros_like(z_nD[0])) for name, z_nD in rows.items()}
     means = {name: z_nD.mean(0) for name, z_nD in rows.items()}
     for name, z_nD in rows.items():
         if not bool(((z_nD - means[name]).abs() > 1e-9).any()):
@@ -59,7 +57,7 @@ def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
                 "with `modalities`"
             )
     if method != "coral":
-        return {name: Affine(identity_DD, -mean_D) for name, mean_D in means.items()}
+        return {name: Affine(None, -mean_D) for name, mean_D in means.items()}
     weights = _coral_weights({name: z_nD - means[name] for name, z_nD in rows.items()})
     return {name: Affine(weight_DD, -means[name] @ weight_DD) for name, weight_DD in weights.items()}
 

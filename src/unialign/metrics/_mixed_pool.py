@@ -24,6 +24,8 @@ from unialign.metrics._labels import label_codes
 from unialign.metrics._pool_places import FirstPlaces, dcg_weights
 from unialign.metrics._pool_rows import draw_modalities, noisy_copies
 
+# Maximum number of scores in memory (64 MiB of float64).
+_MOST_SCORES = 2**23
 # Function of query modality, (b, D) unit queries, gallery modality and (g, D) unit rows that returns (b, g) scores.
 PoolScore = Callable[[str, Tensor, str, Tensor], Tensor]
 
@@ -155,7 +157,7 @@ def mixed_pool(
         score: function of query modality, (b, D) queries, gallery modality and (g, D) gallery rows, all unit and
             float64, that returns (b, g) scores. Default: cosine.
         pairs: whether to measure the pairs of three or more modalities.
-        batch_size: number of queries to rank at a time, which limits memory to O(batch_size N).
+        batch_size: maximum number of queries to rank at a time. It does not affect the result.
 
     Raises:
         ShapeError: fewer than two modalities, fewer than two items with two modalities, or a wrong shape.
@@ -213,8 +215,8 @@ class _Pool:
         parts = []
         for m in self.group:
             queries = self.batch.present_MB[m].cpu()[self.rows_G].nonzero().flatten()
-            starts = range(0, len(queries), batch_size)
-            parts += [self._rank(m, queries[start : start + batch_size]) for start in starts]
+            size = min(batch_size, max(1, _MOST_SCORES // len(self.rows_G)))
+            parts += [self._rank(m, queries[start : start + size]) for start in range(0, len(queries), size)]
         return _concatenated(parts)
 
     def _rank(self, m: int, places_b: Tensor) -> PoolScores:
