@@ -24,6 +24,7 @@ NAMED = {
     "dropout": (0.1, 0.2),
     "init_regularization": (0.1, "auto"),
     "init_spectrum_power": (0.5, "auto"),
+    "landmarks": (300, "auto"),
     "warmup_ratio": (0.1, 0.2),
     "infonce_warmup_ratio": (0.1, 0.2),
     "min_lr": (1e-5, 1e-6),

@@ -24,7 +24,7 @@ from unialign.closed_form._training_rows import (
 from unialign.config import InputNorm
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
-from unialign.space import KernelBasis, Space, normalization_of, set_kernel_basis, set_linear_head
+from unialign.space import KernelBasis, Space, check_landmarks, normalization_of, set_kernel_basis, set_linear_head
 
 Kernel = Literal["rbf", "linear"]
 
@@ -41,7 +41,7 @@ def gcca(
     dim: int = 256,
     regularization: float | Literal["auto"] = "auto",
     spectrum_power: float | Literal["auto"] = "auto",
-    landmarks: int = 5000,
+    landmarks: int | Literal["auto"] = "auto",
     modalities: Sequence[str] | None = None,
     input_norm: InputNorm = "standardize",
     seed: int = 0,
@@ -74,7 +74,7 @@ def gcca(
         spectrum_power: power of the eigenvalues by which directions are weighted, at least 0. 0 weights all directions
             equally, which favors joint queries; 0.5 and 1 emphasize common directions, which favors classes.
         landmarks: maximum number of rows of a modality to which the kernel is evaluated; with more rows, the kernel is
-            approximated with random landmarks.
+            approximated with random landmarks. `auto`: all rows up to 5,000, else 2,000 random rows.
         modalities: modalities of the space, at least two. None: the defaults of the store.
         input_norm: normalization of features before a kernel; a linear kernel requires `standardize`.
         seed: seed of landmarks and of held-out rows.
@@ -87,7 +87,7 @@ def gcca(
     """
     check_choice("kernel", kernel, ("rbf", "linear"))
     check_integer("dim", dim, low=1)
-    check_integer("landmarks", landmarks, low=2)
+    check_landmarks(landmarks)
     check_seed(seed)
     if kernel == "linear" and input_norm != "standardize":
         raise ConfigError(

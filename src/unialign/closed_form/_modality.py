@@ -100,7 +100,7 @@ def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *
     return ModalityRows(name, norm, positions_n, blocks)
 
 
-def with_basis(modality: ModalityRows, in_dim: int, *, kernel: str, landmarks: int, seed: int) -> Modality:
+def with_basis(modality: ModalityRows, in_dim: int, *, kernel: str, landmarks: int | str, seed: int) -> Modality:
     """Compute the basis of a modality; raise DataError if all its rows are equal."""
     name, rows = modality.name, len(modality.positions_n)
     basis: Basis

@@ -117,8 +117,11 @@ class TrainConfig(Config):
         "split",
         check_nonnegative,
     )
-    landmarks: int = setting(
-        5000, "maximum number of training rows per modality to which kernels are evaluated", integer(2)
+    landmarks: int | Literal["auto"] = setting(
+        "auto",
+        "maximum number of training rows per modality to which kernels are evaluated; `auto` is all rows up to 5,000, "
+        "else 2,000 random rows",
+        integer(2),
     )
     epochs: int = setting(
         100,

@@ -1,9 +1,9 @@
+from unialign.space._eigenvectors import leading_eigenvectors as leading_eigenvectors
 from unialign.space._evaluating import evaluating as evaluating
 from unialign.space._kernel_basis import (
     Blocks as Blocks,
     KernelBasis as KernelBasis,
     kernel_basis as kernel_basis,
-    leading_eigenvectors as leading_eigenvectors,
 )
 from unialign.space._normalizer import Standardize as Standardize, make_input_norm as make_input_norm
 from unialign.space._prepare import (
@@ -14,6 +14,7 @@ from unialign.space._prepare import (
     set_linear_head as set_linear_head,
 )
 from unialign.space._space import Space as Space
+from unialign.space._validation import check_landmarks as check_landmarks
 from unialign.space._whitening import Whitening as Whitening, check_frozen as check_frozen
 
 __all__ = ["Space", "Whitening"]

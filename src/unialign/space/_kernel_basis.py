@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from unialign.errors import DataError
+from unialign.space._eigenvectors import leading_eigenvectors
 
 # A function that reads the rows of a modality in float64, block by block.
 Blocks = Callable[[], Iterator[Tensor]]
 
-# Eigenvalues below this fraction of the largest are rounding errors.
-_LEAST_EIGENVALUE = 1e-10
+# Number of rows up to which all rows are landmarks by default, and number of landmarks of more rows.
+_MOST_EXACT_ROWS, _LANDMARKS = 5000, 2000
 # Number of rows whose distances determine the bandwidth, about two million pairs.
 _BANDWIDTH_ROWS = 2000
 
@@ -68,7 +69,7 @@ def squared_distances(x_bW: Tensor, y_LW: Tensor) -> Tensor:
 
 
 def kernel_basis(
-    blocks: Blocks, rows: int, *, name: str, landmarks: int, seed: int = 0, bandwidth: float | None = None
+    blocks: Blocks, rows: int, *, name: str, landmarks: int | str, seed: int = 0, bandwidth: float | None = None
 ) -> KernelBasis:
     """Compute the components of a modality; memory depends on the landmarks, not on the rows.
 
@@ -77,16 +78,17 @@ def kernel_basis(
         rows: number of rows.
         name: modality, for errors.
         landmarks: number of landmarks; with at most this many rows, all rows are landmarks and the result is exact.
+            `auto`: all rows up to 5,000, else 2,000 of them.
         seed: seed of the choice of landmarks.
         bandwidth: c; None: the median squared distance of the landmarks, at most 2,000 of them.
 
     Raises:
         DataError: all rows are equal.
     """
-    generator = np.random.default_rng(seed)
+    most = (rows if rows <= _MOST_EXACT_ROWS else _LANDMARKS) if isinstance(landmarks, str) else landmarks
     chosen_L = np.arange(rows)
-    if rows > landmarks:
-        chosen_L = np.sort(generator.choice(rows, landmarks, replace=False, shuffle=False))
+    if rows > most:
+        chosen_L = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False, shuffle=False))
     landmarks_LW = _gather(blocks, chosen_L)
     if bandwidth is None:
         bandwidth = median_squared_distance(landmarks_LW, seed=seed)
@@ -95,7 +97,7 @@ def kernel_basis(
             f"all {rows} training rows of {name!r} are equal, so its kernel has no components; omit {name!r}"
         )
     kernel_LL = gaussian_kernel(landmarks_LW, landmarks_LW, bandwidth)
-    if rows <= landmarks:
+    if rows <= most:
         offset_L, components_Lr, spectrum_r = _exact(kernel_LL)
     else:
         offset_L, components_Lr, spectrum_r = _nystroem(blocks, rows, landmarks_LW, kernel_LL, bandwidth)
@@ -160,21 +162,3 @@ def _nystroem(
         product_qq.addmm_(features_bq.mT, features_bq)
     spectrum_r, axes_qr = leading_eigenvectors(product_qq)
     return offset_L, root_Lq @ (axes_qr / spectrum_r.sqrt()), spectrum_r
-
-
-def leading_eigenvectors(matrix_nn: Tensor, *, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the largest eigenvalues of a positive semidefinite matrix, descending, and their eigenvectors.
-
-    Eigenvalues that are rounding errors are left out. The largest entry of each eigenvector is positive.
-
-    Args:
-        most: maximum number of eigenvalues.
-    """
-    values_n, vectors_nn = torch.linalg.eigh(matrix_nn)
-    values_n, vectors_nn = values_n.flip(0)[:most], vectors_nn.flip(1)[:, :most]
-    rank = int((values_n > _LEAST_EIGENVALUE * values_n[0]).sum()) if float(values_n[0]) > 0 else 0
-    values_r, vectors_nr = values_n[:rank], vectors_nn[:, :rank]
-    if rank == 0:
-        return values_r, vectors_nr
-    largest_r = vectors_nr.abs().argmax(0)
-    return values_r, vectors_nr * vectors_nr[largest_r, torch.arange(rank)].sign()

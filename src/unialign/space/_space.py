@@ -7,7 +7,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -67,6 +67,7 @@ class Space(nn.Module):
             features.
         regularization: ridge of the kernel features as a fraction of the number of training rows, above 0.
         landmarks: maximum number of landmarks of a modality. With more training rows, the kernel is approximated.
+            `auto`: all rows up to 5,000, else 2,000 random rows.
         kernel_sizes: mapping of modality to its numbers of landmarks and kernel features, for a saved space with kernel
             heads. None: `fit_normalizer` sets them.
         output_affine: modalities whose unit embeddings are mapped by an affine map and normalized again, such as a
@@ -88,7 +89,7 @@ class Space(nn.Module):
         input_norm: InputNorm = "standardize",
         frozen: Mapping[str, WhiteningMode] | None = None,
         regularization: float = 1e-3,
-        landmarks: int = 5000,
+        landmarks: int | Literal["auto"] = "auto",
         kernel_sizes: Mapping[str, Sequence[int]] | None = None,
         output_affine: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,

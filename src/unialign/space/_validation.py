@@ -39,7 +39,7 @@ def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
 def check_kernel(regularization: Any, landmarks: Any, kernel_sizes: Any, dims: Mapping[str, int], frozen: Any) -> None:
     """Raise ConfigError unless the options of kernel heads are in range."""
     check_number("regularization", regularization, "a positive finite number", lambda x: 0 < x < math.inf)
-    check_integer("landmarks", landmarks, low=2, high=_MAX_DIM)
+    check_landmarks(landmarks)
     if kernel_sizes is None:
         return
     if not isinstance(kernel_sizes, Mapping):
@@ -53,6 +53,12 @@ def check_kernel(regularization: Any, landmarks: Any, kernel_sizes: Any, dims: M
             )
         for size in sizes:
             check_integer(f"kernel_sizes[{name!r}]", size, low=1, high=_MAX_DIM)
+
+
+def check_landmarks(landmarks: Any) -> None:
+    """Raise ConfigError unless the number of landmarks is an integer of at least 2, or `auto`."""
+    if not isinstance(landmarks, str) or landmarks != "auto":
+        check_integer("landmarks", landmarks, low=2, high=_MAX_DIM)
 
 
 def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) -> None:
