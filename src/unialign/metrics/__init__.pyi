@@ -14,12 +14,9 @@ from unialign.metrics._clustering import (
 from unialign.metrics._counted_pairs import retrieval_from_counts as retrieval_from_counts
 from unialign.metrics._knn import KNNResult as KNNResult, knn as knn
 from unialign.metrics._labels import codes as codes, label_codes as label_codes
-from unialign.metrics._mixed_pool import (
-    MixedPoolResult as MixedPoolResult,
-    PoolScores as PoolScores,
-    mixed_pool as mixed_pool,
-)
+from unialign.metrics._mixed_pool import mixed_pool as mixed_pool
 from unialign.metrics._pool_rows import noisy_copies as noisy_copies
+from unialign.metrics._pool_scores import MixedPoolResult as MixedPoolResult, PoolScores as PoolScores
 from unialign.metrics._ranks import RankCounts as RankCounts
 from unialign.metrics._retrieval import (
     RetrievalResult as RetrievalResult,

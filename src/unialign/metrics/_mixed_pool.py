@@ -9,7 +9,6 @@ Shapes: `M` modalities, `N` items, `D` dimension, `G` gallery rows, `b` queries 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -23,100 +22,12 @@ from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics._labels import label_codes
 from unialign.metrics._pool_places import FirstPlaces, dcg_weights
 from unialign.metrics._pool_rows import draw_modalities, noisy_copies
+from unialign.metrics._pool_scores import MixedPoolResult, PoolScores, concatenated
 
 # Maximum number of scores in memory (64 MiB of float64).
 _MOST_SCORES = 2**23
 # Function of query modality, (b, D) unit queries, gallery modality and (g, D) unit rows that returns (b, g) scores.
 PoolScore = Callable[[str, Tensor, str, Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class PoolScores:
-    """Scores of the queries on one mixed pool, or on several draws of it. Means are NaN if no query defines them.
-
-    Attributes:
-        items: (Q,) int64, row number of the item of each query.
-        ndcg: (Q,) float64, NDCG of each query.
-        is_own: (Q,) bool, True for queries of the own half.
-        shares: (Q,) float64, fraction of the query's modality among the first k candidates, divided by its fraction in
-            the gallery; NaN if the gallery has no row of this modality.
-        label_precisions: (Q,) float64, fraction of the first k other items that have the label of the query; NaN
-            without label.
-    """
-
-    items: Tensor
-    ndcg: Tensor
-    is_own: Tensor
-    shares: Tensor
-    label_precisions: Tensor
-
-    @property
-    def own(self) -> float:
-        """Mean NDCG of the own half: the relevant rows have the modality of the query."""
-        return self._values()["own"]
-
-    @property
-    def cross(self) -> float:
-        """Mean NDCG of the cross half: the relevant rows have another modality than the query."""
-        return self._values()["cross"]
-
-    @property
-    def balanced(self) -> float:
-        """Mean of `own` and `cross`."""
-        return self._values()["balanced"]
-
-    @property
-    def share(self) -> float:
-        """Mean of `shares`; 1 means no bias, larger values a bias towards the modality of the query."""
-        return self._values()["share"]
-
-    @property
-    def label_precision(self) -> float:
-        """Mean of `label_precisions`."""
-        return self._values()["label_precision"]
-
-    def resample(self, weights: Tensor) -> dict[str, Tensor]:
-        """Return the means on bootstrap resamples, (R,) float64 each, by name of the property.
-
-        Args:
-            weights: (R, N) weights of the items, see `resample_weights`.
-        """
-        w_RN = weights.to(torch.float64)
-        own, cross = (self._mean(torch.where(half, self.ndcg, torch.nan), w_RN) for half in (self.is_own, ~self.is_own))
-        return {
-            "own": own,
-            "cross": cross,
-            "balanced": (own + cross) / 2,
-            "share": self._mean(self.shares, w_RN),
-            "label_precision": self._mean(self.label_precisions, w_RN),
-        }
-
-    def _values(self) -> dict[str, float]:
-        ones = torch.ones(1, int(self.items.max()) + 1, dtype=torch.float64)
-        return {name: float(value) for name, value in self.resample(ones).items()}
-
-    def _mean(self, values_Q: Tensor, weights_RN: Tensor) -> Tensor:
-        """Return the weighted means of the defined values."""
-        # Sums over the queries of an item are much smaller than a weight for each query.
-        sums_N, counts_N = (torch.zeros(weights_RN.shape[1], dtype=torch.float64) for _ in range(2))
-        defined_Q = ~torch.isnan(values_Q)
-        sums_N.index_add_(0, self.items, torch.where(defined_Q, values_Q, 0.0))
-        counts_N.index_add_(0, self.items, defined_Q.to(torch.float64))
-        return (weights_RN @ sums_N) / (weights_RN @ counts_N)
-
-
-@dataclass(frozen=True, eq=False)
-class MixedPoolResult:
-    """Result of `mixed_pool`.
-
-    Attributes:
-        overall: scores on pools of all modalities.
-        pairs: scores on pools of two modalities, by pair name such as `image-text`. Pairs with fewer than two common
-            items are missing.
-    """
-
-    overall: PoolScores
-    pairs: dict[str, PoolScores]
 
 
 @torch.no_grad()
@@ -183,7 +94,7 @@ def mixed_pool(
                 scores.append(pool.rank(batch_size))
     if not found[groups[0]]:
         raise ShapeError("a mixed pool needs at least two items that have two modalities or more; pass more items")
-    pooled = {group: _concatenated(scores) for group, scores in found.items() if scores}
+    pooled = {group: concatenated(scores) for group, scores in found.items() if scores}
     of_pairs = {group: scores for group, scores in pooled.items() if len(group) == 2}
     names = batch.names
     return MixedPoolResult(pooled[groups[0]], {pair_name(names[a], names[b]): s for (a, b), s in of_pairs.items()})
@@ -217,7 +128,7 @@ class _Pool:
             queries = self.batch.present_MB[m].cpu()[self.rows_G].nonzero().flatten()
             size = min(batch_size, max(1, _MOST_SCORES // len(self.rows_G)))
             parts += [self._rank(m, queries[start : start + size]) for start in range(0, len(queries), size)]
-        return _concatenated(parts)
+        return concatenated(parts)
 
     def _rank(self, m: int, places_b: Tensor) -> PoolScores:
         """Rank the gallery for the queries of modality m at the given places of the gallery."""
@@ -269,10 +180,6 @@ class _Pool:
 
 def _cosine(_: str, queries_bD: Tensor, __: str, rows_gD: Tensor) -> Tensor:
     return queries_bD @ rows_gD.mT
-
-
-def _concatenated(parts: Sequence[PoolScores]) -> PoolScores:
-    return PoolScores(*(torch.cat([getattr(part, name) for part in parts]) for name in PoolScores.__annotations__))
 
 
 def _float64_batch(embeddings: Any, present: Any, ids: Any) -> Batch:
