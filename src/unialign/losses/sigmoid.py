@@ -112,8 +112,8 @@ class Sigmoid(Objective):
                     f"modalities={self.modalities} and anchor={self.anchor!r}"
                 )
             index = pairs.index(frozenset((str(first), str(second))))
-        logit = cast(nn.ModuleDict, self.logits[index])
-        return cast(BoundedParameter, logit["scale"]), cast(BoundedParameter, logit["bias"])
+        scale, bias = self.logits[index].children()
+        return cast(BoundedParameter, scale), cast(BoundedParameter, bias)
 
 
 def _check_modalities(modalities: Any, anchor: str) -> list[str]:

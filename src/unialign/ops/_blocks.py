@@ -9,6 +9,7 @@ Shapes: `M` modalities, `B` items, `D` dimension, `P` blocks (pairs of modalitie
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from unialign.ops._block_formulas import BlockFormula, BlockResult
 LARGEST_BLOCK, _CHUNK = 1024, 2**18
 
 _Pairs = tuple[tuple[int, int], ...]
+_NOTHING = nullcontext()
 
 
 def fits_blocks(z: Tensor, *, sharded: bool, largest: int = LARGEST_BLOCK) -> bool:
@@ -91,19 +93,17 @@ class _PairLosses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        g_P = torch.stack(slopes)
+        g_P = _joined_slopes(slopes)
         z_MBD, by_SPBD, *rest = ctx.saved_tensors
         parameters, by_parameters = _halves(rest)
-        with torch.no_grad():
+        with _no_grad():
+            unscaled = _is_one(g_P)
             if ctx.pairs == ((0, 1),) and len(z_MBD) == 2:
-                # If the total loss is this single term, the incoming gradient is 1 and the product can be omitted.
-                # Other devices are not checked, since reading a value synchronizes them.
-                unscaled = g_P.device.type == "cpu" and float(g_P) == 1
                 by_MBD = (by_SPBD if unscaled else by_SPBD * g_P).view(z_MBD.shape)
             else:
                 places_MQ = z_MBD.new_tensor(_places(ctx.pairs, len(z_MBD)))
                 by_MBD = ((places_MQ * g_P.repeat(2)) @ by_SPBD.flatten(2).flatten(0, 1)).view(z_MBD.shape)
-            gradients = [by_MBD, *_by_parameters(parameters, by_parameters, g_P)]
+            gradients = [by_MBD, *_by_parameters(parameters, by_parameters, None if unscaled else g_P)]
         return None, None, *(first_order_only(gradient, g_P, z_MBD, *parameters) for gradient in gradients)
 
 
@@ -124,9 +124,9 @@ class _SelfLosses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        g_P = torch.stack(slopes)
+        g_P = _joined_slopes(slopes)
         z_PBD, by_PBD = ctx.saved_tensors
-        with torch.no_grad():
+        with _no_grad():
             gradient_PBD = by_PBD * g_P[:, None, None]
         return None, first_order_only(gradient_PBD, g_P, z_PBD)
 
@@ -159,9 +159,9 @@ class _KeyLosses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        g_P = torch.stack(slopes)
+        g_P = _joined_slopes(slopes)
         inputs, (by_x_PBD, by_key_PBD, by_positive_PB, *by_parameters) = _halves(ctx.saved_tensors)
-        with torch.no_grad():
+        with _no_grad():
             g_PB, g_PBD = g_P[:, None], g_P[:, None, None]
             gradients = [by_x_PBD * g_PBD, by_key_PBD * g_PBD, by_positive_PB * g_PB]
             gradients += _by_parameters(inputs[3:], by_parameters, g_P)
@@ -205,9 +205,29 @@ def _join(results: list[BlockResult]) -> tuple[Tensor, list[Tensor]]:
     return torch.cat([result.value_P for result in results]), [torch.cat(by_P) for by_P in parts]
 
 
-def _by_parameters(parameters: Sequence[Tensor], by_parameters: Sequence[Tensor], g_P: Tensor) -> list[Tensor]:
+def _by_parameters(parameters: Sequence[Tensor], by_parameters: Sequence[Tensor], g_P: Tensor | None) -> list[Tensor]:
+    """Return the gradients of the parameters, given the gradients of the values; None stands for a single 1."""
     pairs = zip(parameters, by_parameters, strict=True)
+    if g_P is None:
+        return [by_P.to(parameter.dtype).reshape(parameter.shape) for parameter, by_P in pairs]
     return [torch.dot(by_P, g_P).to(parameter.dtype).reshape(parameter.shape) for parameter, by_P in pairs]
+
+
+def _joined_slopes(slopes: Sequence[Tensor]) -> Tensor:
+    return slopes[0].reshape(1) if len(slopes) == 1 else torch.stack(slopes)
+
+
+def _is_one(g_P: Tensor) -> bool:
+    """Return whether the total loss is a single value, whose gradient is 1, so that products with it can be omitted.
+
+    Other devices than the CPU are not checked, since reading a value synchronizes them.
+    """
+    return g_P.numel() == 1 and g_P.device.type == "cpu" and float(g_P) == 1
+
+
+def _no_grad() -> AbstractContextManager[Any]:
+    """Return `torch.no_grad()`, or a cheaper context if gradients are already disabled."""
+    return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
 def _halves(saved: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
