@@ -1,0 +1,126 @@
+"""Measure the fused term and Matryoshka on the validation split of emoji, and write the tables of their pages.
+
+    python -m benchmarks.fused         trains and writes results/fused.json and both tables
+    python -m benchmarks.fused table   writes only the tables
+
+Each arm adds a term or prefixes to InfoNCE or UniAlign over all pairs of modalities. The settings are those of the
+tuned comparison, with fewer epochs and all pairs as the anchor. The figures are means over seeds on the validation
+split; the test split is not used.
+"""
+
+import json
+import os
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+import unialign as ua
+from unialign.experiments import recipe
+from unialign.io import describe_environment
+from unialign.losses import FusedTarget, create
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PAGES = ROOT / "benchmarks" / "results" / "fused.json", ROOT / "docs" / "objectives"
+MARKERS = re.compile(r"(<!-- table: benchmarks/results/fused.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+EPOCHS, SEEDS, PREFIXES, FULL = 30, 3, (16, 32, 64), 128
+METRICS = ("recall@1", "joint_recall@1", "label_map")
+BASES = {"infonce": {"temperature": 0.05}, "unialign": {"temperature": 0.07, "alignment_weight": 0.5}}
+
+
+def arms(base: str) -> dict[str, dict[str, Any]]:
+    """Return the training settings of each arm with an objective; some arms are measured with InfoNCE only."""
+    plain = {"objective": base, "objective_options": BASES[base]}
+    found = {"alone": plain}
+    for weight in (0.5, 1.0):
+        found[f"others, weight {weight:g}"] = plain | {"fused_weight": weight}
+    if base != "infonce":
+        return found
+    found["all subsets, weight 0.5"] = plain | {"fused_weight": 0.5, "fused_subsets": "all"}
+    aligned = FusedTarget(create(base, **BASES[base]), 0.5, form="alignment")
+    found["others, alignment, weight 0.5"] = {"objective": "fused_target", "objective_options": aligned.get_config()}
+    found["prefixes"] = plain | {"matryoshka_dims": PREFIXES}
+    return found
+
+
+def measure(store: ua.data.EmbeddingStore, settings: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
+    """Return the validation metrics of a run, by dimension of the embeddings."""
+    train = recipe("emoji").entries["infonce"].train.replace(**settings, epochs=EPOCHS, seed=seed)
+    space = ua.fit(store, train, progress="none").space
+    rows = store.rows("val")
+    features = {name: np.asarray(store.array(name)[rows]) for name in store.modalities}
+    present = {name: store.present(name)[rows] for name in store.modalities}
+    found = {}
+    for dim in (*PREFIXES, FULL):
+        embeddings = space.encode(features, present=present, dim=dim)
+        evaluation = ua.evaluate(embeddings, present=present, ids=store.ids[rows], labels=store.labels[rows])
+        found[str(dim)] = {metric: float(evaluation.metrics[metric]) for metric in METRICS}
+    return found
+
+
+def measure_arms() -> None:
+    torch.set_num_threads(1)
+    store = ua.data.load_dataset("emoji")
+    facts = {"schema": 1, "data": {"name": "emoji", "fingerprint": store.fingerprint, "split": "val"}}
+    facts |= {"epochs": EPOCHS, "seeds": SEEDS, "environment": describe_environment()}
+    runs: list[dict[str, Any]] = []
+    for base in BASES:
+        for arm, settings in arms(base).items():
+            measured = [measure(store, settings, seed) for seed in range(SEEDS)]
+            means = {
+                dim: {metric: statistics.fmean(run[dim][metric] for run in measured) for metric in METRICS}
+                for dim in measured[0]
+            }
+            runs.append({"objective": base, "arm": arm, "mean": means, "runs": measured})
+            RESULTS.write_text(json.dumps(facts | {"arms": runs}, indent=1) + "\n", "utf-8")
+            print(f"{base:10}{arm:32}{_percent(means[str(FULL)])}", flush=True)
+
+
+def fused_table(results: dict[str, Any]) -> str:
+    """Return the table of the fused term, with R@1, joint R@1 and label mAP of each objective."""
+    lines = ["| fused term | " + " | ".join(BASES) + " |", "|---|" + "---|" * len(BASES)]
+    found = {(run["objective"], run["arm"]): run["mean"][str(FULL)] for run in results["arms"]}
+    for arm in arms("infonce"):
+        if arm != "prefixes":
+            cells = " | ".join(_percent(found[base, arm]) if (base, arm) in found else "–" for base in BASES)
+            lines.append(f"| {'none' if arm == 'alone' else arm} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def prefix_table(results: dict[str, Any]) -> str:
+    """Return the table of truncated embeddings, with R@1 of each objective alone and with prefixes."""
+    dims = [*map(str, PREFIXES), str(FULL)]
+    lines = ["| objective | " + " | ".join(dims) + " |", "|---|" + "---|" * len(dims)]
+    for run in results["arms"]:
+        if run["arm"] in ("alone", "prefixes"):
+            name = run["objective"] if run["arm"] == "alone" else f"Matryoshka of {run['objective']}"
+            lines.append(
+                f"| {name} | " + " | ".join(f"{100 * run['mean'][dim]['recall@1']:.1f}" for dim in dims) + " |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _percent(means: dict[str, float]) -> str:
+    return " / ".join(f"{100 * means[metric]:.1f}" for metric in METRICS)
+
+
+def main() -> None:
+    if sys.argv[1:] != ["table"]:
+        measure_arms()
+    results = json.loads(RESULTS.read_text("utf-8"))
+    for page, table in (("fused_target", fused_table), ("matryoshka", prefix_table)):
+        path = PAGES / f"{page}.md"
+        text = table(results)
+        path.write_text(
+            MARKERS.sub(lambda found, text=text: found[1] + text + found[2], path.read_text("utf-8")), "utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()
