@@ -5,10 +5,14 @@ chance is modelled as
 
     logit((o(k, m) - p) / (1 - p)) = a + b log p + c / sqrt(k),
 
-fitted by weighted least squares, where b and c are drawn toward their usual values. The overlap@10 in an index of N
-rows follows with k = 10 and p = 10 / N. A small cut-off in the pairs has nearly the same p as 10 in the index, so the
-extrapolation is short: overlap@1 among 240 pairs selects 0.4 %, and overlap@10 among 10,000 rows selects 0.1 %. All
-constants are calibrated on pairs of real embedding models (benchmarks/bridge.py); other models test the intervals.
+fitted by weighted least squares, where b and c are drawn toward usual values. The overlap@10 in an index of N rows
+follows with k = 10 and p = 10 / N. A small cut-off in the pairs has nearly the same p as 10 in the index, so the
+extrapolation is short: overlap@1 among 240 pairs selects 0.4 %, and overlap@10 among 10,000 rows selects 0.1 %.
+
+There are two fits. The first stays close to the values of real embedding models, where the overlap hardly depends on p.
+The second follows the curve of the pairs almost freely. The interval spans both estimates and their errors, so it is
+wide if the rows do not behave like those of the calibration. The constants are calibrated on real and on planted
+indexes (benchmarks/bridge.py).
 
 Shapes: `P` points of the curve, `Q` queries.
 """
@@ -38,9 +42,6 @@ class Calibration:
         slope_weight, small_weight: weights of the usual values.
         largest: largest share p of the fitted points.
         decay: weight of a point is exp(-decay |log p - log(10 / N)|), times its share of the pairs.
-        error: standard deviation of the logit's error that does not come from the queries, with many pairs.
-        quantile: half-width of the interval in standard deviations.
-        margin: half-width that is added in points of the overlap.
     """
 
     slope: float
@@ -49,13 +50,15 @@ class Calibration:
     small_weight: float
     largest: float
     decay: float
-    error: float
-    quantile: float
-    margin: float
 
 
-OVERLAP = Calibration(0.0, -0.33, 1.55, 1.39, 0.1, 0.6, 0.085, 2.2, 0.004)
-CONTAINED = Calibration(0.16, -0.05, 3.3, 2.3, 0.03, 0.3, 0.3, 2.2, 0.004)
+USUAL = Calibration(0.0, -0.33, 1.55, 1.39, 0.1, 0.6)
+FREE = Calibration(0.06, -0.76, 0.011, 0.125, 0.2, 0.0)
+CONTAINED = Calibration(0.16, -0.05, 3.3, 2.3, 0.03, 0.3)
+# Standard deviations of the logit's error that does not come from the queries, with many pairs.
+_ERROR, _ERROR_CONTAINED = 0.09, 0.3
+# Half-width of the interval in standard deviations, and a margin in points of the overlap.
+_QUANTILE, _MARGIN = 1.9, 0.004
 
 
 @dataclass(frozen=True)
@@ -81,21 +84,24 @@ class OverlapInterval:
         return asdict(self)
 
 
-def estimate_overlap(
-    curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1, calibration: Calibration | None = None
-) -> OverlapInterval:
+def estimate_overlap(curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1) -> OverlapInterval:
     """Return the interval of a share at cut-off 10 in an index of `items` rows.
 
     Args:
         values_PQ: `curve.overlap`, or `curve.contained` with its `width`.
         width: number of candidates for each result; chance is width k / m.
     """
-    constants = calibration or (OVERLAP if width == 1 else CONTAINED)
     queries, pairs = values_PQ.shape[1], int(curve.sizes.max())
-    center, spread = _extrapolated(curve, values_PQ, items, width, constants)
+    fits = (USUAL, FREE) if width == 1 else (CONTAINED,)
+    found = [_extrapolated(curve, values_PQ, items, width, constants) for constants in fits]
+    centers, spread = [center for center, _ in found], found[0][1]
+    error = (_ERROR if width == 1 else _ERROR_CONTAINED) * math.sqrt(1 + _FEW / pairs)
+    half = _QUANTILE * math.hypot(error, spread)
     chance = min(1.0, width * K / items)
-    half = constants.quantile * math.hypot(constants.error * math.sqrt(1 + _FEW / pairs), spread)
-    ends = [chance + (1 - chance) * _expit(center + sign * half) + sign * constants.margin for sign in (-1, 0, 1)]
+    logits = (min(centers) - half, sum(centers) / len(centers), max(centers) + half)
+    ends = [
+        chance + (1 - chance) * _expit(logit) + sign * _MARGIN for sign, logit in zip((-1, 0, 1), logits, strict=True)
+    ]
     low, estimate, high = (min(1.0, max(0.0, end)) for end in ends)
     largest = curve.sizes == pairs
     closest = int(np.argmin(np.abs(curve.cutoffs[largest] - K)))

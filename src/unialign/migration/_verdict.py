@@ -1,12 +1,9 @@
 """Decide from the estimates whether to switch to the mapped index."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from unialign.migration._interval import OverlapInterval
 from unialign.migration._level import Level, describe_level
-
-Verdict = Literal["switch now", "switch with C = 100", "re-embed or stay"]
 
 # With this share of the true ten among the candidates, known-item recall stayed above 95 % of full re-embedding in
 # all measured cases (benchmarks/results/bridge.json).
