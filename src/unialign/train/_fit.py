@@ -67,8 +67,9 @@ def fit(
 ) -> FitResult:
     """Train a space on the training rows of a store.
 
-    Features larger than 128 MiB in float32 are read from the store during training, so that memory use does not grow
-    with the data. On a CUDA device, features of up to a quarter of its free memory are kept on the device.
+    Features larger than 128 MiB in float32, or kernel features larger than 1 GiB, are read from the store during
+    training, so that memory use does not grow with the data. On a CUDA device, features of up to a quarter of its free
+    memory are kept on the device.
 
     On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, even if the
     run was interrupted and resumed. The global random state is not changed. Several calls in threads of the same
@@ -80,6 +81,9 @@ def fit(
     processes get the same result. Only process 0 writes files, shows progress, warns, and calls `on_step` and
     `eval_callback`. The loss curve equals that of a single process up to rounding and dropout draws. A run may be
     resumed with another number of processes.
+
+    With `init="gcca"` or `"ridge"`, the heads start from the closed form of the training rows (see
+    `unialign.closed_form`), which is the same for every seed. With `epochs=0`, the result is this closed form.
 
     With `early_stopping_patience`, the space is evaluated on the validation split before the first step, every
     `eval_epochs` epochs and after the last step, and the result has the best weights. Training ends once the given
