@@ -1,5 +1,8 @@
 """Test an objective as the loss of the Trainer of sentence-transformers."""
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import tiny_towers
 from unialign import losses
@@ -25,6 +29,12 @@ def model(folder: Path) -> Any:
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(folder), device="cpu")
+
+
+def model_weights(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu").named_parameters()
 
 
 def inputs(model: Any) -> list[dict[str, Any]]:
@@ -104,6 +114,27 @@ def test_several_data_sets(model: Any, tmp_path: Path) -> None:
     }
     trainer = SentenceTransformerTrainer(model, arguments(tmp_path), train_dataset=data, loss=loss)
     assert np.isfinite(trainer.train().training_loss)
+
+
+@needs_datasets
+def test_two_processes_compute_the_weights_of_one(folder: Path, tmp_path: Path) -> None:
+    script, weights = str(Path(__file__).with_name("train_on_processes.py")), []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for name, launcher in (
+        ("one", []),
+        ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]),
+    ):
+        out = tmp_path / f"{name}.safetensors"
+        command = [sys.executable, *launcher, script, str(folder), str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
+        assert done.returncode == 0, done.stderr[-3000:]
+        weights.append(load_file(out))
+    one, two = weights
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-6, rtol=0, msg=name)
+    before = dict(model_weights(folder))
+    assert any(not torch.equal(before[name], weight) for name, weight in one.items())
 
 
 @needs_datasets

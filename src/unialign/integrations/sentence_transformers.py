@@ -12,9 +12,12 @@ from unialign.losses import Objective, create
 class Loss(nn.Module):
     """An objective as a loss of `SentenceTransformerTrainer`.
 
-    The columns of the data set are the modalities, so a third column is a third modality and not a hard negative. With
-    several processes, the objective covers the rows of all of them. A data set with missing cells cannot be used, since
-    the Trainer encodes all cells of a column.
+    The columns of the data set are the modalities, so a third column is a third modality and not a hard negative. A
+    data set with missing cells cannot be used, since the Trainer encodes all cells of a column.
+
+    With several processes, the objective covers the rows of all of them. DDP does not support unused weights in several
+    forward passes: freeze the weights that no column uses, such as poolers, and set `ddp_find_unused_parameters=False`
+    in the arguments.
 
     Examples:
         >>> from unialign.integrations.sentence_transformers import Loss
