@@ -5,6 +5,7 @@ Shapes: `N` items, `W` dimension, `r` components of a modality, `D` dimension of
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -93,37 +94,60 @@ def gcca(
         raise ConfigError(
             f"a linear kernel needs input_norm='standardize', since linear heads have no bias; got {input_norm!r}"
         )
-    regularizations, powers = _candidates(kernel, regularization, spectrum_power)
+    candidates = _candidates(kernel, regularization, spectrum_power)
     names = check_modalities(store, modalities)
     rows_N = fitted_rows(store, names)
     options: dict[str, Any] = {"kernel": kernel, "landmarks": landmarks, "input_norm": input_norm, "seed": seed}
-    problem: MaskedGcca | None = None
-    selection: dict[str, Any] | None = None
-    if len(regularizations) * len(powers) > 1:
-        chosen = selection_rows(store, names, rows_N, seed=seed)
-        if chosen is None:
-            regularizations, powers = regularizations[:1], powers[:1]
-            selection = {"source": "defaults, since no rows could be held out"}
-        else:
-            problem = _problem(store, names, chosen.fit_N, options)
-            validation = ValidationItems(store, names, chosen.score_N)
-            best, power, facts = choose(problem, validation, dim=dim, regularizations=regularizations, powers=powers)
-            regularizations, powers = (best,), (power,)
-            selection = {"source": chosen.source, "items": validation.items, **facts}
-            if len(chosen.fit_N) < len(rows_N):
-                problem = None
-    problem = problem or _problem(store, names, rows_N, options)
-    solution = problem.solve(regularizations[0], dim)
+    chosen = _choose(store, names, rows_N, candidates, dim, options)
+    problem = chosen.problem or _problem(store, names, rows_N, options)
+    solution = problem.solve(chosen.regularization, dim)
     facts = {
         "method": "gcca",
         "kernel": kernel,
-        "regularization": solution.regularization,
-        "spectrum_power": powers[0],
-        "selection": selection,
+        "regularization": chosen.regularization,
+        "spectrum_power": chosen.power,
+        "selection": chosen.facts,
         "directions": len(solution.eigenvalues_D),
         **row_facts(store, names, rows_N),
     }
-    return _space(store, problem.modalities, solution, powers[0], dim, options, facts)
+    return _space(store, problem.modalities, solution, chosen.power, dim, options, facts)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Chosen settings.
+
+    Attributes:
+        facts: description of the choice for the metadata; None without a choice.
+        problem: eigenproblem of all training rows, if it has been set up.
+    """
+
+    regularization: float
+    power: float
+    facts: dict[str, Any] | None
+    problem: MaskedGcca | None = None
+
+
+def _choose(
+    store: EmbeddingStore,
+    names: Sequence[str],
+    rows_N: Rows,
+    candidates: tuple[Sequence[float], Sequence[float]],
+    dim: int,
+    options: dict[str, Any],
+) -> _Chosen:
+    """Choose the regularization and the power; single candidates need no validation rows."""
+    regularizations, powers = candidates
+    if len(regularizations) == len(powers) == 1:
+        return _Chosen(regularizations[0], powers[0], None)
+    rows = selection_rows(store, names, rows_N, seed=options["seed"])
+    if rows is None:
+        return _Chosen(regularizations[0], powers[0], {"source": "defaults, since no rows could be held out"})
+    problem = _problem(store, names, rows.fit_N, options)
+    validation = ValidationItems(store, names, rows.score_N)
+    regularization, power, found = choose(problem, validation, dim=dim, regularizations=regularizations, powers=powers)
+    facts = {"source": rows.source, "items": validation.items, **found}
+    return _Chosen(regularization, power, facts, problem if len(rows.fit_N) == len(rows_N) else None)
 
 
 def _candidates(kernel: str, regularization: Any, spectrum_power: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
