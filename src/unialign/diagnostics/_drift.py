@@ -17,11 +17,11 @@ from unialign.diagnostics._drift_sample import SampleDrift, drift_sample_size, m
 from unialign.diagnostics._drift_scan import RowDrift, scan_rows, unit_rows
 from unialign.diagnostics._drift_verdict import (
     ROUNDED_ERROR,
-    DriftFacts,
     changed_rows,
     decide,
     keeps_neighbors,
 )
+from unialign.diagnostics._drift_words import DriftFacts
 from unialign.diagnostics._estimate import LEVEL
 from unialign.readers import Modality
 

@@ -17,8 +17,8 @@ from unialign.readers import Collection, MatchedRows, Modality
 
 Array = NDArray[Any]
 
-# Number of bytes of a block in float64, for each version.
-_BLOCK_BYTES = 1 << 23
+# Number of bytes of a block in float64, for each version; blocks should fit into the cache of a core.
+_BLOCK_BYTES = 1 << 21
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from unialign._plain_text import table_lines
 from unialign._version import __version__
 from unialign.diagnostics._drift_pairs import MatchedItems
 from unialign.diagnostics._drift_scan import RowDrift
-from unialign.diagnostics._drift_verdict import DriftFacts, Verdict, summarize_verdicts
+from unialign.diagnostics._drift_verdict import Verdict, summarize_verdicts
+from unialign.diagnostics._drift_words import DriftFacts
 from unialign.diagnostics._finding import SEVERITIES, Severity
 from unialign.diagnostics._format import number, percent
 from unialign.diagnostics._text import INDENT, wrap

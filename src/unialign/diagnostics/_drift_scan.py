@@ -83,19 +83,30 @@ def _equal(old_bD: Array, new_bD: Array) -> NDArray[np.bool_]:
 
 
 def _differences(old_bD: Array, new_bD: Array) -> tuple[Array, Array]:
-    """Return 1 - cosine of the shared columns, and the ratio of the norms.
-
-    The cosine is computed from the distance of unit rows, 1 - cos = |u - v|^2 / 2, which is precise for equal rows.
-    """
+    """Return 1 - cosine of the shared columns, with an absolute error of about 1e-15, and the ratio of the norms."""
     shared = min(old_bD.shape[1], new_bD.shape[1])
-    (u_bd, _), (v_bd, _) = unit_rows(old_bD[:, :shared]), unit_rows(new_bD[:, :shared])
-    difference_bd = u_bd - v_bd
-    error_b = 0.5 * np.einsum("ij,ij->i", difference_bd, difference_bd)
-    # A prefix that is zero has no direction.
-    error_b[(~u_bd.any(1)) | (~v_bd.any(1))] = 1.0
+    old_bD, old_b = _scaled(old_bD)
+    new_bD, new_b = _scaled(new_bD)
+    u_bd, v_bd = old_bD[:, :shared], new_bD[:, :shared]
+    dot_b, u_b, v_b = (np.einsum("ij,ij->i", x, y) for x, y in ((u_bd, v_bd), (u_bd, u_bd), (v_bd, v_bd)))
+    # A prefix of zeros has no direction.
+    has_b = (u_b > 0) & (v_b > 0)
+    error_b = np.ones(len(dot_b))
+    error_b[has_b] = np.clip(1 - dot_b[has_b] / np.sqrt(u_b[has_b] * v_b[has_b]), 0.0, 2.0)
+    if u_bd.shape == old_bD.shape == new_bD.shape:
+        error_b[(old_bD == new_bD).all(1)] = 0.0
+    norms = [np.sqrt(np.einsum("ij,ij->i", x, x)) for x in (old_bD, new_bD)]
     with np.errstate(over="ignore", under="ignore"):
-        ratio_b = unit_rows(new_bD)[1] / unit_rows(old_bD)[1]
+        ratio_b = norms[1] / norms[0] * (new_b / old_b)
     return error_b, ratio_b
+
+
+def _scaled(rows_bD: Array) -> tuple[Array, Array]:
+    """Return float64 rows whose squares neither overflow nor underflow, and the factors that were divided out."""
+    if rows_bD.dtype == np.float32:  # squares of float32 numbers are within the range of float64
+        return rows_bD.astype(np.float64), np.ones(len(rows_bD))
+    largest_b = np.abs(rows_bD).max(1)
+    return rows_bD / largest_b[:, None], largest_b
 
 
 def unit_rows(rows_bD: Array) -> tuple[Array, Array]:

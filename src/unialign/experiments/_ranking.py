@@ -9,6 +9,7 @@ Review of Economic Studies 2024): with probability 95 %, all intervals contain t
 Shapes: `M` models, `T` tasks, `Q` queries of a task, `R` resamples.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -174,12 +175,33 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
     order_M = np.lexsort((np.arange(len(points_M)), -points_M))
     names = [table.models[m] for m in order_M]
     points_M, values_RM = points_M[order_M], values_RM[:, order_M]
-    p_MM, difference = _tests(points_M, values_RM, units)
-    separable_MM = p_MM < 1 - LEVEL
-    half = quantile((1 + LEVEL) / 2, units - 1) / _NORMAL_QUANTILE
-    low_M, high_M = _interval(points_M + (values_RM - points_M) * half)
-    groups = _groups(separable_MM)
-    models = tuple(
+    holm_MM, plain_MM = _tests(points_M, values_RM, units)
+    # Intervals have the width of Student's t, as the tests do.
+    wide_RM = points_M + (values_RM - points_M) * (quantile((1 + LEVEL) / 2, units - 1) / _NORMAL_QUANTILE)
+    last = len(names) - 1
+    pairs = [(m, m + 1) for m in range(last)] + [(0, m) for m in range(2, last + 1)]
+    queries = sum(scores.shape[1] for scores in table.queries.values()) if table.has_queries else 0
+    return Ranking(
+        models=_ranked(names, points_M, wide_RM, holm_MM < 1 - LEVEL),
+        differences=tuple(
+            PairedDifference(
+                names[a], names[b], *_paired(wide_RM, points_M, a, b), float(plain_MM[a, b]), float(holm_MM[a, b])
+            )
+            for a, b in pairs
+        ),
+        unit="queries" if table.has_queries else "tasks",
+        statistic=statistic,
+        settings={"tasks": len(table.tasks), "queries": queries, "resamples": resamples, "seed": seed},
+        notes=table.notes,
+    )
+
+
+def _ranked(
+    names: Sequence[str], points_M: Array, wide_RM: Array, separable_MM: NDArray[np.bool_]
+) -> tuple[RankedModel, ...]:
+    """Return the models, in the order of their scores, with intervals of scores and ranks."""
+    low_M, high_M = _interval(wide_RM)
+    return tuple(
         RankedModel(
             name=name,
             rank=1 + int((points_M > points_M[m]).sum()),
@@ -188,22 +210,10 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
             high=float(high_M[m]),
             rank_low=1 + int((separable_MM[m] & (points_M > points_M[m])).sum()),
             rank_high=len(names) - int((separable_MM[m] & (points_M < points_M[m])).sum()),
-            group=groups[m],
+            group=group,
         )
-        for m, name in enumerate(names)
+        for m, (name, group) in enumerate(zip(names, _groups(separable_MM), strict=True))
     )
-    last = len(names) - 1
-    pairs = [(m, m + 1) for m in range(last)] + [(0, m) for m in range(2, last + 1)]
-    differences = tuple(
-        PairedDifference(
-            names[a], names[b], *_paired(values_RM, points_M, a, b, half), float(difference[a, b]), float(p_MM[a, b])
-        )
-        for a, b in pairs
-    )
-    queries = sum(scores.shape[1] for scores in table.queries.values()) if table.has_queries else 0
-    settings = {"tasks": len(table.tasks), "queries": queries, "resamples": resamples, "seed": seed}
-    unit = "queries" if table.has_queries else "tasks"
-    return Ranking(models, differences, unit, statistic, settings, table.notes)
 
 
 def _resampled(table: ScoreTable, statistic: Statistic, resamples: int, seed: int) -> tuple[Array, Array, int]:
@@ -278,8 +288,7 @@ def _interval(values_RM: Array) -> tuple[Array, Array]:
     return low_M, high_M
 
 
-def _paired(values_RM: Array, points_M: Array, a: int, b: int, half: float) -> tuple[float, float, float]:
-    difference = float(points_M[a] - points_M[b])
-    values_R = difference + (values_RM[:, a] - values_RM[:, b] - difference) * half
-    low, high = _interval(values_R[:, None])
-    return difference, float(low[0]), float(high[0])
+def _paired(wide_RM: Array, points_M: Array, a: int, b: int) -> tuple[float, float, float]:
+    """Return the difference of two models and its interval."""
+    low_1, high_1 = _interval((wide_RM[:, a] - wide_RM[:, b])[:, None])
+    return float(points_M[a] - points_M[b]), float(low_1[0]), float(high_1[0])

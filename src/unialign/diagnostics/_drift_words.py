@@ -1,0 +1,199 @@
+"""Describe how two versions of a modality differ, with advice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from unialign._plain_text import count
+from unialign.diagnostics._drift_sample import SampleDrift
+from unialign.diagnostics._format import number, percent, row_list, rows_of
+
+Kind = Literal[
+    "identical", "same", "rounded", "truncated", "partly_changed", "reordered", "shifted", "rotated", "changed",
+    "different", "too_few",
+]  # fmt: skip
+
+# Number of items below which only row-by-row verdicts are given.
+FEW_ITEMS = 50
+# Fraction of probes whose counterpart is another row, above which rows are in another order.
+REORDERED = 0.9
+# Variation of the ratio of norms (95 % quantile / 5 % quantile - 1) below which there is one scale factor.
+SCALE_SPREAD = 0.01
+
+
+@dataclass(frozen=True)
+class DriftFacts:
+    """What the rules need to know about a modality; NaN if undefined.
+
+    Attributes:
+        items: number of valid items in both versions.
+        median_error: median of 1 - cosine over items.
+        largest_error: its largest value.
+        changed: number of rows whose error is far above the median.
+        first_changed, last_changed: the first of these rows, and the last one, by row number in the new version.
+        moved: fraction of the probed rows whose vector is found at another row of the old version.
+        offset: difference of row numbers, if most moved rows have the same; None otherwise.
+        equal: fraction of rows that are equal in every entry.
+        scale, low_scale, high_scale: median, 5 % and 95 % quantiles of the ratio of norms.
+        unit_new: whether all new rows have norm 1.
+    """
+
+    items: int
+    dims: tuple[int, int]
+    equal: float
+    median_error: float
+    largest_error: float
+    changed: int
+    first_changed: tuple[int, ...]
+    last_changed: int
+    moved: float
+    offset: int | None
+    scale: float
+    low_scale: float
+    high_scale: float
+    unit_new: bool
+    sample: SampleDrift
+
+
+def _scale_words(f: DriftFacts) -> str:
+    if f.high_scale / f.low_scale - 1 <= SCALE_SPREAD:
+        return "" if abs(f.scale - 1) <= SCALE_SPREAD else f" The new rows are {number(f.scale)} times as long."
+    if f.unit_new:
+        return " The new rows have norm 1, the old ones have various norms."
+    return f" The norms differ by factors of {number(f.low_scale)} to {number(f.high_scale)}."
+
+
+def _neighbor_words(f: DriftFacts) -> str:
+    overlap, stale = f.sample.overlap, f.sample.stale_overlap
+    if overlap is None:
+        return ""
+    words = f" Of the 10 nearest rows within {count(f.sample.items, 'item')}, {percent(overlap.mean)} are the same"
+    return words + (f", and {percent(stale.mean)} if only the queries are new." if stale is not None else ".")
+
+
+def _identical(f: DriftFacts) -> tuple[str, str]:
+    return f"All {f.items:,} rows are equal in every entry.", ""
+
+
+def _same(f: DriftFacts) -> tuple[str, str]:
+    scale = _scale_words(f)
+    text = f"The rows are the same vectors; the largest difference, 1 - cosine, is {f.largest_error:.1g}.{scale}"
+    return text, "Search by cosine, or normalize both versions: inner products depend on the norms." if scale else ""
+
+
+def _rounded(f: DriftFacts) -> tuple[str, str]:
+    how = f" ({f.sample.precision})" if f.sample.precision else ""
+    text = (
+        f"The new rows are rounded copies of the old ones{how}: 1 - cosine has median {f.median_error:.1g} and is at "
+        f"most {f.largest_error:.1g}.{_neighbor_words(f)}{_scale_words(f)}"
+    )
+    return text, "Both versions can be mixed if this change of the neighbors is acceptable."
+
+
+def _truncated(f: DriftFacts) -> tuple[str, str]:
+    old, new = f.dims
+    which = f"the first {new:,} of {old:,} columns of the old rows" if new < old else f"{new - old:,} more columns"
+    text = f"The new rows have {which}, with 1 - cosine of at most {f.largest_error:.1g}.{_neighbor_words(f)}"
+    return text, f"Cut the longer rows to {min(old, new):,} columns and normalize them again before you compare both."
+
+
+def _partly_changed(f: DriftFacts) -> tuple[str, str]:
+    consecutive = f.changed > 1 and f.last_changed - f.first_changed[0] + 1 == f.changed
+    where = (
+        f"rows {f.first_changed[0]:,} to {f.last_changed:,}" if consecutive else row_list(f.first_changed, f.changed)
+    )
+    text = (
+        f"{rows_of(f.changed, f.items)} {'were' if f.changed > 1 else 'was'} computed differently ({where}). For the "
+        f"other rows, 1 - cosine has median {f.median_error:.1g}."
+    )
+    if f.moved >= REORDERED:
+        return f"{text} They are stored at other positions.", "Sort both versions by their ids, or store `ids` in both."
+    return text, (
+        "Compare the inputs of the changed rows, such as long texts that were cut, images of another size, failed "
+        "files and batches with another padding, and embed these rows again."
+    )
+
+
+def _reordered(f: DriftFacts) -> tuple[str, str]:
+    where = f", {abs(f.offset):,} rows {'later' if f.offset > 0 else 'earlier'}" if f.offset else " in another order"
+    text = f"The old rows contain the vectors of {percent(f.moved)} of the new rows at other positions{where}."
+    return text, "Store `ids` in both versions, so that rows are matched by item, or sort both in the same way."
+
+
+def _shifted(f: DriftFacts) -> tuple[str, str]:
+    text = (
+        "The versions are equal up to a constant vector: the median cosine of counterparts is "
+        f"{number(1 - f.median_error)}, and {number(f.sample.centered_cosine)} after centering.{_neighbor_words(f)}"
+    )
+    return text, "Subtract the same mean from both versions; compare the last steps of both pipelines for a centering."
+
+
+def _rotated(f: DriftFacts) -> tuple[str, str]:
+    sample = f.sample
+    fit = (
+        f" After the best rotation, fitted to other rows, the median cosine is {number(sample.rotated_cosine)}."
+        if np.isfinite(sample.rotated_cosine)
+        else ""
+    )
+    what = (
+        "a rotation"
+        if f.dims[0] == f.dims[1]
+        else f"a rotation and a projection, {f.dims[0]:,} to {f.dims[1]:,} columns"
+    )
+    agreement = number(max(np.nan_to_num([sample.cosine_agreement, sample.centered_agreement])))
+    text = (
+        f"The versions are equal up to {what}: the cosines between items have correlation {agreement}.{fit}"
+        f"{_neighbor_words(f)}"
+    )
+    return text, "Never search one version with queries of the other; `unialign bridge` fits the map between them."
+
+
+def _changed(f: DriftFacts) -> tuple[str, str]:
+    text = (
+        "All rows changed, but each is still similar to its counterpart: the median cosine is "
+        f"{number(1 - f.median_error)} (other items: {number(f.sample.random_cosine)}).{_neighbor_words(f)}"
+    )
+    return text, (
+        "Compare prompt, tokenizer, image size, pooling, precision and weights of both pipelines. Embed the items "
+        "again, or convert the old rows with `unialign bridge`."
+    )
+
+
+def _different(f: DriftFacts) -> tuple[str, str]:
+    cosine = "" if f.dims[0] != f.dims[1] else f" The median cosine of counterparts is {number(1 - f.median_error)}."
+    dims = f" The rows have {f.dims[0]:,} and {f.dims[1]:,} columns." if f.dims[0] != f.dims[1] else ""
+    text = (
+        f"The versions come from different models, or their rows are not the same items.{dims}{cosine} The cosines "
+        f"between items have correlation {number(f.sample.cosine_agreement)}.{_neighbor_words(f)}"
+    )
+    return text, (
+        "Check that row i of both versions is the same item. If it is, embed all items again, or measure with "
+        "`unialign bridge` what a map between the versions keeps."
+    )
+
+
+def _too_few(f: DriftFacts) -> tuple[str, str]:
+    if f.items == 0:
+        return "No item has a valid row in both versions.", "Check the ids and the presence masks of both versions."
+    text = (
+        f"The rows differ (the median cosine of counterparts is {number(1 - f.median_error)}), and "
+        f"{count(f.items, 'item')} are too few to find out how."
+    )
+    return text, f"Compare at least {FEW_ITEMS} items."
+
+
+WORDS: dict[Kind, Callable[[DriftFacts], tuple[str, str]]] = {
+    "identical": _identical,
+    "same": _same,
+    "rounded": _rounded,
+    "truncated": _truncated,
+    "partly_changed": _partly_changed,
+    "reordered": _reordered,
+    "shifted": _shifted,
+    "rotated": _rotated,
+    "changed": _changed,
+    "different": _different,
+    "too_few": _too_few,
+}
