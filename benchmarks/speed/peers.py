@@ -190,7 +190,7 @@ def compare_with_peer(comparison: Comparison, items: int, *, threads: int) -> di
 def why_slower(items: int) -> str:
     """Return the reason of a ratio above 1."""
     if items <= 256:
-        return "fixed costs of a call: checks of names and rows, named terms, two autograd functions in Python"
+        return "fixed costs of a call: checks of names and rows, named terms, autograd functions in Python"
     if items > 1024:
         return "no table of all pairs is kept, so the logits are computed a second time in the backward pass"
     return "not known"
