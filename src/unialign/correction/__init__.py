@@ -1,4 +1,4 @@
-"""Correction of the modality gap in existing embeddings, without training and without pairs."""
+"""Correction of the modality gap in existing embeddings, without training."""
 
 from unialign._lazy import attach_stub
 

@@ -37,14 +37,15 @@ def repair(
     holdout: float = 0.5,
     seed: int = 0,
 ) -> Repair:
-    """Remove the gap between the modalities of existing embeddings, without training and without pairs.
+    """Remove the gap between the modalities of existing embeddings, without training.
 
-    Each method fits one affine map per modality to unit rows: `none`, `center` (subtract the mean), `coral` (also align
-    the covariances) and, for an index only, `center_csls` (center, and correct scores for hubs). The methods are
-    measured on held-out items by mixed-pool retrieval (`ua.metrics.mixed_pool`), and the one with the highest balanced
-    score is chosen. A method other than `none` needs a significant gain, and its label precision must not be
-    significantly lower by more than a point. The chosen method is fitted again to all sampled items; items of a test
-    split are never read. With fewer than 50 rows of a modality, `coral` and `center_csls` are not candidates.
+    Each method fits one affine map per modality to its unit rows, which need not be paired: `none`, `center` (subtract
+    the mean), `coral` (also align the covariances) and, for an index only, `center_csls` (center, and correct scores
+    for hubs). The methods are measured on held-out items with two modalities or more by mixed-pool retrieval
+    (`ua.metrics.mixed_pool`), and the one with the highest balanced score is chosen. A method other than `none` needs a
+    significant gain, and its label precision must not be significantly lower by more than a point. The chosen method is
+    fitted again to all sampled items; items of a test split are never read. With fewer than 50 rows of a modality,
+    `coral` and `center_csls` are not candidates.
 
     Args:
         source: embeddings, as a mapping of modality -> (N, D), a store, files or several of these (see `ua.diagnose`);
