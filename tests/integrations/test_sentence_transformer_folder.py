@@ -78,7 +78,9 @@ def test_no_file_needs_code_or_is_a_pickle(folder: Path) -> None:
 def test_each_head_and_normalization(options: dict[str, Any], tmp_path: Path) -> None:
     space = make_space(**options)
     encoders = {kind: tiny_towers.towers()[kind] for kind in ("text", "image")}
+    before = torch.get_rng_state()
     space.save_pretrained(tmp_path, format=FORMAT, encoders=encoders)
+    assert torch.equal(torch.get_rng_state(), before)
     check_equal(space, tmp_path, "text", "image")
 
 
@@ -138,7 +140,7 @@ def test_an_encoder_of_two_kinds_is_stored_once(tmp_path: Path) -> None:
     # A single route must not promise images.
     space.save_pretrained(tmp_path / "text", format=FORMAT, encoders={"text": clip})
     assert load(tmp_path / "text").modalities == ["text"]
-    with pytest.raises(ConfigError, match=r"'photo' accepts text, image, so the kind of media of 'photo' is unknown"):
+    with pytest.raises(ConfigError, match=r"'photo' accepts text, image, so the media type of 'photo' is unknown"):
         space.save_pretrained(tmp_path / "photo", format=FORMAT, encoders={"photo": clip})
 
 
@@ -370,7 +372,7 @@ def test_an_encoder_that_fails(space: Space, monkeypatch: pytest.MonkeyPatch, tm
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(model, "encode", fail)
-    with pytest.raises(ConfigError, match="'text' failed on a test input of kind text: RuntimeError: no memory"):
+    with pytest.raises(ConfigError, match="'text' failed on a test input of type text: RuntimeError: no memory"):
         space.save_pretrained(tmp_path, format=FORMAT, encoders={"text": model})
 
 

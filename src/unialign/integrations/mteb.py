@@ -10,15 +10,15 @@ import torch
 
 from unialign.errors import ConfigError, MissingDependencyError
 
-# The media of mteb that a SentenceTransformer encodes.
-_MEDIA = ("text", "image", "audio", "video")
+# The modalities of mteb that a SentenceTransformer encodes.
+_MODALITIES = ("text", "image", "audio", "video")
 
 
 def wrap(model: Any, *, name: str | None = None, revision: str | None = None, device: str | None = None) -> Any:
-    """Return an encoder for `mteb.evaluate` that states the media of a model.
+    """Return an encoder for `mteb.evaluate` with the modalities of a model.
 
-    The wrapper of mteb states text only for a model from a folder, and returns an array without rows for images. This
-    function sets the media, and the encoder raises an error for other media.
+    For a model from a folder, mteb assumes that text is the only modality, and returns an empty array for images. This
+    function sets the modalities, and the encoder raises an error for other modalities.
 
     Args:
         model: a `SentenceTransformer`, or its folder or Hub name.
@@ -40,8 +40,8 @@ def wrap(model: Any, *, name: str | None = None, revision: str | None = None, de
         raise ConfigError(f"the name of a model in mteb has the form 'owner/name', got {name!r}; pass name=")
     # mteb resamples sounds to this rate.
     encoder = _encoder_class(wrappers)(model, target_sampling_rate=_sampling_rate(model))
-    media = [kind for kind in _MEDIA if kind in model.modalities]
-    changes = {"name": name, "revision": revision or _fingerprint(model), "modalities": media}
+    modalities = [name for name in _MODALITIES if name in model.modalities]
+    changes = {"name": name, "revision": revision or _fingerprint(model), "modalities": modalities}
     encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=changes)
     return encoder
 
@@ -64,14 +64,14 @@ def _load(model: Any, name: str | None, device: str | None) -> tuple[Any, str]:
 
 def _encoder_class(wrappers: Any) -> type:
     class Encoder(wrappers.SentenceTransformerEncoderWrapper):  # type: ignore[misc]
-        """Encoder that raises an error for media without an encoder."""
+        """Encoder that raises an error for inputs without a supported modality."""
 
         def encode(self, inputs: Any, **options: Any) -> Any:
-            given = [kind for kind in _MEDIA if kind in inputs.dataset.features]
+            given = [name for name in _MODALITIES if name in inputs.dataset.features]
             known = self.mteb_model_meta.modalities
             if not set(given) & set(known):
                 raise ConfigError(
-                    f"the task has {', '.join(given) or 'no media'}, but the model encodes {', '.join(known)}"
+                    f"the task has {', '.join(given) or 'no known modality'}, but the model encodes {', '.join(known)}"
                 )
             return super().encode(inputs, **options)
 

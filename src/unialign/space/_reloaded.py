@@ -1,4 +1,4 @@
-"""Compare saved modules of a SentenceTransformer with the encoders and the space, on a few inputs of each kind.
+"""Compare saved modules of a SentenceTransformer with the encoders and the space, on a few inputs of each media type.
 
 Shapes: `B` test inputs, `W` dimension of the features, `D` dimension of the space.
 """
@@ -56,7 +56,7 @@ def _features(space: "Space", tower: Tower) -> Tensor:
             features_BW = _encode(tower.model, _probes(tower))
     except Exception as error:  # processors and models raise many exceptions
         raise ConfigError(
-            f"the encoder of {tower.name!r} failed on a test input of kind {tower.kind}: "
+            f"the encoder of {tower.name!r} failed on a test input of type {tower.kind}: "
             f"{type(error).__name__}: {error}"
         ) from error
     if features_BW.shape[1] != space.dims[tower.name]:
@@ -97,7 +97,7 @@ def _encode(model: Any, inputs: list[Any]) -> Tensor:
 
 
 def _probes(tower: Tower) -> list[Any]:
-    """Return a few inputs of the kind of a tower, which are the same in each call."""
+    """Return a few inputs for a tower, which are the same in each call."""
     rng = np.random.default_rng(0)
     if tower.kind == "text":
         return ["a photo of a cat", "Two dogs run over the grass, and a third one sleeps."]
@@ -108,6 +108,6 @@ def _probes(tower: Tower) -> list[Any]:
         processor = getattr(tower.modules[0], "processor", None)
         rate = int(getattr(getattr(processor, "feature_extractor", processor), "sampling_rate", 16000))
         sounds = [{"array": rng.normal(size=rate).astype(np.float32), "sampling_rate": rate} for _ in range(2)]
-        # A Router accepts such a sound only inside a mapping of its kind.
+        # A Router accepts such a sound only as the value of a key.
         return [{"audio": sound} for sound in sounds]
     return [{"video": rng.integers(0, 256, (16, 96, 96, 3), dtype=np.uint8)}]

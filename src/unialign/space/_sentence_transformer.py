@@ -3,7 +3,7 @@
 The folder contains the files of `Space.save_pretrained` and
 
 - `modules.json`: the two modules `0_Router` and `1_Normalize`;
-- `0_Router/`: one route per kind of media, with the encoder and the dense layers of the head;
+- `0_Router/`: one route per media type, with the encoder and the dense layers of the head;
 - `config_sentence_transformers.json`: versions and prompts.
 """
 
@@ -46,7 +46,8 @@ def write_modules(
         ConfigError: a head or an encoder cannot be expressed, or the features of an encoder have another dim.
         CheckpointError: the reloaded modules compute other embeddings than the space, or a file cannot be written.
     """
-    router = _router(space, towers)
+    with quiet_loading():
+        router = _router(space, towers)
     normalize = _modules().Normalize()
     settings = _settings(towers, card)
     try:
@@ -103,7 +104,7 @@ def _router(space: "Space", towers: Sequence[Tower]) -> Any:
 
 
 def _restricted(module: Any, kinds: set[str]) -> Any:
-    """Return an encoder that declares only the kinds of media which have a route; its weights are shared."""
+    """Return an encoder that declares only the modalities with a route, and shares the weights of the given one."""
     declared = getattr(module, "modality_config", None)
     kept = {key: value for key, value in (declared or {}).items() if key in kinds or key == "message"}
     if not declared or len(kept) == len(declared):

@@ -20,11 +20,11 @@ _CLOSED_LICENSES = {"proprietary", "unlicensed", "all-rights-reserved", "no-redi
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """Modules that map raw media of one kind to the features of a modality.
+    """Modules that map raw media of one type to the features of a modality.
 
     Attributes:
         name: the modality.
-        kind: `text`, `image`, `audio` or `video`, the names of media in sentence-transformers.
+        kind: `text`, `image`, `audio` or `video`, a modality of sentence-transformers.
         modules: modules of sentence-transformers in the order of their application.
         model: SentenceTransformer of these modules, for the features of a test input.
         license: license of the encoder; None if unknown.
@@ -76,7 +76,7 @@ def towers_of(encoders: Any, dims: Mapping[str, int], metadata: Mapping[str, Any
             if tower.kind == other.kind:
                 raise ConfigError(
                     f"{other.name!r} and {tower.name!r} are both {tower.kind}, but a SentenceTransformer selects the "
-                    f"encoder by the kind of its input; leave one of them out of encoders"
+                    f"encoder by the type of its input; leave one of them out of encoders"
                 )
     return towers
 
@@ -158,20 +158,20 @@ def _from_transformers(name: str, model: Any, processor: Any, pooling: str | Non
 
 
 def _kind(name: str, model: Any) -> str:
-    """Return the kind of media of a modality: its name, or the only kind that the encoder accepts."""
+    """Return the media type of a modality: its name, or the only type that the encoder accepts."""
     accepted = [kind for kind in KINDS if kind in model.modalities]
     if name in accepted:
         return name
     if len(accepted) == 1 and name not in KINDS:
         return accepted[0]
     raise ConfigError(
-        f"the encoder of {name!r} accepts {', '.join(accepted) or 'no media'}, so the kind of media of {name!r} is "
+        f"the encoder of {name!r} accepts {', '.join(accepted) or 'no media'}, so the media type of {name!r} is "
         f"unknown; name the modality {' or '.join(accepted) or 'after its media'}, or pass another encoder"
     )
 
 
 def _modules(model: Any, kind: str, name: str) -> list[Any]:
-    """Return the modules that a model applies to media of one kind, without the routing between them."""
+    """Return the modules that a model applies to media of one type."""
     router_class = import_module("sentence_transformers.base.modules.router").Router
     first, *rest = model.children()
     if not isinstance(first, router_class):
