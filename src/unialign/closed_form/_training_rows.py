@@ -72,8 +72,8 @@ def fitted_rows(store: EmbeddingStore, names: Sequence[str]) -> Rows:
         if pairs < 2:
             total = int(store.present(name)[rows_N].sum())
             raise DataError(
-                f"{name!r} is in {count(total, 'training row')} of {store.name!r}, and {pairs} of these have another "
-                f"modality; a closed form needs at least 2 such rows, so omit {name!r} or add items"
+                f"{name!r} is in {count(total, 'training row')} of {store.name!r}, but only {pairs} with another "
+                f"modality; a closed form needs at least 2, so omit {name!r} or add items"
             )
     return found_N
 
