@@ -68,13 +68,13 @@ _SAME = RuleTable(
              "One file was given twice, once normalized or scaled; give only one of the two."),
         Rule("copied_modality", "warning", lambda c: c.copy.kind in ("rounded", "quantized", "binary"),
              "{copy.copy} is {original} with lower precision ({copy.precision}). {compared}" + _NO_PAIR,
-             "If the comparison is intended, these numbers measure the cost of the lower precision. Otherwise, give "
-             "only one of the two files."),
+             "If the comparison is intended, pass one file with `--against` to see all differences. "
+             "Otherwise, give only one of the two files."),
         Rule("copied_modality", "warning", lambda c: c.copy.kind == "recomputed",
              "{a} and {b} are nearly equal: the same embeddings, computed twice (with a different engine, version or "
              "precision). {compared}" + _NO_PAIR,
-             "If the comparison is intended, these numbers measure the difference. Otherwise, give only one of the two "
-             "files."),
+             "If the comparison is intended, pass one file with `--against` to see all differences. "
+             "Otherwise, give only one of the two files."),
         Rule("duplicate_modality", "warning", lambda c: c.copy.fraction >= limits.DUPLICATES,
              "{a} and {b} have the same row, up to scale, for {copy.fraction:percent} of the items.",
              "Find the cause: rows of one modality may have been used to fill missing rows of the other. Mark these "
