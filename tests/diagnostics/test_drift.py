@@ -150,7 +150,7 @@ def test_ids_match_rows_in_any_order_and_rows_without_counterpart_are_left_out()
 
 
 def test_a_shift_of_rows_names_its_size():
-    assert "1 rows later" not in compared({"x": np.roll(OLD, 3, 0)}, {"x": OLD}).verdicts["x"].text
+    assert "1 row later" in compared({"x": np.roll(OLD, -1, 0)}, {"x": OLD}).verdicts["x"].text
     assert "3 rows earlier" in compared({"x": np.roll(OLD, 3, 0)}, {"x": OLD}).verdicts["x"].text
     assert "3 rows later" in compared({"x": np.roll(OLD, -3, 0)}, {"x": OLD}).verdicts["x"].text
 
@@ -267,6 +267,8 @@ def test_the_command_writes_a_results_folder(tmp_path, monkeypatch, capsys):
     assert "image&lt;b&gt;" in page
     assert "image<b>" not in page
     assert "another order" in page
+    assert main(["diagnose", "--against", "old.npz", "new.npz"]) == 2
+    assert "name the new file first" in capsys.readouterr().err
     assert main(["diagnose", "--config", "check/config.yaml", "--out", "again", "--fail-on", "problem"]) == 1
     again = json.loads((tmp_path / "again/results.json").read_text())
     assert again["numbers"] == results["numbers"]

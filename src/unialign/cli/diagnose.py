@@ -28,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
     values = DiagnoseConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, DiagnoseConfig).items() if key != "files" or value}
     if not options.files and not options.config:
+        if getattr(options, "against", None):
+            raise ConfigError("name the new file first, as in `unialign diagnose new.npy --against old.npy`")
         raise ConfigError(
             "no file is given; name the files of embeddings, as in `unialign diagnose embeddings.npz`, or give --config"
         )

@@ -95,7 +95,8 @@ def _rounded(f: DriftFacts) -> tuple[str, str]:
 def _truncated(f: DriftFacts) -> tuple[str, str]:
     old, new = f.dims
     which = f"the first {new:,} of {old:,} columns of the old rows" if new < old else f"{new - old:,} more columns"
-    text = f"The new rows have {which}, with 1 - cosine of at most {f.largest_error:.1g}.{_neighbor_words(f)}"
+    exact = "" if f.largest_error == 0 else f", with 1 - cosine of at most {f.largest_error:.1g}"
+    text = f"The new rows have {which}{exact}.{_neighbor_words(f)}"
     return text, f"Cut the longer rows to {min(old, new):,} columns and normalize them again before you compare both."
 
 
@@ -117,8 +118,8 @@ def _partly_changed(f: DriftFacts) -> tuple[str, str]:
 
 
 def _reordered(f: DriftFacts) -> tuple[str, str]:
-    where = f", {abs(f.offset):,} rows {'later' if f.offset > 0 else 'earlier'}" if f.offset else " in another order"
-    text = f"The old rows contain the vectors of {percent(f.moved)} of the new rows at other positions{where}."
+    where = f", {count(abs(f.offset), 'row')} {'later' if f.offset > 0 else 'earlier'}" if f.offset else ""
+    text = f"{percent(f.moved)} of the tested new vectors are in the old version, but at another position{where}."
     return text, "Store `ids` in both versions, so that rows are matched by item, or sort both in the same way."
 
 
@@ -178,8 +179,8 @@ def _too_few(f: DriftFacts) -> tuple[str, str]:
     if f.items == 0:
         return "No item has a valid row in both versions.", "Check the ids and the presence masks of both versions."
     text = (
-        f"The rows differ (the median cosine of counterparts is {number(1 - f.median_error)}), and "
-        f"{count(f.items, 'item')} are too few to find out how."
+        f"The rows differ (the median cosine of counterparts is {number(1 - f.median_error)}), but there are too few "
+        f"items ({f.items:,}) to find out how."
     )
     return text, f"Compare at least {FEW_ITEMS} items."
 
