@@ -399,6 +399,13 @@ def test_saving_again(space: Space, tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+@pytest.mark.parametrize("settings", ["", "[]", "[" * 100_000, '{"unialign": 3}', '{"unialign": {}}', "\xff"])
+def test_settings_of_others_are_kept(space: Space, tmp_path: Path, settings: str) -> None:
+    (tmp_path / "config_sentence_transformers.json").write_text(settings, "latin-1")
+    space.save_pretrained(tmp_path)
+    assert (tmp_path / "config_sentence_transformers.json").read_text("latin-1") == settings
+
+
 def test_modules_of_others_are_kept(space: Space, tmp_path: Path) -> None:
     tower = tiny_towers.sentence_transformer(tiny_towers.text_tower())
     tower.save_pretrained(str(tmp_path))

@@ -77,7 +77,7 @@ def written_card(folder: Path) -> str | None:
     """Return the digest of the model card that `write_modules` recorded in a folder; None without such modules."""
     try:
         entry = json.loads((folder / SETTINGS).read_text("utf-8"))["unialign"]["card"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return str(entry)
 
