@@ -1,4 +1,4 @@
-"""Test that mteb evaluates a saved folder in each kind of media, on tasks in memory."""
+"""Test that mteb evaluates a saved folder on tasks of each modality, which are held in memory."""
 
 import sys
 from importlib.util import find_spec
@@ -62,7 +62,7 @@ def task(query: str, document: str, relevant: dict[str, dict[str, int]]) -> Any:
 
 
 def nearest(vectors: dict[str, np.ndarray], query: str, document: str) -> dict[str, dict[str, int]]:
-    """Return relevance such that the document nearest to each query, by the vectors of the space, is relevant."""
+    """Return relevance judgments in which the nearest document of each query is relevant."""
     places = (vectors[query] @ vectors[document].T).argmax(1)
     return {f"q{place}": {f"d{nearest}": 1} for place, nearest in enumerate(places)}
 
@@ -87,7 +87,7 @@ def test_a_task_finds_the_nearest_items_of_the_space(
     assert result.model_name == "unialign/my-space"
     (scores,) = result.task_results[0].scores["test"]
     assert scores["ndcg_at_1"] == 1
-    # A wrong document lowers the score, so that the equality above is no accident.
+    # With a wrong relevant document, the score is 0.
     wrong = {key: {f"d{(int(next(iter(docs))[1:]) + 1) % 3}": 1} for key, docs in relevant.items()}
     (scores,) = mteb.evaluate(model, task(query, document, wrong), cache=None).task_results[0].scores["test"]
     assert scores["ndcg_at_1"] == 0

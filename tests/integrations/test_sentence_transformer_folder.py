@@ -137,7 +137,7 @@ def test_an_encoder_of_two_kinds_is_stored_once(tmp_path: Path) -> None:
     for kind in ("text", "image"):
         expected = space.encode({kind: tower.encode(inputs(kind))})[kind].numpy()
         np.testing.assert_allclose(model.encode(inputs(kind)), expected, atol=1e-6, rtol=0)
-    # A single route must not promise images.
+    # A model with only a text route must not list images.
     space.save_pretrained(tmp_path / "text", format=FORMAT, encoders={"text": clip})
     assert load(tmp_path / "text").modalities == ["text"]
     with pytest.raises(ConfigError, match=r"'photo' accepts text, image, so the media type of 'photo' is unknown"):
