@@ -186,6 +186,9 @@ def test_a_store_is_known_by_its_encoder(tmp_path):
     found = bridge(store, Z[PAIRS], pairs=PAIRS, queries=QUERIES)
     assert found.encoders == (True, False)
     found.apply(store)
+    store.save(tmp_path / "old")
+    by_path = bridge(str(tmp_path / "old"), Z[PAIRS], pairs=PAIRS, queries=QUERIES)
+    assert by_path.old_fingerprint == found.old_fingerprint
     made["columns"]["text"]["weights"] = "other"
     other = EmbeddingStore.from_arrays({"text": OLD["noisy"].astype(np.float32)}, provenance=made)
     with pytest.raises(DataError, match="the bridge was built for"):

@@ -1,4 +1,4 @@
-"""`unialign bridge`: map an index to a new embedding model, and state the loss before the switch."""
+"""`unialign bridge`: map an index to a new embedding model, and estimate the loss before the switch."""
 
 import argparse
 
@@ -51,7 +51,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="bridge",
-    summary="map an index of embeddings to a new model, and state the loss before the switch",
+    summary="map an index of embeddings to a new model, and estimate the loss before the switch",
     usage="OLD [NEW] [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -27,7 +27,10 @@ class BridgeConfig(Config):
     new_modality: str | None = setting(None, "name of the matrix in the new file (default: its only matrix)")
     goal: float = setting(0.95, "required share of equal results among the first 10, above 0 and at most 1", positive)
     methods: tuple[str, ...] | None = setting(
-        None, "candidate maps: identity, procrustes, ridge, identity_ridge, kernel (default: all that fit)", not_empty
+        None,
+        "candidate maps: identity, procrustes, ridge, identity_ridge, scaled_ridge, kernel (default: all; kernel from "
+        "600 to 5,000 pairs)",
+        not_empty,
     )
     candidates: int = setting(100, "number of rows that the new model can embed for each query", integer(10))
     write_index: bool = setting(False, "write the mapped index to mapped.npy")

@@ -1,4 +1,4 @@
-"""Leave an embedding model without embedding the whole index again, with the loss told before the switch."""
+"""Switch an index to a new embedding model from a small sample of pairs, and estimate the loss before the switch."""
 
 from unialign._lazy import attach_stub
 

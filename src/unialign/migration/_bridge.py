@@ -1,4 +1,4 @@
-"""Define `Bridge`, the result of `bridge`: a map, the loss told before the switch, and a verdict.
+"""Define `Bridge`, the result of `bridge`: a map, the estimated loss of a switch, and a verdict.
 
 Shapes: `N` rows of the index, `n` pairs, `Q` queries, `D` dimension of the old rows, `E` of the new rows.
 """
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Bridge:
-    """Map from an old to a new embedding model, with the expected loss and a verdict. Create it with `bridge`.
+    """Map from an old to a new embedding model, with the expected loss and a verdict; created by `bridge`.
 
     Attributes:
         map: the chosen map.

@@ -43,8 +43,8 @@ def bridge(
     """Map an index of old embeddings into the space of a new model, and estimate the loss before the switch.
 
     The candidate maps are the identity, a Procrustes rotation, ridge regression, ridge regression toward the identity,
-    and, from 600 to 5,000 pairs, kernel ridge regression. The map with the lowest error on held-out pairs is chosen.
-    The estimates assume that the pairs are a random sample of the index.
+    ridge regression with fitted lengths (for PCA), and, from 600 to 5,000 pairs, kernel ridge regression. The map with
+    the lowest error on held-out pairs is chosen. The estimates assume that the pairs are a random sample of the index.
 
     Args:
         old: (N, D) rows of the index by the old model: an array, a memory map, a tensor, a file or a store.
@@ -53,7 +53,8 @@ def bridge(
             both files.
         queries: (Q, E) logged queries by the new model; None uses the new rows of the pairs as queries.
         goal: required share of equal results among the first 10, in (0, 1].
-        methods: `auto` or names of candidate maps: `identity`, `procrustes`, `ridge`, `identity_ridge`, `kernel`.
+        methods: `auto` or names of candidate maps: `identity`, `procrustes`, `ridge`, `identity_ridge`, `scaled_ridge`,
+            `kernel`.
         candidates: number of rows that the new model can embed for each query.
         labels: (N,) labels of the index, to score the old model and the mapped index by label precision; None uses
             the labels of the file or store, if it has any.

@@ -4,8 +4,10 @@ Shapes: `N` rows of the index, `n` pairs, `D` dimension of the old rows, `E` of 
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from unialign._invalid_rows import first_bad_row, usable_rows
-from unialign.data import EmbeddingStore, encoder_fingerprint, open_collection
+from unialign.data import EmbeddingStore, encoder_fingerprint, list_datasets, load_dataset, open_collection
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.readers import ArrayEntry, Rows
 
@@ -107,10 +109,16 @@ def open_rows(source: Any, name: str, *, modality: str | None = None) -> RowSour
 
 def _encoder(source: Any, column: str) -> str | None:
     """Return the fingerprint of the encoder that a store records; None for other sources."""
-    store = source if isinstance(source, EmbeddingStore) else None
-    if store is None or column not in store.provenance.get("columns", {}):
+    if isinstance(source, str) and source in list_datasets():
+        store = load_dataset(source)
+    elif isinstance(source, EmbeddingStore):
+        store = source
+    elif isinstance(source, str | os.PathLike) and (Path(source) / "store.json").is_file():
+        store = EmbeddingStore.open(source)
+    else:
         return None
-    return encoder_fingerprint(store, column)
+    recorded = column in store.provenance.get("columns", {})
+    return encoder_fingerprint(store, column) if recorded else None
 
 
 def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0) -> Array:
