@@ -71,6 +71,16 @@ def test_register_adds_and_replaces_a_name_of_this_process():
     assert registry.registered() == {("readers", "mine"): 2}
 
 
+def test_wrappers_are_built_in_but_not_listed():
+    for name in ("matryoshka", "fused_target"):
+        registry.check("objectives", name)
+        assert registry.load("objectives", name).name == name
+        assert registry.is_built_in("objectives", name)
+        assert name not in registry.names("objectives")
+        with pytest.raises(ConfigError, match=f"'{name}' is a built-in objective; choose another name"):
+            registry.register("objectives", name, dict)
+
+
 def test_wrong_names_and_groups_raise():
     registry.register("metrics", "margin", object())
     for call, message in (

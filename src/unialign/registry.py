@@ -139,7 +139,7 @@ def _built_in(group: str) -> tuple[str, ...]:
 def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"unialign.{group}"):
-        if point.name in _built_in(group):
+        if is_built_in(group, point.name):
             plug_in = f"{_kind(group)} {point.name!r} of the package {_package(point)!r}"
             warn_skipped(f"{plug_in} has the name of a built-in {_kind(group)}")
         else:

@@ -47,7 +47,7 @@ def reference_sum(
     return total.detach(), dict(zip(leaves, gradients, strict=True))
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_every_objective_equals_the_reference(case: str, masked: bool):
     objective = Matryoshka(make_objective(case), DIMS, WEIGHTS).double().eval()
@@ -226,7 +226,9 @@ def test_invalid_options(options: dict[str, Any], message: str):
         Matryoshka(**options)
 
 
-@pytest.mark.parametrize("name", ["unialign", "infonce", "symile"])
+@pytest.mark.parametrize(
+    "name", ["symile", *(pytest.param(name, marks=pytest.mark.slow) for name in ("infonce", "unialign"))]
+)
 def test_a_graph_has_the_values_and_gradients_of_eager_mode(name: str):
     torch.compiler.reset()
     rows = {key: z.requires_grad_() for key, z in draw_batch(16, 3, 6, 12, torch.float32).items()}
