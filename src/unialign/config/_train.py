@@ -102,18 +102,18 @@ class TrainConfig(Config):
     )
     init: Init = setting(
         "random",
-        "initial weights of the heads: `random`, or those of a closed form, `gcca` for heads `linear` and `kernel` or "
-        "`ridge` for heads `linear`",
+        "initial weights of the heads: `random`, `gcca` (for `linear` and `kernel` heads) or `ridge` (for `linear` "
+        "heads)",
     )
     init_regularization: float | Literal["auto"] = setting(
         "auto",
-        "ridge of the closed form and of kernel features, as a fraction of the training rows; `auto` chooses on the "
-        "validation split",
+        "ridge of the closed form and of kernel features, as a fraction of the number of training rows; `auto` is "
+        "chosen on the validation split",
         positive,
     )
     init_spectrum_power: float | Literal["auto"] = setting(
         "auto",
-        "power of the eigenvalues by which GCCA weights its directions, at least 0; `auto` chooses on the validation "
+        "power of the eigenvalues by which GCCA weights its directions, at least 0; `auto` is chosen on the validation "
         "split",
         check_nonnegative,
     )

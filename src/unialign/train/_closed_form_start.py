@@ -16,7 +16,7 @@ from unialign.train._init_from import copy_weights
 
 # The latest closed forms of this process and their times. Runs with other seeds or objectives start from the same one.
 _kept: dict[Hashable, tuple[Space, float]] = {}
-_MOST_KEPT, _MOST_KEPT_BYTES = 4, 1 << 28
+_MOST_KEPT, _MOST_KEPT_BYTES = 4, 1 << 27
 
 
 @dataclass(frozen=True)
