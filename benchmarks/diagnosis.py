@@ -35,8 +35,8 @@ def unit(x: Array) -> Array:
 
 def healthy(rng: np.random.Generator) -> tuple[Space, dict[str, Any]]:
     """Return a random space without a fault, and its settings."""
-    items, dim = int(np.exp(rng.uniform(np.log(60), np.log(2000)))), int(2 ** rng.uniform(3, 8))
-    modalities, noise, power = int(rng.integers(2, 6)), rng.uniform(0.2, 1.2), rng.uniform(0.0, 0.5)
+    items, dim = int(np.exp(rng.uniform(np.log(60), np.log(1000)))), int(2 ** rng.uniform(3, 8))
+    modalities, noise, power = int(rng.choice([2, 2, 3, 4])), rng.uniform(0.2, 1.2), rng.uniform(0.0, 0.5)
     scale = np.arange(1, dim + 1) ** -power
     # The axes are rotated, since the order of the coordinates means nothing in a healthy space.
     turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]

@@ -12,7 +12,7 @@ from unialign.diagnostics._cutoffs import measure_cutoffs
 from unialign.diagnostics._details import shared_component
 from unialign.diagnostics._sampling import ItemSample
 from unialign.diagnostics._shape import measure_shape
-from unialign.diagnostics._truncation import principal_directions
+from unialign.diagnostics._truncation import _one_positive, principal_directions
 from unialign.diagnostics._weighted_pairs import exact_pair_means, pair_means
 
 
@@ -169,12 +169,21 @@ def test_truncated_retrieval_equals_the_public_function():
     assert width["recall@1_loss"] < (width["recall@1"] ** 2 + whole**2) ** 0.5
 
 
+def test_truncated_retrieval_with_ties_equals_the_public_function():
+    x = torch.nn.functional.normalize(torch.round(rows(60, 2) * 2) + 0.1, dim=1)  # many equal rows
+    y = torch.roll(x, 1, 0)
+    result = ua.metrics.retrieval(x, y, k=(1, 10))
+    found = _one_positive(x @ y.mT)
+    np.testing.assert_allclose(found[:, 0], result.scores("recall@1"), atol=1e-12)
+    np.testing.assert_allclose(found[:, 1], result.scores("ndcg@10"), atol=1e-12)
+
+
 def test_the_mixed_pool_equals_the_public_function():
-    space = healthy(noise=1.0)
+    space = healthy(noise=1.0, items=200)
     numbers = checked(space, seed=3).numbers
     pair = ua.metrics.mixed_pool({name: space[name] for name in ("image", "text")}, seeds=(3,)).overall
     found = numbers["pairs"]["image-text"]["mixed_pool"]
-    assert found["items"] == ITEMS
+    assert found["items"] == 200
     assert found["modality_share"]["mean"] == pytest.approx(pair.share, abs=1e-6)
     assert found["ndcg@10"]["mean"] == pytest.approx(pair.balanced, abs=1e-6)
     whole = ua.metrics.mixed_pool(space, seeds=(3,)).overall

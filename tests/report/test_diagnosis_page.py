@@ -9,6 +9,7 @@ import unialign as ua
 from unialign.diagnostics import make_results
 from unialign.experiments import write_json
 from unialign.report import write_diagnosis_report
+from unialign.report._index_tables import index_sections
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,28 @@ def test_code_is_marked_and_columns_have_equally_many_decimals(page):
     decimals = {len(number) for norm in norms for number in re.findall(r"\.(\d+)", norm)}
     assert len(norms) == 3
     assert len(decimals) == 1
+
+
+def test_index_tables_are_in_sections_that_open_on_a_click(page):
+    text = page(3)
+    sections = re.findall(r"<details id=\"(\w+)\">(.*?)</details>", text, re.S)
+    assert [name for name, _ in sections] == ["mixed", "dims"]  # 40 items are too few for cut-offs
+    mixed, dims = (section for _, section in sections)
+    assert len(re.findall(r"<tr><th scope=.row.>", mixed)) == 3
+    assert "In a gallery of all modalities" in mixed
+    assert re.search(r", p\s*[=&]", mixed)
+    assert "first 3" in dims
+    assert "principal 3" in dims
+
+
+def test_each_rate_with_enough_random_pairs_has_two_columns():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(60, 6))
+    numbers = ua.diagnose({m: shared + 0.5 * rng.normal(size=(60, 6)) for m in "ab"}, resamples=100).numbers
+    (section,) = (found for found in index_sections(numbers) if found["id"] == "cutoffs")
+    assert section["heads"] == ["Pair", "Cosine for 1 %", "True pairs above, 1 %"]
+    ((name, cells),) = section["rows"]
+    found = numbers["pairs"]["a-b"]["cutoffs"][0]
+    assert name == "a-b"
+    assert cells[0][0] == f"{found['cosine']['mean']:.3f}"
+    assert cells[1][0] == f"{100 * found['true_fraction']['mean']:.1f} %"

@@ -36,8 +36,10 @@ def measure_cutoffs(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], weig
     cosine_nn = (x_nD @ y_nD.mT).numpy()
     true_n = cosine_nn.diagonal().copy()
     size_n = np.bincount(class_n)[class_n]
-    for rows in np.split(np.argsort(class_n, kind="stable"), np.flatnonzero(np.diff(np.sort(class_n))) + 1):
-        cosine_nn[np.ix_(rows, rows)] = -2.0
+    if size_n.max() == 1:
+        np.fill_diagonal(cosine_nn, -2.0)
+    else:
+        cosine_nn[class_n[:, None] == class_n] = -2.0
     others_n = len(class_n) - size_n
     pairs = int(others_n.sum())
     rates = [rate for rate in RATES if rate * pairs >= _MIN_ABOVE]

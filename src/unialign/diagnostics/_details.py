@@ -30,10 +30,10 @@ from unialign.diagnostics._truncation import (
 )
 from unialign.diagnostics._unit import unit
 
-# Maximum number of items of a mixed pool, of the comparison of two distributions, and of truncated retrieval; twice as
-# many are used for cut-offs. With more than three pairs, the number shrinks with the square root of the number of
-# pairs, so that all pairs together take as long as three.
-_MAX_ITEMS, _LEAST_ITEMS, _PAIRS = 512, 128, 3
+# Maximum number of items of a mixed pool, of the comparison of two distributions, and of truncated retrieval. With more
+# than three pairs, the number shrinks with the square root of the number of pairs, so that all pairs together take as
+# long as three. Cut-offs are computed from four times as many items, since few random pairs exceed them.
+_MAX_ITEMS, _LEAST_ITEMS, _PAIRS, _CUTOFF_ITEMS = 256, 128, 3, 4
 # Minimum number of items for these measurements.
 _MIN_ITEMS = 16
 
@@ -96,7 +96,7 @@ def _pair(
 ) -> PairDetails:
     a, b = pair
     rows, class_n = sample.common(a, b), positive_classes(sample, near, a, b)
-    at = _spread(rows, 2 * most)
+    at = _spread(rows, _CUTOFF_ITEMS * most)
     x_kD, y_kD = sample.z[a][rows[at]], sample.z[b][rows[at]]
     cutoffs = measure_cutoffs(x_kD, y_kD, class_n[at.numpy()], sample.weights_Rn[:, rows[at]])
     at = _spread(rows, most)

@@ -157,9 +157,9 @@ _SHARPNESS = RuleTable(
         Rule("uneven_sharpness", "note", always,
              "Cosines have different scales: for random pairs, their standard deviation is {high.mean:number} {sharp} "
              "and {low.mean:number} {flat}, a ratio of {quotient:factor_interval}.",
-             "One temperature or cut-off does not fit all modalities: use a cut-off for each pair, as "
-             "listed in the report, and in training a temperature for each modality. `unialign repair` matches the "
-             "covariances if this improves held-out rows."),
+             "One temperature or cut-off does not fit all modalities. Use a cut-off for each pair, as listed in the "
+             "report, and in training a mapping of modalities to temperatures as `temperature`. `unialign repair` "
+             "matches the covariances if this improves held-out rows."),
     ),
 )  # fmt: skip
 
@@ -216,7 +216,7 @@ _ASYMMETRY = RuleTable(
         Rule("asymmetry", "note", always,
              "The two directions differ: R@1 of {better} is {high.mean:percent}, of {worse} {low.mean:percent}, a "
              "difference of {size:percent_interval}.",
-             "Report both directions. CSLS or inverted softmax often balances them."),
+             "Report both directions. CSLS (`unialign repair`) or inverted softmax often balances them."),
     ),
 )  # fmt: skip
 

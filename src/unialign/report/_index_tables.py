@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unialign.report._format import p_value
 from unialign.report._table_cells import Cell, column, table_rows
 
 # Heading, note, name of the first column, further columns, and rows.
@@ -13,9 +14,9 @@ _MIXED = (
     "modality among the first 10 results over its frequency in the gallery; 1 means no bias, 2 that all results have "
     "the modality of the query. NDCG@10: mean of queries whose positive has the modality of the query (a noisy copy "
     "is the query) and of those whose positive has the other. Centered: after subtracting each modality's mean. "
-    "Distribution gap: maximum mean discrepancy of the centered unit rows. Covariance mismatch: 0 for equal "
-    "covariances, 1 for orthogonal ones. Deviation: standard deviation of the cosines of random pairs. R@1 difference: "
-    "first minus second direction."
+    "Distribution gap: maximum mean discrepancy of the centered unit rows, with p-value. Covariance mismatch: 0 for "
+    "equal covariances, 1 for orthogonal ones. Deviation: standard deviation of the cosines of random pairs. R@1 "
+    "difference: first minus second direction."
 )
 _CUTOFFS = (
     "Cosine that the given fraction of the random pairs exceeds, with its interval, and the fraction of true pairs "
@@ -84,10 +85,17 @@ def _mixed(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
         column([pool["modality_share"] for pool in centered]),
         column([pool["ndcg@10"] for pool in pools], "percent"),
         column([pool["ndcg@10"] for pool in centered], "percent"),
-        column([p["distribution_gap"] for p in rows]),
+        _with_p(rows),
         column([p["covariance_mismatch"] for p in rows], "percent"),
         column([p["random_pair_deviation"] for p in rows]),
         column([p["asymmetry"] for p in rows], "percent"),
+    ]
+
+
+def _with_p(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    gaps = column([p["distribution_gap"] for p in rows])
+    return [
+        (value, f"{small}, {p_value(p['distribution_gap_p'])}") for (value, small), p in zip(gaps, rows, strict=True)
     ]
 
 

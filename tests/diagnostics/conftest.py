@@ -1,0 +1,16 @@
+"""Leave out measurements that a test file does not check, which saves half of the time of a diagnosis."""
+
+import pytest
+
+from unialign.diagnostics import _details, _measure
+
+# Files about the reading, pairing and copies of rows. Their numbers about mixed galleries and cut-offs are not checked.
+_WITHOUT_DETAILS = {"test_copies", "test_few_items", "test_match", "test_row_alignment", "test_sources"}
+
+
+@pytest.fixture(autouse=True)
+def _few_details(request, monkeypatch):
+    if request.module.__name__ in _WITHOUT_DETAILS:
+        monkeypatch.setattr(_measure, "measure_details", lambda *_, **__: _details.SpaceDetails())
+    elif request.module.__name__ == "test_findings":
+        monkeypatch.setattr(_details, "_MAX_ITEMS", 128)
