@@ -78,7 +78,7 @@ def test_yaml_number_written_as_a_string() -> None:
         ("logging_steps", 0),
         ("monitor_steps", 0),
         ("log_to", "jsonl"),
-        ("log_to", ("mlflow",)),
+        ("log_to", ("comet",)),
         ("modalities", "text"),
         ("modalities", ("text",)),
         ("modalities", ("text", "text")),
