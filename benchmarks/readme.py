@@ -1,4 +1,8 @@
-"""Copy a demo's results and write its table into the README: `python -m benchmarks.readme runs/demo`."""
+"""Keep the results of a recipe and write its table into a page.
+
+    python -m benchmarks.readme runs/demo      the README
+    python -m benchmarks.readme runs/digits    the page on the recipe
+"""
 
 import json
 import re
@@ -9,7 +13,12 @@ from pathlib import Path
 from unialign.report import text_table, verdict_lines
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = re.compile(r"(<!-- table: benchmarks/results/demo.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+RESULTS = ROOT / "benchmarks" / "results"
+# Name of the data set -> file of the results and page of the table.
+KEPT = {
+    "emoji": (RESULTS / "demo.json", ROOT / "README.md"),
+    "digits": (RESULTS / "digits.json", ROOT / "docs" / "findings" / "recipe.md"),
+}
 
 
 def block(results: dict) -> str:
@@ -20,11 +29,11 @@ def block(results: dict) -> str:
 def main() -> None:
     folder = Path(sys.argv[1])
     results = json.loads((folder / "results.json").read_text("utf-8"))
-    kept = ROOT / "benchmarks" / "results" / "demo.json"
-    kept.parent.mkdir(exist_ok=True)
+    kept, page = KEPT[results["data"]["name"]]
     shutil.copyfile(folder / "results.json", kept)
-    readme = ROOT / "README.md"
-    readme.write_text(TABLE.sub(lambda found: found[1] + block(results) + found[2], readme.read_text("utf-8")), "utf-8")
+    name = kept.relative_to(ROOT).as_posix()
+    table = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- /table -->)", re.DOTALL)
+    page.write_text(table.sub(lambda found: found[1] + block(results) + found[2], page.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

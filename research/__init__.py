@@ -35,6 +35,7 @@ STUDIES = {
     "generation": "images generated from every modality, by objective and uniformity weight, with controls",
     "missing": "training with 30, 60 and 90 % of the entries missing, or with two modalities that never occur together",
     "partition_mix": "interpolation between InfoNCE and UniAlign",
+    "recipe": "training from kernel GCCA, the closed forms themselves, and training from random weights",
     "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
     "weights": "sensitivity of UniAlign to the weights of its four terms",
 }
@@ -49,6 +50,7 @@ COSTS = {
     "generation": (85, 50),
     "missing": (272, 5),
     "partition_mix": (110, 4),
+    "recipe": (92, 6),
     "temperature": (140, 3),
     "weights": (175, 4),
 }

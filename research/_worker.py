@@ -85,7 +85,7 @@ def _train_and_measure(job: TrainingJob, store: EmbeddingStore) -> Record:
             "seconds": float(result.history[-1]["seconds"]),
             "steps": steps,
             "parameters": sum(p.numel() for p in result.space.parameters() if p.requires_grad),
-            "temperature": result.history[-1]["temperature"],
+            "temperature": result.history[-1].get("temperature"),
             "warnings": [vars(warning) for warning in result.warnings],
         },
         resampled=resampled,

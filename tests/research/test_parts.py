@@ -121,7 +121,7 @@ def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
     assert set(options.fingerprints) == set(stores)
     assert len(options.seeds) >= 5
     quick, _, _ = make_plan(study, Options(study=name, epochs=1, seeds=(0,)))
-    assert {arm.train.epochs for arm in quick.arms} == {1}
+    assert {arm.train.epochs for arm in quick.arms} - {0} == {1}, "closed forms have no epochs"
     assert [arm.key for arm in quick.arms] == [arm.key for arm in plan.arms]
 
 
