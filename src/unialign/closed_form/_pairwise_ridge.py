@@ -44,7 +44,7 @@ class PairwiseRidge:
                     f"all {len(modality.positions_n)} training rows of {modality.name!r} are equal, so they predict "
                     f"nothing; omit {modality.name!r}"
                 )
-        self._solved = {pair: torch.linalg.eigh(moment_WW) for pair, moment_WW in self._moments.items()}
+        self._solved = self._decomposed()
 
     def _add(self, size: int, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
         stacked_bR = torch.zeros(size, sum(self._dims), dtype=torch.float64)
@@ -60,6 +60,21 @@ class PairwiseRidge:
             common_nW = columns[m][present[m] & present[n]]
             self._moments[m, n].addmm_(common_nW.mT, common_nW)
             self._rows[m, n] += len(common_nW)
+
+    def _decomposed(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+        """Return the eigenvalues and eigenvectors of the moments of each pair."""
+        solved: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        complete: dict[int, tuple[Tensor, Tensor]] = {}
+        for (m, n), moment_WW in self._moments.items():
+            # The moments are equal for all other modalities that every row of m has.
+            is_complete = self._rows[m, n] == len(self.modalities[m].positions_n)
+            found = complete.get(m) if is_complete else None
+            if found is None:
+                found = torch.linalg.eigh(moment_WW)
+            if is_complete:
+                complete[m] = found
+            solved[m, n] = found
+        return solved
 
     def axes(self, dim: int) -> Tensor:
         """Return at most D principal axes of the targets, (R, D)."""

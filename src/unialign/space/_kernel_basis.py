@@ -94,7 +94,7 @@ def kernel_basis(
         bandwidth = median_squared_distance(landmarks_LW, seed=seed)
     if not bandwidth > 0:
         raise DataError(
-            f"all {rows} training rows of {name!r} are equal, so its kernel has no components; omit {name!r}"
+            f"all {len(chosen_L)} training rows of {name!r} are equal, so its kernel has no components; omit {name!r}"
         )
     kernel_LL = gaussian_kernel(landmarks_LW, landmarks_LW, bandwidth)
     if rows <= most:
