@@ -38,10 +38,10 @@ def fit_unsupervised(
 
 
 def _assigned_centers(x_ND: Array, y_ME: Array, clusters: int, seed: int) -> tuple[Array, Array]:
-    a = kmeans(x_ND, clusters, seed=seed, restarts=1, iterations=30).centers.numpy()
-    b = kmeans(y_ME, clusters, seed=seed + 1000, restarts=1, iterations=30).centers.numpy()
+    a = kmeans(x_ND, clusters, seed=seed, restarts=4, iterations=30).centers.numpy()
+    b = kmeans(y_ME, clusters, seed=seed + 1000, restarts=4, iterations=30).centers.numpy()
     best = None
-    for start in range(10):
+    for start in range(30):
         generator = np.random.default_rng(seed * 100 + start)
         options = {"maximize": True, "rng": generator}
         first = quadratic_assignment(a @ a.T, b @ b.T, options=options | {"P0": "randomized"})

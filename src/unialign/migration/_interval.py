@@ -58,7 +58,7 @@ CONTAINED = Calibration(0.16, -0.05, 3.3, 2.3, 0.03, 0.3)
 # Standard deviations of the logit's error that does not come from the queries, with many pairs.
 _ERROR, _ERROR_CONTAINED = 0.09, 0.3
 # Half-width of the interval in standard deviations, and a margin in points of the overlap.
-_QUANTILE, _MARGIN = 1.9, 0.004
+_QUANTILE, _MARGIN = 1.75, 0.004
 
 
 @dataclass(frozen=True)
