@@ -40,6 +40,21 @@ def test_private_directions_are_a_distribution_gap_that_centering_does_not_remov
     assert pair["covariance_mismatch"]["mean"] > 0.5
 
 
+def test_weak_retrieval_explains_a_bias_that_is_then_not_reported():
+    rng = np.random.default_rng(0)
+    latent, zero = rng.normal(size=(300, 4)), np.zeros((300, 16))
+    noisy = [latent + 1.3 * rng.normal(size=(300, 4)) for _ in range(2)]
+    own = [4 * rng.normal(size=(300, 16)) for _ in range(2)]
+    turn = np.linalg.qr(rng.normal(size=(36, 36)))[0]
+    parts = {"a": [noisy[0], own[0], zero], "b": [noisy[1], zero, own[1]]}
+    space = {name: unit(np.hstack(columns) @ turn) for name, columns in parts.items()}
+    report = checked(space)
+    assert report.numbers["pairs"]["a-b"]["mixed_pool"]["modality_share"]["mean"] > 1.8
+    assert report.findings_with("weak_retrieval")
+    assert not report.findings_with("distribution_gap")
+    assert not report.findings_with("modality_bias")
+
+
 def test_a_narrow_cone_with_a_small_gap_has_a_bias_that_centering_removes():
     report = checked(planted("modality_bias"))
     assert only(report, "modality_bias").severity == "warning"

@@ -10,7 +10,7 @@ from unialign.diagnostics._finding import Case, Rule, RuleTable, always
 from unialign.diagnostics._format import percent
 from unialign.diagnostics._measure import Measurements, names_of
 from unialign.diagnostics._mixing import Mixing
-from unialign.diagnostics._predicates import has_gap, is_collapsed, is_useless, recalls, retrieval_pairs
+from unialign.diagnostics._predicates import has_gap, is_collapsed, is_useless, is_weak, recalls, retrieval_pairs
 from unialign.diagnostics._rules_retrieval import is_uneven
 from unialign.diagnostics._truncation import Truncation
 
@@ -39,6 +39,16 @@ def _strong(mixing: Mixing) -> bool:
     return mixing.share.mean >= limits.BIAS_WARNING
 
 
+def _mixable(measured: Measurements) -> Details:
+    """Return the judged pairs, without those whose weak retrieval explains a bias."""
+    judged = _judged(measured)
+    return {
+        pair: found
+        for pair, found in judged.items()
+        if not any(is_weak(direction) for direction in measured.pairs[pair].directions.values())
+    }
+
+
 def _share(item: tuple[PairName, PairDetails]) -> float:
     return item[1].mixing.share.mean
 
@@ -47,7 +57,7 @@ def _bias_cases(measured: Measurements) -> Iterator[Case]:
     """Yield the pairs with a bias that neither a gap nor a difference of distributions explains."""
     bad = {
         pair: found
-        for pair, found in _judged(measured).items()
+        for pair, found in _mixable(measured).items()
         if _is_biased(found.mixing) and not _reports_gap(measured, pair) and not _has_distribution_gap(found)
     }
     if bad:
@@ -56,7 +66,7 @@ def _bias_cases(measured: Measurements) -> Iterator[Case]:
 
 
 def _largest_bias(measured: Measurements) -> Iterator[Case]:
-    judged = _judged(measured)
+    judged = _mixable(measured)
     if judged and not any(_is_biased(found.mixing) for found in judged.values()):
         (a, b), worst = max(judged.items(), key=_share)
         yield Case(a=a, b=b, share=worst.mixing.share)
@@ -84,7 +94,7 @@ _BIAS = RuleTable(
 
 
 def _distribution_cases(measured: Measurements) -> Iterator[Case]:
-    bad = {pair: found for pair, found in _judged(measured).items() if _has_distribution_gap(found)}
+    bad = {pair: found for pair, found in _mixable(measured).items() if _has_distribution_gap(found)}
     if bad:
         (a, b), worst = max(bad.items(), key=lambda item: item[1].centered_mixing.share.mean)
         yield Case(*names_of(bad), a=a, b=b, found=worst, shape=worst.shape, centered=worst.centered_mixing)
