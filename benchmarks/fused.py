@@ -94,7 +94,7 @@ def fused_table(results: dict[str, Any]) -> str:
     lines = ["| fused term | " + " | ".join(BASES) + " |", "|---|" + "---|" * len(BASES)]
     found = {(run["objective"], run["arm"]): run["mean"][str(FULL)] for run in results["arms"]}
     for arm in arms("infonce"):
-        if arm != "prefixes":
+        if arm != "prefixes" and any((base, arm) in found for base in BASES):
             cells = " | ".join(_percent(found[base, arm]) if (base, arm) in found else "–" for base in BASES)
             lines.append(f"| {'none' if arm == 'alone' else arm} | {cells} |")
     return "\n".join(lines) + "\n"
