@@ -213,7 +213,7 @@ def _by_parameters(parameters: Sequence[Tensor], by_parameters: Sequence[Tensor]
     return [torch.dot(by_P, g_P).to(parameter.dtype).reshape(parameter.shape) for parameter, by_P in pairs]
 
 
-def _joined_slopes(slopes: Sequence[Tensor]) -> Tensor:
+def _joined_slopes(slopes: tuple[Tensor, ...]) -> Tensor:
     return slopes[0].reshape(1) if len(slopes) == 1 else torch.stack(slopes)
 
 
