@@ -180,15 +180,29 @@ def table(results: Mapping[str, Any]) -> str:
             f"| `{code}` | {false['count']} of {false['runs']} [{low:.1f}, {high:.1f} %] | "
             f"{true['count']} of {true['runs']} |"
         )
+    lines += ["", "| intervals of cut-offs, 500 items | contain the value of 20,000 items |", "|---|---:|"]
+    for key, found in results["coverage"].items():
+        name, rate = key.split(" at ")
+        words = {"cosine": "cut-off for a rate of", "true_fraction": "fraction of true pairs above the cut-off for"}
+        lines.append(f"| {words[name]} {rate} | {found['covered']} of {found['runs']} |")
     return "\n".join(lines) + "\n"
+
+
+def write_table(results: Mapping[str, Any]) -> None:
+    page = PAGE.read_text("utf-8")
+    PAGE.write_text(TABLE.sub(lambda match: match[1] + table(results) + match[2], page), "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", action="store_true", help="only write the table of the stored results")
     parser.add_argument("--healthy", type=int, default=200)
     parser.add_argument("--planted", type=int, default=20)
     parser.add_argument("--coverage", type=int, default=100)
     options = parser.parse_args()
+    if options.table:
+        write_table(json.loads(RESULT.read_text("utf-8")))
+        return
     torch.set_num_threads(1)
     spaces = []
     for seed in range(options.healthy):
@@ -206,14 +220,14 @@ def main() -> None:
         print(code, findings[code], flush=True)
     results = {
         "environment": describe_environment(),
-        "settings": vars(options) | {"resamples": 200, "seeds": "0, 1, ..."},
+        "settings": {key: vars(options)[key] for key in ("healthy", "planted", "coverage")}
+        | {"resamples": 200, "seeds": "0, 1, ..."},
         "findings": findings,
         "coverage": coverage(options.coverage),
         "spaces": spaces,
     }
     RESULT.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    page = PAGE.read_text("utf-8")
-    PAGE.write_text(TABLE.sub(lambda match: match[1] + table(results) + match[2], page), "utf-8")
+    write_table(results)
     print(results["coverage"])
 
 
