@@ -1,7 +1,7 @@
 """Keep the results of a recipe and write its table into a page.
 
-    python -m benchmarks.readme runs/demo      the README
-    python -m benchmarks.readme runs/digits    the page on the recipe
+python -m benchmarks.readme runs/demo      the README
+python -m benchmarks.readme runs/digits    the page on the recipe
 """
 
 import json
