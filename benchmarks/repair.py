@@ -99,9 +99,13 @@ def trained_spaces() -> Iterator[Embeddings]:
             if (data, label) == ("emoji", "InfoNCE"):
                 yield planted(found, scaled=False)
                 yield planted(found, scaled=True)
-        yield unseen(f"{data}, GCCA", "healthy", ua.closed_form.gcca(store, kernel="linear"), store)
+        yield unseen(f"{data}, GCCA", "healthy", _linear_gcca(store), store)
     for modalities in (("image", "text"), None):
         yield cold_towers(stores["emoji"], modalities)
+
+
+def _linear_gcca(store: EmbeddingStore) -> ua.Space:
+    return ua.closed_form.gcca(store, kernel="linear", regularization=1e-3, spectrum_power=0.0)
 
 
 def planted(space: Embeddings, *, scaled: bool) -> Embeddings:
@@ -223,33 +227,32 @@ def table(results: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=Path, metavar="FOLDER")
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--only", choices=("features", "trained"), help="measure a part of the spaces")
+    parser.add_argument("--out", type=Path, default=RESULT, help="spaces in this file are kept and not measured again")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    spaces = []
-    fingerprint = hashlib.sha256()
-    features = feature_spaces(options.features) if options.features else []
-    for space in chain(features, trained_spaces()):
+    spaces = json.loads(options.out.read_text("utf-8"))["spaces"] if options.out.exists() else []
+    features = feature_spaces(options.features) if options.features and options.only != "trained" else []
+    for space in chain(features, trained_spaces() if options.only != "features" else []):
+        if any(entry["name"] == space.name for entry in spaces):
+            continue
+        digest = hashlib.sha256()
         for x in space.z.values():
-            fingerprint.update(np.ascontiguousarray(x.float().numpy()).tobytes())
+            digest.update(np.ascontiguousarray(x.float().numpy()).tobytes())
         found = {str(n): result for n in FIT if (result := measure(space, n)) is not None}
         gaps = [ua.geometry.modality_gap_debiased(a, b).item() for a, b in combinations(space.z.values(), 2)]
         entry = {"name": space.name, "kind": space.kind, "modalities": len(space.z), "gap": max(gaps)}
-        spaces.append(entry | {"items": len(x), "fit_items": found})
-        print(
-            space.name,
-            {n: (r["choice"]["methods"], round(100 * r["choice"]["gain"], 2)) for n, r in found.items()},
-            flush=True,
-        )
-    results = {
-        "schema": 1,
-        "environment": describe_environment(),
-        "protocol": {"seeds": len(SEEDS), "test_items": TEST, "fit_items": list(FIT), "metric": "balanced NDCG@10"},
-        "fingerprint": fingerprint.hexdigest(),
-        "spaces": spaces,
-    }
-    options.out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", "utf-8")
-    if options.out == RESULT:
+        spaces.append(entry | {"items": len(x), "fingerprint": digest.hexdigest(), "fit_items": found})
+        write(options.out, spaces)
+        print(space.name, {n: (r["choice"]["methods"], round(100 * r["choice"]["gain"], 2)) for n, r in found.items()})
+
+
+def write(out: Path, spaces: list[dict[str, Any]]) -> None:
+    """Write the results, and the table of the guide if they are the stored ones."""
+    protocol = {"seeds": len(SEEDS), "test_items": TEST, "fit_items": list(FIT), "metric": "balanced NDCG@10"}
+    results = {"schema": 1, "environment": describe_environment(), "protocol": protocol, "spaces": spaces}
+    out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", "utf-8")
+    if out == RESULT:
         PAGE.write_text(TABLE.sub(lambda m: m[1] + table(results) + m[2], PAGE.read_text("utf-8")), "utf-8")
 
 
