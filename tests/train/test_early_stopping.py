@@ -108,7 +108,7 @@ def test_wrong_settings_raise_errors_that_say_what_to_do() -> None:
     with pytest.raises(ConfigError, match="needs a validation split"):
         check_fit(tiny_store(), tiny_config(early_stopping_patience=2))
     with pytest.raises(ConfigError, match="did you mean 'recall@1'"):
-        run(STORE, tiny_config(early_stopping_patience=2, early_stopping_metric="recal@1"))
+        run(STORE, tiny_config(early_stopping_patience=2, early_stopping_metric="recall1"))
     with pytest.raises(ConfigError, match="better direction, got 'effective_rank'"):
         run(STORE, tiny_config(early_stopping_patience=2, early_stopping_metric="effective_rank"))
     with pytest.raises(DataError, match=r"'label_map' is undefined .* labels of at least two classes"):
