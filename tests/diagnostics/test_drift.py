@@ -201,9 +201,43 @@ def test_invalid_and_absent_rows_are_counted_and_excluded():
     new[3], new[4, 0], old[5, 1] = 0, np.nan, np.inf
     present = np.arange(ITEMS) >= 2
     report = compared({"x": new, "present.x": present}, {"x": old})
-    numbers = report.numbers["x"]
+    numbers, verdict = report.numbers["x"], report.verdicts["x"]
     assert (numbers["items"], numbers["absent"], numbers["invalid_new"], numbers["invalid_old"]) == (ITEMS - 5, 2, 2, 1)
-    assert report.verdicts["x"].kind == "identical"
+    assert (verdict.kind, verdict.severity, numbers["lost"], numbers["gained"]) == ("missing_rows", "problem", 4, 1)
+    assert "(rows 0, 1, 3, 4)" in " ".join(report.text().split())
+    assert "1 row is valid only in the new version (row 5)" in " ".join(report.text().split())
+    assert report.answer == "x lacks rows that the old version has."
+
+
+def test_lost_rows_are_a_problem_in_addition_to_every_other_difference():
+    present = np.arange(ITEMS) != 7
+    for kind, new in (("rotated", (OLD @ turn()).astype(np.float32)), ("rounded", OLD.astype(np.float16))):
+        assert compared({"x": new}, {"x": OLD}).verdicts["x"].kind == kind
+        verdict = compared({"x": new, "present.x": present}, {"x": OLD}).verdicts["x"]
+        assert (verdict.kind, verdict.severity) == ("missing_rows", "problem")
+        assert verdict.text.startswith("1 row of the old version is absent, zero or not finite")
+    verdict = compared({"x": rows(9), "present.x": present}, {"x": OLD}).verdicts["x"]
+    assert verdict.kind == "different"
+    assert "(row 7)" in verdict.text
+    lost = compared({"x": np.full_like(OLD, np.nan)}, {"x": OLD}).verdicts["x"]
+    assert (lost.kind, lost.text.endswith("No row is valid in both versions.")) == ("missing_rows", True)
+
+
+def test_rows_that_were_invalid_before_are_not_lost():
+    old, present = OLD.copy(), np.arange(ITEMS) != 7
+    old[7] = np.nan
+    assert compared({"x": OLD, "present.x": present}, {"x": old}).verdicts["x"].kind == "identical"
+    assert compared({"x": old}, {"x": OLD, "present.x": present}).verdicts["x"].kind == "identical"
+    gained = compared({"x": OLD}, {"x": old}).verdicts["x"]
+    assert (gained.kind, gained.severity) == ("same", "ok")
+    assert "1 row is valid only in the new version (row 7)." in gained.text
+
+
+def test_a_sample_that_does_not_fit_into_memory_is_rejected(monkeypatch):
+    monkeypatch.setattr("unialign.diagnostics._drift.MAX_REQUESTED", 100)
+    with pytest.raises(ConfigError, match="sample must be at most 100 for a comparison of two versions"):
+        compared({"x": OLD}, {"x": OLD}, sample=300)
+    assert compared({"x": OLD[:60]}, {"x": OLD[:60]}, sample=300).verdicts["x"].kind == "identical"
 
 
 @pytest.mark.parametrize("items", [1, 2, 3, 12, 49])
@@ -217,7 +251,8 @@ def test_few_items(items):
 def test_no_valid_row_in_common():
     first = np.arange(ITEMS) < 100
     report = compared({"x": OLD, "present.x": first}, {"x": OLD, "present.x": ~first})
-    assert report.verdicts["x"].text == "No item has a valid row in both versions."
+    assert report.verdicts["x"].text.endswith("No row is valid in both versions.")
+    assert report.numbers["x"]["lost"] == ITEMS - 100
     assert "nan" not in report.text()
 
 

@@ -98,7 +98,7 @@ def diagnose(
             `uuid` or `image_id`. The report states which name was used.
         labels: (N,) integers (negative: unlabeled) or strings; retrieval of items with the same label is also measured.
         sample: number of items sampled to measure geometry and retrieval, at least 16; None: up to 2,048, fewer for
-            more than 6 modalities.
+            more than 6 modalities. At most 8,192 with `against`.
         resamples: number of bootstrap resamples, at least 100.
         seed: random seed of the sample and the bootstrap.
         on_progress: called with the modality, the bytes read so far and the total bytes.

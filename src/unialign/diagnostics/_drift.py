@@ -3,7 +3,7 @@
 Shapes: `P` items that both versions have, `n` sampled items, `q` probed items, `D` dimension.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from unialign.data import Sources, open_collection
 from unialign.diagnostics._drift_pairs import MatchedItems, match_items, match_modalities, paired_blocks
 from unialign.diagnostics._drift_report import DriftReport, describe_modality
-from unialign.diagnostics._drift_sample import SampleDrift, drift_sample_size, measure_sample, nearest_old
-from unialign.diagnostics._drift_scan import RowDrift, scan_rows, unit_rows
+from unialign.diagnostics._drift_sample import (
+    MAX_REQUESTED,
+    SampleDrift,
+    drift_sample_size,
+    measure_sample,
+    nearest_old,
+)
+from unialign.diagnostics._drift_scan import RowDrift, are_valid, scan_rows, unit_rows
 from unialign.diagnostics._drift_verdict import (
     ROUNDED_ERROR,
     changed_rows,
@@ -23,6 +29,7 @@ from unialign.diagnostics._drift_verdict import (
 )
 from unialign.diagnostics._drift_words import DriftFacts
 from unialign.diagnostics._estimate import LEVEL
+from unialign.errors import ConfigError
 from unialign.readers import Modality
 
 # Number of rows whose vector is searched for at other positions.
@@ -54,10 +61,13 @@ def compare_versions(
     matched = match_items(old, new)
     verdicts, numbers, places = {}, {}, {}
     for name, (before, after) in match_modalities(old, new).items():
-        present_P = before.present_N[matched.old_P] & after.present_N[matched.new_P]
+        old_P, new_P = before.present_N[matched.old_P], after.present_N[matched.new_P]
+        present_P = old_P & new_P
         items = matched.select(present_P)
+        lost = _valid_rows(before, matched.select(old_P & ~new_P), is_old=True)
+        gained = _valid_rows(after, matched.select(new_P & ~old_P), is_old=False)
         progress = partial(on_progress, name) if on_progress else None
-        facts, drift = _measure(before, after, items, sample, resamples, seed, progress)
+        facts, drift = _measure(before, after, items, (lost, gained), sample, resamples, seed, progress)
         verdicts[name] = decide(facts)
         numbers[name] = describe_modality(facts, drift, items, absent=int((~present_P).sum()))
         places[name] = {
@@ -75,14 +85,24 @@ def _measure(
     old: Modality,
     new: Modality,
     items: MatchedItems,
+    changed_presence: tuple[NDArray[np.int64], NDArray[np.int64]],
     sample: int | None,
     resamples: int,
     seed: int,
     on_rows: Callable[[int, int], None] | None,
 ) -> tuple[DriftFacts, RowDrift]:
-    """Measure all rows of a modality, and the neighborhoods of a sample."""
+    """Measure all rows of a modality, and the neighborhoods of a sample.
+
+    Args:
+        changed_presence: row numbers in the new version of valid rows that only the old, and only the new version has.
+    """
     dims = (old.rows.shape[1], new.rows.shape[1])
     size = min(drift_sample_size(dims, sample), len(items))
+    if size > MAX_REQUESTED:
+        raise ConfigError(
+            f"sample must be at most {MAX_REQUESTED:,} for a comparison of two versions, since memory grows with its "
+            f"square; got {sample:,}. All rows are compared with any sample"
+        )
     kept_n = np.sort(np.random.default_rng(seed).permutation(len(items))[:size])
     drift = scan_rows(old, new, items, kept_n, on_rows=on_rows)
     valid_n = drift.valid_P[kept_n]
@@ -99,6 +119,10 @@ def _measure(
             moved, offset = _moved(old, new, items, drift, _drawn(np.flatnonzero(drift.valid_P), seed))
     low, middle, high = np.quantile(ratio_P, [0.05, 0.5, 0.95]).tolist() if len(ratio_P) else (np.nan,) * 3
     norms_n = unit_rows(new_nD)[1]
+    lost, gained = (
+        np.sort(np.concatenate([rows, items.new_P[only_P]]))
+        for rows, only_P in zip(changed_presence, (drift.lost_P, drift.gained_P), strict=True)
+    )
     facts = DriftFacts(
         items=len(error_P),
         dims=dims,
@@ -108,6 +132,10 @@ def _measure(
         changed=len(changed_P),
         first_changed=tuple(np.sort(items.new_P[changed_P])[:_LISTED].tolist()),
         last_changed=int(items.new_P[changed_P].max()) if len(changed_P) else -1,
+        lost=len(lost),
+        first_lost=tuple(lost[:_LISTED].tolist()),
+        gained=len(gained),
+        first_gained=tuple(gained[:_LISTED].tolist()),
         moved=moved,
         offset=offset,
         scale=middle,
@@ -132,7 +160,7 @@ def _moved(
     """Return the fraction of probes whose new row is found at another old row, and the common offset of the rows."""
     probes = items.select(probe_q)
     probes_qD = unit_rows(np.asarray(new.rows.take(probes.new_P.tolist())))[0]
-    blocks = ((start, old_bD) for start, old_bD, _ in paired_blocks(old, old, _old_only(items)))
+    blocks = _blocks(old, items.old_P)
     at_q, cosine_q = nearest_old(probes_qD, blocks)
     own_q: Any = drift.error_P[probe_q]
     moved_q = (cosine_q >= 1 - ROUNDED_ERROR) & (1 - cosine_q <= _MOVED_FRACTION * own_q) & (at_q != probe_q)
@@ -144,5 +172,13 @@ def _moved(
     return float(moved_q.mean()), common
 
 
-def _old_only(items: MatchedItems) -> MatchedItems:
-    return MatchedItems(items.old_P, items.old_P, None, ())
+def _valid_rows(version: Modality, items: MatchedItems, *, is_old: bool) -> NDArray[np.int64]:
+    """Return the row numbers in the new version of the items whose row in `version` is finite and not zero."""
+    valid = [are_valid(rows_bD) for _, rows_bD in _blocks(version, items.old_P if is_old else items.new_P)]
+    return items.new_P[np.concatenate(valid)] if valid else items.new_P
+
+
+def _blocks(version: Modality, positions_P: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the rows of one version at these positions in blocks, each with the position of its first row."""
+    for start, rows_bD, _ in paired_blocks(version, version, MatchedItems(positions_P, positions_P, None, ())):
+        yield start, rows_bD

@@ -31,7 +31,8 @@ class DriftReport:
         verdicts: modality -> verdict with `kind`, `severity`, `text` and `advice`. The kinds are "identical", "same"
             (float32 arithmetic), "rounded", "truncated" (other width, same first columns), "partly_changed" (other
             preprocessing for part of the rows), "reordered", "shifted" (by a constant vector), "rotated", "changed"
-            (all rows, but related), "different" (other model) and "too_few" (items).
+            (all rows, but related), "different" (other model), "too_few" (items) and
+            "missing_rows" (rows that are valid in the old version only).
         numbers: modality -> measurements: quantiles of the cosines, rows with the lowest cosines, fraction of equal
             rows, scale, and the agreement of the neighborhoods with 95 % intervals.
         notes: remarks on how the rows were matched.
@@ -117,6 +118,10 @@ def describe_modality(facts: DriftFacts, drift: RowDrift, items: MatchedItems, *
         "cosine": {str(q): value for q, value in zip(_QUANTILES, quantiles, strict=True)},
         "equal": facts.equal,
         "changed": facts.changed,
+        "lost": facts.lost,
+        "first_lost": list(facts.first_lost),
+        "gained": facts.gained,
+        "first_gained": list(facts.first_gained),
         "moved": facts.moved,
         "offset": facts.offset,
         "scale": {"median": facts.scale, "low": facts.low_scale, "high": facts.high_scale},

@@ -25,6 +25,8 @@ NEIGHBORS = 10
 _TIE = 1e-6
 # Sample size: large enough for a Procrustes fit of a half to up to this many columns, limited by the (n, n) cosines.
 _MIN_SAMPLE, _MAX_SAMPLE = 2048, 4096
+# Largest sample that a user may request; about six matrices of (n, n) float64 cosines are in memory at once.
+MAX_REQUESTED = 8192
 # Number of rows per column that a Procrustes fit needs; with fewer, its residual on other rows is mostly noise.
 _ROWS_PER_COLUMN = 2
 

@@ -27,6 +27,7 @@ class RowDrift:
             first d columns, where d is the smaller width.
         ratio_P: norm of the new row, divided by the norm of the old row; NaN where not valid.
         equal_P: True if the two rows are equal in every entry.
+        lost_P, gained_P: True if only the old, or only the new row is finite and not zero.
         invalid_old, invalid_new: number of rows that are not finite or zero in each version.
         kept_old, kept_new: (k, D) float64 rows of the requested items.
         fingerprints: SHA-256 of the rows of the old and the new version.
@@ -36,6 +37,8 @@ class RowDrift:
     error_P: NDArray[np.float32]
     ratio_P: NDArray[np.float32]
     equal_P: NDArray[np.bool_]
+    lost_P: NDArray[np.bool_]
+    gained_P: NDArray[np.bool_]
     invalid_old: int
     invalid_new: int
     kept_old: Array
@@ -54,7 +57,7 @@ def scan_rows(
     """Read both versions once, and keep the rows of the items at positions `kept_k`, in ascending order."""
     count = len(matched)
     error_P, ratio_P = np.full(count, np.nan, np.float32), np.full(count, np.nan, np.float32)
-    valid_P, equal_P = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    valid_P, equal_P, lost_P, gained_P = (np.zeros(count, np.bool_) for _ in range(4))
     kept = [np.empty((len(kept_k), version.rows.shape[1])) for version in (old, new)]
     hashes, invalid = [hashlib.sha256(), hashlib.sha256()], [0, 0]
     for start, old_bD, new_bD in paired_blocks(old, new, matched):
@@ -64,16 +67,24 @@ def scan_rows(
         for i, rows_bD in enumerate((old_bD, new_bD)):
             hashes[i].update(np.ascontiguousarray(rows_bD).data)
             kept[i][low:high] = rows_bD[kept_k[low:high] - start]
-            usable.append(np.isfinite(rows_bD).all(1) & (rows_bD != 0).any(1))
+            usable.append(are_valid(rows_bD))
             invalid[i] += int((~usable[i]).sum())
         valid_b = usable[0] & usable[1]
         valid_P[start:stop] = valid_b
+        lost_P[start:stop], gained_P[start:stop] = usable[0] & ~usable[1], usable[1] & ~usable[0]
         equal_P[start:stop] = valid_b & _equal(old_bD, new_bD)
         error_P[start:stop][valid_b], ratio_P[start:stop][valid_b] = _differences(old_bD[valid_b], new_bD[valid_b])
         if on_rows is not None:
             on_rows(stop, count)
     fingerprints = (hashes[0].hexdigest(), hashes[1].hexdigest())
-    return RowDrift(valid_P, error_P, ratio_P, equal_P, invalid[0], invalid[1], kept[0], kept[1], fingerprints)
+    return RowDrift(
+        valid_P, error_P, ratio_P, equal_P, lost_P, gained_P, invalid[0], invalid[1], kept[0], kept[1], fingerprints
+    )
+
+
+def are_valid(rows_bD: Array) -> NDArray[np.bool_]:
+    """Return whether rows are finite and not zero, (b,)."""
+    return np.asarray(np.isfinite(rows_bD).all(1) & (rows_bD != 0).any(1))
 
 
 def _equal(old_bD: Array, new_bD: Array) -> NDArray[np.bool_]:

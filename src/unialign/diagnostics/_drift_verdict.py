@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unialign._plain_text import join_words
 from unialign.diagnostics._drift_sample import SampleDrift
-from unialign.diagnostics._drift_words import FEW_ITEMS, REORDERED, WORDS, DriftFacts, Kind
+from unialign.diagnostics._drift_words import FEW_ITEMS, REORDERED, WORDS, DriftFacts, Kind, presence_words
 from unialign.diagnostics._finding import Severity
 
 SEVERITY: dict[Kind, Severity] = {
@@ -25,6 +25,7 @@ SEVERITY: dict[Kind, Severity] = {
     "reordered": "problem",
     "changed": "problem",
     "different": "problem",
+    "missing_rows": "problem",
 }
 
 # 1 - cosine below which two rows are equal up to float32 arithmetic (batch size, kernel, device).
@@ -71,14 +72,21 @@ def changed_rows(error_P: NDArray[np.float32]) -> NDArray[np.int64]:
 def decide(facts: DriftFacts) -> Verdict:
     """Return the verdict on a modality."""
     kind = _kind(facts)
+    if facts.lost and SEVERITY[kind] != "problem":
+        # A loss of rows is a problem, even if the other rows did not change.
+        text, advice = WORDS["missing_rows"](facts)
+        if kind not in ("identical", "too_few"):
+            others = WORDS[kind](facts)
+            text, advice = others[0], f"{advice} {others[1]}".strip()
+        return Verdict("missing_rows", "problem", f"{presence_words(facts)} {text}".strip(), advice)
     text, advice = WORDS[kind](facts)
-    return Verdict(kind, SEVERITY[kind], text, advice)
+    return Verdict(kind, SEVERITY[kind], text + presence_words(facts), advice)
 
 
 def _kind(f: DriftFacts) -> Kind:
     if f.items == 0:
         return "too_few"
-    if f.equal == 1.0:
+    if f.equal == 1.0 and not f.gained:
         return "identical"
     sample, same_width = f.sample, f.dims[0] == f.dims[1]
     is_close = f.median_error <= ROUNDED_ERROR
@@ -125,6 +133,7 @@ SENTENCES: dict[Kind, str] = {
     "changed": "changed in all rows, as after other preprocessing or training",
     "different": "comes from a different model",
     "too_few": "cannot be compared",
+    "missing_rows": "lacks rows that the old version has",
 }
 
 

@@ -12,7 +12,7 @@ from unialign.diagnostics._format import number, percent, row_list, rows_of
 
 Kind = Literal[
     "identical", "same", "rounded", "truncated", "partly_changed", "reordered", "shifted", "rotated", "changed",
-    "different", "too_few",
+    "different", "too_few", "missing_rows",
 ]  # fmt: skip
 
 # Number of items below which only row-by-row verdicts are given.
@@ -33,6 +33,9 @@ class DriftFacts:
         largest_error: its largest value.
         changed: number of rows whose error is far above the median.
         first_changed, last_changed: the first of these rows, and the last one, by row number in the new version.
+        lost: number of rows that are valid in the old version, but absent, zero or not finite in the new version.
+        gained: number of rows that are valid in the new version only.
+        first_lost, first_gained: the first of these rows, by row number in the new version.
         moved: fraction of the probed rows whose vector is found at another row of the old version.
         offset: difference of row numbers, if most moved rows have the same; None otherwise.
         equal: fraction of rows that are equal in every entry.
@@ -48,6 +51,10 @@ class DriftFacts:
     changed: int
     first_changed: tuple[int, ...]
     last_changed: int
+    lost: int
+    first_lost: tuple[int, ...]
+    gained: int
+    first_gained: tuple[int, ...]
     moved: float
     offset: int | None
     scale: float
@@ -65,6 +72,23 @@ def _scale_words(f: DriftFacts) -> str:
     return f" The norms differ by factors of {number(f.low_scale)} to {number(f.high_scale)}."
 
 
+def presence_words(f: DriftFacts) -> str:
+    """Return sentences on the rows that are valid in one version only; "" without such rows."""
+    words = ""
+    if f.lost:
+        verb = "is" if f.lost == 1 else "are"
+        words += (
+            f" {count(f.lost, 'row')} of the old version {verb} absent, zero or not finite in the new version "
+            f"({row_list(f.first_lost, f.lost)})."
+        )
+    if f.gained:
+        verb = "is" if f.gained == 1 else "are"
+        words += (
+            f" {count(f.gained, 'row')} {verb} valid only in the new version ({row_list(f.first_gained, f.gained)})."
+        )
+    return words
+
+
 def _neighbor_words(f: DriftFacts) -> str:
     overlap, stale = f.sample.overlap, f.sample.stale_overlap
     if overlap is None:
@@ -75,6 +99,20 @@ def _neighbor_words(f: DriftFacts) -> str:
 
 def _identical(f: DriftFacts) -> tuple[str, str]:
     return f"All {f.items:,} rows are equal in every entry.", ""
+
+
+def _missing_rows(f: DriftFacts) -> tuple[str, str]:
+    rest = f"The other {f.items:,} rows" if f.items > 1 else "The other row"
+    if f.items == 0:
+        text = "No row is valid in both versions."
+    elif f.equal == 1.0:
+        text = f"{rest} {'are' if f.items > 1 else 'is'} equal in every entry."
+    else:
+        text = f"{rest} {'have' if f.items > 1 else 'has'} a median cosine of {number(1 - f.median_error)}."
+    return text, (
+        "Embed the missing rows again; look for failed files, empty texts and overflow in float16. If the rows were "
+        "removed on purpose, remove them from the old version too."
+    )
 
 
 def _same(f: DriftFacts) -> tuple[str, str]:
@@ -197,4 +235,5 @@ WORDS: dict[Kind, Callable[[DriftFacts], tuple[str, str]]] = {
     "changed": _changed,
     "different": _different,
     "too_few": _too_few,
+    "missing_rows": _missing_rows,
 }
