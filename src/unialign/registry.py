@@ -136,7 +136,7 @@ def _built_in(group: str) -> tuple[str, ...]:
 
 
 @cache
-def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
+def _entry_points(group: Group) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"unialign.{group}"):
         if is_built_in(group, point.name):
