@@ -124,3 +124,57 @@ def test_other_results_are_kept(here, capsys):
     (here / "mine/notes.txt").write_text("keep")
     assert main([*COMMAND, "--out", "mine"]) == 2
     assert (here / "mine/notes.txt").read_text() == "keep"
+
+
+def test_an_input_in_the_results_folder_stays_intact(here, capsys):
+    assert main([*COMMAND, "--write-index"]) == 0
+    mapped = (here / "runs/bridge/mapped.npy").read_bytes()
+    assert main(["bridge", "runs/bridge/mapped.npy", *COMMAND[2:]]) == 2
+    assert "runs/bridge/mapped.npy is a file of runs/bridge that is replaced" in capsys.readouterr().err
+    assert (here / "runs/bridge/mapped.npy").read_bytes() == mapped
+    np.save(here / "runs/bridge/asked.npy", np.load("queries.npy"))
+    assert main([*COMMAND[:5], "--queries", "runs/bridge/asked.npy"]) == 0
+    assert (here / "runs/bridge/asked.npy").exists()
+    assert not (here / "runs/bridge/mapped.npy").exists()  # an earlier mapped index does not belong to the new map
+
+
+def test_the_pairs_can_be_an_earlier_plan(here, capsys):
+    assert main(["bridge", "old.npy", "--plan", "100"]) == 0
+    assert "not a random sample" in capsys.readouterr().out
+    text = (here / "runs/bridge/plan.txt").read_text()
+    command = [*COMMAND[:3], "--pairs", "runs/bridge/plan.txt", "--queries", "queries.npy", "--methods", "identity"]
+    assert main(command) == 0
+    assert "Note: runs/bridge/plan.txt is a plan." in capsys.readouterr().out
+    assert (here / "runs/bridge/plan.txt").read_text() == text
+    assert main([*command, "--plan", "5"]) == 2
+    assert (here / "runs/bridge/plan.txt").read_text() == text
+
+
+def test_a_later_plan_keeps_a_complete_bridge(here):
+    assert main([*COMMAND, "--methods", "identity"]) == 0
+    before = {path.name: path.read_bytes() for path in (here / "runs/bridge").iterdir()}
+    assert main(["bridge", "old.npy", "--plan", "5"]) == 0
+    after = {path.name: path.read_bytes() for path in (here / "runs/bridge").iterdir()}
+    assert len(after.pop("plan.txt").split()) == 5
+    assert after == before
+
+
+def test_a_failed_run_keeps_the_files_of_an_earlier_one(here):
+    assert main([*COMMAND, "--methods", "identity"]) == 0
+    before = {path.name: path.read_bytes() for path in (here / "runs/bridge").iterdir()}
+    assert main([*COMMAND, "--methods", "rigde"]) == 2
+    assert {path.name: path.read_bytes() for path in (here / "runs/bridge").iterdir()} == before
+
+
+def test_numeric_ids_are_not_taken_for_row_numbers(here, capsys):
+    keys = np.array([f"{i:03}" for i in range(600)][::-1])
+    rows = np.load("rows.npy")
+    np.savez("old.npz", old=np.load("old.npy"), ids=keys)
+    (here / "ids.txt").write_text("\n".join(keys[rows]) + "\n")
+    command = ["bridge", "old.npz", "new.npy", "--pairs", "ids.txt", "--methods", "identity"]
+    assert main(command) == 2
+    assert "--pairs-by id or --pairs-by row" in capsys.readouterr().err.replace("\n", " ")
+    assert main([*command, "--pairs-by", "id"]) == 0
+    np.testing.assert_array_equal(Bridge.load(here / "runs/bridge").pairs, rows)
+    assert main([*command, "--pairs-by", "row"]) == 0
+    np.testing.assert_array_equal(Bridge.load(here / "runs/bridge").pairs, 599 - rows)

@@ -10,27 +10,32 @@ from numpy.typing import NDArray
 
 from unialign.cli._console import echo, shown
 from unialign.config import BridgeConfig
-from unialign.errors import DataError
+from unialign.errors import ConfigError, DataError
 from unialign.experiments import open_run_dir, write_json
 from unialign.io import checked_path, describe_environment, replace_file, write_yaml
-from unialign.migration import Bridge, bridge, plan
+from unialign.migration import Bridge, RowSource, bridge, open_rows, plan
 from unialign.report import write_bridge_report
 
-MAPPED = "mapped.npy"
-_OPTIONAL = (MAPPED, "plan.txt", "bridge.safetensors", "bridge.json", "results.json", "report.html")
+MAPPED, PLAN = "mapped.npy", "plan.txt"
+_RESULTS = ("config.yaml", "bridge.safetensors", "bridge.json", "results.json", "report.html", "log.txt")
+_PLAN_NOTE = "These rows are near the centers of clusters and are not a random sample, so intervals need other pairs."
 
 
 def bridge_files(config: BridgeConfig, out: Path) -> int:
-    """Build the bridge and write the results folder; return 0."""
+    """Build the bridge and write the results folder; return 0.
+
+    Without new rows, only the plan is written, so an existing bridge stays complete. An existing plan is kept, because
+    it may name the rows of the pairs.
+    """
+    _check_inputs(config, out)
     new = not out.exists()
-    open_run_dir(out, "bridge")
+    before = open_run_dir(out, "bridge")
     started = time.perf_counter()
     try:
         found = None if config.new is None else _build(config)
         rows_n = None if config.plan is None else _planned(config, found)
-        for name in _OPTIONAL:
-            (out / name).unlink(missing_ok=True)
-        write_yaml(out / "config.yaml", config.to_dict())
+        if before is None or found is not None or before.get("new") is None:
+            write_yaml(out / "config.yaml", config.to_dict())
         if found is not None:
             _write(out, config, found, started)
     finally:
@@ -38,15 +43,30 @@ def bridge_files(config: BridgeConfig, out: Path) -> int:
             with contextlib.suppress(OSError):
                 out.rmdir()
     if rows_n is not None:
-        replace_file(out / "plan.txt", "\n".join(map(str, rows_n.tolist())) + "\n")
-        echo(f"Rows to embed next: {shown(out / 'plan.txt')}")
+        replace_file(out / PLAN, "\n".join(map(str, rows_n.tolist())) + "\n")
+        echo(f"Rows to embed next: {shown(out / PLAN)}. {_PLAN_NOTE}")
     if found is not None:
         echo(f"Report: {shown(out / 'report.html')}")
     return 0
 
 
-def read_values(path: str, what: str) -> NDArray[Any]:
+def _check_inputs(config: BridgeConfig, out: Path) -> None:
+    """Raise ConfigError if an input is a file of the results folder that this run replaces or removes."""
+    written = ([] if config.new is None else [*_RESULTS, MAPPED]) + ([] if config.plan is None else [PLAN])
+    replaced = {(out / name).resolve() for name in written}
+    for source in (config.old, config.new, config.pairs, config.queries, config.known, config.old_queries):
+        if source is None:
+            continue
+        for path in {source, source.partition("=")[2] or source}:
+            if checked_path(path, "the input", error=DataError).resolve() in replaced:
+                raise ConfigError(f"{source} is a file of {out} that is replaced; choose another --out")
+
+
+def read_values(path: str, what: str, *, as_text: bool = False) -> NDArray[Any]:
     """Read row numbers or ids from a `.npy` file, or from a text file with one value on each line.
+
+    Args:
+        as_text: whether the digits of a text file stay strings.
 
     Raises:
         DataError: the file cannot be read, or is not a list of integers or strings.
@@ -62,19 +82,47 @@ def read_values(path: str, what: str) -> NDArray[Any]:
         raise DataError(f"{file} cannot be read as {what} ({error})") from None
     if values.ndim != 1 or values.dtype.kind not in "iuU" or not len(values):
         raise DataError(f"{file} must hold a list of integers or ids for {what}, got {values.dtype} {values.shape}")
+    if as_text:
+        return values
     digits = values.dtype.kind == "U" and all(text.isascii() and text.isdigit() for text in values.tolist())
     return np.asarray(values.astype(np.int64) if digits else values)
 
 
+def read_pairs(config: BridgeConfig, index: RowSource) -> NDArray[Any] | None:
+    """Return the row numbers or ids of the pairs.
+
+    Raises:
+        ConfigError: the numbers are row numbers as well as ids of other rows, and `pairs_by` is not given.
+    """
+    if config.pairs is None:
+        return None
+    values_n = read_values(config.pairs, "pairs", as_text=True)
+    text_n = values_n.astype(np.str_)
+    is_number = all(text.isascii() and text.isdigit() for text in text_n.tolist())
+    if config.pairs_by == "id" or not is_number:
+        return text_n
+    rows_n: NDArray[Any] = values_n.astype(np.int64)
+    if config.pairs_by is None and index.ids is not None and np.isin(text_n, index.ids).all():
+        is_row = (rows_n >= 0) & (rows_n < len(index))
+        if not (is_row.all() and np.array_equal(index.ids[rows_n], text_n)):
+            raise ConfigError(
+                f"the numbers in {config.pairs} are ids of the old index and can also be row numbers; add "
+                "--pairs-by id or --pairs-by row"
+            )
+    return rows_n
+
+
 def _build(config: BridgeConfig) -> Bridge:
+    index = open_rows(config.old, "old", modality=config.old_modality)
+    if config.pairs is not None and Path(config.pairs).name == PLAN:
+        echo(f"Note: {shown(Path(config.pairs))} is a plan. {_PLAN_NOTE}")
     return bridge(
-        config.old,
+        index,
         config.new,
-        pairs=None if config.pairs is None else read_values(config.pairs, "pairs"),
+        pairs=read_pairs(config, index),
         queries=config.queries,
         known=None if config.known is None else read_values(config.known, "known answers"),
         old_queries=config.old_queries,
-        old_modality=config.old_modality,
         new_modality=config.new_modality,
         goal=config.goal,
         methods="auto" if config.methods is None else list(config.methods),
@@ -94,6 +142,8 @@ def _write(out: Path, config: BridgeConfig, found: Bridge, started: float) -> No
     found.save(out)
     if config.write_index:
         found.apply(out=out / MAPPED)
+    else:
+        (out / MAPPED).unlink(missing_ok=True)
     write_json(out / "results.json", _results(config, found, time.perf_counter() - started))
     replace_file(out / "log.txt", found.text() + "\n")
     write_bridge_report(out)

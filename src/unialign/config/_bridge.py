@@ -1,7 +1,7 @@
 """Settings of a bridge between two embedding models."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from unialign.config._base import REQUIRED, Config, setting
 from unialign.config._ranges import integer, not_empty, positive
@@ -17,6 +17,9 @@ class BridgeConfig(Config):
     new: str | None = setting(None, "file with the rows of the sampled items by the new model")
     pairs: str | None = setting(
         None, "file with the row numbers or ids of the sampled items, .npy or one per line (default: ids of both files)"
+    )
+    pairs_by: Literal["row", "id"] | None = setting(
+        None, "meaning of numbers in the file of pairs, if the old index has ids that are numbers"
     )
     queries: str | None = setting(None, "file of logged queries by the new model (default: the sampled items)")
     known: str | None = setting(
@@ -34,5 +37,9 @@ class BridgeConfig(Config):
     )
     candidates: int = setting(100, "number of rows that the new model can embed for each query", integer(10))
     write_index: bool = setting(False, "write the mapped index to mapped.npy")
-    plan: int | None = setting(None, "number of rows to embed next, written to plan.txt", integer(1))
+    plan: int | None = setting(
+        None,
+        "number of rows to embed next, near the centers of clusters and not random, written to plan.txt",
+        integer(1),
+    )
     seed: int = setting(0, "seed of the random galleries and of the plan", integer(0))
