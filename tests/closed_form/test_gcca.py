@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import unialign as ua
 from reference.closed_form import masked_gcca
-from unialign.closed_form import gcca
+from unialign.closed_form import _eigenproblem, gcca
 from unialign.closed_form._modality import linear_basis
 from unialign.closed_form._training_rows import selection_rows
 from unialign.data import EmbeddingStore
@@ -80,12 +80,28 @@ def test_item_side_and_component_side_agree(monkeypatch: pytest.MonkeyPatch) -> 
     for kernel in ("linear", "rbf"):
         spaces = []
         for most in (0, 5000):
-            monkeypatch.setattr("unialign.closed_form._eigenproblem._MOST_ITEMS", most)
+            monkeypatch.setattr("unialign.closed_form._eigenproblem._solves_items", lambda *_, most=most: most > 0)
             monkeypatch.setattr("unialign.closed_form._item_blocks._BLOCK_ITEMS", 7)
             monkeypatch.setattr("unialign.space._prepare._BLOCK_ROWS", 11 if most == 0 else 1024)
             spaces.append(gcca(store, kernel=kernel, dim=5, regularization=0.05, spectrum_power=0.5))
         first, second = (similarities(space.encode(x)) for space in spaces)
         np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_the_smaller_matrix_is_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved = []
+    original = _eigenproblem.leading_eigenvectors
+
+    def record(matrix: torch.Tensor, **options: Any) -> Any:
+        solved.append(len(matrix))
+        return original(matrix, **options)
+
+    monkeypatch.setattr(_eigenproblem, "leading_eigenvectors", record)
+    for kernel, smaller in (("rbf", TRAIN), ("linear", sum(min(TRAIN - 1, dim) for dim in DIMS.values()))):
+        gcca(store_of(columns()), kernel=kernel, dim=3, regularization=0.1, spectrum_power=0)  # type: ignore[arg-type]
+        assert solved.pop() == min(smaller, TRAIN)
+    assert _eigenproblem._solves_items(6000, 6000)
+    assert not _eigenproblem._solves_items(6001, 6000)
 
 
 def test_landmarks_of_all_rows_are_exact_and_fewer_approximate() -> None:
@@ -117,13 +133,15 @@ def test_a_wide_gaussian_kernel_has_the_components_of_a_linear_kernel() -> None:
     x_nW = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x_nW -= x_nW.mean(0)
     wide = 1e6
-    rbf = kernel_basis(lambda: iter([x_nW]), 40, name="x", landmarks=40, bandwidth=wide)
-    linear = linear_basis(lambda: iter(x_nW.split(9)), 40, 6, name="x")
+    rbf = kernel_basis(lambda _=None: iter([x_nW]), 40, name="x", landmarks=40, bandwidth=wide)
+    linear = linear_basis(lambda _=None: iter(x_nW.split(9)), 40, 6, name="x")
     torch.testing.assert_close(rbf.spectrum_r[:6] * wide, linear.spectrum_r, rtol=1e-4, atol=0)
     assert float(rbf.spectrum_r[6]) < 1e-4 * float(rbf.spectrum_r[5])
     cosines_6 = (rbf.vectors(x_nW)[:, :6] * linear.vectors(x_nW)).sum(0).abs()
     torch.testing.assert_close(cosines_6, torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-4)
-    torch.testing.assert_close(linear_basis(lambda: iter([x_nW[:5]]), 5, 6, name="x").spectrum_r, _spectrum(x_nW[:5]))
+    torch.testing.assert_close(
+        linear_basis(lambda _=None: iter([x_nW[:5]]), 5, 6, name="x").spectrum_r, _spectrum(x_nW[:5])
+    )
 
 
 def _spectrum(x_nW: torch.Tensor) -> torch.Tensor:
@@ -229,6 +247,9 @@ def test_values_that_float32_cannot_hold_are_rejected() -> None:
     x["text"][4, 2] = 1e300
     with pytest.raises(NonFiniteError, match="'text' is not finite in float32"):
         gcca(store_of(x))
+    x["text"][4, 2], x["text"][53, 1] = 0, 1e300
+    with pytest.raises(NonFiniteError, match=r"'text' is not finite in float32.* in row 53 of the store"):
+        gcca(store_of(x, split=["train"] * 50 + ["val"] * 20 + ["test"] * 15))
 
 
 @pytest.mark.parametrize(

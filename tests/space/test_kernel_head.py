@@ -1,5 +1,6 @@
 """Test spaces with kernel heads."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,32 @@ def test_features_are_the_preconditioned_kernel_components() -> None:
     np.testing.assert_allclose(f @ f.T, expected, atol=2e-4)
     assert space.kernel_sizes == {"image": [30, 29], "text": [30, 29]}
     assert space.prepared_dims == {"image": 29, "text": 29}
+
+
+def test_features_far_from_the_origin_keep_their_digits() -> None:
+    rng = np.random.default_rng(0)
+    x = {name: (rng.normal(size=(30, dim)) + 10_000).astype(np.float32) for name, dim in DIMS.items()}
+    store = EmbeddingStore.from_arrays(x)
+    for landmarks in (30, 12):
+        torch.manual_seed(0)
+        space = ua.Space(DIMS, dim=3, head="kernel", input_norm="none", landmarks=landmarks)
+        space.fit_normalizer(store, store.rows("train"))
+        single, double = space.encode(x), copy.deepcopy(space).double().encode(x)
+        for name in DIMS:
+            assert float((single[name].double() * double[name]).sum(1).min()) > 0.9999
+
+
+def test_only_the_rows_of_the_landmarks_are_read_to_choose_them() -> None:
+    x_nW, asked = torch.randn(40, 3, dtype=torch.float64), []
+
+    def blocks(chosen_n: Any = None) -> Any:
+        asked.append(40 if chosen_n is None else len(chosen_n))
+        yield from (x_nW if chosen_n is None else x_nW[torch.from_numpy(chosen_n)]).split(7)
+
+    basis = kernel_basis(blocks, 40, name="x", landmarks=9)
+    assert asked == [9, 40, 40]
+    chosen = np.sort(np.random.default_rng(0).choice(40, 9, replace=False, shuffle=False))
+    assert torch.equal(basis.landmarks_LW, x_nW[torch.from_numpy(chosen)])
 
 
 def test_save_and_load(tmp_path: Path) -> None:
@@ -105,7 +132,7 @@ def test_invalid_options(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'image' has no kernel features"):
         set_kernel_basis(ua.Space(DIMS), "image", None)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="all 4 training rows of 'x' are equal"):
-        kernel_basis(lambda: iter([torch.zeros(4, 2, dtype=torch.float64)]), 4, name="x", landmarks=9)
+        kernel_basis(lambda _=None: iter([torch.zeros(4, 2, dtype=torch.float64)]), 4, name="x", landmarks=9)
     space = fitted()
     space.save_pretrained(tmp_path)
     config = (tmp_path / "config.json").read_text()

@@ -6,7 +6,7 @@ matrices with missing rows: a simulation study", equation 3), G minimizes the su
 rows, subject to G' C G = I, where C is the diagonal matrix of the number of modalities of each item. With ridge
 smoothers P_m = V_m diag(s^2 / (s^2 + regularization n)) V_m', the solution is G = C^-1/2 U, where U are the leading
 eigenvectors of C^-1/2 (sum_m P_m) C^-1/2 = B B'. The (N, N) matrix B B' and the (R, R) matrix B'B have the same
-eigenvalues, and the smaller of them is solved.
+positive eigenvalues. The eigenproblem of the smaller matrix is solved.
 
 Shapes: `N` items, `n` rows of a modality, `r` components of a modality, `R` components of all modalities, `D` targets.
 """
@@ -21,16 +21,13 @@ from unialign.closed_form._item_blocks import item_blocks
 from unialign.closed_form._modality import Modality, coordinates, counts_of
 from unialign.space import leading_eigenvectors
 
-# Maximum number of items for which coordinates are kept in memory.
-_MOST_ITEMS = 5000
-
 
 @dataclass(frozen=True)
 class Solution:
-    """Leading directions of all modalities for one regularization.
+    """Leading directions of all modalities for one value of the regularization.
 
     Attributes:
-        regularization: ridge as a fraction of the number of rows.
+        regularization: ridge penalty divided by the number of rows.
         eigenvalues_D: eigenvalues, descending, in [0, 1].
         weights: modality -> V'G, (r, D).
     """
@@ -41,13 +38,13 @@ class Solution:
 
 
 class MaskedGcca:
-    """The eigenproblem of some modalities, solved for several values of the regularization."""
+    """The eigenproblem of several modalities, which can be solved for several values of the regularization."""
 
     def __init__(self, modalities: Sequence[Modality], items: int) -> None:
         self.modalities = modalities
         self._root_N = counts_of(modalities, items).sqrt()
         components = sum(len(modality.basis.spectrum_r) for modality in modalities)
-        self._is_dual = items <= min(components, _MOST_ITEMS)
+        self._is_dual = _solves_items(items, components)
         if self._is_dual:
             self._coordinates = {modality.name: coordinates(modality) for modality in modalities}
         else:
@@ -79,14 +76,14 @@ class MaskedGcca:
     def _solve_components(self, regularization: float, dim: int) -> Solution:
         scale_R = torch.cat([modality.basis.ridge_weights(regularization).sqrt() for modality in self.modalities])
         values_D, axes_RD = leading_eigenvectors(scale_R[:, None] * self._product_RR * scale_R, most=dim)
-        # The component coordinates of G = C^-1/2 B axes / sqrt(values) are B'B axes / sqrt(values) without the scale.
+        # Since B = C^-1/2 V scale and G = C^-1/2 B axes / sqrt(values), V'G equals axes sqrt(values) / scale.
         weights_RD = axes_RD * values_D.sqrt() / scale_R[:, None]
         sizes = [len(modality.basis.spectrum_r) for modality in self.modalities]
         parts = zip(self.modalities, torch.split(weights_RD, sizes), strict=True)
         return Solution(regularization, values_D, {modality.name: part_rD for modality, part_rD in parts})
 
     def _products(self, items: int, components: int) -> Tensor:
-        """Return the products of the coordinates of all modalities, divided by the counts of the items, (R, R)."""
+        """Return the (R, R) matrix V'C^-1 V, where V contains the coordinates of all modalities."""
         product_RR = torch.zeros(components, components, dtype=torch.float64)
         sizes = [len(modality.basis.spectrum_r) for modality in self.modalities]
         for block, parts in item_blocks(self.modalities, items):
@@ -98,3 +95,8 @@ class MaskedGcca:
             stacked_bR /= self._root_N[block, None]
             product_RR.addmm_(stacked_bR.mT, stacked_bR)
         return product_RR
+
+
+def _solves_items(items: int, components: int) -> bool:
+    """Return whether the (N, N) matrix is solved; its coordinates (N, R) are then also smaller than (R, R)."""
+    return items <= components

@@ -1,4 +1,4 @@
-"""A modality of a closed form: its normalized rows in the basis of their principal components.
+"""Normalized rows of a modality and their principal components, for spaces in closed form.
 
 Shapes: `n` rows of the modality, `N` items, `W` dimension, `r` components, `b` rows of a block.
 """
@@ -31,7 +31,7 @@ class Basis(Protocol):
         ...
 
     def vectors(self, x_bW: Tensor) -> Tensor:
-        """Return the left singular coordinates (b, r) of rows; over all n rows, the columns are orthonormal."""
+        """Return the entries (b, r) of the left singular vectors for the given rows."""
         ...
 
     def ridge_weights(self, regularization: float) -> Tensor:
@@ -62,12 +62,12 @@ class LinearBasis:
 
 @dataclass(frozen=True)
 class ModalityRows:
-    """The rows of a modality with its fitted input normalization.
+    """The rows of a modality with the fitted input normalization.
 
     Attributes:
         norm: fitted input normalization.
-        positions_n: positions of its rows among the N items.
-        blocks: reads its normalized rows in order.
+        positions_n: positions of the rows of the modality among the N items.
+        blocks: function that yields the normalized rows in order, block by block.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Modality(ModalityRows):
 
 @torch.no_grad()
 def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *, input_norm: str) -> ModalityRows:
-    """Fit the normalization of a modality on its present rows.
+    """Fit the input normalization of a modality on the present rows, and return the normalized rows.
 
     Raises:
         NonFiniteError: a present row is not finite in float32.
@@ -96,12 +96,15 @@ def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *
     if isinstance(norm, Standardize):
         norm.fit(array, rows_n, name=name)
     blocks = normalized_blocks(norm, array, rows_n)
-    _check_finite(blocks, rows_n, name)
+    start = 0
+    for x_bW in blocks():
+        check_finite(x_bW, rows_n[start : start + len(x_bW)], name)
+        start += len(x_bW)
     return ModalityRows(name, norm, positions_n, blocks)
 
 
 def with_basis(modality: ModalityRows, in_dim: int, *, kernel: str, landmarks: int | str, seed: int) -> Modality:
-    """Compute the basis of a modality; raise DataError if all its rows are equal."""
+    """Compute the basis of a modality; raise DataError if all rows are equal."""
     name, rows = modality.name, len(modality.positions_n)
     basis: Basis
     if kernel == "rbf":
@@ -112,7 +115,7 @@ def with_basis(modality: ModalityRows, in_dim: int, *, kernel: str, landmarks: i
 
 
 def linear_basis(blocks: Blocks, rows: int, in_dim: int, *, name: str) -> LinearBasis:
-    """Return the principal components of rows, from the smaller of the matrices X'X and XX'."""
+    """Compute the principal components of rows from X'X or XX', whichever is smaller."""
     if rows < in_dim:
         x_nW = torch.cat(list(blocks()))
         spectrum_r, vectors_nr = leading_eigenvectors(x_nW @ x_nW.mT)
@@ -141,14 +144,11 @@ def counts_of(modalities: Sequence[Modality], items: int) -> Tensor:
     return counts_N
 
 
-def _check_finite(blocks: Blocks, rows_n: NDArray[np.int64], name: str) -> None:
-    start = 0
-    for x_bW in blocks():
-        finite_b = torch.isfinite(x_bW).all(1)
-        if not bool(finite_b.all()):
-            row = int(rows_n[start + int((~finite_b).nonzero()[0])])
-            raise NonFiniteError(
-                f"{name!r} is not finite in float32, or not after standardization, for example in row {row} of the "
-                f"store; mark items without {name!r} as absent"
-            )
-        start += len(x_bW)
+def check_finite(x_bW: Tensor, rows_b: NDArray[np.int64], name: str) -> None:
+    """Raise NonFiniteError for normalized rows that are not finite; `rows_b` are their row numbers in the store."""
+    finite_b = torch.isfinite(x_bW).all(1)
+    if not bool(finite_b.all()):
+        raise NonFiniteError(
+            f"{name!r} is not finite in float32, or not after standardization, for example in row "
+            f"{int(rows_b[int((~finite_b).nonzero()[0])])} of the store; mark items without {name!r} as absent"
+        )

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.closed_form._eigenproblem import MaskedGcca, Solution
-from unialign.closed_form._modality import Modality, ModalityRows
+from unialign.closed_form._modality import Modality, ModalityRows, check_finite
 from unialign.data import EmbeddingStore, RowReader
 from unialign.evaluation import log_score, selection_metrics
 from unialign.space import normalize_rows
 
 
 class ValidationItems:
-    """Validation items of some modalities.
+    """Validation items, with the presence of each modality.
 
     Attributes:
         present: modality -> (N,) bool.
@@ -34,10 +34,12 @@ class ValidationItems:
         self._ids_N = torch.from_numpy(store.ids[rows_N]) if store.has_ids else None
 
     def normalized(self, modality: ModalityRows) -> Tensor:
-        """Return the normalized rows of a modality in float64, (n, W)."""
+        """Return the normalized rows (n, W) of a modality in float64; raise NonFiniteError if one is not finite."""
         rows_n = self._rows_N[self.present[modality.name].numpy()]
         raw_nW = torch.from_numpy(RowReader(self._store.array(modality.name)).read(rows_n))
-        return normalize_rows(modality.norm, raw_nW)
+        x_nW = normalize_rows(modality.norm, raw_nW)
+        check_finite(x_nW, rows_n, modality.name)
+        return x_nW
 
     def metrics(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the selection metrics of embeddings of the present rows, modality -> (n, D)."""
@@ -56,7 +58,7 @@ def choose(
     regularizations: Sequence[float],
     powers: Sequence[float],
 ) -> tuple[float, float, dict[str, Any]]:
-    """Return the regularization and the power with the highest mean log metric, and a description for the metadata."""
+    """Return the regularization and the power with the best mean log metric, and a description for the metadata."""
     coordinates = {m.name: m.basis.vectors(validation.normalized(m)) for m in problem.modalities}
     best: tuple[float, float, float, dict[str, float]] | None = None
     for regularization in regularizations:
@@ -76,7 +78,7 @@ def choose(
 def embed(
     modalities: Sequence[Modality], solution: Solution, coordinates: Mapping[str, Tensor], power: float
 ) -> dict[str, Tensor]:
-    """Return the embeddings of rows with the given coordinates (n, r), modality -> (n, D), not normalized."""
+    """Return the unnormalized embeddings, modality -> (n, D), of rows with the given coordinates (n, r)."""
     scale_D = solution.eigenvalues_D.clamp(min=0) ** power
     return {
         modality.name: (

@@ -9,18 +9,26 @@ blocks.
 Shapes: `n` rows, `L` landmarks, `W` dimension, `r` components, `b` rows of a block.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.errors import DataError
 from unialign.space._eigenvectors import leading_eigenvectors
 
-# A function that reads the rows of a modality in float64, block by block.
-Blocks = Callable[[], Iterator[Tensor]]
+
+class Blocks(Protocol):
+    """A function that reads the rows of a modality in float64, block by block."""
+
+    def __call__(self, chosen_n: NDArray[np.int64] | None = None, /) -> Iterator[Tensor]:
+        """Yield the rows at these ascending positions, or all rows."""
+        ...
+
 
 # Number of rows up to which all rows are landmarks by default, and number of landmarks of more rows.
 _MOST_EXACT_ROWS, _LANDMARKS = 5000, 2000
@@ -63,7 +71,13 @@ def gaussian_kernel(x_bW: Tensor, y_LW: Tensor, bandwidth: float | Tensor) -> Te
 
 
 def squared_distances(x_bW: Tensor, y_LW: Tensor) -> Tensor:
-    """Return the squared Euclidean distances of all pairs of rows, (b, L)."""
+    """Return the squared Euclidean distances of all pairs of rows, (b, L).
+
+    The mean of the second rows is subtracted from both, since x^2 + y^2 - 2xy loses the digits of rows that are far
+    from the origin, such as features with a large offset.
+    """
+    mean_W = y_LW.mean(0)
+    x_bW, y_LW = x_bW - mean_W, y_LW - mean_W
     square_b, square_L = x_bW.square().sum(1), y_LW.square().sum(1)
     return torch.addmm(square_b[:, None] + square_L, x_bW, y_LW.mT, alpha=-2).clamp_(min=0)
 
@@ -74,7 +88,7 @@ def kernel_basis(
     """Compute the components of a modality; memory depends on the landmarks, not on the rows.
 
     Args:
-        blocks: function that yields all rows in order, in float64.
+        blocks: function that yields rows in order, in float64.
         rows: number of rows.
         name: modality, for errors.
         landmarks: number of landmarks; with at most this many rows, all rows are landmarks and the result is exact.
@@ -89,7 +103,7 @@ def kernel_basis(
     chosen_L = np.arange(rows)
     if rows > most:
         chosen_L = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False, shuffle=False))
-    landmarks_LW = _gather(blocks, chosen_L)
+    landmarks_LW = torch.cat(list(blocks(chosen_L)))
     if bandwidth is None:
         bandwidth = median_squared_distance(landmarks_LW, seed=seed)
     if not bandwidth > 0:
@@ -114,8 +128,6 @@ def median_squared_distance(x_nW: Tensor, *, seed: int = 0) -> float:
         x_nW = x_nW[torch.from_numpy(rows)]
     if len(x_nW) < 2:
         return 0.0
-    # Subtract the mean, since distances of rows far from the origin lose digits.
-    x_nW = x_nW - x_nW.mean(0)
     first, second = torch.triu_indices(len(x_nW), len(x_nW), 1)
     pairs = squared_distances(x_nW, x_nW)[first, second]
     median = float(pairs.median())
@@ -124,16 +136,6 @@ def median_squared_distance(x_nW: Tensor, *, seed: int = 0) -> float:
         pairs = pairs[pairs > 1e-12 * largest]
         median = float(pairs.median()) if len(pairs) else 0.0
     return median
-
-
-def _gather(blocks: Blocks, chosen_L: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Tensor:
-    """Return the rows at these ascending positions."""
-    parts, start = [], 0
-    for x_bW in blocks():
-        low, high = np.searchsorted(chosen_L, (start, start + len(x_bW)))
-        parts.append(x_bW[torch.from_numpy(chosen_L[low:high] - start)])
-        start += len(x_bW)
-    return torch.cat(parts)
 
 
 def _exact(kernel_nn: Tensor) -> tuple[Tensor, Tensor, Tensor]:

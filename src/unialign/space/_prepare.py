@@ -39,10 +39,10 @@ def normalization_of(stage: nn.Module) -> nn.Module:
 
 
 def normalized_blocks(norm: nn.Module, array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> Blocks:
-    """Return a function that yields normalized rows in float64, block by block."""
+    """Return a function that yields normalized rows in float64, block by block; see `Blocks`."""
 
-    def read() -> Iterator[Tensor]:
-        for _, raw_bW in row_blocks(array_NW, rows, _BLOCK_ROWS):
+    def read(chosen_n: NDArray[np.int64] | None = None, /) -> Iterator[Tensor]:
+        for _, raw_bW in row_blocks(array_NW, rows if chosen_n is None else rows[chosen_n], _BLOCK_ROWS):
             yield normalize_rows(norm, torch.from_numpy(np.array(raw_bW)))
 
     return read
