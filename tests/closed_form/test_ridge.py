@@ -1,4 +1,4 @@
-"""Pairwise ridge regression against a direct float64 computation, and its decided cases."""
+"""Test pairwise ridge regression against a direct float64 computation, and in special cases."""
 
 from typing import Any
 

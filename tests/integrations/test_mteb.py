@@ -1,4 +1,4 @@
-"""Test that mteb evaluates a saved folder on tasks of each modality, which are held in memory."""
+"""Test that mteb evaluates a saved folder on in-memory tasks of each modality."""
 
 import sys
 from importlib.util import find_spec

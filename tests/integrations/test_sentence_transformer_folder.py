@@ -1,4 +1,4 @@
-"""Test the SentenceTransformer folder of a space: equal vectors after reload, and errors for what it cannot express."""
+"""Test the SentenceTransformer folder of a space: equal vectors after reloading, and errors for unsupported models."""
 
 import copy
 import json

@@ -182,7 +182,7 @@ def test_a_named_tracker_starts_and_ends_a_run(name, tmp_path, monkeypatch):
 
 
 class FakeMLflow:
-    """The calls of MLflow's client that the logger makes, which reject other names as MLflow does."""
+    """A fake MLflow client with the methods that the logger calls."""
 
     def __init__(self):
         self.experiments, self.runs = {}, {}

@@ -1,4 +1,4 @@
-"""Planted indexes of an old and a new model."""
+"""Create synthetic indexes of an old and a new model."""
 
 import numpy as np
 

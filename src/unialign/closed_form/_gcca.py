@@ -49,13 +49,13 @@ def gcca(
 ) -> Space:
     """Compute a space by generalized canonical correlation analysis (MAXVAR GCCA), without gradient descent.
 
-    The targets G of the training items are those that ridge regressions of all modalities predict best, and the head
-    of a modality is its regression of G (Kettenring 1971, "Canonical analysis of several sets of variables", section
-    5). Rows with missing modalities are used if they have at least two modalities; each item counts by the number of
-    its modalities (van de Velden, Bijmolt 2006, equation 3).
+    The method computes the targets G of the training items that ridge regressions from all modalities predict best. The
+    head of a modality is the ridge regression from this modality to G (Kettenring 1971, "Canonical analysis of several
+    sets of variables", section 5). Items with missing modalities are used if they have at least two modalities, and the
+    weight of an item is the number of its modalities (van de Velden, Bijmolt 2006, equation 3).
 
-    `kernel="rbf"` gives a space with kernel heads, `kernel="linear"` one with linear heads. Equal arguments give equal
-    spaces. `space.metadata["closed_form"]` contains the chosen settings and the numbers of rows.
+    `kernel="rbf"` gives a space with kernel heads, and `kernel="linear"` gives a space with linear heads. Equal
+    arguments give equal spaces. `space.metadata["closed_form"]` contains the chosen settings and the numbers of rows.
 
     Examples:
         >>> import numpy as np
@@ -66,24 +66,26 @@ def gcca(
         3
 
     Args:
-        store: features with the split "train", and preferably "val".
+        store: store of features with a split "train" and, preferably, a split "val".
         kernel: `rbf` (Gaussian, with the median squared distance as bandwidth) or `linear`.
         dim: dimension D of the space. If the data have fewer directions, the other coordinates are 0.
-        regularization: ridge as a fraction of the number of rows of a modality, above 0. `auto`: chosen together with
-            the power by the mean logarithm of R@1, joint R@1 and label mAP on the validation split or, without one, on
-            held-out training rows.
-        spectrum_power: power of the eigenvalues by which directions are weighted, at least 0. 0 weights all directions
-            equally, which favors joint queries; 0.5 and 1 emphasize common directions, which favors classes.
-        landmarks: maximum number of rows of a modality to which the kernel is evaluated; with more rows, the kernel is
-            approximated with random landmarks. `auto`: all rows up to 5,000, else 2,000 random rows.
+        regularization: positive ridge penalty, divided by the number of rows of a modality. `auto`: the regularization
+            and the power are chosen together by the mean logarithm of R@1, joint R@1 and label mAP on the validation
+            split or, without one, on held-out training rows.
+        spectrum_power: non-negative exponent of the eigenvalues that weight the directions. 0 weights all directions
+            equally, which favors joint queries. 0.5 and 1 emphasize directions with large eigenvalues, which favors
+            label mAP.
+        landmarks: maximum number of landmarks of a modality. With more rows, the kernel is approximated with random
+            landmarks. `auto`: all rows if there are at most 5,000, otherwise 2,000 random rows.
         modalities: modalities of the space, at least two. None: the defaults of the store.
-        input_norm: normalization of features before a kernel; a linear kernel requires `standardize`.
-        seed: seed of landmarks and of held-out rows.
+        input_norm: normalization of the features before the kernel is evaluated; a linear kernel requires
+            `standardize`.
+        seed: seed of the choice of landmarks and of held-out rows.
 
     Raises:
         ConfigError: an option is unknown or out of range.
-        DataError: fewer than two training rows have a modality together with another one, or all rows of a modality
-            are equal.
+        DataError: fewer than two training rows have a modality and at least one other modality, or all rows of a
+            modality are equal.
         NonFiniteError: a training row is not finite in float32.
     """
     check_choice("kernel", kernel, ("rbf", "linear"))
@@ -118,8 +120,8 @@ class _Chosen:
     """Chosen settings.
 
     Attributes:
-        facts: description of the choice for the metadata; None without a choice.
-        problem: eigenproblem of all training rows, if it has been set up.
+        facts: description of the choice for the metadata; None if nothing was chosen.
+        problem: eigenproblem of all training rows; None if it has not been set up yet.
     """
 
     regularization: float
@@ -136,7 +138,7 @@ def _choose(
     dim: int,
     options: dict[str, Any],
 ) -> _Chosen:
-    """Choose the regularization and the power; single candidates need no validation rows."""
+    """Choose the regularization and the power; validation rows are used only if there are several candidates."""
     regularizations, powers = candidates
     if len(regularizations) == len(powers) == 1:
         return _Chosen(regularizations[0], powers[0], None)
@@ -151,7 +153,7 @@ def _choose(
 
 
 def _candidates(kernel: str, regularization: Any, spectrum_power: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the values to choose from; a given value is the only candidate."""
+    """Return the candidates of the regularization and of the power; a given value is the only candidate."""
     if regularization != "auto":
         check_number("regularization", regularization, "'auto' or a positive finite number", lambda x: 0 < x < math.inf)
     if spectrum_power != "auto":
@@ -181,7 +183,7 @@ def _space(
     facts: dict[str, Any],
 ) -> Space:
     dims = {modality.name: store.dim(modality.name) for modality in modalities}
-    # Do not advance the global random state, although the initial weights are replaced.
+    # Preserve the global random state, since the random initial weights are replaced below.
     with torch.random.fork_rng(devices=[]):
         space = Space(
             dims,

@@ -16,7 +16,7 @@ _BLOCK_ITEMS = 1024
 def item_blocks(modalities: Sequence[ModalityRows], items: int) -> Iterator[tuple[slice, list[tuple[Tensor, Tensor]]]]:
     """Yield blocks of items, each as a slice of the N items with two tensors per modality.
 
-    These are the positions (n,) of the present items in the block, and their normalized rows (n, W) in float64.
+    The tensors are the positions (n,) of the present items in the block and their normalized rows (n, W) in float64.
     """
     queues = [_RowQueue(modality) for modality in modalities]
     for start in range(0, items, _BLOCK_ITEMS):

@@ -1,4 +1,4 @@
-"""Moments of all pairs of modalities, from which ridge regressions of every modality on every other are computed.
+"""Compute ridge regressions between all ordered pairs of modalities from their second moments.
 
 Shapes: `N` items, `n` common rows of two modalities, `W`, `V` dimensions of two modalities, `R` dimensions of all
 modalities, `D` dimension of the space.
@@ -19,16 +19,18 @@ from unialign.space import leading_eigenvectors
 class PairwiseRidge:
     """Ridge regressions between all modalities, reduced by the principal components of the targets.
 
-    The target of an item is the concatenation of its normalized features of all modalities, each divided by the square
-    root of its dimension, and zeros for absent modalities. A modality predicts the features of each other modality by
-    ridge regression over the rows that have both, and its own features by themselves.
+    The target of an item is the concatenation of the normalized features of all modalities. The features of each
+    modality are divided by the square root of their dimension, and the features of absent modalities are zeros. A
+    modality predicts the features of each other modality by ridge regression over the rows that have both modalities.
+    Its own features are used unchanged.
     """
 
     def __init__(self, modalities: Sequence[ModalityRows], dims: Sequence[int], items: int) -> None:
         self.modalities, self._dims = modalities, dims
         total = sum(dims)
         self._target_RR = torch.zeros(total, total, dtype=torch.float64)
-        # Over the rows that have both modalities: moments of the first one, products, and number of rows.
+        # For each ordered pair, sum over the rows that have both modalities: the second moments of the first modality,
+        # and the number of rows.
         self._moments = {
             pair: torch.zeros(dims[pair[0]], dims[pair[0]], dtype=torch.float64)
             for pair in permutations(range(len(dims)), 2)
@@ -66,7 +68,7 @@ class PairwiseRidge:
         solved: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         complete: dict[int, tuple[Tensor, Tensor]] = {}
         for (m, n), moment_WW in self._moments.items():
-            # The moments are equal for all other modalities that every row of m has.
+            # If every row of m also has n, the moments are those of all rows of m, which are decomposed only once.
             is_complete = self._rows[m, n] == len(self.modalities[m].positions_n)
             found = complete.get(m) if is_complete else None
             if found is None:
@@ -82,7 +84,7 @@ class PairwiseRidge:
         return leading_eigenvectors(scale_R[:, None] * self._target_RR * scale_R, most=dim)[1]
 
     def weights(self, regularization: float, axes_RD: Tensor) -> dict[str, Tensor]:
-        """Return the linear map of each modality to the axes, modality -> (W, D)."""
+        """Return the linear map from each modality to the principal axes, modality -> (W, D)."""
         scaled_RD = self._scale()[:, None] * axes_RD
         found = {}
         for m, modality in enumerate(self.modalities):
@@ -94,14 +96,14 @@ class PairwiseRidge:
         return found
 
     def pairs_without_rows(self) -> list[str]:
-        """Return the pairs of modalities that no item has."""
+        """Return the pairs of modalities that no item has together."""
         names = [modality.name for modality in self.modalities]
         return [f"{names[m]}, {names[n]}" for (m, n), rows in self._rows.items() if m < n and rows == 0]
 
     def _regression(self, m: int, n: int, regularization: float, axes_VD: Tensor) -> Tensor:
-        """Return the ridge regression of the features of n, projected on axes, on those of m, (W, D)."""
+        """Return the weights (W, D) of the ridge regression from m to the features of n, projected onto the axes."""
         values_W, vectors_WW = self._solved[m, n]
-        # Absent rows are 0, so the product over all items is that over the common rows.
+        # Absent rows are 0, so the product over all items equals the product over the common rows.
         product_WD = self._target_RR[self._parts[m], self._parts[n]] @ axes_VD
         ridge_W = values_W + regularization * self._rows[m, n]
         prediction_WD: Tensor = vectors_WW @ (vectors_WW.mT @ product_WD / ridge_W[:, None])

@@ -34,19 +34,20 @@ def ridge(
 ) -> Space:
     """Compute a space in which every modality predicts the features of all modalities by ridge regression.
 
-    A modality maps to the concatenation of its own standardized features and of its predictions of the standardized
-    features of every other modality, over the rows that have both (Hoerl, Kennard 1970, "Ridge regression", equation
-    2.1). The concatenation is reduced to its D principal components over the training items. This is a baseline: it
-    compares predictions with features and finds no common directions. Equal arguments give equal spaces.
+    A modality maps to the concatenation of its standardized features and of its predictions of the standardized
+    features of every other modality. The regressions use the rows that have both modalities (Hoerl, Kennard 1970,
+    "Ridge regression", equation 2.1). The concatenation is reduced to its D principal components over the training
+    items. This method is a baseline, since it compares predictions with features instead of finding common directions.
+    Equal arguments give equal spaces.
 
     Args:
-        store: features with the split "train", and preferably "val".
+        store: store of features with a split "train" and, preferably, a split "val".
         dim: dimension D of the space. If the features have fewer dimensions in total, the other coordinates are 0.
-        regularization: ridge as a fraction of the number of rows of a pair, above 0. `auto`: chosen by the mean
-            logarithm of R@1, joint R@1 and label mAP on the validation split or, without one, on held-out training
-            rows.
+        regularization: positive ridge penalty, divided by the number of rows of a pair of modalities. `auto`: the value
+            is chosen by the mean logarithm of R@1, joint R@1 and label mAP on the validation split or, without one, on
+            held-out training rows.
         modalities: modalities of the space, at least two. None: the defaults of the store.
-        seed: seed of held-out rows.
+        seed: seed of the choice of held-out rows.
 
     Raises:
         ConfigError, DataError, NonFiniteError: as in `gcca`.
@@ -92,7 +93,7 @@ def _problem(store: EmbeddingStore, names: Sequence[str], rows_N: Rows) -> Pairw
 def _choose(
     store: EmbeddingStore, names: Sequence[str], rows_N: Rows, dim: int, seed: int
 ) -> tuple[float, dict[str, Any]]:
-    """Return the regularization with the highest mean log metric, and a description for the metadata."""
+    """Return the regularization with the highest mean logarithm of the metrics, and a description for the metadata."""
     chosen = selection_rows(store, names, rows_N, seed=seed)
     if chosen is None:
         return _REGULARIZATIONS[0], {"source": "defaults, since no rows could be held out"}

@@ -1,4 +1,4 @@
-"""Parts that the spaces of all closed forms share.
+"""Functions shared by all closed forms.
 
 Shapes: `W` dimension of the prepared rows of a modality, `D` dimension of the space.
 """
@@ -18,7 +18,7 @@ def described_data(store: EmbeddingStore) -> dict[str, Any]:
 
 
 def scaled_weights(weights_WD: Tensor, dim: int) -> Tensor:
-    """Pad weights with zeros to D columns, and scale them to the standard deviation of random ones, 1 / sqrt(3 W)."""
+    """Scale weights to the standard deviation of random initial weights, 1 / sqrt(3 W), and pad them to D columns."""
     width, directions = weights_WD.shape
     deviation = weights_WD.std(correction=0).clamp(min=torch.finfo(weights_WD.dtype).tiny)
     weights_WD = weights_WD / (deviation * math.sqrt(3 * width))

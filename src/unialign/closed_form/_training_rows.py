@@ -17,7 +17,7 @@ from unialign.errors import ConfigError, DataError
 
 Rows = NDArray[np.int64]
 
-# Fraction of the training rows that are held out if the store has no validation split.
+# Fraction of the training rows that is held out if the store has no validation split.
 _HELD_OUT = 0.15
 # Maximum number of validation rows, so that time and memory are bounded.
 _MOST_VALIDATION_ROWS = 2000
@@ -25,11 +25,11 @@ _MOST_VALIDATION_ROWS = 2000
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows to choose settings.
+    """Rows for the choice of settings.
 
     Attributes:
-        fit_N: rows to fit each candidate.
-        score_N: rows to score each candidate.
+        fit_N: rows on which each candidate is fitted.
+        score_N: rows on which each candidate is scored.
         source: description for the metadata.
     """
 
@@ -64,7 +64,7 @@ def paired_rows(store: EmbeddingStore, names: Sequence[str], rows_N: Rows) -> Ro
 
 
 def fitted_rows(store: EmbeddingStore, names: Sequence[str]) -> Rows:
-    """Return the training rows with at least two modalities; raise DataError if a modality has too few."""
+    """Return the training rows with at least two modalities; raise DataError if a modality has fewer than two."""
     rows_N = store.rows("train")
     found_N = paired_rows(store, names, rows_N)
     for name in names:
@@ -91,9 +91,10 @@ def row_facts(store: EmbeddingStore, names: Sequence[str], fit_N: Rows) -> dict[
 
 
 def selection_rows(store: EmbeddingStore, names: Sequence[str], fit_N: Rows, *, seed: int) -> Selection | None:
-    """Return the rows to choose settings; None if no two rows with two modalities can be held out.
+    """Return the rows for the choice of settings; None if too few rows can be held out.
 
-    These are the validation split or, without one, a random part of the training rows that keeps groups together.
+    The candidates are scored on the validation split or, without one, on a random part of the training rows, which
+    keeps groups together.
     """
     score_N, source = paired_rows(store, names, store.rows("val")), "validation split"
     if len(score_N) < 2:

@@ -51,8 +51,8 @@ def evaluate(
     gap, spread and conflict are measured on the sampled items only.
 
     Args:
-        embeddings: modality -> (N, D) floating tensor or array, normalized row by row; or a store of features (with
-            `space`) or of embeddings, including its presence masks, ids and labels.
+        embeddings: modality -> (N, D) floating-point tensor or array, whose rows are normalized. Alternatively, a store
+            of embeddings or, with `space`, of features; its presence masks, ids and labels are used.
         space: space that embeds the features of a store.
         present: modality -> (N,) bool. A missing modality does not remove an item from the other directions; rows
             without a counterpart stay in the gallery as distractors.
@@ -62,13 +62,14 @@ def evaluate(
         k: cut-offs of recall; 1 and 10 are always included.
         seed: seed of k-means and of the sample.
         split: split of the store: "train", "val" or "test".
-        sample: number n of random items, at least 2. None or at least N: all items, with all embeddings in memory.
+        sample: number n of random items, at least 2. If `sample` is None or at least N, all items are used, with all
+            embeddings in memory.
 
     Raises:
         ShapeError: as in `unialign.batch.make_batch`, or labels are not (N,) integers.
         NonFiniteError: as in `unialign.batch.make_batch`.
-        ConfigError: unknown modality in `present` or `anchor`; an invalid option; `space` or `sample` without a store;
-            or `present`, `ids` or `labels` together with a store.
+        ConfigError: a modality in `present` or `anchor` is unknown, an option is invalid, `space` or `sample` is given
+            without a store, or `present`, `ids` or `labels` is given together with a store.
         DataError: no two modalities share an item, or the split has fewer than two items.
     """
     cutoffs = tuple(sorted({1, 10, *check_cutoffs(k)}))

@@ -28,9 +28,10 @@ class Evaluation:
     """Result of `evaluate`.
 
     Attributes:
-        metrics: name -> value; see `METRICS` for descriptions. Metrics with missing inputs (labels) are omitted.
-        directions: `"a->b"` -> metrics of that direction; joint directions, scored by centroid, are `"a+b->c"` and
-            `"c->a+b"`.
+        metrics: name -> value; see `METRICS` for descriptions. Metrics whose inputs are missing, such as labels, are
+            omitted.
+        directions: `"a->b"` -> metrics of that direction; the joint directions `"a+b->c"` and `"c->a+b"` are scored by
+            centroid.
         statistics: name -> the metric as a function of item weights.
         items: N, or the number n of sampled items.
         population: N if the items are a sample of N items, else None.
@@ -65,7 +66,7 @@ class Evaluation:
         return pandas.DataFrame(rows, columns=["direction", "metric", "value"])
 
     def plot_recall(self) -> "Plot":
-        """Return the R@1 of each direction as a heat map; a notebook displays it, and `save` writes it as SVG."""
+        """Return a heat map of the R@1 of each direction, which notebooks display and `save` writes as SVG."""
         from unialign.report import plot_recall
 
         return plot_recall({name: values["recall@1"] for name, values in self.directions.items()})
@@ -89,7 +90,7 @@ class Evaluation:
         return html_table([row[:2] for row in shown], titles=titles, caption=f"{self.items} items")
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        """Return label, value and description of the main metrics and of plug-in metrics."""
+        """Return the label, value and description of each main metric and of each plug-in metric."""
         metrics = all_metrics()
         names = [name for name in metrics if name in (*_PRIMARY, *_SECONDARY) or name not in METRICS]
         return [
@@ -108,10 +109,11 @@ class Evaluation:
     def interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
     ) -> Interval:
-        """Compute the bootstrap interval of a metric over items, or over (N,) `groups` of items resampled together.
+        """Compute the bootstrap interval of a metric over items, or over (N,) `groups` of items, which stay together.
 
         The bootstrap resamples queries against the fixed gallery. Median rank, raw gap, uniformity and effective rank
-        do not support item weights, so their interval has zero width. Intervals are clipped to the range of the metric.
+        do not support item weights, so the intervals of these metrics have zero width. Intervals are clipped to the
+        range of the metric.
 
         Raises:
             ConfigError: an unknown metric.

@@ -53,7 +53,7 @@ def _wang_isola(x_ND: Tensor) -> float:
 
 
 def conflict_statistics(batch: Batch, anchor: str | None) -> dict[str, Statistic]:
-    """Compute zeta, zeta without the positive, and chi of one anchor, or of all modalities as anchors."""
+    """Compute zeta, zeta without the positive, and chi for one anchor, or for all modalities as anchors."""
     embeddings = {name: batch.z_MBD[m] for m, name in enumerate(batch.names)}
     present = {name: batch.present_MB[m] for m, name in enumerate(batch.names)}
     anchors = batch.names if anchor is None else (batch.names[batch.index(anchor)],)

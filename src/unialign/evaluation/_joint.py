@@ -1,7 +1,7 @@
 """Joint retrieval between one modality of an item and the tuple of all other modalities, in both directions.
 
-For a joint *query*, `cosine` and `centroid` differ by a constant factor and give the same ranking. For joint
-*candidates*, the rankings differ, since the means have different lengths.
+For a joint *query*, `cosine` and `centroid` differ by a factor that is constant for each query, so both give the same
+ranking. For joint *candidates*, the rankings differ, since the means have different lengths.
 
 Shapes: `N` items, `K` other modalities, `n` tuples, `t` target vectors, `q` queries of one tile, `D` dimension.
 """
@@ -93,8 +93,8 @@ def joint_scores(
     """Return the (n, t) scores of each tuple with each target vector; larger is better.
 
     Args:
-        largest_base: largest `tuple_bases` of all tuples that are ranked together. None: the largest of the given
-            tuples.
+        largest_base: maximum of `tuple_bases` over all tuples that are ranked together. None: the maximum over the
+            given tuples.
     """
     if score == "cosine":
         return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)

@@ -1,4 +1,4 @@
-"""Metrics of an evaluation, in table order: label, direction, unit, description and range."""
+"""Define the metrics of an evaluation in table order, each with a label, description, direction, unit and range."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -32,8 +32,8 @@ class Metric:
         better: direction of the paired tests; `neither` excludes the metric from them.
         primary: whether the verdict tests the metric; False for plug-ins.
         range: bounds to which intervals are clipped; None: [0, 1] for percentages, otherwise unbounded.
-        measure: only for plug-in metrics: function of a batch of unit rows with ids and of labels (N,) or None. It
-            returns a `Statistic`, or None if the metric is undefined.
+        measure: function that computes a plug-in metric from a batch of unit rows with ids, and from labels (N,) or
+            None. The function returns a `Statistic`, or None if the metric is undefined. None for built-in metrics.
     """
 
     label: str
@@ -112,7 +112,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Return `METRICS` and plug-in metrics in table order; skip unusable metrics of packages with a warning.
+    """Return `METRICS` and plug-in metrics in table order; skip unusable metrics of other packages with a warning.
 
     Raises:
         ConfigError: a registered metric is not a `Metric` with `measure`, is primary, or has the name of a built-in
@@ -140,7 +140,7 @@ def _load_plug_in(name: str) -> Metric:
 
 
 def metric_range(name: str) -> tuple[float, float]:
-    """Return the smallest and largest value of a metric; infinite if unbounded or unknown."""
+    """Return the smallest and largest value of a metric; the values are infinite if unbounded or unknown."""
     metric = all_metrics().get(name)
     if metric is None:
         return (0.0, 1.0) if name.startswith("recall@") else (-math.inf, math.inf)

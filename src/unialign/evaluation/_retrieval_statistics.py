@@ -101,7 +101,7 @@ def label_map_statistic(batch: Batch, labels_N: Tensor) -> Statistic | None:
 def _retrieve(
     batch: Batch, m: int, n: int, queries_N: Tensor, ids_N: Tensor, k: tuple[int, ...]
 ) -> tuple[Tensor, RetrievalResult] | None:
-    """Return the item row of each scored query, and the result from m to n; None if no query has a positive."""
+    """Return the item row of each scored query and the result from m to n; None if no query has a positive."""
     queries, gallery = queries_N.nonzero().flatten(), batch.present_MB[n].nonzero().flatten()
     query_ids, gallery_ids = ids_N[queries], ids_N[gallery]
     if not bool(torch.isin(query_ids, gallery_ids).any()):

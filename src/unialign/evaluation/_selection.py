@@ -1,4 +1,4 @@
-"""Measure the metrics that choose settings or weights on the validation split, and combine them.
+"""Compute the validation metrics by which settings or weights are chosen, and combine these metrics.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -27,7 +27,7 @@ def selection_metrics(
     labels: Tensor | None = None,
     names: Collection[str] = SELECTION_METRICS,
 ) -> dict[str, float]:
-    """Return R@1, joint R@1 and label mAP, as far as they are defined for these items.
+    """Return R@1, joint R@1 and label mAP; metrics that are undefined for the items are omitted.
 
     Args:
         embeddings: modality -> (N, D) rows of any length.
@@ -51,7 +51,7 @@ def selection_metrics(
 
 
 def log_score(metrics: Mapping[str, float], *, items: int) -> float:
-    """Return the mean logarithm of metrics; values below half an item count as half an item.
+    """Return the mean logarithm of metrics, where values below 0.5 / items are replaced by 0.5 / items.
 
     Args:
         items: number of items that the metrics were measured on.

@@ -32,8 +32,8 @@ def resample(
 ) -> dict[K, Tensor]:
     """Return (R,) values of each metric under the same R resamples, shifted so that their mean is the estimate.
 
-    Repeated items in resamples bias agreement upward (V-measure, squared gaps). The shift removes this bias from the
-    interval and is 0 for means.
+    Repeated items in resamples bias the V-measure and squared gaps upward. The shift removes this bias from the
+    intervals. Metrics that are means over items have no such bias.
 
     Args:
         statistics: key -> statistic and its estimate.
@@ -88,7 +88,7 @@ class ClusterAgreement:
 
 @dataclass(frozen=True)
 class ConstantStatistic:
-    """Metric without item weights, such as the median rank; its interval reflects only the variation between seeds."""
+    """Metric that ignores item weights, such as the median rank; its interval reflects only seed variation."""
 
     value: float
 

@@ -93,7 +93,7 @@ class _Direction:
         metrics: metric of the evaluation -> metric of the direction.
         queries_q: positions in the sample of the items that have the query modalities.
         gallery: function that returns the (b,) bool mask of the items of a block in the gallery.
-        score: function that returns the (q, b) scores of query items of the sample with items of a block.
+        score: function that returns the (q, b) scores between query items of the sample and gallery items of a block.
     """
 
     label: str | None
@@ -105,7 +105,7 @@ class _Direction:
 
 
 class _Counts:
-    """Number of gallery rows that score higher than the positive, or tie, for each pair of a query and a positive."""
+    """Numbers of gallery rows that score above the positive and that tie with it, for each (query, positive) pair."""
 
     def __init__(self) -> None:
         self.query_P, self.score_P = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
@@ -117,14 +117,14 @@ class _Counts:
         self.above_P, self.level_P = torch.zeros_like(query_P), torch.zeros_like(query_P)
 
     def add(self, rows_q: Tensor, s_qb: Tensor) -> None:
-        """Update the counts with the scores of queries, which are given by ascending positions in the sample."""
+        """Update the counts with the scores of queries at ascending positions `rows_q` in the sample."""
         low, high = torch.searchsorted(self.query_P, torch.stack([rows_q[0], rows_q[-1] + 1])).tolist()
         place_P = torch.searchsorted(rows_q, self.query_P[low:high])
         if torch.equal(place_P, torch.arange(len(rows_q))):
             # Each query has one positive, so no copy of the scores is needed.
             self._add_pairs(slice(low, high), s_qb)
             return
-        # Each query has a row per positive, so there may be far more rows than in the tile.
+        # The scores of a query are copied for each of its positives, so there may be far more rows than in the tile.
         for part in row_tiles(len(place_P), s_qb.shape[1], entries=_PAIR_ENTRIES):
             self._add_pairs(slice(low + part.start, low + part.stop), s_qb[place_P[part]])
 

@@ -1,4 +1,4 @@
-"""Measure a space by one number on the validation split of a store."""
+"""Compute a single score of a space on the validation split of a store."""
 
 from typing import Literal
 
@@ -17,19 +17,19 @@ from unialign.space import Space
 
 __all__ = ["check_selection_metric", "selection_score", "validation_rows"]
 
-# Maximum number of validation items that are queries; the gallery always has all of them.
+# Maximum number of validation items that are queries; the gallery always contains all items.
 _MOST_QUERIES = 4096
 
 
 def check_selection_metric(name: str, option: str) -> Literal["higher", "lower"]:
-    """Return the better direction of a metric.
+    """Return whether higher or lower values of a metric are better.
 
     Args:
         name: `auto`, or the name of an evaluation metric with a better direction.
         option: name of the setting, for errors.
 
     Raises:
-        ConfigError: the metric is unknown, or neither direction is better.
+        ConfigError: the metric is unknown, or neither higher nor lower values are better.
     """
     if name == "auto":
         return "higher"
@@ -61,11 +61,11 @@ def validation_rows(store: EmbeddingStore, option: str) -> NDArray[np.int64]:
 def selection_score(store: EmbeddingStore, space: Space, metric: str) -> float:
     """Return a metric of a space on the validation split of a store.
 
-    At most 4,096 items are queries, drawn at random but equally in every call; all items are in the gallery.
+    At most 4,096 random items, the same in every call, are queries. All items are in the gallery.
 
     Args:
-        metric: name of an evaluation metric, or `auto` for the mean logarithm of R@1, joint R@1 and label mAP, as far
-            as they are defined.
+        metric: name of an evaluation metric, or `auto` for the mean logarithm of R@1, joint R@1 and label mAP, without
+            those that are undefined for the split.
 
     Raises:
         DataError: the metric is undefined for the split, for example label mAP without labels.

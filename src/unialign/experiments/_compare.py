@@ -1,4 +1,4 @@
-"""Compare objectives: run every entry with every seed, in one or more processes, then test the differences."""
+"""Compare objectives by running every entry with every seed in one or more processes and testing the differences."""
 
 import os
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def compare(
 
     Args:
         workers: number of processes that train in parallel; 1 trains in the current process.
-        on_run: called with the entry, seed and record of each finished run.
+        on_run: function that is called with the entry, seed and record of each finished run.
 
     Returns:
         The content of `results.json`; `comparisons` contains the paired differences and verdicts.

@@ -1,4 +1,4 @@
-"""Open the recipe and the data of an experiment: a store by name or path, or files, which are copied into a store."""
+"""Open the recipe and the data of an experiment; data that are not a store are copied into a store."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from unialign.io import lock_folder
 
 
 def recipe(name: str) -> CompareConfig:
-    """Return the predefined comparison for a data set (such as `emoji`), with settings tuned on its validation split.
+    """Return the predefined comparison for a data set (such as `emoji`), which was tuned on the validation split.
 
     Raises:
         ConfigError: unknown name; the message lists the known names.
@@ -47,8 +47,9 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
     """Return the name or path of a data set that can be opened by every process and by a resumed run.
 
     A named data set or a store is used in place. Files are written to `folder/data` as a store. Once the folder
-    contains a configuration, later calls verify and reuse the store for the same files and raise an error for other
-    files. If the files have no array `split`, a random split is used; for an evaluation, all items are in "test".
+    contains a configuration, later calls with the same files verify and reuse the store, and later calls with other
+    files raise an error. If the files have no array `split`, a random split is used; for an evaluation, all items are
+    in "test".
 
     Args:
         sources: as in `unialign.data.load_dataset`.
@@ -77,7 +78,7 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
         return str(target)
     try:
         with lock_folder(folder, doing="writing its data"):
-            # Without config.yaml the folder has no results, so data left by a failed command may be replaced.
+            # A folder without config.yaml contains no results, so data left by a failed command may be replaced.
             store.save(target, overwrite="replace")
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error

@@ -1,7 +1,7 @@
 """Find the files that mteb writes: results of a task, predictions of a task, and metadata of a model.
 
-mteb stores one JSON file per task in `MODEL/REVISION/TASK.json`, and those of a variant of a model in
-`MODEL/REVISION/experiments/VARIANT/TASK.json`. `TASK_predictions.json` holds the retrieved documents of each query.
+mteb stores one JSON file per task in `MODEL/REVISION/TASK.json`, and the files of a variant of the model in
+`MODEL/REVISION/experiments/VARIANT/TASK.json`. `TASK_predictions.json` contains the retrieved documents of each query.
 """
 
 import json
@@ -18,7 +18,7 @@ Part = tuple[str, str]
 _PREDICTIONS = "_predictions"
 _VARIANTS = "experiments"
 _META = "model_meta"
-# Maximum size of a results file; predictions may be larger.
+# Maximum size of a results file in bytes; files of predictions may be larger.
 _MAX_BYTES = 2**28
 
 
@@ -72,7 +72,7 @@ def find_models(folders: Sequence[Path]) -> tuple[list[ModelFiles], list[str]]:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file whose top level is an object; raise DataError if it is something else."""
+    """Return the content of a JSON file whose top level is an object; raise DataError for any other file."""
     try:
         if path.stat().st_size > _MAX_BYTES and not path.stem.endswith(_PREDICTIONS):
             raise DataError(f"{path} is larger than {_MAX_BYTES >> 20} MiB, so it is not a results file")
@@ -99,7 +99,7 @@ def _model_of(path: Path, folder: Path) -> tuple[str, str]:
     if parent.parent.name == _VARIANTS:
         parent, variant = parent.parent.parent, f" [{parent.name}]"
     inside = parent.relative_to(folder).parts
-    # FOLDER/MODEL/REVISION/TASK.json; FOLDER may also be the folder of a model or of a revision.
+    # The usual path is FOLDER/MODEL/REVISION/TASK.json, but FOLDER may also be the folder of a model or of a revision.
     revision, name = (parent.name, parent.parent.name) if len(inside) != 1 else ("", parent.name)
     if len(inside) == 1 and "__" not in parent.name:
         revision, name = parent.name, parent.parent.name
@@ -124,7 +124,7 @@ def _main_scores(scores: Mapping[str, Any]) -> dict[Part, float]:
 
 
 def _attach(predictions: list[tuple[Path, str]], models: Mapping[tuple[str, str], ModelFiles]) -> list[str]:
-    """Add prediction files to their models, named in the files or by the folder; return notes on the others."""
+    """Add prediction files to the models that are named in these files; return notes on the other files."""
     notes = []
     for path, task in predictions:
         meta = read_json_object(path).get("mteb_model_meta")

@@ -1,7 +1,7 @@
-"""Compute the nDCG@10 of each query from the documents that a model retrieved and the relevance of documents.
+"""Compute the nDCG@10 of each query from the documents that a model retrieved and their relevance.
 
-The formula is that of trec_eval, which mteb uses: gains are relevances, the discount of rank r is log2(r + 1), and ties
-are broken by document id, in descending order. A document with the id of the query is left out, as in mteb.
+The formula is that of trec_eval, which mteb uses. Gains are relevances, the discount of rank r is log2(r + 1), and ties
+are broken by document id in descending order. A document with the id of the query is left out, as in mteb.
 """
 
 import csv
@@ -16,15 +16,16 @@ from unialign.experiments._mteb_files import Part, read_json_object
 Qrels = Mapping[str, Mapping[str, float]]
 
 _K = 10
-# mteb rounds scores to five decimals.
+# Tolerance of the comparison with stored scores, which mteb rounds to five decimals.
 TOLERANCE = 1e-4
 
 
 def read_qrels(folder: Path, task: str) -> dict[Part, Qrels] | None:
     """Return the relevances of a task, part -> query -> document -> relevance; None if there is no file.
 
-    `TASK.json` or `TASK_qrels.json` maps subset -> split -> query -> document -> relevance, in the nesting of mteb's
-    predictions. `TASK.tsv` is a file of BEIR (query-id, corpus-id, score, with a header) for the split `test`.
+    `TASK.json` or `TASK_qrels.json` maps subset -> split -> query -> document -> relevance, which is the nesting of the
+    predictions of mteb. `TASK.tsv` has the format of BEIR (a header, then query-id, corpus-id and score) and is used
+    for the split `test`.
 
     Raises:
         DataError: a file is damaged.
@@ -49,7 +50,7 @@ def parts_of(content: Mapping[str, Any], path: Path) -> dict[Part, Qrels]:
     """Return part -> query -> document -> number from the nesting subset -> split -> query -> document.
 
     Raises:
-        DataError: the nesting or a number is different.
+        DataError: the nesting is different, or a value is not a number.
     """
     found: dict[Part, Qrels] = {}
     for subset, splits in content.items():
@@ -69,14 +70,14 @@ def parts_of(content: Mapping[str, Any], path: Path) -> dict[Part, Qrels]:
 
 
 def ndcg_per_query(retrieved: Qrels, qrels: Qrels) -> dict[str, float]:
-    """Return the nDCG@10 of each query with at least one relevant document; 0 if nothing was retrieved for it."""
+    """Return the nDCG@10 of each query that has relevant documents; 0 for queries without retrieved documents."""
     found = {}
     for query, relevances in qrels.items():
         ideal = _dcg(sorted((value for value in relevances.values() if value > 0), reverse=True))
         if ideal == 0:
             continue
         documents = {name: score for name, score in retrieved.get(query, {}).items() if name != query}
-        # Sort by score, and break ties by id; both in descending order.
+        # Sort by score and then by id, both in descending order.
         ranked = sorted(documents.items(), key=lambda entry: (entry[1], entry[0]), reverse=True)[:_K]
         found[query] = _dcg([max(0.0, relevances.get(name, 0.0)) for name, _ in ranked]) / ideal
     return found

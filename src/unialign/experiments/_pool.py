@@ -22,13 +22,13 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 PlugIns = dict[tuple[registry.Group, str], Any]
 
-# Seconds for a worker to finish its step and write a checkpoint after the parent process has ended.
+# Number of seconds in which a worker must write a checkpoint after the parent process has ended.
 GRACE = 20.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Run jobs and yield each job with its result when finished; in the current process if `workers` is 1.
+    """Run jobs in `workers` processes (1: the current process), and yield each job with its result when it is finished.
 
     If the caller is interrupted or terminated, running workers write a checkpoint and exit.
 
@@ -103,7 +103,7 @@ def _call(work: Callable[[Job], Result], job: Job) -> Result:
         _ending = True  # `fit` has handled the signal and written a checkpoint
         raise
     finally:
-        # Reset the flag after a failed run as well, since a worker marked as busy would outlive the parent process.
+        # Reset the flag also after a failed run, since a worker marked as busy would outlive the parent process.
         _busy = False
         if _ending:
             os._exit(_TERMINATED)

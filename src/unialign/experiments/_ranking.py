@@ -1,10 +1,11 @@
-"""Rank models by their scores, with paired intervals and groups of models that the scores cannot tell apart.
+"""Rank models by their scores, with paired intervals and groups of models that are not separable.
 
 Differences of two models are paired: every resample draws the same tasks or queries for all models. The p-value of a
-difference is that of Student's t for its bootstrap standard error, with n - 1 degrees of freedom, where n is the number
-of tasks, or the smallest number of queries of a task. It is at least 2^(1 - n), the smallest value that n signs allow.
-Holm's correction covers all pairs of models. The interval of a rank follows from the corrected tests (Mogstad et al.,
-Review of Economic Studies 2024): with probability 95 %, all intervals contain the true ranks.
+difference follows from Student's t test with the bootstrap standard error and n - 1 degrees of freedom, where n is the
+number of tasks or, if queries are resampled, the smallest number of queries of a task. The smallest possible p-value is
+set to 2^(1 - n), as in a sign test with n differences. Holm's correction covers all pairs of models. The interval of a
+rank follows from the corrected tests (Mogstad et al., Review of Economic Studies 2024): with probability 95 %, all
+intervals contain the true ranks.
 
 Shapes: `M` models, `T` tasks, `Q` queries of a task, `R` resamples.
 """
@@ -39,7 +40,7 @@ class RankedModel:
         rank: 1 for the highest score; equal scores have equal ranks.
         score, low, high: the statistic with its 95 % interval.
         rank_low, rank_high: 95 % interval of the rank, simultaneous for all models.
-        group: models of a group are not separable from the first model of the group.
+        group: number of the group; the models of a group are not separable from its first model.
     """
 
     name: str
@@ -54,7 +55,7 @@ class RankedModel:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of the statistics of two models, with its 95 % interval and its p-value before and after Holm."""
+    """Difference of the statistics of two models, with its 95 % interval and its plain and Holm-corrected p-values."""
 
     better: str
     worse: str
@@ -75,14 +76,14 @@ class Ranking:
     """Models in the order of their scores.
 
     Attributes:
-        models: `RankedModel`s, the best first.
-        differences: differences of adjacent models, and of the best model to every other.
-        unit: what was resampled: "tasks", for conclusions about tasks like these, or "queries", for conclusions about
-            these tasks.
-        statistic: "mean" score over tasks, or "borda": mean over tasks of the fraction of the other models that are
-            beaten.
+        models: the `RankedModel`s, best first.
+        differences: differences between adjacent models, and between the best model and every other model.
+        unit: resampled unit. "tasks" supports conclusions about similar tasks, and "queries" supports conclusions about
+            the given tasks.
+        statistic: "mean" is the mean score over tasks. "borda" is the mean over tasks of the fraction of the other
+            models with a lower score.
         settings: number of tasks, queries and resamples, and the seed.
-        notes: remarks of the table.
+        notes: notes of the score table.
     """
 
     models: tuple[RankedModel, ...]
@@ -102,7 +103,7 @@ class Ranking:
 
     @property
     def answer(self) -> str:
-        """Which models cannot be told apart from the best, in one or two sentences."""
+        """One or two sentences that state which models are not separable from the best model."""
         first, *others = self.groups[0]
         tied = [*others[:_LISTED], *([f"{len(others) - _LISTED:,} more"] if len(others) > _LISTED else [])]
         adjacent = self.differences[: len(self.models) - 1]
@@ -147,7 +148,7 @@ class Ranking:
 
 
 def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: int = 2000, seed: int = 0) -> Ranking:
-    """Rank the models of a table, with intervals and groups that cannot be separated.
+    """Rank the models of a table, with intervals and groups of models that are not separable.
 
     Queries are resampled within each task if their scores are known for every task, and tasks are resampled otherwise.
 
@@ -158,7 +159,7 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
         seed: seed of the bootstrap.
 
     Raises:
-        DataError: fewer than two models, or one task without scores of queries.
+        DataError: there are fewer than two models, or only one task and no scores of its queries.
         ConfigError: an option is out of range.
     """
     check_choice("statistic", statistic, ("mean", "borda"))
@@ -176,7 +177,7 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
     names = [table.models[m] for m in order_M]
     points_M, values_RM = points_M[order_M], values_RM[:, order_M]
     holm_MM, plain_MM = _tests(points_M, values_RM, units)
-    # Intervals have the width of Student's t, as the tests do.
+    # Scale the intervals to the quantile of Student's t distribution, which the tests also use.
     wide_RM = points_M + (values_RM - points_M) * (quantile((1 + LEVEL) / 2, units - 1) / _NORMAL_QUANTILE)
     last = len(names) - 1
     pairs = [(m, m + 1) for m in range(last)] + [(0, m) for m in range(2, last + 1)]
@@ -217,9 +218,10 @@ def _ranked(
 
 
 def _resampled(table: ScoreTable, statistic: Statistic, resamples: int, seed: int) -> tuple[Array, Array, int]:
-    """Return the (M,) statistics, their (R, M) resamples centered on them, and the number of units for the t tests.
+    """Return (M,) statistics, (R, M) resamples centered on the statistics, and the number of units for the t tests.
 
-    Deviations are multiplied by sqrt(n / (n - 1)), since the variance of a bootstrap mean is too small by this factor.
+    Deviations are multiplied by sqrt(n / (n - 1)), since the standard deviation of a bootstrap mean is too small by
+    this factor.
     """
     tasks = len(table.tasks)
     points_M = _statistic(table.scores_MT, statistic)
@@ -246,7 +248,7 @@ def _statistic(scores_MT: Array, statistic: Statistic) -> Array:
 
 
 def _borda(scores_MT: Array) -> Array:
-    """Return the fraction of the other models that each model beats on each task; a tie counts one half."""
+    """Return the fraction of the other models that have a lower score on each task; a tie adds one half."""
     above_MT = (scores_MT[:, None] > scores_MT[None]).sum(1)
     equal_MT = (scores_MT[:, None] == scores_MT[None]).sum(1) - 1
     return np.asarray((above_MT + 0.5 * equal_MT) / max(1, len(scores_MT) - 1))
@@ -261,7 +263,7 @@ def _tests(points_M: Array, values_RM: Array, units: int) -> tuple[Array, Array]
         error_m = (values_RM[:, a : a + 1] - values_RM[:, a + 1 :]).std(0)
         for b, error in zip(range(a + 1, count_models), error_m, strict=True):
             difference = abs(points_M[a] - points_M[b])
-            # Rounding alone gives differences and errors of this size.
+            # Differences of this size can result from rounding alone.
             t = 0.0 if difference <= 1e-12 else difference / error if error > 0 else np.inf
             plain_MM[a, b] = plain_MM[b, a] = max(two_sided_p(float(t), units - 1), least)
     rows, columns = np.triu_indices(count_models, 1)
@@ -271,7 +273,7 @@ def _tests(points_M: Array, values_RM: Array, units: int) -> tuple[Array, Array]
 
 
 def _groups(separable_MM: NDArray[np.bool_]) -> list[int]:
-    """Return the group of each model, in order; a group ends at the first model separable from its first model."""
+    """Return the group of each model; a model separable from the first model of a group starts the next group."""
     groups: list[int] = []
     first = 0
     for m in range(len(separable_MM)):

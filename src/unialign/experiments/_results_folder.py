@@ -1,4 +1,4 @@
-"""Prevent commands from overwriting other results: a results folder contains a single kind of result."""
+"""Prevent commands from overwriting other results by allowing a single kind of result in a results folder."""
 
 import contextlib
 from collections.abc import Mapping
@@ -36,7 +36,8 @@ def open_run_dir(path: Path, kind: Kind, settings: Mapping[str, Any] | None = No
     """Create a results folder or open an existing one of the same kind, and delete temporary files of a killed command.
 
     Args:
-        settings: written to `config.yaml` in a new folder; must equal the settings in an existing folder.
+        settings: settings that are written to `config.yaml` in a new folder. They must equal the settings in an
+            existing folder.
 
     Returns:
         The content of an existing `config.yaml`; None in a new folder.

@@ -23,7 +23,7 @@ class RunRecord:
     """A finished run.
 
     Attributes:
-        seconds: training time in seconds; None if it is missing in the log of a finished run.
+        seconds: training time in seconds; None if the time is missing from the log of a finished run.
         parameters: number of trainable parameters of the space.
         warnings: records of the health monitor.
         closed_form: description of the closed form from which the run started, with its chosen settings; None for
@@ -81,7 +81,7 @@ def evaluate_space(
 
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:
-    """Embed a split: modality -> (N, D) float32 unit rows; absent rows are 0."""
+    """Return the embeddings of a split, modality -> (N, D) float32 unit rows; absent rows are 0."""
     rows = store.rows(split)
     names = [name for name in store.modalities if name in space.modalities]
     embeddings = space.encode(

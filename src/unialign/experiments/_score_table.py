@@ -1,4 +1,4 @@
-"""`ScoreTable`: scores of several models on the same tasks, and on their queries where these are known.
+"""Define `ScoreTable`, the scores of several models on the same tasks and, if known, on the queries of the tasks.
 
 Shapes: `M` models, `T` tasks, `Q` queries of a task.
 """
@@ -18,7 +18,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.experiments._mteb_files import ModelFiles, Part, find_models, read_json_object
 from unialign.experiments._mteb_queries import TOLERANCE, ndcg_per_query, parts_of, read_qrels
 
-# Splits whose scores are reported; without any of them, all splits are used.
+# Splits whose scores are used; if a task has none of these splits, all its splits are used.
 _SPLITS = ("test",)
 _LISTED = 5
 
@@ -31,7 +31,8 @@ class ScoreTable:
         models: names of the M models.
         tasks: names of the T tasks that all models have.
         scores_MT: main score of each model on each task, the mean over the subsets that all models have.
-        queries: task -> (M, Q) scores of the queries, whose mean is the score of the task; empty if not known.
+        queries: task -> (M, Q) scores of the queries, whose mean is the score of the task; empty if the scores of
+            queries are not known.
         notes: remarks on models, tasks and files that were left out.
     """
 
@@ -67,7 +68,7 @@ def read_mteb(
 
     mteb stores one score per task. If the folders also contain the retrieved documents (`TASK_predictions.json`, which
     `prediction_folder=` writes) and `qrels` names a folder with the relevant documents, the nDCG@10 of each query is
-    computed. It is used if its mean equals the stored score for every model.
+    computed. The computed values are used if their mean equals the stored score of every model.
 
     Args:
         folders: one or several folders, such as `~/.cache/mteb/results` or a clone of the results repository.
@@ -97,7 +98,7 @@ def read_mteb(
 
 
 def _latest(found: Sequence[ModelFiles], notes: list[str]) -> list[ModelFiles]:
-    """Return one revision per model, the one with the most tasks, or the first one found."""
+    """Return one revision per model: the revision with the most tasks, or the first of them in case of a tie."""
     entries: dict[str, ModelFiles] = {}
     for model in found:
         if not model.scores:
@@ -186,7 +187,7 @@ def _queries(
 def _query_scores(
     model: ModelFiles, task: str, parts: Sequence[Part], relevant: Mapping[Part, Any]
 ) -> NDArray[np.float64] | None:
-    """Return the weighted scores of all queries of a task, whose mean is the score of the task; None if they differ."""
+    """Return the weighted scores of all queries of a task, whose mean is the task score; None on a mismatch."""
     path = model.predictions[task]
     retrieved = parts_of(read_json_object(path), path)
     values = []
@@ -197,7 +198,7 @@ def _query_scores(
         if not scores or abs(np.mean(list(scores.values())) - model.scores[task][part]) > TOLERANCE:
             return None
         values.append(np.array([scores[query] for query in sorted(scores)]))
-    # Subsets count equally, so their queries are weighted.
+    # Weight the queries so that all subsets have equal weight.
     total = sum(map(len, values))
     return np.concatenate([value * (total / (len(values) * len(value))) for value in values])
 

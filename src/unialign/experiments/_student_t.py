@@ -56,5 +56,5 @@ def _fraction(a: float, b: float, x: float) -> float:
 
 
 def _apart(value: float) -> float:
-    """Return the value, moved away from 0."""
+    """Return the value, or a tiny number if the value is too close to 0 for a division."""
     return value if abs(value) > _TINY else _TINY

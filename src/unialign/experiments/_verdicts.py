@@ -31,11 +31,11 @@ class Measured(Protocol):
 def summarize(
     runs: Mapping[str, Sequence[Evaluation]], items_or_groups: Any, *, resamples: int
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Tensor]]]:
-    """Compute mean and interval of every metric of every entry.
+    """Compute the mean and the interval of every metric of every entry.
 
     Args:
         runs: entry -> evaluations, one per seed.
-        items_or_groups: N, or (N,) groups of near-duplicates; all runs use the same draws.
+        items_or_groups: the number N of items, or (N,) groups of near-duplicates; all runs use the same draws.
         resamples: number R of resamples.
 
     Returns:
@@ -83,7 +83,7 @@ def compare_entries(
     runs: Mapping[str, Sequence[Measured]],
     resampled: Mapping[str, Mapping[str, Tensor]],
 ) -> list[dict[str, Any]]:
-    """Compare the first entry with every other entry on each shared metric that has a better direction.
+    """Compare the first entry with every other entry on each shared metric that can be better or worse.
 
     Returns:
         Records with `metric`, `objective`, `baseline`, `difference` (first minus baseline), `low`, `high`, `p`,

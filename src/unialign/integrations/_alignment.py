@@ -47,7 +47,7 @@ class AlignmentModel(nn.Module):
         self.objective = create(objective, **(options or {}))
 
     def embed(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the embeddings (B, D) of the modalities that the batch has.
+        """Return the embeddings (B, D) of the modalities in a batch.
 
         Raises:
             ShapeError: the batch has fewer than two modalities, or an encoder does not return a matrix.

@@ -1,4 +1,4 @@
-"""Objectives in a module of Lightning."""
+"""Train encoders with an objective in Lightning."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -25,9 +25,9 @@ else:
 class AlignmentModule(LightningModule):
     """A `LightningModule` with one encoder per modality and an objective.
 
-    A batch is a mapping of modality to the input of its encoder, with `present.NAME` (B,) bool and `ids` (B,) if items
-    lack a modality or repeat. The module logs `train/loss`, `train/TERM` and `val/loss`. With several processes, the
-    objective covers the rows of all of them; do not use `all_gather`.
+    A batch maps each modality to the input of its encoder. If items lack a modality, the batch needs `present.NAME`
+    (B,) bool; if items repeat, it needs `ids` (B,). The module logs `train/loss`, `train/TERM` and `val/loss`. With
+    several processes, the objective covers the rows of all processes, so do not use `all_gather`.
 
     Examples:
         >>> from unialign.integrations.lightning import AlignmentModule

@@ -10,15 +10,16 @@ import torch
 
 from unialign.errors import ConfigError, MissingDependencyError
 
-# The modalities of mteb that a SentenceTransformer encodes.
+# Modalities of mteb that a SentenceTransformer can encode.
 _MODALITIES = ("text", "image", "audio", "video")
 
 
 def wrap(model: Any, *, name: str | None = None, revision: str | None = None, device: str | None = None) -> Any:
-    """Return an encoder for `mteb.evaluate` with the modalities of a model.
+    """Wrap a model as an encoder for `mteb.evaluate` that declares the modalities of the model.
 
-    For a model from a folder, mteb assumes that text is the only modality, and returns an empty array for images. This
-    function sets the modalities, and the encoder raises an error for other modalities.
+    For a model from a folder, mteb assumes that text is the only modality, and returns an empty array for images. The
+    returned encoder declares the modalities of the model, and raises an error for inputs without any of these
+    modalities.
 
     Args:
         model: a `SentenceTransformer`, or its folder or Hub name.
@@ -79,7 +80,7 @@ def _encoder_class(wrappers: Any) -> type:
 
 
 def _sampling_rate(model: Any) -> int | None:
-    """Return the sampling rate of the audio encoder of a model; None if there is none."""
+    """Return the sampling rate of the audio encoder of a model; None without an audio encoder."""
     for module in model.modules():
         processor = getattr(module, "processor", None)
         rate = getattr(getattr(processor, "feature_extractor", processor), "sampling_rate", None)

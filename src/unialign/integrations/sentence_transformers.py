@@ -1,4 +1,4 @@
-"""Objectives as losses of the Trainer of sentence-transformers."""
+"""Train with an objective in the Trainer of sentence-transformers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ class Loss(nn.Module):
     The columns of the data set are the modalities, so a third column is a third modality and not a hard negative. A
     data set with missing cells cannot be used, since the Trainer encodes all cells of a column.
 
-    With several processes, the objective covers the rows of all of them. DDP does not support unused weights in several
-    forward passes: freeze the weights that no column uses, such as poolers, and set `ddp_find_unused_parameters=False`
-    in the arguments.
+    With several processes, the objective covers the rows of all processes. DDP does not support unused weights if a
+    step has several forward passes, so freeze the weights that no column uses, such as poolers, and set
+    `ddp_find_unused_parameters=False` in the arguments.
 
     Examples:
         >>> from unialign.integrations.sentence_transformers import Loss
@@ -26,11 +26,13 @@ class Loss(nn.Module):
     Args:
         model: the `SentenceTransformer` to train.
         objective: name of an objective (see `unialign.losses.names()`), or an instance.
-        columns: the modalities, one per column of the data set in its order, without the label column.
+        columns: the modalities, one for each column of the data set except the label column, in the order of the
+            columns.
         options: options of the objective, such as `anchor="all"`.
 
     Raises:
-        ConfigError: the objective or an option is unknown, or columns are not at least two different names.
+        ConfigError: the objective or an option is unknown, or `columns` is not a sequence of at least two different
+            names.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Loss(nn.Module):
             labels: not used.
 
         Raises:
-            ShapeError: the number of columns of the batch is not that of `columns`.
+            ShapeError: the batch and `columns` have different numbers of columns.
         """
         features = list(sentence_features)
         if len(features) != len(self.columns):

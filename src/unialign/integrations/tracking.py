@@ -1,4 +1,4 @@
-"""Send the values of a training loop to W&B, trackio, MLflow or TensorBoard by one callback."""
+"""Send the values of a training loop to W&B, trackio, MLflow or TensorBoard with one callback."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from unialign.train import MetricLogger, logger_names, open_loggers
 
 
 class MetricTracker:
-    """A callback that sends numbers to a tracker: for `fit`, for a loop in PyTorch, or for a health monitor.
+    """A callback that sends numbers from `fit`, a PyTorch training loop or a health monitor to a tracker.
 
     Examples:
         >>> from unialign.integrations.tracking import MetricTracker
@@ -25,9 +25,9 @@ class MetricTracker:
         ...         tracker.log(out, step=step)
 
     Args:
-        run: "wandb", "trackio", "mlflow" or "tensorboard" to start a run, or an existing run with a method
-            `log(values, step=...)`, such as the result of `wandb.init`, which is not closed.
-        folder: folder of the run, whose name is the name of a new run. Files of the tracker are stored in it.
+        run: "wandb", "trackio", "mlflow" or "tensorboard" to start a run, or an existing run with a method `log(values,
+            step=...)`, such as the result of `wandb.init`. An existing run is not closed.
+        folder: folder for the files of the tracker. The name of the folder is the name of a new run.
         settings: settings to store with a new run.
 
     Raises:
@@ -57,7 +57,7 @@ class MetricTracker:
         (self._logger,) = open_loggers((run,), Path(folder), keep_steps=0, settings=settings or {})
 
     def log(self, values: LossOutput | Mapping[str, Any], *, step: int) -> None:
-        """Send a loss or named numbers; numbers that are not finite are left out.
+        """Send a loss or named numbers; non-finite numbers are left out.
 
         Args:
             values: the result of a loss, logged as `loss` and `terms/NAME`, or a mapping of numbers, scalar tensors or
@@ -73,7 +73,7 @@ class MetricTracker:
             self._run.log(found, step=step)
 
     def __call__(self, record: Mapping[str, Any]) -> None:
-        """Send the record of a step: the callback `on_step` of `unialign.fit`."""
+        """Send the record of a step, as the callback `on_step` of `unialign.fit`."""
         self.log({name: value for name, value in record.items() if name != "step"}, step=int(record["step"]))
 
     def close(self) -> None:

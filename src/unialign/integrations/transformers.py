@@ -1,4 +1,4 @@
-"""Objectives in the Trainer of transformers."""
+"""Train encoders with an objective in the Trainer of transformers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,10 @@ from unialign.losses import Objective
 class TrainerModel(nn.Module):
     """A model for the `Trainer` of transformers, with one encoder per modality and an objective.
 
-    The columns of a batch are the modalities, with `present.NAME` (B,) bool and `ids` (B,) if items lack a modality or
-    repeat. Set `remove_unused_columns=False` in `TrainingArguments`. With several processes, the objective covers the
-    rows of all of them. `gradient_accumulation_steps` averages the gradients of separate batches.
+    The columns of a batch are the modalities. If items lack a modality, the batch needs `present.NAME` (B,) bool; if
+    items repeat, it needs `ids` (B,). Set `remove_unused_columns=False` in `TrainingArguments`. With several processes,
+    the objective covers the rows of all processes. `gradient_accumulation_steps` averages the gradients of separate
+    batches.
 
     Examples:
         >>> from unialign.integrations.transformers import TrainerModel

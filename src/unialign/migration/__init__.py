@@ -1,4 +1,4 @@
-"""Switch an index to a new embedding model from a small sample of pairs, and estimate the loss before the switch."""
+"""Migrate an index to a new embedding model with a small sample of pairs, and estimate the loss of quality first."""
 
 from unialign._lazy import attach_stub
 

@@ -1,18 +1,19 @@
 """Extrapolate the overlap from a gallery of the pairs to the whole index, with an interval.
 
 The overlap depends mostly on the selected share p = k / m of the gallery, and less on k. The logit of the overlap above
-chance is modelled as
+chance is modeled as
 
     logit((o(k, m) - p) / (1 - p)) = a + b log p + c / sqrt(k),
 
-fitted by weighted least squares, where b and c are drawn toward usual values. The overlap@10 in an index of N rows
-follows with k = 10 and p = 10 / N. A small cut-off in the pairs has nearly the same p as 10 in the index, so the
-extrapolation is short: overlap@1 among 240 pairs selects 0.4 %, and overlap@10 among 10,000 rows selects 0.1 %.
+which is fitted by weighted least squares with priors that pull b and c toward typical values. The overlap@10 in an
+index of N rows is the value at k = 10 and p = 10 / N. A small cut-off among the pairs has nearly the same p as cut-off
+10 in the index, so the extrapolation is short. For example, overlap@1 among 240 pairs selects 0.4 % of the rows, and
+overlap@10 among 10,000 rows selects 0.1 %.
 
-There are two fits. The first stays close to the values of real embedding models, where the overlap hardly depends on p.
-The second follows the curve of the pairs almost freely. The interval spans both estimates and their errors, so it is
-wide if the rows do not behave like those of the calibration. The constants are calibrated on real and on planted
-indexes (benchmarks/bridge.py).
+The overlap is fitted twice. The first fit stays close to the typical values of real embedding models, whose overlap
+hardly depends on p. The second fit has weak priors and follows the overlaps measured on the pairs. The interval spans
+both estimates and their errors, so it is wide if the rows differ from those of the calibration. The constants are
+calibrated on real and synthetic indexes (benchmarks/bridge.py).
 
 Shapes: `P` points of the curve, `Q` queries.
 """
@@ -38,10 +39,11 @@ class Calibration:
     """Constants of the extrapolation, calibrated by benchmarks/bridge.py.
 
     Attributes:
-        slope, small: usual values of b and c.
-        slope_weight, small_weight: weights of the usual values.
+        slope, small: typical values of b and c.
+        slope_weight, small_weight: weights of the typical values.
         largest: largest share p of the fitted points.
-        decay: weight of a point is exp(-decay |log p - log(10 / N)|), times its share of the pairs.
+        decay: rate at which the weight of a point decreases. The weight is exp(-decay |log p - log(10 / N)|) times the
+            fraction of the pairs in the gallery.
     """
 
     slope: float
@@ -55,9 +57,9 @@ class Calibration:
 USUAL = Calibration(0.0, -0.33, 1.55, 1.39, 0.1, 0.6)
 FREE = Calibration(0.06, -0.76, 0.011, 0.125, 0.2, 0.0)
 CONTAINED = Calibration(0.16, -0.05, 3.3, 2.3, 0.03, 0.3)
-# Standard deviations of the logit's error that does not come from the queries, with many pairs.
+# Standard deviations of the error of the logit with many pairs, without the error from the choice of queries.
 _ERROR, _ERROR_CONTAINED = 0.09, 0.3
-# Half-width of the interval in standard deviations, and a margin in points of the overlap.
+# Half-width of the interval in standard deviations, and a margin that widens the interval at both ends.
 _QUANTILE, _MARGIN = 1.75, 0.004
 
 
@@ -68,8 +70,8 @@ class OverlapInterval:
     Attributes:
         estimate: expected value.
         low, high: ends of the 95 % interval.
-        within_pairs: the same share at cut-off 10 in the gallery of the pairs, an upper bound in most cases.
-        pairs, queries: numbers of pairs and queries that it is based on.
+        within_pairs: overlap at cut-off 10 in the gallery of the pairs, which is an upper bound in most cases.
+        pairs, queries: numbers of pairs and queries that were used.
     """
 
     estimate: float
@@ -85,11 +87,11 @@ class OverlapInterval:
 
 
 def estimate_overlap(curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1) -> OverlapInterval:
-    """Return the interval of a share at cut-off 10 in an index of `items` rows.
+    """Return the interval of an overlap at cut-off 10 in an index of `items` rows.
 
     Args:
         values_PQ: `curve.overlap`, or `curve.contained` with its `width`.
-        width: number of candidates for each result; chance is width k / m.
+        width: number of candidates for each result; the chance level is width k / m.
     """
     queries, pairs = values_PQ.shape[1], int(curve.sizes.max())
     fits = (USUAL, FREE) if width == 1 else (CONTAINED,)
@@ -121,7 +123,7 @@ def _extrapolated(
     columns_p3 = np.stack([np.ones_like(p_p), np.log(p_p / target), k_p**-0.5 - K**-0.5], axis=1)
     priors = np.diag([0, constants.slope_weight, constants.small_weight])[1:]
     system = np.vstack([columns_p3 * root_p[:, None], priors])
-    solution_p = np.linalg.pinv(system)[0]  # coefficients of a for each equation
+    solution_p = np.linalg.pinv(system)[0]  # weight of each equation in the estimate of a
     usual = float(solution_p[-2:] @ (priors @ np.array([0, constants.slope, constants.small])))
     chance_p = np.minimum(width * p_p, 0.999)
     mean_p = (values_pQ.mean(1) - chance_p) / (1 - chance_p)

@@ -1,10 +1,10 @@
-"""Maps from the old to the new embedding space, with held-out predictions of the pairs that they are fitted on.
+"""Maps from the old to the new embedding space, with held-out predictions for the pairs.
 
-A map predicts the offset d(x) = f(x) - mean(y) from the mean of the new rows. The stored row is
+A map predicts the offset d(x) = f(x) - mean(y) of a new row from the mean of the new rows. The stored row is
 unit(mean(y) + rho d / |d|), where rho is the mean length of y - mean(y) over the pairs. Least squares shrinks offsets;
 restoring their length keeps mapped rows comparable with true new rows in a mixed index.
 
-Shapes: `N` rows, `n` pairs, `D` dimension of the old rows, `E` of the new rows.
+Shapes: `N` rows, `n` pairs, `D` dimension of the old rows, `E` dimension of the new rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ from unialign.migration._smoother import Smoother
 
 Array = NDArray[Any]
 
-# Kernel ridge regression needs about this many pairs to be better than ridge regression.
+# Kernel ridge regression needs about this many pairs to outperform ridge regression.
 KERNEL_PAIRS = 600
-# Largest kernel matrix that is decomposed; with more pairs, ridge regression on the features is used.
+# Maximum number of pairs for kernel ridge regression, which decomposes an (n, n) kernel matrix.
 KERNEL_LIMIT = 5000
 _BANDWIDTHS = (0.25, 0.5, 1.0)
 FOLDS = 5
-# Number of alternating steps of scaled ridge regression, and the smallest length of a target.
+# Number of alternating steps of scaled ridge regression, and minimum length of a target.
 _SCALINGS, _SHORTEST = 3, 0.05
 
 
@@ -36,7 +36,7 @@ class Map:
         method: name of the method.
         tensors: float64 arrays: `mean_old` (D,), `mean_new` (E,), `weight` (D, E) and, for a kernel, `centers` (n, D),
             `coefficients` (n, E) and `offset` (E,); empty for the identity.
-        settings: numbers: `length` (rho), the chosen penalty and the kernel's bandwidth.
+        settings: numbers such as `length` (rho), the chosen penalty and the bandwidth of the kernel.
         dims: (D, E).
     """
 
@@ -46,7 +46,7 @@ class Map:
     dims: tuple[int, int]
 
     def __call__(self, x_ND: Array) -> Array:
-        """Return the (N, E) stored rows, unit length, of (N, D) unit rows."""
+        """Map (N, D) unit rows to the (N, E) unit rows that are stored."""
         if self.method == "identity":
             return unit(padded(x_ND, self.dims[1]))
         if self.method == "scaled_ridge":
@@ -65,7 +65,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Smoothing:
-    """The linear smoother that a map is fitted by.
+    """The linear smoother of a fitted map.
 
     Attributes:
         targets: (n, E) targets of the smoother.
@@ -83,9 +83,9 @@ class FittedMap:
     """Map with held-out predictions.
 
     Attributes:
-        left_out: (n, E) stored rows of the pairs, each predicted without its own pair.
-        error: mean squared distance, in [0, 4], between the directions of the left-out stored rows and of the true
-            new rows, both seen from the mean of the new rows.
+        left_out: (n, E) stored rows of the pairs, each predicted by a map that was fitted without this pair.
+        error: mean squared distance, in [0, 4], between left-out and true new rows, from which the mean of the new rows
+            is subtracted and which are then normalized.
         smoothing: the smoother of the map; None for the identity and rotations.
     """
 
@@ -120,13 +120,13 @@ def gaussian_kernel(x_ND: Array, centers_nD: Array, scale: float) -> Array:
 
 
 def fit_identity(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Keep the old rows; of different dimensions, the leading columns are kept or zeros are appended."""
+    """Keep the old rows; if the dimensions differ, keep the leading columns or append zeros."""
     found = Map("identity", {}, {}, (x_nD.shape[1], y_nE.shape[1]))
     return _fitted(found, found(x_nD), y_nE)
 
 
 def fit_procrustes(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit a rotation of the centered rows (Schoenemann 1966); predictions are left out by five folds."""
+    """Fit a rotation of the centered rows (Schoenemann 1966); held-out predictions use five folds."""
     fold_n = np.arange(len(x_nD)) % FOLDS
     left_out_nE = np.empty_like(y_nE)
     for fold in range(FOLDS):
@@ -136,19 +136,19 @@ def fit_procrustes(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fold_rotations(x_nD: Array, y_nE: Array) -> dict[tuple[int, int], Map]:
-    """Return the rotations that are fitted without two folds, or without a single fold, by the numbers of the folds."""
+    """Return (a, b) -> rotation that is fitted without the folds a and b, for all a <= b."""
     fold_n = np.arange(len(x_nD)) % FOLDS
     kept = {(a, b): (fold_n != a) & (fold_n != b) for a in range(FOLDS) for b in range(a, FOLDS)}
     return {folds: _rotation(x_nD[rows], y_nE[rows]) for folds, rows in kept.items()}
 
 
 def fit_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit ridge regression with the penalty of the lowest leave-one-out error."""
+    """Fit ridge regression with the penalty that has the lowest leave-one-out error."""
     return _linear("ridge", x_nD, y_nE, np.zeros((x_nD.shape[1], y_nE.shape[1])))
 
 
 def fit_identity_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit ridge regression of the difference from the scaled identity, for two versions of one space."""
+    """Fit the difference from a scaled identity by ridge regression, for two versions of the same space."""
     start_DE = np.eye(x_nD.shape[1], y_nE.shape[1])
     x_nE, y_centered = padded(x_nD - x_nD.mean(0), y_nE.shape[1]), y_nE - y_nE.mean(0)
     total = float(np.square(x_nE).sum())
@@ -157,10 +157,11 @@ def fit_identity_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fit_scaled_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit ridge regression of targets whose lengths are fitted as well, for PCA and other linear reductions.
+    """Fit ridge regression with fitted target lengths, for PCA and other linear reductions.
 
-    A linear reduction that normalizes its rows is y = W x / |W x|, which is not linear in x. The length c of each
-    target c y is set to the length of the left-out prediction along y, in a few alternating steps.
+    A linear reduction that normalizes its rows is y = W x / |W x|, which is not linear in x. The targets are therefore
+    c y. In a few alternating steps, the length c of each target is set to the component of its left-out prediction
+    along y.
     """
     centered_nD = x_nD - x_nD.mean(0)
     smoother = Smoother.from_features(centered_nD)
@@ -183,7 +184,7 @@ def fit_scaled_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fit_kernel(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit kernel ridge regression with exp(-g |x - x'|^2 / median), g in {0.25, 0.5, 1}, by leave-one-out error."""
+    """Fit kernel ridge regression with exp(-g |x - x'|^2 / median); leave-one-out error selects g in {0.25, 0.5, 1}."""
     squared_nn = np.maximum(2 - 2 * x_nD @ x_nD.T, 0)
     above = squared_nn[np.triu_indices(len(x_nD), 1)]
     median = float(np.median(above)) or 1.0
@@ -233,7 +234,7 @@ def _linear(method: str, x_nD: Array, y_nE: Array, start_DE: Array) -> FittedMap
 
 def _rotation(x_nD: Array, y_nE: Array) -> Map:
     centered_nD, target_nE = x_nD - x_nD.mean(0), y_nE - y_nE.mean(0)
-    # The cross-covariance has at most rank n, so only the span of the pairs is rotated.
+    # The cross-covariance has at most rank n, so the rotation is computed within the span of the pairs.
     (q_old, r_old), (q_new, r_new) = np.linalg.qr(centered_nD.T), np.linalg.qr(target_nE.T)
     left, _, right = np.linalg.svd(r_old @ r_new.T, full_matrices=False)
     tensors = {

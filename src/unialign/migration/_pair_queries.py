@@ -1,8 +1,9 @@
-"""Score the pairs by each other, with maps that have seen neither the query nor the candidate.
+"""Score each pair as a query against all other pairs, with maps that are fitted without the query and the candidate.
 
-If the new row of pair j is the query, the map must not have been fitted on pair j, or the neighbors of j are mapped too
-close to it. For a linear smoother with the hat matrix H and the residuals r, the residual of pair i without the pairs
-i and j is ((1 - H_jj) r_i + H_ij r_j) / ((1 - H_ii)(1 - H_jj) - H_ij^2), from the inverse of a 2 x 2 block of 1 - H.
+If the new row of pair j is the query, the map must not have been fitted on pair j. Otherwise, the neighbors of j would
+be mapped too close to j. For a linear smoother with the hat matrix H and the residuals r, the residual of pair i
+without the pairs i and j is ((1 - H_jj) r_i + H_ij r_j) / ((1 - H_ii)(1 - H_jj) - H_ij^2), which follows from the
+inverse of a 2 x 2 block of 1 - H.
 
 Shapes: `n` pairs, `q` queries of a block, `E` dimension of the new rows.
 """
@@ -20,7 +21,7 @@ _BLOCK = 256
 
 
 def pair_scores(fitted: FittedMap, x_nD: Array, y_nE: Array, own_Q: NDArray[np.int64]) -> Array:
-    """Return the (Q, n) scores of the mapped rows for the new rows `own_Q`; the query's own score is arbitrary."""
+    """Return (Q, n) scores of mapped rows for the queries y_nE[own_Q]; a query's score with itself is arbitrary."""
     if fitted.map.method == "procrustes":
         return _rotated_scores(x_nD, y_nE, own_Q)
     if fitted.smoothing is None:
@@ -32,7 +33,7 @@ def pair_scores(fitted: FittedMap, x_nD: Array, y_nE: Array, own_Q: NDArray[np.i
 
 
 def _smoothed_scores(fitted: FittedMap, smoothing: Smoothing, y_nE: Array, own_q: NDArray[np.int64]) -> Array:
-    """Expand all products of y_j with the stored rows of i without i and j, so that no (q, n, E) array is needed."""
+    """Expand the products of y_j and the rows of i fitted without i and j, so that no (q, n, E) array is needed."""
     smoother, penalty, settings = smoothing.smoother, smoothing.penalty, fitted.map.settings
     residual_nE = smoother.residuals(smoothing.targets, penalty)
     hat_qn = 1 / len(y_nE) + (smoother.vectors[own_q] * smoother.weights(penalty)) @ smoother.vectors.T
@@ -40,7 +41,7 @@ def _smoothed_scores(fitted: FittedMap, smoothing: Smoothing, y_nE: Array, own_q
     free_q1 = free_n[own_q, None]
     determinant_qn = np.maximum(free_n * free_q1 - hat_qn**2, 1e-12 * free_n * free_q1)
     a_qn, b_qn = free_q1 / determinant_qn, hat_qn / determinant_qn  # factors of r_i and r_j
-    # The offset of i is c_i - a r_i - b r_j, with c the full targets seen from the mean.
+    # The offset of i is c_i - a r_i - b r_j, where c_i is the full target of i minus the mean.
     is_scaled = "length" not in settings
     mean_E = np.zeros(y_nE.shape[1]) if is_scaled else fitted.map.tensors["mean_new"]
     c_nE = smoothing.full - mean_E
@@ -60,7 +61,7 @@ def _smoothed_scores(fitted: FittedMap, smoothing: Smoothing, y_nE: Array, own_q
 
 
 def _rotated_scores(x_nD: Array, y_nE: Array, own_Q: NDArray[np.int64]) -> Array:
-    """Score each fold by rotations that were fitted without this fold and the fold of the query."""
+    """Score each fold with rotations that are fitted without this fold and the fold of the query."""
     fold_n = np.arange(len(x_nD)) % FOLDS
     scores_Qn = np.empty((len(own_Q), len(x_nD)))
     for (first, second), mapped in fold_rotations(x_nD, y_nE).items():

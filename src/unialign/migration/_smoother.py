@@ -2,8 +2,9 @@
 
 The intercept is not penalized. The hat matrix is therefore H = 1 1^T / n + U diag(s / (s + penalty)) U^T, where U and s
 are the eigenvectors and eigenvalues of the double-centered kernel. The leave-one-out residual of a linear smoother is
-r_i / (1 - H_ii) (Allen 1974; Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", eq. 7.64). The
-constant vector belongs to H: without 1 / n on its diagonal, a tiny penalty seems to predict perfectly.
+r_i / (1 - H_ii) (Allen 1974; Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", eq. 7.64). H must
+include the intercept. Without the term 1 / n on the diagonal of H, predictions with a tiny penalty would seem to be
+perfect.
 
 Shapes: `n` pairs, `r` eigenvectors, `E` dimension of the new rows, `P` penalties.
 """
@@ -44,7 +45,7 @@ class Smoother:
 
     @classmethod
     def from_features(cls, x_nD: Array) -> "Smoother":
-        """Decompose the linear kernel of centered features, in the smaller of the two dimensions."""
+        """Decompose the linear kernel of centered features from X X' or X'X, whichever is smaller."""
         if len(x_nD) <= x_nD.shape[1]:
             return cls.from_kernel(x_nD @ x_nD.T)
         values_D, axes_DD = np.linalg.eigh(x_nD.T @ x_nD)
@@ -53,7 +54,7 @@ class Smoother:
 
     @cached_property
     def penalties(self) -> Array:
-        """(P,) penalties, relative to the mean eigenvalue."""
+        """(P,) penalties, which are multiples of the mean eigenvalue."""
         scale = float(self.values.sum()) / max(1, len(self.vectors)) if len(self.values) else 1.0
         return _PENALTIES * scale
 

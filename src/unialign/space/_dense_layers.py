@@ -37,19 +37,19 @@ class DenseLayer:
         return nn.functional.gelu(y_BH) if self.gelu else y_BH
 
     def after_columns(self, scale_W: Tensor, shift_W: Tensor) -> "DenseLayer":
-        """Return this layer applied to scale x + shift, as a single layer."""
+        """Return a single layer that maps x to the output of this layer for the input scale x + shift."""
         return DenseLayer(self.weight * scale_W, self.weight @ shift_W + self.bias, self.gelu)
 
 
 @dataclass(frozen=True, eq=False)
 class DenseHead:
-    """The map from features of a modality to embeddings before their normalization.
+    """The map from the features of a modality to its embeddings before normalization.
 
     Attributes:
         unit_input: whether features are normalized to unit length before the first layer.
         layers: layers in the order of their application.
-        output: layer that follows a normalization of the last output to unit length, such as a repair of the modality
-            gap; None if there is none.
+        output: layer that is applied to the last output after normalization to unit length, such as a repair of the
+            modality gap; None if there is no such layer.
     """
 
     unit_input: bool
@@ -61,10 +61,10 @@ class DenseHead:
 def dense_head(space: "Space", name: str) -> DenseHead:
     """Return the input normalization and the head of a modality as dense layers in float64.
 
-    The affine steps before the first layer are folded into it: standardization, and the whitening of a frozen modality.
+    Standardization is folded into the first layer. The whitening of a frozen modality is a single layer.
 
     Raises:
-        ConfigError: the head has kernel features, which are not a dense layer.
+        ConfigError: the head has kernel features, which dense layers cannot express.
     """
     place = space.modalities.index(name)
     stage, head = space.features[place], space.heads[place]

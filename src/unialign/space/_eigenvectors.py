@@ -8,17 +8,19 @@ from torch import Tensor
 
 # Eigenvalues below this fraction of the largest are rounding errors.
 _LEAST_EIGENVALUE = 1e-10
-# Krylov methods are faster than a complete decomposition above this size, if few eigenvectors are needed.
+# Krylov methods are faster than a complete decomposition if the size of the matrix is above `_LARGE` and at most the
+# fraction `_LARGEST_FRACTION` of the eigenvectors is needed.
 _LARGE, _LARGEST_FRACTION = 2000, 0.15
 _BLOCK, _BLOCKS_PER_TEST = 64, 4
-# Largest norm of A v - w v relative to the largest eigenvalue.
+# Maximum norm of the residual A v - w v, relative to the largest eigenvalue.
 _TOLERANCE = 1e-7
 
 
 def leading_eigenvectors(matrix_nn: Tensor, *, most: int | None = None) -> tuple[Tensor, Tensor]:
     """Return the largest eigenvalues of a positive semidefinite matrix, descending, and their eigenvectors.
 
-    Eigenvalues that are rounding errors are left out. The largest entry of each eigenvector is positive.
+    Eigenvalues that are rounding errors are left out. The entry with the largest magnitude in each eigenvector is
+    positive.
 
     Args:
         most: maximum number of eigenvalues.
@@ -40,7 +42,7 @@ def leading_eigenvectors(matrix_nn: Tensor, *, most: int | None = None) -> tuple
 
 
 def _krylov(matrix_nn: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
-    """Return the largest eigenvalues and their eigenvectors; None if the iteration does not converge in n / 2 vectors.
+    """Return the largest eigenvalues and their eigenvectors; None without convergence within n / 2 vectors.
 
     This is the block Lanczos method with complete orthogonalization (Golub, Van Loan 2013, "Matrix computations",
     section 10.3.6) from a fixed random block.

@@ -1,4 +1,4 @@
-"""Evaluation mode of a model within a context."""
+"""Set a model to eval mode temporarily."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

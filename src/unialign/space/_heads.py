@@ -1,4 +1,4 @@
-"""Build the trained heads of a space, which map features of a modality to the dim of the space."""
+"""Build the trained heads of a space, which map the features of a modality to the dimension of the space."""
 
 from typing import get_args
 
@@ -9,7 +9,7 @@ from unialign._checks import check_choice
 from unialign.config import Head
 from unialign.errors import ConfigError
 
-# Maximum size of a head, about 100 times that of a large head (layers of 16,384, 8,192 and 4,096 units).
+# Maximum size of a head in bytes, about 100 times the size of a large head (layers of 16,384, 8,192 and 4,096 units).
 _MAX_BYTES = 64 * 10**9
 
 
@@ -18,7 +18,7 @@ def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) 
 
     `linear` has the layers dropout and linear without bias; on standardized features, a bias would only shift the mean.
     `mlp` has the layers dropout, linear, GELU, dropout and linear. The first dropout acts on the features, which is
-    most useful for small data sets. `kernel` is `linear` on kernel features.
+    most useful for small data sets. `kernel` has the layers of `linear`, which are applied to kernel features.
     """
     check_choice("head", head, get_args(Head))
     numbers = in_dim * hidden + hidden * dim if head == "mlp" else in_dim * dim

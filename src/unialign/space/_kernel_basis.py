@@ -1,7 +1,7 @@
 """Principal components of the centered Gaussian kernel of one modality, in float64.
 
-The kernel is exp(-|x - y|^2 / (2 c)) with c the median squared distance of the rows. With up to `landmarks` rows, the
-components are those of kernel principal component analysis (Schoelkopf, Smola, Mueller 1998, "Nonlinear component
+The kernel is exp(-|x - y|^2 / (2 c)), where c is the median squared distance between rows. With up to `landmarks` rows,
+the components are those of kernel principal component analysis (Schoelkopf, Smola, Mueller 1998, "Nonlinear component
 analysis as a kernel eigenvalue problem", section 3). With more rows, the kernel is approximated with random landmarks
 (Williams, Seeger 2001, "Using the Nystroem method to speed up kernel machines", equation 8), and all rows are read in
 blocks.
@@ -30,9 +30,9 @@ class Blocks(Protocol):
         ...
 
 
-# Number of rows up to which all rows are landmarks by default, and number of landmarks of more rows.
+# Maximum number of rows that are all landmarks by default, and number of landmarks for more rows.
 _MOST_EXACT_ROWS, _LANDMARKS = 5000, 2000
-# Number of rows whose distances determine the bandwidth, about two million pairs.
+# Maximum number of rows whose distances determine the bandwidth, which gives about two million pairs.
 _BANDWIDTH_ROWS = 2000
 
 
@@ -41,9 +41,9 @@ class KernelBasis:
     """Principal components of a centered Gaussian kernel.
 
     Attributes:
-        landmarks_LW: rows to which the kernel is evaluated.
-        bandwidth: median squared distance c of the rows.
-        offset_L: mean kernel of all rows with each landmark.
+        landmarks_LW: landmark rows, to which kernel values are computed.
+        bandwidth: median squared distance c between rows.
+        offset_L: mean kernel value between all rows and each landmark.
         components_Lr: matrix that maps a centered kernel row (L,) to the r left singular coordinates of the row.
         spectrum_r: eigenvalues s^2 of the centered kernel matrix of the rows, descending.
         rows: number n of rows.
@@ -57,7 +57,7 @@ class KernelBasis:
     rows: int
 
     def vectors(self, x_bW: Tensor) -> Tensor:
-        """Return the left singular coordinates (b, r) of rows; over all n rows, the columns are orthonormal."""
+        """Return the entries (b, r) of the left singular vectors for the given rows."""
         return (gaussian_kernel(x_bW, self.landmarks_LW, self.bandwidth) - self.offset_L) @ self.components_Lr
 
     def ridge_weights(self, regularization: float) -> Tensor:
@@ -85,16 +85,16 @@ def squared_distances(x_bW: Tensor, y_LW: Tensor) -> Tensor:
 def kernel_basis(
     blocks: Blocks, rows: int, *, name: str, landmarks: int | str, seed: int = 0, bandwidth: float | None = None
 ) -> KernelBasis:
-    """Compute the components of a modality; memory depends on the landmarks, not on the rows.
+    """Compute the kernel components of a modality; memory use depends on the number of landmarks, not of rows.
 
     Args:
         blocks: function that yields rows in order, in float64.
         rows: number of rows.
-        name: modality, for errors.
-        landmarks: number of landmarks; with at most this many rows, all rows are landmarks and the result is exact.
-            `auto`: all rows up to 5,000, else 2,000 of them.
+        name: name of the modality, for error messages.
+        landmarks: maximum number of landmarks. With at most this many rows, all rows are landmarks and the result is
+            exact. `auto`: all rows if there are at most 5,000, otherwise 2,000 random rows.
         seed: seed of the choice of landmarks.
-        bandwidth: c; None: the median squared distance of the landmarks, at most 2,000 of them.
+        bandwidth: the bandwidth c. None: the median squared distance between at most 2,000 landmarks.
 
     Raises:
         DataError: all rows are equal.
@@ -119,7 +119,7 @@ def kernel_basis(
 
 
 def median_squared_distance(x_nW: Tensor, *, seed: int = 0) -> float:
-    """Return the median squared distance of different rows, at most 2,000 of them; 0 if all rows are equal.
+    """Return the median squared distance between at most 2,000 rows; 0 if all rows are equal.
 
     If most rows are copies, the median is over the pairs of rows that differ.
     """
@@ -142,7 +142,7 @@ def _exact(kernel_nn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     offset_n = kernel_nn.mean(0)
     centered_nn = kernel_nn - offset_n - offset_n[:, None] + offset_n.mean()
     spectrum_r, vectors_nr = leading_eigenvectors(centered_nn)
-    # The centered kernel of a row with all rows is s^2 times its left singular coordinates, after projection.
+    # The centered kernel times its eigenvectors is s^2 times the eigenvectors, so divide by s^2.
     return offset_n, vectors_nr / spectrum_r, spectrum_r
 
 
@@ -150,7 +150,7 @@ def _nystroem(
     blocks: Blocks, rows: int, landmarks_LW: Tensor, kernel_LL: Tensor, bandwidth: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     values_q, vectors_Lq = leading_eigenvectors(kernel_LL)
-    # phi(x) = k(x) root, whose inner products are the Nystroem approximation of the kernel.
+    # The inner products of phi(x) = k(x) root are the Nystroem approximation of the kernel.
     root_Lq = vectors_Lq / values_q.sqrt()
     offset_L, product_qq = (
         torch.zeros(len(landmarks_LW), dtype=torch.float64),

@@ -1,4 +1,4 @@
-"""The kernel stage of a head: ridge-preconditioned coordinates of a Gaussian kernel.
+"""Kernel features of a modality: principal components of a Gaussian kernel with ridge weights.
 
 Shapes: `B` rows, `L` landmarks, `W` dimension of a modality, `r` features.
 """
@@ -14,9 +14,9 @@ class KernelFeatures(nn.Module):
     """Map standardized rows (B, W) to kernel features (B, r).
 
     A feature is f_j = sqrt(n) s_j^2 / (s_j^2 + regularization n) v_j(x), where s_j^2 are the eigenvalues of the
-    centered kernel matrix of the n rows, and v_j(x) the left singular coordinates of a row. A linear head with weights
-    V'G on these features is the kernel ridge regression of the targets G. All numbers are buffers, which are not
-    trained.
+    centered kernel matrix of the n rows, and v_j(x) is the entry of the j-th left singular vector for the row x. A
+    linear head with weights V'G on these features is the kernel ridge regression of the targets G, up to the factor
+    sqrt(n). All tensors are buffers, so they are not trained.
 
     Args:
         in_dim: dimension W.

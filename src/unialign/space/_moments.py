@@ -16,8 +16,8 @@ from unialign.data import row_blocks
 
 __all__ = ["column_covariance", "column_moments", "row_lengths_mean"]
 
-# Number of entries of a block, 2 MiB of float64, which fits the cache of a core. Covariances need blocks with many
-# rows.
+# Number of entries of a block, and number of rows of a block for covariances. A block of 2 MiB in float64 fits the
+# cache of a core, but covariances need blocks with many rows.
 _BLOCK = 1 << 18
 _COVARIANCE_ROWS = 8192
 

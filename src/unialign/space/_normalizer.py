@@ -30,8 +30,8 @@ class Standardize(nn.Module):
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
         """Set the mean and standard deviation from the given rows, computed in float64 in one pass.
 
-        The deviation of constant columns is set to 1, so that they become 0 instead of amplified rounding errors.
-        Non-finite features give non-finite statistics.
+        The standard deviation of constant columns is set to 1, so that these columns become 0 instead of amplified
+        rounding errors. Non-finite features give non-finite statistics.
         """
         mean_W, square_W = column_moments(array_NW, rows)
         std_W = (square_W / len(rows)).sqrt()

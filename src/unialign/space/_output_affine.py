@@ -12,7 +12,7 @@ from unialign.space._normalizer import divide_by_norm
 
 
 class OutputAffine(nn.Module):
-    """The map z = (h / |h|) weight + bias of the output h of a head, whose parameters are buffers."""
+    """The map z = (h / |h|) weight + bias of the output h of a head; the weight and the bias are buffers."""
 
     weight: Tensor
     bias: Tensor
@@ -40,7 +40,7 @@ def check_output_affine(names: Any, dims: Mapping[str, int]) -> tuple[str, ...]:
 
 @torch.no_grad()
 def set_output_affine(module: OutputAffine, name: str, weight: Any, bias: Any) -> None:
-    """Copy weight and bias, in the dtype of the module; raise for a wrong shape or numbers that are not finite."""
+    """Copy a weight and a bias into the module; raise an error for a wrong shape or non-finite numbers."""
     for given, own, key in ((weight, module.weight, "weight"), (bias, module.bias, "bias")):
         tensor = torch.as_tensor(given)
         if tuple(tensor.shape) != tuple(own.shape):

@@ -49,7 +49,7 @@ def normalized_blocks(norm: nn.Module, array_NW: NDArray[np.floating], rows: NDA
 
 
 def normalize_rows(norm: nn.Module, x_bW: Tensor) -> Tensor:
-    """Return rows after input normalization in float64; `Space.prepare` does the same in the dtype of the space."""
+    """Return rows after input normalization in float64; `Space.prepare` uses the dtype of the space instead."""
     # Convert via float32, since a space reads features in float32.
     normalized_bW: Tensor = norm(x_bW.float().double())
     return normalized_bW
@@ -95,6 +95,6 @@ def set_kernel_basis(space: "Space", name: str, basis: KernelBasis) -> None:
 
 @torch.no_grad()
 def set_linear_head(space: "Space", name: str, weight_DW: Tensor) -> None:
-    """Set the weights (D, W) of the linear head of a modality, where W is the dim of its prepared rows."""
+    """Set the weights (D, W) of the linear head of a modality, where W is the dim of the prepared rows."""
     head = space.heads[space.modalities.index(name)]
     head.get_submodule("1").get_parameter("weight").copy_(weight_DW)

@@ -19,9 +19,9 @@ from unialign.space._towers import Tower, library
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
-# Largest difference of a coordinate of unit vectors between the space and the saved modules.
+# Maximum difference of a coordinate of unit vectors between the space and the saved modules.
 _TOLERANCE = 1e-5
-# Largest relative difference between the features of the given encoder and of its saved copy.
+# Maximum relative difference between the features of the given encoder and of its saved copy.
 _TOWER_TOLERANCE = 1e-3
 
 
@@ -29,7 +29,7 @@ def check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settin
     """Raise an error unless the modules saved in the folder `router` compute the embeddings of the space.
 
     Raises:
-        ConfigError: an encoder fails, or the dim of its features is not that of its modality.
+        ConfigError: an encoder fails, or its features do not have the dim of its modality.
         CheckpointError: the saved modules cannot be loaded, or compute other features or embeddings.
     """
     features = {tower.name: _features(space, tower) for tower in towers}
@@ -97,7 +97,7 @@ def _encode(model: Any, inputs: list[Any]) -> Tensor:
 
 
 def _probes(tower: Tower) -> list[Any]:
-    """Return a few inputs for a tower, which are the same in each call."""
+    """Return a few test inputs for a tower, the same in each call."""
     rng = np.random.default_rng(0)
     if tower.kind == "text":
         return ["a photo of a cat", "Two dogs run over the grass, and a third one sleeps."]
@@ -108,6 +108,6 @@ def _probes(tower: Tower) -> list[Any]:
         processor = getattr(tower.modules[0], "processor", None)
         rate = int(getattr(getattr(processor, "feature_extractor", processor), "sampling_rate", 16000))
         sounds = [{"array": rng.normal(size=rate).astype(np.float32), "sampling_rate": rate} for _ in range(2)]
-        # A Router accepts such a sound only as the value of a key.
+        # A Router accepts a mapping with an array and a sampling rate only as the value of the key "audio".
         return [{"audio": sound} for sound in sounds]
     return [{"video": rng.integers(0, 256, (16, 96, 96, 3), dtype=np.uint8)}]

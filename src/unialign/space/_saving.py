@@ -61,7 +61,7 @@ def _save_space(space: "Space", folder: Path, metadata: dict[str, Any], card: st
 
 
 def _discard_card(folder: Path, *digests: str | None) -> None:
-    """Delete the model card if its digest is given: a card that `save` wrote for another format, and nobody edited."""
+    """Delete the model card if its digest is given, that is, if `save` wrote the card and it was not edited."""
     with contextlib.suppress(OSError):
         if digest((folder / CARD).read_bytes()) in digests:
             (folder / CARD).unlink()
@@ -111,7 +111,7 @@ def _front_matter(towers: Sequence[Tower]) -> str:
     tags = ", ".join(["unialign", "sentence-transformers", "multimodal", *(tower.kind for tower in towers)])
     lines = ["library_name: sentence-transformers", "pipeline_tag: feature-extraction", f"tags: [{tags}]"]
     licenses = {tower.license for tower in towers}
-    # The heads and encoders of several licenses have no common license.
+    # A folder with encoders under different licenses has no single license.
     if len(licenses) == 1 and None not in licenses:
         lines.append(f"license: {licenses.pop()}")
     return "\n".join(lines)

@@ -36,15 +36,17 @@ MODULES, SETTINGS, ROUTER, NORMALIZE = "modules.json", "config_sentence_transfor
 def write_modules(
     space: "Space", towers: Sequence[Tower], folder: Path, card: str, save_space: Callable[[], None]
 ) -> None:
-    """Write the modules of a SentenceTransformer to a folder, after a comparison with the space.
+    """Write the modules of a SentenceTransformer to a folder, after checking them against the space.
 
     Args:
         card: content of the model card that `save_space` writes.
-        save_space: function that saves the space in the folder; it is called after the comparison.
+        save_space: function that saves the space in the folder; it is called after the check.
 
     Raises:
-        ConfigError: a head or an encoder cannot be expressed, or the features of an encoder have another dim.
-        CheckpointError: the reloaded modules compute other embeddings than the space, or a file cannot be written.
+        ConfigError: a head or an encoder cannot be expressed as modules, or the features of an encoder do not have the
+            dim of its modality.
+        CheckpointError: the embeddings of the reloaded modules differ from those of the space, or a file cannot be
+            written.
     """
     with quiet_loading():
         router = _router(space, towers)
@@ -57,7 +59,7 @@ def write_modules(
                 check_reloaded(space, towers, partial, settings)
             _sync_files(partial)
             save_space()
-            # Modules of an earlier space must not be read beside the new one.
+            # Without this file, the modules of an earlier space are not loaded together with the new space.
             (folder / MODULES).unlink(missing_ok=True)
         with atomic_directory(folder / NORMALIZE, check_replaced=lambda _: None) as partial:
             normalize.save(str(partial))
@@ -69,12 +71,12 @@ def write_modules(
         for place, (path, module) in enumerate(((ROUTER, router), (NORMALIZE, normalize)))
     ]
     replace_file(folder / SETTINGS, json.dumps(settings, indent=2), error=CheckpointError)
-    # Write this file last, since a reader starts from it.
+    # Write this file last, since loading starts from it.
     replace_file(folder / MODULES, json.dumps(listed, indent=2), error=CheckpointError)
 
 
 def written_card(folder: Path) -> str | None:
-    """Return the digest of the model card that `write_modules` recorded in a folder; None without such modules."""
+    """Return the digest of the model card that `write_modules` recorded in a folder; None without a record."""
     try:
         entry = json.loads((folder / SETTINGS).read_text("utf-8"))["unialign"]["card"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -104,7 +106,7 @@ def _router(space: "Space", towers: Sequence[Tower]) -> Any:
 
 
 def _restricted(module: Any, kinds: set[str]) -> Any:
-    """Return an encoder that declares only the modalities with a route, and shares the weights of the given one."""
+    """Return an encoder that declares only the modalities with a route, and shares the weights of the given encoder."""
     declared = getattr(module, "modality_config", None)
     kept = {key: value for key, value in (declared or {}).items() if key in kinds or key == "message"}
     if not declared or len(kept) == len(declared):
@@ -127,7 +129,7 @@ def _dense_module(layer: DenseLayer) -> nn.Module:
     dense: nn.Module = _modules().Dense(
         in_dim,
         out_dim,
-        # Other activations are replaced by Tanh when a folder is loaded.
+        # When sentence-transformers loads a folder, it replaces activations of other packages by Tanh.
         activation_function=nn.GELU() if layer.gelu else nn.Identity(),
         init_weight=layer.weight.float(),
         init_bias=layer.bias.float(),
@@ -136,7 +138,7 @@ def _dense_module(layer: DenseLayer) -> nn.Module:
 
 
 def _settings(towers: Sequence[Tower], card: str) -> dict[str, Any]:
-    """Return the settings of the model; prompts apply to texts only, so they are those of the text encoder."""
+    """Return the settings of the model, with the prompts of the text encoder, since prompts apply to texts only."""
     text = next((tower.model for tower in towers if tower.kind == "text"), None)
     return {
         "model_type": "SentenceTransformer",
@@ -148,7 +150,7 @@ def _settings(towers: Sequence[Tower], card: str) -> dict[str, Any]:
         "prompts": {} if text is None else dict(text.prompts),
         "default_prompt_name": None if text is None else text.default_prompt_name,
         "similarity_fn_name": "cosine",
-        # With this digest, a later call recognizes a model card that nobody edited.
+        # With this digest, a later call recognizes a model card that was not edited.
         "unialign": {"version": __version__, "card": digest(card.encode())},
     }
 

@@ -63,11 +63,11 @@ class Space(nn.Module):
             `fit_normalizer` computes), `unit` (normalize rows to unit length) or `none`.
         frozen: mapping of modality to whitening mode, for modalities that keep the geometry of their encoder and have
             no head, such as the images of an unCLIP decoder. `whiten` centers the features and equalizes the variances
-            along their `dim` leading principal axes; `center` keeps these variances. `inverse_transform` maps back to
-            features.
-        regularization: ridge of the kernel features as a fraction of the number of training rows, above 0.
+            along their `dim` leading principal axes; `center` keeps these variances. `inverse_transform` maps
+            embeddings back to features.
+        regularization: positive ridge penalty of the kernel features, divided by the number of training rows.
         landmarks: maximum number of landmarks of a modality. With more training rows, the kernel is approximated.
-            `auto`: all rows up to 5,000, else 2,000 random rows.
+            `auto`: all rows if there are at most 5,000, otherwise 2,000 random rows.
         kernel_sizes: mapping of modality to its numbers of landmarks and kernel features, for a saved space with kernel
             heads. None: `fit_normalizer` sets them.
         output_affine: modalities whose unit embeddings are mapped by an affine map and normalized again, such as a
@@ -150,7 +150,7 @@ class Space(nn.Module):
         return {"dims": dict(self.dims), **config, **frozen, **outputs}
 
     def with_output_affine(self, layers: Mapping[str, tuple[Tensor, Tensor]]) -> "Space":
-        """Return a copy whose embeddings z of the given modalities are z weight + bias, normalized again.
+        """Return a copy in which the embeddings z of the given modalities become z weight + bias, normalized again.
 
         Args:
             layers: modality -> weight (D, D) and bias (D,), such as those of `ua.repair`.
@@ -184,8 +184,8 @@ class Space(nn.Module):
         Args:
             features: mapping of modality to a real-valued array or tensor (B, W); modalities of the space may be
                 omitted, and B may differ between modalities.
-            present: mapping of modality to a boolean mask (B,); all rows of other modalities are present. Absent rows
-                may have any values.
+            present: mapping of modality to a boolean mask (B,); all rows of modalities without a mask are present.
+                Absent rows may have any values.
             batch_size: number of rows to process at a time, at least 1.
             dim: number of leading dimensions to keep and normalize, for spaces trained with `matryoshka_dims`; all by
                 default.
@@ -194,7 +194,7 @@ class Space(nn.Module):
             Mapping of modality to unit rows (B, D), on the device and in the dtype of the space; absent rows are 0.
 
         Raises:
-            ConfigError: a modality is not in the space; `dim` is not from 1 to the dimension of the space.
+            ConfigError: a modality is not in the space, or `dim` is not from 1 to the dimension of the space.
             ShapeError: features are not real numbers of shape (B, W), where W is the dim of the modality.
             NonFiniteError: a present row contains NaN or infinity, or is mapped to 0 and thus has no direction.
         """
@@ -257,7 +257,7 @@ class Space(nn.Module):
         return self.project(prepared, present=masks)
 
     def prepare(self, name: str, x_BW: Tensor, *, present: Tensor | None = None) -> Tensor:
-        """Apply the input normalization only."""
+        """Apply the input normalization or whitening, and the kernel features if the head has any."""
         if present is not None:
             # Mask before any arithmetic, since NaN * 0 is NaN in both the value and the gradient.
             x_BW = torch.where(present[:, None], x_BW, 0.0)
@@ -267,7 +267,7 @@ class Space(nn.Module):
     def project(
         self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Apply the heads to normalized rows from `prepare`, without input validation."""
+        """Apply the heads and output affine maps to rows from `prepare`, without input validation."""
         places = {name: self.modalities.index(name) for name in prepared}
         raw = {name: self.outputs[i](self.heads[i](prepared[name])) for name, i in places.items()}
         for name, mask_B in (present or {}).items():
@@ -279,7 +279,7 @@ class Space(nn.Module):
     def fit_normalizer(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
         """Set the statistics of input normalization, kernel features and whitening from the present rows among `rows`.
 
-        The head of a modality is created anew, with random weights, if its number of kernel features changes.
+        If the number of kernel features of a modality changes, its head is replaced by a new head with random weights.
 
         Raises:
             DataError: a modality has no present row, a frozen modality varies in fewer than D directions, or all rows
@@ -295,7 +295,7 @@ class Space(nn.Module):
 
         Args:
             name: a frozen modality.
-            z: rows (B, D) of the space, of any modality or a mixture. Unit rows map to features of typical norm;
+            z: embeddings (B, D) of any modality, or mixtures of embeddings. Unit rows map to features of typical norm;
                 shorter rows map to features closer to the mean.
 
         Returns:
@@ -327,22 +327,22 @@ class Space(nn.Module):
         format: SpaceFormat = "unialign",
         encoders: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write `config.json`, `model.safetensors` and, unless it exists, a model card `README.md` to a folder.
+        """Write `config.json`, `model.safetensors` and, unless the file exists, a model card `README.md` to a folder.
 
         A previously saved space is replaced atomically, so that after a crash either the old or the new space is
         complete. Other files are kept, except the modules of a previous call with `encoders`.
 
         Args:
-            format: `unialign` writes the files above. `sentence-transformers` also writes the encoders and heads as
-                modules that `SentenceTransformer(directory)` loads without `trust_remote_code`; it requires
+            format: `unialign` writes the files named above. `sentence-transformers` also writes the encoders and heads
+                as modules that `SentenceTransformer(directory)` loads without `trust_remote_code`; it requires
                 `unialign[sentence-transformers]`.
             encoders: mapping of modality to the encoder of its features, for `sentence-transformers`: a
                 `SentenceTransformer`, its folder or Hub name, or a tuple (model, processor) or (model, processor,
                 pooling) of transformers. Modalities without an encoder are stored for `Space.from_pretrained` only.
 
         Raises:
-            CheckpointError: a file cannot be written and existing files are kept, or the reloaded modules compute other
-                embeddings than the space.
+            CheckpointError: a file cannot be written (existing files are kept), or the embeddings of the reloaded
+                modules differ from those of the space.
             ConfigError: the format cannot express a head or an encoder; the message states the reason.
             MissingDependencyError: sentence-transformers is required and not installed.
         """
@@ -422,5 +422,5 @@ class Space(nn.Module):
         return out_BD
 
     def _like(self) -> Tensor:
-        """Return a tensor with the device and dtype of the space, a buffer if all modalities are frozen."""
+        """Return a tensor with the device and dtype of the space; it is a buffer if all modalities are frozen."""
         return next(chain(self.parameters(), self.buffers()))

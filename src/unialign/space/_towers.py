@@ -1,4 +1,4 @@
-"""Convert the encoders that a user gives for the modalities of a space to modules of sentence-transformers."""
+"""Convert the given encoders of the modalities of a space to modules of sentence-transformers."""
 
 import os
 import tempfile
@@ -26,7 +26,7 @@ class Tower:
         name: the modality.
         kind: `text`, `image`, `audio` or `video`, a modality of sentence-transformers.
         modules: modules of sentence-transformers in the order of their application.
-        model: SentenceTransformer of these modules, for the features of a test input.
+        model: SentenceTransformer of these modules, which computes the features of test inputs.
         license: license of the encoder; None if unknown.
     """
 
@@ -41,7 +41,7 @@ def library() -> Any:
     """Return the module `sentence_transformers`.
 
     Raises:
-        MissingDependencyError: it is not installed, or older than version 6.
+        MissingDependencyError: sentence-transformers is not installed, or is older than version 6.
     """
     try:
         found = import_module("sentence_transformers")
@@ -158,7 +158,7 @@ def _from_transformers(name: str, model: Any, processor: Any, pooling: str | Non
 
 
 def _kind(name: str, model: Any) -> str:
-    """Return the media type of a modality: its name, or the only type that the encoder accepts."""
+    """Return the media type of a modality, which is its name or the only type that the encoder accepts."""
     accepted = [kind for kind in KINDS if kind in model.modalities]
     if name in accepted:
         return name

@@ -17,7 +17,7 @@ from unialign.batch import check_dense, row_mask
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.space._normalizer import divide_by_norm
 
-# Far above the dim of any encoder; larger values indicate a mistake or a malicious file.
+# This limit is far above the dim of any encoder, so larger values indicate a mistake or a malicious file.
 _MAX_DIM = 1 << 20
 
 
@@ -93,7 +93,7 @@ def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> 
 
 
 def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
-    """Return unit rows, 0 where absent; raise NonFiniteError if a present row has no direction."""
+    """Return unit rows, and 0 for absent rows; raise NonFiniteError if a present row has no direction."""
     unusable_B = ~usable_rows(raw_BD)
     bad = first_bad_row(raw_BD, unusable_B if mask_B is None else unusable_B & mask_B)
     if bad is not None:

@@ -21,12 +21,13 @@ from unialign.config import WhiteningMode
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space._moments import column_covariance, row_lengths_mean
 
-# Directions whose variance is below this fraction of the largest are rounding errors, which whitening would amplify.
+# Directions whose variance is below this fraction of the largest variance are rounding errors, which whitening would
+# amplify.
 _LEAST_VARIANCE = 1e-10
 
 
 class Whitening(nn.Module):
-    """Affine map z = (x - mean) axes / scale, whose parameters are buffers.
+    """Affine map z = (x - mean) axes / scale; all tensors are buffers.
 
     Args:
         mode: `whiten` projects onto the D leading principal axes of the training rows and divides by the standard
