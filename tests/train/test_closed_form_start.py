@@ -81,6 +81,33 @@ def test_random_weights_on_kernel_features_have_the_seed_of_the_run() -> None:
     )
 
 
+def test_random_weights_need_no_choice_of_the_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(_closed_form_start, "_kept", {})
+    monkeypatch.setattr(
+        _closed_form_start, "gcca", lambda store, **options: (asked.append(options), gcca(store, **options))[1]
+    )
+    for regularization in (0.01, "auto"):
+        config = tiny_config(head="kernel", init_regularization=regularization)
+        start = _closed_form_start.closed_form_start(tiny_store(), config.replace(modalities=["image", "text"]))
+        assert start is not None
+        assert (start.facts["selection"] is None) == (regularization == 0.01)
+    assert [options["spectrum_power"] for options in asked] == [0.0, "auto"]
+
+
+def test_a_closed_form_that_is_too_large_replaces_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[Any, Any] = {}
+    monkeypatch.setattr(_closed_form_start, "_kept", kept)
+    config = tiny_config(**KERNEL).replace(modalities=["image", "text"])
+    for dim in range(3, 8):
+        _closed_form_start.closed_form_start(tiny_store(), config.replace(dim=dim))
+    assert [space.dim for space, _ in kept.values()] == [4, 5, 6, 7]
+    size = _closed_form_start._bytes(next(iter(kept.values()))[0])
+    monkeypatch.setattr(_closed_form_start, "_MOST_KEPT_BYTES", size - 1)
+    _closed_form_start.closed_form_start(tiny_store(), config.replace(dim=8))
+    assert [space.dim for space, _ in kept.values()] == [4, 5, 6, 7]
+
+
 def test_kernel_features_of_many_rows_are_computed_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tiny_store(), tiny_config(**KERNEL, dropout=0.0))
     monkeypatch.setattr("unialign.train._training_data._KERNEL_BYTES", 0)

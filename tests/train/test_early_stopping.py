@@ -15,6 +15,8 @@ from unialign.evaluation import evaluate, selection_score
 from unialign.report import _curves, _folder
 from unialign.space import Space
 from unialign.train import FitResult, check_fit
+from unialign.train._early_stopping import EarlyStopping
+from unialign.train._run_settings import batches_of
 
 STORE = store_with_validation()
 
@@ -74,6 +76,15 @@ def test_without_improvement_to_the_end_the_best_weights_are_kept(tmp_path: Path
     curve = validation(patient)
     assert list(curve) == [6, 12, 18, 20], "the last step is always evaluated"
     assert patient.best_step in (0, *curve)
+
+
+def test_nan_is_worse_than_every_value() -> None:
+    for metric, values, best in (("mrr", (0.1, 0.3), 4), ("median_rank", (7.0, 3.0), 4)):
+        config = tiny_config(**STOPPING | {"early_stopping_metric": metric, "early_stopping_patience": 3})
+        stopping = EarlyStopping(STORE, config, batches_of(len(STORE.rows("train")), config), 0)
+        for step, value in enumerate((math.nan, math.nan, values[0], math.nan, values[1], math.nan)):
+            stopping.update(step, value, {})
+        assert stopping.best_step == best
 
 
 def test_evaluations_begin_after_the_infonce_warmup() -> None:

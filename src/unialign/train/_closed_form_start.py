@@ -54,9 +54,13 @@ def closed_form_start(store: EmbeddingStore, config: TrainConfig) -> Start | Non
         "modalities": config.modalities,
     }
     if config.init != "ridge":
+        # Random heads need only the kernel features, which do not depend on the power; with `auto`, the regularization
+        # is chosen together with it.
+        is_unused = config.init == "random" and config.init_regularization != "auto"
+        power = 0.0 if is_unused else config.init_spectrum_power
         options |= {
             "kernel": "rbf" if config.head == "kernel" else "linear",
-            "spectrum_power": config.init_spectrum_power,
+            "spectrum_power": power,
             "landmarks": config.landmarks,
             "input_norm": config.input_norm,
         }
@@ -124,9 +128,10 @@ def _computed(store: EmbeddingStore, init: str, options: dict[str, Any]) -> tupl
     began = time.perf_counter()
     space = ridge(store, **options) if init == "ridge" else gcca(store, **options)
     computed = space, round(time.perf_counter() - began, 3)
-    if len(_kept) == _MOST_KEPT:
-        del _kept[next(iter(_kept))]
-    if _bytes(space) + sum(_bytes(kept) for kept, _ in _kept.values()) <= _MOST_KEPT_BYTES:
+    size = _bytes(space)
+    if size <= _MOST_KEPT_BYTES:
+        while len(_kept) == _MOST_KEPT or size + sum(_bytes(kept) for kept, _ in _kept.values()) > _MOST_KEPT_BYTES:
+            del _kept[next(iter(_kept))]
         _kept[key] = computed
     return computed
 

@@ -84,7 +84,9 @@ class EarlyStopping:
     def update(self, completed: int, value: float, parameters: Mapping[str, nn.Parameter]) -> None:
         """Take the result of an evaluation into account; copy the weights if it is the best one so far."""
         state = self._state
-        if state.best_step >= 0 and not self._sign * value > self._sign * state.value:
+        # NaN, such as the metric of a collapsed space, is worse than any number.
+        is_better = not math.isnan(value) and (math.isnan(state.value) or self._sign * value > self._sign * state.value)
+        if state.best_step >= 0 and not is_better:
             state.evaluations_since += 1
             return
         self._state = _State(completed, value)

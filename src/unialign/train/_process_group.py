@@ -4,6 +4,7 @@ All processes have the same weights, and each process embeds its own rows of a b
 mean of the gradients over processes is the gradient of the whole batch.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ from unialign.errors import ConfigError
 T = TypeVar("T")
 
 _DOING = "was training"
+# Seconds between two requests to the store while process 0 works.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.25
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,15 @@ class ProcessGroup:
         return rows_B[items * self.rank // self.world_size : items * (self.rank + 1) // self.world_size]
 
     def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
-        """Run `work` on process 0 only; return its result, or raise its error, on every process."""
+        """Run `work` on process 0 only; return its result, or raise its error, on every process.
+
+        The other processes wait as long as it takes: `work` may exceed the timeout of collectives.
+        """
         if self.world_size == 1:
             return work()
         result, failure = _attempt(work) if self.is_rank0 else (None, None)
+        with naming_failures(self.group, _DOING):
+            self._wait_for_rank0()
         shared: list[Any] = [result, None if failure is None else serialize_error(failure)]
         with naming_failures(self.group, _DOING):
             dist.broadcast_object_list(shared, group=self.group, group_src=0)
@@ -70,6 +78,19 @@ class ProcessGroup:
             raise deserialize_error(shared[1], 0, self.world_size) if failure is None else failure
         received: T = shared[0]
         return received
+
+    def _wait_for_rank0(self) -> None:
+        """Wait until process 0 has called this method as often as this process."""
+        # Counts of calls are kept in the store of the job, since a collective would end at its timeout.
+        store = dist.distributed_c10d._get_default_store()
+        if store is None:  # MPI
+            return
+        key = f"unialign/calls/{self.group.group_name}"
+        calls = store.add(f"{key}/{self.rank}", 1)
+        pause = _FIRST_PAUSE
+        while not self.is_rank0 and store.add(f"{key}/0", 0) < calls:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def run_all_or_raise(self, work: Callable[[], T]) -> T:
         """Run `work` on every process; if it fails on a process, raise an error on all, so that none of them hangs."""
