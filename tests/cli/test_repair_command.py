@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_a_space_is_repaired(here: Path) -> None:
     [
         ([], "no embeddings are given"),
         (["none.npz"], "none.npz"),
-        (["bad.npz"], "NaN"),
+        (["bad.npz"], "row 0 holds nan at column 0"),
         (["good.npz", "--holdout", "2"], "holdout"),
         (["good.npz", "--methods", "centre"], "center"),
         (["gap.npz"], "file name"),
@@ -108,6 +109,60 @@ def test_errors_are_one_paragraph(
     assert error.startswith("unialign repair: ")
     assert message in error
     assert not (here / "runs/repair/results.json").exists()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_failure_keeps_an_earlier_repair(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr("unialign.correction._apply_store._BATCH", 10)
+    arrays = {k.replace("a<b>", "text"): v.copy() for k, v in np.load("gap.npz").items()}
+    np.savez("mine.npz", **arrays)
+    assert main(["repair", "mine.npz", "--quiet"]) == 0
+    before = _files(here / "runs/repair")
+    # The fit does not read items of the test split.
+    arrays["split"] = np.where(np.arange(160) < 150, "train", "test")
+    arrays["text"][157, 2] = np.inf
+    np.savez("mine.npz", **arrays)
+    assert main(["repair", "mine.npz", "--methods", "center"]) == 2
+    assert "'text' row 157 holds inf at column 2" in capsys.readouterr().err
+    assert _files(here / "runs/repair") == before
+    assert main(["repair", "mine.npz", "--out", "new", "--methods", "center"]) == 2
+    assert not (here / "new").exists()
+    # Other files are not replaced.
+    (here / "runs/repair/embeddings/store.json").unlink()
+    assert main(["repair", "good.npz"]) == 2
+    assert "is not a store" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_leaves_no_results_of_other_files(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez("mine.npz", **{k.replace("a<b>", "text"): v for k, v in np.load("gap.npz").items()})
+    assert main(["repair", "good.npz", "--quiet"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Repair, "save", _interrupt)
+        assert main(["repair", "mine.npz", "--quiet"]) == 130
+    names = {path.name for path in (here / "runs/repair").iterdir()}
+    assert "embeddings" in names
+    assert not names & {"results.json", "report.html", "log.txt"}
+    assert main(["repair", "mine.npz", "--quiet"]) == 0
+    assert json.loads((here / "runs/repair/results.json").read_text())["data"]["name"] == "mine"
+    assert main(["repair", "good.npz", "--quiet"]) == 0
+    assert not (here / "runs/repair/embeddings").exists()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_source_in_the_results_folder_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["repair", "good.npz", "--quiet"]) == 0
+    arrays = np.load("good.npz")
+    np.save("runs/repair/a=b.npy", arrays["image"])
+    np.save("text.npy", arrays["text"])
+    for source in ("runs/repair/a=b.npy", "image=runs/repair/a=b.npy"):
+        assert main(["repair", source, "text.npy"]) == 2
+        assert "is inside runs/repair" in capsys.readouterr().err
 
 
 def test_names_in_a_page_are_escaped(here: Path) -> None:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 import unialign as ua
 from unialign.correction import Repair, repair
-from unialign.correction._candidates import csls_score, references
+from unialign.correction._candidates import bootstrap_weights, csls_score, references
 from unialign.correction._csls import local_similarity
 from unialign.correction._layers import fit_layers
-from unialign.data import EmbeddingStore
+from unialign.correction._rows import read_rows, split_items
+from unialign.data import EmbeddingStore, open_collection
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.metrics import mixed_pool
 
@@ -191,13 +192,65 @@ def test_items_of_the_test_split_are_not_read() -> None:
 def test_same_ids_are_on_the_same_side() -> None:
     z = healthy(items=100)
     ids = np.repeat(np.arange(50), 2)
-    from unialign.correction._rows import split_items
-    from unialign.data import open_collection
-
     data = open_collection(dict(z.items()), ids=ids)
     fit, held = split_items(data, 0.5, 0)
     assert not set(ids[fit]) & set(ids[held])
     assert len(fit) + len(held) == 100
+
+
+def test_groups_are_held_out_and_resampled_as_a_whole() -> None:
+    z = {name: x.numpy() for name, x in with_gap(healthy(items=120)).items()}
+    groups, ids = np.arange(120) // 6, np.arange(120)
+    ids[[6, 12]] = 0  # The first three groups share an id.
+    data = open_collection({**z, "groups": groups, "ids": ids})
+    fit, held = split_items(data, 0.5, 0)
+    joined = np.where(groups < 3, 0, groups)
+    assert not set(joined[fit]) & set(joined[held])
+    assert len(fit) + len(held) == 120
+    rows = read_rows(data, held, None)
+    weights = bootstrap_weights(rows, 0)
+    same = torch.from_numpy(joined[held][:, None] == joined[held])
+    equal = (weights[:, :, None] == weights[:, None]).all(0)
+    assert torch.equal(equal, same)
+    # Without groups, only items of the same id are resampled together.
+    alone = bootstrap_weights(read_rows(open_collection(z, ids=ids), held, None), 0)
+    assert torch.equal((alone[:, :, None] == alone[:, None]).all(0), torch.from_numpy(ids[held][:, None] == ids[held]))
+
+
+def test_held_out_items_of_one_group_choose_no_method() -> None:
+    z = with_gap(healthy())
+    split = np.repeat(["train", "val"], 80)
+    found = repair({**z, "groups": np.arange(160) // 80, "split": split})
+    assert found.choice == "none"
+    assert "one group" in found.candidates["center"]["reason"]
+    # Of three groups, two are held out.
+    data = open_collection({**z, "groups": np.arange(160) // 54})
+    assert len(split_items(data, 0.1, 0)[0]) in (52, 54)
+
+
+def test_errors_name_the_row_of_the_store(tmp_path: Path) -> None:
+    z = {name: x.float().numpy() for name, x in with_gap(healthy()).items()}
+    found = repair(z, methods=["center"])
+    z["b"][33] = 1e-36
+    store = EmbeddingStore.write(tmp_path / "store", z)
+    with pytest.raises(NonFiniteError, match="'b' row 33 is too short"):
+        found.apply_store(store, tmp_path / "out", batch_size=10)
+    z["b"][33] = z["b"][34]
+    store = EmbeddingStore.write(tmp_path / "store", z, overwrite="replace")
+    found._layer("a").bias.copy_(-unit(torch.from_numpy(z["a"][57]), dim=0).double())
+    with pytest.raises(NonFiniteError, match="'a' row 57 equals the mean"):
+        found.apply_store(store, tmp_path / "out", batch_size=10)
+
+
+def test_rows_of_extreme_length_keep_their_direction(tmp_path: Path) -> None:
+    z = with_gap(healthy(items=60))
+    long = {name: x.clone() for name, x in z.items()}
+    long["a"][3], long["b"][4] = 1e200 * long["a"][3], 1e-200 * long["b"][4]
+    found = repair(long)
+    assert found.candidates["center"]["balanced"] == pytest.approx(repair(z).candidates["center"]["balanced"])
+    store = EmbeddingStore.write(tmp_path / "store", {name: x.numpy() for name, x in long.items()})
+    out = found.apply_store(store, tmp_path / "out")
+    np.testing.assert_allclose(out.array("a"), found.apply(z)["a"].numpy(), atol=1e-6)
 
 
 def test_equal_calls_give_equal_repairs(tmp_path: Path) -> None:
@@ -257,7 +310,7 @@ def test_invalid_input_is_rejected() -> None:
     with pytest.raises(NonFiniteError, match="'a' row 7"):
         repair(bad)
     bad["a"][7] = 0
-    with pytest.raises(NonFiniteError, match="only zeros"):
+    with pytest.raises(NonFiniteError, match="norm zero"):
         repair(bad)
     with pytest.raises(ShapeError, match="two modalities"):
         repair({"a": z["a"]})

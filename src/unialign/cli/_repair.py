@@ -9,13 +9,16 @@ from pathlib import Path
 from unialign.cli._console import echo, shown
 from unialign.config import RepairConfig
 from unialign.correction import Repair, make_results, repair, repair_collection, text_table
-from unialign.data import EmbeddingStore, open_collection
+from unialign.data import open_collection
+from unialign.errors import DataError
 from unialign.experiments import open_run_dir, write_json
-from unialign.io import replace_file, write_yaml
+from unialign.io import atomic_directory, replace_file, write_yaml
 from unialign.report import write_repair_report
 from unialign.space import Space
 
 EMBEDDINGS, SPACE = "embeddings", "space"
+# Files that describe the others.
+_LAST = ("results.json", "report.html", "log.txt")
 
 
 def repair_sources(config: RepairConfig, space_folder: str | None, sources: Sequence[str], out: Path) -> int:
@@ -34,41 +37,52 @@ def repair_sources(config: RepairConfig, space_folder: str | None, sources: Sequ
             holdout=config.holdout,
             seed=config.seed,
         )
-        written = _write_output(found, space, config, sources, out)
-        results = make_results(found, seconds=time.perf_counter() - started, out=str(out))
-        _write(out, config, found, results)
+        written = _write(out, config, found, space, sources, started)
     finally:
         # Remove the new folder of a failed repair if it is empty.
         if new:
             with contextlib.suppress(OSError):
                 out.rmdir()
-    echo(results["answer"])
-    echo()
-    echo(text_table(found))
-    echo()
+    echo((out / "log.txt").read_text("utf-8"))
     echo(f"{written}. Report: {shown(out / 'report.html')}")
     return 0
 
 
-def _write_output(found: Repair, space: Space | None, config: RepairConfig, sources: Sequence[str], out: Path) -> str:
-    """Write the repaired space or embeddings, delete those of an earlier repair, and return a sentence about them."""
+def _write(
+    out: Path, config: RepairConfig, found: Repair, space: Space | None, sources: Sequence[str], started: float
+) -> str:
+    """Write the results folder, and return a sentence about the repaired space or embeddings.
+
+    The repaired rows are complete before any file of an earlier repair changes, since they may contain an invalid row.
+    Then the results and the report are deleted; they are written last, so that they never describe other files.
+    """
+    embeddings = out / EMBEDDINGS
+    if embeddings.is_symlink() or (embeddings.exists() and not (embeddings / "store.json").is_file()):
+        raise DataError(f"{embeddings} is not a store, so it is not replaced; remove it or choose another --out")
     kept = None if found.choice == "none" else EMBEDDINGS if space is None else SPACE
+    written = "The embeddings are not changed, so no copy is written"
+    folded = found.fold_into(space) if space is not None and kept == SPACE else None
+    try:
+        with contextlib.ExitStack() as stack:
+            if kept == EMBEDDINGS:
+                staging = stack.enter_context(atomic_directory(embeddings, check_replaced=lambda _: None))
+                data = open_collection(list(sources), modalities=config.modalities, id=config.id)
+                items = repair_collection(found, data, staging).items
+                written = f"Repaired embeddings: {shown(embeddings)} ({items:,} items)"
+            for name in _LAST:
+                (out / name).unlink(missing_ok=True)
+            write_yaml(out / "config.yaml", config.to_dict())
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
     for name in {EMBEDDINGS, SPACE} - {kept}:
         shutil.rmtree(out / name, ignore_errors=True)
-    if kept is None:
-        return "The embeddings are not changed, so no copy is written"
-    if space is not None:
-        found.fold_into(space).save_pretrained(out / SPACE)
-        return f"Repaired space: {shown(out / SPACE)}"
-    data = open_collection(list(sources), modalities=config.modalities, id=config.id)
-    repaired: EmbeddingStore = repair_collection(found, data, out / EMBEDDINGS)
-    return f"Repaired embeddings: {shown(out / EMBEDDINGS)} ({repaired.items:,} items)"
-
-
-def _write(out: Path, config: RepairConfig, found: Repair, results: dict[str, object]) -> None:
-    write_yaml(out / "config.yaml", config.to_dict())
+    if folded is not None:
+        folded.save_pretrained(out / SPACE)
+        written = f"Repaired space: {shown(out / SPACE)}"
     found.save(out / "repair")
     found.export_npz(out / "repair.npz")
-    write_json(out / "results.json", results)
+    results = make_results(found, seconds=time.perf_counter() - started, out=str(out))
     replace_file(out / "log.txt", f"{results['answer']}\n\n{text_table(found)}\n")
+    write_json(out / "results.json", results)
     write_repair_report(out)
+    return written

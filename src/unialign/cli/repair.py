@@ -60,8 +60,8 @@ def _check_out(out: Path, sources: Sequence[str]) -> None:
     """Raise ConfigError if a source is inside the results folder, whose files are replaced."""
     folder = out.resolve()
     for source in sources:
-        path = Path(source.partition("=")[2] or source)
-        if path.exists() and folder in (path.resolve(), *path.resolve().parents):
+        paths = [Path(text) for text in (source, source.partition("=")[2]) if text]
+        if any(path.exists() and folder in (path.resolve(), *path.resolve().parents) for path in paths):
             raise ConfigError(f"{source} is inside {out}, whose files are replaced; choose another --out")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from unialign._checks import check_integer
@@ -35,11 +34,9 @@ def apply_store(
         readers = {name: RowReader(store.array(name)) for name in names}
         for start in range(0, store.items, batch_size):
             rows_b = np.arange(start, min(start + batch_size, store.items))
-            repaired = repair.apply(
-                {name: reader.read(rows_b).astype(np.float32, copy=False) for name, reader in readers.items()},
-                present={name: torch.from_numpy(store.present(name)[rows_b]) for name in names},
-            )
-            yield {name: z_bD.float().cpu().numpy() for name, z_bD in repaired.items()}
+            yield {
+                name: _repaired(repair, name, reader, store.present(name), rows_b) for name, reader in readers.items()
+            }
 
     return EmbeddingStore.write(
         path,
@@ -60,7 +57,7 @@ def repair_collection(repair: "Repair", data: Collection, path: str | os.PathLik
     """Repair embeddings of any source in batches, and write them to a store, which replaces an existing store.
 
     Raises:
-        ShapeError, NonFiniteError: as in `Repair.apply`; row numbers refer to the batch.
+        ShapeError, NonFiniteError: as in `Repair.apply`.
         DataError: as in `EmbeddingStore.write`.
     """
     labels_N, label_names = _labels(data.values.get("labels"))
@@ -86,8 +83,15 @@ def _repaired_rows(repair: "Repair", name: str, data: Collection) -> Iterator[ND
     reader = RowReader(array_ND)
     for start in range(0, data.items, _BATCH):
         rows_b = np.arange(start, min(start + _BATCH, data.items))
-        z_bD = torch.from_numpy(reader.read(rows_b).astype(np.float32))
-        yield repair.apply({name: z_bD}, present={name: present_N[rows_b]})[name].cpu().numpy()
+        yield _repaired(repair, name, reader, present_N, rows_b)
+
+
+def _repaired(
+    repair: "Repair", name: str, reader: RowReader, present_N: NDArray[np.bool_], rows_b: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the repaired rows of consecutive items of a column."""
+    part_bD = repair._apply_part(name, reader.read(rows_b), present_N[rows_b], int(rows_b[0]))
+    return part_bD.float().cpu().numpy()
 
 
 def _labels(labels_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:

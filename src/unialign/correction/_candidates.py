@@ -140,6 +140,8 @@ def choose(
 def _gain(candidate: Candidate, before: Candidate, weights_Rn: Tensor) -> tuple[float, str]:
     """Return the gain of the balanced score, and the reason for which the candidate is rejected, or ""."""
     items = weights_Rn.shape[1]
+    if bool((weights_Rn == weights_Rn[0]).all()):
+        return 0.0, "all held-out items are of one group, so no gain is significant"
     gain_R = candidate.resample("balanced", None, weights_Rn) - before.resample("balanced", None, weights_Rn)
     gain = candidate.mean("balanced", None, items) - before.mean("balanced", None, items)
     if float(torch.nanquantile(gain_R, 0.05)) <= 0:
@@ -154,8 +156,8 @@ def _gain(candidate: Candidate, before: Candidate, weights_Rn: Tensor) -> tuple[
 
 
 def bootstrap_weights(held: ItemRows, seed: int) -> Tensor:
-    """Return the (R, n) weights of the held-out items; items with the same id are resampled together."""
-    return resample_weights(held.ids_n, resamples=_RESAMPLES, seed=seed)
+    """Return the (R, n) weights of the held-out items; items of the same group are resampled together."""
+    return resample_weights(held.ids_n if held.groups_n is None else held.groups_n, resamples=_RESAMPLES, seed=seed)
 
 
 def describe(candidate: Candidate, pair: str | None, weights_Rn: Tensor) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from unialign.correction._candidates import (
 from unialign.correction._layers import AFFINE, METHODS, MIN_ROWS, Method, fit_layers
 from unialign.correction._modules import RepairLayers
 from unialign.correction._repair import Repair
-from unialign.correction._rows import ItemRows, merged, present_counts, read_rows, split_items
+from unialign.correction._rows import ItemRows, merged_rows, present_counts, read_rows, split_items
 from unialign.data import Sources, open_collection
 from unialign.errors import ConfigError, ShapeError
 from unialign.space import Space
@@ -43,9 +43,10 @@ def repair(
     the mean), `coral` (also align the covariances) and, for an index only, `center_csls` (center, and correct scores
     for hubs). The methods are measured on held-out items with two modalities or more by mixed-pool retrieval
     (`ua.metrics.mixed_pool`), and the one with the highest balanced score is chosen. A method other than `none` needs a
-    significant gain, and its label precision must not be significantly lower by more than a point. The chosen method is
-    fitted again to all sampled items; items of a test split are never read. With fewer than 50 rows of a modality,
-    `coral` and `center_csls` are not candidates.
+    significant gain, and its label precision must not be significantly lower by more than a point. Items of the same
+    group (array `groups` of the data) or id are held out together and resampled together. The chosen method is fitted
+    again to all sampled items; items of a test split are never read. With fewer than 50 rows of a modality, `coral` and
+    `center_csls` are not candidates.
 
     Args:
         source: embeddings, as a mapping of modality -> (N, D), a store, files or several of these (see `ua.diagnose`);
@@ -117,7 +118,7 @@ def _chosen(
     index_choice, index_reasons = choose(candidates, usable, weights_Rn)
     compared = measure_candidates(tuple(dict.fromkeys(("none", choice))), fit.rows(), held, seed=seed, pairs=True)
     before, after = compared["none"], compared[choice]
-    rows = merged(fit, held).rows()
+    rows = merged_rows(fit, held)
     layers, means, reference = fit_layers(choice, rows), fit_layers("center", rows), references(rows)
     metadata = {
         **details,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._checks import suggestion
@@ -18,6 +19,7 @@ from unialign.correction._apply_store import apply_store
 from unialign.correction._candidates import csls_score
 from unialign.correction._csls import local_similarity
 from unialign.correction._modules import Layer, RepairLayers
+from unialign.correction._rows import as_floats, check_rows
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
 from unialign.io import checked_path, load_folder, replace_file, save_folder
 from unialign.space import Space
@@ -91,7 +93,17 @@ class Repair:
             for name, z_BD in tensors.items()
         }
 
-    def _apply_one(self, name: str, z_BD: Tensor, mask: Mapping[str, Any] | None, *, for_index: bool) -> Tensor:
+    @torch.no_grad()
+    def _apply_part(self, name: str, rows_bD: NDArray[Any], present_b: NDArray[np.bool_], start: int) -> Tensor:
+        """Repair the rows `start`, `start + 1`, ... of a column, with these row numbers in errors."""
+        z_bD = as_floats(rows_bD)
+        check_rows(name, z_bD, start + np.arange(len(z_bD)), present_b)
+        mask = {name: torch.from_numpy(present_b)}
+        return self._apply_one(name, z_bD, mask, for_index=False, first_row=start)
+
+    def _apply_one(
+        self, name: str, z_BD: Tensor, mask: Mapping[str, Any] | None, *, for_index: bool, first_row: int = 0
+    ) -> Tensor:
         if z_BD.ndim == 2 and z_BD.shape[1] != self.dim:
             raise ShapeError(f"{name!r} has shape {tuple(z_BD.shape)}; the repair expects rows of dim {self.dim}")
         layer = self._layer(name)
@@ -106,9 +118,10 @@ class Repair:
         norm_B1 = torch.linalg.vector_norm(out_BD, dim=1, keepdim=True)
         bad_B = present_B & (norm_B1[:, 0] < 1e-9)
         if bool(bad_B.any()):
+            row = first_row + int(bad_B.to(torch.uint8).argmax())
             raise NonFiniteError(
-                f"{name!r} row {int(bad_B.to(torch.uint8).argmax())} equals the mean of its modality, so it has no "
-                f"direction after the repair; mark it as absent with `present=`"
+                f"{name!r} row {row} equals the mean of its modality, so it has no direction after the repair; mark it "
+                "as absent with `present=`"
             )
         out_BD = torch.where(present_B[:, None], out_BD / norm_B1.clamp(min=1e-300), 0.0)
         return out_BD.to(unit_BD.dtype)
@@ -170,7 +183,7 @@ class Repair:
 
         Raises:
             ConfigError: the store has no modality of the repair, or an option is invalid.
-            ShapeError, NonFiniteError: as in `apply`; row numbers refer to the batch.
+            ShapeError, NonFiniteError: as in `apply`; row numbers refer to the store.
             DataError: as in `EmbeddingStore.write`.
         """
         return apply_store(self, store, path, overwrite=overwrite, batch_size=batch_size)

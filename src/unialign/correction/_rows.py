@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign._invalid_rows import first_bad_row, usable_rows
+from unialign.batch import make_batch
 from unialign.errors import DataError, NonFiniteError, ShapeError
 from unialign.readers import Collection, first_appearance_codes
 from unialign.space import Space
@@ -33,6 +35,7 @@ class ItemRows:
         z: modality -> (n, D) float64 unit rows; 0 where absent.
         present: modality -> (n,) bool.
         ids_n, labels_n: ids, and labels with -1 = unlabeled; labels are None if there are none.
+        groups_n: groups that the bootstrap draws as a whole; None: items with the same id.
     """
 
     items_n: NDArray[np.int64]
@@ -40,6 +43,7 @@ class ItemRows:
     present: dict[str, Tensor]
     ids_n: Tensor
     labels_n: NDArray[np.int64] | None
+    groups_n: NDArray[np.int64] | None = None
 
     def rows(self) -> dict[str, Tensor]:
         """Return the present rows of each modality."""
@@ -50,7 +54,7 @@ def split_items(data: Collection, holdout: float, seed: int) -> tuple[NDArray[np
     """Return the ascending row numbers of the items to fit on and of the held-out items.
 
     Items of the test split are used for neither. The validation split is held out if there is one; otherwise, a random
-    fraction is held out, with items of the same id or group on the same side.
+    fraction is held out, with items of the same id and items of the same group on the same side.
     """
     rng = np.random.default_rng(seed)
     present_MN = np.stack([modality.present_N for modality in data.modalities.values()])
@@ -62,10 +66,11 @@ def split_items(data: Collection, holdout: float, seed: int) -> tuple[NDArray[np
         has_row_N &= ~np.isin(text_N, list(_TEST))
         held_N = np.isin(text_N, list(_VALIDATION)) & has_row_N
     if (held_N & has_pair_N).sum() < 2:
-        together_N = data.values.get("groups", data.values.get("ids"))
-        code_N = np.arange(data.items) if together_N is None else first_appearance_codes(together_N)
+        code_N = groups_of(data)
         usable = np.unique(code_N[has_row_N & has_pair_N])
-        chosen = rng.permutation(usable)[: max(1, round(holdout * len(usable)))]
+        # A bootstrap needs at least two groups, and the fit needs one.
+        size = max(1, min(max(2, round(holdout * len(usable))), len(usable) - 1))
+        chosen = rng.permutation(usable)[:size]
         held_N = np.isin(code_N, chosen) & has_row_N
     held = np.flatnonzero(held_N & has_pair_N)
     fit = np.flatnonzero(has_row_N & ~held_N)
@@ -93,14 +98,14 @@ def read_rows(data: Collection, items_n: NDArray[np.int64], space: Space | None)
     present: dict[str, Tensor] = {}
     for name, modality in data.modalities.items():
         present_n = modality.present_N[items_n]
-        rows_nW = np.zeros((len(items_n), modality.rows.shape[1]), np.float64)
-        rows_nW[present_n] = modality.rows.take(items_n[present_n].tolist())
-        _check_rows(name, rows_nW, present_n, items_n)
         present[name] = torch.from_numpy(present_n)
-        raw_nW = torch.from_numpy(rows_nW)
+        raw_nW = torch.zeros(len(items_n), modality.rows.shape[1], dtype=torch.float64)
+        rows_nW = as_floats(modality.rows.take(items_n[present_n].tolist()))
+        check_rows(name, rows_nW, items_n[present_n])
+        raw_nW[present[name]] = rows_nW.double()
         if space is not None:
             raw_nW = space.encode({name: raw_nW}, present={name: present[name]})[name].cpu().double()
-        z[name] = torch.nn.functional.normalize(raw_nW, dim=1, eps=1e-300)
+        z[name] = make_batch({name: raw_nW}, present={name: present[name]}, minimum=1).z_MBD[0]
     dims = {name: z_nD.shape[1] for name, z_nD in z.items()}
     if len(set(dims.values())) > 1:
         listed = ", ".join(f"{name!r} {dim}" for name, dim in dims.items())
@@ -108,47 +113,63 @@ def read_rows(data: Collection, items_n: NDArray[np.int64], space: Space | None)
             f"the modalities have different dims ({listed}), so they are not in a shared space; train a space with "
             "`ua.fit`, or pass a space and its features"
         )
-    ids_N, labels_N = data.values.get("ids"), data.values.get("labels")
-    ids_n = items_n if ids_N is None else first_appearance_codes(ids_N)[items_n]
-    return ItemRows(
-        items_n, z, present, torch.from_numpy(ids_n), None if labels_N is None else _labels(labels_N)[items_n]
-    )
+    ids_n = items_n if data.ids_N is None else data.ids_N[items_n]
+    labels_n = None if data.labels_N is None else data.labels_N[items_n]
+    return ItemRows(items_n, z, present, torch.from_numpy(ids_n), labels_n, groups_of(data)[items_n])
 
 
-def merged(one: ItemRows, other: ItemRows) -> ItemRows:
-    """Return the rows of both."""
-    labels_n = None if one.labels_n is None or other.labels_n is None else np.append(one.labels_n, other.labels_n)
-    return ItemRows(
-        np.append(one.items_n, other.items_n),
-        {name: torch.cat([z_nD, other.z[name]]) for name, z_nD in one.z.items()},
-        {name: torch.cat([mask_n, other.present[name]]) for name, mask_n in one.present.items()},
-        torch.cat([one.ids_n, other.ids_n]),
-        labels_n,
-    )
+def merged_rows(one: ItemRows, other: ItemRows) -> dict[str, Tensor]:
+    """Return the present rows of both."""
+    rows, more = one.rows(), other.rows()
+    return {name: torch.cat([z_nD, more[name]]) for name, z_nD in rows.items()}
 
 
-def _labels(labels_N: NDArray[Any]) -> NDArray[np.int64]:
-    if labels_N.dtype.kind in "iu":
-        return np.where(labels_N < 0, -1, labels_N).astype(np.int64)
-    return np.where(labels_N.astype(str) == "", -1, first_appearance_codes(labels_N))
+def groups_of(data: Collection) -> NDArray[np.int64]:
+    """Return (N,) codes that are equal for items of the same group or the same id, directly or through other items."""
+    if "groups" not in data.values:
+        return np.arange(data.items) if data.ids_N is None else data.ids_N
+    group_N = first_appearance_codes(data.values["groups"])
+    if data.ids_N is None:
+        return group_N
+    # Ids with items of several groups join these groups.
+    first_of_id = np.unique(data.ids_N, return_index=True)[1]
+    first_N = group_N[first_of_id[data.ids_N]]
+    joined = np.unique(np.stack([first_N, group_N], 1)[first_N != group_N], axis=0)
+    if not len(joined):
+        return group_N
+    root = list(range(int(group_N.max()) + 1))
+    for one, other in joined.tolist():
+        root[_root(root, other)] = _root(root, one)
+    return np.array([_root(root, code) for code in range(len(root))], np.int64)[group_N]
+
+
+def _root(root: list[int], code: int) -> int:
+    while root[code] != code:
+        root[code] = root[root[code]]
+        code = root[code]
+    return code
+
+
+def as_floats(rows_nW: NDArray[Any]) -> Tensor:
+    """Return rows as float64 if they are float64, else as float32."""
+    return torch.from_numpy(rows_nW.astype(np.promote_types(rows_nW.dtype, np.float32), copy=False))
+
+
+def check_rows(
+    name: str, rows_nW: Tensor, items_n: NDArray[np.int64], present_n: NDArray[np.bool_] | None = None
+) -> None:
+    """Raise NonFiniteError for the first present row that is not finite or has no direction, with its row number."""
+    bad_n = ~usable_rows(rows_nW)
+    bad = first_bad_row(rows_nW, bad_n if present_n is None else bad_n & torch.from_numpy(present_n))
+    if bad is not None:
+        raise NonFiniteError(
+            f"{name!r} row {items_n[bad.row]} {bad.what}; mark items without {name!r} as absent with `present=` or an "
+            f"array `present.{name}`"
+        )
 
 
 def _some(rng: np.random.Generator, items: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return np.sort(rng.permutation(items)[:most]) if len(items) > most else items
-
-
-def _check_rows(
-    name: str, rows_nW: NDArray[np.float64], present_n: NDArray[np.bool_], items_n: NDArray[np.int64]
-) -> None:
-    finite_n = np.asarray(np.isfinite(rows_nW).all(1))
-    bad_n = present_n & ~(finite_n & (np.abs(rows_nW).max(1, initial=0.0) > 1e-150))
-    if bad_n.any():
-        place = int(bad_n.argmax())
-        found = "contains only zeros" if finite_n[place] else "contains NaN or infinity"
-        raise NonFiniteError(
-            f"{name!r} row {items_n[place]} {found}; mark items without {name!r} as absent with `present=` or an array "
-            f"`present.{name}`"
-        )
 
 
 def present_counts(rows: Mapping[str, Tensor]) -> dict[str, int]:
