@@ -1,6 +1,7 @@
-"""Test `ua.bridge` on planted old and new models."""
+"""Test `ua.bridge` on synthetic old and new models."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ from migration_cases import first_ten, new_rows, overlap, rotation, sample, unit
 import unialign as ua
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
-from unialign.migration import Bridge, bridge, plan
+from unialign.migration import Bridge, _bridge, _build, _level, _plan, _search, bridge, plan
 
 Z = new_rows()
 PAIRS = sample(len(Z), 240)
@@ -75,6 +76,12 @@ def test_pairs_are_joined_by_ids(tmp_path):
     assert found.overlap == by_key.overlap == by_row.overlap
     np.testing.assert_array_equal(found.pairs, PAIRS)
     np.testing.assert_array_equal(found.apply(), by_row.apply(old))
+    wrong = np.r_[keys[PAIRS[:-2]], ["zebra", "item"]]
+    with pytest.raises(DataError, match=re.escape("no item with id 'zebra' (2 missing)")):
+        bridge(tmp_path / "old.npz", Z[PAIRS], pairs=wrong)
+    np.savez(tmp_path / "old.npz", old=old, ids=np.r_[keys[:-1], keys[:1]])
+    with pytest.raises(DataError, match="ids of the old index repeat"):
+        bridge(tmp_path / "old.npz", Z[PAIRS], pairs=keys[PAIRS])
 
 
 def test_without_queries_the_pairs_query_each_other():
@@ -104,6 +111,16 @@ def test_mapped_rows_are_written_in_blocks(tmp_path):
     np.testing.assert_array_equal(true_rows[others], written[others])
 
 
+def test_two_writers_of_the_mapped_rows_use_different_temporary_files(tmp_path):
+    found, target = build(OLD["int8"], methods=["identity"]), tmp_path / "mapped.npy"
+    (tmp_path / ".mapped.npy.part").write_text("of another writer")
+    found.apply(out=target)
+    with pytest.raises(NonFiniteError):
+        found.apply(changed(OLD["int8"], 1400, np.nan), out=target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mapped.npy.part", "mapped.npy"]
+    np.testing.assert_array_equal(np.load(target), found.apply())
+
+
 def test_search_embeds_each_candidate_once():
     found, calls = build(OLD["first half"]), []
 
@@ -122,7 +139,7 @@ def test_search_embeds_each_candidate_once():
     assert again.embedded == 0
     np.testing.assert_array_equal(first.rows, again.rows)
     np.testing.assert_allclose(first.scores, np.take_along_axis(QUERIES[:20] @ Z.T, first.rows, 1), atol=1e-6)
-    # The order is that of the true rows among the candidates.
+    # The candidates are ordered by their true rows.
     truth = first_ten(QUERIES[:20], Z)
     share = np.mean([len(set(a) & set(b)) for a, b in zip(first.rows, truth, strict=True)]) / 10
     assert share > np.mean([len(set(a) & set(b)) for a, b in zip(plain.rows, truth, strict=True)]) / 10
@@ -204,8 +221,10 @@ def test_a_saved_bridge_maps_equally(name, tmp_path):
     np.testing.assert_allclose(loaded.apply(OLD[name]), found.apply(), atol=2e-5)
     with pytest.raises(ConfigError, match="does not hold the old index"):
         loaded.apply()
-    with pytest.raises(DataError, match="the bridge was built for"):
-        loaded.apply(OLD["unrelated"])
+    assert loaded.apply(OLD["unrelated"]).shape == Z.shape  # a further batch can have as many rows as the index
+    with pytest.raises(DataError, match=re.escape("leave out `new` for other rows")):
+        loaded.apply(OLD["unrelated"], new=Z[PAIRS])
+    assert not set(loaded.plan(5, OLD[name])) & set(PAIRS)
     with pytest.raises(ShapeError, match="the bridge maps rows of dim 48"):
         loaded.apply(OLD["first half"])
     assert loaded.apply(OLD[name][:3]).shape == (3, 48)  # further rows of the same model
@@ -308,6 +327,147 @@ def test_few_pairs_give_a_wide_interval(pairs):
     more = build(OLD["noisy"])
     assert found.overlap.high - found.overlap.low > more.overlap.high - more.overlap.low
     assert 0 <= found.overlap.low <= found.overlap.high <= 1
+
+
+def test_tensors_that_require_gradients_are_accepted():
+    found = build(OLD["int8"], methods=["identity"])
+
+    def tensor(rows):
+        return torch.tensor(rows, requires_grad=True)
+
+    mapped = found.apply(new=tensor(Z[PAIRS]))
+    plain = found.search(QUERIES[:4], mapped=mapped, embed=lambda rows: Z[rows])
+    again = found.search(tensor(QUERIES[:4]), mapped=tensor(mapped), embed=lambda rows: tensor(Z[rows]))
+    np.testing.assert_array_equal(plain.rows, again.rows)
+    order = found.search(tensor(QUERIES[:4]), mapped=tensor(mapped))
+    np.testing.assert_array_equal(order.rows, found.search(QUERIES[:4], mapped=mapped).rows)
+    low = found.search(QUERIES[:4], mapped=mapped, embed=lambda rows: torch.tensor(Z[rows]).bfloat16())
+    assert low.scores.shape == (4, 10)
+
+
+def test_finished_blocks_of_embedded_rows_stay_in_the_cache(monkeypatch):
+    monkeypatch.setattr(_search, "EMBED_ROWS", 16)
+    found, calls, cache = build(OLD["int8"], methods=["identity"]), [], {}
+
+    def embed(rows):
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return Z[rows]
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        found.search(QUERIES[:1], mapped=found.apply(), embed=embed, cache=cache)
+    assert len(cache) == 32
+    assert found.search(QUERIES[:1], mapped=found.apply(), embed=embed, cache=cache).embedded == 68
+    assert max(calls) == 16
+
+
+def test_wrong_tasks_are_found_before_the_fit(monkeypatch):
+    def fail(*_):
+        raise AssertionError("the maps were fitted")
+
+    monkeypatch.setattr(_build, "fit_candidates", fail)
+    for options, error in (
+        ({"known": np.arange(5)}, ShapeError),
+        ({"known": np.arange(200), "old_queries": OLD["noisy"][:3]}, ShapeError),
+        ({"labels": np.zeros(5, int)}, ShapeError),
+    ):
+        with pytest.raises(error):
+            build(OLD["noisy"], **options)
+
+
+def test_a_large_plan_takes_the_nearest_rows_of_each_cluster(monkeypatch):
+    whole = plan(OLD["noisy"], 200)
+    monkeypatch.setattr(_plan, "_BLOCK", 7)
+    np.testing.assert_array_equal(plan(OLD["noisy"], 200), whole)
+    monkeypatch.setattr(_plan, "_CENTERS", 4)
+    rows = np.repeat(np.eye(48)[:4], 50, axis=0) + 0.1 * np.random.default_rng(0).standard_normal((200, 48))
+    chosen = plan(rows, 22)
+    assert len(np.unique(chosen)) == 22
+    assert np.bincount(chosen // 50).tolist() in (
+        [6, 6, 5, 5],
+        [6, 5, 6, 5],
+        [6, 5, 5, 6],
+        [5, 6, 6, 5],
+        [5, 6, 5, 6],
+        [5, 5, 6, 6],
+    )
+    inside = unit(rows[:50]) @ unit(unit(rows[:50]).mean(0)[None])[0]
+    assert inside[chosen[chosen < 50]].min() > np.median(inside)
+    assert len(plan(rows, 200)) == 200
+
+
+def test_more_pairs_than_the_limit_are_sampled(monkeypatch):
+    for module in (_build, _bridge):
+        monkeypatch.setattr(module, "FIT_PAIRS", 100)
+    found = build(OLD["noisy"])
+    assert len(found.pairs) == 240
+    assert found.overlap.pairs == 100
+    assert "100 random pairs of the 240" in found.text()
+    assert not set(found.plan(30, OLD["noisy"])) & set(PAIRS)
+    np.testing.assert_allclose(found.apply(OLD["noisy"], new=Z[PAIRS])[PAIRS], Z[PAIRS], atol=1e-6)
+    with pytest.raises(DataError, match="differ from those"):
+        found.apply(OLD["unrelated"], new=Z[PAIRS])
+
+
+def test_rows_without_a_label_are_not_a_class():
+    labels = (Z[:, 0] > np.median(Z[:, 0])).astype(int)
+    hidden = np.random.default_rng(0).random(len(Z)) < 0.7
+    labels[hidden] = -1
+    (level,) = build(OLD["int8"], methods=["identity"], labels=labels).levels
+    assert level.queries == (labels[PAIRS] >= 0).sum()
+    kept = np.flatnonzero(~hidden)
+    own = PAIRS[labels[PAIRS] >= 0]
+    scores = unit(OLD["int8"])[own] @ unit(OLD["int8"])[kept].T
+    scores[own[:, None] == kept] = -9
+    near = kept[np.argsort(-scores, axis=1)[:, :10]]
+    assert level.old == pytest.approx((labels[near] == labels[own][:, None]).mean())
+    labels[PAIRS] = -1
+    assert build(OLD["int8"], methods=["identity"], labels=labels).levels == ()
+    assert build(OLD["int8"], methods=["identity"], labels=np.full(len(Z), -1)).levels == ()
+
+
+def test_label_precision_uses_maps_that_have_not_seen_the_query():
+    """Each pair has one duplicate, and only a map that was fitted on the pair can map the duplicate near the query."""
+    rng = np.random.default_rng(0)
+    pairs, items = 60, 120
+    old = np.tile(rng.standard_normal((pairs, 100)), (2, 1)) + 1e-3 * rng.standard_normal((items, 100))
+    new = rng.standard_normal((pairs, 30))
+    found = bridge(old, new, pairs=np.arange(pairs), labels=np.tile(np.arange(pairs), 2), methods=["ridge"])
+    (level,) = found.levels
+    assert level.queries == pairs
+    assert level.old == pytest.approx(0.1)
+    chance = 0.1 * 10 / items
+    assert level.mapped < 4 * chance
+
+
+def test_the_search_of_levels_is_exact():
+    rng = np.random.default_rng(0)
+    queries, rows = unit(rng.standard_normal((9, 6))), unit(rng.standard_normal((50, 6)))
+    search = _level._Search(queries, None, 7)
+    for start, stop in ((0, 3), (3, 30), (30, 50)):
+        search.add(slice(start, stop), rows[start:stop])
+    np.testing.assert_array_equal(search.rows_Qk, np.argsort(-(queries @ rows.T), axis=1)[:, :7])
+
+
+def test_a_crash_between_the_two_renames_leaves_a_complete_bridge(tmp_path, monkeypatch):
+    first, second = build(OLD["rotated"], methods=["ridge"]), build(OLD["int8"], methods=["ridge"])
+    first.save(tmp_path)
+    replace = os.replace
+
+    def crash(source, target):
+        if str(target).endswith("bridge.json"):
+            raise OSError("disk error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(CheckpointError, match="disk error"):
+        second.save(tmp_path)
+    monkeypatch.undo()
+    assert Bridge.load(tmp_path).to_dict() == second.to_dict()
+    first.save(tmp_path)
+    assert Bridge.load(tmp_path).to_dict() == first.to_dict()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bridge.json", "bridge.safetensors"]
 
 
 def test_the_root_namespace_has_the_function():

@@ -1,4 +1,4 @@
-"""Test that the guide shows the measured results, and that these meet the requirements."""
+"""Test that the guide shows the measured results, and that these results meet the requirements."""
 
 import json
 from pathlib import Path

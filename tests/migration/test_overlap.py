@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from migration_cases import new_rows, overlap, sample, unit
 
-from unialign.migration import OverlapInterval, bridge
+from unialign.migration import Level, OverlapInterval, bridge
 from unialign.migration._interval import estimate_overlap
 from unialign.migration._overlap import OverlapCurve, measure_overlap
-from unialign.migration._verdict import decide
+from unialign.migration._verdict import decide, level_reasons
 
 
 def shares(true, mapped, k, width):
-    """Count equal results of each query with sets."""
+    """Compute the overlap and the containment of each query with sets."""
     found = []
     for a, b in zip(np.argsort(-true, 1, "stable"), np.argsort(-mapped, 1, "stable"), strict=True):
         found.append((len(set(a[:k]) & set(b[:k])) / k, len(set(a[:k]) & set(b[: width * k])) / k))
@@ -57,7 +57,7 @@ def planted_curve(slope, small, level, pairs=240, queries=300):
 
 @pytest.mark.parametrize(("slope", "small"), [(0.0, -0.33), (0.06, -0.5), (0.25, -0.76)])
 def test_the_interval_holds_the_model_of_the_extrapolation(slope, small):
-    """A steep curve is followed by the free fit, so the interval is wider than that of a usual curve."""
+    """The free fit follows a steep curve, so the interval is wider than that of a typical curve."""
     curve = planted_curve(slope, small, 0.4)
     for items in (1000, 10_000, 100_000):
         found = estimate_overlap(curve, curve.overlap, items)
@@ -116,6 +116,23 @@ def test_verdicts_and_their_thresholds(same, contained, verdict):
     assert "first 60 candidates" in reasons[1]
     assert ("more pairs would make this safer" in " ".join(reasons)) == (verdict == "switch now")
     assert decide(interval(same), interval(contained), goal=same, candidates=60)[0] == "switch now"
+
+
+def test_the_reasons_state_that_the_old_model_is_better():
+    known = Level("recall@10 of known items", 0.8, 0.6, 0.9, 200)
+    labels = Level("precision@10 of labels", 0.8, 0.6, None, 200)
+    for verdict in ("switch now", "re-embed or stay"):
+        for level in (known, labels):
+            assert f"Staying with the old model is better than the bridge for {level.task}." in level_reasons(
+                (level,), verdict
+            )
+    for level, bound in ((known, "can reach 90.0 % at most"), (labels, "is not measured, so test it")):
+        _, reason = level_reasons((level,), "switch with C = 100")
+        assert reason.startswith(f"The old model is better than the mapped ranking for {level.task}.")
+        assert bound in reason
+    beyond = Level("recall@10 of known items", 0.95, 0.6, 0.9, 200)
+    assert "Staying with the old model is better" in level_reasons((beyond,), "switch with C = 100")[1]
+    assert len(level_reasons((Level("recall@10", 0.6, 0.6, 0.9, 200), Level("p", None, 0.1, None, 9)), "switch")) == 2
 
 
 @pytest.mark.slow

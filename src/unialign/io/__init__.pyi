@@ -18,6 +18,8 @@ from unialign.io._files import (
     open_regular as open_regular,
     reject_links_out as reject_links_out,
     replace_file as replace_file,
+    sync_folder as sync_folder,
+    temporary_sibling as temporary_sibling,
     write_durably as write_durably,
     write_yaml as write_yaml,
 )
@@ -40,7 +42,10 @@ from unialign.io._npy import (
 )
 from unialign.io._pretrained import (
     CARD as CARD,
+    STAGING as STAGING,
     check_json_object as check_json_object,
+    finish_interrupted as finish_interrupted,
+    is_interrupted as is_interrupted,
     load_folder as load_folder,
     save_folder as save_folder,
 )

@@ -27,7 +27,7 @@ M = TypeVar("M", bound=nn.Module)
 
 SCHEMA = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-_STAGING = ".saving"
+STAGING = ".saving"
 _COMMON = {"schema", "library", "version", "metadata", "weights"}
 
 
@@ -52,10 +52,10 @@ def save_folder(
         CheckpointError: a file system error; a previously saved model remains intact.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
-    staging = folder / _STAGING
+    staging = folder / STAGING
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _finish_interrupted(folder)
+        finish_interrupted(folder)
         staging.mkdir()
         weights = write_tensors(staging / WEIGHTS, tensors)
         body = {
@@ -77,7 +77,7 @@ def save_folder(
         ) from error
     finally:
         # `.saving` may contain the only configuration that matches the weights.
-        if not _is_interrupted(folder):
+        if not is_interrupted(folder):
             shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -138,8 +138,8 @@ def check_json_object(kind: str, metadata: Any) -> dict[str, Any]:
 
 
 def _find_config(kind: str, folder: Path) -> Path:
-    if _is_interrupted(folder):
-        return folder / _STAGING / CONFIG
+    if is_interrupted(folder):
+        return folder / STAGING / CONFIG
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).exists():
             reject_pickles(folder, WEIGHTS)
@@ -147,22 +147,28 @@ def _find_config(kind: str, folder: Path) -> Path:
     return folder / CONFIG
 
 
-def _is_interrupted(folder: Path) -> bool:
-    """Return whether a crash left the configuration of the current weights in the staging folder."""
-    pending = folder / _STAGING / CONFIG
-    if not pending.is_file() or (folder / _STAGING / WEIGHTS).exists() or not (folder / WEIGHTS).is_file():
+def is_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> bool:
+    """Return whether a crash left the configuration of the current weights in the staging folder.
+
+    Args:
+        weights, config: names of the two files.
+        key: entry of the configuration with the sha256 of the weights.
+    """
+    pending = folder / STAGING / config
+    if not pending.is_file() or (folder / STAGING / weights).exists() or not (folder / weights).is_file():
         return False
     try:
-        return read_json(pending).get("weights") == digest((folder / WEIGHTS).read_bytes())
+        return read_json(pending).get(key) == digest((folder / weights).read_bytes())
     except CheckpointError:
         return False
 
 
-def _finish_interrupted(folder: Path) -> None:
-    if _is_interrupted(folder):
-        os.replace(folder / _STAGING / CONFIG, folder / CONFIG)
+def finish_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> None:
+    """Move the configuration that a crash left in the staging folder to its place, and delete the staging folder."""
+    if is_interrupted(folder, weights=weights, config=config, key=key):
+        os.replace(folder / STAGING / config, folder / config)
         sync_folder(folder)
-    shutil.rmtree(folder / _STAGING, ignore_errors=True)
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
 
 
 def _check_body(kind: str, body: dict[str, Any], config: Path) -> None:

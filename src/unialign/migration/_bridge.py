@@ -1,6 +1,6 @@
-"""Define `Bridge`, the result of `bridge`: a map, the estimated loss of a switch, and a verdict.
+"""Define `Bridge`, the result of `bridge`: a map, the estimated loss of retrieval quality, and a verdict.
 
-Shapes: `N` rows of the index, `n` pairs, `Q` queries, `D` dimension of the old rows, `E` of the new rows.
+Shapes: `N` rows of the index, `n` pairs, `Q` queries, `D` dimension of the old rows, `E` dimension of the new rows.
 """
 
 import os
@@ -13,9 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import CheckpointError, ConfigError, DataError, ShapeError
-from unialign.io import NpyAppender, checked_path
+from unialign.io import NpyAppender, checked_path, sync_folder, temporary_sibling
 from unialign.migration._files import SETTINGS, read_bridge, write_bridge
-from unialign.migration._inputs import RowSource, check_dims, checked_unit, content_fingerprint, open_rows
+from unialign.migration._inputs import (
+    FIT_PAIRS,
+    RowSource,
+    as_array,
+    check_dims,
+    checked_unit,
+    content_fingerprint,
+    open_rows,
+)
 from unialign.migration._interval import OverlapInterval
 from unialign.migration._level import Level
 from unialign.migration._maps import Map
@@ -27,7 +35,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Bridge:
-    """Map from an old to a new embedding model, with the expected loss and a verdict; created by `bridge`.
+    """Map from an old to a new embedding space, with the expected loss of quality and a verdict; see `bridge`.
 
     Attributes:
         map: the chosen map.
@@ -35,14 +43,14 @@ class Bridge:
         pairs: (n,) row numbers of the pairs in the index.
         items: N, the number of rows of the index.
         overlap: interval of overlap@10 with the ranking of full re-embedding.
-        contained: interval of the share of the true first ten among the first `candidates` mapped rows.
+        contained: interval of the share of the true first ten rows that are among the first `candidates` mapped rows.
         levels: task scores, if labels or known items were given.
         verdict: `switch now`, `switch with C = 100` (with the number of candidates) or `re-embed or stay`.
         reasons: sentences that explain the verdict.
-        goal, candidates: as given to `bridge`.
-        old_fingerprint, new_fingerprint: sha256 that identify both models: the encoder fingerprint of a store, or the
-            sha256 of the unit rows of the pairs.
-        encoders: whether the old and the new fingerprint are those of encoders.
+        goal, candidates: arguments of `bridge`.
+        old_fingerprint, new_fingerprint: sha256 that identifies each model. It is the encoder fingerprint of a store,
+            or the sha256 of the unit rows of the first 20,000 pairs.
+        encoders: whether the old and the new fingerprint are encoder fingerprints.
     """
 
     map: Map
@@ -77,21 +85,24 @@ class Bridge:
         """Map old rows into the space of the new model.
 
         Args:
-            old: (N, D) array, file or store of old rows; None: the index that the bridge was built from. Further rows
-                of the same model can have any number.
+            old: (N, D) array, file or store of old rows; None: the index that the bridge was built from. Any number of
+                other rows of the same model is accepted.
             out: `.npy` file to write in blocks, for indexes larger than memory; the result is then a memory map.
-            new: (n, E) true new rows of the pairs; they replace the mapped rows of the pairs.
-            modality: name of the matrix if the source has several.
+            new: (n, E) true new rows of the pairs, which replace the mapped rows of the pairs.
+            modality: name of the matrix to map, if the source contains several matrices.
 
         Returns:
             (N, E) float32 unit rows.
 
         Raises:
-            DataError: the rows are not those of the old model that the bridge was built for.
+            DataError: the store names another encoder than that of the index, or `new` is given and the rows are not
+                those of the index.
             ShapeError: the dimension is not D.
             NonFiniteError: a row contains NaN or infinity, or has norm zero.
         """
         source = self._source(old, modality)
+        if new is not None and old is not None:
+            self._check_index(source)
         known = None if new is None else self._true_rows(new, source)
         if out is None:
             mapped = np.empty((len(source), self.map.dims[1]), np.float32)
@@ -114,18 +125,20 @@ class Bridge:
         embed: Embed | None = None,
         cache: Cache | None = None,
     ) -> SearchResult:
-        """Search the mapped index; with `embed`, the new model embeds the first candidates and orders them.
+        """Search the mapped index; with `embed`, order the first candidates by their embeddings by the new model.
 
         Args:
-            queries: (Q, E) rows by the new model.
+            queries: (Q, E) embeddings of the queries by the new model.
             k: number of results.
             mapped: (N, E) result of `apply`.
-            candidates: number of rows to embed for each query; None: that of the bridge.
-            embed: function of (m,) row numbers that returns their (m, E) rows by the new model; None: the mapped order.
-            cache: mapping of row number to new row that is used and extended; pass the same one to each search.
+            candidates: number of rows to embed for each query; None: `Bridge.candidates`.
+            embed: function that maps (m,) row numbers to their (m, E) embeddings by the new model. None: results are
+                ordered by the mapped rows.
+            cache: mapping of row number to new row. Rows in the mapping are not embedded again, and new rows are added,
+                so pass the same mapping to each search.
 
         Raises:
-            ShapeError: the queries or the result of `embed` have another shape.
+            ShapeError: the queries, the mapped rows or the result of `embed` have a wrong shape.
             ConfigError: k or candidates is out of range.
         """
         check_dims([("queries", queries, self.map.dims[1]), ("mapped", mapped, self.map.dims[1])])
@@ -133,16 +146,19 @@ class Bridge:
         return search_mapped(queries, mapped, k, candidates=count, embed=embed, cache=cache)
 
     def plan(self, n: int, old: Any = None, *, seed: int = 0, modality: str | None = None) -> NDArray[np.int64]:
-        """Return the (n,) rows to embed next: the nearest to the centers of n clusters, without the pairs."""
+        """Return the (n,) numbers of the rows to embed next, which are near cluster centers and are not pairs.
+
+        These rows improve the map, but they are not a random sample, so intervals require other pairs.
+        """
         source = self._source(old, modality)
-        taken = self.pairs if len(source) == self.items else np.empty(0, np.int64)
+        taken = self.pairs if self._is_index(source) else np.empty(0, np.int64)
         return plan_rows(source, n, taken=taken, seed=seed)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write `bridge.safetensors` and `bridge.json` into a folder; `Bridge.load` reads them.
 
         Raises:
-            CheckpointError: a file system error.
+            CheckpointError: a file cannot be written.
         """
         write_bridge(directory, self.map, self.pairs, self._body())
 
@@ -180,7 +196,7 @@ class Bridge:
         return "\n".join([f"Verdict: {self.verdict}.", *self.reasons])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return verdict, estimates and errors as JSON types."""
+        """Return the verdict, the estimates and the errors as JSON types."""
         return {"method": self.method, "dims": list(self.map.dims), "pairs": len(self.pairs)} | self._body()
 
     def _body(self) -> dict[str, Any]:
@@ -207,26 +223,38 @@ class Bridge:
         source = open_rows(old, "old", modality=modality)
         if source.dim != self.map.dims[0]:
             raise ShapeError(f"'old' has dim {source.dim}, but the bridge maps rows of dim {self.map.dims[0]}")
-        self._check_fingerprint(source)
+        self._check_encoder(source)
         return source
 
-    def _check_fingerprint(self, source: RowSource) -> None:
-        """Raise DataError if the rows are known to be from another model."""
-        if self.encoders[0] and source.encoder is not None:
-            found = source.encoder
-        elif not self.encoders[0] and len(source) == self.items:
-            found = content_fingerprint(source.take(self.pairs))
-        else:
-            return
-        if found != self.old_fingerprint:
+    def _check_encoder(self, source: RowSource) -> None:
+        """Raise DataError if the rows are known to be from another encoder."""
+        found = source.encoder
+        if self.encoders[0] and found is not None and found != self.old_fingerprint:
             raise DataError(
-                f"'old' has the fingerprint {found[:12]}, but the bridge was built for {self.old_fingerprint[:12]}; "
-                "pass rows of the same model in the same order, or build a new bridge"
+                f"'old' has the encoder fingerprint {found[:12]}, but the bridge was built for "
+                f"{self.old_fingerprint[:12]}; pass rows of the same model, or build a new bridge"
+            )
+
+    def _is_index(self, source: RowSource) -> bool:
+        """Return whether the rows are those of the index, as far as the stored fingerprint can tell."""
+        if source is self._old:
+            return True
+        if self.encoders[0] or len(source) != self.items:
+            return len(source) == self.items
+        return content_fingerprint(source.take(self.pairs[:FIT_PAIRS])) == self.old_fingerprint
+
+    def _check_index(self, source: RowSource) -> None:
+        """Raise DataError if rows of the same number as the index are other rows."""
+        if len(source) == self.items and not self._is_index(source):
+            raise DataError(
+                "`new` replaces rows of the index, but the rows of the pairs in 'old' differ from those that the "
+                f"bridge was built for ({self.old_fingerprint[:12]}); pass the index in its original order, or leave "
+                "out `new` for other rows of the same model"
             )
 
     def _true_rows(self, new: Any, source: RowSource) -> Callable[[slice], tuple[Array, Array]]:
-        """Return a function that gives the positions in a block and the true rows of the pairs in it."""
-        new_nE = checked_unit(np.asarray(new), "new")
+        """Return a function that maps a slice of rows to the positions and the true rows of the pairs in this slice."""
+        new_nE = checked_unit(as_array(new), "new")
         if new_nE.shape != (len(self.pairs), self.map.dims[1]) or len(source) != self.items:
             raise ShapeError(
                 f"`new` must hold the {len(self.pairs)} true rows of dim {self.map.dims[1]} of the pairs, and `old` "
@@ -249,9 +277,8 @@ class Bridge:
         return mapped_bE
 
     def _write(self, path: Path, source: RowSource, known: Callable[[slice], tuple[Array, Array]] | None) -> None:
-        """Write the mapped rows block by block beside the target, then move the file to its place."""
-        partial = path.with_name(f".{path.name}.part")
-        partial.unlink(missing_ok=True)
+        """Write the mapped rows block by block to a temporary file, then rename it to the target."""
+        partial = temporary_sibling(path, "partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             appender = NpyAppender(partial, np.dtype(np.float32), self.map.dims[1])
@@ -261,6 +288,7 @@ class Bridge:
             finally:
                 appender.close()
             os.replace(partial, path)
+            sync_folder(path.parent)
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror or error}") from error
         finally:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from unialign._checks import check_choice, check_integer, check_number, check_seed
 from unialign.errors import ConfigError, ShapeError
 from unialign.migration._bridge import Bridge
-from unialign.migration._inputs import content_fingerprint, open_rows, pair_rows
+from unialign.migration._inputs import FIT_PAIRS, RowSource, content_fingerprint, open_rows, pair_rows
 from unialign.migration._interval import estimate_overlap
 from unialign.migration._level import Tasks, measure_levels
 from unialign.migration._maps import KERNEL_LIMIT, KERNEL_PAIRS, METHODS, FittedMap
@@ -19,7 +19,7 @@ from unialign.migration._verdict import decide, level_reasons
 
 Array = NDArray[Any]
 
-# Number of queries that are ranked; more do not narrow the interval.
+# Maximum number of queries that are ranked; more queries do not narrow the interval.
 _MOST_QUERIES = 2000
 K = 10
 
@@ -40,28 +40,29 @@ def bridge(
     new_modality: str | None = None,
     seed: int = 0,
 ) -> Bridge:
-    """Map an index of old embeddings into the space of a new model, and estimate the loss before the switch.
+    """Map an index of old embeddings into the space of a new model, and estimate the loss of quality first.
 
     The candidate maps are the identity, a Procrustes rotation, ridge regression, ridge regression toward the identity,
-    ridge regression with fitted lengths (for PCA), and, from 600 to 5,000 pairs, kernel ridge regression. The map with
-    the lowest error on held-out pairs is chosen. The estimates assume that the pairs are a random sample of the index.
+    ridge regression with fitted target lengths (for PCA), and, with 600 to 5,000 pairs, kernel ridge regression. The
+    map with the lowest error on held-out pairs is chosen. The estimates assume that the pairs are a random sample of
+    the index. If there are more than 20,000 pairs, 20,000 random pairs are used.
 
     Args:
-        old: (N, D) rows of the index by the old model: an array, a memory map, a tensor, a file or a store.
-        new: (n, E) rows of the sampled items by the new model; 240 pairs or more are recommended.
-        pairs: (n,) row numbers (integers) or ids (strings) of the sampled items in the index; None joins by the ids of
-            both files.
-        queries: (Q, E) logged queries by the new model; None uses the new rows of the pairs as queries.
-        goal: required share of equal results among the first 10, in (0, 1].
+        old: (N, D) embeddings of the index by the old model, as an array, a memory map, a tensor, a file or a store.
+        new: (n, E) embeddings of the sampled items by the new model; at least 240 are recommended.
+        pairs: (n,) row numbers (integers) or ids (strings) of the sampled items in the index. None: items are joined by
+            the ids of both sources or, if `new` has no ids, by row.
+        queries: (Q, E) embeddings of logged queries by the new model. None: the new rows of the pairs are the queries.
+        goal: required overlap@10 with the results of full re-embedding, in (0, 1].
         methods: `auto` or names of candidate maps: `identity`, `procrustes`, `ridge`, `identity_ridge`, `scaled_ridge`,
             `kernel`.
         candidates: number of rows that the new model can embed for each query.
-        labels: (N,) labels of the index, to score the old model and the mapped index by label precision; None uses
-            the labels of the file or store, if it has any.
-        known: (Q,) row number of the right answer of each query, to score recall; needs `queries`.
-        old_queries: (Q, D) the same queries by the old model, to score the old model with `known`.
-        old_modality, new_modality: name of the matrix if a file or store has several.
-        seed: seed of the random galleries.
+        labels: (N,) labels of the index, to score the old model and the mapped index by label precision; -1 marks a row
+            without a label. None: the labels of the file or store are used, if there are any.
+        known: (Q,) row number of the relevant item of each query, to measure recall; requires `queries`.
+        old_queries: (Q, D) embeddings of the same queries by the old model, to measure its recall with `known`.
+        old_modality, new_modality: name of the matrix to use, if a file or store contains several matrices.
+        seed: seed of the random galleries and of the choice of queries.
 
     Returns:
         See `Bridge`.
@@ -69,28 +70,36 @@ def bridge(
     Raises:
         DataError: a file cannot be read, an id is missing, or a row is paired twice.
         ShapeError: shapes do not fit together.
-        NonFiniteError: a row contains NaN or infinity, or has norm zero; the message has the row number.
+        NonFiniteError: a row contains NaN or infinity, or has norm zero; the message states the row number.
         ConfigError: an option is out of range or a method is unknown.
     """
     _check_options(goal, candidates, seed)
     _check_tasks(known, queries, old_queries)
     index, sample = open_rows(old, "old", modality=old_modality), open_rows(new, "new", modality=new_modality)
     pairs_n = pair_rows(pairs, index, sample)
-    x_nD, y_nE = index.take(pairs_n), sample.take(np.arange(len(sample)))
+    queries_QE = None if queries is None else _queries(queries, sample.dim)
+    tasks = Tasks.checked(
+        index.labels if labels is None else labels,
+        known,
+        queries_QE,
+        None if old_queries is None else _queries(old_queries, index.dim, "old_queries"),
+        items=len(index),
+    )
+    used_n = _used_pairs(len(pairs_n), seed)
+    x_nD, y_nE = index.take(pairs_n[used_n]), sample.take(used_n)
     fits = fit_candidates(x_nD, y_nE, methods)
     best = min(fits.values(), key=lambda fitted: fitted.error)
-    queries_QE = None if queries is None else _queries(queries, y_nE.shape[1])
     curve = _curve(best, x_nD, y_nE, queries_QE, width=max(1, candidates // K), seed=seed)
     overlap = estimate_overlap(curve, curve.overlap, len(index))
     contained = estimate_overlap(curve, curve.contained, len(index), width=max(1, candidates // K))
     verdict, reasons = decide(overlap, contained, goal=goal, candidates=candidates)
-    tasks = Tasks(
-        labels=index.labels if labels is None else labels,
-        known=known,
-        queries=queries_QE,
-        old_queries=None if old_queries is None else _queries(old_queries, index.dim, "old_queries"),
-    )
-    levels = measure_levels(best.map, index, y_nE, pairs_n, tasks, candidates=candidates)
+    if len(used_n) < len(pairs_n):
+        reasons = (
+            *reasons,
+            f"The map and the shares are from {len(used_n):,} random pairs of the {len(pairs_n):,}, since more pairs "
+            "hardly change them.",
+        )
+    levels = measure_levels(best.map, index, x_nD, y_nE, pairs_n[used_n], tasks, candidates=candidates, seed=seed)
     return Bridge(
         map=best.map,
         errors={name: fitted.error for name, fitted in fits.items()},
@@ -100,11 +109,11 @@ def bridge(
         contained=contained,
         levels=levels,
         verdict=verdict,
-        reasons=(*reasons, *level_reasons(levels)),
+        reasons=(*reasons, *level_reasons(levels, verdict)),
         goal=float(goal),
         candidates=candidates,
-        old_fingerprint=index.encoder or content_fingerprint(x_nD),
-        new_fingerprint=sample.encoder or content_fingerprint(y_nE),
+        old_fingerprint=index.encoder or _content(index, pairs_n),
+        new_fingerprint=sample.encoder or _content(sample, np.arange(len(sample))),
         encoders=(index.encoder is not None, sample.encoder is not None),
         _old=index,
     )
@@ -149,6 +158,17 @@ def _queries(queries: Any, dim: int, name: str = "queries") -> Array:
     if rows.dim != dim:
         raise ShapeError(f"{name!r} have dim {rows.dim}, expected {dim}; embed queries and rows by the same model")
     return rows.take(np.arange(len(rows)))
+
+
+def _used_pairs(count: int, seed: int) -> NDArray[np.int64]:
+    """Return the ascending positions of all pairs, or of a random sample of `FIT_PAIRS`."""
+    if count <= FIT_PAIRS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:FIT_PAIRS])
+
+
+def _content(source: RowSource, rows_n: NDArray[np.int64]) -> str:
+    return content_fingerprint(source.take(rows_n[:FIT_PAIRS]))
 
 
 def _curve(

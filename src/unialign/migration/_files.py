@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from unialign._version import __version__
 from unialign.errors import CheckpointError
 from unialign.io import (
+    STAGING,
     checked_path,
     commit_files,
+    finish_interrupted,
+    is_interrupted,
     read_json,
     read_tensors,
     reject_links_out,
     reject_pickles,
+    sync_folder,
     write_json,
     write_tensors,
 )
@@ -28,33 +32,37 @@ from unialign.migration._maps import METHODS, Map
 SCHEMA = 1
 TENSORS, SETTINGS = "bridge.safetensors", "bridge.json"
 _PAIRS = "pairs"
-_STAGING = ".saving"
+# As in a saved model, the settings hold the sha256 of the tensors.
+_FILES = {"weights": TENSORS, "config": SETTINGS, "key": "tensors"}
 
 
 def write_bridge(
     directory: str | os.PathLike[str], found: Map, pairs_n: NDArray[np.int64], body: Mapping[str, Any]
 ) -> None:
-    """Write both files; an existing bridge in the folder is replaced.
+    """Write both files, and replace an existing bridge in the folder. A crash leaves a complete bridge.
 
     Raises:
-        CheckpointError: a file system error.
+        CheckpointError: a file system error; a previously saved bridge remains intact.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     tensors = {key: torch.from_numpy(np.array(value, np.float64)).float() for key, value in found.tensors.items()}
-    staging = folder / _STAGING
+    staging = folder / STAGING
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(staging, ignore_errors=True)
+        finish_interrupted(folder, **_FILES)
         staging.mkdir()
         sha256 = write_tensors(staging / TENSORS, tensors | {_PAIRS: torch.from_numpy(pairs_n.copy())})
         settings = {"method": found.method, "dims": list(found.dims), "settings": dict(found.settings)}
         head = {"schema": SCHEMA, "library": "unialign", "version": __version__, "tensors": sha256}
         write_json(staging / SETTINGS, head | {"map": settings} | dict(body))
+        sync_folder(staging)
         commit_files(staging, folder, last=(TENSORS, SETTINGS))
     except OSError as error:
         raise CheckpointError(f"cannot save the bridge in {folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        # The staging folder may contain the only settings that match the tensors.
+        if not is_interrupted(folder, **_FILES):
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def read_bridge(directory: str | os.PathLike[str]) -> tuple[Map, NDArray[np.int64], dict[str, Any]]:
@@ -64,13 +72,13 @@ def read_bridge(directory: str | os.PathLike[str]) -> tuple[Map, NDArray[np.int6
         CheckpointError: a file is missing, damaged or altered, or does not describe a bridge.
     """
     folder = checked_path(directory, "the folder of the bridge", error=CheckpointError)
-    path = folder / SETTINGS
+    path = folder / STAGING / SETTINGS if is_interrupted(folder, **_FILES) else folder / SETTINGS
     if not path.is_file():
         if folder.is_dir():
             reject_pickles(folder, TENSORS)
         raise CheckpointError(f"{folder} is not a saved bridge: it has no {SETTINGS}")
-    for name in (SETTINGS, TENSORS):
-        reject_links_out(folder / name, folder, error=CheckpointError)
+    for file in (path, folder / TENSORS):
+        reject_links_out(file, folder, error=CheckpointError)
     body = read_json(path)
     if body.get("library") != "unialign" or body.get("schema") != SCHEMA or not isinstance(body.get("tensors"), str):
         raise CheckpointError(f"{path} does not describe a bridge of schema {SCHEMA}; save the bridge again")
@@ -89,7 +97,7 @@ def read_bridge(directory: str | os.PathLike[str]) -> tuple[Map, NDArray[np.int6
 
 
 def _check_map(found: Map, path: Path) -> None:
-    """Raise CheckpointError unless tensors and settings are those of the method."""
+    """Raise CheckpointError unless the tensors and settings match the method."""
     old, new = found.dims
     expected: dict[str, tuple[int, ...]] = {}
     if found.method == "kernel" and "centers" in found.tensors:

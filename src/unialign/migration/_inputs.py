@@ -1,6 +1,6 @@
-"""Open the old index and the new rows of the sampled items, and find out which rows belong together.
+"""Open the old index and the new rows of the sampled items, and match the rows of both sources.
 
-Shapes: `N` rows of the index, `n` pairs, `D` dimension of the old rows, `E` of the new rows.
+Shapes: `N` rows of the index, `n` pairs, `D` dimension of the old rows, `E` dimension of the new rows.
 """
 
 import hashlib
@@ -21,8 +21,10 @@ from unialign.readers import ArrayEntry, Rows
 
 Array = NDArray[Any]
 
-# A leave-one-out interval from fewer pairs is too wide to be of any use.
+# A leave-one-out interval from fewer pairs is too wide to be useful.
 LEAST_PAIRS = 16
+# Of more pairs, a random sample of this size is used, which bounds memory; more pairs hardly change a map.
+FIT_PAIRS = 20_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class RowSource:
         return self.rows.shape[1]
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """Yield slices of the index with their unit rows in float64, in order; memory is bounded."""
+        """Yield slices of the index with their unit rows in float64, in order and with bounded memory."""
         if hasattr(self.rows, "order_N"):
             yield from self._taken_blocks()
             return
@@ -63,13 +65,13 @@ class RowSource:
             start += len(chunk)
 
     def take(self, rows_n: NDArray[np.int64]) -> Array:
-        """Return the (n, D) float64 unit rows at any row numbers, in their order."""
+        """Return the (n, D) float64 unit rows at the given row numbers, in the given order."""
         ascending_n, back_n = np.unique(rows_n, return_inverse=True)
         found = self.rows.take(ascending_n.tolist())
         return checked_unit(found, self.name, ascending_n)[back_n.reshape(-1)]
 
     def _taken_blocks(self) -> Iterator[tuple[slice, Array]]:
-        # Rows that are joined by ids are stored in another order than the items.
+        # Rows that were joined by ids are not stored in the order of the items, so they are read by row number.
         step = max(1, (1 << 20) // self.dim)
         for start in range(0, len(self), step):
             rows_b = np.arange(start, min(len(self), start + step))
@@ -77,12 +79,12 @@ class RowSource:
 
 
 def open_rows(source: Any, name: str, *, modality: str | None = None) -> RowSource:
-    """Open an array, a tensor, a store, or a file with exactly one matrix, or choose one by the name `modality`.
+    """Open an array, a tensor, a store or a file; `modality` selects one of several matrices.
 
     Raises:
         DataError: the file cannot be read, or some rows are absent.
-        ShapeError: the array is not (N, D) of floats.
-        ConfigError: there are several matrices and `modality` is None, or it names none of them.
+        ShapeError: the array is not a floating-point matrix of shape (N, D).
+        ConfigError: there are several matrices and `modality` is None, or no matrix is named `modality`.
     """
     if isinstance(source, RowSource):
         return source
@@ -108,7 +110,7 @@ def open_rows(source: Any, name: str, *, modality: str | None = None) -> RowSour
 
 
 def _encoder(source: Any, column: str) -> str | None:
-    """Return the fingerprint of the encoder that a store records; None for other sources."""
+    """Return the encoder fingerprint that is recorded in a store; None if there is none."""
     if isinstance(source, str) and source in list_datasets():
         store = load_dataset(source)
     elif isinstance(source, EmbeddingStore):
@@ -121,11 +123,19 @@ def _encoder(source: Any, column: str) -> str | None:
     return encoder_fingerprint(store, column) if recorded else None
 
 
+def as_array(values: Any) -> Array:
+    """Return values as an array; a tensor may be on any device and require gradients."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    return np.asarray(values)
+
+
 def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0) -> Array:
     """Return unit rows in float64; raise NonFiniteError with the row number if a row has no direction.
 
     Args:
-        start: number of the first row, or the numbers of all rows.
+        start: row number of the first row, or the row numbers of all rows.
     """
     raw = torch.from_numpy(np.ascontiguousarray(rows_nD, dtype=np.float64))
     bad = first_bad_row(raw, ~usable_rows(raw))
@@ -139,15 +149,16 @@ def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0
 
 
 def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
-    """Return the (n,) row numbers of the index that the new rows belong to.
+    """Return the (n,) row numbers of the new rows in the index.
 
     Args:
-        pairs: (n,) integers are row numbers of the index, strings are ids; None joins by the ids of both sources, or
-            by row if both have the same number of rows.
+        pairs: (n,) row numbers of the index (integers) or ids (strings). None: rows are joined by the ids of both
+            sources or, if `new` has no ids and both sources have the same number of rows, by row.
 
     Raises:
-        DataError: an id is missing or repeated, or there are too few pairs.
-        ShapeError: the number of pairs is not the number of new rows.
+        DataError: an id is missing or repeated, a row number is repeated or outside the index, or there are too few
+            pairs.
+        ShapeError: `pairs` does not have one entry for each new row.
     """
     if pairs is None and new.ids is None:
         if len(old) != len(new):
@@ -156,7 +167,7 @@ def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
                 "as `pairs`"
             )
         pairs = np.arange(len(new))
-    values = np.asarray(new.ids if pairs is None else pairs)
+    values = as_array(new.ids if pairs is None else pairs)
     if values.shape != (len(new),):
         raise ShapeError(f"`pairs` must have one entry for each of the {len(new):,} new rows, got shape {values.shape}")
     rows_n = values.astype(np.int64) if values.dtype.kind in "iu" else _rows_of_ids(values, old)
@@ -178,13 +189,16 @@ def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
 def _rows_of_ids(values_n: Array, old: RowSource) -> NDArray[np.int64]:
     if old.ids is None:
         raise DataError("`pairs` holds ids, but the old index has no ids; pass row numbers, or an index with ids")
-    place = {key: row for row, key in enumerate(old.ids.tolist())}
-    if len(place) < len(old.ids):
+    wanted_n = values_n.astype(np.str_)
+    order_N = np.argsort(old.ids, kind="stable")
+    sorted_N = old.ids[order_N]
+    if (sorted_N[1:] == sorted_N[:-1]).any():
         raise DataError("the ids of the old index repeat, so they do not identify rows; pass row numbers as `pairs`")
-    missing = [key for key in values_n.astype(np.str_).tolist() if key not in place]
-    if missing:
-        raise DataError(f"the old index has no item with id {missing[0]!r} ({len(missing):,} missing)")
-    return np.array([place[key] for key in values_n.astype(np.str_).tolist()], np.int64)
+    place_n = np.minimum(np.searchsorted(sorted_N, wanted_n), len(sorted_N) - 1)
+    missing_n = wanted_n[sorted_N[place_n] != wanted_n]
+    if len(missing_n):
+        raise DataError(f"the old index has no item with id {str(missing_n[0])!r} ({len(missing_n):,} missing)")
+    return np.asarray(order_N[place_n], np.int64)
 
 
 def content_fingerprint(rows_nD: Array) -> str:

@@ -1,35 +1,35 @@
-"""Task scores of the old model and of the mapped index, from known answers or labels.
+"""Task scores of the old model and of the mapped index, from known relevant items or labels.
 
 Shapes: `Q` queries, `N` rows of the index, `S` rows of a sample, `D` dimension of the old rows.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.metrics import knn
-from unialign.migration._inputs import RowSource, checked_unit
-from unialign.migration._maps import Map
+from unialign.errors import DataError, ShapeError
+from unialign.migration._inputs import RowSource, as_array
+from unialign.migration._maps import FOLDS, METHODS, Map
 
-# Number of results of a score, and of rows that query their own index for label precision.
+# Cut-off of the scores, and maximum number of pairs that are queries for label precision.
 K, LABEL_QUERIES = 10, 500
+# Number of queries that are compared with a block of rows at once.
+_QUERIES = 256
 
 
 @dataclass(frozen=True)
 class Level:
-    """Task scores in [0, 1]; None if the data for a score are missing.
+    """Task scores in [0, 1]; a score is None if its data are missing.
 
     Attributes:
-        task: the score, such as `recall@10 of known items`.
+        task: name of the score, such as `recall@10 of known items`.
         old: score of the old model in its own index.
         mapped: score of the new queries in the mapped index.
-        candidates: share of the known items among the first candidates of the mapped index; the new model can order
-            these first.
+        candidates: share of the known items that are among the first candidates of the mapped index, which is the
+            highest recall that ordering the candidates can reach.
         queries: number of queries.
     """
 
@@ -48,78 +48,181 @@ class Level:
 class Tasks:
     """Data for task scores; see `bridge`. Queries are unit rows."""
 
-    labels: Any
-    known: Any
+    labels: NDArray[Any] | None
+    known: NDArray[np.int64] | None
     queries: NDArray[Any] | None
     old_queries: NDArray[Any] | None
 
+    @classmethod
+    def checked(
+        cls, labels: Any, known: Any, queries: NDArray[Any] | None, old_queries: NDArray[Any] | None, *, items: int
+    ) -> "Tasks":
+        """Check the shapes and row numbers.
 
-def measure_levels(
-    found: Map, index: RowSource, y_nE: NDArray[Any], pairs_n: NDArray[np.int64], tasks: Tasks, *, candidates: int
-) -> tuple[Level, ...]:
-    """Score the old model and the mapped index, which is written to a temporary file since it may exceed memory."""
-    if tasks.labels is None and tasks.known is None:
-        return ()
-    old, levels = index.load(), []
-    with TemporaryFile() as file:
-        mapped = np.memmap(file, np.float32, "w+", shape=(len(index), y_nE.shape[1]))
-        for rows, x_bD in index.blocks():
-            mapped[rows] = found(x_bD)
-        if tasks.labels is not None:
-            levels.append(label_level(mapped, old, y_nE, pairs_n, tasks.labels))
-        if tasks.known is not None:
-            levels.append(known_item_level(mapped, old, tasks, candidates=candidates))
-        del mapped
-    return tuple(levels)
+        Raises:
+            ShapeError: labels, known items or old queries have the wrong shape.
+            DataError: a known item is outside the index.
+        """
+        labels_N = None if labels is None else as_array(labels)
+        if labels_N is not None and labels_N.shape != (items,):
+            raise ShapeError(f"`labels` must have one entry for each of the {items} rows, got {labels_N.shape}")
+        if known is None or queries is None:
+            return cls(labels_N, None, queries, old_queries)
+        known_Q, count = as_array(known), len(queries)
+        if known_Q.shape != (count,) or known_Q.dtype.kind not in "iu":
+            raise ShapeError(
+                f"`known` must be one row number for each of the {count} queries, got shape {known_Q.shape}"
+            )
+        if ((known_Q < 0) | (known_Q >= items)).any():
+            raise DataError(f"`known` must hold row numbers from 0 to {items - 1}")
+        if old_queries is not None and len(old_queries) != count:
+            raise ShapeError(f"got {count} queries and {len(old_queries)} old queries; expected the same queries")
+        return cls(labels_N, known_Q.astype(np.int64), queries, old_queries)
 
 
-def known_item_level(mapped: Any, old: Any, tasks: Tasks, *, candidates: int) -> Level:
-    """Return recall@10 of one known row for each query, by the old model and in the mapped index.
+class _Search:
+    """The first rows of an index for each query, found block by block, so that no mapped index is stored.
 
     Args:
-        mapped, old: (N, E) mapped rows and (N, D) old rows.
+        queries_QD: unit rows.
+        found: map of a block of old rows; None searches the old rows.
+        k: number of results.
+        allowed_N: rows that can be results; None: all rows.
     """
-    queries, old_queries = tasks.queries, tasks.old_queries
-    assert queries is not None
-    known_Q = np.asarray(tasks.known)
-    count = len(queries)
-    if known_Q.shape != (count,) or known_Q.dtype.kind not in "iu":
-        raise ShapeError(f"`known` must be one row number for each of the {count} queries, got shape {known_Q.shape}")
-    if ((known_Q < 0) | (known_Q >= len(mapped))).any():
-        raise DataError(f"`known` must hold row numbers from 0 to {len(mapped) - 1}")
-    if old_queries is not None and len(old_queries) != count:
-        raise ShapeError(f"got {count} queries and {len(old_queries)} old queries; expected the same queries")
-    rows = knn(queries, mapped, k=min(candidates, len(mapped))).rows.cpu().numpy()
-    found_QC = rows == known_Q[:, None]
-    old_score = None if old_queries is None else _recall(old_queries, old, known_Q)
-    return Level(
-        f"recall@{K} of known items",
-        old_score,
-        float(found_QC[:, :K].any(1).mean()),
-        float(found_QC.any(1).mean()),
-        count,
-    )
+
+    def __init__(
+        self, queries_QD: NDArray[Any], found: Map | None, k: int, allowed_N: NDArray[np.bool_] | None = None
+    ) -> None:
+        self._queries_QD, self._map, self._allowed_N = queries_QD, found, allowed_N
+        self._scores_Qk = np.full((len(queries_QD), k), -np.inf)
+        self.rows_Qk = np.full((len(queries_QD), k), -1, np.int64)
+
+    def add(self, rows: slice, x_bD: NDArray[Any]) -> None:
+        """Search a block of old rows."""
+        numbers_b = np.arange(rows.start, rows.stop)
+        if self._allowed_N is not None:
+            kept_b = self._allowed_N[rows]
+            numbers_b, x_bD = numbers_b[kept_b], x_bD[kept_b]
+        # The rows of a mapped index are stored in float32.
+        rows_bD = x_bD if self._map is None else self._map(x_bD).astype(np.float32).astype(np.float64)
+        for start in range(0, len(self._queries_QD), _QUERIES):
+            block = slice(start, start + _QUERIES)
+            self._merge(block, numbers_b, self._queries_QD[block] @ rows_bD.T)
+
+    def _merge(self, block: slice, numbers_b: NDArray[np.int64], scores_qb: NDArray[Any]) -> None:
+        k = self._scores_Qk.shape[1]
+        if scores_qb.shape[1] > k:
+            best_qk = np.argpartition(-scores_qb, k - 1, axis=1)[:, :k]
+            scores_qb, rows_qb = np.take_along_axis(scores_qb, best_qk, 1), numbers_b[best_qk]
+        else:
+            rows_qb = np.broadcast_to(numbers_b, scores_qb.shape)
+        scores_qc = np.concatenate([self._scores_Qk[block], scores_qb], axis=1)
+        rows_qc = np.concatenate([self.rows_Qk[block], rows_qb], axis=1)
+        order_qk = np.lexsort((rows_qc, -scores_qc), axis=1)[:, :k]
+        self._scores_Qk[block] = np.take_along_axis(scores_qc, order_qk, 1)
+        self.rows_Qk[block] = np.take_along_axis(rows_qc, order_qk, 1)
 
 
-def label_level(mapped: Any, old: Any, new_nE: NDArray[Any], pairs_n: NDArray[np.int64], labels: Any) -> Level:
-    """Return the share of the first 10 rows with the label of the query; up to 500 of the pairs are the queries."""
-    labels_N = np.asarray(labels)
-    if labels_N.shape != (len(mapped),):
-        raise ShapeError(f"`labels` must have one entry for each of the {len(mapped)} rows, got {labels_N.shape}")
-    if len(mapped) <= K:
-        raise ConfigError(f"label precision needs more than {K} rows, the index has {len(mapped)}")
-    queries_n = pairs_n[:LABEL_QUERIES]
-    old_rows = checked_unit(np.asarray(old[np.sort(queries_n)]), "old", np.sort(queries_n))
-    old_rows = old_rows[np.argsort(np.argsort(queries_n))]
-    scores = [
-        _precision(rows, gallery, queries_n, labels_N)
-        for rows, gallery in ((old_rows, old), (new_nE[:LABEL_QUERIES], mapped))
-    ]
-    return Level(f"precision@{K} of labels", scores[0], scores[1], None, len(queries_n))
+def measure_levels(
+    found: Map,
+    index: RowSource,
+    x_nD: NDArray[Any],
+    y_nE: NDArray[Any],
+    pairs_n: NDArray[np.int64],
+    tasks: Tasks,
+    *,
+    candidates: int,
+    seed: int,
+) -> tuple[Level, ...]:
+    """Score the old model and the mapped index in one pass over the rows; memory is bounded.
+
+    Args:
+        x_nD, y_nE, pairs_n: old rows, new rows and row numbers of the pairs.
+    """
+    scores: list[_LabelScore | _KnownScore] = []
+    if tasks.labels is not None and (labels := _LabelScore.of(found, x_nD, y_nE, pairs_n, tasks.labels, seed)):
+        scores.append(labels)
+    if tasks.known is not None:
+        scores.append(_KnownScore(found, tasks, min(candidates, len(index))))
+    if scores:
+        for rows, x_bD in index.blocks():
+            for score in scores:
+                for search in score.searches:
+                    search.add(rows, x_bD)
+    return tuple(score.level() for score in scores)
+
+
+class _KnownScore:
+    """Recall@10 of one known row for each query, by the old model and in the mapped index."""
+
+    def __init__(self, found: Map, tasks: Tasks, candidates: int) -> None:
+        assert tasks.queries is not None
+        assert tasks.known is not None
+        self._known_Q = tasks.known
+        self.searches = [_Search(tasks.queries, found, candidates)]
+        if tasks.old_queries is not None:
+            self.searches.append(_Search(tasks.old_queries, None, min(K, candidates)))
+
+    def level(self) -> Level:
+        found = [search.rows_Qk == self._known_Q[:, None] for search in self.searches]
+        old = float(found[1].any(1).mean()) if len(found) > 1 else None
+        mapped, among = float(found[0][:, :K].any(1).mean()), float(found[0].any(1).mean())
+        return Level(f"recall@{K} of known items", old, mapped, among, len(self._known_Q))
+
+
+class _LabelScore:
+    """Share of the first 10 labeled rows that have the label of the query, by the old model and in the mapped index.
+
+    The queries are up to 500 random labeled pairs. A map is better for the pairs that it was fitted on, so the map of a
+    query is fitted without its fold of the pairs.
+    """
+
+    def __init__(self, own_Q: NDArray[np.int64], labels_N: NDArray[Any], searches: "list[_Search]") -> None:
+        self._own_Q, self._labels_N, self.searches = own_Q, labels_N, searches
+
+    @classmethod
+    def of(
+        cls,
+        found: Map,
+        x_nD: NDArray[Any],
+        y_nE: NDArray[Any],
+        pairs_n: NDArray[np.int64],
+        labels_N: NDArray[Any],
+        seed: int,
+    ) -> "_LabelScore | None":
+        """Return None without labeled pairs, or with too few labeled rows."""
+        labeled_N = labels_N >= 0 if labels_N.dtype.kind in "if" else np.ones(len(labels_N), np.bool_)
+        searches, asked, missing = [], [], LABEL_QUERIES
+        for fold_f in np.array_split(np.random.default_rng(seed).permutation(len(pairs_n)), FOLDS):
+            asked_q = fold_f[labeled_N[pairs_n[fold_f]]][:missing]
+            if len(asked_q):
+                others = np.delete(np.arange(len(pairs_n)), fold_f)
+                held_out = METHODS[found.method](x_nD[others], y_nE[others]).map
+                searches.append(_Search(y_nE[asked_q], held_out, K + 1, labeled_N))
+                asked.append(asked_q)
+                missing -= len(asked_q)
+        if not asked or labeled_N.sum() <= K:
+            return None
+        asked_Q = np.concatenate(asked)
+        searches.append(_Search(x_nD[asked_Q], None, K + 1, labeled_N))
+        return cls(pairs_n[asked_Q], labels_N, searches)
+
+    def level(self) -> Level:
+        *mapped, old = (search.rows_Qk for search in self.searches)
+        scores = [self._precision(rows_Qk) for rows_Qk in (old, np.concatenate(mapped))]
+        return Level(f"precision@{K} of labels", scores[0], scores[1], None, len(self._own_Q))
+
+    def _precision(self, rows_Qk: NDArray[np.int64]) -> float:
+        """Return label precision without the query's own row."""
+        other = rows_Qk != self._own_Q[:, None]
+        # If the own row is not among the first 11, the last place is left out.
+        other[other.all(1), -1] = False
+        same = (self._labels_N[rows_Qk] == self._labels_N[self._own_Q][:, None]) & other
+        return float(same.sum(1).mean() / K)
 
 
 def describe_level(level: Level) -> str:
-    """Return a sentence with the scores."""
+    """Return a sentence that states the scores."""
     numbers: Mapping[str, float | None] = {
         "the old model": level.old,
         "the mapped index": level.mapped,
@@ -127,18 +230,3 @@ def describe_level(level: Level) -> str:
     }
     parts = [f"{100 * value:.1f} % by {name}" for name, value in numbers.items() if value is not None]
     return f"{level.task[0].upper()}{level.task[1:]}: {', '.join(parts)} ({level.queries:,} queries)."
-
-
-def _recall(queries: Any, gallery: Any, known_Q: NDArray[Any]) -> float:
-    rows = knn(queries, gallery, k=min(K, len(gallery))).rows.cpu().numpy()
-    return float((rows == known_Q[:, None]).any(1).mean())
-
-
-def _precision(queries: Any, gallery: Any, own_n: NDArray[np.int64], labels_N: NDArray[Any]) -> float:
-    """Return label precision without the query's own row."""
-    rows = knn(queries, gallery, k=K + 1).rows.cpu().numpy()
-    other = rows != own_n[:, None]
-    # If the own row is not among the first 11, the last place is left out.
-    other[other.all(1), -1] = False
-    same = (labels_N[rows] == labels_N[own_n][:, None]) & other
-    return float(same.sum(1).mean() / K)

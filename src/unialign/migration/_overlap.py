@@ -1,7 +1,8 @@
-"""Measure inside the pairs how well mapped rows reproduce the ranking of the true new rows.
+"""Measure on the pairs how well mapped rows reproduce the ranking of the true new rows.
 
-The overlap@k in a gallery of m rows is the share of the first k true rows among the first k mapped rows. The mapped row
-of each pair is predicted without this pair, so the measurement is that of a random gallery of m rows of the index.
+The overlap@k in a gallery of m rows is the share of the first k true rows that are also among the first k mapped rows.
+The mapped row of each pair is predicted without this pair, so m pairs behave like a random gallery of m rows of the
+index.
 
 Shapes: `Q` queries, `n` pairs, `m` pairs of a gallery, `P` points.
 """
@@ -16,13 +17,15 @@ Array = NDArray[Any]
 
 # Cut-offs of the measured points.
 CUTOFFS = (1, 2, 3, 5, 7, 10, 15, 20, 30)
-# Galleries of the size n, n/2 and n/4, with as many random draws.
+# Divisor of the gallery size n, and number of random galleries of this size.
 _DRAWS = ((1, 1), (2, 4), (4, 8))
+# Number of queries that are ranked at once.
+_QUERIES = 256
 
 
 @dataclass(frozen=True)
 class OverlapCurve:
-    """Overlaps of single queries at several cut-offs and gallery sizes.
+    """Overlaps of each query at several cut-offs and gallery sizes.
 
     Attributes:
         cutoffs, sizes: (P,) k and m of each point.
@@ -57,7 +60,9 @@ def measure_overlap(true_Qn: Array, mapped_Qn: Array, *, width: int, seed: int) 
         found = np.zeros((2, len(cutoffs), len(true_Qn)))
         for _ in range(draws):
             chosen = generator.permutation(pairs)[:size] if divisor > 1 else np.arange(pairs)
-            found += _overlaps(true_Qn[:, chosen], mapped_Qn[:, chosen], cutoffs, width)
+            for start in range(0, len(true_Qn), _QUERIES):
+                block = slice(start, start + _QUERIES)
+                found[:, :, block] += _overlaps(true_Qn[block, chosen], mapped_Qn[block, chosen], cutoffs, width)
         points += [(k, size, found[0, i] / draws, found[1, i] / draws) for i, k in enumerate(cutoffs)]
     cutoffs_P, sizes_P, overlap, contained = zip(*points, strict=True)
     return OverlapCurve(np.array(cutoffs_P), np.array(sizes_P), np.stack(overlap), np.stack(contained))

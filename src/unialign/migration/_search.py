@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from unialign._checks import check_integer
 from unialign.errors import ConfigError, ShapeError
 from unialign.metrics import knn
-from unialign.migration._inputs import checked_unit
+from unialign.migration._inputs import as_array, checked_unit
 
 Embed = Callable[[NDArray[np.int64]], Any]
 Cache = MutableMapping[int, NDArray[np.float32]]
+
+# Number of rows that are embedded at once.
+EMBED_ROWS = 4096
 
 
 class SearchResult(NamedTuple):
@@ -23,7 +26,7 @@ class SearchResult(NamedTuple):
 
     Attributes:
         scores: (Q, k) float64, cosines.
-        rows: (Q, k) int64, rows of the index.
+        rows: (Q, k) int64, row numbers in the index.
         embedded: number of rows that were embedded for this search; rows in the cache are not counted.
     """
 
@@ -44,23 +47,25 @@ def search_mapped(
         raise ConfigError(f"candidates is {candidates}, expected at least k = {k}")
     if embed is None:
         scores, rows = knn(queries, mapped, k=k)
-        return SearchResult(scores.cpu().numpy(), rows.cpu().numpy(), 0)
+        return SearchResult(scores.detach().cpu().numpy(), rows.cpu().numpy(), 0)
     rows_QC = knn(queries, mapped, k=min(candidates, len(mapped))).rows.cpu().numpy()
     found: Cache = {} if cache is None else cache
     embedded = _embed_missing(np.unique(rows_QC), np.shape(mapped)[1], embed, found)
-    return _ordered(checked_unit(np.asarray(queries), "queries"), rows_QC, found, k, embedded)
+    return _ordered(checked_unit(as_array(queries), "queries"), rows_QC, found, k, embedded)
 
 
 def _embed_missing(rows_n: NDArray[np.int64], dim: int, embed: Embed, cache: Cache) -> int:
+    """Embed the rows that are not in the cache, in blocks; the cache keeps finished blocks if a later one fails."""
     missing_n = np.array([row for row in rows_n.tolist() if row not in cache], np.int64)
-    if len(missing_n):
-        new_nE = np.asarray(embed(missing_n))
-        if new_nE.shape != (len(missing_n), dim):
+    for start in range(0, len(missing_n), EMBED_ROWS):
+        rows_b = missing_n[start : start + EMBED_ROWS]
+        new_bE = as_array(embed(rows_b))
+        if new_bE.shape != (len(rows_b), dim):
             raise ShapeError(
-                f"`embed` returned shape {new_nE.shape} for {len(missing_n)} rows, expected {(len(missing_n), dim)}"
+                f"`embed` returned shape {new_bE.shape} for {len(rows_b)} rows, expected {(len(rows_b), dim)}"
             )
-        unit_nE = checked_unit(new_nE, "embed", missing_n).astype(np.float32)
-        cache.update(zip(missing_n.tolist(), unit_nE, strict=True))
+        unit_bE = checked_unit(new_bE, "embed", rows_b).astype(np.float32)
+        cache.update(zip(rows_b.tolist(), unit_bE, strict=True))
     return len(missing_n)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from unialign.migration._interval import OverlapInterval
 from unialign.migration._level import Level, describe_level
 
-# With this share of the true ten among the candidates, known-item recall stayed above 95 % of full re-embedding in
-# all measured cases (benchmarks/results/bridge.json).
+# If at least this share of the true first ten was among the candidates, known-item recall was above 95 % of that of
+# full re-embedding in all measured cases (benchmarks/results/bridge.json).
 CONTAINED = 0.75
 
 
@@ -42,13 +42,23 @@ def decide(
     return "re-embed or stay", tuple(reasons)
 
 
-def level_reasons(levels: Sequence[Level]) -> tuple[str, ...]:
-    """Return a sentence for each level, and a warning if the old model is better than the mapped index."""
+def level_reasons(levels: Sequence[Level], verdict: str) -> tuple[str, ...]:
+    """Return a sentence for each score, and a warning for each score at which the old model beats the mapped index.
+
+    The score of the candidates is an upper bound, so it never shows that the bridge is better than the old model.
+    """
     sentences = [describe_level(level) for level in levels]
     for level in levels:
-        best = level.mapped if level.candidates is None else max(level.mapped, level.candidates)
-        if level.old is not None and level.old > best:
+        if level.old is None or level.old <= level.mapped:
+            continue
+        if not verdict.startswith("switch with C") or (level.candidates is not None and level.old > level.candidates):
             sentences.append(f"Staying with the old model is better than the bridge for {level.task}.")
+            continue
+        bound = "" if level.candidates is None else f", and can reach {100 * level.candidates:.1f} % at most"
+        sentences.append(
+            f"The old model is better than the mapped ranking for {level.task}. The order by the new model is not "
+            f"measured{bound}, so test it before the switch."
+        )
     return tuple(sentences)
 
 
