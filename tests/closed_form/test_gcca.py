@@ -30,7 +30,7 @@ def columns(seed: int = 0, items: int = TRAIN + TEST) -> dict[str, NDArray[np.fl
 
 
 def masks(seed: int = 1, items: int = TRAIN + TEST) -> dict[str, NDArray[np.bool_]]:
-    """Return presence with text and audio missing at random; some items have a single modality."""
+    """Return presence masks of modalities that are missing at random; some items have a single modality."""
     rng = np.random.default_rng(seed)
     return {"image": rng.random(items) > 0.1, "text": rng.random(items) > 0.3, "audio": rng.random(items) > 0.4}
 
@@ -41,7 +41,7 @@ def store_of(x: dict[str, Any], present: dict[str, NDArray[np.bool_]] | None = N
 
 
 def similarities(embeddings: dict[str, Any]) -> NDArray[np.float64]:
-    """Return the cosines of all rows of all modalities, which do not depend on rotations and signs."""
+    """Return the cosines between all rows of all modalities, since cosines do not depend on rotations and signs."""
     z = np.concatenate([np.asarray(embeddings[name], dtype=np.float64) for name in DIMS])
     return np.asarray(z @ z.T)
 

@@ -1,4 +1,4 @@
-"""Spaces in closed form: generalized canonical correlation analysis and ridge regression, without gradient descent."""
+"""Compute spaces by generalized canonical correlation analysis or ridge regression, without gradient descent."""
 
 from unialign._lazy import attach_stub
 

@@ -29,7 +29,7 @@ class Solution:
     Attributes:
         regularization: ridge penalty divided by the number of rows.
         eigenvalues_D: eigenvalues, descending, in [0, 1].
-        weights: modality -> V'G, (r, D).
+        weights: modality -> weights V'G of shape (r, D).
     """
 
     regularization: float
@@ -98,5 +98,5 @@ class MaskedGcca:
 
 
 def _solves_items(items: int, components: int) -> bool:
-    """Return whether the (N, N) matrix is solved; its coordinates (N, R) are then also smaller than (R, R)."""
+    """Return whether to solve the (N, N) eigenproblem; the coordinates (N, R) are then not larger than (R, R)."""
     return items <= components

@@ -34,7 +34,7 @@ class ValidationItems:
         self._ids_N = torch.from_numpy(store.ids[rows_N]) if store.has_ids else None
 
     def normalized(self, modality: ModalityRows) -> Tensor:
-        """Return the normalized rows (n, W) of a modality in float64; raise NonFiniteError if one is not finite."""
+        """Return the normalized rows (n, W) of a modality in float64; raise NonFiniteError if a row is not finite."""
         rows_n = self._rows_N[self.present[modality.name].numpy()]
         raw_nW = torch.from_numpy(RowReader(self._store.array(modality.name)).read(rows_n))
         x_nW = normalize_rows(modality.norm, raw_nW)

@@ -39,7 +39,7 @@ class Selection:
 
 
 def check_modalities(store: EmbeddingStore, modalities: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the modalities of a closed form; raise ConfigError unless there are at least two, all in the store."""
+    """Return the modalities of a closed form; raise ConfigError unless there are two or more, all in the store."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
             f"store must be an EmbeddingStore, got {type(store).__name__}; load files or arrays with "

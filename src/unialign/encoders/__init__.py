@@ -1,4 +1,4 @@
-"""Encoders that map raw media to the features of a store column; each has an optional dependency."""
+"""Encoders that map raw media to the features of a store column; each encoder requires an optional dependency."""
 
 from unialign._lazy import attach_stub
 

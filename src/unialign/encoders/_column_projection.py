@@ -29,7 +29,7 @@ class Projection:
     Attributes:
         encoder: name of the encoder, for error messages.
         module: Python module that contains the encoder's weights.
-        packages: pip requirements with the versions used for the column.
+        packages: pip requirements with the versions that were used for the column.
         weights_file, weights_sha256: weights file in the module's folder, and its SHA-256.
         mean_E: mean of the training rows, float32.
         axes_EW: orthonormal axes of the projection, float32.

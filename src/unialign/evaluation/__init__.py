@@ -1,4 +1,4 @@
-"""Evaluate embeddings of a set of items: every metric in every direction, with intervals."""
+"""Evaluate embeddings of a set of items with every metric in every direction, and with intervals."""
 
 from unialign._lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""Evaluate embeddings of a set of items: all metrics, with the statistics for their intervals.
+"""Compute all metrics of embeddings of a set of items, with the statistics for intervals.
 
 Shapes: `N` items, `D` dimension.
 """

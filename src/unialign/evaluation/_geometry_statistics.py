@@ -1,4 +1,4 @@
-"""Compute gap, spread and conflict of a batch as statistics.
+"""Compute the modality gap, the spread and the conflict of a batch as statistics.
 
 Shapes: `N` items, `K` pairs or anchors, `T` rows of a tile, `D` dimension.
 """
@@ -17,7 +17,7 @@ __all__ = ["conflict_statistics", "geometry_statistics"]
 
 
 def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
-    """Compute gap, true-pair cosine, uniformity and effective rank, if enough rows are present."""
+    """Compute the modality gap, true-pair cosine, uniformity and effective rank, if enough rows are present."""
     debiased, raw, cosines_KN = [], [], []
     for m, n in combinations(range(len(batch.names)), 2):
         rows = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()

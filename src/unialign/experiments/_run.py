@@ -1,4 +1,4 @@
-"""Run one entry with one seed: train, embed the evaluated split, and compute its metrics."""
+"""Run one entry with one seed: train, embed the evaluated split, and compute the metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

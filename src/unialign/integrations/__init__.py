@@ -1,4 +1,4 @@
-"""Classes and functions for other libraries; each module imports its library on first use."""
+"""Classes and functions for use with other libraries, which are imported on first use."""
 
 from unialign._lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""`AlignmentModel`: one encoder per modality and an objective, with the batch format of the integrations."""
+"""Define `AlignmentModel`, which combines one encoder per modality with an objective."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -75,7 +75,7 @@ class AlignmentModule(LightningModule):
         self.log("val/loss", found.total, batch_size=len(next(iter(z.values()))))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW without weight decay on vectors, such as biases, norms and temperatures."""
+        """Return AdamW without weight decay on vectors, such as biases, norm weights and temperatures."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},

@@ -1,4 +1,4 @@
-"""`Space`: a model with one head per modality that maps features to a shared unit sphere."""
+"""Define `Space`, a model with one head per modality that maps features to a shared unit sphere."""
 
 from unialign._lazy import attach_stub
 

@@ -73,8 +73,8 @@ def gaussian_kernel(x_bW: Tensor, y_LW: Tensor, bandwidth: float | Tensor) -> Te
 def squared_distances(x_bW: Tensor, y_LW: Tensor) -> Tensor:
     """Return the squared Euclidean distances of all pairs of rows, (b, L).
 
-    The mean of the second rows is subtracted from both, since x^2 + y^2 - 2xy loses the digits of rows that are far
-    from the origin, such as features with a large offset.
+    The mean of the rows y is subtracted from x and y first, since x^2 + y^2 - 2xy loses precision for rows far from the
+    origin, such as features with a large offset.
     """
     mean_W = y_LW.mean(0)
     x_bW, y_LW = x_bW - mean_W, y_LW - mean_W

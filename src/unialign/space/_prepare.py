@@ -1,4 +1,4 @@
-"""The stage of a modality before its head: input normalization, kernel features or whitening.
+"""Prepare the features of a modality for its head by input normalization, kernel features or whitening.
 
 Shapes: `N` rows of the store, `W` dimension of a modality, `b` rows of a block.
 """
@@ -39,7 +39,7 @@ def normalization_of(stage: nn.Module) -> nn.Module:
 
 
 def normalized_blocks(norm: nn.Module, array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> Blocks:
-    """Return a function that yields normalized rows in float64, block by block; see `Blocks`."""
+    """Return a function that yields normalized rows in float64, block by block (see `Blocks`)."""
 
     def read(chosen_n: NDArray[np.int64] | None = None, /) -> Iterator[Tensor]:
         for _, raw_bW in row_blocks(array_NW, rows if chosen_n is None else rows[chosen_n], _BLOCK_ROWS):
