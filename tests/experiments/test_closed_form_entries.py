@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from train_cases import tiny_store
+from early_stopping_cases import store_with_validation
+from train_cases import run, tiny_store
 from unialign.cli._compare import new_comparison, repeated_comparison
 from unialign.cli._main import main
 from unialign.config import CLOSED_FORMS, CompareConfig, TrainConfig, closed_form_config, closed_form_of
 from unialign.experiments import make_entry
+from unialign.experiments._results import _note
 
 
 def test_settings_of_closed_forms() -> None:
@@ -50,6 +53,19 @@ def test_a_comparison_states_closed_forms_and_repeats_from_its_configuration(tmp
         yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["entries"]["ridge"]["train"]["init"] == "ridge"
     )
     assert new_comparison(file.data, ["ridge"], {}, {}).entries["ridge"].train.dim == 256
+
+
+def test_the_note_states_the_source_of_chosen_settings() -> None:
+    for settings, split, expected in (
+        ({"init_regularization": 0.1, "init_spectrum_power": 0.0}, True, ""),
+        ({"init_regularization": 0.1}, True, "; source of the settings: validation split"),
+        ({}, False, "; source of the settings: random 15% of the training rows, by groups"),
+    ):
+        train = closed_form_config("gcca", {"dim": 8, **settings})
+        store = store_with_validation() if split else tiny_store()
+        space = run(store, train).space
+        record = SimpleNamespace(closed_form=space.metadata["closed_form"])
+        assert _note(make_entry(train), record) == f"closed form, not trained{expected}"  # type: ignore[arg-type]
 
 
 def test_an_unknown_name_is_corrected_to_a_closed_form(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

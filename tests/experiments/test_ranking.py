@@ -242,6 +242,18 @@ def test_subsets_splits_and_revisions_that_models_do_not_share(tmp_path):
     assert read_mteb(tmp_path, tasks=["Extra", "Multi"]).models == ("a/x",)
 
 
+def test_the_revision_with_the_requested_tasks_is_chosen(tmp_path):
+    for task in ("One", "Two"):
+        write_task(tmp_path, "a/x", task, 0.5, revision="aaa")
+    write_task(tmp_path, "a/x", "Three", 0.25, revision="bbb")
+    found = read_mteb(tmp_path, tasks=["Three"])
+    assert found.scores_MT.tolist() == [[0.25]]
+    assert found.notes[0] == "a/x: revision aaa is not used, since bbb has more requested tasks"
+    assert read_mteb(tmp_path).notes[0] == "a/x: revision bbb is not used, since aaa has more tasks"
+    write_task(tmp_path, "a/x", "Four", 0.25, revision="bbb")
+    assert read_mteb(tmp_path).notes[0].endswith("aaa has as many tasks and was found first")
+
+
 @pytest.mark.parametrize("depth", ["results", "model", "revision"])
 def test_the_folder_of_results_of_a_model_or_of_a_revision(tmp_path, depth):
     folder = write_task(tmp_path / "results", "org/model", "One", 0.5)

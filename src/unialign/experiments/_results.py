@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from unialign.config import CompareConfig, stated_settings
+from unialign.config import CompareConfig, ComparisonEntry, closed_form_of, stated_settings
 from unialign.data import EmbeddingStore
 from unialign.evaluation import all_metrics
 from unialign.experiments._run import RunRecord
@@ -41,7 +41,7 @@ def make_results(
         "objectives": {
             key: {
                 "label": entry.label,
-                "note": entry.note,
+                "note": _note(entry, records[key, config.seeds[0]]),
                 "settings": stated_settings(entry.train) if settings is None else dict(settings),
                 "parameters": records[key, config.seeds[0]].parameters,
             }
@@ -68,8 +68,16 @@ def make_results(
     }
 
 
+def _note(entry: ComparisonEntry, record: RunRecord) -> str:
+    """Return the note of an entry, with the source of the settings of a closed form if they were chosen."""
+    selection = (record.closed_form or {}).get("selection")
+    if selection is None or closed_form_of(entry.train) is None:
+        return entry.note
+    return f"{entry.note}; source of the settings: {selection['source']}"
+
+
 def _closed_form(record: RunRecord) -> dict[str, Any]:
-    """Return the closed form from which a run started, with its chosen settings; empty for random weights."""
+    """Return the closed form from which a run started, with the chosen settings; empty for random weights."""
     return {} if record.closed_form is None else {"closed_form": record.closed_form}
 
 

@@ -83,7 +83,7 @@ def read_mteb(
     """
     given = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     found, notes = find_models([Path(folder) for folder in given])
-    entries = _latest(found, notes)
+    entries = _chosen_revisions(found, tasks, notes)
     entries = _chosen_models(entries, models)
     entries, names = _chosen_tasks(entries, tasks, notes)
     parts = {task: _shared_parts(entries, task, splits, notes) for task in names}
@@ -97,19 +97,23 @@ def read_mteb(
     return ScoreTable(tuple(model.name for model in entries), tuple(names), scores_MT, queries, tuple(notes))
 
 
-def _latest(found: Sequence[ModelFiles], notes: list[str]) -> list[ModelFiles]:
-    """Return one revision per model: the revision with the most tasks, or the first of them in case of a tie."""
+def _chosen_revisions(found: Sequence[ModelFiles], tasks: Sequence[str] | None, notes: list[str]) -> list[ModelFiles]:
+    """Return one revision per model: the revision with the most requested tasks, or the first one in a tie."""
+    wanted = None if tasks is None else set(tasks)
+    asked = "" if tasks is None else "requested "
     entries: dict[str, ModelFiles] = {}
     for model in found:
         if not model.scores:
             continue
         other = entries.get(model.name)
-        if other is not None:
-            kept, left = (model, other) if len(model.scores) > len(other.scores) else (other, model)
-            notes.append(f"{model.name}: revision {left.revision} is not used, since {kept.revision} has more tasks")
-            entries[model.name] = kept
-        else:
+        if other is None:
             entries[model.name] = model
+            continue
+        new, old = (len(m.scores if wanted is None else wanted & set(m.scores)) for m in (model, other))
+        kept, left = (model, other) if new > old else (other, model)
+        why = f"as many {asked}tasks and was found first" if new == old else f"more {asked}tasks"
+        notes.append(f"{model.name}: revision {left.revision} is not used, since {kept.revision} has {why}")
+        entries[model.name] = kept
     return [entries[name] for name in sorted(entries)]
 
 

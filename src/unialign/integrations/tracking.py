@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,7 @@ import torch
 
 from unialign.errors import ConfigError
 from unialign.losses import LossOutput
-from unialign.train import MetricLogger, logger_names, open_loggers
+from unialign.train import MetricLogger, check_logger, logger_names, open_loggers
 
 
 class MetricTracker:
@@ -25,8 +26,9 @@ class MetricTracker:
         ...         tracker.log(out, step=step)
 
     Args:
-        run: "wandb", "trackio", "mlflow" or "tensorboard" to start a run, or an existing run with a method `log(values,
-            step=...)`, such as the result of `wandb.init`. An existing run is not closed.
+        run: "wandb", "trackio", "mlflow" or "tensorboard" to start a run when the first values are logged, or an
+            existing run with a method `log(values, step=...)`, such as the result of `wandb.init`. An existing run is
+            not closed.
         folder: folder for the files of the tracker. The name of the folder is the name of a new run.
         settings: settings to store with a new run.
 
@@ -44,6 +46,8 @@ class MetricTracker:
     ) -> None:
         self._logger: MetricLogger | None = None
         self._run: Any = None
+        self._start: Callable[[], list[MetricLogger]] | None = None
+        self._folder = Path(folder)
         if not isinstance(run, str):
             if not callable(getattr(run, "log", None)):
                 raise ConfigError(
@@ -53,20 +57,26 @@ class MetricTracker:
             return
         if run not in logger_names():
             raise ConfigError(f"run must be one of {', '.join(logger_names())} or an existing run, got {run!r}")
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (self._logger,) = open_loggers((run,), Path(folder), keep_steps=0, settings=settings or {})
+        check_logger(run)
+        self._start = partial(open_loggers, (run,), Path(folder), keep_steps=0, settings=dict(settings or {}))
 
     def log(self, values: LossOutput | Mapping[str, Any], *, step: int) -> None:
         """Send a loss or named numbers; non-finite numbers are left out.
 
         Args:
-            values: the result of a loss, logged as `loss` and `terms/NAME`, or a mapping of numbers, scalar tensors or
-                further mappings, whose names are joined by `/`.
+            values: the result of a loss, which is logged as `loss` and `terms/NAME`, or a mapping of names to numbers,
+                scalar tensors or nested mappings. The names of nested values are joined by `/`.
             step: number of the step.
         """
         if isinstance(values, LossOutput):
             values = {"loss": values.total, "terms": values.terms}
         found = dict(_numbers(values))
+        if self._start is not None:
+            # Start the run here instead of in `__init__`, since with several processes, `fit` calls only the tracker of
+            # process 0.
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._logger,) = self._start()
+            self._start = None
         if self._logger is not None:
             self._logger.log(found, step)
         elif self._run is not None:
@@ -80,7 +90,7 @@ class MetricTracker:
         """End a run that this tracker started; later values are not sent."""
         if self._logger is not None:
             self._logger.close()
-        self._logger = self._run = None
+        self._logger = self._run = self._start = None
 
     def __enter__(self) -> Self:
         return self

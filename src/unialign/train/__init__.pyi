@@ -13,6 +13,7 @@ from unialign.train._grad_cache import grad_cache_backward as grad_cache_backwar
 from unialign.train._health_monitor import HealthMonitor as HealthMonitor
 from unialign.train._metric_loggers import (
     MetricLogger as MetricLogger,
+    check_logger as check_logger,
     logger_names as logger_names,
     open_loggers as open_loggers,
 )

@@ -38,6 +38,11 @@ def open_loggers(
     return found
 
 
+def check_logger(name: str) -> None:
+    """Raise MissingDependencyError if the package of a logger is not installed."""
+    _imported("torch.utils.tensorboard" if name == "tensorboard" else name, name)
+
+
 class _TensorBoard:
     def __init__(self, folder: Path, keep_steps: int, settings: Mapping[str, Any]) -> None:
         module = _imported("torch.utils.tensorboard", "tensorboard")
