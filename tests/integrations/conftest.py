@@ -1,4 +1,4 @@
-"""Fixtures of the tests with other libraries: a space of four modalities, saved with three encoders."""
+"""Fixtures for the tests with other libraries, which use a space of four modalities that is saved with three encoders."""
 
 from pathlib import Path
 
@@ -23,5 +23,5 @@ def folder(space: Space, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vectors(space: Space) -> dict[str, np.ndarray]:
-    """Return the embeddings of the test inputs by the space."""
+    """Return the embeddings that the space computes for the test inputs."""
     return {kind: space.encode({kind: tiny_towers.features(kind)})[kind].numpy() for kind in tiny_towers.DIMS}

@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def rows(prefix: str, kind: str) -> Any:
-    """Return the inputs of a kind as a data set of mteb."""
+    """Return the inputs of one media type as a data set of mteb."""
     from datasets import Dataset
 
     if kind == "audio":
@@ -31,7 +31,7 @@ def rows(prefix: str, kind: str) -> Any:
 
 
 def task(query: str, document: str, relevant: dict[str, dict[str, int]]) -> Any:
-    """Return a retrieval task in memory."""
+    """Create a retrieval task in memory."""
     from mteb.abstasks import AbsTaskRetrieval
     from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -109,7 +109,7 @@ def test_the_metadata_of_the_model(folder: Path, tmp_path: Path) -> None:
     assert ua.integrations.mteb.wrap(folder).mteb_model_meta.revision == meta.revision
     named = ua.integrations.mteb.wrap(folder, name="me/space", revision="v2").mteb_model_meta
     assert (named.name, named.revision) == ("me/space", "v2")
-    # Other weights have another revision, so that mteb does not reuse cached results.
+    # Different weights give a different revision, so that mteb does not reuse cached results.
     other = tiny_towers.make_space(head="linear")
     other.save_pretrained(tmp_path, format="sentence-transformers", encoders=tiny_towers.towers())
     assert ua.integrations.mteb.wrap(tmp_path).mteb_model_meta.revision != meta.revision

@@ -1,4 +1,4 @@
-"""Test that the heads of a space, written as dense layers, compute the embeddings of the space."""
+"""Test that the dense layers of a space compute the same embeddings as the space."""
 
 from typing import Any
 

@@ -52,7 +52,7 @@ def weights(space: Space) -> dict[str, bytes]:
 
 
 def forge_config(saved: Path, change: dict) -> None:
-    """Change config.json and update its checksum."""
+    """Change config.json and update the checksum of the file."""
     body = _checksummed.read_json(saved / "config.json") | change
     (saved / "config.json").unlink()
     _checksummed.write_json(saved / "config.json", body)

@@ -1,4 +1,4 @@
-"""Migrate an index to a new embedding model with a small sample of pairs, and estimate the loss of quality first."""
+"""Migrate an index to a new embedding model with a few pairs, and estimate the loss of quality before the switch."""
 
 from unialign._lazy import attach_stub
 

@@ -95,7 +95,7 @@ class Bridge:
             (N, E) float32 unit rows.
 
         Raises:
-            DataError: the store names another encoder than that of the index, or `new` is given and the rows are not
+            DataError: the store records a different encoder than the index, or `new` is given and the rows are not
                 those of the index.
             ShapeError: the dimension is not D.
             NonFiniteError: a row contains NaN or infinity, or has norm zero.
@@ -236,7 +236,7 @@ class Bridge:
             )
 
     def _is_index(self, source: RowSource) -> bool:
-        """Return whether the rows are those of the index, as far as the stored fingerprint can tell."""
+        """Return whether the rows are those of the index, judged by their number and the stored content fingerprint."""
         if source is self._old:
             return True
         if self.encoders[0] or len(source) != self.items:
@@ -244,7 +244,7 @@ class Bridge:
         return content_fingerprint(source.take(self.pairs[:FIT_PAIRS])) == self.old_fingerprint
 
     def _check_index(self, source: RowSource) -> None:
-        """Raise DataError if rows of the same number as the index are other rows."""
+        """Raise DataError if there are as many rows as in the index, but the rows differ from those of the index."""
         if len(source) == self.items and not self._is_index(source):
             raise DataError(
                 "`new` replaces rows of the index, but the rows of the pairs in 'old' differ from those that the "

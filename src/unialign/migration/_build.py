@@ -40,7 +40,7 @@ def bridge(
     new_modality: str | None = None,
     seed: int = 0,
 ) -> Bridge:
-    """Map an index of old embeddings into the space of a new model, and estimate the loss of quality first.
+    """Map an index of old embeddings into the space of a new model, and estimate the loss of quality before the switch.
 
     The candidate maps are the identity, a Procrustes rotation, ridge regression, ridge regression toward the identity,
     ridge regression with fitted target lengths (for PCA), and, with 600 to 5,000 pairs, kernel ridge regression. The
@@ -161,7 +161,7 @@ def _queries(queries: Any, dim: int, name: str = "queries") -> Array:
 
 
 def _used_pairs(count: int, seed: int) -> NDArray[np.int64]:
-    """Return the ascending positions of all pairs, or of a random sample of `FIT_PAIRS`."""
+    """Return the ascending positions of all pairs, or of `FIT_PAIRS` random pairs."""
     if count <= FIT_PAIRS:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).permutation(count)[:FIT_PAIRS])

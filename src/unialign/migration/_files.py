@@ -32,17 +32,17 @@ from unialign.migration._maps import METHODS, Map
 SCHEMA = 1
 TENSORS, SETTINGS = "bridge.safetensors", "bridge.json"
 _PAIRS = "pairs"
-# As in a saved model, the settings hold the sha256 of the tensors.
+# As in a saved model, the settings contain the sha256 of the tensors.
 _FILES = {"weights": TENSORS, "config": SETTINGS, "key": "tensors"}
 
 
 def write_bridge(
     directory: str | os.PathLike[str], found: Map, pairs_n: NDArray[np.int64], body: Mapping[str, Any]
 ) -> None:
-    """Write both files, and replace an existing bridge in the folder. A crash leaves a complete bridge.
+    """Write both files, and replace an existing bridge; after a crash, either the old or the new bridge is complete.
 
     Raises:
-        CheckpointError: a file system error; a previously saved bridge remains intact.
+        CheckpointError: a file cannot be written; a previously saved bridge remains intact.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     tensors = {key: torch.from_numpy(np.array(value, np.float64)).float() for key, value in found.tensors.items()}

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 # A leave-one-out interval from fewer pairs is too wide to be useful.
 LEAST_PAIRS = 16
-# Of more pairs, a random sample of this size is used, which bounds memory; more pairs hardly change a map.
+# If there are more pairs, a random sample of this size is used to bound memory. More pairs hardly change a map.
 FIT_PAIRS = 20_000
 
 

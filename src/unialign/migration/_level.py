@@ -81,11 +81,11 @@ class Tasks:
 
 
 class _Search:
-    """The first rows of an index for each query, found block by block, so that no mapped index is stored.
+    """The nearest rows of an index for each query, computed block by block without storing a mapped index.
 
     Args:
         queries_QD: unit rows.
-        found: map of a block of old rows; None searches the old rows.
+        found: map that is applied to each block of old rows. None: the old rows are searched.
         k: number of results.
         allowed_N: rows that can be results; None: all rows.
     """
@@ -134,7 +134,7 @@ def measure_levels(
     candidates: int,
     seed: int,
 ) -> tuple[Level, ...]:
-    """Score the old model and the mapped index in one pass over the rows; memory is bounded.
+    """Score the old model and the mapped index in one pass over the rows with bounded memory.
 
     Args:
         x_nD, y_nE, pairs_n: old rows, new rows and row numbers of the pairs.
@@ -153,7 +153,7 @@ def measure_levels(
 
 
 class _KnownScore:
-    """Recall@10 of one known row for each query, by the old model and in the mapped index."""
+    """Recall@10 of the known row of each query, in the old index and in the mapped index."""
 
     def __init__(self, found: Map, tasks: Tasks, candidates: int) -> None:
         assert tasks.queries is not None
@@ -171,10 +171,10 @@ class _KnownScore:
 
 
 class _LabelScore:
-    """Share of the first 10 labeled rows that have the label of the query, by the old model and in the mapped index.
+    """Share of the first 10 labeled rows that have the label of the query, in the old index and in the mapped index.
 
-    The queries are up to 500 random labeled pairs. A map is better for the pairs that it was fitted on, so the map of a
-    query is fitted without its fold of the pairs.
+    The queries are up to 500 random labeled pairs. A map is more accurate for the pairs that it was fitted on, so the
+    map for a query is fitted without the fold that contains the query.
     """
 
     def __init__(self, own_Q: NDArray[np.int64], labels_N: NDArray[Any], searches: "list[_Search]") -> None:
@@ -190,7 +190,7 @@ class _LabelScore:
         labels_N: NDArray[Any],
         seed: int,
     ) -> "_LabelScore | None":
-        """Return None without labeled pairs, or with too few labeled rows."""
+        """Return the score; None without labeled pairs or with too few labeled rows."""
         labeled_N = labels_N >= 0 if labels_N.dtype.kind in "if" else np.ones(len(labels_N), np.bool_)
         searches, asked, missing = [], [], LABEL_QUERIES
         for fold_f in np.array_split(np.random.default_rng(seed).permutation(len(pairs_n)), FOLDS):
@@ -213,9 +213,9 @@ class _LabelScore:
         return Level(f"precision@{K} of labels", scores[0], scores[1], None, len(self._own_Q))
 
     def _precision(self, rows_Qk: NDArray[np.int64]) -> float:
-        """Return label precision without the query's own row."""
+        """Return label precision over all rows except that of the query."""
         other = rows_Qk != self._own_Q[:, None]
-        # If the own row is not among the first 11, the last place is left out.
+        # If the row of the query is not among the first 11 rows, leave out the last of them.
         other[other.all(1), -1] = False
         same = (self._labels_N[rows_Qk] == self._labels_N[self._own_Q][:, None]) & other
         return float(same.sum(1).mean() / K)

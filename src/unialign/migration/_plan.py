@@ -25,8 +25,8 @@ _BLOCK = 128
 def plan(old: Any, n: int, *, seed: int = 0, modality: str | None = None) -> NDArray[np.int64]:
     """Return the (n,) ascending numbers of the rows to embed first: the rows nearest to the centers of n clusters.
 
-    If n is above 1,000, there are 1,000 clusters, and several rows of each are chosen. The rows improve a map, but they
-    are not a random sample, so the intervals of `bridge` require other pairs.
+    If n is above 1,000, there are 1,000 clusters, and several rows of each cluster are chosen. The chosen rows improve
+    a map, but they are not a random sample, so the intervals of `bridge` require other pairs.
 
     Args:
         old: (N, D) embeddings by the old model, as an array, a memory map, a tensor, a file or a store.
@@ -39,9 +39,9 @@ def plan(old: Any, n: int, *, seed: int = 0, modality: str | None = None) -> NDA
 
 
 def plan_rows(old: RowSource, n: int, *, taken: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return the (n,) ascending row numbers nearest to the centers of clusters of the old rows.
+    """Return the (n,) ascending numbers of the old rows nearest to cluster centers.
 
-    The clusters are found in a random sample of the rows. Rows in `taken` are left out.
+    The clusters are computed from a random sample of the rows. Rows in `taken` are left out.
 
     Raises:
         ConfigError: n is not from 1 to the number of remaining rows.
@@ -64,7 +64,7 @@ def plan_rows(old: RowSource, n: int, *, taken: NDArray[np.int64], seed: int) ->
 
 
 def _nearest_distinct(rows_SD: NDArray[np.float64], centers_nD: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return one row for each center, the nearest that no earlier center has taken."""
+    """Return the nearest row of each center among the rows that are not chosen for an earlier center."""
     chosen = np.empty(len(centers_nD), np.int64)
     for start in range(0, len(centers_nD), _BLOCK):
         cosine_bS = centers_nD[start : start + _BLOCK] @ rows_SD.T
@@ -79,7 +79,7 @@ def _nearest_distinct(rows_SD: NDArray[np.float64], centers_nD: NDArray[np.float
 def _nearest_of_each(
     old: RowSource, centers_cD: NDArray[np.float64], free_N: NDArray[np.bool_], n: int
 ) -> NDArray[np.int64]:
-    """Return n ascending rows: the nearest of each cluster, then the second nearest of each, and so on."""
+    """Return n ascending row numbers: the nearest row of each cluster, then each second nearest row, and so on."""
     cluster_N, cosine_N = np.empty(len(old), np.int32), np.empty(len(old), np.float32)
     for rows, x_bD in old.blocks():
         cosine_bc = x_bD @ centers_cD.T

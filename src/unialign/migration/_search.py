@@ -55,7 +55,7 @@ def search_mapped(
 
 
 def _embed_missing(rows_n: NDArray[np.int64], dim: int, embed: Embed, cache: Cache) -> int:
-    """Embed the rows that are not in the cache, in blocks; the cache keeps finished blocks if a later one fails."""
+    """Embed the rows that are not in the cache, in blocks; the cache keeps finished blocks if a later block fails."""
     missing_n = np.array([row for row in rows_n.tolist() if row not in cache], np.int64)
     for start in range(0, len(missing_n), EMBED_ROWS):
         rows_b = missing_n[start : start + EMBED_ROWS]

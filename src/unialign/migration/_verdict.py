@@ -45,7 +45,8 @@ def decide(
 def level_reasons(levels: Sequence[Level], verdict: str) -> tuple[str, ...]:
     """Return a sentence for each score, and a warning for each score at which the old model beats the mapped index.
 
-    The score of the candidates is an upper bound, so it never shows that the bridge is better than the old model.
+    The score of the candidates is an upper bound, so a high score does not show that the bridge is better than the old
+    model.
     """
     sentences = [describe_level(level) for level in levels]
     for level in levels:

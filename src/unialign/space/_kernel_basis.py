@@ -26,7 +26,7 @@ class Blocks(Protocol):
     """A function that reads the rows of a modality in float64, block by block."""
 
     def __call__(self, chosen_n: NDArray[np.int64] | None = None, /) -> Iterator[Tensor]:
-        """Yield the rows at these ascending positions, or all rows."""
+        """Yield the rows at the ascending positions `chosen_n`, or all rows if it is None."""
         ...
 
 
