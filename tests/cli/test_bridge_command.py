@@ -21,7 +21,9 @@ def here(tmp_path, monkeypatch):
     for name, array in {"old": old, "new": new[rows], "queries": new[:60], "old_queries": old[:60]}.items():
         np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
     np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "negative.npy", rows - 5)
     np.save(tmp_path / "known.npy", np.arange(60))
+    (tmp_path / "names.txt").write_text("a\n" * 100)
     (tmp_path / "rows.txt").write_text("\n".join(map(str, rows)) + "\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -108,6 +110,8 @@ def test_the_plan_needs_no_new_rows(here, capsys):
         ([*COMMAND, "--methods", "rigde"], "did you mean 'ridge'"),
         ([*COMMAND, "--pairs", "new.npy"], "must hold a list of integers or ids"),
         ([*COMMAND, "--pairs", "none.txt"], "cannot be read as pairs"),
+        ([*COMMAND, "--pairs", "names.txt", "--pairs-by", "row"], "names.txt holds ids, not row numbers"),
+        ([*COMMAND, "--pairs", "negative.npy"], "pair row -5 is outside the index"),
         (["bridge", "none.npy", "new.npy"], "none.npy"),
     ],
 )

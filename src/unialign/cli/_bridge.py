@@ -82,26 +82,33 @@ def read_values(path: str, what: str, *, as_text: bool = False) -> NDArray[Any]:
         raise DataError(f"{file} cannot be read as {what} ({error})") from None
     if values.ndim != 1 or values.dtype.kind not in "iuU" or not len(values):
         raise DataError(f"{file} must hold a list of integers or ids for {what}, got {values.dtype} {values.shape}")
-    if as_text:
-        return values
-    digits = values.dtype.kind == "U" and all(text.isascii() and text.isdigit() for text in values.tolist())
-    return np.asarray(values.astype(np.int64) if digits else values)
+    return np.asarray(values.astype(np.int64) if not as_text and _are_numbers(values) else values)
+
+
+def _are_numbers(values_n: NDArray[Any]) -> bool:
+    """Return whether values are integers, or digits that fit into 64 bits."""
+    if values_n.dtype.kind != "U":
+        return True
+    return all(text.isascii() and text.isdigit() and len(text) < 19 for text in values_n.tolist())
 
 
 def read_pairs(config: BridgeConfig, index: RowSource) -> NDArray[Any] | None:
     """Return the row numbers or ids of the pairs.
 
     Raises:
-        ConfigError: the numbers are row numbers as well as ids of other rows, and `pairs_by` is not given.
+        ConfigError: the numbers are ids of other rows than those with these numbers, and `pairs_by` is not given; or
+            `pairs_by` is `row` and the file has ids.
     """
     if config.pairs is None:
         return None
     values_n = read_values(config.pairs, "pairs", as_text=True)
     text_n = values_n.astype(np.str_)
-    is_number = all(text.isascii() and text.isdigit() for text in text_n.tolist())
+    is_number = _are_numbers(values_n)
+    if config.pairs_by == "row" and not is_number:
+        raise ConfigError(f"{config.pairs} holds ids, not row numbers; use --pairs-by id")
     if config.pairs_by == "id" or not is_number:
-        return text_n
-    rows_n: NDArray[Any] = values_n.astype(np.int64)
+        return np.asarray(text_n)
+    rows_n: NDArray[np.int64] = np.asarray(values_n.astype(np.int64))
     if config.pairs_by is None and index.ids is not None and np.isin(text_n, index.ids).all():
         is_row = (rows_n >= 0) & (rows_n < len(index))
         if not (is_row.all() and np.array_equal(index.ids[rows_n], text_n)):
