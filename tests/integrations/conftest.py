@@ -1,4 +1,4 @@
-"""Fixtures for the tests with other libraries, which use a space of four modalities that is saved with three encoders."""
+"""Fixtures for the tests with other libraries: a space of four modalities that is saved with three encoders."""
 
 from pathlib import Path
 

@@ -25,7 +25,7 @@ def item_blocks(modalities: Sequence[ModalityRows], items: int) -> Iterator[tupl
 
 
 class _RowQueue:
-    """Reads the rows of a modality for consecutive ranges of items."""
+    """Reader of the rows of a modality for consecutive ranges of items."""
 
     def __init__(self, modality: ModalityRows) -> None:
         self._positions_n, self._blocks = torch.from_numpy(modality.positions_n), modality.blocks()

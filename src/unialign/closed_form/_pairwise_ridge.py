@@ -17,7 +17,7 @@ from unialign.space import leading_eigenvectors
 
 
 class PairwiseRidge:
-    """Ridge regressions between all modalities, reduced by the principal components of the targets.
+    """Ridge regressions between all modalities, projected onto the principal components of the targets.
 
     The target of an item is the concatenation of the normalized features of all modalities. The features of each
     modality are divided by the square root of their dimension, and the features of absent modalities are zeros. A

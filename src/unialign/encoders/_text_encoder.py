@@ -73,7 +73,7 @@ def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
     """Load the encoder of a text column. Loading takes a few seconds and requires no network.
 
     The column's provenance specifies the encoder and the reduction. The installed weights must be bitwise equal to
-    those used for the column, and the features of one text are compared with the stored ones.
+    those used for the column, and the features of one text are compared with the stored features.
 
     Raises:
         ConfigError: the column does not exist, or no encoder is available for its provenance.

@@ -57,7 +57,7 @@ def evaluate(
         present: modality -> (N,) bool. A missing modality does not remove an item from the other directions; rows
             without a counterpart stay in the gallery as distractors.
         ids: (N,) integers; same-id items are positives of each other.
-        labels: (N,) integers, -1 = unlabeled. None: label mAP and clustering are not measured.
+        labels: (N,) integers; -1 marks unlabeled items. None: label mAP and clustering are not measured.
         anchor: anchor of the conflict metrics. None: the mean over all modalities as anchors.
         k: cut-offs of recall; 1 and 10 are always included.
         seed: seed of k-means and of the sample.

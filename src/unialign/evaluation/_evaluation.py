@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def chance(self) -> dict[str, float]:
-        """Metric -> chance level, for R@1 and joint R@1 with each score."""
+        """Chance level of R@1, and of joint R@1 with each score, by the name of the metric."""
         return mean_chance(self.directions)
 
     def to_frame(self) -> Any:

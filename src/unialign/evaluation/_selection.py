@@ -33,7 +33,7 @@ def selection_metrics(
         embeddings: modality -> (N, D) rows of any length.
         present: modality -> (N,) bool; other modalities are complete.
         ids: (N,) integers; same-id items are positives of each other. None: all items differ.
-        labels: (N,) integers, -1 = unlabeled. None: no label mAP.
+        labels: (N,) integers; -1 marks unlabeled items. None: no label mAP.
         names: the metrics to compute.
     """
     batch = make_batch(as_tensors(embeddings), present=present, ids=ids)

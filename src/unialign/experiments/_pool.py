@@ -110,7 +110,7 @@ def _call(work: Callable[[Job], Result], job: Job) -> Result:
 
 
 def _plug_ins() -> PlugIns:
-    """Return the objects registered in this process; workers unpickle them by importing their modules."""
+    """Return the objects registered in this process; workers import the modules that define the objects."""
     objects = registry.registered()
     interactive = not hasattr(sys.modules["__main__"], "__file__")
     for (_, name), value in objects.items():

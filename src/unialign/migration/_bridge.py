@@ -164,7 +164,7 @@ class Bridge:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> "Bridge":
-        """Load a bridge; nothing is unpickled.
+        """Load a bridge without unpickling.
 
         Raises:
             CheckpointError: a file is missing, damaged or altered, or does not describe a bridge.

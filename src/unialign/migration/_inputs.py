@@ -35,7 +35,7 @@ class RowSource:
         name: `old` or `new`, for messages.
         rows: (N, D) rows.
         ids: (N,) ids as strings; None if the source has none.
-        encoder: fingerprint of the encoder; None if the source does not record it.
+        encoder: fingerprint of the encoder; None if the source does not record a fingerprint.
         load: function that returns the (N, D) array, memory-mapped if the file supports it.
         labels: (N,) integer labels; None if the source has none.
     """

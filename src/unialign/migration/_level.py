@@ -1,6 +1,7 @@
 """Task scores of the old model and of the mapped index, from known relevant items or labels.
 
-Shapes: `Q` queries, `N` rows of the index, `S` rows of a sample, `D` dimension of the old rows.
+Shapes: `Q` queries, `q` queries of a block, `b` rows of a block, `k` results, `N` rows of the index, `n` pairs, `D`,
+`E` dimensions of the old and new rows.
 """
 
 from collections.abc import Mapping
@@ -28,8 +29,8 @@ class Level:
         task: name of the score, such as `recall@10 of known items`.
         old: score of the old model in its own index.
         mapped: score of the new queries in the mapped index.
-        candidates: share of the known items that are among the first candidates of the mapped index, which is the
-            highest recall that ordering the candidates can reach.
+        candidates: share of the known items that are among the first candidates of the mapped index, which is an upper
+            bound of the recall after the candidates are ordered by the new model.
         queries: number of queries.
     """
 

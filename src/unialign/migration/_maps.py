@@ -1,6 +1,6 @@
 """Maps from the old to the new embedding space, with held-out predictions for the pairs.
 
-A map predicts the offset d(x) = f(x) - mean(y) of a new row from the mean of the new rows. The stored row is
+A map predicts the offset d(x) = f(x) - mean(y) of a new row from the mean of the new rows. The stored row of x is
 unit(mean(y) + rho d / |d|), where rho is the mean length of y - mean(y) over the pairs. Least squares shrinks offsets;
 restoring their length keeps mapped rows comparable with true new rows in a mixed index.
 
@@ -107,7 +107,7 @@ def unit(x_ND: Array) -> Array:
 
 
 def padded(x_ND: Array, dim: int) -> Array:
-    """Return the first `dim` columns, with columns of zeros appended if there are fewer."""
+    """Return the first `dim` columns, and append columns of zeros if there are fewer."""
     if x_ND.shape[1] >= dim:
         return x_ND[:, :dim]
     return np.pad(x_ND, ((0, 0), (0, dim - x_ND.shape[1])))

@@ -299,7 +299,8 @@ class Space(nn.Module):
                 shorter rows map to features closer to the mean.
 
         Returns:
-            Features (B, W). Their components along axes other than the D principal axes equal the mean.
+            Features (B, W). The components of the features along axes other than the D principal axes equal those of
+            the mean.
 
         Raises:
             ConfigError: the modality is not frozen, or has an output affine map.

@@ -2,8 +2,8 @@
 
 An unCLIP decoder expects embeddings of its own image encoder. A space for such a decoder therefore freezes the image
 embeddings and aligns the other modalities with them. Raw features of an encoder are a poor target, since they lie in a
-narrow cone away from the origin. Whitening centers them, rotates them onto their principal axes and equalizes their
-variances.
+narrow cone away from the origin. Whitening centers the features, rotates them onto their principal axes and equalizes
+the variances along these axes.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
