@@ -32,7 +32,7 @@ class _RowQueue:
         self._ready_bW: Tensor | None = None
 
     def take(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return the positions of the items from `start` to `stop`, counted from `start`, and their rows."""
+        """Return the positions, relative to `start`, and the rows of the items from `start` to `stop`."""
         first, last = torch.searchsorted(self._positions_n, torch.tensor([start, stop])).tolist()
         while self._ready_bW is None or len(self._ready_bW) < last - first:
             block_bW = next(self._blocks)

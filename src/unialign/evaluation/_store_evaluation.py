@@ -86,7 +86,7 @@ class StoreItems:
 
 @dataclass(frozen=True, eq=False)
 class _Direction:
-    """A direction of retrieval: its queries, its gallery and its scores.
+    """A direction of retrieval, with the queries, the gallery and the scores.
 
     Attributes:
         label: key in `Evaluation.directions`; None: the direction is not listed.

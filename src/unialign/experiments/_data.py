@@ -32,7 +32,7 @@ def recipe(name: str) -> CompareConfig:
 def open_store(
     data: Sources, modalities: Sequence[str] | None, fingerprint: str | None, *, id: str | None = None
 ) -> EmbeddingStore:
-    """Open a store with the given modalities (None: its defaults).
+    """Open a store with the given modalities (None: the defaults of the store).
 
     Raises:
         DataError: the store cannot be read, or its fingerprint differs from the given fingerprint.

@@ -1,4 +1,4 @@
-"""Compute the nDCG@10 of each query from the documents that a model retrieved and their relevance.
+"""Compute the nDCG@10 of each query from the documents that a model retrieved and the relevance of these documents.
 
 The formula is that of trec_eval, which mteb uses. Gains are relevances, the discount of rank r is log2(r + 1), and ties
 are broken by document id in descending order. A document with the id of the query is left out, as in mteb.

@@ -27,7 +27,7 @@ class Level:
 
     Attributes:
         task: name of the score, such as `recall@10 of known items`.
-        old: score of the old model in its own index.
+        old: score of the old model in the old index.
         mapped: score of the new queries in the mapped index.
         candidates: share of the known items that are among the first candidates of the mapped index, which is an upper
             bound of the recall after the candidates are ordered by the new model.

@@ -25,7 +25,7 @@ class DenseLayer:
     Attributes:
         weight: (H, W).
         bias: (H,).
-        gelu: whether the activation is GELU; otherwise there is none.
+        gelu: whether the layer has a GELU activation; otherwise, the layer has no activation.
     """
 
     weight: Tensor

@@ -81,7 +81,7 @@ def fit_stages(space: "Space", store: "EmbeddingStore", rows: NDArray[np.int64])
 
 
 def set_kernel_basis(space: "Space", name: str, basis: KernelBasis) -> None:
-    """Set the kernel features of a modality; its head gets new random weights if the number of features changes."""
+    """Set the kernel features of a modality; the head gets new random weights if the number of features changes."""
     place = space.modalities.index(name)
     kernel = kernel_of(space.features[place])
     if kernel is None:
