@@ -59,6 +59,13 @@ def test_features_far_from_the_origin_keep_their_digits() -> None:
             assert float((single[name].double() * double[name]).sum(1).min()) > 0.9999
 
 
+def test_autocast_does_not_round_kernel_features() -> None:
+    space, x = fitted(), torch.randn(4, 5)
+    expected = space.prepare("image", x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(space.prepare("image", x), expected)
+
+
 def test_only_the_rows_of_the_landmarks_are_read_to_choose_them() -> None:
     x_nW, asked = torch.randn(40, 3, dtype=torch.float64), []
 

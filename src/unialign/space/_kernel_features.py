@@ -48,7 +48,9 @@ class KernelFeatures(nn.Module):
                 "the kernel features of this space have no landmarks; call `fit_normalizer` with training rows first, "
                 "or load a saved space"
             )
-        return (gaussian_kernel(x_BW, self.landmarks, self.bandwidth) - self.offset) @ self.weight
+        # The weights amplify rounding, so autocast must not compute the kernel in half precision.
+        with torch.autocast(x_BW.device.type, enabled=False):
+            return (gaussian_kernel(x_BW, self.landmarks, self.bandwidth) - self.offset) @ self.weight
 
     @torch.no_grad()
     def set_basis(self, basis: KernelBasis, regularization: float) -> None:
