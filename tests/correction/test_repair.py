@@ -13,7 +13,7 @@ from unialign.correction import Repair, repair
 from unialign.correction._candidates import bootstrap_weights, csls_score, references
 from unialign.correction._csls import local_similarity
 from unialign.correction._layers import fit_layers
-from unialign.correction._rows import read_rows, split_items
+from unialign.correction._rows import groups_of, read_rows, split_items
 from unialign.data import EmbeddingStore, open_collection
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.metrics import mixed_pool
@@ -193,7 +193,7 @@ def test_same_ids_are_on_the_same_side() -> None:
     z = healthy(items=100)
     ids = np.repeat(np.arange(50), 2)
     data = open_collection(dict(z.items()), ids=ids)
-    fit, held = split_items(data, 0.5, 0)
+    fit, held = split_items(data, groups_of(data), 0.5, 0)
     assert not set(ids[fit]) & set(ids[held])
     assert len(fit) + len(held) == 100
 
@@ -203,17 +203,18 @@ def test_groups_are_held_out_and_resampled_as_a_whole() -> None:
     groups, ids = np.arange(120) // 6, np.arange(120)
     ids[[6, 12]] = 0  # The first three groups share an id.
     data = open_collection({**z, "groups": groups, "ids": ids})
-    fit, held = split_items(data, 0.5, 0)
+    fit, held = split_items(data, groups_of(data), 0.5, 0)
     joined = np.where(groups < 3, 0, groups)
     assert not set(joined[fit]) & set(joined[held])
     assert len(fit) + len(held) == 120
-    rows = read_rows(data, held, None)
+    rows = read_rows(data, groups_of(data), held, None)
     weights = bootstrap_weights(rows, 0)
     same = torch.from_numpy(joined[held][:, None] == joined[held])
     equal = (weights[:, :, None] == weights[:, None]).all(0)
     assert torch.equal(equal, same)
     # Without groups, only items of the same id are resampled together.
-    alone = bootstrap_weights(read_rows(open_collection(z, ids=ids), held, None), 0)
+    data = open_collection(z, ids=ids)
+    alone = bootstrap_weights(read_rows(data, groups_of(data), held, None), 0)
     assert torch.equal((alone[:, :, None] == alone[:, None]).all(0), torch.from_numpy(ids[held][:, None] == ids[held]))
 
 
@@ -225,7 +226,7 @@ def test_held_out_items_of_one_group_choose_no_method() -> None:
     assert "one group" in found.candidates["center"]["reason"]
     # Of three groups, two are held out.
     data = open_collection({**z, "groups": np.arange(160) // 54})
-    assert len(split_items(data, 0.1, 0)[0]) in (52, 54)
+    assert len(split_items(data, groups_of(data), 0.1, 0)[0]) in (52, 54)
 
 
 def test_errors_name_the_row_of_the_store(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from unialign.correction._candidates import (
 from unialign.correction._layers import AFFINE, METHODS, MIN_ROWS, Method, fit_layers
 from unialign.correction._modules import RepairLayers
 from unialign.correction._repair import Repair
-from unialign.correction._rows import ItemRows, merged_rows, present_counts, read_rows, split_items
+from unialign.correction._rows import ItemRows, groups_of, merged_rows, present_counts, read_rows, split_items
 from unialign.data import Sources, open_collection
 from unialign.errors import ConfigError, ShapeError
 from unialign.space import Space
@@ -89,8 +89,9 @@ def repair(
             f"a repair needs at least two modalities, got {', '.join(collection.modalities)}; a gap is a difference "
             "between modalities"
         )
-    fit_items, held_items = split_items(collection, holdout, seed)
-    fit, held = read_rows(collection, fit_items, space), read_rows(collection, held_items, space)
+    groups_N = groups_of(collection)
+    fit_items, held_items = split_items(collection, groups_N, holdout, seed)
+    fit, held = (read_rows(collection, groups_N, items_n, space) for items_n in (fit_items, held_items))
     usable = _usable(listed, fit)
     candidates = measure_candidates(usable, fit.rows(), held, seed=seed)
     details = {

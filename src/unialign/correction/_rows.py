@@ -50,11 +50,13 @@ class ItemRows:
         return {name: z_nD[self.present[name]] for name, z_nD in self.z.items()}
 
 
-def split_items(data: Collection, holdout: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_items(
+    data: Collection, groups_N: NDArray[np.int64], holdout: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the ascending row numbers of the items to fit on and of the held-out items.
 
     Items of the test split are used for neither. The validation split is held out if there is one; otherwise, a random
-    fraction is held out, with items of the same id and items of the same group on the same side.
+    fraction of the groups (see `groups_of`) is held out.
     """
     rng = np.random.default_rng(seed)
     present_MN = np.stack([modality.present_N for modality in data.modalities.values()])
@@ -66,12 +68,11 @@ def split_items(data: Collection, holdout: float, seed: int) -> tuple[NDArray[np
         has_row_N &= ~np.isin(text_N, list(_TEST))
         held_N = np.isin(text_N, list(_VALIDATION)) & has_row_N
     if (held_N & has_pair_N).sum() < 2:
-        code_N = groups_of(data)
-        usable = np.unique(code_N[has_row_N & has_pair_N])
+        usable = np.unique(groups_N[has_row_N & has_pair_N])
         # A bootstrap needs at least two groups, and the fit needs one.
         size = max(1, min(max(2, round(holdout * len(usable))), len(usable) - 1))
         chosen = rng.permutation(usable)[:size]
-        held_N = np.isin(code_N, chosen) & has_row_N
+        held_N = np.isin(groups_N, chosen) & has_row_N
     held = np.flatnonzero(held_N & has_pair_N)
     fit = np.flatnonzero(has_row_N & ~held_N)
     directions = max(1, len(data.modalities) * (len(data.modalities) - 1))
@@ -87,7 +88,9 @@ def split_items(data: Collection, holdout: float, seed: int) -> tuple[NDArray[np
     return _some(rng, fit, most_fit), _some(rng, held, min(most, most_fit))
 
 
-def read_rows(data: Collection, items_n: NDArray[np.int64], space: Space | None) -> ItemRows:
+def read_rows(
+    data: Collection, groups_N: NDArray[np.int64], items_n: NDArray[np.int64], space: Space | None
+) -> ItemRows:
     """Read the rows of the given items as unit rows; with a space, embed their features.
 
     Raises:
@@ -115,7 +118,7 @@ def read_rows(data: Collection, items_n: NDArray[np.int64], space: Space | None)
         )
     ids_n = items_n if data.ids_N is None else data.ids_N[items_n]
     labels_n = None if data.labels_N is None else data.labels_N[items_n]
-    return ItemRows(items_n, z, present, torch.from_numpy(ids_n), labels_n, groups_of(data)[items_n])
+    return ItemRows(items_n, z, present, torch.from_numpy(ids_n), labels_n, groups_N[items_n])
 
 
 def merged_rows(one: ItemRows, other: ItemRows) -> dict[str, Tensor]:
