@@ -6,7 +6,7 @@ from migration_cases import new_rows, overlap, sample, unit
 
 from unialign.migration import Level, OverlapInterval, bridge
 from unialign.migration._interval import estimate_overlap
-from unialign.migration._overlap import OverlapCurve, measure_overlap
+from unialign.migration._overlap import OverlapCurve, _first_columns, measure_overlap
 from unialign.migration._verdict import decide, level_reasons
 
 
@@ -30,6 +30,14 @@ def test_overlaps_equal_sets():
         np.testing.assert_allclose(curve.contained[point][0], expected[:, 1])
         assert curve.at(k) == pytest.approx(expected[:, 0].mean())
     assert set(curve.sizes) == {40, 20, 10}
+
+
+@pytest.mark.parametrize("count", [1, 7, 60, 200])
+def test_the_first_columns_of_equal_scores_are_in_their_order(count):
+    scores = np.random.default_rng(0).integers(0, 9, (5, 200)).astype(float)
+    scores[:, 3] = -np.inf
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(_first_columns(scores, count), expected)
 
 
 def test_small_galleries_are_random_samples_of_the_pairs():

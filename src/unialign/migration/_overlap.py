@@ -70,10 +70,26 @@ def measure_overlap(true_Qn: Array, mapped_Qn: Array, *, width: int, seed: int) 
 
 def _overlaps(true_Qm: Array, mapped_Qm: Array, cutoffs: list[int], width: int) -> Array:
     """Return overlap and containment, shape (2, cutoffs, Q)."""
-    rank_Qm = np.empty(mapped_Qm.shape, np.int64)
-    order_Qm = np.argsort(-mapped_Qm, axis=1, kind="stable")
-    np.put_along_axis(rank_Qm, order_Qm, np.arange(mapped_Qm.shape[1])[None], axis=1)
-    first_QK = np.argsort(-true_Qm, axis=1, kind="stable")[:, : max(cutoffs)]
+    size = mapped_Qm.shape[1]
+    # Later places are not compared with any cut-off, so all of them have the rank `size`.
+    order_QR = _first_columns(mapped_Qm, min(size, width * max(cutoffs)))
+    rank_Qm = np.full(mapped_Qm.shape, size)
+    np.put_along_axis(rank_Qm, order_QR, np.arange(order_QR.shape[1])[None], axis=1)
+    first_QK = _first_columns(true_Qm, max(cutoffs))
     rank_QK = np.take_along_axis(rank_Qm, first_QK, axis=1)
     pairs = [((rank_QK[:, :k] < k).mean(1), (rank_QK[:, :k] < width * k).mean(1)) for k in cutoffs]
     return np.stack([np.stack(column) for column in zip(*pairs, strict=True)])
+
+
+def _first_columns(scores_Qm: Array, count: int) -> NDArray[np.int64]:
+    """Return the (Q, count) columns with the highest scores; equal scores are in the order of the columns."""
+    size = scores_Qm.shape[1]
+    if 4 * count > size:
+        return np.asarray(np.argsort(-scores_Qm, axis=1, kind="stable")[:, :count])
+    # In a large gallery, only the few rows that reach the last place are sorted.
+    last_Q = np.partition(scores_Qm, size - count, axis=1)[:, size - count]
+    found_QC = np.empty((len(scores_Qm), count), np.int64)
+    for i, score_m in enumerate(scores_Qm):
+        reached = np.flatnonzero(score_m >= last_Q[i])
+        found_QC[i] = reached[np.argsort(-score_m[reached], kind="stable")[:count]]
+    return found_QC
