@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import unialign as ua
 from reference.closed_form import masked_gcca
-from unialign.closed_form import _eigenproblem, gcca
+from unialign.closed_form import _eigenproblem, gcca, ridge
 from unialign.closed_form._modality import linear_basis
 from unialign.closed_form._training_rows import selection_rows
 from unialign.data import EmbeddingStore
@@ -228,6 +228,45 @@ def test_a_constant_modality_is_rejected(kernel: Any) -> None:
         gcca(store_of(x), kernel=kernel)
 
 
+@pytest.mark.parametrize("method", [gcca, ridge])
+def test_rows_that_differ_only_by_rounding_are_rejected(method: Any) -> None:
+    noise = np.random.default_rng(0).normal(size=(TRAIN + TEST, 3))
+    x = columns() | {"text": (1 + 1e-7 * noise).astype(np.float32)}
+    with pytest.raises(DataError, match=r"all \d+ training rows of 'text' are equal, except for rounding"):
+        method(store_of(x), dim=2)
+    x["text"] = (1 + 1e-5 * noise).astype(np.float32)
+    assert bool(torch.isfinite(method(store_of(x), dim=2, regularization=0.1).encode(x)["text"]).all())
+
+
+@pytest.mark.parametrize("method", [gcca, ridge])
+def test_a_head_with_one_weight_is_finite(method: Any) -> None:
+    x = {"image": columns()["image"][:, :1], "text": columns()["text"]}
+    options = {"kernel": "linear"} if method is gcca else {}
+    space = method(store_of(x), dim=1, regularization=0.1, **options)
+    sizes = [parameter.abs().max() for parameter in space.parameters()]
+    torch.testing.assert_close(sizes[0], torch.tensor(3**-0.5))
+    assert bool(torch.isfinite(torch.stack(sizes)).all())
+    # Two training pairs have a single kernel feature.
+    kernel = gcca(EmbeddingStore.from_arrays({name: rows[:2] for name, rows in x.items()}), dim=1)
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in kernel.parameters())
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_squared_distances_that_float32_cannot_hold_are_rejected(scale: float) -> None:
+    x = {name: (rows * np.float32(scale)).astype(np.float32) for name, rows in columns().items()}
+    with pytest.raises(DataError, match=r"float32 cannot hold the squared distances of 'image'.*standardize"):
+        gcca(store_of(x), dim=3, regularization=0.1, spectrum_power=0, input_norm="none")
+    space = gcca(store_of(x), dim=3, regularization=0.1, spectrum_power=0)
+    assert bool(torch.isfinite(space.encode(x)["image"]).all())
+
+
+def test_equal_landmarks_are_not_called_all_training_rows() -> None:
+    x = columns()
+    x["text"][: TRAIN - 1] = x["text"][0]
+    with pytest.raises(DataError, match=r"3 random rows of 60 training rows, are equal.*use more landmarks"):
+        gcca(store_of(x), landmarks=3, regularization=0.1, spectrum_power=0)
+
+
 def test_mostly_equal_rows_have_a_positive_bandwidth() -> None:
     x = columns()
     x["text"][: TRAIN - 8] = x["text"][0]
@@ -240,6 +279,10 @@ def test_a_modality_without_partners_is_rejected() -> None:
     present["audio"][:1] = True
     with pytest.raises(DataError, match="'audio' is in 1 training row"):
         gcca(store_of(columns(), present))
+    # The absent modality is named, not the one that loses its partner.
+    pair = {name: columns()[name] for name in ("image", "audio")}
+    with pytest.raises(DataError, match=r"'audio' is in 0 training rows of .*; .* omit 'audio'"):
+        gcca(store_of(pair, {"audio": np.zeros(TRAIN + TEST, dtype=bool)}))
 
 
 def test_values_that_float32_cannot_hold_are_rejected() -> None:

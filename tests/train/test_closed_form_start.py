@@ -35,6 +35,16 @@ def test_zero_epochs_keep_the_closed_form(options: dict[str, Any], tmp_path: Pat
     assert digest_of(again) == digest_of(result)
 
 
+def test_changed_metadata_of_a_space_do_not_reach_other_runs() -> None:
+    config = tiny_config(**LINEAR, epochs=0)
+    first = run(tiny_store(), config).space
+    first.metadata["closed_form"]["absent"].clear()
+    first.metadata["closed_form"]["method"] = "changed"
+    found = run(tiny_store(), config).space.metadata["closed_form"]
+    assert found["method"] == "gcca"
+    assert list(found["absent"]) == list(DIMS)
+
+
 def test_zero_epochs_keep_pairwise_ridge() -> None:
     config = tiny_config(head="linear", init="ridge", init_regularization=0.1, epochs=0)
     space = ridge(tiny_store(), dim=8, regularization=0.1)

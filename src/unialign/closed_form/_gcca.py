@@ -85,7 +85,7 @@ def gcca(
     Raises:
         ConfigError: an option is unknown or out of range.
         DataError: fewer than two training rows have a modality and at least one other modality, or all rows of a
-            modality are equal.
+            modality are equal, except for rounding, or float32 cannot hold the squared distances of a kernel.
         NonFiniteError: a training row is not finite in float32.
     """
     check_choice("kernel", kernel, ("rbf", "linear"))

@@ -16,6 +16,10 @@ from unialign.data import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError
 from unialign.space import Blocks, Standardize, kernel_basis, leading_eigenvectors, make_input_norm, normalized_blocks
 
+# Columns with a smaller standard deviation, relative to their mean, vary only by the last bits of float32. Rows then
+# often equal the mean, and a linear head maps the mean to zero.
+_ROUNDING = 2.5e-7
+
 
 class Basis(Protocol):
     """Principal components of the rows X = V diag(s) A' of a modality, or of their kernel matrix V diag(s^2) V'."""
@@ -88,6 +92,7 @@ def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *
     """Fit the input normalization of a modality on the present rows, and return the normalized rows.
 
     Raises:
+        DataError: the columns are standardized, and all of them are constant, except for rounding.
         NonFiniteError: a present row is not finite in float32.
     """
     positions_n = np.flatnonzero(store.present(name)[rows_N])
@@ -96,10 +101,18 @@ def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *
     if isinstance(norm, Standardize):
         norm.fit(array, rows_n, name=name)
     blocks = normalized_blocks(norm, array, rows_n)
-    start = 0
+    start, square_W = 0, torch.zeros(store.dim(name), dtype=torch.float64)
     for x_bW in blocks():
         check_finite(x_bW, rows_n[start : start + len(x_bW)], name)
         start += len(x_bW)
+        square_W += x_bW.square().sum(0)
+    if isinstance(norm, Standardize):
+        deviation_W = (square_W / len(rows_n)).sqrt() * norm.std
+        if bool((deviation_W <= _ROUNDING * norm.mean.abs()).all()):
+            raise DataError(
+                f"all {len(rows_n)} training rows of {name!r} are equal, except for rounding in float32, so they "
+                f"predict nothing; omit {name!r}"
+            )
     return ModalityRows(name, norm, positions_n, blocks)
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from unialign.data import EmbeddingStore
 
+# Weights with a smaller standard deviation, relative to their root mean square, are all equal.
+_LEAST_DEVIATION = 1e-3
+
 
 def described_data(store: EmbeddingStore) -> dict[str, Any]:
     """Return the entry `data` of the metadata of a space."""
@@ -18,8 +21,15 @@ def described_data(store: EmbeddingStore) -> dict[str, Any]:
 
 
 def scaled_weights(weights_WD: Tensor, dim: int) -> Tensor:
-    """Scale weights to the standard deviation of random initial weights, 1 / sqrt(3 W), and pad them to D columns."""
+    """Scale weights to the standard deviation of random initial weights, 1 / sqrt(3 W), and pad them to D columns.
+
+    Weights that are all equal, such as a single weight, have no standard deviation; they are scaled to this root mean
+    square.
+    """
     width, directions = weights_WD.shape
-    deviation = weights_WD.std(correction=0).clamp(min=torch.finfo(weights_WD.dtype).tiny)
+    size = weights_WD.square().mean().sqrt()
+    deviation = weights_WD.std(correction=0)
+    if deviation <= _LEAST_DEVIATION * size:
+        deviation = size.clamp(min=torch.finfo(weights_WD.dtype).tiny)
     weights_WD = weights_WD / (deviation * math.sqrt(3 * width))
     return torch.cat([weights_WD, weights_WD.new_zeros(width, dim - directions)], 1)

@@ -67,14 +67,15 @@ def fitted_rows(store: EmbeddingStore, names: Sequence[str]) -> Rows:
     """Return the training rows with at least two modalities; raise DataError if a modality has fewer than two."""
     rows_N = store.rows("train")
     found_N = paired_rows(store, names, rows_N)
-    for name in names:
+    totals = {name: int(store.present(name)[rows_N].sum()) for name in names}
+    # The modality with the fewest rows comes first, since an absent modality also leaves others without a partner.
+    for name in sorted(names, key=totals.__getitem__):
         pairs = int(store.present(name)[found_N].sum())
         if pairs < 2:
-            total = int(store.present(name)[rows_N].sum())
-            raise DataError(
-                f"{name!r} is in {count(total, 'training row')} of {store.name!r}, but only {pairs} with another "
-                f"modality; a closed form needs at least 2, so omit {name!r} or add items"
-            )
+            found = f"{name!r} is in {count(totals[name], 'training row')} of {store.name!r}"
+            if totals[name] > 0:
+                found += f", but only {pairs} with another modality"
+            raise DataError(f"{found}; a closed form needs at least 2, so omit {name!r} or add items")
     return found_N
 
 

@@ -34,6 +34,8 @@ class Blocks(Protocol):
 _MOST_EXACT_ROWS, _LANDMARKS = 5000, 2000
 # Maximum number of rows whose distances determine the bandwidth, which gives about two million pairs.
 _BANDWIDTH_ROWS = 2000
+# Range of the squared distances, so that a space can compute sums and differences of them in float32.
+_LEAST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e36
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def kernel_basis(
         bandwidth: the bandwidth c. None: the median squared distance between at most 2,000 landmarks.
 
     Raises:
-        DataError: all rows are equal.
+        DataError: all landmarks are equal, or their distances are out of the range of float32.
     """
     most = (rows if rows <= _MOST_EXACT_ROWS else _LANDMARKS) if isinstance(landmarks, str) else landmarks
     chosen_L = np.arange(rows)
@@ -106,16 +108,30 @@ def kernel_basis(
     landmarks_LW = torch.cat(list(blocks(chosen_L)))
     if bandwidth is None:
         bandwidth = median_squared_distance(landmarks_LW, seed=seed)
-    if not bandwidth > 0:
-        raise DataError(
-            f"all {len(chosen_L)} training rows of {name!r} are equal, so its kernel has no components; omit {name!r}"
-        )
+    _check_distances(landmarks_LW, bandwidth, rows, name)
     kernel_LL = gaussian_kernel(landmarks_LW, landmarks_LW, bandwidth)
     if rows <= most:
         offset_L, components_Lr, spectrum_r = _exact(kernel_LL)
     else:
         offset_L, components_Lr, spectrum_r = _nystroem(blocks, rows, landmarks_LW, kernel_LL, bandwidth)
     return KernelBasis(landmarks_LW, bandwidth, offset_L, components_Lr, spectrum_r, rows)
+
+
+def _check_distances(landmarks_LW: Tensor, bandwidth: float, rows: int, name: str) -> None:
+    if not bandwidth > 0:
+        equal = (
+            f"all {rows} training rows of {name!r} are equal"
+            if len(landmarks_LW) == rows
+            else f"the landmarks of {name!r}, {len(landmarks_LW)} random rows of {rows} training rows, are equal"
+        )
+        advice = "omit" if len(landmarks_LW) == rows else "use more landmarks, or omit"
+        raise DataError(f"{equal}, so its kernel has no components; {advice} {name!r}")
+    largest = float((landmarks_LW - landmarks_LW.mean(0)).square().sum(1).max())
+    if bandwidth < _LEAST_SQUARE or max(bandwidth, largest) > _LARGEST_SQUARE:
+        raise DataError(
+            f"float32 cannot hold the squared distances of {name!r}: their median is {bandwidth:.3g}, and the largest "
+            f"squared distance from the mean is {largest:.3g}; rescale {name!r}, or use input_norm='standardize'"
+        )
 
 
 def median_squared_distance(x_nW: Tensor, *, seed: int = 0) -> float:

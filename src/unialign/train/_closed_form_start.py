@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Hashable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ class Start:
     @property
     def facts(self) -> dict[str, Any]:
         """Description of the closed form, for the log and the metadata of the trained space."""
-        found: dict[str, Any] = self.space.metadata["closed_form"]
+        # Other runs start from the same space, so changes of the copy must not reach it.
+        found: dict[str, Any] = deepcopy(self.space.metadata["closed_form"])
         return found
 
 
