@@ -75,6 +75,18 @@ def test_proposed_ids_are_written_and_read_again(here, capsys):
     assert not (here / "runs/diagnose/ids.npy").exists()  # the ids belonged to `mine.npz`
 
 
+def test_sources_inside_the_results_folder_are_refused_and_kept(here, capsys):
+    (here / "dg").mkdir()
+    np.save(here / "dg/ids.npy", np.arange(200))
+    before = (here / "dg/ids.npy").read_bytes()
+    for source in ("dg/ids.npy", "ids=dg/ids.npy", "dg/*.npy"):
+        assert main(["diagnose", "good.npz", source, *QUICK, "--out", "dg"]) == 2
+        assert "is inside dg, whose files are replaced; choose another --out" in capsys.readouterr().err
+    assert main(["diagnose", "good.npz", "--against", "dg/ids.npy", *QUICK, "--out", "dg"]) == 2
+    assert [path.name for path in (here / "dg").iterdir()] == ["ids.npy"]
+    assert (here / "dg/ids.npy").read_bytes() == before
+
+
 def test_the_python_call_gives_the_same_results(here):
     assert main(["diagnose", "good.npz", *QUICK, "--seed", "3"]) == 0
     results = json.loads((here / "runs/diagnose/results.json").read_text())

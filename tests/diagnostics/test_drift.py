@@ -117,6 +117,31 @@ def test_rows_with_other_preprocessing_are_counted_and_listed(changed, words):
     assert [row["cosine"] for row in numbers["worst"]] == sorted(row["cosine"] for row in numbers["worst"])
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e-10, 1e200])
+def test_the_scale_of_the_rows_does_not_change_the_verdict(scale):
+    old = OLD.astype(np.float64)
+    verdict = compared({"x": old * scale}, {"x": old}).verdicts["x"]
+    assert verdict.kind == "same"
+    assert f"{scale:.2g} times as long" in verdict.text
+    for name in ("another prompt", "another model", "signs"):
+        kind, new = VERSIONS[name]
+        assert compared({"x": new * np.float64(scale)}, {"x": old}).verdicts["x"].kind == kind
+    assert (
+        compared({"x": old * scale}, {"x": old / scale if scale > 1e-300 else 1e300 * old}).verdicts["x"].kind == "same"
+    )
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_rows_with_near_rows_by_chance_are_not_reordered(dim):
+    rng = np.random.default_rng(dim)
+    old, other = (rng.standard_normal((300, dim)).astype(np.float32) for _ in range(2))
+    assert compared({"x": other}, {"x": old}).verdicts["x"].kind == "different"
+    order = rng.permutation(300)
+    assert compared({"x": old[order]}, {"x": old}).verdicts["x"].kind == "reordered"
+    old[::2] = old[1::2]  # equal rows are not near rows by chance
+    assert compared({"x": old[order]}, {"x": old}).verdicts["x"].kind == "reordered"
+
+
 def test_pooled_padding_is_found_in_the_padded_rows_only():
     new, old = pooled(FEW_PADDED), pooled(np.zeros(ITEMS))
     report = compared({"text": new}, {"text": old})

@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from unialign.cli._console import echo, shown
 from unialign.cli._quiet import is_quiet
 from unialign.config import DiagnoseConfig
 from unialign.diagnostics import DiagnosisReport, DriftReport, diagnose, make_drift_results, make_results
+from unialign.errors import ConfigError
 from unialign.experiments import open_run_dir, write_json
 from unialign.io import replace_file, write_yaml
 from unialign.report import write_diagnosis_report, write_drift_report
@@ -22,6 +23,7 @@ from unialign.report import write_diagnosis_report, write_drift_report
 
 def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> int:
     """Diagnose files and write the results folder; return 1 if a finding is at least as severe as `fail_on`, else 0."""
+    _check_out(out, [*config.files, *(config.against or ())])
     new = not out.exists()
     open_run_dir(out, "diagnosis")  # An earlier diagnosis is overwritten, since it takes only a minute to repeat.
     started = time.perf_counter()
@@ -42,6 +44,16 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
         echo(f"Proposed ids: {shown(out / 'ids.npy')}")
     failing = {None: (), "problem": ("problem",), "warning": ("problem", "warning")}[fail_on]
     return int(report.severity in failing)
+
+
+def _check_out(out: Path, sources: Sequence[str]) -> None:
+    """Raise ConfigError if a source is inside the results folder, where proposed ids are replaced or deleted."""
+    folder = out.resolve()
+    for source in sources:
+        for text in {source, source.partition("=")[2] or source}:
+            path = Path(text)
+            if folder in path.resolve().parents and (path.exists() or set(path.name) & set("*?[")):
+                raise ConfigError(f"{source} is inside {out}, whose files are replaced; choose another --out")
 
 
 def _diagnosis(config: DiagnoseConfig, progress: Callable[[str, int, int], None]) -> DiagnosisReport | DriftReport:

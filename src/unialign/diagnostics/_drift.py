@@ -27,7 +27,7 @@ from unialign.diagnostics._drift_verdict import (
     decide,
     keeps_neighbors,
 )
-from unialign.diagnostics._drift_words import DriftFacts
+from unialign.diagnostics._drift_words import REORDERED, DriftFacts
 from unialign.diagnostics._estimate import LEVEL
 from unialign.errors import ConfigError
 from unialign.readers import Modality
@@ -38,6 +38,11 @@ _PROBES = 256
 _LISTED = 5
 # A vector was moved if its error at the best other row is below this fraction of its error at its own row.
 _MOVED_FRACTION = 0.1
+# Vectors were not moved, but are near other rows by chance, if their median error at these rows exceeds this fraction
+# of the median error between these rows and their nearest distinct rows. Almost all rows are near others in 2 columns.
+_CHANCE_FRACTION = 0.1
+# 1 - cosine up to which rows are equal.
+_EQUAL_ERROR = 1e-12
 # Tolerance for norms of 1; float16 rows of 4,096 columns are within 0.001.
 _UNIT_NORM = 0.002
 
@@ -167,6 +172,12 @@ def _moved(
     offsets = (at_q - probe_q)[moved_q]
     if not len(offsets):
         return 0.0, None
+    if moved_q.mean() >= REORDERED:
+        found = items.select(at_q[moved_q])
+        found_qD = unit_rows(np.asarray(old.rows.take(found.old_P.tolist())))[0]
+        others_q = nearest_old(found_qD, _blocks(old, items.old_P), limit=1 - _EQUAL_ERROR)[1]
+        if np.median(1 - cosine_q[moved_q]) > _CHANCE_FRACTION * np.median(1 - others_q):
+            return 0.0, None
     values, counts = np.unique(offsets, return_counts=True)
     common = int(values[counts.argmax()]) if counts.max() > 0.9 * len(offsets) and len(offsets) > 2 else None
     return float(moved_q.mean()), common

@@ -147,19 +147,24 @@ def _procrustes(a_nD: Array, b_nD: Array, *, seed: int) -> tuple[float, float]:
 def find_precision(old_nD: Array, new_nD: Array) -> str:
     """Return how the new rows were rounded; see `SampleDrift.precision`."""
     candidates = (old_nD, unit_rows(old_nD)[0])
-    new_f = new_nD.astype(np.float32)
+    with np.errstate(over="ignore"):
+        new_f = new_nD.astype(np.float32)
+    # Entries outside the range of float32 equal no rounded entry.
+    kept_nD = np.isfinite(new_f) & ((new_f != 0) | (new_nD == 0))
     for name, rounding in _ROUNDINGS.items():
         # A copy that was already rounded before does not change, and tells nothing.
         for rows in candidates:
-            rounded = rounding(rows.astype(np.float32))
-            if (rounded == new_f).mean() > 0.99 and (rows.astype(np.float32) != new_f).mean() > 0.1:
+            with np.errstate(over="ignore"):
+                rows_f = rows.astype(np.float32)
+            if ((rounding(rows_f) == new_f) & kept_nD).mean() > 0.99 and (rows_f != new_f).mean() > 0.1:
                 return name
-    old_f = old_nD.astype(np.float32)
-    return next((name for name, holds in _CODES.items() if holds(new_f) and not holds(old_f)), "")
+    return next((name for name, holds in _CODES.items() if holds(new_nD) and not holds(old_nD)), "")
 
 
 def _are_signs(x_nD: Array) -> bool:
-    return len(np.unique(np.abs(x_nD).round(6))) == 1
+    sizes_nD = np.abs(x_nD)
+    largest = sizes_nD.max()
+    return bool((sizes_nD >= (1 - 1e-6) * largest).all())
 
 
 def _are_integers(x_nD: Array) -> bool:
@@ -197,17 +202,21 @@ def _to_float16(x: Array) -> Array:
 _ROUNDINGS: dict[str, Callable[[Array], Array]] = {"float16": _to_float16, "bfloat16": _to_bfloat16}
 
 
-def nearest_old(probes_qD: Array, blocks: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def nearest_old(
+    probes_qD: Array, blocks: Any, *, limit: float = np.inf
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return, for each probe, the position of the nearest row in `blocks` and its cosine.
 
     Args:
         probes_qD: (q, D) unit rows.
         blocks: iterable of (start, rows) with (b, D) rows; rows that are not finite are skipped.
+        limit: rows with a larger cosine are skipped.
     """
     best_q, at_q = np.full(len(probes_qD), -np.inf), np.full(len(probes_qD), -1, np.int64)
     for start, rows_bD in blocks:
         rows_bD = np.where(np.isfinite(rows_bD).all(1)[:, None], rows_bD, 0.0)
         cosine_qb = probes_qD @ unit_rows(rows_bD)[0].T
+        cosine_qb[cosine_qb > limit] = -np.inf
         top_q = cosine_qb.argmax(1)
         value_q = cosine_qb[np.arange(len(probes_qD)), top_q]
         better_q = value_q > best_q

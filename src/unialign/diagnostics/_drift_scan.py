@@ -16,6 +16,8 @@ from unialign.readers import Modality
 
 Array = NDArray[Any]
 
+_RANGE = np.finfo(np.float64)
+
 
 @dataclass(frozen=True)
 class RowDrift:
@@ -25,7 +27,8 @@ class RowDrift:
         valid_P: True if both rows are finite and not zero.
         error_P: 1 - cosine of the two rows, in [0, 2]; NaN where not valid. If the widths differ, the cosine of the
             first d columns, where d is the smaller width.
-        ratio_P: norm of the new row, divided by the norm of the old row; NaN where not valid.
+        ratio_P: norm of the new row, divided by the norm of the old row, within the range of float64; NaN where not
+            valid.
         equal_P: True if the two rows are equal in every entry.
         lost_P, gained_P: True if only the old, or only the new row is finite and not zero.
         invalid_old, invalid_new: number of rows that are not finite or zero in each version.
@@ -35,7 +38,7 @@ class RowDrift:
 
     valid_P: NDArray[np.bool_]
     error_P: NDArray[np.float32]
-    ratio_P: NDArray[np.float32]
+    ratio_P: NDArray[np.float64]
     equal_P: NDArray[np.bool_]
     lost_P: NDArray[np.bool_]
     gained_P: NDArray[np.bool_]
@@ -56,7 +59,7 @@ def scan_rows(
 ) -> RowDrift:
     """Read both versions once, and keep the rows of the items at positions `kept_k`, in ascending order."""
     count = len(matched)
-    error_P, ratio_P = np.full(count, np.nan, np.float32), np.full(count, np.nan, np.float32)
+    error_P, ratio_P = np.full(count, np.nan, np.float32), np.full(count, np.nan)
     valid_P, equal_P, lost_P, gained_P = (np.zeros(count, np.bool_) for _ in range(4))
     kept = [np.empty((len(kept_k), version.rows.shape[1])) for version in (old, new)]
     hashes, invalid = [hashlib.sha256(), hashlib.sha256()], [0, 0]
@@ -109,7 +112,7 @@ def _differences(old_bD: Array, new_bD: Array) -> tuple[Array, Array]:
     norms = [np.sqrt(np.einsum("ij,ij->i", x, x)) for x in (old_bD, new_bD)]
     with np.errstate(over="ignore", under="ignore"):
         ratio_b = norms[1] / norms[0] * (new_b / old_b)
-    return error_b, ratio_b
+    return error_b, np.clip(ratio_b, _RANGE.smallest_subnormal, _RANGE.max)
 
 
 def _scaled(rows_bD: Array) -> tuple[Array, Array]:

@@ -66,10 +66,14 @@ class DriftFacts:
 
 def _scale_words(f: DriftFacts) -> str:
     if f.high_scale / f.low_scale - 1 <= SCALE_SPREAD:
-        return "" if abs(f.scale - 1) <= SCALE_SPREAD else f" The new rows are {number(f.scale)} times as long."
+        return "" if abs(f.scale - 1) <= SCALE_SPREAD else f" The new rows are {_ratio(f.scale)} times as long."
     if f.unit_new:
         return " The new rows have norm 1, the old ones have various norms."
-    return f" The norms differ by factors of {number(f.low_scale)} to {number(f.high_scale)}."
+    return f" The norms differ by factors of {_ratio(f.low_scale)} to {_ratio(f.high_scale)}."
+
+
+def _ratio(value: float) -> str:
+    return number(value) if 0.01 <= value < 1e6 else f"{value:.2g}"
 
 
 def presence_words(f: DriftFacts) -> str:
