@@ -41,13 +41,14 @@ from unialign.io._npy import (
     read_npy_header as read_npy_header,
 )
 from unialign.io._pretrained import (
+    BRIDGE_FILES as BRIDGE_FILES,
     CARD as CARD,
     STAGING as STAGING,
     check_json_object as check_json_object,
-    finish_interrupted as finish_interrupted,
     is_interrupted as is_interrupted,
     load_folder as load_folder,
     save_folder as save_folder,
+    staged_files as staged_files,
 )
 
 __all__ = []

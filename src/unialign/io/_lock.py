@@ -1,5 +1,7 @@
 """Lock a folder against concurrent writers."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +9,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from unialign.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"
 
@@ -39,3 +46,30 @@ def lock_folder(path: Path, *, doing: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def wait_for_folder(path: Path) -> Iterator[None]:
+    """Wait until no other thread or process holds this lock of an existing folder, and hold it for the block.
+
+    On POSIX systems, the folder itself is locked, so no lock file remains. There is no effect on file systems without
+    lock support. A thread must not take the lock of a folder twice.
+
+    Raises:
+        OSError: a file system error.
+    """
+    if fcntl is None:
+        # On Windows, filelock deletes the lock file.
+        with FileLock(path / f"{LOCK_FILE}.saving", thread_local=False):
+            yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        # A child process that was forked in the block has a copy of the handle, so closing it is not sufficient.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)

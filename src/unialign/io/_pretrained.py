@@ -3,12 +3,14 @@
 The folder may contain user files, so it is not replaced as a whole. New files are written to the subfolder `.saving`;
 then the weights are moved into the folder, and then the configuration. After a crash between the two moves, the
 configuration of the new weights is read from `.saving`; at any other time, the folder contains a complete model.
+Concurrent calls write one after the other. A folder with a model of another kind is rejected.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from unialign.io._checksummed import read_json, read_tensors, reject_pickles, wr
 from unialign.io._files import checked_path, digest, reject_links_out, sync_folder, write_durably
 from unialign.io._hub import local_folder
 from unialign.io._json import canonical_json
+from unialign.io._lock import wait_for_folder
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -29,6 +32,8 @@ SCHEMA = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 STAGING = ".saving"
 _COMMON = {"schema", "library", "version", "metadata", "weights"}
+# Names of the files of a bridge, and the entry of its configuration with the sha256 of the weights.
+BRIDGE_FILES = {"weights": "bridge.safetensors", "config": "bridge.json", "key": "tensors"}
 
 
 def save_folder(
@@ -43,20 +48,17 @@ def save_folder(
     """Write a model into a folder; replace a previously saved model, but keep other files and an existing card.
 
     Args:
-        kind: `space` or `decoder`; also the key of the settings in `config.json`.
+        kind: `space`, `decoder` or `repair`; also the key of the settings in `config.json`.
         settings: arguments that build the model without its weights.
         metadata: JSON object that describes how the model was created.
         card: content of `README.md`, the model card.
 
     Raises:
-        CheckpointError: a file system error; a previously saved model remains intact.
+        CheckpointError: a file system error, or the folder holds a model of another kind; a previously saved model
+            remains intact.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
-    staging = folder / STAGING
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        finish_interrupted(folder)
-        staging.mkdir()
+    with staged_files(kind, folder) as staging:
         weights = write_tensors(staging / WEIGHTS, tensors)
         body = {
             "schema": SCHEMA,
@@ -69,16 +71,42 @@ def save_folder(
         write_json(staging / CONFIG, body)
         if not (folder / CARD).exists():
             write_durably(staging / CARD, card.encode("utf-8", errors="replace"))
-        sync_folder(staging)
-        commit_files(staging, folder, last=(WEIGHTS, CONFIG, CARD))
+
+
+@contextmanager
+def staged_files(
+    kind: str, folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights"
+) -> Iterator[Path]:
+    """Yield an empty staging folder, and then move its files to `folder`: first the weights, then the configuration.
+
+    If another thread or process is saving in the folder, this function waits until it ends.
+
+    Args:
+        kind: kind of the model, such as `space`.
+        weights, config, key: as in `is_interrupted`.
+
+    Raises:
+        CheckpointError: a file system error, or the folder holds a model of another kind; existing files are intact.
+    """
+    staging = folder / STAGING
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with wait_for_folder(folder):
+            _reject_other_kinds(kind, folder)
+            _finish_interrupted(folder, weights=weights, config=config, key=key)
+            try:
+                staging.mkdir()
+                yield staging
+                sync_folder(staging)
+                commit_files(staging, folder, last=(weights, config, CARD))
+            finally:
+                # `.saving` may contain the only configuration that matches the weights.
+                if not is_interrupted(folder, weights=weights, config=config, key=key):
+                    shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
             f"cannot save the {kind} in {folder}: {error.strerror or error}; existing files are intact"
         ) from error
-    finally:
-        # `.saving` may contain the only configuration that matches the weights.
-        if not is_interrupted(folder):
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 def load_folder(
@@ -163,12 +191,32 @@ def is_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG
         return False
 
 
-def finish_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> None:
+def _finish_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> None:
     """Move the configuration that a crash left in the staging folder to its place, and delete the staging folder."""
     if is_interrupted(folder, weights=weights, config=config, key=key):
         os.replace(folder / STAGING / config, folder / config)
         sync_folder(folder)
     shutil.rmtree(folder / STAGING, ignore_errors=True)
+
+
+def _reject_other_kinds(kind: str, folder: Path) -> None:
+    """Raise CheckpointError if the folder holds a model of another kind, whose files would be replaced."""
+    body = _readable(folder)
+    held = set(body) - _COMMON if body.get("library") == "unialign" else set()
+    if _readable(folder, **BRIDGE_FILES).get("library") == "unialign":
+        held.add("bridge")
+    if others := sorted(held - {kind}):
+        raise CheckpointError(f"{folder} holds a {others[0]}, which is kept; save the {kind} in another folder")
+
+
+def _readable(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> dict[str, Any]:
+    """Return the configuration of the current weights; {} if it is missing or damaged."""
+    pending = is_interrupted(folder, weights=weights, config=config, key=key)
+    path = folder / STAGING / config if pending else folder / config
+    try:
+        return read_json(path) if path.is_file() else {}
+    except CheckpointError:
+        return {}
 
 
 def _check_body(kind: str, body: dict[str, Any], config: Path) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,26 +13,23 @@ from numpy.typing import NDArray
 from unialign._version import __version__
 from unialign.errors import CheckpointError
 from unialign.io import (
+    BRIDGE_FILES,
     STAGING,
     checked_path,
-    commit_files,
-    finish_interrupted,
     is_interrupted,
     read_json,
     read_tensors,
     reject_links_out,
     reject_pickles,
-    sync_folder,
+    staged_files,
     write_json,
     write_tensors,
 )
 from unialign.migration._maps import METHODS, Map
 
 SCHEMA = 1
-TENSORS, SETTINGS = "bridge.safetensors", "bridge.json"
+TENSORS, SETTINGS = BRIDGE_FILES["weights"], BRIDGE_FILES["config"]
 _PAIRS = "pairs"
-# As in a saved model, the settings contain the sha256 of the tensors.
-_FILES = {"weights": TENSORS, "config": SETTINGS, "key": "tensors"}
 
 
 def write_bridge(
@@ -42,27 +38,16 @@ def write_bridge(
     """Write both files, and replace an existing bridge; after a crash, either the old or the new bridge is complete.
 
     Raises:
-        CheckpointError: a file cannot be written; a previously saved bridge remains intact.
+        CheckpointError: a file cannot be written, or the folder holds a model of another kind; a previously saved
+            bridge remains intact.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     tensors = {key: torch.from_numpy(np.array(value, np.float64)).float() for key, value in found.tensors.items()}
-    staging = folder / STAGING
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        finish_interrupted(folder, **_FILES)
-        staging.mkdir()
+    with staged_files("bridge", folder, **BRIDGE_FILES) as staging:
         sha256 = write_tensors(staging / TENSORS, tensors | {_PAIRS: torch.from_numpy(pairs_n.copy())})
         settings = {"method": found.method, "dims": list(found.dims), "settings": dict(found.settings)}
         head = {"schema": SCHEMA, "library": "unialign", "version": __version__, "tensors": sha256}
         write_json(staging / SETTINGS, head | {"map": settings} | dict(body))
-        sync_folder(staging)
-        commit_files(staging, folder, last=(TENSORS, SETTINGS))
-    except OSError as error:
-        raise CheckpointError(f"cannot save the bridge in {folder}: {error.strerror or error}") from error
-    finally:
-        # The staging folder may contain the only settings that match the tensors.
-        if not is_interrupted(folder, **_FILES):
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 def read_bridge(directory: str | os.PathLike[str]) -> tuple[Map, NDArray[np.int64], dict[str, Any]]:
@@ -72,7 +57,7 @@ def read_bridge(directory: str | os.PathLike[str]) -> tuple[Map, NDArray[np.int6
         CheckpointError: a file is missing, damaged or altered, or does not describe a bridge.
     """
     folder = checked_path(directory, "the folder of the bridge", error=CheckpointError)
-    path = folder / STAGING / SETTINGS if is_interrupted(folder, **_FILES) else folder / SETTINGS
+    path = folder / STAGING / SETTINGS if is_interrupted(folder, **BRIDGE_FILES) else folder / SETTINGS
     if not path.is_file():
         if folder.is_dir():
             reject_pickles(folder, TENSORS)
