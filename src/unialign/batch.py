@@ -73,7 +73,7 @@ class Batch:
         return self.z_MBD.unbind(0)
 
     def index(self, name: str) -> int:
-        """Return the index of a modality; raise ConfigError with the known modalities if it is unknown."""
+        """Return the index of a modality; for an unknown name, raise ConfigError with the known modalities."""
         if not isinstance(name, str) or name not in self.names:
             known = ", ".join(map(repr, self.names))
             raise ConfigError(

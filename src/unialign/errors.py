@@ -41,4 +41,4 @@ class CheckpointError(UniAlignError, RuntimeError):
 
 
 class DistributedError(UniAlignError, RuntimeError):
-    """Another process of a distributed job failed, exited or did not respond; the message names it if known."""
+    """Another process of a distributed job failed, exited or did not reply; the message names that process if known."""

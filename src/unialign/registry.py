@@ -1,10 +1,10 @@
 """Look up plug-ins by name. A plug-in is built in, added by an installed package, or registered in this process.
 
 A built-in plug-in is an object in a public module of its group's package (`losses/infonce.py`); its attribute `name`
-equals the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`),
-notebooks through `register`. Importing this module does not import torch. Entry points are read only to list all names,
-or to look up a name that is neither built in nor registered. The groups `encoders` and `index` are reserved: they
-accept plug-ins, but no function of this library uses them yet.
+equals the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`).
+Notebooks and tests add names by calling `register`. Importing this module does not import torch. Entry points are read
+only to list all names, or to look up a name that is neither built in nor registered. The groups `encoders` and `index`
+are reserved: they accept plug-ins, but no function of this library uses them yet.
 """
 
 import pkgutil
@@ -101,7 +101,7 @@ def load(group: Group, name: str) -> Any:
 
 
 def register(group: Group, name: str, value: Any) -> None:
-    """Register a name in this process only, for notebooks and tests; registering it again replaces its object.
+    """Register a name in this process only, for notebooks and tests; registering a name again replaces the object.
 
     Worker processes of `compare` get a copy (see `registered`), so the object must be importable or picklable.
 

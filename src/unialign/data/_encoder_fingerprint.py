@@ -16,9 +16,9 @@ def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
     """Return the sha256 of the encoder, weights, pooling and reduction recorded in the provenance of a column.
 
     Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are
-    ignored, so an encoder has the same fingerprint on every data set. If the provenance has an entry `fingerprint`, as
-    written by the image encoder of a decoder, that entry is returned unchanged. For a column without provenance, the
-    checksum of its array is returned.
+    ignored, so an encoder has the same fingerprint on every data set. An entry `fingerprint` of the provenance, which
+    is recorded for the image encoder of a decoder, is returned unchanged. For a column without provenance, the checksum
+    of the array is returned.
 
     Raises:
         ConfigError: the store has no such column.

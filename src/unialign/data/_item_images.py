@@ -70,7 +70,7 @@ def pack_assets(
 
 
 def _by_column(folder: Path, columns: Sequence[str]) -> dict[str, Path]:
-    """Return the image folder of each column: its subfolder, or else `folder` itself for the only image column."""
+    """Return the image folder of each column: the subfolder of this name, or `folder` for the only image column."""
     if not folder.is_dir():
         raise DataError(f"assets={str(folder)!r} is not a folder of images")
     own = {column: folder / column for column in columns if (folder / column).is_dir()}

@@ -78,7 +78,8 @@ class EmbeddingStore(StoreFiles):
                 which can be renamed back. If several processes write at once, the last writer wins.
             present: name -> (N,) bool. In columns that are not listed, all rows are present. Absent rows may hold any
                 values, including NaN.
-            ids: (N,) integers or strings; same-id items are never each other's negatives. Default: all different.
+            ids: (N,) integers or strings; items with the same id are never negatives of each other. Default: unique
+                ids.
             groups: (N,) integers; items of a group must be in the same split. Default: one group per item.
             labels: (N,) integers, -1 = unlabeled. Default: unlabeled.
             label_names: name of each label.
@@ -225,7 +226,10 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """(N,) ids; same-id items are never each other's negatives. Text ids are numbered by first appearance."""
+        """(N,) ids, with text ids numbered by first appearance.
+
+        Items with the same id are never negatives of each other.
+        """
         return self._rows("ids")
 
     @property

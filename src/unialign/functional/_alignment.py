@@ -73,9 +73,9 @@ def unit_alignment(
     The result is the mean of |x - y|^alpha with the exponent `alpha` >= 1 (Wang & Isola 2020).
 
     Args:
-        scales: factor of each pair of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ... for the anchor "all",
-            and in the order of the other modalities for a modality; factor of each modality for "centroid". By
-            default, all are 1.
+        scales: factors of the terms, all 1 by default. For the anchor "all", one factor per pair of modalities, in the
+            order (0, 1), (0, 2), ..., (1, 2), ...; for a modality as anchor, one factor per other modality; for
+            "centroid", one factor per modality.
     """
     z_MBD, present_MB = batch.z_MBD, batch.present_MB
     if anchor == "all":

@@ -1,8 +1,8 @@
 """Compute singular values and leading directions of tuples (PMRL, Liu et al. 2025).
 
 The singular values of the D x M matrix Z of a tuple are sigma_k = sqrt(lambda_k), where lambda_k are the eigenvalues of
-the M x M Gram matrix G = Z^T Z. Its eigenvectors v_k give the left singular vectors Z v_k / sigma_k. This avoids D x D
-factors. Backpropagation through the decomposition is also avoided, because perturbation theory gives the exact
+the M x M Gram matrix G = Z^T Z. The eigenvectors v_k of G give the left singular vectors Z v_k / sigma_k. This avoids
+D x D factors. Backpropagation through the decomposition is also avoided, because perturbation theory gives the exact
 derivatives:
 
     d lambda_k = v_k^T dG v_k,        d v_1 = sum_k v_k (v_k^T dG v_1) / (lambda_1 - lambda_k).
@@ -130,10 +130,11 @@ def _tied(lambda_BM: Tensor) -> Tensor:
 
 
 def _orient(lambda_BM: Tensor, v_BMM: Tensor) -> Tensor:
-    """Orient the first eigenvector toward the mean of the tuple, or the first modality if it is orthogonal to the mean.
+    """Orient the first eigenvector toward the mean of the tuple.
 
-    Without ties, only the sign of v_1 is chosen. Tied eigenvectors are defined only up to a rotation of their subspace;
-    a reflection makes v_1 the normalized projection of the mean onto this subspace.
+    If the eigenvector is orthogonal to the mean, it is oriented toward the first modality. Without ties, only the sign
+    of v_1 is chosen. Tied eigenvectors are defined only up to a rotation of their subspace; a reflection makes v_1 the
+    normalized projection of the mean onto this subspace.
     """
     tied_BM = _tied(lambda_BM)
     # sum_m <u_1, z^m> = sigma_1 sum_m v_1m.

@@ -1,4 +1,4 @@
-"""Contrast multilinear inner products (Symile, Saporta et al. 2024).
+"""Compute the loss of Symile, a cross-entropy of multilinear inner products (Saporta et al. 2024).
 
 MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalizes the inner product to M vectors. For each query modality r, the true
 tuple of item i is contrasted with tuples of the other modalities: either N sampled tuples (the paper's O(N) negatives)

@@ -1,7 +1,7 @@
 """Compute InfoNCE with logits from the volume (GRAM) or area (TRIANGLE) of anchor i and the other vectors of item j.
 
-The logits of true tuples are computed from the tuples in float64, since they suffer from cancellation where the
-modalities agree. The logits of all pairs are computed in tiles by matrix products.
+The logits of true tuples are computed from the tuples in float64, since these logits suffer from cancellation where
+the modalities agree. The logits of all pairs are computed in tiles by matrix products.
 
 Shapes: `M` modalities, `K` = M - 1 modalities other than the anchor, `B` items, `N` selected items, `D` dimension.
 """

@@ -29,18 +29,18 @@ def uniformity(
     """Return the uniformity U(Z) <= 0, a scalar to be minimized; 0 if all rows coincide.
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`: (1/order) log mean_i [
-    mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, and order = 1 the log of the
-    mean over pairs (Wang & Isola). J_i is the set of present rows with a different id; rows with empty J_i are excluded
-    from the outer mean.
+    mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, and order = 1 gives the log of
+    the mean over pairs (Wang & Isola). J_i is the set of present rows with a different id; rows with empty J_i are
+    excluded from the outer mean.
 
     Args:
         z: (B, D) rows; normalized here.
         kernel: `clip`, `gaussian`, `wang_isola` or `geodesic`.
-        temperature: tau > 0; `wang_isola` has none (t = 2).
+        temperature: tau > 0; `wang_isola` has no temperature (t = 2).
         reduction: by default `outer_log` for `wang_isola` and `mean_log` for other kernels, as published.
         order: exponent of `outer_log`, at least 1.
         present: (B,) bool.
-        ids: (B,) integers; same-id rows do not repel each other.
+        ids: (B,) integers; rows with the same id do not repel each other.
 
     Returns:
         A scalar; 0 with zero gradient if all J_i are empty.

@@ -28,9 +28,9 @@ def gram_volume(
 
     Args:
         embeddings: modality -> (B, D); rows are normalized here.
-        eps: floor of the squared volume; the gradient at volume 0 is 0 for any `eps`. Squared volumes of well aligned
-            tuples are small, about 5e-11 for five vectors with cosines of 0.998, and a larger floor distorts their
-            gradients.
+        eps: constant added to the squared volume; the gradient at volume 0 is 0 for any `eps`. Squared volumes of well
+            aligned tuples are small (about 5e-11 for five vectors with cosines of 0.998), and a larger `eps` distorts
+            the gradients of these volumes.
         present: modality -> (B,) bool.
 
     Raises:

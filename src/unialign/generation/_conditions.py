@@ -65,9 +65,9 @@ def build_conditions(
         mix: `mean` is renormalized; `unnormalized_mean`, used in the paper, has norm below 1, which affects only
             decoders that are not scale-invariant; `frechet_mean` minimizes the sum of squared angles.
         weights: one weight for each part of a mixture. A path accepts neither `weights` nor `mix`.
-        combine: `each` returns one condition per item or text, in which its parts are mixed; `mixture` returns a single
-            mixture of all parts; `path` returns `steps` conditions on arcs through all parts, with the modalities of an
-            item in sequence.
+        combine: `each` returns one condition per item or text, a mixture of the parts of this item or text; `mixture`
+            returns a single mixture of all parts; `path` returns `steps` conditions on arcs through all parts, with the
+            modalities of an item in sequence.
         steps: number T of conditions on a path, at least the number of parts.
 
     Raises:
@@ -197,7 +197,7 @@ def _make_condition(prompts: Sequence[_Prompt], name: str, labels: Sequence[str]
 
 
 def _join_splits(splits: Iterable[str | None]) -> str | None:
-    """Return `train` if it occurs, since the decoder was trained on that image, else the first known split."""
+    """Return `train` if it occurs, or else the first known split. The decoder was trained on items of `train`."""
     known = [split for split in splits if split]
     return "train" if "train" in known else next(iter(known), None)
 

@@ -1,7 +1,7 @@
 """Compute distances between sets of images from their features, for given item weights.
 
-A bootstrap resample is given by integer weights w: item i occurs w_i times. Means over pairs of images exclude pairs of
-copies of the same item, just as they exclude the pair of an image with itself.
+A bootstrap resample is given by integer weights w: item i occurs w_i times. Means over pairs of images exclude the pair
+of an image with itself and all pairs of copies of the same item.
 
 Shapes: `N`, `M` images, `F` features, `R` resamples.
 """
@@ -44,7 +44,7 @@ def frechet_distance(x: Any, y: Any) -> float:
 def kernel_distance(x: Any, y: Any) -> float:
     """Compute KID (Binkowski et al. 2018), the unbiased MMD^2 with the kernel (x . y / F + 1)^3.
 
-    Its expectation is 0 for equal distributions, so the value may be negative.
+    The expectation of KID is 0 for equal distributions, so the value may be negative.
 
     Args and errors are those of `frechet_distance`.
     """

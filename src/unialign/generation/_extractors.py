@@ -1,7 +1,7 @@
 """Feature extractors for scores of generated images.
 
 The extractor must differ from the encoders used to train the space and the decoder; otherwise, scores reward errors
-that they share. Every result includes the name of its extractor.
+that the extractor shares with these encoders. Every result includes the name of its extractor.
 
 Shapes: `N` images, `S` x `S` pixels of an image, `F` features.
 """
@@ -75,7 +75,7 @@ def lite2(*, size: int = 64) -> Extractor:
 
 
 def lite0(*, size: int = 224) -> Extractor:
-    """Return an extractor of EfficientNet-Lite0, the encoder of `image` and `drawing` of `emoji`; otherwise as `lite2`.
+    """Return an extractor like `lite2` but with EfficientNet-Lite0, which encoded `image` and `drawing` of `emoji`.
 
     Use it to embed additional images, not to score decoders of these modalities.
     """

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from unialign.errors import DataError
 
-# Exponent of the whitening. With 0, components keep their variances, and noise masks the small ones at nearly all
-# times; with 1, all variances are equal, and the small components dominate the loss.
+# Exponent of the whitening. With 0, components keep their variances, and noise masks components of small variance at
+# nearly all times. With 1, all variances are equal, and components of originally small variance dominate the loss.
 _WHITENING = 0.5
 
 

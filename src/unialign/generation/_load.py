@@ -41,7 +41,7 @@ def load_decoder(
 
     Raises:
         CheckpointError: the model does not exist or is damaged.
-        ConfigError: the pipeline is deprecated or has other conditions than image embeddings, `prior` is given for a
+        ConfigError: the pipeline is deprecated or is not conditioned on image embeddings, `prior` is given for a
             decoder other than Kandinsky 2.2, or a plug-in cannot be imported.
         MissingDependencyError: `unialign-datasets` (for built-in decoders), diffusers (for pipelines) or
             huggingface_hub (for the Hub) is not installed.

@@ -84,7 +84,11 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Build a U-Net with 4 levels (3 below 32 pixels) of 1, 2, 2, 4 times `width`, and attention up to 16 x 16."""
+    """Build a U-Net with 4 resolutions, or 3 if `size` is below 32.
+
+    The resolutions have 1, 2, 2 and 4 times `width` channels. Attention is used at 16 x 16 pixels and below, but not at
+    the full resolution.
+    """
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:

@@ -52,7 +52,7 @@ _OTHERS = {
 # vocabulary.
 _SETTINGS = ("scheduler_config.json", "tokenizer.json", "vocab.json", "preprocessor_config.json")
 _MAX_JSON_BYTES = 1 << 26
-# Keys that change whenever a model is saved, which the fingerprint excludes.
+# The fingerprint excludes these keys, which change whenever a model is saved.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 _DEPRECATED = f"is deprecated in diffusers; use Stable unCLIP ({STABLE_UNCLIP}) or Kandinsky 2.2"
 _UNSUPPORTED = {

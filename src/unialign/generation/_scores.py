@@ -65,8 +65,8 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
 # Total variance of the principal components of the training features after scaling.
 _VARIANCE = 100.0
 # Lower bound of the standard deviations, relative to their median. Without this bound, a nearly constant feature would
-# dominate KID, which cubes products of standardized features: two of 309 images widen the interval of a KID of 17 to
-# [-12, 85].
+# dominate KID, which cubes products of standardized features. For example, two of 309 images then widen the interval of
+# a KID of 17 to [-12, 85].
 _MIN_DEVIATION = 0.25
 
 

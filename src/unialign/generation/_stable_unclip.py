@@ -24,7 +24,7 @@ class StableUnCLIP(PipelineDecoder):
 
     Args:
         pipeline: the pipeline, already on the target device.
-        fingerprint: SHA-256 of its image encoder; None if unknown.
+        fingerprint: SHA-256 of the image encoder of the pipeline; None if unknown.
 
     Raises:
         CheckpointError: the dims of the image encoder and the denoiser differ.

@@ -27,8 +27,8 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
     Args:
         modality: folder in the archive, which contains `<modality>/<row>.webp` (or .png, .jpg).
         rows: row numbers of the store, of shape (N,).
-        size: side length of the result in pixels. Images are centered on a white square and resized by block means if
-            `size` divides its side length, else by bicubic interpolation.
+        size: side length of the result in pixels. Images are centered on a white square. The square is resized by
+            block means if `size` divides the side length of the square, else by bicubic interpolation.
 
     Raises:
         DataError: the store has no thumbnails, or a thumbnail is missing or damaged.

@@ -58,7 +58,7 @@ class ConflictResult:
         zeta_bound: lower bound of mean zeta by Proposition 2.2 from the smallest measured c and the mean |e_n|^2; valid
             for uncorrelated residuals. NaN if any c is at most 0, which violates the assumption.
         zeta_expected: estimate of mean zeta from the mean c, the mean |e_n|^2 and the measured residual correlation,
-            which extends the proposition to correlated residuals. The estimate is not a bound.
+            which extends Proposition 2.2 to correlated residuals. The estimate is not a bound.
     """
 
     anchor: str

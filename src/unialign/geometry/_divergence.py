@@ -37,7 +37,7 @@ from unialign.geometry._validation import double_batch, present_rows, unit_pair
 
 Normalization = Literal["none", "modalities", "modalities_minus_one"]
 
-# sigma / median squared distance in the kernel exp(-d^2 / sigma) used by the authors of GCSD.
+# Ratio of sigma to the squared median distance, for the kernel exp(-d^2 / sigma) used by the authors of GCSD.
 _GCSD_WIDTH = 0.15
 
 
@@ -220,7 +220,7 @@ def holder_upper_bound(
     including k = j. This is an upper bound for any embeddings, derived by keeping only the true tuples of the cross
     integral and applying Jensen's inequality to them. `mean_log`: replaces log mean_j s_j^(M-1) with (M-1) mean_j log
     s_j, as in the training loss. The result is smaller by at most (M-1)^2 R^2 / 8, where R is the range of log s, and
-    therefore not a bound.
+    is therefore not a bound.
 
     If rows are absent, L_align covers only the C complete items, and the last term becomes log(N_a / C) + sum_{n != a}
     log N_n, with N_m the number of present rows of modality m.

@@ -32,8 +32,8 @@ class DivergenceRow:
         neighbors_debiased: effective number of rows without the row itself, as in `debiased`; 0 if a modality has only
             one row.
         verdict: `distributions` if both numbers of neighbors are at least 2; `debiased only` if only
-            `neighbors_debiased` is, since the row itself then dominates the densities of the other estimators; `points`
-            if neither is, since the values then compare paired points.
+            `neighbors_debiased` is at least 2, since the row itself then dominates the densities of the other
+            estimators; `points` in all other cases, since the values then compare paired points.
     """
 
     label: str

@@ -16,7 +16,8 @@ from unialign.geometry._validation import unit_pair
 def modality_gap(x: Any, y: Any) -> Tensor:
     """Return the modality gap |mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].
 
-    For N unrelated rows without a gap, the result is about sqrt(2 / N); use `modality_gap_debiased` to compare spaces.
+    For two sets of N unrelated rows without a gap, the result is about sqrt(2 / N). Use `modality_gap_debiased` to
+    compare spaces.
 
     Args:
         x, y: floating (N, D) tensors or arrays; N may differ.

@@ -67,8 +67,8 @@ class HubnessResult:
 def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
     """Count how often each gallery row is one of a query's k nearest by cosine (Radovanović et al., JMLR 2010).
 
-    Skewness well above `chance_skewness` indicates hubs: some rows are neighbors of many queries, others of none. High
-    dimension, distance from the mean and a modality gap all increase the skewness.
+    Skewness well above `chance_skewness` indicates hubs: some rows are neighbors of many queries, others are neighbors
+    of none. High dimension, distance from the mean and a modality gap all increase the skewness.
 
     Args:
         queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalized here, in float64.

@@ -27,8 +27,9 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
     """Yield a hidden sibling folder to fill, and rename it to `path` on success or delete it on an exception.
 
     Callers must write the files with `write_durably`, which syncs them; this function syncs the folders. If several
-    processes write at once, the last writer wins. If a process is killed, the incomplete folder remains, or the
-    previous folder on file systems that cannot exchange two folders; `discard_leftovers` deletes both.
+    processes write at once, the last writer wins. If a process is killed, a hidden folder remains: the incomplete
+    folder or, on file systems that cannot exchange two folders, the previous folder. `discard_leftovers` deletes hidden
+    folders of both kinds.
 
     Args:
         path: target folder, which is absent, empty, or to be replaced; missing parents are created.

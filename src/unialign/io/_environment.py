@@ -26,7 +26,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def training_environment(device: torch.device, processes: int) -> dict[str, Any]:
-    """Return the settings that affect bitwise reproducibility; they are compared when a run is resumed."""
+    """Return the settings that affect bitwise reproducibility; these settings are compared when a run is resumed."""
     return {
         "unialign": __version__,
         "torch": str(torch.__version__),

@@ -65,7 +65,7 @@ def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: 
 def v_measure(labels: Any, clusters: Any) -> float:
     """Return the harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg 2007), in [0, 1].
 
-    The value 1 means that both are the same partition. The V-measure equals the NMI with the arithmetic mean of the
+    The value is 1 if both partitions are equal. The V-measure equals the NMI with the arithmetic mean of the
     entropies.
 
     Args:
@@ -111,7 +111,10 @@ def _entropy(weights_RN: Tensor, code_N: Tensor) -> Tensor:
 
 
 def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Draw centers with probability proportional to the squared distance to the nearest center; keep the best draw."""
+    """Draw candidates with probability proportional to the squared distance to the nearest center, and keep the best.
+
+    Two or more candidates are drawn for each center after the first.
+    """
     trials = 2 + int(math.log(clusters))
     first = int(torch.randint(len(x_ND), (1,), generator=generator))
     chosen = [first]

@@ -1,4 +1,4 @@
-"""Rank by cosine: by counts in float32 tiles for queries with one positive, by a full sort for queries with several.
+"""Rank by cosine. Queries with one positive are ranked by counts in float32 tiles, other queries by a full sort.
 
 Shapes: `S` queries to rank, `G` gallery rows.
 """

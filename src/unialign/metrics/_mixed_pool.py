@@ -1,8 +1,8 @@
 """Mixed-pool retrieval: one gallery with candidates of all modalities, as in a search index.
 
 Retrieval within a pair of modalities does not show a bias towards the modality of the query, since all candidates have
-the same modality. A mixed pool contains each item once, in a random modality. If this is another modality than that of
-the query, the query is in the cross half; otherwise, it is in the own half, and a noisy copy of the row is the query.
+the same modality. A mixed pool contains each item once, in a random modality. A query is in the cross half if its item
+is in the pool in another modality. Otherwise, the query is in the own half, and is a noisy copy of the row in the pool.
 
 Shapes: `M` modalities, `N` items, `D` dimension, `G` gallery rows, `b` queries of a batch, `Q` queries, `k` places,
 `R` resamples.
@@ -68,7 +68,7 @@ def mixed_pool(
         score: function of query modality, (b, D) queries, gallery modality and (g, D) gallery rows, all unit and
             float64, that returns (b, g) scores. Default: cosine.
         pairs: whether to measure the pairs of three or more modalities.
-        batch_size: maximum number of queries to rank at a time. It does not affect the result.
+        batch_size: maximum number of queries to rank at a time. The batch size does not affect the result.
 
     Raises:
         ShapeError: fewer than two modalities, fewer than two items with two modalities, or a wrong shape.
@@ -101,7 +101,7 @@ def mixed_pool(
 
 
 class _Pool:
-    """One draw of the gallery for a group of modalities. The gallery consists of items with two of them or more."""
+    """One draw of the gallery for a group of modalities, with the items that have at least two of these modalities."""
 
     def __init__(
         self,

@@ -14,7 +14,8 @@ def dcg_weights(k: int) -> Tensor:
 class FirstPlaces:
     """The first k places of each query's ranking.
 
-    Candidates whose scores differ by at most 1e-12 from the next are tied, and their order is random.
+    A candidate whose score differs by at most 1e-12 from the next score is tied with the next candidate. The order of
+    tied candidates is random.
 
     Args:
         scores_bG: float64 scores; higher is better.
@@ -29,14 +30,14 @@ class FirstPlaces:
         opens_bk[:, 1:] = top_bk[:, :-1] - top_bk[:, 1:] > TIE_TOLERANCE
         self.tie_bk = opens_bk.cumsum(1) - 1
         self.size_bk = torch.zeros_like(top_bk).scatter_add_(1, self.tie_bk, torch.ones_like(top_bk)).clamp_(min=1)
-        # The last tie may continue beyond place k, so its members are counted among all candidates.
+        # The last tie may continue beyond place k, so the members of this tie are counted among all candidates.
         self.in_last_bk = self.tie_bk == self.tie_bk[:, -1:]
         highest_b1 = top_bk.gather(1, self.in_last_bk.to(torch.uint8).argmax(1, keepdim=True))
         self.member_bG = (scores_bG >= top_bk[:, -1:] - TIE_TOLERANCE) & (scores_bG <= highest_b1) & candidate_bG
         self.members_b = self.member_bG.sum(1).clamp(min=1)
 
     def sum(self, flag_bG: Tensor, weights_k: Tensor) -> Tensor:
-        """Return the (b,) expected sums of the weights of the places that flagged candidates have."""
+        """Return, for each query, the expected sum of the weights of the places of flagged candidates, shape (b,)."""
         weights_bk = weights_k.to(torch.float64)[: self.k].expand_as(self.size_bk)
         # Each candidate gets the mean weight of the places of its tie.
         total_bk = torch.zeros_like(self.size_bk).scatter_add_(1, self.tie_bk, weights_bk)

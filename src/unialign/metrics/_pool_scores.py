@@ -18,8 +18,8 @@ class PoolScores:
         items: (Q,) int64, row number of the item of each query.
         ndcg: (Q,) float64, NDCG of each query.
         is_own: (Q,) bool, True for queries of the own half.
-        shares: (Q,) float64, fraction of the query's modality among the first k candidates, divided by its fraction in
-            the gallery; NaN if the gallery has no row of this modality.
+        shares: (Q,) float64, fraction of the query's modality among the first k candidates, divided by the fraction of
+            this modality in the gallery; NaN if the gallery has no row of this modality.
         label_precisions: (Q,) float64, fraction of the first k other items that have the label of the query; NaN
             without label.
     """
@@ -47,7 +47,7 @@ class PoolScores:
 
     @property
     def share(self) -> float:
-        """Mean of `shares`; 1 means no bias, larger values a bias towards the modality of the query."""
+        """Mean of `shares`; 1 means no bias, and larger values mean a bias towards the modality of the query."""
         return self._values()["share"]
 
     @property
@@ -77,7 +77,7 @@ class PoolScores:
 
     def _mean(self, values_Q: Tensor, weights_RN: Tensor) -> Tensor:
         """Return the weighted means of the defined values."""
-        # Sums over the queries of an item are much smaller than a weight for each query.
+        # Sum over the queries of each item first, since one weight for each query would need much more memory.
         sums_N, counts_N = (torch.zeros(weights_RN.shape[1], dtype=torch.float64) for _ in range(2))
         defined_Q = ~torch.isnan(values_Q)
         sums_N.index_add_(0, self.items, torch.where(defined_Q, values_Q, 0.0))
@@ -100,5 +100,5 @@ class MixedPoolResult:
 
 
 def concatenated(parts: Sequence[PoolScores]) -> PoolScores:
-    """Return the queries of all parts as one."""
+    """Concatenate the scores of all parts."""
     return PoolScores(*(torch.cat([getattr(part, name) for part in parts]) for name in PoolScores.__annotations__))

@@ -144,7 +144,7 @@ def _count(s_qG: Tensor, is_positive_qG: Tensor, tolerance: float) -> tuple[Tens
     above_q = (s_qG > best_q1 + tolerance).sum(1)
     level_qG = s_qG >= best_q1 - tolerance
     block_q = level_qG.sum(1) - above_q
-    # No positive is above the best positive, so all positives at its level or above are tied with the best.
+    # No positive is above the best positive, so all positives in `level_qG` are tied with the best positive.
     tied_positives_q = (level_qG & is_positive_qG).sum(1)
     return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu()
 

@@ -16,8 +16,8 @@ def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> 
     """Return (R,) means over seeds of resampled values, plus noise for the variation between seeds.
 
     Resampling only items would treat the trained models as fixed; resampling the S seeds as well would capture only (S
-    - 1) / S of their variance, two thirds for S = 3. The noise is therefore normal with variance s^2 / S, where s^2 is
-    the unbiased variance over seeds. No noise is added for a single seed.
+    - 1) / S of their variance, which is two thirds for S = 3. The noise is therefore normal with variance s^2 / S,
+    where s^2 is the unbiased variance over seeds. No noise is added for a single seed.
 
     Args:
         values_SR: a metric, or a paired difference, under the same R resamples of items for each seed.

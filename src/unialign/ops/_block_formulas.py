@@ -251,7 +251,7 @@ class SigmoidBlocks(BlockFormula):
 
 
 class UniformityBlocks(BlockFormula):
-    """Mean log of the row means of exp(rate (cosine - 1)), or log of its overall mean; all ids must differ.
+    """Mean log of the row means of exp(rate (cosine - 1)), or log of the mean over all pairs; all ids must differ.
 
     Args:
         rate: positive, at most 40, so that exponentials are in float32's range.

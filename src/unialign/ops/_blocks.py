@@ -218,9 +218,9 @@ def _joined_slopes(slopes: tuple[Tensor, ...]) -> Tensor:
 
 
 def _is_one(g_P: Tensor) -> bool:
-    """Return whether the total loss is a single value, whose gradient is 1, so that products with it can be omitted.
+    """Return whether the incoming gradient is a single 1, so that products with this gradient can be omitted.
 
-    Other devices than the CPU are not checked, since reading a value synchronizes them.
+    Gradients on other devices than the CPU are not checked, since reading a value would synchronize the device.
     """
     return g_P.numel() == 1 and g_P.device.type == "cpu" and float(g_P) == 1
 

@@ -1,11 +1,11 @@
 """Compute contrastive losses of any logits in tiles, without an N x N matrix.
 
 Let l_ij be the logit of query i and key j. Sums over j run over the k_i keys that are the positive (j = i) or have
-another id. With r_i = log sum_j exp(l_ij) and c_i = log sum_j exp(l_ji), the contrast is
+another id. With r_i = log sum_j exp(l_ij) and c_i = log sum_j exp(l_ji), the loss is
 
     1/(2N) sum_i [ r_i + c_i - 2 w l_ii - s (mean_j l_ij + mean_j l_ji) ]
 
-where s is the label smoothing, and w is 1 - s for a contrast or 0 for the log-partitions alone. The derivative with
+where s is the label smoothing, and w is 1 - s, or 0 for the log-partitions alone. The derivative with
 respect to l_ij is (exp(l_ij - r_i) + exp(l_ij - c_j) - s (1/k_i + 1/k_j)) / (2N), minus w / N on the diagonal.
 
 There are three implementations: a reference with the full matrix and autograd; a single tile, which computes value and
@@ -42,16 +42,16 @@ def mean_contrast(
     positive_weight: float | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """Return the contrast defined in the module docstring, a scalar; 0 without rows.
+    """Return the loss defined in the module docstring, a scalar; 0 without rows.
 
-    Every process computes the full contrast.
+    Every process computes the full loss.
 
     Args:
         make: builds the logits from the tensors.
         tensors: inputs of the logits, differentiable.
         positive_logits_N: l_ii, differentiable; must be more accurate than a matrix product, since the terms nearly
             cancel in a trained space.
-        symmetric: if False, return the contrast over rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
+        symmetric: if False, return the loss over rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
         positive_weight: w; 1 - s if None.
         side: rows per tile; does not affect the result. By default, up to 1,024 rows form a single tile, and larger
             batches use `SIDE`.

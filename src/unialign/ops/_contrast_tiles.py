@@ -1,4 +1,4 @@
-"""Compute the value and gradients of a contrast (see `_contrast`) from tiles of its logits.
+"""Compute the value and gradients of a contrastive loss (see `_contrast`) from tiles of logits.
 
 Logits are exponentiated in place, with one constant shift for the whole matrix. If a sum is so small that some of its
 terms may have underflowed, the matrix is summed again with running maxima. Sums are float64.
@@ -28,10 +28,10 @@ _Tile = tuple[slice, slice, Tensor, Any]
 
 
 class ContrastOptions(NamedTuple):
-    """Options of a contrast.
+    """Options of a contrastive loss.
 
     Attributes:
-        directions: 2 for a symmetric contrast, 1 for rows only.
+        directions: 2 for a symmetric loss, 1 for rows only.
         smoothing: label smoothing s.
         positive_weight: weight w of the positive logits.
         side: rows per tile.
@@ -51,7 +51,7 @@ class LogPartitions(NamedTuple):
 
 
 class ContrastTiles:
-    """Compute a contrast from tiles of its logits, one at a time in a reused buffer."""
+    """Compute a contrastive loss from tiles of logits, one at a time in a reused buffer."""
 
     def __init__(
         self, logits: Logits, positive_logits_N: Tensor, selection: RowSelection, options: ContrastOptions
@@ -67,7 +67,7 @@ class ContrastTiles:
         self.last_tile: _Tile | None = None
 
     def value(self) -> tuple[float, LogPartitions]:
-        """Return the contrast and its log-partitions."""
+        """Return the loss and the log-partitions."""
         value, partitions = self._value(shifted=True)
         return (value, partitions) if self._is_complete(partitions) else self._value(shifted=False)
 
@@ -120,7 +120,7 @@ class ContrastTiles:
         total = sum(float((logs_N - weight * positive_N).sum()) for logs_N in partitions.logs)
         smoothing_sum += self.directions * float((positive_N / self.keys_N).sum())
         value = (total - smoothing * smoothing_sum) * self.factor
-        # A contrast is nonnegative, but rounding may make it slightly negative.
+        # The loss is nonnegative, but its computed value may be slightly negative because of rounding.
         return max(0.0, value) if weight == 1 - smoothing else value
 
     def _positive_gradient(self, partitions: LogPartitions) -> Tensor:
@@ -140,7 +140,7 @@ class ContrastTiles:
         return float(total)
 
     def _weights_(self, x_IJ: Tensor, i: slice, j: slice, partitions: LogPartitions) -> Tensor:
-        """Replace logits, or their shifted exponentials, with the derivatives of the contrast, in place."""
+        """Replace logits, or their shifted exponentials, with the derivatives of the loss, in place."""
         softmax_ = self._shifted_softmax_ if partitions.shifted else self._softmax_
         weight_IJ = softmax_(x_IJ, i, j, partitions.logs)
         if weight_IJ.dtype == torch.float32 and self.wide_span:
@@ -166,7 +166,7 @@ class ContrastTiles:
         return logit_IJ.mul_(self.factor)
 
     def _outer_sum(self, rows_N: Tensor, columns_N: Tensor, i: slice, j: slice) -> Tensor:
-        """Return a_i + b_j over a tile if the contrast is symmetric, else a_i."""
+        """Return a_i + b_j over a tile if the loss is symmetric, else a_i."""
         return (
             torch.add(rows_N[i, None], columns_N[j], out=tile_view(self.spare, i, j))
             if self.directions == 2
@@ -174,7 +174,7 @@ class ContrastTiles:
         )
 
     def _mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Fill the diagonal, same-id pairs and pairs masked by the logits with `value`."""
+        """Set the diagonal, pairs with the same id, and pairs masked by the logits to `value`."""
         self.selection.mask_(x_IJ, i, j, value)
         masked_IJ = self.logits.masked(i, j)
         if masked_IJ is not None:

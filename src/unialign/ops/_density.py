@@ -105,7 +105,7 @@ def _sets(x_ND: Tensor, y_KD: Tensor, codes: Codes) -> tuple[_Set, _Set]:
 
 
 def _tiles(x: _Set, y: _Set, kernel: KernelFunction, side: int) -> Iterator[tuple[slice, slice, Tensor, Any]]:
-    """Yield the slices, log kappa and slope of log kappa of each tile."""
+    """Yield the slices, log kappa and d log kappa / d cos of each tile."""
     for i, j in rectangle(len(x.z_ND), len(y.z_ND), side=side):
         cosine_IJ = x.z_ND[i] @ y.z_ND[j].mT
         slope = kernel.slope(cosine_IJ)

@@ -39,7 +39,7 @@ class Negatives(NamedTuple):
     Attributes:
         shared_ED: unit rows for all queries, the same on every process.
         own_RKD: K unit rows for each local query.
-        own_present_RK: mask of the own negatives that exist; None if all exist.
+        own_present_RK: mask of the rows in `own_RKD` that exist; None if all exist.
         ids_N: id of each query; shared negatives with the query's id are excluded.
         shared_ids_E: ids of the shared negatives; None if they differ from the ids of all queries.
         shared_known_E: True for shared negatives that have an id; None if all have an id.

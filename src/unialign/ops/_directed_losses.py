@@ -2,7 +2,8 @@
 
 All logits are relative to l_ii, which cancels in the loss; the differences are small where rounding matters.
 
-Shapes: `I` queries, `C` keys, `P` same-id pairs of query and key, `X` other excluded pairs, `K` own negatives.
+Shapes: `I` queries, `C` keys, `P` same-id pairs of query and key, `X` other excluded pairs,
+`K` negatives of each query.
 """
 
 from typing import Literal, NamedTuple
@@ -20,7 +21,7 @@ _WIDE = 40.0
 
 
 class ContrastSettings(NamedTuple):
-    """Settings of a contrast in one direction.
+    """Settings of a contrastive loss in one direction.
 
     Attributes:
         same_ids: `exclude` uses key i as the only positive and ignores other keys with the same id; `positive` uses all
@@ -41,7 +42,7 @@ class Keys(NamedTuple):
         own_I: column of the positive of each query.
         row_P, column_P: pairs of a query and a key of the batch with the same id, including the query's positive.
         row_X, column_X: pairs of a query and a shared negative with the same id.
-        absent_IK: mask of the own negatives (the last K columns) that do not exist; None if all exist.
+        absent_IK: mask of the negatives in the last K columns that do not exist; None if all exist.
     """
 
     own_I: Tensor

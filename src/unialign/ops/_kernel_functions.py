@@ -60,7 +60,7 @@ class KernelFunction:
 
 
 def arccos_squared(cosine: Tensor) -> Tensor:
-    """Return arccos(c)^2 with a finite gradient everywhere, even at c = 1 and c = -1, where arccos has infinite slope.
+    """Return arccos(c)^2 with a finite gradient everywhere, even at c = 1 and c = -1, where that of arccos is infinite.
 
     For u = 1 - c < 1e-3, the series 2u + u^2/3 + 4u^3/45 + u^4/35 is used, with an error below 1e-13; the gradient at
     c = 1 is -2. Near c = -1, cosines are clamped to at least -1 + 1e-6 (-1 + 1e-12 in float64).

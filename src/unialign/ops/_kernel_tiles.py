@@ -42,7 +42,7 @@ class KernelTiles:
         self.buffer, self.spare = (z_ND.new_empty(longest * longest) for _ in range(2))
 
     def logits(self) -> Iterator[tuple[slice, slice, Tensor, Tensor | None]]:
-        """Yield the slices, logits and slope of log kappa of each tile; the slope is None for log-linear kernels."""
+        """Yield the slices, logits and d log kappa / d cos of each tile; the last is None for log-linear kernels."""
         rows, columns = len(self.x_RD), len(self.z_ND)
         slices = upper_triangle(rows, side=self.side) if self.symmetric else rectangle(rows, columns, side=self.side)
         scaled, scaled_ID = slice(0, 0), self.x_RD[:0]
@@ -57,7 +57,7 @@ class KernelTiles:
             yield i, j, logit_IJ, slope_IJ
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Fill same-id pairs and, if the sum excludes them, self pairs with `value`."""
+        """Set pairs with the same id and, if the sum excludes self pairs, also self pairs to `value`."""
         self.selection.mask_(x_IJ, i, j, value, self_pairs=self.self_pairs)
 
     def multiplicity(self, i: slice, j: slice) -> int:

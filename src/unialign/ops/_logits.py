@@ -1,4 +1,4 @@
-"""Compute the logits of a contrast and their derivatives, tile by tile.
+"""Compute the logits of a contrastive loss and their derivatives, tile by tile.
 
 Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
@@ -45,7 +45,7 @@ class Logits(ABC):
         """Complete the gradients after the last tile."""
 
     def masked(self, i: slice, j: slice) -> Tensor | None:
-        """Return a mask of pairs to exclude in addition to same-id pairs, or None; its diagonal is ignored."""
+        """Return a mask of pairs to exclude in addition to pairs with the same id, or None; the diagonal is ignored."""
         return None
 
 
@@ -89,7 +89,7 @@ class TupleCosineLogits(CosineLogits):
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, codes_N: Tensor, key_codes_KN: Tensor) -> None:
         super().__init__(x_ND, y_ND, scale)
         self.codes_N, self.key_code_N = codes_N, key_codes_KN[0]
-        # Only keys whose items all have the same id can be masked; few keys do if most ids differ.
+        # Only keys whose items all have the same id can be masked; there are few such keys if most ids differ.
         self.one_id_N = (key_codes_KN[1:] == key_codes_KN[0]).all(0)
 
     def masked(self, i: slice, j: slice) -> Tensor | None:

@@ -54,7 +54,7 @@ class RowSelection:
         return (self.size - torch.bincount(self.codes_N)[self.codes_N.long()]).to(dtype)
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float, *, self_pairs: SelfPairs = "excluded") -> None:
-        """Fill same-id pairs and, if excluded, self pairs of local rows `i` and selected rows `j` with `value`."""
+        """Set pairs of local rows `i` and selected rows `j` with the same id, and excluded self pairs, to `value`."""
         same_IJ = self._same_id(i, j)
         if self_pairs == "excluded":
             self._fill_self_pairs_(x_IJ, i, j, value)

@@ -1,9 +1,10 @@
-"""Search by exact cosines in tiles: count the gallery rows above a level, and find the top-k rows.
+"""Search by exact cosines in tiles: count the gallery rows above a threshold, and find the top-k rows.
 
 A float32 product is fast, but its error of about 1e-7 can change a rank. The error is at most (D + 8) u, where u is the
 unit roundoff: D u for a sum of D products (Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5),
-and the rest for rounding the unit rows, the scale and the level. The float32 product decides all pairs farther from the
-level than this bound. The few other pairs are rescored in float64, so the result is the same as in float64.
+and the rest for rounding the unit rows, the scale and the threshold. The float32 product decides all pairs whose
+distance from the threshold exceeds this bound. The few other pairs are rescored in float64, so the result is the same
+as in float64.
 
 Shapes: `Q` queries, `G` gallery rows, `D` dimension, `k` neighbors, `P` pairs; in a tile, `q` queries, `c`
 gallery rows and `n` queries with undecided pairs.
@@ -33,8 +34,8 @@ class Counts(NamedTuple):
     """Numbers of gallery rows for each query, int64 of shape (Q,).
 
     Attributes:
-        above: number of rows above the query's level by more than the tolerance.
-        level: number of rows within the tolerance of the level.
+        above: number of rows whose cosine exceeds the threshold of the query by more than the tolerance.
+        level: number of rows whose cosine differs from the threshold by at most the tolerance.
     """
 
     above: Tensor
@@ -95,18 +96,18 @@ def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) 
 def count_above(
     queries: UnitRows, gallery: UnitRows, level_Q: Tensor, *, rows_Q: Tensor, tolerance: float, most: int
 ) -> Counts:
-    """Count, for queries[rows_Q], the gallery rows with a cosine above level + tolerance, and those within tolerance.
+    """Count, for queries[rows_Q], the gallery rows with a cosine above the threshold, and those at the threshold.
 
     Args:
-        level_Q: float64, on the gallery's device.
+        level_Q: float64 thresholds, on the gallery's device.
         rows_Q: int64 indices of the queries.
         most: maximum number of queries per tile.
     """
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     scale = 1 / cosines.margin
     level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
-    # `balance_Q` is the number of decided pairs above the level minus the number below; the other three tensors count
-    # rescored pairs.
+    # `balance_Q` is the number of decided pairs above the threshold minus the number of decided pairs below; the other
+    # three tensors count rescored pairs.
     balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
     undecided_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
 

@@ -28,7 +28,7 @@ class VolumeLogits(Logits):
     def __init__(self, volume_N: Tensor, scale: Tensor, anchor_ND: Tensor, *basis: Tensor, eps: float) -> None:
         self.tensors = volume_N, scale, anchor_ND, *basis
         self.eps, self.factor = eps, float(scale.detach())
-        # Rounded in the same way as the volumes, which are compared with the floor.
+        # Round the floor in the same way as the volumes, which are compared with it.
         self.floor = float(torch.zeros((), dtype=volume_N.dtype).add_(eps).sqrt_())
         self.lowest, self.highest = -1.01 * self.factor * (1 + eps) ** 0.5, 0.0
 
@@ -49,7 +49,8 @@ class VolumeLogits(Logits):
         volume_N, _, anchor_ND, *basis = self.tensors
         by_volume_N, by_scale, by_anchor_ND, *by_basis = gradients
         by_scale -= (weight_IJ * value_IJ).sum()
-        # The volume is constant at the floor, so the slope is 0 there; without a floor, the slope at 0 is defined as 0.
+        # The volume is constant at the floor, so its derivative is 0 there. If `eps` is 0, the derivative at volume 0
+        # is defined as 0.
         above_IJ = value_IJ > self.floor
         slope_IJ = weight_IJ.div_(value_IJ).mul_(-self.factor).masked_fill_(~above_IJ, 0.0)
         by_volume_N[j] += (slope_IJ * sine_IJ).sum(0) * volume_N[j]

@@ -146,7 +146,7 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
 def _with_argument(
     ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int, *, is_guessed: bool
 ) -> NDArray[Any]:
-    """Return the ids of the files; the argument `ids` replaces guessed ids, and must equal other ids."""
+    """Return the ids of the items; the argument `ids` replaces guessed ids, and must equal ids that are not guessed."""
     given = [source for source in sources if source.file.kind == "arguments" and "ids" in source.file.entries]
     if not given:
         return ids_N
@@ -161,7 +161,7 @@ def _with_argument(
 def _from_arguments(
     present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
 ) -> list[CollectedFile]:
-    """Wrap masks, ids and labels that were passed as arguments in a file."""
+    """Return the masks, ids and labels that were passed as arguments, as one file in memory."""
     if present is not None and not isinstance(present, Mapping):
         raise ConfigError(f"present must be a mapping of modality to (N,) bool array, got {type(present).__name__}")
     unknown = [str(name) for name in present or {} if name not in matrices]

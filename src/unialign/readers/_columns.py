@@ -25,7 +25,7 @@ _OTHER_WORDS = frozenset(
      "rating", "row", "rows", "score", "scores", "sim", "similarity", "size", "split", "target", "time",
      "timestamp", "uuid", "week", "weight", "weights", "width", "year"}
 )  # fmt: skip
-# A matrix is named after its file if its prefix consists of these words.
+# A matrix whose column prefix consists of these words is named after its file.
 _GENERIC_WORDS = frozenset(
     {"array", "c", "col", "column", "columns", "comp", "component", "components", "coord", "coordinate",
      "coordinates", "coords", "d", "data", "dim", "dimension", "dims", "e", "emb", "embed", "embedding",

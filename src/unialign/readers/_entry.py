@@ -24,7 +24,7 @@ class ArrayEntry:
         shape, dtype: as stored; dtype is a NumPy dtype string, "bfloat16", or "object" for pickled objects.
         rows: function that opens an (N, D) array for reading in chunks.
         load: function that reads or memory-maps the full array.
-        skipped: reason why the array cannot be used, or ""; the error message if the entry is selected.
+        skipped: reason why the array cannot be used, or ""; also the message of the error if the array is selected.
         is_default: whether the array is used if no modalities are selected.
     """
 
@@ -135,7 +135,7 @@ class Reader(Protocol):
         """Return whether a file has this format, given its first 16 bytes (empty for a folder)."""
 
     def open(self, path: Path) -> EmbeddingFile:
-        """List the arrays from headers only; raise a DataError that names the file if the file is damaged."""
+        """List the arrays from headers only; for a damaged file, raise a DataError with the file name."""
 
 
 def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -119,7 +119,7 @@ def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
 
 
 def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
-    """Raise DataError if part i has different row counts and some parts are .npy files, which have no ids."""
+    """Raise DataError if parts with the same number differ in row count and some parts are .npy files without ids."""
     groups = [files for files in groups if len(files) > 1]
     if not any(file.kind == "npy" for files in groups for file in files):
         return

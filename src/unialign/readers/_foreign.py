@@ -38,7 +38,7 @@ _MEDIA = "; embed it with an encoder and save the vectors"
 
 
 def foreign_format(path: Path, head: bytes) -> str | None:
-    """Return the format of an unsupported file and how to convert it, or None if the format is unknown."""
+    """Return the format of an unsupported file, with conversion advice, or None if the format is unknown."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _filled(_PICKLE, path)
     with open_regular(path) as file:
@@ -67,7 +67,7 @@ def foreign_format(path: Path, head: bytes) -> str | None:
 
 
 def foreign_folder(path: Path) -> str | None:
-    """Return the format of an unsupported folder and how to convert it, or None if the format is unknown."""
+    """Return the format of an unsupported folder, with conversion advice, or None if the format is unknown."""
     names = {entry.name for entry in path.iterdir()}
     if names & {".zgroup", ".zarray", "zarr.json"}:
         return _filled("a Zarr array or group; convert it: numpy.save('x.npy', zarr.open(FILE)['x'][:])", path)
@@ -85,7 +85,7 @@ def foreign_folder(path: Path) -> str | None:
 
 
 def foreign_archive(path: Path, archive: zipfile.ZipFile) -> str | None:
-    """Return the format of a zip archive without .npy arrays and how to convert it, or None for a NumPy archive."""
+    """Return the format of a zip archive without .npy arrays, with conversion advice, or None for a NumPy archive."""
     names = archive.namelist()
     if any(name.endswith(("data.pkl", ".pickle", ".pkl")) for name in names):
         return f"a `torch.save` archive, {_TORCH}"

@@ -29,7 +29,7 @@ class Join:
     Attributes:
         items: number N of items.
         ids_N: ids of the items; None if there are no ids.
-        matched: files whose rows are matched by ids, since they differ in order or in items.
+        matched: files whose rows are matched by ids, since the files differ in the items or in their order.
         notes: messages for the user.
         is_guessed: whether all ids are guessed and do not determine an order, so that other ids may replace them.
     """
@@ -45,8 +45,8 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
     """Set the row order of each file, and return the items.
 
     Raises:
-        DataError: files without ids differ in their number of rows, ids have no common value, or repeated ids differ in
-            order.
+        DataError: files without ids differ in their number of rows, the files have no id in common, or repeated ids
+            differ in order.
     """
     rows = _row_counts(matrices)
     notes = _attach_ids(sources, rows, found)
@@ -124,7 +124,7 @@ def _attach_ids(
 ) -> list[str]:
     """Assign files that contain only ids to files without ids, and return notes.
 
-    Such a file is used for the files in its folder, or for all files if there is no other file with only ids.
+    A file with only ids is used for the files in its folder, or for all files if there is no other file of this kind.
     """
     notes = []
     givers = [source for source in sources if source in found and source not in rows]
@@ -238,7 +238,7 @@ def _check_unkeyed(rows: dict[CollectedFile, int], keyed: Sequence[CollectedFile
 
 
 def _follow(sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], base: CollectedFile, items: int) -> None:
-    """Set the row order of files that contain only per-item values to that of the file they belong to."""
+    """Give each file that contains only per-item values the row order of the matrices to which the values belong."""
     for source in sources:
         if source in rows:
             continue

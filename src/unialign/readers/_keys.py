@@ -27,7 +27,7 @@ MASK_PREFIXES = ("present.", "present/")
 # Per-item values, with their allowed dtype kinds.
 ITEM_KEYS = {"ids": "iuUS", "labels": "iuUS", "groups": "iuUS", "split": "iuUS", "names": "US"}
 _SHOWN = 6
-# Bool matrices with these words in their names are masks of tokens or modalities, not signs of embeddings.
+# Bool matrices with these words in their names are masks of tokens or modalities, not sign bits of embeddings.
 _MASK_WORDS = ("mask", "present", "valid", "missing")
 
 
@@ -66,7 +66,7 @@ def is_item_key(key: str, entry: ArrayEntry) -> bool:
 
 
 def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
-    """Use the name of a file with a single array (from NAME=FILE or `ids.npy`) as the array's key if it is reserved."""
+    """Return a collected file. A reserved name (NAME=FILE or `ids.npy`) becomes the key of the file's single array."""
     if len(file.entries) != 1:
         return CollectedFile(given, file)
     (entry,) = file.entries.values()

@@ -41,7 +41,7 @@ def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: 
 
 
 def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[tuple[CollectedFile, ArrayEntry]]:
-    """Return masks that belong to no array; with a misspelled name, absent rows would be treated as present."""
+    """Return the masks that belong to no array; ignoring a misspelled mask would treat absent rows as present."""
     keys = {key for source in sources for key in source.file.entries} | set(matrices)
     return [
         (source, entry)
@@ -54,7 +54,7 @@ def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[t
 def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array | None:
     """Return the (N,) values of a key such as `labels`, which must agree across files; None if no file has the key.
 
-    Items without a value are unlabeled or have an empty name; for `groups` and `split`, a DataError is raised.
+    Items without a value are unlabeled or have an empty name. Every item must have a value of `groups` and `split`.
     """
     found: tuple[CollectedFile, Array] | None = None
     known_N = np.zeros(items, np.bool_)

@@ -47,8 +47,9 @@ def numeric_order(path: Path) -> tuple[Any, ...]:
 def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple[str, list[Path]]]:
     """Return (name, files) of each group of part files and ("", [file]) of other files, by first appearance.
 
-    Files in one folder with the same suffix and prefix are parts if they are numbered `-00000-of-00004`, or from 0 or 1
-    without gaps after a `_`, `-` or `.` (`img_emb_0.npy`) or one of the words part, shard and chunk.
+    Files in one folder with the same suffix and prefix are parts if they are numbered in one of two ways. The number
+    has the form `-00000-of-00004`, or the numbers start at 0 or 1, have no gaps, and follow a `_`, `-` or `.`
+    (`img_emb_0.npy`) or one of the words part, shard and chunk.
 
     Args:
         is_folder: whether the paths are all files of a folder or pattern, so that parts may be named by numbers alone.

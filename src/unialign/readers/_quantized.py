@@ -19,8 +19,8 @@ __all__ = ["bits_entry", "is_quantized", "quantized_entry"]
 Array = NDArray[Any]
 
 _SAMPLED_ROWS = 256
-# Packed sign bits are nearly uniform bytes, so half of the bytes differ from their median by more than _FAR; few
-# scalar-quantized values do.
+# Packed sign bits are nearly uniform bytes, so half of the bytes differ from their median by more than _FAR.
+# Scalar-quantized values rarely differ this much from their median.
 _FAR, _FAR_FRACTION = 64, 0.3
 
 

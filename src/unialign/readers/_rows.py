@@ -46,7 +46,10 @@ class Rows(Protocol):
     dtype: str
 
     def chunks(self) -> Iterator[Array]:
-        """Yield (c, D) float32 or float64 chunks in order; a chunk may be modified until the next chunk replaces it."""
+        """Yield (c, D) float32 or float64 chunks in order.
+
+        The caller may modify a chunk. Reading the next chunk may overwrite it.
+        """
 
     def take(self, rows_n: Sequence[int]) -> Array:
         """Return the (n, D) rows at ascending indices `rows_n`."""
@@ -179,7 +182,7 @@ class ArrayRows:
 
 
 class MatchedRows:
-    """Rows read in file order and selected by item; item i is row `order_N[i]`, or absent (zeros) if that is -1."""
+    """Rows read in file order and selected by item; item i is row `order_N[i]`, or zeros if this number is -1."""
 
     def __init__(self, rows: Rows, order_N: NDArray[np.int64]) -> None:
         self.rows, self.order_N = rows, order_N

@@ -41,14 +41,17 @@ class CsvReader:
 
 
 class _CsvTable:
-    """Table in a text file; the first line determines names and delimiter, and the first rows the column types."""
+    """Table in a text file.
+
+    Names and delimiter are read from the first line. The column types are determined from the first rows.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
         first, comment = "", ""
         for line in text_lines(path):
-            if line.startswith("# "):  # as numpy.savetxt writes a header
+            if line.startswith("# "):  # header in the format of numpy.savetxt
                 comment = line[2:]
             elif line.strip():
                 first = line
@@ -117,7 +120,7 @@ class _CsvTable:
             for number, record in records:
                 if not record or (len(record) == 1 and not record[0].strip()):
                     continue
-                # In a table with a header, this cell is text; tables of numbers alone may have comments on any line.
+                # After a header, "# " begins a cell of text. Tables without a header may have comments on any line.
                 if record[0].startswith("# ") and (skip or not self.has_header):
                     continue
                 if skip:

@@ -26,7 +26,7 @@ class SafetensorsReader:
     suffixes = (".safetensors",)
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        # An 8-byte header length precedes the JSON header. Eight bytes of text would exceed the maximum length.
+        # An 8-byte header length precedes the JSON header. Read as a length, eight bytes of text would be too large.
         return head[8:9] == b"{" and not is_text(head[:8])
 
     def open(self, path: Path) -> EmbeddingFile:

@@ -1,4 +1,4 @@
-"""Write the page of a comparison of two versions: verdicts and numbers, rendered only from `results.json`."""
+"""Write the page that compares two versions of embeddings: verdicts and numbers, only from `results.json`."""
 
 import json
 import os

@@ -23,7 +23,7 @@ class Items:
 
     rows: tuple[int, ...]
     names: tuple[str, ...]
-    ids: tuple[int, ...]  # same-id items are correct answers to each other's queries
+    ids: tuple[int, ...]  # items with the same id are positives of each other
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Select example queries with a fixed rule, and collect the answers of each objective.
+"""Select example queries with a fixed rule, and collect the items that each objective retrieves.
 
-An answer is correct if it has the id of the query. Ranks are defined as in `unialign.metrics`, so that examples and
-metrics agree.
+A retrieved item is correct if it has the id of the query. Ranks are defined as in `unialign.metrics`, so that examples
+and metrics agree.
 
-Shapes: `N` items, `G` candidates (items that have the modality of the answer), `D` dimension.
+Shapes: `N` items, `G` candidates (items that have the modality to retrieve), `D` dimension.
 """
 
 import math
@@ -68,7 +68,7 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
 
 
 def share(results: ComparisonResults) -> str:
-    """State how many of all queries have a correct answer, so that 8 examples are not mistaken for the result."""
+    """State the fraction of all queries with a correct item in the first 5, since 8 examples are not representative."""
     known = [o for o in results.objectives.values() if math.isfinite(results.estimate(o.key, "recall@5").mean)]
     if not known:
         return ""

@@ -1,4 +1,4 @@
-"""Draw heat maps of a retrieval metric by query and answer modality, with a common color scale."""
+"""Draw heat maps of a retrieval metric by query and retrieved modality, with a common color scale."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _LIGHT_TEXT_FROM = 0.73
 
 
 def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Return (query, answer) -> mean over runs; the query JOINT combines all modalities except the answer modality."""
+    """Return (query, retrieved modality) -> mean over runs; JOINT is a query of all other modalities."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for name, numbers in run.directions.items():
@@ -30,7 +30,7 @@ def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str])
 
 
 def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
-    """Return (query, answer) of a direction `a->b`, with JOINT for a query of all others; None for other directions."""
+    """Return (query, retrieved modality) of a direction `a->b`; None unless a is one modality or all others (JOINT)."""
     for answer in modalities:
         query = name.removesuffix(f"->{answer}")
         if query == name:
@@ -46,7 +46,7 @@ def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | No
 def heatmap(
     key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
 ) -> Markup:
-    """Draw a metric by query (row) and answer (column); `top` is the value shown in full color."""
+    """Draw a metric by query (row) and retrieved modality (column); `top` is the value shown in full color."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)

@@ -30,7 +30,7 @@ _DIMS = (
 
 
 def index_sections(numbers: Mapping[str, Any]) -> list[Section]:
-    """Return the sections for which there are numbers; `numbers` is that of `results.json`."""
+    """Return the sections for which there are numbers; `numbers` is the entry of this name in `results.json`."""
     pairs = {name: p for name, p in numbers["pairs"].items() if "mixed_pool" in p}
     found = []
     if pairs:

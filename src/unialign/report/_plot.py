@@ -1,4 +1,4 @@
-"""Plot objects that notebooks display and that `save` writes as SVG files that follow the browser's theme."""
+"""Plots for notebooks. `Plot.save` writes a plot as an SVG file, whose colors follow the browser's theme."""
 
 import base64
 import math
@@ -74,7 +74,7 @@ def plot_map(sketch: Mapping[str, Any]) -> Plot:
 
 
 def read_map(sketch: Mapping[str, Any]) -> PCAMap:
-    """Return the points of a sketch; NaN where a modality is absent."""
+    """Return the points of the map; NaN where a modality is absent."""
     points = {
         name: np.array([[math.nan, math.nan] if xy is None else xy for xy in rows], dtype=np.float64)
         for name, rows in sketch["map"].items()

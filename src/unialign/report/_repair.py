@@ -1,4 +1,4 @@
-"""Write the page of a repair: answer, bars before and after, and tables, rendered only from `results.json`."""
+"""Write the page of a repair: summary, scores before and after, and tables, rendered only from `results.json`."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def write_repair_report(folder: str | os.PathLike[str]) -> Path:
 
 def _context(results: Mapping[str, Any]) -> dict[str, Any]:
     data, protocol, table = results["data"], results["protocol"], results["table"]
-    if len(table) == 2:  # The row of all modalities equals that of the only pair.
+    if len(table) == 2:  # If there is only one pair, the row of all modalities equals the row of this pair.
         table = table[1:]
     return {
         "title": f"Repair of {data['name']}",

@@ -18,7 +18,7 @@ _MARKS = {
 }
 
 
-# Metrics that always equal another metric (NMI), or equal it if each query has one correct answer (mAP).
+# Metrics that always equal another metric (NMI), or equal another metric if each query has one positive (mAP).
 _REPEATED = {"map": "mrr", "nmi": "v_measure"}
 
 
