@@ -57,7 +57,7 @@ class Batch:
     def rows(self, m: int) -> Tensor:
         """Return the (B, D) rows of modality m.
 
-        The gradient is not padded with zeros to (M, B, D), unlike that of `z_MBD[m]`.
+        The gradient is not padded with zeros to (M, B, D), unlike the gradient of `z_MBD[m]`.
         """
         if not torch.is_grad_enabled():
             return self.z_MBD[m]

@@ -46,7 +46,7 @@ class RowReader:
 def row_blocks(
     array_NW: NDArray[Any], rows_R: NDArray[np.int64], block_rows: int
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield blocks of ascending rows, each as a slice of `rows_R` and its (b, W) rows, which may be a view."""
+    """Yield blocks of ascending rows: a slice of `rows_R`, and the (b, W) rows at this slice, which may be a view."""
     pages = MappedPages([array_NW])
     reader = RowReader(array_NW, pages=pages)
     for start in range(0, len(rows_R), block_rows):

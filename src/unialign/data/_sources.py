@@ -33,7 +33,7 @@ def open_collection(
     """Open sources (see `load_dataset`) as named modalities of the same N items; only headers of matrices are read.
 
     Args:
-        present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those of the sources.
+        present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to values in the sources.
         id: name of the array or column of ids that joins the files. Default: `ids`, or else a common name such as
             `id`, `key`, `uuid` or `image_id`, with a note.
 

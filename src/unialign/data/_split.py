@@ -57,7 +57,7 @@ def random_split(
         stratum_G = np.unique(_per_item(labels, "labels", items), return_inverse=True)[1][first_G]
     # NumPy guarantees that the raw bits of PCG64 never change.
     random_G = np.random.PCG64(seed).random_raw(len(first_G))
-    # Assign large groups first within their label, so that small groups can balance the sizes afterwards.
+    # Within each label, assign large groups first, so that small groups can balance the sizes afterwards.
     order_G = np.lexsort((random_G, -size_G, stratum_G))
     code_G = np.empty(len(first_G), dtype=np.int8)
     code_G[order_G] = _apportion(size_G[order_G].tolist(), checked)

@@ -69,7 +69,7 @@ class EmbeddingStore(StoreFiles):
 
         Args:
             path: the folder to create; missing parents are created too.
-            columns: name -> (N, W) array or tensor of float16, float32 or float64, or an iterator over its (b, W)
+            columns: name -> (N, W) array or tensor of float16, float32 or float64, or an iterator over (b, W)
                 parts; or an iterator of mappings of name -> (b, W) rows of the same b items. Names are used as file
                 names and may contain ASCII letters, digits, `_`, `.` and `-`.
             name: name of the data in reports. Default: the name of the folder.

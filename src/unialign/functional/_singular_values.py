@@ -19,11 +19,12 @@ from unialign._single_backward import first_order_only
 from unialign.batch import Batch
 from unialign.functional._float64_gram import to_float64
 
-# Eigenvalues below _ZERO times the largest are treated as 0, and gaps below _TIE times the largest as ties.
+# Eigenvalues below _ZERO times the largest are treated as 0, and eigenvalues that differ by less than _TIE times the
+# largest are treated as ties.
 _ZERO, _TIE = 1e-14, 1e-6
 # Rounding of float32 rows changes the entries of a leading eigenvector by less than _LEVEL divided by the relative gap
-# of its eigenvalue. A leading eigenvector whose entries have a smaller sum is treated as orthogonal to the mean of its
-# tuple.
+# between the two largest eigenvalues. If the sum of the entries is smaller than this bound, the leading eigenvector is
+# treated as orthogonal to the mean of the tuple.
 _LEVEL = 1e-6
 _NO_SECOND_DERIVATIVE = "singular values and vectors of PMRL support first derivatives only, under every backend"
 

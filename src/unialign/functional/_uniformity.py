@@ -53,7 +53,7 @@ def uniformity(
     check_choice("reduction", reduction, (None, *get_args(Reduction)))
     check_number("order", order, "at least 1 and finite", lambda x: 1 <= x < math.inf)
     batch = make_batch({"z": z}, present=None if present is None else {"z": present}, ids=ids, minimum=1)
-    # Autocast would compute the cosines in half precision, and 1 / tau multiplies their error.
+    # Autocast would compute the cosines in half precision, and 1 / tau would multiply the error of the cosines.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):
         value, _ = unit_uniformity(
             # The gradient of `squeeze` is a view, whereas that of z_MBD[0] is a copy.

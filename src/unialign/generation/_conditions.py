@@ -24,7 +24,7 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Condition:
-    """A row of the space that conditions the generation of images, and its origin.
+    """A row of the space on which image generation is conditioned, with the items or texts of this row.
 
     Attributes:
         name: display name.
@@ -119,7 +119,7 @@ def find_item(store: EmbeddingStore, item: str) -> int:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """Embeddings of an item or text by label (such as `drawing of hedgehog`), and its store rows."""
+    """Embeddings of an item or text by label (such as `drawing of hedgehog`), and the store rows of the item."""
 
     name: str
     parts: dict[str, Tensor]
@@ -143,7 +143,7 @@ def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Seq
 def _text_prompt(
     space: Space, store: EmbeddingStore, encode: Callable[[Sequence[str]], Tensor], text: str, modality: str
 ) -> _Prompt:
-    """Embed a text as a row of `modality`; its split is that of the items with the same name."""
+    """Embed a text as a row of `modality`; the text gets the split of the items with the same name."""
     z_1D = space.encode({modality: encode([text])})[modality]
     if len(z_1D) != 1:
         raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row per text")

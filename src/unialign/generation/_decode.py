@@ -1,4 +1,4 @@
-"""Generate images from rows of a space, embed items of a store, and find their nearest training items.
+"""Generate images from rows of a space, embed items of a store, and find the nearest training items of rows.
 
 Shapes: `N` rows, `D` dimension of the space, `W` dimension of the anchor's features, `S` x `S` pixels of an image.
 """
@@ -62,7 +62,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
             f"embeddings of {spec.encoder} of dim {spec.dim}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
-    if space.dim < directions:  # Missing directions would always have their mean value.
+    if space.dim < directions:  # Missing directions would always have the mean value.
         raise ConfigError(
             f"the space has dim {space.dim}, but the decoder uses {directions} directions; train the space with "
             f"dim={directions}, or a decoder with directions={space.dim}"

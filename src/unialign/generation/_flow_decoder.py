@@ -76,7 +76,7 @@ class FlowDecoder(nn.Module):
         return self.config.size
 
     def condition(self, embeddings_NW: Tensor) -> Tensor:
-        """Map embeddings (N, W) to network inputs (N, D) with norm sqrt(D), so that their entries are about 1."""
+        """Map embeddings (N, W) to network inputs (N, D) with norm sqrt(D), so that the entries are about 1."""
         return F.normalize(self.whitening(embeddings_NW), dim=1) * math.sqrt(self.config.directions)
 
     def generate(
@@ -107,7 +107,8 @@ class FlowDecoder(nn.Module):
         """Write `config.json`, `model.safetensors` and, unless it exists, a model card `README.md` into a folder.
 
         Raises:
-            CheckpointError: a file cannot be written; previously saved files are kept.
+            CheckpointError: a file cannot be written, or the folder holds a model of another kind; previously saved
+                files are kept.
         """
         save_folder(
             "decoder",

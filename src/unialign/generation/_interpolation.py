@@ -53,7 +53,7 @@ def mean(
     Raises:
         ShapeError: inputs are not of shape (B, D), or their shapes differ.
         ConfigError: the number of weights is wrong, or weights are negative or all 0.
-        NonFiniteError: a row is not finite or is 0, an item has no present modality, or the mean of its rows is 0.
+        NonFiniteError: a row is not finite or is 0, an item has no present modality, or the mean of an item is 0.
     """
     check_choice("normalize", normalize, (True, False))
     batch = make_mixing_batch(embeddings, present)
@@ -118,7 +118,7 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
 def interpolate(ends: Any, *, steps: int) -> Tensor:
     """Interpolate along arcs through waypoints; the result has shape (T, D) or (T, B, D).
 
-    Each of the K - 1 arcs gets the same fraction of the steps, regardless of its length. The endpoints are exact, as
+    Each of the K - 1 arcs gets the same fraction of the steps, whatever its length. The endpoints are exact, as
     are the inner waypoints if steps - 1 is a multiple of K - 1.
 
     Args:
@@ -166,7 +166,7 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
             converged_B = _norm(step_BD)[:, 0] <= tolerance
             if bool(converged_B.all()):
                 break
-    # Differentiate only the Newton step, since its derivative does not depend on earlier steps.
+    # Differentiate only the Newton step, since the derivative of this step does not depend on earlier steps.
     step_BD, narrow_B = _newton(at_BD, z_KBD, weights_K1)
     _raise_for(~narrow_B, at_BD, "has rows spread too far around the sphere for a unique Fréchet mean; use `mean`")
     _raise_for(~converged_B, at_BD, f"still moved by more than {tolerance:g} after {_MAX_STEPS} steps; use `mean`")

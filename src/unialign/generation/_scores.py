@@ -1,8 +1,8 @@
 """Score generated images against true images. Each score is also a function of item weights.
 
 Distances between sets of images (FD, KID, MMD) measure sharpness and style rather than semantics: shuffled images score
-as well as correct ones. Retrieval of the true image measures semantics. Compare both kinds of scores with those of
-controls.
+as well as correct ones. Retrieval of the true image measures semantics. Compare both kinds of scores with the scores
+of controls.
 
 Shapes: `V` noises, `N` evaluated items, `T` training images, `S` x `S` pixels of an image, `F` features, `C` principal
 components.

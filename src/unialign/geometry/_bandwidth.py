@@ -1,4 +1,4 @@
-"""Resolve the bandwidth of densities, and warn if their effective number of neighbors is too small.
+"""Resolve the bandwidth of densities, and warn if the effective number of neighbors is too small.
 
 Shapes: `N` rows of a set (N may differ between sets), `D` dimension.
 """

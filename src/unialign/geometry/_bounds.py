@@ -58,7 +58,7 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
     for rho > 0. The estimate is not a bound, since it assumes that c and |sum_n e_n| vary little.
 
     Returns:
-        A scalar in [0, 1]; NaN if no c is defined or their mean is not positive.
+        A scalar in [0, 1]; NaN if no c is defined or the mean of c is not positive.
     """
     mean_c = c_KB[known_KB].mean()
     if not bool(known_KB.any()) or float(mean_c) <= 0:

@@ -50,7 +50,7 @@ class ConflictResult:
         zeta_tan, zeta_neg_tan: zeta and zeta_neg of the components tangent to the sphere.
         net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 means full cancellation.
         chi: 1 - |V| / sum_n |w_n z^n| in [0, 1]; 0 means that the positives agree.
-        c: other modality -> (B,) component of its Phi_n along V / |V|; Proposition 2.2 assumes c >= c_0 > 0.
+        c: other modality n -> (B,) component of Phi_n along V / |V|; Proposition 2.2 assumes c >= c_0 > 0.
         frac_c_nonpos: fraction of defined c values that are at most 0.
         residual_correlation: mean <e_n, e_n'> over mean |e_n|^2, e_n = Phi_n - c_n V / |V|; Proposition 2.2 assumes 0.
             NaN for M = 2.
@@ -127,8 +127,8 @@ def conflict(
         temperature: tau > 0.
         direction: `forward` uses the gradient of anchor -> others, as in the paper; `symmetric` adds the reverse
             direction of the symmetric loss.
-        present: modality -> (B,) bool. Each item then uses only its present modalities, and their number replaces M in
-            the bounds. The keys of a modality are its present rows.
+        present: modality -> (B,) bool. Each item then uses only its present modalities, and the number of these
+            modalities replaces M in the bounds. The keys of a modality are its present rows.
         weights: (query, key) -> weight w > 0 of the loss of this pair; 1 by default. V and Phi use pairs with the
             anchor as query; `symmetric` also uses pairs with the anchor as key.
 

@@ -83,7 +83,7 @@ def divergence_profile(
     Args:
         embeddings, present: as in `holder_divergence`.
         bandwidths: positive numbers, or `median`.
-        max_bytes: memory limit of `exact`; above this limit, its values are None.
+        max_bytes: memory limit of `exact`; above this limit, the values of `exact` are None.
 
     Raises:
         As in `holder_divergence`, except in the cases where `DivergenceRow.values` contains None.

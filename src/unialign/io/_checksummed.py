@@ -97,7 +97,7 @@ def _read(path: Path, *, limit: int | None = None) -> bytes:
 
 
 def _reject_other_formats(path: Path, data: bytes) -> None:
-    # A safetensors file begins with the 8-byte little-endian length of its JSON header, then `{`.
+    # A safetensors file begins with the 8-byte little-endian length of the JSON header, then `{`.
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and data[8:9] != b"{":
         raise CheckpointError(f"{path} is a pickle with another suffix; pickles can run code and are never read")
     if data[:4] == b"PK\x03\x04":

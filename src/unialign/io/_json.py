@@ -16,7 +16,7 @@ def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
 
 
 def add_checksum(body: Mapping[str, Any], *, sort_keys: bool) -> dict[str, Any]:
-    """Return a copy of the object with the sha256 of its entries as the additional entry `checksum`."""
+    """Return a copy of the object with the sha256 of all entries as the additional entry `checksum`."""
     return {**body, CHECKSUM: _checksum(body, sort_keys)}
 
 

@@ -47,8 +47,8 @@ def mixed_pool(
 ) -> MixedPoolResult:
     """Measure retrieval from a gallery that contains each item once, in a random modality.
 
-    Each item that has at least two of the modalities is in the gallery, and is a query in each of its modalities.
-    The relevant rows are those with the id of the query, in the modality of the query (own half) or in the others
+    Each item that has at least two of the modalities is in the gallery, and is a query in each modality of the item.
+    The relevant rows are those with the id of the query, in the modality of the query (own half) or in another modality
     (cross half); rows with this id in the other half are excluded from the ranking. Retrieval in the cross half alone
     rewards a space that ranks all rows of the query's modality last, so `balanced` is the mean of both halves.
 

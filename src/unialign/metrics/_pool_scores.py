@@ -1,4 +1,4 @@
-"""Scores of the queries on a mixed pool, and their means on resamples.
+"""Scores of the queries on a mixed pool, and means of these scores on resamples.
 
 Shapes: `N` items, `Q` queries, `R` resamples.
 """

@@ -39,7 +39,7 @@ class Tables:
     def block(
         self, before: Tensor, size: Tensor, found: Tensor, relevant: Tensor, ties: Ties, k: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the sum of precisions at the positives of a tie block within the top k, and their discounted gains.
+        """Return the sums of precisions and of discounted gains at the positives of a tie block within the top k.
 
         Args:
             before: c, number of candidates above the block.

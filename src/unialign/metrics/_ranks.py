@@ -1,6 +1,6 @@
 """Count the ranks of positives in tiles. The rank of a single positive is the number of better candidates plus 1.
 
-Ties are blocks of candidates with equal scores. With `ties="expected"`, a metric is its mean over all orders of each
+Ties are blocks of candidates with equal scores. With `ties="expected"`, a metric is the mean over all orders of each
 block, in closed form (McSherry & Najork, ECIR 2008, "Computing information retrieval performance measures efficiently
 in the presence of tied scores").
 

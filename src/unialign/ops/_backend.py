@@ -37,7 +37,7 @@ def use_backend(backend: Backend) -> Iterator[None]:
 
     Raises:
         ConfigError: the backend is unknown. Calls inside the block also raise ConfigError if the backend does not
-            support their tensors.
+            support the given tensors.
         MissingDependencyError: the backend is `triton`, but Triton is not installed.
     """
     check_choice("backend", backend, get_args(Backend))

@@ -2,7 +2,7 @@
 
 All logits are relative to l_ii, which cancels in the loss; the differences are small where rounding matters.
 
-Shapes: `I` queries, `C` keys, `P` same-id pairs of query and key, `X` other excluded pairs,
+Shapes: `I` queries, `C` keys, `P` pairs of query and key with the same id, `X` other excluded pairs,
 `K` negatives of each query.
 """
 
@@ -179,7 +179,7 @@ def _sums_of_positives(logit_P: Tensor, row_P: Tensor, zeros_like_I: Tensor) -> 
 
 
 def _exponentials(logit_IC: Tensor, keys: Keys, *, wide: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Return exp(l - m) of the negatives (0 elsewhere), its row sums, and log sum exp(l), with m the row maximum.
+    """Return exp(l - m) of the negatives (0 elsewhere), the row sums, and log sum exp(l), with m the row maximum.
 
     Overwrites the logits.
     """

@@ -68,7 +68,7 @@ class CosineLogits(Logits):
         torch.mm(x_ND[i] * self.factor, y_ND[j].mT, out=out_IJ)
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
-        # Before scaling, gradients[0] is sum_j W_ij y_j; its product with x is the gradient with respect to the scale.
+        # Before scaling, gradients[0] is sum_j W_ij y_j, and its inner product with x is the gradient of the scale.
         gradients[2].copy_((gradients[0] * self.tensors[0]).sum())
         gradients[0].mul_(self.factor)
         gradients[1].mul_(self.factor)

@@ -1,4 +1,4 @@
-"""Select the present and local rows of pairwise reductions, sorted so that same-id rows are adjacent.
+"""Select the present and local rows of pairwise reductions, sorted so that rows with the same id are adjacent.
 
 Shapes: `B` rows of the batch, `N` selected rows, `R` selected rows of this process, `I` rows and `J` columns of a tile.
 """
@@ -88,7 +88,7 @@ class RowSelection:
         return all_ND
 
     def _same_id(self, i: slice, j: slice) -> Tensor | None:
-        """Return the mask of same-id pairs in a tile, including self pairs; None if it is empty or all ids differ."""
+        """Return a tile's mask of pairs with equal ids and self pairs; None if the mask is empty or all ids differ."""
         if self.codes_N is None:
             return None
         row_I, column_J = self.codes_N[i if self.local_R is None else self.local_R[i]], self.codes_N[j]
@@ -131,7 +131,7 @@ def select_rows(present_B: Tensor, ids_B: Tensor | None = None, shard: Shard | N
 
 
 def select_items(batch: Batch, present_B: Tensor) -> RowSelection:
-    """Select the rows of a batch where the mask is True, with the batch's ids and its layout across processes."""
+    """Select the rows of a batch where the mask is True, with the ids and the process layout of the batch."""
     return select_rows(present_B, batch.ids_B, batch.shard)
 
 

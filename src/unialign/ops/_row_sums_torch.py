@@ -23,8 +23,8 @@ from torch import Tensor
 from unialign.ops._row_selection import SelfPairs
 from unialign.ops._tiles import row_tiles
 
-# Exponentials of logits in [-40, 40], their sums over a million rows, and the ratios of both are in float32's range
-# (e^-87 to e^88).
+# Exponentials of logits in [-40, 40], sums of a million of these exponentials, and ratios of both are in float32's
+# range (e^-87 to e^88).
 _PLAIN_EXP = 40.0
 _TILE_CPU, _ROWS_CPU = 2**20, 64
 

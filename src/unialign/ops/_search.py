@@ -24,7 +24,7 @@ _SLACK = 1.02
 # Tiles with a larger fraction of undecided pairs are rescored as a whole, since a pair that is rescored individually
 # costs 100 times as much.
 _DENSE = 1 / 128
-# Number of entries per block, so that its temporaries fit into the cache.
+# Number of entries per block, so that the temporaries of a block fit into the cache.
 _CACHED = 2**17
 # Pending pairs are rescored when their number exceeds this limit.
 _MOST_PENDING = 2**15

@@ -94,7 +94,7 @@ class UnitRows:
 
 
 def query_and_gallery(queries: Any, gallery: Any) -> tuple[UnitRows, UnitRows]:
-    """Return both as `UnitRows` on the device of the queries; raise ShapeError if their dims differ."""
+    """Return queries and gallery as `UnitRows` on the device of the queries; raise ShapeError if the dims differ."""
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     if unit_queries.dim != unit_gallery.dim:

@@ -1,4 +1,4 @@
-"""Read matrices and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files, following their declared encoding.
+"""Read matrices and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files by the encodings declared in the files.
 
 Embeddings are read from `obsm`, or from X if `obsm` has no embeddings. Maps in two or three dimensions (UMAP, t-SNE)
 are not used as embeddings by default.

@@ -1,8 +1,8 @@
 """Combine several files into named modalities of the same N items.
 
-Each matrix is a modality. An (N,) bool array `present.NAME` or `present/NAME` is its presence mask. The (N,) arrays
-`ids`, `labels`, `groups`, `split` and `names` are per-item values. Files are joined by their ids; items that are not in
-a file are absent in the modalities of that file.
+Each matrix is a modality. An (N,) bool array `present.NAME` or `present/NAME` is the presence mask of NAME. The (N,)
+arrays `ids`, `labels`, `groups`, `split` and `names` are per-item values. Files are joined by their ids; items that are
+not in a file are absent in the modalities of that file.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -97,7 +97,7 @@ def collect(
     labels: Any = None,
     id: str | None = None,
 ) -> Collection:
-    """Combine opened files, each paired with a name for its single matrix or None; see `data.open_collection`."""
+    """Combine opened files, given as pairs of a name (or None) and a file; see `data.open_collection`."""
     sources = [named_by_key(given, file) for given, file in files]
     found_ids, id_notes = find_ids(sources, id)
     matrices, ignored, notes = find_matrices(sources, modalities)

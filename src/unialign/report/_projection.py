@@ -23,7 +23,7 @@ class PCAMap:
 
 
 def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
-    """Compute the PCA of all rows; orient the axes as in `like`, or else make their largest loadings positive."""
+    """Compute the PCA of all rows; orient axes as in `like`, or else make the largest loading of each axis positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])

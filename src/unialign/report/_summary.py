@@ -42,7 +42,7 @@ def verdict_lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def text_table(results: Mapping[str, Any]) -> str:
-    """Format the primary metrics of `results.json` as a plain-text table, with their definitions."""
+    """Format the primary metrics of `results.json` as a plain-text table, with the definitions of the metrics."""
     parsed = parse_results(results)
     shown, objectives = primary_metrics(parsed), list(parsed.objectives.values())
     noted = [o for o in objectives if o.note]
