@@ -40,7 +40,7 @@ _FIRST = {
     ),
 }
 
-# Built-in objectives that wrap another objective, which `load` accepts and `names` does not list.
+# Built-in objectives that wrap another objective; `load` accepts these names, but `names` does not list them.
 _WRAPPERS = {
     ("objectives", "fused_target"): ("unialign.losses", "FusedTarget"),
     ("objectives", "matryoshka"): ("unialign.losses", "Matryoshka"),

@@ -76,7 +76,7 @@ def default_values(kind: str, items: int) -> Array:
 
 
 def to_numpy(value: ArrayLike, what: str) -> Array:
-    """Convert an array-like or tensor to a NumPy array; raise ShapeError, naming `what`, if that fails."""
+    """Convert an array-like or tensor to a NumPy array; for other values, raise ShapeError with `what`."""
     # Detect tensors by their methods, to avoid importing torch here.
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):

@@ -35,8 +35,8 @@ def load_dataset(
 
     Built-in data sets and store folders open in milliseconds. Other files are read once to validate them and to compute
     the fingerprint, and are then memory-mapped, or loaded if compressed; use `EmbeddingStore.save` to write them as a
-    store folder. Without an array `split`, items are split at random (70 % train, 10 % val, 20 % test, seed 0), with
-    items of the same group or id in the same split, and a warning is issued.
+    store folder. Without an array `split`, a warning is issued, and items are split at random (70 % train, 10 % val,
+    20 % test, seed 0); items of the same group or id are in the same split.
 
     Args:
         sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, a file

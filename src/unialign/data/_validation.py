@@ -144,7 +144,7 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
 
 
 def named_column(name: str, columns: Mapping[str, T]) -> T:
-    """Return the value of a column; raise ConfigError, listing the known columns, for an unknown name."""
+    """Return the value of a column; for an unknown name, raise ConfigError with the known columns."""
     if not isinstance(name, str) or name not in columns:
         known = ", ".join(map(repr, columns))
         raise ConfigError(f"unknown column {name!r}; the store has {known}{suggestion(name, columns)}")

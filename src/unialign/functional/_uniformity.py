@@ -56,7 +56,7 @@ def uniformity(
     # Autocast would compute the cosines in half precision, and 1 / tau would multiply the error of the cosines.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):
         value, _ = unit_uniformity(
-            # The gradient of `squeeze` is a view, whereas that of z_MBD[0] is a copy.
+            # The gradient of `squeeze` is a view, whereas the gradient of z_MBD[0] is a copy.
             batch.z_MBD.squeeze(0),
             select_items(batch, batch.present_MB[0]),
             kernel=kernel,

@@ -48,7 +48,7 @@ class Extractor(Protocol):
 
 
 def pixels(size: int = 16) -> Extractor:
-    """Return an extractor of pixels, resized to size x size; F = 3 size^2. Pixels do not capture semantics.
+    """Return an extractor of the pixels of images resized to size x size; F = 3 size^2. Pixels have no semantics.
 
     Raises:
         ConfigError: size is not an integer of at least 1.

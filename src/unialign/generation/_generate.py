@@ -39,8 +39,8 @@ class GenerationResult:
         images: V images for each condition, of shape (Q, V, 3, S, S), in [0, 1].
         anchor: anchor modality, whose embeddings the conditions replace.
         nearest: for each condition, the training items with the nearest anchor embeddings, as `row`, `name`, `cosine`.
-        true_cosines: cosine similarity of each condition and the anchor embedding of the item of the condition; None if
-            there is no such embedding.
+        true_cosines: cosine similarity of each condition and the anchor embedding of the same item; None if there is no
+            such embedding.
         copies: for each condition and sample, the training image with the smallest pixel distance, as `row`, `name`,
             `distance` (root mean square, in [0, 1]); None if the store's images cannot be read.
         no_copies_reason: reason why `copies` is None, else "".

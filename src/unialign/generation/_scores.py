@@ -181,8 +181,8 @@ def score(
 ) -> GenerationScores:
     """Score generated images against true images.
 
-    Retrieval ranks the N true images by the cosine similarity of centered features; ties get their expected rank. As in
-    `unialign.evaluation`, item weights do not change the gallery. Distances resample generated and true images
+    Retrieval ranks the N true images by the cosine similarity of centered features; tied images get the expected rank.
+    As in `unialign.evaluation`, item weights do not change the gallery. Distances resample generated and true images
     together. Each score is the mean over noise samples. `kid` and `mmd` have expectation 0 for independent samples of
     the true distribution and are slightly below 0 for copies of the true images.
 

@@ -17,7 +17,7 @@ from unialign._checks import check_integer
 from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
 from unialign.errors import DataError, MissingDependencyError, ShapeError
 
-# Maximum side length, far above any thumbnail, to reject damaged or malicious images.
+# Maximum side length of a thumbnail; larger images are rejected as damaged or malicious.
 _MAX_SIDE = 4096
 
 

@@ -1,8 +1,8 @@
 """Measure the conflict of the attractive and repulsive forces of a contrastive loss (paper Eq. 4; Props. 2.2, 2.3).
 
-Phi includes the item's positive. In a well-trained space, p_ii is near 1, so Phi is near V and zeta is near 1 for any
-good loss. A high `zeta` alone is therefore not a problem. `zeta_neg` excludes the positive, and the `*_tan` fields use
-only the components tangent to the sphere.
+Phi includes the item's positive. In a well-trained space, the softmax probability of the positive is near 1, so Phi is
+near V and zeta is near 1 for any good loss. A high `zeta` alone is therefore not a problem. `zeta_neg` excludes the
+positive, and the `*_tan` fields use only the components tangent to the sphere.
 
 Shapes: `M` modalities, `K` = M - 1 modalities other than the anchor, `B` items, `D` dimension. V and Phi are defined in
 `_forces.py`.

@@ -59,7 +59,7 @@ class DivergenceProfile:
         return "\n  ".join(["DivergenceProfile(", *map(repr, self.rows)]) + "\n)"
 
     def row(self, label: str | float) -> DivergenceRow:
-        """Return the row of a bandwidth; raise ConfigError, listing the bandwidths, if there is none."""
+        """Return the row of a bandwidth; if there is no such row, raise ConfigError with all bandwidths."""
         found = [row for row in self.rows if row.label == _label(label)]
         if not found:
             raise ConfigError(f"the profile has no bandwidth {label!r}; expected one of {[r.label for r in self.rows]}")

@@ -106,8 +106,8 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
     retrieved = min(len(gallery), k + _SPARE)
     scores_QW, rows_QW = top_k(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
-    # Share places between ties. If ties were sorted by index, the first of equal rows would be hubs and the others
-    # antihubs.
+    # Share places between ties. If ties were sorted by index, the first of equal rows would be hubs, and the
+    # others would be antihubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
     places_Q = (k - above_QW.sum(1)).double()

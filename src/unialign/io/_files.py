@@ -23,7 +23,7 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.(partial|old)")
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
-    """Return a value as a path, which need not exist; raise `error`, naming `what`, if the path is invalid."""
+    """Return a value as a path, which need not exist; for an invalid path, raise `error` with `what`."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
     try:

@@ -72,7 +72,7 @@ def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[C
             continue
         entry = source.file.entries[key]
         if not _is_id_array(entry):
-            continue  # `ids` of an invalid type raise an error when per-item values are read
+            continue  # an error for `ids` of an invalid type is raised when per-item values are read
         ids = FoundIds(source, entry, key, is_guessed=key not in ("ids", name))
         try:
             _ = ids.values_N if ids.is_guessed else None

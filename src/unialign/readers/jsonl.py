@@ -23,7 +23,7 @@ _NESTED = "lists of lists; average over tokens"
 
 
 class JsonLinesReader:
-    """Reader of .jsonl files; lines in which a key is missing or null have no vector."""
+    """Reader of .jsonl files. If a key is missing or null in a line, this line has no vector for the key."""
 
     name = "jsonl"
     suffixes = (".jsonl", ".ndjson")

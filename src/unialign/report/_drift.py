@@ -20,7 +20,7 @@ _SIGNS = {"problem": "✗ problem", "warning": "▲ warning", "note": "● note"
 
 
 def write_drift_report(folder: str | os.PathLike[str]) -> Path:
-    """Write `report.html` for the comparison of two versions in `folder` and return its path.
+    """Write `report.html` for the comparison in `folder` and return the path of the report.
 
     Raises:
         DataError: `results.json` cannot be read or does not contain such a comparison.

@@ -50,7 +50,7 @@ def heatmap(
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
-    # Narrow columns need steeper labels; the last ones extend beyond the right edge.
+    # Narrow columns need steeper labels; the labels of the last columns extend beyond the right edge.
     narrow = len(columns) > _NARROW
     turn, lines = (math.radians(62), 1) if narrow else (math.radians(38), 2)
     lengths = [_length(data, c, lines=lines) for c in columns]

@@ -115,7 +115,7 @@ class ComparisonResults:
         return len(self.objectives) == 1
 
     def estimate(self, objective: str, metric: str) -> MetricEstimate:
-        """Return mean and interval; bounds are NaN for a single seed and a metric without item weights."""
+        """Return the mean and the interval; the bounds are NaN for a single seed and a metric without item weights."""
         found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan))
         # A zero-width interval from a single measurement would be mistaken for certainty.
         certain = len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9)

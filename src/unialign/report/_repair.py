@@ -96,7 +96,7 @@ def _candidate_rows(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[st
 
 
 def _cells(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return value and interval of each metric."""
+    """Return the value and the interval of each metric."""
     cells = []
     for name, unit in _UNITS.items():
         estimate = MetricEstimate(float("nan")) if values.get(name) is None else read_estimate(values[name])
