@@ -266,6 +266,52 @@ def test_the_folder_of_results_of_a_model_or_of_a_revision(tmp_path, depth):
     assert read_mteb(chosen).models == ("org/model",)
 
 
+@pytest.mark.parametrize(("place", "folder"), [(".", "."), ("revision", "."), (".", "revision"), ("revision", "..")])
+def test_relative_folders_keep_the_name_of_the_model(tmp_path, monkeypatch, place, folder):
+    for task in ("One", "Two"):
+        write_task(tmp_path, "org/model", task, 0.5, revision="revision", meta=False)
+    monkeypatch.chdir(tmp_path / "org__model" / place)
+    assert read_mteb(folder).models == ("org/model",)
+
+
+def test_intervals_are_within_the_range_of_the_scores():
+    for scores, limits in (
+        ([[0.4, 0.562], [0.2, 0.1]], (0, 1)),
+        ([[0.05, 0.9], [-0.2, 0.1]], (-1, 1)),
+        ([[50, 60], [20, 90]], (0, math.inf)),
+    ):
+        for statistic in ("mean", "borda"):
+            low, high = (0, 1) if statistic == "borda" else limits
+            ranking = rank_models(table(scores), statistic=statistic)
+            assert all(low <= model.low <= model.score <= model.high <= high for model in ranking.models)
+            assert all(low - high <= pair.low <= pair.high <= high - low for pair in ranking.differences)
+    first = rank_models(table([[0.05, 0.9], [-0.2, 0.1]])).models[0]
+    assert first.low < 0  # scores of other models show that negative scores are possible
+    with pytest.raises(DataError, match=r"finite numbers of at most 1e\+100"):
+        rank_models(table([[1.7e308] * 2, [1, 2]]))
+    with pytest.raises(DataError, match=r"queries\['t0'\] must be finite"):
+        table([[0.5], [0.5]], {"t0": np.array([[0.5, 0.5], [np.nan, 0.5]])})
+
+
+def test_options_that_are_not_lists_and_results_without_scores_are_refused(tmp_path, results):
+    for folders in (None, 3, [], [None]):
+        with pytest.raises(ConfigError, match="folders must be a folder or a list of folders"):
+            read_mteb(folders)
+    for option in ("models", "tasks", "splits"):
+        with pytest.raises(ConfigError, match=rf"{option} must be a list such as \['a/best'\], got the string"):
+            read_mteb(results, **{option: "a/best"})
+        with pytest.raises(ConfigError, match=f"{option} must be a list of strings"):
+            read_mteb(results, **{option: [3]})
+        with pytest.raises(ConfigError, match=f"{option} is empty"):
+            read_mteb(results, **{option: []})
+    with pytest.raises(ConfigError, match="qrels must be a folder"):
+        read_mteb(results, qrels=3)
+    assert read_mteb(path for path in [results]).models == read_mteb(results).models
+    write_task(tmp_path / "empty", "a/x", "One", math.nan)
+    with pytest.raises(DataError, match=r"no model has results with a finite main_score: .*One\.json"):
+        read_mteb(tmp_path / "empty")
+
+
 def test_variants_of_a_model_are_models(tmp_path):
     for model in ("org/model", "org/other"):
         write_task(tmp_path, model, "One", 0.5)

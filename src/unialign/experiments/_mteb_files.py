@@ -6,6 +6,7 @@ mteb stores one JSON file per task in `MODEL/REVISION/TASK.json`, and the files 
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,8 @@ def _json_files(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 
 def _model_of(path: Path, folder: Path) -> tuple[str, str]:
     """Return the name and the revision of the model of a results file."""
+    # The names of `.` and `..` follow from the absolute path.
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
     parent, variant = path.parent, ""
     if parent.parent.name == _VARIANTS:
         parent, variant = parent.parent.parent, f" [{parent.name}]"

@@ -179,14 +179,19 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
     holm_MM, plain_MM = _tests(points_M, values_RM, units)
     # Scale the intervals to the quantile of Student's t distribution, which the tests also use.
     wide_RM = points_M + (values_RM - points_M) * (quantile((1 + LEVEL) / 2, units - 1) / _NORMAL_QUANTILE)
+    low, high = (0.0, 1.0) if statistic == "borda" else _range(table.scores_MT)
     last = len(names) - 1
     pairs = [(m, m + 1) for m in range(last)] + [(0, m) for m in range(2, last + 1)]
     queries = sum(scores.shape[1] for scores in table.queries.values()) if table.has_queries else 0
     return Ranking(
-        models=_ranked(names, points_M, wide_RM, holm_MM < 1 - LEVEL),
+        models=_ranked(names, points_M, wide_RM, holm_MM < 1 - LEVEL, (low, high)),
         differences=tuple(
             PairedDifference(
-                names[a], names[b], *_paired(wide_RM, points_M, a, b), float(plain_MM[a, b]), float(holm_MM[a, b])
+                names[a],
+                names[b],
+                *_paired(wide_RM, points_M, a, b, high - low),
+                float(plain_MM[a, b]),
+                float(holm_MM[a, b]),
             )
             for a, b in pairs
         ),
@@ -197,17 +202,29 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
     )
 
 
+def _range(scores_MT: Array) -> tuple[float, float]:
+    """Return the range of the score: [0, 1] for fractions, [-1, 1] for correlations; otherwise unlimited or from 0."""
+    least, largest = float(scores_MT.min()), float(scores_MT.max())
+    if least >= -1 and largest <= 1:
+        return (0.0 if least >= 0 else -1.0), 1.0
+    return (0.0 if least >= 0 else -np.inf), np.inf
+
+
 def _ranked(
-    names: Sequence[str], points_M: Array, wide_RM: Array, separable_MM: NDArray[np.bool_]
+    names: Sequence[str],
+    points_M: Array,
+    wide_RM: Array,
+    separable_MM: NDArray[np.bool_],
+    limits: tuple[float, float],
 ) -> tuple[RankedModel, ...]:
-    """Return the models, in the order of their scores, with intervals of scores and ranks."""
-    low_M, high_M = _interval(wide_RM)
+    """Return the models, in the order of their scores, with intervals of scores, within limits, and of ranks."""
+    low_M, high_M = (np.clip(bound_M, *limits) for bound_M in _interval(wide_RM))
     return tuple(
         RankedModel(
             name=name,
             rank=1 + int((points_M > points_M[m]).sum()),
             score=float(points_M[m]),
-            low=max(0.0, float(low_M[m])) if points_M[m] >= 0 else float(low_M[m]),
+            low=float(low_M[m]),
             high=float(high_M[m]),
             rank_low=1 + int((separable_MM[m] & (points_M > points_M[m])).sum()),
             rank_high=len(names) - int((separable_MM[m] & (points_M < points_M[m])).sum()),
@@ -290,7 +307,8 @@ def _interval(values_RM: Array) -> tuple[Array, Array]:
     return low_M, high_M
 
 
-def _paired(wide_RM: Array, points_M: Array, a: int, b: int) -> tuple[float, float, float]:
-    """Return the difference of two models and its interval."""
+def _paired(wide_RM: Array, points_M: Array, a: int, b: int, largest: float) -> tuple[float, float, float]:
+    """Return the difference of two models and its interval, within the largest possible difference."""
     low_1, high_1 = _interval((wide_RM[:, a] - wide_RM[:, b])[:, None])
-    return float(points_M[a] - points_M[b]), float(low_1[0]), float(high_1[0])
+    low, high = np.clip([low_1[0], high_1[0]], -largest, largest).tolist()
+    return float(points_M[a] - points_M[b]), low, high

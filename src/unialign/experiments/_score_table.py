@@ -4,7 +4,7 @@ Shapes: `M` models, `T` tasks, `Q` queries of a task.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from unialign.errors import ConfigError, DataError
 from unialign.experiments._mteb_files import ModelFiles, Part, find_models, read_json_object
 from unialign.experiments._mteb_queries import TOLERANCE, ndcg_per_query, parts_of, read_qrels
 
+# Maximum absolute score; squares of larger differences could overflow.
+_MAX_SCORE = 1e100
 # Splits whose scores are used; if a task has none of these splits, all its splits are used.
 _SPLITS = ("test",)
 _LISTED = 5
@@ -44,11 +46,17 @@ class ScoreTable:
 
     def __post_init__(self) -> None:
         expected = (len(self.models), len(self.tasks))
-        if self.scores_MT.shape != expected or not np.isfinite(self.scores_MT).all():
-            raise DataError(f"scores_MT must be finite numbers of shape {expected}, got {self.scores_MT.shape}")
+        if self.scores_MT.shape != expected:
+            raise DataError(f"scores_MT must have shape {expected}, got {self.scores_MT.shape}")
+        if not (np.abs(self.scores_MT) <= _MAX_SCORE).all():
+            raise DataError(
+                f"scores_MT must be finite numbers of at most {_MAX_SCORE:.0e}; remove or correct the others"
+            )
         for task, scores_MQ in self.queries.items():
             if task not in self.tasks or scores_MQ.ndim != 2 or len(scores_MQ) != len(self.models):
                 raise DataError(f"queries[{task!r}] must be a task with one row per model")
+            if not (np.abs(scores_MQ) <= _MAX_SCORE).all():
+                raise DataError(f"queries[{task!r}] must be finite numbers of at most {_MAX_SCORE:.0e}")
 
     @property
     def has_queries(self) -> bool:
@@ -78,12 +86,22 @@ def read_mteb(
         qrels: folder with `TASK.json` (subset -> split -> query -> document -> relevance) or BEIR's `TASK.tsv`.
 
     Raises:
-        DataError: a file is damaged, or the models have no task in common.
-        ConfigError: an unknown model or task.
+        DataError: a file is damaged, there is no score, or the models have no task in common.
+        ConfigError: an unknown model or task, or an option that is not a list of names.
     """
-    given = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    listed = list(folders) if isinstance(folders, Iterable) else [folders]
+    given = [folders] if isinstance(folders, str | os.PathLike) else listed
+    if not given or not all(isinstance(path, str | os.PathLike) for path in given):
+        raise ConfigError(f"folders must be a folder or a list of folders, got {folders!r}")
+    if not isinstance(qrels, str | os.PathLike | None):
+        raise ConfigError(f"qrels must be a folder or None, got {qrels!r}")
+    for option, names in (("models", models), ("tasks", tasks), ("splits", splits)):
+        _check_names(option, names)
     found, notes = find_models([Path(folder) for folder in given])
     entries = _chosen_revisions(found, tasks, notes)
+    if not entries:
+        first = f": {notes[0]}" if notes else ""
+        raise DataError(f"no model has results with a finite main_score{first}; evaluate the models again")
     entries = _chosen_models(entries, models)
     entries, names = _chosen_tasks(entries, tasks, notes)
     parts = {task: _shared_parts(entries, task, splits, notes) for task in names}
@@ -95,6 +113,18 @@ def read_mteb(
     )
     queries = {} if qrels is None else _queries(entries, {task: parts[task] for task in names}, Path(qrels), notes)
     return ScoreTable(tuple(model.name for model in entries), tuple(names), scores_MT, queries, tuple(notes))
+
+
+def _check_names(option: str, names: object) -> None:
+    """Raise unless the value is None or a list of one or more strings."""
+    if names is None:
+        return
+    if isinstance(names, str):
+        raise ConfigError(f"{option} must be a list such as [{names!r}], got the string {names!r}")
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{option} must be a list of strings, got {names!r}")
+    if not len(names):
+        raise ConfigError(f"{option} is empty; give at least one name, or None for the default")
 
 
 def _chosen_revisions(found: Sequence[ModelFiles], tasks: Sequence[str] | None, notes: list[str]) -> list[ModelFiles]:
