@@ -176,6 +176,9 @@ def test_few_rows_allow_centering_only() -> None:
     assert tiny.choice in ("none", "center")
     with pytest.raises(DataError, match="at least four items"):
         repair({name: x[:3] for name, x in healthy().items()})
+    # At least two items are held out, and at least two are used to fit.
+    for holdout, fit_items in ((1e-9, 58), (1 - 1e-9, 2)):
+        assert repair(healthy(items=60), holdout=holdout).metadata["fitted"]["fit_items"] == fit_items
     only = repair(with_gap(healthy(items=60)), methods=["coral"])
     assert only.choice == "center"
 
@@ -319,8 +322,16 @@ def test_invalid_input_is_rejected() -> None:
         repair({"a": z["a"], "b": z["b"][:, :5]})
     with pytest.raises(DataError, match="'b' are equal"):
         repair({"a": z["a"], "b": torch.ones_like(z["b"])})
+    count = len(z["a"])
+    with pytest.raises(DataError, match=rf"got 0 and {count}, .* the {count} items .* have the same id or group"):
+        repair(z, ids=np.zeros(count, np.int64))
+    with pytest.raises(DataError, match="two items outside of the splits `val` and `test`, got 0"):
+        repair({**z, "split": np.array(["val"] * count)})
     with pytest.raises(ConfigError, match="holdout"):
         repair(z, holdout=1.0)
+    for methods in (3, None, np.array(["none", "center"])):
+        with pytest.raises(ConfigError, match="methods must be 'auto' or a list of names"):
+            repair(z, methods=methods)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="method"):
         repair(z, methods=["centre"])
     with pytest.raises(ConfigError, match="index only"):

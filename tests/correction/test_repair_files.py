@@ -53,6 +53,8 @@ def test_npz_holds_the_affine_map(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write"):
         found.export_npz(tmp_path / "file" / "repair.npz")
+    with pytest.raises(CheckpointError, match="Is a directory"):
+        found.export_npz(tmp_path)
 
 
 def test_modified_files_are_rejected(tmp_path: Path) -> None:

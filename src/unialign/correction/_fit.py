@@ -168,9 +168,9 @@ def _space_and_data(source: Sources | Space, data: Sources | None) -> tuple[Spac
 
 
 def _check_methods(methods: Sequence[str] | str) -> tuple[Method, ...]:
-    if methods == "auto":
+    if isinstance(methods, str) and methods == "auto":
         return METHODS
-    if isinstance(methods, str) or not methods:
+    if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
         raise ConfigError(f"methods must be 'auto' or a list of names such as ['none', 'center'], got {methods!r}")
     for name in methods:
         check_choice("method", name, METHODS)

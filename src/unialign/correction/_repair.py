@@ -227,17 +227,14 @@ class Repair:
         }
         content = io.BytesIO()
         np.savez(content, **arrays)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(target, content.getvalue())
-        except OSError as error:
-            raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+        replace_file(target, content.getvalue(), error=CheckpointError)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write `config.json`, `model.safetensors` and, unless it exists, `README.md` to a folder, atomically.
 
         Raises:
-            CheckpointError: a file cannot be written; existing files are kept.
+            CheckpointError: a file cannot be written, or the folder holds a model of another kind; existing files are
+                kept.
         """
         save_folder(
             "repair",

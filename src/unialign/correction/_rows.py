@@ -67,10 +67,11 @@ def split_items(
         text_N = split_N.astype(str)
         has_row_N &= ~np.isin(text_N, list(_TEST))
         held_N = np.isin(text_N, list(_VALIDATION)) & has_row_N
-    if (held_N & has_pair_N).sum() < 2:
-        usable = np.unique(groups_N[has_row_N & has_pair_N])
-        # A bootstrap needs at least two groups, and the fit needs one.
-        size = max(1, min(max(2, round(holdout * len(usable))), len(usable) - 1))
+    usable = np.unique(groups_N[has_row_N & has_pair_N])
+    drawn = (held_N & has_pair_N).sum() < 2
+    if drawn:
+        # A bootstrap needs at least two groups, and the fit needs two items, which may be in one group.
+        size = max(1, min(max(2, round(holdout * len(usable))), len(usable) - (2 if len(usable) > 3 else 1)))
         chosen = rng.permutation(usable)[:size]
         held_N = np.isin(groups_N, chosen) & has_row_N
     held = np.flatnonzero(held_N & has_pair_N)
@@ -78,14 +79,30 @@ def split_items(
     directions = max(1, len(data.modalities) * (len(data.modalities) - 1))
     most = min(_HELD_ITEMS, int((_HELD_COSINES / directions) ** 0.5))
     if len(held) < 2 or len(fit) < 2:
-        usable_items = int((has_row_N & has_pair_N).sum())
-        raise DataError(
-            f"a repair needs at least four items with two modalities outside of the test split, got {usable_items}; "
-            "pass more items, or check the presence masks and ids"
-        )
+        raise DataError(_too_few(int((has_row_N & has_pair_N).sum()), len(usable), len(fit), len(held), drawn=drawn))
     row_bytes = 8 * sum(modality.rows.shape[1] for modality in data.modalities.values())
     most_fit = max(2, min(_FIT_ITEMS, _FIT_BYTES // row_bytes))
     return _some(rng, fit, most_fit), _some(rng, held, min(most, most_fit))
+
+
+def _too_few(items: int, groups: int, fit: int, held: int, *, drawn: bool) -> str:
+    """Return why the items to fit on or the held-out items are too few."""
+    if items < 4:
+        return (
+            f"a repair needs at least four items with two modalities outside of the test split, got {items}; "
+            "pass more items, or check the presence masks and ids"
+        )
+    if not drawn:
+        return (
+            f"a repair needs at least two items outside of the splits `val` and `test`, got {fit}; "
+            "check the array `split`, or omit it"
+        )
+    number = "the same id or group" if groups == 1 else f"only {groups} different ids or groups"
+    return (
+        f"a repair needs at least two items to fit and two held-out items, got {fit} and {held}, because items with "
+        f"the same id or group stay together, and the {items} items with two modalities have {number}; "
+        "pass items with more ids and groups, or omit `ids` and `groups`"
+    )
 
 
 def read_rows(

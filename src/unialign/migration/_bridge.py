@@ -138,7 +138,7 @@ class Bridge:
                 so pass the same mapping to each search.
 
         Raises:
-            ShapeError: the queries, the mapped rows or the result of `embed` have a wrong shape.
+            ShapeError: the queries, the mapped rows, a row in `cache` or the result of `embed` have a wrong shape.
             ConfigError: k or candidates is out of range.
         """
         check_dims([("queries", queries, self.map.dims[1]), ("mapped", mapped, self.map.dims[1])])
@@ -158,7 +158,8 @@ class Bridge:
         """Write `bridge.safetensors` and `bridge.json` into a folder; `Bridge.load` reads them.
 
         Raises:
-            CheckpointError: a file cannot be written.
+            CheckpointError: a file cannot be written, or the folder holds a model of another kind; existing files are
+                kept.
         """
         write_bridge(directory, self.map, self.pairs, self._body())
 

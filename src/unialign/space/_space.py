@@ -342,8 +342,8 @@ class Space(nn.Module):
                 pooling) of transformers. Modalities without an encoder are stored for `Space.from_pretrained` only.
 
         Raises:
-            CheckpointError: a file cannot be written (existing files are kept), or the embeddings of the reloaded
-                modules differ from those of the space.
+            CheckpointError: a file cannot be written or the folder holds a model of another kind (existing files are
+                kept), or the embeddings of the reloaded modules differ from those of the space.
             ConfigError: the format cannot express a head or an encoder; the message states the reason.
             MissingDependencyError: sentence-transformers is required and not installed.
         """
