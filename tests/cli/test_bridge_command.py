@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from unialign.cli import main
-from unialign.migration import Bridge, bridge
+from unialign.cli._bridge import read_known, read_pairs
+from unialign.config import BridgeConfig
+from unialign.migration import Bridge, bridge, open_rows
 
 
 @pytest.fixture
@@ -87,6 +89,44 @@ def test_row_numbers_and_ids_can_be_text(here):
     first = json.loads((here / "runs/bridge/results.json").read_text())["bridge"]
     assert main([*COMMAND, "--out", "again"]) == 0
     assert first == json.loads((here / "again/results.json").read_text())["bridge"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row_number(here):
+    rows = (here / "rows.txt").read_text()
+    (here / "marked.txt").write_text(rows, "utf-8-sig")
+    config = BridgeConfig(old="old.npy", pairs="marked.txt", known="marked.txt")
+    expected = np.load("rows.npy")
+    np.testing.assert_array_equal(read_pairs(config, open_rows("old.npy", "old")), expected)
+    np.testing.assert_array_equal(read_known(config), expected)
+
+
+@pytest.mark.parametrize("option", ["--pairs", "--known"])
+@pytest.mark.parametrize("damage", ["empty", "archive", "broken archive", "too large"])
+def test_a_damaged_list_of_rows_ends_with_a_message(here, capsys, option, damage):
+    np.savez(here / "archive.npz", np.arange(100))
+    archive, plain = (here / "archive.npz").read_bytes(), (here / "rows.npy").read_bytes()
+    large = plain.replace(b"(100,), }" + b" " * 10, b"(1000000000000,), }")
+    content = {"empty": b"", "archive": archive, "broken archive": archive[:90], "too large": large}[damage]
+    (here / "damaged.npy").write_bytes(content)
+    assert main([*COMMAND, option, "damaged.npy"]) == 2
+    assert "damaged.npy" in capsys.readouterr().err
+    assert not (here / "runs/bridge").exists()
+
+
+def test_numbers_above_64_bits_are_ids(here, capsys):
+    keys = np.array([str(10**24 + i) for i in range(600)])
+    large = np.arange(100, dtype=np.uint64) + np.uint64(2**63)
+    rows = np.load("rows.npy")
+    np.savez("old.npz", old=np.load("old.npy"), ids=keys)
+    (here / "ids.txt").write_text("\n".join(keys[rows]) + "\n")
+    np.save("large.npy", large)
+    index = open_rows("old.npz", "old")
+    np.testing.assert_array_equal(read_pairs(BridgeConfig(old="old.npz", pairs="ids.txt"), index), keys[rows])
+    found = read_pairs(BridgeConfig(old="old.npz", pairs="large.npy"), index)
+    np.testing.assert_array_equal(found, large.astype(str))
+    for name in ("ids.txt", "large.npy"):
+        assert main([*COMMAND, "--known", name]) == 2
+        assert f"{name} holds ids; give the row number of the right answer" in capsys.readouterr().err
 
 
 def test_the_plan_needs_no_new_rows(here, capsys):

@@ -51,6 +51,38 @@ def test_planted_cases_get_the_right_verdict(name):
     assert found.text().startswith(f"Verdict: {found.verdict}.")
 
 
+@pytest.mark.parametrize("queries", [None, QUERIES])
+@pytest.mark.parametrize("pairs", [30, 240])
+def test_pairs_in_the_wrong_order_look_unrelated(pairs, queries):
+    rows = PAIRS[:pairs]
+    text = "The pairs look unrelated: check the order of `--pairs` and NEW first."
+    shuffled = np.random.default_rng(1).permutation(rows)
+    found = bridge(OLD["noisy"], Z[rows], pairs=shuffled, queries=queries)
+    assert found.verdict == "re-embed or stay"
+    assert text in found.text()
+    assert "does not improve much" not in found.text()
+    assert "`--plan" not in found.text()
+    assert text not in bridge(OLD["noisy"], Z[rows], pairs=rows, queries=queries).text()
+
+
+def test_the_representation_is_short():
+    shown = repr(build(OLD["noisy"]))
+    assert shown.startswith("Bridge('switch with C = 100', method=")
+    assert "pairs=240, items=1500" in shown
+    assert len(shown) < 200
+
+
+def test_dense_clusters_do_not_get_a_switch_without_embedding():
+    # The estimate is too high for dense clusters, so the lower end of the interval decides.
+    rng = np.random.default_rng(0)
+    center = 2 * rng.standard_normal((50, 40))[rng.integers(0, 50, 3300)] + rng.standard_normal((3300, 40))
+    old = center @ rng.standard_normal((40, 64)) + 0.5 * rng.standard_normal((3300, 64))
+    new = unit(center @ rng.standard_normal((40, 96)) + 0.5 * rng.standard_normal((3300, 96)))
+    found = bridge(old[:3000], new[PAIRS], pairs=PAIRS, queries=new[3000:])
+    assert found.verdict == "switch with C = 100"
+    assert overlap(new[3000:], new[:3000], found.apply()) < 0.95
+
+
 def test_int8_keeps_the_identity():
     found = build(OLD["int8"])
     assert found.method == "identity"
@@ -158,6 +190,14 @@ def test_search_checks_its_arguments():
         found.search(QUERIES[:, :5], mapped=mapped)
     with pytest.raises(ConfigError, match="k is 2000"):
         found.search(QUERIES[:1], 2000, mapped=mapped)
+    for rows in ({"queries": QUERIES[:2].tolist(), "mapped": mapped}, {"queries": QUERIES[:2], "mapped": [[1.0] * 48]}):
+        with pytest.raises(ShapeError, match=r"must be an array or tensor of shape \(rows, 48\), got list"):
+            found.search(k=1, **rows)
+    best = int(found.search(QUERIES[:1], 1, mapped=mapped).rows[0, 0])
+    with pytest.raises(
+        ShapeError, match=re.escape(f"`cache` holds a row of shape (7,) for row {best}, expected (48,)")
+    ):
+        found.search(QUERIES[:1], mapped=mapped, embed=lambda rows: pytest.fail("embedded"), cache={best: np.ones(7)})
 
 
 def test_the_plan_takes_rows_near_centers():
@@ -299,6 +339,9 @@ BAD = [
     ({"methods": "ridge"}, ConfigError, "methods must be 'auto' or a list"),
     ({"methods": ["rigde"]}, ConfigError, "did you mean 'ridge'"),
     ({"methods": []}, ConfigError, "methods is empty"),
+    ({"methods": None}, ConfigError, "a list of names such as ['ridge'], got None"),
+    ({"methods": 5}, ConfigError, "a list of names such as ['ridge'], got 5"),
+    ({"methods": [["ridge"]]}, ConfigError, "unknown method ['ridge']"),
     ({"known": np.arange(200), "queries": None}, ConfigError, "pass `queries` as well"),
     ({"known": np.arange(5)}, ShapeError, "`known` must be one row number"),
     ({"known": np.full(200, 1500)}, DataError, "row numbers from 0 to 1499"),

@@ -14,6 +14,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.experiments import open_run_dir, write_json
 from unialign.io import checked_path, describe_environment, replace_file, write_yaml
 from unialign.migration import Bridge, RowSource, bridge, open_rows, plan
+from unialign.readers.npy import NpyReader
 from unialign.report import write_bridge_report
 
 MAPPED, PLAN = "mapped.npy", "plan.txt"
@@ -62,11 +63,8 @@ def _check_inputs(config: BridgeConfig, out: Path) -> None:
                 raise ConfigError(f"{source} is a file of {out} that is replaced; choose another --out")
 
 
-def read_values(path: str, what: str, *, as_text: bool = False) -> NDArray[Any]:
-    """Read row numbers or ids from a `.npy` file, or from a text file with one value on each line.
-
-    Args:
-        as_text: whether the digits of a text file stay strings.
+def read_values(path: str, what: str) -> NDArray[Any]:
+    """Read row numbers or ids from a `.npy` file, or strings from a text file with one value on each line.
 
     Raises:
         DataError: the file cannot be read, or is not a list of integers or strings.
@@ -74,21 +72,25 @@ def read_values(path: str, what: str, *, as_text: bool = False) -> NDArray[Any]:
     file = checked_path(path, f"the file of {what}", error=DataError)
     try:
         if file.suffix == ".npy":
-            values = np.load(file, allow_pickle=False)
+            (array,) = NpyReader().open(file).entries.values()
+            values = array.load()
         else:
-            lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+            # Some editors write a byte order mark, which is no part of the first value.
+            lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
             values = np.array([line for line in lines if line])
+    except DataError:
+        raise  # the message of the reader names the file
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as {what} ({error})") from None
     if values.ndim != 1 or values.dtype.kind not in "iuU" or not len(values):
         raise DataError(f"{file} must hold a list of integers or ids for {what}, got {values.dtype} {values.shape}")
-    return np.asarray(values.astype(np.int64) if not as_text and _are_numbers(values) else values)
+    return np.asarray(values)
 
 
 def _are_numbers(values_n: NDArray[Any]) -> bool:
-    """Return whether values are integers, or digits that fit into 64 bits."""
+    """Return whether values are integers or digits, and fit into 64 bits; larger numbers can only be ids."""
     if values_n.dtype.kind != "U":
-        return True
+        return bool((values_n <= np.iinfo(np.int64).max).all())
     return all(text.isascii() and text.isdigit() and len(text) < 19 for text in values_n.tolist())
 
 
@@ -101,7 +103,7 @@ def read_pairs(config: BridgeConfig, index: RowSource) -> NDArray[Any] | None:
     """
     if config.pairs is None:
         return None
-    values_n = read_values(config.pairs, "pairs", as_text=True)
+    values_n = read_values(config.pairs, "pairs")
     text_n = values_n.astype(np.str_)
     is_number = _are_numbers(values_n)
     if config.pairs_by == "row" and not is_number:
@@ -119,6 +121,16 @@ def read_pairs(config: BridgeConfig, index: RowSource) -> NDArray[Any] | None:
     return rows_n
 
 
+def read_known(config: BridgeConfig) -> NDArray[np.int64] | None:
+    """Return the row numbers of the known answers; raise DataError if the file holds ids."""
+    if config.known is None:
+        return None
+    values_Q = read_values(config.known, "known answers")
+    if not _are_numbers(values_Q):
+        raise DataError(f"{config.known} holds ids; give the row number of the right answer of each query")
+    return np.asarray(values_Q.astype(np.int64))
+
+
 def _build(config: BridgeConfig) -> Bridge:
     index = open_rows(config.old, "old", modality=config.old_modality)
     if config.pairs is not None and Path(config.pairs).name == PLAN:
@@ -128,7 +140,7 @@ def _build(config: BridgeConfig) -> Bridge:
         config.new,
         pairs=read_pairs(config, index),
         queries=config.queries,
-        known=None if config.known is None else read_values(config.known, "known answers"),
+        known=read_known(config),
         old_queries=config.old_queries,
         new_modality=config.new_modality,
         goal=config.goal,

@@ -1,6 +1,6 @@
 """Build a bridge from an old to a new embedding model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,15 +126,16 @@ def fit_candidates(x_nD: Array, y_nE: Array, methods: str | Sequence[str]) -> di
 
 
 def _method_names(methods: str | Sequence[str], pairs: int) -> list[str]:
-    if isinstance(methods, str) and methods != "auto":
-        raise ConfigError(f"methods must be 'auto' or a list of names such as ['ridge'], got {methods!r}")
-    if methods == "auto":
+    if isinstance(methods, str) and methods == "auto":
         return [name for name in METHODS if name != "kernel" or KERNEL_PAIRS <= pairs <= KERNEL_LIMIT]
-    names = list(dict.fromkeys(methods))
-    if not names:
+    if isinstance(methods, str) or not isinstance(methods, Iterable):
+        raise ConfigError(f"methods must be 'auto' or a list of names such as ['ridge'], got {methods!r}")
+    listed = list(methods)
+    if not listed:
         raise ConfigError(f"methods is empty; expected 'auto' or names from {', '.join(METHODS)}")
-    for name in names:
+    for name in listed:
         check_choice("method", name, METHODS)
+    names = list(dict.fromkeys(listed))
     if "kernel" in names and pairs > KERNEL_LIMIT:
         raise ConfigError(f"kernel needs at most {KERNEL_LIMIT:,} pairs, got {pairs:,}; use ridge")
     return names

@@ -207,7 +207,9 @@ def content_fingerprint(rows_nD: Array) -> str:
 
 
 def check_dims(named: Sequence[tuple[str, Any, int]]) -> None:
-    """Raise ShapeError unless each named array has the expected dimension."""
+    """Raise ShapeError unless each named value is an array or tensor of the expected dimension."""
     for name, rows, dim in named:
+        if not hasattr(rows, "shape"):
+            raise ShapeError(f"{name!r} must be an array or tensor of shape (rows, {dim}), got {type(rows).__name__}")
         if np.ndim(rows) != 2 or rows.shape[1] != dim:
             raise ShapeError(f"{name!r} must have shape (rows, {dim}), got {tuple(np.shape(rows))}")

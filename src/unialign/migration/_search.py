@@ -50,8 +50,20 @@ def search_mapped(
         return SearchResult(scores.detach().cpu().numpy(), rows.cpu().numpy(), 0)
     rows_QC = knn(queries, mapped, k=min(candidates, len(mapped))).rows.cpu().numpy()
     found: Cache = {} if cache is None else cache
-    embedded = _embed_missing(np.unique(rows_QC), np.shape(mapped)[1], embed, found)
+    rows_n, dim = np.unique(rows_QC), np.shape(mapped)[1]
+    _check_cached(rows_n, dim, found)
+    embedded = _embed_missing(rows_n, dim, embed, found)
     return _ordered(checked_unit(as_array(queries), "queries"), rows_QC, found, k, embedded)
+
+
+def _check_cached(rows_n: NDArray[np.int64], dim: int, cache: Cache) -> None:
+    """Raise ShapeError if a cached row has another dimension, before any row is embedded."""
+    for row in rows_n.tolist():
+        if row in cache and np.shape(cache[row]) != (dim,):
+            raise ShapeError(
+                f"`cache` holds a row of shape {tuple(np.shape(cache[row]))} for row {row}, expected {(dim,)}; use a "
+                "new cache for each model"
+            )
 
 
 def _embed_missing(rows_n: NDArray[np.int64], dim: int, embed: Embed, cache: Cache) -> int:
