@@ -29,8 +29,8 @@ def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_nam
     if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
         raise DataError(leak)
     if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
-        # Only warn, because ids that cross splits inflate results if they denote captions, but are harmless if they
-        # denote classes.
+        # Only warn, because ids that cross splits inflate results if the ids denote captions, but are harmless if the
+        # ids denote classes.
         warnings.warn(leak, UserWarning, stacklevel=4)
     return rows
 

@@ -34,9 +34,9 @@ def load_dataset(
     """Open embeddings as a store.
 
     Built-in data sets and store folders open in milliseconds. Other files are read once to validate them and to compute
-    the fingerprint, and are then memory-mapped, or loaded if compressed; use `EmbeddingStore.save` to write them as a
-    store folder. Without an array `split`, a warning is issued, and items are split at random (70 % train, 10 % val,
-    20 % test, seed 0); items of the same group or id are in the same split.
+    the fingerprint, and are then memory-mapped, or loaded if they are compressed. `EmbeddingStore.save` writes the
+    result as a store folder. Without an array `split`, a warning is issued, and items are split at random (70 % train,
+    10 % val, 20 % test, seed 0); items of the same group or id are in the same split.
 
     Args:
         sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, a file

@@ -149,8 +149,8 @@ def exact_sizes(counts: list[int]) -> list[int]:
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
     """Return the log mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
 
-    For Gaussian kernels, this is log int prod_m p_m over R^D up to the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2), which
-    is the same in all integrals of a divergence.
+    For Gaussian kernels, the result is log int prod_m p_m over R^D up to the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2),
+    which is the same in all integrals of a divergence.
     """
     size = len(rows)
     exponent = rows[0].new_zeros(())

@@ -48,7 +48,7 @@ def cross_log_partition(
 
 
 def cross_log_potential(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
-    """Return log mean_{i != j} exp(-t |x_i - y_j|^2) (CUAXU, Fahim et al. 2024), and whether it is defined.
+    """Return log mean_{i != j} exp(-t |x_i - y_j|^2) (CUAXU, Fahim et al. 2024), and whether this value is defined.
 
     The mean over all pairs (i, j) of present rows with different ids is symmetric in the two modalities.
 

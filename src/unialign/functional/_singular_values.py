@@ -66,7 +66,7 @@ class _Singular(torch.autograd.Function):
 
     The squared length of float32 unit rows differs from 1 by up to 1e-7. With such a diagonal in the Gram matrix,
     rounding errors would determine the leading eigenvector of two vectors with a small cosine. The gradient also needs
-    float64, since it divides by small singular values and large entries cancel.
+    float64, since the gradient divides by small singular values and large entries cancel.
     """
 
     @staticmethod

@@ -102,6 +102,6 @@ def unit_uniformity(
 def log_potential(z_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
     """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
 
-    This is the uniformity with the `clip` kernel at tau = 1 / (2 t) and the reduction `outer_log`.
+    The value is the uniformity with the `clip` kernel at tau = 1 / (2 t) and the reduction `outer_log`.
     """
     return unit_uniformity(z_BD, selection, kernel="clip", temperature=1 / (2 * t), reduction="outer_log")

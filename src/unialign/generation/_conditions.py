@@ -99,7 +99,7 @@ def find_item(store: EmbeddingStore, item: str) -> int:
     """Return the row of an item, given its case-insensitive name, or a row number such as `#17`.
 
     Raises:
-        ConfigError: no item has this name (the message suggests similar names), or several items have it.
+        ConfigError: no item has this name (the message suggests similar names), or several items have this name.
     """
     names = [name.strip().casefold() for name in store.item_names]
     rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]

@@ -29,7 +29,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
         anchor: name of the modality; required if several match.
 
     Raises:
-        ConfigError: no modality is frozen, or none or several of them match the decoder's encoder.
+        ConfigError: no modality is frozen, or none or several frozen modalities match the decoder's encoder.
         ShapeError: the dim of the anchor's features differs from that of the decoder's input.
     """
     if not space.frozen:

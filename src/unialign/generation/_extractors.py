@@ -77,7 +77,7 @@ def lite2(*, size: int = 64) -> Extractor:
 def lite0(*, size: int = 224) -> Extractor:
     """Return an extractor like `lite2` but with EfficientNet-Lite0, which encoded `image` and `drawing` of `emoji`.
 
-    Use it to embed additional images, not to score decoders of these modalities.
+    Use this extractor to embed additional images, not to score decoders of these modalities.
     """
     return _load_lite(0, size)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 # Maps x_t (N, ...), t (N,) and the condition (N, C) to the clean sample (N, ...).
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Lower bound of 1 - t in the weight 1 / (1 - t)^2; without it, a few samples near t = 1 would dominate a step.
+# Lower bound of 1 - t in the weight 1 / (1 - t)^2; without the bound, a few samples near t = 1 would dominate.
 _MIN_REMAINING = 0.1
 
 

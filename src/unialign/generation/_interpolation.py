@@ -147,9 +147,9 @@ def interpolate(ends: Any, *, steps: int) -> Tensor:
 def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Tensor:
     """Compute the Fréchet mean (Buss & Fillmore 2001), which minimizes the weighted sum of squared angles.
 
-    The result has shape (B, D). For two rows, it equals `slerp` at the second row's weight: weights are fractions of
-    the angle, not of the chord as in the renormalized mean, and distant rows have more influence. The mean is computed
-    by gradient steps from the renormalized mean and a final Newton step. First derivatives are exact; second
+    The result has shape (B, D). For two rows, the mean equals `slerp` at the second row's weight: weights are fractions
+    of the angle, not of the chord as in the renormalized mean, and distant rows have more influence. The mean is
+    computed by gradient steps from the renormalized mean and a final Newton step. First derivatives are exact; second
     derivatives are not supported.
 
     Args and errors are those of `mean`; NonFiniteError is also raised if the rows are spread too far for a unique mean.

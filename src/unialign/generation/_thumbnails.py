@@ -70,7 +70,7 @@ def check_rows(rows: Any) -> NDArray[np.int64]:
 def _decode_square(pil: Any, data: bytes, what: str, size: int) -> Tensor:
     """Decode an image file, and center it on a white square; return (3, size, size), float32 in [0, 1]."""
     try:
-        # Restrict the formats, since Pillow runs external programs for some others.
+        # Restrict the formats, since Pillow runs external programs for some other formats.
         with pil.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
             if max(opened.size) > _MAX_SIDE:
                 raise ValueError(

@@ -106,7 +106,7 @@ def gcsd(
 ) -> Tensor:
     """Return the generalized Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (2405.04061).
 
-    This is the Hölder divergence as computed by Lu et al., with the kernel exp(-d^2 / (0.15 median(d)^2)) and the cross
+    GCSD is the Hölder divergence as computed by Lu et al., with the kernel exp(-d^2 / (0.15 median(d)^2)) and the cross
     integral averaged over all references (`plugin_avg`). The value is divided by M for the normalization `modalities`
     (as for domain adaptation) and by M - 1 for `modalities_minus_one` (as for clustering). Compare only values with the
     same normalization.
@@ -218,9 +218,10 @@ def holder_upper_bound(
 
     `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, with s_j = mean_k kappa_jk
     including k = j. This is an upper bound for any embeddings, derived by keeping only the true tuples of the cross
-    integral and applying Jensen's inequality to them. `mean_log`: replaces log mean_j s_j^(M-1) with (M-1) mean_j log
-    s_j, as in the training loss. The result is smaller by at most (M-1)^2 R^2 / 8, where R is the range of log s, and
-    is therefore not a bound.
+    integral and applying Jensen's inequality to these tuples.
+
+    `mean_log`: as `outer_log`, but with (M-1) mean_j log s_j instead of log mean_j s_j^(M-1), as in the training loss.
+    The result is smaller by at most (M-1)^2 R^2 / 8, where R is the range of log s, and is therefore not a bound.
 
     If rows are absent, L_align covers only the C complete items, and the last term becomes log(N_a / C) + sum_{n != a}
     log N_n, with N_m the number of present rows of modality m.

@@ -37,7 +37,7 @@ def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> T
     The squared gap is |mean(x - y)|^2 - tr(Cov(x - y)) / N, clipped at 0, with Cov normalized by N - 1. Before
     clipping, this is the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, which is unbiased for the
     squared gap of the population. With weights, the formula is (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2).
-    Pairs of copies of the same item in a bootstrap resample are excluded, since they would reintroduce the bias.
+    Pairs of copies of the same item in a bootstrap resample are excluded, since such pairs would reintroduce the bias.
 
     Args:
         x, y: floating (N, D) tensors or arrays with N at least 2; row i of each belongs to item i.

@@ -50,7 +50,7 @@ def retrieval_from_counts(
     sums_C2S = torch.zeros(len(cutoffs), 2, len(rows_S), dtype=torch.float64)
     for sums_2S, at in zip(sums_C2S, cutoffs, strict=True):
         precision_P, gain_P = tables.block(above_P, level_P, found_P, relevant_P, "expected", at)
-        # Each of the r positives of a tie block has the sum of the whole block, so it contributes 1 / r of this sum.
+        # Each of the r positives of a tie block has the sum of the whole block, so each contributes 1 / r of this sum.
         sums_2S[0].index_add_(0, place_P, precision_P / relevant_P)
         sums_2S[1].index_add_(0, place_P, gain_P / relevant_P)
     sums_C2S /= torch.stack([positives_S.expand(len(cutoffs), -1), tables.ideal(positives_S, None, cutoffs)], 1)

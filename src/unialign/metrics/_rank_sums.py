@@ -109,7 +109,7 @@ def ranked_sums(
     sums = torch.zeros(len(cutoffs), 2, queries, dtype=torch.float64)
     for sum_2q, k in zip(sums, cutoffs, strict=True):
         precision_P, block_gain_P = tables.block(before_P, size_P, found_P, relevant_P, ties, k)
-        # Each of the r positives of a tie block has the sum of the whole block, so it contributes 1 / r of this sum.
+        # Each of the r positives of a tie block has the sum of the whole block, so each contributes 1 / r of this sum.
         sum_2q[0].index_add_(0, query_P, precision_P / relevant_P)
         sum_2q[1].index_add_(0, query_P, block_gain_P / relevant_P)
     if gain_qG is not None:

@@ -44,7 +44,7 @@ class ContrastOptions(NamedTuple):
 
 
 class LogPartitions(NamedTuple):
-    """Log-partitions r (and c if symmetric) in float64; `shifted` is False if they were summed with running maxima."""
+    """Log-partitions r (and c if symmetric) in float64; `shifted` is False if the sums used running maxima."""
 
     logs: list[Tensor]
     shifted: bool
@@ -75,7 +75,7 @@ class ContrastTiles:
         """Return the gradients with respect to the positive logits and the tensors of the logits.
 
         Args:
-            of_last_tile: reuse the tile that `value` left in the buffer; it must be the only tile.
+            of_last_tile: reuse the tile that `value` left in the buffer; there must be only one tile.
         """
         gradients = [torch.zeros_like(tensor) for tensor in (self.positive_logits_N, *self.logits.tensors)]
         last = [] if self.last_tile is None else [self.last_tile]
@@ -102,7 +102,7 @@ class ContrastTiles:
             sums[0].prepare_(logit_IJ)
             for direction_sums, rows, dim in zip(sums, (i, j), (1, 0), strict=False):
                 direction_sums.add(logit_IJ, rows, dim=dim)
-        # Positives are added separately in float64, since they dominate the sums in a trained space.
+        # Positives are added separately in float64, since the positives dominate the sums in a trained space.
         positive_N = self.positive_logits_N.double()
         partitions = LogPartitions(
             [torch.logaddexp(direction_sums.logs(), positive_N) for direction_sums in sums], shifted

@@ -41,7 +41,7 @@ class Negatives(NamedTuple):
         own_RKD: K unit rows for each local query.
         own_present_RK: mask of the rows in `own_RKD` that exist; None if all exist.
         ids_N: id of each query; shared negatives with the query's id are excluded.
-        shared_ids_E: ids of the shared negatives; None if they differ from the ids of all queries.
+        shared_ids_E: ids of the shared negatives; None if these ids differ from the ids of all queries.
         shared_known_E: True for shared negatives that have an id; None if all have an id.
         shared_gradient: False if no shared negative requires a gradient on any process.
     """

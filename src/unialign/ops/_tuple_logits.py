@@ -28,7 +28,7 @@ class VolumeLogits(Logits):
     def __init__(self, volume_N: Tensor, scale: Tensor, anchor_ND: Tensor, *basis: Tensor, eps: float) -> None:
         self.tensors = volume_N, scale, anchor_ND, *basis
         self.eps, self.factor = eps, float(scale.detach())
-        # Round the floor in the same way as the volumes, which are compared with it.
+        # Round the floor in the same way as the volumes, which are compared with the floor.
         self.floor = float(torch.zeros((), dtype=volume_N.dtype).add_(eps).sqrt_())
         self.lowest, self.highest = -1.01 * self.factor * (1 + eps) ** 0.5, 0.0
 

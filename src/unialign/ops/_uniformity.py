@@ -165,8 +165,9 @@ class _Total(torch.autograd.Function):
 class _LocalTotal:
     """Contribution of this process's tiles to the total and to its gradient.
 
-    Both are accumulated in one pass, as total * exp(-shift) and sum_j W_ij z_j * exp(-shift). The shift follows the
-    highest logit so far; when the shift rises, the accumulators are rescaled. Logits with a small range need no shift.
+    Total and gradient are accumulated in one pass, as total * exp(-shift) and sum_j W_ij z_j * exp(-shift). The shift
+    follows the highest logit so far; when the shift rises, the accumulators are rescaled. Logits with a small range
+    need no shift.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class Modality:
     entry: ArrayEntry
 
     def load(self) -> NDArray[Any]:
-        """Return the (N, D) array in item order; memory-mapped if the file supports it."""
+        """Return the (N, D) array in item order; memory-mapped if the format of the file permits."""
         return self.source.load(self.entry)
 
 
@@ -56,7 +56,7 @@ class Collection:
         values: the stored (N,) arrays by key (ids, labels, groups, split or names).
         kinds: distinct file formats.
         ignored: unused entries, with reasons.
-        unused_masks: keys of presence masks that belong to no array; they are also in `ignored`.
+        unused_masks: keys of presence masks that belong to no array; these keys are also in `ignored`.
         masked: modalities with a presence mask.
         matched: the files whose rows are matched by ids.
         notes: messages for the user about parts, guessed ids and missing items.

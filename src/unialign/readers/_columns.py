@@ -42,7 +42,7 @@ class Series:
     """Scalar columns that form one matrix.
 
     Attributes:
-        name: name of the matrix; "" if it is named after the file.
+        name: name of the matrix; "" if the matrix is named after the file.
         columns: names of the columns in the order of their numbers.
     """
 

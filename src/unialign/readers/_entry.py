@@ -112,7 +112,7 @@ class EmbeddingFile:
 
 @runtime_checkable
 class Reader(Protocol):
-    """Interface of a file format; register it through the entry point `unialign.readers` or with `registry.register`.
+    """Interface of a file format; register readers by the entry point `unialign.readers` or `registry.register`.
 
     Examples:
         >>> class RawReader:

@@ -40,7 +40,8 @@ def find_matrices(
 ) -> tuple[Matrices, list[str], list[str]]:
     """Return modality -> (source, entry) in the order of the sources, the ignored entries with reasons, and notes.
 
-    Arrays that cannot be embeddings are ignored; an error is raised if they are chosen or if there are no others.
+    Arrays that cannot be embeddings are ignored. If such an array is chosen, or if all arrays are of this kind, an
+    error is raised.
 
     Args:
         chosen: names of modalities, keys, or entries as shown in messages (`FILE: KEY`). None: all default matrices.

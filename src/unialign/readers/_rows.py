@@ -48,7 +48,7 @@ class Rows(Protocol):
     def chunks(self) -> Iterator[Array]:
         """Yield (c, D) float32 or float64 chunks in order.
 
-        The caller may modify a chunk. Reading the next chunk may overwrite it.
+        The caller may modify a chunk. Reading the next chunk may overwrite the current chunk.
         """
 
     def take(self, rows_n: Sequence[int]) -> Array:

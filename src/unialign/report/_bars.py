@@ -59,7 +59,7 @@ def _bar(
         if estimate.has_interval:
             x1, x2 = zero + estimate.low * unit, zero + estimate.high * unit
             d = f"M{num(x1)} {num(middle)}H{num(x2)}M{num(x1)} {num(middle - 4)}v8M{num(x2)} {num(middle - 4)}v8"
-            # Outline the whisker in the background color, so that it is visible on the bar.
+            # Outline the whisker in the background color, so that the whisker is visible on the bar.
             parts += [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
     return parts
 
