@@ -327,6 +327,12 @@ def test_the_command_writes_a_results_folder(tmp_path, monkeypatch, capsys):
     assert "image&lt;b&gt;" in page
     assert "image<b>" not in page
     assert "another order" in page
+    np.save("small.npy", OLD.astype(np.float64) * 1e-10)
+    np.save("large.npy", OLD.astype(np.float64) * 1e200)
+    for new, old, ratio in (("small", "large", "1e-210"), ("large", "small", "1e+210")):
+        assert main(["diagnose", f"{new}.npy", "--against", f"{old}.npy", "--resamples", "100", "--out", "scaled"]) == 0
+        assert f"{ratio} to {ratio}" in (tmp_path / "scaled/report.html").read_text()
+    capsys.readouterr()
     assert main(["diagnose", "--against", "old.npz", "new.npz"]) == 2
     assert "name the new file first" in capsys.readouterr().err
     assert main(["diagnose", "--config", "check/config.yaml", "--out", "again", "--fail-on", "problem"]) == 1

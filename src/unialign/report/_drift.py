@@ -83,7 +83,7 @@ def _row_cells(m: Mapping[str, Any]) -> list[Cell]:
         (_percent(m["equal"]), ""),
         *((_cosine(m["cosine"][q]), "") for q in ("0.5", "0.05", "0.01", "0.0")),
         (f"{m['changed']:,}", ""),
-        (_plain(m["scale"]["median"]), f"{_plain(m['scale']['low'])} to {_plain(m['scale']['high'])}"),
+        (_ratio(m["scale"]["median"]), f"{_ratio(m['scale']['low'])} to {_ratio(m['scale']['high'])}"),
     ]
 
 
@@ -111,6 +111,11 @@ def _percent(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     return number_format([number(value)], unit="number").number(number(value))
+
+
+def _ratio(value: Any) -> str:
+    """Format a ratio of norms, with an exponent if it is very small or large."""
+    return f"{number(value):.2g}" if 0 < number(value) < 0.01 or number(value) >= 1e6 else _plain(value)
 
 
 def _cosine(value: Any) -> str:
