@@ -110,7 +110,8 @@ def interval(value):
 @pytest.mark.parametrize(
     ("same", "contained", "verdict"),
     [
-        (0.96, 1.0, "switch now"),
+        (1.0, 1.0, "switch now"),
+        (0.96, 1.0, "switch with C = 60"),
         (0.94, 1.0, "switch with C = 60"),
         (0.5, 0.76, "switch with C = 60"),
         (0.5, 0.74, "re-embed or stay"),
@@ -122,8 +123,42 @@ def test_verdicts_and_their_thresholds(same, contained, verdict):
     assert found == verdict
     assert f"{100 * same:.0f} % (between {100 * same - 5:.0f} %" in reasons[0]
     assert "first 60 candidates" in reasons[1]
-    assert ("more pairs would make this safer" in " ".join(reasons)) == (verdict == "switch now")
-    assert decide(interval(same), interval(contained), goal=same, candidates=60)[0] == "switch now"
+    assert ("The lower end of the interval is below the goal" in " ".join(reasons)) == (same == 0.96)
+    assert "undecided" not in " ".join(reasons)
+
+
+def test_the_lower_end_must_reach_the_goal():
+    near = OverlapInterval(0.96, 0.94, 0.98, 0.96, 240, 240)
+    verdict, reasons = decide(near, near, goal=0.95, candidates=60)
+    assert verdict == "switch with C = 60"
+    assert any(reason.startswith("The mapped ranking alone may miss the goal") for reason in reasons)
+    assert decide(near, near, goal=0.94, candidates=60)[0] == "switch now"
+
+
+@pytest.mark.parametrize("contained", [0.2, 0.9])
+@pytest.mark.parametrize(
+    ("pairs", "half", "more", "cause"),
+    [
+        (54, 0.1, 186, "54 pairs are too few"),
+        (200, 0.21, 200, "200 pairs are too few"),
+        (300, 0.21, 300, "an interval is wider than 40 points"),
+    ],
+)
+def test_few_pairs_or_a_wide_interval_are_undecided(pairs, half, more, cause, contained):
+    found = OverlapInterval(0.5, 0.5 - half, 0.5 + half, 0.5, pairs, 200)
+    _, reasons = decide(found, interval(contained), goal=0.95, candidates=100)
+    assert cause in reasons[-1]
+    assert f"Embed {more} more random rows" in reasons[-1]
+    assert f"`--plan {more}`" in reasons[-1]
+    assert "does not improve much" not in " ".join(reasons)
+    enough = OverlapInterval(0.5, 0.4, 0.6, 0.5, 240, 200)
+    _, reasons = decide(enough, interval(0.2), goal=0.95, candidates=100)
+    assert "does not improve much" in reasons[-1]
+    # A switch is decided by the lower end, so few pairs suffice.
+    sure = OverlapInterval(0.99, 0.98, 1.0, 0.99, 54, 200)
+    verdict, reasons = decide(sure, sure, goal=0.95, candidates=100)
+    assert verdict == "switch now"
+    assert "undecided" not in " ".join(reasons)
 
 
 def test_the_reasons_state_that_the_old_model_is_better():

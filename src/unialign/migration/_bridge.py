@@ -42,10 +42,12 @@ class Bridge:
         errors: method -> mean squared distance between held-out mapped rows and true new rows, in [0, 4].
         pairs: (n,) row numbers of the pairs in the index.
         items: N, the number of rows of the index.
-        overlap: interval of overlap@10 with the ranking of full re-embedding.
+        overlap: interval of overlap@10 with the ranking of full re-embedding. It is too high if the index has many rows
+            in dense clusters: with 50 Gaussian clusters in 5,000 rows, the estimate was 92 % and the truth 80 %.
         contained: interval of the share of the true first ten rows that are among the first `candidates` mapped rows.
         levels: task scores, if labels or known items were given.
-        verdict: `switch now`, `switch with C = 100` (with the number of candidates) or `re-embed or stay`.
+        verdict: `switch now` (the lower end of `overlap` reaches `goal`), `switch with C = 100` (with the number of
+            candidates) or `re-embed or stay`.
         reasons: sentences that explain the verdict.
         goal, candidates: arguments of `bridge`.
         old_fingerprint, new_fingerprint: sha256 that identifies each model. It is the encoder fingerprint of a store,
@@ -68,6 +70,13 @@ class Bridge:
     new_fingerprint: str
     encoders: tuple[bool, bool]
     _old: RowSource | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        found = self.overlap
+        return (
+            f"Bridge({self.verdict!r}, method={self.method!r}, dims={self.map.dims}, pairs={len(self.pairs)}, "
+            f"items={self.items}, overlap={found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}])"
+        )
 
     @property
     def method(self) -> str:

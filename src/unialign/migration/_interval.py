@@ -15,6 +15,11 @@ hardly depends on p. The second fit has weak priors and follows the overlaps mea
 both estimates and their errors, so it is wide if the rows differ from those of the calibration. The constants are
 calibrated on real and synthetic indexes (benchmarks/bridge.py).
 
+The interval is too high if the index consists of dense clusters, because a cluster has few rows among the pairs and
+many in the index. With 5,000 rows in 50 Gaussian clusters and 240 pairs, the estimate was 92 %, the truth was 80 %, and
+the truth was inside the interval in 0 of 32 runs. With linear and tanh maps without clusters, the estimate was 3 to 5
+points too high, and the truth was inside the interval in 28 and 27 of 32 runs.
+
 Shapes: `P` points of the curve, `Q` queries.
 """
 
