@@ -5,12 +5,14 @@ import pytest
 from unialign.diagnostics import _details, _measure
 
 # Files about the reading, pairing and copies of rows. Their numbers about mixed galleries and cut-offs are not checked.
-_WITHOUT_DETAILS = {"test_copies", "test_few_items", "test_match", "test_row_alignment", "test_sources"}
+_WITHOUT_DETAILS = {"test_copies", "test_match", "test_row_alignment", "test_sources"}
 
 
-@pytest.fixture(autouse=True)
-def _few_details(request, monkeypatch):
-    if request.module.__name__ in _WITHOUT_DETAILS:
-        monkeypatch.setattr(_measure, "measure_details", lambda *_, **__: _details.SpaceDetails())
-    elif request.module.__name__ == "test_findings":
-        monkeypatch.setattr(_details, "_MAX_ITEMS", 128)
+@pytest.fixture(autouse=True, scope="module")
+def _few_details(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__ in _WITHOUT_DETAILS:
+            patch.setattr(_measure, "measure_details", lambda *_, **__: _details.SpaceDetails())
+        elif request.module.__name__ == "test_findings":
+            patch.setattr(_details, "_MAX_ITEMS", 128)
+        yield
