@@ -137,7 +137,7 @@ def test_a_damaged_decoder_of_a_finished_run_is_restored(small: Path, run: Path)
     weights = run / "decoder" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-9])
-    (run / "log.jsonl").unlink()  # the log is not needed to load a finished run
+    (run / "log.jsonl").unlink()  # A finished run can be loaded without its log.
     assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(run)]) == 0
     assert weights.read_bytes() == whole
     for line in ("", '{"kind": "step", "step": 1}', '{"kind": "step", "step": 1, "loss": "x"}', "[" * 100_000):

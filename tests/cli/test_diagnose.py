@@ -36,7 +36,7 @@ QUICK = ["--resamples", "100"]
 
 
 def test_a_diagnosis_writes_a_results_folder(here, capsys):
-    assert main(["diagnose", "bad.npz", *QUICK]) == 0  # findings do not change the exit status
+    assert main(["diagnose", "bad.npz", *QUICK]) == 0  # The exit status is 0 even if there are findings.
     printed = capsys.readouterr().out
     folder = here / "runs/diagnose"
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "log.txt", "report.html", "results.json"]
@@ -72,7 +72,7 @@ def test_proposed_ids_are_written_and_read_again(here, capsys):
     assert "No problems were found" in capsys.readouterr().out
     assert not (here / "again/ids.npy").exists()
     assert main(["diagnose", "good.npz", *QUICK]) == 0
-    assert not (here / "runs/diagnose/ids.npy").exists()  # the ids belonged to `mine.npz`
+    assert not (here / "runs/diagnose/ids.npy").exists()  # The stored ids are those of `mine.npz`.
 
 
 def test_sources_inside_the_results_folder_are_refused_and_kept(here, capsys):

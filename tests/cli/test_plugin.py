@@ -59,7 +59,7 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     shutil.copy(place / "image.fvecs", place / "sound.fvecs")
     assert "was created from other files" in unialign(place, "train", "sound.fvecs", *train[2:], status=2)
     printed = unialign(place, "evaluate", "runs/train/space", "image.fvecs", "text.fvecs", "--out", "runs/all")
-    assert "items are evaluated" in printed  # since the files contain no split
+    assert "items are evaluated" in printed  # The files contain no split.
     unialign(place, "evaluate", "runs/train/space", "runs/train/data")
     evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
     assert evaluated["runs"][0]["metrics"] == results["runs"][0]["metrics"]

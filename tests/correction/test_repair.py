@@ -369,7 +369,7 @@ def test_spaces_without_a_gap_are_rarely_changed_and_never_harmed() -> None:
         fresh = {name: x[200:] for name, x in z.items()}
         changed += found.choice != "none"
         losses.append(balanced(fresh) - balanced(found.apply(fresh)))
-    # Two maps are compared with no change at 5 %, and a map that is chosen by chance changes little.
+    # Each of two maps is compared with no change at level 5 %, and a map that is selected by chance changes little.
     assert changed <= 6
     assert max(losses) < 0.01
     assert sum(losses) / len(losses) < 0.001

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # imported once here, or each child would import it with its first optimizer
+import torch._dynamo  # Import this here, or each child would import it with its first optimizer.
 from forked import Child, count_operations, die_at, run_child
 
 from train_cases import bits, digest_of, run, tiny_config, tiny_store

@@ -25,7 +25,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that was interrupted at step 8, with checkpoints of steps 4 and 8."""
+    """Return the folder of a run that was interrupted at step 8 and has checkpoints of steps 4 and 8."""
     out = tmp_path_factory.mktemp("cut") / "run"
     with pytest.raises(KeyboardInterrupt):
         run(STORE, CONFIG, out=out, on_step=stop_at(8))

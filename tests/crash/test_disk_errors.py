@@ -107,7 +107,7 @@ def test_a_run_continues_from_the_checkpoint_before_the_one_that_did_not_fit(tmp
 
 
 def test_a_log_that_cannot_grow_raises_once(tmp_path: Path) -> None:
-    """Closing the file repeats the failed write, but must not raise a second error."""
+    """Closing the log repeats the failed write, but must not raise a second error."""
     log = RunLog()
     log.open(tmp_path / "log.jsonl")
     with largest_file(100):

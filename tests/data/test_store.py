@@ -68,7 +68,7 @@ def test_arrays_cannot_be_written(make: Maker, columns: dict[str, Any], options:
     for array in (store.array("image"), store.present("image"), store.present("audio"), store.ids, store.split):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
-    columns["image"][0] = 1  # the caller's array stays writable
+    columns["image"][0] = 1  # The array of the caller stays writable.
 
 
 def test_absent_rows_keep_their_values(make: Maker, columns: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def test_name_outlives_the_folder(tmp_path: Path, columns: dict[str, Any]) -> No
 
 def test_tensors_are_accepted(make: Maker) -> None:
     x = torch.randn(5, 3, requires_grad=True)
-    y = torch.nn.functional.normalize(torch.randn(3, 5), dim=0).half().T  # not contiguous
+    y = torch.nn.functional.normalize(torch.randn(3, 5), dim=0).half().T  # This array is not contiguous.
     store = make({"x": x, "y": y}, ids=torch.arange(5) // 2, present={"x": torch.ones(5, dtype=torch.bool)})
     np.testing.assert_array_equal(store.array("x"), x.detach().numpy())
     np.testing.assert_array_equal(store.array("y"), y.numpy())
@@ -121,7 +121,7 @@ def test_any_memory_layout_is_accepted(layout: str, make: Maker, tmp_path: Path)
 
 
 def test_columns_larger_than_a_chunk(tmp_path: Path) -> None:
-    array = np.random.default_rng(1).normal(size=(700, 2000))  # 11 MB, which takes several chunks
+    array = np.random.default_rng(1).normal(size=(700, 2000))  # The array has 11 MB, which takes several chunks.
     store = EmbeddingStore.write(tmp_path / "s", {"x": array})
     np.testing.assert_array_equal(store.array("x"), array)
     store.verify()
@@ -307,7 +307,7 @@ def test_open_takes_milliseconds_at_any_size(store: EmbeddingStore, edit: Callab
     with (folder / "arrays" / "text.npy").open("r+b") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (items, 64)})
         assert file.tell() == header
-        file.truncate(header + items * 128)  # a sparse file of 64 GB
+        file.truncate(header + items * 128)  # This creates a sparse file of 64 GB.
 
     def grow(body: dict[str, Any]) -> None:
         body["items"] = items

@@ -84,7 +84,7 @@ def test_overwrite_must_be_never_or_replace(tmp_path: Path) -> None:
 def test_an_existing_path_raises_before_the_data_is_read(tmp_path: Path) -> None:
     EmbeddingStore.write(tmp_path / "s", COLUMNS)
     with pytest.raises(DataError, match="already exists"):
-        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # also an invalid shape
+        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # The shape of this array is invalid, too.
 
 
 def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from unialign.diagnostics import _details, _measure
 
-# Files about the reading, pairing and copies of rows. Their numbers about mixed galleries and cut-offs are not checked.
+# These files test reading, pairing and copies of rows. They do not check numbers about mixed galleries and cut-offs.
 _WITHOUT_DETAILS = {"test_copies", "test_match", "test_row_alignment", "test_sources"}
 
 

@@ -1,4 +1,4 @@
-"""Generate embeddings with a known fault: noisy copies of one latent per item, with one property changed."""
+"""Generate embeddings that are noisy copies of one latent vector per item, with one planted fault."""
 
 import numpy as np
 

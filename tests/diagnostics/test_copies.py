@@ -27,7 +27,7 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
     low, high = rows.min(0), rows.max(0)
     for b, kind, copy, precision in (
         (rows, "same", "", ""),
-        (unit(rows), "same", "", ""),  # regression test: this copy and those below were missed
+        (unit(rows), "same", "", ""),  # Regression test: this copy and the following copies were not detected.
         (rows.astype(np.float64) / 3, "same", "", ""),
         (rows * 1e-30, "same", "", ""),
         (torch.from_numpy(rows).bfloat16(), "rounded", "b", "bfloat16"),
@@ -54,13 +54,13 @@ def test_modalities_that_agree_well_are_no_copies(rows):
         -rows,
         rows[::-1],
         rows[:, ::-1],
-        np.round(rng.standard_normal(rows.shape) * 20),  # codes of another matrix
+        np.round(rng.standard_normal(rows.shape) * 20),  # These are the codes of another matrix.
         np.sign(rng.standard_normal(rows.shape)),
     ):
         found = compare(rows, other)
         assert (found.kind, found.fraction) == ("", 0.0)
     narrow = [unit(0.01 * z + 1) for z in healthy(("image", "text")).values()]
-    assert compare(*narrow).kind == ""  # collapsed, so that all cosines are near 1
+    assert compare(*narrow).kind == ""  # The rows are collapsed, so all cosines are near 1.
 
 
 def test_the_comparison_equals_a_direct_computation(rows):

@@ -19,7 +19,7 @@ def unit(x):
 
 
 def rows(seed=0, *, items=ITEMS, dim=DIM):
-    """Return unit rows in clusters, with a common component, as encoders give them."""
+    """Return unit rows in clusters with a common component, which resemble the embeddings of encoders."""
     rng = np.random.default_rng(seed)
     centers = rng.standard_normal((40, dim))
     return unit(
@@ -138,7 +138,7 @@ def test_rows_with_near_rows_by_chance_are_not_reordered(dim):
     assert compared({"x": other}, {"x": old}).verdicts["x"].kind == "different"
     order = rng.permutation(300)
     assert compared({"x": old[order]}, {"x": old}).verdicts["x"].kind == "reordered"
-    old[::2] = old[1::2]  # equal rows are not near rows by chance
+    old[::2] = old[1::2]  # Equal rows do not count as rows that are similar by chance.
     assert compared({"x": old[order]}, {"x": old}).verdicts["x"].kind == "reordered"
 
 

@@ -31,7 +31,7 @@ def assert_bounded(numbers):
 
 
 def test_few_distinct_captions_are_no_hubs():
-    """Regression test: 40 captions shared by 3,000 images were reported as hubs."""
+    """Regression test: 40 captions that 3,000 images share were reported as hubs."""
     space, which = captions(40, 3000)
     diagnosis = checked(space, sample=1024)
     assert serious(diagnosis) == [("duplicates", "warning", ("text",))]
@@ -42,7 +42,7 @@ def test_few_distinct_captions_are_no_hubs():
 
 
 def test_nearly_equal_captions_are_found_and_count_as_right_answers():
-    """Captions that differ only by rounding, as after encoding in several batches, count as right answers."""
+    """Captions that differ only by rounding, as after encoding in several batches, count as correct results."""
     space, which = captions(40, 400, noise=1e-5)
     diagnosis = checked(space)
     assert serious(diagnosis) == [("near_duplicates", "warning", ("text",))]
@@ -135,7 +135,7 @@ def test_tiny_sets_give_no_false_findings():
         assert diagnosis.findings_with("few_items")
         assert_bounded(diagnosis.numbers)
         if items < 10:
-            assert not diagnosis.findings_with("gap")  # regression test: "no gap" was reported for two items
+            assert not diagnosis.findings_with("gap")  # Regression test: "no gap" was reported for two items.
     assert (
         "There is only 1 item" in checked({k: z[:1] for k, z in healthy().items()}).findings_with("few_items")[0].text
     )

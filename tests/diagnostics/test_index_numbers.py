@@ -154,7 +154,7 @@ def test_principal_directions_preserve_cosines_and_are_the_same_from_a_wide_and_
 def test_truncated_retrieval_equals_the_public_function():
     space = healthy(("a", "b"), noise=1.0)
     numbers = checked(space).numbers["truncation"]
-    a, b = (space[name][::2] for name in "ab")  # the other items are those of the fit
+    a, b = (space[name][::2] for name in "ab")  # The other items are used for the fit.
     assert numbers["candidates"] == ITEMS // 2
     first = next(found for found in numbers["reduced"] if (found["kind"], found["dim"]) == ("first", 16))
     for found, dim in ((numbers, 32), (first, 16)):
@@ -170,7 +170,7 @@ def test_truncated_retrieval_equals_the_public_function():
 
 
 def test_truncated_retrieval_with_ties_equals_the_public_function():
-    x = torch.nn.functional.normalize(torch.round(rows(60, 2) * 2) + 0.1, dim=1)  # many equal rows
+    x = torch.nn.functional.normalize(torch.round(rows(60, 2) * 2) + 0.1, dim=1)  # Many rows are equal.
     y = torch.roll(x, 1, 0)
     result = ua.metrics.retrieval(x, y, k=(1, 10))
     found = _one_positive(x @ y.mT)

@@ -26,7 +26,7 @@ def reference():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
-    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, with a shorter last chunk
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # The file has many chunks, of which the last is shorter.
     diagnosis = checked(write_files(SPACE, tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
     assert diagnosis.fingerprint == reference.fingerprint
@@ -94,7 +94,7 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path):
                     sample=200)  # fmt: skip
     numbers, expected = found.numbers, plain.numbers
     for modality in (*numbers["modalities"].values(), *expected["modalities"].values()):
-        del modality["fingerprint"]  # depends on the order of the rows
+        del modality["fingerprint"]  # This number depends on the order of the rows.
     assert numbers == expected
     assert "b.npz" in found.findings_with("matched")[0].text
     np.savez(tmp_path / "c.npz", **{key: value[::-1] for key, value in second.items()})

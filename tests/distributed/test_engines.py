@@ -119,7 +119,7 @@ def new_objective(name: str) -> Objective:
 def with_cache(rank: int, group: Any, engine: str, name: str, batches: list[list[Batch]]) -> list[dict[str, Tensor]]:
     towers, objective = Towers(), new_objective(name)
     for encoder in towers.encoders.values():
-        encoder.register_buffer("count", torch.zeros(2))  # DDP broadcasts buffers in every forward pass
+        encoder.register_buffer("count", torch.zeros(2))  # DDP broadcasts buffers in every forward pass.
     encode, modules = ENGINES[engine](towers, group)
     answers = []
     for step in range(STEPS):
@@ -353,7 +353,7 @@ def test_failure_of_one_encoder_raises_everywhere(pool: Pool, trouble: str, kind
     assert own[0] == kind
     assert says in own[1]
     assert reported[0] == (kind if kind == "ConfigError" else "DistributedError")
-    # The message has the rank in the job, not in the group.
+    # The message contains the rank in the job, not the rank in the group.
     assert reported[1].startswith("process 1 of 4 failed while it encoded its batch: ")
     assert says in reported[1]
 

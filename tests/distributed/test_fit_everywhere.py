@@ -197,7 +197,7 @@ def test_a_non_finite_number_is_explained_equally_on_all(pool: Pool, processes: 
     assert everywhere == [everywhere[0]] * processes
     assert everywhere[0][0] == kind
     assert "of the store" in everywhere[0][1]
-    assert message.split(":")[0] == everywhere[0][1].split(":")[0]  # the step is the same
+    assert message.split(":")[0] == everywhere[0][1].split(":")[0]  # All processes report the same step.
 
 
 def test_a_run_does_not_change_the_state_of_a_process(pool: Pool) -> None:

@@ -72,7 +72,7 @@ def assert_equal_to_one_process(
     brought = local_batches or cut(batch, sizes)
     own_ids = [None] * processes if ids is None else list(ids.split(list(sizes)))
     presents = cut(present, sizes)
-    if local_batches is not None:  # keep the presence masks of the modalities that the process has
+    if local_batches is not None:  # Keep the presence masks of the modalities that the process has.
         presents = [
             None if p is None else {name: x for name, x in p.items() if name in part}
             for p, part in zip(presents, local_batches, strict=True)
@@ -83,7 +83,7 @@ def assert_equal_to_one_process(
         assert part["terms"].keys() == whole["terms"].keys()
         for name, value in part["terms"].items():
             assert_close(value, whole["terms"][name], tolerance)
-    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # at least one gradient is not zero
+    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # At least one gradient is not zero.
     differences, lengths = [], []
     for name in batch:
         for part, expected in zip(parts, whole["rows"][name].split(list(sizes)), strict=True):
@@ -204,7 +204,7 @@ def parameter_gradients(rank: int, group: Any, case: str, engine: str, features:
     for name, parameter in tower.named_parameters():
         if parameter.grad is not None:
             whole = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
-            if engine == "fsdp" and name.startswith("objective."):  # FSDP does not accept scalar parameters
+            if engine == "fsdp" and name.startswith("objective."):  # FSDP does not accept scalar parameters.
                 dist.all_reduce(whole)
                 whole = whole / dist.get_world_size()
             gradients[name.removeprefix("module.")] = whole.detach().clone()
@@ -302,7 +302,7 @@ def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
     for part in pool.run(gradients_here, "infonce-all", parts, [None] * 2, [None] * 2, processes=2):
         assert part["total"].dtype == torch.float64
         assert list(part["terms"]) == list(whole["terms"])
-        assert_close(part["total"], whole["total"], 1e-6)  # rounding of the float32 rows
+        assert_close(part["total"], whole["total"], 1e-6)  # The tolerance covers the rounding of the float32 rows.
 
 
 def calling(
@@ -447,7 +447,7 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_missing_process_raises_with_advice(pool: Pool) -> None:
-    """For example, an evaluation may run only on the first process."""
+    """This occurs, for example, if an evaluation runs only on the first process."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
     assert said.startswith("process 0 of 2 lost connection")
     assert "pass `group=None`" in said

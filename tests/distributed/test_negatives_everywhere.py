@@ -92,7 +92,7 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         pushes = [[(rows, x)] for rows, x in zip(cut(pushed, sizes), pushed_ids.split(list(sizes)), strict=True)]
         batches, presents, own_ids = cut(batch, sizes), cut(present, sizes), list(ids.split(list(sizes)))
         for rank in range(processes) if 0 in sizes else ():
-            if sizes[rank] == 0:  # this process has no modality
+            if sizes[rank] == 0:  # This process has no modality.
                 batches[rank], presents[rank], own_ids[rank], pushes[rank] = {}, None, None, [({}, None)]
         parts = pool.run(
             call_here,

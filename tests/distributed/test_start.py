@@ -142,10 +142,10 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             if rank == 0 and step == 3 and what == "kill 0":
                 os.kill(os.getpid(), signal.SIGKILL)
             if rank == 2 and step == 3 and what not in ("nothing", "bad batch"):
-                time.sleep(1000)  # outside collectives, so only the watchdog can end the process
+                time.sleep(1000)  # The process is outside collectives, so only the watchdog can end the process.
             objective(batch).total.backward()
     if started != "here":
-        for _ in range(2):  # the group can be used with another watchdog
+        for _ in range(2):  # The group can be used with another watchdog.
             with distributed.init():
                 objective(batch).total.backward()
         torch.distributed.barrier()

@@ -68,7 +68,7 @@ def test_a_missing_modality_removes_no_query_of_other_directions():
     assert partial.directions["a->b"] == whole.directions["a->b"]
     assert partial.directions["a->c"]["queries"] == 20
     assert partial.directions["a->c"]["gallery"] == 20
-    assert partial.directions["c->a"]["gallery"] == 40  # rows without a counterpart remain in the gallery
+    assert partial.directions["c->a"]["gallery"] == 40  # Rows without a counterpart remain in the gallery.
     zeros = ua.evaluate({**z, "c": torch.where(present["c"][:, None], z["c"], 0.0)}, present=present)
     assert zeros.metrics == partial.metrics
 
@@ -87,7 +87,7 @@ def test_joint_scores_equal_brute_force(query, score):
         noisy(items=9, dim=6, modalities=("a", "b", "c", "d"), noise=1.0), present={"b": torch.arange(9) != 3}
     )
     rows, result = joint_retrieval(batch, 0, query=query, score=score, ids_N=torch.arange(9), k=(1,))
-    table = torch.empty(9, 9, dtype=torch.float64)  # one row per tuple, one column per target
+    table = torch.empty(9, 9, dtype=torch.float64)  # The scores have one row per tuple and one column per target.
     for i in range(9):
         others = [batch.z_MBD[m, i] for m in (1, 2, 3) if batch.present_MB[m, i]]
         for j in range(9):

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 import unialign as ua
 from unialign.batch import make_batch
 
-N = 12000  # one N x N float64 matrix is 1.15 GB
+N = 12000  # One N x N float64 matrix takes 1.15 GB.
 CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "retrieval": lambda x, y: ua.metrics.retrieval(x, y),
     "conflict": lambda x, y: ua.geometry.conflict({"a": x, "b": y}, anchor="a"),
@@ -46,7 +46,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 @pytest.fixture(autouse=True, scope="module")
 def _modules_of_the_profiler() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True):
-        pass  # exclude the memory of modules that the first call imports
+        pass  # Exclude the memory of modules that the first call imports.
 
 
 def test_the_peak_counts_tensors_alive_at_the_same_time():

@@ -67,7 +67,7 @@ def test_sampled_items_have_the_ranks_of_the_whole_evaluation(
 
 
 def test_features_of_a_store_are_embedded_by_a_space() -> None:
-    torch.manual_seed(0)  # with some other random heads, the interval misses the value
+    torch.manual_seed(0)  # With some other random heads, the interval does not contain the value.
     store = make_store(ids=True, missing=True)
     space = ua.Space({"c": DIM, "a": DIM, "b": DIM}, dim=4, hidden=8).fit_normalizer(store, store.rows("train"))
     embedded = space.encode(

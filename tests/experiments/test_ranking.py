@@ -111,7 +111,7 @@ def test_equal_models_are_separated_in_at_most_five_percent_of_cases(tasks):
     for trial in range(400):
         ranking = rank_models(table(0.5 + 0.1 * rng.standard_normal((4, tasks))), resamples=200, seed=trial)
         found += any(pair.is_separable for pair in ranking.differences)
-    assert found <= 31  # of 400 trials at 5 %, more than 31 have a probability below 1 %
+    assert found <= 31  # The probability of more than 31 errors in 400 trials at 5 % is below 1 %.
 
 
 def test_a_clear_difference_is_found_and_the_smallest_p_is_limited_by_the_number_of_tasks():
@@ -286,7 +286,7 @@ def test_intervals_are_within_the_range_of_the_scores():
             assert all(low <= model.low <= model.score <= model.high <= high for model in ranking.models)
             assert all(low - high <= pair.low <= pair.high <= high - low for pair in ranking.differences)
     first = rank_models(table([[0.05, 0.9], [-0.2, 0.1]])).models[0]
-    assert first.low < 0  # scores of other models show that negative scores are possible
+    assert first.low < 0  # Scores of other models show that negative scores are possible.
     with pytest.raises(DataError, match=r"finite numbers of at most 1e\+100"):
         rank_models(table([[1.7e308] * 2, [1, 2]]))
     with pytest.raises(DataError, match=r"queries\['t0'\] must be finite"):

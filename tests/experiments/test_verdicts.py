@@ -58,7 +58,7 @@ def test_pairing_of_items_detects_a_difference():
     assert record["low"] > 0
     assert (
         summary["a"]["recall@1"]["low"] < summary["b"]["recall@1"]["high"]
-    )  # the intervals overlap, although the paired difference is significant
+    )  # The intervals overlap, although the paired difference is significant.
 
 
 def test_seed_variance_widens_the_interval_by_its_standard_error():

@@ -1,4 +1,4 @@
-"""Compare contrasts and Gram matrices with plain formulas: values, gradients and second derivatives."""
+"""Compare contrastive losses and Gram matrices with plain formulas: values, gradients and second derivatives."""
 
 import pytest
 import torch

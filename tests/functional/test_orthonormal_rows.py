@@ -78,7 +78,7 @@ def test_dependent_vectors_have_volume_zero_and_a_finite_gradient():
 
 @pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-5])
 def test_nearly_equal_vectors_keep_their_precision(distance: float):
-    """At distances up to 1e-3, the determinant of the Gram matrix is below the rounding error of its terms, 1e-16."""
+    """At distances up to 1e-3, the determinant of the Gram matrix is below 1e-16, the rounding error of its terms."""
     (center_ND,) = draw_rows(4, 1, 5, 16)
     rows = [torch.nn.functional.normalize(center_ND + distance * z, dim=-1) for z in draw_rows(5, 4, 5, 16)]
     volume_N, basis = orthonormal_rows(rows, all_present(rows))

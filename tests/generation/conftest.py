@@ -1,4 +1,4 @@
-"""Fixtures: tiny models, trained or saved once per session; tests must not change them."""
+"""Define fixtures of tiny models, which are trained or saved once per session and which tests must not change."""
 
 import shutil
 from pathlib import Path

@@ -283,7 +283,7 @@ def test_thumbnails_of_the_shipped_set() -> None:
     rows = [0, 700, emoji.items - 1]
     small, large = (read_thumbnails(emoji, "image", rows, size) for size in (32, 64))
     torch.testing.assert_close(small, resize(large, 32), atol=2 / 255, rtol=0)
-    assert float(large[:, :, 0, 0].min()) > 0.95  # transparent corners become white
+    assert float(large[:, :, 0, 0].min()) > 0.95  # Transparent corners become white.
     assert read_thumbnails(emoji, "drawing", [5], 20).shape == (1, 3, 20, 20)
 
 
@@ -313,7 +313,7 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(DataError, match=rf"image/{row}\.png in thumbnails\.zip of 'painted' cannot be read"):
             read_thumbnails(store({"thumbnails.zip": zipped(cut)}), "image", [row], 4)
     archive = bytearray(zipped({"image/3.png": whole}))
-    archive[archive.index(whole) + 60] ^= 1  # the content no longer matches the checksum in the archive
+    archive[archive.index(whole) + 60] ^= 1  # The content no longer matches the checksum in the archive.
     with pytest.raises(DataError, match=r"image/3\.png in thumbnails\.zip of 'painted' cannot be read \(Bad CRC"):
         read_thumbnails(store({"thumbnails.zip": bytes(archive)}), "image", [3], 4)
     monkeypatch.setattr("unialign.data._thumbnails._MAX_BYTES", 100)

@@ -111,7 +111,7 @@ def test_times_are_any_kind_of_number() -> None:
     for t in (torch.tensor(0.25), np.float32(0.25), np.array(0.25)):
         assert torch.equal(slerp(a, b, t), slerp(a, b, 0.25))
     assert slerp(a, b, [0.25]).shape == (1, B, D)
-    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # t > 1 extrapolates the arc
+    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # Values of t above 1 extrapolate the arc.
 
 
 def test_slerp_of_several_times() -> None:

@@ -8,7 +8,7 @@ import diffusers
 import torch
 import transformers
 
-DIM = 16  # dim of the image embeddings
+DIM = 16  # This is the dim of the image embeddings.
 _WORDS = ("a", "red", "apple", "blue", "car")
 # Ids of the special tokens in the vocabulary of `tokenizer`.
 _START, _END = 63, 64

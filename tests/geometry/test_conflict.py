@@ -303,7 +303,7 @@ def test_correlated_residuals_limit_zeta_as_predicted():
     limit = (1 + rho / 1.0) ** -0.5
     assert zetas[-1] == pytest.approx(limit, abs=0.015)
     assert bounds[0] < zetas[0]
-    assert bounds[-1] > zetas[-1] + 0.05  # the bound assumes uncorrelated residuals
+    assert bounds[-1] > zetas[-1] + 0.05  # The bound assumes uncorrelated residuals.
 
 
 def test_over_anchors():
@@ -343,10 +343,10 @@ def test_degenerate_spaces():
     x = torch.tensor([[1.0, 2.0, 2.0]]).repeat(4, 1)
     collapsed = conflict({"a": x, "b": x, "c": x}, anchor="a")
     assert collapsed.zeta.tolist() == pytest.approx([1.0] * 4)
-    assert collapsed.zeta_tan.isnan().all()  # the direction is undefined without a tangential component
+    assert collapsed.zeta_tan.isnan().all()  # The direction is undefined without a tangential component.
     assert collapsed.defined.all()
     single = conflict({"a": x[:1], "b": x[:1]}, anchor="a")
-    assert single.zeta_neg.isnan().all()  # no negatives
+    assert single.zeta_neg.isnan().all()  # There are no negatives.
     assert math.isnan(single.means()["residual_correlation"])
     eye = torch.eye(3)
     opposed = conflict({"a": eye, "b": eye.roll(1, 0), "c": -eye.roll(1, 0)}, anchor="a")

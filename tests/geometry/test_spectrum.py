@@ -1,4 +1,4 @@
-"""Test the effective rank, exp of the entropy of the eigenvalues of the covariance."""
+"""Test the effective rank, which is the exponential of the entropy of the covariance eigenvalues."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_equals_the_definition():
     share = np.linalg.eigvalsh(np.cov(unit.T))
     share = share / share.sum()
     assert float(effective_rank(x)) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-10)
-    assert float(effective_rank(x[:4])) <= 3 + 1e-9  # four points span three directions
+    assert float(effective_rank(x[:4])) <= 3 + 1e-9  # Four points span three directions.
 
 
 @pytest.mark.parametrize("dim", [2, 5, 16])

@@ -85,7 +85,7 @@ def test_hypersphere_loss_of_lightly():
 def test_pairs_with_missing_modalities_as_in_mmlearn(seed: int):
     """mmlearn sums the symmetric losses of all pairs of modalities that have common items."""
     embeddings, present = draw_batch(seed, 4, 12, 8), draw_present(seed, 4, 12)
-    present["m3"] = ~present["m2"] & (torch.arange(12) < 4)  # some pairs of modalities have few or no common items
+    present["m3"] = ~present["m2"] & (torch.arange(12) < 4)  # Some pairs of modalities have few or no common items.
     for logit_scale in (1.0, 14.3):
         losses = []
         for m, n in combinations(embeddings, 2):
@@ -126,7 +126,7 @@ def test_triangle_from_its_formula(form: str):
 
 @pytest.mark.parametrize("modalities", [2, 3, 5])
 def test_pmrl_from_its_formula(modalities: int):
-    """PMRL contrasts the singular values, with the largest as the target, and the leading vectors with fixed signs."""
+    """PMRL applies softmax cross-entropy to the singular values (target: the largest) and to the leading vectors."""
 
     def formula(rows: Sequence[Tensor]) -> Tensor:
         columns = torch.stack(list(rows), -1)

@@ -27,7 +27,7 @@ def test_inside_activation_checkpointing(name: str) -> None:
     x = rows()
     create(name, **NEED[name])(x).total.backward()
     wanted = {key: z.grad for key, z in x.items()}
-    x, objective = rows(), create(name, **NEED[name]).eval()  # Symile draws new negatives in each training call
+    x, objective = rows(), create(name, **NEED[name]).eval()  # Symile draws new negatives in each training call.
 
     def total(a: torch.Tensor) -> torch.Tensor:
         return objective(x | {"a": a}).total
@@ -54,7 +54,7 @@ BACKENDS += [pytest.param("inductor", "sigmoid", "abc", marks=pytest.mark.slow)]
 
 @pytest.mark.parametrize(("backend", "name", "keys"), BACKENDS)
 def test_a_graph_without_breaks_has_the_values_and_gradients_of_eager_mode(backend: str, name: str, keys: str) -> None:
-    torch.compiler.reset()  # the limit on compilations is shared by all cases
+    torch.compiler.reset()  # All cases share the limit on compilations.
     linear = torch.nn.ModuleDict({key: torch.nn.Linear(6, 4) for key in keys})
     eager = create(name, **NEED[name])
     traced = deepcopy(eager)
@@ -73,7 +73,7 @@ def test_a_graph_without_breaks_has_the_values_and_gradients_of_eager_mode(backe
         )
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
     for a, b in zip(traced.buffers(), eager.buffers(), strict=True):
-        assert torch.equal(a, b)  # both made the same number of random draws
+        assert torch.equal(a, b)  # Both objectives made the same number of random draws.
 
 
 def test_a_graph_takes_masks_ids_and_a_temperature_and_raises_the_errors_of_eager_mode() -> None:

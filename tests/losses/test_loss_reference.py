@@ -165,7 +165,7 @@ def test_gradcheck_of_coinciding_modalities():
 
 @pytest.mark.parametrize("case", ["geodesic", "balanced", "wang_isola"])
 def test_gradcheck_of_coinciding_rows(case: str):
-    # At equal rows, arccos has an infinite slope, but its square has a finite one.
+    # At equal rows, the derivative of arccos is infinite, but that of the squared arccos is finite.
     leaves = [z.requires_grad_() for z in draw_batch(8, 3, 4, 4).values()]
     with torch.no_grad():
         leaves[0][1] = leaves[0][0]

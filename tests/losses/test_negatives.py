@@ -226,7 +226,7 @@ def test_queue_is_first_in_first_out():
     stored = queue.stored("a")[0]
     assert not stored.requires_grad
     torch.testing.assert_close(stored, unit(rows[[5, 1, 2, 3, 4]].detach()))
-    queue.push({"a": rows[:9].detach()})  # the queue keeps only the last rows
+    queue.push({"a": rows[:9].detach()})  # The queue keeps only the last rows.
     torch.testing.assert_close(set_of(queue.stored("a")[0]), set_of(unit(rows[4:].detach())))
 
 
@@ -275,7 +275,7 @@ def test_queue_leaves_out_the_item_itself():
     once = loss(z, negatives={name: torch.stack([x[torch.arange(6) != i] for i in range(6)]) for name, x in z.items()})
     torch.testing.assert_close(loss(z, ids=ids, queue=queue).total, once.total)
     assert loss(z, queue=blind).total > once.total
-    assert torch.equal(loss(z, queue=ua.losses.MemoryQueue(3)).total, loss(z).total)  # the queue is empty
+    assert torch.equal(loss(z, queue=ua.losses.MemoryQueue(3)).total, loss(z).total)  # The queue is empty.
 
 
 def test_queue_errors():

@@ -110,7 +110,7 @@ def test_errors():
         with pytest.raises(ConfigError, match=message):
             UniAlign(**({"anchor": "m0", "partition_mix": 0.5} | options))
         if "partition_mix" not in options:
-            UniAlign(**({"anchor": "m0"} | options))  # all combinations are allowed at the default, 1
+            UniAlign(**({"anchor": "m0"} | options))  # All combinations are allowed at the default, 1.
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_errors():
     ],
 )
 def test_other_options_combine(options: dict[str, Any]):
-    """The batch contains equal rows and opposite rows, at which arccos has an infinite slope."""
+    """The batch contains equal rows and opposite rows, at which the derivative of arccos is infinite."""
     embeddings = draw_batch(7, 3, 6, 5)
     embeddings["m1"][0], embeddings["m2"][1] = -embeddings["m0"][0], embeddings["m0"][1]
     value, gradients = value_and_gradients(UniAlign("all", partition_mix=0.5, **options), embeddings)

@@ -1,4 +1,4 @@
-"""Configure InfoNCE as published losses, and compare each with a short torch implementation on unit rows x and y."""
+"""Compare InfoNCE, configured as published losses, with short torch implementations on unit rows x and y."""
 
 import pytest
 import torch

@@ -116,9 +116,9 @@ def test_training_reaches_a_bound_and_recovers():
             optimizer.step()
         return objective.temperature.value()
 
-    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # wrong pairs raise the temperature
+    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # Wrong pairs raise the temperature.
     assert objective.temperature.at_bound() == "high"
-    assert train({"m0": aligned, "m1": aligned}) < 0.2  # right pairs lower the temperature
+    assert train({"m0": aligned, "m1": aligned}) < 0.2  # Correct pairs lower the temperature.
 
 
 def test_two_losses_before_one_backward():

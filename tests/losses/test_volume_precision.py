@@ -86,7 +86,7 @@ def test_volumes_of_converged_tuples(modalities: int, dtype: torch.dtype):
         for cosine in (-1 + 1e-6, -0.5, 0.5, 0.998, 0.9999, 1 - 1e-6):
             rows = draw_tuples(modalities, 8, dim, cosine, dtype)
             if dtype == torch.bfloat16 and abs(cosine) > 0.9999:
-                continue  # distinct bfloat16 rows are at least 1e-3 apart
+                continue  # Distinct bfloat16 rows are at least 1e-3 apart.
             # bfloat16 gradients are rounded to 8 bits.
             limit = 5e-3 if dtype == torch.bfloat16 else 2e-6 + 1.2e-7 / (1 - abs(cosine)) ** 0.5
             for objective, exact in ((GRAM("m0"), exact_gram), (UniAlign(**VOLUME), exact_volume)):
