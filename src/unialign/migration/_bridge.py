@@ -122,7 +122,7 @@ class Bridge:
         if path.suffix != ".npy":
             raise ConfigError(f"out is {str(path)!r}, expected a path that ends with .npy")
         self._write(path, source, known)
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
     def search(
         self,
