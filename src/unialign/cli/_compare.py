@@ -19,8 +19,8 @@ from unialign.experiments import compare, make_entry, open_store
 from unialign.losses import initialization
 from unialign.report import text_table, verdict_lines, write_report
 
-# Fraction of the steps that train InfoNCE first, for objectives that train badly from random weights, as GRAM's authors
-# do. The total number of steps does not change.
+# Fraction of the steps that train with InfoNCE first, for objectives that train poorly from random weights. GRAM's
+# authors also start from a contrastively trained model. The total number of steps does not change.
 _INFONCE_WARMUP = 0.5
 
 

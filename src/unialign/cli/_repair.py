@@ -17,7 +17,7 @@ from unialign.report import write_repair_report
 from unialign.space import Space
 
 EMBEDDINGS, SPACE = "embeddings", "space"
-# Files that describe the others.
+# Files that describe the other files in the results folder.
 _LAST = ("results.json", "report.html", "log.txt")
 
 
@@ -53,8 +53,8 @@ def _write(
 ) -> str:
     """Write the results folder, and return a sentence about the repaired space or embeddings.
 
-    The repaired rows are complete before any file of an earlier repair changes, since they may contain an invalid row.
-    Then the results and the report are deleted; they are written last, so that they never describe other files.
+    All rows are repaired before any file of an earlier repair changes, since a row may be invalid. Then the earlier
+    results and the earlier report are deleted. The new ones are written last, so that they never describe other files.
     """
     embeddings = out / EMBEDDINGS
     if embeddings.is_symlink() or (embeddings.exists() and not (embeddings / "store.json").is_file()):

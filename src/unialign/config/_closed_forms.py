@@ -61,7 +61,7 @@ def closed_form_config(name: str, settings: Mapping[str, Any] | None = None) -> 
 
 
 def closed_form_settings(train: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the settings for all entries that an entry with a closed form uses.
+    """Return the settings that an entry with a closed form uses, selected from the settings for all entries.
 
     Args:
         train: settings of the entry.
@@ -72,7 +72,7 @@ def closed_form_settings(train: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def closed_form_of(train: TrainConfig) -> str | None:
-    """Return the name of the closed form that settings keep without training; None if they train."""
+    """Return the name of the closed form that these settings give without training; None if they require training."""
     if train.epochs > 0:
         return None
     return next(name for name, form in CLOSED_FORMS.items() if (form.head, form.init) == (train.head, train.init))

@@ -14,7 +14,8 @@ from unialign.errors import ConfigError
 class DecoderConfig(Config):
     """Settings of `train_decoder`, checked on construction.
 
-    Upper limits are far above practical values; they keep damaged or malicious files from exhausting memory or time.
+    Upper limits are far above practical values; without these limits, damaged or malicious files could exhaust memory
+    or time.
     """
 
     kind: ClassVar[str] = "decoder"

@@ -30,7 +30,7 @@ Score = Callable[[str, Tensor, str, Tensor], Tensor]
 # Cosine of a row and its noisy copy, and number of draws of the pool.
 SIMILARITY, DRAWS = 0.7, 3
 _RESAMPLES = 500
-# A candidate is not chosen if its label precision is lower by more than this, and significantly.
+# A candidate is not chosen if its label precision is significantly lower, and lower by more than this difference.
 _MOST_LABEL_LOSS = 0.01
 _METRICS = ("balanced", "own", "cross", "share", "label_precision")
 
@@ -114,7 +114,8 @@ def choose(
     """Return the chosen method, and the reason why each other allowed method was not chosen.
 
     The choice is the method with the highest balanced score among those whose gain over `none` is significant
-    (one-sided paired bootstrap test at 5 %) and whose label precision is not significantly lower by more than a point.
+    (one-sided paired bootstrap test at 5 %). A method is rejected if its label precision is significantly lower than
+    that of `none`, and lower by more than a point.
     """
     items, reasons = weights_Rn.shape[1], dict[Method, str]()
     before = candidates.get("none")

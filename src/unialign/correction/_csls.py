@@ -1,8 +1,8 @@
 """Cross-domain similarity local scaling (CSLS, Conneau et al., ICLR 2018, equation 3) between modalities.
 
 The score of a query q of modality a and a row g of modality m is 2 cos(q, g) - r_m(q) - r_a(g), where r_m(x) is the
-mean cosine of x with its nearest reference rows of modality m. It lowers the scores of hubs and of modalities with high
-cosines.
+mean cosine of x with its nearest reference rows of modality m. CSLS lowers the scores of hubs and of modalities with
+high cosines.
 
 Shapes: `B` rows, `R` reference rows, `D` dimension, `k` neighbors.
 """

@@ -43,10 +43,10 @@ def repair(
     the mean), `coral` (also align the covariances) and, for an index only, `center_csls` (center, and correct scores
     for hubs). The methods are measured on held-out items with two modalities or more by mixed-pool retrieval
     (`ua.metrics.mixed_pool`), and the one with the highest balanced score is chosen. A method other than `none` needs a
-    significant gain, and its label precision must not be significantly lower by more than a point. Items of the same
-    group (array `groups` of the data) or id are held out together and resampled together. The chosen method is fitted
-    again to all sampled items; items of a test split are never read. With fewer than 50 rows of a modality, `coral` and
-    `center_csls` are not candidates.
+    significant gain. It is rejected if its label precision is significantly lower than that of `none`, and lower by
+    more than a point. Items of the same group (array `groups` of the data) or id are held out together and resampled
+    together. The chosen method is fitted again to all sampled items; items of a test split are never read. With fewer
+    than 50 rows of a modality, `coral` and `center_csls` are not candidates.
 
     Args:
         source: embeddings, as a mapping of modality -> (N, D), a store, files or several of these (see `ua.diagnose`);

@@ -35,7 +35,7 @@ class Affine:
 
 
 def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
-    """Fit the affine layer of each modality; `center_csls` has the layers of `center`.
+    """Fit the affine layer of each modality; the layers of `center_csls` are those of `center`.
 
     `center` subtracts the mean m_i of a modality. `coral` also aligns the covariances (correlation alignment, Sun, Feng
     and Saenko, AAAI 2016): z -> (z - m_i) C_i^(-1/2) P^(1/2) with C_i = .1 S_i + .9 (tr S_i / D) I, where S_i is the

@@ -37,7 +37,7 @@ class Repair:
         modalities: names of the modalities.
         dim: dimension D of the embeddings.
         choice: method of the affine map: `none`, `center` or `coral`.
-        index_choice: method of `scores`: one of these, or `center_csls`.
+        index_choice: method of `scores`: `none`, `center`, `coral` or `center_csls`.
         metadata: JSON object with the measurements and the data of the repair.
     """
 
@@ -59,7 +59,7 @@ class Repair:
 
     @property
     def candidates(self) -> dict[str, Any]:
-        """Measurements of each method on all modalities, and in `reason` why it was not chosen ("" if it was)."""
+        """Measurements of each method on all modalities, with the `reason` for its rejection ("" if it was chosen)."""
         return dict(self.metadata.get("candidates", {}))
 
     @torch.no_grad()
@@ -136,7 +136,7 @@ class Repair:
         Args:
             queries: (Q, D) embeddings before the repair.
             gallery: (G, D) embeddings before the repair.
-            query_modality, gallery_modality: their modalities.
+            query_modality, gallery_modality: modalities of the queries and of the gallery.
 
         Returns:
             (Q, G) float64 scores; higher is better.
@@ -157,7 +157,7 @@ class Repair:
 
         Args:
             embeddings: (B, D) embeddings before the repair.
-            modality: their modality.
+            modality: modality of the embeddings.
             reference: modality of the reference rows.
         """
         self._check_name(reference)

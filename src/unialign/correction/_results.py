@@ -64,7 +64,7 @@ def text_table(repair: Repair) -> str:
 
 
 def distinct_rows(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows without that of all modalities if there is only one pair, which has the same numbers."""
+    """Return all rows or, for a single pair, the row of the pair, which equals the row of all modalities."""
     return table[1:] if len(table) == 2 else table
 
 

@@ -55,7 +55,7 @@ def split_items(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the ascending row numbers of the items to fit on and of the held-out items.
 
-    Items of the test split are used for neither. The validation split is held out if there is one; otherwise, a random
+    Items of the test split are never used. The validation split is held out if there is one; otherwise, a random
     fraction of the groups (see `groups_of`) is held out.
     """
     rng = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def read_rows(
 
 
 def merged_rows(one: ItemRows, other: ItemRows) -> dict[str, Tensor]:
-    """Return the present rows of both."""
+    """Return the present rows of both sets of items, by modality."""
     rows, more = one.rows(), other.rows()
     return {name: torch.cat([z_nD, more[name]]) for name, z_nD in rows.items()}
 
@@ -151,7 +151,7 @@ def groups_of(data: Collection) -> NDArray[np.int64]:
     group_N = first_appearance_codes(data.values["groups"])
     if data.ids_N is None:
         return group_N
-    # Ids with items of several groups join these groups.
+    # Groups that share an id are joined.
     first_of_id = np.unique(data.ids_N, return_index=True)[1]
     first_N = group_N[first_of_id[data.ids_N]]
     joined = np.unique(np.stack([first_N, group_N], 1)[first_N != group_N], axis=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from unialign.diagnostics import _limits as limits
 from unialign.ops import row_tiles
 
-# Largest 1 - cosine of rows that differ only by a factor. Rounding to float32 gives 1e-14, to float16 1e-8.
+# Largest 1 - cosine of rows that differ only by a factor. Rounding gives 1e-14 for float32 and 1e-8 for float16.
 _SAME_DIRECTION = 1e-11
 # Largest 1 - cosine of a row and its copy, relative to that of random pairs, for rounded floats (bfloat16 gives 1e-6),
 # int8 or int4 codes (1e-4 and 1e-2), and recomputed vectors.
@@ -23,8 +23,8 @@ _MAX_CODES = 256
 _QUANTILE = 0.95
 # Minimum fraction of equal signs for a two-valued modality to be classified as the signs of the other modality.
 _EQUAL_SIGNS = 0.99
-# Minimum correlation with the other modality's column at which codes are scaled and shifted values. int4 codes have
-# 0.98.
+# Minimum correlation with the other modality's column at which codes are scaled and shifted values. The correlation is
+# 0.98 for int4 codes.
 _MIN_CORRELATION = 0.95
 _NEIGHBORS = 10
 # Number of rows used for a fast first count of distinct values.
@@ -37,7 +37,7 @@ class CopyStats:
 
     kind: str  # "same" (up to a factor), "rounded", "quantized", "binary", "recomputed" or "" (no copy)
     fraction: float  # fraction of items whose rows have the same direction
-    copy: str = ""  # modality with the lower precision; "" if neither has
+    copy: str = ""  # modality with the lower precision; "" if it is unknown
     precision: str = ""  # such as "bfloat16" or "256 values"
     cosine: float = float("nan")  # mean cosine between a row and its copy
     lowest_cosine: float = float("nan")

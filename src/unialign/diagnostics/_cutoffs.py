@@ -14,7 +14,7 @@ from unialign.diagnostics._estimate import Estimate, estimate, widen_constant
 
 # Fractions of pairs of different items with a cosine above the cut-off.
 RATES = (0.01, 0.001, 0.0001)
-# Minimum number of such pairs above a cut-off; with fewer pairs, the cut-off is mostly noise.
+# Minimum number of pairs of different items above a cut-off; with fewer pairs, the cut-off is mostly noise.
 _MIN_ABOVE = 20
 # Cosines are kept for rates of up to this multiple of the largest rate, for the resamples.
 _KEPT = 4

@@ -1,6 +1,6 @@
 """Measure what a search index over several modalities needs: mixed pools, distributions, cut-offs and truncation.
 
-All measurements use the existing sample, and a bounded number of its items.
+All measurements use a bounded number of items of the existing sample.
 
 Shapes: `n` sampled items, `k` measured items, `p` pairs, `D` dim, `R` resamples.
 """
@@ -52,9 +52,9 @@ class PairDetails:
 @dataclass(frozen=True)
 class SpaceDetails:
     pairs: dict[PairName, PairDetails] = field(default_factory=dict)
-    deviation: dict[str, Estimate] = field(default_factory=dict)  # see `ShapeStats.deviation`, within a modality
+    deviation: dict[str, Estimate] = field(default_factory=dict)  # standard deviation of a modality's cosines
     shared: Estimate | None = None  # squared length of the mean of all unit rows, with equal weights of modalities
-    mixing: Mixing | None = None  # pool of all modalities; None for fewer than three, or dims that differ
+    mixing: Mixing | None = None  # pool of all modalities; None for fewer than three modalities or different dims
     truncation: TruncationStats | None = None
 
 
@@ -129,7 +129,7 @@ def _deviation(sample: ItemSample, near: NearRows, name: str, most: int) -> Esti
 def shared_component(sample: ItemSample) -> Estimate | None:
     """Estimate |mean over modalities of E z|^2, the mean cosine of rows of two different items in random modalities.
 
-    It is the fraction of the squared length of the rows that is due to one common direction, since rows have length 1.
+    Since rows have length 1, this mean is the fraction of their squared length that is due to one common direction.
     """
     names = [name for name in sample.z if bool(sample.usable[name].any())]
     z, usable = [sample.z[name] for name in names], [sample.usable[name].double() for name in names]

@@ -36,10 +36,11 @@ from unialign.readers import Modality
 _PROBES = 256
 # Maximum number of changed rows in the text.
 _LISTED = 5
-# A vector was moved if its error at the best other row is below this fraction of its error at its own row.
+# A vector was moved if its error at the best other row is below this fraction of its error at the same position.
 _MOVED_FRACTION = 0.1
 # Vectors were not moved, but are near other rows by chance, if their median error at these rows exceeds this fraction
-# of the median error between these rows and their nearest distinct rows. Almost all rows are near others in 2 columns.
+# of the median error between these rows and their nearest distinct rows. With 2 columns, almost all rows are near other
+# rows.
 _CHANCE_FRACTION = 0.1
 # 1 - cosine up to which rows are equal.
 _EQUAL_ERROR = 1e-12
@@ -99,7 +100,8 @@ def _measure(
     """Measure all rows of a modality, and the neighborhoods of a sample.
 
     Args:
-        changed_presence: row numbers in the new version of valid rows that only the old, and only the new version has.
+        changed_presence: row numbers, in the new version, of the rows that are valid only in the old version, and of
+            the rows that are valid only in the new version.
     """
     dims = (old.rows.shape[1], new.rows.shape[1])
     size = min(drift_sample_size(dims, sample), len(items))
@@ -162,7 +164,7 @@ def _drawn(positions_P: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 def _moved(
     old: Modality, new: Modality, items: MatchedItems, drift: RowDrift, probe_q: NDArray[np.int64]
 ) -> tuple[float, int | None]:
-    """Return the fraction of probes whose new row is found at another old row, and the common offset of the rows."""
+    """Return the fraction of probes whose new row matches another old row, and the common row offset."""
     probes = items.select(probe_q)
     probes_qD = unit_rows(np.asarray(new.rows.take(probes.new_P.tolist())))[0]
     blocks = _blocks(old, items.old_P)

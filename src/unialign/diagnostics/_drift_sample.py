@@ -1,6 +1,7 @@
 """Measure how the neighborhoods of two versions of an embedding differ, on a sample of items.
 
-Cosines between rows of the same version do not change under rotations, so they tell a rotated copy from another model.
+Cosines between rows of the same version do not change under rotations, so these cosines distinguish a rotated copy from
+another model.
 
 Shapes: `n` sampled items, `D` dimension, `h` items of one half, `R` resamples.
 """
@@ -38,8 +39,8 @@ class SampleDrift:
     Attributes:
         overlap: fraction of the 10 nearest rows within the new version that are among the 10 nearest within the old
             one, with its interval.
-        stale_overlap: the same for new rows as queries and old rows as candidates, which is what a search returns if
-            the index is old and the queries are new; None if the widths differ.
+        stale_overlap: the same for new rows as queries and old rows as candidates, as in a search of an old index with
+            new queries; None if the widths differ.
         cosine_agreement: correlation, over pairs of items, of their cosines in the old and the new version; 1 for
             rotations.
         centered_agreement: the same after subtraction of the mean row of each version.
@@ -49,7 +50,7 @@ class SampleDrift:
             and applied to the other half (orthogonal Procrustes, Schönemann 1966); NaN with too few rows.
         residual: |new - map(old)| / |new| over the held-out half, of centered unit rows; NaN with too few rows.
         precision: how the new rows were rounded: "float16", "bfloat16", "integers", "int8 with a scale per row",
-            "256 levels per column", "signs", or "" if they were not.
+            "256 levels per column", "signs", or "" if the rows were not rounded.
     """
 
     items: int
@@ -152,7 +153,7 @@ def find_precision(old_nD: Array, new_nD: Array) -> str:
     # Entries outside the range of float32 equal no rounded entry.
     kept_nD = np.isfinite(new_f) & ((new_f != 0) | (new_nD == 0))
     for name, rounding in _ROUNDINGS.items():
-        # A copy that was already rounded before does not change, and tells nothing.
+        # If the old rows were already rounded, rounding does not change them, so equality shows nothing.
         for rows in candidates:
             with np.errstate(over="ignore"):
                 rows_f = rows.astype(np.float32)
@@ -178,7 +179,7 @@ def _are_row_codes(x_nD: Array) -> bool:
 
 
 def _are_column_codes(x_nD: Array) -> bool:
-    """Return whether columns have at most 256 values, which tells something about 1,024 rows or more."""
+    """Return whether columns have at most 256 values, which is informative only for 1,024 rows or more."""
     return len(x_nD) >= 1024 and max(len(np.unique(column)) for column in x_nD.T[:64]) <= 256
 
 

@@ -1,6 +1,6 @@
 """Decide how two versions of a modality differ, in one sentence with advice.
 
-The rules are ordered: the first one that holds gives the verdict. Their thresholds are below, with reasons.
+The rules are ordered, and the first rule that holds gives the verdict. The thresholds are listed below with reasons.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,8 @@ SAME_ERROR = 1e-6
 # 1 - cosine below which a typical row is the same vector with rounding noise: int8 codes of 32 or more columns and
 # models run in bfloat16 are below 0.002.
 ROUNDED_ERROR = 0.01
-# 1 - cosine of the first columns below which one version is a prefix of the other, even if this changes neighbors.
+# 1 - cosine of the first columns below which one version is a prefix of the other, even if truncation changes the
+# neighbors.
 PREFIX_ERROR = 0.001
 # 1 - cosine below which a copy of signs is a rounded copy; the expected value of Gaussian entries is 1 - sqrt(2 / pi).
 SIGNS_ERROR = 0.4

@@ -30,14 +30,14 @@ class DriftFacts:
     Attributes:
         items: number of valid items in both versions.
         median_error: median of 1 - cosine over items.
-        largest_error: its largest value.
+        largest_error: largest value of 1 - cosine over items.
         changed: number of rows whose error is far above the median.
-        first_changed, last_changed: the first of these rows, and the last one, by row number in the new version.
+        first_changed, last_changed: the first and the last changed row, by row number in the new version.
         lost: number of rows that are valid in the old version, but absent, zero or not finite in the new version.
         gained: number of rows that are valid in the new version only.
-        first_lost, first_gained: the first of these rows, by row number in the new version.
+        first_lost, first_gained: the first lost and the first gained row, by row number in the new version.
         moved: fraction of the probed rows whose vector is found at another row of the old version.
-        offset: difference of row numbers, if most moved rows have the same; None otherwise.
+        offset: difference of row numbers if it is the same for most moved rows; else None.
         equal: fraction of rows that are equal in every entry.
         scale, low_scale, high_scale: median, 5 % and 95 % quantiles of the ratio of norms.
         unit_new: whether all new rows have norm 1.

@@ -42,8 +42,8 @@ def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.u
     """Compute sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row.
 
     The method is multilinear hashing (Carter & Wegman 1979). The second term gives the upper halves separate weights.
-    Rows that differ only there differ by a multiple of 2^32 (2^45 for values converted from float16), and its product
-    with `a` keeps few bits.
+    Words that differ only in the upper halves differ by a multiple of 2^32 (2^45 for values converted from float16),
+    and the product of this multiple with `a` has few nonzero bits.
     """
     if chunk_cD.nbytes // len(chunk_cD) % 8:
         chunk_cD = np.concatenate([chunk_cD, np.zeros((len(chunk_cD), 1), chunk_cD.dtype)], 1)

@@ -37,7 +37,7 @@ class Estimate:
 
 
 def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum: float = np.inf) -> Estimate:
-    """Build an estimate from a value and its resamples, shifted so that their mean equals the value.
+    """Build an estimate from a value and its resamples, shifted so that the mean of the resamples is the value.
 
     The shift removes the bias caused by repeated items in resamples. The interval stays between `minimum` and
     `maximum`, the bounds of the quantity.

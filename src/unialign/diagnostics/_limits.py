@@ -47,8 +47,8 @@ FAR_RATIO = 2.0
 GAP_COST = 0.05
 
 # --- collapse ----------------------------------------------------------------------------------------------------
-# Mean cosine of two random rows of a modality, 0 if the rows cover the sphere. Frozen text encoders often have 0.5 to
-# 0.8, and retrieval still works. Above 0.9, all rows are within 26 degrees of one direction.
+# Mean cosine of two random rows of a modality, 0 if the rows cover the sphere. For frozen text encoders, it is often
+# 0.5 to 0.8, and retrieval still works. Above 0.9, all rows are within 26 degrees of one direction.
 ANISOTROPIC, COLLAPSED = 0.5, 0.9
 # Effective rank below which rows are close to a line or a plane, as a number and relative to the largest possible rank.
 LOW_RANK, LOW_RANK_FRACTION = 3.0, 0.02
@@ -75,9 +75,9 @@ OUTLIER = 10.0
 FLOAT16_MAX, FLOAT16_TINY = 65504.0, 6.1e-5
 
 # --- hubs --------------------------------------------------------------------------------------------------------
-# Skewness of the hubness counts for k = 10. Independent Gaussian rows have 1 to 3 in 100 dimensions and 4 to 6 in 1000
-# (Radovanović et al., JMLR 2010, table 1 and figure 1). If one candidate is returned for most queries, the skewness is
-# above 10.
+# Skewness of the hubness counts for k = 10. For independent Gaussian rows, it is 1 to 3 in 100 dimensions and 4 to 6 in
+# 1000 (Radovanović et al., JMLR 2010, table 1 and figure 1). If one candidate is returned for most queries, the
+# skewness is above 10.
 HUB_SKEWNESS = 8.0
 # Fraction of candidates that are never among the first 10 results.
 ANTIHUBS = 0.5
@@ -88,10 +88,10 @@ HUB_ITEMS = 200
 
 # --- index -------------------------------------------------------------------------------------------------------
 # Frequency of the query's modality among the first 10 results over its frequency in a gallery of two modalities: 1
-# without bias, 2 if all results have the modality of the query. At 1.5, three of four results do. The lower bound of
-# the interval must be at least BIAS_LEAST.
+# without bias, 2 if all results have the modality of the query. At 1.5, three of four results have this modality. The
+# lower bound of the interval must be at least BIAS_LEAST.
 BIAS_NOTE, BIAS_WARNING, BIAS_LEAST = 1.5, 1.8, 1.25
-# p-value of the distribution gap; 400 random exchanges of rows allow 0.0025.
+# Largest p-value of a significant distribution gap. With 400 random exchanges, the smallest possible p-value is 0.0025.
 MAX_DISTRIBUTION_P = 0.005
 # Fraction of the squared length of the rows that one common component may have.
 SHARED = 0.5

@@ -30,7 +30,7 @@ class MatchStats:
 
     cosine: float  # threshold above which a match is more likely than not
     true_fraction: float  # fraction of pairs that reach the threshold (cross-validated)
-    random_fraction: float  # the same for non-pairs
+    random_fraction: float  # fraction of non-pairs that reach the threshold (cross-validated)
     sure_cosine: float  # threshold above which a match is at least 95 % likely
     sure_true_fraction: float
     sure_random_fraction: float

@@ -22,8 +22,8 @@ class Mixing:
     items: int
     modalities: int
     share: Estimate  # fraction of the query's modality among the first 10 over its fair share; 1 means no bias
-    own: Estimate  # NDCG@10 of queries whose positive has their modality
-    cross: Estimate  # NDCG@10 of queries whose positive has another modality
+    own: Estimate  # NDCG@10 of queries whose positive has the same modality as the query
+    cross: Estimate  # NDCG@10 of queries whose positive has another modality than the query
     balanced: Estimate  # mean of `own` and `cross`
 
 

@@ -29,12 +29,12 @@ _OFFSETS = 64
 
 @dataclass(frozen=True)
 class RowAlignment:
-    """Rows of a modality that are paired at random with those of its peers: blocks, and the fraction outside them."""
+    """Randomly paired rows of a modality: the blocks, and the fraction of such rows outside the blocks."""
 
     blocks: tuple[tuple[int, int], ...]  # (first, last) row of each range of randomly paired rows
     cosine_inside: float  # mean cosine of true pairs in the blocks; NaN if not measured
     cosine_outside: float  # mean cosine of true pairs outside the blocks; NaN if not measured
-    random_fraction: float  # fraction of random counterparts outside the blocks; 0 if there is no evidence of any
+    random_fraction: float  # fraction of random counterparts outside the blocks; 0 without evidence of such rows
 
 
 def measure_row_alignment(

@@ -1,9 +1,9 @@
 """Find row offsets: ranges in which row i of one modality matches row i ± 1, 2 or 3 of another.
 
 A lost, repeated or inserted row shifts all later rows of a file. For each offset, the gain of row i of the first
-modality is its cosine with row i + offset of the second modality minus its cosine with row i of the second. Among
-windows of consecutive rows, the run with the largest z-value of the mean gain is selected. If the z-value exceeds a
-threshold, the run is reported and the search continues on the remaining windows.
+modality is the difference of two cosines: the cosine with row i + offset of the second modality, minus the cosine with
+row i of the second modality. Among windows of consecutive rows, the run with the largest z-value of the mean gain is
+selected. If the z-value exceeds a threshold, the run is reported and the search continues on the remaining windows.
 
 Shapes: `W` windows, `L` rows of a window, `D` dimension, `C = W + 1` cuts between windows, `l` rows near an end.
 """

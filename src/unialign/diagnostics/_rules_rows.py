@@ -165,7 +165,7 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
     every = {name: m.duplicates for name, m in measured.modalities.items()}
     first = next(iter(every.values()))
     give = _ids_advice(measured)
-    # Items copied in every modality are a single case.
+    # If the same items are copied in every modality, report them once rather than for each modality.
     whole = len(every) > 1 and first.distinct > 1 and all(d == first for d in every.values())
     for name, d in {"": first}.items() if whole else every.items():
         # With ids, equal rows of the same item are not duplicates, but a modality with equal rows for all items is

@@ -59,7 +59,7 @@ def _largest_cosine(measured: Measurements) -> Iterator[Case]:
 
 
 def _low_rank(possible: int) -> float:
-    """Return the effective rank below which a modality has low rank; with few possible directions, it is smaller."""
+    """Return the effective rank below which a modality has low rank; this limit is smaller for few possible directions."""
     return max(min(limits.LOW_RANK, possible / 2), limits.LOW_RANK_FRACTION * possible)
 
 

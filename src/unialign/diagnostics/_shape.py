@@ -21,7 +21,8 @@ _FLIPS = 400
 @dataclass(frozen=True)
 class ShapeStats:
     items: int
-    # Standard deviation of the cosines of random pairs. A temperature or a cut-off is relative to it.
+    # Standard deviation of the cosines of random pairs. A temperature or a cut-off must be compared with this
+    # deviation.
     deviation: Estimate
     # |S_a - S_b|^2 / (|S_a|^2 + |S_b|^2) of the covariances, Frobenius norms: 0 if equal, 1 if orthogonal.
     covariance_mismatch: Estimate
@@ -39,7 +40,8 @@ def measure_shape(
     The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012, Lemma 6) of the centered
     unit rows, and 0 if the estimate is negative. Pairs of one class are left out, since the two rows of an item are
     dependent. The kernel is a Gaussian without its linear term, so the gap compares covariances and higher moments.
-    It measures what remains of the modality gap without the distance of the means (distribution gap, arXiv 2604.00279).
+    The distribution gap is the part of the modality gap that does not depend on the distance of the means (arXiv
+    2604.00279).
     """
     code_n = torch.from_numpy(class_n)
     different_nn = code_n[:, None] != code_n

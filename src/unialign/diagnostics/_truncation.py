@@ -98,7 +98,7 @@ def _scores(
 
 
 def _one_positive(cosine_kk: Tensor) -> Tensor:
-    """Return R@1 and NDCG@10 (k, 2) of each query if its only positive is the candidate of its number.
+    """Return R@1 and NDCG@10 (k, 2) of each query; the only positive of query i is candidate i.
 
     Tied candidates have a random order, as in `retrieval`, which takes several times as long for so few candidates.
     """
@@ -111,7 +111,7 @@ def _one_positive(cosine_kk: Tensor) -> Tensor:
 
 
 def average_truncation(directions: Sequence[Direction], *, items: int) -> TruncationStats | None:
-    """Average over directions; a reduced version is included if every direction has it."""
+    """Average over directions; a reduced number of dims is included if it was measured in every direction."""
     if not directions:
         return None
     ((whole, dim),) = (key for key in directions[0] if key[0] == "all")

@@ -26,7 +26,7 @@ def pair_means(values_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> t
 
 
 def exact_pair_means(values_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> tuple[float, Tensor]:
-    """Return the same with the weights w_i w_j, for statistics whose first-order projection is zero."""
+    """Compute `pair_means` with the exact weights w_i w_j, for statistics whose first-order projection is zero."""
     value_nn, count_nn = torch.where(different_nn, values_nn, 0.0), different_nn.double()
     values_R = ((weights_Rn @ value_nn) * weights_Rn).sum(1) / ((weights_Rn @ count_nn) * weights_Rn).sum(1)
     return float(value_nn.sum() / count_nn.sum()), values_R

@@ -27,7 +27,7 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
     """Gather the integers of every process, ordered by rank, in one collective.
 
     Args:
-        own: integers of this process, each below 2^63; their number must be the same on every process.
+        own: integers of this process, each below 2^63; the number of integers must be the same on every process.
         doing: see `naming_failures`.
     """
     row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))

@@ -61,7 +61,7 @@ def watching(watch: "Watchdog") -> Iterator[None]:
 
 
 class Watchdog:
-    """Watchdog of one process. It starts when all processes have arrived; see `rendezvous` for the arguments."""
+    """Watchdog of one process, which starts when all processes have arrived; see `rendezvous` for the arguments."""
 
     def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
@@ -75,7 +75,7 @@ class Watchdog:
         self._thread.start()
 
     def fail(self, error: BaseException) -> str | None:
-        """Record the failure of this process; return the failure of another process if it was the cause, else None."""
+        """Record the failure of this process; return the failure of another process that caused it, else None."""
         lost = is_of_the_transport(error)
         if lost:
             with suppress(RuntimeError):

@@ -83,7 +83,7 @@ class TupleContrast(Objective):
     def contrast_terms(
         self, term: str, function: Callable[..., Tensor], batch: Batch, items_B: Tensor, **options: Any
     ) -> dict[str, LossTerm]:
-        """Return the contrast of the items as one term; empty if there are no items."""
+        """Return the contrastive loss of the items as one term; empty if there are no items."""
         anchor = batch.index(self.anchor)
         if not bool(items_B.any()):
             return {}

@@ -57,7 +57,7 @@ def extended_contrasts(
 
 
 def _is_plain(batch: Batch, ways: list[Pair], selection: RowSelection, settings: ContrastSettings) -> bool:
-    """Return whether the faster symmetric contrast computes the same value."""
+    """Return whether the faster symmetric InfoNCE computes the same value."""
     several_positives = settings.same_ids == "positive" and selection.codes_N is not None
     negatives = inputs_of(batch).negatives
     further = any(batch.names[key] in negatives for _, key in ways)

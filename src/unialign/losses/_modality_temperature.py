@@ -1,4 +1,4 @@
-"""One temperature for each modality (e5-omni, arXiv 2601.03666); a pair has the geometric mean of its two."""
+"""One temperature for each modality (e5-omni, arXiv 2601.03666); a pair has the geometric mean of both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,8 +14,8 @@ from unialign.losses._bounded_parameter import Mode, Temperature
 class ModalityTemperature(nn.Module):
     """Temperatures of modalities, each fixed or learned within common bounds.
 
-    The logits of a pair (m, n) are cos / sqrt(tau_m tau_n), so that log tau of a pair is the mean of both, in both
-    directions.
+    The logits of a pair (m, n) are cos / sqrt(tau_m tau_n), so that log tau of a pair is the mean of log tau_m and log
+    tau_n, in both directions.
 
     Args:
         initial: modality -> initial tau > 0; every modality of a batch needs an entry.

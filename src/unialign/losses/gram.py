@@ -1,4 +1,4 @@
-"""GRAM: contrast of tuple volumes (Cicchetti et al. 2025)."""
+"""GRAM: contrastive loss of tuple volumes (Cicchetti et al. 2025)."""
 
 from unialign.batch import Batch
 from unialign.functional import volume_contrast

@@ -32,7 +32,7 @@ class InfoNCE(Objective):
         pairs: `anchor` (the M - 1 pairs that contain it) or `all` (all M (M - 1) / 2 pairs). By default, determined by
             `anchor`.
         temperature: tau > 0, the initial value if it is learnable; or a mapping of every modality to its tau, as in
-            e5-omni (arXiv 2601.03666). The tau of a pair is then the geometric mean of its two.
+            e5-omni (arXiv 2601.03666). The tau of a pair is then the geometric mean of the tau of its two modalities.
         temperature_mode: `fixed`, or `learnable` within `temperature_bounds`.
         temperature_bounds: lowest and highest tau; 0.01 is CLIP's cap of 100 on 1 / tau.
         label_smoothing: in [0, 1), spread evenly over the keys of a query.

@@ -1,4 +1,4 @@
-"""Symile: contrast of multilinear inner products (Saporta et al. 2024)."""
+"""Symile: contrastive loss of multilinear inner products (Saporta et al. 2024)."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args

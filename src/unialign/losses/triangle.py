@@ -1,4 +1,4 @@
-"""TRIANGLE: contrast of triangle areas (Cicchetti et al. 2025)."""
+"""TRIANGLE: contrastive loss of triangle areas (Cicchetti et al. 2025)."""
 
 from typing import get_args
 

@@ -50,9 +50,10 @@ class UniAlign(Objective):
             `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
         temperature: tau of the uniformity kernel and of the `"matched"` alignment scale. The temperature controls the
-            hardness, whereas the two weights control the balance. A mapping gives every modality its tau: a uniformity
-            has the tau of its modality, a pair the geometric mean of its two, and the centroids that of all modalities.
-            The term `alignment` then contains the `"matched"` scales of its pairs.
+            hardness, whereas the two weights control the balance. A mapping gives every modality its tau. A uniformity
+            uses the tau of its modality, a pair uses the geometric mean of the tau of its two modalities, and the
+            centroids use the geometric mean over all modalities. The term `alignment` then contains the `"matched"`
+            scales of its pairs.
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, as in the Hölder divergence.
         weighting: w_m. `mean` is 1 / (number of modalities with a defined uniformity); `sum` is 1; `infonce_matched` is
             1/2 for the anchor and 1 / (2 (M - 1)) for other modalities; `exclude_anchor` is the mean without the

@@ -25,9 +25,9 @@ class Start:
     """A closed form in the memory of the CPU.
 
     Attributes:
-        space: its space; runs copy from it.
+        space: the space of the closed form, from which runs copy.
         sets_heads: whether the run copies the heads; otherwise it copies only the kernel features.
-        seconds: time of the computation, also if an earlier run of this process did it.
+        seconds: time of the computation, which may have been part of an earlier run of this process.
     """
 
     space: Space
@@ -43,7 +43,7 @@ class Start:
 
 
 def closed_form_start(store: EmbeddingStore, config: TrainConfig) -> Start | None:
-    """Return the closed form of a configuration; None if its space needs none.
+    """Return the closed form of a configuration; None if the space does not need one.
 
     The closed form does not depend on the seed of the run. A kernel head with random initial weights has the kernel
     features of GCCA, unless there are frozen modalities.
@@ -57,7 +57,7 @@ def closed_form_start(store: EmbeddingStore, config: TrainConfig) -> Start | Non
     }
     if config.init != "ridge":
         # Random heads need only the kernel features, which do not depend on the power; with `auto`, the regularization
-        # is chosen together with it.
+        # is chosen together with the power.
         is_unused = config.init == "random" and config.init_regularization != "auto"
         power = 0.0 if is_unused else config.init_spectrum_power
         options |= {
@@ -102,7 +102,7 @@ def restored_start(
 
 
 def kernel_options(config: TrainConfig, source: Space | None) -> dict[str, Any]:
-    """Return the arguments of a space with kernel heads; with a source, its kernel features have the same sizes."""
+    """Return the arguments of a space with kernel heads; a source determines the sizes of the kernel features."""
     if config.head != "kernel":
         return {}
     if source is None:

@@ -1,4 +1,4 @@
-"""Early stopping: evaluate the space on the validation split, keep the best weights, and end training in time.
+"""Early stopping: evaluate the space on the validation split, keep the best weights, and end training early.
 
 The state is part of the checkpoints, so a resumed run stops after the same step with the same weights.
 """

@@ -4,7 +4,7 @@ Gao, Zhang, Han, Callan (2021), "Scaling deep contrastive learning batch size un
 dL/dw = sum_p (dL/dz_p)^T dz_p/dw over micro-batches p. The loss requires all embeddings z but no encoder activations;
 the encoders require dL/dz of one micro-batch at a time. Hence three steps:
 
-1. `_embed_without_graph`: encode each micro-batch without gradient, and record the random state before each.
+1. `_embed_without_graph`: encode each micro-batch without gradient, after recording the random state.
 2. `_loss_backward`: compute the loss of all embeddings and its gradient with respect to them.
 3. `_encoder_backward`: encode each micro-batch again with the same random state and with gradient, and continue the
    backward pass from the gradient of its embeddings.

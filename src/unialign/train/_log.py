@@ -1,7 +1,7 @@
 """Log of a run in a JSON Lines file and, optionally, in other loggers.
 
 Each line has a `kind` and a `step`, the number of completed steps. Kinds are `start` (settings, data, baselines),
-`step`, `warning` and `resume`. When a run resumes from a checkpoint, later lines are removed.
+`step`, `warning` and `resume`. When a run resumes from a checkpoint, the lines of later steps are removed.
 """
 
 import contextlib

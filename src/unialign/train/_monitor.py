@@ -22,7 +22,7 @@ COLLAPSED_COSINE = 0.95
 # Fraction of the available directions below which a modality has a degenerate spectrum.
 TINY_RANK = 0.02
 BALANCED = (0.1, 10.0)
-# Embeddings carry no information if a contrast is within this fraction of ln(rows) after this number of steps.
+# Embeddings carry no information if a contrastive loss is within this fraction of ln(rows) after this number of steps.
 CHANCE, CHANCE_STEPS = 0.01, 20
 # Fractions of distinct rows and of distinct ids below which a batch has too few different items.
 DISTINCT_ROWS, DISTINCT_IDS = 0.9, 0.25
@@ -121,7 +121,7 @@ def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str
 
 
 def _check_chance(batch: Batch, terms: Mapping[str, LossTerm], step: int) -> Iterator[tuple[str, str]]:
-    """Yield a problem for each contrast of two modalities that stays at ln(rows), the value for equal cosines."""
+    """Yield a problem for each contrastive loss that stays at ln(rows), the value for equal cosines."""
     if step < CHANCE_STEPS:
         return
     for m, n in permutations(range(len(batch.names)), 2):
@@ -145,7 +145,7 @@ def _check_pairs(batch: Batch, terms: Mapping[str, LossTerm]) -> Iterator[tuple[
     """Yield a problem if the loss is 0 because the batch has no two items to compare."""
     present_B = batch.present_MB.sum(0)
     complete, paired = int((present_B == len(batch.names)).sum()), int((present_B >= 2).sum())
-    # The contrast of a single item is 0 up to rounding, and so is a perfect contrast of many items.
+    # The contrastive loss of a single item is 0 up to rounding, as is the loss of many perfectly separated items.
     if complete >= 2 or any(abs(float(term.value.detach())) > _ROUNDING for term in terms.values()):
         return
     yield (

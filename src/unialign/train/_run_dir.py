@@ -20,9 +20,10 @@ class RunDir:
 
     Args:
         path: folder of the run.
-        config: configuration of the run. It must equal that of a run to resume, except for bookkeeping settings.
+        config: configuration of the run. The configuration of a resumed run must equal the earlier one, except for
+            bookkeeping settings.
         facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if used, `init_from`.
-            They must equal the facts of a run to resume.
+            The facts of a resumed run must equal the earlier ones.
         settings: content of `config.yaml`.
         result: folder name of the trained model.
     """

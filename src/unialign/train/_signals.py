@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Context manager that records the first signal; a second signal has its original effect.
 
-    It does nothing outside the main thread, where Python delivers no signals.
+    The context manager does nothing outside the main thread, where Python delivers no signals.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from unialign.train._features import Features, LoadedFeatures, StreamedFeatures
 
 # Features up to this size are kept in memory, so that they are normalized only once.
 _IN_MEMORY_BYTES = 1 << 27
-# The same for kernel features, which are much slower to compute again for each batch than to normalize.
+# Kernel features up to this size are kept in memory, since computing them again for each batch is slow.
 _KERNEL_BYTES = 1 << 30
 # Fraction of a CUDA device's free memory for features, since reading them for each step would slow the device down.
 _FREE_DEVICE_MEMORY = 0.25
