@@ -1,7 +1,10 @@
 """Format tables, counts and lists as plain text."""
 
+import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
@@ -39,6 +42,17 @@ def percent(fraction: float) -> str:
     """Format a fraction as `11.4 %`, with a second decimal below 1 %."""
     value = 100 * fraction
     return f"{value:.2f} %" if 0 < value < 1 else f"{value:.1f} %"
+
+
+def repeat_command(command: str, out: str | os.PathLike[str]) -> str:
+    """Return the command line that repeats the command of a results folder, in the working directory of that command.
+
+    The paths in `config.yaml` are relative to that working directory.
+    """
+    folder = Path(out)
+    again = folder.with_name(f"{folder.name}-again") if folder.name not in ("", "..") else folder / "again"
+    config = shlex.quote((folder / "config.yaml").as_posix())
+    return f"unialign {command} --config {config} --out {shlex.quote(again.as_posix())}"
 
 
 def join_words(words: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 import unialign as ua
 from unialign import experiments
@@ -226,6 +228,47 @@ def test_train_on_a_store_with_missing_rows(tmp_path, monkeypatch):
     results = json.loads((tmp_path / "runs/train/results.json").read_text())
     assert results["data"]["modalities"] == ["rna", "atac"]
     assert "label_map" not in results["runs"][0]["metrics"]
+    assert results["protocol"]["name"].startswith("cross-modal retrieval of unseen items")
+
+    # Regression test: the file had no masks, so `diagnose` warned of broken rows and `repair` raised an error.
+    written = load_file("runs/train/embeddings.safetensors")
+    assert (written["present.atac"] == present["atac"][45:]).all()
+    assert "present.rna" not in written
+
+
+def test_embeddings_of_a_run_can_be_diagnosed_and_repaired(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    shared = draw.normal(size=(200, 6)).astype(np.float32)
+    columns = {name: shared @ draw.normal(size=(6, 7)).astype(np.float32) for name in ("rna", "atac")}
+    split = np.repeat(["train", "test"], [80, 120])
+    options = {"present": {"atac": draw.random(200) < 0.7}, "ids": np.arange(200) // 2, "labels": np.arange(200) % 3}
+    ua.data.EmbeddingStore.write(tmp_path / "cells", columns, split=split, **options)
+    assert main(["train", "cells", "--epochs", "1", "--dim", "4", "--head", "linear"]) == 0
+    capsys.readouterr()
+    embeddings = "runs/train/embeddings.safetensors"
+    assert set(load_file(embeddings)) == {"rna", "atac", "present.atac", "ids", "labels"}
+    assert main(["diagnose", embeddings, "--resamples", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert "Rows marked as missing were excluded" in printed
+    assert "only zeros" not in printed
+    assert main(["repair", embeddings]) == 0
+
+
+def test_the_printed_command_repeats_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    np.savez("d.npz", a=draw.normal(size=(40, 5)), b=draw.normal(size=(40, 5)), split=np.repeat(["train", "test"], 20))
+    assert main(["train", "d.npz", "--epochs", "1", "--dim", "4", "--head", "linear", "--out", "runs/my run"]) == 0
+    for run in ("runs/my run", "runs/evaluate", "runs/diagnose"):
+        if run == "runs/evaluate":
+            assert main(["evaluate", "runs/my run/space", "d.npz", "--resamples", "100"]) == 0
+        if run == "runs/diagnose":
+            assert main(["diagnose", "d.npz", "--resamples", "100"]) == 0
+        program, *words = shlex.split(json.loads((tmp_path / run / "results.json").read_text())["reproduce"])
+        assert program == "unialign"
+        assert words[1:] == ["--config", f"{run}/config.yaml", "--out", f"{run}-again"]
+        assert main(words) == 0
 
 
 def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, capsys):
@@ -416,13 +459,17 @@ def test_evaluate_measures_all_items_of_files_without_a_split(tmp_path, monkeypa
     for words, line in {
         ("train.npz", "--out", "a"): "12 of 40 items",
         ("held-out.npz", "--out", "b"): "all 40 items are evaluated",
-        ("b/data", "--out", "c"): "40 of 40 items",
+        ("b/data", "--out", "c"): "all 40 items are evaluated, including training items",
     }.items():
         assert main([*evaluate, *words, "--resamples", "100"]) == 0
         printed = capsys.readouterr()
         assert line in printed.out
         assert "random" not in printed.err
     assert len(json.loads((tmp_path / "b/items.json").read_text())["rows"]) == 40
+    page = (tmp_path / "b/report.html").read_text()
+    assert "<title>space on all items of held-out</title>" in page
+    assert page.count("including training items if the space was trained on them") == 3  # facts, result and protocol
+    assert "unseen" not in page
     assert main([*evaluate, "held-out.npz", "--split", "val", "--out", "d"]) == 2
     assert "split of d/data has 0 items; at least 2 are needed" in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"video.npz: video \(<f4 of shape \(40, 2, 3\): perhaps|2 vectors per item"):

@@ -224,6 +224,8 @@ def test_messages_suggest_the_closest_name(tmp_path, monkeypatch, capsys):
         "train digits --set objective_options.temprature=1": "did you mean 'temperature'?",
         "train digits --anchor pixx": "anchor 'pixx' is not a modality of this batch; expected one of",
         "compare digits --anchor pixx": "did you mean 'pix'?",
+        "compare digits --objectives clip": "`compare` also accepts the closed forms gcca, kernel_gcca, ridge",
+        "train digits --objective ridge": "set head='linear', init='ridge' and epochs=0",
         "train digits --modalities fou,pixx": "unknown column 'pixx'; the store has",
         "train digits --device gpu": "unknown device 'gpu'; expected auto, cpu, cuda or cuda:NUMBER",
         "train digits --device cuda:99": "device 'cuda:99' is not available; use --device cpu",

@@ -93,6 +93,11 @@ def test_invalid_values_raise(name: str, value: Any) -> None:
         TrainConfig(**{name: value})
 
 
+def test_the_name_of_a_closed_form_is_explained() -> None:
+    with pytest.raises(ConfigError, match=r"closed form, not an objective.*--head kernel --init gcca --epochs 0.*gcca"):
+        TrainConfig(objective="kernel_gcca")
+
+
 def test_from_dict_raises_without_a_mapping() -> None:
     with pytest.raises(ConfigError, match="must map setting names to values"):
         TrainConfig.from_dict(["lr"])  # type: ignore[arg-type]

@@ -92,6 +92,19 @@ def test_the_same_folder_gives_the_same_page(tmp_path):
     assert written(make_folder(tmp_path / "again")) == first
 
 
+def test_the_sentences_of_a_note_are_separated(tmp_path, edited):
+    def repeat(results):  # mAP has the values of MRR
+        results["metrics"] |= {key: {"label": key, "unit": "percent"} for key in ("mrr", "map")}
+        for run in results["runs"]:
+            run["metrics"] |= {"mrr": 0.5, "map": 0.5}
+        for values in results["summary"].values():
+            values |= {key: {"mean": 0.5, "low": 0.4, "high": 0.6} for key in ("mrr", "map")}
+
+    folder = make_folder(tmp_path / "c")
+    edited(folder, repeat)
+    assert "every other objective. An equals sign" in written(folder)
+
+
 def test_every_style_class_is_defined(tmp_path):
     """Regression test: a misspelled class left the centers of the map without color."""
     text = written(make_folder(tmp_path / "c"))

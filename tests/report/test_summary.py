@@ -163,3 +163,11 @@ def test_a_row_of_numbers_shares_its_decimals():
     assert number_format([0.5], unit="number").number(-0.0001) == "0.000"
     assert number_format([0.5], unit="number").number(-0.5) == "−0.500"
     assert number_format([], unit="number").with_unit(math.nan) == "–"
+
+
+def test_no_difference_is_written_as_equal():
+    same = comparison("tie", difference=0.0, low=0.0, high=0.0, p=1.0)
+    line = verdict_lines(results(same))[-1]
+    assert "28.9 %, equal (95 % interval 0.0 to 0.0; p = 1.00), no reliable difference." in line
+    within = comparison("tie", difference=0.0, low=-0.01, high=0.01, p=1.0)
+    assert "equal (95 % interval from 1.0 lower to 1.0 higher" in verdict_lines(results(within))[-1]

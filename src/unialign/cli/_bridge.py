@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign._plain_text import repeat_command
 from unialign.cli._console import echo, shown
 from unialign.config import BridgeConfig
 from unialign.errors import ConfigError, DataError
@@ -163,13 +164,13 @@ def _write(out: Path, config: BridgeConfig, found: Bridge, started: float) -> No
         found.apply(out=out / MAPPED)
     else:
         (out / MAPPED).unlink(missing_ok=True)
-    write_json(out / "results.json", _results(config, found, time.perf_counter() - started))
+    write_json(out / "results.json", _results(config, found, time.perf_counter() - started, out))
     replace_file(out / "log.txt", found.text() + "\n")
     write_bridge_report(out)
     echo(found.text())
 
 
-def _results(config: BridgeConfig, found: Bridge, seconds: float) -> dict[str, Any]:
+def _results(config: BridgeConfig, found: Bridge, seconds: float, out: Path) -> dict[str, Any]:
     """Return the content of `results.json`, schema 1: a run for each candidate map."""
     overlap = {"mean": found.overlap.estimate, "low": found.overlap.low, "high": found.overlap.high}
     contained = {"mean": found.contained.estimate, "low": found.contained.low, "high": found.contained.high}
@@ -196,6 +197,6 @@ def _results(config: BridgeConfig, found: Bridge, seconds: float) -> dict[str, A
         ],
         "summary": {found.method: {"overlap@10": overlap, f"contained@{found.candidates}": contained}},
         "seconds": seconds,
-        "reproduce": "unialign bridge --config config.yaml --out again",
+        "reproduce": repeat_command("bridge", out),
         "bridge": found.to_dict(),
     }

@@ -69,11 +69,11 @@ def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport | DriftRep
     replace_file(out / "log.txt", report.text() + "\n")
     if isinstance(report, DriftReport):
         _write_ids(out / "ids.npy", None)
-        write_json(out / "results.json", make_drift_results(report, seconds=seconds))
+        write_json(out / "results.json", make_drift_results(report, seconds=seconds, out=out))
         write_drift_report(out)
         return
     _write_ids(out / "ids.npy", report.proposed_ids)
-    write_json(out / "results.json", make_results(report, seconds=seconds))
+    write_json(out / "results.json", make_results(report, seconds=seconds, out=out))
     write_diagnosis_report(out)
 
 

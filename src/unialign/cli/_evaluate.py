@@ -29,9 +29,15 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path, *, id: s
     if items < 2:
         raise DataError(f"the {config.split!r} split of {data} has {count(items, 'item')}; at least 2 are needed")
     open_run_dir(out, "evaluation", config.to_dict())
-    if data == str(out / "data") and items == store.items:
-        echo(f"all {items:,} items are evaluated; add an array `split` to the files to evaluate held-out items only")
-    echo(f"{data}, {config.split} split, {items:,} of {store.items:,} items: {', '.join(shared)}, into {shown(out)}")
+    if items == store.items:
+        echo(
+            f"all {items:,} items are evaluated, including training items if the space was trained on them; add an "
+            "array `split` to the files to evaluate held-out items only"
+        )
+        which = f"all {items:,} items"
+    else:
+        which = f"{config.split} split, {items:,} of {store.items:,} items"
+    echo(f"{data}, {which}: {', '.join(shared)}, into {shown(out)}")
     record = RunRecord(
         seconds=0.0,
         parameters=sum(p.numel() for p in space.parameters()),

@@ -40,7 +40,7 @@ def generate(config: GenerateConfig, out: Path, device: str) -> int:
         options = {key: getattr(config, key) for key in ("samples", "anchor", "seed", "steps", "guidance")}
         result = generate_images(space, decoder, store, conditions, **options)
         seconds = time.perf_counter() - started
-        contents = make_results(config, space, decoder, store, result, seconds)
+        contents = make_results(config, space, decoder, store, result, seconds, out)
         write_results(out, config, store, result, contents)
     _print_summary(result, contents["images"], out)
     echo(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unialign._plain_text import repeat_command
 from unialign.config import GenerateConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
@@ -75,6 +76,7 @@ def make_results(
     store: EmbeddingStore,
     result: GenerationResult,
     seconds: float,
+    out: Path,
 ) -> dict[str, Any]:
     """Return the content of `results.json`."""
     training = space.metadata.get("training")
@@ -117,7 +119,7 @@ def make_results(
             }
             for i, condition in enumerate(result.conditions)
         ],
-        "reproduce": "unialign generate --config config.yaml --out again",
+        "reproduce": repeat_command("generate", out),
     }
 
 

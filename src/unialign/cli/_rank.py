@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unialign._plain_text import repeat_command
 from unialign.cli._console import echo, shown
 from unialign.config import RankConfig
 from unialign.experiments import open_run_dir, rank_models, read_mteb, write_json
@@ -25,7 +26,7 @@ def rank(config: RankConfig, out: Path) -> int:
             for task, column in zip(table.tasks, table.scores_MT.T.tolist(), strict=True)
         },
         "environment": describe_environment(),
-        "reproduce": "unialign rank --config config.yaml --out again",
+        "reproduce": repeat_command("rank", out),
     }
     write_yaml(out / "config.yaml", config.to_dict())
     write_json(out / "results.json", results)

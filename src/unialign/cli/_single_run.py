@@ -22,7 +22,7 @@ def finish(
 ) -> None:
     """Write `results.json`, `items.json` and the report of a single run into its folder, and print the table."""
     (key,), (seed,) = config.entries, config.seeds
-    results = make_results(config, store, {(key, seed): record}, command=command, settings=settings)
+    results = make_results(config, store, {(key, seed): record}, command=command, settings=settings, out=folder)
     write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     report = write_report(folder)

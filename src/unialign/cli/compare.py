@@ -58,7 +58,10 @@ def _check_name(name: str) -> None:
     if name not in CLOSED_FORMS and suggestion(name, CLOSED_FORMS):
         check_choice("objective", name, (*registry.names("objectives"), *CLOSED_FORMS))
     if name not in CLOSED_FORMS:
-        registry.check("objectives", name)
+        try:
+            registry.check("objectives", name)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; `compare` also accepts the closed forms {', '.join(CLOSED_FORMS)}") from None
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,19 @@ else:
 
 
 def _objective(name: str, value: str) -> None:
-    registry.check("objectives", value)
+    # Import lazily, since the module of the closed forms imports this one.
+    from unialign.config._closed_forms import CLOSED_FORMS
+
+    try:
+        registry.check("objectives", value)
+    except ConfigError:
+        form = CLOSED_FORMS.get(value) if isinstance(value, str) else None
+        if form is None:
+            raise
+        raise ConfigError(
+            f"{value!r} is a closed form, not an objective; set head={form.head!r}, init={form.init!r} and epochs=0 "
+            f"(`--head {form.head} --init {form.init} --epochs 0`), or call unialign.closed_form.{form.init}"
+        ) from None
 
 
 def _modalities(name: str, value: tuple[object, ...]) -> None:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import html
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unialign._plain_text import table_lines
+from unialign._plain_text import repeat_command, table_lines
 from unialign._version import __version__
 from unialign.diagnostics._drift_pairs import MatchedItems
 from unialign.diagnostics._drift_scan import RowDrift
@@ -172,7 +173,7 @@ def _tables(numbers: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def make_drift_results(report: DriftReport, *, seconds: float) -> dict[str, Any]:
+def make_drift_results(report: DriftReport, *, seconds: float, out: str | os.PathLike[str] = "") -> dict[str, Any]:
     """Return the content of `results.json` of a comparison of two versions."""
     return {
         "schema": 1,
@@ -186,6 +187,6 @@ def make_drift_results(report: DriftReport, *, seconds: float) -> dict[str, Any]
         },
         "environment": describe_environment(),
         "severity": report.severity,
-        "reproduce": "unialign diagnose --config config.yaml --out again",
+        "reproduce": repeat_command("diagnose", out),
         **report.to_dict(),
     }

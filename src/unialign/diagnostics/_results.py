@@ -1,10 +1,12 @@
 """Convert the measurements of a diagnosis to built-in types and to the content of `results.json`."""
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from unialign._pair_keys import pair_name
+from unialign._plain_text import repeat_command
 from unialign.diagnostics._detail_numbers import describe_pair, describe_space
 from unialign.diagnostics._estimate import Estimate, average
 from unialign.diagnostics._measure import Measurements, directions_of
@@ -121,7 +123,7 @@ def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
     }
 
 
-def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
+def make_results(report: DiagnosisReport, *, seconds: float, out: str | os.PathLike[str] = "") -> dict[str, Any]:
     """Return the content of `results.json`, schema 1: one run of the objective "given", findings and numbers."""
     from unialign.experiments import describe_metrics  # imported lazily, since it loads all training code
 
@@ -160,7 +162,7 @@ def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
         "runs": [_run(report, seconds)],
         "summary": {"given": report.summary},
         "comparisons": [],
-        "reproduce": "unialign diagnose --config config.yaml --out again",
+        "reproduce": repeat_command("diagnose", out),
         **report.to_dict(),
         "sketch": details["sketch"],
     }

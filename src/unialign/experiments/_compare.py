@@ -80,7 +80,7 @@ def compare(
         records[job.key, job.seed] = record
         if on_run is not None:
             on_run(job.key, job.seed, record)
-    results = make_results(config, store, records)
+    results = make_results(config, store, records, out=folder)
     write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     return results

@@ -1,10 +1,12 @@
 """Build and write `results.json`, schema 1."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from unialign._plain_text import repeat_command
 from unialign.config import CompareConfig, ComparisonEntry, closed_form_of, stated_settings
 from unialign.data import EmbeddingStore
 from unialign.evaluation import all_metrics
@@ -20,6 +22,7 @@ def make_results(
     *,
     command: Literal["compare", "train", "evaluate"] = "compare",
     settings: Mapping[str, Any] | None = None,
+    out: str | os.PathLike[str] = "",
 ) -> dict[str, Any]:
     """Return the content of `results.json` for finished runs.
 
@@ -27,6 +30,7 @@ def make_results(
         records: (entry, seed) -> finished run.
         command: `unialign` command that reproduces the results from the folder's `config.yaml`.
         settings: training settings of a space that was only evaluated; None: the settings of the entries.
+        out: results folder, as seen from the working directory.
     """
     rows = store.rows(config.split)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
@@ -37,7 +41,7 @@ def make_results(
         "schema": 1,
         "environment": describe_environment(),
         "data": describe_data(store, split=config.split),
-        "protocol": _protocol(config, len(rows), directions),
+        "protocol": _protocol(config, len(rows), directions, is_everything=len(rows) == store.items),
         "objectives": {
             key: {
                 "label": entry.label,
@@ -63,7 +67,7 @@ def make_results(
             for seed in sorted(config.seeds)
         ],
         "summary": summary,
-        "reproduce": f"unialign {command} --config config.yaml --out again",
+        "reproduce": repeat_command(command, out),
         "comparisons": compare_entries(first, evaluations, resampled),
     }
 
@@ -86,9 +90,12 @@ def run_folder(key: str, seed: int) -> str:
     return f"runs/{key}-seed{seed}"
 
 
-def _protocol(config: CompareConfig, pool: int, directions: int) -> dict[str, Any]:
+def _protocol(config: CompareConfig, pool: int, directions: int, *, is_everything: bool) -> dict[str, Any]:
+    queries = {"train": "training items", "val": "items of the validation split", "test": "unseen items"}[config.split]
+    if is_everything:
+        queries = "all items, including training items if the space was trained on them"
     return {
-        "name": "cross-modal retrieval of unseen items, cosine, every ordered pair of modalities",
+        "name": f"cross-modal retrieval of {queries}, cosine, every ordered pair of modalities",
         "k": [1, 5, 10],
         "recall": "hit rate: fraction of queries with a positive among the first k",
         "ties": "expected",

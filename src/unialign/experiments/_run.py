@@ -74,10 +74,26 @@ def _seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
 def evaluate_space(
     space: Space, store: EmbeddingStore, split: str, folder: Path, *, anchor: str | None = None
 ) -> Evaluation:
-    """Embed a split, write the embeddings into a results folder, and evaluate them."""
+    """Embed a split, write the embeddings into a results folder, and evaluate them.
+
+    The file also contains the presence masks, ids and labels of the items, so that `unialign.diagnose` and `unialign
+    repair` read it correctly.
+    """
     embeddings = embed_split(space, store, split)
-    replace_file(folder / "embeddings.safetensors", save(embeddings))
+    replace_file(folder / "embeddings.safetensors", save({**_item_values(store, split), **embeddings}))
     return evaluate_split(embeddings, store, split, anchor=anchor)
+
+
+def _item_values(store: EmbeddingStore, split: str) -> dict[str, Tensor]:
+    """Return `present.NAME` of modalities that items lack, and the ids and labels, if the store has them."""
+    rows = store.rows(split)
+    masks = {f"present.{name}": store.present(name)[rows] for name in store.modalities}
+    values: dict[str, Any] = {key: mask_N for key, mask_N in masks.items() if not mask_N.all()}
+    if store.has_ids:
+        values["ids"] = store.ids[rows]
+    if (store.labels[rows] >= 0).any():
+        values["labels"] = store.labels[rows]
+    return {key: torch.from_numpy(value_N.copy()) for key, value_N in values.items()}
 
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:

@@ -81,6 +81,11 @@ class DataInfo:
     sources: tuple[str, ...] = ()
     encoders: Mapping[str, str] = field(default_factory=dict)  # modality -> encoder of its features, if known
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all items were evaluated, so that the data has no training items of its own."""
+        return self.items is not None and self.items == self.test_items
+
     def display_name(self, modality: str) -> str:
         """Return the name of a modality, marked if the modality is synthetic."""
         return f"{modality} (synthetic)" if modality in self.synthetic else modality

@@ -15,7 +15,7 @@ from unialign.report._folder import ComparisonFolder, TestRows, read_comparison
 from unialign.report._generation import generated_images
 from unialign.report._model import ComparisonResults
 from unialign.report._projection import PCAMap, pca_map
-from unialign.report._summary import metric_style, verdict
+from unialign.report._summary import TRAINING_ITEMS, metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
 from unialign.report._template import fill
 
@@ -63,6 +63,7 @@ def _context(comparison: ComparisonFolder) -> dict[str, Any]:
 
 def _text(results: ComparisonResults) -> dict[str, Any]:
     objectives, found = list(results.objectives.values()), verdict(results)
+    where = f"all items of {results.data.name}" if results.data.is_whole else results.data.name
     reach: dict[str, float] = {}  # shared scale of each metric, so that baselines can be compared
     for c in results.comparisons:
         ends = [abs(v) for v in (c.difference, c.low, c.high) if math.isfinite(v)]
@@ -73,7 +74,7 @@ def _text(results: ComparisonResults) -> dict[str, Any]:
         for s in baseline.sentences
     }
     return {
-        "title": f"{join_words(o.label for o in objectives)} on {results.data.name}",
+        "title": f"{join_words(o.label for o in objectives)} on {where}",
         "results": results,
         "facts": _facts(results),
         "objectives": objectives,
@@ -97,7 +98,9 @@ def _facts(results: ComparisonResults) -> list[str]:
     data = results.data
     facts = [] if data.items is None else [count(data.items, "item")]
     facts.append(f"{len(data.modalities)} modalities: {', '.join(data.display_name(m) for m in data.modalities)}")
-    if data.test_items is not None and data.split == "test":
+    if data.is_whole:
+        facts.append(f"measured on all items, {TRAINING_ITEMS}")
+    elif data.test_items is not None and data.split == "test":
         facts.append(f"measured on {count(data.test_items, 'unseen item')}")
     elif data.test_items is not None:
         facts.append(f"measured on {count(data.test_items, 'item')} of the split {data.split!r}")

@@ -10,6 +10,7 @@ from unialign.report._format import NumberFormat, number_format, p_value
 from unialign.report._model import ComparisonResults, MetricComparison, MetricInfo
 from unialign.report._schema import parse_results
 
+TRAINING_ITEMS = "including training items if the space was trained on them"
 _VERBS = {"win": "wins", "tie": "ties", "lose": "loses"}
 
 
@@ -142,6 +143,8 @@ def _without_tests(results: ComparisonResults, first: str) -> str:
     data = results.data
     items = "" if data.test_items is None else f"{count(data.test_items, 'item')} of "
     where = items + (f"the {data.split} split of " if data.split else "") + data.name
+    if data.is_whole:
+        where = f"all {items}{data.name} ({TRAINING_ITEMS})"
     return f"{label} on {where}: {join_words(texts)}." if texts else f"{label} on {where}: no metrics were measured."
 
 
@@ -153,6 +156,7 @@ def _sentence(results: ComparisonResults, comparison: MetricComparison) -> str:
     )
     label = results.objectives[comparison.objective].label
     size = fmt.magnitude(comparison.difference) + (" points" if metric.percent else "")
+    change = f"{size} {_side(comparison.difference)}" if _is_visible(size) else "equal"
     p = f"; {p_value(comparison.p_holm)}" if p_value(comparison.p_holm) else ""
     end = ""
     if comparison.verdict == "tie" and (comparison.low > 0 or comparison.high < 0):
@@ -162,7 +166,7 @@ def _sentence(results: ComparisonResults, comparison: MetricComparison) -> str:
     about = f"{metric.label}{_direction(metric)}{chance_note(results, metric)}"
     return (
         f"On {about} {label} {_VERBS[comparison.verdict]}: {own} against {other}, "
-        f"{size} {_side(comparison.difference)} ({results.level} interval {_interval(fmt, comparison)}{p}){end}."
+        f"{change} ({results.level} interval {_interval(fmt, comparison)}{p}){end}."
     )
 
 
@@ -170,10 +174,16 @@ def _interval(fmt: NumberFormat, comparison: MetricComparison) -> str:
     low, high = comparison.low, comparison.high
     if not (math.isfinite(low) and math.isfinite(high)):
         return "unknown"
-    if low < 0 < high:
+    if low < 0 < high and _is_visible(fmt.magnitude(max(-low, high))):
         return f"from {fmt.magnitude(low)} lower to {fmt.magnitude(high)} higher"
     near, far = sorted((low, high), key=abs)
-    return f"{fmt.magnitude(near)} to {fmt.magnitude(far)} {_side(low + high)}"
+    text = f"{fmt.magnitude(near)} to {fmt.magnitude(far)}"
+    return f"{text} {_side(low + high)}" if _is_visible(fmt.magnitude(far)) else text
+
+
+def _is_visible(size: str) -> bool:
+    """Return whether the text of a difference is not 0, as in `0.0 points`."""
+    return bool(size.split()[0].strip("0.,"))
 
 
 def _side(difference: float) -> str:
