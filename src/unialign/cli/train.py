@@ -109,7 +109,7 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
             f"{file} is from a run that continued from another space (`fit(..., init_from=...)`); `unialign train` "
             "starts from random weights and cannot repeat that run"
         )
-    # A built-in data set is found by name on any machine. A run on in-memory arrays has no path.
+    # A built-in data set can be loaded by name on any machine. A run on in-memory arrays has no path.
     source = data["name"] if data.get("name") in list_datasets() else data.get("path")
     if source is not None and not isinstance(source, str):
         raise ConfigError(f"{file}: data.path must be the path of a store, got {source!r}")

@@ -165,7 +165,7 @@ class Config:
 
 
 def _checked(entry: Setting, value: Any) -> Any:
-    """Validate a value and convert it to the type that a file gives, so that a round trip preserves equality."""
+    """Validate a value and convert it to the type that is read from a file, so that a round trip preserves equality."""
     name = entry.name
     if (value is None and entry.is_optional) or (isinstance(value, str) and value in entry.words):
         return value

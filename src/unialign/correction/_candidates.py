@@ -139,7 +139,7 @@ def choose(
 
 
 def _gain(candidate: Candidate, before: Candidate, weights_Rn: Tensor) -> tuple[float, str]:
-    """Return the gain of the balanced score, and the reason for which the candidate is rejected, or ""."""
+    """Return the gain of the balanced score, and the reason why the candidate is rejected ("" if it is not)."""
     items = weights_Rn.shape[1]
     if bool((weights_Rn == weights_Rn[0]).all()):
         return 0.0, "all held-out items are of one group, so no gain is significant"

@@ -17,7 +17,7 @@ Method = Literal["none", "center", "coral", "center_csls"]
 METHODS: tuple[Method, ...] = ("none", "center", "coral", "center_csls")
 # Methods that are an affine layer followed by normalization.
 AFFINE: tuple[Method, ...] = ("none", "center", "coral")
-# Weight of the isotropic covariance in CORAL. A smaller weight loses precision on spaces without a gap.
+# Weight of the isotropic covariance in CORAL. With a smaller weight, the precision decreases on spaces without a gap.
 SHRINKAGE = 0.9
 # With fewer rows of a modality, only centering is a candidate.
 MIN_ROWS = 50

@@ -69,8 +69,8 @@ class Repair:
         """Repair embeddings.
 
         Args:
-            embeddings: modality -> (B, D) floating-point array or tensor; rows are L2-normalized here. B may differ
-                between modalities, which may be omitted.
+            embeddings: modality -> (B, D) floating-point array or tensor; rows are L2-normalized here. Modalities may
+                be omitted, and B may differ between modalities.
             present: modality -> (B,) bool; all rows of other modalities are present. Absent rows may have any values.
             for_index: whether to apply the affine map of `index_choice`, for rows that `scores` compares.
 
@@ -130,8 +130,9 @@ class Repair:
     def scores(self, queries: Any, gallery: Any, *, query_modality: str, gallery_modality: str) -> Tensor:
         """Score gallery rows for queries with the method `index_choice`; scores of different modalities are comparable.
 
-        For `center_csls`, the score is 2 s - r_m(q) - r_a(g), with the cosine s of centered rows, and the mean cosines
-        r of query and row with their nearest reference rows of the other's modality.
+        For `center_csls`, the score is 2 s - r_m(q) - r_a(g), where s is the cosine of the centered rows. The term
+        r_m(q) is the mean cosine of the query with its nearest reference rows of the gallery modality m, and r_a(g) is
+        the mean cosine of the gallery row with its nearest reference rows of the query modality a.
 
         Args:
             queries: (Q, D) embeddings before the repair.

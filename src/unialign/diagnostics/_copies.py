@@ -18,7 +18,7 @@ _SAME_DIRECTION = 1e-11
 # Largest 1 - cosine of a row and its copy, relative to that of random pairs, for rounded floats (bfloat16 gives 1e-6),
 # int8 or int4 codes (1e-4 and 1e-2), and recomputed vectors.
 _ROUNDED, _CODES, _RECOMPUTED = 1e-4, 0.1, 1e-3
-# Maximum number of distinct values of a quantized modality, and the fraction of items that must be copies.
+# Maximum number of distinct values of a quantized modality, and the minimum fraction of items that must be copies.
 _MAX_CODES = 256
 _QUANTILE = 0.95
 # Minimum fraction of equal signs for a two-valued modality to be classified as the signs of the other modality.

@@ -38,8 +38,8 @@ _PROBES = 256
 _LISTED = 5
 # A vector was moved if its error at the best other row is below this fraction of its error at the same position.
 _MOVED_FRACTION = 0.1
-# Vectors were not moved, but are near other rows by chance, if their median error at these rows exceeds this fraction
-# of the median error between these rows and their nearest distinct rows. With 2 columns, almost all rows are near other
+# Vectors are near other rows by chance, rather than moved, if the median error at these rows exceeds this fraction of
+# the median error between these rows and their nearest distinct rows. With 2 columns, almost all rows are near other
 # rows.
 _CHANCE_FRACTION = 0.1
 # 1 - cosine up to which rows are equal.

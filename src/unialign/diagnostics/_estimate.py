@@ -42,7 +42,8 @@ def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum
     The shift removes the bias caused by repeated items in resamples. The interval stays between `minimum` and
     `maximum`, the bounds of the quantity.
     """
-    # The value is undefined in a resample that repeats a single item, since it has no pair of different items.
+    # The value is undefined in a resample that repeats a single item, since such a resample has no pair of different
+    # items.
     values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
     if not np.isfinite(mean) or bool(torch.isnan(values_R).all()):
         return Estimate(mean, float("nan"), float("nan"), values_R, maximum)

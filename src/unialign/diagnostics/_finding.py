@@ -79,7 +79,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleTable:
-    """Rules about one kind of subject; the first rule whose predicate holds for a case produces its finding."""
+    """Rules about one kind of subject; the first rule whose predicate holds for a case determines the finding."""
 
     cases: Callable[[Measurements], Iterable[Case]]  # yields a case for each subject
     rules: tuple[Rule, ...]  # tried in order

@@ -26,7 +26,7 @@ def percent_interval(estimate: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Format a cosine, distance or rank with three digits, or with more just below 1, where they reveal a collapse."""
+    """Format a cosine, distance or rank with three digits, or with more digits just below 1 to show a collapse."""
     if not math.isfinite(value):
         return "-"
     if 0.99 < abs(value) < 1:

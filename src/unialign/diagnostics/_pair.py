@@ -53,7 +53,7 @@ class DirectionStats:
 class PairStats:
     items: int  # items with both modalities
     gap: Estimate  # debiased distance between the means
-    gap_z: float  # z-value of the squared distance under no gap, with classes of positives as units
+    gap_z: float  # z-value of the squared distance under the hypothesis of no gap, by classes of positives
     modality_gap: float  # distance of the means
     gap_fraction: float  # fraction of the mean squared distance of true pairs that is due to the gap
     true_pair_cosine: Estimate  # mean cosine of row i of one modality with row i of the other

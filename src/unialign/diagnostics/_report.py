@@ -36,7 +36,7 @@ class DiagnosisReport:
         fingerprint: SHA-256 of the names, presence and rows.
         details: sources, settings, and the data of the report's plots.
         proposed_ids: (N,) ids shared by items whose rows are equal or nearly equal in a modality; None if there are no
-            such items. Pass them as `ids` if these items have the same meaning.
+            such items. Pass this array as `ids` if these items have the same meaning.
     """
 
     findings: tuple[Finding, ...]

@@ -59,7 +59,7 @@ def _largest_cosine(measured: Measurements) -> Iterator[Case]:
 
 
 def _low_rank(possible: int) -> float:
-    """Return the effective rank below which a modality has low rank; this limit is smaller for few possible directions."""
+    """Return the effective rank below which a modality has low rank, a smaller number for few possible directions."""
     return max(min(limits.LOW_RANK, possible / 2), limits.LOW_RANK_FRACTION * possible)
 
 
@@ -206,7 +206,7 @@ _CONSEQUENCES = {
 
 
 def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> list[Finding]:
-    """Mention the consequences of a far modality in the finding about the gap, and remove their separate warnings."""
+    """Mention the consequences of a far modality in the finding about the gap, and remove the warnings about them."""
     found = list(findings)
     for cause in [finding for finding in found if finding.code == "modality_gap"]:
         (name,) = cause.modalities

@@ -85,7 +85,7 @@ def _kernel(cosine_nn: Tensor, square: float) -> Tensor:
     """Return exp((c - 1) / square) without the constant and the linear term of its series in the cosine c.
 
     All other coefficients are positive, so the kernel is positive definite. The linear term would measure the distance
-    of the means, which centering sets to zero also where the distributions are equal; MMD^2 would then be too small.
+    of the means. Centering makes this distance exactly zero, so the unbiased MMD^2 would be too small.
     """
     return torch.exp((cosine_nn - 1) / square) - math.exp(-1 / square) * (1 + cosine_nn / square)
 

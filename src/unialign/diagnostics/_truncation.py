@@ -46,7 +46,7 @@ def principal_directions(rows: Sequence[Tensor]) -> Tensor | None:
     """Return orthonormal columns (D, r), ordered by the second moment of the given unit rows; None without rows.
 
     The rows are not centered, so that all directions together preserve the cosines. With more than 1,024 dims, 1,024
-    rows are used. Directions beyond half the number of rows are mostly noise, and left out.
+    rows are used. Directions beyond half the number of rows are mostly noise and are left out.
     """
     rows_pD = torch.cat(list(rows)) if rows else torch.zeros(0, 1, dtype=torch.float64)
     if len(rows_pD) < 2:

@@ -23,7 +23,7 @@ from unialign.losses._wrapper import ObjectiveWrapper
 Subsets = Literal["leave_one_out", "all"]
 Form = Literal["contrast", "alignment"]
 
-# Temperature of the fused term if that of the objective does not divide cosines.
+# Temperature of the fused term if the temperature of the objective does not divide cosines.
 _TEMPERATURE = 0.07
 
 
@@ -46,8 +46,8 @@ class FusedTarget(ObjectiveWrapper):
             least two others (M terms); `all` has one term for each S and m, for items with all of these modalities
             (M (2^(M - 1) - M) terms).
         form: `contrast` or `alignment`.
-        temperature: tau of the fused term. By default, it is the temperature of the objective if that divides cosines,
-            including a temperature passed to the call, and 0.07 otherwise.
+        temperature: tau of the fused term. By default, it is the temperature of the objective if this temperature
+            divides cosines, including a temperature passed to the call, and 0.07 otherwise.
         objective_options: options of an objective given by name.
 
     Examples:
@@ -138,7 +138,7 @@ def _with_fused_modalities(batch: Batch, subsets: Subsets) -> tuple[Batch, list[
 
 
 def _subsets(modalities: int, subsets: Subsets) -> Iterator[tuple[tuple[int, ...], list[int], int]]:
-    """Yield the subsets, their targets, and the least number of modalities of the subset that an item needs."""
+    """Yield each subset, its targets, and the minimum number of modalities of the subset that an item must have."""
     every = range(modalities)
     if subsets == "leave_one_out":
         for m in every:

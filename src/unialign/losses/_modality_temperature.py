@@ -1,4 +1,4 @@
-"""One temperature for each modality (e5-omni, arXiv 2601.03666); a pair has the geometric mean of both."""
+"""One temperature for each modality (e5-omni, arXiv 2601.03666); the temperature of a pair is a geometric mean."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ class ModalityTemperature(nn.Module):
             temperature.label = f"temperature of {name!r}"
 
     def pair(self, first: Sequence[str], second: Sequence[str]) -> Tensor | float:
-        """Return the geometric mean of the temperatures of two sides, each the geometric mean over its modalities."""
+        """Return the geometric mean of the temperatures of two sides, each a geometric mean over modalities."""
         sides = [[self._temperature(name)() for name in side] for side in (first, second)]
         if all(isinstance(tau, float) for side in sides for tau in side):
             return geometric_mean(geometric_mean(side) for side in sides)

@@ -132,10 +132,10 @@ class Objective(nn.Module, ABC):
                 evaluation on one process), or a `torch.distributed` process group.
             zero_rows: `error` raises for rows of norm zero, such as outputs of dead ReLUs; `ignore` treats them as
                 absent.
-            temperature: tau > 0 of this call instead of the objective's: a number, a tensor with one element, or a
-                function without arguments that returns one of them. The value is differentiable and is not clamped to
-                the bounds. With several processes, each process gets the full gradient, so keep the parameter equal on
-                all processes.
+            temperature: tau > 0, which replaces the temperature of the objective in this call: a number, a tensor with
+                one element, or a function without arguments that returns one of them. The value is differentiable and
+                is not clamped to the bounds. With several processes, each process gets the full gradient, so keep the
+                parameter equal on all processes.
             logit_scale: 1 / tau, an alternative to `temperature`: the multiplier of the cosines, after `exp`, as in
                 open_clip. For `Sigmoid`, it replaces the scale.
             logit_bias: bias of the logits, for `Sigmoid`.

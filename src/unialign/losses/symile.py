@@ -19,7 +19,7 @@ Negatives = Literal["sampled", "all"]
 
 
 class Symile(Objective):
-    """Contrast of multilinear inner products: each modality classifies the true tuple of the other modalities.
+    """Contrastive loss of multilinear inner products: each modality classifies the true tuple of the others.
 
     The loss is the mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the other
     modalities, with MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2

@@ -21,7 +21,7 @@ class Batches:
 
     Every epoch uses a new permutation, split into batches of `batch_size`. The last batch holds the remainder; it is
     dropped if it has a single item, which would have no negatives. A step consists of `accumulation_steps` consecutive
-    batches of an epoch; the last step of an epoch may have fewer. All epochs have the same number of steps.
+    batches of an epoch; the last step of an epoch may have fewer batches. All epochs have the same number of steps.
     """
 
     items: int

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from unialign.errors import MissingDependencyError
 from unialign.io import replace_file
 
-# Suffix, after the name of the logger, of the file with the id of a tracked run.
+# The name of the file with the id of a tracked run is the name of the logger, followed by this suffix.
 _RUN_ID = "-run-id"
 
 

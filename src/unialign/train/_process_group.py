@@ -64,7 +64,7 @@ class ProcessGroup:
     def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
         """Run `work` on process 0 only; return its result, or raise its error, on every process.
 
-        The other processes wait as long as it takes: `work` may exceed the timeout of collectives.
+        The other processes wait until `work` is complete, which may take longer than the timeout of collectives.
         """
         if self.world_size == 1:
             return work()

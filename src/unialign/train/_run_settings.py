@@ -45,7 +45,7 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
 
 
 def make_objective(config: TrainConfig) -> Objective:
-    """Return the objective of a run, with the fused term and on the prefixes of the settings."""
+    """Return the objective of a run, with the fused term and the prefixes that the settings specify."""
     objective = create(config.objective, **config.objective_options)
     if config.fused_weight > 0:
         objective = FusedTarget(objective, config.fused_weight, subsets=config.fused_subsets)
@@ -55,7 +55,7 @@ def make_objective(config: TrainConfig) -> Objective:
 
 
 def term_names(objective: Objective, modalities: tuple[str, ...], dim: int) -> list[str]:
-    """Return the names of an objective's terms in a space of a dimension.
+    """Return the names of an objective's terms in a space of the given dimension.
 
     Raises:
         ConfigError, ShapeError: the anchor is missing, or the objective needs more modalities or dimensions.
