@@ -76,7 +76,7 @@ def read_values(path: str, what: str) -> NDArray[Any]:
             (array,) = NpyReader().open(file).entries.values()
             values = array.load()
         else:
-            # Some editors write a byte order mark, which is no part of the first value.
+            # Some editors write a byte order mark, which is not part of the first value.
             lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
             values = np.array([line for line in lines if line])
     except DataError:
@@ -99,8 +99,8 @@ def read_pairs(config: BridgeConfig, index: RowSource) -> NDArray[Any] | None:
     """Return the row numbers or ids of the pairs.
 
     Raises:
-        ConfigError: the numbers are ids of other rows than those with these numbers, and `pairs_by` is not given; or
-            `pairs_by` is `row` and the file has ids.
+        ConfigError: the numbers may be row numbers or ids of other rows, and `pairs_by` is not given; or `pairs_by` is
+            `row` and the file has ids.
     """
     if config.pairs is None:
         return None
