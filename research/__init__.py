@@ -11,7 +11,7 @@ which has three functions:
 study can continue. It then computes intervals over groups of items and seeds, and Holm-corrected verdicts for each
 `Family`, and writes results.json, figures, page.md and report.html. Arms refer to data transforms and measurements by
 name (`_transforms.py`, `_measures.py`), since arms are sent to worker processes. `ablation.py` is an example;
-`_figures.py` contains common tables and figures.
+`_figures.py` contains tables and figures that several studies use.
 
 This module avoids heavy imports, so that `--help` lists the studies without torch.
 """
@@ -40,7 +40,7 @@ STUDIES = {
     "weights": "sensitivity of UniAlign to the weights of its four terms",
 }
 
-# Total number of trainings, and duration in minutes on two cores.
+# The total number of trainings, and the duration in minutes on two cores.
 COSTS = {
     "ablation": (252, 8),
     "anchor": (65, 3),

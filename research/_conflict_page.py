@@ -49,7 +49,7 @@ def answer(results: Results) -> list[str]:
 
 
 def _sweep_arms(results: Results, data: str, objective: str) -> dict[int, str]:
-    """Return the arms of a sweep as a mapping of M to arm."""
+    """Return the arms of a sweep as a mapping from M to arm."""
     factors = results["study"]["factors"]
     wanted = {"part": "sweep", "data": data, "objective": objective}
     return {factors[arm]["M"]: arm for arm in completed(results) if wanted.items() <= factors[arm].items()}

@@ -21,7 +21,7 @@ Cells = Mapping[Hashable, Sequence[tuple[float | None, float | None]]]
 
 
 class Interval(NamedTuple):
-    """Estimate with a 95 % interval; NaN if unknown."""
+    """An estimate with a 95 % interval; unknown values are NaN."""
 
     mean: float
     low: float = math.nan
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 def seed_interval(values: Sequence[float | None]) -> Interval:
-    """Return the mean over seeds with its t-interval; missing values are skipped."""
+    """Return the mean over seeds with the t-interval of the mean; missing values are skipped."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     if not known:
         return Interval(math.nan)

@@ -1,6 +1,6 @@
 """Build tables and panels that several studies use from the content of results.json.
 
-Functions take the results and the keys of arms. Failed arms have no summary and are omitted.
+The functions take the results and the keys of arms. Failed arms have no summary and are omitted.
 """
 
 import math
@@ -68,14 +68,14 @@ def format_seeds(values: Sequence[float | None], *, scale: float = 1.0, decimals
 
 
 def seed_series(mark: Mark, values: Mapping[int, Sequence[float]], *, band: bool = True) -> Series:
-    """Return a line through means over seeds, given x -> one value per seed. A dashed line has no band."""
+    """Return a line through the means over seeds; `values` maps x to one value per seed. Dashed lines have no band."""
     found = {x: seed_interval(own) for x, own in sorted(values.items())}
     band = band and mark.dash == "solid"
     return Series(mark, [Point(x, *at) if band else Point(x, at.mean) for x, at in found.items()])
 
 
 def failed_sections(results: Results) -> list[Section]:
-    """Return a section that lists the failed arms; empty if all arms succeeded."""
+    """Return a section that lists the failed arms, or no section if all arms succeeded."""
     lines = [f"{label(results, arm)}: {message}." for arm, message in results["study"]["failed"].items()]
     return [Section("failed", "Failed arms", lines)] if lines else []
 

@@ -30,7 +30,7 @@ SOURCES = ("text", "drawing", "speech", "text+speech", "text+drawing")
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
 DECODER_SEEDS = (0, 1, 2)
 INFONCE, GRAM = "infonce", "gram"
-# Maximum accepted decrease of validation R@1 relative to InfoNCE.
+# The maximum accepted decrease of R@1 on the validation split relative to InfoNCE.
 MAX_LOSS = 0.01
 
 

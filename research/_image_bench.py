@@ -32,7 +32,7 @@ from unialign.space import Space
 
 __all__ = ["CONTROLS", "GenerationBench", "annotate_controls", "make_bench", "scores_of"]
 
-# Description of each control, and the conclusion if it scores as well as a space.
+# The description of each control, and the conclusion if the control scores as well as a space.
 CONTROLS = {
     "self": "embedding of the true image, the upper limit of the decoder",
     "shuffled": "image embeddings of other items; if they score as well, the score ignores the content",
@@ -45,7 +45,7 @@ CONTROLS = {
 
 @dataclass(frozen=True, eq=False)
 class GenerationBench:
-    """Data, decoders and scores shared by all rows of a table.
+    """The data, decoders and scores that all rows of a table share.
 
     Attributes:
         store: the data.
@@ -111,7 +111,7 @@ class GenerationBench:
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:
-        """Return the images of each of `CONTROLS`; nearest items are those by anchor embedding."""
+        """Return the images of each of `CONTROLS`; the nearest items are those with the nearest anchor embeddings."""
         z_ND, _ = embed_items(space, self.store, self.rows, [self.anchor])
         self_ND = z_ND[self.anchor]
         generator = torch.Generator().manual_seed(self.seed)

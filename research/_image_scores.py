@@ -36,10 +36,10 @@ from unialign.space import Space
 __all__ = ["DECODERS", "SHOWN", "score_images", "train_decoders"]
 
 DECODERS = "decoders"
-# Recorded scores, and those that have intervals.
+# The scores that are recorded, and the scores that have intervals.
 SHOWN = ("fd", "kid", "recall@10", "mrr", "cosine")
 _RESAMPLED = ("fd", "recall@10", "mrr")
-# Maximum number of resamples for FD, which takes milliseconds per resample and is computed thousands of times in a
+# The maximum number of resamples for FD. It takes milliseconds per resample and is computed thousands of times in a
 # study.
 _MAX_RESAMPLES = 300
 _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": pixels}

@@ -19,7 +19,7 @@ SELECTION = "recall@1"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """Picklable description of a training, sent to a worker process, which opens the data itself.
+    """Picklable description of a training for a worker process, which opens the data.
 
     Attributes:
         purpose: `trial` for the selection of settings, `parent` for a space that trials of other arms continue, or
@@ -49,7 +49,7 @@ class TrainingJob:
 
     @property
     def split(self) -> str:
-        """Split to evaluate: test for runs, validation for other jobs."""
+        """The split to evaluate, which is the test split for runs and the validation split for other jobs."""
         return "test" if self.purpose == "run" else "val"
 
     @property
@@ -72,7 +72,7 @@ class TrainingJob:
         }
 
     def read_back(self) -> Record | None:
-        """Return the record if this job was completed earlier, else None."""
+        """Return the record if this job was completed earlier, or else None."""
         record = read_record(self.file, self.settings())
         lost = self.space is not None and not (self.space / "config.json").exists()
         return None if record is None or (lost and not record.failed) else record

@@ -40,7 +40,7 @@ __all__ = ["MEASURES", "View", "measure", "to_numbers"]
 
 @dataclass(frozen=True)
 class View:
-    """Unit rows (N, D) of a split by modality, with presence (N,), ids (N,), space and data."""
+    """The unit rows (N, D) of each modality of a split, with presence (N,), ids (N,), the space and the data."""
 
     embeddings: dict[str, Tensor]
     present: dict[str, Tensor]
@@ -81,7 +81,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
     }
     for name, value in result.means().items():
         if name.startswith("c/"):
-            continue  # c is summarized above, since modalities differ between runs.
+            continue  # Summaries of c replace its values per modality, since modalities differ between runs.
         per_item = getattr(result, name, None)
         resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
         found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]

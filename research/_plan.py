@@ -36,7 +36,7 @@ def _check_texts(name: str, value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Config):
-    """Options of a study, which are stored in `config.yaml`."""
+    """The options of a study, which are stored in `config.yaml`."""
 
     kind: ClassVar[str] = "study"
 
@@ -113,7 +113,7 @@ class Arm:
         transform: transform of the training data.
         init_from: key of the arm whose space, trained with the same seed, is the initialization.
         eval_hook: measurement during training and at its end.
-        note: remark for the results.
+    note: remark that is stored in the results.
     """
 
     key: str
@@ -154,7 +154,7 @@ class Family:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Ratio or difference of a metric between two arms, with an interval paired on items and seeds."""
+    """The ratio or difference of a metric between two arms, with an interval that is paired over items and seeds."""
 
     first: str
     baseline: str
@@ -164,7 +164,7 @@ class PairedComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Arms of a study and comparisons between them.
+    """The arms of a study and the comparisons between them.
 
     Attributes:
         comparisons: comparisons that have intervals but no verdicts, since they are not corrected for multiplicity.

@@ -27,17 +27,17 @@ __all__ = [
 
 Results = Mapping[str, Any]
 PRIMARY = ("recall@1", "joint_recall@1", "label_map", "v_measure", "modality_gap_debiased")
-# Metrics of retrieval, labels and geometry, in the order of panels.
+# The metrics of retrieval, labels and geometry, in the order of the panels.
 GEOMETRY = (*PRIMARY, "true_pair_cosine")
 
 
 def seed_count(results: Results) -> str:
-    """Return the number of seeds as text, such as `5 seeds` or `1 seed`."""
+    """Return the number of seeds as a text such as `5 seeds` or `1 seed`."""
     return count(len(results["protocol"]["seeds"]), "seed")
 
 
 def as_float(value: float | None) -> float:
-    """Return the number, or NaN for null, which represents NaN in JSON."""
+    """Return the number, or NaN for None, which represents NaN in JSON."""
     return math.nan if value is None else value
 
 
@@ -89,7 +89,7 @@ def primary_metrics(results: Results) -> list[str]:
 
 
 def metric_label(results: Results, metric: str) -> str:
-    """Return the label of a metric with its unit."""
+    """Return the label of a metric with the unit of the metric."""
     about = results["metrics"][metric]
     return str(about["label"]) + (", %" if about["unit"] == "percent" else "")
 

@@ -28,7 +28,7 @@ __all__ = ["Progress", "answer_lines", "make_plan", "run_study", "trainings", "w
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a study after a training ended; `read_back` is true if an earlier call completed the training."""
+    """The state of a study after a training; `read_back` is true if an earlier call completed the training."""
 
     done: int
     total: int

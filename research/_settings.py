@@ -12,7 +12,7 @@ from unialign.losses import names, parameter_names as option_names
 
 __all__ = ["ANCHORS", "HEADS", "OBJECTIVE_TRIALS", "TRIALS", "base", "registered"]
 
-# Settings of the demo, except that digits have no dropout, which could drop all six columns of `mor`.
+# These are the settings of the demo, but digits have no dropout, which could drop all six columns of `mor`.
 HEADS: Mapping[str, Mapping[str, Any]] = {
     "emoji": {"head": "linear", "dropout": 0.5, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},
     "digits": {"head": "linear", "dropout": 0.0, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},

@@ -9,13 +9,13 @@ from unialign.report import count, join_words
 __all__ = ["smoke_run_note", "tally_lines"]
 
 Results = Mapping[str, Any]
-# Maximum number of families with one line per metric; more lines would hide the totals.
+# The maximum number of families with one line per metric; more lines would hide the totals.
 _MAX_DETAILED = 3
 _MAX_NAMED = 4
 
 
 def smoke_run_note(epochs: int | None, own: int | None) -> str:
-    """Return a warning if there are fewer epochs than the default of the study, else ""."""
+    """Return a warning if there are fewer epochs than the default of the study, or else ""."""
     if epochs is None or own is None or epochs >= own:
         return ""
     return f"smoke run with {epochs} of {own} epochs; its numbers are not meaningful"

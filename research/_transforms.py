@@ -18,7 +18,7 @@ __all__ = ["TRANSFORMS", "transformed", "with_presence"]
 
 
 def transformed(store: EmbeddingStore, transform: DataTransform | None, seed: int) -> EmbeddingStore:
-    """Return the data of a run after its transform."""
+    """Return the data of a run after the transform of the arm."""
     if transform is None:
         return store
     check_choice("transform", transform.name, TRANSFORMS)

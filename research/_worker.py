@@ -16,7 +16,7 @@ from unialign.train import EvalCallback, HealthWarning, fit, training_steps
 
 __all__ = ["work"]
 
-# Metric recorded for each direction. All metrics of up to 72 directions would take megabytes.
+# The metric that is recorded for each direction. All metrics of up to 72 directions would take megabytes.
 _PER_DIRECTION = "recall@1"
 
 
@@ -24,7 +24,7 @@ def work(job: TrainingJob) -> Record:
     """Train, evaluate and write the record; NonFiniteError is recorded as a failure."""
     store = open_store(job.data, job.train.modalities, job.fingerprint)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HealthWarning)  # The record contains these warnings.
+        warnings.simplefilter("ignore", HealthWarning)  # The warnings are stored in the record.
         try:
             record = _train_and_measure(job, store)
         except NonFiniteError as error:
@@ -67,7 +67,7 @@ def _train_and_measure(job: TrainingJob, store: EmbeddingStore) -> Record:
         }
         if hook is not None and hook.split == job.split:
             statistics |= {name: value for name, value in last.items() if not isinstance(value, int | float)}
-        # Resample in the workers, since they run in parallel; the resamples depend only on the items.
+        # Resample in the workers, which run in parallel. The resamples depend only on the items.
         resampled = resample(
             {name: (statistic, metrics[name]) for name, statistic in statistics.items()},
             store.groups[store.rows(job.split)],

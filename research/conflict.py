@@ -31,7 +31,7 @@ POOLS = {
     ),
 }
 PREDICTORS = ("zeta", "zeta_neg", "zeta_neg_tan", "chi", "net_ratio")
-# Index of the early evaluation, the third of eight, after 8 % of the steps.
+# The index of the early evaluation, which is the third of eight and occurs after 8 % of the steps.
 EARLY = 2
 
 

@@ -19,9 +19,9 @@ __all__ = ["STUDY"]
 EPOCHS = 40
 MODALITIES = ("image", "drawing", "text", "speech")
 PARENT = "parent"
-# Fractions of the parent's learning rate.
+# The learning rates are fractions of the learning rate of the parent.
 RATES = {"small": 0.01, "larger": 0.1}
-# Key -> objective, label, options.
+# This maps each key to the objective, label and options.
 LOSSES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "infonce": ("infonce", "InfoNCE", {}),
     "balanced": ("unialign", "balanced", {}),

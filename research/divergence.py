@@ -29,9 +29,9 @@ BANDWIDTHS: tuple[float | str, ...] = (0.07, 0.2, 0.5, 1.0, "median")
 ESTIMATORS = {"plugin": "at the anchor", "plugin_avg": "plug-in", "pooled": "pooled", "debiased": "debiased"}
 OTHERS = {"cauchy_schwarz": "Cauchy-Schwarz", "mmd2": "MMD², unbiased"}
 OUTCOMES = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
-# Names of the outcomes in the measurements during training.
+# The names of the outcomes in the measurements during training.
 _SEEN = {"recall@1": "divergence/recall@1", "modality_gap_debiased": "divergence/gap_debiased"}
-# Relative tolerance, since values in results.json have seven digits.
+# The tolerance is relative, since values in results.json have seven digits.
 _ROUNDING = 1e-6
 
 

@@ -34,10 +34,10 @@ __all__ = ["STUDY"]
 EPOCHS = 60
 MODALITIES = ("image", "drawing", "text", "speech")
 ANCHOR = "image"
-# Settings of the decoder; empty for the defaults.
+# The settings of the decoder; no entry means the defaults.
 DECODER: dict[str, Any] = {}
 _SMOKE_DECODER = {"steps": 20, "latents": 128, "width": 32, "depth": 1}
-# Each baseline uses the first of its trials. Triangle is excluded, since it requires three modalities.
+# Each baseline has the settings of its first trial. Triangle is excluded, since it requires three modalities.
 _BASELINES = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
 
 

@@ -27,7 +27,7 @@ EPOCHS = 30
 MODALITIES = ("image", "drawing", "text")
 DROPPED = (0.0, 0.3, 0.6, 0.9)
 PAIRS = {"image-drawing": ("image", "drawing"), "image-text": ("image", "text")}
-# Key -> objective, label, options.
+# This maps each key to the objective, label and options.
 TRAINED: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "unialign": ("unialign", "UniAlign", {}),
     "unialign-all": ("unialign", "UniAlign, all pairs", {"anchor": "all"}),
@@ -35,12 +35,12 @@ TRAINED: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "infonce-all": ("infonce", "InfoNCE, all pairs", {"anchor": "all"}),
     **{name: (name, objective_label(name), {}) for name in ("gram", "triangle", "symile", "cs_aligner")},
 }
-# Objectives that use only items with all modalities.
+# These objectives use only items with all modalities.
 COMPLETE_ONLY = ("triangle", "symile")
 
 
 def conditions() -> dict[str, DataTransform | None]:
-    """Return the transform of the training data for each condition."""
+    """Return the transform of the training data in each condition."""
     points = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in DROPPED}
     return {**points, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
@@ -166,7 +166,7 @@ def _kept(results: Results) -> Table:
 
 
 def _never(results: Results) -> list[Any]:
-    """Compare R@1 of modalities that never occur together with their R@1 after training on complete data."""
+    """Compare R@1 of modalities that never occur together with R@1 of the same modalities trained on complete data."""
     panels: list[Panel] = []
     rows = []
     for pair_key, pair in PAIRS.items():

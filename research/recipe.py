@@ -33,7 +33,7 @@ _MLP = {"head": "mlp", "dim": 128, "lr": 1e-3, "weight_decay": 0.01}
 
 @dataclass(frozen=True)
 class _Data:
-    """A data set of the study.
+    """A data set of the study and its settings.
 
     Attributes:
         gcca, kernel_gcca: regularization and spectrum power, chosen on the validation split.

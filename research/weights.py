@@ -57,7 +57,7 @@ def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence
 
 
 def _weights(part: str) -> list[list[dict[str, float]]]:
-    """Return the weights of both terms for each cell of a grid."""
+    """Return the weights of the two terms for each cell of a grid."""
     (first, rows), (second, columns) = _grids()[part]
     return [[{first: row, second: column} for column in columns] for row in rows]
 

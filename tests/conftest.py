@@ -1,4 +1,4 @@
-"""Configure all tests: one thread, no network, deterministic Hypothesis examples, shared fixtures.
+"""Configure all tests to use one thread, no network and deterministic Hypothesis examples, and define shared fixtures.
 
 `UNIALIGN_TEST_THREADS=2` runs the tests with two threads, which changes the order of summation.
 """
@@ -39,7 +39,7 @@ def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_local)
 
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # Background jobs of a shell ignore SIGINT, and child processes of the tests would inherit that setting.
+    # Background jobs of a shell ignore SIGINT, and the child processes of the tests would also ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

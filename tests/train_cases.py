@@ -1,4 +1,4 @@
-"""Define a tiny store with absent rows and shared ids, runs on it, and a callback that interrupts a run."""
+"""Define a tiny store with absent rows and shared ids, runs on this store, and a callback that interrupts a run."""
 
 import hashlib
 import json

@@ -20,7 +20,7 @@ __all__ = ["Dot", "Mark", "Panel", "Point", "Series", "dots", "lines", "scatter"
 WIDTH, HEIGHT = 340.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 30.0, 40.0
 _ROW = 19.0
-_LETTER = 6.2  # average width of a letter of a label
+_LETTER = 6.2  # This is the average width of a letter of a label.
 
 _RULES = """
 .plot{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -36,7 +36,7 @@ _RULES = """
 
 @dataclass(frozen=True)
 class Point:
-    """Point of a line, without a band if `low` or `high` is not finite."""
+    """A point of a line, which has no band if `low` or `high` is not finite."""
 
     x: float
     y: float
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """Legend entry, in which `number` selects the color and shape."""
+    """A legend entry, in which `number` selects the color and the shape."""
 
     label: str
     number: int
@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """Line of a panel."""
+    """A line of a panel."""
 
     mark: Mark
     points: Sequence[Point]
@@ -63,7 +63,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """Row of a dot panel, with a value and its interval."""
+    """A row of a dot panel, with a value and the interval of the value."""
 
     label: str
     value: float
@@ -74,7 +74,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Panel:
-    """Panel of a sheet, with a text alternative for screen readers."""
+    """A panel of a sheet, with a text alternative for screen readers."""
 
     width: float
     height: float
@@ -206,7 +206,7 @@ def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, le
 
 
 class _Axes:
-    """Axes of a panel, which map data to positions."""
+    """The axes of a panel, which map data to positions."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float) -> None:
         self.x, self.y, self.height = x, y, height

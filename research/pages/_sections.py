@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)",
 
 @dataclass(frozen=True)
 class Table:
-    """Table of strings; the first column contains row labels, and `note` is printed below the table."""
+    """A table of strings; the first column contains row labels, and `note` is printed below the table."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """Standalone SVG, written to `figures/<name>.svg`; `name` starts with the name of the study."""
+    """A standalone SVG, which is written to `figures/<name>.svg`; `name` starts with the name of the study."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """Section of a page, whose content is written between markers; strings are paragraphs."""
+    """A section of a page, whose content is written between markers; strings are paragraphs."""
 
     key: str
     title: str

@@ -10,7 +10,7 @@ __all__ = ["tiles"]
 
 _TOP, _TALL, _BELOW = 30.0, 26.0, 36.0
 _LETTER, _LONGEST = 5.8, 18
-# Opacity at which dark and light text are equally legible.
+# At this opacity, dark and light text are equally legible.
 _LIGHT_TEXT_FROM = 0.6
 
 

@@ -51,7 +51,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a finished run; tests must copy it before they change it."""
+    """Return the folder of a finished run; a test must copy the folder before changing files."""
     out = tmp_path_factory.mktemp("decoder") / "run"
     assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(out)]) == 0
     return out

@@ -1,4 +1,4 @@
-"""Test `unialign generate` with the shipped weights: images, the results folder, and invalid arguments."""
+"""Test the images and the results folder of `unialign generate` with the shipped weights, and invalid arguments."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the results folder of one call; tests must copy it before they change it."""
+    """Return the results folder of one call; a test must copy the folder before changing files."""
     out = tmp_path_factory.mktemp("ship") / "out"
     assert generate(out, "--item", "ship", "--source", "text", "--samples", "2", "--seed", "3") == 0
     return out

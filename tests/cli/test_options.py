@@ -1,4 +1,4 @@
-"""Test command-line options: precedence, examples, suggestions, and the deferred import of torch."""
+"""Test the precedence of command-line options, the examples, suggestions, and the deferred import of torch."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from unialign.cli._settings import given_settings
 from unialign.config import Config, DecoderConfig, GenerateConfig, TrainConfig
 from unialign.errors import ConfigError
 
-# Two valid values other than the default, for settings whose type does not determine valid values.
+# These are two valid values other than the default for each setting whose type does not determine valid values.
 NAMED = {
     "objective": ("gram", "infonce"),
     "modalities": (["fou", "zer"], ["kar", "pix"]),

@@ -279,7 +279,7 @@ def test_a_modality_without_partners_is_rejected() -> None:
     present["audio"][:1] = True
     with pytest.raises(DataError, match="'audio' is in 1 training row"):
         gcca(store_of(columns(), present))
-    # The absent modality is named, not the one that loses its partner.
+    # The error names the absent modality, and not the modality without a partner.
     pair = {name: columns()[name] for name in ("image", "audio")}
     with pytest.raises(DataError, match=r"'audio' is in 0 training rows of .*; .* omit 'audio'"):
         gcca(store_of(pair, {"audio": np.zeros(TRAIN + TEST, dtype=bool)}))
@@ -316,7 +316,7 @@ def test_invalid_options(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.slow
 def test_kernel_gcca_on_the_shipped_data() -> None:
-    """Check that R@1 and joint R@1 exceed limits slightly below the measured values (15.2, 32.5, 43.6 and 66.8 %)."""
+    """R@1 and joint R@1 must exceed limits slightly below the measured values (15.2, 32.5, 43.6 and 66.8 %)."""
     emoji, digits = ua.data.load_dataset("emoji"), ua.data.load_dataset("digits")
     space = gcca(emoji)
     facts = space.metadata["closed_form"]

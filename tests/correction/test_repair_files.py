@@ -1,4 +1,4 @@
-"""Test saved repairs: round trips, exports, and files that were modified."""
+"""Test round trips and exports of saved repairs, and errors for modified files."""
 
 import json
 from pathlib import Path

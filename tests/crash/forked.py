@@ -74,7 +74,7 @@ def die_at(folder: Path, operation: int) -> None:
 
 
 def count_operations(folder: Path) -> list[int]:
-    """Return a list with one number, the count of file operations of this process in `folder` from now on."""
+    """Return a list with one number, which counts the file operations of this process in `folder` after this call."""
     count = [0]
 
     def act(handle: int | None) -> None:

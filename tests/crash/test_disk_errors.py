@@ -1,4 +1,4 @@
-"""Test writes to full and read-only disks: clear errors, intact earlier files, and no partial files.
+"""Test that writes to full and read-only disks raise clear errors, keep earlier files, and leave no partial files.
 
 A limit on the file size makes writes fail midway. The disks are small tmpfs mounts; their tests are skipped if mounting
 is not permitted.

@@ -119,7 +119,7 @@ def test_the_payloads_would_execute_code(tmp_path: Path) -> None:
     for name in ("pickle of protocol 0", "pickle of protocol 5", "torch.save"):
         canary = tmp_path / name
         content = payloads(canary)[name]
-        with contextlib.suppress(FileExistsError):  # raised if the payload creates the canary twice
+        with contextlib.suppress(FileExistsError):  # This error is raised if the payload creates the canary twice.
             pickle.loads(content) if "pickle" in name else torch.load(io.BytesIO(content), weights_only=False)
         assert canary.exists()
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of stores: a small store with all optional contents, and functions that damage its folder."""
+"""Define a small store with all optional contents, and functions that damage the folder of a store."""
 
 import hashlib
 import json

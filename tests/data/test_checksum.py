@@ -1,4 +1,4 @@
-"""Test the computation of checksums: `.npy` bytes, SHA-256, and canonical JSON."""
+"""Test `.npy` bytes, SHA-256 and canonical JSON, from which checksums are computed."""
 
 import io
 from typing import Any

@@ -21,7 +21,7 @@ def picture(path: Path, value: int, size: int = 8) -> Path:
 
 
 def reds(store: EmbeddingStore, column: str = "image-clip") -> list[int | None]:
-    """Return the red value of each item's image; None for items without an image."""
+    """Return the red value of the image of each item, or None for items without an image."""
     images, found = Thumbnails(store.asset(THUMBNAILS)), []
     for row in range(store.items):
         entry = images.read(column, row)

@@ -74,7 +74,7 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
         store = data.load_dataset(tmp_path / source)
         assert store.fingerprint == expected.fingerprint
         assert store.name == source[0]
-        assert sorted(store.modalities) == ["image", "text"]  # safetensors sorts its tensors
+        assert sorted(store.modalities) == ["image", "text"]  # The safetensors format sorts tensors by name.
         store.verify()
     # Loading two files, or arrays in memory, gives the same store.
     np.save(tmp_path / "x.npy", space["image"])

@@ -1,4 +1,4 @@
-"""Test random splits: whole groups, the requested fractions, and reproducibility."""
+"""Test that random splits keep groups together, have the requested fractions, and are reproducible."""
 
 from typing import Any
 

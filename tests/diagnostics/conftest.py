@@ -1,4 +1,4 @@
-"""Leave out measurements that a test file does not check, which saves half of the time of a diagnosis."""
+"""Disable measurements that a test file does not check, which halves the duration of a diagnosis."""
 
 import pytest
 

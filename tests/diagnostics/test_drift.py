@@ -1,4 +1,4 @@
-"""Test the comparison of two versions of the same embeddings: each planted difference gets its verdict."""
+"""Test that comparing two versions of the same embeddings gives the correct verdict for each planted difference."""
 
 import json
 
@@ -294,7 +294,7 @@ def test_wrong_input_is_refused_with_advice():
 
 
 def test_stored_files_are_compared_like_arrays(tmp_path):
-    """Cover a streamed archive, a memory map, and rows gathered by ids."""
+    """The cases are a streamed archive, a memory map, and rows that are matched by ids."""
     new = unit(OLD + noise(0.02))
     np.savez_compressed(tmp_path / "old.npz", x=OLD, ids=np.arange(ITEMS))
     np.savez(tmp_path / "new.npz", x=new[ORDER], ids=ORDER)

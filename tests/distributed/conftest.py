@@ -1,4 +1,4 @@
-"""Fixture: the pool of processes that all tests in this folder share."""
+"""Define the pool of processes that all tests in this folder share."""
 
 from collections.abc import Iterator
 

@@ -38,7 +38,7 @@ class Rows(NamedTuple):
 class Answer(NamedTuple):
     totals: Tensor
     terms: list[dict[str, Tensor]]
-    encoders: Tensor  # concatenated gradients of all parameters; zero for unused parameters
+    encoders: Tensor  # The gradients of all parameters are concatenated, with zeros for unused parameters.
     objective: Features
 
 

@@ -184,7 +184,7 @@ def test_cache_on_a_mesh_of_two_dimensions(pool: Pool) -> None:
 
 
 def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
-    """Return whether the random state equals that after encoding each micro-batch once."""
+    """Return whether the random state is the same as after encoding each micro-batch once."""
     towers = Towers()
     encode, modules = shard_each(towers, group)
 
@@ -230,9 +230,9 @@ def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind
         assert set(counted.values()) == {0}
 
 
-# Tests of a process without a modality.
+# The following tests have a process without a modality.
 
-# The process that lacks a modality in each step, and that modality; no process has m2 in the last step.
+# For each step, this lists the process that lacks a modality, and the modality. No process has m2 in the last step.
 LACKING = [(1, "m1"), (0, "m0"), (1, "m2")]
 
 

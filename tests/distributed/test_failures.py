@@ -84,7 +84,7 @@ def test_errors_are_restored_on_other_processes() -> None:
 
 
 class Odd(dist.HashStore):
-    """A torch.distributed store whose first three answers are malformed."""
+    """A torch.distributed store that returns three malformed values before valid ones."""
 
     answers = 0
 

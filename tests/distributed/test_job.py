@@ -65,7 +65,7 @@ class Job:
         ]
 
     def end(self, *, seconds: float) -> list[tuple[int, str]]:
-        """Return the exit status and output of each process."""
+        """Wait for the processes, and return the exit status and the output of each of them."""
         try:
             for process in self.processes:
                 process.join(seconds)

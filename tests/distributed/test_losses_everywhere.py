@@ -128,11 +128,11 @@ def test_process_without_a_modality_and_one_without_any(pool: Pool, case: str) -
     assert_equal_to_one_process(pool, case, sizes, batch, present=present, local_batches=local_batches)
 
 
-# Tests of learned parameters.
+# The following tests have learned parameters.
 
 
 def learning(name: str) -> dict[str, Any]:
-    """Return options that make all scalars of an objective learnable; {} if there are none."""
+    """Return options that make all scalars of an objective learnable, or {} if the objective has no such option."""
     known = options_of(name)
     modes = {option: "learnable" for option in ("mode", "temperature_mode") if option in known}
     return with_anchor(name) | modes if modes else {}
@@ -222,7 +222,7 @@ def test_engines_average_to_the_gradient_of_one_process(pool: Pool, case: str, e
             assert_close(gradient, whole[name], 1e-12)
 
 
-# Tests of errors.
+# The following tests check errors.
 
 
 def raised_error(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> tuple[str, str]:
@@ -487,7 +487,7 @@ def test_unknown_group_raises(pool: Pool) -> None:
         make_objective("infonce")(draw_batch(1, 2, 3, 6), group="all")
 
 
-# Tests of the communication.
+# The following tests check the communication.
 
 
 def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> list[str]:

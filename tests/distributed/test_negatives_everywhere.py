@@ -86,7 +86,7 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         False,
     )
     for processes, sizes in SIZES.items():
-        # The shared negatives are split unevenly over processes 0 and 1; further processes have none.
+        # The shared negatives are split unevenly between processes 0 and 1, and the other processes have none.
         parts_of_shared = [shared[:3], shared[3:], *[shared[:0]] * 2][:processes]
         negatives = [{"m1": x, "m2": y} for x, y in zip(own.split(list(sizes)), parts_of_shared, strict=True)]
         pushes = [[(rows, x)] for rows, x in zip(cut(pushed, sizes), pushed_ids.split(list(sizes)), strict=True)]

@@ -85,7 +85,7 @@ def test_points_and_tests_of_the_mean_equal_the_paired_t_test(results):
         expected = stats.ttest_rel(a, b)
         assert pair.difference == pytest.approx((a - b).mean())
         low, high = expected.confidence_interval()
-        # The percentile interval may be skewed, but has nearly the same width.
+        # The percentile interval may be asymmetric, but has nearly the same width.
         assert pair.high - pair.low == pytest.approx(high - low, rel=0.12)
         if expected.pvalue > 2**-10:
             assert pair.p == pytest.approx(expected.pvalue, rel=0.15)

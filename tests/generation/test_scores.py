@@ -1,4 +1,4 @@
-"""Test the scores of images with known results, and their resampling by item weights."""
+"""Test image scores in cases with known results, and the resampling of scores by item weights."""
 
 import itertools
 

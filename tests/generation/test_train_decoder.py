@@ -1,4 +1,4 @@
-"""Test the training of a decoder: learning, reproducibility, bit-exact resumption, and invalid input."""
+"""Test that training a decoder reduces the loss, is reproducible, resumes bit-exactly, and rejects invalid input."""
 
 import hashlib
 from functools import cache

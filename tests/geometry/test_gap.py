@@ -1,4 +1,4 @@
-"""Test the modality gap, its debiased form, and the cosines of true pairs."""
+"""Test the raw and the debiased modality gap, and the cosines of true pairs."""
 
 import numpy as np
 import pytest

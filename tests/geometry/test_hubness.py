@@ -1,4 +1,4 @@
-"""Test k-occurrences against brute force, and with ties."""
+"""Compare k-occurrences with those of a brute-force search, and test ties."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests with other libraries: a space of four modalities that is saved with three encoders."""
+"""Define a space of four modalities that is saved with three encoders, for tests with other libraries."""
 
 from pathlib import Path
 

@@ -213,7 +213,7 @@ def test_saved_bytes_grow_linearly():
     assert kept[2] < 2048 * 2048
 
 
-# Tests of the queue.
+# The following tests check the queue.
 
 
 def test_queue_is_first_in_first_out():
@@ -294,7 +294,7 @@ def test_queue_errors():
             call()
 
 
-# Tests of errors for negatives and for rows of norm zero.
+# The following tests check errors for negatives and for rows of norm zero.
 
 
 def test_invalid_negatives():

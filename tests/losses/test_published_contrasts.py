@@ -28,7 +28,7 @@ def assert_equal(total: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
 
 
 def test_clip():
-    """Radford et al. 2021: symmetric cross-entropy with a learned logit scale."""
+    """The loss of Radford et al. (2021) is a symmetric cross-entropy with a learned logit scale."""
     x, y = unit_pair()
     scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
     logits, labels = scale * x @ y.T, torch.arange(len(x))
@@ -37,7 +37,7 @@ def test_clip():
 
 
 def test_siglip():
-    """Zhai et al. 2023, Algorithm 1: sigmoid loss with a learned scale and bias."""
+    """Algorithm 1 of Zhai et al. (2023) is a sigmoid loss with a learned scale and bias."""
     x, y = unit_pair()
     scale, bias = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (5.0, -3.0))
     labels = 2 * torch.eye(len(x)) - 1
@@ -47,7 +47,7 @@ def test_siglip():
 
 
 def test_moco():
-    """He et al. 2020, Algorithm 1: one positive per query, and the queue as the only negatives.
+    """Algorithm 1 of He et al. (2020) has one positive per query, and all negatives are in the queue.
 
     All items have the same id, so the batch contains no negatives.
     """
@@ -62,7 +62,7 @@ def test_moco():
 
 
 def test_supervised_contrastive():
-    """Khosla et al. 2020, Eq. 2, with queries from one modality and keys from the other."""
+    """This is Eq. 2 of Khosla et al. (2020), with queries from one modality and keys from the other."""
     x, y = unit_pair()
     ids = torch.tensor([0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 5])
     mask = (ids[:, None] == ids).double()
@@ -86,7 +86,7 @@ def test_hard_negatives():
 
 
 def test_hard_negatives_of_each_item():
-    """DPR (Karpukhin et al. 2020): in-batch negatives, and hard negatives per query."""
+    """DPR (Karpukhin et al. 2020) has in-batch negatives, and hard negatives for each query."""
     x, y = unit_pair()
     hard = functional.normalize(torch.stack([draw_batch(s, 1, 3, 6)["m0"] for s in range(len(x))]), dim=-1)
     hard.requires_grad_()

@@ -1,4 +1,4 @@
-"""Test Symile: negatives, random draws and memory."""
+"""Test the negatives, the random draws and the memory of Symile."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Test learnable temperatures: exact initial values, bounds, conversions of the dtype, and saved states."""
+"""Test initial values, bounds, dtype conversions and saved states of learnable temperatures."""
 
 import pytest
 import torch

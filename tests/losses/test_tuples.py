@@ -1,4 +1,4 @@
-"""Test Triangle and PMRL: golden values, degenerate tuples, and saved memory."""
+"""Test golden values, degenerate tuples, and saved memory of Triangle and PMRL."""
 
 import math
 

@@ -95,7 +95,7 @@ def check(scores: PoolScores, expected: Mapping[str, float]) -> None:
 @pytest.mark.parametrize("ties", [False, True])
 def test_pool_matches_the_reference(ties: bool) -> None:
     z = space()
-    if ties:  # equal rows, within and between modalities
+    if ties:  # Rows are equal within and between modalities.
         z["a"][5:9] = z["a"][4]
         z["b"][20:25] = z["a"][4]
         z["c"][::3] = z["c"][0]

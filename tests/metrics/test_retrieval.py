@@ -242,7 +242,7 @@ def test_interval_contains_the_estimate_and_is_reproducible():
         low, high = interval
         assert low < interval.estimate < high
         assert result.interval(metric) == interval
-        if metric != "median_rank":  # bounds are integers and may agree
+        if metric != "median_rank":  # The bounds are integers and may be equal.
             assert result.interval(metric, seed=1) != interval
         shown = {"mrr": result.mrr, "map": result.map, "ndcg": result.ndcg, "median_rank": result.median_rank}
         wanted = shown.get(metric)

@@ -261,13 +261,13 @@ def test_a_saved_bridge_maps_equally(name, tmp_path):
     np.testing.assert_allclose(loaded.apply(OLD[name]), found.apply(), atol=2e-5)
     with pytest.raises(ConfigError, match="does not hold the old index"):
         loaded.apply()
-    assert loaded.apply(OLD["unrelated"]).shape == Z.shape  # a further batch can have as many rows as the index
+    assert loaded.apply(OLD["unrelated"]).shape == Z.shape  # Another batch can have as many rows as the index.
     with pytest.raises(DataError, match=re.escape("leave out `new` for other rows")):
         loaded.apply(OLD["unrelated"], new=Z[PAIRS])
     assert not set(loaded.plan(5, OLD[name])) & set(PAIRS)
     with pytest.raises(ShapeError, match="the bridge maps rows of dim 48"):
         loaded.apply(OLD["first half"])
-    assert loaded.apply(OLD[name][:3]).shape == (3, 48)  # further rows of the same model
+    assert loaded.apply(OLD[name][:3]).shape == (3, 48)  # These are additional rows of the same model.
 
 
 def test_damaged_files_are_rejected(tmp_path):

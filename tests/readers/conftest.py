@@ -1,4 +1,4 @@
-"""Fixtures: a small space of two modalities, and a function that writes it to files."""
+"""Define a small space of two modalities, and a function that writes the space to files."""
 
 from collections.abc import Callable
 from pathlib import Path

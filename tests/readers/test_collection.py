@@ -38,13 +38,13 @@ def assert_same(collection: Collection, space: Space) -> None:
         np.testing.assert_array_equal(found[name], z)
         modality = collection.modalities[name]
         assert modality.rows.shape == z.shape
-        for rows in ([0, 3, len(z) - 1], [7], []):  # row 7 is the first of a chunk
+        for rows in ([0, 3, len(z) - 1], [7], []):  # Row 7 is the first row of a chunk.
             np.testing.assert_array_equal(modality.rows.take(rows), z[rows])
         np.testing.assert_array_equal(modality.load(), z)
 
 
 def test_every_kind_of_file_holds_the_same_rows(write: Write, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, with a shorter last chunk
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # The file has many chunks, of which the last is shorter.
     for kind in KINDS:
         assert_same(open_collection(write(kind)), space)
 
@@ -355,7 +355,7 @@ def test_a_file_that_shrinks_after_it_was_opened_raises(write: Write) -> None:
 
 
 def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
-    path = tmp_path / "large.npz"  # large, so that the header is read before the damaged part
+    path = tmp_path / "large.npz"  # The array is large, so that the header is read before the damaged part.
     np.savez_compressed(path, image=np.random.default_rng(0).normal(size=(4000, 32)))
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("image.npy").header_offset + 300_000

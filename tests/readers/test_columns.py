@@ -23,13 +23,13 @@ def chosen(*columns: str, kind: str = "f") -> list[tuple[str, int]]:
 
 def test_numbered_series_are_matrices_named_by_their_prefix() -> None:
     for columns, expected in (
-        (["id", *numbered("e", range(32))], [("", 32)]),  # the id is not a coordinate
+        (["id", *numbered("e", range(32))], [("", 32)]),  # The id is not a coordinate.
         (["000", "001", "002"], [("", 3)]),
         (numbered("img_", range(4)) + numbered("txt_", range(3)), [("img", 4), ("txt", 3)]),
         ([*numbered("item_emb_", range(4)), "score"], [("item_emb", 4)]),
         (numbered("e", range(3)) + numbered("v", range(3)), [("e", 3), ("v", 3)]),
         (["x[1]", "x[2]"], [("", 2)]),
-        ([f"f{i}" for i in range(40) if i != 7], [("", 39)]),  # one column is missing
+        ([f"f{i}" for i in range(40) if i != 7], [("", 39)]),  # One column is missing.
     ):
         assert chosen(*columns) == expected, columns
     (series,), _ = choose_columns(dict.fromkeys(["e10", "e9", *numbered("e", range(9))], "f"))
@@ -101,11 +101,11 @@ def test_tables_of_the_public_keep_their_vectors_and_say_what_is_left(tmp_path: 
         found = {name: np.concatenate([c.copy() for c in m.rows.chunks()]) for name, m in collection.modalities.items()}
         return found, " ".join((*collection.ignored, *collection.notes))
 
-    found, said = read(text=[json.dumps(row.tolist()) for row in z], score=score)  # score is not a modality
+    found, said = read(text=[json.dumps(row.tolist()) for row in z], score=score)  # The score is not a modality.
     np.testing.assert_array_equal(found["text"], z)
     assert list(found) == ["text"]
     assert "score" in said
-    found, said = read(id=np.arange(30.0), **{f"e{i}": z[:, i] for i in range(12)})  # id is not a coordinate
+    found, said = read(id=np.arange(30.0), **{f"e{i}": z[:, i] for i in range(12)})  # The id is not a coordinate.
     np.testing.assert_array_equal(found["items"], z)
     assert "12 columns, e0 to e11" in said
     assert "id (" in said

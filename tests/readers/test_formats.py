@@ -138,7 +138,7 @@ def test_decimal_commas_and_empty_cells_of_tables(
     table = {"image": list(z), "labels": [None if i % 5 == 0 else i % 3 for i in range(ITEMS)]}
     pq.write_table(pa.table(table), tmp_path / "b.parquet")
     np.testing.assert_array_equal(open_collection(tmp_path / "b.parquet").labels_N < 0, np.arange(ITEMS) % 5 == 0)
-    monkeypatch.setattr(_table, "_VALUE_ROWS", 3)  # so that some batches have no empty cell
+    monkeypatch.setattr(_table, "_VALUE_ROWS", 3)  # Some batches have no empty cell.
     pq.write_table(pa.table({**table, "labels": pa.array(table["labels"], pa.uint8())}), tmp_path / "c.parquet")
     expected = [-1 if i % 5 == 0 else i % 3 for i in range(ITEMS)]
     assert open_collection(tmp_path / "c.parquet").values["labels"].tolist() == expected
@@ -209,7 +209,7 @@ def test_anndata_gives_its_embeddings_and_cells(tmp_path: Path, space: Space, mo
     assert collection.values["ids"].tolist() == IDS
     chosen = open_collection(tmp_path / "a.h5ad", modalities=["X", "obsm/X_umap"])
     np.testing.assert_array_equal(rows_of(chosen, "X"), counts)
-    with h5py.File(tmp_path / "a.h5ad", "a") as file:  # store each entry twice
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:  # Each entry is stored twice.
         x = file["X"]
         data, indices, indptr = (x[part][()] for part in ("data", "indices", "indptr"))
         bounds = list(pairwise(indptr))
@@ -238,7 +238,7 @@ def test_mudata_gives_each_modality_in_the_order_of_the_cells(tmp_path: Path, sp
             z = space["image" if name == "rna" else "text"]
             matrices = {"X_pca": z[rows]} if name == "rna" else {}
             write_anndata(file.create_group(f"mod/{name}"), [IDS[row] for row in rows], matrices, np.abs(z[rows]))
-            if name == "rna":  # cells of the other modality are matched by name
+            if name == "rna":  # Cells of the other modality are matched by name.
                 places = np.zeros(ITEMS, np.uint32)
                 places[rows] = np.arange(len(rows)) + 1
                 file[f"obsmap/{name}"] = places

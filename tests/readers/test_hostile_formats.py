@@ -212,8 +212,8 @@ def test_arrays_that_nobody_needs_are_left_with_a_note(tmp_path: Path, space: Sp
     assert list(collection.modalities) == list(space)
     assert {entry.partition(": ")[2].split(" ")[0] for entry in collection.ignored} == set(extras)
     for entry in collection.ignored:
-        key = entry.partition(" (")[0]  # the name as printed in the message
-        if key.endswith("scores"):  # a column of single numbers can be selected
+        key = entry.partition(" (")[0]  # This is the name as printed in the message.
+        if key.endswith("scores"):  # A column of single numbers can be selected.
             assert (
                 open_collection(tmp_path / "a.npz", modalities=["image", key]).modalities["scores"].rows.shape[1] == 1
             )

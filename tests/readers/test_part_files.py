@@ -61,7 +61,7 @@ def test_numbers_that_do_not_count_parts_are_names(tmp_path: Path, space: Space)
         for path, z in zip(paths, space.values(), strict=True):
             np.save(path, z)
         assert list(open_collection(paths).modalities) == list(names)
-    for i, dim in enumerate((4, 8)):  # files of different dim are not parts
+    for i, dim in enumerate((4, 8)):  # Files of different dim are not parts of one modality.
         np.save(tmp_path / f"emb_{i}.npy", space["image"][:, :dim])
     paths = [tmp_path / "emb_0.npy", tmp_path / "emb_1.npy"]
     assert list(open_collection(paths).modalities) == ["emb_0", "emb_1"]
@@ -71,7 +71,7 @@ def write_tables(space: Space, folder: Path, names: list[str]) -> list[Path]:
     folder.mkdir(exist_ok=True, parents=True)
     paths = [folder / name for name in names]
     for rows, path in zip(np.array_split(np.arange(ITEMS), len(paths)), paths, strict=True):
-        text = [None if row % 25 == 3 else space["text"][row] for row in rows]  # absent items occur only in some parts
+        text = [None if row % 25 == 3 else space["text"][row] for row in rows]  # Absent items occur only in some parts.
         columns: dict[str, Any] = {"image": list(space["image"][rows]), "text": text, "id": [f"k{row}" for row in rows]}
         pq.write_table(pa.table(columns), path)
     return paths

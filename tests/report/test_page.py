@@ -192,7 +192,7 @@ def test_absent_rows_are_left_out(tmp_path):
         z["speech"][::2] = 0
         save_file(z, path)
     text = written(folder)
-    assert "20 candidates" not in text  # speech is never the answer
+    assert "20 candidates" not in text  # No query has speech as the correct result.
     assert "item 1</bdi>" in text
     assert "“<bdi>item 2</bdi>”" not in text
     Page(text)

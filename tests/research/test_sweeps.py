@@ -249,7 +249,7 @@ def test_recall_with_and_without_the_anchor() -> None:
     every = list(itertools.permutations(anchor.MODALITIES, 2))
     values = {f"{q}->{a}": 0.8 if "text" in (q, a) else 0.2 for q, a in every}
     values["image->speech"] = 0.1
-    values["image+drawing->text"] = 1.0  # joint queries are ignored
+    values["image+drawing->text"] = 1.0  # Joint queries are ignored.
     results = _results(**{"unialign-text": [values, values], "unialign-all": [values]})
     found = anchor.analyse(results)
     assert found["unialign-text"]["with"] == pytest.approx([0.8, 0.8])

@@ -1,4 +1,4 @@
-"""Test frozen modalities: whitening, its inverse, and invalid options."""
+"""Test whitening of frozen modalities, the inverse of whitening, and invalid options."""
 
 from pathlib import Path
 from typing import Any

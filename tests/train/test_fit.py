@@ -403,7 +403,7 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
 
     run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", on_step=another)
     assert errors == [2]
-    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")  # the lock is released
+    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")  # The lock is released.
 
 
 def test_a_signal_after_the_last_step_is_raised() -> None:
