@@ -1,6 +1,6 @@
 """Configure all tests to use one thread, no network and deterministic Hypothesis examples, and define shared fixtures.
 
-`UNIALIGN_TEST_THREADS=2` runs the tests with two threads, which changes the order of summation.
+With `UNIALIGN_TEST_THREADS=2`, the tests use two threads, which changes the order of summation.
 """
 
 import os
@@ -58,7 +58,7 @@ def _no_plug_ins_of_other_tests() -> Iterator[None]:
 
 @pytest.fixture
 def golden() -> dict[str, Tensor]:
-    """Return the batch of the golden values: three modalities of shape (4, 5), float64, not normalized."""
+    """Return the float64 batch of the golden values, with three modalities of shape (4, 5) that are not normalized."""
     i, k = (torch.arange(1, n + 1, dtype=torch.float64) for n in (4, 5))
     rows = [torch.sin(i[:, None] * k) + 0.5 * torch.sin(3 * m + 2 * i[:, None] + 5 * k[None, :] * m) for m in (1, 2, 3)]
     return {f"z{m}": x for m, x in enumerate(rows)}

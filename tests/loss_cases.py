@@ -14,7 +14,7 @@ from unialign import losses
 from unialign.losses import Objective, create
 from unialign.losses.symile import draw_permutations
 
-# Objective name and options of each case; every batch contains the anchor m0.
+# This maps each case to the objective name and the options; every batch contains the anchor m0.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "balanced": ("unialign", {"anchor": "m0"}),
     "paper": ("unialign", {"anchor": "m0", "preset": "paper", "temperature": 0.5}),
@@ -58,13 +58,13 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "align_uniform-1": ("align_uniform", {"anchor": "all", "alpha": 1.0, "t": 3.0, "uniformity_weight": 0.5}),
 }
 
-# Objectives that require a fixed number of modalities.
+# These objectives require a fixed number of modalities.
 MODALITIES: dict[str, int] = {"triangle": 3}
-# Objectives that use only items with all modalities.
+# These objectives use only items with all modalities.
 COMPLETE_ONLY = {"triangle", "symile"}
-# Cases with sampled negatives, which make the loss depend on the order of items and modalities.
+# In these cases, the loss depends on the order of items and modalities, since negatives are sampled.
 DRAWN = {"symile-sampled"}
-# Objectives that compare all B^M tuples of items.
+# These objectives compare all B^M tuples of items.
 EXPONENTIAL = {"symile"}
 
 

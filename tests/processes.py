@@ -1,4 +1,4 @@
-"""Provide processes for tests: a pool of four in gloo groups of two, three and four, and command-line runs."""
+"""Provide a pool of four processes in gloo groups of two, three and four for tests, and run commands in processes."""
 
 import multiprocessing
 import os

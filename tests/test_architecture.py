@@ -119,7 +119,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 @pytest.mark.parametrize("folder", ["src/unialign", "research", "benchmarks"])
 def test_packages_are_imported_through_their_namespace(folder: str) -> None:
-    """For example, `unialign.ops._uniformity` must not be imported outside `unialign.ops`."""
+    """Modules such as `unialign.ops._uniformity` must not be imported outside `unialign.ops`."""
     private = []
     for path in sources(ROOT / folder):
         own = package_of(path) if folder == "src/unialign" else ""

@@ -1,4 +1,4 @@
-"""Test input validation: accepted input, rejected input, and error messages."""
+"""Test accepted input, rejected input, and the error messages of input validation."""
 
 from typing import Any
 

@@ -129,7 +129,7 @@ def yaml_like(text):
 
 
 def test_the_reference_shows_every_public_name(build):
-    """mkdocstrings shows only names that griffe finds, and griffe could miss names in lazy namespaces."""
+    """mkdocstrings shows only names that griffe detects, and griffe could omit names in lazy namespaces."""
     import griffe
 
     pages = "\n".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))

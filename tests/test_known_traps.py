@@ -66,7 +66,7 @@ def test_03_a_correct_hit_with_a_negative_cosine_counts():
 def test_04_accumulated_batches_weigh_as_their_rows():
     """Gradients of batches of unequal size must be weighted by their number of rows.
 
-    Without its flags, open_clip's gradient is wrong by a factor of the world size, which is a similar error.
+    A similar error is that the gradient of open_clip, without its flags, is wrong by a factor of the world size.
     """
     x, y = rows(0, 6, 4), rows(1, 6, 4)
     leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
@@ -86,7 +86,7 @@ def test_05_perfect_alignment_has_a_finite_gradient():
 
 
 def test_06_nearly_equal_vectors_have_their_true_volume():
-    """The float32 determinant was -1e-14 instead of 1e-16, and the volume 15 to 60 times too large."""
+    """The float32 determinant was -1e-14 instead of 1e-16, and the volume was 15 to 60 times too large."""
     z = rows(3, 8, 6)
     near = {m: (z + 1e-3 * rows(4 + m, 8, 6)).float() for m in range(3)}
     embeddings = {f"m{m}": x for m, x in near.items()}

@@ -1,4 +1,4 @@
-"""Test the registry of plug-ins: built-in, installed, and registered at run time."""
+"""Test the registry of plug-ins that are built in, installed, or registered at run time."""
 
 import re
 import subprocess

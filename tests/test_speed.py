@@ -1,4 +1,4 @@
-"""Test the benchmark of speed and memory: its page, implementations, reference values and limits."""
+"""Test the page, implementations, reference values and limits of the benchmark of speed and memory."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def test_implementations_compute_their_formula(implementation: Implementation) -
 
 
 def test_exact_values_do_not_depend_on_the_chunk_size() -> None:
-    """600 rows give two chunks, and the logarithm is taken of their total."""
+    """600 rows give two chunks, and the logarithm is applied to the sum over both chunks."""
     rows = draw(1, 600, 4)
     value, (gradient_BD,) = exact("uniformity/outer_log", rows)
     z_BD = torch.nn.functional.normalize(rows[0].detach().double(), dim=-1).requires_grad_()

@@ -111,7 +111,7 @@ def test_the_gradient_of_extreme_rows_is_finite_and_right(size: float) -> None:
     torch.testing.assert_close(z, plain({"z": x}).float())
     (gradient,) = torch.autograd.grad(weighed(z), scaled)
     (expected,) = torch.autograd.grad(weighed(plain({"z": x})), x)
-    # Above 1e38, gradients are subnormal numbers with few digits.
+    # For row lengths above 1e38, gradients are subnormal numbers with few digits.
     torch.testing.assert_close(
         gradient.double() * size, expected.double(), rtol=1e-5, atol=1e-2 if size > 1e38 else 1e-5
     )

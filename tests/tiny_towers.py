@@ -1,4 +1,4 @@
-"""Encoders of transformers with random weights, a few kilobytes each, and inputs for them."""
+"""Define encoders of transformers with random weights of a few kilobytes each, and inputs for these encoders."""
 
 from functools import cache
 from typing import Any
@@ -40,7 +40,7 @@ def tokenizer() -> Any:
 def image_processor(name: str = "ViT", **options: Any) -> Any:
     import transformers
 
-    # The processors that need no torchvision have this suffix.
+    # Processors that do not require torchvision have this suffix.
     return getattr(transformers, f"{name}ImageProcessorPil")(**options)
 
 

@@ -48,7 +48,7 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
 
 
 class Pull(Objective):
-    """The mean squared distance between the first two modalities, as an objective of another package."""
+    """The mean squared distance between the first two modalities, which represents an objective of another package."""
 
     name: ClassVar[str] = "pull"
 

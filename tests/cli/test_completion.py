@@ -1,4 +1,4 @@
-"""Test that completion scripts offer every command, option and value, and test the option `--quiet`."""
+"""Test the option `--quiet`, and that completion scripts offer every command, option and value."""
 
 import shutil
 import subprocess

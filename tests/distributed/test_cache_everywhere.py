@@ -71,7 +71,7 @@ def without_cache(case: str, dtype: torch.dtype, batches: list[Rows], weights: l
 def with_cache(
     rank: int, group: Any, case: str, dtype: torch.dtype, batches: list[list[Rows]], weights: list[float]
 ) -> Answer:
-    """Run one process on its rows of every batch, `batches[rank]`, with micro-batches of 2 (even ranks) or 3 rows."""
+    """Run one process on `batches[rank]` with micro-batches of 2 rows (even ranks) or 3 rows (odd ranks)."""
     encoders, objective = make(case, dtype)
     outputs = []
     for rows, weight in zip(batches[rank], weights, strict=True):
@@ -90,7 +90,7 @@ def with_cache(
 
 
 def in_micro_batches(features: Features, size: int) -> list[Features]:
-    """Split into micro-batches; columns of zero rows give one empty micro-batch, and no columns give none."""
+    """Split columns into micro-batches; columns with zero rows give one empty micro-batch, and no columns give none."""
     rows = max((len(x) for x in features.values()), default=0)
     parts = [{name: x[at : at + size] for name, x in features.items()} for at in range(0, rows, size)]
     return parts or ([features] if features else [])
@@ -142,7 +142,7 @@ def draw(case: str, seed: int, dtype: torch.dtype) -> tuple[Rows, int, int]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @cases
 def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """The processes have 3 and 2 micro-batches of the first batch, and 2 each of the second."""
+    """The processes have 3 and 2 micro-batches of the first batch, and 2 micro-batches each of the second batch."""
     (first, _, items), (second, _, _) = draw(case, 17, dtype), draw(case, 19, dtype)
     own = zip(
         rows_of_each(first, fit_sizes((5, 4), items)), rows_of_each(second, fit_sizes((3, 6), items)), strict=True

@@ -113,7 +113,7 @@ def on_circle(*degrees):
 
 
 def test_joint_cosine_is_the_mean_over_present_modalities():
-    """Dividing by the number of all other modalities would halve the score of a tuple with one absent modality."""
+    """Division by the number of all other modalities would halve the score of a tuple with one absent modality."""
     embeddings = {"a": on_circle(0, 25), "b": on_circle(53, 25), "c": on_circle(53, 25)}
     batch = make_batch(embeddings, present={"c": torch.tensor([True, False])})
     _, result = joint_retrieval(batch, 0, query="target", score="cosine", ids_N=torch.arange(2), k=(1,))

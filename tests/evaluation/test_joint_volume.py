@@ -9,7 +9,7 @@ from unialign.evaluation import joint_retrieval
 
 @pytest.mark.parametrize("distance", [3e-2, 1e-2, 1e-3])
 def test_small_volumes_are_ranked(distance: float):
-    """Regression test: for five modalities 3e-3 apart, squared volumes are below 1e-12 and were treated as ties."""
+    """Regression test: if five modalities are 3e-3 apart, squared volumes are below 1e-12 and were treated as ties."""
     draw = torch.Generator().manual_seed(0)
     shared = torch.randn(40, 32, generator=draw, dtype=torch.float64)
     noise = torch.randn(5, 40, 32, generator=draw, dtype=torch.float64)

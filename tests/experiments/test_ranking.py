@@ -134,7 +134,7 @@ def test_equal_scores_share_their_rank():
 def test_borda_counts_beaten_models_per_task():
     points = _borda(np.array([[0.9, 0.1], [0.5, 0.1], [0.1, 0.8]]))
     np.testing.assert_allclose(points, [[1.0, 0.25], [0.5, 0.25], [0.0, 1.0]])
-    # A model that wins most tasks narrowly and fails on one task is first by ranks, and not by the mean.
+    # A model that is narrowly best on most tasks and fails on one task is first by ranks, but not by the mean score.
     scores = np.array([[0.51, 0.52, 0.53, 0.54, 0.0], [0.5, 0.5, 0.5, 0.5, 0.5]])
     assert rank_models(table(scores)).models[0].name == "m1"
     assert rank_models(table(scores), statistic="borda").models[0].name == "m0"
@@ -195,11 +195,11 @@ def test_queries_are_resampled_if_their_scores_are_known(tmp_path):
     assert ranking.settings["queries"] == 120
     assert ranking.groups[0] == ["a/x"]
     assert len(ranking.groups) == 2
-    # The interval equals that of the mean of two tasks with independent queries.
+    # The interval equals the interval of the mean of two tasks with independent queries.
     x = scores.queries
     error = 0.5 * math.sqrt(sum(x[t][0].var(ddof=1) / 60 for t in x))
     assert ranking.models[0].high - ranking.models[0].low == pytest.approx(2 * 2.0 * error, rel=0.1)
-    # The same queries in BEIR's format give the same numbers.
+    # The same queries in the format of BEIR give the same numbers.
     lines = [f"{q}\t{d}\t{v}" for q, documents in qrels.items() for d, v in documents.items()]
     for task in ("One", "Two"):
         (qrels_folder / f"{task}.json").unlink()

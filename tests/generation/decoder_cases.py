@@ -19,7 +19,7 @@ ITEMS = 48
 
 
 def tiny_images() -> Tensor:
-    """Return images of colored squares on white, of shape (48, 3, 8, 8), determined by position, size and color."""
+    """Return images (48, 3, 8, 8) of squares on white, which differ in position, size and color."""
     rng = np.random.default_rng(0)
     images = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
     for i in range(ITEMS):

@@ -1,4 +1,4 @@
-"""Test decoding embeddings of a space: the search for the anchor, mismatched spaces, and the generated images."""
+"""Test the selection of the anchor, errors for spaces that do not match, and images decoded from a space."""
 
 from typing import Any
 

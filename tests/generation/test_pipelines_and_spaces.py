@@ -104,7 +104,7 @@ def test_every_modality_makes_images(space: Space, store: EmbeddingStore, decode
 
 
 def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Space, store: EmbeddingStore) -> None:
-    """Conditions from text are about as far from the mean of the image embeddings as those embeddings themselves."""
+    """Conditions from text are about as far from the mean of the image embeddings as the image embeddings are."""
     rows = store.rows("train")
     image = torch.tensor(store.array("image")[rows]).float()
     z, _ = embed_items(space, store, rows, ["text"])
@@ -112,7 +112,7 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
     center = image.mean(0)
     typical = (image - center).norm(dim=1).mean()
     assert 0.4 * typical < (like - center).norm(dim=1).mean() < 1.6 * typical
-    # The unnormalized mean gives shorter features, which matters since these decoders are not scale-invariant.
+    # The unnormalized mean gives shorter features and other images, since these decoders are not scale-invariant.
     pair = [z["text"], z["text"].roll(1, 0)]
     norms = [
         (space.inverse_transform("image", mean(pair, normalize=normalize)) - space.features[0].mean).norm(dim=1)

@@ -108,7 +108,7 @@ def test_only_training_images_set_the_scale(reference: Reference) -> None:
 
 @pytest.mark.parametrize("blue", [0.0, 1e-4])
 def test_a_feature_that_hardly_varies_decides_nothing(blue: float) -> None:
-    """Dividing this feature by its standard deviation would make it dominant or infinite."""
+    """Division of this feature by its standard deviation would make the feature dominant or infinite."""
     training = TRAINING.clone()
     training[:, 2] = 0.5 + blue * (TRAINING[:, 2] - 0.5)
     reference = Reference.fit(TRUE, training, extractor=EXTRACTOR, components=10)

@@ -198,7 +198,7 @@ def test_chi_depends_on_the_positives_only():
 
 
 def test_chi_bound_is_tight_for_constant_resultants():
-    """The positives of every item have equal mutual cosines; with two modalities the bound is exactly 0."""
+    """The positives of every item have equal mutual cosines. With two modalities, the bound is exactly 0."""
     legs = torch.tensor([[1.0, 0.2, 0.2], [0.2, 1.0, 0.2], [0.2, 0.2, 1.0]], dtype=torch.float64)
     g = torch.Generator().manual_seed(0)
     turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q

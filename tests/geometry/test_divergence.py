@@ -1,4 +1,4 @@
-"""Test the public divergences: golden values, errors, warnings and degenerate spaces."""
+"""Test the public divergences with golden values and degenerate spaces, and their errors and warnings."""
 
 import math
 import warnings

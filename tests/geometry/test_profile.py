@@ -1,4 +1,4 @@
-"""Test the profile of divergences over bandwidths: values, verdicts and undefined values."""
+"""Test the values, verdicts and undefined values of the profile of divergences over bandwidths."""
 
 import pytest
 import torch

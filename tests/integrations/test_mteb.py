@@ -94,7 +94,7 @@ def test_a_task_finds_the_nearest_items_of_the_space(
 
 
 def test_the_wrapper_of_mteb_alone_loses_images(folder: Path) -> None:
-    """If this test fails, `wrap` may no longer be needed."""
+    """`wrap` may no longer be needed if this test fails."""
     from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 
     meta = SentenceTransformerEncoderWrapper(str(folder), device="cpu").mteb_model_meta

@@ -85,7 +85,7 @@ def test_each_head_and_normalization(options: dict[str, Any], tmp_path: Path) ->
 
 
 def test_a_repaired_space(tmp_path: Path) -> None:
-    """The affine map of a repair acts between two normalizations to unit length."""
+    """The affine map of a repair is applied between two normalizations to unit length."""
     torch.manual_seed(9)
     layers = {kind: (torch.eye(6) + 0.3 * torch.randn(6, 6), 0.2 * torch.randn(6)) for kind in ("text", "sensor")}
     space = make_space().with_output_affine(layers)

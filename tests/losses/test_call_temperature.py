@@ -22,7 +22,7 @@ def kernel_of(case: str) -> str | None:
 
 WITH_TEMPERATURE = [case for case in OBJECTIVES if "temperature" in make_objective(case).call_arguments]
 WITH_TEMPERATURE = [case for case in WITH_TEMPERATURE if kernel_of(case) != "wang_isola"]
-# Cases with a kernel that is not differentiable with respect to the temperature.
+# In these cases, the kernel is not differentiable with respect to the temperature.
 GEODESIC = [case for case in WITH_TEMPERATURE if kernel_of(case) == "geodesic"]
 WITHOUT = ("pmrl", "align_uniform")
 TAU = 0.31
@@ -111,7 +111,7 @@ def test_siglip_scale_and_bias():
     torch.testing.assert_close(total, expected)
     got, wanted = (torch.autograd.grad(value, (scale, bias)) for value in (total, expected))
     torch.testing.assert_close(got, wanted)
-    # If only a bias is passed, the scale of the objective is used.
+    # The scale of the objective is used if only a bias is passed.
     only_bias = ua.losses.Sigmoid()(batch, logit_bias=-2.0).total
     torch.testing.assert_close(only_bias, ua.losses.Sigmoid(bias=-2.0)(batch).total)
 

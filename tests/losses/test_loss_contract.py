@@ -1,4 +1,4 @@
-"""Test the public API of the objectives: options, their errors, settings and state."""
+"""Test the public API of the objectives, such as options, errors for invalid options, settings and state."""
 
 import inspect
 import json
@@ -145,7 +145,7 @@ def test_state_of_a_learned_temperature(case: str):
     assert fresh.temperature.value() == pytest.approx(fresh.temperature.initial * 2.718281828**0.3, rel=1e-5)
 
 
-# Cases with state other than a temperature.
+# These cases have state other than a temperature.
 OWN_STATE = {"symile-sampled", "sigmoid", "sigmoid-pairs"}
 
 
@@ -258,7 +258,7 @@ def test_invalid_options():
 
 
 def test_needs_anchor_agrees_with_the_constructor():
-    """The command line uses `needs_anchor` to add a default anchor."""
+    """The commands use `needs_anchor` to decide whether to add a default anchor."""
     for name in ua.losses.names():
 
         def makes(name: str, **options: Any) -> bool:
@@ -306,7 +306,7 @@ def test_terms_is_abstract():
 
 
 class Scaled(ua.losses.InfoNCE):
-    """InfoNCE times a factor, as an objective of another package."""
+    """InfoNCE times a factor, which represents an objective of another package."""
 
     name = "scaled"
 

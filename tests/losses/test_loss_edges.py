@@ -26,7 +26,7 @@ def assert_finite(value: Tensor, gradients: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_tiny_batches(case: str):
-    """Implementations with torch.pdist give NaN for one row."""
+    """Implementations with torch.pdist return NaN for a single row."""
     for dtype in DTYPES:
         for items in [0, 1, 2, 3]:
             for dim in [1, 2, 7]:
@@ -182,7 +182,7 @@ def test_one_float64_modality_gives_a_float64_loss():
 
 
 def test_options_of_zero_are_kept():
-    """An option of 0.0 must not be replaced by the default, as `option or default` would do."""
+    """An option of 0.0 must not be replaced by the default, which `option or default` would return."""
     embeddings = draw_batch(16, 3, 5, 6)
     paper = UniAlign("m0", preset="paper")
     assert paper.centroid_weight == 1

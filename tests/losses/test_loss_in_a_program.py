@@ -1,4 +1,4 @@
-"""Test losses with activation checkpointing, `torch.compile`, second derivatives, and in notebooks."""
+"""Test losses with activation checkpointing, with `torch.compile`, with second derivatives, and in notebooks."""
 
 from copy import deepcopy
 from functools import partial

@@ -1,4 +1,4 @@
-"""Test invariance to the order of items and modalities, to rotations and to row lengths, and identities of losses."""
+"""Test the invariance of losses to order, rotations and row lengths, and identities between losses."""
 
 import math
 

@@ -31,7 +31,7 @@ BATCHES = st.fixed_dictionaries(
         "bound": st.sampled_from(["default", "low", "high"]),
     }
 )
-# Bounds for fixed temperatures, which have no bounds in the settings.
+# These bounds apply to fixed temperatures, which have no bounds in the settings.
 LOWEST, HIGHEST = 0.01, 1.0
 
 

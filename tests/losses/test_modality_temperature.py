@@ -1,4 +1,4 @@
-"""Test temperatures of single modalities: a pair of modalities has the geometric mean of its two temperatures."""
+"""Test temperatures of modalities; the temperature of a pair is the geometric mean of the two temperatures."""
 
 import json
 import math

@@ -88,7 +88,7 @@ def test_value_and_gradients_equal_the_reference(options: dict[str, Any]):
 
 @pytest.mark.parametrize("options", OPTIONS[1:5], ids=str)
 def test_tiles_of_any_size_are_equal(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    """Compare one tile with all queries, tiles of three queries, and tiles of one query."""
+    """Compare a single tile of all queries with tiles of three queries and tiles of one query."""
     loss, queue = ua.losses.InfoNCE("m0", **options), filled_queue()
     z = {name: x.requires_grad_() for name, x in draw_batch(4, 3, 7, 5).items()}
     negatives = {"m1": draw(7, 2, 5, seed=1).requires_grad_(), "m0": draw(3, 5, seed=2).requires_grad_()}
@@ -123,7 +123,7 @@ def test_directions_average_to_both():
 
 
 def test_same_ids_as_positives():
-    """The loss is at least log |P| for |P| positives, and equals plain InfoNCE if all ids differ."""
+    """The loss is at least log |P| for |P| positives, and equals InfoNCE without ids if all ids differ."""
     row = {"m0": torch.eye(4)[[0, 0, 1, 2]], "m1": torch.eye(4)[[0, 0, 1, 2]]}
     ids = torch.tensor([5, 5, 6, 7])
     loss = ua.losses.InfoNCE(same_ids="positive", temperature=0.01)
@@ -152,7 +152,7 @@ def test_pair_weights():
     out = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0, "m2-m1": 0.0})(z)
     assert out.terms.keys() == {"contrast/m0-m1", "contrast/m0-m2"}
     torch.testing.assert_close(out.total, (3 * terms["contrast/m0-m1"] + terms["contrast/m0-m2"]) / 4)
-    # Only pairs with rows enter the weighted mean.
+    # The weighted mean includes only pairs with rows.
     present = {"m2": torch.zeros(7, dtype=torch.bool)}
     only = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0})(z, present=present)
     torch.testing.assert_close(only.total, terms["contrast/m0-m1"])

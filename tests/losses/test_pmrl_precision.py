@@ -1,4 +1,4 @@
-"""Test PMRL in float32: signs of leading directions, ties, and gradients of tight tuples.
+"""Test the signs of leading directions, ties, and the gradients of tight tuples of PMRL in float32.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """

@@ -73,7 +73,7 @@ def test_supervised_contrastive():
 
 
 def test_hard_negatives():
-    """Robinson et al. 2021, released code without debiasing (tau_plus = 0); beta of that code is tau * `hardness`."""
+    """This is the code of Robinson et al. (2021) without debiasing (tau_plus = 0), where beta is tau * `hardness`."""
     x, y = unit_pair()
     beta = 0.7
     similarity = torch.exp(x @ y.T / TAU)

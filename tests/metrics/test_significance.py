@@ -1,4 +1,4 @@
-"""Test p-values and seed variance: exact values, and the error rate under the null hypothesis."""
+"""Test exact p-values, the seed variance, and the error rate under the null hypothesis."""
 
 import math
 

@@ -15,7 +15,7 @@ def rank(scores: list[float], relevance: list[float], k: tuple[int, ...] = (1, 2
     return retrieval_from_scores(lambda r: table[r], relevance=[relevance], **options)
 
 
-# The example in the documentation of torchmetrics' retrieval classes, with two queries.
+# This example with two queries is from the documentation of the retrieval classes of torchmetrics.
 EXAMPLE = [([0.2, 0.3, 0.5], [0, 0, 1]), ([0.1, 0.3, 0.5, 0.2], [0, 1, 0, 1])]
 
 

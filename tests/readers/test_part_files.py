@@ -1,4 +1,4 @@
-"""Test that part files, given by name, folder or pattern, are one modality in numeric order."""
+"""Test that part files, given by name, folder or pattern, are read as one modality in numeric order."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Reference implementations of objectives and divergences: float64 loops over modalities, items and pairs.
+"""Reference implementations of objectives and divergences in float64 loops over modalities, items and pairs.
 
 The tests compare values and gradients with these functions, which share no code with the library and do not validate
 input. "Decision N" refers to convention N in docs/architecture.md.

@@ -13,7 +13,7 @@ from reference._rows import Ids, Rows, both, mean, pairs_of
 
 __all__ = ["infonce_of_queries"]
 
-# Rows with their ids, or None for a row without an id.
+# A list of rows with ids; the id is None for a row without an id.
 Shared = Sequence[tuple[Tensor, int | None]]
 
 

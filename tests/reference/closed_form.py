@@ -1,4 +1,4 @@
-"""Dense masked GCCA in float64: the sum of the smoothers of all modalities, one (N, N) matrix at a time."""
+"""Compute dense masked GCCA in float64 by adding the (N, N) smoothers of all modalities."""
 
 from collections.abc import Mapping
 

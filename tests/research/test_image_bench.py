@@ -1,4 +1,4 @@
-"""Test the benchmark of generated images: comparable sources and correct controls."""
+"""Test that the benchmark of generated images has comparable sources and correct controls."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Test parts of studies: data transforms, statistics over runs, evaluation steps and plans."""
+"""Test the data transforms, the statistics over runs, the evaluation steps and the plans of studies."""
 
 import itertools
 from pathlib import Path

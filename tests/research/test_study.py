@@ -1,4 +1,4 @@
-"""Test a study from its plan to its page: budgets, splits, interruption, and loading of finished results."""
+"""Test the plan, budgets, splits, interruption, stored results and page of a study."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @dataclass
 class Observed:
-    """Observations of a study: its progress, the (purpose, split) of evaluations, and the start of continued arms."""
+    """The progress of a study, the (purpose, split) of each evaluation, and the start of continued arms."""
 
     progress: list[Progress] = field(default_factory=list)
     evaluated: set[tuple[str, str]] = field(default_factory=set)

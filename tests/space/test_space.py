@@ -1,4 +1,4 @@
-"""Test the mapping of features to unit vectors: shapes, presence and errors."""
+"""Test the shapes, the presence and the errors when a space maps features to unit vectors."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_encode_ignores_dropout_and_keeps_the_mode() -> None:
 
 
 def test_names_of_module_attributes() -> None:
-    """Submodules with these names would raise an error or shadow methods of the module."""
+    """A submodule with one of these names would cause an error or hide a method of the module."""
     space = Space({"type": 3, "rna.seq": 3, "forward": 3})
     assert set(space.encode({name: torch.randn(2, 3) for name in space.modalities})) == {"type", "rna.seq", "forward"}
 

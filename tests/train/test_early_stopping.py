@@ -1,4 +1,4 @@
-"""Test early stopping: the best weights are kept, and the state survives interruptions."""
+"""Test that early stopping returns the best weights, and that its state is restored after interruptions."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Test `fit`: learning, reproducibility, presence, ids, and the rejection of invalid input."""
+"""Test that `fit` learns, is reproducible, respects presence and ids, and rejects invalid input."""
 
 import itertools
 import json

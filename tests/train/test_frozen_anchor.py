@@ -1,4 +1,4 @@
-"""Test training with a frozen modality: alignment of the other modalities, and bit-exact resumption."""
+"""Test that training aligns the other modalities with a frozen modality, and that runs resume bit-exactly."""
 
 from pathlib import Path
 

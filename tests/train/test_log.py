@@ -1,4 +1,4 @@
-"""Test the training log: JSON lines, truncation on resumption, and TensorBoard, W&B and trackio."""
+"""Test the JSON lines of the training log, truncation on resumption, and logging to TensorBoard, W&B and trackio."""
 
 import errno
 import json

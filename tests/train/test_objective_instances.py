@@ -1,4 +1,4 @@
-"""Test objective instances in `TrainConfig`: training, saving by name and options, and resumption."""
+"""Test training, saving by name and options, and resumption with objective instances in `TrainConfig`."""
 
 from pathlib import Path
 
