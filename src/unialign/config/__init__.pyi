@@ -11,9 +11,8 @@ from unialign.config._choices import (
     Split as Split,
     WhiteningMode as WhiteningMode,
 )
+from unialign.config._closed_form_names import CLOSED_FORMS as CLOSED_FORMS, ClosedForm as ClosedForm
 from unialign.config._closed_forms import (
-    CLOSED_FORMS as CLOSED_FORMS,
-    ClosedForm as ClosedForm,
     closed_form_config as closed_form_config,
     closed_form_of as closed_form_of,
     closed_form_settings as closed_form_settings,

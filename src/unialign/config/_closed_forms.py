@@ -1,10 +1,9 @@
 """Closed forms as entries of a comparison: training settings without training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
+from unialign.config._closed_form_names import CLOSED_FORMS
 from unialign.config._train import TrainConfig
 
 # Settings that a closed form uses. Learning rates, batches and objectives do not affect it.
@@ -22,30 +21,6 @@ _USED = (
 # Settings of an entry that options for all entries do not change.
 _FIXED = ("head", "init", "epochs")
 _DIM = 256
-
-
-@dataclass(frozen=True)
-class ClosedForm:
-    """A closed form by name.
-
-    Attributes:
-        label: name in tables and reports.
-        head: head of its spaces.
-        init: setting `init` of its runs.
-    """
-
-    label: str
-    head: str
-    init: str
-
-
-CLOSED_FORMS: Mapping[str, ClosedForm] = MappingProxyType(
-    {
-        "gcca": ClosedForm("GCCA", "linear", "gcca"),
-        "kernel_gcca": ClosedForm("Kernel GCCA", "kernel", "gcca"),
-        "ridge": ClosedForm("Ridge", "linear", "ridge"),
-    }
-)
 
 
 def closed_form_config(name: str, settings: Mapping[str, Any] | None = None) -> TrainConfig:

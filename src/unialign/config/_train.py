@@ -8,6 +8,7 @@ from unialign import registry
 from unialign._checks import check_choice, check_integer, check_nonnegative, check_number
 from unialign.config._base import Config, setting
 from unialign.config._choices import FusedSubsets, Head, Init, InputNorm, WhiteningMode
+from unialign.config._closed_form_names import CLOSED_FORMS
 from unialign.config._instances import ConfigurableModule, name_and_options
 from unialign.config._ranges import fraction, integer, positive
 from unialign.errors import ConfigError
@@ -24,9 +25,6 @@ else:
 
 
 def _objective(name: str, value: str) -> None:
-    # Import lazily, since the module of the closed forms imports this one.
-    from unialign.config._closed_forms import CLOSED_FORMS
-
     try:
         registry.check("objectives", value)
     except ConfigError:

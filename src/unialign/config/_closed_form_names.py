@@ -1,0 +1,29 @@
+"""Names of the closed forms, with their heads and initial weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A closed form by name.
+
+    Attributes:
+        label: name in tables and reports.
+        head: head of its spaces.
+        init: setting `init` of its runs.
+    """
+
+    label: str
+    head: str
+    init: str
+
+
+CLOSED_FORMS: Mapping[str, ClosedForm] = MappingProxyType(
+    {
+        "gcca": ClosedForm("GCCA", "linear", "gcca"),
+        "kernel_gcca": ClosedForm("Kernel GCCA", "kernel", "gcca"),
+        "ridge": ClosedForm("Ridge", "linear", "ridge"),
+    }
+)
