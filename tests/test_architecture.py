@@ -140,7 +140,7 @@ def test_the_package_does_not_import_research() -> None:
 
 
 def test_tests_import_no_test_and_do_not_change_the_search_path() -> None:
-    """Shared code belongs in `conftest.py` or in modules without tests, which `pythonpath` makes importable."""
+    """Shared code must be in `conftest.py` or in modules without tests, which are importable through `pythonpath`."""
     found = []
     for path in sources(ROOT / "tests"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -1,4 +1,4 @@
-"""Test the skill for agents and `llms.txt`: the snippet runs, and commands, names and links exist."""
+"""Test that the snippet in the skill for agents runs, and that all commands, names and links exist."""
 
 import re
 import shlex

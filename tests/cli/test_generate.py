@@ -257,7 +257,7 @@ def test_a_failed_call_keeps_the_earlier_files(
     }
     assert generate(out, "--item", "ship", "--guidance", "1e38") == 2
     assert {path for path in contents(out) if path.name != ".lock"} == {p for p in before if p.name != ".lock"}
-    # The next call removes the images of the first call and leaves all other files in place.
+    # The next call removes the images of the first call and keeps all other files.
     assert generate(out, "--item", "tiger", "--samples", "1") == 0
     left = {path.name for path in (out / "images").iterdir()}
     assert left == {"of-my-own.png", *(Path(name).name for name in results(out)["images"][0]["files"])}

@@ -63,7 +63,7 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     unialign(place, "evaluate", "runs/train/space", "runs/train/data")
     evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
     assert evaluated["runs"][0]["metrics"] == results["runs"][0]["metrics"]
-    # Without the plug-in, the error names the unknown objective.
+    # If the plug-in is not installed, the error names the unknown objective.
     again = ["train", "--config", "runs/train/config.yaml", "--out", "runs/again"]
     assert "unknown objective 'hardest_negative'" in unialign(place, *again, plugin=False, status=2)
     unialign(place, *again)
@@ -76,7 +76,7 @@ def test_worker_processes_and_a_resumed_comparison(place):
     first = json.loads((place / "runs/compare/results.json").read_text())
     assert {record["metric"] for record in first["comparisons"]} >= {"cosine_margin", "recall@1"}
     assert all("p_holm" not in record for record in first["comparisons"] if record["metric"] == "cosine_margin")
-    # The run without its final space continues from a checkpoint, and the other run, which is finished, is loaded.
+    # The run whose final space is missing continues from a checkpoint, and the finished run is loaded.
     run = place / "runs/compare/runs/hardest_negative-seed0"
     shutil.rmtree(run / "space")
     unialign(place, *compare, *QUICK, "--workers", "1")

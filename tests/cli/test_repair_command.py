@@ -61,7 +61,7 @@ def test_files_become_a_repaired_store(here: Path, capsys: pytest.CaptureFixture
     assert "image-text, before" in page
     assert "Balanced NDCG@10" in page
 
-    # The settings file repeats the repair, and a repaired collection needs no second repair.
+    # The settings file can be used to repeat the repair, and a repaired collection needs no second repair.
     assert yaml.safe_load((folder / "config.yaml").read_text())["sources"] == ["gap2.npz"]
     assert main(["repair", "--config", "runs/repair/config.yaml", "--out", "again"]) == 0
     again = json.loads((here / "again/results.json").read_text())
@@ -121,7 +121,7 @@ def test_a_failure_keeps_an_earlier_repair(here: Path, capsys: pytest.CaptureFix
     np.savez("mine.npz", **arrays)
     assert main(["repair", "mine.npz", "--quiet"]) == 0
     before = _files(here / "runs/repair")
-    # The fit does not read items of the test split.
+    # The repair is fitted without items of the test split.
     arrays["split"] = np.where(np.arange(160) < 150, "train", "test")
     arrays["text"][157, 2] = np.inf
     np.savez("mine.npz", **arrays)
@@ -130,7 +130,7 @@ def test_a_failure_keeps_an_earlier_repair(here: Path, capsys: pytest.CaptureFix
     assert _files(here / "runs/repair") == before
     assert main(["repair", "mine.npz", "--out", "new", "--methods", "center"]) == 2
     assert not (here / "new").exists()
-    # Other files are not replaced.
+    # The command does not replace other files.
     (here / "runs/repair/embeddings/store.json").unlink()
     assert main(["repair", "good.npz"]) == 2
     assert "is not a store" in capsys.readouterr().err

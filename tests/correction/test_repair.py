@@ -272,7 +272,7 @@ def test_stores_files_and_spaces_are_sources(tmp_path: Path) -> None:
     for name, rows in z.items():
         assert torch.equal(of_file.apply(z)[name], of_store.apply(z)[name])
         out = of_store.apply_store(store, tmp_path / f"out-{name}", batch_size=100)
-        # The products of blocks are rounded differently.
+        # Products of blocks have different rounding errors.
         np.testing.assert_allclose(out.array(name), of_store.apply({name: rows})[name].numpy(), atol=1e-6)
     space = ua.Space({"a": 24, "b": 24, "c": 3}, dim=8)
     found = repair(space, store)

@@ -31,7 +31,7 @@ def test_private_directions_are_a_distribution_gap_that_centering_does_not_remov
     assert finding.modalities == ("a", "b")
     assert "unialign repair" in finding.advice
     assert not report.findings_with("gap") or only(report, "gap").severity == "ok"
-    # The bias is mentioned in this finding, and not reported a second time.
+    # This finding mentions the bias, which is not reported a second time.
     assert not report.findings_with("modality_bias")
     pair = report.numbers["pairs"]["a-b"]
     assert pair["centered_mixed_pool"]["modality_share"]["low"] > 1.5

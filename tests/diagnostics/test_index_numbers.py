@@ -163,7 +163,7 @@ def test_truncated_retrieval_equals_the_public_function():
         assert found["ndcg@10"]["mean"] == pytest.approx(np.mean([result.ndcg_at[10] for result in results]))
     loss = numbers["recall@1"]["mean"] - first["recall@1"]["mean"]
     assert first["recall@1_loss"]["mean"] == pytest.approx(loss)
-    # The intervals of a difference are paired, so they are narrower than those of independent values.
+    # The intervals of differences are paired, so they are narrower than the intervals for independent values.
     width = {key: first[key]["high"] - first[key]["low"] for key in ("recall@1", "recall@1_loss")}
     whole = numbers["recall@1"]["high"] - numbers["recall@1"]["low"]
     assert width["recall@1_loss"] < (width["recall@1"] ** 2 + whole**2) ** 0.5

@@ -62,7 +62,7 @@ def test_the_rates_hold_for_new_items():
 
 
 def test_positives_are_no_other_pairs():
-    """Rows with the same id are matches, so they must not be counted as random pairs."""
+    """Pairs of rows with the same id are matches and must not be counted as random pairs."""
     rng = np.random.default_rng(0)
     class_n = np.arange(200) % 20
     x = torch.from_numpy(unit(rng.standard_normal((20, DIM)))[class_n]).double()

@@ -1,6 +1,6 @@
 """Test pairings that are correct for only some of the rows.
 
-For 60 to 450 permuted rows of 600, or an offset of one row in the second half, an early version found nothing wrong,
+An early version did not detect 60 to 450 permuted rows of 600, or an offset of one row in the second half,
 because the mean over all rows hardly changes.
 """
 
@@ -142,7 +142,7 @@ HEALTHY = {
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_healthy_rows_in_any_order_raise_no_alarm(kind):
-    """Noise, hard items, sorted classes and similar neighbors must not be mistaken for faults."""
+    """Noise, hard items, sorted classes and similar neighbors must not be reported as faults."""
     for seed in range(4):
         space = HEALTHY[kind](np.random.default_rng(seed))
         alignments, offsets = row_statistics(space)

@@ -189,7 +189,7 @@ def diverge(rank: int, group: Any, changes: dict[str, Any]) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("processes", "lr"), [(2, 1e30), (3, 1e30), (2, 1e18), (3, 1e18)])
 def test_a_non_finite_number_is_explained_equally_on_all(pool: Pool, processes: int, lr: float) -> None:
-    """Only one process has the non-finite row, but all processes must raise the same error."""
+    """Only one process has the row that is not finite, but all processes must raise the same error."""
     changes = {"lr": lr, "warmup_ratio": 0.0, "dropout": 0.0, "max_grad_norm": None, "head": "linear"}
     kind, message = diverge(0, None, changes)
     everywhere = pool.run(diverge, changes, processes=processes)

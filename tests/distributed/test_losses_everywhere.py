@@ -290,7 +290,7 @@ def test_one_modality_everywhere_raises(pool: Pool) -> None:
 
 
 def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
-    """A float64 batch on one process promotes all batches; the process with the most modalities sets their order."""
+    """A float64 batch on one process promotes all batches; the process with the most modalities sets the order."""
     batch = draw_batch(1, 3, 6, 6, torch.float32)
     first, second = cut({name: z.double() for name, z in batch.items()}, (3, 3))
     assert first is not None

@@ -187,7 +187,7 @@ def test_job_that_ends_without_failure(tmp_path: Path, started: str) -> None:
     ],
 )
 def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, failed: int, says: str) -> None:
-    """The others end with an error that names the failed process; only the watchdog can end process 2, which sleeps."""
+    """The other processes end with an error that names the failed process; only the watchdog can end process 2."""
     codes, said = ended(tmp_path, what)
     assert codes[failed] == (1 if what == "raise" else -signal.SIGKILL), said
     for rank in {0, 1, 2} - {failed}:

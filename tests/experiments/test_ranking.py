@@ -42,7 +42,7 @@ def write_task(folder, model, task, score, *, revision="abc123", split="test", m
 
 @pytest.fixture
 def results(tmp_path):
-    """Write results of five models on 12 tasks: the first two nearly equal, and the last one far below."""
+    """Write results of five models on 12 tasks; the first two are nearly equal, and the last has far lower scores."""
     rng = np.random.default_rng(0)
     difficulty = rng.uniform(0.3, 0.7, 12)
     for model, level in {"a/best": 0.2, "a/second": 0.198, "b/third": 0.1, "b/fourth": 0.09, "c/last": -0.1}.items():

@@ -1,4 +1,4 @@
-"""Test the SentenceTransformer folder of a space: equal vectors after reloading, and errors for unsupported models."""
+"""Test that the SentenceTransformer folder of a space returns equal vectors, and errors for unsupported models."""
 
 import copy
 import json

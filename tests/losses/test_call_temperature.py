@@ -58,7 +58,7 @@ def as_module(tau: Tensor) -> nn.Module:
 
 @pytest.mark.parametrize("case", WITH_TEMPERATURE)
 def test_every_form_equals_the_option(case: str):
-    """A number, tensor, function or module in the call gives the same values and gradients as the option."""
+    """Passing the temperature as a number, tensor, function or module gives the values and gradients of the option."""
     expected = value_and_gradients(case, same_with_option(case).double(), None)
     objective, tau = make_objective(case).double(), torch.tensor(TAU, dtype=torch.float64)
     forms: list[CallArguments] = [

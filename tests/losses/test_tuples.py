@@ -69,7 +69,7 @@ def test_other_numbers_of_modalities_raise(modalities: int):
 @pytest.mark.parametrize("eps", [None, 0.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dtype: torch.dtype):
-    """The published difference of squares is only rounding error here, so the gradient of its root is unbounded."""
+    """The published difference of squares is only rounding error, so its root has an unbounded gradient."""
     z = draw_batch(4, 1, 6, 8)["m0"]
     z = z / z.norm(dim=-1, keepdim=True)
     for distance in (0.0, 1e-8, 1e-6, 1e-4, 1e-2):

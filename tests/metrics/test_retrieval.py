@@ -64,7 +64,7 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, batch_size):
 
 
 def test_expected_rank_of_several_tied_positives():
-    """Among four tied candidates, the first of two positives has the expected rank 1 + 2 / 3, a single positive 2.5."""
+    """Among four tied candidates, two positives have the expected best rank 1 + 2 / 3, and a single one has 2.5."""
     for positives, rank in ((2, 1 + 2 / 3), (1, 2.5)):
         gallery_ids = [0] * positives + [1] * (4 - positives)
         result = retrieval_from_scores(

@@ -101,7 +101,7 @@ SMALL = Study(
 
 
 def timeless(value: Any) -> Any:
-    """Return results without times, dates and the environment."""
+    """Return results without times, dates and the description of the environment."""
     if isinstance(value, Mapping):
         return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "date", "environment")}
     return [timeless(entry) for entry in value] if isinstance(value, list) else value

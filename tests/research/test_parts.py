@@ -43,7 +43,7 @@ def test_the_dropped_fraction_is_the_requested_one() -> None:
     store = EmbeddingStore.from_arrays({name: rng.normal(size=(4000, 2)) for name in "abc"})
     for fraction in (0.0, 0.3, 0.6):
         thin = transformed(store, DataTransform("drop_entries", {"fraction": fraction}), 3)
-        # An item that would lose all three entries keeps one, which reduces the fraction.
+        # An item that would lose all three entries keeps one, which reduces the fraction of dropped entries.
         expected = fraction - fraction**3 / 3
         assert 1 - np.mean([thin.present(name).mean() for name in "abc"]) == pytest.approx(expected, abs=0.015)
 

@@ -111,7 +111,7 @@ def test_a_sweep_runs_to_its_page(
 
 
 def test_no_training_item_has_both_modalities_of_a_pair(tiny: EmbeddingStore) -> None:
-    """Each training item keeps one of the two modalities at random; everything else is unchanged."""
+    """Each training item keeps one of the two modalities, chosen at random; all other data are unchanged."""
     change = DataTransform("no_overlap", {"pair": ["image", "audio"]})
     there = transformed(tiny, change, 0)
     image, audio = there.present("image"), there.present("audio")
@@ -137,7 +137,7 @@ def test_no_training_item_has_both_modalities_of_a_pair(tiny: EmbeddingStore) ->
 def test_objectives_of_complete_items_skip_batches_without_any(
     tiny: EmbeddingStore, objective: str, change: DataTransform
 ) -> None:
-    """A batch without complete items has loss 0 and finite gradients."""
+    """The loss of a batch without complete items is 0 and has finite gradients."""
     options = {"anchor": "text"} if objective == "triangle" else {}
     config = base(objective, 2, objective_options=options, batch_size=6)
     result = fit(transformed(tiny, change, 0), config, progress="none")
@@ -233,7 +233,7 @@ def test_sweeps_vary_one_setting() -> None:
 
 
 def _results(**runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Return results with only R@1 by direction; `runs` maps an arm to one mapping per seed."""
+    """Return results that contain only R@1 by direction; `runs` maps each arm to one mapping per seed."""
     return {
         "runs": [
             {"objective": arm, "directions": {name: {"recall@1": v} for name, v in seed.items()}, "evaluations": []}

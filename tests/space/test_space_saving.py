@@ -119,7 +119,7 @@ def test_a_crash_between_the_renames_leaves_one_whole_space(
     (saved / "README.md").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", crashing)
-        # Disable the cleanup, which a killed process would not run.
+        # Disable the cleanup, since a killed process does not run it.
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(Crash):
             new.save_pretrained(saved)

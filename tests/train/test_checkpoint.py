@@ -249,7 +249,7 @@ def test_training_continues_after_a_full_disk(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_altered_checkpoint_stops_a_resumption(tmp_path: Path) -> None:
-    """The run must not continue from an older checkpoint without an error."""
+    """The call must raise an error, and must not continue from an older checkpoint."""
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", on_step=stop_at(5))
     newest = tmp_path / "run" / "checkpoints" / "step-00000005" / "optimizer.safetensors"

@@ -305,7 +305,7 @@ def test_a_modality_that_no_training_row_has() -> None:
 
 
 class Poisoned(EmbeddingStore):
-    """A store with a value that changes after validation, as if the file were damaged."""
+    """A store in which a value changes after validation, as in a damaged file."""
 
     def __init__(self, store: EmbeddingStore, name: str, row: int, value: float) -> None:
         self.__dict__.update(store.__dict__)

@@ -145,7 +145,7 @@ def shifted(store: EmbeddingStore) -> EmbeddingStore:
 
 
 def test_weights_and_input_statistics_are_copied() -> None:
-    """Input statistics are copied too, since the same weights with other statistics define another function."""
+    """Input statistics are also copied, since weights with other input statistics define another function."""
     first = finished().result.space
     before = bits(first.state_dict())
     seen: dict[int, dict[str, bytes]] = {}

@@ -54,7 +54,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path, recipe: dict
         out = tmp_path / str(stop)
         with pytest.raises(KeyboardInterrupt, match=f"after step {stop} of 20"):
             run(tiny_store(), config, out=out, on_step=stop_at(stop))
-        # The random state before resuming must not matter.
+        # The result must not depend on the random state before resuming.
         torch.manual_seed(stop)
         resumed = run(tiny_store(), config, out=out, resume="required")
         assert digest_of(resumed) == whole.digest, stop
