@@ -51,6 +51,8 @@ def _check_out(out: Path, sources: Sequence[str]) -> None:
     folder = out.resolve()
     for source in sources:
         for text in {source, source.partition("=")[2] or source}:
+            if "\0" in text:
+                continue  # no file can have this name, and the reader raises a clear error
             path = Path(text)
             if folder in path.resolve().parents and (path.exists() or set(path.name) & set("*?[")):
                 raise ConfigError(f"{source} is inside {out}, whose files are replaced; choose another --out")
