@@ -37,7 +37,7 @@ def two_way(logits: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def two_views(x_BD: Tensor, y_BD: Tensor, temperature: float) -> Tensor:
-    """Compute NT-Xent by `InfoNCE`; the queries are both views, the keys all other rows, and ids mask self pairs."""
+    """Compute NT-Xent with `InfoNCE`: the keys are the queries with swapped views, and equal ids mask self pairs."""
     ids_B = torch.arange(len(x_BD)).repeat(2)
     both = {"query": torch.cat([x_BD, y_BD]), "key": torch.cat([y_BD, x_BD])}
     return InfoNCE(temperature=temperature)(both, ids=ids_B).total

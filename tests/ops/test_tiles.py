@@ -58,7 +58,7 @@ def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
     value = kernel(*leaves)
     with use_backend("reference"):
         expected = kernel(*leaves)
-    # The sum of a row without pairs is -inf in both results.
+    # The log sum of a row without pairs is -inf in both results.
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
     finite = torch.isfinite(expected.detach())
     weight = torch.rand(value.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)

@@ -43,7 +43,7 @@ def has_room_for_all(items: int, dim: int) -> bool:
 
 
 def _near_codes(rows: Any, m: ModalityStats) -> NDArray[np.int64]:
-    """Return for each item (N,) the row number of the first item with a nearly equal row."""
+    """Return (N,) row numbers: for each item, that of the first item with a nearly equal row."""
     at_u = np.flatnonzero(m.scan.usable_N)
     z_uD = torch.from_numpy(rows.take(at_u.tolist()).astype(np.float64))
     z_uD /= z_uD.abs().amax(1, keepdim=True)

@@ -58,7 +58,7 @@ class RowWindows:
 
 
 def sample_size(data: Collection, requested: int | None) -> int:
-    """Return the sample size: the requested number or one that takes about ten seconds, both limited by memory."""
+    """Return the requested sample size, or one for a diagnosis of about ten seconds; memory limits both."""
     directions = len(data.modalities) * (len(data.modalities) - 1)
     size = requested if requested is not None else min(_MAX_ITEMS, int((_MAX_COSINES / max(1, directions)) ** 0.5))
     total_dim = sum(modality.rows.shape[1] for modality in data.modalities.values())

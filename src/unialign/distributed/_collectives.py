@@ -89,7 +89,7 @@ def serialize_error(error: BaseException) -> Packed:
 
 
 def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
-    """Restore an error of another process. UniAlignErrors and exits keep their type, others become `DistributedError`.
+    """Restore an error of another process; errors other than UniAlignError and SystemExit become DistributedError.
 
     Args:
         rank: rank of the process that raised the error.

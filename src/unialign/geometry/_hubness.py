@@ -68,7 +68,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
     """Count how often each gallery row is one of a query's k nearest by cosine (Radovanović et al., JMLR 2010).
 
     Skewness well above `chance_skewness` indicates hubs: some rows are neighbors of many queries, others are neighbors
-    of none. High dimension, distance from the mean and a modality gap all increase the skewness.
+    of none. The skewness grows with the dimension, and with a modality gap.
 
     Args:
         queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalized here, in float64.

@@ -61,7 +61,7 @@ class CallInputs:
         return default() if self.scale is None else 1 / self.scale
 
     def multiplier(self, default: Callable[[], Tensor | float]) -> Tensor | float:
-        """Return the multiplier of cosines passed to the call, or the default."""
+        """Return the logit scale passed to the call, or the default."""
         if self.scale is not None:
             return self.scale
         return default() if self.temperature is None else 1 / self.temperature

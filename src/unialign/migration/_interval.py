@@ -92,7 +92,7 @@ class OverlapInterval:
 
 
 def estimate_overlap(curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1) -> OverlapInterval:
-    """Return the interval of an overlap at cut-off 10 in an index of `items` rows.
+    """Estimate the overlap of the first 10 results in an index of `items` rows, with its 95 % interval.
 
     Args:
         values_PQ: `curve.overlap`, or `curve.contained` with its `width`.

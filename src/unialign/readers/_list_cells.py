@@ -1,4 +1,4 @@
-"""Read table cells that are Python values, as in text formats."""
+"""Read table cells given as Python values, as the CSV and JSON Lines readers produce them."""
 
 from collections.abc import Sequence
 from typing import Any

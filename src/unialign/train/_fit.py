@@ -87,7 +87,8 @@ def fit(
 
     With `early_stopping_patience`, the space is evaluated on the validation split before the first step, every
     `eval_epochs` epochs and after the last step, and the result has the best weights. Training ends once the given
-    number of evaluations in a row brings no improvement. The learning rate follows the schedule of all `epochs`.
+    number of evaluations in a row brings no improvement. The learning rate schedule spans all `epochs`, even if
+    training stops early.
 
     Args:
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. If None, nothing is
