@@ -66,7 +66,7 @@ class Options(Config):
 class DataTransform:
     """A transform of the training data, given by a name in `_transforms.TRANSFORMS` and its arguments.
 
-    The transform also depends on the seed of the run. It does not change validation and test rows.
+    The transform also depends on the seed of the run. It does not change validation or test rows.
     """
 
     name: str

@@ -45,7 +45,7 @@ def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, 
 
     Raises:
         ConfigError: the options do not match the study, or the settings do not match the data.
-        DataError: the data differ from the fingerprints in the options.
+        DataError: the data do not match the fingerprints in the options.
     """
     if options.study != study.name:
         raise ConfigError(f"the options belong to the study {options.study!r}, not to {study.name!r}")

@@ -44,7 +44,7 @@ def read_all(path: Path) -> None:
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_damaged_file_raises_one_readable_error_or_is_read(tmp_path: Path, space: Space, name: str) -> None:
-    """A damaged file raises an error of this library, or can be read if the damaged text is still valid."""
+    """A damaged file raises a UniAlignError, or is read if it is still valid."""
     WRITERS[name](tmp_path / name, space["image"])
     content = (tmp_path / name).read_bytes()
     rng = np.random.default_rng(0)

@@ -122,7 +122,7 @@ def _check_one_process(command: str) -> None:
 
 
 def _terminate_as_exit() -> Any:
-    """Raise SystemExit on SIGTERM so that workers stop; return the old handler, or None outside the main thread."""
+    """Install a SIGTERM handler that raises SystemExit; return the old handler, or None outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
 

@@ -86,7 +86,7 @@ def split_items(
 
 
 def _too_few(items: int, groups: int, fit: int, held: int, *, drawn: bool) -> str:
-    """Return why the items to fit on or the held-out items are too few."""
+    """Return the reason why there are too few items to fit on or to hold out."""
     if items < 4:
         return (
             f"a repair needs at least four items with two modalities outside of the test split, got {items}; "

@@ -35,7 +35,7 @@ def measure_mixing(
     *,
     seed: int,
 ) -> Mixing:
-    """Measure a pool of all given modalities, (n, D) unit rows each; items of one class are positives of each other.
+    """Measure a pool of (n, D) unit rows of each modality; items of the same class are positives of each other.
 
     At least two items must have two modalities.
     """

@@ -85,8 +85,9 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:
-    """Return for each true pair the fraction of random pairs that are less similar, (n,); uniform if rows are unpaired.
+    """Return (n,), the fraction of random pairs that are less similar than each true pair.
 
+    The fractions are uniformly distributed if the rows are unpaired.
     Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap nor a hub
     makes all pairs of a row similar. Same-id items are positives and are excluded from random pairs.
     """

@@ -66,7 +66,10 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
 
 
 def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) -> Array:
-    """Return the (W, L) gains in cosine; NaN if a row is unusable or its counterpart is outside the window."""
+    """Return (W, L), the increase of the cosine of row i of `a` if its counterpart in `b` is row i + offset.
+
+    It is NaN if a row is unusable or the counterpart is outside the window.
+    """
     gain_WL = (windows.z[a] * windows.z[b].roll(-offset, 1)).sum(-1).numpy() - cosine_WL
     both_WL = windows.usable[a] & windows.usable[b]
     known_WL = (both_WL & windows.usable[b].roll(-offset, 1)).numpy()

@@ -219,7 +219,7 @@ def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> li
 
 
 def _follows_from(finding: Finding, name: str, measured: Measurements) -> bool:
-    """Return whether a finding concerns only this modality; hubs or weak directions elsewhere have other causes."""
+    """Return whether a finding can follow from the modality `name`, not from hubs or weak directions of others."""
     if finding.code == "anisotropy":
         return finding.modalities == (name,)
     if finding.code == "uneven_retrieval":

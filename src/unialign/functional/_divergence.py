@@ -73,7 +73,7 @@ def unit_holder(
 
     Each density uses the present rows of its modality; ids are ignored. Modalities without rows (for `debiased`, with
     fewer than two) are omitted and not counted in M. The result is 0 with zero gradient if fewer than two modalities
-    remain or the reference is omitted.
+    remain, or if the modality that `reference` names is omitted.
     """
     least = 2 if estimator == "debiased" else 1
     kept = [m for m, count in enumerate(batch.present_MB.sum(1).tolist()) if count >= least]

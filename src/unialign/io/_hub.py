@@ -1,4 +1,4 @@
-"""Download and upload folders of the Hugging Face Hub; `huggingface_hub` is imported on first use."""
+"""Download folders from the Hugging Face Hub and upload folders to it; imports `huggingface_hub` on first use."""
 
 import os
 import re

@@ -24,7 +24,7 @@ class Tables:
         self.discount = torch.cat([zero, (1 / torch.log2(1 + rank_G)).cumsum(0)])
 
     def single(self, above: Tensor, tied: Tensor, ties: Ties, cutoffs: Cutoffs) -> Tensor:
-        """Return `block` for queries with one positive, (C, 2, Q)."""
+        """Return the sums of `block` for queries with one positive, of shape (C, 2, Q)."""
         found, one = torch.zeros_like(above), torch.ones_like(above)
         return torch.stack([torch.stack(self.block(above, tied + 1, found, one, ties, k)) for k in cutoffs])
 

@@ -83,7 +83,7 @@ def count_ranks(
     """Count the ranks of the positives, tile by tile.
 
     Args:
-        score: maps int64 query rows (q,) to (q, G) scores, larger is better; may be infinite.
+        score: maps (q,) int64 row numbers of queries to (q, G) scores, which may be infinite; larger is better.
         positives: at least one for each query.
         ties: order of candidates within `tolerance` of each other; `optimistic` puts positives first.
         batch_size: maximum number of queries per tile. The batch size does not affect the result. Memory is

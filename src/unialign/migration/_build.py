@@ -56,7 +56,7 @@ def bridge(
         goal: required overlap@10 with the results of full re-embedding, in (0, 1].
         methods: `auto` or names of candidate maps: `identity`, `procrustes`, `ridge`, `identity_ridge`, `scaled_ridge`,
             `kernel`.
-        candidates: number of rows that the new model can embed for each query.
+        candidates: number of results of each query that are re-embedded with the new model and sorted again.
         labels: (N,) labels of the index, to score the old model and the mapped index by label precision; -1 marks a row
             without a label. None: the labels of the file or store are used, if there are any.
         known: (Q,) row number of the relevant item of each query, to measure recall; requires `queries`.

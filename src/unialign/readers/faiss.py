@@ -27,7 +27,7 @@ _INNER_PRODUCT, _L2 = 0, 1
 
 
 class FaissReader:
-    """Reader of `faiss.write_index` files of IndexFlat or IndexBinaryFlat, also inside an IndexIDMap."""
+    """Reader for files of `faiss.write_index` with an IndexFlat or IndexBinaryFlat, optionally in an IndexIDMap."""
 
     name = "faiss"
     suffixes = (".faiss", ".index")

@@ -90,7 +90,7 @@ def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def warning_rows(results: ComparisonResults) -> list[tuple[str, str, str, str]]:
-    """Return rows of (objective, code, message, where); equal messages of several seeds share a row."""
+    """Return rows of (objective, code, message, where); identical messages from several seeds share a row."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:
         label = results.objectives[run.objective].label
