@@ -1,15 +1,13 @@
 """Repair the columns of a store or of files in batches. Shapes: `N` items, `b` items of a batch, `D` dimension."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign._checks import check_integer
-from unialign.data import EmbeddingStore, Overwrite, RowReader
-from unialign.errors import ConfigError
+from unialign.data import EmbeddingStore, Overwrite, RowReader, derive_store
 from unialign.readers import Collection, first_appearance_codes
 
 if TYPE_CHECKING:
@@ -22,34 +20,12 @@ def apply_store(
     repair: "Repair", store: EmbeddingStore, path: str | os.PathLike[str], *, overwrite: Overwrite, batch_size: int
 ) -> EmbeddingStore:
     """See `Repair.apply_store`."""
-    check_integer("batch_size", batch_size, low=1)
-    names = [name for name in store.modalities if name in repair.modalities]
-    if not names:
-        raise ConfigError(
-            f"no modality is in both the store ({', '.join(store.modalities)}) and the repair "
-            f"({', '.join(repair.modalities)})"
-        )
 
-    def parts() -> Iterator[dict[str, Any]]:
-        readers = {name: RowReader(store.array(name)) for name in names}
-        for start in range(0, store.items, batch_size):
-            rows_b = np.arange(start, min(start + batch_size, store.items))
-            yield {
-                name: _repaired(repair, name, reader, store.present(name), rows_b) for name, reader in readers.items()
-            }
+    def apply(readers: Mapping[str, RowReader], rows_b: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        return {name: _repaired(repair, name, reader, store.present(name), rows_b) for name, reader in readers.items()}
 
-    return EmbeddingStore.write(
-        path,
-        parts(),
-        overwrite=overwrite,
-        present={name: store.present(name) for name in names},
-        ids=store.keys if store.keys is not None else store.ids if store.has_ids else None,
-        groups=store.groups,
-        labels=store.labels,
-        label_names=store.label_names,
-        split=store.split,
-        names=store.item_names if store.has_names else None,
-        provenance=store.provenance | {"columns": {name: {"embedding": "a repair"} for name in names}},
+    return derive_store(
+        store, path, apply, modalities=repair.modalities, source="repair", overwrite=overwrite, batch_size=batch_size
     )
 
 

@@ -251,7 +251,7 @@ class Repair:
         """Load a repair written by `save`; only JSON and safetensors files are read.
 
         Raises:
-            CheckpointError: there is no repair, or a file is a pickle, truncated, altered or of an unknown schema.
+            CheckpointError: the folder has no repair, or a file is a pickle, damaged, or has an unknown schema.
         """
         folder = checked_path(directory, "the folder of the repair", error=CheckpointError)
         metadata: dict[str, Any] = {}

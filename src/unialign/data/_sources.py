@@ -40,7 +40,7 @@ def open_collection(
     Raises:
         DataError: a source cannot be read or has no matrix, or sources are incompatible.
         ShapeError: a matrix is not an (N, D) array of floats, or masks or ids do not have shape (N,).
-        ConfigError: names are unknown or repeated, or there is no source.
+        ConfigError: names are unknown or repeated, or no source is given.
     """
     files: list[tuple[str | None, EmbeddingFile]] = []
     paths: list[tuple[str | None, str]] = []

@@ -16,7 +16,7 @@ _SUFFIXES = ("webp", "png", "jpg", "jpeg")
 
 
 class Thumbnails:
-    """Images by modality and number, empty if there is no archive; iteration yields (modality, number) pairs.
+    """Map (modality, number) to an image; the mapping is empty without an archive.
 
     Args:
         archive: path or content of the archive.

@@ -25,7 +25,7 @@ SCALE_SPREAD = 0.01
 
 @dataclass(frozen=True)
 class DriftFacts:
-    """What the rules need to know about a modality; NaN if undefined.
+    """Numbers of a modality for the rules; NaN if undefined.
 
     Attributes:
         items: number of valid items in both versions.

@@ -114,7 +114,7 @@ class DiagnosisReport:
         """Return a map of the sample on its two principal axes; a notebook displays it, and `save` writes it as SVG.
 
         Raises:
-            DataError: the dims differ or fewer than 3 items are valid, so that there is no map.
+            DataError: the map is undefined, since the dims differ or fewer than 3 items are valid.
         """
         from unialign.report import plot_map
 
@@ -134,7 +134,7 @@ class DiagnosisReport:
         """Return histograms of the cosines of true and random pairs, one for each pair of modalities.
 
         Raises:
-            DataError: there is no pair of modalities, or their dims differ.
+            DataError: fewer than two modalities are given, or their dims differ.
         """
         from unialign.report import plot_cosines
 

@@ -1,5 +1,6 @@
 """Base class of objectives that wrap another objective."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,6 @@ class ObjectiveWrapper(Objective):
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.own_config().items())
 
+    @abstractmethod
     def own_config(self) -> dict[str, Any]:
         """Return the options of the wrapper without those of the wrapped objective."""
-        raise NotImplementedError

@@ -1,17 +1,16 @@
 """Write the page of a bridge: verdict, expected loss and candidate maps, rendered only from `results.json`."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unialign._plain_text import count
-from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report._bars import labeled_bars
 from unialign.report._format import number_format
 from unialign.report._model import MetricEstimate, number
+from unialign.report._results import read_results
 from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
@@ -23,13 +22,8 @@ def write_bridge_report(folder: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: `results.json` cannot be read or does not contain a bridge.
     """
-    source, target = Path(folder) / "results.json", Path(folder) / "report.html"
-    try:
-        results = json.loads(source.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read ({error}); run `unialign bridge` again") from None
-    if not isinstance(results, dict) or not isinstance(results.get("bridge"), dict):
-        raise DataError(f"{source} has no bridge; run `unialign bridge` to create it")
+    target = Path(folder) / "report.html"
+    results = read_results(folder, "bridge", "bridge", lambda found: isinstance(found.get("bridge"), dict))
     replace_file(target, fill("bridge.html.j2", context=_context(clean(results))))
     return target
 

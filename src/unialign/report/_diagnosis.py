@@ -1,6 +1,5 @@
 """Write the page of a diagnosis: summary, findings, plots and numbers, rendered only from `results.json`."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from unialign._plain_text import count
-from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labeled_bars
@@ -18,6 +16,7 @@ from unialign.report._format import number_format
 from unialign.report._index_tables import index_sections
 from unialign.report._model import DataInfo
 from unialign.report._plot import read_map
+from unialign.report._results import read_results
 from unialign.report._schema import clean, read_estimate
 from unialign.report._table_cells import Cell, column, table_rows
 from unialign.report._tables import plain_rows
@@ -34,13 +33,8 @@ def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: `results.json` cannot be read or does not contain a diagnosis.
     """
-    source, target = Path(folder) / "results.json", Path(folder) / "report.html"
-    try:
-        results = json.loads(source.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read ({error}); run `unialign diagnose` again") from None
-    if not isinstance(results, dict) or not isinstance(results.get("findings"), list):
-        raise DataError(f"{source} has no findings; run `unialign diagnose` to create it")
+    target = Path(folder) / "report.html"
+    results = read_results(folder, "diagnose", "findings", lambda found: isinstance(found.get("findings"), list))
     page = fill("diagnosis.html.j2", styles=("page.css", "diagnosis.css"), context=_context(clean(results)))
     replace_file(target, page)
     return target

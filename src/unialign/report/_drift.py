@@ -1,17 +1,16 @@
 """Write the page that compares two versions of embeddings: verdicts and numbers, only from `results.json`."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unialign._plain_text import count
-from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report._bars import labeled_bars
 from unialign.report._format import number_format
 from unialign.report._model import number
+from unialign.report._results import read_results
 from unialign.report._schema import clean, read_estimate
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
@@ -25,13 +24,10 @@ def write_drift_report(folder: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: `results.json` cannot be read or does not contain such a comparison.
     """
-    source, target = Path(folder) / "results.json", Path(folder) / "report.html"
-    try:
-        results = json.loads(source.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read ({error}); run `unialign diagnose --against` again") from None
-    if not isinstance(results, dict) or not isinstance(results.get("verdicts"), dict):
-        raise DataError(f"{source} has no verdicts; run `unialign diagnose --against` to create it")
+    target = Path(folder) / "report.html"
+    results = read_results(
+        folder, "diagnose --against", "verdicts", lambda found: isinstance(found.get("verdicts"), dict)
+    )
     page = fill("drift.html.j2", styles=("page.css", "diagnosis.css"), context=_context(clean(results)))
     replace_file(target, page)
     return target

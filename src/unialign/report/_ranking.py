@@ -1,17 +1,16 @@
 """Write the page of a ranking, rendered only from `results.json`."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unialign._plain_text import count
-from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report._bars import labeled_bars
 from unialign.report._format import NumberFormat, p_value
 from unialign.report._model import MetricEstimate, number
+from unialign.report._results import read_results
 from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
@@ -28,13 +27,8 @@ def write_ranking_report(folder: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: `results.json` cannot be read or does not contain a ranking.
     """
-    source, target = Path(folder) / "results.json", Path(folder) / "report.html"
-    try:
-        results = json.loads(source.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read ({error}); run `unialign rank` again") from None
-    if not isinstance(results, dict) or results.get("kind") != "ranking":
-        raise DataError(f"{source} has no ranking; run `unialign rank` to create it")
+    target = Path(folder) / "report.html"
+    results = read_results(folder, "rank", "ranking", lambda found: found.get("kind") == "ranking")
     replace_file(target, fill("ranking.html.j2", context=_context(clean(results))))
     return target
 

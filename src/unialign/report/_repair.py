@@ -1,6 +1,5 @@
 """Write the page of a repair: summary, scores before and after, and tables, rendered only from `results.json`."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from unialign._plain_text import count
-from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report._bars import labeled_bars
 from unialign.report._format import DASH, number_format
 from unialign.report._model import MetricEstimate
+from unialign.report._results import read_results
 from unialign.report._schema import clean, read_estimate
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
@@ -30,13 +29,8 @@ def write_repair_report(folder: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: `results.json` cannot be read or does not contain a repair.
     """
-    source, target = Path(folder) / "results.json", Path(folder) / "report.html"
-    try:
-        results = json.loads(source.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read ({error}); run `unialign repair` again") from None
-    if not isinstance(results, dict) or not isinstance(results.get("candidates"), dict):
-        raise DataError(f"{source} contains no repair; run `unialign repair` to create it")
+    target = Path(folder) / "report.html"
+    results = read_results(folder, "repair", "repair", lambda found: isinstance(found.get("candidates"), dict))
     replace_file(target, fill("repair.html.j2", context=_context(clean(results))))
     return target
 

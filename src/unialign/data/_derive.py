@@ -1,0 +1,63 @@
+"""Write a store whose columns are computed from those of another store. Shapes: `N` items, `b` items of a batch."""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._checks import check_integer
+from unialign.data._row_blocks import RowReader
+from unialign.data._store import EmbeddingStore
+from unialign.data._write import Overwrite
+from unialign.errors import ConfigError
+
+
+def derive_store(
+    store: EmbeddingStore,
+    path: str | os.PathLike[str],
+    compute: Callable[[Mapping[str, RowReader], NDArray[np.int64]], Mapping[str, NDArray[Any]]],
+    *,
+    modalities: Collection[str],
+    source: str,
+    overwrite: Overwrite,
+    batch_size: int,
+) -> EmbeddingStore:
+    """Compute embeddings in batches, and write them with the presence, ids, groups, labels, split and item names.
+
+    Args:
+        compute: maps readers of the columns and (b,) row numbers to the new rows of each column.
+        modalities: modalities that `compute` supports; at least one must be in the store.
+        source: what computes the embeddings, such as `space`, for the provenance and messages.
+
+    Raises:
+        ConfigError: the store has none of the modalities, or `batch_size` is below 1.
+        DataError: as in `EmbeddingStore.write`.
+    """
+    check_integer("batch_size", batch_size, low=1)
+    names = [name for name in store.modalities if name in modalities]
+    if not names:
+        raise ConfigError(
+            f"no modality is in both the store ({', '.join(store.modalities)}) and the {source} "
+            f"({', '.join(modalities)})"
+        )
+
+    def parts() -> Iterator[Mapping[str, NDArray[Any]]]:
+        readers = {name: RowReader(store.array(name)) for name in names}
+        for start in range(0, store.items, batch_size):
+            yield compute(readers, np.arange(start, min(start + batch_size, store.items)))
+
+    return EmbeddingStore.write(
+        path,
+        parts(),
+        overwrite=overwrite,
+        present={name: store.present(name) for name in names},
+        ids=store.keys if store.keys is not None else store.ids if store.has_ids else None,
+        groups=store.groups,
+        labels=store.labels,
+        label_names=store.label_names,
+        split=store.split,
+        names=store.item_names if store.has_names else None,
+        provenance=store.provenance | {"columns": {name: {"embedding": f"a {source}"} for name in names}},
+    )

@@ -1,0 +1,31 @@
+"""Read the results of a folder for a page."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unialign.errors import DataError
+
+
+def read_results(
+    folder: str | os.PathLike[str], command: str, what: str, is_valid: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """Return the object in `results.json`.
+
+    Args:
+        command: the command that writes such a file, for messages.
+        what: the content that `is_valid` looks for, for messages.
+
+    Raises:
+        DataError: the file cannot be read, or is not valid.
+    """
+    source = Path(folder) / "results.json"
+    try:
+        results = json.loads(source.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source} cannot be read ({error}); run `unialign {command}` again") from None
+    if not isinstance(results, dict) or not is_valid(results):
+        raise DataError(f"{source} has no {what}; run `unialign {command}` to create it")
+    return results
