@@ -18,11 +18,13 @@ from unialign._checks import check_integer
 from unialign._html import html_table
 from unialign.batch import as_dense
 from unialign.config import Head, InputNorm, SpaceFormat, WhiteningMode
-from unialign.errors import ConfigError, ShapeError
-from unialign.io import MappedPages, load_folder
+from unialign.errors import ConfigError
+from unialign.io import load_folder
+from unialign.space._encode import encode_rows
 from unialign.space._encode_store import encode_store
 from unialign.space._evaluating import evaluating
 from unialign.space._heads import make_head
+from unialign.space._inverse import invert_frozen
 from unialign.space._kernel_features import KernelFeatures
 from unialign.space._normalizer import make_input_norm
 from unialign.space._output_affine import OutputAffine, check_output_affine, set_output_affine
@@ -30,11 +32,9 @@ from unialign.space._prepare import fit_stages, kernel_of
 from unialign.space._saving import push, save
 from unialign.space._validation import (
     check_batch,
-    check_finite,
     check_kernel,
     check_names,
     check_sizes,
-    normalize_output,
 )
 from unialign.space._whitening import Whitening, check_frozen
 
@@ -202,7 +202,10 @@ class Space(nn.Module):
         check_integer("dim", self.dim if dim is None else dim, low=1, high=self.dim)
         masks = check_batch(features, present, self.dims)
         with evaluating(self), torch.no_grad():
-            return {name: self._encode_one(name, x, masks.get(name), batch_size, dim) for name, x in features.items()}
+            return {
+                name: encode_rows(self, name, x, masks.get(name), batch_size=batch_size, dim=dim)
+                for name, x in features.items()
+            }
 
     def encode_store(
         self,
@@ -306,20 +309,7 @@ class Space(nn.Module):
             ConfigError: the modality is not frozen, or has an output affine map.
             ShapeError: z is not of shape (B, D).
         """
-        check_names([name], self.dims, "name")
-        module = self.features[self.modalities.index(name)]
-        if name in self.output_affine:
-            raise ConfigError(f"{name!r} has an output affine map, which is not inverted; use the space without it")
-        if not isinstance(module, Whitening):
-            frozen = ", ".join(map(repr, self.frozen)) or "none"
-            raise ConfigError(
-                f"{name!r} has a trained head, which cannot be inverted; frozen modalities: {frozen}. To invert it, "
-                f"train a space with frozen={{{name!r}: 'whiten'}}"
-            )
-        z = as_dense(z, "z", f"(B, {self.dim})")
-        if z.ndim != 2 or z.shape[1] != self.dim:
-            raise ShapeError(f"z has shape {tuple(z.shape)}; expected (B, {self.dim})")
-        return module.inverse_transform(z.to(module.mean))
+        return invert_frozen(self, name, z)
 
     def save_pretrained(
         self,
@@ -404,23 +394,6 @@ class Space(nn.Module):
         rows = [(name, f"{dim:,}", self.frozen.get(name, self.head)) for name, dim in self.dims.items()]
         caption = f"Space of dim {self.dim}, input norm {self.input_norm}"
         return html_table(rows, head=("modality", "dim", "head"), caption=caption)
-
-    def _encode_one(
-        self, name: str, x: Tensor | NDArray[Any], mask: Tensor | None, batch_size: int, dim: int | None
-    ) -> Tensor:
-        parameter = self._like()
-        x = x if isinstance(x, Tensor) else np.asarray(x)
-        out_BD = parameter.new_zeros(len(x), dim or self.dim)
-        pages = MappedPages([] if isinstance(x, Tensor) else [x])
-        for start in range(0, len(x), batch_size):
-            part = slice(start, start + batch_size)
-            x_BW = as_dense(x[part], repr(name), "(B, W)").to(parameter)
-            mask_B = None if mask is None else mask[part].to(parameter.device)
-            check_finite(name, x_BW, mask_B, start)
-            raw_BD = self.project({name: self.prepare(name, x_BW, present=mask_B)})[name]
-            out_BD[part] = normalize_output(name, raw_BD[:, :dim], mask_B, start)
-            pages.limit()
-        return out_BD
 
     def _like(self) -> Tensor:
         """Return a tensor with the device and dtype of the space; it is a buffer if all modalities are frozen."""
