@@ -1,8 +1,5 @@
 """Project encoder outputs to the features of a built-in store column.
 
-The provenance of the column selects the projection. Each projection is stored in `unialign-datasets` as NAME.json
-(checksum and column) and NAME.safetensors.
-
 Shapes: `N` rows, `E` dimension of the encoder, `W` dimension of the column.
 """
 
@@ -24,17 +21,7 @@ _IDENTIFYING = ("encoder", "pooling", "reduction")
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Map encoder outputs of shape (N, E) to float32 column features of shape (N, W).
-
-    Attributes:
-        encoder: name of the encoder, for error messages.
-        module: Python module that contains the encoder's weights.
-        packages: pip requirements with the versions that were used for the column.
-        weights_file, weights_sha256: weights file in the module's folder, and its SHA-256.
-        mean_E: mean of the training rows, float32.
-        axes_EW: orthonormal axes of the projection, float32.
-        sample_text, sample_W: a text of the column and its features, used to verify the installed libraries.
-    """
+    """Map encoder outputs (N, E) to column features (N, W); a stored text and its features check the libraries."""
 
     encoder: str
     module: str
@@ -48,15 +35,13 @@ class Projection:
 
     @property
     def dim(self) -> int:
-        """Dimension W of the column."""
         return self.axes_EW.shape[1]
 
     def __call__(self, raw_NE: Tensor) -> Tensor:
-        """Center and project in float64, as for the stored column."""
+        """Compute in float64, as for the stored column."""
         return ((raw_NE.double() - self.mean_E.double()) @ self.axes_EW.double()).float()
 
     def check_weights(self, folder: Path) -> None:
-        """Raise DataError unless the checksum of the installed weights matches that of the column."""
         path = folder / self.weights_file
         try:
             found = digest(path.read_bytes())
@@ -72,7 +57,6 @@ class Projection:
 
 
 def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Projection:
-    """Return the built-in projection of a column, given its `encoder_fingerprint`."""
     made: Any = store.provenance.get("columns", {}).get(column)
     entry: Mapping[str, Any] = made if isinstance(made, Mapping) else {}
     known = []

@@ -1,7 +1,4 @@
-"""Read matrices and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files by the encodings declared in the files.
-
-Embeddings are read from `obsm`, or from X if `obsm` has no embeddings. Maps in two or three dimensions (UMAP, t-SNE)
-are not used as embeddings by default.
+"""Read embeddings and per-cell values of AnnData (.h5ad) and MuData (.h5mu) files.
 
 Shapes: `N` cells, `D` dimension, `c` rows of a chunk, `n` requested rows.
 """
@@ -33,7 +30,6 @@ _VALUES = ("labels", "groups", "split")
 
 
 def anndata_entries(path: Path, file: Any) -> Entries:
-    """Return the entries of an AnnData file: matrices named after their keys, and ids from the index of `obs`."""
     matrices = _matrices(path, file, "")
     entries = [ArrayEntry("ids", (_length(file["obs"]),), "<U1", unreadable, partial(_index, path, "obs"))]
     for name in file["obs"]:
@@ -43,7 +39,6 @@ def anndata_entries(path: Path, file: Any) -> Entries:
 
 
 def mudata_entries(path: Path, file: Any) -> Entries:
-    """Return the entries of a MuData file: the matrices of each modality in the cell order of the file, and masks."""
     entries: list[ArrayEntry] = []
     items = _length(file["obs"])
     for name in _in_order(file["mod"]):
@@ -60,13 +55,11 @@ def mudata_entries(path: Path, file: Any) -> Entries:
 
 
 def _in_order(group: Any) -> list[str]:
-    """Return the names of the modalities in their original order."""
     order = [str(name) for name in group.attrs.get("mod-order", ())]
     return order if sorted(order) == sorted(group) else list(group)
 
 
 def _matrices(path: Path, group: Any, prefix: str) -> list[ArrayEntry]:
-    """Return the matrices of an AnnData group: `obsm`, then X, then layers."""
     found = []
     for name in group.get("obsm", {}):
         entry = _matrix(path, group["obsm"][name], f"obsm/{name}")
@@ -83,7 +76,6 @@ def _matrices(path: Path, group: Any, prefix: str) -> list[ArrayEntry]:
 
 
 def _matrix(path: Path, data: Any, key: str) -> ArrayEntry:
-    """Describe a dense or sparse (N, D) matrix."""
     encoding = str(data.attrs.get("encoding-type", ""))
     if hasattr(data, "dtype"):
         problem = dataset_problem(data)
@@ -122,8 +114,6 @@ def _load_dense(path: Path, name: str) -> Array:
 
 
 class _SparseRows:
-    """Rows of a CSR matrix."""
-
     def __init__(self, path: Path, name: str, shape: tuple[int, int]) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, "float32"
 
@@ -165,7 +155,7 @@ def _gathered_entry(entry: ArrayEntry, key: str, row_N: NDArray[np.int64]) -> Ar
 
 
 def _rows_of(path: Path, file: Any, modality: str, items: int) -> NDArray[np.int64]:
-    """Return the (N,) row numbers of the cells in a modality; -1 if a cell is absent."""
+    """Return -1 for cells that are absent in the modality."""
     rows = _length(file["mod"][modality]["obs"])
     if "obsmap" in file and modality in file["obsmap"]:
         row_N = np.asarray(file["obsmap"][modality][()], np.int64).reshape(-1) - 1
@@ -194,7 +184,6 @@ def _index(path: Path, obs: str) -> Array:
 
 
 def _column(path: Path, file: Any, name: str) -> ArrayEntry:
-    """Describe a plain or categorical column of `obs`."""
     data = file["obs"][name]
     key = name if name in _VALUES else f"obs/{name}"
     if hasattr(data, "dtype"):

@@ -23,7 +23,6 @@ _TEXTS = ("string", "large_string", "string_view")
 
 
 def arrow_module(name: str, path: Path) -> Any:
-    """Import a module of pyarrow, or raise a MissingDependencyError that names the extra."""
     try:
         return import_module(name)
     except ImportError:
@@ -33,7 +32,6 @@ def arrow_module(name: str, path: Path) -> Any:
 
 
 def arrow_columns(schema: Any) -> Mapping[str, Column]:
-    """Return the type of each column of a schema."""
     return {field.name: _column(field.type) for field in schema}
 
 
@@ -52,7 +50,7 @@ def _column(kind: Any) -> Column:
 
 
 def _signed(array: Any) -> Any:
-    """Convert integers to int64, which can represent -1 for empty cells; all batches of a column are converted."""
+    """Convert to int64, which can represent -1 for empty cells."""
     try:
         return array.cast("int64")
     except ValueError:  # ArrowInvalid is a subclass of ValueError
@@ -64,8 +62,6 @@ def _signed(array: Any) -> Any:
 
 
 class ArrowCells:
-    """Cells of an Arrow array."""
-
     def __init__(self, array: Any) -> None:
         self.array = array.dictionary_decode() if str(array.type).startswith("dictionary") else array
 

@@ -1,11 +1,4 @@
-"""Combine several files into named modalities of the same N items.
-
-Each matrix is a modality. An (N,) bool array `present.NAME` or `present/NAME` is the presence mask of NAME. The (N,)
-arrays `ids`, `labels`, `groups`, `split` and `names` are per-item values. Files are joined by their ids; items that are
-not in a file are absent in the modalities of that file.
-
-Shapes: `N` items, `D` dimension.
-"""
+"""Combine several files into named modalities of the same N items."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -146,7 +139,7 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
 def _with_argument(
     ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int, *, is_guessed: bool
 ) -> NDArray[Any]:
-    """Return the ids of the items; the argument `ids` replaces guessed ids, and must equal ids that are not guessed."""
+    """The argument `ids` replaces guessed ids; other ids must equal it."""
     given = [source for source in sources if source.file.kind == "arguments" and "ids" in source.file.entries]
     if not given:
         return ids_N
@@ -161,7 +154,6 @@ def _with_argument(
 def _from_arguments(
     present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
 ) -> list[CollectedFile]:
-    """Return the masks, ids and labels that were passed as arguments, as one file in memory."""
     if present is not None and not isinstance(present, Mapping):
         raise ConfigError(f"present must be a mapping of modality to (N,) bool array, got {type(present).__name__}")
     unknown = [str(name) for name in present or {} if name not in matrices]

@@ -1,8 +1,4 @@
-"""Find the scalar columns of a table that form a matrix.
-
-Scalar columns form a matrix only if their names are a numbered series, such as `e0, e1, ...` or `000, 001, ...`. Ids,
-scores and single numbers per item never belong to a matrix, regardless of dtype.
-"""
+"""Find the scalar columns of a table that form a matrix."""
 
 import re
 from collections import Counter
@@ -39,28 +35,18 @@ _SINGLE = "one number per item; the columns of a matrix are numbered, such as e0
 
 @dataclass(frozen=True)
 class Series:
-    """Scalar columns that form one matrix.
-
-    Attributes:
-        name: name of the matrix; "" if the matrix is named after the file.
-        columns: names of the columns in the order of their numbers.
-    """
+    """Scalar columns that form one matrix; `name` is "" if the matrix is named after the file."""
 
     name: str
     columns: tuple[str, ...]
 
     @property
     def described(self) -> str:
-        """Description such as "32 columns, e0 to e31"."""
         return f"{count(len(self.columns), 'column')}, {self.columns[0]} to {self.columns[-1]}"
 
 
 def choose_columns(kinds: Mapping[str, str]) -> tuple[list[Series], dict[str, str]]:
-    """Return the numbered series of numeric columns, and the reason why each other column is not used.
-
-    Args:
-        kinds: numeric column -> "f" (floating) or "i" (integer), in the order of the table.
-    """
+    """Return the numbered series, and the reason why each other column is not used."""
     numbered: dict[str, list[tuple[int, str]]] = {}
     for column in kinds:
         found = _NUMBERED.fullmatch(column.strip())
@@ -85,7 +71,7 @@ def choose_columns(kinds: Mapping[str, str]) -> tuple[list[Series], dict[str, st
 
 
 def _objection(prefix: str, numbers: list[int], kinds: list[str]) -> str:
-    """Return the reason why numbered columns are not a matrix, or "" if they are."""
+    """Return the reason why numbered columns are not a matrix, or ""."""
     words = _words(prefix)
     if words & _OTHER_WORDS and not any(len(word) > 2 for word in words & _GENERIC_WORDS):
         return f"its name contains {min(words & _OTHER_WORDS)}, which is not a coordinate"
@@ -108,5 +94,4 @@ def _words(prefix: str) -> set[str]:
 
 
 def _matrix_name(prefix: str) -> str:
-    """Return the prefix, or "" if it consists of generic words."""
     return "" if _words(prefix) <= _GENERIC_WORDS else prefix

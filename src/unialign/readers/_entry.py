@@ -139,10 +139,7 @@ class Reader(Protocol):
 
 
 def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return (N, D) for shapes such as (N, 1, D) and (N, D, 1, 1); return other shapes unchanged.
-
-    Axes of length 1 do not change the order of the values in memory.
-    """
+    """Return (N, D) for (N, 1, D) and (N, D, 1, 1), which have the same order in memory."""
     if len(shape) < 3:
         return shape
     long = [length for length in shape[1:] if length != 1]
@@ -150,10 +147,8 @@ def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """Return the names that occur more than once."""
     return [name for name, uses in Counter(names).items() if uses > 1]
 
 
 def unreadable() -> Any:
-    """Raise DataError; used as the read function of entries that cannot be read."""
     raise DataError("this array cannot be read")

@@ -70,7 +70,6 @@ def open_sources(
 
 
 def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Open the files of a folder or pattern; concatenate part files and files that are named after splits."""
     groups = [
         (name, parts, [open_file(path, reader=reader) for path in parts])
         for name, parts in group_parts(paths, is_folder=True)
@@ -85,7 +84,7 @@ def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[Emb
 
 
 def _whole(found: Sequence[tuple[str, Path, str]], files: Sequence[EmbeddingFile]) -> list[EmbeddingFile]:
-    """Concatenate the splits of each modality; return [] unless every modality has one file per split."""
+    """Return [] unless every modality has one file per split."""
     modalities: dict[tuple[Path, str], dict[str, EmbeddingFile]] = {}
     for (split, folder, name), file in zip(found, files, strict=True):
         modalities.setdefault((folder, name), {})[split] = file
@@ -104,10 +103,7 @@ def _whole(found: Sequence[tuple[str, Path, str]], files: Sequence[EmbeddingFile
 
 
 def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
-    """Return the split ("" if none), the folder and the remaining name, parsed from the paths of part files.
-
-    Files with the same folder and the same remaining name are the splits of one modality.
-    """
+    """Return the split ("" if none), the folder and the rest of the name."""
     folder, stem = parts[0].parent, name or parts[0].stem
     above = folder.name.lower()
     rest, _, last = name.rpartition("-")
@@ -119,7 +115,6 @@ def _split(name: str, parts: Sequence[Path]) -> tuple[str, Path, str]:
 
 
 def _check_rows(groups: Sequence[Sequence[EmbeddingFile]]) -> None:
-    """Raise DataError if parts with the same number differ in row count and some parts are .npy files without ids."""
     groups = [files for files in groups if len(files) > 1]
     if not any(file.kind == "npy" for files in groups for file in files):
         return
@@ -137,7 +132,6 @@ def _rows(file: EmbeddingFile) -> int:
 
 
 def _open_parts(name: str, paths: Sequence[Path], reader: str | Reader | None) -> list[EmbeddingFile]:
-    """Open parts and concatenate them; return files with different dims or keys unchanged."""
     return _joined(name, paths, [open_file(path, reader=reader) for path in paths])
 
 
@@ -153,7 +147,7 @@ def _joined(name: str, paths: Sequence[Path], files: list[EmbeddingFile]) -> lis
 
 
 def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
-    """Return the files of a folder or pattern in numeric order, or None for a path that a reader opens."""
+    """Return None for a path that a reader opens as one file."""
     if is_pattern(text):
         found = sorted((Path(path) for path in glob.iglob(text) if os.path.isfile(path)), key=numeric_order)
         if not found:
@@ -167,7 +161,6 @@ def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Return the files in a folder and its subfolders that a reader recognizes."""
     found = []
     for place, folders, names in os.walk(folder):
         depth = len(Path(place).relative_to(folder).parts)

@@ -38,7 +38,6 @@ _MEDIA = "; embed it with an encoder and save the vectors"
 
 
 def foreign_format(path: Path, head: bytes) -> str | None:
-    """Return the format of an unsupported file, with conversion advice, or None if the format is unknown."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _filled(_PICKLE, path)
     with open_regular(path) as file:
@@ -67,7 +66,6 @@ def foreign_format(path: Path, head: bytes) -> str | None:
 
 
 def foreign_folder(path: Path) -> str | None:
-    """Return the format of an unsupported folder, with conversion advice, or None if the format is unknown."""
     names = {entry.name for entry in path.iterdir()}
     if names & {".zgroup", ".zarray", "zarr.json"}:
         return _filled("a Zarr array or group; convert it: numpy.save('x.npy', zarr.open(FILE)['x'][:])", path)
@@ -85,7 +83,6 @@ def foreign_folder(path: Path) -> str | None:
 
 
 def foreign_archive(path: Path, archive: zipfile.ZipFile) -> str | None:
-    """Return the format of a zip archive without .npy arrays, with conversion advice, or None for a NumPy archive."""
     names = archive.namelist()
     if any(name.endswith(("data.pkl", ".pickle", ".pkl")) for name in names):
         return f"a `torch.save` archive, {_TORCH}"
@@ -118,7 +115,7 @@ def _filled(what: str, path: Path) -> str:
 
 
 def _is_old_pickle(path: Path, start: bytes) -> bool:
-    """Return whether a file is a pickle of protocol 0 or 1, which begins with an opcode and ends with "."."""
+    """Detect protocols 0 and 1, which begin with an opcode and end with "."."""
     with open_regular(path) as file:
         file.seek(-1, 2)
         ends = file.read() == b"."

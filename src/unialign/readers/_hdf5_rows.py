@@ -26,7 +26,6 @@ _MAX_TEXTS = 1 << 28
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading; raise DataError if the file is damaged or h5py raises an error inside the block."""
     try:
         with open_regular(path) as stream, import_module("h5py").File(stream, "r") as file:
             yield file
@@ -54,7 +53,6 @@ def dataset_problem(data: Any) -> str:
 
 
 def texts(path: Path, name: str) -> Array:
-    """Return a dataset of strings as a NumPy array of str."""
     with opened(path) as file:
         data = file[name]
         if data.size > _MAX_TEXTS:
@@ -63,8 +61,6 @@ def texts(path: Path, name: str) -> Array:
 
 
 class Hdf5Rows:
-    """Rows of a dense dataset that is compressed or chunked."""
-
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, (shape[0], shape[1]), dtype
 

@@ -30,12 +30,7 @@ _ROW_NUMBERS = ("index", "__index_level_0__", "unnamed: 0")
 
 @dataclass(frozen=True)
 class FoundIds:
-    """Ids of the rows of one file.
-
-    Attributes:
-        key: name of the array in the file.
-        is_guessed: whether the name is not `ids` and was not given by the user.
-    """
+    """Ids of one file; guessed if the array is not called `ids` and was not named by the user."""
 
     source: CollectedFile
     entry: ArrayEntry
@@ -44,20 +39,11 @@ class FoundIds:
 
     @cached_property
     def values_N(self) -> Array:
-        """(N,) ids, with bytes decoded to strings."""
         values_N = np.asarray(self.entry.load())
         return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N
 
 
 def find_ids(sources: Sequence[CollectedFile], name: str | None) -> tuple[dict[CollectedFile, FoundIds], list[str]]:
-    """Return the ids of each file with ids, and notes on guessed ids; rename the entries of the ids to `ids`.
-
-    Args:
-        name: name of the array of ids, as `KEY` or as shown in messages. None: `ids`, or a common name.
-
-    Raises:
-        ConfigError: no file has an array of this name.
-    """
     found: dict[CollectedFile, FoundIds] = {}
     notes: list[str] = []
     if name is not None:
@@ -136,7 +122,7 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
 
 
 def _plain(key: str) -> str:
-    """Return the last part of a key in lowercase without separators, so that `imageId` equals `image_id`."""
+    """Return "imageid" for `imageId` and `table/image_id`."""
     return re.sub(r"[-_ :]", "", key.rpartition("/")[2].lower())
 
 

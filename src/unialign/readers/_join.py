@@ -1,4 +1,4 @@
-"""Join files by their ids; the items of the first file come first, then the additional items of later files.
+"""Join files by their ids: the items of the first file come first, then the additional items of later files.
 
 Shapes: `N` items, `F` rows of a file.
 """
@@ -24,15 +24,7 @@ _CHANCE_MATCHES = 0.1
 
 @dataclass(frozen=True)
 class Join:
-    """Joined items of several files.
-
-    Attributes:
-        items: number N of items.
-        ids_N: ids of the items; None if there are no ids.
-        matched: files whose rows are matched by ids, since the files differ in the items or in their order.
-        notes: messages for the user.
-        is_guessed: whether all ids are guessed and do not determine an order, so that other ids may replace them.
-    """
+    """Joined items; `matched` are the files whose rows are matched by ids."""
 
     items: int
     ids_N: Array | None
@@ -42,12 +34,6 @@ class Join:
 
 
 def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict[CollectedFile, FoundIds]) -> Join:
-    """Set the row order of each file, and return the items.
-
-    Raises:
-        DataError: files without ids differ in their number of rows, the files have no id in common, or repeated ids
-            differ in order.
-    """
     rows = _row_counts(matrices)
     notes = _attach_ids(sources, rows, found)
     keyed = [source for source in rows if source in found]
@@ -90,7 +76,6 @@ def join_files(sources: Sequence[CollectedFile], matrices: Matrices, found: dict
 
 
 def _drop_guessed(keyed: Sequence[CollectedFile], found: dict[CollectedFile, FoundIds], common: int) -> str:
-    """Remove guessed ids from the files, and return a note."""
     for source in {found[source].source for source in keyed}:
         entries = {key: entry for key, entry in source.file.entries.items() if key != "ids"}
         source.file = replace(source.file, entries=entries)
@@ -100,7 +85,6 @@ def _drop_guessed(keyed: Sequence[CollectedFile], found: dict[CollectedFile, Fou
 
 
 def _row_counts(matrices: Matrices) -> dict[CollectedFile, int]:
-    """Return the row count of each file with matrices; raise DataError if matrices of a file differ in row count."""
     rows: dict[CollectedFile, int] = {}
     first: dict[CollectedFile, str] = {}
     for name, (source, entry) in matrices.items():
@@ -122,10 +106,7 @@ def _row_count(ids: FoundIds) -> int:
 def _attach_ids(
     sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], found: dict[CollectedFile, FoundIds]
 ) -> list[str]:
-    """Assign files that contain only ids to files without ids, and return notes.
-
-    A file with only ids is used for the files in its folder, or for all files if there is no other file of this kind.
-    """
+    """A file that contains only ids is used for the files in its folder."""
     notes = []
     givers = [source for source in sources if source in found and source not in rows]
     for giver in givers:
@@ -144,7 +125,6 @@ def _attach_ids(
 
 
 def _count_items(matrices: Matrices) -> int:
-    """Return the number of items of matrices whose rows are in the same order."""
     first = next(iter(matrices))
     source, entry = matrices[first]
     items, first_place = entry.shape[0], source.place(entry)
@@ -159,7 +139,6 @@ def _count_items(matrices: Matrices) -> int:
 
 
 def _comparable(values: list[Array]) -> list[Array]:
-    """Convert ids to a common type: integers if all ids are integers or numeric strings, else strings."""
     kinds = {value.dtype.kind for value in values}
     if any(value.dtype.kind == "u" and len(value) and value.max() > np.iinfo(np.int64).max for value in values):
         return [value.astype(np.str_) for value in values]
@@ -187,13 +166,11 @@ def _integers(texts: Array) -> Array:
 
 
 def _common(codes_F: Sequence[NDArray[np.int64]]) -> int:
-    """Return the number of ids that occur in at least two files."""
     _, counts = np.unique(np.concatenate([np.unique(code_F) for code_F in codes_F]), return_counts=True)
     return int((counts > 1).sum())
 
 
 def _axis(codes_F: Sequence[NDArray[np.int64]], keyed: Sequence[CollectedFile]) -> tuple[NDArray[np.int64], int]:
-    """Return the code of each item, and the index of the file that determines the order of the items."""
     repeating = [i for i, code_F in enumerate(codes_F) if len(np.unique(code_F)) < len(code_F)]
     for i in repeating[1:]:
         if not np.array_equal(codes_F[i], codes_F[repeating[0]]):
@@ -214,7 +191,7 @@ def _axis(codes_F: Sequence[NDArray[np.int64]], keyed: Sequence[CollectedFile]) 
 
 
 def _order(axis: NDArray[np.int64], code_F: NDArray[np.int64], *, is_base: bool) -> NDArray[np.int64]:
-    """Return the row of each item in a file; -1 if the item is absent."""
+    """Return -1 for items that are absent in the file."""
     if is_base or np.array_equal(axis[: len(code_F)], code_F):
         return np.where(np.arange(len(axis)) < len(code_F), np.arange(len(axis)), -1)
     row = np.full(int(axis.max()) + 1, -1, np.int64)
@@ -238,7 +215,6 @@ def _check_unkeyed(rows: dict[CollectedFile, int], keyed: Sequence[CollectedFile
 
 
 def _follow(sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], base: CollectedFile, items: int) -> None:
-    """Give each file that contains only per-item values the row order of the matrices to which the values belong."""
     for source in sources:
         if source in rows:
             continue

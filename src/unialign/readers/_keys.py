@@ -33,40 +33,31 @@ _MASK_WORDS = ("mask", "present", "valid", "missing")
 
 @dataclass(eq=False)
 class CollectedFile:
-    """File in a collection.
-
-    Attributes:
-        given: name that the user gave to the single matrix of the file, or None.
-        order_N: row of each item in the file (-1 = absent) if the file is matched by ids, else None.
-    """
+    """File in a collection; `order_N` is the row of each item (-1 = absent) if the file is matched by ids."""
 
     given: str | None
     file: EmbeddingFile
     order_N: NDArray[np.int64] | None = None
 
     def load(self, entry: ArrayEntry) -> NDArray[Any]:
-        """Read an array in item order."""
         return entry.load() if self.order_N is None else gathered(entry.load(), self.order_N)
 
     @property
     def folder(self) -> Path | None:
-        """Folder of the file; None for arrays in memory."""
         return None if self.file.kind in ("memory", "arguments") else Path(os.path.abspath(self.file.label)).parent
 
     def place(self, entry: ArrayEntry) -> str:
-        """Return the file and key of an entry for messages."""
         return f"{self.file.label}: {entry.key}" if entry.key else self.file.label
 
 
 def is_item_key(key: str, entry: ArrayEntry) -> bool:
-    """Return whether an entry holds per-item values; `groups`, `split` and `names` may also name a matrix."""
     return key in ("ids", "labels") or (
         key in ITEM_KEYS and len(entry.shape) == 1 and entry.kind != "" and entry.kind in ITEM_KEYS[key]
     )
 
 
 def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
-    """Return a collected file. A reserved name (NAME=FILE or `ids.npy`) becomes the key of the file's single array."""
+    """Return a collected file; a reserved name (NAME=FILE or `ids.npy`) becomes the key of the file's single array."""
     if len(file.entries) != 1:
         return CollectedFile(given, file)
     (entry,) = file.entries.values()
@@ -79,7 +70,7 @@ def named_by_key(given: str | None, file: EmbeddingFile) -> CollectedFile:
 
 
 def plain_key(name: str, file: EmbeddingFile) -> str:
-    """Return the key of an array that is given as in messages: `KEY`, `'KEY'` or `FILE: KEY`."""
+    """Return the key of `KEY`, `'KEY'` or `FILE: KEY`."""
     text = name.strip()
     for _ in range(2):
         text = text.strip("'\"").removeprefix(f"{file.label}: ")
@@ -87,7 +78,6 @@ def plain_key(name: str, file: EmbeddingFile) -> str:
 
 
 def is_matrix(entry: ArrayEntry) -> bool:
-    """Return whether an entry may be embeddings: a non-empty two-dimensional array of floats, bytes or bools."""
     if entry.skipped or len(entry.shape) != 2 or 0 in entry.shape:
         return False
     if entry.kind == "b" and any(word in entry.key.lower() for word in _MASK_WORDS):
@@ -96,12 +86,10 @@ def is_matrix(entry: ArrayEntry) -> bool:
 
 
 def mask_prefix(key: str) -> str | None:
-    """Return the prefix that marks a key as a presence mask, or None."""
     return next((prefix for prefix in MASK_PREFIXES if key.startswith(prefix)), None)
 
 
 def contents(file: EmbeddingFile) -> str:
-    """Return the first entries of a file with their shapes and dtypes for messages."""
     entries = [f"{e.key or 'one array'} {e.shape} {e.dtype or e.skipped}" for e in file.entries.values()]
     if len(entries) > _SHOWN:
         entries = [*entries[:_SHOWN], f"{len(entries) - _SHOWN} more"]

@@ -16,8 +16,6 @@ Array = NDArray[Any]
 
 
 class ListCells:
-    """Cells that are Python values: None, a number, a bool, a string or a list of numbers."""
-
     def __init__(self, cells: Sequence[Any]) -> None:
         self.cells = cells
 
@@ -65,7 +63,7 @@ class ListCells:
 
 
 def _integer(cell: Any) -> int:
-    """Return the integer in a cell; raise ValueError if the text differs from str(int), as in "007"."""
+    """Raise ValueError if the text differs from str(int), as in "007"."""
     number = int(cell)
     if isinstance(cell, float | bool) or str(number) != str(cell).strip():
         raise ValueError(cell)

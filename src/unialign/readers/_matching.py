@@ -15,7 +15,7 @@ __all__ = ["as_text", "item_values", "presence_masks", "unused_masks"]
 
 
 def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: int) -> dict[str, NDArray[np.bool_]]:
-    """Return the (N,) bool mask of each modality with a mask; several masks of a modality are combined by AND."""
+    """Combine several masks of a modality by AND."""
     masks: dict[str, NDArray[np.bool_]] = {}
     for source in sources:
         for key, entry in source.file.entries.items():
@@ -41,7 +41,7 @@ def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: 
 
 
 def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[tuple[CollectedFile, ArrayEntry]]:
-    """Return the masks that belong to no array; ignoring a misspelled mask would treat absent rows as present."""
+    """Find masks that belong to no array; ignoring a misspelled mask would treat absent rows as present."""
     keys = {key for source in sources for key in source.file.entries} | set(matrices)
     return [
         (source, entry)
@@ -52,10 +52,7 @@ def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[t
 
 
 def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array | None:
-    """Return the (N,) values of a key such as `labels`, which must agree across files; None if no file has the key.
-
-    Items without a value are unlabeled or have an empty name. Every item must have a value of `groups` and `split`.
-    """
+    """Return the values of a key, which must agree across files, or None if no file has the key."""
     found: tuple[CollectedFile, Array] | None = None
     known_N = np.zeros(items, np.bool_)
     for source in sources:
@@ -84,7 +81,6 @@ def item_values(sources: Sequence[CollectedFile], key: str, items: int) -> Array
 def _merged(
     key: str, first: tuple[CollectedFile, Array], known_N: Array, other: tuple[CollectedFile, Array], has_N: Array
 ) -> Array:
-    """Merge the values of two files, which must be equal for items in both files."""
     (source, values), (second, others) = first, other
     if {values.dtype.kind, others.dtype.kind} & set("US") and values.dtype.kind != others.dtype.kind:
         values, others = as_text(values), as_text(others)
@@ -99,7 +95,6 @@ def _merged(
 
 
 def as_text(values_N: Array) -> Array:
-    """Return values as strings; bytes are decoded."""
     return np.char.decode(values_N, "utf-8", "replace") if values_N.dtype.kind == "S" else values_N.astype(np.str_)
 
 

@@ -38,14 +38,7 @@ _GENERIC = frozenset(
 def find_matrices(
     sources: Sequence[CollectedFile], chosen: Sequence[str] | None
 ) -> tuple[Matrices, list[str], list[str]]:
-    """Return modality -> (source, entry) in the order of the sources, the ignored entries with reasons, and notes.
-
-    Arrays that cannot be embeddings are ignored. If such an array is chosen, or if all arrays are of this kind, an
-    error is raised.
-
-    Args:
-        chosen: names of modalities, keys, or entries as shown in messages (`FILE: KEY`). None: all default matrices.
-    """
+    """Return modality -> (source, entry), the ignored entries with reasons, and notes."""
     for name in repeated(source.given for source in sources if source.given):
         labels = " and ".join(source.file.label for source in sources if source.given == name)
         raise ConfigError(f"the name {name!r} was given to {labels}; give each file a different name")
@@ -80,7 +73,6 @@ def find_matrices(
 
 
 def _split(source: CollectedFile, chosen: Sequence[str] | None) -> tuple[list[ArrayEntry], list[ArrayEntry]]:
-    """Return the matrices of a file, and the entries that are neither matrices nor per-item values."""
     own: list[ArrayEntry] = []
     others: list[ArrayEntry] = []
     for key, entry in source.file.entries.items():
@@ -107,7 +99,6 @@ def _plain_name(source: CollectedFile, entry: ArrayEntry, count: int) -> str:
 
 
 def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]], chosen: Sequence[str]) -> Matrices:
-    """Return the chosen matrices in the chosen order."""
     found: Matrices = {}
     unknown = []
     for name in chosen:
@@ -134,7 +125,7 @@ def _select(matrices: Matrices, left: Sequence[tuple[CollectedFile, ArrayEntry]]
 
 
 def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Matrices:
-    """Keep given and unique names; name other matrices after the file, or `FILE.NAME` if the file has several."""
+    """Name other matrices after the file, or `FILE.NAME` if the file has several."""
     uses = Counter(name for name, _, _ in candidates)
     matrices_in = Counter(source for _, source, _ in candidates)
     matrices: Matrices = {}
@@ -159,7 +150,6 @@ def _check_name(name: str, source: CollectedFile) -> None:
 
 
 def _reason(source: CollectedFile, entry: ArrayEntry) -> str:
-    """Return a short reason why an entry is not a matrix."""
     if entry.dtype == "object":
         return "Python objects (a pickle), which are never read; save numpy.stack(list(x)) or x.astype(str)"
     if entry.skipped:
@@ -173,7 +163,6 @@ def _reason(source: CollectedFile, entry: ArrayEntry) -> str:
 
 
 def _raise_problem(place: str, entry: ArrayEntry) -> None:
-    """Raise an error for an entry that cannot be embeddings."""
     if entry.dtype == "object":
         raise DataError(f"{entry.skipped}; save plain arrays, or exclude it with --modalities")
     if entry.skipped:
@@ -184,7 +173,6 @@ def _raise_problem(place: str, entry: ArrayEntry) -> None:
 
 
 def problem_of(entry: ArrayEntry) -> str:
-    """Return why an array of two or more dimensions is not a matrix of embeddings, and how to correct it."""
     shape = entry.shape
     if 0 in shape:
         return "it is empty, expected at least one row and one column"

@@ -37,7 +37,6 @@ def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFil
 
 
 def recognized(path: Path) -> bool:
-    """Return whether a reader recognizes a file or folder."""
     return _find_reader(path, b"" if path.is_dir() else _head(path)) is not None
 
 

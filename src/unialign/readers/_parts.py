@@ -40,20 +40,12 @@ class _Part:
 
 
 def numeric_order(path: Path) -> tuple[Any, ...]:
-    """Return a sort key that orders `x_2` before `x_10`."""
+    """Order `x_2` before `x_10`."""
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", str(path)))
 
 
 def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple[str, list[Path]]]:
-    """Return (name, files) of each group of part files and ("", [file]) of other files, by first appearance.
-
-    Files in one folder with the same suffix and prefix are parts if they are numbered in one of two ways. The number
-    has the form `-00000-of-00004`, or the numbers start at 0 or 1, have no gaps, and follow a `_`, `-` or `.`
-    (`img_emb_0.npy`) or one of the words part, shard and chunk.
-
-    Args:
-        is_folder: whether the paths are all files of a folder or pattern, so that parts may be named by numbers alone.
-    """
+    """Return (name, files) of each group of part files, and ("", [file]) of other files."""
     groups: dict[object, list[tuple[_Part | None, Path]]] = {}
     for path in paths:
         part = _part(path)
@@ -73,12 +65,6 @@ def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple
 
 
 def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
-    """Concatenate the arrays of part files, and return the result as one file.
-
-    Raises:
-        DataError: a part lacks an array that the first part has.
-        ShapeError: arrays with the same key differ in dim.
-    """
     if len(files) == 1:
         return replace(files[0], stem=name or files[0].stem)
     first, last = files[0], files[-1]
@@ -101,7 +87,7 @@ def _part(path: Path) -> _Part | None:
 
 
 def _is_alternative(prefix: str) -> bool:
-    """Return whether the numbers after a prefix denote alternatives for the same items, such as layers."""
+    """Return whether the numbers denote alternatives for the same items, such as layers."""
     return re.split(r"[-_. ]", prefix.lower())[-1] in _ALTERNATIVES
 
 

@@ -25,7 +25,6 @@ _FAR, _FAR_FRACTION = 64, 0.3
 
 
 def is_quantized(entry: ArrayEntry) -> bool:
-    """Return whether an entry is a matrix of bytes or bools with at least one row and column."""
     return len(entry.shape) == 2 and 0 not in entry.shape and entry.dtype.lstrip("|<>=") in ("i1", "u1", "b1", *_NAMES)
 
 
@@ -33,7 +32,6 @@ _NAMES = ("int8", "uint8", "bool")
 
 
 def quantized_entry(entry: ArrayEntry) -> tuple[ArrayEntry, str]:
-    """Return an entry with float rows, and a note on how the codes are read."""
     kind, (items, width) = entry.kind, entry.shape
     if kind == "b":
         return _ValueEntry(
@@ -47,7 +45,7 @@ def quantized_entry(entry: ArrayEntry) -> tuple[ArrayEntry, str]:
 
 
 def bits_entry(entry: ArrayEntry) -> ArrayEntry:
-    """Unpack (N, W) bytes into (N, 8 W) signs +1 and -1; int8 is uint8 - 128, as in sentence-transformers."""
+    """Unpack (N, W) bytes into (N, 8 W) signs; int8 is uint8 - 128, as in sentence-transformers."""
     shift = 128 if entry.kind == "i" else 0
     shape = (entry.shape[0], 8 * entry.shape[1])
     return replace(
@@ -69,8 +67,6 @@ def _unpack(codes_cW: Array, shift: int) -> Array:
 
 
 class _BitRows:
-    """Rows of packed bits."""
-
     def __init__(self, rows: Rows, shape: tuple[int, int], shift: int) -> None:
         self.rows, self.shape, self.shift, self.dtype = rows, shape, shift, "float32"
 
@@ -83,7 +79,7 @@ class _BitRows:
 
 
 class _ValueEntry:
-    """Entry that converts codes to floats, `scale * code + shift`."""
+    """Convert codes to `scale * code + shift`."""
 
     def __init__(self, entry: ArrayEntry, *, scale: float = 1.0, shift: float = 0.0) -> None:
         self.stored, self.scale, self.shift = entry, scale, shift

@@ -1,6 +1,4 @@
-"""Read rows in chunks of bounded memory from a region of a file, a stream, or an array in memory.
-
-Chunks are read into reused buffers, since the pages of memory maps would be counted as memory of the process.
+"""Read rows in chunks of bounded memory. Pages of a memory map would count as memory of the process.
 
 Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` requested rows.
 """
@@ -95,7 +93,7 @@ class FileRegion:
 
 
 class RegionRows:
-    """Rows of a file region; the next chunk is prefetched while a chunk is processed."""
+    """Rows of a file region; the next chunk is prefetched."""
 
     def __init__(self, region: FileRegion) -> None:
         self.region = region
@@ -165,8 +163,6 @@ class StreamRows:
 
 
 class ArrayRows:
-    """Rows of an array in memory; the array is never modified."""
-
     def __init__(self, array_ND: Array) -> None:
         self.array_ND = array_ND
         self.shape = (int(array_ND.shape[0]), int(array_ND.shape[1]))
@@ -201,8 +197,6 @@ class MatchedRows:
 
 
 class GatheredRows(MatchedRows):
-    """Rows read in item order, for files that support random access."""
-
     def chunks(self) -> Iterator[Array]:
         step = rows_per_chunk(self.shape[1] * 4)
         for start in range(0, self.shape[0], step):
@@ -210,8 +204,6 @@ class GatheredRows(MatchedRows):
 
 
 class ConcatenatedRows:
-    """Concatenated rows of several parts."""
-
     def __init__(self, parts: Sequence[Rows]) -> None:
         self.parts = parts
         self.starts = np.cumsum([0, *(part.shape[0] for part in parts)])
@@ -245,12 +237,11 @@ def gathered(array: Array, order_N: NDArray[np.int64]) -> Array:
 
 
 def rows_per_chunk(row_bytes: int) -> int:
-    """Return the number of rows per chunk, at least 1."""
     return max(1, CHUNK_BYTES // max(1, row_bytes))
 
 
 def to_float(raw: Array, dtype: str) -> Array:
-    """Return native float32, or float64 for float64 input; bfloat16 is the upper half of a float32."""
+    """Return float32, or float64 for float64 input; bfloat16 is the upper half of a float32."""
     if dtype == "bfloat16":
         return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return raw.astype(np.float64 if raw.dtype.itemsize > 4 else np.float32, copy=False)
@@ -264,7 +255,6 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _fill(file: BinaryIO, offset: int, array: Array, path: Path) -> None:
-    """Fill a contiguous array with the bytes at an offset, regardless of the current file position."""
     view, done = memoryview(array.data).cast("B"), 0
     while done < len(view):
         try:

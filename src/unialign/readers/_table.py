@@ -1,8 +1,5 @@
 """List the arrays of a table with named columns; shared by all tabular formats.
 
-A column of vectors (lists, or text such as "[0.1, 0.2]") is a modality; null and empty vectors are absent. Columns of
-numbers form a matrix only if their names are a numbered series (e0, e1, ...); all other columns are per-item values.
-
 Shapes: `N` rows, `D` dimension, `c` rows of a batch.
 """
 
@@ -34,13 +31,7 @@ _VALUE_ROWS, _MASK_ROWS = 1 << 16, 1 << 12
 
 @dataclass(frozen=True)
 class Column:
-    """Type of a column.
-
-    Attributes:
-        kind: "vectors", "float", "integer", "bool", "text", or "" for a column that cannot be used.
-        dtype: NumPy dtype string of vectors and floats.
-        what: description of the type for messages.
-    """
+    """Type of a column: `kind` is "vectors", "float", "integer", "bool", "text", or "" if the column cannot be used."""
 
     kind: str
     dtype: str = ""
@@ -48,49 +39,39 @@ class Column:
 
 
 class Cells(Protocol):
-    """Cells of one column in one batch."""
-
-    def __len__(self) -> int:
-        """Return the number of cells."""
+    def __len__(self) -> int: ...
 
     def dim(self) -> int:
-        """Return the length of the first non-empty vector; 0 if there is none."""
+        """Return the length of the first non-empty vector, or 0."""
 
     def absent(self) -> Array:
-        """Return the (c,) bool mask of null and empty vectors."""
+        """Return the (c,) mask of null and empty vectors."""
 
     def dense(self, dim: int, dtype: str, where: str, start: int) -> Array:
-        """Return the (c, dim) vectors, NaN if absent; raise a ShapeError that names a row with a different dim."""
+        """Return (c, dim) vectors, NaN if absent. Errors name the row, counted from `start`."""
 
     def numbers(self, dtype: str) -> Array:
-        """Return (c,) floats, with NaN for null cells."""
+        """Return (c,) floats, NaN for null cells."""
 
     def values(self, *, fill: bool) -> Array | None:
-        """Return (c,) integers, bools or text; null cells are -1 or "" if `fill` is True, else None is returned."""
+        """Replace null cells by -1 or "" if `fill` is True; otherwise return None if there are any."""
 
-    def texts(self) -> list[str | None]:
-        """Return the cells of a text column."""
+    def texts(self) -> list[str | None]: ...
 
 
 class Table(Protocol):
-    """A file with N rows and named columns."""
-
     path: Path
 
     @property
-    def rows(self) -> int:
-        """Number N of rows."""
+    def rows(self) -> int: ...
 
     @property
-    def columns(self) -> Mapping[str, Column]:
-        """Types of the columns by name."""
+    def columns(self) -> Mapping[str, Column]: ...
 
-    def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
-        """Yield the cells of the named columns for at most `rows` rows at a time."""
+    def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]: ...
 
 
 def table_file(table: Table, kind: str) -> EmbeddingFile:
-    """List the matrices and the per-item values of a table."""
     entries: list[ArrayEntry] = []
     notes: list[str] = []
     vectors = {name for name, column in table.columns.items() if column.kind == "vectors"}
@@ -116,13 +97,12 @@ def table_file(table: Table, kind: str) -> EmbeddingFile:
 
 
 def _recognized(table: Table, name: str) -> TextVectors | None:
-    """Return the type of the vectors in a text column, or None if it contains no vectors."""
     batch = next(iter(table.batches([name], _FIRST_ROWS)), None)
     return None if batch is None else recognize_vectors(batch[0].texts())
 
 
 def _first_dim(table: Table, name: str) -> int:
-    """Return the length of the first non-empty vector; 0 if there is none."""
+    """Return the length of the first non-empty vector, or 0."""
     for (cells,) in table.batches([name], _FIRST_ROWS if table.rows <= _FIRST_ROWS else _MASK_ROWS):
         if dim := cells.dim():
             return dim
@@ -130,7 +110,6 @@ def _first_dim(table: Table, name: str) -> int:
 
 
 def _vector_entries(table: Table, name: str, dim: int) -> list[ArrayEntry]:
-    """Return the matrix of a column of vectors, and its presence mask if rows are null or empty."""
     if dim == 0:
         return [ArrayEntry.ignored(name, "every row is null or empty, so every item is absent")]
     dtype, where = table.columns[name].dtype or "<f4", f"{table.path}: {name!r}"
@@ -154,12 +133,7 @@ def _vector_entries(table: Table, name: str, dim: int) -> list[ArrayEntry]:
 
 
 def dense_rows(lengths_c: Array, flat: Array, dim: int, dtype: str, where: str, start: int) -> Array:
-    """Return the (c, dim) vectors of a batch; absent vectors, which have length 0, are NaN.
-
-    Args:
-        flat: concatenated entries of all vectors.
-        start: row number of the first vector for messages.
-    """
+    """Return (c, dim) vectors; vectors of length 0 are absent and become NaN."""
     wrong_c = (lengths_c > 0) & (lengths_c != dim)
     if wrong_c.any():
         row = int(wrong_c.argmax())

@@ -20,7 +20,7 @@ _CONTROL = frozenset(range(32)) - {9, 10, 12, 13}
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether the first bytes of a file are UTF-8 text; the last character may be incomplete."""
+    """The last character of `head` may be incomplete."""
     if not head or _CONTROL & set(head):
         return False
     try:
@@ -31,7 +31,6 @@ def is_text(head: bytes) -> bool:
 
 
 def text_format(path: Path, head: bytes) -> str:
-    """Return "jsonl", "word2vec" or "csv" for a text file; "" for other files."""
     if not path.is_file() or not is_text(head):
         return ""
     with open_regular(path) as file:
@@ -53,7 +52,6 @@ def text_format(path: Path, head: bytes) -> str:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, including line endings; raise DataError for invalid UTF-8 or a long line."""
     number = 0
     with open_regular(path) as file:
         while line := file.readline(MAX_LINE_BYTES + 1):
@@ -72,7 +70,6 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def numbers_in(cells: list[str]) -> int:
-    """Return how many of the strings are numbers."""
     return sum(_is_number(cell) for cell in cells)
 
 
@@ -87,7 +84,7 @@ def _is_json_line(line: str, *, is_cut: bool) -> bool:
 
 
 def _is_word2vec(lines: list[str]) -> bool:
-    """Return whether the lines are words with D numbers each, after a header "N D" (absent in GloVe files)."""
+    """GloVe files have no header "N D"."""
     header = re.fullmatch(r"\d+ (\d+)\s*", lines[0])
     words = lines[1:2] if header else lines[:2]
     if not words or any("\t" in line or "," in line for line in words):

@@ -1,4 +1,4 @@
-"""Read vectors that a table stores as text: JSON lists, printed arrays, or numbers with separators."""
+"""Read vectors that a table stores as text."""
 
 import json
 import re
@@ -30,10 +30,6 @@ class TextVectors:
 
 
 def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
-    """Return the dim of the vectors in the first cells of a text column; None if the cells contain other text.
-
-    If a cell begins like a vector but cannot be parsed, the result contains the reason instead.
-    """
     given = [text.strip() for text in texts if text is not None and not is_absent(text)]
     if not given:
         return None
@@ -52,7 +48,7 @@ def recognize_vectors(texts: Sequence[str | None]) -> TextVectors | None:
 
 
 def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) -> NDArray[np.float32]:
-    """Parse strings into (c, dim) float32; blank strings become NaN rows. Errors name the row, counted from `start`."""
+    """Parse strings into (c, dim); blank strings become NaN. Errors name the row, counted from `start`."""
     rows_cD = np.full((len(texts), dim), np.nan, np.float32)
     for i, text in enumerate(texts):
         if text is None or is_absent(text):
@@ -73,7 +69,6 @@ def parse_rows(texts: Sequence[str | None], dim: int, where: str, start: int) ->
 
 
 def is_absent(text: str | None) -> bool:
-    """Return whether a cell in a column of vectors contains no vector."""
     return text is None or text.strip().lower() in _BLANK
 
 
@@ -82,7 +77,6 @@ def _is_bracketed(text: str) -> bool:
 
 
 def _numbers(text: str) -> list[Any] | None:
-    """Return the numbers in a string; None if the string contains anything else."""
     text = text.strip()
     try:
         values = json.loads(text) if text[:1] == "[" else None

@@ -27,8 +27,6 @@ class ArrowReader:
 
 
 class _ArrowTable:
-    """Schema and record batches of an Arrow file."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ipc = arrow_module("pyarrow.ipc", path)

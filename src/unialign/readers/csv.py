@@ -41,11 +41,6 @@ class CsvReader:
 
 
 class _CsvTable:
-    """Table in a text file.
-
-    Names and delimiter are read from the first line. The column types are determined from the first rows.
-    """
-
     def __init__(self, path: Path) -> None:
         self.path = path
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
@@ -97,7 +92,7 @@ class _CsvTable:
             yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
 
     def _is_numbered(self, cells: Sequence[str]) -> bool:
-        """Return whether the first line numbers the columns from 0 or 1, as in data frames without column names."""
+        """Data frames without column names number the columns from 0 or 1."""
         numbers = [cell.strip() for cell in cells]
         # A line of one or two small integers may be an item.
         return len(cells) > 2 and any(numbers == [str(first + i) for i in range(len(cells))] for first in (0, 1))
@@ -108,7 +103,6 @@ class _CsvTable:
         return text if text.strip() else None
 
     def _records(self) -> Iterator[list[str]]:
-        """Yield the cells of each row; raise DataError for a row with a different number of cells."""
         if self.delimiter == " ":
             lines = enumerate(text_lines(self.path), 1)
             records = ((number, line.split()) for number, line in lines if not line.startswith("# "))
@@ -151,7 +145,6 @@ def _delimiter(line: str) -> str:
 
 
 def _column(cells: list[str]) -> Column:
-    """Return the type of a column, which is numeric if all non-empty cells are numbers."""
     given = [cell.strip() for cell in cells if cell.strip()]
     if not given or numbers_in(given) < len(given):
         return Column("text")

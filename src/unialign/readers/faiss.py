@@ -49,7 +49,7 @@ class FaissReader:
 
 
 def _vectors(file: BinaryIO, path: Path, kind: bytes, size: int) -> ArrayEntry:
-    """Return the vectors of a flat index, and move the file position to its end."""
+    """Move the file position to the end of the index."""
     if kind not in (*_FLAT, _BITS):
         what = _OTHERS.get(kind, f"type {kind!r}")
         raise DataError(
@@ -65,7 +65,6 @@ def _vectors(file: BinaryIO, path: Path, kind: bytes, size: int) -> ArrayEntry:
 
 
 def _header(file: BinaryIO, path: Path, *, is_binary: bool) -> tuple[int, int]:
-    """Return the dim and the number of vectors."""
     dim, _, count = _read(file, path, "<iiq") if is_binary else (*_read(file, path, "<i"), 0, *_read(file, path, "<q"))
     if not is_binary:
         _read(file, path, "<qq")
@@ -78,7 +77,7 @@ def _header(file: BinaryIO, path: Path, *, is_binary: bool) -> tuple[int, int]:
 
 
 def _data(file: BinaryIO, path: Path, size: int, itemsize: int, *shape: int) -> tuple[int, tuple[int, ...]]:
-    """Return the offset and shape of a stored array of numbers, and move the file position to its end."""
+    """Move the file position to the end of the array."""
     # The file stores the number of elements (floats, bytes or ids), not their size in bytes.
     (count,) = _read(file, path, "<Q")
     offset, expected = file.tell(), 1

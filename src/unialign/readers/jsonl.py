@@ -43,8 +43,6 @@ class JsonLinesReader:
 
 
 class _JsonTable:
-    """Table of the objects in a JSON lines file."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -90,7 +88,6 @@ class _JsonTable:
 
 
 def _column(values: list[Any]) -> Column:
-    """Return the type of a column from its non-null values."""
     kinds = {type(value) for value in values}
     if not kinds or kinds == {str}:
         return Column("text")

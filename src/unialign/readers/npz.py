@@ -102,7 +102,6 @@ def _row_chunks(region: FileRegion, member: str, where: str) -> Iterator[NDArray
 
 
 def _inflated(region: FileRegion, member: str, step: int, where: str) -> Iterator[bytearray]:
-    """Yield the data of a compressed member in chunks of `step` bytes; the last chunk may be shorter."""
     try:
         with open_regular(region.path) as file, zipfile.ZipFile(file) as archive, archive.open(member) as stream:
             stream.read(region.offset)

@@ -27,8 +27,6 @@ class ParquetReader:
 
 
 class _ParquetTable:
-    """Schema and column batches of a Parquet file."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
         opened = _open(path)
