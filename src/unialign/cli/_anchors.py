@@ -1,4 +1,4 @@
-"""Choose the anchor of a training run: all pairs of modalities, or the first modality if an objective requires one."""
+"""Choose the anchor of a training run: all pairs, or the first modality if an objective requires one."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,30 +10,20 @@ ANCHOR = "objective_options.anchor"
 
 
 def has_anchor(objective: str) -> bool:
-    """Return whether an objective has an `anchor` option."""
     return "anchor" in parameter_names(objective)
 
 
 def describe_anchors(configs: Iterable[TrainConfig]) -> str:
-    """Return a description such as `anchor text`, or `no anchor` if no objective has an `anchor` option."""
     chosen = {str(c.objective_options.get("anchor", "all")) for c in configs if c.epochs and has_anchor(c.objective)}
     return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 
 def default_anchor(objective: str, modalities: Sequence[str]) -> str:
-    """Return `all` or, if the objective requires a modality as anchor, the first modality."""
     return modalities[0] if needs_anchor(objective) == "modality" else "all"
 
 
 def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainConfig, str]:
-    """Set the default anchor if the objective requires an anchor and the configuration has none.
-
-    Returns:
-        The configuration, and a note to the user ("" if the configuration is unchanged).
-
-    Raises:
-        ConfigError: the objective requires a modality as anchor, but its anchor is not in `modalities`.
-    """
+    """Return the configuration, and a note to the user ("" if the configuration is unchanged)."""
     needed = needs_anchor(config.objective)
     if needed == "no":
         return config, ""

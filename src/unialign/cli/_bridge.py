@@ -24,11 +24,7 @@ _PLAN_NOTE = "These rows are near the centers of clusters and are not a random s
 
 
 def bridge_files(config: BridgeConfig, out: Path) -> int:
-    """Build the bridge and write the results folder; return 0.
-
-    Without new rows, only the plan is written, so an existing bridge stays complete. An existing plan is kept, because
-    it may name the rows of the pairs.
-    """
+    """An existing plan is kept, because it may name the rows of the pairs."""
     _check_inputs(config, out)
     new = not out.exists()
     before = open_run_dir(out, "bridge")
@@ -53,7 +49,7 @@ def bridge_files(config: BridgeConfig, out: Path) -> int:
 
 
 def _check_inputs(config: BridgeConfig, out: Path) -> None:
-    """Raise ConfigError if an input is a file of the results folder that this run replaces or removes."""
+    """This run would replace or remove an input inside its results folder."""
     written = ([] if config.new is None else [*_RESULTS, MAPPED]) + ([] if config.plan is None else [PLAN])
     replaced = {(out / name).resolve() for name in written}
     for source in (config.old, config.new, config.pairs, config.queries, config.known, config.old_queries):
@@ -65,11 +61,6 @@ def _check_inputs(config: BridgeConfig, out: Path) -> None:
 
 
 def read_values(path: str, what: str) -> NDArray[Any]:
-    """Read row numbers or ids from a `.npy` file, or strings from a text file with one value on each line.
-
-    Raises:
-        DataError: the file cannot be read, or is not a list of integers or strings.
-    """
     file = checked_path(path, f"the file of {what}", error=DataError)
     try:
         if file.suffix == ".npy":
@@ -89,19 +80,13 @@ def read_values(path: str, what: str) -> NDArray[Any]:
 
 
 def _are_numbers(values_n: NDArray[Any]) -> bool:
-    """Return whether values are integers or digits, and fit into 64 bits; larger numbers can only be ids."""
+    """Numbers above 64 bits can only be ids."""
     if values_n.dtype.kind != "U":
         return bool((values_n <= np.iinfo(np.int64).max).all())
     return all(text.isascii() and text.isdigit() and len(text) < 19 for text in values_n.tolist())
 
 
 def read_pairs(config: BridgeConfig, index: RowSource) -> NDArray[Any] | None:
-    """Return the row numbers or ids of the pairs.
-
-    Raises:
-        ConfigError: the numbers may be row numbers or ids of other rows, and `pairs_by` is not given; or `pairs_by` is
-            `row` and the file has ids.
-    """
     if config.pairs is None:
         return None
     values_n = read_values(config.pairs, "pairs")
@@ -123,7 +108,6 @@ def read_pairs(config: BridgeConfig, index: RowSource) -> NDArray[Any] | None:
 
 
 def read_known(config: BridgeConfig) -> NDArray[np.int64] | None:
-    """Return the row numbers of the known answers; raise DataError if the file holds ids."""
     if config.known is None:
         return None
     values_Q = read_values(config.known, "known answers")
@@ -171,7 +155,6 @@ def _write(out: Path, config: BridgeConfig, found: Bridge, started: float) -> No
 
 
 def _results(config: BridgeConfig, found: Bridge, seconds: float, out: Path) -> dict[str, Any]:
-    """Return the content of `results.json`, schema 1: a run for each candidate map."""
     overlap = {"mean": found.overlap.estimate, "low": found.overlap.low, "high": found.overlap.high}
     contained = {"mean": found.contained.estimate, "low": found.contained.low, "high": found.contained.high}
     return {

@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def with_options(message: str, parser: argparse.ArgumentParser) -> str:
-    """Replace the names of Python arguments in an error message by the options of a command."""
+    """Replace the names of Python arguments in an error message by command-line options."""
     known = set(_option_strings(parser))
     for option in {"--resume", "--device"} & known:
         message = re.sub(rf"\b{option[2:]}='(\w+)'", rf"{option} \1", message)
@@ -88,7 +88,6 @@ def _option_strings(parser: argparse.ArgumentParser) -> Iterable[str]:
 
 
 def command_parser(command: Command) -> Parser:
-    """Return the parser of a command's options."""
     parser = Parser(
         prog=f"unialign {command.name}",
         usage=f"unialign {command.name} {command.usage}",
@@ -101,7 +100,6 @@ def command_parser(command: Command) -> Parser:
 
 
 def _add_quiet(parser: argparse.ArgumentParser) -> None:
-    """Add `--quiet` to a parser and its subparsers."""
     parser.add_argument(
         "--quiet", action="store_true", default=argparse.SUPPRESS, help="print only warnings and errors"
     )
@@ -112,14 +110,12 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def add_out(parser: argparse.ArgumentParser, name: str, *, what: str = "results folder", metavar: str = "DIR") -> None:
-    """Add `--out`, which defaults to a folder or file in `runs/`."""
     default = Path("runs") / name
     help_text = f"{what} (default: {default.as_posix()})"
     parser.add_argument("--out", type=results_folder, default=default, metavar=metavar, help=help_text)
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
-    """Add `--resume` and `--device`."""
     parser.add_argument(
         "--resume",
         choices=("never", "auto", "required"),
@@ -131,7 +127,6 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`."""
     parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 

@@ -31,7 +31,6 @@ def run_comparison(
     *,
     extend: Callable[[CompareConfig, Path], None] | None = None,
 ) -> int:
-    """Train and evaluate all runs, print the results and write the report; `extend` adds content to the report."""
     total = len(config.entries) * len(config.seeds)
     workers = chosen_workers(workers, total)
     labels = {key: entry.label for key, entry in config.entries.items()}
@@ -62,12 +61,6 @@ def run_comparison(
 def new_comparison(
     data: str, objectives: Sequence[str], training: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> CompareConfig:
-    """Return the configuration of a new comparison.
-
-    Args:
-        training: training settings of all objectives.
-        settings: settings of the comparison.
-    """
     modalities = training.get("modalities") or open_store(data, None, None).modalities
     entries: dict[str, ComparisonEntry] = {}
     for name in objectives:
@@ -90,7 +83,6 @@ def repeated_comparison(
     training: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> CompareConfig:
-    """Return the configuration of an earlier comparison with some of its entries, and with changed data or settings."""
     if data != config.data:
         config = config.replace(data=data, fingerprint=None)
     entries = {
@@ -101,7 +93,7 @@ def repeated_comparison(
 
 
 def _with_settings(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """Override settings, but skip those that a closed form does not use, and the anchor of objectives without one."""
+    """Skip settings that a closed form does not use, and the anchor of objectives without one."""
     if train.epochs == 0:
         return train.override(closed_form_settings(train.to_dict(), settings))
     return train.override(

@@ -1,4 +1,4 @@
-"""Generate shell completion scripts from the parsers of all commands. The scripts do not run Python."""
+"""Generate shell completion scripts, which do not run Python."""
 
 import argparse
 import shlex
@@ -23,8 +23,6 @@ class _Option:
 
 @dataclass(frozen=True)
 class _CommandWords:
-    """Completions of a command: options, actions (of `decoder`) and names of data sets (positional arguments)."""
-
     name: str
     summary: str
     options: tuple[_Option, ...]
@@ -33,7 +31,6 @@ class _CommandWords:
 
 
 def script(shell: Shell, parsers: Mapping[str, Parser]) -> str:
-    """Return the completion script for a shell."""
     commands = [_words(name.partition(" ")[2], parser) for name, parser in parsers.items() if " " in name]
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands)
 

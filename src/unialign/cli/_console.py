@@ -42,7 +42,6 @@ def chosen_workers(asked: int | None, runs: int) -> int:
 
 @contextmanager
 def run_progress(total: int, labels: Mapping[str, str]) -> Iterator[Callable[[str, int, "RunRecord"], None]]:
-    """Yield a function that prints a line for each finished run and, on a terminal, updates a progress bar."""
     done = itertools.count(1)
     with tqdm(total=total, unit="run", disable=is_quiet() or not sys.stderr.isatty(), leave=False) as bar:
 

@@ -53,7 +53,6 @@ def train(
 
 
 def sample(sources: Sequence[str], options: argparse.Namespace) -> int:
-    """Decode embeddings of a split and write all images to one file."""
     check_integer("count", options.count, low=1)
     device = chosen_device(options.device)
     decoder, store = (

@@ -1,6 +1,4 @@
-"""Generate the images of `unialign demo`: train each objective again with the image modality frozen, and decode the
-same held-out queries in each space.
-"""
+"""Generate the images of `unialign demo` from spaces with frozen images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +49,6 @@ _RULE = (
 
 
 def add_images(config: CompareConfig, out: Path) -> None:
-    """Train each objective with frozen images, decode the queries, and write `images/` into the folder of the demo."""
     store, decoder = load_dataset(config.data), load_decoder(config.data)
     folder, seed = out / _FOLDER, min(config.seeds)
     rows = store.rows("test")

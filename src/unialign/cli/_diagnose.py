@@ -22,7 +22,7 @@ from unialign.report import write_diagnosis_report, write_drift_report
 
 
 def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> int:
-    """Diagnose files and write the results folder; return 1 if a finding is at least as severe as `fail_on`, else 0."""
+    """Return 1 if a finding is at least as severe as `fail_on`, else 0."""
     _check_out(out, [*config.files, *(config.against or ())])
     new = not out.exists()
     open_run_dir(out, "diagnosis")  # An earlier diagnosis is overwritten, since it takes only a minute to repeat.
@@ -47,7 +47,7 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
 
 
 def _check_out(out: Path, sources: Sequence[str]) -> None:
-    """Raise ConfigError if a source is inside the results folder, where proposed ids are replaced or deleted."""
+    """Proposed ids are replaced or deleted, so no source may be in the results folder."""
     folder = out.resolve()
     for source in sources:
         for text in {source, source.partition("=")[2] or source}:
@@ -80,7 +80,6 @@ def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport | DriftRep
 
 
 def _write_ids(path: Path, ids_N: NDArray[np.int64] | None) -> None:
-    """Write the proposed ids, or delete those of an earlier diagnosis."""
     if ids_N is None:
         path.unlink(missing_ok=True)
         return
@@ -91,7 +90,6 @@ def _write_ids(path: Path, ids_N: NDArray[np.int64] | None) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function that shows the number of bytes read: a bar on a terminal, else a line for each modality."""
     name, done, started = "", 0, 0.0
     with tqdm(unit="B", unit_scale=True, disable=is_quiet() or not sys.stderr.isatty(), leave=False) as bar:
 

@@ -27,7 +27,6 @@ _TEXT = "text"
 
 
 def generate(config: GenerateConfig, out: Path, device: str) -> int:
-    """Generate images and write the results folder; check all settings before anything is written."""
     started = time.perf_counter()
     store = load_dataset(config.data)
     config = _with_defaults(config, store)
@@ -48,7 +47,6 @@ def generate(config: GenerateConfig, out: Path, device: str) -> int:
 
 
 def _with_defaults(config: GenerateConfig, store: EmbeddingStore) -> GenerateConfig:
-    """Fill in the fingerprint of the data and, by default, the space and decoder shipped with the data."""
     if config.fingerprint is not None:
         store.check_fingerprint(config.fingerprint)
     for option in ("space", "decoder"):
@@ -59,7 +57,6 @@ def _with_defaults(config: GenerateConfig, store: EmbeddingStore) -> GenerateCon
 
 
 def _check_data(space: Space, store: EmbeddingStore) -> None:
-    """Raise DataError if the space was trained on other data, since images are compared with its training rows."""
     data: Any = space.metadata.get("data")
     trained = data.get("fingerprint") if isinstance(data, Mapping) else None
     if trained is not None and trained != store.fingerprint:

@@ -1,4 +1,4 @@
-"""Write the results folder of `unialign generate`: images, `results.json`, `config.yaml`, thumbnails and the report."""
+"""Write the results folder of `unialign generate`."""
 
 import json
 import re
@@ -29,7 +29,7 @@ _PROTOCOL = ("mix", "weights", "combine", "interpolate", "samples", "seed", "ste
 
 @contextmanager
 def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
-    """Open and lock a results folder; earlier images are kept until the new images are complete."""
+    """Earlier images are kept until the new images are complete."""
     found = open_run_dir(out, "generation")
     with lock_folder(out, doing="writing images"):
         for staging in out.glob(f"{_STAGING}*"):  # a killed call may leave this folder
@@ -43,14 +43,7 @@ def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
 def write_results(
     out: Path, config: GenerateConfig, store: EmbeddingStore, result: GenerationResult, contents: Mapping[str, Any]
 ) -> None:
-    """Write all files into a staging folder, then replace the files of an earlier call.
-
-    Args:
-        contents: result of `make_results`, written to `results.json`.
-
-    Raises:
-        DataError: a file cannot be written; the files of the earlier call are unchanged.
-    """
+    """Write into a staging folder first, so that a failure leaves the earlier files unchanged."""
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=_STAGING) as name:
             staging = Path(name)
@@ -78,7 +71,6 @@ def make_results(
     seconds: float,
     out: Path,
 ) -> dict[str, Any]:
-    """Return the content of `results.json`."""
     training = space.metadata.get("training")
     objective = training.get("objective") if isinstance(training, Mapping) else None
     cosines = [cosine for cosine in result.true_cosines if cosine is not None]
@@ -129,7 +121,7 @@ def _file_names(i: int, name: str, samples: int) -> list[str]:
 
 
 def _publish(staging: Path, out: Path) -> None:
-    """Move the files into place, then remove only the outdated images of an earlier call."""
+    """Remove outdated images only after the new files are in place."""
     images = out / "images"
     if images.is_symlink() or (images.exists() and not images.is_dir()):
         raise DataError(f"{images} must be a folder, but is a link or a file; remove it or choose another --out")
@@ -144,7 +136,6 @@ def _publish(staging: Path, out: Path) -> None:
 
 
 def _earlier_images(results: Path) -> set[str]:
-    """Return the names of the images listed in `results.json`, or an empty set if the file cannot be read."""
     try:
         entries = json.loads(results.read_text("utf-8"))["images"]
         return {Path(name).name for entry in entries for name in entry["files"]}
@@ -153,16 +144,13 @@ def _earlier_images(results: Path) -> set[str]:
 
 
 def _enlargement(images: Tensor) -> int:
-    """Return the scale factor of images in files."""
     return max(1, -(-_MIN_SIDE // images.shape[-1]))
 
 
 def write_enlarged(path: Path, image: Tensor) -> None:
-    """Write an image of shape (3, S, S) as an enlarged PNG file."""
     write_png(path, grid([[image]], gap=0, scale=_enlargement(image)))
 
 
 def compared_rows(result: GenerationResult) -> set[int]:
-    """Return the store rows of the images that are shown next to the generated images."""
     entries = [entry for group in (*result.nearest, *(result.copies or [])) for entry in group]
     return {entry["row"] for entry in entries} | {row for condition in result.conditions for row in condition.rows}

@@ -1,7 +1,4 @@
-"""Entry point of `unialign`: find the command, parse its options, convert errors and signals to an exit status.
-
-Heavy imports are deferred until a command runs, so that help and errors about mistyped names appear immediately.
-"""
+"""Entry point of `unialign`. Heavy imports are deferred, so that help and errors about names appear immediately."""
 
 import os
 import signal
@@ -122,7 +119,7 @@ def _check_one_process(command: str) -> None:
 
 
 def _terminate_as_exit() -> Any:
-    """Install a SIGTERM handler that raises SystemExit; return the old handler, or None outside the main thread."""
+    """Return the old handler, or None outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
 

@@ -11,7 +11,6 @@ from unialign.report import write_ranking_report
 
 
 def rank(config: RankConfig, out: Path) -> int:
-    """Rank the models of the results folders, and write the ranking and its page."""
     table = read_mteb(
         config.results, models=config.models, tasks=config.tasks, splits=config.splits, qrels=config.qrels
     )

@@ -22,7 +22,6 @@ _LAST = ("results.json", "report.html", "log.txt")
 
 
 def repair_sources(config: RepairConfig, space_folder: str | None, sources: Sequence[str], out: Path) -> int:
-    """Fit a repair to the sources and write the results folder."""
     new = not out.exists()
     open_run_dir(out, "repair")  # An earlier repair is overwritten, since it takes only a minute to repeat.
     started = time.perf_counter()
@@ -51,11 +50,7 @@ def repair_sources(config: RepairConfig, space_folder: str | None, sources: Sequ
 def _write(
     out: Path, config: RepairConfig, found: Repair, space: Space | None, sources: Sequence[str], started: float
 ) -> str:
-    """Write the results folder, and return a sentence about the repaired space or embeddings.
-
-    All rows are repaired before any file of an earlier repair changes, since a row may be invalid. Then the earlier
-    results and the earlier report are deleted. The new ones are written last, so that they never describe other files.
-    """
+    """Old results are deleted first and new ones written last, so they never describe other files."""
     embeddings = out / EMBEDDINGS
     if embeddings.is_symlink() or (embeddings.exists() and not (embeddings / "store.json").is_file()):
         raise DataError(f"{embeddings} is not a store, so it is not replaced; remove it or choose another --out")

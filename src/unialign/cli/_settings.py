@@ -15,7 +15,6 @@ _NAME_LISTS = {"modalities", "source"}
 
 
 def add_config_file(parser: argparse.ArgumentParser, writer: str) -> None:
-    """Add `--config`, a settings file; options override its settings."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"config.yaml of an earlier {writer}; options override its settings"
     )
@@ -29,14 +28,7 @@ def add_settings(
     skip: Collection[str] = (),
     title: str = "settings",
 ) -> None:
-    """Add an option for each setting of a configuration, and `--set` for the entries of its mappings.
-
-    Options that are not given are missing from the parsed options, so that they do not override settings from a file.
-
-    Args:
-        only: names of the settings to add; None adds all.
-        skip: names of the settings to leave out.
-    """
+    """Options that are not given are missing from the parsed options, so they override nothing."""
     group = parser.add_argument_group(title)
     settings = [entry for entry in config.settings() if entry.name not in skip and (only is None or entry.name in only)]
     for entry in settings:
@@ -58,7 +50,6 @@ def add_settings(
 
 
 def given_settings(options: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
-    """Return the settings given on the command line, for `Config.override`."""
     given = {entry.name: getattr(options, entry.name) for entry in config.settings() if hasattr(options, entry.name)}
     for key in _NAME_LISTS & given.keys():
         if given[key] is not None:
@@ -67,12 +58,11 @@ def given_settings(options: argparse.Namespace, config: type[Config]) -> dict[st
 
 
 def split_names(words: Iterable[str]) -> list[str]:
-    """Split the value of a list option, such as `drawing speech` or `drawing,speech`, into names."""
     return [name.strip() for word in words for name in word.split(",") if name.strip()]
 
 
 def _parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
-    """Parse `MAPPING.KEY=VALUE` with YAML values: numbers, true, null, [lists], text."""
+    """Parse `MAPPING.KEY=VALUE` with YAML values."""
     mappings = [entry.name for entry in config.settings() if entry.kind is Mapping]
     names = [entry.name for entry in config.settings()]
     entries: dict[str, Any] = {}

@@ -20,7 +20,6 @@ def finish(
     command: Literal["train", "evaluate"],
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `results.json`, `items.json` and the report of a single run into its folder, and print the table."""
     (key,), (seed,) = config.entries, config.seeds
     results = make_results(config, store, {(key, seed): record}, command=command, settings=settings, out=folder)
     write_items(folder, store, config.split)

@@ -10,7 +10,6 @@ from unialign.errors import ConfigError
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the positional argument `DATA`."""
     parser.add_argument(
         "data",
         nargs="*",
@@ -27,12 +26,6 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
-    """Return the data sources after checking that each exists.
-
-    Raises:
-        ConfigError: no source is given.
-        DataError: a source is neither a data set nor a path; the message suggests a name.
-    """
     if not sources:
         raise ConfigError(f"no data is given; name the data, as in `unialign {example}`, or give --config")
     check_sources(sources)
@@ -40,7 +33,6 @@ def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Raise DataError for the first source that is neither a named data set nor an existing path."""
     for source in sources:
         rest = source.partition("=")[2]
         if not (source in list_datasets() or _exists(source) or _exists(rest) or has_magic(source)):

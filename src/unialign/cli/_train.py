@@ -47,7 +47,6 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
 
 
 def _check(store: EmbeddingStore, config: TrainConfig, options: argparse.Namespace) -> None:
-    """Raise an error for arguments that `fit` would reject, before anything is printed or written."""
     chosen_device(options.device)
     check_fit(store, config, out=options.out, resume=options.resume)
     open_run_dir(options.out, "run")

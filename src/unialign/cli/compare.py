@@ -54,7 +54,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_name(name: str) -> None:
-    """Raise ConfigError unless a name is an objective or a closed form."""
     if name not in CLOSED_FORMS and suggestion(name, CLOSED_FORMS):
         check_choice("objective", name, (*registry.names("objectives"), *CLOSED_FORMS))
     if name not in CLOSED_FORMS:

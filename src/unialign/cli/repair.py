@@ -57,7 +57,7 @@ def split_space(sources: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _check_out(out: Path, sources: Sequence[str]) -> None:
-    """Raise ConfigError if a source is inside the results folder, whose files are replaced."""
+    """Files in the results folder are replaced."""
     folder = out.resolve()
     for source in sources:
         paths = [Path(text) for text in (source, source.partition("=")[2]) if text]

@@ -92,7 +92,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
-    """Read data, fingerprint and settings from a run's `config.yaml`."""
     raw = read_yaml(file)
     known, settings = ("data", "train", "init_from"), [entry.name for entry in TrainConfig.settings()]
     for key in raw:

@@ -12,11 +12,6 @@ __all__ = ["check_finite_rows"]
 
 
 def check_finite_rows(array_NW: NDArray[Any], mask_N: NDArray[Any] | None, column: str, *, first_row: int = 0) -> None:
-    """Raise NonFiniteError for the first present row of an (N, W) array that contains NaN, infinity or only zeros.
-
-    Args:
-        first_row: row number of `array_NW[0]` in error messages.
-    """
     step = max(1, CHUNK_BYTES // max(1, array_NW[:1].nbytes))
     pages = MappedPages([array_NW])
     for start in range(0, len(array_NW), step):

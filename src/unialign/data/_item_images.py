@@ -1,7 +1,4 @@
-"""Pack the images of items into the thumbnail archive of a store.
-
-N items.
-"""
+"""Pack the images of items into the thumbnail archive of a store."""
 
 import io
 import os
@@ -30,18 +27,7 @@ Names = Sequence[str] | None
 def pack_assets(
     assets: Any, columns: Sequence[str], items: int, *, keys: Names, names: Names, ids: Any
 ) -> dict[str, bytes]:
-    """Return the assets of a store as bytes, with all images packed into one archive of thumbnails.
-
-    Args:
-        assets: see `EmbeddingStore.write`.
-        keys, names, ids: identifiers of the items, matched with the file names in a folder.
-
-    Raises:
-        DataError: a folder is missing or has no images, a file matches no item, an image is damaged, or an asset has
-            an unsupported type.
-        ShapeError: the number of files differs from the number of items.
-        MissingDependencyError: an image must be resized, and Pillow is not installed.
-    """
+    """Return the assets as bytes, with all images in one archive. Files are matched by `keys`, `names` or `ids`."""
     if isinstance(assets, str | os.PathLike):
         assets = _by_column(Path(assets), columns)
     if not isinstance(assets, Mapping):
@@ -70,7 +56,7 @@ def pack_assets(
 
 
 def _by_column(folder: Path, columns: Sequence[str]) -> dict[str, Path]:
-    """Return the image folder of each column: the subfolder of this name, or `folder` for the only image column."""
+    """Use the subfolder of each column, or `folder` for the only image column."""
     if not folder.is_dir():
         raise DataError(f"assets={str(folder)!r} is not a folder of images")
     own = {column: folder / column for column in columns if (folder / column).is_dir()}
@@ -100,11 +86,7 @@ def _one_per_item(column: str, files: Any, items: int) -> list[Path | None]:
 
 
 def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids: Any) -> list[Path | None]:
-    """Return the image file of each item, or None for items without an image.
-
-    Files are matched by the key, name or id of the items. If no file name is a key, name or id, files are matched by
-    order if there are N files, and otherwise by the row number in their names. Every file must match an item.
-    """
+    """Match files by key, name or id; without any match, by order if there are N files, else by row number."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of images")
     files = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
@@ -137,7 +119,7 @@ def _files_of_items(folder: Path, items: int, *, keys: Names, names: Names, ids:
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
-    """Return a sort key that orders `2.png` before `10.png`."""
+    """Order `2.png` before `10.png`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)]
 
 
@@ -154,7 +136,7 @@ def _archive(images: Mapping[str, Sequence[Path | None]]) -> bytes:
 
 
 def _thumbnail(file: Path) -> tuple[bytes, str]:
-    """Return an image of at most 128 x 128 pixels and its suffix; small images are returned unchanged."""
+    """Return at most 128 x 128 pixels, and the suffix; small images are unchanged."""
     suffix = file.suffix.lower()
     try:
         data = file.read_bytes()

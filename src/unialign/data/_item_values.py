@@ -18,7 +18,6 @@ Array = NDArray[Any]
 
 
 def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_names: Sequence[str]) -> dict[str, Array]:
-    """Convert the given ids, groups, labels and split to (N,) integer arrays of the stored dtypes."""
     rows = {
         kind: _integers(split_codes(value) if kind == "split" else value, kind, items)
         for kind, value in given.items()
@@ -36,7 +35,7 @@ def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_nam
 
 
 def text_keys(ids: ArrayLike | None, items: int) -> tuple[str, ...] | None:
-    """Return text ids as N strings, or None if there are no text ids; DataError if only some rows are text."""
+    """Return None if there are no text ids."""
     values_N = None if ids is None else to_numpy(ids, "ids")
     if values_N is None or values_N.dtype.kind not in "UTSO" or values_N.shape != (items,):
         return None
@@ -50,7 +49,6 @@ def text_keys(ids: ArrayLike | None, items: int) -> tuple[str, ...] | None:
 
 
 def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: object) -> None:
-    """Raise DataError if split codes or labels are out of range; `where` names the argument or file."""
     if kind == "split":
         low, high, meaning = 0, len(SPLITS) - 1, "0 = train, 1 = val, 2 = test"
     elif kind == "labels":
@@ -65,7 +63,7 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
 
 
 def default_values(kind: str, items: int) -> Array:
-    """Return the read-only (N,) default: unique ids or groups, label -1, split code 0 (train), or presence True."""
+    """Return unique ids or groups, label -1, split code 0 (train), or presence True."""
     fill = {"labels": -1, "split": 0, "present": True}
     if kind in fill:
         # Broadcast one value, so that no memory is allocated for N values.
@@ -76,7 +74,6 @@ def default_values(kind: str, items: int) -> Array:
 
 
 def to_numpy(value: ArrayLike, what: str) -> Array:
-    """Convert an array-like or tensor to a NumPy array; for other values, raise ShapeError with `what`."""
     # Detect tensors by their methods, to avoid importing torch here.
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):
@@ -89,7 +86,6 @@ def to_numpy(value: ArrayLike, what: str) -> Array:
 
 
 def split_codes(split: ArrayLike, aliases: Mapping[str, str] = MappingProxyType({})) -> Array:
-    """Convert split names and `aliases` to codes; return numbers unchanged, and raise DataError for unknown names."""
     values_N = to_numpy(split, "split")
     if values_N.dtype.kind not in "UTO":
         return values_N

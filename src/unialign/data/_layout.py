@@ -1,8 +1,4 @@
-"""Layout of a store folder: the file names, the schema of `store.json`, and the fingerprint.
-
-File names are derived from column names and never read from `store.json`, so a malicious description cannot name
-files outside the folder.
-"""
+"""File names, schema and fingerprint of a store. File names never come from `store.json`, which may be malicious."""
 
 import json
 import re
@@ -39,15 +35,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size and checksum of a file in the store folder."""
-
     bytes: int
     sha256: str
 
 
 @dataclass(frozen=True)
 class Column:
-    """Description of an (N, W) array; `present` is None if all rows are present; `provenance` is any JSON value."""
+    """Description of an (N, W) array; `present` is None if all rows are present."""
 
     dtype: str
     dim: int
@@ -58,8 +52,6 @@ class Column:
 
 @dataclass(frozen=True)
 class Description:
-    """Content of `store.json`."""
-
     name: str
     items: int
     columns: dict[str, Column]
@@ -72,7 +64,6 @@ class Description:
     keys: FileRecord | None = None
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the columns (arrays, masks, provenance), per-item values and overall provenance."""
         columns = {
             name: [column.array.sha256, column.present and column.present.sha256, column.provenance]
             for name, column in self.columns.items()
@@ -82,7 +73,6 @@ class Description:
         return digest(canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance, **keys}))
 
     def files(self) -> dict[str, FileRecord]:
-        """Return the record of each file in the folder except `store.json`, by file name."""
         files = {
             **{array_file(name): column.array for name, column in self.columns.items()},
             **{present_file(name): column.present for name, column in self.columns.items()},
@@ -94,7 +84,6 @@ class Description:
         return {file: record for file, record in files.items() if record is not None}
 
     def to_bytes(self) -> bytes:
-        """Return the content of `store.json`, including its checksum."""
         entries = asdict(self)
         if self.keys is None:
             del entries["keys"]
@@ -119,7 +108,7 @@ def asset_file(name: str) -> str:
 
 
 def unsafe_name(name: object) -> str | None:
-    """Return the reason why `name` is not a valid file name, or None if it is valid."""
+    """Return the reason why `name` is not a valid file name, or None."""
     if not isinstance(name, str):
         return f"it is a {type(name).__name__}, not a string"
     if not _SAFE_NAME.fullmatch(name) or ".." in name:
@@ -128,18 +117,12 @@ def unsafe_name(name: object) -> str | None:
 
 
 def check_unchanged(text: bytes, where: Path) -> None:
-    """Raise DataError if `store.json` was modified after it was written."""
     body = _load_json(text, where)
     if not isinstance(body, dict) or not is_unchanged(body, sort_keys=True):
         raise DataError(f"{where} was altered after it was written; restore the file or write the store again")
 
 
 def parse_description(text: bytes, where: Path) -> Description:
-    """Parse the content of `store.json`; error messages show the path `where`.
-
-    Raises:
-        DataError: the JSON is invalid, the schema version is not supported, or an entry is missing or invalid.
-    """
     body = _load_json(text, where)
     try:
         schema = body["schema"]

@@ -66,7 +66,6 @@ def load_dataset(
 
 
 def _open_store(source: Any) -> EmbeddingStore | None:
-    """Open a source that is a store, or return None for other sources; DataError if the path does not exist."""
     store = find_store(source)
     if store is not None or isinstance(source, Mapping) or (isinstance(source, str) and "=" in source):
         return store
@@ -130,7 +129,6 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
 
 
 def _check_names(collection: Collection) -> None:
-    """Raise DataError for a modality name that is not a valid file name of a store."""
     files = [modality.source.file.label for modality in collection.modalities.values()]
     for file, name in zip(files, collection.modalities, strict=True):
         if problem := unsafe_name(name):
@@ -139,7 +137,7 @@ def _check_names(collection: Collection) -> None:
 
 
 def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
-    """Return (N,) codes with -1 = unlabeled, and the class names if the labels are strings."""
+    """Return (N,) codes with -1 = unlabeled, and the class names of text labels."""
     if values_N is None:
         return None, None
     if values_N.dtype.kind in "iu":

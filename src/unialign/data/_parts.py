@@ -22,25 +22,13 @@ __all__ = ["in_parts", "write_parts"]
 
 
 def in_parts(columns: Any) -> bool:
-    """Return whether any column is given in parts."""
     if isinstance(columns, Mapping):
         return any(_is_iterable_of_parts(value) for value in columns.values())
     return _is_iterable_of_parts(columns)
 
 
 def write_parts(folder: Path, columns: Any, present: Any) -> tuple[dict[str, Any], set[str]]:
-    """Write the columns that are given in parts into a new store folder, and check their rows.
-
-    Returns:
-        All columns, with those given in parts as memory maps, and the names of the columns given in parts.
-
-    Args:
-        columns: name -> (N, W) array or iterable of (b, W) parts; or an iterable of mappings of name -> (b, W) part.
-        present: name -> (N,) bool, as in `EmbeddingStore.write`.
-
-    Raises:
-        ShapeError, NonFiniteError, DataError: as in `EmbeddingStore.write`, with the number of the part.
-    """
+    """Return all columns, with those given in parts as memory maps, and the names of these columns."""
     masks = present if isinstance(present, Mapping) else {}
     if not isinstance(columns, Mapping):
         together = _write_together(folder, columns, masks)
@@ -80,8 +68,6 @@ def _write_together(folder: Path, rows: Iterable[Any], masks: Mapping[str, Any])
 
 
 class _ColumnWriter:
-    """Writes a column to its file part by part."""
-
     def __init__(self, folder: Path, name: str, mask: Any) -> None:
         self._path, self._name = folder / array_file(name), name
         self._mask_N = None if mask is None else to_numpy(mask, f"present of {name!r}")
@@ -130,7 +116,7 @@ class _ColumnWriter:
         return mask_b
 
     def result(self) -> NDArray[Any]:
-        """Return the column as a memory map; the file must be closed."""
+        """The file must be closed."""
         if self._file is None or self.rows == 0:
             raise ShapeError(f"column {self._name!r} has no rows in {self._parts} parts; expected at least one row")
         result: NDArray[Any] = np.lib.format.open_memmap(self._path, mode="r")
@@ -138,6 +124,5 @@ class _ColumnWriter:
 
 
 def _is_iterable_of_parts(value: Any) -> bool:
-    """Return whether a value is an iterator, generator or loader rather than an array or a list of rows."""
     array_like = isinstance(value, Sequence | Mapping) or hasattr(value, "__array__") or hasattr(value, "detach")
     return isinstance(value, Iterable) and not array_like

@@ -60,7 +60,7 @@ def open_collection(
 
 
 def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, EmbeddingFile]]:
-    """Return the id files beside plain arrays. A file with another number of ids is left out, with a note."""
+    """A file with another number of ids is left out, with a note."""
     found: list[tuple[str | None, EmbeddingFile]] = []
     for path in ids_beside([Path(array.label) for array in arrays]):
         rows = {
@@ -85,12 +85,11 @@ def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, Embed
 
 
 def list_sources(sources: Sources) -> list[Source]:
-    """Return one or several sources as a list."""
     return list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
 
 
 def find_store(source: object) -> EmbeddingStore | None:
-    """Return the store if `source` is a store or the name of a built-in data set, else None; `./NAME` is a path."""
+    """`./NAME` is a path, even if NAME is a built-in data set."""
     if isinstance(source, EmbeddingStore):
         return source
     if isinstance(source, str) and source in list_datasets():
@@ -99,7 +98,6 @@ def find_store(source: object) -> EmbeddingStore | None:
 
 
 def _open(source: Source) -> EmbeddingFile | None:
-    """Open a data set, a store or a mapping of arrays; return None for a path."""
     store = find_store(source)
     if store is not None:
         return store_file(store, source if isinstance(source, str) else store.name)
@@ -110,7 +108,6 @@ def _open(source: Source) -> EmbeddingFile | None:
 
 
 def _named_path(source: Any) -> tuple[str | None, str]:
-    """Split `NAME=PATH` into name and path; the name is None for a plain path."""
     text = str(checked_path(source, "the file", error=DataError))
     if has_surrogate(text):
         raise DataError(f"the path {text!r} cannot be encoded as UTF-8; rename the file or the folder")

@@ -1,6 +1,6 @@
 """Create random splits that keep groups together.
 
-N items, G groups.
+Shapes: `N` items, `G` groups.
 """
 
 import math
@@ -65,7 +65,7 @@ def random_split(
 
 
 def _apportion(sizes: list[int], fractions: tuple[float, ...]) -> list[int]:
-    """Assign each group in turn to the split that is furthest below its fraction, so every prefix is balanced."""
+    """Assign each group to the split that is furthest below its fraction, so every prefix is balanced."""
     counts = [0] * len(fractions)
     parts = [part for part, fraction in enumerate(fractions) if fraction > 0]
     codes, total = [], 0

@@ -1,4 +1,4 @@
-"""Storage of the files of a store in a folder or in memory; `_layout` defines the file names."""
+"""Store the files of a store in a folder or in memory."""
 
 import contextlib
 import mmap
@@ -22,36 +22,28 @@ _REPAIR = "restore the file or write the store again"
 
 
 class MemoryStorage:
-    """Storage in memory; arrays are not copied."""
-
     path: Path | None = None
 
     def __init__(self, files: dict[str, NDArray[Any] | bytes]) -> None:
         self._files = files
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return a read-only view of an array."""
         view = np.asarray(self._files[file]).view()
         view.flags.writeable = False
         return view
 
     def chunks(self, file: str, record: FileRecord) -> Iterable[bytes]:
-        """Return the content of a file in chunks."""
         return data_chunks(self._files[file])
 
 
 class FolderStorage:
-    """Storage in a folder; nothing is unpickled, and links out of the folder are not followed.
-
-    Methods raise DataError for a file that does not match its record.
-    """
+    """Nothing is unpickled, and links out of the folder are not followed."""
 
     def __init__(self, path: Path) -> None:
         # Make the path absolute, since the working directory may change before an array is opened.
         self.path = Path(os.path.abspath(path))
 
     def description(self) -> bytes:
-        """Return the content of `store.json`."""
         if not self.path.is_dir():
             raise DataError(f"{self.path} is not a store, since the folder does not exist; {self._advice()}")
         with self._open(DESCRIPTION_FILE) as file:
@@ -64,7 +56,6 @@ class FolderStorage:
         return text
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Memory-map an array file read-only; raise DataError unless its dtype and shape match."""
         path, dtype = self.path / file, np.dtype(dtype)
         with self._open(file, record) as handle:
             try:
@@ -84,7 +75,6 @@ class FolderStorage:
         return np.frombuffer(mapping, dtype=dtype, offset=start).reshape(shape)
 
     def chunks(self, file: str, record: FileRecord) -> Iterable[bytes]:
-        """Yield the content of a file in chunks."""
         with self._open(file, record) as handle:
             yield from file_chunks(handle)
 
@@ -113,5 +103,4 @@ class FolderStorage:
 
 
 def data_chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
-    """Return bytes, or an array in .npy format, in chunks."""
     return [data] if isinstance(data, bytes) else npy_chunks(data)

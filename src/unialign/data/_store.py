@@ -1,7 +1,4 @@
-"""`EmbeddingStore`: features of N items in named columns, with presence masks, ids, labels, split and a fingerprint.
-
-N items, W dimension of a column.
-"""
+"""`EmbeddingStore`: features of N items in named columns of dimension W."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Read and cache the files of a store; each file is checked against its record in `store.json`.
-
-N items.
-"""
+"""Read and cache the files of a store; each file is checked against its record in `store.json`."""
 
 import json
 from collections.abc import Callable
@@ -22,8 +19,6 @@ T = TypeVar("T")
 
 
 class StoreFiles:
-    """Base class of `EmbeddingStore` with the description, the storage, and a cache of loaded arrays."""
-
     def __init__(self, description: Description, storage: FolderStorage | MemoryStorage) -> None:
         """Private; use `EmbeddingStore.open`, `write` or `from_arrays`."""
         self._description = description

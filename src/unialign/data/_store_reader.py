@@ -13,8 +13,6 @@ __all__ = ["StoreReader", "store_file"]
 
 
 class StoreReader:
-    """Reader of store folders, which contain a `store.json`."""
-
     name = "store"
     suffixes = ()
 
@@ -26,7 +24,6 @@ class StoreReader:
 
 
 def store_file(store: EmbeddingStore, label: str) -> EmbeddingFile:
-    """List the columns of a store in a folder or in memory."""
     entries: list[ArrayEntry] = []
     for name in store.columns:
         array_NW = store.array(name)  # validates the header without reading the data

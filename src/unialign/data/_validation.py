@@ -1,6 +1,6 @@
-"""Validate the arguments of a store, convert them to files, and name the invalid row in error messages.
+"""Validate the arguments of a store and convert them to files.
 
-N items, W dimension of a column.
+Shapes: `N` items, `W` dimension of a column.
 """
 
 import json
@@ -43,7 +43,7 @@ Assets = Mapping[str, bytes | str | PathLike[str] | Sequence[str | PathLike[str]
 
 
 class StoreOptions(TypedDict, total=False):
-    """Options of `EmbeddingStore.write` and `from_arrays`, documented in `write`."""
+    """Options of `EmbeddingStore.write` and `from_arrays`."""
 
     present: Mapping[str, ArrayLike] | None
     ids: ArrayLike | None
@@ -60,14 +60,7 @@ class StoreOptions(TypedDict, total=False):
 def validate(
     columns: Mapping[str, ArrayLike], name: str, options: StoreOptions, *, checked: Collection[str] = ()
 ) -> tuple[dict[str, Array | bytes], Callable[[Mapping[str, FileRecord]], Description]]:
-    """Validate the arguments of `EmbeddingStore.write` without copying arrays.
-
-    Args:
-        checked: columns whose rows are known to be finite.
-
-    Returns:
-        The content of each file, and a function that maps the records of these files to the store description.
-    """
+    """Return the content of each file, and a function that maps the records of these files to the description."""
     for option in options:
         check_choice("option of a store", option, StoreOptions.__annotations__)
     if not isinstance(name, str) or has_surrogate(name):
@@ -127,7 +120,6 @@ def validate(
 
 
 def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the selected columns as a tuple; ConfigError for unknown, repeated or no columns."""
     if isinstance(chosen, str):
         raise ConfigError(f"columns is the string {chosen!r}, expected a list of names such as [{chosen!r}]")
     if not isinstance(chosen, Iterable):
@@ -144,7 +136,6 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
 
 
 def named_column(name: str, columns: Mapping[str, T]) -> T:
-    """Return the value of a column; for an unknown name, raise ConfigError with the known columns."""
     if not isinstance(name, str) or name not in columns:
         known = ", ".join(map(repr, columns))
         raise ConfigError(f"unknown column {name!r}; the store has {known}{suggestion(name, columns)}")
@@ -158,7 +149,6 @@ def _mapping(value: Mapping[str, T] | None, what: str, expected: str) -> Mapping
 
 
 def check_names(names: Mapping[str, object], what: str) -> None:
-    """Raise DataError for names that cannot be file names, or that differ only in case."""
     folded: dict[str, str] = {}
     for name in names:
         problem = unsafe_name(name)
@@ -170,7 +160,6 @@ def check_names(names: Mapping[str, object], what: str) -> None:
 
 
 def float_matrix(value: ArrayLike, column: str, *, allow_empty: bool = False) -> Array:
-    """Return a column or a part of a column as an (N, W) float array; ShapeError if it is not such an array."""
     array_NW = to_numpy(value, f"column {column!r}")
     if array_NW.ndim != 2:
         raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected two dimensions (items, dim)")

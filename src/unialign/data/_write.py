@@ -20,7 +20,6 @@ Overwrite = Literal["never", "replace"]
 
 
 def record_of(data: NDArray[Any] | bytes) -> FileRecord:
-    """Return the record that `write_file` would return for a file with this content."""
     size, hasher = 0, hashlib.sha256()
     for chunk in data_chunks(data):
         size += len(chunk)
@@ -29,13 +28,11 @@ def record_of(data: NDArray[Any] | bytes) -> FileRecord:
 
 
 def record_of_file(path: Path) -> FileRecord:
-    """Return the record of an existing file."""
     with path.open("rb") as file:
         return FileRecord(sha256=digest(file_chunks(file)), bytes=path.stat().st_size)
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> FileRecord:
-    """Write a file of a new store, creating its parent folder, and return its record."""
     path.parent.mkdir(exist_ok=True)
     # Write and hash in one pass, since data may exceed memory.
     sha256 = write_durably(path, chunks)
@@ -44,11 +41,7 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> FileRecord:
 
 @contextlib.contextmanager
 def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
-    """Yield a folder to fill, and rename it to `path` afterwards; a failure leaves `path` unchanged.
-
-    Raises:
-        DataError: `path` exists (for "replace", only if it is not a store), or a file system error occurs.
-    """
+    """Yield a folder to fill, and rename it to `path` afterwards; a failure leaves `path` unchanged."""
     _check_target(path, overwrite=overwrite)
 
     def check_replaced(previous: Path) -> None:
@@ -62,7 +55,6 @@ def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
 
 
 def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
-    """Check the target path, before any array is read, and return it as an absolute path."""
     if overwrite not in ("never", "replace"):
         raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
     target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
@@ -71,7 +63,6 @@ def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
 
 
 def _check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None) -> None:
-    """Raise DataError unless `path` is unused or may be replaced; error messages show `name` if given."""
     try:
         # List once, since another writer may move the folder at any time.
         entries = os.listdir(path)

@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class DenseLayer:
-    """The map x -> activation(x weight' + bias) in float64.
-
-    Attributes:
-        weight: (H, W).
-        bias: (H,).
-        gelu: whether the layer has a GELU activation; otherwise, the layer has no activation.
-    """
+    """The map x -> activation(x weight' + bias) in float64; weight (H, W), bias (H,)."""
 
     weight: Tensor
     bias: Tensor
@@ -37,20 +31,13 @@ class DenseLayer:
         return nn.functional.gelu(y_BH) if self.gelu else y_BH
 
     def after_columns(self, scale_W: Tensor, shift_W: Tensor) -> "DenseLayer":
-        """Return a single layer that maps x to the output of this layer for the input scale x + shift."""
+        """Fold the input transform scale x + shift into the layer."""
         return DenseLayer(self.weight * scale_W, self.weight @ shift_W + self.bias, self.gelu)
 
 
 @dataclass(frozen=True, eq=False)
 class DenseHead:
-    """The map from the features of a modality to its embeddings before normalization.
-
-    Attributes:
-        unit_input: whether features are normalized to unit length before the first layer.
-        layers: layers in the order of their application.
-        output: layer that is applied to the last output after normalization to unit length, such as a repair of the
-            modality gap; None if there is no such layer.
-    """
+    """Layers of a modality before normalization; `output` follows a normalization to unit length."""
 
     unit_input: bool
     layers: tuple[DenseLayer, ...]
@@ -59,13 +46,7 @@ class DenseHead:
 
 @torch.no_grad()
 def dense_head(space: "Space", name: str) -> DenseHead:
-    """Return the input normalization and the head of a modality as dense layers in float64.
-
-    Standardization is folded into the first layer. The whitening of a frozen modality is a single layer.
-
-    Raises:
-        ConfigError: the head has kernel features, which dense layers cannot express.
-    """
+    """Standardization is folded into the first layer; whitening is a single layer."""
     place = space.modalities.index(name)
     stage, head = space.features[place], space.heads[place]
     if space.head == "kernel" and name not in space.frozen:

@@ -1,4 +1,7 @@
-"""Embed the rows of a modality in batches. Shapes: `B` rows, `W` dimension of the features, `D` of the embeddings."""
+"""Embed the rows of a modality in batches.
+
+Shapes: `B` rows, `W` dimension of the features, `D` of the embeddings.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 def encode_rows(
     space: "Space", name: str, x: Tensor | NDArray[Any], mask: Tensor | None, *, batch_size: int, dim: int | None
 ) -> Tensor:
-    """Return (B, D) unit rows of the first `dim` coordinates; see `Space.encode`."""
     parameter = space._like()
     x = x if isinstance(x, Tensor) else np.asarray(x)
     out_BD = parameter.new_zeros(len(x), dim or space.dim)

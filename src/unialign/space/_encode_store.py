@@ -1,4 +1,7 @@
-"""Embed the columns of a store in batches, and write them to a new store. Shapes: `b` items of a batch."""
+"""Embed the columns of a store in batches, and write them to a new store.
+
+Shapes: `b` items of a batch.
+"""
 
 import os
 from collections.abc import Mapping
@@ -17,8 +20,6 @@ if TYPE_CHECKING:
 def encode_store(
     space: "Space", store: EmbeddingStore, path: str | os.PathLike[str], *, overwrite: Overwrite, batch_size: int
 ) -> EmbeddingStore:
-    """See `Space.encode_store`."""
-
     def embed(readers: Mapping[str, RowReader], rows_b: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         embeddings = space.encode(
             {name: reader.read(rows_b) for name, reader in readers.items()},

@@ -1,4 +1,4 @@
-"""Build the trained heads of a space, which map the features of a modality to the dimension of the space."""
+"""Build the trained heads of a space."""
 
 from typing import get_args
 
@@ -14,11 +14,8 @@ _MAX_BYTES = 64 * 10**9
 
 
 def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
-    """Build a head by name.
-
-    `linear` has the layers dropout and linear without bias; on standardized features, a bias would only shift the mean.
-    `mlp` has the layers dropout, linear, GELU, dropout and linear. The first dropout acts on the features, which is
-    most useful for small data sets. `kernel` has the layers of `linear`, which are applied to kernel features.
+    """The first dropout acts on the features, which is most useful for small data sets. `linear` has no bias: on
+    standardized features, it would only shift the mean.
     """
     check_choice("head", head, get_args(Head))
     numbers = in_dim * hidden + hidden * dim if head == "mlp" else in_dim * dim

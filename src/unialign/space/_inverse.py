@@ -1,4 +1,7 @@
-"""Map embeddings of a space to features of a frozen modality. Shapes: `B` rows, `D` dimension of the space."""
+"""Map embeddings of a space to features of a frozen modality.
+
+Shapes: `B` rows, `D` dimension of the space.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def invert_frozen(space: "Space", name: str, z: Tensor) -> Tensor:
-    """See `Space.inverse_transform`."""
     check_names([name], space.dims, "name")
     module = space.features[space.modalities.index(name)]
     if name in space.output_affine:

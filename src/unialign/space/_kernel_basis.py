@@ -2,9 +2,8 @@
 
 The kernel is exp(-|x - y|^2 / (2 c)), where c is the median squared distance between rows. With up to `landmarks` rows,
 the components are those of kernel principal component analysis (Schoelkopf, Smola, Mueller 1998, "Nonlinear component
-analysis as a kernel eigenvalue problem", section 3). With more rows, the kernel is approximated with random landmarks
-(Williams, Seeger 2001, "Using the Nystroem method to speed up kernel machines", equation 8), and all rows are read in
-blocks.
+analysis as a kernel eigenvalue problem", section 3). With more rows, random landmarks approximate the kernel (Williams,
+Seeger 2001, "Using the Nystroem method to speed up kernel machines", equation 8).
 
 Shapes: `n` rows, `L` landmarks, `W` dimension, `r` components, `b` rows of a block.
 """
@@ -68,16 +67,12 @@ class KernelBasis:
 
 
 def gaussian_kernel(x_bW: Tensor, y_LW: Tensor, bandwidth: float | Tensor) -> Tensor:
-    """Return exp(-|x - y|^2 / (2 bandwidth)) for all pairs of rows, (b, L)."""
+    """exp(-|x - y|^2 / (2 bandwidth)), (b, L)."""
     return (-squared_distances(x_bW, y_LW) / (2 * bandwidth)).exp_()
 
 
 def squared_distances(x_bW: Tensor, y_LW: Tensor) -> Tensor:
-    """Return the squared Euclidean distances of all pairs of rows, (b, L).
-
-    The mean of the rows y is subtracted from x and y first, since x^2 + y^2 - 2xy loses precision for rows far from the
-    origin, such as features with a large offset.
-    """
+    """Center first, since x^2 + y^2 - 2xy loses precision for rows far from the origin."""
     mean_W = y_LW.mean(0)
     x_bW, y_LW = x_bW - mean_W, y_LW - mean_W
     square_b, square_L = x_bW.square().sum(1), y_LW.square().sum(1)
@@ -135,10 +130,7 @@ def _check_distances(landmarks_LW: Tensor, bandwidth: float, rows: int, name: st
 
 
 def median_squared_distance(x_nW: Tensor, *, seed: int = 0) -> float:
-    """Return the median squared distance between at most 2,000 rows; 0 if all rows are equal.
-
-    If most rows are copies, the median is over the pairs of rows that differ.
-    """
+    """Median over at most 2,000 rows; if most rows are copies, over pairs of rows that differ."""
     if len(x_nW) > _BANDWIDTH_ROWS:
         rows = np.random.default_rng(seed).choice(len(x_nW), _BANDWIDTH_ROWS, replace=False)
         x_nW = x_nW[torch.from_numpy(rows)]

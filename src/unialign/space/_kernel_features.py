@@ -16,12 +16,7 @@ class KernelFeatures(nn.Module):
     A feature is f_j = sqrt(n) s_j^2 / (s_j^2 + regularization n) v_j(x), where s_j^2 are the eigenvalues of the
     centered kernel matrix of the n rows, and v_j(x) is the entry of the j-th left singular vector for the row x. A
     linear head with weights V'G on these features is the kernel ridge regression of the targets G, up to the factor
-    sqrt(n). All tensors are buffers, so they are not trained.
-
-    Args:
-        in_dim: dimension W.
-        landmarks: number L of landmarks.
-        dim: number r of features.
+    sqrt(n). All tensors are buffers.
     """
 
     landmarks: Tensor
@@ -39,7 +34,6 @@ class KernelFeatures(nn.Module):
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Number of landmarks and of features."""
         return len(self.landmarks), self.weight.shape[1]
 
     def forward(self, x_BW: Tensor) -> Tensor:
@@ -54,7 +48,6 @@ class KernelFeatures(nn.Module):
 
     @torch.no_grad()
     def set_basis(self, basis: KernelBasis, regularization: float) -> None:
-        """Store the components of a kernel, on the current device and in the current dtype."""
         scale_r = basis.ridge_weights(regularization) * basis.rows**0.5
         like = self.weight
         self.landmarks, self.offset = basis.landmarks_LW.to(like), basis.offset_L.to(like)

@@ -1,8 +1,7 @@
 """Compute means, squared deviations and covariances of rows in float64, in a single pass with bounded memory.
 
-Blocks are combined as in Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", equation 2.1: the
-sum of squared deviations increases by that of the block and by d^2 n m / (n + m), where n and m are the counts and d is
-the difference of the means. Unlike a sum of squares, this update loses no digits if the mean is large.
+Blocks are combined as in Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", equation 2.1.
+Unlike a sum of squares, this update loses no digits if the mean is large.
 
 Shapes: `N` rows of an array, `W` dimension, `b` rows of a block.
 """
@@ -23,7 +22,7 @@ _COVARIANCE_ROWS = 8192
 
 
 def column_moments(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Return the column means and sums of squared deviations (W,) in float64; not finite if a row is not finite."""
+    """Return the means and the sums of squared deviations; not finite if a row is not finite."""
     width = array_NW.shape[1]
     mean_W, square_W = torch.zeros(2, width, dtype=torch.float64)
     for part, block_bW in row_blocks(array_NW, rows, max(1, _BLOCK // width)):
@@ -39,7 +38,7 @@ def column_moments(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> t
 
 
 def column_covariance(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Return the mean (W,) and the covariance (W, W) of the columns, in float64; NaN if a row is not finite."""
+    """NaN if a row is not finite."""
     width = array_NW.shape[1]
     mean_W, product_WW = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
     for part, block_bW in row_blocks(array_NW, rows, _COVARIANCE_ROWS):
@@ -56,7 +55,7 @@ def column_covariance(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -
 def row_lengths_mean(
     array_NW: NDArray[np.floating], rows: NDArray[np.int64], mean_W: Tensor, axes_WD: Tensor, scale_D: Tensor
 ) -> float:
-    """Return the mean norm of (x - mean) axes / scale over the rows."""
+    """Mean norm of (x - mean) axes / scale."""
     total = 0.0
     for _, block_bW in row_blocks(array_NW, rows, _COVARIANCE_ROWS):
         z_bD = (_float64(block_bW) - mean_W) @ axes_WD / scale_D

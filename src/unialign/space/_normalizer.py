@@ -1,4 +1,7 @@
-"""Normalize the input features of a space. Shapes: `B` rows, `W` dimension of a modality."""
+"""Normalize the input features of a space.
+
+Shapes: `B` rows, `W` dimension of a modality.
+"""
 
 from typing import get_args
 
@@ -49,7 +52,6 @@ class UnitNorm(nn.Module):
 
 
 def divide_by_norm(x_BW: Tensor) -> Tensor:
-    """Return the rows divided by their norms; zero rows stay zero."""
     # Divide by the largest entry first, so that squares of huge entries do not overflow.
     largest_B1 = x_BW.abs().amax(-1, keepdim=True)
     scaled_BW = x_BW / torch.where(largest_B1 > 0, largest_B1, 1.0)

@@ -1,4 +1,7 @@
-"""Affine map of unit embeddings, such as a repair of the modality gap. Shapes: `B` rows, `D` dimension of the space."""
+"""Affine map of unit embeddings, such as a repair of the modality gap.
+
+Shapes: `B` rows, `D` dimension of the space.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +15,7 @@ from unialign.space._normalizer import divide_by_norm
 
 
 class OutputAffine(nn.Module):
-    """The map z = (h / |h|) weight + bias of the output h of a head; the weight and the bias are buffers."""
+    """The map z = (h / |h|) weight + bias of the output h of a head."""
 
     weight: Tensor
     bias: Tensor
@@ -27,7 +30,6 @@ class OutputAffine(nn.Module):
 
 
 def check_output_affine(names: Any, dims: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the names in the order of the modalities; raise ConfigError unless all are modalities of the space."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ConfigError(f"output_affine must be a list of modalities, got {names!r}")
     for name in names:
@@ -40,7 +42,6 @@ def check_output_affine(names: Any, dims: Mapping[str, int]) -> tuple[str, ...]:
 
 @torch.no_grad()
 def set_output_affine(module: OutputAffine, name: str, weight: Any, bias: Any) -> None:
-    """Copy a weight and a bias into the module; raise an error for a wrong shape or non-finite numbers."""
     for given, own, key in ((weight, module.weight, "weight"), (bias, module.bias, "bias")):
         tensor = torch.as_tensor(given)
         if tuple(tensor.shape) != tuple(own.shape):

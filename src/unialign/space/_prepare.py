@@ -28,7 +28,6 @@ _BLOCK_ROWS = 1024
 
 
 def kernel_of(stage: nn.Module) -> KernelFeatures | None:
-    """Return the kernel features of a stage; None if it has none."""
     last = stage[-1] if isinstance(stage, nn.Sequential) else None
     return last if isinstance(last, KernelFeatures) else None
 
@@ -57,7 +56,6 @@ def normalize_rows(norm: nn.Module, x_bW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_stages(space: "Space", store: "EmbeddingStore", rows: NDArray[np.int64]) -> None:
-    """See `Space.fit_normalizer`."""
     for place, (name, in_dim) in enumerate(space.dims.items()):
         stage = space.features[place]
         norm = normalization_of(stage)

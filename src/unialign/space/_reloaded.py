@@ -1,4 +1,4 @@
-"""Compare saved modules of a SentenceTransformer with the encoders and the space, on a few inputs of each media type.
+"""Compare the saved modules of a SentenceTransformer with the encoders and the space, on a few inputs.
 
 Shapes: `B` test inputs, `W` dimension of the features, `D` dimension of the space.
 """
@@ -26,12 +26,6 @@ _TOWER_TOLERANCE = 1e-3
 
 
 def check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settings: dict[str, Any]) -> None:
-    """Raise an error unless the modules saved in the folder `router` compute the embeddings of the space.
-
-    Raises:
-        ConfigError: an encoder fails, or its features do not have the dim of its modality.
-        CheckpointError: the saved modules cannot be loaded, or compute other features or embeddings.
-    """
     features = {tower.name: _features(space, tower) for tower in towers}
     prompts = {name: settings[name] for name in ("prompts", "default_prompt_name")}
     try:
@@ -50,7 +44,6 @@ def check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settin
 
 
 def _features(space: "Space", tower: Tower) -> Tensor:
-    """Return the features (B, W) of the test inputs by the given encoder."""
     try:
         with evaluating(tower.model):
             features_BW = _encode(tower.model, _probes(tower))
@@ -97,7 +90,6 @@ def _encode(model: Any, inputs: list[Any]) -> Tensor:
 
 
 def _probes(tower: Tower) -> list[Any]:
-    """Return a few test inputs for a tower, the same in each call."""
     rng = np.random.default_rng(0)
     if tower.kind == "text":
         return ["a photo of a cat", "Two dogs run over the grass, and a third one sleeps."]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def save(space: "Space", directory: str | os.PathLike[str], *, format: str, encoders: Any) -> None:
-    """See `Space.save_pretrained`."""
     check_choice("format", format, get_args(SpaceFormat))
     metadata = check_json_object("space", space.metadata)
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
@@ -43,7 +42,6 @@ def save(space: "Space", directory: str | os.PathLike[str], *, format: str, enco
 
 
 def push(space: "Space", repo_id: str, *, format: str, encoders: Any, **options: Any) -> str:
-    """See `Space.push_to_hub`."""
     with tempfile.TemporaryDirectory() as folder:
         save(space, folder, format=format, encoders=encoders)
         return push_folder(Path(folder), repo_id, **options)
@@ -61,7 +59,7 @@ def _save_space(space: "Space", folder: Path, metadata: dict[str, Any], card: st
 
 
 def _discard_card(folder: Path, *digests: str | None) -> None:
-    """Delete the model card if its digest is given, that is, if `save` wrote the card and it was not edited."""
+    """Keep a card that was edited, which the digest shows."""
     with contextlib.suppress(OSError):
         if digest((folder / CARD).read_bytes()) in digests:
             (folder / CARD).unlink()

@@ -1,11 +1,4 @@
-"""Save a space with its encoders as a folder that sentence-transformers loads without code of this package.
-
-The folder contains the files of `Space.save_pretrained` and
-
-- `modules.json`: the two modules `0_Router` and `1_Normalize`;
-- `0_Router/`: one route per media type, with the encoder and the dense layers of the head;
-- `config_sentence_transformers.json`: versions and prompts.
-"""
+"""Save a space with its encoders as a folder that sentence-transformers loads without code of this package."""
 
 import copy
 import json
@@ -36,18 +29,7 @@ MODULES, SETTINGS, ROUTER, NORMALIZE = "modules.json", "config_sentence_transfor
 def write_modules(
     space: "Space", towers: Sequence[Tower], folder: Path, card: str, save_space: Callable[[], None]
 ) -> None:
-    """Write the modules of a SentenceTransformer to a folder, after checking them against the space.
-
-    Args:
-        card: content of the model card that `save_space` writes.
-        save_space: function that saves the space in the folder; it is called after the check.
-
-    Raises:
-        ConfigError: a head or an encoder cannot be expressed as modules, or the features of an encoder do not have the
-            dim of its modality.
-        CheckpointError: the embeddings of the reloaded modules differ from those of the space, or a file cannot be
-            written.
-    """
+    """`card` is the content of the model card that `save_space` writes; it is called after the check."""
     with quiet_loading():
         router = _router(space, towers)
     normalize = _modules().Normalize()
@@ -76,7 +58,6 @@ def write_modules(
 
 
 def written_card(folder: Path) -> str | None:
-    """Return the digest of the model card that `write_modules` recorded in a folder; None without a record."""
     try:
         entry = json.loads((folder / SETTINGS).read_text("utf-8"))["unialign"]["card"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -85,7 +66,7 @@ def written_card(folder: Path) -> str | None:
 
 
 def discard_modules(folder: Path) -> None:
-    """Delete modules that `write_modules` wrote to a folder, since they compute the embeddings of an earlier space."""
+    """The modules compute the embeddings of an earlier space."""
     if written_card(folder) is not None:
         for name in (MODULES, SETTINGS):
             (folder / name).unlink(missing_ok=True)
@@ -106,7 +87,7 @@ def _router(space: "Space", towers: Sequence[Tower]) -> Any:
 
 
 def _restricted(module: Any, kinds: set[str]) -> Any:
-    """Return an encoder that declares only the modalities with a route, and shares the weights of the given encoder."""
+    """The returned encoder shares the weights of the given one."""
     declared = getattr(module, "modality_config", None)
     kept = {key: value for key, value in (declared or {}).items() if key in kinds or key == "message"}
     if not declared or len(kept) == len(declared):
@@ -138,7 +119,6 @@ def _dense_module(layer: DenseLayer) -> nn.Module:
 
 
 def _settings(towers: Sequence[Tower], card: str) -> dict[str, Any]:
-    """Return the settings of the model, with the prompts of the text encoder, since prompts apply to texts only."""
     text = next((tower.model for tower in towers if tower.kind == "text"), None)
     return {
         "model_type": "SentenceTransformer",

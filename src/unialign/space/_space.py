@@ -396,5 +396,4 @@ class Space(nn.Module):
         return html_table(rows, head=("modality", "dim", "head"), caption=caption)
 
     def _like(self) -> Tensor:
-        """Return a tensor with the device and dtype of the space; it is a buffer if all modalities are frozen."""
         return next(chain(self.parameters(), self.buffers()))

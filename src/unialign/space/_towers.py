@@ -20,15 +20,7 @@ _CLOSED_LICENSES = {"proprietary", "unlicensed", "all-rights-reserved", "no-redi
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """Modules that map raw media of one type to the features of a modality.
-
-    Attributes:
-        name: the modality.
-        kind: `text`, `image`, `audio` or `video`, a modality of sentence-transformers.
-        modules: modules of sentence-transformers in the order of their application.
-        model: SentenceTransformer of these modules, which computes the features of test inputs.
-        license: license of the encoder; None if unknown.
-    """
+    """Encoder of one modality; `kind` is `text`, `image`, `audio` or `video`."""
 
     name: str
     kind: str
@@ -38,11 +30,6 @@ class Tower:
 
 
 def library() -> Any:
-    """Return the module `sentence_transformers`.
-
-    Raises:
-        MissingDependencyError: sentence-transformers is not installed, or is older than version 6.
-    """
     try:
         found = import_module("sentence_transformers")
         import_module("sentence_transformers.base.modules.router")
@@ -55,11 +42,6 @@ def library() -> Any:
 
 
 def towers_of(encoders: Any, dims: Mapping[str, int], metadata: Mapping[str, Any]) -> list[Tower]:
-    """Return one tower per entry of `encoders`; see `Space.save_pretrained`.
-
-    Raises:
-        ConfigError: an encoder cannot be stored as modules of sentence-transformers; the message states the reason.
-    """
     if not isinstance(encoders, Mapping) or not encoders:
         raise ConfigError(
             "format 'sentence-transformers' needs encoders, a mapping of modality to its SentenceTransformer, such as "
@@ -122,7 +104,6 @@ def _load(name: str, encoder: Any) -> Any:
 
 
 def _from_transformers(name: str, model: Any, processor: Any, pooling: str | None = None) -> Any:
-    """Return a SentenceTransformer of a model and processor of transformers."""
     modules = import_module("sentence_transformers.sentence_transformer.modules")
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -158,7 +139,7 @@ def _from_transformers(name: str, model: Any, processor: Any, pooling: str | Non
 
 
 def _kind(name: str, model: Any) -> str:
-    """Return the media type of a modality, which is its name or the only type that the encoder accepts."""
+    """The media type is the name of the modality, or the only type that the encoder accepts."""
     accepted = [kind for kind in KINDS if kind in model.modalities]
     if name in accepted:
         return name
@@ -171,7 +152,6 @@ def _kind(name: str, model: Any) -> str:
 
 
 def _modules(model: Any, kind: str, name: str) -> list[Any]:
-    """Return the modules that a model applies to media of one type."""
     router_class = import_module("sentence_transformers.base.modules.router").Router
     first, *rest = model.children()
     if not isinstance(first, router_class):
@@ -209,7 +189,6 @@ def _check_modules(modules: list[Any], name: str) -> None:
 
 
 def _license(name: str, model: Any, metadata: Mapping[str, Any]) -> str | None:
-    """Return the license of an encoder; raise ConfigError if it forbids copies of the weights."""
     entries = metadata.get("encoders")
     entry = entries.get(name) if isinstance(entries, Mapping) else None
     entry = entry if isinstance(entry, Mapping) else {}

@@ -22,7 +22,6 @@ _MAX_DIM = 1 << 20
 
 
 def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
-    """Raise ConfigError unless modality names are valid strings and all numbers are in range."""
     if not isinstance(dims, Mapping) or not dims:
         raise ConfigError(f"dims must map at least one modality to its dim, such as {{'image': 512}}; got {dims!r}")
     for name, in_dim in dims.items():
@@ -37,7 +36,6 @@ def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
 
 
 def check_kernel(regularization: Any, landmarks: Any, kernel_sizes: Any, dims: Mapping[str, int], frozen: Any) -> None:
-    """Raise ConfigError unless the options of kernel heads are in range."""
     check_number("regularization", regularization, "a positive finite number", lambda x: 0 < x < math.inf)
     check_landmarks(landmarks)
     if kernel_sizes is None:
@@ -62,14 +60,12 @@ def check_landmarks(landmarks: Any) -> None:
 
 
 def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) -> None:
-    """Raise ConfigError unless all names are modalities of the space."""
     for name in names:
         if name not in dims:
             raise ConfigError(f"unknown modality {name!r} in `{argument}`; this space has {', '.join(map(repr, dims))}")
 
 
 def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[str, Tensor]:
-    """Validate the arguments of `encode` and `forward`; return the presence masks of the given features."""
     if not isinstance(features, Mapping):
         raise ShapeError(f"features must map each modality to an array (B, W), got {type(features).__name__}")
     if present is not None and not isinstance(present, Mapping):
@@ -82,7 +78,7 @@ def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[st
 
 
 def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> None:
-    """Raise NonFiniteError if a present row is not finite; `start` is the row number of the first row."""
+    """`start` is the row number of the first row."""
     bad_B = ~torch.isfinite(x_BW).all(-1)
     bad = first_bad_row(x_BW, bad_B if mask_B is None else bad_B & mask_B)
     if bad is not None:
@@ -93,7 +89,6 @@ def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> 
 
 
 def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
-    """Return unit rows, and 0 for absent rows; raise NonFiniteError if a present row has no direction."""
     unusable_B = ~usable_rows(raw_BD)
     bad = first_bad_row(raw_BD, unusable_B if mask_B is None else unusable_B & mask_B)
     if bad is not None:
@@ -106,7 +101,7 @@ def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: in
 
 
 def _check_features(name: str, x: Any, dim: int) -> int:
-    """Return B, without copying x; raise ShapeError unless x contains real numbers of shape (B, W)."""
+    """Return B, without copying x."""
     if isinstance(x, Tensor):
         check_dense(x, repr(name), f"(B, {dim})")
         numbers = not x.is_complex() and x.dtype != torch.bool

@@ -1,9 +1,7 @@
 """Whitening of frozen modalities, which maps features to embeddings and back.
 
-An unCLIP decoder expects embeddings of its own image encoder. A space for such a decoder therefore freezes the image
-embeddings and aligns the other modalities with them. Raw features of an encoder are a poor target, since they lie in a
-narrow cone away from the origin. Whitening centers the features, rotates them onto their principal axes and equalizes
-the variances along these axes.
+An unCLIP decoder requires embeddings of its own image encoder, so a space for it freezes the image embeddings. Raw
+features are a poor target, since they lie in a narrow cone away from the origin.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
