@@ -49,7 +49,6 @@ class Parser(argparse.ArgumentParser):
         self.mappings: list[str] = []
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse like `parse_args`, but suggest the closest known option if an option is unknown."""
         options, unknown = self.parse_known_args(words)
         if unknown:
             known = {option: option for option in _option_strings(self)}
@@ -138,7 +137,6 @@ def _device(text: str) -> str:
 
 
 def results_folder(text: str) -> Path:
-    """Convert the value of `--out` to a path; raise ArgumentTypeError if it is empty."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a path, got an empty string")
     return Path(text)

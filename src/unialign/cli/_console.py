@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def echo(text: str = "") -> None:
-    """Print a line unless `--quiet` is given; ignore a closed pipe or a full disk."""
+    """Ignore a closed pipe or a full disk."""
     if is_quiet():
         return
     try:
@@ -32,7 +32,6 @@ def echo(text: str = "") -> None:
 
 
 def chosen_workers(asked: int | None, runs: int) -> int:
-    """Return the number of parallel runs; the default is one per core, but at most the number of runs."""
     if asked is None:
         return max(1, min(os.cpu_count() or 1, runs))
     if asked < 1:
@@ -58,7 +57,7 @@ def run_progress(total: int, labels: Mapping[str, str]) -> Iterator[Callable[[st
 
 
 def shown(path: Path) -> str:
-    """Return a path relative to the working directory if it lies inside that directory, else unchanged."""
+    """Return a path relative to the working directory if it is inside that directory."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -25,7 +25,6 @@ _SCALE = 2
 def train(
     sources: Sequence[str], fingerprint: str | None, image: str, config: DecoderConfig, options: argparse.Namespace
 ) -> int:
-    """Train a decoder and print the paths of the decoder and its samples."""
     store = open_store(sources, None, fingerprint, id=options.id)
     check_run_dir(options.out, "decoder")
     started = time.perf_counter()

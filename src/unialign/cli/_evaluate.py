@@ -13,7 +13,6 @@ from unialign.space import Space
 
 
 def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path, *, id: str | None = None) -> int:
-    """Evaluate a space on data, and write results, report and a `config.yaml` that repeats the evaluation."""
     space = Space.from_pretrained(config.space)
     data = prepare_data(sources, out, "evaluation", id=id)
     store = open_store(data, None, config.fingerprint)

@@ -38,7 +38,6 @@ def parsers() -> dict[str, Parser]:
 
 
 def execute(program: str, run: Callable[[], int]) -> int:
-    """Call a command's function; convert expected errors and signals to a message on stderr and an exit status."""
     previous, formatwarning = _terminate_as_exit(), warnings.formatwarning
     warnings.formatwarning = lambda message, *context: f"warning: {message}\n"
     try:

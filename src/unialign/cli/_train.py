@@ -17,7 +17,6 @@ from unialign.train import check_fit, chosen_device, fit, newest_checkpoint, pro
 
 
 def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, options: argparse.Namespace) -> int:
-    """Train on all processes of a job; process 0 evaluates and writes the results."""
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
         data = process_group_of("auto").broadcast_from_rank0(
             lambda: prepare_data(sources, options.out, "run", id=options.id)

@@ -21,7 +21,6 @@ sample."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build the bridge, write the report, and return the exit status."""
     values = BridgeConfig.read(options.config).to_dict() if options.config else {}
     given = given_settings(options, BridgeConfig)
     files = {key: getattr(options, f"{key}_file") for key in ("old", "new") if getattr(options, f"{key}_file")}

@@ -21,7 +21,6 @@ _OBJECTIVES = ("unialign", "infonce", "gram")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the comparison and return the exit status."""
     training = training_settings(options)
     TrainConfig.check(training)
     settings = {key: value for key, value in given_settings(options, CompareConfig).items() if key in _SETTINGS}
@@ -64,7 +63,6 @@ def _check_name(name: str) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add `--workers`."""
     parser.add_argument(
         "--workers", type=int, metavar="N", help="number of runs trained in parallel (default: number of cores)"
     )

@@ -1,4 +1,4 @@
-"""`unialign completion`: print the completion script for a shell, generated from the options of all commands."""
+"""`unialign completion`: print the completion script for a shell."""
 
 import argparse
 
@@ -11,7 +11,6 @@ _EXAMPLES = """\
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the script and return the exit status."""
     from unialign.cli._completion import script
     from unialign.cli._main import parsers
 

@@ -1,4 +1,4 @@
-"""`unialign decoder`: train a decoder of image embeddings, or generate images of held-out items with a decoder."""
+"""`unialign decoder`: train a decoder of image embeddings, or generate images with a decoder."""
 
 import argparse
 from collections.abc import Mapping
@@ -17,7 +17,6 @@ _EXAMPLES = """\
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train a decoder or sample images, and return the exit status."""
     if options.action == "sample":
         sources = required_data(options.data, "decoder sample emoji emoji")
 
@@ -32,10 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, str, DecoderConfig]:
-    """Return the data sources, their required fingerprint (None for any), the image modality and the settings.
-
-    Options override `--config`, which overrides the defaults.
-    """
+    """Return sources, their required fingerprint (None for any), the image modality and the settings."""
     config = DecoderConfig.read(options.config, "decoder") if options.config else DecoderConfig()
     source: Any = {}
     if options.config:

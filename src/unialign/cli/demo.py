@@ -13,7 +13,6 @@ _EXAMPLES = """\
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the shipped comparison and return the exit status."""
     from unialign.cli._compare import run_comparison
     from unialign.cli._demo_images import add_images
     from unialign.experiments import recipe

@@ -24,7 +24,6 @@ problems are found (1 with --fail-on), and 2 if a file cannot be read. An earlie
 
 
 def run(options: argparse.Namespace) -> int:
-    """Diagnose files, write the report, and return the exit status."""
     values = DiagnoseConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, DiagnoseConfig).items() if key != "files" or value}
     if not options.files and not options.config:

@@ -18,7 +18,6 @@ _EXAMPLES = """\
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate a space, write the report, and return the exit status."""
     values = EvaluateConfig.read(options.config).to_dict() if options.config else {}
     sources = tuple(options.data) or tuple(filter(None, [values.get("data")]))
     space = options.space or values.get("space")

@@ -1,4 +1,4 @@
-"""`unialign generate`: generate images from modalities of a space or mixtures, with a decoder of image embeddings."""
+"""`unialign generate`: generate images with a decoder of image embeddings."""
 
 import argparse
 import os
@@ -21,7 +21,6 @@ A diffusers folder of Stable unCLIP or Kandinsky 2.2 also works as a decoder (un
 
 
 def run(options: argparse.Namespace) -> int:
-    """Generate images, write the report, and return the exit status."""
     config = resolve(options)
 
     from unialign.cli._generate import generate
@@ -30,7 +29,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> GenerateConfig:
-    """Resolve settings: options override `--config`, which overrides the defaults."""
     config = GenerateConfig.read(options.config, "generation") if options.config else GenerateConfig()
     given = given_settings(options, GenerateConfig)
     if given.get("data", config.data) != config.data:

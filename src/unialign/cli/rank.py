@@ -18,7 +18,6 @@ form a group. With --qrels and the files TASK_predictions.json of mteb, queries 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Rank models, write the report, and return the exit status."""
     values = RankConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, RankConfig).items() if key != "results" or value}
     if not options.results and not options.config:

@@ -23,7 +23,6 @@ written. Files are read as by `unialign diagnose`. An earlier repair in --out is
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fit a repair, write the results, and return the exit status."""
     values = RepairConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, RepairConfig).items() if key != "sources" or value}
     if not options.sources and not options.config:
@@ -47,7 +46,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def split_space(sources: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the folder of a space, or None, and the data."""
     first, *rest = sources
     try:
         is_space = (Path(first) / "config.json").is_file() and not (Path(first) / "store.json").exists()

@@ -25,7 +25,6 @@ _EXAMPLES = """\
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train and evaluate one space, write the report, and return the exit status."""
     sources, fingerprint, config = resolve(options)
 
     from unialign.cli._train import train
@@ -34,10 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, TrainConfig]:
-    """Return the data sources, their required fingerprint (None for any) and the settings.
-
-    Options override `--config`, which overrides the defaults.
-    """
+    """Return sources, their required fingerprint (None for any) and the settings."""
     sources, fingerprint, config = tuple(options.data), None, TrainConfig()
     if options.config:
         written_for, written_on, config = _read(options.config)
@@ -53,7 +49,6 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
 
 
 def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip: tuple[str, ...] = ()) -> None:
-    """Add all training settings, and `--anchor` for `objective_options.anchor`."""
     parser.add_argument(
         "--anchor",
         metavar="NAME",
@@ -63,7 +58,6 @@ def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip:
 
 
 def training_settings(options: argparse.Namespace) -> dict[str, object]:
-    """Return the training settings given on the command line, for `TrainConfig.override`."""
     given = given_settings(options, TrainConfig)
     if options.anchor is None:
         return given

@@ -28,7 +28,7 @@ def derive_store(
 
     Args:
         compute: maps readers of the columns and (b,) row numbers to the new rows of each column.
-        modalities: modalities that `compute` supports; at least one must be in the store.
+        modalities: modalities that `compute` supports.
         source: what computes the embeddings, such as `space`, for the provenance and messages.
 
     Raises:

@@ -13,12 +13,11 @@ _LEFT_OUT = ("input", "synthetic", "voices", "packages", "licence")
 
 
 def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
-    """Return the sha256 of the encoder, weights, pooling and reduction recorded in the provenance of a column.
+    """Return the sha256 of the encoder and the reduction in the provenance of a column.
 
     Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are
-    ignored, so an encoder has the same fingerprint on every data set. An entry `fingerprint` of the provenance, which
-    is recorded for the image encoder of a decoder, is returned unchanged. For a column without provenance, the checksum
-    of the array is returned.
+    ignored, so an encoder has the same fingerprint on every data set. An entry `fingerprint` is returned unchanged.
+    Without provenance, the checksum of the array is returned.
 
     Raises:
         ConfigError: the store has no such column.

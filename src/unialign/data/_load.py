@@ -33,10 +33,9 @@ def load_dataset(
 ) -> EmbeddingStore:
     """Open embeddings as a store.
 
-    Built-in data sets and store folders open in milliseconds. Other files are read once to validate them and to compute
-    the fingerprint, and are then memory-mapped, or loaded if they are compressed. `EmbeddingStore.save` writes the
-    result as a store folder. Without an array `split`, a warning is issued, and items are split at random (70 % train,
-    10 % val, 20 % test, seed 0); items of the same group or id are in the same split.
+    Files other than stores are read once for validation and then memory-mapped, or loaded if they are compressed.
+    Without an array `split`, a warning is issued, and items are split at random (70 % train, 10 % val, 20 % test, seed
+    0); items of the same group or id share a split.
 
     Args:
         sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, a file

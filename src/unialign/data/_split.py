@@ -26,9 +26,8 @@ def random_split(
 ) -> NDArray[np.int8]:
     """Assign items to train, val and test; equal arguments produce equal splits on every platform.
 
-    Groups are not divided. The sizes of the splits are accurate to about one item if every group has one item.
-    Otherwise, the sizes are accurate to about the size of the largest group. With `labels`, the same accuracy holds
-    within each label. A group has the label of its first item, and -1 is treated as a label.
+    The sizes of the splits, and with `labels` the sizes within each label, are accurate to about the size of the
+    largest group. A group has the label of its first item, and -1 is treated as a label.
 
     Args:
         items: N.

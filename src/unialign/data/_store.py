@@ -34,14 +34,13 @@ __all__ = ["EmbeddingStore"]
 class EmbeddingStore(StoreFiles):
     """Read-only features of N items in named columns (modalities).
 
-    Create a store with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays in memory). Opening
-    reads only `store.json`; arrays are memory-mapped on first use. Accessors raise a DataError that names the file if a
-    file is missing, is truncated, has the wrong type, or is a link out of the folder; `verify` also compares checksums.
+    Create a store with `open`, `write` or `from_arrays`. Opening reads only `store.json`; arrays are memory-mapped on
+    first use. Accessors raise DataError if a file is missing or damaged; `verify` also compares checksums.
     """
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "EmbeddingStore":
-        """Open a store folder in milliseconds, regardless of N.
+        """Open a store folder.
 
         Raises:
             DataError: the folder does not exist, or `store.json` is missing, malformed or of an unknown schema.
@@ -61,8 +60,7 @@ class EmbeddingStore(StoreFiles):
     ) -> "EmbeddingStore":
         """Write arrays into a new folder atomically, and open it.
 
-        Generators or loaders may pass columns in parts. Each part is appended to a file, so only one part is in memory
-        at a time. The resulting store is the same as for whole arrays.
+        Columns that are passed in parts may exceed main memory.
 
         Args:
             path: the folder to create; missing parents are created too.
@@ -70,9 +68,7 @@ class EmbeddingStore(StoreFiles):
                 parts; or an iterator of mappings of name -> (b, W) rows of the same b items. Names are used as file
                 names and may contain ASCII letters, digits, `_`, `.` and `-`.
             name: name of the data in reports. Default: the name of the folder.
-            overwrite: "replace" replaces an existing store, but never other files at `path`. A killed process may leave
-                a folder `.NAME.*.partial` beside the path, which can be deleted, or the old store as `.NAME.*.old`,
-                which can be renamed back. If several processes write at once, the last writer wins.
+            overwrite: "replace" replaces an existing store, but never other files at `path`.
             present: name -> (N,) bool. In columns that are not listed, all rows are present. Absent rows may hold any
                 values, including NaN.
             ids: (N,) integers or strings; items with the same id are never negatives of each other. Default: unique
@@ -123,7 +119,7 @@ class EmbeddingStore(StoreFiles):
     ) -> "EmbeddingStore":
         """Create a store in memory from arrays or tensors, with the options, checks and fingerprint of `write`.
 
-        Arrays are not copied; `verify` raises DataError if they are modified later.
+        Arrays are not copied.
         """
         if in_parts(columns):
             raise ShapeError("`from_arrays` requires whole arrays; use `write` for columns in parts")

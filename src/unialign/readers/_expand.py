@@ -41,7 +41,7 @@ def open_sources(
     """Open files, folders and patterns, each paired with a name or None.
 
     All files of a named folder or pattern are parts of one modality. Among other files, numbered files with the same
-    prefix are parts; see `_parts.group_parts`.
+    prefix are parts.
     """
     opened: list[tuple[str | None, EmbeddingFile]] = []
     loose: list[Path] = []

@@ -14,8 +14,6 @@ __all__ = ["ArrowReader"]
 
 
 class ArrowReader:
-    """Reader of the columns of Arrow files, one record batch at a time."""
-
     name = "arrow"
     suffixes = (".arrow", ".feather")
 

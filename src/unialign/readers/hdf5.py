@@ -1,7 +1,4 @@
-"""Read the datasets of HDF5 files with h5py, including the encodings of AnnData (.h5ad) and MuData (.h5mu).
-
-Links to other files and external or virtual datasets are never followed.
-"""
+"""Read HDF5 files, including AnnData and MuData; links to other files and virtual datasets are never followed."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -29,8 +26,6 @@ _MAX_ARRAYS, _MAX_DEPTH = 10_000, 16
 
 
 class Hdf5Reader:
-    """Reader of .h5, .h5ad and .h5mu files."""
-
     name = "hdf5"
     suffixes = (".h5", ".hdf5", ".h5ad", ".h5mu")
 
@@ -80,7 +75,6 @@ def _entries(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Iterat
 
 
 def dataset_entry(path: Path, data: Any, key: str) -> ArrayEntry:
-    """Describe a dataset; uncompressed arrays are read in place."""
     problem = dataset_problem(data)
     if problem:
         return ArrayEntry.ignored(key, problem)

@@ -13,8 +13,6 @@ __all__ = ["NpyReader", "npy_entry", "npy_header"]
 
 
 class NpyReader:
-    """Reader of NumPy arrays in any memory order and precision."""
-
     name = "npy"
     suffixes = (".npy",)
 

@@ -26,8 +26,6 @@ _LOCAL_HEADER, _LENGTHS = 30, 26
 
 
 class NpzReader:
-    """Reader of archives written by `numpy.savez` and `numpy.savez_compressed`."""
-
     name = "npz"
     suffixes = (".npz",)
 

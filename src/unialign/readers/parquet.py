@@ -14,8 +14,6 @@ __all__ = ["ParquetReader"]
 
 
 class ParquetReader:
-    """Reader of the columns of Apache Parquet files, one row group at a time."""
-
     name = "parquet"
     suffixes = (".parquet",)
 

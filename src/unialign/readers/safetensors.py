@@ -20,8 +20,6 @@ _DTYPES = {
 
 
 class SafetensorsReader:
-    """Reader of safetensors files, including bfloat16 tensors."""
-
     name = "safetensors"
     suffixes = (".safetensors",)
 

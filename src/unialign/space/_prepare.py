@@ -33,13 +33,10 @@ def kernel_of(stage: nn.Module) -> KernelFeatures | None:
 
 
 def normalization_of(stage: nn.Module) -> nn.Module:
-    """Return the input normalization or whitening of a stage."""
     return stage[0] if isinstance(stage, nn.Sequential) else stage
 
 
 def normalized_blocks(norm: nn.Module, array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> Blocks:
-    """Return a function that yields normalized rows in float64, block by block (see `Blocks`)."""
-
     def read(chosen_n: NDArray[np.int64] | None = None, /) -> Iterator[Tensor]:
         for _, raw_bW in row_blocks(array_NW, rows if chosen_n is None else rows[chosen_n], _BLOCK_ROWS):
             yield normalize_rows(norm, torch.from_numpy(np.array(raw_bW)))
@@ -79,7 +76,7 @@ def fit_stages(space: "Space", store: "EmbeddingStore", rows: NDArray[np.int64])
 
 
 def set_kernel_basis(space: "Space", name: str, basis: KernelBasis) -> None:
-    """Set the kernel features of a modality; the head gets new random weights if the number of features changes."""
+    """The head gets new random weights if the number of features changes."""
     place = space.modalities.index(name)
     kernel = kernel_of(space.features[place])
     if kernel is None:
@@ -93,6 +90,5 @@ def set_kernel_basis(space: "Space", name: str, basis: KernelBasis) -> None:
 
 @torch.no_grad()
 def set_linear_head(space: "Space", name: str, weight_DW: Tensor) -> None:
-    """Set the weights (D, W) of the linear head of a modality, where W is the dim of the prepared rows."""
     head = space.heads[space.modalities.index(name)]
     head.get_submodule("1").get_parameter("weight").copy_(weight_DW)

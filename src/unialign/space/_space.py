@@ -320,8 +320,7 @@ class Space(nn.Module):
     ) -> None:
         """Write `config.json`, `model.safetensors` and, unless the file exists, a model card `README.md` to a folder.
 
-        A previously saved space is replaced atomically, so that after a crash either the old or the new space is
-        complete. Other files are kept, except the modules of a previous call with `encoders`.
+        A previously saved space is replaced atomically. Other files are kept.
 
         Args:
             format: `unialign` writes the files named above. `sentence-transformers` also writes the encoders and heads

@@ -54,7 +54,6 @@ def check_kernel(regularization: Any, landmarks: Any, kernel_sizes: Any, dims: M
 
 
 def check_landmarks(landmarks: Any) -> None:
-    """Raise ConfigError unless the number of landmarks is an integer of at least 2, or `auto`."""
     if not isinstance(landmarks, str) or landmarks != "auto":
         check_integer("landmarks", landmarks, low=2, high=_MAX_DIM)
 
