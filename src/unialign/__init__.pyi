@@ -13,6 +13,7 @@ from unialign import (
     geometry as geometry,
     integrations as integrations,
     losses as losses,
+    media as media,
     metrics as metrics,
     migration as migration,
     ops as ops,
@@ -24,6 +25,7 @@ from unialign.config import TrainConfig as TrainConfig
 from unialign.correction import repair as repair
 from unialign.diagnostics import diagnose as diagnose
 from unialign.evaluation import evaluate as evaluate
+from unialign.experiments import compare as compare
 from unialign.migration import bridge as bridge
 from unialign.space import Space as Space
 from unialign.train import fit as fit
@@ -34,6 +36,7 @@ __all__ = [
     "__version__",
     "bridge",
     "closed_form",
+    "compare",
     "config",
     "correction",
     "data",
@@ -50,6 +53,7 @@ __all__ = [
     "geometry",
     "integrations",
     "losses",
+    "media",
     "metrics",
     "migration",
     "ops",

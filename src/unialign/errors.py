@@ -5,6 +5,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DistributedError",
+    "MediaError",
     "MissingDependencyError",
     "NonFiniteError",
     "ShapeError",
@@ -30,6 +31,23 @@ class MissingDependencyError(UniAlignError, ImportError):
 
 class DataError(UniAlignError, ValueError):
     """A store, data set or result file is missing, altered, truncated or inconsistent."""
+
+
+class MediaError(DataError):
+    """An image, text, sound, video or vector cannot be read or decoded.
+
+    Attributes:
+        code: one of `unialign.media.CODES`.
+        detail: what was found, without the code and the place.
+        where: the file, table cell or value; empty if the caller knows it.
+    """
+
+    def __init__(self, code: str, detail: str, where: str = "") -> None:
+        super().__init__(f"{where}: {detail} ({code})" if where else f"{detail} ({code})")
+        self.code, self.detail, self.where = code, detail, where
+
+    def __reduce__(self) -> tuple[type["MediaError"], tuple[str, str, str]]:
+        return type(self), (self.code, self.detail, self.where)
 
 
 class ConfigError(UniAlignError, ValueError):

@@ -1,0 +1,35 @@
+from unialign.media._as_media import as_media as as_media
+from unialign.media._cell import Cell as Cell
+from unialign.media._codes import CODES as CODES, TRANSIENT as TRANSIENT
+from unialign.media._decode import decode as decode
+from unialign.media._decoding import VERSIONS as VERSIONS, Decoding as Decoding
+from unialign.media._kinds import KINDS as KINDS, Audio as Audio, Kind as Kind, Media as Media, Video as Video
+from unialign.media._limits import MediaLimits as MediaLimits
+from unialign.media._load import (
+    FileMark as FileMark,
+    file_mark as file_mark,
+    load_cell as load_cell,
+    open_cell as open_cell,
+)
+from unialign.media._open_files import OpenFiles as OpenFiles
+
+__all__ = [
+    "CODES",
+    "KINDS",
+    "TRANSIENT",
+    "VERSIONS",
+    "Audio",
+    "Cell",
+    "Decoding",
+    "FileMark",
+    "Kind",
+    "Media",
+    "MediaLimits",
+    "OpenFiles",
+    "Video",
+    "as_media",
+    "decode",
+    "file_mark",
+    "load_cell",
+    "open_cell",
+]

@@ -1,0 +1,47 @@
+"""The codes of broken cells, and the error numbers that do not depend on the data."""
+
+import errno
+
+__all__ = ["CODES", "TRANSIENT"]
+
+# Reasons why a cell is broken; the `code` of a MediaError.
+CODES: tuple[str, ...] = (
+    "missing-file",
+    "empty",
+    "too-large",
+    "too-many-pixels",
+    "too-long",
+    "unreadable",
+    "not-a-file",
+    "link-outside",
+    "link-loop",
+    "undecodable",
+    "truncated",
+    "bad-utf8",
+    "not-finite",
+    "wrong-shape",
+    "timeout",
+)
+
+# Numbers of errors of the machine or of the file system. These are raised as OSError and never recorded as a broken cell,
+# since the same cell may be readable later.
+TRANSIENT: frozenset[int] = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO",
+        "ESTALE",
+        "ETIMEDOUT",
+        "EMFILE",
+        "ENFILE",
+        "ENOMEM",
+        "EAGAIN",
+        "EREMOTEIO",
+        "ECONNRESET",
+        "ENOTCONN",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+    )
+    if hasattr(errno, name)
+)
