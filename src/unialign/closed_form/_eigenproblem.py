@@ -24,13 +24,7 @@ from unialign.space import leading_eigenvectors
 
 @dataclass(frozen=True)
 class Solution:
-    """Leading directions of all modalities for one value of the regularization.
-
-    Attributes:
-        regularization: ridge penalty divided by the number of rows.
-        eigenvalues_D: eigenvalues, descending, in [0, 1].
-        weights: modality -> weights V'G of shape (r, D).
-    """
+    """Leading directions: eigenvalues in [0, 1], and weights V'G of shape (r, D) by modality."""
 
     regularization: float
     eigenvalues_D: Tensor
@@ -38,8 +32,6 @@ class Solution:
 
 
 class MaskedGcca:
-    """The eigenproblem of several modalities, which can be solved for several values of the regularization."""
-
     def __init__(self, modalities: Sequence[Modality], items: int) -> None:
         self.modalities = modalities
         self._root_N = counts_of(modalities, items).sqrt()
@@ -51,7 +43,6 @@ class MaskedGcca:
             self._product_RR = self._products(items, components)
 
     def solve(self, regularization: float, dim: int) -> Solution:
-        """Return at most `dim` leading directions."""
         return self._solve_items(regularization, dim) if self._is_dual else self._solve_components(regularization, dim)
 
     def _solve_items(self, regularization: float, dim: int) -> Solution:
@@ -83,7 +74,7 @@ class MaskedGcca:
         return Solution(regularization, values_D, {modality.name: part_rD for modality, part_rD in parts})
 
     def _products(self, items: int, components: int) -> Tensor:
-        """Return the (R, R) matrix V'C^-1 V, where V contains the coordinates of all modalities."""
+        """The (R, R) matrix V'C^-1 V, where V contains the coordinates of all modalities."""
         product_RR = torch.zeros(components, components, dtype=torch.float64)
         sizes = [len(modality.basis.spectrum_r) for modality in self.modalities]
         for block, parts in item_blocks(self.modalities, items):
@@ -98,5 +89,5 @@ class MaskedGcca:
 
 
 def _solves_items(items: int, components: int) -> bool:
-    """Return whether to solve the (N, N) eigenproblem; the coordinates (N, R) are then not larger than (R, R)."""
+    """Solve the (N, N) eigenproblem if the coordinates (N, R) are not larger than (R, R)."""
     return items <= components

@@ -117,12 +117,7 @@ def gcca(
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Chosen settings.
-
-    Attributes:
-        facts: description of the choice for the metadata; None if nothing was chosen.
-        problem: eigenproblem of all training rows; None if it has not been set up yet.
-    """
+    """Chosen settings; `facts` is None if nothing was chosen."""
 
     regularization: float
     power: float
@@ -138,7 +133,7 @@ def _choose(
     dim: int,
     options: dict[str, Any],
 ) -> _Chosen:
-    """Choose the regularization and the power; validation rows are used only if there are several candidates."""
+    """Validation rows are used only if there are several candidates."""
     regularizations, powers = candidates
     if len(regularizations) == len(powers) == 1:
         return _Chosen(regularizations[0], powers[0], None)
@@ -153,7 +148,6 @@ def _choose(
 
 
 def _candidates(kernel: str, regularization: Any, spectrum_power: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the candidates of the regularization and of the power; a given value is the only candidate."""
     if regularization != "auto":
         check_number("regularization", regularization, "'auto' or a positive finite number", lambda x: 0 < x < math.inf)
     if spectrum_power != "auto":

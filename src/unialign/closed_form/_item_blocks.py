@@ -14,9 +14,8 @@ _BLOCK_ITEMS = 1024
 
 
 def item_blocks(modalities: Sequence[ModalityRows], items: int) -> Iterator[tuple[slice, list[tuple[Tensor, Tensor]]]]:
-    """Yield blocks of items, each as a slice of the N items with two tensors per modality.
-
-    The tensors are the positions (n,) of the present items in the block and their normalized rows (n, W) in float64.
+    """Yield a slice of the items with, per modality, the positions (n,) of the present items in the block and their
+    normalized rows (n, W) in float64.
     """
     queues = [_RowQueue(modality) for modality in modalities]
     for start in range(0, items, _BLOCK_ITEMS):
@@ -25,14 +24,11 @@ def item_blocks(modalities: Sequence[ModalityRows], items: int) -> Iterator[tupl
 
 
 class _RowQueue:
-    """Reader of the rows of a modality for consecutive ranges of items."""
-
     def __init__(self, modality: ModalityRows) -> None:
         self._positions_n, self._blocks = torch.from_numpy(modality.positions_n), modality.blocks()
         self._ready_bW: Tensor | None = None
 
     def take(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return the positions, relative to `start`, and the rows of the items from `start` to `stop`."""
         first, last = torch.searchsorted(self._positions_n, torch.tensor([start, stop])).tolist()
         while self._ready_bW is None or len(self._ready_bW) < last - first:
             block_bW = next(self._blocks)

@@ -30,28 +30,20 @@ class Basis(Protocol):
         ...
 
     @property
-    def rows(self) -> int:
-        """Number n of rows."""
-        ...
+    def rows(self) -> int: ...
 
     def vectors(self, x_bW: Tensor) -> Tensor:
-        """Return the entries (b, r) of the left singular vectors for the given rows."""
+        """Entries (b, r) of the left singular vectors."""
         ...
 
     def ridge_weights(self, regularization: float) -> Tensor:
-        """Return s^2 / (s^2 + regularization n), (r,)."""
+        """s^2 / (s^2 + regularization n), (r,)."""
         ...
 
 
 @dataclass(frozen=True)
 class LinearBasis:
-    """Principal components of rows.
-
-    Attributes:
-        axes_Wr: right singular vectors divided by the singular values.
-        spectrum_r: squared singular values, descending.
-        rows: number n of rows.
-    """
+    """`axes_Wr` are the right singular vectors divided by the singular values."""
 
     axes_Wr: Tensor
     spectrum_r: Tensor
@@ -66,14 +58,6 @@ class LinearBasis:
 
 @dataclass(frozen=True)
 class ModalityRows:
-    """The rows of a modality with the fitted input normalization.
-
-    Attributes:
-        norm: fitted input normalization.
-        positions_n: positions of the rows of the modality among the N items.
-        blocks: function that yields the normalized rows in order, block by block.
-    """
-
     name: str
     norm: nn.Module
     positions_n: NDArray[np.int64]
@@ -82,19 +66,11 @@ class ModalityRows:
 
 @dataclass(frozen=True)
 class Modality(ModalityRows):
-    """A modality with its basis."""
-
     basis: Basis
 
 
 @torch.no_grad()
 def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *, input_norm: str) -> ModalityRows:
-    """Fit the input normalization of a modality on the present rows, and return the normalized rows.
-
-    Raises:
-        DataError: the columns are standardized, and all of them are constant, except for rounding.
-        NonFiniteError: a present row is not finite in float32.
-    """
     positions_n = np.flatnonzero(store.present(name)[rows_N])
     rows_n, array = rows_N[positions_n], store.array(name)
     norm = make_input_norm(input_norm, store.dim(name))
@@ -117,7 +93,6 @@ def read_modality(store: EmbeddingStore, name: str, rows_N: NDArray[np.int64], *
 
 
 def with_basis(modality: ModalityRows, in_dim: int, *, kernel: str, landmarks: int | str, seed: int) -> Modality:
-    """Compute the basis of a modality; raise DataError if all rows are equal."""
     name, rows = modality.name, len(modality.positions_n)
     basis: Basis
     if kernel == "rbf":
@@ -128,7 +103,7 @@ def with_basis(modality: ModalityRows, in_dim: int, *, kernel: str, landmarks: i
 
 
 def linear_basis(blocks: Blocks, rows: int, in_dim: int, *, name: str) -> LinearBasis:
-    """Compute the principal components of rows from X'X or XX', whichever is smaller."""
+    """Decompose X'X or XX', whichever is smaller."""
     if rows < in_dim:
         x_nW = torch.cat(list(blocks()))
         spectrum_r, vectors_nr = leading_eigenvectors(x_nW @ x_nW.mT)
@@ -145,12 +120,10 @@ def linear_basis(blocks: Blocks, rows: int, in_dim: int, *, name: str) -> Linear
 
 
 def coordinates(modality: Modality) -> Tensor:
-    """Return the left singular coordinates of all rows of a modality, (n, r)."""
     return torch.cat([modality.basis.vectors(x_bW) for x_bW in modality.blocks()])
 
 
 def counts_of(modalities: Sequence[Modality], items: int) -> Tensor:
-    """Return the number of modalities of each item, (N,) in float64."""
     counts_N = torch.zeros(items, dtype=torch.float64)
     for modality in modalities:
         counts_N[torch.from_numpy(modality.positions_n)] += 1
@@ -158,7 +131,6 @@ def counts_of(modalities: Sequence[Modality], items: int) -> Tensor:
 
 
 def check_finite(x_bW: Tensor, rows_b: NDArray[np.int64], name: str) -> None:
-    """Raise NonFiniteError for normalized rows that are not finite; `rows_b` are their row numbers in the store."""
     finite_b = torch.isfinite(x_bW).all(1)
     if not bool(finite_b.all()):
         raise NonFiniteError(

@@ -19,10 +19,9 @@ from unialign.space import leading_eigenvectors
 class PairwiseRidge:
     """Ridge regressions between all modalities, projected onto the principal components of the targets.
 
-    The target of an item is the concatenation of the normalized features of all modalities. The features of each
-    modality are divided by the square root of their dimension, and the features of absent modalities are zeros. A
-    modality predicts the features of each other modality by ridge regression over the rows that have both modalities.
-    Its own features are used unchanged.
+    The target of an item is the concatenation of the normalized features of all modalities, each divided by the square
+    root of its dimension, with zeros for absent modalities. A modality predicts the features of each other modality
+    from the rows that have both; its own features are used unchanged.
     """
 
     def __init__(self, modalities: Sequence[ModalityRows], dims: Sequence[int], items: int) -> None:
@@ -64,7 +63,6 @@ class PairwiseRidge:
             self._rows[m, n] += len(common_nW)
 
     def _decomposed(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
-        """Return the eigenvalues and eigenvectors of the moments of each pair."""
         solved: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         complete: dict[int, tuple[Tensor, Tensor]] = {}
         for (m, n), moment_WW in self._moments.items():
@@ -79,12 +77,10 @@ class PairwiseRidge:
         return solved
 
     def axes(self, dim: int) -> Tensor:
-        """Return at most D principal axes of the targets, (R, D)."""
         scale_R = self._scale()
         return leading_eigenvectors(scale_R[:, None] * self._target_RR * scale_R, most=dim)[1]
 
     def weights(self, regularization: float, axes_RD: Tensor) -> dict[str, Tensor]:
-        """Return the linear map from each modality to the principal axes, modality -> (W, D)."""
         scaled_RD = self._scale()[:, None] * axes_RD
         found = {}
         for m, modality in enumerate(self.modalities):
@@ -96,12 +92,10 @@ class PairwiseRidge:
         return found
 
     def pairs_without_rows(self) -> list[str]:
-        """Return the pairs of modalities that no item has together."""
         names = [modality.name for modality in self.modalities]
         return [f"{names[m]}, {names[n]}" for (m, n), rows in self._rows.items() if m < n and rows == 0]
 
     def _regression(self, m: int, n: int, regularization: float, axes_VD: Tensor) -> Tensor:
-        """Return the weights (W, D) of the ridge regression from m to the features of n, projected onto the axes."""
         values_W, vectors_WW = self._solved[m, n]
         # Absent rows are 0, so the product over all items equals the product over the common rows.
         product_WD = self._target_RR[self._parts[m], self._parts[n]] @ axes_VD

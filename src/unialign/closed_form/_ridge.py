@@ -93,7 +93,7 @@ def _problem(store: EmbeddingStore, names: Sequence[str], rows_N: Rows) -> Pairw
 def _choose(
     store: EmbeddingStore, names: Sequence[str], rows_N: Rows, dim: int, seed: int
 ) -> tuple[float, dict[str, Any]]:
-    """Return the regularization with the highest mean logarithm of the metrics, and a description for the metadata."""
+    """Maximize the mean logarithm of the metrics."""
     chosen = selection_rows(store, names, rows_N, seed=seed)
     if chosen is None:
         return _REGULARIZATIONS[0], {"source": "defaults, since no rows could be held out"}

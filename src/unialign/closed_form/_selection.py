@@ -19,13 +19,6 @@ from unialign.space import normalize_rows
 
 
 class ValidationItems:
-    """Validation items, with the presence of each modality.
-
-    Attributes:
-        present: modality -> (N,) bool.
-        items: number N of items.
-    """
-
     def __init__(self, store: EmbeddingStore, names: Sequence[str], rows_N: NDArray[np.int64]) -> None:
         self.items, self._store, self._rows_N = len(rows_N), store, rows_N
         self.present = {name: torch.from_numpy(store.present(name)[rows_N]) for name in names}
@@ -34,7 +27,6 @@ class ValidationItems:
         self._ids_N = torch.from_numpy(store.ids[rows_N]) if store.has_ids else None
 
     def normalized(self, modality: ModalityRows) -> Tensor:
-        """Return the normalized rows (n, W) of a modality in float64; raise NonFiniteError if a row is not finite."""
         rows_n = self._rows_N[self.present[modality.name].numpy()]
         raw_nW = torch.from_numpy(RowReader(self._store.array(modality.name)).read(rows_n))
         x_nW = normalize_rows(modality.norm, raw_nW)
@@ -42,7 +34,6 @@ class ValidationItems:
         return x_nW
 
     def metrics(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the selection metrics of embeddings of the present rows, modality -> (n, D)."""
         embeddings = {}
         for name, z_nD in rows.items():
             embeddings[name] = z_nD.new_zeros(self.items, z_nD.shape[1])
@@ -58,7 +49,7 @@ def choose(
     regularizations: Sequence[float],
     powers: Sequence[float],
 ) -> tuple[float, float, dict[str, Any]]:
-    """Return the regularization and the power with the best mean log metric, and a description for the metadata."""
+    """Maximize the mean logarithm of the metrics."""
     coordinates = {m.name: m.basis.vectors(validation.normalized(m)) for m in problem.modalities}
     best: tuple[float, float, float, dict[str, float]] | None = None
     for regularization in regularizations:
@@ -78,7 +69,6 @@ def choose(
 def embed(
     modalities: Sequence[Modality], solution: Solution, coordinates: Mapping[str, Tensor], power: float
 ) -> dict[str, Tensor]:
-    """Return the unnormalized embeddings, modality -> (n, D), of rows with the given coordinates (n, r)."""
     scale_D = solution.eigenvalues_D.clamp(min=0) ** power
     return {
         modality.name: (

@@ -16,16 +16,11 @@ _LEAST_DEVIATION = 1e-3
 
 
 def described_data(store: EmbeddingStore) -> dict[str, Any]:
-    """Return the entry `data` of the metadata of a space."""
     return {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(store.rows("train"))}
 
 
 def scaled_weights(weights_WD: Tensor, dim: int) -> Tensor:
-    """Scale weights to the standard deviation of random initial weights, 1 / sqrt(3 W), and pad them to D columns.
-
-    Weights that are all equal, such as a single weight, have no standard deviation; they are scaled to this root mean
-    square.
-    """
+    """Scale to the standard deviation of random initial weights, 1 / sqrt(3 W), and pad to D columns."""
     width, directions = weights_WD.shape
     size = weights_WD.square().mean().sqrt()
     deviation = weights_WD.std(correction=0)

@@ -25,21 +25,12 @@ _MOST_VALIDATION_ROWS = 2000
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows for the choice of settings.
-
-    Attributes:
-        fit_N: rows on which each candidate is fitted.
-        score_N: rows on which each candidate is scored.
-        source: description for the metadata.
-    """
-
     fit_N: Rows
     score_N: Rows
     source: str
 
 
 def check_modalities(store: EmbeddingStore, modalities: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the modalities of a closed form; raise ConfigError unless there are two or more, all in the store."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
             f"store must be an EmbeddingStore, got {type(store).__name__}; load files or arrays with "
@@ -58,13 +49,11 @@ def check_modalities(store: EmbeddingStore, modalities: Sequence[str] | None) ->
 
 
 def paired_rows(store: EmbeddingStore, names: Sequence[str], rows_N: Rows) -> Rows:
-    """Return the rows that have at least two of the modalities."""
     counts_N = np.stack([store.present(name)[rows_N] for name in names]).sum(0)
     return rows_N[np.flatnonzero(counts_N >= 2)]
 
 
 def fitted_rows(store: EmbeddingStore, names: Sequence[str]) -> Rows:
-    """Return the training rows with at least two modalities; raise DataError if a modality has fewer than two."""
     rows_N = store.rows("train")
     found_N = paired_rows(store, names, rows_N)
     totals = {name: int(store.present(name)[rows_N].sum()) for name in names}
@@ -80,7 +69,6 @@ def fitted_rows(store: EmbeddingStore, names: Sequence[str]) -> Rows:
 
 
 def row_facts(store: EmbeddingStore, names: Sequence[str], fit_N: Rows) -> dict[str, Any]:
-    """Return the numbers of rows that a closed form uses and ignores, for the metadata of a space."""
     rows_N = store.rows("train")
     counts_N = np.stack([store.present(name)[rows_N] for name in names]).sum(0)
     return {
@@ -92,11 +80,6 @@ def row_facts(store: EmbeddingStore, names: Sequence[str], fit_N: Rows) -> dict[
 
 
 def selection_rows(store: EmbeddingStore, names: Sequence[str], fit_N: Rows, *, seed: int) -> Selection | None:
-    """Return the rows for the choice of settings; None if too few rows can be held out.
-
-    The candidates are scored on the validation split or, without one, on a random part of the training rows, which
-    keeps groups together.
-    """
     score_N, source = paired_rows(store, names, store.rows("val")), "validation split"
     if len(score_N) < 2:
         is_held_out_N = random_split(

@@ -165,7 +165,7 @@ class Config:
 
 
 def _checked(entry: Setting, value: Any) -> Any:
-    """Validate a value and convert it to the type that is read from a file, so that a round trip preserves equality."""
+    """Convert a value to the type that is read from a file, so that a round trip preserves equality."""
     name = entry.name
     if (value is None and entry.is_optional) or (isinstance(value, str) and value in entry.words):
         return value
@@ -192,7 +192,6 @@ def _checked(entry: Setting, value: Any) -> Any:
 
 
 def _checked_mapping(entry: Setting, value: object) -> dict[str, Any]:
-    """Convert a mapping's values to configurations, or to JSON types."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"{entry.name} must be a mapping, got {value!r}")
     found: dict[str, Any] = {}

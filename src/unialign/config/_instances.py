@@ -9,7 +9,7 @@ from unialign.errors import ConfigError
 
 @runtime_checkable
 class ConfigurableModule(Protocol):
-    """An objective: an `nn.Module` with a `name`, and with a `get_config` that returns its constructor arguments."""
+    """An objective whose `get_config` returns its constructor arguments."""
 
     name: str
 
@@ -17,12 +17,7 @@ class ConfigurableModule(Protocol):
 
 
 def name_and_options(instance: ConfigurableModule) -> tuple[str, dict[str, Any]]:
-    """Return the name and options of an objective instance, and register its class under that name in this process.
-
-    Raises:
-        ConfigError: `get_config` does not rebuild the instance, or the instance has trained parameters, which settings
-            cannot store.
-    """
+    """Register the class of the instance under its name in this process."""
     made_of, name = type(instance), instance.name
     options = instance.get_config()
     if not isinstance(options, Mapping):

@@ -1,4 +1,4 @@
-"""Validators for fields of configurations: functions of name and value that raise ConfigError."""
+"""Checks for fields of configurations."""
 
 import math
 
@@ -11,21 +11,17 @@ RESAMPLES = (100, 1_000_000)
 
 
 def integer(low: int, high: int | None = None) -> Check:
-    """Return a function that checks whether a value is an integer in [low, high]."""
     return lambda name, value: check_integer(name, value, low=low, high=high)
 
 
 def positive(name: str, value: object) -> None:
-    """Raise unless the value is a positive finite number."""
     check_number(name, value, "a positive finite number", lambda x: 0 < x < math.inf)
 
 
 def fraction(name: str, value: object) -> None:
-    """Raise unless the value is a number in [0, 1)."""
     check_number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
 def not_empty(name: str, value: tuple[object, ...]) -> None:
-    """Raise if the list is empty."""
     if not value:
         raise ConfigError(f"{name} must not be empty")

@@ -16,7 +16,7 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
 
     class _ObjectiveName:
-        """Type of the field `objective`: accepts a name or an instance, and returns the name when read."""
+        """Descriptor that accepts a name or an instance, and returns the name."""
 
         def __get__(self, config: object, owner: object) -> str: ...
         def __set__(self, config: object, value: str | ConfigurableModule) -> None: ...

@@ -44,12 +44,10 @@ class Candidate:
     gaps: dict[str, float]
 
     def resample(self, name: str, pair: str | None, weights_Rn: Tensor) -> Tensor:
-        """Return a metric of a pair (None: of all modalities) on resamples, (R,), as the mean over the draws."""
         scores = [self._scores(result, pair).resample(weights_Rn)[name] for result in self.results]
         return torch.stack(scores).mean(0)
 
     def estimate(self, name: str, pair: str | None, weights_Rn: Tensor) -> dict[str, float] | None:
-        """Return a metric with its 95 % interval; None if it is not defined."""
         return _estimate(self.resample(name, pair, weights_Rn), self.mean(name, pair, weights_Rn.shape[1]))
 
     def mean(self, name: str, pair: str | None, items: int) -> float:
@@ -61,14 +59,11 @@ class Candidate:
 
 
 def references(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the centered unit reference rows of CSLS, evenly spaced among the rows of each modality."""
     centered = {name: _unit(z_nD - z_nD.mean(0)) for name, z_nD in rows.items()}
     return {name: z_nD[:: -(-len(z_nD) // MOST_REFERENCES)] for name, z_nD in centered.items()}
 
 
 def csls_score(reference: Mapping[str, Tensor]) -> Score:
-    """Return the CSLS score as a function of query modality, queries, gallery modality and gallery rows."""
-
     def score(query: str, queries_QD: Tensor, gallery: str, rows_GD: Tensor) -> Tensor:
         same = query == gallery
         query_local_Q = local_similarity(queries_QD, reference[gallery], same_modality=same)
@@ -111,11 +106,8 @@ def measure_candidates(
 def choose(
     candidates: Mapping[Method, Candidate], allowed: Sequence[Method], weights_Rn: Tensor
 ) -> tuple[Method, dict[Method, str]]:
-    """Return the chosen method, and the reason why each other allowed method was not chosen.
-
-    The choice is the method with the highest balanced score among those whose gain over `none` is significant
-    (one-sided paired bootstrap test at 5 %). A method is rejected if its label precision is significantly lower than
-    that of `none`, and lower by more than a point.
+    """Choose the highest balanced score among the methods with a significant gain over `none` (one-sided paired
+    bootstrap test at 5 %).
     """
     items, reasons = weights_Rn.shape[1], dict[Method, str]()
     before = candidates.get("none")
@@ -139,7 +131,7 @@ def choose(
 
 
 def _gain(candidate: Candidate, before: Candidate, weights_Rn: Tensor) -> tuple[float, str]:
-    """Return the gain of the balanced score, and the reason why the candidate is rejected ("" if it is not)."""
+    """Return the gain of the balanced score, and the reason why the candidate is rejected or ""."""
     items = weights_Rn.shape[1]
     if bool((weights_Rn == weights_Rn[0]).all()):
         return 0.0, "all held-out items are of one group, so no gain is significant"
@@ -157,12 +149,11 @@ def _gain(candidate: Candidate, before: Candidate, weights_Rn: Tensor) -> tuple[
 
 
 def bootstrap_weights(held: ItemRows, seed: int) -> Tensor:
-    """Return the (R, n) weights of the held-out items; items of the same group are resampled together."""
+    """Items of the same group are resampled together."""
     return resample_weights(held.ids_n if held.groups_n is None else held.groups_n, resamples=_RESAMPLES, seed=seed)
 
 
 def describe(candidate: Candidate, pair: str | None, weights_Rn: Tensor) -> dict[str, Any]:
-    """Return the metrics of a pair (None: of all modalities) as JSON values: estimates with intervals, and the gap."""
     values: dict[str, Any] = {name: candidate.estimate(name, pair, weights_Rn) for name in _METRICS}
     if pair is not None:
         values["gap"] = candidate.gaps[pair]
@@ -170,7 +161,6 @@ def describe(candidate: Candidate, pair: str | None, weights_Rn: Tensor) -> dict
 
 
 def apply_layers(layers: Mapping[str, Affine], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the repaired unit rows."""
     return {name: _unit(layers[name](z_nD)) for name, z_nD in rows.items()}
 
 

@@ -18,15 +18,12 @@ _EQUAL = 1 - 1e-6
 
 
 def neighbors(references: int) -> int:
-    """Return the number of neighbors: 10, or a tenth of the reference rows if there are fewer than 100."""
+    """10, or a tenth of the reference rows if there are fewer than 100."""
     return min(_MOST_NEIGHBORS, max(1, references // 10))
 
 
 def local_similarity(z_BD: Tensor, reference_RD: Tensor, *, same_modality: bool) -> Tensor:
-    """Return the mean cosine of unit rows with their nearest reference rows, (B,).
-
-    If the reference rows have the same modality, they may contain the row itself, which is left out.
-    """
+    """Reference rows of the same modality may contain the row itself, which is left out."""
     k = neighbors(len(reference_RD))
     out_B = z_BD.new_zeros(len(z_BD))
     for start in range(0, len(z_BD), _BLOCK):
@@ -40,5 +37,4 @@ def local_similarity(z_BD: Tensor, reference_RD: Tensor, *, same_modality: bool)
 
 
 def csls(queries_QD: Tensor, rows_GD: Tensor, query_local_Q: Tensor, row_local_G: Tensor) -> Tensor:
-    """Return the (Q, G) CSLS scores of unit rows, given their local similarities."""
     return 2 * queries_QD @ rows_GD.mT - query_local_Q[:, None] - row_local_G

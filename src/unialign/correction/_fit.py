@@ -112,7 +112,6 @@ def _chosen(
     seed: int,
     details: Mapping[str, Any],
 ) -> Repair:
-    """Choose a method, fit it to all items, and describe the measurements."""
     weights_Rn = bootstrap_weights(held, seed)
     affine = [method for method in usable if method in AFFINE]
     choice, reasons = choose(candidates, affine, weights_Rn)
@@ -181,7 +180,6 @@ def _check_methods(methods: Sequence[str] | str) -> tuple[Method, ...]:
 
 
 def _usable(methods: Sequence[Method], fit: ItemRows) -> list[Method]:
-    """Return the methods that the number of rows permits."""
     if min(present_counts(fit.rows()).values()) >= MIN_ROWS:
         return list(methods)
     few: list[Method] = [method for method in methods if method in ("none", "center")]

@@ -35,17 +35,9 @@ class Affine:
 
 
 def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
-    """Fit the affine layer of each modality; the layers of `center_csls` are those of `center`.
-
-    `center` subtracts the mean m_i of a modality. `coral` also aligns the covariances (correlation alignment, Sun, Feng
-    and Saenko, AAAI 2016): z -> (z - m_i) C_i^(-1/2) P^(1/2) with C_i = .1 S_i + .9 (tr S_i / D) I, where S_i is the
-    covariance of the modality and P the mean of all C_i.
-
-    Args:
-        rows: modality -> (n, D) float64 unit rows; n may differ.
-
-    Raises:
-        DataError: all rows of a modality are equal.
+    """`center` subtracts the mean m_i of a modality. `coral` also aligns the covariances (correlation alignment, Sun,
+    Feng and Saenko, AAAI 2016): z -> (z - m_i) C_i^(-1/2) P^(1/2) with C_i = .1 S_i + .9 (tr S_i / D) I, where S_i is
+    the covariance of the modality and P the mean of all C_i.
     """
     if method == "none":
         return {name: Affine(None, torch.zeros_like(z_nD[0])) for name, z_nD in rows.items()}
@@ -63,9 +55,7 @@ def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
 
 
 def _coral_weights(centered: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return C_i^(-1/2) P^(1/2) for each modality, given its centered rows.
-
-    With fewer rows than dimensions, the roots are computed in the span of the rows, since C_i is a multiple of the
+    """With fewer rows than dimensions, the roots are computed in the span of the rows, since C_i is a multiple of the
     identity in the orthogonal complement.
     """
     every_XD = torch.cat(list(centered.values()))
@@ -89,7 +79,6 @@ def _shrunk_covariance(centered_nr: Tensor, floor: Tensor) -> Tensor:
 
 
 def _power(symmetric_DD: Tensor, exponent: float) -> Tensor:
-    """Return a power of a symmetric positive definite matrix."""
     values_D, vectors_DD = torch.linalg.eigh(symmetric_DD)
     power_DD: Tensor = (vectors_DD * values_D**exponent) @ vectors_DD.mT
     return power_DD

@@ -1,4 +1,7 @@
-"""Tensors of a repair, as a module that is saved and loaded. Shapes: `D` dimension, `R` reference rows."""
+"""Tensors of a repair, as a module that is saved and loaded.
+
+Shapes: `D` dimension, `R` reference rows.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,16 +33,7 @@ class Layer(nn.Module):
 
 
 class RepairLayers(nn.Module):
-    """Layers of all modalities.
-
-    Args:
-        references: modality -> number of reference rows.
-        dim: dimension D of the embeddings.
-        choice, index_choice: names of the methods.
-
-    Raises:
-        ConfigError: a value is out of range, which happens only for a modified file.
-    """
+    """`references` maps each modality to its number of reference rows. Raise ConfigError for a modified file."""
 
     def __init__(self, references: Mapping[str, int], *, dim: int, choice: str, index_choice: str) -> None:
         super().__init__()
@@ -55,7 +49,6 @@ class RepairLayers(nn.Module):
         self.layers = nn.ModuleList(Layer(dim, rows) for rows in references.values())
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments as JSON values."""
         return {
             "references": dict(self.references),
             "dim": self.dim,

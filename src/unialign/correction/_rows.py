@@ -53,11 +53,7 @@ class ItemRows:
 def split_items(
     data: Collection, groups_N: NDArray[np.int64], holdout: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the ascending row numbers of the items to fit on and of the held-out items.
-
-    Items of the test split are never used. The validation split is held out if there is one; otherwise, a random
-    fraction of the groups (see `groups_of`) is held out.
-    """
+    """Items of the test split are never used. Without a validation split, random groups are held out."""
     rng = np.random.default_rng(seed)
     present_MN = np.stack([modality.present_N for modality in data.modalities.values()])
     has_row_N, has_pair_N = present_MN.any(0), present_MN.sum(0) >= 2
@@ -86,7 +82,6 @@ def split_items(
 
 
 def _too_few(items: int, groups: int, fit: int, held: int, *, drawn: bool) -> str:
-    """Return the reason why there are too few items to fit on or to hold out."""
     if items < 4:
         return (
             f"a repair needs at least four items with two modalities outside of the test split, got {items}; "
@@ -108,12 +103,6 @@ def _too_few(items: int, groups: int, fit: int, held: int, *, drawn: bool) -> st
 def read_rows(
     data: Collection, groups_N: NDArray[np.int64], items_n: NDArray[np.int64], space: Space | None
 ) -> ItemRows:
-    """Read the rows of the given items as unit rows; with a space, embed their features.
-
-    Raises:
-        NonFiniteError: a present row is not finite or has no direction.
-        ShapeError: the modalities have different dims.
-    """
     z: dict[str, Tensor] = {}
     present: dict[str, Tensor] = {}
     for name, modality in data.modalities.items():
@@ -139,13 +128,12 @@ def read_rows(
 
 
 def merged_rows(one: ItemRows, other: ItemRows) -> dict[str, Tensor]:
-    """Return the present rows of both sets of items, by modality."""
     rows, more = one.rows(), other.rows()
     return {name: torch.cat([z_nD, more[name]]) for name, z_nD in rows.items()}
 
 
 def groups_of(data: Collection) -> NDArray[np.int64]:
-    """Return (N,) codes that are equal for items of the same group or the same id, directly or through other items."""
+    """Return equal codes for items of the same group or id, directly or through other items."""
     if "groups" not in data.values:
         return np.arange(data.items) if data.ids_N is None else data.ids_N
     group_N = first_appearance_codes(data.values["groups"])
@@ -171,14 +159,12 @@ def _root(root: list[int], code: int) -> int:
 
 
 def as_floats(rows_nW: NDArray[Any]) -> Tensor:
-    """Return rows as float64 if they are float64, else as float32."""
     return torch.from_numpy(rows_nW.astype(np.promote_types(rows_nW.dtype, np.float32), copy=False))
 
 
 def check_rows(
     name: str, rows_nW: Tensor, items_n: NDArray[np.int64], present_n: NDArray[np.bool_] | None = None
 ) -> None:
-    """Raise NonFiniteError for the first present row that is not finite or has no direction, with its row number."""
     bad_n = ~usable_rows(rows_nW)
     bad = first_bad_row(rows_nW, bad_n if present_n is None else bad_n & torch.from_numpy(present_n))
     if bad is not None:
@@ -193,5 +179,4 @@ def _some(rng: np.random.Generator, items: NDArray[np.int64], most: int) -> NDAr
 
 
 def present_counts(rows: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the number of rows of each modality."""
     return {name: len(z_nD) for name, z_nD in rows.items()}

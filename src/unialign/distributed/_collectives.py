@@ -35,7 +35,6 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
 
 
 def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor:
-    """Gather (K,) tensors of the same dtype into (P, K), in one collective; the group must support their device."""
     own_K = own_K.detach().contiguous()
     parts = [torch.empty_like(own_K) for _ in range(dist.get_world_size(group))]
     with naming_failures(group, doing):
@@ -52,7 +51,6 @@ def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
 
 
 def devices_of(group: Any) -> tuple[str, ...]:
-    """Return the device types that the group's backend supports."""
     return tuple(entry.split(":")[0] for entry in dist.get_backend_config(group).split(","))
 
 

@@ -66,7 +66,7 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
 
 
 def first_host(hosts: str) -> str:
-    """Return the first host in SLURM's list of hosts, such as `node03` in `node[03-07,09],other1`."""
+    """Return `node03` for `node[03-07,09],other1`."""
     # Replace each bracketed list by its first entry.
     host = re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", hosts.strip()).split(",")[0]
     if not host:
@@ -82,7 +82,7 @@ def _slurm_host(environment: Mapping[str, str]) -> str:
 
 
 def _slurm_port(environment: Mapping[str, str]) -> int:
-    """Return a port derived from the job id, which is the same on all processes and rarely that of another job."""
+    """Derive a port from the job id: the same on all processes, and rarely that of another job."""
     if "SLURM_JOB_ID" not in environment:
         raise ConfigError("SLURM_JOB_ID is not set; start with srun, or set MASTER_PORT")
     return 15000 + _integer(environment, "SLURM_JOB_ID", 0) % 15000

@@ -71,7 +71,7 @@ def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool 
 
 @contextmanager
 def _torchrun_error_file() -> Iterator[None]:
-    """Write an error raised inside the context to torchrun's error file; torchrun prints the first error of a job."""
+    """torchrun prints the first error of a job, which it reads from this file."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,6 @@
-"""Open an additional store on process 0 for the processes of a running group.
+"""Open an additional store on process 0.
 
-The processes coordinate through the store of the group rather than by collectives, because a collective might need a
-device that is not set yet.
+Processes coordinate through the store of the group, since a collective might need a device that is not set yet.
 """
 
 import itertools
@@ -23,17 +22,8 @@ _rendezvous_numbers = itertools.count()
 
 
 def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
-    """Return a store hosted by process 0, after every process has connected to it and called `prepare`.
-
-    All processes must call this function the same number of times and in the same order, so that their counters agree.
-
-    Args:
-        addresses: addresses of process 0, tried in order; ignored on other processes.
-        timeout: seconds to wait for missing processes.
-        prepare: writes the initial keys of this process.
-
-    Raises:
-        DistributedError: on every process, if a process did not arrive or cannot reach process 0.
+    """Return a store hosted by process 0, after every process has connected to it and called `prepare`. All processes
+    must make the same calls in the same order, so that their counters agree. `timeout` is in seconds.
     """
     rank, processes = dist.get_rank(), dist.get_world_size()
     try:

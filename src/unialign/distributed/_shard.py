@@ -1,4 +1,4 @@
-"""Layout of a batch across processes, and functions that gather its rows.
+"""Layout of a batch across processes.
 
 Shapes: `n` rows of this process, `B` rows of all processes, `M` modalities, `D` dimension, `P` processes.
 """

@@ -1,8 +1,7 @@
 """End a job if a process fails or dies, with an error on every other process that names the failed process.
 
-Each process writes a heartbeat once per second to a small store on process 0, separate from the store and backend of
-the collectives. Process 0 reads all heartbeats. Every other process reads only the heartbeat of process 0 and the first
-recorded failure, in one request per second. A process is considered dead if its heartbeat stops.
+Each process writes a heartbeat once per second to a small store on process 0, which reads all heartbeats. Every other
+process reads only the heartbeat of process 0 and the first recorded failure.
 """
 
 import os
@@ -32,17 +31,13 @@ _active: list["Watchdog"] = []
 
 
 def watchdog_is_running() -> bool:
-    """Return whether a watchdog is running in this process.
-
-    The result is the same on all processes, since they enter and leave `init` together, and an error in `init` ends the
-    job.
-    """
+    """The result is the same on all processes, since they enter and leave `init` together."""
     return bool(_active)
 
 
 @contextmanager
 def watching(watch: "Watchdog") -> Iterator[None]:
-    """Run a watchdog during the block. If another process fails, its error replaces the error of a collective."""
+    """If another process fails, its error replaces the error of a collective."""
     _active.append(watch)
     try:
         yield
@@ -61,8 +56,6 @@ def watching(watch: "Watchdog") -> Iterator[None]:
 
 
 class Watchdog:
-    """Watchdog of one process, which starts when all processes have arrived; see `rendezvous` for the arguments."""
-
     def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
         self.failure: str | None = None
@@ -75,7 +68,7 @@ class Watchdog:
         self._thread.start()
 
     def fail(self, error: BaseException) -> str | None:
-        """Record the failure of this process; return the failure of another process that caused it, else None."""
+        """Return the failure of another process that caused this failure, else None."""
         lost = is_of_the_transport(error)
         if lost:
             with suppress(RuntimeError):
@@ -92,7 +85,7 @@ class Watchdog:
         return found if lost else None
 
     def leave(self) -> None:
-        """Stop without a failure. Process 0 waits until all processes have left, since it hosts the store."""
+        """Process 0 waits until all processes have left, since it hosts the store."""
         with suppress(RuntimeError):
             self._store.set(f"beat/{self.rank}", "left")
             self._store.add("left", 1)
@@ -142,7 +135,6 @@ class Watchdog:
                 return
 
     def _beat_and_read(self, count: int, beats: dict[int, str], changed: dict[int, float]) -> str | None:
-        """Write a heartbeat; return the failure of another process, if any."""
         # `compare_set` writes no heartbeat if this process has left.
         there = self._store.compare_set(f"beat/{self.rank}", self._beat, str(count)).decode()
         if there != "left":
@@ -168,7 +160,7 @@ class Watchdog:
         return None
 
     def _report(self, failure: str) -> None:
-        """Report a failure; if another process failed, kill this process unless its main thread exits in time."""
+        """Kill this process unless its main thread exits in time."""
         own = failure.startswith(f"process {self.rank} of ")
         self.failure = None if own else failure
         with suppress(RuntimeError):
@@ -181,7 +173,7 @@ class Watchdog:
             os._exit(1)
 
     def _wait_until_reported(self) -> None:
-        """Keep the store on process 0 alive for up to three heartbeats, until all processes have read the failure."""
+        """Keep the store on process 0 alive until all processes have read the failure."""
         end = time.monotonic() + 3 * _BEAT
         while self._store.add("reported", 0) < self.processes and time.monotonic() < end:
             time.sleep(0.02)

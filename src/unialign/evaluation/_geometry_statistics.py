@@ -17,7 +17,6 @@ __all__ = ["conflict_statistics", "geometry_statistics"]
 
 
 def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
-    """Compute the modality gap, true-pair cosine, uniformity and effective rank, if enough rows are present."""
     debiased, raw, cosines_KN = [], [], []
     for m, n in combinations(range(len(batch.names)), 2):
         rows = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()
@@ -43,7 +42,7 @@ def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
 
 
 def _wang_isola(x_ND: Tensor) -> float:
-    """Compute log mean_{i != j} exp(-2 |x_i - x_j|^2) in tiles, with O(N) memory."""
+    """log mean_{i != j} exp(-2 |x_i - x_j|^2)."""
     x_ND = x_ND.double()
     total = -float(len(x_ND))  # subtract the N self pairs, each of value 1
     for tile_TD in torch.split(x_ND, 1024):
@@ -53,7 +52,6 @@ def _wang_isola(x_ND: Tensor) -> float:
 
 
 def conflict_statistics(batch: Batch, anchor: str | None) -> dict[str, Statistic]:
-    """Compute zeta, zeta without the positive, and chi for one anchor, or for all modalities as anchors."""
     embeddings = {name: batch.z_MBD[m] for m, name in enumerate(batch.names)}
     present = {name: batch.present_MB[m] for m, name in enumerate(batch.names)}
     anchors = batch.names if anchor is None else (batch.names[batch.index(anchor)],)

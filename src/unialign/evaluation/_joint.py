@@ -1,7 +1,7 @@
-"""Joint retrieval between one modality of an item and the tuple of all other modalities, in both directions.
+"""Joint retrieval between one modality of an item and the tuple of all other modalities.
 
-For a joint *query*, `cosine` and `centroid` differ by a factor that is constant for each query, so both give the same
-ranking. For joint *candidates*, the rankings differ, since the means have different lengths.
+For a joint query, `cosine` and `centroid` differ by a factor that is constant for each query, so both give the same
+ranking. For joint candidates, the rankings differ, since the means have different lengths.
 
 Shapes: `N` items, `K` other modalities, `n` tuples, `t` target vectors, `q` queries of one tile, `D` dimension.
 """
@@ -77,7 +77,7 @@ def joint_retrieval(
 
 
 def tuple_bases(z_KnD: Tensor, present_Kn: Tensor) -> Tensor:
-    """Return the volume spanned by each tuple without the target, (n,)."""
+    """Volume spanned by each tuple without the target, (n,)."""
     return orthonormal_rows(list(z_KnD), present_Kn)[0]
 
 
@@ -90,12 +90,7 @@ def joint_scores(
     *,
     largest_base: Tensor | None = None,
 ) -> Tensor:
-    """Return the (n, t) scores of each tuple with each target vector; larger is better.
-
-    Args:
-        largest_base: maximum of `tuple_bases` over all tuples that are ranked together. None: the maximum over the
-            given tuples.
-    """
+    """Larger is better. `largest_base` is the maximum of `tuple_bases` over all tuples that are ranked together."""
     if score == "cosine":
         return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)
     if score == "centroid":

@@ -38,7 +38,6 @@ JOINT_METRICS: tuple[tuple[JointScore, JointQuery, dict[str, str]], ...] = (
 
 
 def pairwise_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[Directions, dict[str, Statistic]]:
-    """Compute retrieval between all ordered pairs of modalities."""
     directions: Directions = {}
     scores: dict[str, list[Tensor]] = defaultdict(list)
     for m, n in permutations(range(len(batch.names)), 2):
@@ -55,7 +54,7 @@ def pairwise_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tupl
 
 
 def joint_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[Directions, dict[str, Statistic]]:
-    """Compute retrieval between each modality and the tuple of all others; empty for two modalities."""
+    """Empty for two modalities."""
     directions: Directions = {}
     scores: dict[str, list[Tensor]] = defaultdict(list)
     for target, name in enumerate(batch.names if len(batch.names) > 2 else ()):
@@ -73,7 +72,7 @@ def joint_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[D
 
 
 def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Statistic]:
-    """Compute label mAP and the agreement of k-means clusters with labels; empty with fewer than two classes."""
+    """Empty with fewer than two classes."""
     label_map = label_map_statistic(batch, labels_N)
     if label_map is None:
         return {}
@@ -85,7 +84,6 @@ def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Sta
 
 
 def label_map_statistic(batch: Batch, labels_N: Tensor) -> Statistic | None:
-    """Compute label mAP; None with fewer than two classes."""
     known_N = labels_N >= 0
     # Unlabeled items stay in the gallery, each as a separate class.
     classes_N = torch.where(known_N, labels_N, -1 - torch.arange(len(labels_N)))
@@ -101,7 +99,7 @@ def label_map_statistic(batch: Batch, labels_N: Tensor) -> Statistic | None:
 def _retrieve(
     batch: Batch, m: int, n: int, queries_N: Tensor, ids_N: Tensor, k: tuple[int, ...]
 ) -> tuple[Tensor, RetrievalResult] | None:
-    """Return the item row of each scored query and the result from m to n; None if no query has a positive."""
+    """Return None if no query has a positive."""
     queries, gallery = queries_N.nonzero().flatten(), batch.present_MB[n].nonzero().flatten()
     query_ids, gallery_ids = ids_N[queries], ids_N[gallery]
     if not bool(torch.isin(query_ids, gallery_ids).any()):
@@ -113,7 +111,6 @@ def _retrieve(
 
 
 def direction_values(result: RetrievalResult) -> dict[str, float]:
-    """Return the entry of a direction in `Evaluation.directions`."""
     return {
         **{f"recall@{cut}": value for cut, value in result.recall.items()},
         "median_rank": result.median_rank,
@@ -127,7 +124,7 @@ def direction_values(result: RetrievalResult) -> dict[str, float]:
 
 
 def item_scores(found: tuple[Tensor, RetrievalResult], metric: str, items: int) -> Tensor:
-    """Return the score of each item, (N,); NaN for items without a score."""
+    """NaN for items without a score."""
     rows_S, result = found
     scores_N = torch.full((items,), torch.nan, dtype=torch.float64)
     scores_N[rows_S] = result.scores(metric)

@@ -65,8 +65,6 @@ class ItemMean:
 
 @dataclass(frozen=True)
 class DebiasedGap:
-    """Mean over pairs of modalities of the debiased modality gap (docs/architecture.md, decision 9)."""
-
     pairs: Sequence[tuple[Tensor, Tensor, Tensor]]  # for each pair of modalities: item rows (n,), x (n, D), y (n, D)
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
@@ -76,7 +74,7 @@ class DebiasedGap:
 
 @dataclass(frozen=True)
 class ClusterAgreement:
-    """V-measure of clusters against labels; the clusters are not recomputed in resamples."""
+    """Clusters are not recomputed in resamples."""
 
     labels_J: Tensor
     clusters_J: Tensor

@@ -32,11 +32,7 @@ _PAIR_ENTRIES = 2**20
 
 
 class StoreItems:
-    """Embeddings of the items of a split, computed on demand.
-
-    Args:
-        space: space that embeds the features of the store; None if its columns are already embeddings of one space.
-    """
+    """Embeddings of the items of a split, computed on demand; without a space, the columns are embeddings."""
 
     def __init__(self, store: EmbeddingStore, space: Space | None, split: str) -> None:
         self.names = [name for name in store.modalities if space is None or name in space.modalities]
@@ -58,7 +54,6 @@ class StoreItems:
         return len(self.rows_N)
 
     def embed(self, places_b: NDArray[np.int64]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return embeddings and presence of the items at these positions in the split."""
         rows_b = self.rows_N[places_b]
         present = {name: torch.from_numpy(self.store.present(name)[rows_b]) for name in self.names}
         features = {name: torch.from_numpy(reader.read(rows_b)) for name, reader in self._readers.items()}
@@ -68,17 +63,14 @@ class StoreItems:
         return {name: z_bD.float().cpu() for name, z_bD in embeddings.items()}, present
 
     def batch(self, places_b: NDArray[np.int64]) -> Batch:
-        """Return unit rows of the items at these positions in the split."""
         embeddings, present = self.embed(places_b)
         return make_batch(as_tensors(embeddings), present=present)
 
     def labels(self, places_b: NDArray[np.int64]) -> Tensor | None:
-        """Return the labels of items, or None if the split has none."""
         labels_b = torch.from_numpy(self.store.labels[self.rows_N[places_b]])
         return labels_b if bool((labels_b >= 0).any()) else None
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-        """Yield the positions and the unit rows of all items, block by block."""
         for start in range(0, len(self), _BLOCK_ROWS):
             places_b = np.arange(start, min(start + _BLOCK_ROWS, len(self)))
             yield places_b, self.batch(places_b)
@@ -86,15 +78,7 @@ class StoreItems:
 
 @dataclass(frozen=True, eq=False)
 class _Direction:
-    """A direction of retrieval, with the queries, the gallery and the scores.
-
-    Attributes:
-        label: key in `Evaluation.directions`; None: the direction is not listed.
-        metrics: metric of the evaluation -> metric of the direction.
-        queries_q: positions in the sample of the items that have the query modalities.
-        gallery: function that returns the (b,) bool mask of the items of a block in the gallery.
-        score: function that returns the (q, b) scores between query items of the sample and gallery items of a block.
-    """
+    """Direction of retrieval; `label` is None if the direction is not listed."""
 
     label: str | None
     metrics: Mapping[str, str]
@@ -105,7 +89,7 @@ class _Direction:
 
 
 class _Counts:
-    """Numbers of gallery rows that score above the positive and that tie with it, for each (query, positive) pair."""
+    """Number of gallery rows above and tied with the positive, for each (query, positive) pair."""
 
     def __init__(self) -> None:
         self.query_P, self.score_P = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
@@ -117,7 +101,6 @@ class _Counts:
         self.above_P, self.level_P = torch.zeros_like(query_P), torch.zeros_like(query_P)
 
     def add(self, rows_q: Tensor, s_qb: Tensor) -> None:
-        """Update the counts with the scores of queries at ascending positions `rows_q` in the sample."""
         low, high = torch.searchsorted(self.query_P, torch.stack([rows_q[0], rows_q[-1] + 1])).tolist()
         place_P = torch.searchsorted(rows_q, self.query_P[low:high])
         if torch.equal(place_P, torch.arange(len(rows_q))):
@@ -143,7 +126,6 @@ class _Counts:
 def sampled_retrieval(
     items: StoreItems, sample: Batch, places_n: NDArray[np.int64], k: tuple[int, ...]
 ) -> tuple[Directions, dict[str, Statistic]]:
-    """Rank all items of the split for each sampled query, in one pass over the split."""
     directions = [*_pairwise(sample, k), *_joint(sample)]
     _find_positives(items, places_n, directions)
     directions = [direction for direction in directions if len(direction.counts.query_P)]
@@ -168,7 +150,6 @@ def sampled_retrieval(
 
 
 def _scores(direction: _Direction, block: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield tiles of queries with their scores for all gallery rows of a block."""
     gallery_b = direction.gallery(block).nonzero().flatten()
     if len(gallery_b) == 0:
         return
@@ -178,7 +159,6 @@ def _scores(direction: _Direction, block: Batch) -> Iterator[tuple[Tensor, Tenso
 
 
 def _find_positives(items: StoreItems, places_n: NDArray[np.int64], directions: list[_Direction]) -> None:
-    """Score all pairs of a sampled item and an item of the split with the same id."""
     ids_n = torch.from_numpy(np.asarray(items.ids_N[places_n]))
     candidates = np.flatnonzero(np.isin(items.ids_N, ids_n.numpy()))
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in directions]

@@ -86,7 +86,6 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind, *, id: str | 
 
 
 def _open_verified(path: Path) -> EmbeddingStore:
-    """Open a store written by `prepare_data`; raise DataError if a file was modified."""
     try:
         store = EmbeddingStore.open(path)
         store.verify()

@@ -1,7 +1,7 @@
-"""Find the files that mteb writes: results of a task, predictions of a task, and metadata of a model.
+"""Find the files that mteb writes.
 
-mteb stores one JSON file per task in `MODEL/REVISION/TASK.json`, and the files of a variant of the model in
-`MODEL/REVISION/experiments/VARIANT/TASK.json`. `TASK_predictions.json` contains the retrieved documents of each query.
+Results are in `MODEL/REVISION/TASK.json`, and those of a variant of the model in `MODEL/REVISION/experiments/VARIANT/`.
+`TASK_predictions.json` contains the retrieved documents of each query.
 """
 
 import json
@@ -25,12 +25,7 @@ _MAX_BYTES = 2**28
 
 @dataclass
 class ModelFiles:
-    """Results of one model revision.
-
-    Attributes:
-        scores: task -> part -> main score.
-        predictions: task -> file with the retrieved documents.
-    """
+    """Results of one model revision; `scores` maps task -> part -> main score."""
 
     name: str
     revision: str
@@ -39,11 +34,6 @@ class ModelFiles:
 
 
 def find_models(folders: Sequence[Path]) -> tuple[list[ModelFiles], list[str]]:
-    """Return the models in the folders, and notes on files that were skipped.
-
-    Raises:
-        DataError: a folder does not exist, a file is damaged, or there are no results.
-    """
     models: dict[tuple[str, str], ModelFiles] = {}
     notes: list[str] = []
     predictions: list[tuple[Path, str]] = []
@@ -73,7 +63,6 @@ def find_models(folders: Sequence[Path]) -> tuple[list[ModelFiles], list[str]]:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file whose top level is an object; raise DataError for any other file."""
     try:
         if path.stat().st_size > _MAX_BYTES and not path.stem.endswith(_PREDICTIONS):
             raise DataError(f"{path} is larger than {_MAX_BYTES >> 20} MiB, so it is not a results file")
@@ -95,7 +84,6 @@ def _json_files(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def _model_of(path: Path, folder: Path) -> tuple[str, str]:
-    """Return the name and the revision of the model of a results file."""
     # The names of `.` and `..` follow from the absolute path.
     path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
     parent, variant = path.parent, ""
@@ -127,7 +115,6 @@ def _main_scores(scores: Mapping[str, Any]) -> dict[Part, float]:
 
 
 def _attach(predictions: list[tuple[Path, str]], models: Mapping[tuple[str, str], ModelFiles]) -> list[str]:
-    """Add prediction files to the models that are named in these files; return notes on the other files."""
     notes = []
     for path, task in predictions:
         meta = read_json_object(path).get("mteb_model_meta")

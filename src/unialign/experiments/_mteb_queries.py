@@ -1,7 +1,7 @@
-"""Compute the nDCG@10 of each query from the documents that a model retrieved and the relevance of these documents.
+"""Compute the nDCG@10 of each query.
 
-The formula is that of trec_eval, which mteb uses. Gains are relevances, the discount of rank r is log2(r + 1), and ties
-are broken by document id in descending order. A document with the id of the query is left out, as in mteb.
+The formula is that of trec_eval, which mteb uses. Ties are broken by document id in descending order, and a document
+with the id of the query is left out.
 """
 
 import csv
@@ -21,14 +21,8 @@ TOLERANCE = 1e-4
 
 
 def read_qrels(folder: Path, task: str) -> dict[Part, Qrels] | None:
-    """Return the relevances of a task, part -> query -> document -> relevance; None if there is no file.
-
-    `TASK.json` or `TASK_qrels.json` maps subset -> split -> query -> document -> relevance, which is the nesting of the
-    predictions of mteb. `TASK.tsv` has the format of BEIR (a header, then query-id, corpus-id and score) and is used
-    for the split `test`.
-
-    Raises:
-        DataError: a file is damaged.
+    """`TASK.json` or `TASK_qrels.json` maps subset -> split -> query -> document -> relevance. `TASK.tsv` has the
+    format of BEIR and is used for the split `test`.
     """
     for path in (folder / f"{task}.json", folder / f"{task}_qrels.json"):
         if path.is_file():
@@ -47,11 +41,7 @@ def read_qrels(folder: Path, task: str) -> dict[Part, Qrels] | None:
 
 
 def parts_of(content: Mapping[str, Any], path: Path) -> dict[Part, Qrels]:
-    """Return part -> query -> document -> number from the nesting subset -> split -> query -> document.
-
-    Raises:
-        DataError: the nesting is different, or a value is not a number.
-    """
+    """Return part -> query -> document -> number."""
     found: dict[Part, Qrels] = {}
     for subset, splits in content.items():
         if subset == "mteb_model_meta":
@@ -70,7 +60,7 @@ def parts_of(content: Mapping[str, Any], path: Path) -> dict[Part, Qrels]:
 
 
 def ndcg_per_query(retrieved: Qrels, qrels: Qrels) -> dict[str, float]:
-    """Return the nDCG@10 of each query that has relevant documents; 0 for queries without retrieved documents."""
+    """Queries without relevant documents are left out; queries without retrieved documents have 0."""
     found = {}
     for query, relevances in qrels.items():
         ideal = _dcg(sorted((value for value in relevances.values() if value > 0), reverse=True))

@@ -71,7 +71,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Make child processes ignore Ctrl-C, which is sent to the whole process group; the parent terminates them."""
+    """Ctrl-C is sent to the whole process group; the parent terminates its child processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -110,7 +110,7 @@ def _call(work: Callable[[Job], Result], job: Job) -> Result:
 
 
 def _plug_ins() -> PlugIns:
-    """Return the objects registered in this process; workers import the modules that define the objects."""
+    """Workers import the modules that define the registered objects."""
     objects = registry.registered()
     interactive = not hasattr(sys.modules["__main__"], "__file__")
     for (_, name), value in objects.items():

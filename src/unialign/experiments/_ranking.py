@@ -1,11 +1,10 @@
-"""Rank models by their scores, with paired intervals and groups of models that are not separable.
+"""Rank models by their scores, with paired intervals.
 
-Differences of two models are paired: every resample draws the same tasks or queries for all models. The p-value of a
-difference follows from Student's t test with the bootstrap standard error and n - 1 degrees of freedom, where n is the
-number of tasks or, if queries are resampled, the smallest number of queries of a task. The smallest possible p-value is
-set to 2^(1 - n), as in a sign test with n differences. Holm's correction covers all pairs of models. The interval of a
-rank follows from the corrected tests (Mogstad et al., Review of Economic Studies 2024): with probability 95 %, all
-intervals contain the true ranks.
+Every resample draws the same tasks or queries for all models. The p-value of a difference follows from Student's t test
+with the bootstrap standard error and n - 1 degrees of freedom, where n is the number of tasks or, if queries are
+resampled, the smallest number of queries of a task. The smallest possible p-value is set to 2^(1 - n), as in a sign
+test with n differences. Holm's correction covers all pairs of models. The interval of a rank follows from the corrected
+tests (Mogstad et al., Review of Economic Studies 2024).
 
 Shapes: `M` models, `T` tasks, `Q` queries of a task, `R` resamples.
 """
@@ -203,7 +202,7 @@ def rank_models(table: ScoreTable, *, statistic: Statistic = "mean", resamples: 
 
 
 def _range(scores_MT: Array) -> tuple[float, float]:
-    """Return the range of the score: [0, 1] for fractions, [-1, 1] for correlations; otherwise unlimited or from 0."""
+    """[0, 1] for fractions, [-1, 1] for correlations; otherwise unlimited or from 0."""
     least, largest = float(scores_MT.min()), float(scores_MT.max())
     if least >= -1 and largest <= 1:
         return (0.0 if least >= 0 else -1.0), 1.0
@@ -217,7 +216,6 @@ def _ranked(
     separable_MM: NDArray[np.bool_],
     limits: tuple[float, float],
 ) -> tuple[RankedModel, ...]:
-    """Return the models, in the order of their scores, with intervals of scores, within limits, and of ranks."""
     low_M, high_M = (np.clip(bound_M, *limits) for bound_M in _interval(wide_RM))
     return tuple(
         RankedModel(
@@ -235,9 +233,7 @@ def _ranked(
 
 
 def _resampled(table: ScoreTable, statistic: Statistic, resamples: int, seed: int) -> tuple[Array, Array, int]:
-    """Return (M,) statistics, (R, M) resamples centered on the statistics, and the number of units for the t tests.
-
-    Deviations are multiplied by sqrt(n / (n - 1)), since the standard deviation of a bootstrap mean is too small by
+    """Deviations are multiplied by sqrt(n / (n - 1)), since the standard deviation of a bootstrap mean is too small by
     this factor.
     """
     tasks = len(table.tasks)
@@ -265,14 +261,14 @@ def _statistic(scores_MT: Array, statistic: Statistic) -> Array:
 
 
 def _borda(scores_MT: Array) -> Array:
-    """Return the fraction of the other models that have a lower score on each task; a tie adds one half."""
+    """Fraction of the other models with a lower score, averaged over tasks; a tie adds one half."""
     above_MT = (scores_MT[:, None] > scores_MT[None]).sum(1)
     equal_MT = (scores_MT[:, None] == scores_MT[None]).sum(1) - 1
     return np.asarray((above_MT + 0.5 * equal_MT) / max(1, len(scores_MT) - 1))
 
 
 def _tests(points_M: Array, values_RM: Array, units: int) -> tuple[Array, Array]:
-    """Return Holm-corrected and plain p-values of all pairs, as symmetric (M, M) matrices with 1 on the diagonal."""
+    """Return Holm-corrected and plain p-values as symmetric (M, M) matrices."""
     count_models = len(points_M)
     plain_MM = np.ones((count_models, count_models))
     least = 2.0 ** (1 - min(units, 1000))
@@ -290,7 +286,7 @@ def _tests(points_M: Array, values_RM: Array, units: int) -> tuple[Array, Array]
 
 
 def _groups(separable_MM: NDArray[np.bool_]) -> list[int]:
-    """Return the group of each model; a model separable from the first model of a group starts the next group."""
+    """A model separable from the first model of a group starts the next group."""
     groups: list[int] = []
     first = 0
     for m in range(len(separable_MM)):
@@ -308,7 +304,6 @@ def _interval(values_RM: Array) -> tuple[Array, Array]:
 
 
 def _paired(wide_RM: Array, points_M: Array, a: int, b: int, largest: float) -> tuple[float, float, float]:
-    """Return the difference of two models and its interval, within the largest possible difference."""
     low_1, high_1 = _interval((wide_RM[:, a] - wide_RM[:, b])[:, None])
     low, high = np.clip([low_1[0], high_1[0]], -largest, largest).tolist()
     return float(points_M[a] - points_M[b]), low, high

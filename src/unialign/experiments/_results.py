@@ -73,7 +73,6 @@ def make_results(
 
 
 def _note(entry: ComparisonEntry, record: RunRecord) -> str:
-    """Return the note of an entry, with the source of the settings of a closed form if they were chosen."""
     selection = (record.closed_form or {}).get("selection")
     if selection is None or closed_form_of(entry.train) is None:
         return entry.note
@@ -81,12 +80,10 @@ def _note(entry: ComparisonEntry, record: RunRecord) -> str:
 
 
 def _closed_form(record: RunRecord) -> dict[str, Any]:
-    """Return the closed form from which a run started, with the chosen settings; empty for random weights."""
     return {} if record.closed_form is None else {"closed_form": record.closed_form}
 
 
 def run_folder(key: str, seed: int) -> str:
-    """Return the folder of a run, relative to the folder of the comparison."""
     return f"runs/{key}-seed{seed}"
 
 

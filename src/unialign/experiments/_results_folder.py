@@ -1,4 +1,4 @@
-"""Prevent commands from overwriting other results by allowing a single kind of result in a results folder."""
+"""Allow a single kind of result in a results folder, so that no command overwrites other results."""
 
 import contextlib
 from collections.abc import Mapping
@@ -87,7 +87,6 @@ def check_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
 
 
 def _names_in(path: Path) -> set[str]:
-    """Return the names in a folder, without files of a command that was interrupted before writing config.yaml."""
     if not path.is_dir():
         return set()
     checkpoints = path / "checkpoints"

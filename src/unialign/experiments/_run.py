@@ -85,7 +85,6 @@ def evaluate_space(
 
 
 def _item_values(store: EmbeddingStore, split: str) -> dict[str, Tensor]:
-    """Return `present.NAME` of modalities that items lack, and the ids and labels, if the store has them."""
     rows = store.rows(split)
     masks = {f"present.{name}": store.present(name)[rows] for name in store.modalities}
     values: dict[str, Any] = {key: mask_N for key, mask_N in masks.items() if not mask_N.all()}

@@ -1,4 +1,4 @@
-"""Define `ScoreTable`, the scores of several models on the same tasks and, if known, on the queries of the tasks.
+"""Scores of several models on the same tasks and, if known, on the queries of the tasks.
 
 Shapes: `M` models, `T` tasks, `Q` queries of a task.
 """
@@ -116,7 +116,6 @@ def read_mteb(
 
 
 def _check_names(option: str, names: object) -> None:
-    """Raise unless the value is None or a list of one or more strings."""
     if names is None:
         return
     if isinstance(names, str):
@@ -128,7 +127,7 @@ def _check_names(option: str, names: object) -> None:
 
 
 def _chosen_revisions(found: Sequence[ModelFiles], tasks: Sequence[str] | None, notes: list[str]) -> list[ModelFiles]:
-    """Return one revision per model: the revision with the most requested tasks, or the first one in a tie."""
+    """Choose the revision with the most requested tasks, or the first one in a tie."""
     wanted = None if tasks is None else set(tasks)
     asked = "" if tasks is None else "requested "
     entries: dict[str, ModelFiles] = {}
@@ -160,7 +159,6 @@ def _chosen_models(entries: list[ModelFiles], models: Sequence[str] | None) -> l
 def _chosen_tasks(
     entries: list[ModelFiles], tasks: Sequence[str] | None, notes: list[str]
 ) -> tuple[list[ModelFiles], list[str]]:
-    """Return the models with all chosen tasks, and the tasks; by default, all models and their common tasks."""
     every = dict.fromkeys(task for model in entries for task in sorted(model.scores))
     if tasks is not None:
         for task in tasks:
@@ -184,7 +182,6 @@ def _chosen_tasks(
 def _shared_parts(
     entries: Sequence[ModelFiles], task: str, splits: Sequence[str] | None, notes: list[str]
 ) -> list[Part]:
-    """Return the (split, subset) pairs of a task that all models have."""
     common = set.intersection(*(set(model.scores[task]) for model in entries))
     wanted = splits or [split for split in _SPLITS if any(part[0] == split for part in common)]
     parts = sorted(part for part in common if not wanted or part[0] in wanted)
@@ -199,7 +196,6 @@ def _shared_parts(
 def _queries(
     entries: Sequence[ModelFiles], parts: Mapping[str, Sequence[Part]], folder: Path, notes: list[str]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return (M, Q) scores of the queries of each task for which all models have predictions."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name the folder with the relevant documents, such as TASK.tsv")
     found = {}
@@ -221,7 +217,7 @@ def _queries(
 def _query_scores(
     model: ModelFiles, task: str, parts: Sequence[Part], relevant: Mapping[Part, Any]
 ) -> NDArray[np.float64] | None:
-    """Return the weighted scores of all queries of a task, whose mean is the task score; None on a mismatch."""
+    """Return weighted scores whose mean is the task score; None on a mismatch."""
     path = model.predictions[task]
     retrieved = parts_of(read_json_object(path), path)
     values = []

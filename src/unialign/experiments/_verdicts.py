@@ -1,9 +1,7 @@
 """Compute intervals and verdicts from the evaluations of each entry and seed.
 
-Intervals resample groups of items, with the same draws for every run, and are centered on the estimate (see
-`resample`). The seed variance of the mean is added with the correction S / (S - 1), since resampling three seeds would
-underestimate the variance by a third. Differences are paired by item and seed. Verdicts use two-sided bootstrap
-p-values with Holm's correction over the declared family (primary metrics x baselines).
+The seed variance of the mean is added with the correction S / (S - 1), since resampling three seeds would underestimate
+the variance by a third.
 
 Shapes: `R` resamples, `S` seeds, `N` items.
 """
@@ -22,8 +20,6 @@ ALPHA = 1 - LEVEL
 
 
 class Measured(Protocol):
-    """Protocol of a run with metrics by name."""
-
     @property
     def metrics(self) -> Mapping[str, float]: ...
 
@@ -31,16 +27,7 @@ class Measured(Protocol):
 def summarize(
     runs: Mapping[str, Sequence[Evaluation]], items_or_groups: Any, *, resamples: int
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Tensor]]]:
-    """Compute the mean and the interval of every metric of every entry.
-
-    Args:
-        runs: entry -> evaluations, one per seed.
-        items_or_groups: the number N of items, or (N,) groups of near-duplicates; all runs use the same draws.
-        resamples: number R of resamples.
-
-    Returns:
-        entry -> metric -> {"mean", "low", "high"}, and entry -> metric -> (S, R) resampled values.
-    """
+    """Return entry -> metric -> {"mean", "low", "high"}, and entry -> metric -> (S, R) resampled values."""
     measured = {
         key: [metric for metric in all_metrics() if all(metric in e.statistics for e in evaluations)]
         for key, evaluations in runs.items()
@@ -120,7 +107,7 @@ def compare_entries(
 
 
 def _decide(records: list[dict[str, Any]]) -> None:
-    """Add verdicts to the declared family of tests; all other p-values remain uncorrected for multiple testing."""
+    """P-values outside the declared family remain uncorrected."""
     family = [record for record in records if (record["metric"] in METRICS and METRICS[record["metric"]].primary)]
     for record, corrected in zip(family, holm_correction([record["p"] for record in family]), strict=True):
         record["p_holm"] = corrected

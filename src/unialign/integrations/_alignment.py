@@ -1,4 +1,4 @@
-"""Define `AlignmentModel`, which combines one encoder per modality with an objective."""
+"""`AlignmentModel` combines one encoder per modality with an objective."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -65,7 +65,7 @@ def _load(model: Any, name: str | None, device: str | None) -> tuple[Any, str]:
 
 def _encoder_class(wrappers: Any) -> type:
     class Encoder(wrappers.SentenceTransformerEncoderWrapper):  # type: ignore[misc]
-        """Encoder that raises an error for inputs without a supported modality."""
+        """Raise an error for inputs without a supported modality."""
 
         def encode(self, inputs: Any, **options: Any) -> Any:
             given = [name for name in _MODALITIES if name in inputs.dataset.features]
@@ -80,7 +80,6 @@ def _encoder_class(wrappers: Any) -> type:
 
 
 def _sampling_rate(model: Any) -> int | None:
-    """Return the sampling rate of the audio encoder of a model; None without an audio encoder."""
     for module in model.modules():
         processor = getattr(module, "processor", None)
         rate = getattr(getattr(processor, "feature_extractor", processor), "sampling_rate", None)
@@ -90,7 +89,7 @@ def _sampling_rate(model: Any) -> int | None:
 
 
 def _fingerprint(model: Any) -> str:
-    """Return 40 hexadecimal characters that depend on the modules and all weights of a model."""
+    """Return 40 hexadecimal characters that depend on the modules and all weights."""
     hasher = hashlib.sha256(repr(model).encode())
     for key, tensor in sorted(model.state_dict().items()):
         hasher.update(key.encode())

@@ -1,9 +1,4 @@
-"""Replace folders atomically, and replace files in folders in an order that reveals partial writes.
-
-`atomic_directory` replaces a whole folder (a store, a checkpoint) in one rename. `commit_files` replaces single files
-in a folder that may also contain user files (a saved model, a results folder), in a fixed order that lets readers
-detect a partial commit.
-"""
+"""Replace folders atomically, or commit single files in an order that lets readers detect a partial commit."""
 
 import contextlib
 import ctypes
@@ -85,10 +80,7 @@ def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> No
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two existing files or folders atomically; return False, without changes, if the swap fails.
-
-    The swap works only on Linux, on most file systems.
-    """
+    """Return False, without changes, if the swap fails; it works only on Linux, on most file systems."""
     if sys.platform != "linux":
         return False
     try:
@@ -117,7 +109,7 @@ def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) 
 
 
 def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> bool:
-    """Rename the previous folder away and the new folder to `path`; return False if another writer interfered."""
+    """Return False if another writer interfered."""
     aside = temporary_sibling(path, "old")
     # The path may be absent, or another writer may have just moved it.
     with contextlib.suppress(FileNotFoundError):

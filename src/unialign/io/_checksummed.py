@@ -1,7 +1,4 @@
-"""Read and write JSON files with an embedded checksum, and safetensors files with a known sha256.
-
-Files are verified before use and never unpickled; errors are `CheckpointError` and name the file.
-"""
+"""Read and write checksummed JSON and safetensors files; nothing is unpickled."""
 
 import json
 import os

@@ -1,7 +1,4 @@
-"""Replace single files atomically, sync them to disk, and open only regular files.
-
-Functions raise OSError on file system errors, unless they have an argument for the error type.
-"""
+"""Replace single files atomically, sync them to disk, and open only regular files."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Download folders from the Hugging Face Hub and upload folders to it; imports `huggingface_hub` on first use."""
+"""Download folders from the Hugging Face Hub, and upload folders."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Write canonical JSON, add and verify checksums of JSON objects, and replace non-finite numbers by null."""
+"""Write canonical JSON with checksums; non-finite numbers become null."""
 
 import json
 import math

@@ -50,13 +50,8 @@ def lock_folder(path: Path, *, doing: str) -> Iterator[None]:
 
 @contextmanager
 def wait_for_folder(path: Path) -> Iterator[None]:
-    """Wait until no other thread or process holds this lock of an existing folder, and hold it for the block.
-
-    On POSIX systems, the folder itself is locked, so no lock file remains. There is no effect on file systems without
-    lock support. A thread must not take the lock of a folder twice.
-
-    Raises:
-        OSError: a file system error.
+    """Hold the lock of a folder for the block. On POSIX systems, the folder itself is locked, so no lock file remains.
+    A thread must not take the lock of a folder twice.
     """
     if fcntl is None:
         # On Windows, filelock deletes the lock file.

@@ -1,7 +1,6 @@
 """Limit the resident pages of memory-mapped files.
 
-The operating system counts resident pages of a mapped file as memory of the process, so reading a whole file through a
-map would increase the memory of the process by the size of the file. Released pages stay in the page cache.
+Reading a whole file through a map would otherwise increase the memory of the process by the size of the file.
 """
 
 import contextlib
@@ -41,10 +40,7 @@ class MappedPages:
 
 
 def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
-    """Return the memory map of an array; None if there is no map, or if the map may be private and modified.
-
-    Releasing the pages of a private map discards its changes. Only NumPy records whether a writable map is shared.
-    """
+    """Return None for a private map: releasing its pages discards its changes."""
     owner: Any = array
     shared = False
     while isinstance(owner, np.ndarray):
@@ -58,7 +54,7 @@ def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
 
 
 def _resident_file_bytes() -> int:
-    """Return the resident bytes of mapped files of this process; 0 if they are unknown."""
+    """Return 0 if the number is unknown."""
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
     return 0

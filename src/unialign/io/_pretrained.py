@@ -1,9 +1,8 @@
-"""Save and load models as folders of `config.json` (with a weights checksum), `model.safetensors` and `README.md`.
+"""Save and load models as folders of `config.json`, `model.safetensors` and `README.md`.
 
 The folder may contain user files, so it is not replaced as a whole. New files are written to the subfolder `.saving`;
 then the weights are moved into the folder, and then the configuration. After a crash between the two moves, the
-configuration of the new weights is read from `.saving`; at any other time, the folder contains a complete model.
-Concurrent calls write one after the other. A folder with a model of another kind is rejected.
+configuration of the new weights is read from `.saving`.
 """
 
 import json
@@ -192,7 +191,7 @@ def is_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG
 
 
 def _finish_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> None:
-    """Move the configuration that a crash left in the staging folder to its place, and delete the staging folder."""
+    """Move the configuration that a crash left in the staging folder."""
     if is_interrupted(folder, weights=weights, config=config, key=key):
         os.replace(folder / STAGING / config, folder / config)
         sync_folder(folder)
@@ -200,7 +199,6 @@ def _finish_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = C
 
 
 def _reject_other_kinds(kind: str, folder: Path) -> None:
-    """Raise CheckpointError if the folder holds a model of another kind, whose files would be replaced."""
     body = _readable(folder)
     held = set(body) - _COMMON if body.get("library") == "unialign" else set()
     if _readable(folder, **BRIDGE_FILES).get("library") == "unialign":
@@ -210,7 +208,6 @@ def _reject_other_kinds(kind: str, folder: Path) -> None:
 
 
 def _readable(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> dict[str, Any]:
-    """Return the configuration of the current weights; {} if it is missing or damaged."""
     pending = is_interrupted(folder, weights=weights, config=config, key=key)
     path = folder / STAGING / config if pending else folder / config
     try:
