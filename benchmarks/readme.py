@@ -5,15 +5,13 @@ python -m benchmarks.readme runs/digits    the page on the recipe
 """
 
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
 
+from benchmarks.pages import RESULTS, ROOT, write_block
 from unialign.report import text_table, verdict_lines
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 # Name of the data set -> file of the results and page of the table.
 KEPT = {
     "emoji": (RESULTS / "demo.json", ROOT / "README.md"),
@@ -31,9 +29,7 @@ def main() -> None:
     results = json.loads((folder / "results.json").read_text("utf-8"))
     kept, page = KEPT[results["data"]["name"]]
     shutil.copyfile(folder / "results.json", kept)
-    name = kept.relative_to(ROOT).as_posix()
-    table = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- /table -->)", re.DOTALL)
-    page.write_text(table.sub(lambda found: found[1] + block(results) + found[2], page.read_text("utf-8")), "utf-8")
+    write_block(page, kept, block(results))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ Lite2). Without FOLDER, these spaces are left out.
 import argparse
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, combinations
@@ -32,13 +31,12 @@ import torch
 from torch import Tensor
 
 import unialign as ua
+from benchmarks.pages import RESULTS, ROOT, write_block, write_results
 from unialign.correction import METHODS, ItemRows, measure_candidates
 from unialign.data import EmbeddingStore, load_dataset, random_split
 from unialign.io import describe_environment
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT, PAGE = ROOT / "benchmarks" / "results" / "repair.json", ROOT / "docs" / "how-to" / "repair.md"
-TABLE = re.compile(r"(<!-- table: benchmarks/results/repair.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+RESULT, PAGE = RESULTS / "repair.json", ROOT / "docs" / "how-to" / "repair.md"
 FIT, TEST, SEEDS = (100, 400), 300, range(5)
 KINDS = {"healthy": "no gap", "planted": "planted gap", "trained": "gap of training"}
 
@@ -251,9 +249,9 @@ def write(out: Path, spaces: list[dict[str, Any]]) -> None:
     """Write the results, and the table of the guide if they are the stored ones."""
     protocol = {"seeds": len(SEEDS), "test_items": TEST, "fit_items": list(FIT), "metric": "balanced NDCG@10"}
     results = {"schema": 1, "environment": describe_environment(), "protocol": protocol, "spaces": spaces}
-    out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", "utf-8")
+    write_results(out, results)
     if out == RESULT:
-        PAGE.write_text(TABLE.sub(lambda m: m[1] + table(results) + m[2], PAGE.read_text("utf-8")), "utf-8")
+        write_block(PAGE, RESULT, table(results))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -24,10 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "how-to" / "large-data.md"
-TABLE = re.compile(r"(<!-- table: benchmarks/results/training.json -->\n).*?(<!-- /table -->)", re.DOTALL)
-RESULTS = ROOT / "benchmarks" / "results" / "training.json"
+from benchmarks.pages import RESULTS, ROOT, write_block
+
+RESULT, PAGE = RESULTS / "training.json", ROOT / "docs" / "how-to" / "large-data.md"
 DENSE = {"items": 500_000, "modalities": 4, "dim": 256}
 SPARSE = {"items": 10_000_000, "modalities": 4, "dim": 512}
 BATCH_SIZES = (256, 1024)
@@ -41,7 +39,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="checkout of an earlier commit")
     parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--folder", type=Path, help="for the files of the stores (default: a temporary folder)")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--worker", nargs=2, metavar=("CASE", "STORE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -60,8 +58,8 @@ def main() -> None:
                 found[case]["before"] = run_worker(case, store, options.before.resolve())
             print(case, json.dumps(found[case]))
             options.out.write_text(json.dumps(found, indent=1) + "\n")
-    if options.out == RESULTS:
-        PAGE.write_text(TABLE.sub(lambda match: f"{match[1]}\n{table(found)}\n{match[2]}", PAGE.read_text()))
+    if options.out == RESULT:
+        write_block(PAGE, RESULT, f"\n{table(found)}\n")
 
 
 def run_worker(case: str, store: Path, root: Path) -> Any:

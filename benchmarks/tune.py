@@ -29,6 +29,7 @@ from unialign.config import CLOSED_FORMS, CompareConfig, ComparisonEntry, TrainC
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.experiments import embed_split, evaluate_split, make_entry
 from unialign.io import describe_environment, write_yaml
+from unialign.space import Space
 from unialign.train import fit
 
 SEEDS = (100, 101)  # not those of the demo
@@ -83,27 +84,42 @@ def record(
 
 def closed_form_of(name: str, data: str) -> Record:
     """Return the record of a closed form with the settings that it chose on the validation split."""
-    store, config = load_dataset(data), closed_form_config(name)
+    store = load_dataset(data)
+    space = closed_form_space(name, store)
+    return record(store, name, chosen_settings(space), [score(space, store, "val")])
+
+
+def closed_form_space(name: str, store: EmbeddingStore) -> Space:
+    """Return the space of a closed form, which chooses its settings on the validation split."""
+    config = closed_form_config(name)
     if config.init == "ridge":
-        space = ridge(store, dim=config.dim)
-    else:
-        space = gcca(store, kernel="rbf" if config.head == "kernel" else "linear", dim=config.dim)
+        return ridge(store, dim=config.dim)
+    return gcca(store, kernel="rbf" if config.head == "kernel" else "linear", dim=config.dim)
+
+
+def chosen_settings(space: Space) -> dict[str, Any]:
     facts: Any = space.metadata["closed_form"]
-    settings = {f"init_{key}": facts[key] for key in ("regularization", "spectrum_power") if key in facts}
-    return record(store, name, settings, [dict(evaluate_split(embed_split(space, store, "val"), store, "val").metrics)])
+    return {f"init_{key}": facts[key] for key in ("regularization", "spectrum_power") if key in facts}
+
+
+def score(space: Space, store: EmbeddingStore, split: str) -> dict[str, float]:
+    return dict(evaluate_split(embed_split(space, store, split), store, split).metrics)
 
 
 def trials_of(objective: str, data: str, start: dict[str, Any]) -> list[Record]:
+    return trials_on(load_dataset(data), objective, data, start, SEEDS)
+
+
+def trials_on(
+    store: EmbeddingStore, objective: str, data: str, start: dict[str, Any], seeds: tuple[int, ...]
+) -> list[Record]:
     """Score every point of the objective's grid on the validation split, averaged over the seeds."""
-    store, grid, found = load_dataset(data), GRIDS[objective], []
+    grid, found = GRIDS[objective], []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
         config = base(objective, data, start).override(settings)
-        metrics = []
-        for seed in SEEDS:
-            space = fit(store, config.replace(seed=seed), progress="none").space
-            metrics.append(dict(evaluate_split(embed_split(space, store, "val"), store, "val").metrics))
-        found.append(record(store, objective, settings, metrics))
+        spaces = (fit(store, config.replace(seed=seed), progress="none").space for seed in seeds)
+        found.append(record(store, objective, settings, [score(space, store, "val") for space in spaces]))
     return found
 
 

@@ -7,24 +7,19 @@ The real embeddings are those of all-MiniLM-L6-v2 of the names of emoji; every n
 random spaces have clusters, a decaying spectrum and a common component.
 """
 
-import json
-import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import unialign as ua
+from benchmarks.pages import RESULTS, ROOT, measure_and_write
 from unialign.data import load_dataset
 from unialign.io import describe_environment
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT, PAGE = ROOT / "benchmarks" / "results" / "versions.json", ROOT / "docs" / "how-to" / "diagnose.md"
-MARKERS = re.compile(r"(<!-- table: benchmarks/results/versions.json -->\n).*?(<!-- /table -->)", re.DOTALL)
+PAGE = ROOT / "docs" / "how-to" / "diagnose.md"
 SPACES, LONG_EVERY, LONG_NAMES = 200, 9, 12
 
 
@@ -139,12 +134,5 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    if sys.argv[1:] != ["table"]:
-        RESULT.write_text(json.dumps(compute(), indent=1) + "\n", "utf-8")
-    results = json.loads(RESULT.read_text("utf-8"))
-    PAGE.write_text(MARKERS.sub(lambda found: found[1] + table(results) + found[2], PAGE.read_text("utf-8")), "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    measure_and_write(RESULTS / "versions.json", compute, {PAGE: table})

@@ -1,8 +1,9 @@
-"""Ablate the four terms of UniAlign, and compare UniAlign with all other objectives.
+"""Ablate the four terms of UniAlign, and compare UniAlign with all other objectives and with the closed forms.
 
 The ablation trains every subset of uniformity, alignment, centroid uniformity and volume, and the `paper` preset as
 published, on all five modalities of emoji. The comparison trains every registered objective on image, text and speech,
-since Triangle requires three modalities. Every arm has four trials on the validation split.
+since Triangle requires three modalities. Every trained arm has four trials on the validation split. The closed forms
+(GCCA, kernel GCCA, ridge) choose their settings on the validation split (`unialign.closed_form`).
 """
 
 import itertools
@@ -14,6 +15,7 @@ from research._plan import Arm, Family, Options, Plan, Study
 from research._read import PRIMARY, Results, completed, label, run_metric, seed_count
 from research._settings import OBJECTIVE_TRIALS, base, registered
 from research.pages import Mark, Section, figure, scatter
+from unialign.config import CLOSED_FORMS, closed_form_config
 from unialign.losses import display_name as objective_label
 
 __all__ = ["STUDY"]
@@ -59,6 +61,8 @@ def plan(options: Options) -> Plan:
         )
         for name in registered()
     ]
+    arms += _closed_forms("terms", "terms", TERM_MODALITIES)
+    arms += _closed_forms("objectives", "objective", OBJECTIVE_MODALITIES)
     others = tuple(arm.key for arm in arms if arm.factors["part"] == "terms" and arm.key != CORE)
     baselines = tuple(arm.key for arm in arms if arm.factors["part"] == "objectives" and arm.key != OURS)
     return Plan(arms=tuple(arms), families=(Family("terms", CORE, others), Family("objectives", OURS, baselines)))
@@ -80,6 +84,20 @@ def _subset(kept: str, epochs: int) -> Arm:
         factors={"part": "terms", "terms": kept},
         trials=tuple(_trial(kept, *values) for values in _points(kept)),
     )
+
+
+def _closed_forms(part: str, prefix: str, modalities: tuple[str, ...]) -> list[Arm]:
+    return [
+        Arm(
+            key=f"{prefix}-{name}",
+            label=form.label,
+            data="emoji",
+            train=closed_form_config(name, {"modalities": modalities}),
+            factors={"part": part, "closed_form": name},
+            note="not trained; settings chosen on the validation split",
+        )
+        for name, form in CLOSED_FORMS.items()
+    ]
 
 
 def _points(kept: str) -> Sequence[tuple[float, float, float]]:
@@ -104,10 +122,11 @@ def page(results: Results) -> list[Section]:
     factors = results["study"]["factors"]
     terms = completed(results, (arm for arm in factors if factors[arm]["part"] == "terms"))
     baselines = completed(results, (arm for arm in factors if factors[arm]["part"] == "objectives"))
+    tuned = [arm for arm in (*terms, *baselines) if arm in results["study"]["tuning"]]
     return [
         Section("terms", "Every subset of the terms", _terms(results, terms)),
         Section("objectives", "Against every baseline", _baselines(results, baselines)),
-        Section("tuning", "Tuned settings", [trials_table(results, [*terms, *baselines])]),
+        Section("tuning", "Tuned settings", [trials_table(results, tuned)]),
     ]
 
 
@@ -117,6 +136,8 @@ def _terms(results: Results, arms: list[str]) -> list[Any]:
     def kind(arm: str) -> int:
         if arm == "terms-paper":
             return 3
+        if "closed_form" in factors[arm]:
+            return 4
         kept = factors[arm]["terms"]
         return 0 if "U" in kept and "A" in kept else 1 if "A" in kept else 2
 
@@ -127,6 +148,7 @@ def _terms(results: Results, arms: list[str]) -> list[Any]:
         Mark("alignment only", 1),
         Mark("no alignment", 2),
         Mark("paper", 3),
+        Mark("closed form", 4),
     ]
     return [
         _LETTERS,
@@ -146,7 +168,11 @@ def _terms(results: Results, arms: list[str]) -> list[Any]:
 
 def _baselines(results: Results, arms: list[str]) -> list[Any]:
     shown = [m for m in PRIMARY if m in results["metrics"]]
-    panels = [dot_panel(results, arms, m, number=lambda arm: 0 if arm == OURS else 6, reference=OURS) for m in shown]
+
+    def kind(arm: str) -> int:
+        return 0 if arm == OURS else 4 if "closed_form" in results["study"]["factors"][arm] else 6
+
+    panels = [dot_panel(results, arms, m, number=kind, reference=OURS) for m in shown]
     gap = "modality_gap_debiased"
     points = {
         Mark(label(results, arm), i): [
@@ -162,8 +188,9 @@ def _baselines(results: Results, arms: list[str]) -> list[Any]:
             "Primary metrics of every objective",
             "Image, text and speech of emoji, anchor text. Dashed: UniAlign.",
             panels,
-            heading="Every objective, same budget",
+            heading="Every objective, same budget, and the closed forms",
             columns=2,
+            legend=[Mark("UniAlign", 0), Mark("baselines", 6), Mark("closed form", 4)],
         ),
         figure(
             "ablation-trade",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unialign.cli._console import echo, shown
 from unialign.config import RepairConfig
-from unialign.correction import Repair, make_results, repair, repair_collection, text_table
+from unialign.correction import Repair, make_results, repair, repair_collection
 from unialign.data import open_collection
 from unialign.errors import DataError
 from unialign.experiments import open_run_dir, write_json
@@ -77,7 +77,7 @@ def _write(
     found.save(out / "repair")
     found.export_npz(out / "repair.npz")
     results = make_results(found, seconds=time.perf_counter() - started, out=str(out))
-    replace_file(out / "log.txt", f"{results['answer']}\n\n{text_table(found)}\n")
+    replace_file(out / "log.txt", found.text() + "\n")
     write_json(out / "results.json", results)
     write_repair_report(out)
     return written

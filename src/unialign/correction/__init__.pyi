@@ -3,7 +3,7 @@ from unialign.correction._candidates import measure_candidates as measure_candid
 from unialign.correction._fit import repair as repair
 from unialign.correction._layers import METHODS as METHODS
 from unialign.correction._repair import Repair as Repair
-from unialign.correction._results import make_results as make_results, text_table as text_table
+from unialign.correction._results import make_results as make_results
 from unialign.correction._rows import ItemRows as ItemRows
 
 __all__ = ["Repair", "repair"]

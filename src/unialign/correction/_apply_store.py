@@ -1,13 +1,16 @@
-"""Repair the columns of a store or of files in batches. Shapes: `N` items, `b` items of a batch, `D` dimension."""
+"""Repair the columns of a store or of files in batches.
+
+Shapes: `N` items, `b` items of a batch, `D` dimension.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.data import EmbeddingStore, Overwrite, RowReader, derive_store
+from unialign.data import EmbeddingStore, Overwrite, RowReader, derive_store, label_codes
 from unialign.readers import Collection, first_appearance_codes
 
 if TYPE_CHECKING:
@@ -19,8 +22,6 @@ _BATCH = 4096
 def apply_store(
     repair: "Repair", store: EmbeddingStore, path: str | os.PathLike[str], *, overwrite: Overwrite, batch_size: int
 ) -> EmbeddingStore:
-    """See `Repair.apply_store`."""
-
     def apply(readers: Mapping[str, RowReader], rows_b: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         return {name: _repaired(repair, name, reader, store.present(name), rows_b) for name, reader in readers.items()}
 
@@ -36,7 +37,7 @@ def repair_collection(repair: "Repair", data: Collection, path: str | os.PathLik
         ShapeError, NonFiniteError: as in `Repair.apply`.
         DataError: as in `EmbeddingStore.write`.
     """
-    labels_N, label_names = _labels(data.values.get("labels"))
+    labels_N, label_names = label_codes(data.values.get("labels"))
     names_N, groups_N = data.values.get("names"), data.values.get("groups")
     return EmbeddingStore.write(
         path,
@@ -65,15 +66,5 @@ def _repaired_rows(repair: "Repair", name: str, data: Collection) -> Iterator[ND
 def _repaired(
     repair: "Repair", name: str, reader: RowReader, present_N: NDArray[np.bool_], rows_b: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the repaired rows of consecutive items of a column."""
     part_bD = repair._apply_part(name, reader.read(rows_b), present_N[rows_b], int(rows_b[0]))
     return part_bD.float().cpu().numpy()
-
-
-def _labels(labels_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
-    """Return (N,) codes with -1 = unlabeled, and the class names if the labels are strings."""
-    if labels_N is None or labels_N.dtype.kind in "iu":
-        return (None if labels_N is None else np.where(labels_N < 0, -1, labels_N)), None
-    texts_N = labels_N.astype(str)
-    known = np.unique(texts_N[texts_N != ""])
-    return np.where(texts_N == "", -1, np.searchsorted(known, texts_N)), known.tolist()

@@ -1,4 +1,4 @@
-"""A fitted repair: apply it to rows, score rows for an index, save it, or fold it into a space.
+"""A fitted repair.
 
 Shapes: `B` rows, `D` dimension, `R` reference rows, `Q` queries, `G` gallery rows.
 """
@@ -20,6 +20,7 @@ from unialign.correction._candidates import csls_score
 from unialign.correction._csls import local_similarity
 from unialign.correction._modules import Layer, RepairLayers
 from unialign.correction._rows import as_floats, check_rows
+from unialign.correction._text import text
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
 from unialign.io import checked_path, load_folder, replace_file, save_folder
 from unialign.space import Space
@@ -95,7 +96,6 @@ class Repair:
 
     @torch.no_grad()
     def _apply_part(self, name: str, rows_bD: NDArray[Any], present_b: NDArray[np.bool_], start: int) -> Tensor:
-        """Repair the rows `start`, `start + 1`, ... of a column, with these row numbers in errors."""
         z_bD = as_floats(rows_bD)
         check_rows(name, z_bD, start + np.arange(len(z_bD)), present_b)
         mask = {name: torch.from_numpy(present_b)}
@@ -264,6 +264,16 @@ class Repair:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in layers.state_dict().values()):
             raise CheckpointError(f"the repair in {folder} contains NaN or infinity; fit it again")
         return cls(layers.double(), metadata)
+
+    def text(self) -> str:
+        """Return the choice in a sentence, the measurements before and after the repair, and a legend, as plain text.
+
+        Raises:
+            ConfigError: the repair has no measurements.
+        """
+        if not self.table:
+            raise ConfigError("this repair has no measurements, since it was not created by `ua.repair`")
+        return text(self)
 
     def __repr__(self) -> str:
         return f"Repair(modalities={self.modalities}, dim={self.dim}, choice={self.choice!r})"

@@ -1,6 +1,7 @@
 from unialign._datasets import list_datasets as list_datasets
 from unialign.data._derive import derive_store as derive_store
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
+from unialign.data._item_values import label_codes as label_codes
 from unialign.data._load import load_dataset as load_dataset
 from unialign.data._row_blocks import RowReader as RowReader, row_blocks as row_blocks
 from unialign.data._sources import Sources as Sources, open_collection as open_collection

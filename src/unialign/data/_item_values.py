@@ -12,7 +12,7 @@ from unialign._checks import has_surrogate
 from unialign.data._layout import ITEM_DTYPES, SPLITS
 from unialign.errors import DataError, ShapeError
 
-__all__ = ["check_values", "default_values", "split_codes", "text_keys", "to_numpy", "validate_values"]
+__all__ = ["check_values", "default_values", "label_codes", "split_codes", "text_keys", "to_numpy", "validate_values"]
 
 Array = NDArray[Any]
 
@@ -97,6 +97,17 @@ def split_codes(split: ArrayLike, aliases: Mapping[str, str] = MappingProxyType(
         found, known = values_N[unknown_N].tolist()[0], ", ".join(map(repr, [*SPLITS, *aliases]))
         raise DataError(f"split: row {int(unknown_N.argmax())} holds {found!r}, expected one of {known}")
     return codes_N
+
+
+def label_codes(values_N: Array | None) -> tuple[Array | None, list[str] | None]:
+    """Return (N,) codes with -1 = unlabeled, and the class names if the labels are strings."""
+    if values_N is None:
+        return None, None
+    if values_N.dtype.kind in "iu":
+        return np.where(values_N < 0, -1, values_N), None
+    texts_N = values_N.astype(str)
+    names = np.unique(texts_N[texts_N != ""])
+    return np.where(texts_N == "", -1, np.searchsorted(names, texts_N)), names.tolist()
 
 
 def _integers(value: ArrayLike, kind: str, items: int) -> Array:

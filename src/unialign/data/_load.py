@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unialign._datasets import unknown_source
-from unialign.data._item_values import split_codes
+from unialign.data._item_values import label_codes, split_codes
 from unialign.data._layout import DESCRIPTION_FILE, unsafe_name
 from unialign.data._sources import Sources, find_store, list_sources, open_collection
 from unialign.data._split import random_split
@@ -91,7 +90,7 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
         ids_N = ids_N.astype(np.str_)  # 64-bit hashes exceed int64
     if groups_N is not None and groups_N.dtype.kind not in "iu":
         groups_N = first_appearance_codes(groups_N)
-    labels_N, label_names = _labels(values.get("labels"))
+    labels_N, label_names = label_codes(values.get("labels"))
     provenance: dict[str, Any] = {}
     if "split" in values:
         split_N = values["split"]
@@ -133,14 +132,3 @@ def _check_names(collection: Collection) -> None:
         if problem := unsafe_name(name):
             advice = f"write 'NAME={file}'" if files.count(file) == 1 else "rename the array"
             raise DataError(f"{file}: the name {name!r} cannot be a file name: {problem}; {advice}")
-
-
-def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
-    """Return (N,) codes with -1 = unlabeled, and the class names of text labels."""
-    if values_N is None:
-        return None, None
-    if values_N.dtype.kind in "iu":
-        return np.where(values_N < 0, -1, values_N), None
-    texts_N = values_N.astype(str)
-    names = np.unique(texts_N[texts_N != ""])
-    return np.where(texts_N == "", -1, np.searchsorted(names, texts_N)), names.tolist()

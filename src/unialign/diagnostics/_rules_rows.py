@@ -126,10 +126,11 @@ _DATA_SET = RuleTable(
              "first file."),
         Rule("sources", "note", lambda c: c.kind == "sources", "How the files were read: {listed:words}."),
         Rule("ignored", "note", lambda c: c.kind == "ignored", "Not used: {listed:words}."),
-        Rule("dim_mismatch", "problem", lambda c: c.kind == "dims",
+        Rule("dim_mismatch", lambda c: "problem" if c.unpaired else "note", lambda c: c.kind == "dims",
              "Dims differ: {dims:words}. Modalities with different dims are not in the same space, so cosines between "
              "them are undefined.{paired}{unpaired}",
-             "Map them into one space: `unialign train` on these files learns a head for each."),
+             "Features of different encoders may have different dims. To compare them by cosine, map them into one "
+             "space: `unialign train` on these files learns a head for each."),
     ),
 )  # fmt: skip
 

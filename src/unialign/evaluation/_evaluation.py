@@ -76,12 +76,13 @@ class Evaluation:
         return f"Evaluation(items={self.items}, directions={len(self.directions)}, {shown})"
 
     def text(self) -> str:
-        """Format the main metrics, one per line."""
+        """Return the main metrics, one per line, and a legend that defines them."""
         lines = [f"{label:<32}{value}" for label, value, _ in self._shown()]
         if self.population is not None:
             lines.append(
                 f"measured on a sample of {self.items:,} of {self.population:,} items; intervals reflect sampling"
             )
+        lines += ["", *(f"{label.removesuffix(', %')}: {description}" for label, _, description in self._shown())]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -90,7 +91,6 @@ class Evaluation:
         return html_table([row[:2] for row in shown], titles=titles, caption=f"{self.items} items")
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        """Return the label, value and description of each main metric and of each plug-in metric."""
         metrics = all_metrics()
         names = [name for name in metrics if name in (*_PRIMARY, *_SECONDARY) or name not in METRICS]
         return [

@@ -1,4 +1,4 @@
-"""Compare objectives by running every entry with every seed in one or more processes and testing the differences."""
+"""Run every entry with every seed, and test the differences."""
 
 import os
 from collections.abc import Callable
@@ -58,7 +58,16 @@ def compare(
 
     Calling the function again with the same configuration and folder reads finished runs back and resumes the others.
 
+    Examples:
+        >>> import unialign as ua
+        >>> from unialign.experiments import CompareConfig, make_entry
+        >>> entries = {name: make_entry(ua.TrainConfig(objective=name)) for name in ("unialign", "infonce")}
+        >>> results = ua.compare(CompareConfig(data="digits", entries=entries), "runs/digits")
+        >>> print(results["comparisons"][0])
+
     Args:
+        config: data, entries, seeds and evaluation settings.
+        out: results folder.
         workers: number of processes that train in parallel; 1 trains in the current process.
         on_run: function that is called with the entry, seed and record of each finished run.
 
@@ -87,7 +96,6 @@ def compare(
 
 
 def _check(config: CompareConfig, store: EmbeddingStore) -> None:
-    """Raise ConfigError if settings do not fit the data, before anything is trained or written."""
     # The smallest p-value from R resamples is 2 / (R + 1), and Holm's correction multiplies it by the number of tests.
     least = 40 * sum(metric.primary for metric in METRICS.values()) * (len(config.entries) - 1)
     if config.resamples < least:

@@ -152,13 +152,14 @@ def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
     """Return the (n,) row numbers of the new rows in the index.
 
     Args:
-        pairs: (n,) row numbers of the index (integers) or ids (strings). None: rows are joined by the ids of both
-            sources or, if `new` has no ids and both sources have the same number of rows, by row.
+        pairs: (n,) row numbers of the index (integers), ids (strings), or (N,) bool, True for the n sampled rows. None:
+            rows are joined by the ids of both sources or, if `new` has no ids and both sources have the same number of
+            rows, by row.
 
     Raises:
         DataError: an id is missing or repeated, a row number is repeated or outside the index, or there are too few
             pairs.
-        ShapeError: `pairs` does not have one entry for each new row.
+        ShapeError: `pairs` does not have one entry for each new row, or a mask does not have N entries.
     """
     if pairs is None and new.ids is None:
         if len(old) != len(new):
@@ -168,6 +169,8 @@ def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
             )
         pairs = np.arange(len(new))
     values = as_array(new.ids if pairs is None else pairs)
+    if values.dtype == np.bool_:
+        values = _rows_of_mask(values, old, new)
     if values.shape != (len(new),):
         raise ShapeError(f"`pairs` must have one entry for each of the {len(new):,} new rows, got shape {values.shape}")
     rows_n = values.astype(np.int64) if values.dtype.kind in "iu" else _rows_of_ids(values, old)
@@ -183,6 +186,18 @@ def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
             f"row {repeated} of the index is paired {int(count.max())} times; pass each row once, because copies make "
             "left-out errors too small"
         )
+    return rows_n
+
+
+def _rows_of_mask(mask_N: Array, old: RowSource, new: RowSource) -> NDArray[np.int64]:
+    if mask_N.shape != (len(old),):
+        raise ShapeError(
+            f"`pairs` is a bool mask of shape {mask_N.shape}; expected one entry for each of the {len(old):,} rows of "
+            "the index"
+        )
+    rows_n = np.flatnonzero(mask_N)
+    if len(rows_n) != len(new):
+        raise ShapeError(f"`pairs` marks {len(rows_n):,} rows of the index, but there are {len(new):,} new rows")
     return rows_n
 
 

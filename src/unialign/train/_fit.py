@@ -54,7 +54,7 @@ class FitResult:
 
 def fit(
     store: EmbeddingStore,
-    config: TrainConfig,
+    config: TrainConfig | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
     resume: Resume = "never",
@@ -91,6 +91,7 @@ def fit(
     training stops early.
 
     Args:
+        config: settings; None: `TrainConfig()`, the defaults.
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. If None, nothing is
             written to disk.
         resume: `never` raises an error if `out` contains a run; `auto` continues the run in `out` (a finished run is
@@ -119,11 +120,12 @@ def fit(
             is saved.
     """
     processes = _processes(group)
+    settings = TrainConfig() if config is None else config
 
     def validate() -> SpaceTask:
         check_run_arguments(out, resume, progress, on_step)
-        task = SpaceTask(store, config, device=device, init_from=init_from, processes=processes)
-        if out is None and (loggers := [name for name in config.log_to if name != "jsonl"]):
+        task = SpaceTask(store, settings, device=device, init_from=init_from, processes=processes)
+        if out is None and (loggers := [name for name in settings.log_to if name != "jsonl"]):
             raise ConfigError(f"log_to={loggers[0]!r} needs out=, the folder to write to")
         check_eval_callback(eval_callback, task.steps)
         return task
@@ -142,7 +144,7 @@ def fit(
     early_stopping = task.early_stopping
     trainer = Trainer(
         task,
-        config,
+        settings,
         folder=None if out is None else run_dir(out, store, task.config, task.facts),
         resume=resume,
         processes=processes,
