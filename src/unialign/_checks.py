@@ -1,4 +1,4 @@
-"""Validate options; each check raises a `ConfigError` with the option, the expected value and the actual value."""
+"""Checks of options."""
 
 import difflib
 import math
@@ -15,7 +15,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_choice(option: str, value: object, allowed: Iterable[object], *, owner: str = "") -> None:
-    """Raise unless the value is in `allowed`; the error names the owner and suggests the closest match."""
     known = tuple(allowed)
     # Arrays are not hashable, and comparing them does not give a single bool.
     if not isinstance(value, Hashable) or value not in known:
@@ -25,7 +24,6 @@ def check_choice(option: str, value: object, allowed: Iterable[object], *, owner
 
 
 def check_integer(option: str, value: object, *, low: int, high: int | None = None) -> None:
-    """Raise unless the value is an integer in [low, high]."""
     # bool is a subclass of int.
     if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
         wanted = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
@@ -33,7 +31,7 @@ def check_integer(option: str, value: object, *, low: int, high: int | None = No
 
 
 def check_number(option: str, value: Any, expected: str, accept: Callable[[float], bool]) -> None:
-    """Raise unless the value is a number and `accept(value)` is True; the error reads "must be `expected`"."""
+    """The error reads "must be `expected`"."""
     if not _is_number(value) or not accept(value):
         # YAML parses 1e-3 as a string and 1.0e-3 as a number.
         hint = "; in YAML write 1.0e-3, not 1e-3" if isinstance(value, str) else ""
@@ -41,28 +39,24 @@ def check_number(option: str, value: Any, expected: str, accept: Callable[[float
 
 
 def check_temperature(value: object, option: str = "temperature") -> None:
-    """Raise unless the value is a finite number of at least 1e-6, so that 1 / tau^2 stays in float32's range."""
+    """1 / tau^2 must stay in float32's range."""
     check_number(option, value, "a positive finite number of at least 1e-6", lambda x: 1e-6 <= x < math.inf)
 
 
 def check_nonnegative(option: str, value: object) -> None:
-    """Raise unless the value is a finite number of at least 0."""
     check_number(option, value, "a finite number of at least 0", lambda x: 0 <= x < math.inf)
 
 
 def check_text(option: str, value: object) -> None:
-    """Raise unless the value is a string."""
     if not isinstance(value, str):
         raise ConfigError(f"{option} must be a string, got {value!r}")
 
 
 def check_seed(value: object) -> None:
-    """Raise unless the value is a valid seed of both NumPy and torch."""
     check_integer("seed", value, low=0, high=2**63 - 1)
 
 
 def check_cutoffs(k: object) -> tuple[int, ...]:
-    """Return the cut-offs as a tuple; raise unless `k` is a non-empty sequence of positive integers."""
     if isinstance(k, int) and not isinstance(k, bool):
         raise ConfigError(f"k must be a sequence of integers, got {k}; write k=({k},)")
     cutoffs = tuple(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else ()
@@ -75,23 +69,22 @@ def check_cutoffs(k: object) -> tuple[int, ...]:
 
 
 def has_surrogate(text: str) -> bool:
-    """Return whether a string contains an unpaired surrogate, which UTF-8 cannot encode."""
+    """UTF-8 cannot encode an unpaired surrogate."""
     return _SURROGATE.search(text) is not None
 
 
 def one_line(text: object) -> str:
-    """Return a message as a single line without repeated whitespace."""
     return " ".join(str(text).split())
 
 
 @cache
 def warn_skipped(problem: str) -> None:
-    """Warn that a plug-in is skipped, once per message."""
+    """Warn once per message."""
     warnings.warn(f"{problem}; skipping this plug-in", UserWarning, stacklevel=3)
 
 
 def suggestion(value: object, known: Iterable[object], *, otherwise: str = "") -> str:
-    """Return a message suffix with the closest known name (ignoring case, hyphens and spaces), or else `otherwise`."""
+    """Ignore case, hyphens and spaces."""
     words = {_plain(word): word for word in known if isinstance(word, str)}
     close = difflib.get_close_matches(_plain(value), words, n=1, cutoff=0.7) if isinstance(value, str) else []
     hint = f"did you mean {words[close[0]]!r}?" if close else otherwise

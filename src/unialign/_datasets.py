@@ -1,7 +1,4 @@
-"""Locate the data sets, weights and recipes of the separate distribution `unialign-datasets`.
-
-Importing this module imports neither NumPy nor torch.
-"""
+"""Locate the data sets, weights and recipes of `unialign-datasets`; imports neither NumPy nor torch."""
 
 import os
 from importlib import import_module
@@ -14,13 +11,11 @@ DECODERS = ("emoji",)
 
 
 def list_datasets() -> tuple[str, ...]:
-    """Return the names of the built-in data sets; the first is the default."""
     # The names are listed here so that error messages can suggest them even if the distribution is not installed.
     return ("emoji", "digits")
 
 
 def unknown_source(source: str) -> DataError:
-    """Return the error for a source that is neither a data set nor a path; the message suggests a similar name."""
     known = ", ".join(map(repr, list_datasets()))
     path = Path(source.rpartition("=")[2])
     if path.suffix:
@@ -33,7 +28,7 @@ def unknown_source(source: str) -> DataError:
 
 
 def _similar_file(source: str) -> str:
-    """Return a suggestion of a file with a similar name in the same folder, or "" if there is none."""
+    """Return "" if there is none."""
     path = Path(source.rpartition("=")[2])
     try:
         names = [entry.name for entry in sorted(path.parent.iterdir())][:10_000]
@@ -43,11 +38,6 @@ def _similar_file(source: str) -> str:
 
 
 def datasets_folder(kind: str) -> Path:
-    """Return the folder of the given kind: `stores`, `projections`, `models` or `recipes`.
-
-    Raises:
-        MissingDependencyError: `unialign-datasets` is not installed.
-    """
     try:
         package = import_module("unialign_datasets")
     except ModuleNotFoundError:

@@ -8,10 +8,7 @@ from markupsafe import escape
 def html_table(
     body: Iterable[Sequence[object]], *, head: Sequence[str] = (), caption: str = "", titles: Sequence[str] = ()
 ) -> str:
-    """Return an HTML table; the first cell of each row is its header, and `titles` are the tooltips of the rows.
-
-    Text is escaped; `markupsafe.Markup` is inserted unchanged.
-    """
+    """Text is escaped; `markupsafe.Markup` is inserted unchanged. `titles` are the tooltips of the rows."""
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
     if head:
         above += f"<tr>{''.join(f'<th>{escape(word)}</th>' for word in head)}</tr>"

@@ -1,4 +1,4 @@
-"""Find rows that are not finite or have no direction (norm zero), and describe them for error messages."""
+"""Find rows that are not finite or have no direction (norm zero)."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,11 @@ __all__ = ["BadRow", "first_bad_row", "has_direction", "usable_rows"]
 
 
 def usable_rows(x: Tensor) -> Tensor:
-    """Return whether each row of a (..., D) tensor is finite and has a direction."""
     return has_direction(x.detach().abs().amax(-1))
 
 
 def has_direction(largest: Tensor) -> Tensor:
-    """Return whether rows with the given largest absolute entries are finite and have a direction.
-
-    Denormal float16 and bfloat16 entries are valid, since batches are converted to float32.
-    """
+    """Denormal float16 and bfloat16 entries are valid, since batches are converted to float32."""
     # The comparisons are False for NaN, infinity and rows too short to have a precise direction. The lower limit also
     # keeps the gradient, which grows like 1 / norm, in the dtype's range.
     dtype = torch.promote_types(largest.dtype, torch.float32)
@@ -27,14 +23,7 @@ def has_direction(largest: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BadRow:
-    """The first invalid row, with a description for error messages.
-
-    Attributes:
-        row: index along the last dimension before D.
-        column: column of the first NaN or infinite entry; None if all entries are finite.
-        what: description of the defect, such as `holds nan at column 3` or `has norm zero`.
-        others: number of further invalid rows.
-    """
+    """First invalid row; `what` is a defect such as `holds nan at column 3`, `others` the number of further rows."""
 
     row: int
     column: int | None
@@ -43,12 +32,10 @@ class BadRow:
 
     @property
     def more(self) -> str:
-        """Suffix such as ` (2 more such rows)`, or an empty string."""
         return f" ({self.others} more such rows)" if self.others else ""
 
 
 def first_bad_row(x: Tensor, bad: Tensor) -> BadRow | None:
-    """Return the first row of a (..., D) tensor where the mask of shape (...) is True; None if there is none."""
     if not bool(bad.any()):
         return None
     index = tuple(bad.nonzero()[0].tolist())

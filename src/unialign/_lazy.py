@@ -1,7 +1,4 @@
-"""Import the names of a package lazily, based on its `__init__.pyi`, which type checkers also read.
-
-For example, `import unialign.losses` loads neither torch nor any submodule; names are imported on first use (PEP 562).
-"""
+"""Import the names of a package lazily (PEP 562), based on its `__init__.pyi`."""
 
 import ast
 from collections.abc import Callable
@@ -11,15 +8,8 @@ from typing import Any
 
 
 def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return a package's `__getattr__`, `__dir__` and `__all__`, based on the stub next to its `__init__.py`.
-
-    Args:
-        package: the `__name__` of the package.
-        file: the `__file__` of the package.
-
-    Returns:
-        `__getattr__` imports the names in the stub's `from module import name as name` lines on first use. `__all__`
-        is the stub's list of public names; all other names are internal to this library.
+    """Return a package's `__getattr__`, `__dir__` and `__all__`, based on the lines `from module import name as name`
+    of its stub.
     """
     homes: dict[str, str] = {}
     public: list[str] = []

@@ -8,10 +8,7 @@ from pathlib import Path
 
 
 def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """Format a table with left-aligned columns, separated by two spaces, and a rule below the header.
-
-    Values with intervals, such as `11.4 % [10.4, 12.5]`, are aligned by value and interval bounds.
-    """
+    """Values with intervals, such as `11.4 % [10.4, 12.5]`, are aligned by value and interval bounds."""
     columns = [_align_intervals(column) for column in zip(*body, strict=True)]
     rows: list[Sequence[str]] = [head, *zip(*columns, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -23,7 +20,6 @@ _INTERVAL = re.compile(r"(\S+(?: %)?) \[(\S+), (\S+)\](.*)")
 
 
 def _align_intervals(column: Sequence[str]) -> list[str]:
-    """Pad the parts of all `value [low, high]` cells of a column to equal width; leave other cells unchanged."""
     found = [_INTERVAL.fullmatch(cell) for cell in column]
     parts = [match.groups() for match in found if match]
     value, low, high = (max((len(part[i]) for part in parts), default=0) for i in range(3))
@@ -34,21 +30,17 @@ def _align_intervals(column: Sequence[str]) -> list[str]:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """Format a count as `1 item` or `1,000 items`; `many` is the plural if it is irregular."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def percent(fraction: float) -> str:
-    """Format a fraction as `11.4 %`, with a second decimal below 1 %."""
+    """Return `11.4 %`, with a second decimal below 1 %."""
     value = 100 * fraction
     return f"{value:.2f} %" if 0 < value < 1 else f"{value:.1f} %"
 
 
 def repeat_command(command: str, out: str | os.PathLike[str]) -> str:
-    """Return the command line that repeats the command of a results folder, in the working directory of that command.
-
-    The paths in `config.yaml` are relative to that working directory.
-    """
+    """The paths in `config.yaml` are relative to the working directory of the command."""
     folder = Path(out)
     again = folder.with_name(f"{folder.name}-again") if folder.name not in ("", "..") else folder / "again"
     config = shlex.quote((folder / "config.yaml").as_posix())
@@ -56,6 +48,5 @@ def repeat_command(command: str, out: str | os.PathLike[str]) -> str:
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Join words as `a, b and c`."""
     found = list(words)
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""

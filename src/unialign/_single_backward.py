@@ -16,11 +16,7 @@ _CLOSED_FORM = (
 
 
 def first_order_only(gradient: Tensor, *inputs: Tensor, message: str = _CLOSED_FORM) -> Tensor:
-    """Return the gradient, wrapped so that differentiating it with respect to the inputs raises ConfigError.
-
-    Use this function in the backward pass of an `autograd.Function` that runs under `torch.no_grad`. Without
-    `create_graph`, the gradient is returned unchanged.
-    """
+    """Use this function in the backward pass of an `autograd.Function` that runs under `torch.no_grad`."""
     if not torch.is_grad_enabled():
         return gradient
     result: Tensor = _FirstOrderOnly.apply(message, gradient, *inputs)  # type: ignore[no-untyped-call]

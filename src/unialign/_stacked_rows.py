@@ -1,9 +1,5 @@
 """Normalize the rows of all modalities of a small batch together, in few operations.
 
-Rows with moderate norms need no scaling before their squares are summed. One pass over the norms detects all other rows
-(NaN, infinite, zero or extreme). `unialign._unit_rows` then normalizes the batch, and `unialign.batch` raises an error
-if rows are invalid.
-
 Shapes: `M` modalities, `B` rows, `D` dimension.
 """
 
@@ -24,12 +20,8 @@ _NORMS = 1e-12, 1e12
 
 
 def normalize_stacked(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
-    """Return z = x / |x| for the rows of M tensors of shape (B, D), as one (M, B, D) tensor, or None.
-
-    The result is None for large batches, for rows with extreme norms, and inside `torch.compile`, which cannot trace
-    in-place operations on inputs of an `autograd.Function`. `normalize_rows` supports all of these.
-
-    The gradient is (g - z <z, g>) / |x|; double backward is supported.
+    """Return z = x / |x| as one (M, B, D) tensor, or None for large batches, for rows with extreme norms, and inside
+    `torch.compile`, which cannot trace in-place operations on inputs of an `autograd.Function`.
     """
     first = raw[0]
     if torch.compiler.is_compiling():
@@ -52,7 +44,7 @@ def _stack(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 class _StackedRows(torch.autograd.Function):
-    """Compute unit rows z and norms |x|; the norms are an output so that second derivatives can depend on them."""
+    """The norms are an output so that second derivatives can depend on them."""
 
     @staticmethod
     def forward(ctx: Any, x_MBD: Tensor, norm_MB1: Tensor, *raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """Normalize rows to unit length with a single allocation of the size of the result.
 
-The input rows are saved for the backward pass, since the caller keeps them in memory anyway; unit rows would stay in
-memory long after the losses need them. If the input is a small view of a larger storage, such as one token of each
-sequence, the unit rows are saved instead so that the storage can be freed. Rows that do not require grad are not saved.
+The input rows are saved for the backward pass, since the caller keeps them in memory anyway. If the input is a small
+view of a larger storage, such as one token of each sequence, the unit rows are saved instead so that the storage can be
+freed.
 
 Shapes: `M` modalities, `B` rows, `b` rows of a block, `D` dimension.
 """
@@ -21,10 +21,7 @@ _BLOCK, _BLOCK_CPU = 2**18, 2**16
 
 
 def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return the largest absolute entry of each row of M tensors of shape (B, D).
-
-    The result has shape (M, B), is detached, and is NaN for rows with NaN.
-    """
+    """(M, B) largest absolute entries, detached; NaN for rows with NaN."""
     first = raw[0]
     result_MB = torch.empty(len(raw), first.shape[0], dtype=dtype, device=first.device)
     with torch.no_grad():
@@ -37,13 +34,8 @@ def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def normalize_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor | None) -> Tensor:
-    """Return z = x / |x| for the rows of M tensors of shape (B, D), as one (M, B, D) tensor of `largest_MB`'s dtype.
-
-    The gradient is (g - z <z, g>) / |x|, with z recomputed; double backward is supported.
-
-    Args:
-        largest_MB: result of `largest_entries`; present rows must have a direction.
-        present_MB: absent rows (False) become exactly 0 and get no gradient; None if all rows are present.
+    """Return z = x / |x| as one (M, B, D) tensor; absent rows become exactly 0 and get no gradient. The gradient is (g
+    - z <z, g>) / |x|.
     """
     if present_MB is not None:
         # Absent rows may contain NaN, so no derivative may divide by their entries.
@@ -54,10 +46,8 @@ def normalize_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor
 
 
 class _UnitRows(torch.autograd.Function):
-    """Compute unit rows z and s = |x| / largest; s is an output so that second derivatives can depend on the norm.
-
-    Dividing by the largest absolute entry first avoids overflow and underflow of norms. Neither z nor |x| = s * largest
-    depends on this choice of divisor, so all derivatives may treat the largest entry as a constant.
+    """s = |x| / largest is an output so that second derivatives can depend on the norm. Dividing by the largest
+    absolute entry first avoids overflow and underflow of norms.
     """
 
     @staticmethod
@@ -118,12 +108,11 @@ class _UnitRows(torch.autograd.Function):
 
 
 def is_part(x_BD: Tensor) -> bool:
-    """Return whether saving the rows would keep alive a storage of more than twice their size."""
+    """Saving the rows would keep alive a storage of more than twice their size."""
     return x_BD.untyped_storage().nbytes() > 2 * x_BD.numel() * x_BD.element_size()
 
 
 def _unit(x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None) -> Tensor:
-    """Recompute the unit rows of the forward pass."""
     z_bD = x_bD / largest_b[:, None]
     if present_b is not None:
         z_bD = z_bD.masked_fill(~present_b[:, None], 0)
@@ -133,7 +122,7 @@ def _unit(x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
 def _gradient(
     g_bD: Tensor | None, h_b: Tensor | None, z_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
 ) -> Tensor:
-    """Return ((g - z <z, g>) / s + z h) / largest, the gradient of <g, z> + h s with respect to x."""
+    """((g - z <z, g>) / s + z h) / largest, the gradient of <g, z> + h s with respect to x."""
     result_bD = None
     if g_bD is not None:
         result_bD = torch.addcmul(g_bD, z_bD, (z_bD * g_bD).sum(-1, keepdim=True), value=-1) / s_b[:, None]

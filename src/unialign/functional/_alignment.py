@@ -117,7 +117,7 @@ def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:
 
 
 def _power(square: Tensor, alpha: float) -> Tensor:
-    """Return |x - y|^alpha (alpha >= 1) from |x - y|^2, with gradient 0 instead of infinity at x = y."""
+    """The gradient is 0 instead of infinity at x = y."""
     if alpha == 2:
         return square
     apart = square > 0

@@ -1,7 +1,6 @@
-"""Compute the losses of small, complete batches from full similarity matrices, for all pairs or modalities at once.
+"""Losses of small, complete batches from full similarity matrices, for all pairs or modalities at once.
 
-Each function returns None if it does not support the batch or the options. The caller then uses the general function
-(`cosine_contrast`, `sigmoid_contrast`, `unit_uniformity` or `symile_sampled`), which returns the same values.
+Each function returns None if it does not support the batch or the options; the caller then uses the general function.
 
 Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs of modalities; `r` the query modality, `m` another modality.
 """
@@ -107,7 +106,6 @@ def _fits(batch: Batch, largest: int | None = None) -> bool:
 
 
 def _different(ids_B: Tensor | None) -> bool:
-    """Return whether all ids are distinct."""
     return ids_B is None or len(torch.unique(ids_B)) == len(ids_B)
 
 
@@ -128,13 +126,13 @@ def _product(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _others(modalities: int) -> list[int]:
-    """Return the flat indices of the entries (r, m) with m != r in an M x M table."""
+    """Flat indices of the entries (r, m) with m != r in an M x M table."""
     every = range(modalities)
     return [r * modalities + m for r in every for m in every if m != r]
 
 
 def _other_tuples(rows_MKN: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return an (M, N, N) mask: 0 on the diagonal and for keys composed only of rows of the query's item, else 1."""
+    """(M, N, N) mask: 0 on the diagonal and for keys composed only of rows of the query's item, else 1."""
     modalities, _, items = rows_MKN.shape
     keys_MNN = torch.ones(modalities, items, items, dtype=dtype, device=rows_MKN.device)
     keys_MNN.diagonal(dim1=1, dim2=2).zero_()
@@ -144,14 +142,13 @@ def _other_tuples(rows_MKN: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _key(z: Sequence[Tensor], r: int, rows_KN: Tensor) -> Tensor:
-    """Return the (N, D) products of the permuted rows of all modalities except r."""
     others = [z_ND for m, z_ND in enumerate(z) if m != r]
     picked = [_Permuted.apply(z_ND, rows_N) for z_ND, rows_N in zip(others, rows_KN, strict=True)]  # type: ignore[no-untyped-call]
     return _product(picked)
 
 
 class _Permuted(torch.autograd.Function):
-    """Permute rows; the backward pass gathers rows by the inverse permutation instead of scatter-adding them."""
+    """The backward pass gathers rows by the inverse permutation instead of scatter-adding them."""
 
     @staticmethod
     def forward(ctx: Any, z_ND: Tensor, rows_N: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def self_contrast(z_BD: Tensor, selection: RowSelection, *, temperature: float) 
 
 
 def _mean_cosine(x_ND: Tensor, y_ND: Tensor, selection: RowSelection) -> Tensor:
-    """Return 1/(2N) sum_i [ mean_j <x_i, y_j> + mean_j <x_j, y_i> ] over the keys of i, without an N x N matrix."""
+    """1/(2N) sum_i [ mean_j <x_i, y_j> + mean_j <x_j, y_i> ] over the keys of i, without an N x N matrix."""
     keys_N = selection.others(x_ND.dtype, x_ND.device) + 1
     total = (x_ND / keys_N[:, None]).sum(0) @ y_ND.sum(0) + x_ND.sum(0) @ (y_ND / keys_N[:, None]).sum(0)
     if selection.codes_N is not None:

@@ -59,7 +59,6 @@ def unit_mmd2(
 def _log_mean_kernel(
     sets: tuple[Tensor, Tensor], a: int, b: int, bandwidth: float, layouts: ShardLayouts, *, distinct: bool = False
 ) -> Tensor:
-    """Return the log of the mean kernel value between the sets a and b, excluding self pairs if `distinct`."""
     items = torch.arange(len(sets[a]), device=sets[a].device)
     pair = None if layouts is None else (layouts[a], layouts[b])
     excluded = (items, items) if distinct else None

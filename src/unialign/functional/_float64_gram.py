@@ -10,19 +10,19 @@ from torch import Tensor
 
 
 def float64_gram(z_MBD: Tensor) -> Tensor:
-    """Return the (B, M, M) Gram matrices of the items, saving `z_MBD` instead of a float64 copy for backward."""
+    """Save `z_MBD` instead of a float64 copy for the backward pass."""
     gram_BMM: Tensor = _Float64Gram.apply(z_MBD)  # type: ignore[no-untyped-call]
     return gram_BMM
 
 
 def masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
-    """Return the (B, M, M) float64 Gram matrices of unit rows, with absent modalities as orthonormal vectors."""
+    """Absent modalities are orthonormal vectors."""
     gram_BMM = float64_gram(z_MBD)
     return gram_BMM + torch.diag_embed((~present_MB).to(gram_BMM.dtype).mT)
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """Convert to float64, except on MPS, which does not support float64."""
+    """MPS does not support float64."""
     return x.double() if x.device.type != "mps" else x
 
 

@@ -46,7 +46,7 @@ def gram_schmidt(gram_NKK: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def volumes(gram_NKK: Tensor) -> Tensor:
-    """Return the (N,) volumes of the tuples, twice differentiable, with gradient 0 where a volume is 0."""
+    """Twice differentiable, with gradient 0 where a volume is 0."""
     volume_N: Tensor = _Volume.apply(gram_NKK)  # type: ignore[no-untyped-call]
     return volume_N
 
@@ -111,7 +111,7 @@ class _OrthonormalRows(torch.autograd.Function):
 
 
 def _factor(v_NKD: Tensor, present_KN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return volumes, orthonormal bases, and C. A second pass restores the precision lost in the first."""
+    """A second pass restores the precision lost in the first."""
     absent_NKK = torch.diag_embed((~present_KN).to(v_NKD.dtype).mT)
     c_NKK, height_NK = gram_schmidt(v_NKD @ v_NKD.mT + absent_NKK)
     basis_NKD = c_NKK @ v_NKD

@@ -93,7 +93,7 @@ class _Singular(torch.autograd.Function):
 
 
 def _gradient(slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tensor, v_BMM: Tensor) -> Tensor:
-    """Return the gradient of <slope_BM, sigma> + <slope_BD, u_1> with respect to Z."""
+    """Gradient of <slope_BM, sigma> + <slope_BD, u_1> with respect to Z."""
     z_BMD, norm_BM1 = _unit_tuples(z_MBD)
     slope_BD = slope_BD.to(z_BMD.dtype)
     lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
@@ -118,7 +118,6 @@ def _gradient(slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tenso
 
 
 def _unit_tuples(z_MBD: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (B, M, D) float64 unit rows (0 if absent) and their (B, M, 1) original lengths (1 if absent)."""
     z_BMD = to_float64(z_MBD).transpose(0, 1)
     norm_BM1 = torch.linalg.vector_norm(z_BMD, dim=-1, keepdim=True)
     norm_BM1 = torch.where(norm_BM1 > 0, norm_BM1, 1.0)
@@ -126,7 +125,7 @@ def _unit_tuples(z_MBD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tied(lambda_BM: Tensor) -> Tensor:
-    """Return the mask of eigenvalues that tie with the largest eigenvalue, including the largest itself."""
+    """The largest eigenvalue ties with itself."""
     return lambda_BM[:, :1] - lambda_BM <= _TIE * lambda_BM[:, :1]
 
 

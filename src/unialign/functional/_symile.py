@@ -57,7 +57,7 @@ def symile_all(z_MND: Tensor, *, temperature: Tensor | float, ids_N: Tensor | No
 
 
 def _product_rows(z_MND: Tensor) -> Tensor:
-    """Return (N^M, D) products of all combinations of one row per modality, in row-major order."""
+    """(N^M, D) products of all combinations of one row per modality, in row-major order."""
     rows_PD = z_MND[0]
     for z_ND in z_MND[1:]:
         rows_PD = (rows_PD[:, None] * z_ND).reshape(-1, z_ND.shape[-1])
@@ -65,7 +65,7 @@ def _product_rows(z_MND: Tensor) -> Tensor:
 
 
 def _same_tuples(ids_N: Tensor, modalities: int) -> Tensor:
-    """Return the mask of tuples whose items all share one id but are not all the same item."""
+    """Mask of tuples whose items all share one id but are not all the same item."""
     index_N = torch.arange(len(ids_N), device=ids_N.device)
     shapes = [[-1 if n == m else 1 for n in range(modalities)] for m in range(modalities)]
     same_id, same_item = (

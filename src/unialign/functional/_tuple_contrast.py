@@ -38,10 +38,8 @@ def volume_contrast(
 def volume_inputs(
     batch: Batch, selection: RowSelection, *, anchor: int, temperature: Tensor | float, eps: float
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Return the tensors of `VolumeLogits`, and the logits of the true tuples.
-
-    Vol(anchor i, tuple j) = Vol(tuple j) sin(anchor i, span of tuple j), which takes M - 1 matrix products instead of
-    B^2 determinants.
+    """Vol(anchor i, tuple j) = Vol(tuple j) sin(anchor i, span of tuple j), which takes M - 1 matrix products instead
+    of B^2 determinants.
     """
     others = [m for m in range(len(batch.names)) if m != anchor]
     rows = [selection.take(batch.rows(m)) for m in others]
@@ -76,9 +74,7 @@ def area_contrast(
 def area_inputs(
     batch: Batch, selection: RowSelection, *, anchor: int, form: TriangleForm, temperature: Tensor | float, eps: float
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Return the tensors of `AreaLogits`, and the logits of the true tuples.
-
-    With S = |u|^2 |w|^2 - <u, w>^2, u = t - (v + a) / 2 and w = v - a, the form `area` is sqrt(max(S, 0) + eps) / 2,
+    """With S = |u|^2 |w|^2 - <u, w>^2, u = t - (v + a) / 2 and w = v - a, the form `area` is sqrt(max(S, 0) + eps) / 2,
     and the form `squared` is S / 2, twice the squared area, as in the released code.
     """
     z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]

@@ -27,7 +27,6 @@ class DivergenceWarning(UserWarning):
 
 
 def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
-    """Return the bandwidth as a number, resolving `median` over all rows; raise ConfigError for other values."""
     if isinstance(bandwidth, Mapping):
         raise ConfigError(
             f"bandwidth must be one number for all modalities, got {bandwidth!r}; kernels with different "
@@ -42,22 +41,20 @@ def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
 
 
 def median_of(rows: Sequence[Tensor]) -> float:
-    """Return the median distance between two rows, computed from at most 2,048 rows."""
+    """Use at most 2,048 rows."""
     return median_bandwidth_of(rows, limit=_MEDIAN_ROWS)
 
 
 def self_pairs_of(estimator: Estimator) -> SelfPairs:
-    """Return whether an estimator's densities include the row at which they are evaluated."""
     return "excluded" if estimator == "debiased" else "included"
 
 
 def neighbors(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Return the effective number of neighbors, averaged over the rows of a set and then over sets."""
+    """Effective number of neighbors, averaged over the rows of a set and then over sets."""
     return sum(mean_neighbors(z_ND, bandwidth=bandwidth, self_pairs=self_pairs) for z_ND in rows) / len(rows)
 
 
 def warn_of_few_neighbors(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> None:
-    """Issue a `DivergenceWarning` at the caller's line when densities have fewer than two effective neighbors."""
     found = neighbors(rows, bandwidth, self_pairs)
     if found < FEW_NEIGHBORS:
         warnings.warn(

@@ -72,7 +72,7 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
 
 
 def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
-    """Return mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items, in [-1, 1]; NaN if there are no pairs."""
+    """mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items; NaN if there are no pairs."""
     e_KBD = torch.where(known_KB[..., None], residual_KBD, 0.0)
     squared_B = e_KBD.square().sum((0, -1))
     cross_B = e_KBD.sum(0).square().sum(-1) - squared_B
@@ -83,7 +83,7 @@ def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
 
 
 def _by_count(count_B: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield each positive count with the indices of the items that have this count."""
+    """Yield each positive count with the items that have this count."""
     for count in range(1, int(count_B.max()) + 1 if len(count_B) else 1):
         rows = (count_B == count).nonzero().flatten()
         if len(rows):

@@ -226,12 +226,12 @@ def _measure(batch: Batch, a: int, temperature: float, direction: Direction, wei
 
 
 def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
-    """Return x - <x, z> z for unit z, the tangential component of a force."""
+    """x - <x, z> z for unit z, the tangential component of a force."""
     return x_BD - (x_BD * z_BD).sum(-1, keepdim=True) * z_BD
 
 
 def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> Tensor:
-    """Return the row-wise cosines, NaN where either vector is a sum that has canceled to rounding noise."""
+    """NaN where either vector is a sum that has canceled to rounding noise."""
     x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
     sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
     # Normalize first: forces of distant negatives can be as small as 1e-200, and the product of two such numbers

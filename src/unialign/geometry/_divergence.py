@@ -256,7 +256,7 @@ def holder_upper_bound(
 
 
 def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
-    """Return the bytes needed for the tuples of `exact` or for the kernel values saved for the gradient."""
+    """Bytes for the tuples of `exact`, or for the kernel values saved for the gradient."""
     counts = [len(z_ND) for z_ND in rows]
     gradient = any(z_ND.requires_grad for z_ND in rows)
     if estimator == "exact":

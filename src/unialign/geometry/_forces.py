@@ -100,11 +100,10 @@ def forces(
 
 
 def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Split a softmax over present keys into the positive and the negatives, for accuracy at small temperatures.
+    """Split a softmax into the positive and the negatives, for accuracy at small temperatures.
 
-    Returns:
-        The (c, B) softmax over the negatives (0 if there are none), the (c,) logsumexp of their logits, and the (c,)
-        log-odds of the positive against the negatives (NaN if neither exists).
+    Return the (c, B) softmax over the negatives, the (c,) logsumexp of their logits, and the (c,) log-odds of the
+    positive against the negatives (NaN if neither exists).
     """
     masked_cB = torch.where(keys_B, logit_cB, -torch.inf)
     diagonal = masked_cB.diagonal(start)
@@ -116,7 +115,7 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
 
 
 def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return the (B,) logsumexp of the negatives of each query (anchor rows), and the (B,) log-odds of its positive."""
+    """(B,) logsumexp of the negatives of each query (anchor rows), and (B,) log-odds of its positive."""
     parts = []
     for tile in row_tiles(len(query_BD), len(key_BD)):
         logit_cB = query_BD[tile] @ key_BD.mT / temperature

@@ -1,6 +1,6 @@
-"""Compute the modality gap and the cosines of true pairs.
+"""Modality gap and cosines of true pairs, in float64.
 
-Rows are L2-normalized here, in float64. Shapes: `N` items, `D` dimension, `R` bootstrap resamples.
+Shapes: `N` items, `D` dimension, `R` bootstrap resamples.
 """
 
 from typing import Any

@@ -131,7 +131,7 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
 def _ties(
     queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield (q, c) float64 tiles that are 1 where a gallery row ties with the k-th neighbor of a query in `query_n`."""
+    """Yield (q, c) tiles that are 1 where a gallery row ties with the k-th neighbor of a query."""
     for rows, columns in rectangle(len(query_n), len(gallery)):
         query_q = query_n[rows]
         scores_qc = queries.exact(query_q) @ gallery.exact(columns).mT

@@ -1,4 +1,7 @@
-"""Compute the effective rank, the number of directions along which a space varies. Shapes: `N` items, `D` dimension."""
+"""Effective rank, the number of directions along which a space varies.
+
+Shapes: `N` items, `D` dimension.
+"""
 
 from typing import Any
 

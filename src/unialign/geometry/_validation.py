@@ -14,18 +14,13 @@ from unialign.ops import unit_rows
 
 
 def double_batch(embeddings: Mapping[str, Any], present: Mapping[str, Any] | None = None, *, minimum: int = 2) -> Batch:
-    """Call `make_batch` on tensors or arrays in float64, since measurements are differences of nearly equal numbers."""
+    """Use float64, since measurements are differences of nearly equal numbers."""
     found = as_tensors(embeddings)
     embeddings_64 = {name: _double(z) for name, z in found.items()} if isinstance(found, Mapping) else found
     return make_batch(embeddings_64, present=present, minimum=minimum)
 
 
 def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the (N, D) present unit rows and the (N,) item indices of each modality.
-
-    Raises:
-        ShapeError: a modality has fewer than `least` present rows.
-    """
     items = [present_B.nonzero().flatten() for present_B in batch.present_MB]
     for name, index in zip(batch.names, items, strict=True):
         if len(index) < least:
@@ -38,7 +33,6 @@ def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tenso
 
 
 def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
-    """Return the unit rows of x and y, which must have equal dimensions and, if `paired`, the same items."""
     x_ND, y_ND = unit_rows(x, "x"), unit_rows(y, "y")
     if x_ND.shape[1] != y_ND.shape[1]:
         raise ShapeError(

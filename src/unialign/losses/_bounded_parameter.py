@@ -86,7 +86,7 @@ class BoundedParameter(nn.Module):
         return "high" if shift >= high - near else None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BoundedParameter":
-        """Apply a conversion such as `Module.to` or `Module.bfloat16`, but keep at least float32."""
+        """Keep at least float32."""
 
         def convert(x: Tensor) -> Tensor:
             converted = fn(x)

@@ -1,4 +1,4 @@
-"""Inputs of a call other than the batch: temperature, scale or bias of the caller's model, and additional negatives.
+"""Arguments of a call other than the batch, such as the temperature of the caller's model.
 
 Shapes: `B` items, `n` items of this process, `E` shared negatives, `K` negatives of each item, `D` dimension.
 """
@@ -39,14 +39,7 @@ class CallArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class CallInputs:
-    """Validated arguments of a call.
-
-    Attributes:
-        temperature, scale, bias: a number or a scalar tensor, at least float32. If None, the value of the objective is
-            used.
-        negatives: additional negatives by modality.
-        zero_rows: treatment of rows of norm zero; see `make_batch`.
-    """
+    """Validated arguments of a call. If a value is None, that of the objective is used."""
 
     temperature: Tensor | float | None = None
     scale: Tensor | float | None = None
@@ -55,13 +48,11 @@ class CallInputs:
     zero_rows: ZeroRows = "error"
 
     def tau(self, default: Callable[[], Tensor | float]) -> Tensor | float:
-        """Return the temperature passed to the call, or the default."""
         if self.temperature is not None:
             return self.temperature
         return default() if self.scale is None else 1 / self.scale
 
     def multiplier(self, default: Callable[[], Tensor | float]) -> Tensor | float:
-        """Return the logit scale passed to the call, or the default."""
         if self.scale is not None:
             return self.scale
         return default() if self.temperature is None else 1 / self.temperature
@@ -72,24 +63,19 @@ NO_INPUTS = CallInputs()
 
 @dataclass(frozen=True)
 class BatchWithInputs(Batch):
-    """A batch together with the other inputs of the call."""
-
     inputs: CallInputs = NO_INPUTS
 
 
 def inputs_of(batch: Batch) -> CallInputs:
-    """Return the call inputs stored with a batch, or empty inputs if the batch has none."""
     return batch.inputs if isinstance(batch, BatchWithInputs) else NO_INPUTS
 
 
 def with_inputs(batch: Batch, inputs: CallInputs) -> Batch:
-    """Return the batch with the inputs; raise ConfigError for negatives of an unknown modality."""
     check_names(inputs.negatives, batch.names)
     return BatchWithInputs(batch.names, batch.z_MBD, batch.present_MB, batch.ids_B, batch.shard, inputs)
 
 
 def given(arguments: CallArguments) -> CallArguments:
-    """Return the arguments that are not None, with functions replaced by their results."""
     values = {name: value for name, value in arguments.items() if value is not None}
     for name in ("temperature", "logit_scale", "logit_bias"):
         value = values.get(name)
@@ -101,7 +87,7 @@ def given(arguments: CallArguments) -> CallArguments:
 
 
 def describe(arguments: CallArguments, zero_rows: ZeroRows = "error") -> str:
-    """Return a string that is equal on two processes if their arguments are compatible; empty without arguments."""
+    """Return a string that is equal on two processes if their arguments are compatible."""
     texts = [] if zero_rows == "error" else [f"zero_rows={zero_rows!r}"]
     for name, value in arguments.items():
         if isinstance(value, Tensor):
@@ -119,17 +105,7 @@ def describe(arguments: CallArguments, zero_rows: ZeroRows = "error") -> str:
 def prepare_inputs(
     arguments: CallArguments, batch: Batch | None, *, objective: str, supported: Collection[str], zero_rows: ZeroRows
 ) -> CallInputs:
-    """Validate the arguments of a call on this process.
-
-    Args:
-        batch: the local rows; None on a process without modalities.
-        supported: names of the arguments that the objective supports.
-
-    Raises:
-        ConfigError: an argument that the objective does not support, a number that is not positive and finite, or
-            both a temperature and a scale.
-        ShapeError, NonFiniteError: negatives that do not match the batch, contain NaN or infinity, or have norm zero.
-    """
+    """Validate the arguments on this process; `batch` is None on a process without modalities."""
     for name in arguments:
         if name not in supported:
             known = ", ".join(f"{option}=" for option in supported) or "none of these arguments"

@@ -1,11 +1,8 @@
 """Run objectives inside `torch.compile`: a custom operator evaluates a whole call without a graph break.
 
-The operator computes total, terms and gradients in eager mode, and its backward pass scales the gradients. Values,
-gradients and errors therefore equal those of eager mode. A compiled call returns the terms of a complete batch. Terms
-that are undefined for the given batch are 0, whereas eager mode omits such terms.
-
-Calls with `negatives`, a `queue` or a process group are not traced and cause a graph break. This module is imported at
-the first traced call, when torch's compiler is already loaded.
+The operator computes total, terms and gradients in eager mode. A compiled call returns the terms of a complete batch:
+terms that are undefined for the given batch are 0, whereas eager mode omits them. Calls with `negatives`, a `queue` or
+a process group are not traced and cause a graph break.
 """
 
 import sys
@@ -33,14 +30,11 @@ _FIRST_ORDER = "a loss inside torch.compile has no second derivative; call the l
 
 
 class TracedCall(NamedTuple):
-    """Result of a call inside a graph."""
-
     total: Tensor
     terms: dict[str, Tensor]
 
 
 def traced_call(objective: Any, embeddings: Any, options: Mapping[str, Any]) -> TracedCall | None:
-    """Return the result of a call inside `torch.compile`, or None if only eager mode supports the arguments."""
     present, ids = options["present"] or {}, options["ids"]
     plain = options["negatives"] is None and options["queue"] is None and options["group"] in ("auto", None)
     if not plain or not isinstance(embeddings, Mapping) or not isinstance(present, Mapping) or len(embeddings) == 0:
@@ -77,14 +71,14 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _constant_in_graphs(function: Callable[..., T]) -> Callable[..., T]:
-    """Mark a function as constant during tracing; no mark is needed if torch's compiler is not loaded."""
+    """No mark is needed if torch's compiler is not loaded."""
     loaded = "torch._dynamo" in sys.modules
     return torch.compiler.assume_constant_result(function) if loaded else function  # type: ignore[no-untyped-call]
 
 
 @_constant_in_graphs
 def _term_names(number: int, modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the terms of complete batches; empty if the objective rejects these modalities."""
+    """Empty if the objective rejects these modalities."""
     objective, generator = find_objective(number), torch.Generator().manual_seed(0)
     device = next((x.device for x in (*objective.parameters(), *objective.buffers())), torch.device("cpu"))
     training = objective.training
@@ -116,17 +110,8 @@ def _evaluate(
     local: bool,
     gradients: Sequence[bool],
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return the total, the terms, and the gradients of the total with respect to the selected inputs.
-
-    Args:
-        inputs: embeddings, parameters of the objective, and values passed to the call, in this order.
-        buffers: buffers of the objective.
-        present: presence masks of modalities.
-        number: number of the objective; see `find_objective`.
-        names: joined names of the modalities, of the modalities with a mask, of the values passed to the call, and of
-            the terms.
-        local: whether this process has the whole batch.
-        gradients: which inputs need a gradient.
+    """`names` contains the joined names of the modalities, of those with a mask, of the values passed to the call, and
+    of the terms.
     """
     objective, (modalities, masked, given, terms) = find_objective(number), _split(names)
     parameters, of_buffers = (
@@ -194,8 +179,6 @@ _evaluate.register_autograd(_backward, setup_context=_setup_context)
 
 
 class _Call(nn.Module):
-    """Wrap the call of an objective as a module for `functional_call`, returning the total and the terms."""
-
     def __init__(self, objective: Any) -> None:
         super().__init__()
         self.objective = objective
@@ -214,7 +197,7 @@ def _dtype(embedded: Sequence[Tensor]) -> torch.dtype:
 
 
 def _with_autograd(function: Callable[[], T], device: torch.device) -> T:
-    """Call a function that uses autograd in a separate thread, since operators run without autograd."""
+    """Use a separate thread, since operators run without autograd."""
     results: list[T] = []
     errors: list[BaseException] = []
     streams = [torch.cuda.current_stream(device)] if device.type == "cuda" else []

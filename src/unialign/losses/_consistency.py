@@ -15,8 +15,6 @@ _TRITON_DEVICE = "cuda"
 
 
 class Header(NamedTuple):
-    """Integers that describe the batch and call of a process, sent as one small tensor."""
-
     invalid: int  # 1: the batch failed validation
     rows: int
     dim: int  # 0: no modality, so dim and device are unknown
@@ -30,7 +28,6 @@ class Header(NamedTuple):
 
 
 def make_header(batch: Batch | None, *, invalid: bool, absences: bool, call: str) -> Header:
-    """Return the header of a batch; `batch` is None if it is invalid or has no modalities."""
     triton = int(current_backend() == "auto" and has_triton())
     if batch is None:
         return Header(int(invalid), 0, 0, checksum(), 0, 0, 0, 0, checksum(call), triton)
@@ -50,17 +47,15 @@ def make_header(batch: Batch | None, *, invalid: bool, absences: bool, call: str
 
 
 def checksum(*texts: str) -> int:
-    """Return a checksum of a sequence of strings."""
     return zlib.crc32("\0".join(texts).encode("utf-8", "surrogatepass"))
 
 
 def same_names(headers: Sequence[Header]) -> bool:
-    """Return whether all processes have the same modalities in the same order."""
     return len({(header.names, header.dim > 0) for header in headers}) == 1
 
 
 def check_headers(headers: Sequence[Header]) -> None:
-    """Raise unless the batches of all processes are compatible; the error is the same on every process."""
+    """The error is the same on every process."""
     known = [(rank, header) for rank, header in enumerate(headers) if header.dim > 0]
     if not known:
         return
@@ -103,14 +98,7 @@ def call_text(
     draw: int,
     inputs: str = "",
 ) -> str:
-    """Return the properties of a call that must be equal on every process, as JSON.
-
-    Args:
-        gradients: `torch.is_grad_enabled()`.
-        parameters: named parameters of the objective.
-        draw: index of the random draw, for objectives that sample negatives.
-        inputs: description of the other arguments of the call.
-    """
+    """Return the properties of a call that must be equal on every process, as JSON."""
     learned = ", ".join(name for name, parameter in parameters if parameter.requires_grad)
     state = [
         f"learning {learned or 'no parameter'}",
@@ -125,7 +113,6 @@ def call_text(
 
 
 def different_calls(texts: Sequence[str]) -> str:
-    """Return the error message for differing results of `call_text`; `texts` are ordered by rank."""
     calls = [json.loads(text) for text in texts]
     by_call: dict[str, list[int]] = {}
     for rank, call in enumerate(calls):
@@ -142,7 +129,6 @@ def different_calls(texts: Sequence[str]) -> str:
 
 
 def _format_call(call: dict[str, Any], calls: list[dict[str, Any]]) -> str:
-    """Describe a call by the properties in which calls of the same objective can differ."""
     same = [other for other in calls if other["objective"] == call["objective"]]
     options = ", ".join(
         f"{key}={value!r}"

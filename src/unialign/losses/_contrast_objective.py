@@ -1,4 +1,4 @@
-"""Base classes of objectives that contrast pairs of modalities, or an anchor with tuples of the other modalities.
+"""Base classes of objectives that contrast pairs of modalities, or an anchor with tuples of others.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -21,7 +21,7 @@ from unialign.ops import select_items
 
 
 class PairContrast(Objective):
-    """Base class of objectives that add terms to `contrast_weight` times InfoNCE over pairs of modalities."""
+    """Add terms to `contrast_weight` times InfoNCE over pairs of modalities."""
 
     temperature_kind = "cosines"
     call_arguments = TEMPERATURE_ARGUMENTS
@@ -41,7 +41,6 @@ class PairContrast(Objective):
         self.temperature = make_temperature(temperature, mode=mode, bounds=bounds)
 
     def contrast_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, LossTerm]:
-        """Return the terms of InfoNCE; empty if the weight is 0."""
         if self.contrast_weight == 0:
             return {}
         temperature = self.pair_temperatures(batch, pairs)
@@ -49,7 +48,7 @@ class PairContrast(Objective):
 
 
 class TupleContrast(Objective):
-    """Base class of symmetric InfoNCE whose logits score the anchor of item i with the other modalities of item j."""
+    """Symmetric InfoNCE whose logits score the anchor of item i with the other modalities of item j."""
 
     # Unaligned tuples can also have optimal scores, so the authors start from a contrastively trained model.
     initialization = "contrastive"
@@ -83,7 +82,6 @@ class TupleContrast(Objective):
     def contrast_terms(
         self, term: str, function: Callable[..., Tensor], batch: Batch, items_B: Tensor, **options: Any
     ) -> dict[str, LossTerm]:
-        """Return the contrastive loss of the items as one term; empty if there are no items."""
         anchor = batch.index(self.anchor)
         if not bool(items_B.any()):
             return {}

@@ -1,4 +1,4 @@
-"""InfoNCE of pairs of modalities with a direction, several positives, hard negatives or additional negatives.
+"""InfoNCE of pairs with a direction, several positives, hard negatives or additional negatives.
 
 Shapes: `B` items, `N` items with both modalities, `D` dimension.
 """
@@ -26,12 +26,7 @@ def extended_contrasts(
     direction: Direction,
     settings: ContrastSettings,
 ) -> dict[str, Tensor]:
-    """Return InfoNCE of each pair, by term name.
-
-    Args:
-        temperature: tau > 0 of all pairs or of each pair; differentiable if it is a tensor.
-        direction: `forward` takes queries from the first modality of a pair and keys from the second.
-    """
+    """`forward` takes queries from the first modality of a pair and keys from the second."""
     if isinstance(temperature, list):
         of_pairs = zip(pairs, temperature, strict=True)
         options: dict[str, Any] = {"direction": direction, "settings": settings}
@@ -57,7 +52,7 @@ def extended_contrasts(
 
 
 def _is_plain(batch: Batch, ways: list[Pair], selection: RowSelection, settings: ContrastSettings) -> bool:
-    """Return whether the faster symmetric InfoNCE computes the same value."""
+    """The faster symmetric InfoNCE then computes the same value."""
     several_positives = settings.same_ids == "positive" and selection.codes_N is not None
     negatives = inputs_of(batch).negatives
     further = any(batch.names[key] in negatives for _, key in ways)

@@ -117,11 +117,7 @@ class FusedTarget(ObjectiveWrapper):
 
 
 def _with_fused_modalities(batch: Batch, subsets: Subsets) -> tuple[Batch, list[Pair], list[tuple[list[str], str]]]:
-    """Return the batch with the means of subsets as further modalities, and the pairs (mean, target) with their names.
-
-    Returns:
-        The batch; the indices of each mean and target; and the modalities of each mean with the target.
-    """
+    """Return the batch with the means of subsets as further modalities, and the pairs (mean, target)."""
     names, z_BD, present_B = list(batch.names), list(batch.z_MBD.unbind()), list(batch.present_MB.unbind())
     pairs: list[Pair] = []
     named: list[tuple[list[str], str]] = []
@@ -138,7 +134,7 @@ def _with_fused_modalities(batch: Batch, subsets: Subsets) -> tuple[Batch, list[
 
 
 def _subsets(modalities: int, subsets: Subsets) -> Iterator[tuple[tuple[int, ...], list[int], int]]:
-    """Yield each subset, its targets, and the minimum number of modalities of the subset that an item must have."""
+    """Yield each subset, its targets, and the minimum number of modalities that an item must have."""
     every = range(modalities)
     if subsets == "leave_one_out":
         for m in every:
@@ -150,7 +146,7 @@ def _subsets(modalities: int, subsets: Subsets) -> Iterator[tuple[tuple[int, ...
 
 
 def _alignments(batch: Batch, pairs: Sequence[Pair], tau: PairTemperatures, weight: float) -> dict[str, LossTerm]:
-    """Return the mean squared distance of each pair over the items that have both, with weight / (2 tau)."""
+    """Mean squared distance of each pair, with weight / (2 tau)."""
     taus = tau if isinstance(tau, list) else [tau] * len(pairs)
     values: dict[str, tuple[Tensor, Tensor | float]] = {}
     for (f, m), tau_of_pair in zip(pairs, taus, strict=True):
@@ -163,5 +159,5 @@ def _alignments(batch: Batch, pairs: Sequence[Pair], tau: PairTemperatures, weig
 
 
 def _joined(names: Iterable[str]) -> str:
-    """Return sorted names joined by `+`; names with a plus sign or quotation mark are quoted."""
+    """Names with a plus sign or quotation mark are quoted."""
     return "+".join(sorted(repr(name) if any(mark in name for mark in "+'\"") else name for name in names))

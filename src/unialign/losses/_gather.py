@@ -1,9 +1,8 @@
-"""Gather the rows of all processes into one batch, so that every process computes the loss of the whole batch.
+"""Gather the rows of all processes into one batch.
 
 A call runs two collectives: one for the headers, and one for the unit rows, padded to the maximum number of rows per
-process. A third collective gathers the ids, if given. The headers determine which further collectives follow: one for
-the errors if a batch is invalid, one for the calls if the calls differ (in both cases, every process raises an error),
-and one for the names if the modalities differ.
+process. A third collective gathers the ids, if given. If a batch is invalid, or calls or modalities differ, another
+collective exchanges errors, calls or names.
 
 Shapes: `n` rows of this process, `B` rows of all processes, `M` modalities, `D` dimension.
 """
@@ -48,22 +47,8 @@ def gather_batch(
     prepare: Prepare | None = None,
     minimum: int = 2,
 ) -> Batch:
-    """Return the batch of all processes of a group, in the order of the processes.
-
-    The modalities of the batch are the union over processes, in the order of the first process with the most modalities
-    and then in order of appearance. If a process lacks a modality, its rows of this modality are absent. A process may
-    have no rows or no modalities.
-
-    Args:
-        call: description of the call that uses the batch; see `call_text`.
-        zero_rows: see `make_batch`.
-        prepare: function that validates the other arguments of the call, which are then stored with the batch; None if
-            there are none.
-        minimum: minimum number of modalities over all processes.
-
-    Raises:
-        UniAlignError: on every process, if a batch is invalid or two batches are incompatible.
-        ConfigError: on every process, if the calls differ.
+    """The modalities are the union over processes, in the order of the process with the most modalities. If a process
+    lacks a modality, its rows of this modality are absent. Errors are the same on every process.
     """
     batch, inputs, error = _validate(embeddings, present, ids, group, zero_rows, prepare)
     absences = bool(present) or zero_rows == "ignore"
@@ -88,7 +73,6 @@ def _validate(
     zero_rows: ZeroRows,
     prepare: Prepare | None,
 ) -> tuple[Batch | None, CallInputs | None, BaseException | None]:
-    """Return the batch and inputs of this process, or its validation error; the batch is None without modalities."""
     batch = None
     try:
         if not isinstance(embeddings, Mapping) or embeddings or present:
@@ -126,7 +110,7 @@ def _common_names(batch: Batch | None, headers: list[Header], group: Any, minimu
 
 
 def _local_rows(batch: Batch | None, names: tuple[str, ...], headers: list[Header], group: Any) -> Tensor:
-    """Return (M, n, D) local rows of all modalities in the common order and dtype; zeros for missing modalities."""
+    """Zeros for missing modalities."""
     dtype = torch.float64 if any(header.double for header in headers) else torch.float32
     if batch is None:
         on_cpu = checksum("cpu") in {header.device for header in headers if header.dim > 0}
@@ -143,7 +127,7 @@ def _local_rows(batch: Batch | None, names: tuple[str, ...], headers: list[Heade
 
 
 def _presence(z_MBD: Tensor, headers: list[Header]) -> Tensor:
-    """Return (M, B) presence, derived from the rows: present rows have length 1, absent rows are 0."""
+    """Present rows have length 1, absent rows are 0."""
     if not any(header.absences for header in headers) and same_names(headers):
         return torch.ones_like(z_MBD[..., 0], dtype=torch.bool)
     return (z_MBD.detach() != 0).any(-1)

@@ -19,16 +19,7 @@ from unialign.ops import Kernel
 
 
 class RateGradient:
-    """Add the gradient with respect to a temperature to values computed at its current value.
-
-    Args:
-        kernel: `clip` or `gaussian`.
-        temperature: scalar tensor that requires grad.
-        shard: layout of the batch across processes.
-
-    Raises:
-        ConfigError: the kernel is not log-linear in the cosine.
-    """
+    """Add the gradient with respect to a temperature to values computed at its current value."""
 
     def __init__(self, kernel: Kernel, temperature: Tensor, shard: Shard | None) -> None:
         if kernel == "geodesic":
@@ -40,11 +31,6 @@ class RateGradient:
         self.rate = 1 / temperature if kernel == "clip" else 1 / (temperature * temperature)
 
     def add(self, value: Tensor, compute: Callable[..., Tensor], rows: Sequence[Tensor]) -> Tensor:
-        """Return the value with the gradient with respect to the temperature added.
-
-        Args:
-            compute: the function of the (B, D) rows that computed the value.
-        """
         with torch.enable_grad():
             leaves = [row_BD.detach().requires_grad_() for row_BD in rows]
             gradients = torch.autograd.grad(compute(*leaves), leaves)

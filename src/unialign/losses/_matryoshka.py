@@ -76,7 +76,6 @@ class Matryoshka(ObjectiveWrapper):
 
 
 def check_dims(dims: object, option: str = "dims") -> tuple[int, ...]:
-    """Return the prefix lengths; raise ConfigError unless they are distinct positive integers."""
     if isinstance(dims, str | bytes) or not isinstance(dims, Iterable):
         raise ConfigError(f"{option} must be a sequence of prefix lengths such as (64, 128), got {dims!r}")
     lengths = tuple(dims)

@@ -137,7 +137,7 @@ class MemoryQueue(nn.Module):
         return buffer
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **options: Any) -> None:
-        """Create the buffers of the modalities in the state dict, which a new queue lacks."""
+        """A new queue lacks the buffers of the modalities in the state dict."""
         known = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
         for key in [key for key in self._buffers if key not in known]:
             del self._buffers[key]

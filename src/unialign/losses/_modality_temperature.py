@@ -67,14 +67,12 @@ class ModalityTemperature(nn.Module):
 def make_temperature(
     initial: float | Mapping[str, float], *, mode: Mode, bounds: tuple[float, float]
 ) -> Temperature | ModalityTemperature:
-    """Return the temperature of an objective, given as a number or by modality."""
     if isinstance(initial, Mapping):
         return ModalityTemperature(initial, mode=mode, bounds=bounds)
     return Temperature(initial, mode=mode, bounds=bounds)
 
 
 def check_temperatures(temperature: object) -> None:
-    """Raise ConfigError unless the value is a temperature, or a mapping of modalities to temperatures."""
     if not isinstance(temperature, Mapping):
         check_temperature(temperature)
         return
@@ -87,7 +85,6 @@ def check_temperatures(temperature: object) -> None:
 
 
 def known_name(name: str, names: Iterable[str]) -> str:
-    """Return the name; raise ConfigError if the temperatures have no such modality."""
     known = tuple(names)
     if name not in known:
         raise ConfigError(
@@ -98,7 +95,6 @@ def known_name(name: str, names: Iterable[str]) -> str:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """Return the geometric mean; equal values are returned unchanged."""
     numbers = list(values)
     if len(set(numbers)) == 1:
         return numbers[0]

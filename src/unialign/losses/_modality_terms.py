@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 
 def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
-    """Return the M - 1 pairs (anchor, other) of an anchor, or all M (M - 1) / 2 pairs for "all"."""
     modalities = range(len(batch.names))
     if anchor == "all":
         return [(m, n) for m in modalities for n in modalities if m < n]
@@ -31,7 +30,7 @@ def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
 def pair_values(
     function: Callable[..., T], batch: Batch, pairs: Iterable[Pair], term: str, **options: Any
 ) -> dict[str, T]:
-    """Return `function` of each pair over the items with both modalities, by term name; empty pairs are omitted."""
+    """Apply `function` to the items with both modalities of each pair; empty pairs are omitted."""
     values = {}
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]
@@ -43,7 +42,6 @@ def pair_values(
 
 
 def name_pairs(batch: Batch, pairs: Iterable[Pair], term: str, values: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Return the values of pairs of modalities by term name."""
     names = batch.names
     return {f"{term}/{pair_name(names[m], names[n])}": value for (m, n), value in zip(pairs, values, strict=True)}
 
@@ -51,7 +49,6 @@ def name_pairs(batch: Batch, pairs: Iterable[Pair], term: str, values: Iterable[
 def pair_contrasts(
     batch: Batch, pairs: list[Pair], *, temperature: PairTemperatures, label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
-    """Return the symmetric InfoNCE of each pair, by term name."""
     if isinstance(temperature, list):
         parts = [
             pair_contrasts(batch, [pair], temperature=tau, label_smoothing=label_smoothing)
@@ -66,7 +63,7 @@ def pair_contrasts(
 
 
 def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
-    """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of each modality where it is defined, by name."""
+    """log mean_{i != j} exp(-t |z_i - z_j|^2) of each modality where it is defined."""
     values = block_uniformities(
         batch, range(len(batch.names)), kernel="clip", temperature=1 / (2 * t), reduction="outer_log"
     )
@@ -81,5 +78,4 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
 
 
 def defined_values(values: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Return the defined values, given pairs of a value and whether the value is defined."""
     return {name: value for name, (value, defined) in values.items() if bool(defined)}

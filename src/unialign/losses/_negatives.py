@@ -1,4 +1,4 @@
-"""Negatives in addition to the rows of a batch: negatives of each item, negatives shared by all items, and queue rows.
+"""Negatives in addition to the rows of a batch.
 
 Shapes: `B` items, `n` items of this process, `N` selected items, `R` selected items of this process, `E` shared
 negatives, `K` negatives of each item, `D` dimension.
@@ -25,15 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ModalityNegatives:
-    """Additional negatives with keys of one modality.
-
-    Attributes:
-        own_nKD: unit rows of each local item; absent rows are 0.
-        own_present_nK: mask of the present rows.
-        shared_ED: unit rows for all items, from the call.
-        queue_ED: unit rows for all items, from a queue, without gradient and equal on every process.
-        queue_ids_E: ids of the queue rows; None if the rows have no ids.
-    """
+    """Additional negatives of one modality: `own` of each local item, `shared` by all items, and from a `queue`."""
 
     own_nKD: Tensor | None = None
     own_present_nK: Tensor | None = None
@@ -42,7 +34,6 @@ class ModalityNegatives:
     queue_ids_E: Tensor | None = None
 
     def of(self, selection: RowSelection, like_ND: Tensor, ids_N: Tensor | None) -> Negatives:
-        """Return the negatives of the selected items, in the order and dtype of the reductions."""
         empty_ED = like_ND.new_zeros(0, like_ND.shape[1])
         shared_ED, queue_ED = (
             empty_ED if rows_ED is None else rows_ED.to(like_ND) for rows_ED in (self.shared_ED, self.queue_ED)
@@ -67,7 +58,6 @@ class ModalityNegatives:
 
 
 def check_negatives(negatives: Any, batch: Batch | None, *, zero_rows: str) -> dict[str, ModalityNegatives]:
-    """Validate and normalize the negatives of a call; see `prepare_inputs`."""
     if not isinstance(negatives, Mapping):
         raise ShapeError(
             f"negatives must be a mapping of modality name to tensor, got {type(negatives).__name__}; pass a "
@@ -79,7 +69,6 @@ def check_negatives(negatives: Any, batch: Batch | None, *, zero_rows: str) -> d
 def queued_rows(
     queue: "MemoryQueue", batch: Batch | None, negatives: Mapping[str, ModalityNegatives]
 ) -> dict[str, ModalityNegatives]:
-    """Add the rows of a queue to the negatives of a call."""
     if not hasattr(queue, "stored"):
         raise ConfigError(f"queue must be a unialign.losses.MemoryQueue, got {type(queue).__name__}")
     result = dict(negatives)
@@ -102,7 +91,7 @@ def queued_rows(
 
 
 def check_names(negatives: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    """Raise ConfigError for negatives of an unknown modality; rows of a queue may be of other modalities."""
+    """Rows of a queue may be of other modalities."""
     for name, rows in negatives.items():
         if name not in names and (rows.own_nKD is not None or rows.shared_ED is not None):
             known = ", ".join(map(repr, names))
@@ -114,7 +103,7 @@ def check_names(negatives: Mapping[str, Any], names: tuple[str, ...]) -> None:
 def gather_negatives(
     negatives: Mapping[str, ModalityNegatives], like_BD: Tensor, shard: Shard
 ) -> dict[str, ModalityNegatives]:
-    """Concatenate the shared rows of all processes; every process must have negatives of the same modalities."""
+    """Every process must have negatives of the same modalities."""
     result = dict(negatives)
     for name in sorted(name for name, rows in negatives.items() if rows.shared_ED is not None):
         shared_ED = negatives[name].shared_ED
@@ -133,7 +122,6 @@ def gather_negatives(
 
 
 def _local_positions(selection: RowSelection, device: torch.device) -> Tensor:
-    """Return the positions of the local selected items among the items of this process."""
     position_N = torch.arange(selection.size, device=device) if selection.index_N is None else selection.index_N
     position_R = selection.local(position_N)
     return position_R if selection.shard is None else position_R - selection.shard.start
@@ -169,12 +157,7 @@ def _check_rows(name: Any, rows: Any, batch: Batch | None, *, zero_rows: str) ->
 def _unit(
     rows_LD: Tensor, what: str, batch: Batch | None, used_L: Tensor | None, *, per_item: int, zero_rows: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the unit rows, 0 if unused or of norm zero, and the mask of the rows that are used and nonzero.
-
-    Args:
-        used_L: mask of the rows of items that have the modality; other rows may contain any values. None selects all
-            rows.
-    """
+    """Return unit rows, 0 if unused or of norm zero, and the mask of the others."""
     dtype = torch.promote_types(rows_LD.dtype, torch.float32) if batch is None else batch.z_MBD.dtype
     if batch is not None:
         rows_LD = rows_LD.to(batch.z_MBD.device)

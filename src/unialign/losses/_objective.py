@@ -285,5 +285,4 @@ def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
 
 
 def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, LossTerm]:
-    """Return terms that contribute `weight` times the mean of the values; no terms if `weight` is 0."""
     return {name: LossTerm(value, weight / len(values)) for name, value in values.items() if weight != 0}

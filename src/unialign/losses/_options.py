@@ -5,7 +5,6 @@ from unialign.errors import ConfigError
 
 
 def check_pair_anchor(anchor: object, objective: str) -> None:
-    """Raise ConfigError unless the anchor is a modality or "all"."""
     check_text("anchor", anchor)
     if anchor == "centroid":
         raise ConfigError(
@@ -14,10 +13,8 @@ def check_pair_anchor(anchor: object, objective: str) -> None:
 
 
 def check_potential(t: object) -> None:
-    """Raise ConfigError unless t of exp(-t |x - y|^2) is positive and small enough for float32."""
     check_number("t", t, "a positive number of at most 1e5", lambda x: 0 < x <= 1e5)
 
 
 def check_label_smoothing(label_smoothing: object) -> None:
-    """Raise ConfigError unless the label smoothing is in [0, 1)."""
     check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)

@@ -13,7 +13,6 @@ from unialign.losses._objective import LossTerm, mean_terms
 
 
 def check_pair_weights(pair_weights: object) -> None:
-    """Raise ConfigError unless the weights are None or a mapping of pairs to nonnegative numbers."""
     if pair_weights is not None and not isinstance(pair_weights, Mapping):
         raise ConfigError(f"pair_weights must be a mapping such as {{'image-text': 2.0}}, got {pair_weights!r}")
     for pair, weight in (pair_weights or {}).items():
@@ -27,14 +26,7 @@ def mean_over_pairs(
     term: str,
     pair_weights: Mapping[str, float] | None,
 ) -> dict[str, LossTerm]:
-    """Return terms that contribute the weighted mean of the values of pairs; values of weight 0 are omitted.
-
-    Args:
-        values: values by term name; pairs may be missing.
-        term: prefix of the term names.
-        pair_weights: weights by pair name, with the modalities in either order; other pairs have weight 1. None gives
-            equal weights.
-    """
+    """Pairs without a weight have weight 1; values of weight 0 are omitted."""
     if pair_weights is None:
         return mean_terms(values)
     weights = {f"{term}/{pair}": weight for pair, weight in _weights(batch, pairs, pair_weights).items()}

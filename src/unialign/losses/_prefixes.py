@@ -20,15 +20,8 @@ from unialign.losses._negatives import ModalityNegatives
 
 
 def batch_prefix(batch: Batch, dim: int) -> Batch:
-    """Return the batch of the first `dim` dimensions of all rows, normalized again.
-
-    The batch itself is returned if its rows have this dimension. Additional negatives are shortened as well; a negative
-    whose prefix has norm zero is excluded.
-
-    Raises:
-        ShapeError: the rows have fewer dimensions.
-        NonFiniteError: the prefix of a present row has norm zero, unless the call has `zero_rows="ignore"`, which
-            treats such rows as absent.
+    """Normalize the first `dim` dimensions of all rows and negatives. A negative whose prefix has norm zero is
+    excluded.
     """
     full = batch.z_MBD.shape[2]
     if dim == full:
@@ -46,7 +39,6 @@ def batch_prefix(batch: Batch, dim: int) -> Batch:
 
 
 def _prefix_rows(batch: Batch, dim: int, *, ignore_zeros: bool) -> tuple[Tensor, Tensor]:
-    """Return the (M, B, d) normalized prefixes and the presence mask."""
     # Slice all modalities at once, so that the backward pass pads their gradients at once.
     raw = batch.z_MBD[..., :dim].unbind(0)
     if batch.complete:
@@ -86,7 +78,6 @@ def _prefix_negatives(rows: ModalityNegatives, dim: int) -> ModalityNegatives:
 
 
 def _unit_prefix(rows_LD: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return the normalized prefixes, 0 for prefixes of norm zero, and the mask of the others."""
     raw: Sequence[Tensor] = [rows_LD[:, :dim]]
     dtype = torch.promote_types(rows_LD.dtype, torch.float32)
     largest_1L = largest_entries(raw, dtype)

@@ -14,7 +14,6 @@ Weighting = Literal["mean", "sum", "infonce_matched", "exclude_anchor"]
 
 
 def check_unialign(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError if options are out of range or contradict each other; `options` must contain all of them."""
     anchor, weighting, scale = options["anchor"], options["weighting"], options["alignment_scale"]
     check_text("anchor", anchor)
     check_temperatures(options["temperature"])
@@ -44,7 +43,6 @@ def check_unialign(options: Mapping[str, Any]) -> None:
 
 
 def _check_mix(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for options that the partition between modalities does not support."""
     reduction, kernel, distance = options["reduction"], options["kernel"], options["distance"]
 
     def reject(option: str, reason: str) -> None:

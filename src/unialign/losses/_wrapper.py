@@ -15,12 +15,7 @@ from unialign.losses._objective import Objective
 
 
 class ObjectiveWrapper(Objective):
-    """Base class of `Matryoshka` and `FusedTarget`: its call accepts the arguments of the wrapped objective.
-
-    Args:
-        objective: an objective, or the name of an objective.
-        objective_options: options of an objective given by name.
-    """
+    """Base class of objectives whose call accepts the arguments of the wrapped objective."""
 
     def __init__(self, objective: str | Objective, objective_options: Mapping[str, Any] | None) -> None:
         super().__init__()
@@ -33,11 +28,9 @@ class ObjectiveWrapper(Objective):
 
     @property
     def temperature(self) -> Temperature | ModalityTemperature | float | dict[str, float] | None:
-        """The temperature of the wrapped objective; None if it has none."""
         return getattr(self.objective, "temperature", None)
 
     def with_objective(self, objective: Objective) -> "ObjectiveWrapper":
-        """Return the same wrapper around another objective."""
         options = self.get_config() | {"objective": objective, "objective_options": None}
         return type(self)(**options)
 
@@ -58,5 +51,4 @@ class ObjectiveWrapper(Objective):
         return ", ".join(f"{key}={value!r}" for key, value in self.own_config().items())
 
     @abstractmethod
-    def own_config(self) -> dict[str, Any]:
-        """Return the options of the wrapper without those of the wrapped objective."""
+    def own_config(self) -> dict[str, Any]: ...

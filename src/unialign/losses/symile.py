@@ -136,7 +136,7 @@ def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> T
 
 
 def _bytes_of_all(modalities: int, items: int, dim: int, itemsize: int) -> int:
-    """Return the peak memory of `symile_all` and gradient: five tables, two masks, both factors and their gradients."""
+    """Peak memory of `symile_all` and gradient: five tables, two masks, both factors and their gradients."""
     half = modalities // 2
     tuples: int = items**modalities
     rows: int = items**half + items ** (modalities - half)

@@ -144,7 +144,7 @@ class UniAlign(Objective):
         return inputs.tau(lambda: self._tau(batch)) ** power
 
     def _tau(self, batch: Batch, *modalities: int) -> float:
-        """Return the temperature of some modalities, of all by default: the geometric mean of their temperatures."""
+        """Return the geometric mean of the temperatures."""
         if not isinstance(self.temperature, dict):
             return self.temperature
         names = [batch.names[m] for m in modalities or range(len(batch.names))]
@@ -155,7 +155,6 @@ class UniAlign(Objective):
         return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)
 
     def _terms_at(self, batch: Batch, temperature: Tensor | float) -> dict[str, LossTerm]:
-        """Return the terms at another temperature, with a gradient for the temperature if it requires grad."""
         if self.kernel == "wang_isola":
             raise ConfigError("unialign with kernel='wang_isola' has no temperature; use kernel='clip'")
         other = copy(self)
@@ -175,7 +174,7 @@ class UniAlign(Objective):
         return terms
 
     def _kernel_sum(self, batch: Batch, term: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        """Return a term as a function of rows, and the rows; no rows if the term does not depend on the temperature."""
+        """Return a term as a function of rows; no rows if it does not depend on the temperature."""
         kind, _, name = term.partition("/")
         if kind == "uniformity":
             m = batch.index(name)
@@ -209,7 +208,6 @@ class UniAlign(Objective):
         }
 
     def _uniformities(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the uniformity of each modality where it is defined, by name."""
         names = {
             m: name for m, name in enumerate(batch.names) if self.weighting != "exclude_anchor" or name != self.anchor
         }
@@ -272,7 +270,6 @@ class UniAlign(Objective):
         return {"alignment": LossTerm(value, self.alignment_weight * scale)}
 
     def _pair_scales(self, batch: Batch) -> list[float]:
-        """Return the matched scale of each pair of `unit_alignment`."""
         if self.anchor == "centroid":
             everything = self._tau(batch)
             taus = [geometric_mean([self._tau(batch, m), everything]) for m in range(len(batch.names))]

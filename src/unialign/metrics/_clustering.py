@@ -1,4 +1,4 @@
-"""Spherical k-means and the V-measure, implemented without scikit-learn (tests compare the results with scikit-learn).
+"""Spherical k-means and the V-measure.
 
 Shapes: `N` items, `D` dimension, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
 """
@@ -111,10 +111,7 @@ def _entropy(weights_RN: Tensor, code_N: Tensor) -> Tensor:
 
 
 def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Draw candidates with probability proportional to the squared distance to the nearest center, and keep the best.
-
-    Two or more candidates are drawn for each center after the first.
-    """
+    """Draw candidates with probability proportional to the squared distance to the nearest center; keep the best."""
     trials = 2 + int(math.log(clusters))
     first = int(torch.randint(len(x_ND), (1,), generator=generator))
     chosen = [first]

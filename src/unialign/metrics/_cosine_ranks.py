@@ -25,10 +25,8 @@ def count_cosine_ranks(
     batch_size: int,
     k: Sequence[int],
 ) -> RankCounts:
-    """Compute `count_ranks` for the cosines of queries[rows_S] and the gallery.
-
-    A query with one positive requires a float32 product and O(1) memory. Average precision and nDCG with several
-    positives require the full order: for such queries, a float64 copy of the gallery is sorted.
+    """Average precision and nDCG with several positives require the full order: for such queries, a float64 copy of the
+    gallery is sorted.
     """
     if isinstance(positives, Relevance):
         unit_GD = gallery.exact(slice(None))

@@ -69,7 +69,7 @@ def retrieval_from_counts(
 
 
 def _among_positives(place_P: Tensor, score_P: Tensor, positives_S: Tensor) -> tuple[Tensor, Tensor]:
-    """Count, for each positive, the positives of the query that score higher and those that tie, including itself."""
+    """Count the positives of the query that score higher, and those that tie, including itself."""
     most = int(positives_S.max())
     start_S = positives_S.cumsum(0) - positives_S
     column_P = torch.arange(len(place_P)) - start_S[place_P]

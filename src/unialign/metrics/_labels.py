@@ -17,7 +17,6 @@ def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
 
 
 def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the codes of two label arrays; a label has the same code in both."""
     a_N, b_N = _labels(first, names[0], rows[0]), _labels(second, names[1], rows[1])
     if (a_N.dtype.kind in "US") != (b_N.dtype.kind in "US"):
         raise ShapeError(

@@ -101,7 +101,7 @@ def mixed_pool(
 
 
 class _Pool:
-    """One draw of the gallery for a group of modalities, with the items that have at least two of these modalities."""
+    """One draw of the gallery for a group of modalities."""
 
     def __init__(
         self,
@@ -122,7 +122,6 @@ class _Pool:
         self.ids_G = self.rows_G if batch.ids_B is None else batch.ids_B.cpu()[self.rows_G]
 
     def rank(self, batch_size: int) -> PoolScores:
-        """Rank the gallery for the queries of each modality."""
         parts = []
         for m in self.group:
             queries = self.batch.present_MB[m].cpu()[self.rows_G].nonzero().flatten()
@@ -131,7 +130,6 @@ class _Pool:
         return concatenated(parts)
 
     def _rank(self, m: int, places_b: Tensor) -> PoolScores:
-        """Rank the gallery for the queries of modality m at the given places of the gallery."""
         rows_b = self.rows_G[places_b]
         has_modality_G = self.modality_G == m
         own_b = has_modality_G[places_b]
@@ -155,7 +153,6 @@ class _Pool:
         )
 
     def _scores(self, m: int, queries_bD: Tensor) -> Tensor:
-        """Return the (b, G) scores of the queries of modality m."""
         names, scores_bG = self.batch.names, queries_bD.new_empty(len(queries_bD), len(self.rows_G))
         for g in self.group:
             columns = (self.modality_G == g).nonzero().flatten()
@@ -190,7 +187,7 @@ def _float64_batch(embeddings: Any, present: Any, ids: Any) -> Batch:
 
 
 def _views(copies: Any, batch: Batch, present: Any) -> Tensor:
-    """Return the given queries of the own half as (M, N, D) unit rows."""
+    """(M, N, D) unit rows of the own half."""
     if not isinstance(copies, Mapping) or set(copies) != set(batch.names):
         raise ConfigError(f"copies must map each modality to (N, D) rows; the modalities are {', '.join(batch.names)}")
     views = _float64_batch({name: copies[name] for name in batch.names}, present, None)

@@ -1,4 +1,7 @@
-"""Expected sums over the first places of a ranking with ties. Shapes: `b` queries, `G` candidates, `k` places."""
+"""Expected sums over the first places of a ranking with ties.
+
+Shapes: `b` queries, `G` candidates, `k` places.
+"""
 
 import torch
 from torch import Tensor
@@ -7,20 +10,12 @@ from unialign.ops import TIE_TOLERANCE
 
 
 def dcg_weights(k: int) -> Tensor:
-    """Return the (k,) weights 1 / log2(1 + place) of DCG (Jarvelin and Kekalainen, 2002)."""
+    """1 / log2(1 + place) (Jarvelin and Kekalainen, 2002)."""
     return 1 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))
 
 
 class FirstPlaces:
-    """The first k places of each query's ranking.
-
-    A candidate whose score differs by at most 1e-12 from the next score is tied with the next candidate. The order of
-    tied candidates is random.
-
-    Args:
-        scores_bG: float64 scores; higher is better.
-        candidate_bG: rows that have a place.
-    """
+    """First k places of each query. Candidates whose scores differ by at most 1e-12 are tied, in random order."""
 
     def __init__(self, scores_bG: Tensor, candidate_bG: Tensor, k: int) -> None:
         self.candidate_bG, self.k = candidate_bG, min(k, scores_bG.shape[1])
@@ -37,7 +32,7 @@ class FirstPlaces:
         self.members_b = self.member_bG.sum(1).clamp(min=1)
 
     def sum(self, flag_bG: Tensor, weights_k: Tensor) -> Tensor:
-        """Return, for each query, the expected sum of the weights of the places of flagged candidates, shape (b,)."""
+        """Expected sum of the weights of the places of flagged candidates."""
         weights_bk = weights_k.to(torch.float64)[: self.k].expand_as(self.size_bk)
         # Each candidate gets the mean weight of the places of its tie.
         total_bk = torch.zeros_like(self.size_bk).scatter_add_(1, self.tie_bk, weights_bk)

@@ -13,10 +13,7 @@ _TERMS = 8
 
 
 def draw_modalities(present_MN: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Draw one of the present modalities of each item, and return the (N,) modality indices.
-
-    Among items with equal masks, each modality is drawn equally often. Every item must have a modality.
-    """
+    """Among items with equal masks, each modality is drawn equally often."""
     rng = np.random.default_rng(seed)
     patterns, pattern_N = np.unique(present_MN, axis=1, return_inverse=True)
     drawn_N = np.empty(present_MN.shape[1], np.int64)

@@ -76,7 +76,6 @@ class PoolScores:
         return {name: float(value) for name, value in self.resample(ones).items()}
 
     def _mean(self, values_Q: Tensor, weights_RN: Tensor) -> Tensor:
-        """Return the weighted means of the defined values."""
         # Sum over the queries of each item first, since one weight for each query would need much more memory.
         sums_N, counts_N = (torch.zeros(weights_RN.shape[1], dtype=torch.float64) for _ in range(2))
         defined_Q = ~torch.isnan(values_Q)
@@ -100,5 +99,4 @@ class MixedPoolResult:
 
 
 def concatenated(parts: Sequence[PoolScores]) -> PoolScores:
-    """Concatenate the scores of all parts."""
     return PoolScores(*(torch.cat([getattr(part, name) for part in parts]) for name in PoolScores.__annotations__))

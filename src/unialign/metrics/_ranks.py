@@ -80,21 +80,7 @@ def count_ranks(
     tolerance: float = TIE_TOLERANCE,
     k: Sequence[int] = (),
 ) -> RankCounts:
-    """Count the ranks of the positives, tile by tile.
-
-    Args:
-        score: maps (q,) int64 row numbers of queries to (q, G) scores, which may be infinite; larger is better.
-        positives: at least one for each query.
-        ties: order of candidates within `tolerance` of each other; `optimistic` puts positives first.
-        batch_size: maximum number of queries per tile. The batch size does not affect the result. Memory is
-            O(batch_size * G).
-        tolerance: absolute tolerance of ties.
-        k: cut-offs of average precision and nDCG.
-
-    Raises:
-        ShapeError: a score tile has the wrong shape.
-        NonFiniteError: a score is NaN.
-    """
+    """`score` maps row numbers of queries to (q, G) scores, which may be infinite. Memory is O(batch_size * G)."""
     gallery, positives_Q = positives.gallery, positives.counts()
     tables = Tables(gallery)
     cutoffs = (None, *k)

@@ -1,4 +1,4 @@
-"""The positives of each query: gallery rows with the same id, or with a relevance above 0.
+"""Positives of each query: gallery rows with the same id, or with a relevance above 0.
 
 Shapes: `Q` queries, `G` gallery rows, `q` queries of one tile.
 """
@@ -18,7 +18,7 @@ from unialign.ops import row_tiles
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """Codes of queries and gallery rows; the positives of a query are the rows with the same code."""
+    """The positives of a query are the rows with the same code."""
 
     query_codes_Q: Tensor
     gallery_codes_G: Tensor
@@ -28,26 +28,15 @@ class Positives:
         return len(self.gallery_codes_G)
 
     def counts(self) -> Tensor:
-        """Return the number of positives of each query, (Q,)."""
         highest = int(torch.maximum(self.query_codes_Q.max(), self.gallery_codes_G.max())) + 1
         return torch.bincount(self.gallery_codes_G, minlength=highest)[self.query_codes_Q]
 
     def table(self, rows_q: Tensor, device: torch.device) -> tuple[Tensor, None]:
-        """Return the (q, G) mask of positives, whose gains are all 1."""
         return self.query_codes_Q[rows_q].to(device)[:, None] == self.gallery_codes_G.to(device), None
 
 
 class Relevance:
-    """Graded relevance of each gallery row for each query.
-
-    Args:
-        relevance: (Q, G) numbers of at least 0, or a function of int64 query rows (q,) that returns (q, G).
-        queries, gallery: Q and G.
-
-    Raises:
-        ShapeError: the relevance has the wrong shape or is not numeric.
-        NonFiniteError: an entry is negative, infinite or NaN.
-    """
+    """Graded relevance: (Q, G) numbers of at least 0, or a function of int64 query rows (q,) that returns (q, G)."""
 
     def __init__(self, relevance: Any, queries: int, gallery: int) -> None:
         self.gallery = gallery
@@ -65,11 +54,9 @@ class Relevance:
         return self
 
     def counts(self) -> Tensor:
-        """Return the number of positives of each query."""
         return self._counts
 
     def table(self, rows_q: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the (q, G) mask of positives, and their gains, float64."""
         gain_qG = self._gains(self.rows_S[rows_q]).to(device)
         return gain_qG > 0, gain_qG
 
@@ -94,7 +81,7 @@ class Relevance:
 def find_positives(
     queries: int, gallery: int, query_ids: Any, gallery_ids: Any, relevance: Any
 ) -> tuple[Tensor, Positives | Relevance]:
-    """Return the (S,) query rows with a positive, and their positives; see `retrieval` for the arguments."""
+    """Return the (S,) query rows with a positive, and their positives."""
     if queries < 1 or gallery < 1:
         raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
     if relevance is not None:
@@ -120,7 +107,6 @@ def find_positives(
 
 
 def _with_positives(counts_Q: Tensor, why: str) -> Tensor:
-    """Return the (S,) query rows with a positive."""
     rows_S = (counts_Q > 0).nonzero().flatten()
     if len(rows_S) == 0:
         raise DataError(f"none of the {len(counts_Q)} queries has a positive, since {why}")

@@ -271,7 +271,6 @@ def _distinct(k: Sequence[int]) -> tuple[int, ...]:
 
 
 def make_result(counts: RankCounts, rows_S: Tensor, queries: int, k: Sequence[int], ties: Ties) -> RetrievalResult:
-    """Return the result for scored query rows (S,) out of `queries` rows, from the counts of their ranks."""
     return RetrievalResult(
         k=check_cutoffs(k),
         ties=ties,

@@ -22,15 +22,7 @@ _SMALLEST_WEIGHT = 1e-30
 
 
 class BlockResult(NamedTuple):
-    """Values and derivatives of P blocks.
-
-    The derivative with respect to a cosine is the entry of the block times `factor` and `factor_P`.
-
-    Attributes:
-        value_P: values, float64.
-        by_positive_PB: derivatives with respect to the given positive logits.
-        by_parameters: derivatives of the values with respect to each parameter of the formula, shape (P,) each.
-    """
+    """The derivative with respect to a cosine is the entry of the block times `factor` and `factor_P`."""
 
     value_P: Tensor
     factor: float = 1.0
@@ -53,15 +45,11 @@ class BlockFormula(ABC):
         chunk: slice = slice(None),
         gradient: bool,
     ) -> BlockResult:
-        """Return the values; with `gradient`, also write the derivatives with respect to the cosines to the block.
-
-        Args:
-            positive_PB: logits that replace the diagonal; the diagonal of the derivatives is then 0.
-            chunk: slice of these blocks among all blocks, for formulas with different keys per block.
+        """With `gradient`, also write the derivatives with respect to the cosines to the block. `positive_PB` replaces
+        the diagonal, whose derivatives are then 0.
         """
 
     def with_parameters(self, result: BlockResult, x_PBD: Tensor, by_x_PBD: Tensor, block_PBB: Tensor) -> BlockResult:
-        """Return the result with parameter derivatives added; `by_x_PBD` are the derivatives with respect to x."""
         return result
 
 
@@ -131,20 +119,18 @@ class ContrastBlocks(BlockFormula):
         return result._replace(by_parameters=((by_x_PBD * x_PBD).sum((1, 2)) / self.scale,))
 
     def _mean(self, value_P: Tensor, positive_PB: Tensor, smoothing_P: Tensor | float) -> Tensor:
-        """Return the mean loss, given the sums of log-partitions minus positive logits."""
         if self.smoothing > 0:
             value_P = value_P + self.smoothing * self.directions * positive_PB.sum(-1) - smoothing_P
         return value_P / (positive_PB.shape[-1] * self.directions)
 
     def _smoothing(self, logit_PBB: Tensor, positive_PB: Tensor) -> Tensor | float:
-        """Return the label smoothing times the sum of the mean logits of all rows and columns."""
         if self.smoothing == 0:
             return 0.0
         total_P = logit_PBB.sum(-1).double().sum(-1) + (positive_PB - logit_PBB.diagonal(dim1=1, dim2=2)).sum(-1)
         return total_P * (self.smoothing * self.directions / logit_PBB.shape[-1])
 
     def _exponential_sums(self, block_PBB: Tensor, chunk: slice) -> Tensor:
-        """Replace logits with exp(logit - shift), 0 where masked; return the (directions, P, B) sums in float64."""
+        """Replace logits with exp(logit - shift), 0 where masked; return float64 sums (directions, P, B)."""
         (block_PBB.sub_(self.shift) if self.shift else block_PBB).exp_()
         keys = self._keys(chunk)
         if keys is None:
@@ -168,7 +154,7 @@ class ContrastBlocks(BlockFormula):
         *,
         given: bool,
     ) -> BlockResult:
-        """Evaluate with one shift per row and column, for logits that underflow with a single shift."""
+        """Use one shift per row and column, for logits that underflow with a single shift."""
         keys = self._keys(chunk)
         diagonal_BB = torch.eye(logits_PBB.shape[-1], dtype=torch.bool, device=logits_PBB.device)
         logits_PBB.masked_fill_(diagonal_BB if keys is None else keys == 0, -torch.inf)
@@ -184,7 +170,7 @@ class ContrastBlocks(BlockFormula):
         return self._finish_(block_PBB, value_P, -torch.expm1(-excess_SPB).sum(0), given=given)
 
     def _finish_(self, block_PBB: Tensor, value_P: Tensor, others_PB: Tensor, *, given: bool) -> BlockResult:
-        """Complete the derivatives; `others_PB` is the probability of all negatives, summed over directions."""
+        """`others_PB` is the probability of all negatives, summed over directions."""
         items = block_PBB.shape[-1]
         if block_PBB.dtype == torch.float32 and 2 * self.scale > _LARGEST:
             torch.threshold_(block_PBB, _SMALLEST_WEIGHT, 0.0)

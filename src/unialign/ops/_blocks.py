@@ -1,9 +1,8 @@
-"""Compute losses of small batches and their closed-form gradients from full B x B blocks, in few operations.
+"""Compute losses of small batches and their closed-form gradients from full B x B blocks.
 
-Up to 1,024 rows, the time of a loss depends on the number of operations rather than on their size. All pairs of
-modalities (or all modalities) are therefore computed together, with batched products in chunks that fit into a core's
-cache. The formulas in `_block_formulas` are the same as in `_contrast`, `_softplus` and `_uniformity`, which process
-batches of any size in tiles. The forward pass computes the gradients, so no block is kept for the backward pass.
+Up to 1,024 rows, the time of a loss depends on the number of operations rather than on their size, so all pairs of
+modalities are computed together, in chunks that fit into a core's cache. The forward pass computes the gradients, so no
+block is kept for the backward pass.
 
 Shapes: `M` modalities, `B` items, `D` dimension, `P` blocks (pairs of modalities, or modalities).
 """
@@ -169,7 +168,6 @@ class _KeyLosses(torch.autograd.Function):
 
 
 def _chunks(blocks: int, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of blocks to compute together, with a (P, B, B) buffer for these blocks."""
     rows = z.shape[-2]
     step = min(blocks, max(1, _CHUNK // (rows * rows)))
     buffer_PBB = z.new_empty(step, rows, rows)
@@ -179,7 +177,6 @@ def _chunks(blocks: int, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _sides(z_MBD: Tensor, pairs: _Pairs) -> tuple[Tensor, Tensor]:
-    """Return the rows of the first and of the second modality of each pair, shape (P, B, D) each."""
     left, right = zip(*pairs, strict=True)
     return _rows(z_MBD, left), _rows(z_MBD, right)
 
@@ -192,13 +189,11 @@ def _rows(z_MBD: Tensor, modalities: tuple[int, ...]) -> Tensor:
 
 
 def _product(out_PBD: Tensor, weight_PBB: Tensor, z_PBD: Tensor, result: BlockResult) -> Tensor:
-    """Write the product of derivatives and rows to `out_PBD`, multiplied by the factors of the result."""
     torch.baddbmm(out_PBD, weight_PBB, z_PBD, beta=0, alpha=result.factor, out=out_PBD)
     return out_PBD if result.factor_P is None else out_PBD.mul_(result.factor_P[:, None, None])
 
 
 def _join(results: list[BlockResult]) -> tuple[Tensor, list[Tensor]]:
-    """Concatenate the values of all chunks and their derivatives with respect to each parameter."""
     if len(results) == 1:
         return results[0].value_P, list(results[0].by_parameters)
     parts = zip(*(result.by_parameters for result in results), strict=True)
@@ -206,7 +201,6 @@ def _join(results: list[BlockResult]) -> tuple[Tensor, list[Tensor]]:
 
 
 def _by_parameters(parameters: Sequence[Tensor], by_parameters: Sequence[Tensor], g_P: Tensor | None) -> list[Tensor]:
-    """Return the gradients of the parameters, given the gradients of the values; None stands for a single 1."""
     pairs = zip(parameters, by_parameters, strict=True)
     if g_P is None:
         return [by_P.to(parameter.dtype).reshape(parameter.shape) for parameter, by_P in pairs]
@@ -218,15 +212,14 @@ def _joined_slopes(slopes: tuple[Tensor, ...]) -> Tensor:
 
 
 def _is_one(g_P: Tensor) -> bool:
-    """Return whether the incoming gradient is a single 1, so that products with this gradient can be omitted.
-
-    Gradients on other devices than the CPU are not checked, since reading a value would synchronize the device.
+    """Products with a gradient of 1 can be omitted. Other devices than the CPU are not checked, since reading a value
+    would synchronize the device.
     """
     return g_P.numel() == 1 and g_P.device.type == "cpu" and float(g_P) == 1
 
 
 def _no_grad() -> AbstractContextManager[Any]:
-    """Return `torch.no_grad()`, or a cheaper context if gradients are already disabled."""
+    """Return a cheaper context if gradients are already disabled."""
     return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
@@ -236,9 +229,8 @@ def _halves(saved: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
 
 @lru_cache(maxsize=64)
 def _places(pairs: _Pairs, modalities: int) -> list[list[float]]:
-    """Return an (M, 2P) matrix with 1 where a modality is the first (first P columns) or second modality of a pair.
-
-    The result is a list, since a tensor created under `FakeTensorMode` has no values and must not be cached.
+    """(M, 2P) matrix: 1 where a modality is the first (first P columns) or second of a pair. A tensor created under
+    `FakeTensorMode` has no values and must not be cached, so this is a list.
     """
     of_pairs = [m for side in zip(*pairs, strict=True) for m in side]
     return [[float(m == of_pair) for of_pair in of_pairs] for m in range(modalities)]

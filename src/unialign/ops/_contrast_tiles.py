@@ -28,14 +28,7 @@ _Tile = tuple[slice, slice, Tensor, Any]
 
 
 class ContrastOptions(NamedTuple):
-    """Options of a contrastive loss.
-
-    Attributes:
-        directions: 2 for a symmetric loss, 1 for rows only.
-        smoothing: label smoothing s.
-        positive_weight: weight w of the positive logits.
-        side: rows per tile.
-    """
+    """Label smoothing s, weight w of the positive logits, and rows per tile."""
 
     directions: int
     smoothing: float
@@ -44,14 +37,14 @@ class ContrastOptions(NamedTuple):
 
 
 class LogPartitions(NamedTuple):
-    """Log-partitions r (and c if symmetric) in float64; `shifted` is False if the sums used running maxima."""
+    """r (and c if symmetric) in float64; `shifted` is False if the sums used running maxima."""
 
     logs: list[Tensor]
     shifted: bool
 
 
 class ContrastTiles:
-    """Compute a contrastive loss from tiles of logits, one at a time in a reused buffer."""
+    """One tile of logits at a time, in a reused buffer."""
 
     def __init__(
         self, logits: Logits, positive_logits_N: Tensor, selection: RowSelection, options: ContrastOptions
@@ -67,16 +60,11 @@ class ContrastTiles:
         self.last_tile: _Tile | None = None
 
     def value(self) -> tuple[float, LogPartitions]:
-        """Return the loss and the log-partitions."""
         value, partitions = self._value(shifted=True)
         return (value, partitions) if self._is_complete(partitions) else self._value(shifted=False)
 
     def gradients(self, partitions: LogPartitions, *, of_last_tile: bool = False) -> list[Tensor]:
-        """Return the gradients with respect to the positive logits and the tensors of the logits.
-
-        Args:
-            of_last_tile: reuse the tile that `value` left in the buffer; there must be only one tile.
-        """
+        """`of_last_tile` reuses the tile that `value` left in the buffer."""
         gradients = [torch.zeros_like(tensor) for tensor in (self.positive_logits_N, *self.logits.tensors)]
         last = [] if self.last_tile is None else [self.last_tile]
         for i, j, x_IJ, saved in last if of_last_tile else self._tiles():
@@ -110,7 +98,7 @@ class ContrastTiles:
         return self._total(partitions, smoothing_sum), partitions
 
     def _is_complete(self, partitions: LogPartitions) -> bool:
-        """Return whether all sums are large enough for terms lost to underflow to be negligible."""
+        """Return whether terms lost to underflow are negligible."""
         if self.selection.size == 0:
             return True
         return min(float(logs_N.min()) for logs_N in partitions.logs) >= self.shift + _SMALLEST_LOG_SUM
@@ -129,7 +117,7 @@ class ContrastTiles:
         return (probability_N - self.directions * (smoothing / self.keys_N + weight)) * self.factor
 
     def _smoothing_sum(self, logit_IJ: Tensor, i: slice, j: slice) -> float:
-        """Return sum_ij l_ij (1/k_i + 1/k_j) over the keys of a tile except the positives; 0 without smoothing."""
+        """sum_ij l_ij (1/k_i + 1/k_j) over the keys of a tile except the positives."""
         if self.options.smoothing == 0:
             return 0.0
         copy_IJ = tile_view(self.spare, i, j).copy_(logit_IJ)
@@ -140,7 +128,7 @@ class ContrastTiles:
         return float(total)
 
     def _weights_(self, x_IJ: Tensor, i: slice, j: slice, partitions: LogPartitions) -> Tensor:
-        """Replace logits, or their shifted exponentials, with the derivatives of the loss, in place."""
+        """Replace logits, or their shifted exponentials, with the derivatives of the loss."""
         softmax_ = self._shifted_softmax_ if partitions.shifted else self._softmax_
         weight_IJ = softmax_(x_IJ, i, j, partitions.logs)
         if weight_IJ.dtype == torch.float32 and self.wide_span:
@@ -166,7 +154,7 @@ class ContrastTiles:
         return logit_IJ.mul_(self.factor)
 
     def _outer_sum(self, rows_N: Tensor, columns_N: Tensor, i: slice, j: slice) -> Tensor:
-        """Return a_i + b_j over a tile if the loss is symmetric, else a_i."""
+        """a_i + b_j if the loss is symmetric, else a_i."""
         return (
             torch.add(rows_N[i, None], columns_N[j], out=tile_view(self.spare, i, j))
             if self.directions == 2
@@ -174,7 +162,6 @@ class ContrastTiles:
         )
 
     def _mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Set the diagonal, pairs with the same id, and pairs masked by the logits to `value`."""
         self.selection.mask_(x_IJ, i, j, value)
         masked_IJ = self.logits.masked(i, j)
         if masked_IJ is not None:

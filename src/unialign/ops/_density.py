@@ -90,8 +90,6 @@ class _Between(torch.autograd.Function):
 
 
 class _Set(NamedTuple):
-    """Unit rows and their codes."""
-
     z_ND: Tensor
     codes_N: Tensor | None
 
@@ -118,7 +116,7 @@ def _tiles(x: _Set, y: _Set, kernel: KernelFunction, side: int) -> Iterator[tupl
 def _gradients(
     x: _Set, y: _Set, kernel: KernelFunction, side: int, log_N: Tensor, g_N: Tensor, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of sum_i g_i l_i with respect to x and y; None where not needed."""
+    """Gradients of sum_i g_i l_i; None where not needed."""
     by_x_ND, by_y_KD = (torch.zeros_like(z.z_ND) if need else None for z, need in zip((x, y), needed, strict=True))
     for i, j, logk_IJ, slope in _tiles(x, y, kernel, side) if any(needed) else ():
         weight_IJ = logk_IJ.sub_(log_N[i, None]).exp_().mul_(g_N[i, None]).mul_(slope)

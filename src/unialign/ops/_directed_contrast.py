@@ -134,7 +134,7 @@ def _sum_tiles(
     *,
     with_gradient: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the sums of L_i and of dL_i / dscale over the local queries, and the gradients."""
+    """Sums of L_i and of dL_i / dscale over the local queries, and the gradients."""
     q_ND, k_ND, scale, shared_ED, own_RKD = tensors
     q_RD, rows, factor = selection.local(q_ND), len(k_ND), float(scale)
     total = torch.zeros(2, dtype=torch.float64, device=q_ND.device)

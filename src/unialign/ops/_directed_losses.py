@@ -53,7 +53,6 @@ class Keys(NamedTuple):
     absent_IK: Tensor | None
 
     def fill_(self, x_IC: Tensor, value: float) -> Tensor:
-        """Fill the entries of keys that are not negatives."""
         x_IC[self.row_P, self.column_P] = value
         x_IC[self.row_X, self.column_X] = value
         if self.absent_IK is not None:
@@ -61,13 +60,11 @@ class Keys(NamedTuple):
         return x_IC
 
     def positives(self, same_ids: SameIds) -> tuple[Tensor, Tensor]:
-        """Return the rows and columns of all pairs of a query and a positive."""
         if same_ids == "positive":
             return self.row_P, self.column_P
         return torch.arange(len(self.own_I), device=self.own_I.device), self.own_I
 
     def count_negatives(self, columns: int) -> Tensor:
-        """Return the number of negatives of each query."""
         rows = len(self.own_I)
         excluded_I = torch.bincount(self.row_P, minlength=rows) + torch.bincount(self.row_X, minlength=rows)
         if self.absent_IK is not None:
@@ -99,12 +96,7 @@ class RowLosses(NamedTuple):
 def row_losses(
     cosine_IC: Tensor, own_I: Tensor, keys: Keys, *, scale: Tensor | float, settings: ContrastSettings
 ) -> RowLosses:
-    """Return L_i of each query, computed with differentiable operations.
-
-    Args:
-        cosine_IC: cosines of queries and keys.
-        own_I: cosine of each query and its positive, in float64.
-    """
+    """`own_I` is the cosine of each query and its positive, in float64."""
     (same_ids, hardness, smoothing), rows = settings, len(own_I)
     rounded_I = own_I.to(cosine_IC.dtype)
     logit_IC = (cosine_IC - rounded_I[:, None]) * scale
@@ -169,7 +161,7 @@ def row_weights_(
 
 
 def _sums_of_positives(logit_P: Tensor, row_P: Tensor, zeros_like_I: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log sum_p exp(l_ip) and mean_p l_ip of each query."""
+    """log sum_p exp(l_ip) and mean_p l_ip of each query."""
     zero_I, logit_P = torch.zeros_like(zeros_like_I), logit_P.double()
     # The positive of each query has logit 0, so the maximum is at least 0.
     highest_I = zero_I.detach().scatter_reduce(0, row_P, logit_P.detach(), "amax")
@@ -179,9 +171,8 @@ def _sums_of_positives(logit_P: Tensor, row_P: Tensor, zeros_like_I: Tensor) -> 
 
 
 def _exponentials(logit_IC: Tensor, keys: Keys, *, wide: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Return exp(l - m) of the negatives (0 elsewhere), the row sums, and log sum exp(l), with m the row maximum.
-
-    Overwrites the logits.
+    """Overwrite the logits with exp(l - m) of the negatives (0 elsewhere), m the row maximum; return them with their
+    row sums and log sum exp(l).
     """
     keys.fill_(logit_IC, -torch.inf)
     highest_I = logit_IC.detach().amax(1)

@@ -73,7 +73,7 @@ def arccos_squared(cosine: Tensor) -> Tensor:
 
 
 def _arccos_squared_slope(cosine: Tensor) -> Tensor:
-    """Return the derivative of `arccos_squared`, -2 arccos(c) / sqrt(1 - c^2), by the same series near c = 1."""
+    """-2 arccos(c) / sqrt(1 - c^2), by the same series near c = 1."""
     u = 1 - cosine
     near = u < 1e-3
     series = -(2 + u * (2 / 3 + u * (12 / 45 + u * (4 / 35))))

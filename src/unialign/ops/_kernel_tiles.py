@@ -57,15 +57,13 @@ class KernelTiles:
             yield i, j, logit_IJ, slope_IJ
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Set pairs with the same id and, if the sum excludes self pairs, also self pairs to `value`."""
         self.selection.mask_(x_IJ, i, j, value, self_pairs=self.self_pairs)
 
     def multiplicity(self, i: slice, j: slice) -> int:
-        """Return 2 for tiles that also represent their transpose, else 1."""
+        """2 for tiles that also represent their transpose, else 1."""
         return 2 if self.symmetric and i != j else 1
 
     def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
-        """Return a_i + a_j over a tile."""
         return torch.add(self.selection.local(a_N)[i, None], a_N[j], out=tile_view(self.spare, i, j))
 
     def accumulate_grad(self, gradient_RD: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:

@@ -8,14 +8,13 @@ from torch import Tensor
 
 
 class ShiftedLogSums:
-    """Log-sum-exp of N rows or columns, with a constant shift that prevents overflow and underflow."""
+    """A constant shift prevents overflow and underflow."""
 
     def __init__(self, rows: int, device: torch.device, shift: float = 0.0) -> None:
         self.shift = shift
         self.total_N = torch.zeros(rows, dtype=torch.float64, device=device)
 
     def prepare_(self, logit_IJ: Tensor) -> Tensor:
-        """Replace logits with exp(logit - shift)."""
         return shifted_exp_(logit_IJ, self.shift)
 
     def add(self, e_IJ: Tensor, rows: slice, *, dim: int = 1) -> None:
@@ -23,23 +22,20 @@ class ShiftedLogSums:
         self.total_N[rows] += e_IJ.sum(dim)
 
     def logs(self) -> Tensor:
-        """Return the log-sum-exp, shape (N,); -inf where all logits are -inf."""
         return torch.log(self.total_N) + self.shift
 
 
 class RunningLogSums:
-    """Log-sum-exp of N rows or columns with running maxima, for logits of any range."""
+    """Running maxima permit logits of any range."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self.highest_N = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
         self.total_N = torch.zeros_like(self.highest_N)
 
     def prepare_(self, logit_IJ: Tensor) -> Tensor:
-        """Return the logits unchanged."""
         return logit_IJ
 
     def add(self, logit_IJ: Tensor, rows: slice, *, dim: int = 1) -> None:
-        """Add the exponentials of a tile to the sums of its rows (`dim=1`) or columns (`dim=0`)."""
         higher = torch.maximum(self.highest_N[rows], logit_IJ.amax(dim).double())
         # The shift is 0 while all logits are -inf, since -inf - (-inf) is NaN.
         shift = torch.where(higher == -torch.inf, 0.0, higher)
@@ -49,17 +45,15 @@ class RunningLogSums:
         self.highest_N[rows] = higher
 
     def logs(self) -> Tensor:
-        """Return the log-sum-exp, shape (N,); -inf where all logits are -inf."""
         return torch.where(self.total_N > 0, self.highest_N + torch.log(self.total_N), -torch.inf)
 
 
 def shifted_exp_(logit_IJ: Tensor, shift: float) -> Tensor:
-    """Replace logits with exp(logit - shift)."""
     return (logit_IJ if shift == 0 else logit_IJ.sub_(shift)).exp_()
 
 
 def masked_logsumexp(logit_NK: Tensor, masked_NK: Tensor) -> Tensor:
-    """Return the log-sum-exp of each row, shape (N,); -inf with zero gradient for fully masked rows."""
+    """-inf with zero gradient for fully masked rows."""
     # The log-sum-exp of a fully masked row would have a NaN gradient.
     empty_N1 = masked_NK.all(1, keepdim=True)
     sums_N = torch.logsumexp(logit_NK.masked_fill(masked_NK & ~empty_N1, -torch.inf), 1)

@@ -14,12 +14,7 @@ from unialign.ops._kernel_functions import KernelFunction
 
 
 class Logits(ABC):
-    """Logits of queries and keys; the backward pass recomputes them from the same tensors.
-
-    Attributes:
-        tensors: the differentiable inputs.
-        lowest, highest: bounds of the logits.
-    """
+    """Logits of queries and keys; the backward pass recomputes them from the same tensors."""
 
     tensors: tuple[Tensor, ...]
     lowest: float
@@ -27,25 +22,23 @@ class Logits(ABC):
 
     @abstractmethod
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Any:
-        """Write the logits of a tile to `out_IJ`; return the values that `accumulate_grad` needs as `saved`."""
+        """Write a tile to `out_IJ`; return the values that `accumulate_grad` needs as `saved`."""
 
     def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
-        """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten.
-
-        The default implementation is for logits <x_i, y_j>, where x and y are the first two tensors.
+        """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten. The
+        default is for logits <x_i, y_j>, where x and y are the first two tensors.
         """
         gradients[0][i].addmm_(weight_IJ, self.tensors[1][j])
         gradients[1][j].addmm_(weight_IJ.mT, self.tensors[0][i])
 
     @abstractmethod
-    def dense(self) -> Tensor:
-        """Return the full (N, N) logits, computed with differentiable operations."""
+    def dense(self) -> Tensor: ...
 
     def finish(self, gradients: Sequence[Tensor]) -> None:  # noqa: B027
-        """Complete the gradients after the last tile."""
+        ...
 
     def masked(self, i: slice, j: slice) -> Tensor | None:
-        """Return a mask of pairs to exclude in addition to pairs with the same id, or None; the diagonal is ignored."""
+        """Mask of pairs to exclude in addition to pairs with the same id; the diagonal is ignored."""
         return None
 
 

@@ -88,7 +88,7 @@ class RowSelection:
         return all_ND
 
     def _same_id(self, i: slice, j: slice) -> Tensor | None:
-        """Return a tile's mask of pairs with equal ids and self pairs; None if the mask is empty or all ids differ."""
+        """None if the mask is empty or all ids differ."""
         if self.codes_N is None:
             return None
         row_I, column_J = self.codes_N[i if self.local_R is None else self.local_R[i]], self.codes_N[j]

@@ -118,14 +118,14 @@ class _MeanExcess(torch.autograd.Function):
 
 
 def _excesses(matrix: LogitMatrix, positive_R: Tensor, backend: Backend, *, with_slope: bool) -> list[Tensor]:
-    """Return e in float64, shape (R,), and with `with_slope` also scale * de/dscale."""
+    """e in float64, shape (R,), and with `with_slope` also scale * de/dscale."""
     rest_R, mean_R = _module(backend).log_sums(matrix, with_means=with_slope)
     excess_R = torch.logaddexp(positive_R.new_zeros(()), rest_R.double() - positive_R)
     return [excess_R] if mean_R is None else [excess_R, -torch.expm1(-excess_R) * (mean_R.double() - positive_R)]
 
 
 def _positive_logits(matrix: LogitMatrix) -> Tensor:
-    """Return scale <x_i, y_i> in float64, shape (R,), computed in blocks of rows."""
+    """scale <x_i, y_i> in float64."""
     positive_R = torch.empty(len(matrix.x_RD), dtype=torch.float64, device=matrix.x_RD.device)
     for rows in row_tiles(len(positive_R), matrix.x_RD.shape[1]):
         positive_R[rows] = (matrix.x_RD[rows].double() * matrix.y_ND[matrix.local_R[rows]].double()).sum(1)
@@ -146,7 +146,6 @@ def _logit_matrix(
 
 
 def _module(backend: Backend) -> ModuleType:
-    """Return the module that implements `log_sums` and `accumulate_grad`."""
     if backend != "triton":
         return _row_sums_torch
     from unialign.ops import _row_sums_triton

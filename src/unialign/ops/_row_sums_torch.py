@@ -55,15 +55,12 @@ class LogitMatrix:
 
     @property
     def plain_exp(self) -> bool:
-        """True if exponentials of the logits and their sums are in float32's range without a shift."""
+        """Exponentials of the logits and their sums are in float32's range without a shift."""
         return abs(self.scale) <= _PLAIN_EXP
 
 
 def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Return r and, with `with_means`, m, shape (R,) each, in the rows' dtype (float32 for half precision).
-
-    In fully masked rows, m is 0.
-    """
+    """Return r and, with `with_means`, m (0 in fully masked rows)."""
     sums = _compiled(_sums_of_tile) if matrix.compiled else _sums_of_tile
     r_R = _at_least_float32(matrix.x_RD).new_empty(len(matrix.x_RD))
     m_R = torch.empty_like(r_R) if with_means else None
@@ -75,7 +72,6 @@ def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, 
 
 
 def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
-    """Return p, shape (R, D)."""
     weights = _compiled(_weights_of_tile) if matrix.compiled else _weights_of_tile
     # exp(s - inf) = 0, so empty sums contribute nothing.
     r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x) for x in (r_R, c_N))
@@ -88,10 +84,7 @@ def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, 
 
 
 def _tiles(matrix: LogitMatrix) -> Iterator[tuple[slice, Tensor, _Mask]]:
-    """Yield the rows, logits and mask of each tile.
-
-    On a CPU, tiles fit into the caches but have at least 64 rows, for efficient products.
-    """
+    """On a CPU, tiles fit into the caches but have at least 64 rows, for efficient products."""
     rows, columns = len(matrix.x_RD), len(matrix.y_ND)
     entries = max(_TILE_CPU, _ROWS_CPU * columns) if matrix.x_RD.device.type == "cpu" else None
     for tile in row_tiles(rows, columns, entries=entries):
@@ -102,7 +95,6 @@ def _tiles(matrix: LogitMatrix) -> Iterator[tuple[slice, Tensor, _Mask]]:
 
 
 def _mask_(x_tN: Tensor, value: float, mask: _Mask) -> Tensor:
-    """Fill the masked columns of each row."""
     self_t, codes_t, codes_N, keep_self = mask
     if codes_t is None or codes_N is None:
         return x_tN if keep_self else x_tN.scatter_(1, self_t[:, None], value)

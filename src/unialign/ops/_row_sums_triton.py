@@ -38,7 +38,7 @@ def _logits2(
     x_ptr, y_ptr, code_r, codes_ptr, self_column, row, column, rows, columns, scale2,
     DIM: tl.constexpr, BLOCK_K: tl.constexpr, KEEP_SELF: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return a tile of logits in base 2, with -inf at masked entries."""
+    """Logits in base 2, with -inf at masked entries."""
     products = tl.zeros((row.shape[0], column.shape[0]), dtype=tl.float32)
     for first in range(0, DIM, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
@@ -131,7 +131,6 @@ def _accumulate_grad_kernel(
 
 
 def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Return r and, with `with_means`, m, shape (R,) each, in float32."""
     r_R = torch.full((len(matrix.x_RD),), -torch.inf, dtype=torch.float32, device=matrix.x_RD.device)
     m_R = torch.zeros_like(r_R) if with_means else None
     if len(r_R) > 0 and len(matrix.y_ND) > 0:
@@ -143,7 +142,6 @@ def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, 
 
 
 def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
-    """Return p, shape (R, D), in float32."""
     (rows, dim), columns = matrix.x_RD.shape, len(matrix.y_ND)
     p_RD = torch.zeros(rows, dim, dtype=torch.float32, device=matrix.x_RD.device)
     if rows == 0 or columns == 0:
@@ -173,5 +171,5 @@ def _constants(matrix: LogitMatrix) -> dict[str, Any]:
 
 
 def _block_size(dim: int, most: int) -> int:
-    """Return the smallest power of two of at least `dim`, clamped to [16, most]."""
+    """Smallest power of two of at least `dim`, clamped to [16, most]."""
     return min(most, max(16, int(triton.next_power_of_2(dim))))

@@ -81,10 +81,7 @@ def _sum_tiles(
     selection: RowSelection,
     side: int,
 ) -> tuple[float, float]:
-    """Return the sum of softplus over local x and all y and, if `by_x_RD` is given, the sum of sigmoid (else 0).
-
-    Also add sum_j sigmoid(l_ij) y_j to `by_x_RD` and sum_i sigmoid(l_ij) x_i to `by_y_ND` if these are given.
-    """
+    """Return the sum of softplus over local x and all y and, if `by_x_RD` is given, the sum of sigmoid."""
     x_RD, total, by_bias = selection.local(x_ND), 0.0, 0.0
     for i, j in rectangle(len(x_RD), len(y_ND), side=side):
         logit_IJ = (x_RD[i] * scale @ y_ND[j].mT).add_(bias)

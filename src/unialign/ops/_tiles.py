@@ -31,13 +31,12 @@ def rectangle(rows: int, columns: int, *, side: int = SIDE) -> Iterator[tuple[sl
 
 
 def upper_triangle(rows: int, *, side: int = SIDE) -> Iterator[tuple[slice, slice]]:
-    """Yield square tiles on and above the diagonal of an R x R matrix; tiles on the diagonal have equal slices."""
+    """Tiles on the diagonal have equal slices."""
     for i in range(0, rows, side):
         for j in range(i, rows, side):
             yield slice(i, min(i + side, rows)), slice(j, min(j + side, rows))
 
 
 def tile_view(buffer: Tensor, i: slice, j: slice) -> Tensor:
-    """Return the first entries of a flat buffer as an (I, J) tile."""
     rows, columns = i.stop - i.start, j.stop - j.start
     return buffer[: rows * columns].view(rows, columns)

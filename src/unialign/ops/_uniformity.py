@@ -114,7 +114,7 @@ class _RowSums(torch.autograd.Function):
 
 
 def _plain_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield tiles of kappa_ij (g_i / sum_i + g_j / sum_j) s_ij, with one exp per entry."""
+    """kappa_ij (g_i / sum_i + g_j / sum_j) s_ij, with one exp per entry."""
     ratio_N = (g_N * torch.exp(-(sums_N + tiles.offset))).to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
         kernel_IJ = logit_IJ.exp_()
@@ -124,7 +124,7 @@ def _plain_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[
 
 
 def _normalized_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield tiles of (g_i p_ij + g_j p_ji) s_ij, with one exp per p, since inverse sums may be out of range."""
+    """(g_i p_ij + g_j p_ji) s_ij, with one exp per p, since inverse sums may be out of range."""
     log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
     log_R, g_R = tiles.selection.local(log_N), tiles.selection.local(g_N)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -193,11 +193,10 @@ class _LocalTotal:
             self._add(logit_IJ.exp_(), i, j, slope_IJ)
 
     def log(self) -> float:
-        """Return the logarithm of the total; -inf if there is no pair."""
         return math.log(self.total) + (self.shift - self.tiles.offset) if self.total > 0 else -math.inf
 
     def gradient(self, log_total: float) -> Tensor | None:
-        """Return the (N, D) gradient of the log of the total over all processes, overwriting the accumulated tensor."""
+        """The accumulated tensor is overwritten."""
         if self.gradient_RD is None:
             return None
         rate = self.tiles.rate * (2.0 if self.weights_N is None else 1.0)
