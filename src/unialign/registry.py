@@ -3,8 +3,9 @@
 A built-in plug-in is an object in a public module of its group's package (`losses/infonce.py`); its attribute `name`
 equals the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`).
 Notebooks and tests add names by calling `register`. Importing this module does not import torch. Entry points are read
-only to list all names, or to look up a name that is neither built in nor registered. The groups `encoders` and `index`
-are reserved: they accept plug-ins, but no function of this library uses them yet.
+only to list all names, or to look up a name that is neither built in nor registered. The group `index` is reserved: it
+accepts plug-ins, but no function of this library uses them yet. The names of the group `encoders` are kinds of encoders,
+such as `builtin` or `transformers`.
 """
 
 import pkgutil
@@ -23,9 +24,15 @@ __all__ = ["Group", "check", "is_built_in", "load", "names", "register", "regist
 Group = Literal["objectives", "readers", "encoders", "decoders", "index", "commands", "metrics"]
 
 # Packages of the built-in plug-ins, and the names to list first.
-_PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
+_PACKAGES = {
+    "objectives": "unialign.losses",
+    "readers": "unialign.readers",
+    "encoders": "unialign.encoders",
+    "commands": "unialign.cli",
+}
 _FIRST = {
     "objectives": ("unialign", "infonce"),
+    "encoders": ("builtin", "package"),
     "commands": (
         "demo",
         "train",

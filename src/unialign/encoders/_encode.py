@@ -1,0 +1,66 @@
+"""Encode decoded media in fixed batches.
+
+Shapes: `n` items, `D` length of the features.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_integer
+from unialign.encoders._encoder import Encoder, Prepared
+from unialign.encoders._reference import BATCH_SIZE
+from unialign.media import Media
+
+__all__ = ["encode_media", "encode_prepared"]
+
+
+def encode_media(encoder: Encoder, media: Sequence[Media | None], *, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Compute the features of decoded media, without gradients and in evaluation mode.
+
+    Args:
+        media: n media values as returned by `media.load_cell` with `encoder.decoding`; None for absent ones.
+        batch_size: items of a batch. Texts are first sorted by length, so that a batch has little padding.
+
+    Returns:
+        Features of shape (n, D), float32 on the CPU; rows of absent media are zero.
+
+    Raises:
+        ConfigError: batch_size is not a positive integer.
+    """
+    return encode_prepared(
+        encoder, [None if value is None else encoder.prepare(value) for value in media], batch_size=batch_size
+    )
+
+
+def encode_prepared(encoder: Encoder, prepared: Sequence[Prepared | None], *, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Compute the features of media on which `encoder.prepare` was already called; otherwise like `encode_media`.
+
+    For media other than text, the result for a whole sequence is equal to that for parts of it, if the length of each
+    part but the last is a multiple of batch_size.
+    """
+    check_integer("batch_size", batch_size, low=1)
+    features = torch.zeros(len(prepared), encoder.dim)
+    order = list(range(len(prepared)))
+    if encoder.media == "text":
+        order.sort(key=lambda place: _length(prepared[place]))
+    module = encoder.module
+    was_training = module is not None and module.training
+    if module is not None:
+        module.eval()
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            for start in range(0, len(order), batch_size):
+                batch = {place: found for place in order[start : start + batch_size] if (found := prepared[place])}
+                if batch:
+                    encoded = encoder.encode(encoder.collate(list(batch.values())))
+                    features[list(batch)] = encoded.float().cpu()
+    finally:
+        if module is not None and was_training:
+            module.train()
+    return features
+
+
+def _length(prepared: Prepared | None) -> int:
+    return 0 if prepared is None else max((array.size for array in prepared.values()), default=0)
