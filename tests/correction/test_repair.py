@@ -355,6 +355,24 @@ def test_a_row_that_equals_the_mean_is_named() -> None:
         found.apply({"a": torch.stack([z["a"][0], unit(mean, dim=0)])})
 
 
+def test_the_text_has_the_table_and_a_legend(tmp_path: Path) -> None:
+    found = repair(with_gap(healthy()))
+    lines = found.text().splitlines()
+    assert lines[0].startswith("The repair is ")
+    assert lines[2].split() == ["pair", "balanced", "own", "cross", "share", "gap"]
+    row = next(line for line in lines if line.startswith("a-b"))
+    before, after = (found.table[-1][side]["balanced"]["mean"] for side in ("before", "after"))
+    assert f"{100 * before:.1f} -> {100 * after:.1f}" in row
+    for column in ("balanced", "own", "cross", "share", "gap"):
+        assert any(line.startswith(f"{column}: ") for line in lines)
+    found.save(tmp_path / "repair")
+    loaded = Repair.load(tmp_path / "repair")
+    assert loaded.text() == found.text()
+    loaded.metadata.clear()
+    with pytest.raises(ConfigError, match="no measurements"):
+        loaded.text()
+
+
 def test_repr_names_the_choice() -> None:
     assert repr(repair(healthy(items=60))) == "Repair(modalities=('a', 'b'), dim=24, choice='none')"
     assert issubclass(Repair, object)

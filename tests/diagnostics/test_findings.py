@@ -145,11 +145,15 @@ def test_pairing_is_checked_even_for_different_dims():
     space = healthy()
     space["audio"] = (space["audio"] @ np.random.default_rng(0).standard_normal((DIM, 48))).astype(np.float32)
     diagnosis = checked(space)
-    assert serious(diagnosis) == [("dim_mismatch", "problem", ("audio",))]
-    assert "Their rows are paired, though" in diagnosis.findings_with("dim_mismatch")[0].text
+    (finding,) = diagnosis.findings_with("dim_mismatch")
+    assert (finding.severity, finding.modalities) == ("note", ("audio",))
+    assert serious(diagnosis) == []
+    assert "Their rows are paired, though" in finding.text
     assert "image->audio" not in diagnosis.numbers["directions"]
     space["audio"] = space["audio"][::-1]
-    assert "There is no evidence that the rows of" in checked(space).findings_with("dim_mismatch")[0].text
+    (finding,) = checked(space).findings_with("dim_mismatch")
+    assert finding.severity == "problem"
+    assert "There is no evidence that the rows of" in finding.text
 
 
 def test_broken_rows_are_counted_with_the_first_ones_and_leave_all_other_numbers():

@@ -183,6 +183,9 @@ def test_repr_and_text_are_short():
     lines = found.text().splitlines()
     assert lines[0].split(maxsplit=1) == ["R@1", f"{100 * found.metrics['recall@1']:.1f} % (chance 2.5 %)"]
     assert [line[:30].strip() for line in lines][6] == "debiased gap (lower is better)"
+    legend = lines[lines.index("") + 1 :]
+    assert legend[0].startswith("R@1: fraction of queries whose true item ranks first")
+    assert len(legend) == lines.index("")
     assert "V-measure" not in ua.evaluate(z).text(), "nothing without labels"
     looks = [
         found,

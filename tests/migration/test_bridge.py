@@ -116,6 +116,21 @@ def test_pairs_are_joined_by_ids(tmp_path):
         bridge(tmp_path / "old.npz", Z[PAIRS], pairs=keys[PAIRS])
 
 
+def test_a_mask_marks_the_sampled_rows():
+    mask = np.zeros(len(Z), bool)
+    mask[PAIRS] = True
+    ascending = np.flatnonzero(mask)
+    found = bridge(OLD["noisy"], Z[mask], pairs=mask, queries=QUERIES)
+    wanted = bridge(OLD["noisy"], Z[ascending], pairs=ascending, queries=QUERIES)
+    np.testing.assert_array_equal(found.pairs, ascending)
+    assert found.overlap == wanted.overlap
+    np.testing.assert_array_equal(found.apply(), wanted.apply())
+    with pytest.raises(ShapeError, match="one entry for each of the 1,500 rows"):
+        bridge(OLD["noisy"], Z[mask], pairs=mask[:-1])
+    with pytest.raises(ShapeError, match="marks 240 rows of the index, but there are 239 new rows"):
+        bridge(OLD["noisy"], Z[mask][:-1], pairs=mask)
+
+
 def test_without_queries_the_pairs_query_each_other():
     found = bridge(OLD["noisy"], Z[PAIRS], pairs=PAIRS)
     assert found.overlap.queries == len(PAIRS)

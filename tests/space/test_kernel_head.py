@@ -46,6 +46,21 @@ def test_features_are_the_preconditioned_kernel_components() -> None:
     assert space.prepared_dims == {"image": 29, "text": 29}
 
 
+def test_features_do_not_depend_on_the_precision_of_products() -> None:
+    """The errors of TF32 and bfloat16 products are about 1e-3, and the weights of the features amplify them."""
+    module = fitted(regularization=1e-4).features[0][1]
+    x = torch.randn(8, DIMS["image"], generator=torch.Generator().manual_seed(1))
+    expected = copy.deepcopy(module).double()(x.double()).float()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert torch.equal(module(x), expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert module(x).dtype == torch.float32
+    torch.testing.assert_close(module(x), expected, atol=1e-3, rtol=1e-3)
+
+
 def test_features_far_from_the_origin_keep_their_digits() -> None:
     rng = np.random.default_rng(0)
     x = {name: (rng.normal(size=(30, dim)) + 10_000).astype(np.float32) for name, dim in DIMS.items()}

@@ -69,6 +69,12 @@ def test_runs_are_reproducible_and_leave_the_random_state_of_the_caller_unchange
     assert digest_of(again) != finished(seed=1).digest
 
 
+def test_settings_have_defaults() -> None:
+    found = fit(tiny_store(), progress="none")
+    assert digest_of(found) == digest_of(fit(tiny_store(), TrainConfig(), progress="none"))
+    assert digest_of(found) != digest_of(fit(tiny_store(), TrainConfig(seed=1), progress="none"))
+
+
 def test_logging_and_health_checks_change_nothing() -> None:
     recipe: dict[str, Any] = {"objective": "unialign", "objective_options": {"anchor": "text"}}
     often = finished(**recipe, monitor_steps=1, logging_steps=1)

@@ -41,7 +41,12 @@ from unialign.ops._row_selection import (
     shard_layout as shard_layout,
 )
 from unialign.ops._row_sums import mean_excess as mean_excess
-from unialign.ops._search import count_above as count_above, pair_scores as pair_scores, top_k as top_k
+from unialign.ops._search import (
+    count_above as count_above,
+    pair_scores as pair_scores,
+    product_dtype as product_dtype,
+    top_k as top_k,
+)
 from unialign.ops._softplus import softplus_total as softplus_total
 from unialign.ops._tiles import TILE as TILE, rectangle as rectangle, row_tiles as row_tiles
 from unialign.ops._tuple_logits import (

@@ -43,19 +43,16 @@ class Counts(NamedTuple):
 
 
 class _CosineTiles:
-    """Compute cosines of queries[rows] and the gallery in tiles."""
-
     def __init__(self, queries: UnitRows, gallery: UnitRows, rows_Q: Tensor, *, tolerance: float, most: int) -> None:
         self.queries, self.gallery, self.rows_Q = queries, gallery, rows_Q
         self.device = gallery.device
-        self.dtype = _product_dtype(self.device, gallery.dim)
+        self.dtype = product_dtype(self.device, gallery.dim)
         unit = torch.finfo(self.dtype).eps / 2
         self.margin = _SLACK * ((gallery.dim + 8) * unit + tolerance)
         threads = torch.get_num_threads() if self.device.type == "cpu" else TILE
         self.most = max(1, min(most, TILE // SIDE, SIDE * threads))
 
     def tiles(self, scale: float) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield the row slice, column slice and `scale` * cosines of each tile; the tiles share one buffer."""
         queries, gallery = len(self.rows_Q), len(self.gallery)
         x_QD = torch.empty(queries, self.gallery.dim, dtype=self.dtype, device=self.device)
         for rows in row_tiles(queries, self.gallery.dim):
@@ -73,11 +70,9 @@ class _CosineTiles:
                 yield rows, columns, s_qc
 
     def exact(self, rows: slice, columns: slice) -> Tensor:
-        """Return the cosines of a tile in float64, shape (q, c)."""
         return self.queries.exact(self.rows_Q[rows]) @ self.gallery.exact(columns).mT
 
     def pairs(self, i_P: Tensor, j_P: Tensor) -> Tensor:
-        """Return the (P,) float64 cosines of queries rows_Q[i] and gallery rows j."""
         return pair_scores(self.queries, self.gallery, self.rows_Q.to(self.device)[i_P], j_P)
 
 
@@ -175,7 +170,7 @@ def top_k(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, mos
 
 
 class _PendingPairs:
-    """Collect pairs and rescore them in one call, since many small calls would take longer than the products."""
+    """Rescore many pairs in one call, since many small calls would take longer than the products."""
 
     def __init__(self, cosines: _CosineTiles, receive: Callable[[Tensor, Tensor, Tensor], None]) -> None:
         self.cosines, self.receive = cosines, receive
@@ -189,7 +184,6 @@ class _PendingPairs:
             self.rescore()
 
     def rescore(self) -> None:
-        """Pass the pending pairs and their float64 cosines to `receive`."""
         if self.parts:
             i_P, j_P = (torch.cat(column) for column in zip(*self.parts, strict=True))
             self.parts, self.count = [], 0
@@ -197,7 +191,7 @@ class _PendingPairs:
 
 
 class _Best:
-    """The k best pairs found so far for each query; gallery rows must be added in ascending order."""
+    """The k best pairs of each query; gallery rows must be added in ascending order."""
 
     def __init__(self, queries: int, k: int, tolerance: float, device: torch.device) -> None:
         self.k, self.tolerance = k, tolerance
@@ -232,7 +226,7 @@ class _Best:
 
 
 def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (X, D) distinct rows in float64, and the (P,) index of each requested row among them."""
+    """(X, D) distinct rows in float64, and the (P,) index of each requested row among them."""
     distinct_X, which_P = torch.unique(rows_P, return_inverse=True)
     x_XD = torch.empty(len(distinct_X), x.dim, dtype=torch.float64, device=x.device)
     for few in row_tiles(len(distinct_X), x.dim, entries=_CACHED):
@@ -240,8 +234,8 @@ def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
     return x_XD, which_P
 
 
-def _product_dtype(device: torch.device, dim: int) -> torch.dtype:
-    """Return float32 if its products are accurate within the margin of `_CosineTiles`, else float64."""
+def product_dtype(device: torch.device, dim: int) -> torch.dtype:
+    """Return float32 if its products are accurate to float32 on this device, else float64."""
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if backend is None or dim > 2**16:
         return torch.float64

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign.errors import ConfigError
+from unialign.ops import product_dtype
 from unialign.space._kernel_basis import KernelBasis, gaussian_kernel
 
 
@@ -42,9 +43,13 @@ class KernelFeatures(nn.Module):
                 "the kernel features of this space have no landmarks; call `fit_normalizer` with training rows first, "
                 "or load a saved space"
             )
-        # The weights amplify rounding, so autocast must not compute the kernel in half precision.
+        # The weights amplify rounding, so neither autocast nor TF32 may lower the precision of the products.
+        dtype = self.landmarks.dtype
+        if dtype == torch.float32:
+            dtype = product_dtype(x_BW.device, x_BW.shape[1])
         with torch.autocast(x_BW.device.type, enabled=False):
-            return (gaussian_kernel(x_BW, self.landmarks, self.bandwidth) - self.offset) @ self.weight
+            kernel_BL = gaussian_kernel(x_BW.to(dtype), self.landmarks.to(dtype), self.bandwidth)
+            return ((kernel_BL - self.offset) @ self.weight.to(dtype)).to(self.weight.dtype)
 
     @torch.no_grad()
     def set_basis(self, basis: KernelBasis, regularization: float) -> None:
