@@ -21,7 +21,7 @@ from research._records import read_record
 from unialign.cli import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, UniAlignError
-from unialign.io._checksummed import read_json, write_json
+from unialign.io import read_json, write_json
 from unialign.report._folder import _read_space
 from unialign.space import Space
 from unialign.train._checkpoint import Snapshot, load_checkpoint, save_checkpoint

@@ -14,7 +14,7 @@ from train_cases import run, tiny_store
 from unialign.config import read_yaml
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError
-from unialign.io._checksummed import read_json, write_json
+from unialign.io import read_json, write_json
 from unialign.space import Space
 from unialign.train import TrainConfig
 

@@ -131,7 +131,7 @@ def test_saving_keeps_the_whitening(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_an_unknown_whitening_mode_raises(tmp_path: Path) -> None:
-    from unialign.io._checksummed import read_json, write_json
+    from unialign.io import read_json, write_json
 
     fitted().save_pretrained(tmp_path)
     body = read_json(tmp_path / "config.json")

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
-from unialign.io import _checksummed, _pretrained as _saving
+from unialign.io import _pretrained as _saving, read_json, write_json
 from unialign.space import Space
 
 
@@ -53,9 +53,9 @@ def weights(space: Space) -> dict[str, bytes]:
 
 def forge_config(saved: Path, change: dict) -> None:
     """Change config.json and update the checksum of the file."""
-    body = _checksummed.read_json(saved / "config.json") | change
+    body = read_json(saved / "config.json") | change
     (saved / "config.json").unlink()
-    _checksummed.write_json(saved / "config.json", body)
+    write_json(saved / "config.json", body)
 
 
 def forge_weights(saved: Path, data: bytes) -> None:

@@ -1,11 +1,5 @@
 from unialign.io._atomic import atomic_directory as atomic_directory, commit_files as commit_files
-from unialign.io._checksummed import (
-    read_json as read_json,
-    read_tensors as read_tensors,
-    reject_pickles as reject_pickles,
-    write_json as write_json,
-    write_tensors as write_tensors,
-)
+from unialign.io._checksummed import read_tensors as read_tensors, write_tensors as write_tensors
 from unialign.io._environment import (
     describe_environment as describe_environment,
     training_environment as training_environment,
@@ -29,6 +23,11 @@ from unialign.io._json import (
     canonical_json as canonical_json,
     finite as finite,
     is_unchanged as is_unchanged,
+)
+from unialign.io._json_files import (
+    read_json as read_json,
+    reject_pickles as reject_pickles,
+    write_json as write_json,
 )
 from unialign.io._lock import LOCK_FILE as LOCK_FILE, lock_folder as lock_folder
 from unialign.io._mapped_pages import MappedPages as MappedPages

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from unialign._version import __version__
 from unialign.errors import CheckpointError, ConfigError
 from unialign.io._atomic import commit_files
-from unialign.io._checksummed import read_json, read_tensors, reject_pickles, write_json, write_tensors
+from unialign.io._checksummed import read_tensors, write_tensors
 from unialign.io._files import checked_path, digest, reject_links_out, sync_folder, write_durably
 from unialign.io._hub import local_folder
 from unialign.io._json import canonical_json
+from unialign.io._json_files import read_json, reject_pickles, write_json
 from unialign.io._lock import wait_for_folder
 
 M = TypeVar("M", bound=nn.Module)
