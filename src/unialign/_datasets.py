@@ -11,6 +11,7 @@ DECODERS = ("emoji",)
 
 
 def list_datasets() -> tuple[str, ...]:
+    """Return the names of the built-in data sets; the first is the default."""
     # The names are listed here so that error messages can suggest them even if the distribution is not installed.
     return ("emoji", "digits")
 

@@ -33,8 +33,6 @@ _FIRST_ROWS = 64
 
 @dataclass(frozen=True)
 class CopyStats:
-    """Result of comparing two modalities: the kind of copy, if any, and its precision."""
-
     kind: str  # "same" (up to a factor), "rounded", "quantized", "binary", "recomputed" or "" (no copy)
     fraction: float  # fraction of items whose rows have the same direction
     copy: str = ""  # modality with the lower precision; "" if it is unknown
@@ -53,7 +51,7 @@ def compare_copies(
     *,
     random_cosine: float,
 ) -> CopyStats:
-    """Compare two modalities, given as (k, D) unit rows `z` and the same rows as stored `raw`, with D of at least 2."""
+    """`z` are (k, D) unit rows, and `raw` are the same rows as stored; D is at least 2."""
     residual_k = (z[0] - z[1]).square().sum(1) / 2
     base = max(1 - random_cosine, 1e-12)
     fraction = float((residual_k <= min(_SAME_DIRECTION, 1e-3 * base)).double().mean())
@@ -98,7 +96,7 @@ def _copy_kind(raw: tuple[NDArray[np.float64], NDArray[np.float64]], relative: f
 
 
 def _is_affine(x_kD: NDArray[np.float64], y_kD: NDArray[np.float64]) -> bool:
-    """Return whether nearly every column of one matrix is highly correlated with the same column of the other."""
+    """Nearly every column of one matrix is highly correlated with the same column of the other."""
     x_kD, y_kD = (z / max(float(np.abs(z).max()), 1e-300) for z in (x_kD, y_kD))
     x_kD, y_kD = x_kD - x_kD.mean(0), y_kD - y_kD.mean(0)
     spread_D = np.sqrt(np.square(x_kD).sum(0) * np.square(y_kD).sum(0))
@@ -112,7 +110,6 @@ _BITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
 
 
 def _float_format(raw_kD: NDArray[np.float64]) -> str:
-    """Return the smallest float format that represents all values exactly."""
     with np.errstate(over="ignore"):
         single = raw_kD.astype(np.float32)
     if not np.array_equal(single.astype(np.float64), raw_kD):
@@ -125,7 +122,7 @@ def _float_format(raw_kD: NDArray[np.float64]) -> str:
 
 
 def _equal_neighbors(x_kD: Tensor, y_kD: Tensor) -> tuple[float, float]:
-    """Return the fraction of rows with the same nearest row in both, and the mean overlap of their 10 nearest rows."""
+    """Return the fraction of rows with the same nearest row, and the mean overlap of the 10 nearest rows."""
     count = min(_NEIGHBORS, len(x_kD) - 1)
     first, ten = 0.0, 0.0
     for tile in row_tiles(len(x_kD), len(x_kD)):

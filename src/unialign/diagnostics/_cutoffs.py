@@ -28,10 +28,8 @@ class Cutoff:
 
 
 def measure_cutoffs(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], weights_Rn: Tensor) -> tuple[Cutoff, ...]:
-    """Compute the cut-offs of all rates for which there are enough pairs of different items.
-
-    The interval of a cut-off follows from the resampled rate at the cut-off (Woodruff 1952): if the rate on a resample
-    is p', the cut-off on this resample is estimated by the cosine with the rate p^2 / p' in the sample.
+    """The interval of a cut-off follows from the resampled rate at the cut-off (Woodruff 1952): if the rate on a
+    resample is p', the cut-off on this resample is estimated by the cosine with the rate p^2 / p' in the sample.
     """
     cosine_nn = (x_nD @ y_nD.mT).numpy()
     true_n = cosine_nn.diagonal().copy()
@@ -68,7 +66,6 @@ class _Above:
     others_n: NDArray[np.int64]  # number of rows that are not positives of each item
 
     def rates(self, at: float, weights_Rn: Tensor) -> tuple[float, Tensor]:
-        """Return the fraction of pairs above `at`, and its values on resamples, as `pair_means` does."""
         above_q = self.cosine_q > at
         count_n = sum(
             np.bincount(side_q[above_q], minlength=len(self.others_n)) for side_q in (self.row_q, self.column_q)

@@ -8,7 +8,6 @@ from unialign.diagnostics._truncation import Truncation, TruncationStats
 
 
 def describe_pair(found: PairDetails) -> dict[str, Any]:
-    """Return the measurements of a pair, by the keys of `numbers["pairs"]`."""
     shape = found.shape
     return {
         "asymmetry": found.asymmetry,
@@ -24,7 +23,6 @@ def describe_pair(found: PairDetails) -> dict[str, Any]:
 
 
 def describe_space(details: SpaceDetails) -> dict[str, Any]:
-    """Return the measurements of the whole space; keys of undefined measurements are left out."""
     found: dict[str, Any] = {"deviations": details.deviation}
     if details.shared is not None:
         found["shared_component"] = details.shared

@@ -1,6 +1,4 @@
-"""Measure what a search index over several modalities needs: mixed pools, distributions, cut-offs and truncation.
-
-All measurements use a bounded number of items of the existing sample.
+"""Measure mixed pools, distributions, cut-offs and truncation on a bounded number of items of the sample.
 
 Shapes: `n` sampled items, `k` measured items, `p` pairs, `D` dim, `R` resamples.
 """
@@ -61,7 +59,6 @@ class SpaceDetails:
 def measure_details(
     sample: ItemSample, modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName, PairStats], *, seed: int
 ) -> SpaceDetails:
-    """Measure the pairs for which retrieval was measured, and the whole space if all modalities have the same dim."""
     near = {name: m.near for name, m in modalities.items()}
     judged = {
         pair: stats
@@ -82,12 +79,10 @@ def measure_details(
 
 
 def measured_items(pairs: int) -> int:
-    """Return the maximum number of items per pair for a number of pairs."""
     return max(_LEAST_ITEMS, int(_MAX_ITEMS * min(1.0, (_PAIRS / max(pairs, 1)) ** 0.5)))
 
 
 def _spread(rows: Tensor, most: int) -> Tensor:
-    """Return at most `most` evenly spaced positions of the given rows."""
     return torch.from_numpy(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))
 
 
@@ -115,7 +110,6 @@ def _pair(
 
 
 def _deviation(sample: ItemSample, near: NearRows, name: str, most: int) -> Estimate | None:
-    """Estimate the standard deviation of the cosines of two different rows of a modality."""
     rows = sample.usable[name].nonzero().flatten()
     rows = rows[_spread(rows, most)]
     code_k = torch.from_numpy(connected(sample.ids_n[rows.numpy()], near.code_n[rows.numpy()]))
@@ -127,9 +121,8 @@ def _deviation(sample: ItemSample, near: NearRows, name: str, most: int) -> Esti
 
 
 def shared_component(sample: ItemSample) -> Estimate | None:
-    """Estimate |mean over modalities of E z|^2, the mean cosine of rows of two different items in random modalities.
-
-    Since rows have length 1, this mean is the fraction of their squared length that is due to one common direction.
+    """|mean over modalities of E z|^2: the fraction of the squared length of the rows that is due to one common
+    direction.
     """
     names = [name for name in sample.z if bool(sample.usable[name].any())]
     z, usable = [sample.z[name] for name in names], [sample.usable[name].double() for name in names]
@@ -171,7 +164,7 @@ def _all_modalities(
 def _classes(
     sample: ItemSample, near: Mapping[str, NearRows], names: list[str], rows_k: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the class (k,) of each item; items with equal rows in any modality are positives of each other."""
+    """Items with equal rows in any modality are positives of each other."""
     codes = [near[name].code_n[rows_k] for name in names]
     return connected(sample.ids_n[rows_k], *codes)
 
@@ -179,7 +172,7 @@ def _classes(
 def _truncation(
     sample: ItemSample, near: Mapping[str, NearRows], pairs: list[PairName], most: int
 ) -> TruncationStats | None:
-    """Measure truncation on every second item; the principal directions are those of the other items."""
+    """Measure every second item; the principal directions are those of the other items."""
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     odd_n = torch.arange(len(sample.rows_n)) % 2 == 1
     axes_Dr = principal_directions([sample.z[name][sample.usable[name] & odd_n] for name in names])

@@ -160,7 +160,6 @@ def diagnose(
 
 
 def find(measured: Measurements) -> tuple[Finding, ...]:
-    """Apply all rule tables and sort the findings by severity, the most severe first."""
     tables = (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES, *RETRIEVAL_TABLES, *INDEX_TABLES)
     found = [finding for table in tables for finding in table.findings(measured)]
     return tuple(sorted(fold_consequences(found, measured), key=lambda finding: SEVERITIES.index(finding.severity)))

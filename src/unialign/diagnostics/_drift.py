@@ -1,4 +1,4 @@
-"""Compare two versions of the same embeddings, such as those of two engines, precisions or releases of a model.
+"""Compare two versions of the same embeddings.
 
 Shapes: `P` items that both versions have, `n` sampled items, `q` probed items, `D` dimension.
 """
@@ -61,7 +61,6 @@ def compare_versions(
     seed: int,
     on_progress: OnProgress | None,
 ) -> DriftReport:
-    """Compare `sources` with the older version `against`; see `diagnose`."""
     new = open_collection(sources, modalities=modalities, id=id)
     old = open_collection(against, modalities=modalities, id=id)
     matched = match_items(old, new)
@@ -97,12 +96,7 @@ def _measure(
     seed: int,
     on_rows: Callable[[int, int], None] | None,
 ) -> tuple[DriftFacts, RowDrift]:
-    """Measure all rows of a modality, and the neighborhoods of a sample.
-
-    Args:
-        changed_presence: row numbers, in the new version, of the rows that are valid only in the old version, and of
-            the rows that are valid only in the new version.
-    """
+    """`changed_presence` holds the row numbers, in the new version, of rows that are valid in only one version."""
     dims = (old.rows.shape[1], new.rows.shape[1])
     size = min(drift_sample_size(dims, sample), len(items))
     if size > MAX_REQUESTED:
@@ -186,12 +180,10 @@ def _moved(
 
 
 def _valid_rows(version: Modality, items: MatchedItems, *, is_old: bool) -> NDArray[np.int64]:
-    """Return the row numbers in the new version of the items whose row in `version` is finite and not zero."""
     valid = [are_valid(rows_bD) for _, rows_bD in _blocks(version, items.old_P if is_old else items.new_P)]
     return items.new_P[np.concatenate(valid)] if valid else items.new_P
 
 
 def _blocks(version: Modality, positions_P: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the rows of one version at these positions in blocks, each with the position of its first row."""
     for start, rows_bD, _ in paired_blocks(version, version, MatchedItems(positions_P, positions_P, None, ())):
         yield start, rows_bD

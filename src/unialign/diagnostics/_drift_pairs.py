@@ -23,13 +23,7 @@ _BLOCK_BYTES = 1 << 21
 
 @dataclass(frozen=True)
 class MatchedItems:
-    """Positions of the items that both versions have.
-
-    Attributes:
-        old_P, new_P: position of each item in the old and in the new version.
-        ids_P: its id as text; None if the rows were matched by their order.
-        notes: remarks on the matching, for the user.
-    """
+    """Positions of the items that both versions have; `ids_P` is None if the rows were matched by their order."""
 
     old_P: NDArray[np.int64]
     new_P: NDArray[np.int64]
@@ -40,17 +34,12 @@ class MatchedItems:
         return len(self.old_P)
 
     def select(self, chosen: Array) -> "MatchedItems":
-        """Return some of the items, given by a mask or by positions."""
         ids_P = None if self.ids_P is None else self.ids_P[chosen]
         return MatchedItems(self.old_P[chosen], self.new_P[chosen], ids_P, self.notes)
 
 
 def match_items(old: Collection, new: Collection) -> MatchedItems:
-    """Match two versions by their ids, or by the order of the rows if a version has no ids.
-
-    Raises:
-        DataError: ids repeat in different orders or have no common value, or row counts differ without ids.
-    """
+    """Match by ids, or by the order of the rows if a version has no ids."""
     old_ids, new_ids = old.values.get("ids"), new.values.get("ids")
     if old_ids is None or new_ids is None:
         if old.items != new.items:
@@ -89,11 +78,7 @@ def match_items(old: Collection, new: Collection) -> MatchedItems:
 
 
 def match_modalities(old: Collection, new: Collection) -> dict[str, tuple[Modality, Modality]]:
-    """Return name -> (old, new) for the modalities of both versions; two single modalities may have different names.
-
-    Raises:
-        DataError: no modality has the same name in both versions.
-    """
+    """Two single modalities may have different names."""
     if len(old.modalities) == len(new.modalities) == 1:
         ((name, after),) = new.modalities.items()
         (before,) = old.modalities.values()
@@ -110,7 +95,6 @@ def match_modalities(old: Collection, new: Collection) -> dict[str, tuple[Modali
 def paired_blocks(
     old: Modality, new: Modality, matched: MatchedItems
 ) -> Iterator[tuple[int, NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]:
-    """Yield the position of the first item of each block, and the (b, D) rows of both versions."""
     widest = max(old.rows.shape[1], new.rows.shape[1])
     step = max(1, _BLOCK_BYTES // (8 * widest))
     before, after = _row_source(old, matched.old_P), _row_source(new, matched.new_P)
@@ -120,7 +104,7 @@ def paired_blocks(
 
 
 def _row_source(modality: Modality, positions_P: NDArray[np.int64]) -> "_Stream | _Gather":
-    """Return a reader that streams the file if the items are in the order of its rows, else one that gathers rows."""
+    """Stream the file if the items are in the order of its rows."""
     in_order = len(positions_P) == modality.rows.shape[0] and bool((np.diff(positions_P) == 1).all())
     if in_order and not isinstance(modality.rows, MatchedRows):
         return _Stream(modality)
@@ -128,8 +112,6 @@ def _row_source(modality: Modality, positions_P: NDArray[np.int64]) -> "_Stream 
 
 
 class _Stream:
-    """Reads consecutive rows of a file in blocks of any size."""
-
     def __init__(self, modality: Modality) -> None:
         self._chunks = iter(modality.rows.chunks())
         self._rest: Array | None = None
@@ -146,8 +128,6 @@ class _Stream:
 
 
 class _Gather:
-    """Reads the rows of given items from an array, which is memory-mapped if the file format allows it."""
-
     def __init__(self, modality: Modality, positions_P: NDArray[np.int64]) -> None:
         self._reader = RowReader(np.asarray(modality.load()))
         self._positions_P, self._start = positions_P, 0

@@ -100,7 +100,6 @@ class DriftReport:
 
 
 def describe_modality(facts: DriftFacts, drift: RowDrift, items: MatchedItems, *, absent: int) -> dict[str, Any]:
-    """Return the measurements of a modality as built-in types."""
     cosine = 1 - drift.error_P[drift.valid_P].astype(np.float64)
     quantiles = np.quantile(cosine, _QUANTILES).tolist() if len(cosine) else [float("nan")] * len(_QUANTILES)
     sample = facts.sample
@@ -136,7 +135,6 @@ def describe_modality(facts: DriftFacts, drift: RowDrift, items: MatchedItems, *
 
 
 def _worst(drift: RowDrift, items: MatchedItems) -> list[dict[str, Any]]:
-    """Return the rows with the lowest cosines: the row numbers in both versions, the id and the cosine."""
     error_P = np.where(drift.valid_P, drift.error_P, -1.0)
     count = min(_WORST, len(error_P))
     top = np.argpartition(-error_P, count - 1)[:count] if count else np.zeros(0, np.int64)

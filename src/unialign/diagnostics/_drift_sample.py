@@ -1,7 +1,7 @@
 """Measure how the neighborhoods of two versions of an embedding differ, on a sample of items.
 
-Cosines between rows of the same version do not change under rotations, so these cosines distinguish a rotated copy from
-another model.
+Cosines between rows of the same version do not change under rotations, so they distinguish a rotated copy from another
+model.
 
 Shapes: `n` sampled items, `D` dimension, `h` items of one half, `R` resamples.
 """
@@ -66,7 +66,6 @@ class SampleDrift:
 
 
 def drift_sample_size(dims: tuple[int, int], requested: int | None) -> int:
-    """Return the number of items to sample for two versions with the given widths."""
     if requested is not None:
         return requested
     wanted = 2 * _ROWS_PER_COLUMN * max(dims)
@@ -74,7 +73,6 @@ def drift_sample_size(dims: tuple[int, int], requested: int | None) -> int:
 
 
 def measure_sample(old_nD: Array, new_nD: Array, *, resamples: int, seed: int) -> SampleDrift:
-    """Compare two versions of n items; the widths may differ. All rows must be finite and not zero."""
     n, same_width = len(old_nD), old_nD.shape[1] == new_nD.shape[1]
     a_nD, b_nD = unit_rows(old_nD)[0], unit_rows(new_nD)[0]
     centered_a, centered_b = (unit_rows(z - z.mean(0))[0] for z in (a_nD, b_nD))
@@ -103,10 +101,7 @@ def measure_sample(old_nD: Array, new_nD: Array, *, resamples: int, seed: int) -
 
 
 def _overlap(old_nn: Array, scores_nn: Array, weights_Rn: Tensor) -> Estimate:
-    """Estimate the fraction of the 10 best candidates by `scores_nn` that are among the 10 best by `old_nn`.
-
-    A candidate also counts if its old cosine ties with the tenth, so that copies of a row do not lower the overlap.
-    """
+    """Candidates whose old cosine ties with the tenth also count, so that copies of a row do not lower the overlap."""
     n = len(old_nn)
     old, scores = torch.from_numpy(old_nn.copy()), torch.from_numpy(scores_nn.copy())
     for matrix in (old, scores):
@@ -119,7 +114,7 @@ def _overlap(old_nn: Array, scores_nn: Array, weights_Rn: Tensor) -> Estimate:
 
 
 def _agreement(old_nn: Array, new_nn: Array) -> float:
-    """Return the correlation of the cosines of different items; NaN if a version has only one value."""
+    """Correlation of the cosines of different items; NaN if a version has only one value."""
     n = len(old_nn)
     if n < 3:
         return float("nan")
@@ -131,7 +126,7 @@ def _agreement(old_nn: Array, new_nn: Array) -> float:
 
 
 def _procrustes(a_nD: Array, b_nD: Array, *, seed: int) -> tuple[float, float]:
-    """Return the median cosine and the relative residual on held-out rows after the best orthogonal map of a to b."""
+    """Median cosine and relative residual on held-out rows after the best orthogonal map of a to b."""
     half = len(a_nD) // 2
     if half < _ROWS_PER_COLUMN * max(a_nD.shape[1], b_nD.shape[1]):
         return float("nan"), float("nan")
@@ -146,7 +141,6 @@ def _procrustes(a_nD: Array, b_nD: Array, *, seed: int) -> tuple[float, float]:
 
 
 def find_precision(old_nD: Array, new_nD: Array) -> str:
-    """Return how the new rows were rounded; see `SampleDrift.precision`."""
     candidates = (old_nD, unit_rows(old_nD)[0])
     with np.errstate(over="ignore"):
         new_f = new_nD.astype(np.float32)
@@ -173,13 +167,13 @@ def _are_integers(x_nD: Array) -> bool:
 
 
 def _are_row_codes(x_nD: Array) -> bool:
-    """Return whether each row is a multiple of its largest entry / 127."""
+    """Each row is a multiple of its largest entry / 127."""
     steps_nD = x_nD / np.abs(x_nD).max(1, keepdims=True) * 127
     return x_nD.shape[1] >= 32 and bool((np.abs(steps_nD - np.round(steps_nD)) < 1e-3).mean() > 0.99)
 
 
 def _are_column_codes(x_nD: Array) -> bool:
-    """Return whether columns have at most 256 values, which is informative only for 1,024 rows or more."""
+    """Columns with at most 256 values are informative only for 1,024 rows or more."""
     return len(x_nD) >= 1024 and max(len(np.unique(column)) for column in x_nD.T[:64]) <= 256
 
 
@@ -206,13 +200,7 @@ _ROUNDINGS: dict[str, Callable[[Array], Array]] = {"float16": _to_float16, "bflo
 def nearest_old(
     probes_qD: Array, blocks: Any, *, limit: float = np.inf
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return, for each probe, the position of the nearest row in `blocks` and its cosine.
-
-    Args:
-        probes_qD: (q, D) unit rows.
-        blocks: iterable of (start, rows) with (b, D) rows; rows that are not finite are skipped.
-        limit: rows with a larger cosine are skipped.
-    """
+    """Rows with a cosine above `limit` are skipped."""
     best_q, at_q = np.full(len(probes_qD), -np.inf), np.full(len(probes_qD), -1, np.int64)
     for start, rows_bD in blocks:
         rows_bD = np.where(np.isfinite(rows_bD).all(1)[:, None], rows_bD, 0.0)

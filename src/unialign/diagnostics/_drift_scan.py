@@ -57,7 +57,6 @@ def scan_rows(
     *,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> RowDrift:
-    """Read both versions once, and keep the rows of the items at positions `kept_k`, in ascending order."""
     count = len(matched)
     error_P, ratio_P = np.full(count, np.nan, np.float32), np.full(count, np.nan)
     valid_P, equal_P, lost_P, gained_P = (np.zeros(count, np.bool_) for _ in range(4))
@@ -86,7 +85,6 @@ def scan_rows(
 
 
 def are_valid(rows_bD: Array) -> NDArray[np.bool_]:
-    """Return whether rows are finite and not zero, (b,)."""
     return np.asarray(np.isfinite(rows_bD).all(1) & (rows_bD != 0).any(1))
 
 
@@ -97,7 +95,7 @@ def _equal(old_bD: Array, new_bD: Array) -> NDArray[np.bool_]:
 
 
 def _differences(old_bD: Array, new_bD: Array) -> tuple[Array, Array]:
-    """Return 1 - cosine of the shared columns, with an absolute error of about 1e-15, and the ratio of the norms."""
+    """1 - cosine of the shared columns, with an absolute error of about 1e-15, and the ratio of the norms."""
     shared = min(old_bD.shape[1], new_bD.shape[1])
     old_bD, old_b = _scaled(old_bD)
     new_bD, new_b = _scaled(new_bD)
@@ -116,7 +114,7 @@ def _differences(old_bD: Array, new_bD: Array) -> tuple[Array, Array]:
 
 
 def _scaled(rows_bD: Array) -> tuple[Array, Array]:
-    """Return float64 rows whose squares neither overflow nor underflow, and the factors that were divided out."""
+    """Return rows whose squares neither overflow nor underflow, and the factors that were divided out."""
     if rows_bD.dtype == np.float32:  # squares of float32 numbers are within the range of float64
         return rows_bD.astype(np.float64), np.ones(len(rows_bD))
     largest_b = np.abs(rows_bD).max(1)
@@ -124,7 +122,7 @@ def _scaled(rows_bD: Array) -> tuple[Array, Array]:
 
 
 def unit_rows(rows_bD: Array) -> tuple[Array, Array]:
-    """Return float64 unit rows (zero rows stay zero) and their norms, without overflow or underflow."""
+    """Zero rows stay zero."""
     rows_bD = rows_bD.astype(np.float64)
     largest_b1 = np.abs(rows_bD).max(1, keepdims=True, initial=0.0)
     scaled_bD = rows_bD / np.where(largest_b1 > 0, largest_b1, 1.0)

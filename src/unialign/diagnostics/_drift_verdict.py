@@ -1,7 +1,4 @@
-"""Decide how two versions of a modality differ, in one sentence with advice.
-
-The rules are ordered, and the first rule that holds gives the verdict. The thresholds are listed below with reasons.
-"""
+"""Decide how two versions of a modality differ. The first rule that holds gives the verdict."""
 
 from dataclasses import dataclass
 
@@ -63,7 +60,6 @@ class Verdict:
 
 
 def changed_rows(error_P: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the positions of rows whose error is far above that of the typical row; NaN errors are ignored."""
     if not np.isfinite(error_P).any():
         return np.zeros(0, np.int64)
     limit = max(OUTLIER_ERROR, OUTLIER_FACTOR * float(np.nanmedian(error_P)))
@@ -71,7 +67,6 @@ def changed_rows(error_P: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def decide(facts: DriftFacts) -> Verdict:
-    """Return the verdict on a modality."""
     kind = _kind(facts)
     if facts.lost and SEVERITY[kind] != "problem":
         # A loss of rows is a problem, even if the other rows did not change.
@@ -118,7 +113,7 @@ def _is_rotated(sample: SampleDrift) -> bool:
 
 
 def keeps_neighbors(sample: SampleDrift) -> bool:
-    """Return whether the nearest rows stay the same, or too few items were measured."""
+    """True if too few items were measured."""
     return sample.overlap is None or sample.overlap.mean >= MIN_OVERLAP
 
 
@@ -139,7 +134,6 @@ SENTENCES: dict[Kind, str] = {
 
 
 def summarize_verdicts(verdicts: dict[str, Verdict]) -> str:
-    """Return one sentence on all modalities, the most severe first."""
     kinds = dict.fromkeys(verdict.kind for verdict in verdicts.values())
     ordered = sorted(kinds, key=lambda kind: ("problem", "warning", "note", "ok").index(SEVERITY[kind]))
     parts = [

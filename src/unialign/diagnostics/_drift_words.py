@@ -77,7 +77,7 @@ def _ratio(value: float) -> str:
 
 
 def presence_words(f: DriftFacts) -> str:
-    """Return sentences on the rows that are valid in one version only; "" without such rows."""
+    """Return "" without rows that are valid in one version only."""
     words = ""
     if f.lost:
         verb = "is" if f.lost == 1 else "are"

@@ -19,7 +19,7 @@ _CONFIRMED_PAIRS = 200
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Counts and examples of rows that equal another item's row; items with the same id are not compared."""
+    """Rows that equal another item's row; items with the same id are not compared."""
 
     repeats: int  # number of rows that repeat an earlier row
     distinct: int  # number of distinct rows
@@ -28,7 +28,7 @@ class Duplicates:
 
 
 def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
-    """Return two odd 64-bit weights per word of a row, fixed (splitmix64) so that fingerprints never change."""
+    """Two odd 64-bit weights per word, fixed (splitmix64) so that fingerprints never change."""
     words = -(-row_bytes // 8)
     with np.errstate(over="ignore"):
         state = np.arange(1, 2 * words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -39,11 +39,9 @@ def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
 
 
 def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.uint64]:
-    """Compute sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row.
-
-    The method is multilinear hashing (Carter & Wegman 1979). The second term gives the upper halves separate weights.
-    Words that differ only in the upper halves differ by a multiple of 2^32 (2^45 for values converted from float16),
-    and the product of this multiple with `a` has few nonzero bits.
+    """sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row: multilinear hashing (Carter &
+    Wegman 1979). The second term gives the upper halves separate weights, since words that differ only there differ by
+    a multiple of 2^32, whose product with `a` has few nonzero bits.
     """
     if chunk_cD.nbytes // len(chunk_cD) % 8:
         chunk_cD = np.concatenate([chunk_cD, np.zeros((len(chunk_cD), 1), chunk_cD.dtype)], 1)
@@ -57,7 +55,6 @@ def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.u
 def find_duplicates(
     usable_N: NDArray[np.bool_], checksums_N: NDArray[np.uint64], rows: Rows, ids_N: NDArray[np.int64] | None
 ) -> Duplicates:
-    """Count the usable rows of a modality that repeat another item's row."""
     row_u = np.flatnonzero(usable_N)
     sum_u = checksums_N[row_u]
     order = np.argsort(sum_u, kind="stable") if ids_N is None else np.lexsort((ids_N[row_u], sum_u))

@@ -1,6 +1,4 @@
-"""Bootstrap estimates: a value, its 95 % interval and its resampled values.
-
-All estimates of a diagnosis use the same resample weights, so that differences of two estimates are paired.
+"""Bootstrap estimates. All estimates of a diagnosis use the same resample weights, so differences are paired.
 
 Shapes: `n` sampled items, `R` resamples.
 """
@@ -32,16 +30,12 @@ class Estimate:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
     def exceeds(self, other: "Estimate") -> bool:
-        """Return whether at least 97.5 % of the resamples exceed the paired resamples of `other`."""
+        """At least 97.5 % of the resamples exceed the paired resamples of `other`."""
         return float(np.nanquantile((self.values_R - other.values_R).numpy(), 0.025)) > 0
 
 
 def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum: float = np.inf) -> Estimate:
-    """Build an estimate from a value and its resamples, shifted so that the mean of the resamples is the value.
-
-    The shift removes the bias caused by repeated items in resamples. The interval stays between `minimum` and
-    `maximum`, the bounds of the quantity.
-    """
+    """Shift the resamples so that their mean is the value, which removes the bias caused by repeated items."""
     # The value is undefined in a resample that repeats a single item, since such a resample has no pair of different
     # items.
     values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
@@ -53,23 +47,20 @@ def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum
 
 
 def estimate_mean(scores_n: Tensor, weights_Rn: Tensor) -> Estimate:
-    """Estimate the mean of per-item scores of at most 1; NaN marks an item without a score."""
+    """Scores are at most 1; NaN marks an item without a score."""
     minimum = 0.0 if bool((scores_n.nan_to_num() >= 0).all()) else -1.0
     return estimate(float(scores_n.nanmean()), weighted_mean(scores_n, weights_Rn), minimum=minimum, maximum=1.0)
 
 
 def estimate_rate(scores_n: Tensor, weights_Rn: Tensor, *, units: int) -> Estimate:
-    """Estimate the mean of scores in [0, 1] of `units` independent items; NaN marks an item without a score."""
+    """Mean of scores in [0, 1] of `units` independent items; NaN marks an item without a score."""
     return widen_constant(estimate_mean(scores_n, weights_Rn), units=units)
 
 
 def widen_constant(found: Estimate, *, units: int) -> Estimate:
-    """Widen the interval of a rate of `units` independent items if the rate is 0 or 1.
-
-    If all scores are 0 or all are 1, every resample is equal and the bootstrap interval has zero width. One bound is
-    then replaced by the rate at which only 2.5 % of samples would have all scores equal: a^(1 / units) for scores of 1,
-    with a = 0.025 (Clopper & Pearson 1934). With 200 units or more, the bound would move by less than two percentage
-    points, so the interval is not changed.
+    """If all scores are 0 or all are 1, every resample is equal. One bound is then replaced by the rate at which only
+    2.5 % of samples would have all scores equal: a^(1 / units) for scores of 1, with a = 0.025 (Clopper & Pearson
+    1934). With 200 units or more, the bound would move by less than two percentage points.
     """
     if units >= _FEW_UNITS:
         return found
@@ -80,17 +71,15 @@ def widen_constant(found: Estimate, *, units: int) -> Estimate:
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:
-    """Return first minus second of two rates over the same items, with a paired interval."""
     return estimate(first.mean - second.mean, first.values_R - second.values_R, minimum=-1.0, maximum=1.0)
 
 
 def ratio(first: Estimate, second: Estimate) -> Estimate:
-    """Return the quotient of two positive estimates over the same items, with a paired interval."""
     return estimate(first.mean / second.mean, first.values_R / second.values_R, minimum=0.0)
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate | None:
-    """Average estimates over the same items, resample by resample; None if no estimate is finite."""
+    """Average resample by resample; None if no estimate is finite."""
     finite = [value for value in estimates if np.isfinite(value.mean)]
     if not finite:
         return None

@@ -47,23 +47,19 @@ class Finding:
 
 
 class Case(SimpleNamespace):
-    """Facts about one subject (a modality, a pair, a group), used by predicates and text templates.
-
-    `name` defaults to the first modality.
-    """
+    """Facts about one subject (a modality, a pair, a group); `name` defaults to the first modality."""
 
     def __init__(self, *modalities: str, **facts: Any) -> None:
         super().__init__(**({"modalities": modalities, "name": "".join(modalities[:1])} | facts))
 
 
 def always(case: Case) -> bool:
-    """Return True for every case."""
     return True
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: code, severity (fixed or a function of the case), predicate, and templates of the text and the advice."""
+    """The severity is fixed or a function of the case; text and advice are templates."""
 
     code: Code
     severity: Severity | Callable[[Any], Severity]
@@ -79,7 +75,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleTable:
-    """Rules about one kind of subject; the first rule whose predicate holds for a case determines the finding."""
+    """The first rule whose predicate holds for a case determines the finding."""
 
     cases: Callable[[Measurements], Iterable[Case]]  # yields a case for each subject
     rules: tuple[Rule, ...]  # tried in order

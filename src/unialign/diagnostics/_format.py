@@ -1,4 +1,4 @@
-"""Format numbers and lists in the texts of a diagnosis, in ASCII so that every terminal shows them."""
+"""Format numbers and lists in ASCII, so that every terminal shows them."""
 
 import math
 import string
@@ -9,7 +9,7 @@ from unialign._plain_text import join_words
 
 
 def percent(fraction: float) -> str:
-    """Format a fraction as `12.3 %`, with enough digits that values near 0 and 1 are not shown as `0 %` or `100 %`."""
+    """Use enough digits that values near 0 and 1 are not shown as `0 %` or `100 %`."""
     if not math.isfinite(fraction):
         return "-"
     value = 100 * fraction
@@ -21,12 +21,11 @@ def percent(fraction: float) -> str:
 
 
 def percent_interval(estimate: Any) -> str:
-    """Format an estimate as `12.3 % (95 % interval 11.0 to 13.6)`."""
     return f"{percent(estimate.mean)} (95 % interval {100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
 
 
 def number(value: float) -> str:
-    """Format a cosine, distance or rank with three digits, or with more digits just below 1 to show a collapse."""
+    """Use three digits, or more just below 1 to show a collapse."""
     if not math.isfinite(value):
         return "-"
     if 0.99 < abs(value) < 1:
@@ -37,36 +36,32 @@ def number(value: float) -> str:
 
 
 def factor(value: float) -> str:
-    """Format a ratio with two decimals."""
     return f"{value:.2f}" if math.isfinite(value) else "-"
 
 
 def size(value: float) -> str:
-    """Format a norm, in scientific notation if it is very large or small."""
     return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
 
 
 def at_most(words: Iterable[str], limit: int = 8) -> list[str]:
-    """Return the first words; if words were left out, the last element states how many."""
+    """If words were left out, the last element states how many."""
     listed = list(words)
     more = len(listed) - limit
     return listed if more <= 0 else [*listed[:limit], f"{more:,} more"]
 
 
 def row_list(rows: Iterable[int], total: int) -> str:
-    """Format row numbers as `row 3`, `rows 3, 17` or `first rows 3, 17, ...`."""
     shown = [f"{row:,}" for row in rows]
     more = ", ..." if total > len(shown) else ""
     return f"{'row' if total == 1 else 'first rows' if more else 'rows'} {', '.join(shown)}{more}"
 
 
 def pair_list(pairs: Iterable[tuple[str, str]]) -> str:
-    """Format at most six pairs as `a and b, or c and d`, followed by the number of remaining pairs."""
+    """Return at most six pairs, such as `a and b, or c and d`, and the number of remaining pairs."""
     return ", or ".join(at_most((f"{a} and {b}" for a, b in pairs), 6))
 
 
 def rows_of(part: int, whole: int) -> str:
-    """Format a row count as `12 of 1,000 rows (1.2 %)`."""
     return f"{part:,} of {whole:,} rows ({percent(part / whole if whole else 0.0)})"
 
 

@@ -1,4 +1,4 @@
-"""Thresholds of the findings and their reasons. They affect wording and severity, never the measured values."""
+"""Thresholds of the findings. They affect wording and severity, never the measured values."""
 
 # --- pairing -----------------------------------------------------------------------------------------------------
 # AUC of true against random pairs (0.5 by chance) below which modalities are reported as unpaired. Their structures are

@@ -1,8 +1,8 @@
-"""Calibrate cosines: find the cosine above which two rows are likely to belong to the same item.
+"""Find the cosine above which two rows are likely to belong to the same item.
 
 P(match | cosine) is assumed to rise with the cosine (isotonic regression, Barlow et al. 1972). It is then at least `p`
 for all cosines of at least t, where t maximizes (1 - p) T(t) - p F(t), and T(t) and F(t) are the fractions of pairs and
-of non-pairs with a cosine of at least t. The regression itself need not be computed.
+of non-pairs with a cosine of at least t.
 
 Shapes: `n` items, `q` non-pairs, `o` offsets, `t` rows of a tile, `v` cosines in ascending order.
 """
@@ -26,7 +26,7 @@ LIKELY, SURE = 0.5, 0.95
 
 @dataclass(frozen=True)
 class MatchStats:
-    """Cosine thresholds for likely matches, assuming that pairs and non-pairs are equally frequent."""
+    """Pairs and non-pairs are assumed to be equally frequent."""
 
     cosine: float  # threshold above which a match is more likely than not
     true_fraction: float  # fraction of pairs that reach the threshold (cross-validated)
@@ -37,10 +37,8 @@ class MatchStats:
 
 
 def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, seed: int) -> MatchStats | None:
-    """Calibrate the cosines of true pairs against those of rows of different classes; None if there are too few items.
-
-    Thresholds are computed from all items. The fractions that reach a threshold are cross-validated to avoid an
-    optimistic bias: they are measured on each half of the items with a threshold computed from the other half.
+    """The fractions that reach a threshold are measured on each half of the items, with a threshold computed from the
+    other half.
     """
     if len(x_nD) < limits.FEW_ITEMS:
         return None
@@ -58,9 +56,8 @@ def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, s
 
 
 def threshold(true_n: Array, other_q: Array, probability: float) -> float:
-    """Return the smallest cosine at which a match has at least the given `probability`; NaN if there is none.
-
-    Pairs and non-pairs are assumed to be equally frequent. The result lies midway between two cosines.
+    """Return the smallest cosine at which a match has the given probability, midway between two cosines; NaN if there
+    is none.
     """
     value_v = np.concatenate([true_n, other_q])
     weight_v = np.concatenate(
@@ -78,7 +75,6 @@ def threshold(true_n: Array, other_q: Array, probability: float) -> float:
 
 
 def _cosines(x_nD: Tensor, y_nD: Tensor, class_n: Array, at_k: Array, *, seed: int) -> tuple[Array, Array]:
-    """Return the cosines of the true pairs and of non-pairs among the given items."""
     x_kD, y_kD, class_k, k = x_nD[at_k], y_nD[at_k], class_n[at_k], len(at_k)
     offset_o = np.random.default_rng(seed).permutation(np.arange(1, k))[:_OFFSETS]
     others = []

@@ -45,19 +45,16 @@ class Measurements:
 
 
 def directions_of(pairs: Mapping[PairName, PairStats]) -> dict[str, DirectionStats]:
-    """Return "query->gallery" -> retrieval statistics, for both directions of the given pairs."""
     return {name: direction for stats in pairs.values() for name, direction in stats.directions.items()}
 
 
 def names_of(pairs: Iterable[PairName]) -> tuple[str, ...]:
-    """Return the distinct modalities of the given pairs."""
     return tuple(dict.fromkeys(name for pair in pairs for name in pair))
 
 
 def measure(
     data: Collection, scans: Mapping[str, ModalityScan], sample: ItemSample, windows: RowWindows, *, seed: int
 ) -> Measurements:
-    """Measure each modality, each pair, and all modalities together."""
     modalities = {name: measure_modality(data, name, scan, sample) for name, scan in scans.items()}
     common = {(a, b): sample.common(a, b) for a, b in combinations(modalities, 2)}
     overlapping = [pair for pair, rows in common.items() if len(rows) >= 2]
@@ -88,10 +85,8 @@ def measure(
 
 
 def stand_in_cosines(pairs: Mapping[PairName, PairStats], name: str) -> tuple[float, float] | None:
-    """Return the mean cosine of true pairs with a modality's most frequent row and of all others.
-
-    The result is None if the most frequent row matches its items. A frequent row that matches none of its items is
-    probably the embedding of an empty or unreadable input.
+    """Return the mean cosine of true pairs with the most frequent row, and of all others; None if the row matches its
+    items. A frequent row that matches none of its items is probably the embedding of an empty or unreadable input.
     """
     for stats in pairs.values():
         if name in stats.frequent_row and not stats.is_copy and stats.auc >= limits.MIN_AUC:
@@ -102,7 +97,6 @@ def stand_in_cosines(pairs: Mapping[PairName, PairStats], name: str) -> tuple[fl
 
 
 def _copy(scans: Mapping[str, ModalityScan], sample: ItemSample, a: str, b: str) -> CopyStats:
-    """Check whether one of two modalities of equal dim is a copy of the other."""
     rows = sample.common(a, b)
     kept = sample.kept_n[rows.numpy()]
     z, raw = (sample.z[a][rows], sample.z[b][rows]), (scans[a].kept_kD[kept], scans[b].kept_kD[kept])
@@ -110,7 +104,7 @@ def _copy(scans: Mapping[str, ModalityScan], sample: ItemSample, a: str, b: str)
 
 
 def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName, PairStats]) -> list[PairName]:
-    """Return the pairs whose row order can be checked: distinct, uncollapsed modalities in the same space."""
+    """The row order can be checked for distinct, uncollapsed modalities in the same space."""
     spread = {
         name
         for name, m in modalities.items()
@@ -128,7 +122,7 @@ def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName
 
 
 def _conflict(sample: ItemSample) -> dict[str, float]:
-    """Average the conflict of the InfoNCE forces at temperature 0.07 over all anchors."""
+    """The temperature is 0.07."""
     items = min(max(32, int(_MAX_CONFLICT_CELLS**0.5 / len(sample.z))), len(sample.rows_n))
     chosen = np.linspace(0, len(sample.rows_n) - 1, items).astype(np.int64)
     present = {name: usable_n[chosen] for name, usable_n in sample.usable.items()}
@@ -140,7 +134,7 @@ def _conflict(sample: ItemSample) -> dict[str, float]:
 
 
 def _label_map(sample: ItemSample, pairs: list[PairName]) -> tuple[float, float] | None:
-    """Compute the mAP of same-label retrieval, averaged over directions, and its chance level from shuffled labels."""
+    """mAP of same-label retrieval, and its chance level from shuffled labels."""
     labels_n, rng = sample.labels_n, np.random.default_rng(0)
     if labels_n is None:
         return None

@@ -61,7 +61,7 @@ def _grid(*axes: Array) -> tuple[Array, ...]:
 
 
 def _split_normal(center_G: Array, left_G: Array, right_G: Array) -> Array:
-    """Return the bin masses of normal distributions with different spreads below and above the center."""
+    """Normal distributions with different spreads below and above the center."""
     weight_G = left_G / (left_G + right_G)
     t_GB = _EDGES_B[None] - center_G[:, None]
     low_GB = 2 * weight_G[:, None] * _normal_cdf(np.minimum(t_GB, 0) / left_G[:, None])
@@ -70,7 +70,7 @@ def _split_normal(center_G: Array, left_G: Array, right_G: Array) -> Array:
 
 
 def _varying_difficulty(largest_G: Array, power_G: Array, spread_G: Array) -> Array:
-    """Return the bin masses of normal distributions around `largest` u^(1 / power), with u uniform in (0, 1)."""
+    """Normal distributions around `largest` u^(1 / power), with u uniform in (0, 1)."""
     u_U = (np.arange(64) + 0.5) / 64
     center_GU = largest_G[:, None] * u_U[None] ** (1 / power_G[:, None])
     edge_GUB = (_EDGES_B - center_GU[..., None]) / spread_G[:, None, None]
@@ -90,7 +90,7 @@ _FRACTIONS = np.concatenate([[0.0], np.geomspace(0.005, 0.05, 8), np.arange(0.06
 
 
 def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
-    """Fit a mixture by maximum likelihood; return the model of true pairs, the random fraction and the bin masses."""
+    """Return the model of true pairs, the random fraction and the bin masses."""
     count_B = np.bincount(bin_n, minlength=len(_RANDOM_B))
     best: tuple[float, int, float] = (-np.inf, 0, 0.0)
     for fraction in _FRACTIONS.tolist():
@@ -102,9 +102,8 @@ def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
 
 
 def random_fraction(percentile_n: Array) -> float:
-    """Estimate the fraction of random counterparts; 0 unless a mixture fits better than true pairs with a long tail.
-
-    Vuong (Econometrica 1989, Eq. 4.2) compares the two models, which have three parameters each.
+    """Return 0 unless a mixture fits better than true pairs with a long tail. Vuong (Econometrica 1989, Eq. 4.2)
+    compares the two models, which have three parameters each.
     """
     if len(percentile_n) < MIN_ITEMS:
         return 0.0
@@ -121,7 +120,7 @@ def random_fraction(percentile_n: Array) -> float:
 
 
 def random_stretches(percentile_n: Array) -> list[tuple[int, int]]:
-    """Return the ranges [start, stop) of items in row order that are paired at random."""
+    """Ranges [start, stop) of items in row order."""
     bin_n = _bins(percentile_n)
     _, _, mixture_B = _fit_mixture(bin_n)
     random_n = _deviating_segment(percentile_n)
@@ -154,10 +153,8 @@ def _stretches(mask_n: Array) -> list[tuple[int, int]]:
 
 
 def _is_random(percentile_k: Array, outside: float) -> bool:
-    """Return whether percentiles in a range look like those of random pairs and are clearly lower than elsewhere.
-
-    Two cases that look similar are rejected: hard items, with percentiles below the rest but above chance, and a class
-    of nearly equal rows, with percentiles that are nearly constant instead of uniform.
+    """Two cases that look similar are rejected: hard items, with percentiles below the rest but above chance, and a
+    class of nearly equal rows, with percentiles that are nearly constant instead of uniform.
     """
     size = len(percentile_k)
     inside, error = float(percentile_k.mean()), 0.29 / size**0.5  # 0.29 is the standard deviation of a uniform variable
@@ -171,7 +168,7 @@ def _is_random(percentile_k: Array, outside: float) -> bool:
 
 
 def _deviating_segment(percentile_n: Array) -> Array:
-    """Return the (n,) mask of the segment (or complement) with the most significantly low mean, as an initial guess."""
+    """Segment (or complement) with the most significantly low mean, as an initial guess."""
     n = len(percentile_n)
     cut_C = np.unique(np.append(np.arange(0, n + 1, max(1, n // 128)), n))
     sum_C = np.concatenate([[0.0], np.cumsum(percentile_n - percentile_n.mean())])[cut_C]
@@ -186,7 +183,7 @@ def _deviating_segment(percentile_n: Array) -> Array:
 
 
 def _viterbi(gain_n: Array) -> Array:
-    """Return the (n,) most likely states: a True state adds `gain_n`, and each change costs the penalty."""
+    """A True state adds `gain_n`, and each change costs the penalty."""
     true, random = 0.0, 0.0
     back: list[tuple[bool, bool]] = []
     for gain in gain_n.tolist():

@@ -17,7 +17,7 @@ from unialign.metrics import PoolScores, mixed_pool
 
 @dataclass(frozen=True)
 class Mixing:
-    """Scores on a balanced mixed pool; see `unialign.metrics.mixed_pool`."""
+    """Scores on a balanced mixed pool."""
 
     items: int
     modalities: int
@@ -35,10 +35,6 @@ def measure_mixing(
     *,
     seed: int,
 ) -> Mixing:
-    """Measure a pool of (n, D) unit rows of each modality; items of the same class are positives of each other.
-
-    At least two items must have two modalities.
-    """
     scores = mixed_pool(z, present=usable, ids=class_n, seeds=(seed,)).overall
     resampled = scores.resample(weights_Rn)
 

@@ -1,8 +1,7 @@
 """Find nearly equal rows of one modality, such as the same caption embedded in several batches.
 
 Rows are nearly equal if their distance is below a radius that separates them from all other pairs: hardly any distances
-lie between the radius and three times the radius. Rows that fill a space densely have no separating radius, however
-close they are.
+lie between the radius and three times the radius. Rows that fill a space densely have no separating radius.
 
 Shapes: `N` items, `n` sampled items, `u` usable rows, `D` dimension, `t` rows of a tile.
 """
@@ -30,7 +29,7 @@ _MIN_PAIRS = 5
 
 @dataclass(frozen=True)
 class NearRows:
-    """Groups of equal or nearly equal rows of a modality in the sample."""
+    """Groups of equal or nearly equal rows in the sample."""
 
     code_n: NDArray[np.int64]  # position of the first item in each item's group; absent items have separate groups
     repeats: int  # rows that are nearly equal, but not equal, to the row of an earlier item with a different id
@@ -40,28 +39,23 @@ class NearRows:
 
     @property
     def has_few_distinct(self) -> bool:
-        """Return whether over half of the rows are copies; copies are then counted once for hubs and spread."""
+        """Over half of the rows are copies, which are then counted once for hubs and spread."""
         return self.distinct < limits.FEW_DISTINCT * self.rows
 
     @property
     def are_answers(self) -> bool:
-        """Return whether enough rows are nearly equal to score them as correct answers."""
+        """Enough rows are nearly equal to score them as correct answers."""
         return self.repeats >= limits.NEAR_ANSWERS * max(self.rows, 1)
 
     @property
     def cosine(self) -> float:
-        """Return the smallest cosine at which rows are nearly equal."""
+        """Smallest cosine at which rows are nearly equal."""
         return 1 - self.radius**2 / 2
 
 
 def find_near_rows(
     z_nD: Tensor, usable_n: Tensor, checksums_n: NDArray[np.uint64], ids_n: NDArray[np.int64]
 ) -> NearRows:
-    """Group sampled rows with equal checksums or within the largest radius that separates them from other rows.
-
-    Args:
-        z_nD: unit rows; 0 where not usable.
-    """
     at_u = usable_n.nonzero().flatten()
     code_n = equal_codes(checksums_n, usable_n.numpy())
     if len(at_u) < 3:
@@ -87,10 +81,7 @@ def _result(code_n: NDArray[np.int64], repeats: int, radius: float, usable_n: Te
 
 
 def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
-    """Return the group (u,) of each unit row: the first row that is connected to it by steps of at most `radius`.
-
-    Each group is merged into the first group near any of its rows, until no two groups are near each other.
-    """
+    """Return the first row that is connected to each row by steps of at most `radius`."""
     code_u = torch.arange(len(z_uD))
     while True:
         before_u = code_u
@@ -105,7 +96,7 @@ def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
 
 
 def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return the group (n,) of each item: the first item that is connected to it by a chain of equal codes."""
+    """Return the first item that is connected to each item by a chain of equal codes."""
     first_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
     while True:
@@ -119,7 +110,7 @@ def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 def equal_codes(checksums_N: NDArray[np.uint64], usable_N: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the groups (N,) of usable rows with equal checksums; each unusable row forms a separate group."""
+    """Each unusable row forms a separate group."""
     _, code_N = np.unique(checksums_N, return_inverse=True)
     grouped_N = np.where(usable_N, len(code_N) + code_N.reshape(-1), np.arange(len(code_N)))
     return connected(grouped_N)
@@ -132,13 +123,11 @@ def _repeats(code_n: NDArray[np.int64], ids_n: NDArray[np.int64]) -> int:
 
 
 def _equal_pairs(code_u: NDArray[np.int64]) -> int:
-    """Count the ordered pairs of different rows with equal codes."""
     size_C = np.unique(code_u, return_counts=True)[1]
     return int((size_C * (size_C - 1)).sum())
 
 
 def _pairs_within(z_uD: Tensor, edges: Sequence[float]) -> list[int]:
-    """Count the ordered pairs of different rows within each distance."""
     totals = [-len(z_uD)] * len(edges)
     for tile in row_tiles(len(z_uD), len(z_uD)):
         cosine_tu = z_uD[tile] @ z_uD.mT

@@ -29,8 +29,6 @@ _K = (1, 10)
 
 @dataclass(frozen=True)
 class DirectionStats:
-    """Retrieval statistics of one direction: queries of one modality, candidates of another."""
-
     recall: dict[int, Estimate]  # recall at each k
     mrr: Estimate  # mean reciprocal rank
     # Fraction of the negatives ranked below the positive (area under the ROC curve, averaged over queries); 0.5 by
@@ -45,7 +43,7 @@ class DirectionStats:
 
     @property
     def distinct(self) -> int:
-        """Return the number of distinct queries or of distinct candidates, whichever is smaller."""
+        """Number of distinct queries or of distinct candidates, whichever is smaller."""
         return min(self.hubs.queries, len(self.hubs.counts))
 
 
@@ -75,17 +73,17 @@ class PairStats:
 
     @property
     def is_copy(self) -> bool:
-        """Return whether one modality is a copy of the other, so that their agreement is meaningless."""
+        """The agreement of a modality with its copy is meaningless."""
         return self.copy.kind != "" or self.identical >= limits.DUPLICATE_MODALITY
 
     @property
     def auc(self) -> float:
-        """Return the mean AUC of both directions; NaN if retrieval was not measured."""
+        """NaN if retrieval was not measured."""
         return float(np.mean([d.auc.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
 def positive_classes(sample: ItemSample, near: Mapping[str, NearRows], a: str, b: str) -> NDArray[np.int64]:
-    """Return the class (n,) of each item that has both modalities; items of one class are positives of each other."""
+    """Items of one class are positives of each other."""
     rows_n = sample.common(a, b).numpy()
     codes = [sample.checksums[m][rows_n] for m in (a, b)]
     class_n = connected(sample.ids_n[rows_n], *codes, *(near[m].code_n[rows_n] for m in (a, b) if near[m].are_answers))
@@ -95,7 +93,6 @@ def positive_classes(sample: ItemSample, near: Mapping[str, NearRows], a: str, b
 def measure_pair(
     sample: ItemSample, windows: RowWindows, near: Mapping[str, NearRows], copy: CopyStats, a: str, b: str, *, seed: int
 ) -> PairStats:
-    """Measure modalities `a` and `b` on the items that have both; at least two such items are required."""
     rows = sample.common(a, b)
     n, x_nD, y_nD = len(rows), sample.z[a][rows], sample.z[b][rows]
     checksums = [sample.checksums[m][rows.numpy()] for m in (a, b)]
@@ -146,7 +143,7 @@ def measure_pair(
 
 
 def _frequent_row(cosine_n: Tensor, checksums_n: NDArray[np.uint64]) -> tuple[float, float] | None:
-    """Return the mean cosine of true pairs with the most frequent row and of all others; None if no row is frequent."""
+    """Mean cosine of true pairs with the most frequent row, and of all others; None if no row is frequent."""
     _, row_n, count_C = np.unique(checksums_n, return_inverse=True, return_counts=True)
     if not limits.FREQUENT_ROW <= count_C.max() < len(row_n):
         return None
@@ -160,11 +157,9 @@ def _gap(x_nD: Tensor, y_nD: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def _gap_z(difference_nD: Tensor, class_n: NDArray[np.int64]) -> float:
-    """Return the z-value of the squared distance of the means under the hypothesis of no gap and independent classes.
-
-    Without a gap, the mean sum_c w_c m_c of independent class means m_c with covariance S has the expected squared
-    length tr(S) sum w_c^2, with the standard deviation sqrt(2 tr(S^2)) sum w_c^2. A few captions shared by many items
-    are therefore treated as few observations.
+    """z-value of the squared distance of the means. Without a gap, the mean sum_c w_c m_c of independent class means
+    m_c with covariance S has the expected squared length tr(S) sum w_c^2, with the standard deviation sqrt(2 tr(S^2))
+    sum w_c^2. A few captions shared by many items therefore count as few observations.
     """
     code_n = torch.from_numpy(class_n)
     count_C = torch.bincount(code_n).double()
@@ -186,7 +181,6 @@ def _gap_z(difference_nD: Tensor, class_n: NDArray[np.int64]) -> float:
 def _centered_recall(
     q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64], rows: Tensor, sample: ItemSample
 ) -> Estimate:
-    """Estimate R@1 after subtracting each modality's mean."""
     result = _retrieve(unit(q_nD - q_nD.mean(0)), unit(g_nD - g_nD.mean(0)), class_n)
     return _estimate_at(rows[result.rows], result.hits(1), sample, rate=True)
 
@@ -200,7 +194,7 @@ def _direction(
     *,
     distinct: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> DirectionStats:
-    """Measure retrieval; `distinct` holds the groups (n,) of nearly equal queries and of nearly equal candidates."""
+    """`distinct` holds the groups of nearly equal queries and of nearly equal candidates."""
     result, n = _retrieve(q_nD, g_nD, class_n), len(q_nD)
     positives_n = torch.from_numpy(np.bincount(class_n)[class_n])
     p_n, negatives_n = positives_n.double(), (n - positives_n).double()
@@ -234,7 +228,7 @@ def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> Retriev
 
 
 def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample, *, rate: bool = False) -> Estimate:
-    """Estimate the mean score of the items at the given positions in the sample; a rate has scores in [0, 1]."""
+    """A rate has scores in [0, 1]."""
     scores_n = torch.full((len(sample.rows_n),), torch.nan, dtype=torch.float64)
     scores_n[rows] = values.double()
     if rate:

@@ -1,4 +1,4 @@
-"""Compute the data of the report's plots, a map of the sample and cosine histograms, small enough for `results.json`.
+"""Data of the report's plots.
 
 Shapes: `n` sampled items, `d` plotted items, `p` rows of the plotted items over all modalities, `D` dimension.
 """
@@ -19,11 +19,8 @@ _BINS = 60
 
 
 def sketch(measured: Measurements, sample: ItemSample) -> dict[str, Any]:
-    """Compute a map of the sample and histograms of the cosines of true and random pairs.
-
-    Returns:
-        `map`: modality -> [x, y] of each plotted item (None where absent) on the first two principal axes; `cosines`:
-        pair -> histograms. Empty for unequal dims or fewer than 3 items.
+    """`map` holds [x, y] on the first two principal axes (None where absent), `cosines` the histograms of each pair.
+    Empty for unequal dims or fewer than 3 items.
     """
     names = list(measured.modalities)
     position_n = np.flatnonzero(np.any([sample.usable[name].numpy() for name in names], axis=0))
@@ -57,7 +54,6 @@ def _points(xy_d2: Tensor, usable_d: Tensor) -> list[list[float] | None]:
 
 
 def _principal_axes(centered_pD: Tensor) -> tuple[Tensor, list[float]]:
-    """Compute the first two principal axes (D, 2) of p rows and the fractions of variance that they explain."""
     rows, dim = centered_pD.shape
     # Both Gram matrices have the same nonzero eigenvalues. Use the smaller one, since the dim may be 100,000.
     gram = centered_pD.mT @ centered_pD if dim <= rows else centered_pD @ centered_pD.mT
@@ -71,7 +67,6 @@ def _principal_axes(centered_pD: Tensor) -> tuple[Tensor, list[float]]:
 
 
 def _histograms(x_dD: Tensor, y_dD: Tensor) -> dict[str, Any]:
-    """Count the cosines of true pairs and of all other pairs in equal bins of [low, high]."""
     cosine_dd = (x_dD @ y_dD.mT).numpy()
     true_d = np.diagonal(cosine_dd)
     other = cosine_dd[~np.eye(len(cosine_dd), dtype=np.bool_)]

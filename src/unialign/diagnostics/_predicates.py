@@ -1,4 +1,4 @@
-"""Predicates shared by several rule tables, so that each cause is reported by only one finding."""
+"""Predicates shared by several rule tables, so that only one finding reports each cause."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,12 +12,12 @@ Pairs = dict[PairName, PairStats]
 
 
 def is_unpaired(pair: PairStats) -> bool:
-    """Return whether true pairs are hardly more similar than random pairs."""
+    """True pairs are hardly more similar than random pairs."""
     return bool(pair.directions) and pair.auc < limits.MIN_AUC
 
 
 def is_unclear(pair: PairStats) -> bool:
-    """Return whether too few items were measured to decide if true pairs are more similar than random pairs."""
+    """Too few items were measured to decide if true pairs are more similar than random pairs."""
     if not pair.directions:
         return False
     aucs = [direction.auc for direction in pair.directions.values()]
@@ -27,17 +27,15 @@ def is_unclear(pair: PairStats) -> bool:
 
 
 def has_gap(pair: PairStats) -> bool:
-    """Return whether the means of two modalities are clearly apart."""
     return pair.gap.mean >= limits.GAP_NOTE and pair.gap.low > 0 and pair.gap_z >= limits.GAP_Z
 
 
 def touches_block(measured: Measurements, pair: PairName) -> bool:
-    """Return whether a modality of the pair has blocks of randomly paired rows."""
     return any(alignment.blocks and set(names) & set(pair) for names, alignment in measured.row_alignment.items())
 
 
 def is_mispaired(measured: Measurements, pair: PairName) -> bool:
-    """Return whether too many rows are mispaired to judge retrieval."""
+    """Too many rows are mispaired to judge retrieval."""
     stats = measured.pairs[pair]
     scattered = any(
         alignment.random_fraction >= limits.MANY_RANDOM and set(names) & set(pair)
@@ -47,18 +45,16 @@ def is_mispaired(measured: Measurements, pair: PairName) -> bool:
 
 
 def is_collapsed(measured: Measurements, name: str) -> bool:
-    """Return whether all rows of a modality have nearly the same direction."""
     m = measured.modalities[name]
     return m.duplicates.distinct == 1 or (m.spread_cosine is not None and m.spread_cosine.mean >= limits.COLLAPSED)
 
 
 def is_useless(measured: Measurements, name: str) -> bool:
-    """Return whether a modality has collapsed and its retrieval is poor."""
+    """The modality has collapsed, and its retrieval is poor."""
     return is_collapsed(measured, name) and min(recalls(measured, name), default=0.0) < limits.GOOD_RECALL
 
 
 def comparable_pairs(measured: Measurements, *, unless: Callable[[Measurements, str], bool]) -> Pairs:
-    """Return the pairs of two different modalities, without modalities for which `unless` is true."""
     return {
         pair: stats
         for pair, stats in measured.pairs.items()
@@ -67,7 +63,6 @@ def comparable_pairs(measured: Measurements, *, unless: Callable[[Measurements, 
 
 
 def retrieval_pairs(measured: Measurements) -> Pairs:
-    """Return the pairs whose retrieval can be judged."""
     pairs = comparable_pairs(measured, unless=is_useless)
     return {
         pair: stats
@@ -77,7 +72,7 @@ def retrieval_pairs(measured: Measurements) -> Pairs:
 
 
 def hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
-    """Return the directions with enough queries to judge hubs; a few queries cannot find most candidates."""
+    """A few queries cannot find most candidates."""
     pairs = {
         pair: stats
         for pair, stats in measured.pairs.items()
@@ -89,7 +84,6 @@ def hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
 
 
 def is_weak(direction: DirectionStats) -> bool:
-    """Return whether retrieval is too close to chance to be useful."""
     recall, chance = direction.recall[1].mean, direction.chance["recall@1"]
     if direction.queries < limits.FEW_ITEMS:  # with few items, use the upper bound
         recall = direction.recall[1].high
@@ -97,7 +91,7 @@ def is_weak(direction: DirectionStats) -> bool:
 
 
 def has_hubs(direction: DirectionStats) -> bool:
-    """Return whether a few candidates are returned for most queries; False if too few are distinct."""
+    """A few candidates are returned for most queries; False if too few are distinct."""
     hubs = direction.hubs
     if direction.distinct < limits.HUB_ITEMS:
         return False
@@ -106,13 +100,12 @@ def has_hubs(direction: DirectionStats) -> bool:
 
 
 def recalls(measured: Measurements, name: str) -> list[float]:
-    """Return R@1 of all directions that involve a modality."""
     pairs = [stats for pair, stats in measured.pairs.items() if name in pair]
     return [direction.recall[1].mean for stats in pairs for direction in stats.directions.values()]
 
 
 def by_culprit(measured: Measurements, judged: Pairs, bad: Pairs) -> Iterable[tuple[tuple[str, ...], Pairs]]:
-    """Group bad pairs by cause: a modality that matches no other, if all remaining modalities match each other."""
+    """Group bad pairs by a modality that matches no other, if all remaining modalities match each other."""
     group = {name: name for name in measured.modalities}
     for a, b in judged:
         if (a, b) not in bad:

@@ -19,10 +19,8 @@ _MAX_ITEMS, _MAX_BYTES = 8192, 2**30
 
 
 def propose_ids(data: Collection, modalities: Mapping[str, ModalityStats]) -> NDArray[np.int64] | None:
-    """Return ids (N,): items connected by equal or nearly equal rows get the row number of the first of them.
-
-    Items with the same given id keep a common id. The result is None if no rows of different items are equal or nearly
-    equal.
+    """Items connected by equal or nearly equal rows get the row number of the first of them. Return None if no rows of
+    different items are nearly equal.
     """
     codes = [] if data.ids_N is None else [data.ids_N]
     given = len(codes)
@@ -38,12 +36,11 @@ def propose_ids(data: Collection, modalities: Mapping[str, ModalityStats]) -> ND
 
 
 def has_room_for_all(items: int, dim: int) -> bool:
-    """Return whether nearly equal rows are searched among all items, not only in the sample."""
+    """Search nearly equal rows among all items, not only in the sample."""
     return items <= _MAX_ITEMS and 8 * items * dim <= _MAX_BYTES
 
 
 def _near_codes(rows: Any, m: ModalityStats) -> NDArray[np.int64]:
-    """Return (N,) row numbers: for each item, that of the first item with a nearly equal row."""
     at_u = np.flatnonzero(m.scan.usable_N)
     z_uD = torch.from_numpy(rows.take(at_u.tolist()).astype(np.float64))
     z_uD /= z_uD.abs().amax(1, keepdim=True)

@@ -17,7 +17,6 @@ from unialign.io import describe_environment
 
 
 def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
-    """Return all measurements: of modalities, pairs, directions and the whole space, and the sample size."""
     details = measured.details
     pairs = {
         pair_name(*pair): _pair(stats) | (describe_pair(details.pairs[pair]) if pair in details.pairs else {})
@@ -40,7 +39,7 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert values for JSON: an `Estimate` becomes mean, low and high."""
+    """An `Estimate` becomes mean, low and high."""
     if isinstance(value, Estimate):
         return value.to_dict()
     if isinstance(value, Mapping):
@@ -97,7 +96,6 @@ def _direction(direction: DirectionStats) -> dict[str, Any]:
 
 
 def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
-    """Return metric -> mean and interval over all directions, pairs or modalities."""
     directions, pairs = list(directions_of(measured.pairs).values()), list(measured.pairs.values())
     spread = [m for m in measured.modalities.values() if math.isfinite(m.effective_rank)]
     estimates = {

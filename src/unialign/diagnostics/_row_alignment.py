@@ -1,8 +1,7 @@
-"""Check that all rows of a modality are paired correctly, and find unpaired blocks and scattered rows.
+"""Find blocks of unpaired rows, and scattered unpaired rows.
 
 Each modality is compared with the mean of its peers, so that a fault is reported only for the faulty modality. The
-statistic of an item is the percentile of its true pair's similarity among random pairs; `_mispairing` models these
-percentiles.
+statistic of an item is the percentile of its true pair's similarity among random pairs.
 
 Shapes: `n` sampled items, `k` items compared, `D` dimension, `o` offsets, `t` rows of a tile.
 """
@@ -40,7 +39,7 @@ class RowAlignment:
 def measure_row_alignment(
     sample: ItemSample, pairs: Sequence[tuple[str, str]], *, seed: int
 ) -> dict[tuple[str, ...], RowAlignment]:
-    """Compare each modality with its peers in `pairs`; two modalities without other peers share one entry."""
+    """Two modalities without other peers share one entry."""
     peers: dict[str, list[str]] = {}
     for a, b in pairs:
         peers.setdefault(a, []).append(b)
@@ -68,14 +67,14 @@ def _against_peers(sample: ItemSample, name: str, peers: Sequence[str], *, seed:
 
 
 def _centered(sample: ItemSample, name: str) -> Tensor:
-    """Return (n, D) rows minus their mean; 0 for unusable rows."""
+    """Unusable rows are 0."""
     usable_n1 = sample.usable[name][:, None]
     mean_D = sample.z[name].sum(0) / usable_n1.sum().clamp(min=1)
     return torch.where(usable_n1, sample.z[name] - mean_D, 0.0)
 
 
 def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
-    """Return the mask (n,) of items whose row is equal to the row of an item with a different id."""
+    """Items whose row is equal to the row of an item with a different id."""
     _, group_n = np.unique(sample.checksums[name], return_inverse=True)
     _, id_n = np.unique(sample.ids_n, return_inverse=True)
     low_g, high_g = np.full(int(group_n.max()) + 1, len(group_n)), np.full(int(group_n.max()) + 1, -1)
@@ -85,11 +84,9 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:
-    """Return (n,), the fraction of random pairs that are less similar than each true pair.
-
-    The fractions are uniformly distributed if the rows are unpaired.
-    Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap nor a hub
-    makes all pairs of a row similar. Same-id items are positives and are excluded from random pairs.
+    """Fraction of random pairs that are less similar than each true pair, uniformly distributed if the rows are
+    unpaired. Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap
+    nor a hub makes all pairs of a row similar.
     """
     n = len(x_nD)
     x_nD, y_nD = x_nD - x_nD.mean(0), y_nD - y_nD.mean(0)
@@ -109,7 +106,6 @@ def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> A
 
 
 def align_rows(rows_n: Array, cosine_n: Array, percentile_n: Array) -> RowAlignment:
-    """Find blocks of random pairs in rows sorted by number, then the fraction of random pairs outside the blocks."""
     if len(rows_n) < MIN_ITEMS or not np.isfinite(percentile_n).all():
         return RowAlignment((), math.nan, math.nan, 0.0)
     inside_n = np.zeros(len(rows_n), dtype=np.bool_)

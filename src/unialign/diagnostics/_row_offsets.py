@@ -41,7 +41,6 @@ class RowOffset:
 
 
 def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: float) -> tuple[RowOffset, ...]:
-    """Return the ranges of rows of `a` that are closer to rows of `b` at an offset than to the same rows of `b`."""
     rows_WL = windows.rows_WL
     if rows_WL.size < _MIN_ROWS:
         return ()
@@ -66,9 +65,8 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
 
 
 def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) -> Array:
-    """Return (W, L), the increase of the cosine of row i of `a` if its counterpart in `b` is row i + offset.
-
-    It is NaN if a row is unusable or the counterpart is outside the window.
+    """Increase of the cosine of row i of `a` if its counterpart in `b` is row i + offset. It is NaN if a row is
+    unusable or the counterpart is outside the window.
     """
     gain_WL = (windows.z[a] * windows.z[b].roll(-offset, 1)).sum(-1).numpy() - cosine_WL
     both_WL = windows.usable[a] & windows.usable[b]
@@ -78,12 +76,12 @@ def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) ->
 
 
 def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
-    """Return z-value, first and last window of the run of free windows with the largest z-value of the mean gain."""
+    """Return z-value, first and last window."""
     known_WL = ~np.isnan(gain_WL) & free_W[:, None]
     value_WL = np.where(known_WL, gain_WL, 0.0)
 
     def run_sums(part_W: Array) -> Array:
-        """Return the (C, C) sums over the windows between each pair of cuts."""
+        """Sums over the windows between each pair of cuts."""
         sum_C = np.concatenate([[0.0], np.cumsum(part_W)])
         return np.asarray(sum_C[None] - sum_C[:, None])
 
@@ -99,7 +97,7 @@ def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
 
 
 def _boundary(rows_WL: Array, gain_WL: Array, window: int, side: int) -> tuple[int, int] | None:
-    """Locate the two rows between which a run begins (side -1) or ends (side 1), by the largest cumulative gain."""
+    """Locate the begin (side -1) or the end (side 1) of a run by the largest cumulative gain."""
     beside = window + side
     near = [window] if not 0 <= beside < len(rows_WL) else sorted((window, beside))
     row_l, gain_l = rows_WL[near].reshape(-1)[::side], np.nan_to_num(gain_WL[near].reshape(-1))[::side]

@@ -18,7 +18,6 @@ Details = dict[PairName, PairDetails]
 
 
 def _judged(measured: Measurements) -> Details:
-    """Return the pairs whose retrieval can be judged."""
     found = measured.details.pairs
     return {pair: found[pair] for pair in retrieval_pairs(measured) if pair in found}
 
@@ -40,7 +39,7 @@ def _strong(mixing: Mixing) -> bool:
 
 
 def _mixable(measured: Measurements) -> Details:
-    """Return the judged pairs, without those whose weak retrieval explains a bias."""
+    """Omit pairs whose weak retrieval explains a bias."""
     judged = _judged(measured)
     return {
         pair: found
@@ -54,7 +53,7 @@ def _share(item: tuple[PairName, PairDetails]) -> float:
 
 
 def _bias_cases(measured: Measurements) -> Iterator[Case]:
-    """Yield the pairs with a bias that neither a gap nor a difference of distributions explains."""
+    """Yield pairs with a bias that neither a gap nor a difference of distributions explains."""
     bad = {
         pair: found
         for pair, found in _mixable(measured).items()

@@ -29,7 +29,7 @@ _NEARLY_ONE = 0.9999
 
 
 def _judged(measured: Measurements, *, decidable: bool) -> Pairs:
-    """Return the pairs of usable modalities with enough items to judge pairing or, if not `decidable`, with too few."""
+    """If not `decidable`, return the pairs with too few items."""
     pairs = comparable_pairs(measured, unless=is_useless)
     return {pair: stats for pair, stats in pairs.items() if bool(stats.directions) == decidable}
 
@@ -45,7 +45,6 @@ def _copies(measured: Measurements) -> Iterator[Case]:
 
 
 def _comparison(copy: CopyStats) -> str:
-    """Describe how close a copy is to its original: cosines and agreement of nearest rows."""
     cosines = f"is {number(copy.cosine)} on average and at least {number(copy.lowest_cosine)}"
     if copy.lowest_cosine > _NEARLY_ONE:
         cosines = f"is 1 - {1 - copy.cosine:.1e} on average and at least 1 - {1 - copy.lowest_cosine:.1e}"
@@ -202,7 +201,7 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
 
 
 def _matching_groups(names: tuple[str, ...], bad: Pairs) -> list[str]:
-    """Group the named modalities so that no group contains a bad pair."""
+    """No group contains a bad pair."""
     if len(names) < 3:
         return []
     matches = {name: tuple(m for m in names if m == name or not {(m, name), (name, m)} & set(bad)) for name in names}

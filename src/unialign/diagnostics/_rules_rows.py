@@ -71,7 +71,6 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
 
 
 def _rare(measured: Measurements) -> Iterator[Case]:
-    """Yield the modalities and pairs with too few items for a conclusion."""
     if measured.data.items < limits.FEW_ITEMS:
         return
     rows = {name: m.usable for name, m in measured.modalities.items() if 0 < m.usable < limits.FEW_ITEMS}
@@ -136,7 +135,6 @@ _DATA_SET = RuleTable(
 
 
 def _ids_advice(measured: Measurements) -> str:
-    """Describe how to give items with equal rows the same id."""
     ids_N, given = measured.proposed_ids, "ids" in measured.data.values
     change = "change the" if given else "give"
     advice = f"{change} `ids` so that these items have the same id and are not negatives of each other"

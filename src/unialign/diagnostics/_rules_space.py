@@ -1,4 +1,4 @@
-"""Rules about the space: collapse and gap, and the consequences of a far modality."""
+"""Rules about collapse and the gap, and about the consequences of a far modality."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -38,7 +38,6 @@ def _enough(modalities: Sequence[ModalityStats]) -> bool:
 
 
 def _harm(measured: Measurements, name: str) -> str:
-    """Describe retrieval with a collapsed modality as query and as gallery."""
     directions = directions_of({pair: stats for pair, stats in measured.pairs.items() if name in pair})
     if not directions:
         return ""
@@ -59,7 +58,7 @@ def _largest_cosine(measured: Measurements) -> Iterator[Case]:
 
 
 def _low_rank(possible: int) -> float:
-    """Return the effective rank below which a modality has low rank, a smaller number for few possible directions."""
+    """Smaller for few possible directions."""
     return max(min(limits.LOW_RANK, possible / 2), limits.LOW_RANK_FRACTION * possible)
 
 
@@ -103,7 +102,6 @@ _COLLAPSE = RuleTable(
 
 
 def _gap_pairs(measured: Measurements) -> Pairs:
-    """Return the pairs whose gap can be judged."""
     pairs = comparable_pairs(measured, unless=is_collapsed)
     return {pair: stats for pair, stats in pairs.items() if stats.distinct_items >= limits.MIN_DISTINCT_ITEMS}
 
@@ -126,7 +124,7 @@ def _gap_cases(measured: Measurements) -> Iterator[Case]:
 
 
 def _mixing_effect(measured: Measurements, pair: PairName) -> str:
-    """Describe a gallery of both modalities; "" if it was not measured."""
+    """Return "" if a gallery of both modalities was not measured."""
     found = measured.details.pairs.get(pair)
     if found is None:
         return ""
@@ -219,7 +217,7 @@ def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> li
 
 
 def _follows_from(finding: Finding, name: str, measured: Measurements) -> bool:
-    """Return whether a finding can follow from the modality `name`, not from hubs or weak directions of others."""
+    """Hubs or weak directions of other modalities are not consequences."""
     if finding.code == "anisotropy":
         return finding.modalities == (name,)
     if finding.code == "uneven_retrieval":

@@ -1,9 +1,7 @@
-"""Sample the items on which geometry and retrieval are measured, and collect their unit rows after the scan.
+"""Sample the items to measure. They are drawn before any row is read, so that one pass over the files is enough.
 
-The items are drawn before any row is read, so that one pass over the files is enough.
-
-Shapes: `N` items, `n` sampled items, `k` rows kept by the scan, `W` windows, `L` rows of a window, `D` dimension,
-`R` resamples, `M` modalities.
+Shapes: `N` items, `n` sampled items, `k` rows kept by the scan, `W` windows, `L` rows of a window, `D` dimension, `R`
+resamples, `M` modalities.
 """
 
 from collections.abc import Mapping
@@ -44,7 +42,6 @@ class ItemSample:
     kept_n: NDArray[np.int64]  # position of each item among the rows that the scans kept
 
     def common(self, a: str, b: str) -> Tensor:
-        """Return the positions of items that have both modalities."""
         return (self.usable[a] & self.usable[b]).nonzero().flatten()
 
 
@@ -58,7 +55,7 @@ class RowWindows:
 
 
 def sample_size(data: Collection, requested: int | None) -> int:
-    """Return the requested sample size, or one for a diagnosis of about ten seconds; memory limits both."""
+    """By default, a diagnosis takes about ten seconds; memory limits the size."""
     directions = len(data.modalities) * (len(data.modalities) - 1)
     size = requested if requested is not None else min(_MAX_ITEMS, int((_MAX_COSINES / max(1, directions)) ** 0.5))
     total_dim = sum(modality.rows.shape[1] for modality in data.modalities.values())
@@ -66,9 +63,8 @@ def sample_size(data: Collection, requested: int | None) -> int:
 
 
 def draw_items(data: Collection, size: int, *, seed: int) -> NDArray[np.int64]:
-    """Draw ascending row numbers (n,): `size` random items with at least two modalities.
-
-    If modalities are often absent, items are added until each modality and each pair has 512 items, if available.
+    """Items have at least two modalities. Items are added until each modality and each pair has 512 items, if
+    available.
     """
     rng = np.random.default_rng(seed)
     present_MN = np.stack([modality.present_N for modality in data.modalities.values()])
@@ -90,7 +86,7 @@ def draw_items(data: Collection, size: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def window_rows(items: int, size: int) -> NDArray[np.int64]:
-    """Return row numbers (W, L) of evenly spread windows, about `size` rows in total; all rows if there are fewer."""
+    """Windows are evenly spread and have about `size` rows in total; all rows if there are fewer."""
     length = min(_WINDOW, items)
     windows = max(1, min(items, max(size, 8 * length)) // length)
     starts_W = np.linspace(0, items - length, windows).round().astype(np.int64)
@@ -108,7 +104,6 @@ def collect_sample(
     resamples: int,
     seed: int,
 ) -> ItemSample:
-    """Build the sample with row numbers `rows_n` from the scans, which kept the rows `kept_k`."""
     z, usable = _unit_rows(scans, kept_k, rows_n)
     ids_n = rows_n if data.ids_N is None else data.ids_N[rows_n]
     return ItemSample(
@@ -126,7 +121,6 @@ def collect_sample(
 def collect_windows(
     scans: Mapping[str, ModalityScan], kept_k: NDArray[np.int64], rows_WL: NDArray[np.int64]
 ) -> RowWindows:
-    """Build the windows with row numbers `rows_WL` from the scans, which kept the rows `kept_k`."""
     z, usable = _unit_rows(scans, kept_k, rows_WL)
     return RowWindows(rows_WL, z, usable)
 
@@ -134,7 +128,6 @@ def collect_windows(
 def _unit_rows(
     scans: Mapping[str, ModalityScan], kept_k: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the unit rows (..., D) of each modality at row numbers (...), and masks of the usable ones."""
     z, usable = {}, {}
     for name, scan in scans.items():
         usable[name] = torch.from_numpy(scan.usable_N[rows])

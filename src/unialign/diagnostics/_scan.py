@@ -26,8 +26,6 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class InvalidRows:
-    """Number of rows with a given fault, and the first row numbers."""
-
     count: int
     first: tuple[int, ...]
 
@@ -46,10 +44,8 @@ class ModalityScan:
 
 
 def scan_modality(modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: OnBytes | None = None) -> ModalityScan:
-    """Read a modality once, in the order of its file, and return the results in the order of the items.
-
-    The rows of the items `rows_k` (in ascending order) are kept. `on_bytes` is called with the number of bytes read so
-    far and the total.
+    """Read a modality in the order of its file, and return the results in the order of the items. `on_bytes` is called
+    with the number of bytes read so far and the total.
     """
     order_N = modality.source.order_N
     if order_N is None:
@@ -150,7 +146,7 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
 
 
 class _ConstantColumns:
-    """Columns that have been constant so far; usually none after the first chunk, which makes updates cheap."""
+    """Usually none are left after the first chunk, which makes updates cheap."""
 
     def __init__(self, dim: int) -> None:
         self.columns = np.arange(dim)

@@ -1,4 +1,4 @@
-"""Compare the distributions of two modalities: sharpness of the cosines, covariances, and the gap without the means.
+"""Compare the distributions of two modalities.
 
 Shapes: `n` items, `D` dim, `R` resamples, `C` classes of positives, `F` sign flips.
 """
@@ -35,13 +35,9 @@ class ShapeStats:
 def measure_shape(
     x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], weights_Rn: Tensor, *, seed: int
 ) -> ShapeStats:
-    """Compare two modalities, (n, D) unit rows of the same items each; items of one class are never compared.
-
-    The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012, Lemma 6) of the centered
-    unit rows, and 0 if the estimate is negative. Pairs of one class are left out, since the two rows of an item are
-    dependent. The kernel is a Gaussian without its linear term, so the gap compares covariances and higher moments.
-    The distribution gap is the part of the modality gap that does not depend on the distance of the means (arXiv
-    2604.00279).
+    """The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012, Lemma 6) of the
+    centered unit rows, and 0 if the estimate is negative. It is the part of the modality gap that does not depend on
+    the distance of the means (arXiv 2604.00279).
     """
     code_n = torch.from_numpy(class_n)
     different_nn = code_n[:, None] != code_n
@@ -54,7 +50,6 @@ def measure_shape(
 
 
 def cosine_deviation(cosine_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> Estimate:
-    """Estimate the standard deviation of the cosines of pairs of different items."""
     mean, mean_R = pair_means(cosine_nn, different_nn, weights_Rn)
     square, square_R = pair_means(cosine_nn.square(), different_nn, weights_Rn)
     variance_R = (square_R - mean_R.square()).clamp(min=0)
@@ -62,7 +57,7 @@ def cosine_deviation(cosine_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor
 
 
 def _covariance_mismatch(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> Estimate:
-    """Estimate the mismatch from tr(S_a S_b) = mean <x_i, y_j>^2 over independent centered rows x_i and y_j."""
+    """tr(S_a S_b) = mean <x_i, y_j>^2 over independent centered rows x_i and y_j."""
     (aa, aa_R), (bb, bb_R), (ab, ab_R) = (
         pair_means((p @ q.mT).square(), different_nn, weights_Rn) for p, q in ((x_nD, x_nD), (y_nD, y_nD), (x_nD, y_nD))
     )
@@ -72,7 +67,7 @@ def _covariance_mismatch(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor, weigh
 
 
 def _kernel_difference(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor) -> tuple[Tensor, float]:
-    """Return h_ij = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), whose mean is MMD^2, and the bandwidth."""
+    """h_ij = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), whose mean is MMD^2, and the bandwidth."""
     cosines = [x_nD @ x_nD.mT, y_nD @ y_nD.mT, x_nD @ y_nD.mT]
     median = float(torch.cat([cosine_nn[different_nn] for cosine_nn in cosines]).median())
     # Unit rows closer than 0.01 are treated as equal, as in `geometry.median_bandwidth`.
@@ -82,10 +77,10 @@ def _kernel_difference(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor) -> tupl
 
 
 def _kernel(cosine_nn: Tensor, square: float) -> Tensor:
-    """Return exp((c - 1) / square) without the constant and the linear term of its series in the cosine c.
+    """exp((c - 1) / square) without the constant and the linear term of its series in the cosine c.
 
     All other coefficients are positive, so the kernel is positive definite. The linear term would measure the distance
-    of the means. Centering makes this distance exactly zero, so the unbiased MMD^2 would be too small.
+    of the means, which centering makes exactly zero, so the unbiased MMD^2 would be too small.
     """
     return torch.exp((cosine_nn - 1) / square) - math.exp(-1 / square) * (1 + cosine_nn / square)
 
@@ -93,10 +88,8 @@ def _kernel(cosine_nn: Tensor, square: float) -> Tensor:
 def _distribution_gap(
     kernel_nn: Tensor, different_nn: Tensor, code_n: Tensor, weights_Rn: Tensor, *, seed: int
 ) -> tuple[Estimate, float]:
-    """Estimate the square root of MMD^2, and its p-value.
-
-    If the two rows of an item are exchanged, h_ij changes its sign for all j. Under exchangeable modalities, all signs
-    are equally likely, so the p-value compares MMD^2 with its values for random signs of the classes.
+    """If the two rows of an item are exchanged, h_ij changes its sign for all j, so the p-value compares MMD^2 with its
+    values for random signs of the classes.
     """
     squared, squared_R = exact_pair_means(kernel_nn, different_nn, weights_Rn)
     found = estimate(squared, squared_R, maximum=2.0)

@@ -11,7 +11,7 @@ _LINE_LENGTH, INDENT = 100, 10
 
 
 def wrap(words: str, start: str) -> list[str]:
-    """Wrap text into indented lines without separating numbers from their percent signs."""
+    """Numbers are not separated from their percent signs."""
     tied = words.replace(" %", "\u00a0%")
     lines = textwrap.wrap(tied, _LINE_LENGTH, initial_indent=start, subsequent_indent=" " * INDENT)
     return [line.replace("\u00a0", " ") for line in lines]
@@ -77,7 +77,6 @@ _DIM_COLUMNS: dict[str, Callable[[str, Any], str]] = {
 
 
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """Format the tables of modalities, pairs and directions, and a note about the rows that were measured."""
     lines = _table(_MODALITY_COLUMNS, numbers["modalities"])
     lines += _table(_PAIR_COLUMNS, {name: p for name, p in numbers["pairs"].items() if "items" in p})
     lines += _table(_DIRECTION_COLUMNS, numbers["directions"])
@@ -93,13 +92,12 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _table(columns: Mapping[str, Callable[[str, Any], str]], rows: Mapping[str, Any]) -> list[str]:
-    """Align the columns and append an empty line; return no lines if there are no rows."""
     body = [[cell(name, values) for cell in columns.values()] for name, values in rows.items()]
     return [*table_lines(list(columns), body), ""] if body else []
 
 
 def by_dim(numbers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return number of dims -> kind -> results of truncated retrieval, with all dims first."""
+    """Number of dims -> kind -> results, with all dims first."""
     found = numbers.get("truncation")
     if not found:
         return {}
@@ -115,7 +113,6 @@ def _reduced(found: Mapping[str, Any], kind: str) -> str:
 
 
 def _cutoff(cutoffs: Any, rate: float) -> str:
-    """Format the cut-off of a rate with the fraction of true pairs above it."""
     found = [cutoff for cutoff in cutoffs if cutoff["rate"] == rate]
     return f"{number(found[0]['cosine']['mean'])} ({percent(found[0]['true_fraction']['mean'])})" if found else "-"
 

@@ -24,8 +24,6 @@ _METRICS = ("recall@1", "ndcg@10")
 
 @dataclass(frozen=True)
 class Truncation:
-    """Retrieval with `dim` dims, as a mean over all directions of all pairs."""
-
     dim: int
     kind: str  # "first" for the first coordinates, "principal" for the principal directions of all modalities
     recall: Estimate  # R@1
@@ -43,10 +41,8 @@ class TruncationStats:
 
 
 def principal_directions(rows: Sequence[Tensor]) -> Tensor | None:
-    """Return orthonormal columns (D, r), ordered by the second moment of the given unit rows; None without rows.
-
-    The rows are not centered, so that all directions together preserve the cosines. With more than 1,024 dims, 1,024
-    rows are used. Directions beyond half the number of rows are mostly noise and are left out.
+    """Orthonormal columns (D, r), ordered by the second moment. The rows are not centered, so that all directions
+    together preserve the cosines. Directions beyond half the number of rows are mostly noise and are left out.
     """
     rows_pD = torch.cat(list(rows)) if rows else torch.zeros(0, 1, dtype=torch.float64)
     if len(rows_pD) < 2:
@@ -65,7 +61,7 @@ Direction = dict[tuple[str, int], dict[str, Estimate]]
 def measure_truncation(
     x_kD: Tensor, y_kD: Tensor, class_k: NDArray[np.int64], weights_Rk: Tensor, axes_Dr: Tensor | None
 ) -> list[Direction]:
-    """Measure both directions of a pair; the keys are the kind and the number of dims, ("all", D) for all dims."""
+    """The keys are the kind and the number of dims, ("all", D) for all dims."""
     dim = x_kD.shape[1]
     kept = [d for fraction in _FRACTIONS if (d := dim // fraction) >= 1]
     versions: dict[tuple[str, int], tuple[Tensor, Tensor]] = {("all", dim): (x_kD, y_kD)}
@@ -98,10 +94,7 @@ def _scores(
 
 
 def _one_positive(cosine_kk: Tensor) -> Tensor:
-    """Return R@1 and NDCG@10 (k, 2) of each query; the only positive of query i is candidate i.
-
-    Tied candidates have a random order, as in `retrieval`, which takes several times as long for so few candidates.
-    """
+    """Tied candidates have a random order, as in `retrieval`, which takes several times as long."""
     positive_k1 = cosine_kk.diagonal()[:, None]
     above_k = (cosine_kk > positive_k1 + TIE_TOLERANCE).sum(1)
     places_k = (cosine_kk >= positive_k1 - TIE_TOLERANCE).sum(1) - above_k
@@ -111,7 +104,7 @@ def _one_positive(cosine_kk: Tensor) -> Tensor:
 
 
 def average_truncation(directions: Sequence[Direction], *, items: int) -> TruncationStats | None:
-    """Average over directions; a reduced number of dims is included if it was measured in every direction."""
+    """A reduced number of dims is included if it was measured in every direction."""
     if not directions:
         return None
     ((whole, dim),) = (key for key in directions[0] if key[0] == "all")

@@ -96,11 +96,7 @@ def build_conditions(
 
 
 def find_item(store: EmbeddingStore, item: str) -> int:
-    """Return the row of an item, given its case-insensitive name, or a row number such as `#17`.
-
-    Raises:
-        ConfigError: no item has this name (the message suggests similar names), or several items have this name.
-    """
+    """`item` is a case-insensitive name, or a row number such as `#17`."""
     names = [name.strip().casefold() for name in store.item_names]
     rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]
     if len(rows) == 1:
@@ -119,8 +115,6 @@ def find_item(store: EmbeddingStore, item: str) -> int:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """Embeddings of an item or text by label (such as `drawing of hedgehog`), and the store rows of the item."""
-
     name: str
     parts: dict[str, Tensor]
     rows: tuple[int, ...]
@@ -128,7 +122,6 @@ class _Prompt:
 
 
 def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequence[str]) -> _Prompt:
-    """Embed an item from each of the given modalities, skipping absent ones."""
     row = find_item(store, item)
     name = store.item_names[row]
     z, present = embed_items(space, store, [row], modalities)
@@ -143,7 +136,7 @@ def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Seq
 def _text_prompt(
     space: Space, store: EmbeddingStore, encode: Callable[[Sequence[str]], Tensor], text: str, modality: str
 ) -> _Prompt:
-    """Embed a text as a row of `modality`; the text gets the split of the items with the same name."""
+    """The text gets the split of the items with the same name."""
     z_1D = space.encode({modality: encode([text])})[modality]
     if len(z_1D) != 1:
         raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row per text")
@@ -169,7 +162,6 @@ def _make_mixture(prompts: Sequence[_Prompt], mix: Mix, weights: Sequence[float]
 
 
 def _make_path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
-    """Return conditions on the arcs through all parts of the prompts."""
     labels, rows = _collect_parts(prompts)
     if len(labels) < 2:
         raise ConfigError("a path needs at least two waypoints: two texts, two items, or two modalities")
@@ -185,7 +177,6 @@ def _make_path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
 
 
 def _collect_parts(prompts: Sequence[_Prompt]) -> tuple[list[str], list[Tensor]]:
-    """Return the labels and rows (1, D) of all parts."""
     parts = [(label, z_D[None]) for prompt in prompts for label, z_D in prompt.parts.items()]
     return [label for label, _ in parts], [z_1D for _, z_1D in parts]
 
@@ -197,13 +188,13 @@ def _make_condition(prompts: Sequence[_Prompt], name: str, labels: Sequence[str]
 
 
 def _join_splits(splits: Iterable[str | None]) -> str | None:
-    """Return `train` if it occurs, or else the first known split. The decoder was trained on items of `train`."""
+    """Return `train` if it occurs, since the decoder was trained on its items."""
     known = [split for split in splits if split]
     return "train" if "train" in known else next(iter(known), None)
 
 
 def _describe_step(labels: Sequence[str], step: int, steps: int) -> str:
-    """Describe the position of a step on the path, such as `text 60 %, speech 40 %`."""
+    """Return a text such as `text 60 %, speech 40 %`."""
     position = step * (len(labels) - 1) / (steps - 1)
     leg = min(int(position), len(labels) - 2)
     percent = round(100 * (position - leg))

@@ -148,7 +148,6 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
 
 
 def _check_rows(z: Any, dim: int) -> Tensor:
-    """Raise an error unless z contains finite, nonzero rows (N, D)."""
     z_ND = as_dense(z, "z", f"(N, {dim})")
     if z_ND.ndim != 2 or z_ND.shape[1] != dim or not z_ND.is_floating_point():
         raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; expected floats of shape (N, {dim})")

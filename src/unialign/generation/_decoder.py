@@ -1,6 +1,4 @@
-"""Protocol of decoders that generate images from image embeddings, and validation of their input and output.
-
-The decoders are those of unCLIP (Ramesh et al. 2022, section 2.1).
+"""Protocol of decoders of image embeddings (unCLIP, Ramesh et al. 2022, section 2.1).
 
 Shapes: `N` images, `W` dimension of the embeddings, `S` x `S` pixels of an image.
 """
@@ -92,7 +90,6 @@ class Decoder(Protocol):
 
 
 def check_embeddings(embeddings: Any, spec: EmbeddingSpec) -> Tensor:
-    """Validate the input of `generate` and return it as (N, W) float32 on the CPU; errors as in `Decoder.generate`."""
     x_NW = as_dense(embeddings, "embeddings", f"(N, {spec.dim})")
     if x_NW.ndim != 2 or x_NW.shape[1] != spec.dim or x_NW.is_complex() or x_NW.dtype == torch.bool:
         raise ShapeError(
@@ -108,14 +105,12 @@ def check_embeddings(embeddings: Any, spec: EmbeddingSpec) -> Tensor:
 
 
 def check_sampling(seed: int, steps: int, guidance: float) -> None:
-    """Raise ConfigError unless the options of `generate` are valid."""
     check_integer("seed", seed, low=0)
     check_integer("steps", steps, low=1)
     check_number("guidance", guidance, f"a number from 0 to {_MAX_GUIDANCE:g}", lambda x: 0 <= x <= _MAX_GUIDANCE)
 
 
 def check_generated(images: Tensor) -> Tensor:
-    """Return the images unchanged; raise NonFiniteError if one is not finite."""
     if len(bad := (~torch.isfinite(images).flatten(1).all(1)).nonzero()):
         raise NonFiniteError(
             f"image {int(bad[0])} is not finite; use a smaller guidance weight or embeddings of typical norm. If that "
@@ -125,7 +120,7 @@ def check_generated(images: Tensor) -> Tensor:
 
 
 def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
-    """Draw standard normal noise of shape (rows, dim); row i depends only on `seed` and `first + i`."""
+    """Row i depends only on `seed` and `first + i`."""
     out = torch.empty(rows, dim, dtype=torch.float32)
     for i in range(rows):
         out[i] = torch.randn(dim, generator=make_row_generator(seed, first + i), dtype=torch.float32)
@@ -133,7 +128,7 @@ def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
 
 
 def make_row_generator(seed: int, row: int, *, stream: int | None = None) -> torch.Generator:
-    """Return a random generator for a seed, row and stream; different streams are independent."""
+    """Different streams are independent."""
     spawn_key = () if stream is None else (stream,)
     state = np.random.SeedSequence([seed, row], spawn_key=spawn_key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))

@@ -40,9 +40,8 @@ _SHOWN = 32
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Training data: float32 embeddings of shape (N, W) and uint8 images of shape (N, 3, S, S).
-
-    The sample grids show held-out rows, or training rows if there are none.
+    """Embeddings (N, W) and uint8 images (N, 3, S, S). The sample grids show held-out rows, or training rows if there
+    are none.
     """
 
     spec: EmbeddingSpec
@@ -55,7 +54,6 @@ class TrainingImages:
 def load_training_images(
     store: EmbeddingStore, config: DecoderConfig, image: str, images: Tensor | None
 ) -> TrainingImages:
-    """Validate and load the training data; arguments and errors as in `train_decoder`."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
             f"store must be an EmbeddingStore, got {type(store).__name__}; see `unialign.data.load_dataset`"
@@ -95,7 +93,6 @@ def load_training_images(
 
 
 def _select_images(images: Any, rows: NDArray[np.int64], shape: tuple[int, ...]) -> Tensor:
-    """Return the given rows of `images` as floats in [0, 1]."""
     if not isinstance(images, Tensor) or images.shape != shape:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ShapeError(f"images are {found}; expected a tensor of shape {shape}, one image for each item")
@@ -106,8 +103,6 @@ def _select_images(images: Any, rows: NDArray[np.int64], shape: tuple[int, ...])
 
 
 class DecoderTask(TrainingTask):
-    """Training task with a decoder, the moving average of its weights, and the optimizer."""
-
     model_type = FlowDecoder
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Compute distances between sets of images from their features, for given item weights.
+"""Distances between sets of images from their features, for given item weights.
 
-A bootstrap resample is given by integer weights w: item i occurs w_i times. Means over pairs of images exclude the pair
-of an image with itself and all pairs of copies of the same item.
+Item i occurs w_i times in a bootstrap resample. Means over pairs of images exclude the pair of an image with itself and
+all pairs of copies of the same item.
 
 Shapes: `N`, `M` images, `F` features, `R` resamples.
 """
@@ -54,23 +54,19 @@ def kernel_distance(x: Any, y: Any) -> float:
 
 
 def cubic_kernel(x_NF: Tensor, y_MF: Tensor) -> Tensor:
-    """Return (x . y / F + 1)^3 for all pairs of rows, of shape (N, M)."""
+    """(x . y / F + 1)^3."""
     return (x_NF @ y_MF.mT / x_NF.shape[1] + 1) ** 3
 
 
 def gaussian_kernel(x_NF: Tensor, y_MF: Tensor, bandwidth: float) -> Tensor:
-    """Return exp(-|x - y|^2 / (2 bandwidth^2)) for all pairs of rows, of shape (N, M)."""
+    """exp(-|x - y|^2 / (2 bandwidth^2))."""
     squared_NM = x_NF.square().sum(1)[:, None] + y_MF.square().sum(1) - 2 * x_NF @ y_MF.mT
     return torch.exp(squared_NM.clamp_min(0) / (-2 * bandwidth**2))
 
 
 @dataclass(frozen=True)
 class Frechet:
-    """`frechet_distance` of two sets as a function of item weights; row i of both sets belongs to item i.
-
-    Both sets are resampled together; weights w give the exact distance of the sets in which row i occurs w_i times. The
-    result is NaN if the weights sum to 1 or less.
-    """
+    """Row i of both sets belongs to item i. The result is NaN if the weights sum to 1 or less."""
 
     x_NF: Tensor
     y_NF: Tensor
@@ -125,7 +121,7 @@ class KernelDistance:
 
 @dataclass(frozen=True)
 class Average:
-    """Affine function of the mean of several statistics of the same items: scale * mean + offset."""
+    """scale * mean + offset."""
 
     parts: Sequence[Statistic]
     scale: float = 1.0
@@ -136,7 +132,6 @@ class Average:
 
 
 def as_features(value: Any, what: str, *, min_rows: int = 1) -> Tensor:
-    """Validate features and return them as (N, F) float64 on the CPU; errors as in `frechet_distance`."""
     x_NF = as_dense(value, what, "(N, F)")
     if x_NF.ndim != 2 or len(x_NF) < min_rows or x_NF.shape[1] < 1 or x_NF.is_complex() or x_NF.dtype == torch.bool:
         expected = f"real numbers of shape (N, F) with N of at least {min_rows}"
@@ -155,7 +150,6 @@ def _check_sets(x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 
 def _compute_moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weighted means of shape (R, F) and covariances of shape (R, F, F)."""
     # Center first, since a large mean would reduce the precision of the covariance.
     common_F = x_NF.mean(0)
     centered_NF = x_NF - common_F
@@ -175,7 +169,7 @@ def _compute_frechet(mean_x_RF: Tensor, cov_x_RFF: Tensor, mean_y_RF: Tensor, co
 
 
 def _factorize(cov_RFF: Tensor) -> Tensor:
-    """Return L with L L^T = covariance, which equals the symmetric root up to an orthogonal factor."""
+    """L with L L^T = covariance equals the symmetric root up to an orthogonal factor."""
     values_RF, axes_RFF = torch.linalg.eigh(cov_RFF)
     factor_RFF: Tensor = axes_RFF * values_RF.clamp_min(0).sqrt()[:, None]
     return factor_RFF

@@ -1,7 +1,7 @@
 """Feature extractors for scores of generated images.
 
-The extractor must differ from the encoders used to train the space and the decoder; otherwise, scores reward errors
-that the extractor shares with these encoders. Every result includes the name of its extractor.
+An extractor must differ from the encoders of the space and the decoder; otherwise, scores reward errors that it shares
+with these encoders.
 
 Shapes: `N` images, `S` x `S` pixels of an image, `F` features.
 """

@@ -111,7 +111,7 @@ def generate_images(
 
 
 def _sample_seed(seed: int, sample: int) -> int:
-    """Return the seed of a sample, hashed so that sample 1 of seed 0 differs from sample 0 of seed 1."""
+    """Hash, so that sample 1 of seed 0 differs from sample 0 of seed 1."""
     return int(np.random.SeedSequence([seed, sample]).generate_state(1)[0])
 
 
@@ -132,7 +132,7 @@ def _compute_true_cosine(space: Space, store: EmbeddingStore, condition: Conditi
 
 
 def _find_pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor) -> list[list[dict[str, Any]]]:
-    """Find the nearest training image of each sample, since decoders trained on few images may memorize them."""
+    """Decoders trained on few images may memorize them."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
     side = min(images_QV.shape[-1], _COMPARISON_SIDE)

@@ -16,11 +16,7 @@ _WHITENING = 0.5
 
 
 def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images") -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean (P,), the singular values (L,) and the principal axes (L, P) of training data; L is `count`.
-
-    Raises:
-        DataError: the rows vary in fewer than L directions.
-    """
+    """Mean (P,), singular values (L,) and principal axes (L, P)."""
     mean_P = x_NP.mean(0)
     _, values_K, axes_KP = torch.linalg.svd(x_NP - mean_P, full_matrices=False)
     rank = int((values_K > 1e-7 * values_K.max().clamp_min(1e-12)).sum())
@@ -33,7 +29,7 @@ def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images
 
 
 class PCABasis(nn.Module):
-    """PCA of the training images, stored as buffers; `encode` and the unclipped `decode` are affine."""
+    """`encode` and the unclipped `decode` are affine."""
 
     mean: Tensor
     axes: Tensor
@@ -48,11 +44,6 @@ class PCABasis(nn.Module):
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
-        """Set the mean, axes and scales from images (N, 3, S, S) in [0, 1].
-
-        Raises:
-            DataError: the images vary in fewer than L directions.
-        """
         mean_P, values_L, axes_LP = principal_axes(images.flatten(1).double(), self.shape[0], option="latents")
         deviation_L = values_L / len(images) ** 0.5
         scale_L = deviation_L**_WHITENING
@@ -65,19 +56,16 @@ class PCABasis(nn.Module):
         self.scale.copy_(scale_L)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Map images (N, 3, S, S) in [0, 1] to latents (N, L)."""
         latents_NL: Tensor = (images.flatten(1) - self.mean) @ self.axes / self.scale
         return latents_NL
 
     def decode(self, latents_NL: Tensor) -> Tensor:
-        """Map latents (N, L) to images (N, 3, S, S), clipped to [0, 1]."""
+        """Clip images to [0, 1]."""
         flat_NP = (latents_NL * self.scale) @ self.axes.mT + self.mean
         return flat_NP.reshape(-1, 3, self.size, self.size).clamp(0, 1)
 
 
 class PixelBasis(nn.Module):
-    """Standardization by the mean and standard deviation of all training pixels, which are stored as buffers."""
-
     mean: Tensor
     scale: Tensor
 
@@ -89,14 +77,12 @@ class PixelBasis(nn.Module):
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
-        """Set the mean and standard deviation from images (N, 3, S, S) in [0, 1]."""
         self.mean.fill_(images.double().mean())
         self.scale.fill_(images.double().std(correction=0).clamp_min(1e-3))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Standardize images (N, 3, S, S) in [0, 1]."""
         return (images - self.mean) / self.scale
 
     def decode(self, samples: Tensor) -> Tensor:
-        """Invert `encode` and clip the images to [0, 1]."""
+        """Clip images to [0, 1]."""
         return (samples * self.scale + self.mean).clamp(0, 1)

@@ -28,13 +28,7 @@ def check_images(
     min_count: int = 1,
     range_error: type[UniAlignError] = ShapeError,
 ) -> Tensor:
-    """Validate float images (N, 3, H, W) in [0, 1], with N at least `min_count`; return them as float32 on the CPU.
-
-    Raises:
-        ShapeError: the shape or dtype is wrong.
-        NonFiniteError: an image contains NaN or infinity.
-        range_error: a number is outside [0, 1].
-    """
+    """Images are floats (N, 3, H, W) in [0, 1]; `range_error` is raised for other numbers."""
     expected = "(N, 3, S, S)" if square else "(N, 3, height, width)"
     x = as_dense(images, what, expected)
     wrong = x.ndim != 4 or len(x) < min_count or x.shape[1] != 3 or 0 in x.shape[2:]
@@ -57,7 +51,7 @@ def check_images(
 
 
 def resize_bilinear(images: Tensor, size: int) -> Tensor:
-    """Resize (N, 3, S, S) to (N, 3, size, size) by antialiased bilinear interpolation; no copy if S equals size."""
+    """Antialiased; no copy if S equals size."""
     if images.shape[-1] == size:
         return images
     # Clamp, since the interpolation weights sum to 1 only up to rounding.
@@ -155,7 +149,6 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
 
 
 def _check_image(image: Any, what: str) -> Tensor:
-    """Validate an image (3, H, W), uint8 or float, and return it as float32 in [0, 1] on the CPU."""
     x = as_dense(image, what, "(3, H, W)")
     if x.ndim != 3 or x.shape[0] != 3 or 0 in x.shape:
         raise ShapeError(f"{what} has shape {tuple(x.shape)}; expected (3, H, W)")

@@ -1,4 +1,4 @@
-"""Mix rows on the unit sphere by means, spherical interpolation, Fréchet means and linear combinations.
+"""Mix rows on the unit sphere.
 
 All functions normalize their rows first, are differentiable, and compute in float32 or float64.
 
@@ -174,7 +174,7 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
 
 
 def _tangent_mean(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> Tensor:
-    """Return the weighted mean of the rows in the tangent space, which is -1/2 times the gradient of the objective."""
+    """Weighted mean of the rows in the tangent space, which is -1/2 times the gradient of the objective."""
     side_KBD, ratio_KB, _ = _log_map(at_BD, z_KBD)
     return ((weights_K1 * ratio_KB)[..., None] * side_KBD).sum(0)
 
@@ -203,7 +203,7 @@ def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, T
 
 
 def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the tangential parts of the rows, their scale factors angle / sin(angle), and the cosines."""
+    """Tangential parts of the rows, their scale factors angle / sin(angle), and the cosines."""
     cos_KB1 = (z_KBD * at_BD).sum(-1, keepdim=True)
     side_KBD = z_KBD - cos_KB1 * at_BD
     sin_KB1 = _norm(side_KBD)
@@ -215,7 +215,7 @@ def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _exp_map(at_BD: Tensor, step_BD: Tensor) -> Tensor:
-    """Return the exponential map of a tangent vector, which is the end point of its geodesic."""
+    """End point of the geodesic of a tangent vector."""
     length_B1 = _norm(step_BD)
     return _unit(torch.cos(length_B1) * at_BD + torch.sinc(length_B1 / math.pi) * step_BD)
 
@@ -237,13 +237,12 @@ def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
 
 
 def _norm(x: Tensor) -> Tensor:
-    """Return the norm over the last axis, which is kept; the gradient at 0 is 0 instead of NaN."""
+    """The gradient at 0 is 0 instead of NaN."""
     square = x.square().sum(-1, keepdim=True)
     return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Normalize mixtures (..., D) of unit rows whose weights sum to about 1."""
     length = _norm(x)
     short = length[..., 0] < _ROUNDINGS * torch.finfo(x.dtype).eps
     _raise_for(short, x, "cancels, since the mixed rows point in opposite directions")

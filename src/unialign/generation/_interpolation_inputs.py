@@ -17,7 +17,7 @@ InterpolationInputs = Mapping[str, Any] | Sequence[Any]
 
 
 def make_mixing_batch(embeddings: Any, present: Any = None) -> Batch:
-    """Return a batch from a mapping or sequence of rows; (1, D) is broadcast, and integers are converted to floats."""
+    """(1, D) is broadcast, and integers are converted to floats."""
     if isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
         embeddings = {f"rows {k}": z for k, z in enumerate(embeddings)}
     if not isinstance(embeddings, Mapping):
@@ -34,7 +34,6 @@ def make_mixing_batch(embeddings: Any, present: Any = None) -> Batch:
 
 
 def mixing_weights(weights: Any, batch: Batch) -> Tensor:
-    """Return nonnegative weights of shape (K,) that sum to 1."""
     names = batch.names
     if weights is None:
         weights = [1.0] * len(names)
@@ -58,7 +57,7 @@ def normalized_weights(weights_K: Tensor) -> Tensor:
 
 
 def finite_numbers(values: Any, count: int | None) -> Tensor:
-    """Return `count` finite weights, or finite values of t if `count` is None, as a float64 tensor."""
+    """`count` is None for values of t."""
     # Convert with NumPy, since PyTorch would round Python floats to float32.
     if isinstance(values, list | tuple):
         values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]

@@ -97,7 +97,7 @@ class Kandinsky22(PipelineDecoder):
 
     @cached_property
     def _negative(self) -> Tensor:
-        """Embedding (1, W) of an image of zeros (the mean color), like `get_zero_embed` of the prior's pipeline."""
+        """Embedding of an image of zeros (the mean color), like `get_zero_embed` of the prior's pipeline."""
         tower = self._require_tower()
         side = int(tower.encoder.config.image_size)
         return tower.project(torch.zeros(1, 3, side, side))

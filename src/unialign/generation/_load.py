@@ -1,7 +1,4 @@
-"""Load built-in decoders and spaces by name, or saved ones from a folder or the Hugging Face Hub.
-
-Built-in decoders and spaces have the names of the data sets on which they were trained.
-"""
+"""Load decoders and spaces. Built-in ones have the names of the data sets on which they were trained."""
 
 import os
 

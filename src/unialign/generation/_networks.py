@@ -19,16 +19,14 @@ _UNET_TIME = 1000.0
 
 
 def time_features(times_N: Tensor) -> Tensor:
-    """Return sines and cosines (N, 64) of times in [0, 1] at frequencies from 1 to 1000."""
+    """Sines and cosines (N, 64) at frequencies from 1 to 1000."""
     frequencies = torch.exp(torch.linspace(0, math.log(1000), _FREQUENCIES, dtype=times_N.dtype, device=times_N.device))
     angles = times_N[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 class _Block(nn.Module):
-    """Residual block h + gate * mlp(norm(h) * (1 + scale) + shift), modulated by the condition.
-
-    Scale, shift and gate are initialized to 0, so that the block is initially the identity (adaLN-Zero, Peebles & Xie
+    """Residual block h + gate * mlp(norm(h) * (1 + scale) + shift), initially the identity (adaLN-Zero, Peebles & Xie
     2023).
     """
 
@@ -47,8 +45,6 @@ class _Block(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """Residual MLP of `depth` blocks, modulated by time and condition, that predicts the clean latents."""
-
     def __init__(self, latents: int, condition: int, *, width: int, depth: int) -> None:
         super().__init__()
         self.input = nn.Linear(latents, width)
@@ -71,8 +67,6 @@ class ResidualMLP(nn.Module):
 
 
 class ConditionalUNet(nn.Module):
-    """U-Net that predicts the clean image, a diffusers `UNet2DModel` with the condition as class embedding."""
-
     def __init__(self, unet: nn.Module, condition: int, width: int) -> None:
         super().__init__()
         self.unet = unet
@@ -84,10 +78,8 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Build a U-Net with 4 resolutions, or 3 if `size` is below 32.
-
-    The resolutions have 1, 2, 2 and 4 times `width` channels. Attention is used at 16 x 16 pixels and below, but not at
-    the full resolution.
+    """Use 4 resolutions, or 3 if `size` is below 32. Attention is used at 16 x 16 pixels and below, but not at the full
+    resolution.
     """
     try:
         diffusers: Any = import_module("diffusers")

@@ -65,7 +65,6 @@ _UNSUPPORTED = {
 
 
 def pipeline_class(source: str | os.PathLike[str], *, revision: str | None = None) -> str | None:
-    """Return the class name of the diffusers pipeline in a folder or Hub repository, or None if there is none."""
     folder = checked_path(source, "the folder of a decoder", error=CheckpointError)
     if not folder.exists() and is_hub_id(source):
         try:
@@ -84,12 +83,6 @@ def pipeline_class(source: str | os.PathLike[str], *, revision: str | None = Non
 
 
 def open_folder(source: str | os.PathLike[str], pipeline: str, *, revision: str | None) -> Path:
-    """Return the local folder of a pipeline after validating its components.
-
-    Raises:
-        ConfigError: the folder contains another pipeline.
-        CheckpointError: the folder or a component is missing, or weights are stored as a pickle.
-    """
     name = pipeline_class(source, revision=revision)
     if name is not None and name != pipeline:
         raise unsupported_error(source, name, expected=pipeline)
@@ -103,7 +96,7 @@ def open_folder(source: str | os.PathLike[str], pipeline: str, *, revision: str 
 
 
 def encoder_weights_fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of the image encoder's weights and configuration, excluding the image processor."""
+    """Exclude the image processor."""
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
     weights = {}
@@ -114,7 +107,7 @@ def encoder_weights_fingerprint(folder: Path) -> str:
 
 
 def unsupported_error(source: str | os.PathLike[str], name: str, *, expected: str | None = None) -> ConfigError:
-    """Return the error for a folder with the pipeline `name` instead of `expected` (None: any supported pipeline)."""
+    """`expected` is None for any supported pipeline."""
     loader = {STABLE_UNCLIP: "StableUnCLIP", KANDINSKY: "Kandinsky22"}.get(name)
     if expected == KANDINSKY_PRIOR or (expected and loader):
         hint = f"; load it with {loader}, or with load_decoder" if loader else ""
@@ -128,7 +121,6 @@ def unsupported_error(source: str | os.PathLike[str], name: str, *, expected: st
 
 
 def _fetch(source: str | os.PathLike[str], revision: str | None, patterns: list[str]) -> Path:
-    """Return the local folder, downloading the files that match `patterns` if necessary."""
     # Half-precision copies would increase the download, and pickles are never read.
     ignored = ["*.fp16.*", "*.non_ema.*", "*.bin", "*.ckpt", "*.pt", "*.msgpack", "*.onnx", "*.py"]
     return local_folder(
@@ -163,7 +155,7 @@ def _check_part(folder: Path, entry: object, part: str, pipeline: str) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object of at most 64 MB."""
+    """The file may have at most 64 MB."""
     try:
         with open_regular(path) as file:
             body = json.loads(file.read(_MAX_JSON_BYTES).decode("utf-8"))
@@ -175,7 +167,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def import_extra(module: str) -> Any:
-    """Import a module that the extra `generate` installs; raise MissingDependencyError if it is missing."""
+    """The extra `generate` installs the module."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -185,7 +177,7 @@ def import_extra(module: str) -> Any:
 
 
 def _list_weight_files(part: Path) -> list[Path]:
-    """Return the safetensors files that diffusers would load: a single file, the shards of an index, or none."""
+    """Return the files that diffusers would load: a single file, the shards of an index, or none."""
     for stem in ("model", "diffusion_pytorch_model"):
         one, several = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
         if one.is_file():

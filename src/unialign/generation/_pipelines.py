@@ -34,9 +34,7 @@ from unialign.generation._pipeline_folder import (
 
 
 def load_pipeline(folder: Path, name: str, *, device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Load a pipeline from a folder validated by `open_folder`, without progress bars.
-
-    Components are loaded one by one, since `DiffusionPipeline.from_pretrained` initializes missing weights at random
+    """Components are loaded one by one, since `DiffusionPipeline.from_pretrained` initializes missing weights at random
     without raising an error.
     """
     components = load_components(folder, name, dtype=dtype)
@@ -47,14 +45,12 @@ def load_pipeline(folder: Path, name: str, *, device: torch.device, dtype: torch
 
 
 def load_components(folder: Path, name: str, *, dtype: torch.dtype | None) -> dict[str, Any]:
-    """Load the components of a pipeline, and return them by name."""
     with _loading():
         index = read_object(folder / INDEX)
         return {part: _load_component(folder / part, *index[part], dtype=dtype) for part in COMPONENTS[name]}
 
 
 def _load_component(part: Path, library: str, name: str, *, dtype: torch.dtype | None) -> Any:
-    """Load a model, scheduler, tokenizer or image processor; raise CheckpointError for missing weights."""
     module = import_extra(library if library != "stable_diffusion" else "diffusers.pipelines.stable_diffusion")
     if part.name in ("feature_extractor", "image_processor"):
         # Use the Pillow backend, as when the models were published; otherwise, embeddings depend on whether torchvision
@@ -84,7 +80,6 @@ def _checkpoint_errors(folder: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Hide progress bars and preserve the global random state while components are loaded."""
     logs = [import_extra(name).utils.logging for name in ("diffusers", "transformers")]
     enabled = [log for log in logs if log.is_progress_bar_enabled()]
     hub = import_extra("huggingface_hub").utils
@@ -102,7 +97,6 @@ def _loading() -> Iterator[None]:
 
 
 def resolve_device(device: str | torch.device, dtype: torch.dtype | None) -> torch.device:
-    """Return the device; raise ConfigError if it is unavailable or `dtype` is neither None nor a floating dtype."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ConfigError(f"dtype must be a floating dtype such as torch.float16, or None, got {dtype!r}")
     try:
@@ -114,7 +108,6 @@ def resolve_device(device: str | torch.device, dtype: torch.dtype | None) -> tor
 
 
 def read_latent_side(pipeline: Any) -> int:
-    """Return the side length of the latents that the denoiser was trained on."""
     side = pipeline.unet.config.sample_size
     if not isinstance(side, int):
         raise CheckpointError(f"the denoiser (unet) has sample_size {side!r}; expected an integer (square latents)")
@@ -122,12 +115,7 @@ def read_latent_side(pipeline: Any) -> int:
 
 
 class PipelineDecoder(ABC):
-    """Base class of decoders that generate images in batches with a diffusers pipeline.
-
-    Args:
-        latent: side length of the latents.
-        scale: side length of an image in pixels, divided by `latent`.
-    """
+    """`scale` is the side length of an image in pixels, divided by the side length `latent` of the latents."""
 
     default_steps: ClassVar[int]
     default_guidance: ClassVar[float]
@@ -145,7 +133,6 @@ class PipelineDecoder(ABC):
         guidance: float | None = None,
         batch_size: int = 8,
     ) -> Tensor:
-        """See `Decoder.generate`; `guidance` must be at least 1, and `batch_size` is the number of images at a time."""
         x_NW = check_embeddings(embeddings, self.input_spec)
         steps = self.default_steps if steps is None else steps
         guidance = self.default_guidance if guidance is None else guidance
@@ -172,7 +159,6 @@ class PipelineDecoder(ABC):
         return check_generated(torch.cat(images).permute(0, 3, 1, 2).contiguous())
 
     def _check_options(self, seed: int, steps: int, guidance: float, batch_size: int) -> None:
-        """Raise ConfigError unless the scheduler and the pipeline support the options of `generate`."""
         check_integer("steps", steps, low=1, high=int(self.pipeline.scheduler.config.num_train_timesteps))
         check_sampling(seed, steps, guidance)
         check_integer("batch_size", batch_size, low=1)
@@ -182,29 +168,25 @@ class PipelineDecoder(ABC):
             )
 
     @abstractmethod
-    def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
-        """Return additional pipeline arguments for a batch of `count` images."""
+    def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]: ...
 
     def _initial_latents(self, noise: Tensor, steps: int) -> Tensor:
-        """Return the initial latents, which are scaled standard normal noise."""
+        """Scaled standard normal noise."""
         return noise
 
 
 @dataclass(frozen=True)
 class ImageTower:
-    """Image encoder and image processor of a pipeline."""
-
     encoder: Any  # CLIPVisionModelWithProjection
     processor: Any  # CLIPImageProcessor
     fingerprint: str | None = None  # SHA-256 of the encoder's weights and configuration
 
     @property
     def dim(self) -> int:
-        """Dimension W of the embeddings."""
         return int(self.encoder.config.projection_dim)
 
     def embed(self, images: Any, *, batch_size: int) -> Tensor:
-        """Embed images (N, 3, H, S) in [0, 1]; return raw embeddings (N, W), float32 on the CPU."""
+        """Images are in [0, 1]."""
         check_integer("batch_size", batch_size, low=1)
         x = check_images(images, square=False, min_count=0, range_error=DataError)
         # Convert to uint8, as if the images were loaded from files.
@@ -218,7 +200,6 @@ class ImageTower:
 
     @torch.no_grad()
     def project(self, pixels: Tensor) -> Tensor:
-        """Embed preprocessed pixel values (B, 3, S, S); return (B, W) float32 on the CPU."""
         weight = next(self.encoder.parameters())
         with torch.autocast(weight.device.type, enabled=False):
             embeds: Tensor = self.encoder(pixels.to(weight)).image_embeds

@@ -1,8 +1,7 @@
-"""Score generated images against true images. Each score is also a function of item weights.
+"""Score generated images against true images.
 
 Distances between sets of images (FD, KID, MMD) measure sharpness and style rather than semantics: shuffled images score
-as well as correct ones. Retrieval of the true image measures semantics. Compare both kinds of scores with the scores
-of controls.
+as well as correct ones. Retrieval of the true image measures semantics.
 
 Shapes: `V` noises, `N` evaluated items, `T` training images, `S` x `S` pixels of an image, `F` features, `C` principal
 components.
@@ -224,7 +223,6 @@ def score(
 
 
 def _check_image_sets(generated: Any, items: int) -> Tensor:
-    """Validate generated images and return them as (V, N, 3, S, S) float32."""
     expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S), one image per true image"
     x = as_dense(generated, "generated images", expected)
     if x.ndim not in (4, 5) or x.shape[-4] != items or 0 in x.shape:
@@ -233,7 +231,6 @@ def _check_image_sets(generated: Any, items: int) -> Tensor:
 
 
 def _score_items(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
-    """Return the values (N,) of the scores that are means over items, averaged over noise samples."""
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
     directions = [reference.directions(x_NF) for x_NF in sets]
@@ -250,7 +247,6 @@ def _score_items(images: Tensor, sets: list[Tensor], reference: Reference) -> di
 
 
 def _score_sets(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
-    """Return the scores that compare sets of images or pairs of items."""
     true_NC = reference.components(reference.features_NF)
     directions = [reference.directions(x_NF) for x_NF in sets]
 

@@ -60,7 +60,6 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
 
 
 def check_rows(rows: Any) -> NDArray[np.int64]:
-    """Validate row numbers, and return them as int64."""
     rows_N = np.asarray(rows)
     if rows_N.ndim != 1 or (rows_N.dtype.kind not in "iu" and len(rows_N)):
         raise ShapeError(f"rows must be integers of shape (N,), got {rows_N.dtype} of shape {rows_N.shape}")
@@ -68,7 +67,7 @@ def check_rows(rows: Any) -> NDArray[np.int64]:
 
 
 def _decode_square(pil: Any, data: bytes, what: str, size: int) -> Tensor:
-    """Decode an image file, and center it on a white square; return (3, size, size), float32 in [0, 1]."""
+    """Center the image on a white square."""
     try:
         # Restrict the formats, since Pillow runs external programs for some other formats.
         with pil.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:

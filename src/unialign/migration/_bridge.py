@@ -1,4 +1,4 @@
-"""Define `Bridge`, the result of `bridge`: a map, the estimated loss of retrieval quality, and a verdict.
+"""A bridge: a map, the estimated loss of retrieval quality, and a verdict.
 
 Shapes: `N` rows of the index, `n` pairs, `Q` queries, `D` dimension of the old rows, `E` dimension of the new rows.
 """
@@ -237,7 +237,6 @@ class Bridge:
         return source
 
     def _check_encoder(self, source: RowSource) -> None:
-        """Raise DataError if the rows are known to be from another encoder."""
         found = source.encoder
         if self.encoders[0] and found is not None and found != self.old_fingerprint:
             raise DataError(
@@ -246,7 +245,7 @@ class Bridge:
             )
 
     def _is_index(self, source: RowSource) -> bool:
-        """Return whether the rows are those of the index, judged by their number and the stored content fingerprint."""
+        """Compare the number of rows and the content fingerprint."""
         if source is self._old:
             return True
         if self.encoders[0] or len(source) != self.items:
@@ -254,7 +253,6 @@ class Bridge:
         return content_fingerprint(source.take(self.pairs[:FIT_PAIRS])) == self.old_fingerprint
 
     def _check_index(self, source: RowSource) -> None:
-        """Raise DataError if there are as many rows as in the index, but the rows differ from those of the index."""
         if len(source) == self.items and not self._is_index(source):
             raise DataError(
                 "`new` replaces rows of the index, but the rows of the pairs in 'old' differ from those that the "
@@ -263,7 +261,7 @@ class Bridge:
             )
 
     def _true_rows(self, new: Any, source: RowSource) -> Callable[[slice], tuple[Array, Array]]:
-        """Return a function that maps a slice of rows to the positions and the true rows of the pairs in this slice."""
+        """Return a function that maps a slice of rows to the positions and the true rows of its pairs."""
         new_nE = checked_unit(as_array(new), "new")
         if new_nE.shape != (len(self.pairs), self.map.dims[1]) or len(source) != self.items:
             raise ShapeError(
@@ -287,7 +285,6 @@ class Bridge:
         return mapped_bE
 
     def _write(self, path: Path, source: RowSource, known: Callable[[slice], tuple[Array, Array]] | None) -> None:
-        """Write the mapped rows block by block to a temporary file, then rename it to the target."""
         partial = temporary_sibling(path, "partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,6 @@ def _queries(queries: Any, dim: int, name: str = "queries") -> Array:
 
 
 def _used_pairs(count: int, seed: int) -> NDArray[np.int64]:
-    """Return the ascending positions of all pairs, or of `FIT_PAIRS` random pairs."""
     if count <= FIT_PAIRS:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).permutation(count)[:FIT_PAIRS])

@@ -1,4 +1,4 @@
-"""Save and load a bridge: `bridge.safetensors` with the map, and `bridge.json` with settings and both fingerprints."""
+"""Save and load a bridge."""
 
 import math
 import os
@@ -35,12 +35,7 @@ _PAIRS = "pairs"
 def write_bridge(
     directory: str | os.PathLike[str], found: Map, pairs_n: NDArray[np.int64], body: Mapping[str, Any]
 ) -> None:
-    """Write both files, and replace an existing bridge; after a crash, either the old or the new bridge is complete.
-
-    Raises:
-        CheckpointError: a file cannot be written, or the folder holds a model of another kind; a previously saved
-            bridge remains intact.
-    """
+    """After a crash, either the old or the new bridge is complete."""
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     tensors = {key: torch.from_numpy(np.array(value, np.float64)).float() for key, value in found.tensors.items()}
     with staged_files("bridge", folder, **BRIDGE_FILES) as staging:
@@ -51,11 +46,6 @@ def write_bridge(
 
 
 def read_bridge(directory: str | os.PathLike[str]) -> tuple[Map, NDArray[np.int64], dict[str, Any]]:
-    """Read the map, the row numbers of the pairs, and the other entries of `bridge.json`.
-
-    Raises:
-        CheckpointError: a file is missing, damaged or altered, or does not describe a bridge.
-    """
     folder = checked_path(directory, "the folder of the bridge", error=CheckpointError)
     path = folder / STAGING / SETTINGS if is_interrupted(folder, **BRIDGE_FILES) else folder / SETTINGS
     if not path.is_file():
@@ -82,7 +72,6 @@ def read_bridge(directory: str | os.PathLike[str]) -> tuple[Map, NDArray[np.int6
 
 
 def _check_map(found: Map, path: Path) -> None:
-    """Raise CheckpointError unless the tensors and settings match the method."""
     old, new = found.dims
     expected: dict[str, tuple[int, ...]] = {}
     if found.method == "kernel" and "centers" in found.tensors:

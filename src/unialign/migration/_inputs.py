@@ -110,7 +110,6 @@ def open_rows(source: Any, name: str, *, modality: str | None = None) -> RowSour
 
 
 def _encoder(source: Any, column: str) -> str | None:
-    """Return the encoder fingerprint that is recorded in a store; None if there is none."""
     if isinstance(source, str) and source in list_datasets():
         store = load_dataset(source)
     elif isinstance(source, EmbeddingStore):
@@ -124,7 +123,7 @@ def _encoder(source: Any, column: str) -> str | None:
 
 
 def as_array(values: Any) -> Array:
-    """Return values as an array; a tensor may be on any device and require gradients."""
+    """A tensor may be on any device and require gradients."""
     if hasattr(values, "detach") and hasattr(values, "cpu"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values
@@ -132,11 +131,7 @@ def as_array(values: Any) -> Array:
 
 
 def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0) -> Array:
-    """Return unit rows in float64; raise NonFiniteError with the row number if a row has no direction.
-
-    Args:
-        start: row number of the first row, or the row numbers of all rows.
-    """
+    """`start` is the row number of the first row, or holds the row numbers of all rows."""
     raw = torch.from_numpy(np.ascontiguousarray(rows_nD, dtype=np.float64))
     bad = first_bad_row(raw, ~usable_rows(raw))
     if bad is not None:
@@ -149,18 +144,7 @@ def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0
 
 
 def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
-    """Return the (n,) row numbers of the new rows in the index.
-
-    Args:
-        pairs: (n,) row numbers of the index (integers), ids (strings), or (N,) bool, True for the n sampled rows. None:
-            rows are joined by the ids of both sources or, if `new` has no ids and both sources have the same number of
-            rows, by row.
-
-    Raises:
-        DataError: an id is missing or repeated, a row number is repeated or outside the index, or there are too few
-            pairs.
-        ShapeError: `pairs` does not have one entry for each new row, or a mask does not have N entries.
-    """
+    """`pairs` are row numbers (integers), ids (strings), or a mask (N,). None: join by ids or, without ids, by row."""
     if pairs is None and new.ids is None:
         if len(old) != len(new):
             raise DataError(
@@ -217,12 +201,10 @@ def _rows_of_ids(values_n: Array, old: RowSource) -> NDArray[np.int64]:
 
 
 def content_fingerprint(rows_nD: Array) -> str:
-    """Return the sha256 of unit rows, rounded to float32."""
     return hashlib.sha256(np.ascontiguousarray(rows_nD, dtype="<f4").tobytes()).hexdigest()
 
 
 def check_dims(named: Sequence[tuple[str, Any, int]]) -> None:
-    """Raise ShapeError unless each named value is an array or tensor of the expected dimension."""
     for name, rows, dim in named:
         if not hasattr(rows, "shape"):
             raise ShapeError(f"{name!r} must be an array or tensor of shape (rows, {dim}), got {type(rows).__name__}")

@@ -92,12 +92,7 @@ class OverlapInterval:
 
 
 def estimate_overlap(curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1) -> OverlapInterval:
-    """Estimate the overlap of the first 10 results in an index of `items` rows, with its 95 % interval.
-
-    Args:
-        values_PQ: `curve.overlap`, or `curve.contained` with its `width`.
-        width: number of candidates for each result; the chance level is width k / m.
-    """
+    """Estimate the overlap of the first 10 results, or their share among `width` candidates each."""
     queries, pairs = values_PQ.shape[1], int(curve.sizes.max())
     fits = (USUAL, FREE) if width == 1 else (CONTAINED,)
     found = [_extrapolated(curve, values_PQ, items, width, constants) for constants in fits]

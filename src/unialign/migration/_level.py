@@ -1,4 +1,4 @@
-"""Task scores of the old model and of the mapped index, from known relevant items or labels.
+"""Task scores of the old model and of the mapped index.
 
 Shapes: `Q` queries, `q` queries of a block, `b` rows of a block, `k` results, `N` rows of the index, `n` pairs, `D`,
 `E` dimensions of the old and new rows.
@@ -47,8 +47,6 @@ class Level:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Data for task scores; see `bridge`. Queries are unit rows."""
-
     labels: NDArray[Any] | None
     known: NDArray[np.int64] | None
     queries: NDArray[Any] | None
@@ -58,12 +56,6 @@ class Tasks:
     def checked(
         cls, labels: Any, known: Any, queries: NDArray[Any] | None, old_queries: NDArray[Any] | None, *, items: int
     ) -> "Tasks":
-        """Check the shapes and row numbers.
-
-        Raises:
-            ShapeError: labels, known items or old queries have the wrong shape.
-            DataError: a known item is outside the index.
-        """
         labels_N = None if labels is None else as_array(labels)
         if labels_N is not None and labels_N.shape != (items,):
             raise ShapeError(f"`labels` must have one entry for each of the {items} rows, got {labels_N.shape}")
@@ -82,14 +74,7 @@ class Tasks:
 
 
 class _Search:
-    """The nearest rows of an index for each query, computed block by block without storing a mapped index.
-
-    Args:
-        queries_QD: unit rows.
-        found: map that is applied to each block of old rows. None: the old rows are searched.
-        k: number of results.
-        allowed_N: rows that can be results; None: all rows.
-    """
+    """Find the nearest rows block by block, without storing a mapped index; `found` is None for the old rows."""
 
     def __init__(
         self, queries_QD: NDArray[Any], found: Map | None, k: int, allowed_N: NDArray[np.bool_] | None = None
@@ -99,7 +84,6 @@ class _Search:
         self.rows_Qk = np.full((len(queries_QD), k), -1, np.int64)
 
     def add(self, rows: slice, x_bD: NDArray[Any]) -> None:
-        """Search a block of old rows."""
         numbers_b = np.arange(rows.start, rows.stop)
         if self._allowed_N is not None:
             kept_b = self._allowed_N[rows]
@@ -135,11 +119,6 @@ def measure_levels(
     candidates: int,
     seed: int,
 ) -> tuple[Level, ...]:
-    """Score the old model and the mapped index in one pass over the rows with bounded memory.
-
-    Args:
-        x_nD, y_nE, pairs_n: old rows, new rows and row numbers of the pairs.
-    """
     scores: list[_LabelScore | _KnownScore] = []
     if tasks.labels is not None and (labels := _LabelScore.of(found, x_nD, y_nE, pairs_n, tasks.labels, seed)):
         scores.append(labels)
@@ -154,7 +133,7 @@ def measure_levels(
 
 
 class _KnownScore:
-    """Recall@10 of the known row of each query, in the old index and in the mapped index."""
+    """Recall@10 of the known row of each query."""
 
     def __init__(self, found: Map, tasks: Tasks, candidates: int) -> None:
         assert tasks.queries is not None
@@ -172,10 +151,10 @@ class _KnownScore:
 
 
 class _LabelScore:
-    """Share of the first 10 labeled rows that have the label of the query, in the old index and in the mapped index.
+    """Share of the first 10 labeled rows that have the label of the query.
 
-    The queries are up to 500 random labeled pairs. A map is more accurate for the pairs that it was fitted on, so the
-    map for a query is fitted without the fold that contains the query.
+    A map is more accurate for the pairs that it was fitted on, so the map for a query is fitted without the fold that
+    contains the query.
     """
 
     def __init__(self, own_Q: NDArray[np.int64], labels_N: NDArray[Any], searches: "list[_Search]") -> None:
@@ -191,7 +170,7 @@ class _LabelScore:
         labels_N: NDArray[Any],
         seed: int,
     ) -> "_LabelScore | None":
-        """Return the score; None without labeled pairs or with too few labeled rows."""
+        """None without labeled pairs or with too few labeled rows."""
         labeled_N = labels_N >= 0 if labels_N.dtype.kind in "if" else np.ones(len(labels_N), np.bool_)
         searches, asked, missing = [], [], LABEL_QUERIES
         for fold_f in np.array_split(np.random.default_rng(seed).permutation(len(pairs_n)), FOLDS):
@@ -214,7 +193,7 @@ class _LabelScore:
         return Level(f"precision@{K} of labels", scores[0], scores[1], None, len(self._own_Q))
 
     def _precision(self, rows_Qk: NDArray[np.int64]) -> float:
-        """Return label precision over all rows except that of the query."""
+        """Leave out the row of the query."""
         other = rows_Qk != self._own_Q[:, None]
         # If the row of the query is not among the first 11 rows, leave out the last of them.
         other[other.all(1), -1] = False
@@ -223,7 +202,6 @@ class _LabelScore:
 
 
 def describe_level(level: Level) -> str:
-    """Return a sentence that states the scores."""
     numbers: Mapping[str, float | None] = {
         "the old model": level.old,
         "the mapped index": level.mapped,

@@ -46,7 +46,6 @@ class Map:
     dims: tuple[int, int]
 
     def __call__(self, x_ND: Array) -> Array:
-        """Map (N, D) unit rows to the (N, E) unit rows that are stored."""
         if self.method == "identity":
             return unit(padded(x_ND, self.dims[1]))
         if self.method == "scaled_ridge":
@@ -54,7 +53,6 @@ class Map:
         return stored_rows(self.offsets(x_ND), self.tensors["mean_new"], self.settings["length"])
 
     def offsets(self, x_ND: Array) -> Array:
-        """Return the (N, E) predicted offsets from the mean of the new rows."""
         tensors = self.tensors
         if self.method != "kernel":
             return np.asarray((x_ND - tensors["mean_old"]) @ tensors["weight"])
@@ -96,37 +94,35 @@ class FittedMap:
 
 
 def stored_rows(offsets_NE: Array, mean_E: Array, length: float) -> Array:
-    """Return unit(mean + length * offset / |offset|); an offset of zero gives the mean."""
+    """unit(mean + length * offset / |offset|); an offset of zero gives the mean."""
     size_N1 = np.linalg.norm(offsets_NE, axis=1, keepdims=True)
     return unit(mean_E + length * offsets_NE / np.maximum(size_N1, 1e-12))
 
 
 def unit(x_ND: Array) -> Array:
-    """Return rows of length 1; a row of zeros stays zero."""
+    """A row of zeros stays zero."""
     return np.asarray(x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12))
 
 
 def padded(x_ND: Array, dim: int) -> Array:
-    """Return the first `dim` columns, and append columns of zeros if there are fewer."""
     if x_ND.shape[1] >= dim:
         return x_ND[:, :dim]
     return np.pad(x_ND, ((0, 0), (0, dim - x_ND.shape[1])))
 
 
 def gaussian_kernel(x_ND: Array, centers_nD: Array, scale: float) -> Array:
-    """Return the (N, n) kernel exp(-scale |x - center|^2)."""
+    """exp(-scale |x - center|^2)."""
     squared_Nn = (x_ND**2).sum(1)[:, None] + (centers_nD**2).sum(1) - 2 * x_ND @ centers_nD.T
     return np.asarray(np.exp(-scale * np.maximum(squared_Nn, 0)))
 
 
 def fit_identity(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Keep the old rows; if the dimensions differ, keep the leading columns or append zeros."""
     found = Map("identity", {}, {}, (x_nD.shape[1], y_nE.shape[1]))
     return _fitted(found, found(x_nD), y_nE)
 
 
 def fit_procrustes(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit a rotation of the centered rows (Schoenemann 1966); held-out predictions use five folds."""
+    """Rotation of the centered rows (Schoenemann 1966); held-out predictions use five folds."""
     fold_n = np.arange(len(x_nD)) % FOLDS
     left_out_nE = np.empty_like(y_nE)
     for fold in range(FOLDS):
@@ -136,19 +132,18 @@ def fit_procrustes(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fold_rotations(x_nD: Array, y_nE: Array) -> dict[tuple[int, int], Map]:
-    """Return (a, b) -> rotation that is fitted without the folds a and b, for all a <= b."""
+    """(a, b) -> rotation that is fitted without the folds a and b, for all a <= b."""
     fold_n = np.arange(len(x_nD)) % FOLDS
     kept = {(a, b): (fold_n != a) & (fold_n != b) for a in range(FOLDS) for b in range(a, FOLDS)}
     return {folds: _rotation(x_nD[rows], y_nE[rows]) for folds, rows in kept.items()}
 
 
 def fit_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit ridge regression with the penalty that has the lowest leave-one-out error."""
     return _linear("ridge", x_nD, y_nE, np.zeros((x_nD.shape[1], y_nE.shape[1])))
 
 
 def fit_identity_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit the difference from a scaled identity by ridge regression, for two versions of the same space."""
+    """Ridge regression of the difference from a scaled identity, for two versions of the same space."""
     start_DE = np.eye(x_nD.shape[1], y_nE.shape[1])
     x_nE, y_centered = padded(x_nD - x_nD.mean(0), y_nE.shape[1]), y_nE - y_nE.mean(0)
     total = float(np.square(x_nE).sum())
@@ -184,7 +179,7 @@ def fit_scaled_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fit_kernel(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Fit kernel ridge regression with exp(-g |x - x'|^2 / median); leave-one-out error selects g in {0.25, 0.5, 1}."""
+    """exp(-g |x - x'|^2 / median); leave-one-out error selects g in {0.25, 0.5, 1}."""
     squared_nn = np.maximum(2 - 2 * x_nD @ x_nD.T, 0)
     above = squared_nn[np.triu_indices(len(x_nD), 1)]
     median = float(np.median(above)) or 1.0

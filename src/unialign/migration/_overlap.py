@@ -39,18 +39,12 @@ class OverlapCurve:
     contained: Array
 
     def at(self, k: int) -> float:
-        """Return the mean overlap@k in the gallery of all pairs."""
         point = (self.cutoffs == k) & (self.sizes == self.sizes.max())
         return float(self.overlap[point].mean())
 
 
 def measure_overlap(true_Qn: Array, mapped_Qn: Array, *, width: int, seed: int) -> OverlapCurve:
-    """Compare the rankings of the pairs by their true rows and by their left-out mapped rows.
-
-    Args:
-        true_Qn, mapped_Qn: scores of the true and the mapped rows of all pairs; -inf for the query itself.
-        width: number of candidates for each result, at least 1.
-    """
+    """Scores are -inf for the query itself."""
     pairs = true_Qn.shape[1]
     generator = np.random.default_rng(seed)
     points: list[tuple[int, int, Array, Array]] = []
@@ -69,7 +63,7 @@ def measure_overlap(true_Qn: Array, mapped_Qn: Array, *, width: int, seed: int) 
 
 
 def _overlaps(true_Qm: Array, mapped_Qm: Array, cutoffs: list[int], width: int) -> Array:
-    """Return overlap and containment, shape (2, cutoffs, Q)."""
+    """Overlap and containment, (2, cutoffs, Q)."""
     size = mapped_Qm.shape[1]
     # Later places are not compared with any cut-off, so all of them have the rank `size`.
     order_QR = _first_columns(mapped_Qm, min(size, width * max(cutoffs)))
@@ -82,7 +76,7 @@ def _overlaps(true_Qm: Array, mapped_Qm: Array, cutoffs: list[int], width: int) 
 
 
 def _first_columns(scores_Qm: Array, count: int) -> NDArray[np.int64]:
-    """Return the (Q, count) columns with the highest scores; equal scores are in the order of the columns."""
+    """Equal scores are in the order of the columns."""
     size = scores_Qm.shape[1]
     if 4 * count > size:
         return np.asarray(np.argsort(-scores_Qm, axis=1, kind="stable")[:, :count])

@@ -39,13 +39,7 @@ def plan(old: Any, n: int, *, seed: int = 0, modality: str | None = None) -> NDA
 
 
 def plan_rows(old: RowSource, n: int, *, taken: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return the (n,) ascending numbers of the old rows nearest to cluster centers.
-
-    The clusters are computed from a random sample of the rows. Rows in `taken` are left out.
-
-    Raises:
-        ConfigError: n is not from 1 to the number of remaining rows.
-    """
+    """Rows nearest to the centers of clusters, which are computed from a random sample of the rows."""
     check_integer("n", n, low=1)
     check_seed(seed)
     free_N = np.ones(len(old), np.bool_)
@@ -64,7 +58,6 @@ def plan_rows(old: RowSource, n: int, *, taken: NDArray[np.int64], seed: int) ->
 
 
 def _nearest_distinct(rows_SD: NDArray[np.float64], centers_nD: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the nearest row of each center among the rows that are not chosen for an earlier center."""
     chosen = np.empty(len(centers_nD), np.int64)
     for start in range(0, len(centers_nD), _BLOCK):
         cosine_bS = centers_nD[start : start + _BLOCK] @ rows_SD.T
@@ -79,7 +72,7 @@ def _nearest_distinct(rows_SD: NDArray[np.float64], centers_nD: NDArray[np.float
 def _nearest_of_each(
     old: RowSource, centers_cD: NDArray[np.float64], free_N: NDArray[np.bool_], n: int
 ) -> NDArray[np.int64]:
-    """Return n ascending row numbers: the nearest row of each cluster, then each second nearest row, and so on."""
+    """The nearest row of each cluster, then each second nearest row, and so on."""
     cluster_N, cosine_N = np.empty(len(old), np.int32), np.empty(len(old), np.float32)
     for rows, x_bD in old.blocks():
         cosine_bc = x_bD @ centers_cD.T

@@ -38,7 +38,6 @@ class SearchResult(NamedTuple):
 def search_mapped(
     queries: Any, mapped: Any, k: int, *, candidates: int, embed: Embed | None, cache: Cache | None
 ) -> SearchResult:
-    """Search the mapped rows, and order the first candidates by their true new rows; see `Bridge.search`."""
     check_integer("k", k, low=1)
     check_integer("candidates", candidates, low=1)
     if k > len(mapped):
@@ -57,7 +56,7 @@ def search_mapped(
 
 
 def _check_cached(rows_n: NDArray[np.int64], dim: int, cache: Cache) -> None:
-    """Raise ShapeError if a cached row has another dimension, before any row is embedded."""
+    """Check before any row is embedded."""
     for row in rows_n.tolist():
         if row in cache and np.shape(cache[row]) != (dim,):
             raise ShapeError(
@@ -67,7 +66,7 @@ def _check_cached(rows_n: NDArray[np.int64], dim: int, cache: Cache) -> None:
 
 
 def _embed_missing(rows_n: NDArray[np.int64], dim: int, embed: Embed, cache: Cache) -> int:
-    """Embed the rows that are not in the cache, in blocks; the cache keeps finished blocks if a later block fails."""
+    """The cache keeps finished blocks if a later block fails."""
     missing_n = np.array([row for row in rows_n.tolist() if row not in cache], np.int64)
     for start in range(0, len(missing_n), EMBED_ROWS):
         rows_b = missing_n[start : start + EMBED_ROWS]

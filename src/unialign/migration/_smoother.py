@@ -26,26 +26,20 @@ _RANK = 1e-10
 
 @dataclass(frozen=True)
 class Smoother:
-    """Eigenvectors and eigenvalues of a double-centered kernel.
-
-    Attributes:
-        vectors: (n, r), orthonormal columns.
-        values: (r,), positive.
-    """
+    """Eigenvectors (n, r) and positive eigenvalues (r,) of a double-centered kernel."""
 
     vectors: Array
     values: Array
 
     @classmethod
     def from_kernel(cls, kernel_nn: Array) -> "Smoother":
-        """Decompose a double-centered kernel."""
         values_n, vectors_nn = np.linalg.eigh(kernel_nn)
         kept = values_n > _RANK * max(values_n[-1], 0.0)
         return cls(vectors_nn[:, kept], values_n[kept])
 
     @classmethod
     def from_features(cls, x_nD: Array) -> "Smoother":
-        """Decompose the linear kernel of centered features from X X' or X'X, whichever is smaller."""
+        """Decompose X X' or X'X, whichever is smaller."""
         if len(x_nD) <= x_nD.shape[1]:
             return cls.from_kernel(x_nD @ x_nD.T)
         values_D, axes_DD = np.linalg.eigh(x_nD.T @ x_nD)
@@ -54,20 +48,18 @@ class Smoother:
 
     @cached_property
     def penalties(self) -> Array:
-        """(P,) penalties, which are multiples of the mean eigenvalue."""
+        """Multiples of the mean eigenvalue."""
         scale = float(self.values.sum()) / max(1, len(self.vectors)) if len(self.values) else 1.0
         return _PENALTIES * scale
 
     def weights(self, penalty: float) -> Array:
-        """Return the (r,) shrinkage factors of the eigenvectors."""
         return self.values / (self.values + penalty)
 
     def leverage(self, penalty: float) -> Array:
-        """Return the (n,) diagonal of the hat matrix, including the intercept."""
+        """Diagonal of the hat matrix, including the intercept."""
         return 1 / len(self.vectors) + self.vectors**2 @ self.weights(penalty)
 
     def residuals(self, y_nE: Array, penalty: float) -> Array:
-        """Return the (n, E) residuals of the targets."""
         centered_nE: Any = y_nE - y_nE.mean(0)
         residual_nE: Array = centered_nE - self.vectors @ (
             self.weights(penalty)[:, None] * (self.vectors.T @ centered_nE)
@@ -75,18 +67,16 @@ class Smoother:
         return residual_nE
 
     def left_out_residuals(self, y_nE: Array, penalty: float) -> Array:
-        """Return the (n, E) leave-one-out residuals of the targets."""
         left_n = np.maximum(1 - self.leverage(penalty), 1e-12)
         residual_nE: Array = self.residuals(y_nE, penalty) / left_n[:, None]
         return residual_nE
 
     def best_penalty(self, y_nE: Array) -> float:
-        """Return the penalty with the lowest mean squared leave-one-out error."""
         errors = [float(np.square(self.left_out_residuals(y_nE, penalty)).mean()) for penalty in self.penalties]
         return float(self.penalties[int(np.argmin(errors))])
 
     def dual(self, y_nE: Array, penalty: float) -> Array:
-        """Return the (n, E) coefficients of the centered kernel functions."""
+        """Coefficients of the centered kernel functions."""
         centered_nE: Any = y_nE - y_nE.mean(0)
         coefficients_nE: Array = self.vectors @ ((self.vectors.T @ centered_nE) / (self.values + penalty)[:, None])
         return coefficients_nE

@@ -20,13 +20,7 @@ _UNRELATED, _ERRORS = 0.05, 4
 def decide(
     overlap: OverlapInterval, contained: OverlapInterval, *, goal: float, candidates: int
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the verdict and its reasons as sentences.
-
-    Args:
-        overlap: interval of overlap@10 with the ranking of full re-embedding.
-        contained: interval of the share of the true first ten among the candidates.
-        goal: required overlap@10, in (0, 1].
-    """
+    """`contained` is the interval of the share of the true first ten among the candidates."""
     reasons = [
         f"The first 10 results are expected to agree with those of full re-embedding to {_range(overlap)}; "
         f"the goal is {100 * goal:g} %.",
@@ -64,7 +58,7 @@ def decide(
 
 
 def _look_unrelated(overlap: OverlapInterval) -> bool:
-    """Return whether the overlap@10 among the pairs, from held-out mapped rows, is about that of a random ranking."""
+    """The overlap@10 among the pairs, from held-out mapped rows, is about that of a random ranking."""
     chance = K / overlap.pairs
     if chance >= 1:
         return False
@@ -73,7 +67,6 @@ def _look_unrelated(overlap: OverlapInterval) -> bool:
 
 
 def _undecided(overlap: OverlapInterval, contained: OverlapInterval) -> tuple[str, ...]:
-    """Return a sentence on the rows to embed next if the pairs are too few or an interval is too wide."""
     wide = max(overlap.high - overlap.low, contained.high - contained.low) > _WIDEST
     if overlap.pairs >= _ENOUGH and not wide:
         return ()
@@ -87,10 +80,8 @@ def _undecided(overlap: OverlapInterval, contained: OverlapInterval) -> tuple[st
 
 
 def level_reasons(levels: Sequence[Level], verdict: str) -> tuple[str, ...]:
-    """Return a sentence for each score, and a warning for each score at which the old model beats the mapped index.
-
-    The score of the candidates is an upper bound, so a high score does not show that the bridge is better than the old
-    model.
+    """The score of the candidates is an upper bound, so a high score does not show that the bridge is better than the
+    old model.
     """
     sentences = [describe_level(level) for level in levels]
     for level in levels:
