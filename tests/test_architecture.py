@@ -11,7 +11,18 @@ SOURCE = ROOT / "src" / "unialign"
 
 # Layers from bottom to top. A package may import from its own layer and from lower layers.
 LAYERS = (
-    ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_plain_text", "_html", "_datasets"),
+    (
+        "errors",
+        "_version",
+        "_lazy",
+        "_pair_keys",
+        "_checks",
+        "_single_backward",
+        "_stop_request",
+        "_plain_text",
+        "_html",
+        "_datasets",
+    ),
     ("registry", "io", "distributed", "config"),
     ("batch", "_stacked_rows", "_unit_rows", "_invalid_rows"),
     ("ops",),

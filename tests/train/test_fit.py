@@ -26,11 +26,11 @@ from train_cases import (
     tiny_store,
     without_time,
 )
+from unialign._stop_request import StopRequest
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
-from unialign.train._signals import StopRequest
 
 
 @pytest.mark.parametrize(

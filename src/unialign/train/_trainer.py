@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
+from unialign._stop_request import StopRequest
 from unialign.config import DecoderConfig, ProgressMode, Resume, TrainConfig
 from unialign.distributed import local_scope
 from unialign.errors import CheckpointError
@@ -24,7 +25,6 @@ from unialign.train._process_group import ProcessGroup
 from unialign.train._progress import Progress
 from unialign.train._random_state import isolated_random_state
 from unialign.train._run_dir import RunDir
-from unialign.train._signals import StopRequest
 from unialign.train._training_task import StepReport, TrainingTask
 
 # Signals are numbered from 1.
