@@ -12,6 +12,7 @@ from typing import Any
 from unialign.errors import ConfigError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
 def check_choice(option: str, value: object, allowed: Iterable[object], *, owner: str = "") -> None:
@@ -71,6 +72,15 @@ def check_cutoffs(k: object) -> tuple[int, ...]:
 def has_surrogate(text: str) -> bool:
     """UTF-8 cannot encode an unpaired surrogate."""
     return _SURROGATE.search(text) is not None
+
+
+def unsafe_name(name: object) -> str | None:
+    """Return the reason why `name` is not a valid file name, or None."""
+    if not isinstance(name, str):
+        return f"it is a {type(name).__name__}, not a string"
+    if not _SAFE_NAME.fullmatch(name) or ".." in name:
+        return "use at most 100 letters, digits and _ . - with no '..' and no leading dot"
+    return None
 
 
 def one_line(text: object) -> str:

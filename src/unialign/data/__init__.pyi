@@ -9,5 +9,6 @@ from unialign.data._split import random_split as random_split
 from unialign.data._store import EmbeddingStore as EmbeddingStore
 from unialign.data._thumbnails import THUMBNAILS as THUMBNAILS, Thumbnails as Thumbnails
 from unialign.data._write import Overwrite as Overwrite
+from unialign.items import Items as Items
 
-__all__ = ["EmbeddingStore", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]
+__all__ = ["EmbeddingStore", "Items", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]

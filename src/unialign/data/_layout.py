@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from unialign._checks import unsafe_name
 from unialign.errors import DataError
 from unialign.io import add_checksum, canonical_json, digest, is_unchanged
 
@@ -24,7 +25,6 @@ COLUMN_DTYPES = ("float16", "float32", "float64")
 ROW_DTYPES: dict[str, DTypeLike] = {"ids": np.int64, "groups": np.int64, "labels": np.int64, "split": np.int8}
 ITEM_DTYPES = {**ROW_DTYPES, "present": np.bool_}
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # Size of the address space; larger file sizes are invalid.
 _MAX_BYTES = 1 << 47
@@ -105,15 +105,6 @@ def rows_file(kind: str) -> str:
 
 def asset_file(name: str) -> str:
     return f"assets/{name}"
-
-
-def unsafe_name(name: object) -> str | None:
-    """Return the reason why `name` is not a valid file name, or None."""
-    if not isinstance(name, str):
-        return f"it is a {type(name).__name__}, not a string"
-    if not _SAFE_NAME.fullmatch(name) or ".." in name:
-        return "use at most 100 letters, digits and _ . - with no '..' and no leading dot"
-    return None
 
 
 def check_unchanged(text: bytes, where: Path) -> None:

@@ -10,7 +10,7 @@ from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Reader
 from unialign.readers._foreign import foreign_folder, foreign_format
 
-__all__ = ["open_file", "recognized"]
+__all__ = ["find_reader", "load_reader", "open_file", "recognized"]
 
 _HEAD_BYTES = 16
 _LISTED_FILES = 10_000
@@ -29,7 +29,7 @@ def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFil
     """
     head = b"" if path.is_dir() else _head(path)
     if reader is not None:
-        return _reader(reader).open(path)
+        return load_reader(reader).open(path)
     found = _find_reader(path, head)
     if found is None:
         raise _unreadable(path, head)
@@ -40,8 +40,25 @@ def recognized(path: Path) -> bool:
     return _find_reader(path, b"" if path.is_dir() else _head(path)) is not None
 
 
+def find_reader(path: Path) -> Reader:
+    """Return the first reader of items that recognizes a file or folder."""
+    head = b"" if path.is_dir() else _head(path)
+    found = next((found for found in _readers() if _reads_items(found) and _recognizes(found, path, head)), None)
+    if found is None:
+        raise _unreadable(path, head)
+    return found
+
+
 def _find_reader(path: Path, head: bytes) -> Reader | None:
-    return next((found for found in _readers() if _recognizes(found, path, head)), None)
+    return next((found for found in _readers() if _reads_arrays(found) and _recognizes(found, path, head)), None)
+
+
+def _reads_items(reader: Reader) -> bool:
+    return hasattr(reader, "read_items")
+
+
+def _reads_arrays(reader: Reader) -> bool:
+    return not getattr(reader, "items_only", False)
 
 
 def _head(path: Path) -> bytes:
@@ -59,7 +76,8 @@ def _similar(path: Path) -> str:
     return suggestion(path.name, names[:_LISTED_FILES]).removeprefix("; ")
 
 
-def _reader(reader: str | Reader) -> Reader:
+def load_reader(reader: str | Reader) -> Reader:
+    """Return the reader of a name, or the instance; raise ConfigError if it is unknown or incomplete."""
     found = registry.load("readers", reader) if isinstance(reader, str) else reader
     try:
         found = found() if isinstance(found, type) else found
@@ -73,7 +91,7 @@ def _reader(reader: str | Reader) -> Reader:
 def _readers() -> Iterator[Reader]:
     for name in registry.names("readers"):
         try:
-            yield _reader(name)
+            yield load_reader(name)
         except ConfigError as error:
             warn_skipped(str(error))
 
@@ -103,7 +121,7 @@ def _unreadable(path: Path, head: bytes) -> DataError:
 
 
 def _suffixes() -> list[str]:
-    return [suffix for reader in _readers() for suffix in reader.suffixes]
+    return [suffix for reader in _readers() if _reads_arrays(reader) for suffix in reader.suffixes]
 
 
 def _expected() -> str:
