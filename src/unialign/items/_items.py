@@ -63,8 +63,8 @@ class Items:
         """List the items of a folder, a manifest, an archive or an array file, without reading media.
 
         Args:
-            source: a path, a pattern such as `shards/{000..099}.tar` or `data/*.parquet`, or a list of these. The folder
-                of a saved table is loaded.
+            source: a path, a pattern such as `shards/{000..099}.tar` or `data/*.parquet`, or a list of these. The
+                folder of a saved table is loaded.
             reader: name of a reader of items (see `registry.names("readers")`). Default: the reader that recognizes the
                 content.
             rules: modality -> where its cells are, one or several in order of priority: suffixes of files (`".png"`,
@@ -117,15 +117,15 @@ class Items:
         """Create a table from Python objects.
 
         Examples:
-            >>> items = Items.from_records([{"id": "cat", "image": "a.png", "text": "a cat"}, {"id": "dog", "image": None}])
-            >>> items.present("image").tolist()
+            >>> records = [{"id": "cat", "image": "a.png", "text": "a cat"}, {"id": "dog", "image": None}]
+            >>> Items.from_records(records).present("image").tolist()
             [True, False]
 
         Args:
             records: mappings, a `pandas.DataFrame` or a `pyarrow.Table`. The entries `id`, `group`, `ids`, `label` and
                 `split` are values of the item; every other entry is a modality: a path, a text, a vector, a `Cell`, a
-                mapping such as `{"path": "a.mp4", "span": [0, 2]}`, or None if absent. A record without `id` is named by
-                its number.
+                mapping such as `{"path": "a.mp4", "span": [0, 2]}`, or None if absent. A record without `id` is named
+                by its number.
             kinds: modality -> kind of media. Default: by the name of the modality, else by its first value.
             root: folder that paths are relative to. Default: the current folder.
             name: name of the table in reports.
@@ -329,8 +329,8 @@ class Items:
         """Return the distinct cells of a modality, and the index of the cell of each item.
 
         Returns:
-            The distinct cells in order of first appearance, which are decoded on access, and an (N,) index into them, -1
-            if absent.
+            The distinct cells in order of first appearance, as objects that are made on access, and an (N,) index into
+            them, -1 if absent.
         """
         self._check_modality(modality)
         texts_N = self._table.columns.cells[modality]

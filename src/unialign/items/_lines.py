@@ -1,7 +1,7 @@
 """Write the lines of `items.jsonl`: one JSON object an item, in UTF-8 with sorted keys."""
 
 from collections.abc import Iterator
-from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring
 
 from unialign.items._cell_text import json_of
 from unialign.items._columns import SPLITS, Columns
@@ -15,18 +15,15 @@ _quote = encode_basestring
 def lines_of(columns: Columns) -> Iterator[bytes]:
     """Yield the lines of all items, several lines at a time."""
     names = sorted(columns.cells)
-    labels = {name: f"{_quote(name)}:" for name in names}
     for start in range(0, len(columns), _CHUNK):
         part = slice(start, start + _CHUNK)
         keys = columns.keys[part].tolist()
-        cells = [columns.cells[name][part].tolist() for name in names]
+        labelled = [(f"{_quote(name)}:", columns.cells[name][part].tolist()) for name in names]
         values = {name: texts_N[part].tolist() for name, texts_N in columns.values.items()}
         splits = None if columns.split is None else columns.split[part].tolist()
         lines = []
         for i, key in enumerate(keys):
-            given = ",".join(
-                [labels[name] + json_of(texts[i]) for name, texts in zip(names, cells, strict=True) if texts[i]]
-            )
+            given = ",".join([label + json_of(texts[i]) for label, texts in labelled if texts[i]])
             line = f'{{"cells":{{{given}}}'
             if "group" in values and values["group"][i]:
                 line += f',"group":{_quote(values["group"][i])}'

@@ -78,8 +78,8 @@ def merged_kinds(tables: Sequence[Table]) -> dict[str, Kind]:
         for name, kind in table.kinds.items():
             if kinds.setdefault(name, kind) != kind:
                 raise DataError(
-                    f"{name!r} is of kind {kinds[name]!r} in one table and of kind {kind!r} in {table.name!r}; give the "
-                    "modalities different names"
+                    f"{name!r} is of kind {kinds[name]!r} in one table and of kind {kind!r} in {table.name!r}; give "
+                    "the modalities different names"
                 )
     return kinds
 

@@ -90,8 +90,8 @@ class ItemRecords:
     Attributes:
         name: name of the source.
         kinds: modality -> kind of media, in the order of the modalities.
-        records: mappings in the form of the lines of `items.jsonl`: `id`, `cells` (modality -> JSON form of a `Cell`), and
-            optionally `group`, `ids`, `label` and `split`. They are iterated once.
+        records: mappings in the form of the lines of `items.jsonl`: `id`, `cells` (modality -> JSON form of a `Cell`),
+            and optionally `group`, `ids`, `label` and `split`. They are iterated once.
         where: function that returns the place of record i for messages, for records that were yielded.
         roots: folders that paths of cells are relative to; complete after the last record.
         notes: messages for the user; complete after the last record.
@@ -144,8 +144,8 @@ class Folders:
             return absolute[len(root.rstrip("/")) + 1 :], 0
         if not self._allow_absolute:
             raise DataError(
-                f"{where}: {path:.200} is outside of {root}; pass the common folder as root (--root), or allow such paths "
-                "with allow_absolute=True (--allow-absolute)"
+                f"{where}: {path:.200} is outside of {root}; pass the common folder as root (--root), or allow such "
+                "paths with allow_absolute=True (--allow-absolute)"
             )
         top = Path(absolute).anchor
         if Path(top) not in self._roots:

@@ -47,7 +47,7 @@ def read_items(
 
 
 def expand_braces(text: str) -> Iterator[str]:
-    """Yield the names that a pattern such as `{000..099}.tar` stands for, with zeros in front as in the first number."""
+    """Yield the names that a pattern such as `{000..099}.tar` stands for, with leading zeros as written."""
     found = _BRACES.search(text)
     if found is None:
         yield text
