@@ -1,4 +1,4 @@
-"""Write the page of a bridge: verdict, expected loss and candidate maps, rendered only from `results.json`."""
+"""Write the page of a bridge from its `results.json`."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Draw histograms of the cosines of true and random pairs, one chart per pair of modalities."""
+"""Histograms of the cosines of true and random pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 12.0, 12.0, 26.0
 
 
 def cosine_panel(key: str, label: str, histogram: Mapping[str, Any]) -> Markup:
-    """Draw the counts `true` and `random` in equal bins from `low` to `high`, with equal heights of both maxima."""
+    """The maxima of both histograms have equal heights."""
     low, high = float(histogram["low"]), float(histogram["high"])
     width_px, bottom = WIDTH - _LEFT - _RIGHT, HEIGHT - _BOTTOM
     parts = []

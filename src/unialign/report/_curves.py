@@ -1,4 +1,4 @@
-"""Draw training curves: the total loss of every seed, then the loss terms of one seed, grouped by family."""
+"""Training curves: the total loss of every seed, then the loss terms of one seed, grouped by family."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ class CurvePanel(NamedTuple):
 
 
 def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[CurvePanel]:
-    """Return the panels for `logs` (seed -> lines); the family of a term is the part of its name before the slash."""
+    """The family of a term is the part of its name before the slash."""
     seeds = sorted(logs)
     tints = {seed: "accent" if seed == seeds[0] else "other" for seed in seeds}
     loss = [
@@ -54,12 +54,11 @@ def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> 
 
 
 def switches(lines: Sequence[LogLine]) -> list[int]:
-    """Return the steps at which the objective changes, such as the end of the InfoNCE warm-up."""
+    """Return the steps at which the objective changes, such as the end of the InfoNCE warmup."""
     return [after.step for before, after in pairwise(lines) if before.objective != after.objective]
 
 
 def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequence[int]) -> Markup:
-    """Draw a panel from step 0 to `last`, with a vertical line at each change of the objective."""
     values = [v for curve in panel.curves for _, v in curve.points]
     low, high = min(values), max(values)
     if high - low < 1e-9:
@@ -95,14 +94,14 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
 
 
 def _parts(points: Sequence[tuple[int, float]], cuts: Sequence[int]) -> list[list[tuple[int, float]]]:
-    """Split the curve where the objective changes, since losses of different objectives are not comparable."""
+    """Losses of different objectives are not comparable."""
     edges = [-math.inf, *cuts, math.inf]
     parts = [[point for point in points if low <= point[0] < high] for low, high in pairwise(edges)]
     return [part * 2 if len(part) == 1 else part for part in parts]  # a line through a single point would be invisible
 
 
 def _series(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return the finite points; if there are many, only an evenly spaced subset."""
+    """If there are many points, return an evenly spaced subset."""
     kept = [(step, value) for step, value in points if math.isfinite(value)]
     return [kept[i] for i in spread(len(kept), _MOST_STEPS - 2)] if len(kept) > _MOST_STEPS else kept
 
@@ -112,7 +111,7 @@ def _inner(name: str) -> str:
 
 
 def _modality(name: str, family: Sequence[str], modalities: Sequence[str]) -> int | None:
-    """Return the index of the modality that distinguishes a term: for pairs, the modality not shared by all pairs."""
+    """For pairs, return the modality that not all pairs share."""
     inner = _inner(name)
     held = [m for m in modalities if m == inner or m in inner.split("-")]
     apart = [m for m in held if len(family) == 1 or not all(m in _inner(other).split("-") for other in family)]

@@ -1,4 +1,4 @@
-"""Write the page of a diagnosis: summary, findings, plots and numbers, rendered only from `results.json`."""
+"""Write the page of a diagnosis from its `results.json`."""
 
 import os
 from collections import Counter
@@ -140,7 +140,6 @@ def _pair_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
 
 
 def _matchcolumn(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
-    """Return the cosine above which a match is likely, and the fractions of matches and other pairs above that."""
     cosines = column([found.get("cosine") for found in matches])
     reached = [
         f"{100 * found['true_fraction']:.0f} % of matches, {100 * found['random_fraction']:.1f} % of other pairs"

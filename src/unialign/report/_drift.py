@@ -1,4 +1,4 @@
-"""Write the page that compares two versions of embeddings: verdicts and numbers, only from `results.json`."""
+"""Write the page that compares two versions of embeddings, from its `results.json`."""
 
 import os
 from collections.abc import Mapping
@@ -110,11 +110,9 @@ def _plain(value: Any) -> str:
 
 
 def _ratio(value: Any) -> str:
-    """Format a ratio of norms, with an exponent if it is very small or large."""
     return f"{number(value):.2g}" if 0 < number(value) < 0.01 or number(value) >= 1e6 else _plain(value)
 
 
 def _cosine(value: Any) -> str:
-    """Format a cosine with more digits just below 1."""
     found = number(value)
     return f"{found:.6f}" if 0.99 < found < 1 else _plain(found)

@@ -19,8 +19,6 @@ from unialign.report._schema import clean, parse_results
 
 @dataclass(frozen=True)
 class Items:
-    """Test items, in the order of the rows of the embeddings."""
-
     rows: tuple[int, ...]
     names: tuple[str, ...]
     ids: tuple[int, ...]  # items with the same id are positives of each other
@@ -28,8 +26,6 @@ class Items:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of the training log."""
-
     step: int
     objective: str
     loss: float
@@ -38,7 +34,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class TestRows:
-    """Test embeddings of a run; absent rows are 0."""
+    """Absent rows are 0."""
 
     z: Mapping[str, NDArray[np.float64]]
 
@@ -53,8 +49,6 @@ class TestRows:
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """Folder of a comparison with the parsed `results.json`; other files are read on demand."""
-
     folder: Path
     results: ComparisonResults
     items: Items | None
@@ -67,12 +61,11 @@ class ComparisonFolder:
         return _read_space(path, self.results.data.modalities, None if self.items is None else len(self.items.rows))
 
     def log(self, run: Run) -> list[LogLine]:
-        """Read the training log of a run; empty if there is none."""
         path = self._inside(run) / "log.jsonl"
         return _read_log(path, run.objective) if path.is_file() else []
 
     def _inside(self, run: Run) -> Path:
-        """Return the folder of a run; raise DataError if it is outside the comparison folder."""
+        """Raise DataError for a folder outside the comparison folder."""
         path = (self.folder / run.folder).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise DataError(f"results.json refers to a run outside its folder: {run.folder!r}")
@@ -80,7 +73,6 @@ class ComparisonFolder:
 
 
 def read_comparison(folder: Path) -> ComparisonFolder:
-    """Open a folder; raise DataError if `results.json` is missing, is damaged or has a different schema."""
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")

@@ -55,7 +55,6 @@ def _written(value: float, decimals: int) -> str:
 
 
 def p_value(p: float) -> str:
-    """Format a p-value as `p = 0.012`; return "" if the value is not finite."""
     if not math.isfinite(p):
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

@@ -1,8 +1,5 @@
 """Select example queries with a fixed rule, and collect the items that each objective retrieves.
 
-A retrieved item is correct if it has the id of the query. Ranks are defined as in `unialign.metrics`, so that examples
-and metrics agree.
-
 Shapes: `N` items, `G` candidates (items that have the modality to retrieve), `D` dimension.
 """
 
@@ -34,7 +31,7 @@ class QueryDirection(NamedTuple):
 
 
 def directions(modalities: Sequence[str], with_images: set[str], anchor: str) -> list[QueryDirection]:
-    """Choose directions: anchor -> image, second image modality -> anchor, last modality -> image, others -> image."""
+    """Choose anchor -> image, second image modality -> anchor, last modality -> image, others -> image."""
     seen = [m for m in modalities if m in with_images]
     if anchor not in modalities:
         anchor = next((m for m in modalities if m not in seen), modalities[0])
@@ -47,10 +44,7 @@ def directions(modalities: Sequence[str], with_images: set[str], anchor: str) ->
 
 
 def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
-    """Return the cards of the examples, the selection rule, and the style sheet of the images.
-
-    The queries are evenly spaced over the items that have all modalities, and alternate between the directions.
-    """
+    """Queries are evenly spaced over the items that have all modalities, and alternate between the directions."""
     results, images = comparison.results, EmbeddedImages(comparison.thumbnails)
     cards = []
     if comparison.items is not None and spaces:
@@ -68,7 +62,7 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
 
 
 def share(results: ComparisonResults) -> str:
-    """State the fraction of all queries with a correct item in the first 5, since 8 examples are not representative."""
+    """The 8 examples are not representative."""
     known = [o for o in results.objectives.values() if math.isfinite(results.estimate(o.key, "recall@5").mean)]
     if not known:
         return ""
@@ -118,17 +112,13 @@ def _card(
 
 
 def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the candidates, (G,), and the mean cosine between the queries and each candidate, (G,)."""
     query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
     candidates_G = np.flatnonzero(space.present[direction.answer])
     return candidates_G, space.z[direction.answer][candidates_G] @ query_D / len(direction.queries)
 
 
 def best_rank(score_G: NDArray[np.float64], ids_G: NDArray[np.int64], query_id: int) -> float:
-    """Return the rank (from 1) of the best candidate with the id of the query.
-
-    With tied scores, return the expected rank as in `unialign.metrics.retrieval`, but computed without torch.
-    """
+    """With tied scores, return the expected rank, as in `unialign.metrics.retrieval`."""
     right_G = ids_G == query_id
     best = score_G[right_G].max()
     tied_G = np.abs(score_G - best) <= _TIE_TOLERANCE

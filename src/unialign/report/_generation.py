@@ -1,4 +1,4 @@
-"""Show generated images next to true images and nearest training images, on a separate page and on a demo's page."""
+"""Show generated images next to true images and nearest training images."""
 
 import json
 import os
@@ -90,11 +90,6 @@ def _page_card(
 
 
 def generated_images(folder: Path) -> dict[str, Any] | None:
-    """Return the template context made from `images/` in a demo's folder; None if `images/` is missing.
-
-    Raises:
-        DataError: the folder is damaged.
-    """
     root = folder / "images"
     if not (root / "images.json").exists():
         return None

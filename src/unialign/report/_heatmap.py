@@ -1,4 +1,4 @@
-"""Draw heat maps of a retrieval metric by query and retrieved modality, with a common color scale."""
+"""Heat maps of a retrieval metric by query and retrieved modality."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,6 @@ _LIGHT_TEXT_FROM = 0.73
 
 
 def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Return (query, retrieved modality) -> mean over runs; JOINT is a query of all other modalities."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for name, numbers in run.directions.items():
@@ -30,7 +29,7 @@ def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str])
 
 
 def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
-    """Return (query, retrieved modality) of a direction `a->b`; None unless a is one modality or all others (JOINT)."""
+    """Return None unless each side of `a->b` is one modality or all others (JOINT)."""
     for answer in modalities:
         query = name.removesuffix(f"->{answer}")
         if query == name:
@@ -46,7 +45,7 @@ def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | No
 def heatmap(
     key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
 ) -> Markup:
-    """Draw a metric by query (row) and retrieved modality (column); `top` is the value shown in full color."""
+    """`top` is the value shown in full color."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
@@ -80,7 +79,7 @@ def heatmap(
 
 
 def _label(data: DataInfo, modality: str, *, lines: int) -> tuple[str, bool]:
-    """Return the label of a modality, and whether the mark "synthetic" is placed on a second line."""
+    """Return the label, and whether the mark "synthetic" is on a second line."""
     two_lines = lines == 2 and modality in data.synthetic
     return shortened(modality if two_lines else data.display_name(modality), _LONGEST), two_lines
 
@@ -112,12 +111,11 @@ def _cell(
 
 
 def _opacity(fraction: float) -> float:
-    """Return the opacity of a cell's color, which works on light and dark backgrounds."""
+    """The opacity works on light and dark backgrounds."""
     return 0.06 + 0.94 * fraction
 
 
 def scale_bar(top: float, metric: str) -> Markup:
-    """Draw the color scale of the heat maps from 0 to `top`."""
     boxes = [rect(60 + i * 5.0, 4, 5.4, 10, class_="heat", fill_opacity=_opacity(i / 39)) for i in range(40)]
     fmt = NumberFormat(percent=True, decimals=0 if top >= 0.1 else 1)
     low = text(54, 13, fmt.with_unit(0), text_anchor="end", class_="label")

@@ -11,18 +11,16 @@ _BUDGET = 3_200_000
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """Return the data URL of an image file with the suffix `kind`."""
     return f"data:image/{'jpeg' if kind == 'jpg' else kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def thumbnail_url(thumbnails: Thumbnails, modality: str, number: int) -> str:
-    """Return the data URL of a thumbnail, "" if there is none; raise DataError if the thumbnail is damaged."""
     found = thumbnails.read(modality, number)
     return "" if found is None else data_url(*found)
 
 
 class EmbeddedImages:
-    """Thumbnails of a page, each embedded once as a CSS class."""
+    """Each thumbnail is embedded once, as a CSS class."""
 
     def __init__(self, thumbnails: Thumbnails) -> None:
         self._thumbnails, self._left = thumbnails, _BUDGET
@@ -30,7 +28,7 @@ class EmbeddedImages:
         self._rules: list[str] = []
 
     def css_class(self, modality: str, number: int) -> str:
-        """Return the CSS class of a thumbnail; "" if there is none or the page would become too large."""
+        """Return "" if there is no thumbnail or the page would become too large."""
         key = (modality, number)
         if key not in self._names:
             url = thumbnail_url(self._thumbnails, modality, number)

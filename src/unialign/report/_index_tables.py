@@ -1,4 +1,4 @@
-"""Tables of a diagnosis about the use in an index: mixed galleries, cut-offs and truncation."""
+"""Tables of a diagnosis about mixed galleries, cut-offs and truncation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,6 @@ _DIMS = (
 
 
 def index_sections(numbers: Mapping[str, Any]) -> list[Section]:
-    """Return the sections for which there are numbers; `numbers` is the entry of this name in `results.json`."""
     pairs = {name: p for name, p in numbers["pairs"].items() if "mixed_pool" in p}
     found = []
     if pairs:
@@ -59,7 +58,6 @@ def _section(id: str, title: str, note: str, heads: list[str], rows: Any) -> Sec
 
 
 def _whole_space(numbers: Mapping[str, Any]) -> str:
-    """Return sentences on the whole space."""
     words = ""
     if "mixed_pool" in numbers:
         share = numbers["mixed_pool"]["modality_share"]

@@ -1,4 +1,4 @@
-"""Draw maps of the joint space, one per objective, with the test items of each modality."""
+"""Maps of the joint space, one per objective."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,18 +21,18 @@ _MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
 def reach(projections: Sequence[PCAMap]) -> float:
-    """Return half the width of all panels; the scale is shared so that a collapsed space looks collapsed."""
+    """All panels share a scale, so that a collapsed space looks collapsed."""
     tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
     return max([*tops, 1e-6]) * 1.04
 
 
 def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
-    """Return the items to draw faintly: all of them or, if there are many, an evenly spaced subset."""
+    """If there are many items, return an evenly spaced subset."""
     return spread(items, max(50, min(_MOST_POINTS, _MOST_ON_PAGE // panels) // modalities))
 
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
-    """Define the markers of faint points once, so that each point on a path takes only two numbers."""
+    """Markers are defined once, so that each point on a path takes only two numbers."""
     size = {"markerWidth": 8, "markerHeight": 8, "refX": 4, "refY": 4}
     marks = []
     for i in range(len(modalities)):
@@ -42,7 +42,6 @@ def marker_definitions(modalities: Sequence[str]) -> Markup:
 
 
 def legend_mark(index: int) -> Markup:
-    """Draw the mark of a modality in the legend."""
     path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {color(index)}")
     return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
 
@@ -56,8 +55,6 @@ def space_map(
     names: Sequence[str],
     drawn: Sequence[int],
 ) -> Markup:
-    """Draw the items of a projected space within `half` of the center on each axis."""
-
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half
         return SIDE / 2 + unit * float(xy[0]), SIDE / 2 - unit * float(xy[1])
@@ -89,7 +86,7 @@ def space_map(
 def _linked(
     data: DataInfo, points: Mapping[str, NDArray[np.float64]], names: Sequence[str], place: Placer
 ) -> tuple[list[str], list[Markup]]:
-    """Draw marks for evenly spaced items, with lines that connect the modalities of each item to their mean."""
+    """Lines connect the modalities of each item to their mean."""
     links: list[str] = []
     marks: list[Markup] = []
     for n in spread(len(names), LINKED):

@@ -29,8 +29,6 @@ class ObjectiveInfo:
 
 @dataclass(frozen=True)
 class Run:
-    """A training run of one objective with one seed."""
-
     objective: str
     seed: int
     metrics: Mapping[str, float]
@@ -42,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A mean with its interval; values missing in the file are NaN."""
+    """Values missing in the file are NaN."""
 
     mean: float
     low: float = math.nan
@@ -55,7 +53,7 @@ class MetricEstimate:
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """A paired comparison; `difference` is objective minus baseline."""
+    """`difference` is objective minus baseline."""
 
     metric: str
     objective: str
@@ -83,11 +81,10 @@ class DataInfo:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all items were evaluated, so that the data has no training items of its own."""
+        """All items were evaluated, so the data has no training items of its own."""
         return self.items is not None and self.items == self.test_items
 
     def display_name(self, modality: str) -> str:
-        """Return the name of a modality, marked if the modality is synthetic."""
         return f"{modality} (synthetic)" if modality in self.synthetic else modality
 
 
@@ -109,18 +106,16 @@ class ComparisonResults:
 
     @property
     def level(self) -> str:
-        """Confidence level of the intervals, such as "95 %"."""
         bootstrap = self.protocol.get("bootstrap")
         level = number(bootstrap.get("level")) if isinstance(bootstrap, Mapping) else math.nan
         return f"{100 * (0.95 if math.isnan(level) else level):g} %"
 
     @property
     def single(self) -> bool:
-        """Whether there is only one objective and hence no comparison."""
         return len(self.objectives) == 1
 
     def estimate(self, objective: str, metric: str) -> MetricEstimate:
-        """Return the mean and the interval; the bounds are NaN for a single seed and a metric without item weights."""
+        """The bounds are NaN for a single seed and a metric without item weights."""
         found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan))
         # A zero-width interval from a single measurement would be mistaken for certainty.
         certain = len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9)
@@ -128,14 +123,13 @@ class ComparisonResults:
 
     @property
     def anchor(self) -> str:
-        """Return the anchor in the protocol or else in the settings of the first objective; "" if there is none."""
         settings = next(iter(self.objectives.values())).settings
         options = settings.get("objective_options")
         places = (self.protocol, settings, options if isinstance(options, Mapping) else {})
         return next((str(place["anchor"]) for place in places if place.get("anchor")), "")
 
     def chance(self, metric: str) -> float:
-        """Return the chance level of an R@1 metric; NaN for other metrics and for files without chance levels."""
+        """NaN for metrics other than R@1, and for files without chance levels."""
         return mean_chance(self.runs[0].directions).get(metric, math.nan)
 
     def runs_of(self, objective: str) -> list[Run]:
@@ -143,5 +137,4 @@ class ComparisonResults:
 
 
 def number(value: Any) -> float:
-    """Convert to float; NaN for values that are not numbers."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

@@ -1,4 +1,4 @@
-"""Write the HTML page of a comparison: read the folder, draw the charts, render the template."""
+"""Write the HTML page of a comparison."""
 
 import math
 import os

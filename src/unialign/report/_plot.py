@@ -1,4 +1,4 @@
-"""Plots for notebooks. `Plot.save` writes a plot as an SVG file, whose colors follow the browser's theme."""
+"""Plots for notebooks."""
 
 import base64
 import math
@@ -74,7 +74,7 @@ def plot_map(sketch: Mapping[str, Any]) -> Plot:
 
 
 def read_map(sketch: Mapping[str, Any]) -> PCAMap:
-    """Return the points of the map; NaN where a modality is absent."""
+    """NaN where a modality is absent."""
     points = {
         name: np.array([[math.nan, math.nan] if xy is None else xy for xy in rows], dtype=np.float64)
         for name, rows in sketch["map"].items()
@@ -105,7 +105,6 @@ def plot_recall(recall: Mapping[str, float]) -> Plot:
 
 
 def _compose(title: str, panels: Sequence[_Panel], *, modalities: Sequence[str] = ()) -> Plot:
-    """Arrange charts in rows, with captions above the charts and the legend of the modalities below."""
     sizes = [_size(panel.chart) for panel in panels]
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes) + _CAPTION
     columns = min(_COLUMNS, len(panels))
@@ -146,7 +145,6 @@ def _size(chart: Markup) -> tuple[float, float]:
 
 
 def _style() -> str:
-    """Return the theme and the chart rules from the style sheet of the page."""
     sheet = files("unialign.report").joinpath("page.css").read_text(encoding="utf-8")
     theme, charts = _THEME.search(sheet), _CHARTS.search(sheet)
     font = "text { font-family: system-ui, sans-serif; } .title { font-size: 14px; font-weight: 600; }"

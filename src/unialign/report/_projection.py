@@ -1,6 +1,4 @@
-"""Project a joint space to two dimensions by PCA of all present test rows of all modalities.
-
-Axes are mirrored if needed, so that the maps of several objectives have the same orientation.
+"""Project a joint space to two dimensions by PCA.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -16,14 +14,12 @@ from unialign.report._folder import TestRows
 
 @dataclass(frozen=True)
 class PCAMap:
-    """A space projected to two dimensions."""
-
     points: Mapping[str, NDArray[np.float64]]  # modality -> (N, 2), NaN where absent
     explained: tuple[float, float]  # fraction of the variance on each axis
 
 
 def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
-    """Compute the PCA of all rows; orient axes as in `like`, or else make the largest loading of each axis positive."""
+    """Orient axes as in `like`, or else make the largest loading of each axis positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
@@ -56,6 +52,6 @@ def _mirrored(
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Return evenly spaced positions: the midpoints of `wanted` equal parts of `range(count)`."""
+    """Return the midpoints of `wanted` equal parts of `range(count)`."""
     wanted = min(count, wanted)
     return [int((i + 0.5) * count / wanted) for i in range(wanted)]

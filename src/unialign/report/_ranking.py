@@ -1,4 +1,4 @@
-"""Write the page of a ranking, rendered only from `results.json`."""
+"""Write the page of a ranking from its `results.json`."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Write the page of a repair: summary, scores before and after, and tables, rendered only from `results.json`."""
+"""Write the page of a repair from its `results.json`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,6 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bars(table: Sequence[Mapping[str, Any]]) -> Markup:
-    """Draw the balanced score of each pair before and after the repair."""
     rows = [
         (f"{row['pair']}, {side}", read_estimate(row[side]["balanced"]))
         for row in table[:_PANELS]
@@ -90,7 +89,6 @@ def _candidate_rows(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[st
 
 
 def _cells(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the value and the interval of each metric."""
     cells = []
     for name, unit in _UNITS.items():
         estimate = MetricEstimate(float("nan")) if values.get(name) is None else read_estimate(values[name])

@@ -12,15 +12,7 @@ from unialign.errors import DataError
 def read_results(
     folder: str | os.PathLike[str], command: str, what: str, is_valid: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    """Return the object in `results.json`.
-
-    Args:
-        command: the command that writes such a file, for messages.
-        what: the content that `is_valid` looks for, for messages.
-
-    Raises:
-        DataError: the file cannot be read, or is not valid.
-    """
+    """`what` is the content that `is_valid` looks for, for messages."""
     source = Path(folder) / "results.json"
     try:
         results = json.loads(source.read_text("utf-8"))

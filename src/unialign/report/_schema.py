@@ -1,7 +1,4 @@
-"""Validate `results.json` and convert it to `ComparisonResults`.
-
-`objectives`, `metrics` and `comparisons` are optional; missing objectives and metrics are derived from the runs.
-"""
+"""Validate `results.json` and convert it to `ComparisonResults`."""
 
 import math
 import unicodedata
@@ -36,7 +33,6 @@ def clean(value: Any) -> Any:
 
 
 def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
-    """Convert the content of `results.json`; raise DataError if an entry is missing or has the wrong type."""
     raw = clean(raw)
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, Mapping) else type(raw).__name__
@@ -179,7 +175,7 @@ def _summary(
 
 
 def read_estimate(entry: Mapping[str, Any]) -> MetricEstimate:
-    """Convert an object with mean, low and high; missing numbers become NaN."""
+    """Missing numbers become NaN."""
     return MetricEstimate(*(number(entry.get(key)) for key in ("mean", "low", "high")))
 
 

@@ -1,4 +1,4 @@
-"""Summarize results in sentences and as a text table; verdicts are read from `results.json`."""
+"""Summarize results in sentences and as a text table."""
 
 import math
 from collections import Counter
@@ -66,7 +66,6 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 
 def verdict(results: ComparisonResults) -> OverallVerdict:
-    """Describe, in sentences, the paired comparison of the first objective with each baseline."""
     first = next(iter(results.objectives))
     shown = [metric.key for metric in primary_metrics(results)]
     comparisons = [c for c in results.comparisons if c.objective == first and c.metric in shown]
@@ -83,7 +82,7 @@ def verdict(results: ComparisonResults) -> OverallVerdict:
 
 
 def primary_metrics(results: ComparisonResults) -> list[MetricInfo]:
-    """Return the primary metrics, or all metrics if none is marked as primary."""
+    """Return all metrics if none is marked as primary."""
     return [m for m in results.metrics.values() if m.primary] or list(results.metrics.values())
 
 
@@ -102,7 +101,6 @@ def best(results: ComparisonResults, metric: str) -> str | None:
 
 
 def metric_style(results: ComparisonResults, metric: MetricInfo) -> NumberFormat:
-    """Return the number format of a metric: its unit, and the number of decimals for its values."""
     values = [results.estimate(objective, metric.key).mean for objective in results.objectives]
     return number_format(values, unit="percent" if metric.percent else "number")
 
@@ -127,7 +125,6 @@ def _lead(results: ComparisonResults, first: str, comparisons: Sequence[MetricCo
 
 
 def _without_tests(results: ComparisonResults, first: str) -> str:
-    """Describe the metric values of the only objective or, if there are no paired tests, of the first objective."""
     texts = []
     for metric in primary_metrics(results):
         fmt, estimate = metric_style(results, metric), results.estimate(first, metric.key)
@@ -182,7 +179,7 @@ def _interval(fmt: NumberFormat, comparison: MetricComparison) -> str:
 
 
 def _is_visible(size: str) -> bool:
-    """Return whether the text of a difference is not 0, as in `0.0 points`."""
+    """The text of a difference is not 0, as in `0.0 points`."""
     return bool(size.split()[0].strip("0.,"))
 
 
@@ -195,7 +192,7 @@ def _direction(metric: MetricInfo) -> str:
 
 
 def chance_note(results: ComparisonResults, metric: MetricInfo, *, unit: str = " %") -> str:
-    """Return ` (chance 0.35 %)` for a metric with a known chance level, else ""."""
+    """Return ` (chance 0.35 %)`, or ""."""
     chance = results.chance(metric.key)
     return f" (chance {percent(chance).removesuffix(' %')}{unit})" if math.isfinite(chance) else ""
 

@@ -1,4 +1,4 @@
-"""Build SVG charts as escaped strings, with CSS variables for the colors of light and dark mode."""
+"""SVG charts as escaped strings; CSS variables hold the colors of light and dark mode."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ def polyline(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _polygon(corners: int, *, turn: float = 0.0, inner: float = 1.0) -> list[tuple[float, float]]:
-    """Return the corners of a regular polygon, or of a star if `inner` (radius of odd corners) is below 1."""
+    """The polygon is a star if `inner` (radius of odd corners) is below 1."""
     angles = [2 * math.pi * i / corners - math.pi / 2 + turn for i in range(corners)]
     radii = [inner if i % 2 else 1.0 for i in range(corners)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]

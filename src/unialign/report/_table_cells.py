@@ -11,12 +11,11 @@ Cell = tuple[str, str]  # value, and the small text below it
 
 
 def column(values: Sequence[Any], unit: str = "number") -> list[Cell]:
-    """Format the numbers or estimates of a column with the same number of decimals, and their intervals."""
+    """All values of a column have the same number of decimals."""
     estimates = [read_estimate(v) if isinstance(v, Mapping) else MetricEstimate(number(v)) for v in values]
     fmt = max((number_format([e.mean], unit=unit) for e in estimates), key=lambda found: found.decimals)
     return [(fmt.with_unit(e.mean), fmt.interval_with_unit(e.low, e.high)) for e in estimates]
 
 
 def table_rows(rows: Mapping[str, Mapping[str, Any]], columns: Callable[[Sequence[Any]], list[list[Cell]]]) -> Any:
-    """Return (name, cells) for each row; `columns` formats whole columns."""
     return list(zip(rows, zip(*columns(list(rows.values())), strict=True), strict=True)) if rows else []

@@ -1,4 +1,4 @@
-"""Build the table rows of the page: metrics with tests, settings, environment, warnings."""
+"""Table rows of the page."""
 
 import json
 import math
@@ -23,7 +23,7 @@ _REPEATED = {"map": "mrr", "nmi": "v_measure"}
 
 
 def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
-    """Return one row per metric with values; a metric that repeats another is listed in that metric's row."""
+    """A metric that repeats another is listed in that metric's row."""
     return [
         {
             "metric": metric,
@@ -39,7 +39,7 @@ def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
 
 
 def _repeats_of(results: ComparisonResults, metric: str) -> list[str]:
-    """Return the metrics that equal `metric` for all objectives, with a tolerance below the displayed precision."""
+    """The tolerance is below the displayed precision."""
     found = []
     for name, original in _REPEATED.items():
         pairs = [(results.estimate(key, name).mean, results.estimate(key, metric).mean) for key in results.objectives]
@@ -67,7 +67,7 @@ def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> dic
 
 
 def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
-    """Return the settings of all objectives, with differing settings first."""
+    """Differing settings come first."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
     for settings in flat.values():
         settings.pop("seed", None)  # the seeds are listed in the header
@@ -84,13 +84,12 @@ def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (name, value) pairs of the non-empty entries of a nested mapping."""
     rows = [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
     return [row for row in rows if row[1] != DASH]
 
 
 def warning_rows(results: ComparisonResults) -> list[tuple[str, str, str, str]]:
-    """Return rows of (objective, code, message, where); identical messages from several seeds share a row."""
+    """Identical messages from several seeds share a row."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:
         label = results.objectives[run.objective].label

@@ -1,4 +1,4 @@
-"""Render templates with escaped values, strict undefined names and embedded style sheets."""
+"""Render templates with escaped values and embedded style sheets."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -26,7 +26,7 @@ def fill(
 
 
 def _marked(text: str) -> Markup:
-    """Escape a string and format its parts in backticks as code."""
+    """Format parts in backticks as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:  # an unpaired backtick is an ordinary character
         return escape(text)

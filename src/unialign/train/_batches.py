@@ -17,11 +17,9 @@ def derived_seed(*parts: int | str) -> int:
 
 @dataclass(frozen=True)
 class Batches:
-    """Order of `items` training rows over `epochs` epochs.
-
-    Every epoch uses a new permutation, split into batches of `batch_size`. The last batch holds the remainder; it is
-    dropped if it has a single item, which would have no negatives. A step consists of `accumulation_steps` consecutive
-    batches of an epoch; the last step of an epoch may have fewer batches. All epochs have the same number of steps.
+    """Every epoch uses a new permutation, split into batches of `batch_size`. The last batch is dropped if it has a
+    single item, which would have no negatives. A step consists of `accumulation_steps` consecutive batches; the last
+    step of an epoch may have fewer.
     """
 
     items: int
@@ -44,11 +42,9 @@ class Batches:
         return self.epochs * self.steps_per_epoch
 
     def epoch(self, step: int) -> int:
-        """Return the epoch of a step; both are numbered from 0."""
         return step // self.steps_per_epoch
 
     def rows(self, step: int) -> list[Tensor]:
-        """Return, for each batch of a step (from 0), an int64 tensor of positions among the training rows."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         order = _order(self.items, self.seed, epoch)
         first = step_of_epoch * self.accumulation_steps

@@ -1,9 +1,8 @@
 """Write and read checkpoints: folders `step-00000123`, written atomically with checksums.
 
-A checkpoint has one safetensors file per group of tensors, `state.json`, and `manifest.json` with the sha256 of all
-these files. A run resumes from the newest folder with a manifest. Folders without a manifest were left by a crash; they
-are ignored, and deleted when a run starts. If files do not match the manifest, reading raises an error rather than
-silently falling back to an older checkpoint.
+A run resumes from the newest folder with a manifest; folders without a manifest were left by a crash and are deleted
+when a run starts. If files do not match the manifest, reading raises an error rather than silently falling back to an
+older checkpoint.
 """
 
 import re
@@ -34,13 +33,7 @@ _TENSOR_FILE = re.compile(r"[a-z_]+\.safetensors")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State of a run after `step` completed steps.
-
-    Attributes:
-        step: number of completed steps.
-        tensors: group (`space`, `optimizer`, ...) -> name -> tensor.
-        facts: JSON object that describes settings, data and environment.
-    """
+    """State of a run: `tensors` maps group (`space`, `optimizer`, ...) -> name -> tensor, `facts` is a JSON object."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -48,7 +41,7 @@ class Snapshot:
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint in `folder`, then delete all but the newest `keep` checkpoints; on errors, delete nothing."""
+    """Then delete all but the newest `keep` checkpoints; on errors, delete nothing."""
     path = folder / f"step-{snapshot.step:08d}"
     try:
         if not (path / MANIFEST).exists():
@@ -73,7 +66,6 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path) -> Snapshot:
-    """Read a checkpoint; raise CheckpointError if a file is missing, altered, a link or a pickle."""
     try:
         return _read(path)
     except CheckpointError as error:
@@ -82,7 +74,7 @@ def load_checkpoint(path: Path) -> Snapshot:
 
 
 def discard_incomplete(folder: Path) -> None:
-    """Delete temporary files and checkpoints without a manifest, which a killed process left in `folder`."""
+    """A killed process leaves temporary files and checkpoints without a manifest."""
     discard_leftovers(folder)
     for entry in folder.iterdir():
         if _FOLDER.fullmatch(entry.name) and not (entry / MANIFEST).exists():

@@ -22,13 +22,7 @@ _MOST_KEPT, _MOST_KEPT_BYTES = 4, 1 << 27
 
 @dataclass(frozen=True)
 class Start:
-    """A closed form in the memory of the CPU.
-
-    Attributes:
-        space: the space of the closed form, from which runs copy.
-        sets_heads: whether the run copies the heads; otherwise it copies only the kernel features.
-        seconds: time of the computation, which may have been part of an earlier run of this process.
-    """
+    """A closed form in CPU memory. `seconds` may be the time of an earlier run of this process."""
 
     space: Space
     sets_heads: bool
@@ -36,16 +30,13 @@ class Start:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Description of the closed form, for the log and the metadata of the trained space."""
         # Other runs start from the same space, so changes of the copy must not reach it.
         found: dict[str, Any] = deepcopy(self.space.metadata["closed_form"])
         return found
 
 
 def closed_form_start(store: EmbeddingStore, config: TrainConfig) -> Start | None:
-    """Return the closed form of a configuration; None if the space does not need one.
-
-    The closed form does not depend on the seed of the run. A kernel head with random initial weights has the kernel
+    """The closed form does not depend on the seed of the run. A kernel head with random initial weights has the kernel
     features of GCCA, unless there are frozen modalities.
     """
     if config.init == "random" and (config.head != "kernel" or config.frozen):
@@ -73,12 +64,7 @@ def closed_form_start(store: EmbeddingStore, config: TrainConfig) -> Start | Non
 def restored_start(
     dims: Mapping[str, int], config: TrainConfig, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
 ) -> Start | None:
-    """Return the start of a resumed run from the tensors of its space, without computing it again.
-
-    Args:
-        tensors: state of the space in the checkpoint.
-        facts: facts of the checkpoint, with `closed_form` if the run started from a closed form.
-    """
+    """Use the tensors of the checkpoint instead of computing the closed form again."""
     form = facts.get("closed_form")
     if form is None:
         return None
@@ -102,7 +88,7 @@ def restored_start(
 
 
 def kernel_options(config: TrainConfig, source: Space | None) -> dict[str, Any]:
-    """Return the arguments of a space with kernel heads; a source determines the sizes of the kernel features."""
+    """A source determines the sizes of the kernel features."""
     if config.head != "kernel":
         return {}
     if source is None:
@@ -113,7 +99,6 @@ def kernel_options(config: TrainConfig, source: Space | None) -> dict[str, Any]:
 
 
 def copy_start(space: Space, start: Start) -> None:
-    """Copy the input statistics, the kernel features and, unless they are random, the heads into a space."""
     if start.sets_heads:
         copy_weights(space, start.space)
         return

@@ -1,8 +1,8 @@
-"""Average the gradients of DDP and FSDP2 modules once per step, and raise an error instead of letting processes hang.
+"""Average the gradients of DDP and FSDP2 modules once per step.
 
 DDP averages gradients in the backward pass; this is enabled only for the last micro-batch. FSDP2 also gathers weights
-in every forward and backward pass, so all processes must run the same number of passes. These conditions are checked in
-advance, since a process that waits in a collective cannot raise an error.
+in every forward and backward pass, so all processes must run the same number of passes, which is checked in advance: a
+process that waits in a collective cannot raise an error.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,6 @@ from unialign.errors import ConfigError, DistributedError
 
 
 class SynchronizedModules:
-    """DDP and FSDP2 modules of this process, with their process groups."""
-
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         if isinstance(modules, nn.Module) and not isinstance(modules, Iterable):
             raise ConfigError(f"modules must be a list of modules, got {type(modules).__name__}; put it into a list")
@@ -36,11 +34,7 @@ class SynchronizedModules:
         )
 
     def max_micro_batches(self, own: int) -> int:
-        """Return the maximum number of micro-batches over processes.
-
-        Raises:
-            ConfigError: on every process, if a process has no micro-batch or the numbers of modules differ.
-        """
+        """Raise ConfigError on every process if a process has no micro-batch or the numbers of modules differ."""
         rank = dist.get_rank() if self.groups else 0
         least, most = (own, rank), own
         fewest, many = (len(self.modules), rank), (len(self.modules), rank)
@@ -62,10 +56,8 @@ class SynchronizedModules:
 
     @contextmanager
     def checked_forward(self) -> Iterator[None]:
-        """Raise an error on every process if the block fails on a process or calls a module on only some processes.
-
-        Without this check, processes would join collectives of different modules, and would hang or average gradients
-        of different modules.
+        """Without this check, processes would join collectives of different modules, and would hang or average
+        gradients of different modules.
         """
         called = [0] * len(self.modules)
 
@@ -89,11 +81,7 @@ class SynchronizedModules:
             raise deserialize_error(packed, rank, dist.get_world_size(), did="failed while it encoded its batch")
 
     def _exchange(self, called: list[int], failure: tuple[int, Packed] | None) -> tuple[int, Packed] | None:
-        """Share failures with every group of this process; return the rank and error of the first failed process.
-
-        Raises:
-            ConfigError: no process failed, but processes called different modules.
-        """
+        """Return the rank and error of the first failed process."""
         for group in self.groups:
             rows = gather_integers([int(failure is not None), *called], group, doing="encoded a batch")
             if any(failed for failed, *_ in rows):
@@ -118,7 +106,6 @@ class SynchronizedModules:
 
     @contextmanager
     def gradient_sync(self, *, enabled: bool) -> Iterator[None]:
-        """Set whether backward passes in the block average gradients over processes or accumulate them locally."""
         with ExitStack() as stack:
             for module in self.modules:
                 if hasattr(module, "set_requires_gradient_sync"):

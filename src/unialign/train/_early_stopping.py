@@ -1,7 +1,4 @@
-"""Early stopping: evaluate the space on the validation split, keep the best weights, and end training early.
-
-The state is part of the checkpoints, so a resumed run stops after the same step with the same weights.
-"""
+"""Early stopping. The state is part of the checkpoints, so a resumed run stops after the same step."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +20,7 @@ _STATE, _WEIGHTS = "early_stopping", "best"
 
 @dataclass
 class _State:
-    """State after the last evaluation; `value` belongs to `best_step`."""
+    """`value` belongs to `best_step`."""
 
     best_step: int = -1
     value: float = math.nan
@@ -31,18 +28,8 @@ class _State:
 
 
 class EarlyStopping:
-    """Evaluations of a run on the validation split, with the best weights.
-
-    The space is evaluated before the first step, after every `eval_epochs` epochs and after the last step. With an
-    InfoNCE warmup, only steps after the warmup are evaluated. The evaluation does not change the random state.
-
-    Args:
-        store: data with a validation split.
-        config: settings with `early_stopping_patience`.
-        infonce_steps: number of steps of the InfoNCE warmup.
-
-    Raises:
-        ConfigError: the metric is unknown, or there is no validation split.
+    """Evaluate the space before the first step, after every `eval_epochs` epochs and after the last step, but not
+    within an InfoNCE warmup. The random state does not change.
     """
 
     def __init__(self, store: EmbeddingStore, config: TrainConfig, batches: Batches, infonce_steps: int) -> None:
@@ -55,34 +42,30 @@ class EarlyStopping:
 
     @property
     def best_step(self) -> int:
-        """Number of steps after which the space was best."""
         return self._state.best_step
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the last `patience` evaluations brought no improvement."""
+        """The last `patience` evaluations brought no improvement."""
         return self._state.evaluations_since >= self._patience
 
     def is_stopped_in(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether training had stopped early in the state of a checkpoint."""
         state = facts.get(_STATE)
         return isinstance(state, Mapping) and state.get("evaluations_since", 0) >= self._patience
 
     def is_due(self, completed: int) -> bool:
-        """Return whether the space is evaluated after this number of steps."""
         if completed == self._steps:
             return True
         is_after_warmup = completed > self._infonce_steps or self._infonce_steps == 0
         return is_after_warmup and completed % self._interval == 0
 
     def measure(self, space: Space, device: torch.device) -> float:
-        """Return the metric of the space on the validation split."""
         devices = [device] if device.type == "cuda" else []
         with evaluating(space), torch.random.fork_rng(devices=devices), torch.no_grad():
             return selection_score(self._store, space, self.metric)
 
     def update(self, completed: int, value: float, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Take the result of an evaluation into account; copy the weights if it is the best one so far."""
+        """Copy the weights if they are the best so far."""
         state = self._state
         # NaN, such as the metric of a collapsed space, is worse than any number.
         is_better = not math.isnan(value) and (math.isnan(state.value) or self._sign * value > self._sign * state.value)
@@ -93,21 +76,17 @@ class EarlyStopping:
         self._weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
     def restore(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Overwrite the parameters with the best weights."""
         with torch.no_grad():
             for name, tensor in self._weights.items():
                 parameters[name].copy_(tensor)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return the tensors for a checkpoint."""
         return {_WEIGHTS: self._weights} if self._weights else {}
 
     def facts(self) -> dict[str, Any]:
-        """Return the values for a checkpoint; empty before the first evaluation."""
         return {_STATE: asdict(self._state)} if self._state.best_step >= 0 else {}
 
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any], device: torch.device) -> None:
-        """Load the result of `tensors` and `facts`."""
         if _STATE not in facts:
             return
         try:
@@ -118,7 +97,6 @@ class EarlyStopping:
 
 
 def check_early_stopping(store: EmbeddingStore, config: TrainConfig) -> None:
-    """Raise ConfigError if the settings of early stopping do not fit the store."""
     if config.early_stopping_patience is not None:
         check_selection_metric(config.early_stopping_metric, "early_stopping_metric")
         validation_rows(store, "early_stopping_patience")

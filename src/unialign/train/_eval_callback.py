@@ -39,7 +39,6 @@ class EvalCallback:
 
 
 def check_eval_callback(callback: object, total_steps: int) -> None:
-    """Raise `ConfigError` unless the callback is None or an `EvalCallback` whose steps the run reaches."""
     if callback is None:
         return
     if not isinstance(callback, EvalCallback) or not callable(callback.function):

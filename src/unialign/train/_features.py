@@ -1,6 +1,6 @@
-"""Features of training rows after input normalization, kept in memory or read from the store for each batch.
+"""Features after input normalization, kept in memory or read from the store; both give the same batches.
 
-Both implementations give the same batches. Shapes: `N` training rows, `B` rows of a batch, `W` dimension of a modality.
+Shapes: `N` training rows, `B` rows of a batch, `W` dimension of a modality.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ _BLOCK_BYTES = 1 << 27
 
 
 class Features(Protocol):
-    """Normalized features, indexed by position among the training rows."""
+    """Features are indexed by position among the training rows."""
 
     def stage_size(self) -> int:
-        """Return the number of rows to read ahead; 0 if none need to be read."""
+        """Number of rows to read ahead; 0 if none need to be read."""
         ...
 
     def stage(self, positions: Tensor) -> None:
@@ -35,13 +35,11 @@ class Features(Protocol):
         ...
 
     def take(self, positions_B: Tensor, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return modality -> (B, W) on the training device; `present` lists the modalities with absent rows."""
+        """`present` lists the modalities with absent rows."""
         ...
 
 
 class LoadedFeatures:
-    """Features in the memory of the training device."""
-
     def __init__(
         self,
         store: EmbeddingStore,
@@ -73,10 +71,7 @@ class LoadedFeatures:
 
 
 class StreamedFeatures:
-    """Features that are read from the arrays of the store, so that memory use does not depend on N.
-
-    The rows of the next steps are read together, in ascending order, since neighboring rows share pages of the file.
-    """
+    """The rows of the next steps are read together, in ascending order, since neighboring rows share pages of the file."""
 
     def __init__(self, store: EmbeddingStore, space: Space, rows_N: NDArray[np.int64], device: torch.device) -> None:
         self._space, self._rows_N, self._device = space, rows_N, device
@@ -113,7 +108,6 @@ class StreamedFeatures:
         return features
 
     def _find(self, positions_B: Tensor) -> Tensor | None:
-        """Return the positions of rows in the buffers, or None if a row is missing."""
         if len(self._staged) == 0:
             return None
         places_B = torch.searchsorted(self._staged, positions_B).clamp_(max=len(self._staged) - 1)

@@ -140,7 +140,7 @@ def grad_cache_backward(
 def _embed_without_graph(
     encode: Encode[MicroBatch], parts: list[MicroBatch], synchronized: SynchronizedModules, extra: int
 ) -> tuple[dict[str, Tensor], list[dict[str, torch.Size]], list[RandomState]]:
-    """Step 1: return leaf embeddings of the whole batch, and the shapes and random state of each micro-batch."""
+    """Return leaf embeddings of the whole batch, and the shapes and random state of each micro-batch."""
     states, encoded = [], []
     with torch.no_grad(), synchronized.checked_forward():
         for part in parts:
@@ -162,7 +162,7 @@ def _loss_backward(
     before_backward: BeforeBackward | None,
     embeddings: Mapping[str, Tensor],
 ) -> LossOutput:
-    """Step 2: run the backward pass from the loss to the embeddings or, if these have a graph, through the encoders."""
+    """If the embeddings have a graph, the backward pass continues through the encoders."""
     batch, terms = objective.compute(embeddings, **options)
     if before_backward is not None:
         before_backward(objective, batch, terms)
@@ -180,7 +180,6 @@ def _encoder_backward(
     shapes: list[dict[str, torch.Size]],
     states: list[RandomState],
 ) -> None:
-    """Step 3: encode again with gradient, and continue the backward pass from the gradients of the embeddings."""
     last = len(parts) - 1
     zeros = {name: torch.zeros_like(g_bD) for name, g_bD in gradients[last].items()}
     passes = [*enumerate(gradients), *[(last, zeros)] * extra]
@@ -215,7 +214,6 @@ def _concatenate(encoded: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _split_gradients(leaves: dict[str, Tensor], shapes: list[dict[str, torch.Size]]) -> list[dict[str, Tensor]]:
-    """Split the gradients of the embeddings into micro-batches, for modalities that have a gradient."""
     split = {
         name: z_BD.grad.split_with_sizes([found[name][0] for found in shapes])
         for name, z_BD in leaves.items()

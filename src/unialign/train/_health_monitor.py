@@ -92,7 +92,7 @@ class HealthMonitor:
         zero_rows: ZeroRows,
         **call: Unpack[CallArguments],
     ) -> tuple[Batch, dict[str, LossTerm]]:
-        """Return the batch and the terms of `out`; recompute the terms with a graph if the gradient ratio is needed."""
+        """Recompute the terms with a graph if the gradient ratio is needed."""
         if hasattr(self.loss, "alignment_weight"):
             return self.loss.compute(rows, present=present, ids=ids, group=None, zero_rows=zero_rows, **call)
         batch = make_batch(rows, present=present, ids=ids, zero_rows=zero_rows)

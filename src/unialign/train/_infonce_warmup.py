@@ -6,11 +6,8 @@ _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
 
 
 def infonce_for_warmup(objective: Objective, modalities: tuple[str, ...]) -> Objective:
-    """Return InfoNCE with the anchor of an objective, or over all pairs if the anchor is not a modality.
-
-    The temperature, its mode and its bounds are copied if the objective divides cosines by its temperature. Otherwise,
-    InfoNCE's defaults are used, since products of M vectors and singular values have another scale than cosines. The
-    fused term and the prefixes of the objective also apply to InfoNCE.
+    """The temperature is copied only if the objective divides cosines by it, since products of M vectors and singular
+    values have another scale.
     """
     if isinstance(objective, Matryoshka | FusedTarget):
         return objective.with_objective(infonce_for_warmup(objective.objective, modalities))

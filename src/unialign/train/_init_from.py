@@ -1,4 +1,4 @@
-"""Initialize training from another space: validate compatibility, and copy its weights."""
+"""Initialize training from another space."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,10 +12,7 @@ from unialign.space import Space
 
 
 def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainConfig) -> None:
-    """Raise `ConfigError` unless `init_from` is None or a space with the configured shape.
-
-    The order of the modalities and dropout may differ, since they do not affect weights.
-    """
+    """The order of the modalities and dropout may differ, since they do not affect weights."""
     if init_from is None:
         return
     if config.init != "random":
@@ -48,11 +45,6 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
 
 
 def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
-    """Raise `ConfigError` if a frozen modality of `init_from` has another encoder in the store.
-
-    Args:
-        columns: fingerprint of the encoder of each frozen modality in the store.
-    """
     data: Any = init_from.metadata.get("data")
     known = data.get("columns") if isinstance(data, Mapping) else None
     for name, fingerprint in columns.items():
@@ -66,7 +58,7 @@ def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
 
 
 def weights_digest(space: Space) -> str:
-    """Return the sha256 of a space's weights and input statistics, independent of the order of modalities."""
+    """The digest is independent of the order of modalities."""
     digest = hashlib.sha256()
     for name in sorted(space.modalities):
         m = space.modalities.index(name)
@@ -79,7 +71,6 @@ def weights_digest(space: Space) -> str:
 
 @torch.no_grad()
 def copy_weights(space: Space, init_from: Space) -> None:
-    """Copy the weights and input statistics of `init_from` into a space of the same shape."""
     for m, name in enumerate(space.modalities):
         source = init_from.modalities.index(name)
         space.features[m].load_state_dict(init_from.features[source].state_dict())

@@ -1,7 +1,6 @@
 """Log of a run in a JSON Lines file and, optionally, in other loggers.
 
-Each line has a `kind` and a `step`, the number of completed steps. Kinds are `start` (settings, data, baselines),
-`step`, `warning` and `resume`. When a run resumes from a checkpoint, the lines of later steps are removed.
+Each line has a `kind` (`start`, `step`, `warning` or `resume`) and a `step`, the number of completed steps.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ _ADVICE = "Free disk space or choose another folder, then continue with resume='
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a log up to the first incomplete line, which a crash may leave behind."""
+    """Read up to the first incomplete line, which a crash may leave behind."""
     records: list[dict[str, Any]] = []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -41,8 +40,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Records of a run, kept in memory and, after `open`, also written to a file."""
-
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self._path: Path | None = None
@@ -57,10 +54,7 @@ class RunLog:
         log_to: Sequence[str] = ("jsonl",),
         settings: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """Open a log file, keep its records up to `keep_steps` completed steps, and return these records.
-
-        Later records are removed from the file, since the resumed run writes them again.
-        """
+        """Remove records after `keep_steps` completed steps, since the resumed run writes them again."""
         self._path = path
         self._loggers = open_loggers(log_to, path.parent, keep_steps=keep_steps, settings=settings or {})
         self.records = [record for record in read_log(path) if record["step"] <= keep_steps] if keep_steps else []
@@ -73,7 +67,6 @@ class RunLog:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Return the `step` records without their `kind`."""
         return [
             {key: value for key, value in record.items() if key != "kind"}
             for record in self.records
@@ -82,7 +75,6 @@ class RunLog:
 
     @property
     def warnings(self) -> list[HealthWarning]:
-        """Return the `warning` records as warnings."""
         return [
             HealthWarning(str(record.get("message")), code=str(record.get("code")), step=record["step"])
             for record in self.records
@@ -90,7 +82,6 @@ class RunLog:
         ]
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append a record; raise CheckpointError on a file system error."""
         # A term may be NaN in the last record before training stops.
         record = {"kind": kind, "step": step, **finite(values)}
         self.records.append(record)
@@ -104,7 +95,6 @@ class RunLog:
             self._log_scalars(dict(_scalars(record)), step)
 
     def close(self) -> None:
-        """Close the files; repeated calls have no effect."""
         for handle in (self._file, *self._loggers):
             if handle is not None:
                 # Closing repeats a failed write; its second error must not hide the first.
@@ -113,7 +103,7 @@ class RunLog:
         self._file, self._loggers = None, []
 
     def _log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
-        """Send the values of a step to the loggers; if a logger fails, remove it with a warning."""
+        """If a logger fails, remove it with a warning."""
         for logger in tuple(self._loggers):
             try:
                 logger.log(scalars, step)

@@ -1,4 +1,4 @@
-"""Loggers in addition to `log.jsonl`: TensorBoard, W&B, trackio and MLflow, each imported only when requested."""
+"""Loggers in addition to `log.jsonl`, each imported only when requested."""
 
 import os
 import re
@@ -95,7 +95,7 @@ class _Trackio:
 
 
 class _MLflow:
-    """Uses a client, so that an active run of the user's own code is not changed."""
+    """Use a client, so that an active run of the user's own code is not changed."""
 
     def __init__(self, folder: Path, keep_steps: int, settings: Mapping[str, Any]) -> None:
         module = _imported("mlflow", "mlflow")
@@ -150,7 +150,6 @@ def _imported(module: str, name: str) -> Any:
 
 
 def _run_id(folder: Path, logger: str, keep_steps: int) -> str:
-    """Return the id of a tracked run; a resumed run has the id stored in its folder."""
     file = folder / f"{logger}{_RUN_ID}"
     if keep_steps and file.is_file():
         return file.read_text("ascii").strip()

@@ -1,8 +1,5 @@
 """Health checks of a training batch.
 
-The checks find collapse, low rank, a parameter at its bound, unbalanced gradients, a loss at the level of chance,
-batches without pairs to compare, and repeated rows.
-
 Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
@@ -60,18 +57,8 @@ def check_health(
     frozen: Collection[str] = (),
     more_negatives: bool = False,
 ) -> tuple[dict[str, float], list[HealthWarning]]:
-    """Measure a batch before its backward pass.
-
-    Args:
-        terms: the objective's differentiable terms.
-        step: number of completed steps, for the warnings.
-        frozen: modalities without a head. A modality that is aligned to a frozen modality cannot collapse, so weak
-            repulsion is acceptable.
-        more_negatives: whether the loss has negatives from outside the batch, so that the chance level is not ln(rows).
-
-    Returns:
-        A dict with `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for
-        objectives that weight an alignment against repelling terms, `gradient_ratio`; and the list of warnings.
+    """A modality that is aligned to a frozen modality cannot collapse. With `more_negatives`, the chance level is not
+    ln(rows).
     """
     numbers: dict[str, float] = {}
     found = [*_check_spread(batch, numbers), *_check_bounds(objective)]
@@ -93,7 +80,7 @@ def check_health(
 
 
 def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str, str]]:
-    """Add the mean cosine and effective rank of each modality to `numbers`; yield (code, message) of problems."""
+    """Add the mean cosine and effective rank of each modality to `numbers`."""
     z_MBD = batch.z_MBD.detach()
     for m, name in enumerate(batch.names):
         z_BD = z_MBD[m][batch.present_MB[m]][:_SAMPLE]
@@ -121,7 +108,7 @@ def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str
 
 
 def _check_chance(batch: Batch, terms: Mapping[str, LossTerm], step: int) -> Iterator[tuple[str, str]]:
-    """Yield a problem for each contrastive loss that stays at ln(rows), the value for equal cosines."""
+    """A contrastive loss of ln(rows) is the value for equal cosines."""
     if step < CHANCE_STEPS:
         return
     for m, n in permutations(range(len(batch.names)), 2):
@@ -142,7 +129,7 @@ def _check_chance(batch: Batch, terms: Mapping[str, LossTerm], step: int) -> Ite
 
 
 def _check_pairs(batch: Batch, terms: Mapping[str, LossTerm]) -> Iterator[tuple[str, str]]:
-    """Yield a problem if the loss is 0 because the batch has no two items to compare."""
+    """The loss is 0 because the batch has no two items to compare."""
     present_B = batch.present_MB.sum(0)
     complete, paired = int((present_B == len(batch.names)).sum()), int((present_B >= 2).sum())
     # The contrastive loss of a single item is 0 up to rounding, as is the loss of many perfectly separated items.
@@ -157,7 +144,6 @@ def _check_pairs(batch: Batch, terms: Mapping[str, LossTerm]) -> Iterator[tuple[
 
 
 def _check_distinct(batch: Batch) -> Iterator[tuple[str, str]]:
-    """Yield problems of batches with few distinct ids, or without ids and with equal rows as negatives."""
     items = batch.present_MB.shape[1]
     if batch.ids_B is not None:
         distinct = len(batch.ids_B.unique())  # type: ignore[no-untyped-call]
@@ -193,9 +179,8 @@ def _check_bounds(objective: Objective) -> Iterator[tuple[str, str]]:
 
 
 def gradient_ratio(batch: Batch, terms: dict[str, LossTerm]) -> float | None:
-    """Return the ratio of the gradient norms of the repelling terms and of the alignment, or None unless both exist.
-
-    Only the tangential component of gradients is used, since normalization removes the radial component.
+    """Use only tangential gradients, since normalization removes the radial component. Return None unless both kinds of
+    terms exist.
     """
     repelling = ("uniformity/", "partition/", "centroid")
     repel = {name: term for name, term in terms.items() if name.startswith(repelling)}

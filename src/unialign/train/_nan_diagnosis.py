@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 def explain_non_finite(
     task: "SpaceTask", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None
 ) -> NonFiniteError:
-    """Return an error that names the modality, store row and step (from 1).
-
-    The function checks the embeddings, then their gradients, and then searches for the row with the largest gradient.
-    It is a collective: all processes call it with their own rows, synchronize after each check, and return the same
+    """Name the modality, store row and step. All processes call this function with their own rows and return the same
     error.
     """
     task.optimizer.zero_grad(set_to_none=True)
@@ -43,7 +40,7 @@ def explain_non_finite(
 
 
 def _first(task: "SpaceTask", found: str | None) -> str | None:
-    """Return the finding of the lowest rank that has a finding, or None."""
+    """Return the finding of the lowest rank that has one."""
     return next((finding for finding in task.processes.all_gather(found) if finding is not None), None)
 
 

@@ -1,4 +1,4 @@
-"""AdamW for spaces and decoders: parameter groups, learning-rate schedule, and state as named tensors."""
+"""AdamW for spaces and decoders."""
 
 import math
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Exchange rows, results, errors and gradients between the processes that train one model.
 
-All processes have the same weights, and each process embeds its own rows of a batch. The loss covers all rows, so the
-mean of the gradients over processes is the gradient of the whole batch.
+The loss covers the rows of all processes, so the mean of the gradients over processes is the gradient of the whole
+batch.
 """
 
 import time
@@ -34,13 +34,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.25
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Group of processes. The default is a single process, for which no method communicates.
-
-    Attributes:
-        rank: rank of this process; process 0 writes files.
-        world_size: number of processes.
-        group: `torch.distributed` group; None for a single process.
-    """
+    """Group of processes; `group` is None for a single process, for which no method communicates."""
 
     rank: int = 0
     world_size: int = 1
@@ -48,23 +42,20 @@ class ProcessGroup:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process writes files and runs callbacks."""
         return self.rank == 0
 
     def check_device(self, device: torch.device) -> None:
-        """Raise `ConfigError` unless the group's backend supports the device."""
         if self.world_size > 1:
             check_device(device, self.group, what="parameters are")
 
     def local_rows(self, rows_B: Tensor) -> Tensor:
-        """Return this process's contiguous rows of a batch, possibly none."""
+        """Return contiguous rows, possibly none."""
         items = len(rows_B)
         return rows_B[items * self.rank // self.world_size : items * (self.rank + 1) // self.world_size]
 
     def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
-        """Run `work` on process 0 only; return its result, or raise its error, on every process.
-
-        The other processes wait until `work` is complete, which may take longer than the timeout of collectives.
+        """Return the result or raise the error of process 0 on every process. `work` may take longer than the timeout
+        of collectives.
         """
         if self.world_size == 1:
             return work()
@@ -80,7 +71,6 @@ class ProcessGroup:
         return received
 
     def _wait_for_rank0(self) -> None:
-        """Wait until process 0 has called this method as often as this process."""
         # Counts of calls are kept in the store of the job, since a collective would end at its timeout.
         store = dist.distributed_c10d._get_default_store()
         if store is None:  # MPI
@@ -93,7 +83,7 @@ class ProcessGroup:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def run_all_or_raise(self, work: Callable[[], T]) -> T:
-        """Run `work` on every process; if it fails on a process, raise an error on all, so that none of them hangs."""
+        """If `work` fails on a process, raise an error on all, so that none of them hangs."""
         if self.world_size == 1:
             return work()
         result, failure = _attempt(work)
@@ -104,13 +94,12 @@ class ProcessGroup:
         raise remote if failure is None else failure
 
     def all_gather(self, local: T) -> list[T]:
-        """Return the objects of all processes, in order of rank."""
         if self.world_size == 1:
             return [local]
         return gather_objects(local, self.group, doing=_DOING)
 
     def check_same(self, facts: dict[str, Any]) -> None:
-        """Raise `ConfigError` on every process for the first value that differs between processes."""
+        """Raise an error on every process for the first value that differs between processes."""
         first, *others = self.all_gather(facts)
         for rank, other in enumerate(others, start=1):
             for name, value in first.items():
@@ -121,13 +110,11 @@ class ProcessGroup:
                     )
 
     def all_reduce_max(self, number: int) -> int:
-        """Return the maximum of `number` over all processes."""
         if self.world_size == 1:
             return number
         return max(gather_integers([number], self.group, doing=_DOING))[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with the values of process 0."""
         if self.world_size == 1:
             return
         for tensor in tensors:
@@ -136,10 +123,7 @@ class ProcessGroup:
 
     @torch.no_grad()
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average `.grad` over the processes, in one collective.
-
-        A parameter with a gradient on at least one process gets a gradient on all processes; other gradients stay None.
-        """
+        """A parameter with a gradient on at least one process gets a gradient on all processes."""
         if self.world_size == 1:
             return
         has_gradient = [float(p.grad is not None) for p in parameters]

@@ -13,12 +13,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Display of completed steps and the loss.
-
-    Args:
-        mode: `auto` is `bar` on a terminal, else `lines`; short runs print no lines.
-        done: number of steps already completed.
-    """
+    """`auto` is `bar` on a terminal, else `lines`; short runs print no lines."""
 
     def __init__(self, mode: ProgressMode, *, steps: int, done: int, label: str) -> None:
         if mode == "auto":
@@ -31,7 +26,6 @@ class Progress:
         self._last_line = time.monotonic()
 
     def step(self, info: Mapping[str, Any]) -> None:
-        """Show `step` and `loss` of a completed step."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {info['loss']:.3f}", refresh=False)
             self._bar.update()

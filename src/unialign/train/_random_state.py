@@ -12,9 +12,8 @@ _training = threading.RLock()
 
 @contextmanager
 def isolated_random_state(device: torch.device) -> Iterator[None]:
-    """Restore the state of the random generators after a block; blocks in different threads run one after another.
-
-    Simultaneous training runs would share the generators of the process, from which weights and dropout are drawn.
+    """Simultaneous training runs would share the random generators of the process, so blocks in different threads run
+    one after another.
     """
     with _training, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

@@ -94,7 +94,7 @@ class RunDir:
         return records[0] if records and records[0].get("kind") == "start" else {}
 
     def _result_facts(self) -> dict[str, Any]:
-        """Return the metadata of the trained model, or {} if the metadata is missing or unreadable."""
+        """Return {} if the metadata of the trained model is missing or unreadable."""
         try:
             found = json.loads((self.result / "config.json").read_text("utf-8"))["metadata"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -102,7 +102,6 @@ class RunDir:
         return found if isinstance(found, dict) else {}
 
     def _check_same_run(self, there: dict[str, Any], source: Path) -> None:
-        """Raise an error unless data, settings and initial weights equal those of the earlier run."""
         here = self.facts
         data = there.get("data")
         if isinstance(data, dict) and data.get("fingerprint") != here["data"]["fingerprint"]:

@@ -20,7 +20,7 @@ def batches_of(items: int, config: TrainConfig) -> Batches:
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
-    """Validate a configuration, and fill in the store's default modalities; raises the errors of `fit`."""
+    """Raise the errors of `fit`."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
             f"store must be an EmbeddingStore, got {type(store).__name__}; load files or arrays with "
@@ -45,7 +45,7 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
 
 
 def make_objective(config: TrainConfig) -> Objective:
-    """Return the objective of a run, with the fused term and the prefixes that the settings specify."""
+    """Include the fused term and the prefixes of the settings."""
     objective = create(config.objective, **config.objective_options)
     if config.fused_weight > 0:
         objective = FusedTarget(objective, config.fused_weight, subsets=config.fused_subsets)
@@ -55,11 +55,6 @@ def make_objective(config: TrainConfig) -> Objective:
 
 
 def term_names(objective: Objective, modalities: tuple[str, ...], dim: int) -> list[str]:
-    """Return the names of an objective's terms in a space of the given dimension.
-
-    Raises:
-        ConfigError, ShapeError: the anchor is missing, or the objective needs more modalities or dimensions.
-    """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         rows = {name: torch.randn(4, dim, generator=generator) for name in modalities}
@@ -68,7 +63,6 @@ def term_names(objective: Objective, modalities: tuple[str, ...], dim: int) -> l
 
 
 def run_facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None) -> dict[str, Any]:
-    """Return a JSON object that describes the settings, data and initial weights of a run."""
     data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": items}
     if config.frozen:
         # Record the encoders, so that a decoder of these embeddings can check that it was trained for the same encoder.

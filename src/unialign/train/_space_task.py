@@ -1,4 +1,4 @@
-"""Training task of a space: one optimizer step with autocast, accumulation, clipping and reproducible dropout.
+"""Training task of a space.
 
 Shapes: `B` items of a batch.
 """
@@ -36,8 +36,6 @@ MicroBatch = tuple[dict[str, Tensor], dict[str, Tensor] | None]
 
 
 class SpaceTask(TrainingTask):
-    """Training of a space, with its objectives and the optimizer of all parameters."""
-
     model_type = Space
 
     def __init__(
@@ -49,7 +47,6 @@ class SpaceTask(TrainingTask):
         init_from: Space | None,
         processes: ProcessGroup,
     ) -> None:
-        """Validate the arguments of `fit`; see `fit` for the errors."""
         self.config = config = resolve_config(store, config)
         self.store, self.init_from, self.processes = store, init_from, processes
         self.device = chosen_device(device)
@@ -121,11 +118,10 @@ class SpaceTask(TrainingTask):
         )
 
     def objective_at(self, step: int) -> Objective:
-        """Return the objective of a step (from 0)."""
         return self.infonce if self.infonce is not None and step < self.infonce_steps else self.objective
 
     def step(self, step: int) -> StepReport:
-        """Take one optimizer step (from 0); a NonFiniteError leaves the parameters unchanged."""
+        """A NonFiniteError leaves the parameters unchanged."""
         completed, config, objective = step + 1, self.config, self.objective_at(step)
         health: dict[str, float] = {}
         found: list[HealthWarning] = []
@@ -173,7 +169,7 @@ class SpaceTask(TrainingTask):
     def _backward(
         self, step: int, batches: list[Tensor], local: list[Tensor], check: BeforeBackward | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Accumulate gradients over the batches of a step; return the mean loss and the terms of the first batch."""
+        """Return the mean loss and the terms of the first batch."""
         items = sum(map(len, batches))
         losses, terms = [], dict[str, Tensor]()
         for number, (rows_B, local_n) in enumerate(zip(batches, local, strict=True)):
@@ -195,10 +191,7 @@ class SpaceTask(TrainingTask):
         return torch.stack(losses).sum(), terms
 
     def _rows_ahead(self, step: int, size: int) -> tuple[Tensor, int]:
-        """Return the rows of this process in a step and following steps of the epoch, and the step after them.
-
-        Steps are added while the number of rows is at most `size`; the first step is always included.
-        """
+        """Add steps while the number of rows is at most `size`; return the step after them."""
         ahead: list[Tensor] = []
         total, end = 0, step
         while self.batches.epoch(end) == self.batches.epoch(step):
@@ -214,13 +207,12 @@ class SpaceTask(TrainingTask):
     def embed(
         self, step: int, number: int, features: dict[str, Tensor], present: dict[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        """Return the raw embeddings of batch `number` of a step, with the dropout masks of that step."""
+        """Use the dropout masks of the step."""
         self._seed_dropout(step, number)
         parts = [self.project(part) for part in self.micro_batches(features, present)]
         return {name: torch.cat([part[name] for part in parts]) for name in features}
 
     def micro_batches(self, features: dict[str, Tensor], present: dict[str, Tensor] | None) -> list[MicroBatch]:
-        """Split a batch into the micro-batches of the heads."""
         items = len(next(iter(features.values())))
         size = self.config.micro_batch_size
         if size is None or size >= items:
@@ -231,13 +223,12 @@ class SpaceTask(TrainingTask):
         ]
 
     def project(self, part: MicroBatch) -> dict[str, Tensor]:
-        """Return raw embeddings of a micro-batch, with gradient."""
         features, present = part
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             return self.space.project(features, present=present)
 
     def _seed_dropout(self, step: int, number: int) -> None:
-        """Seed the random generator of dropout; seeds differ between processes, since their rows differ."""
+        """Seeds differ between processes, since their rows differ."""
         rank = () if self.processes.is_rank0 else ("process", self.processes.rank)
         seed = derived_seed("step", self.config.seed, step, number, *rank)
         # `torch.manual_seed` is slow because it seeds every device type.

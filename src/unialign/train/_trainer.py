@@ -1,7 +1,4 @@
-"""Training loop of spaces and decoders: start or resume, log, save checkpoints, stop on signals, save the result.
-
-A `TrainingTask` has the model, data and optimizer and takes single steps; the `Trainer` does everything else.
-"""
+"""Training loop of spaces and decoders."""
 
 import signal
 import time
@@ -112,7 +109,7 @@ class Trainer:
         )
 
     def _has_result(self, folder: RunDir) -> bool:
-        """Return whether the trained model exists and is intact; otherwise, the run saves it again."""
+        """Otherwise, the run saves the model again."""
         try:
             return folder.has_result and self.task.model_type.from_pretrained(folder.result) is not None
         except CheckpointError:
@@ -134,7 +131,6 @@ class Trainer:
 
     @contextmanager
     def _reading(self, snapshot: Snapshot) -> Iterator[None]:
-        """Convert the errors of a checkpoint that does not match the task."""
         try:
             yield
         except (RuntimeError, KeyError, AttributeError) as error:
@@ -143,13 +139,13 @@ class Trainer:
             ) from None
 
     def _broadcast_weights(self) -> None:
-        """Broadcast weights and statistics from process 0, since different hardware may round differently."""
+        """Different hardware may round differently."""
         for group, tensors in self.task.tensors().items():
             if group != "optimizer":
                 self.processes.broadcast(tensor for tensor in tensors.values() if tensor.is_floating_point())
 
     def _open_log(self, done: int, finished: bool) -> None:
-        """Open the file on process 0; load the earlier records of the run on every process."""
+        """Open the file on process 0; load the earlier records on every process."""
         folder = self.folder
         if folder is None:
             return
@@ -176,7 +172,6 @@ class Trainer:
             self._warn([HealthWarning.at(snapshot.step, message, code="environment")])
 
     def _train(self, done: int, *, is_finished: bool) -> None:
-        """Take the remaining steps after step `done`."""
         steps, stopping = self.task.steps, self.early_stopping
         if stopping is not None and stopping.is_stopped:
             return
@@ -206,7 +201,7 @@ class Trainer:
                     return
 
     def _publish(self, completed: int, report: StepReport, validation: Mapping[str, Any], bar: Progress) -> int:
-        """Log and show a step, and run callbacks; return SIGINT if `on_step` requests a stop, else 0."""
+        """Return SIGINT if `on_step` requests a stop, else 0."""
         self._warn(report.warnings)
         extra = {**({} if report.health is None else {"health": report.health}), **validation}
         if completed % self.config.logging_steps == 0 or completed in (1, self.task.steps) or extra:
@@ -223,12 +218,11 @@ class Trainer:
         return _NO_SIGNAL
 
     def _publish_untrained(self) -> None:
-        """Log a run without steps, and run the evaluation callback."""
         self.log.write("step", 0, self.task.untrained_record() | {"seconds": round(self._seconds(), 3)})
         self._evaluate(0)
 
     def _warn(self, found: Sequence[HealthWarning]) -> None:
-        """Emit and log warnings, once per code and run."""
+        """Warn once per code and run."""
         for warning in found:
             if all(warning.code != known.code for known in self.warnings):
                 self.warnings.append(warning)
@@ -237,7 +231,6 @@ class Trainer:
                 self.log.write("warning", warning.step, {"code": warning.code, "message": warning.message})
 
     def _validate(self, completed: int) -> dict[str, Any]:
-        """Evaluate the space on process 0 if early stopping requires it; return the values for the log."""
         stopping = self.early_stopping
         if stopping is None or not stopping.is_due(completed):
             return {}
@@ -257,7 +250,7 @@ class Trainer:
             self._seconds_of_callbacks += time.perf_counter() - began
 
     def _seconds(self) -> float:
-        """Return the training time in seconds, including the time before resuming, excluding evaluation callbacks."""
+        """Include the time before resuming, and exclude evaluation callbacks."""
         return self._seconds_before + time.perf_counter() - self._started - self._seconds_of_callbacks
 
     def _save_checkpoint(self, completed: int) -> None:

@@ -1,4 +1,7 @@
-"""Validate the training rows of a store, and return batches of them. Shapes: `N` training rows, `B` rows of a batch."""
+"""Validate the training rows of a store, and return batches of them.
+
+Shapes: `N` training rows, `B` rows of a batch.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -24,12 +27,7 @@ _CHECKED_ENTRIES = 1 << 18
 
 
 class TrainingData:
-    """Batches of training rows, on the training device.
-
-    Attributes:
-        store, rows: the store, and the (N,) store rows of the training rows.
-        features: features after the input normalization of the space.
-    """
+    """Batches on the training device; `rows` are the (N,) store rows."""
 
     def __init__(
         self, store: EmbeddingStore, space: Space, rows: NDArray[np.int64], features: Features, device: torch.device
@@ -40,11 +38,7 @@ class TrainingData:
         self._read = 0, 0
 
     def batch(self, positions_B: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
-        """Return features, presence (None if all are present) and ids (None if all differ) of training rows.
-
-        Args:
-            positions_B: positions among the training rows, int64 on the CPU.
-        """
+        """Return features, presence (None if all are present) and ids (None if all differ)."""
         present, ids = None, None
         if self._masks or self._ids is not None:
             rows_B = self.rows[positions_B.numpy()]
@@ -53,12 +47,7 @@ class TrainingData:
         return self.features.take(positions_B, present or {}), present or None, ids
 
     def read_ahead(self, step: int, ahead: Callable[[int], tuple[Tensor, int]]) -> None:
-        """Read the rows of a step and of later steps from the store, unless earlier calls have done so.
-
-        Args:
-            ahead: function of a maximum number of rows. It returns the rows of as many whole steps as fit (at least one
-                step), and the number of the following step.
-        """
+        """`ahead` returns the rows of as many whole steps as fit (at least one), and the following step."""
         size = self.features.stage_size()
         if size and not self._read[0] <= step < self._read[1]:
             positions, end = ahead(size)
@@ -66,12 +55,11 @@ class TrainingData:
             self._read = step, end
 
     def describe(self, position: int) -> str:
-        """Return a description of a training row: its row number in the store and its item name."""
+        """Return the row number in the store and the item name."""
         return _describe_row(self.store, int(self.rows[position]))
 
 
 def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[np.int64]:
-    """Return the rows of the split "train"; raise DataError for fewer than two rows or a modality without rows."""
     rows = store.rows("train")
     if len(rows) < 2:
         raise DataError(
@@ -88,11 +76,7 @@ def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[n
 def load_training_data(
     store: EmbeddingStore, space: Space, rows: NDArray[np.int64], device: torch.device, *, is_fitted: bool
 ) -> TrainingData:
-    """Check the training rows of each modality, and load them into memory as float32 if they are small.
-
-    Args:
-        is_fitted: whether the input statistics of the space were computed from these rows.
-    """
+    """Load small features into memory as float32."""
     for name in space.modalities:
         if not (is_fitted and _is_known_finite(store, space, name)):
             _check(store, name, rows, reject_zeros=space.input_norm != "standardize")
@@ -128,7 +112,7 @@ def _has_repeated_ids(store: EmbeddingStore, rows: NDArray[np.int64]) -> bool:
 
 
 def _is_known_finite(store: EmbeddingStore, space: Space, name: str) -> bool:
-    """Return whether the fitted statistics are finite, which implies that all rows are finite."""
+    """Finite statistics imply that all rows are finite."""
     if space.input_norm != "standardize" or store.array(name).dtype.itemsize > 4:
         # Without standardization, zero rows must be rejected; float64 numbers may exceed the range of float32.
         return False
