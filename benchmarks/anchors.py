@@ -23,7 +23,6 @@ EPOCHS = 30
 
 
 def measure() -> dict[str, Any]:
-    """Return the mean of R@1 and joint R@1 over the seeds, for each objective and anchor."""
     warnings.simplefilter("ignore")
     store, values = load_dataset("digits"), {}
     for objective in OBJECTIVES:

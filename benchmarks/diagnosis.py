@@ -31,7 +31,6 @@ def unit(x: Array) -> Array:
 
 
 def healthy(rng: np.random.Generator) -> tuple[Space, dict[str, Any]]:
-    """Return a random space without a fault, and its settings."""
     items, dim = int(np.exp(rng.uniform(np.log(60), np.log(1000)))), int(2 ** rng.uniform(3, 8))
     modalities, noise, power = int(rng.choice([2, 2, 3, 4])), rng.uniform(0.2, 1.2), rng.uniform(0.0, 0.5)
     scale = np.arange(1, dim + 1) ** -power
@@ -55,7 +54,7 @@ def _latent(rng: np.random.Generator, dim: int = 32, items: int | None = None) -
 
 
 def modality_bias(rng: np.random.Generator) -> Space:
-    """Return two narrow cones whose distance is small, but larger than their width."""
+    """Two narrow cones whose distance is small, but larger than their width."""
     latent, items, dim = _latent(rng)
     offset = rng.uniform(3.0, 4.0)
     axes = np.eye(dim)
@@ -64,7 +63,7 @@ def modality_bias(rng: np.random.Generator) -> Space:
 
 
 def distribution_gap(rng: np.random.Generator) -> Space:
-    """Return two modalities with private directions and equal means."""
+    """Two modalities with private directions and equal means."""
     latent, items, dim = _latent(rng, 16)
     turn = np.linalg.qr(rng.normal(size=(3 * dim, 3 * dim)))[0]
     zero, weight = np.zeros((items, dim)), rng.uniform(1.0, 1.4)
@@ -74,14 +73,13 @@ def distribution_gap(rng: np.random.Generator) -> Space:
 
 
 def shared_component(rng: np.random.Generator) -> Space:
-    """Return three modalities with a common offset."""
     latent, items, dim = _latent(rng)
     offset = rng.uniform(1.2, 3.0) * np.eye(dim)[0]
     return {name: unit(unit(latent + 0.4 * rng.normal(size=(items, dim))) + offset) for name in "abc"}
 
 
 def uneven_sharpness(rng: np.random.Generator) -> Space:
-    """Return two modalities, of which one has few large directions."""
+    """Two modalities, of which one has few large directions."""
     latent, items, dim = _latent(rng)
     scale = np.r_[np.ones(4), np.full(dim - 4, rng.uniform(0.1, 0.2))]
     a, b = (latent + 0.3 * rng.normal(size=(items, dim)) for _ in range(2))
@@ -89,7 +87,7 @@ def uneven_sharpness(rng: np.random.Generator) -> Space:
 
 
 def uneven_cutoffs(rng: np.random.Generator) -> Space:
-    """Return four modalities, of which two have a common offset."""
+    """Four modalities, of which two have a common offset."""
     latent, items, dim = _latent(rng)
     offset = rng.uniform(0.7, 1.0) * np.eye(dim)[0]
     z = {name: unit(unit(latent) + 0.07 * rng.normal(size=(items, dim))) for name in "abcd"}
@@ -97,14 +95,14 @@ def uneven_cutoffs(rng: np.random.Generator) -> Space:
 
 
 def asymmetry(rng: np.random.Generator) -> Space:
-    """Return a gap that makes one direction worse, but by less than half."""
+    """The gap makes one direction worse, but by less than half."""
     latent, items, dim = _latent(rng)
     a, b = (unit(latent + rng.normal(size=(items, dim))) for _ in range(2))
     return {"a": a, "b": unit(b + rng.uniform(0.45, 0.55) * np.eye(dim)[0])}
 
 
 def truncation(rng: np.random.Generator) -> Space:
-    """Return two modalities whose first coordinates hold little information."""
+    """Two modalities whose first coordinates hold little information."""
     latent, items, dim = _latent(rng, 12)
     mixing = np.hstack([0.02 * rng.normal(size=(dim, 48)), rng.normal(size=(dim, 48))])
     small = 0.02 * rng.normal(size=(2, items, 96))
@@ -122,13 +120,12 @@ PLANTED: dict[str, Callable[[np.random.Generator], Space]] = {
 
 
 def reported(space: Mapping[str, Any], seed: int) -> dict[str, str]:
-    """Return code -> severity of the findings of a diagnosis that are not `ok`."""
     report = ua.diagnose(dict(space), resamples=200, seed=seed)
     return {finding.code: finding.severity for finding in report.findings if finding.severity != "ok"}
 
 
 def interval(count: int, runs: int) -> list[float]:
-    """Return the exact 95 % interval of a rate (Clopper & Pearson 1934), by bisection."""
+    """Exact 95 % interval of a rate (Clopper & Pearson 1934)."""
 
     def tail(p: float, most: int) -> float:
         return sum(math.comb(runs, k) * p**k * (1 - p) ** (runs - k) for k in range(most + 1))
@@ -146,8 +143,6 @@ def interval(count: int, runs: int) -> list[float]:
 
 
 def coverage(runs: int) -> dict[str, Any]:
-    """Return how often the intervals of cut-offs, and of the fractions of true pairs above them, contain the truth."""
-
     def draw(rng: np.random.Generator, items: int) -> Space:
         latent, _, dim = _latent(rng, 24, items)
         scale = np.arange(1, dim + 1) ** -0.3

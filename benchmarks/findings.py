@@ -21,12 +21,10 @@ FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 
 
 def sections(results: dict[str, Any]) -> list[Section]:
-    """Return the sections of a study's page."""
     return [*load_study(results["study"]["name"]).page(results), *failed_sections(results)]
 
 
 def page(results: dict[str, Any], there: str | None) -> str:
-    """Return the page with updated blocks; `there` is its current text, None for a new page."""
     made = sections(results)
     if there is None:
         return markdown_page(results["study"]["title"], made)
@@ -34,7 +32,6 @@ def page(results: dict[str, Any], there: str | None) -> str:
 
 
 def keep(folder: Path, findings: Path = FINDINGS) -> Path:
-    """Copy the results of a study's folder and update its page; return the page's path."""
     results = json.loads((folder / "results.json").read_text("utf-8"))
     name = results["study"]["name"]
     target = findings / f"{name}.md"

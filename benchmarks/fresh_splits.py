@@ -59,7 +59,7 @@ PROTOCOL = {
 
 
 def new_split(store: EmbeddingStore, seed: int) -> NDArray[np.int8]:
-    """Return a split by groups in which each label has as many validation and test items as in the shipped split."""
+    """Each label has as many validation and test items as in the shipped split."""
     _, first_G, group_N, size_G = np.unique(store.groups, return_index=True, return_inverse=True, return_counts=True)
     label_N = store.labels[first_G][group_N]
     split_N = np.zeros(store.items, np.int8)
@@ -87,7 +87,6 @@ def resplit(store: EmbeddingStore, seed: int) -> EmbeddingStore:
 
 
 def measure(name: str, split_seed: int) -> dict[str, Any]:
-    """Choose all settings on the validation rows of a split, and evaluate the test rows once."""
     began = time.process_time()
     store = resplit(load_dataset(name), split_seed)
     closed = {form: closed_form_space(form, store) for form in CLOSED_FORMS}
@@ -123,13 +122,11 @@ def measure(name: str, split_seed: int) -> dict[str, Any]:
 
 
 def means(split: dict[str, Any], entry: str) -> list[float]:
-    """Return the mean of each metric over the seeds, in percent."""
     runs = split["test"][split["best_trained"] if entry == BEST else entry]
     return [100 * statistics.fmean(run[metric] for run in runs) for metric in SELECTION_METRICS]
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return the table of the page: the mean over the splits, with the lowest and the highest split."""
     lines = ["| data | entry | R@1, % | joint R@1, % | label mAP, % |", "|---|---|---:|---:|---:|"]
     for name in DATA:
         splits = [split for split in results["splits"] if split["data"] == name]

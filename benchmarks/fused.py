@@ -38,7 +38,6 @@ BASES = {"infonce": {"temperature": 0.1}, "unialign": {"temperature": 0.07, "ali
 
 
 def arms(base: str) -> dict[str, dict[str, Any]]:
-    """Return the training settings of each arm with an objective; some arms are measured with InfoNCE only."""
     plain = {"objective": base, "objective_options": BASES[base]}
     found = {"alone": plain}
     for weight in (0.5, 1.0):
@@ -53,7 +52,6 @@ def arms(base: str) -> dict[str, dict[str, Any]]:
 
 
 def measure(store: ua.data.EmbeddingStore, settings: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
-    """Return the validation metrics of a run, by dimension of the embeddings."""
     space = ua.fit(store, ua.TrainConfig(**SETTINGS, **settings, seed=seed), progress="none").space
     rows = store.rows("val")
     features = {name: np.asarray(store.array(name)[rows]) for name in store.modalities}
@@ -86,7 +84,6 @@ def measure_arms() -> dict[str, Any]:
 
 
 def fused_table(results: dict[str, Any]) -> str:
-    """Return the table of the fused term, with R@1, joint R@1 and label mAP of each objective."""
     lines = ["| fused term | " + " | ".join(BASES) + " |", "|---|" + "---|" * len(BASES)]
     found = {(run["objective"], run["arm"]): run["mean"][str(FULL)] for run in results["arms"]}
     for arm in arms("infonce"):
@@ -97,7 +94,6 @@ def fused_table(results: dict[str, Any]) -> str:
 
 
 def prefix_table(results: dict[str, Any]) -> str:
-    """Return the table of truncated embeddings, with R@1 of each objective alone and with prefixes."""
     dims = [*map(str, PREFIXES), str(FULL)]
     lines = ["| objective | " + " | ".join(dims) + " |", "|---|" + "---|" * len(dims)]
     for run in results["arms"]:

@@ -43,7 +43,6 @@ RESAMPLED, RESAMPLES = ("fd", "recall@10"), 300
 
 
 def table(rows: dict[str, dict[str, float]], intervals: dict[str, dict[str, list[float]]]) -> str:
-    """Return a Markdown table with one row per condition, and 95 % intervals over groups of items where given."""
     head = [""] + [SCORES[c].label + (", %" if SCORES[c].unit == "percent" else "") for c in COLUMNS]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * len(COLUMNS)]
     for name, numbers in rows.items():
@@ -64,7 +63,6 @@ def table(rows: dict[str, dict[str, float]], intervals: dict[str, dict[str, list
 
 
 def image_grid() -> None:
-    """Draw evenly spaced held-out concepts, without selection."""
     store, space, decoder = ua.data.load_dataset("emoji"), load_space("emoji"), load_decoder("emoji")
     test = store.rows("test")
     rows = test[np.linspace(0, len(test) - 1, 2 * SHOWN).round().astype(int)]
@@ -124,10 +122,7 @@ def main() -> None:
 
 
 def score_halves(reference: Reference) -> dict[str, float]:
-    """Compute FD and KID x 100 between random halves of the true images: the scores of N / 2 perfect images.
-
-    FD decreases with the number of images, so N perfect images would score lower.
-    """
+    """Scores of N / 2 perfect images. FD decreases with the number of images, so N perfect images would score lower."""
     order_N = torch.randperm(len(reference.features_NF), generator=torch.Generator().manual_seed(0))
     one_NF, other_NF = (reference.features_NF[half_N] for half_N in order_N.chunk(2))
     return {
@@ -137,7 +132,6 @@ def score_halves(reference: Reference) -> dict[str, float]:
 
 
 def recall_by_decoder(scores: GenerationScores, reference: Reference) -> list[float]:
-    """Compute R@10 of each decoder separately."""
     true_NF = reference.directions(reference.features_NF)
     return [retrieval(reference.directions(x_NF.double()), true_NF, k=(10,)).recall[10] for x_NF in scores.features_VNF]
 

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 def fit_unsupervised(
     old_ND: Array, new_ME: Array, *, clusters: int = 20, runs: int = 4, iterations: int = 15, seed: int = 0
 ) -> tuple[Array, Array, Array]:
-    """Return the means of both spaces and the (D, E) rotation that maps centered old rows; no row is paired."""
+    """Return the means of both spaces and the (D, E) rotation; no row is paired."""
     mean_D, mean_E = old_ND.mean(0), new_ME.mean(0)
     x_ND, y_ME = _unit(old_ND - mean_D), _unit(new_ME - mean_E)
     x_parts, y_parts = [], []
@@ -54,7 +54,6 @@ def _assigned_centers(x_ND: Array, y_ME: Array, clusters: int, seed: int) -> tup
 
 
 def _rotation(x_ND: Array, y_ME: Array, left: Array, right: Array) -> Array:
-    """Fit a rotation on rows that are mutual nearest neighbors in the common representation."""
     scores_NM = left @ right.T
     to_new, to_old = scores_NM.argmax(1), scores_NM.argmax(0)
     mutual = np.flatnonzero(to_old[to_new] == np.arange(len(left)))

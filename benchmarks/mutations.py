@@ -41,7 +41,7 @@ def load(path, default):
 
 
 def state_of(root):
-    """Return a hash of all sources and tests, for which the results without a mutation are valid."""
+    """Hash all sources and tests, for which the results without a mutation are valid."""
     whole = hashlib.sha256()
     for folder in ("src", "tests"):
         for path in sorted((root / folder).rglob("*.py")):
@@ -72,7 +72,6 @@ class Runner:
             raise SystemExit(f"python imports unialign from {where} instead of {root / 'src'}")
 
     def tests(self, names, timeout=None):
-        """Return the verdict (passed, failed, timeout or broken), the seconds and the first failing test."""
         timeout = self.timeout if timeout is None else timeout
         missing = [name for name in names if not (self.root / name.split("::")[0]).exists()]
         if missing:
@@ -114,7 +113,6 @@ def kill_group(process):
 
 
 def restore(journal):
-    """Remove the fault that a killed run has left."""
     left = load(journal, None)
     if left is not None:
         Path(left["file"]).write_text(left["text"], encoding="utf-8", newline="")
@@ -140,8 +138,6 @@ def problem_of(root, mutation):
 
 
 class Baseline:
-    """Results of tests without a fault, cached in a file for one state of the sources."""
-
     def __init__(self, path, runner, state):
         self.path, self.runner = path, runner
         stored = load(path, {})
@@ -158,7 +154,6 @@ class Baseline:
 
 
 def run_mutated(runner, mutation, names, timeout, journal):
-    """Run tests with the fault planted, and restore the file."""
     path = runner.root / mutation["file"]
     text = path.read_bytes().decode("utf-8")
     dump(journal, {"file": str(path), "text": text})
@@ -193,7 +188,6 @@ def judge(mutation, runner, baseline, journal):
 
 
 def problems_of(root, mutations):
-    """Return id -> reason for the faults that cannot be planted or have no tests."""
     bad = {m["id"]: problem for m in mutations if (problem := problem_of(root, m))}
     for m in mutations:
         missing = [t for t in (*m["tests"], *m.get("wider", ())) if not (root / t.split("::")[0]).exists()]

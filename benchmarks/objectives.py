@@ -82,7 +82,7 @@ def published_pmrl(z_MBD: Tensor, *, full_matrices: bool) -> Tensor:
 
 
 def pmrl_parts(sigma_BM: Tensor, direction_BD: Tensor) -> Tensor:
-    """Return a scalar that depends on all singular values and the leading vectors, up to sign."""
+    """A scalar that depends on all singular values and the leading vectors, up to sign."""
     squares_BM = sigma_BM.double() ** 2
     return (squares_BM * torch.arange(1.0, sigma_BM.shape[1] + 1)).mean() + (direction_BD[:, 0] ** 2).mean()
 
@@ -93,7 +93,6 @@ def published_decomposition(z_MBD: Tensor, *, full_matrices: bool) -> Tensor:
 
 
 def batch_of(z_MBD: Tensor) -> Batch:
-    """Build a batch of unit rows, all present."""
     present_MB = torch.ones(z_MBD.shape[:2], dtype=torch.bool)
     return Batch(tuple(f"m{m}" for m in range(len(z_MBD))), z_MBD, present_MB, None)
 
@@ -112,8 +111,6 @@ def ours(objective: losses.Objective) -> Formula:
 
 
 class FormulaPair(NamedTuple):
-    """A formula of the library and its direct implementation."""
-
     formula: str
     baseline: str
     modalities: int
@@ -146,7 +143,7 @@ def pmrl_comparisons(dim: int) -> list[FormulaPair]:
 
 
 def draw(modalities: int, items: int, dim: int) -> Tensor:
-    """Draw unit rows from one latent direction per item and equal noise per modality: true pairs have cosine 0.5."""
+    """One latent direction per item and equal noise per modality: true pairs have cosine 0.5."""
     generator = torch.Generator().manual_seed(0)
     latent_BD = torch.randn(items, dim, generator=generator)
     z_MBD = latent_BD + torch.randn(modalities, items, dim, generator=generator)
@@ -154,7 +151,6 @@ def draw(modalities: int, items: int, dim: int) -> Tensor:
 
 
 def step(formula: Formula, z_MBD: Tensor) -> tuple[float, float, Tensor]:
-    """Return the seconds of one forward and backward pass, its value, and its gradient along the sphere."""
     started = time.process_time()
     value = formula(z_MBD)
     (gradient_MBD,) = torch.autograd.grad(value, z_MBD)
@@ -165,7 +161,6 @@ def step(formula: Formula, z_MBD: Tensor) -> tuple[float, float, Tensor]:
 
 
 def differences(contest: FormulaPair, z_MBD: Tensor) -> tuple[float, float]:
-    """Return the difference of the values, and of the gradients relative to the largest entry."""
     _, value, gradient_MBD = step(contest.ours, z_MBD)
     _, expected, expected_MBD = step(contest.theirs, z_MBD)
     return abs(value - expected), float((gradient_MBD - expected_MBD).abs().max() / expected_MBD.abs().max())
@@ -197,7 +192,6 @@ def race(contest: FormulaPair) -> dict[str, Any]:
 
 
 def kept(name: str) -> dict[str, Any]:
-    """Count the bytes that an objective keeps for its backward pass at M = 3 and D = 256, with its defaults."""
     dim = 256
     objective = losses.create(name, **({"anchor": "m0"} if "anchor" in losses.parameter_names(name) else {}))
     leaves = {f"m{m}": z.detach().requires_grad_() for m, z in enumerate(draw(3, ITEMS, dim))}

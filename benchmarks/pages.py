@@ -1,4 +1,4 @@
-"""Write generated tables into pages of the documentation, between the markers of their results files."""
+"""Write generated tables into pages, between the markers of their results files."""
 
 import json
 import re
@@ -12,11 +12,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def write_block(page: Path, results: Path, text: str) -> None:
-    """Replace the text between `<!-- table: RESULTS -->` and `<!-- /table -->`.
-
-    Raises:
-        ValueError: the page has no such markers.
-    """
     name = re.escape(results.relative_to(ROOT).as_posix())
     block = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- /table -->)", re.DOTALL)
     written, count = block.subn(lambda found: found[1] + text + found[2], page.read_text("utf-8"))
@@ -26,17 +21,13 @@ def write_block(page: Path, results: Path, text: str) -> None:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write results as JSON."""
     path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def measure_and_write(
     results: Path, measure: Callable[[], dict[str, Any]], tables: dict[Path, Callable[[dict[str, Any]], str]]
 ) -> None:
-    """Write the results of `measure`, and a table of them into each page.
-
-    If the first argument of the command is `table`, the stored results are used.
-    """
+    """If the first argument of the command is `table`, use the stored results."""
     if sys.argv[1:] != ["table"]:
         write_results(results, measure())
     stored = json.loads(results.read_text("utf-8"))

@@ -20,7 +20,6 @@ KEPT = {
 
 
 def block(results: dict) -> str:
-    """Return the block between the markers: the table, and the verdict in one sentence."""
     return f"```text\n{text_table(results)}\n```\n\n{verdict_lines(results)[0]}\n"
 
 

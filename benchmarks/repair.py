@@ -43,8 +43,6 @@ KINDS = {"healthy": "no gap", "planted": "planted gap", "trained": "gap of train
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Unseen items of a space: kind (key of KINDS), rows by modality, and labels or None."""
-
     name: str
     kind: str
     z: dict[str, Tensor]
@@ -56,7 +54,7 @@ def unit(x: Any) -> Tensor:
 
 
 def half_store(name: str) -> EmbeddingStore:
-    """Return a shipped data set of which half of the groups are for training, and the others are the test split."""
+    """Half of the groups are for training, the others are the test split."""
     store = load_dataset(name)
     codes = random_split(store.items, groups=store.groups, fractions=(0.45, 0.05, 0.5))
     columns = {column: store.array(column) for column in store.modalities}
@@ -85,7 +83,6 @@ def settings(objective: str, dropout: float, **options: Any) -> ua.TrainConfig:
 
 
 def trained_spaces() -> Iterator[Embeddings]:
-    """Yield the spaces of the shipped data without a gap, and the emoji spaces with gaps."""
     stores = {name: half_store(name) for name in ("emoji", "digits")}
     for data, store in stores.items():
         objectives = {"UniAlign": {"anchor": "all", "temperature": 0.07, "alignment_weight": 0.5}}
@@ -119,7 +116,7 @@ def planted(space: Embeddings, *, scaled: bool) -> Embeddings:
 
 
 def cold_towers(store: EmbeddingStore, modalities: tuple[str, ...] | None) -> Embeddings:
-    """Train heads whose last biases are random vectors, at temperature .01."""
+    """Heads whose last biases are random vectors, at temperature .01."""
     names = modalities or store.modalities
     config = ua.TrainConfig(
         objective="infonce", objective_options={"temperature": 0.01}, modalities=names, dim=128, dropout=0.3, epochs=40
@@ -137,7 +134,6 @@ def cold_towers(store: EmbeddingStore, modalities: tuple[str, ...] | None) -> Em
 
 
 def feature_spaces(folder: Path) -> Iterator[Embeddings]:
-    """Yield the spaces of texts and images."""
     load = {path.stem: np.load(path, allow_pickle=False).astype(np.float64) for path in folder.glob("*.npy")}
     for model in ("minilm", "wordllama"):
         z = {part: unit(load[f"{model}_{part}"]) for part in ("names", "summaries")}
@@ -147,7 +143,6 @@ def feature_spaces(folder: Path) -> Iterator[Embeddings]:
 
 
 def mapped(name: str, old: np.ndarray, new: np.ndarray) -> Embeddings:
-    """Map old rows to new rows by ridge regression on half of the items; the other half are unseen."""
     order = np.random.default_rng(0).permutation(len(old))[:3000]
     fit, rest = np.split(order, 2)
     x, y = unit(old).numpy(), unit(new).numpy()
@@ -159,7 +154,6 @@ def mapped(name: str, old: np.ndarray, new: np.ndarray) -> Embeddings:
 
 
 def measure(space: Embeddings, fit_items: int) -> dict[str, Any] | None:
-    """Return the scores of each method and of the choice of `ua.repair`, as means over the seeds."""
     items = len(next(iter(space.z.values())))
     if items < fit_items + 100:
         return None
@@ -209,7 +203,6 @@ def summarize(rows: Mapping[str, list[dict[str, float]]], choices: Mapping[str, 
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Return the table of the page: balanced NDCG@10 without repair, gains of each method, and of the choice."""
     head = ["space", "items", "none", "center", "coral", "center_csls", "chosen map", "chosen for an index"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for space in results["spaces"]:
@@ -246,7 +239,6 @@ def main() -> None:
 
 
 def write(out: Path, spaces: list[dict[str, Any]]) -> None:
-    """Write the results, and the table of the guide if they are the stored ones."""
     protocol = {"seeds": len(SEEDS), "test_items": TEST, "fit_items": list(FIT), "metric": "balanced NDCG@10"}
     results = {"schema": 1, "environment": describe_environment(), "protocol": protocol, "spaces": spaces}
     write_results(out, results)

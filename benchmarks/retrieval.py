@@ -51,7 +51,6 @@ def options() -> argparse.Namespace:
 
 
 def draw(queries: int, gallery: int, dim: int) -> tuple[Any, Any, Any]:
-    """Draw float32 unit rows (Q, D) and (G, D), and the positive gallery row of each query."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -65,13 +64,12 @@ def draw(queries: int, gallery: int, dim: int) -> tuple[Any, Any, Any]:
 
 
 def memory(field: str) -> int:
-    """Return memory in bytes of this process only, unlike `ru_maxrss`, which a process inherits from its parent."""
+    """Memory of this process only, unlike `ru_maxrss`, which a process inherits from its parent."""
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
 def child(name: str, folder: Path, threads: int) -> None:
-    """Measure one implementation and write its result into the folder."""
     import numpy as np
 
     queries_QD, gallery_GD, own_Q = (np.load(folder / f"{part}.npy") for part in ("queries", "gallery", "own"))
@@ -115,7 +113,6 @@ def child(name: str, folder: Path, threads: int) -> None:
 
 
 def race(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return the best of several alternating rounds of each implementation."""
     environment = os.environ | {f"{library}_NUM_THREADS": str(arguments.threads) for library in ("OMP", "MKL")}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
     for number in range(arguments.rounds):
@@ -150,7 +147,6 @@ def race(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any
 
 
 def compared(folder: Path) -> dict[str, Any]:
-    """Compare the results of the implementations."""
     import numpy as np
 
     queries_QD, own_Q = np.load(folder / "queries.npy").astype(np.float64), np.load(folder / "own.npy")
@@ -191,7 +187,6 @@ def compared(folder: Path) -> dict[str, Any]:
 
 
 def against_torchmetrics(threads: int) -> dict[str, Any]:
-    """Compare mean reciprocal ranks at a size that allows one score per pair and a loop over queries."""
     import torch
 
     sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -9,7 +9,7 @@ __all__ = ["saved_bytes", "saved_tensors"]
 
 
 def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
-    """Return the tensors that the graph of `compute()` keeps, one per storage, inputs included."""
+    """One tensor per storage, inputs included."""
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -26,5 +26,4 @@ def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
 
 
 def saved_bytes(compute: Callable[[], Tensor]) -> int:
-    """Return the bytes of the storages that the graph of `compute()` keeps."""
     return sum(tensor.untyped_storage().nbytes() for tensor in saved_tensors(compute))

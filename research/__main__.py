@@ -89,7 +89,6 @@ def _parser() -> ArgumentParser:
 
 
 def _options(options: Namespace) -> Options:
-    """Return the options of the configuration file, overridden by those of the command line."""
     if options.config:
         chosen = Options.read(options.config)
         if options.name not in (None, chosen.study):
@@ -103,8 +102,6 @@ def _options(options: Namespace) -> Options:
 
 
 class _Bar:
-    """Print a line for each finished training and, on a terminal, a progress bar."""
-
     def __init__(self) -> None:
         self.bar = tqdm(unit="training", disable=not sys.stderr.isatty(), leave=False)
 

@@ -28,7 +28,6 @@ def page(results: Results) -> list[Section]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarize zeta and chi by M, and the rank correlations of zeta with the outcomes."""
     found = []
     for data in MOST:
         for objective in OBJECTIVES:
@@ -49,14 +48,12 @@ def answer(results: Results) -> list[str]:
 
 
 def _sweep_arms(results: Results, data: str, objective: str) -> dict[int, str]:
-    """Return the arms of a sweep as a mapping from M to arm."""
     factors = results["study"]["factors"]
     wanted = {"part": "sweep", "data": data, "objective": objective}
     return {factors[arm]["M"]: arm for arm in completed(results) if wanted.items() <= factors[arm].items()}
 
 
 def _at(results: Results, arm: str, name: str, when: str = "end") -> Interval:
-    """Return the mean over seeds of a measurement at the first or last evaluation, with its interval."""
     by_step = evaluations(results, arm, f"conflict/{name}")
     return seed_interval(by_step[min(by_step) if when == "start" else max(by_step)] if by_step else [])
 
@@ -117,7 +114,6 @@ def _sweep_parts(results: Results) -> list[Any]:
 
 
 def _sweep_rows(results: Results) -> Iterator[tuple[str, str]]:
-    """Yield the title and the arm of each table row."""
     for data in MOST:
         for objective in OBJECTIVES:
             for m, arm in sorted(_sweep_arms(results, data, objective).items()):

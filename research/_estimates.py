@@ -29,7 +29,6 @@ class Interval(NamedTuple):
 
     @classmethod
     def read(cls, entry: Mapping[str, Any] | None) -> "Interval":
-        """Return the interval stored in an entry of results.json, in which null means NaN."""
         values = ((entry or {}).get(key) for key in cls._fields)
         return cls(*(math.nan if value is None else value for value in values))
 
@@ -38,7 +37,6 @@ class Interval(NamedTuple):
 
 
 def seed_interval(values: Sequence[float | None]) -> Interval:
-    """Return the mean over seeds with the t-interval of the mean; missing values are skipped."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     if not known:
         return Interval(math.nan)
@@ -52,14 +50,10 @@ def seed_interval(values: Sequence[float | None]) -> Interval:
 
 
 def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Return Spearman's correlation of x and y, ranked within each cell, and its 95 % bootstrap interval.
+    """Spearman's correlation of x and y, ranked within each cell, and its 95 % bootstrap interval.
 
     Ranks are centered and divided by the size of the cell, so that differences between cells, such as data sets or
-    numbers of modalities, do not contribute. The bootstrap draws runs with replacement within each cell.
-
-    Returns:
-        The entries `mean` (NaN if all ranks tie), `low`, `high`, `runs` and `cells`; cells of fewer than three runs are
-        excluded.
+    numbers of modalities, do not contribute. Cells of fewer than three runs are excluded.
     """
     arrays = [np.array([*pairs], dtype=np.float64).reshape(-1, 2) for pairs in cells.values()]  # None becomes NaN
     known = [pairs_n2[np.isfinite(pairs_n2).all(1)] for pairs_n2 in arrays]
@@ -82,13 +76,11 @@ def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> d
 
 
 def _cell_sums(pairs_Rn2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sums (3, R) of the rank products xy, xx and yy of a cell."""
     x_Rn, y_Rn = (_centered_ranks(pairs_Rn2[..., k]) for k in (0, 1))
     return np.stack([(x_Rn * y_Rn).sum(1), (x_Rn**2).sum(1), (y_Rn**2).sum(1)])
 
 
 def _centered_ranks(values_Rn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return average ranks, centered and divided by n."""
     below_Rn = (values_Rn[:, :, None] > values_Rn[:, None, :]).sum(2)
     equal_Rn = (values_Rn[:, :, None] == values_Rn[:, None, :]).sum(2)
     n = values_Rn.shape[1]

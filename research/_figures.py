@@ -1,7 +1,4 @@
-"""Build tables and panels that several studies use from the content of results.json.
-
-The functions take the results and the keys of arms. Failed arms have no summary and are omitted.
-"""
+"""Tables and panels that several studies use. Failed arms have no summary and are omitted."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,12 +44,10 @@ _BASELINE_SIGNS = {"win": "▼", "tie": "≈", "lose": "▲"}
 
 
 def minus(text: str) -> str:
-    """Replace hyphens with minus signs."""
     return text.replace("-", "−")
 
 
 def format_interval(found: Interval | Mapping[str, Any], *, scale: float = 1.0, decimals: int = 3) -> str:
-    """Format an interval as `0.123 [0.110, 0.140]`, and NaN as a dash."""
     mean, low, high = (found if isinstance(found, Interval) else Interval.read(found)).scaled(scale)
     if math.isnan(mean):
         return DASH
@@ -63,19 +58,17 @@ def format_interval(found: Interval | Mapping[str, Any], *, scale: float = 1.0, 
 
 
 def format_seeds(values: Sequence[float | None], *, scale: float = 1.0, decimals: int = 3) -> str:
-    """Format the mean over seeds with its t-interval."""
     return format_interval(seed_interval(values), scale=scale, decimals=decimals)
 
 
 def seed_series(mark: Mark, values: Mapping[int, Sequence[float]], *, band: bool = True) -> Series:
-    """Return a line through the means over seeds; `values` maps x to one value per seed. Dashed lines have no band."""
+    """`values` maps x to one value per seed. Dashed lines have no band."""
     found = {x: seed_interval(own) for x, own in sorted(values.items())}
     band = band and mark.dash == "solid"
     return Series(mark, [Point(x, *at) if band else Point(x, at.mean) for x, at in found.items()])
 
 
 def failed_sections(results: Results) -> list[Section]:
-    """Return a section that lists the failed arms, or no section if all arms succeeded."""
     lines = [f"{label(results, arm)}: {message}." for arm, message in results["study"]["failed"].items()]
     return [Section("failed", "Failed arms", lines)] if lines else []
 
@@ -91,7 +84,7 @@ def metric_table(
     family: str = "",
     first_column: str = "arm",
 ) -> Table:
-    """Tabulate means and intervals by arm; with a family, signs compare each arm with its first arm."""
+    """With a family, signs compare each arm with its first arm."""
     arms = completed(results, arms)
     shown = [m for m in metrics if m in results["metrics"]]
     styles = {m: _style(results, m, arms) for m in shown}
@@ -112,7 +105,6 @@ def metric_table(
 
 
 def _style(results: Results, metric: str, arms: Iterable[str]) -> NumberFormat:
-    """Return the number format of a metric for the values of these arms."""
     means = (mean_of(results, arm, metric) for arm in arms)
     return number_format((v for v in means if not math.isnan(v)), unit=results["metrics"][metric]["unit"])
 
@@ -128,7 +120,6 @@ def _cell(results: Results, arm: str, metric: str, fmt: NumberFormat, sign: str)
 
 
 def verdict_table(results: Results, family: str) -> Table:
-    """Tabulate the comparisons of a family's first arm with each baseline, by primary metric."""
     arms = next(f for f in results["study"]["families"] if f["name"] == family)
     tests = {(t["baseline"], t["metric"]): t for t in family_tests(results, family)}
     shown = [m for m in primary_metrics(results) if any(metric == m for _, metric in tests)]
@@ -158,7 +149,6 @@ def _signed(fmt: NumberFormat, value: float) -> str:
 
 
 def tally_table(results: Results, family: str) -> Table:
-    """Count wins, ties and losses of the first arm of a family on each primary metric."""
     tests = family_tests(results, family)
     first = next(f["first"] for f in results["study"]["families"] if f["name"] == family)
     rows = []
@@ -172,7 +162,6 @@ def tally_table(results: Results, family: str) -> Table:
 
 
 def trials_table(results: Results, arms: Iterable[str] | None = None) -> Table:
-    """Tabulate the selected settings of each arm, and the range of R@1 over its trials."""
     tuning = results["study"]["tuning"]
     rows = []
     for arm in results["study"]["factors"] if arms is None else arms:
@@ -191,7 +180,6 @@ def trials_table(results: Results, arms: Iterable[str] | None = None) -> Table:
 
 
 def best_arm(results: Results, arms: Iterable[str], metric: str) -> str | None:
-    """Return the arm with the best mean of a metric; None if no arm has the metric."""
     sign = 1 if results["metrics"].get(metric, {}).get("higher_is_better") else -1
     known = [arm for arm in arms if not math.isnan(mean_of(results, arm, metric))]
     return max(known, key=lambda arm: sign * mean_of(results, arm, metric), default=None)
@@ -200,7 +188,7 @@ def best_arm(results: Results, arms: Iterable[str], metric: str) -> str | None:
 def range_table(
     results: Results, swept: Mapping[str, Mapping[str, str]], metrics: Sequence[str], *, first_column: str, note: str
 ) -> Table:
-    """Tabulate the best setting and the range of each metric, for sweeps given as name -> setting -> arm."""
+    """`swept` maps name -> setting -> arm."""
     shown = [metric for metric in metrics if metric in results["metrics"]]
     rows = []
     for name, arms in swept.items():
@@ -230,7 +218,6 @@ def dot_panel(
     number: Callable[[str], int] = lambda arm: 0,
     reference: str = "",
 ) -> Panel:
-    """Draw the values and intervals of a metric by arm, and a line at the value of the arm `reference`."""
     arms = completed(results, arms)
     summary = results["summary"]
     rows = [
@@ -250,7 +237,7 @@ def metric_lines(
     x_label: str,
     x_ticks: Sequence[float] | Mapping[float, str] | None = None,
 ) -> list[Panel]:
-    """Draw one panel per metric, with a line per mark and bands for intervals; `arms` maps marks to x -> arm."""
+    """`arms` maps marks to x -> arm."""
     return [
         lines(
             metric_label(results, metric),
@@ -279,7 +266,6 @@ def metric_tiles(
     row_label: str,
     column_label: str,
 ) -> list[Panel]:
-    """Draw one panel per metric, with the means over seeds of a grid of arms."""
     return [
         tiles(
             metric_label(results, metric),

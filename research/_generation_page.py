@@ -39,7 +39,6 @@ def weight_arm(weight: float) -> str:
 
 
 def mean_over_seeds(results: Results, arm: str, metric: str) -> float:
-    """Return the mean of a metric over seeds; NaN if it is missing."""
     values = run_metric(results, arm, metric)
     return math.fsum(values) / len(values) if values else math.nan
 
@@ -114,7 +113,7 @@ def _format_score(found: Interval, score: str) -> str:
 
 
 def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
-    """Return the scores of the controls, which are the same for every space and measured only for one arm."""
+    """Scores of the controls are the same for every space and measured only for one arm."""
     return {name: {s: mean_over_seeds(results, INFONCE, f"images/{name}/{s}") for s in SHOWN} for name in CONTROLS}
 
 
@@ -216,7 +215,6 @@ def _prediction(results: Results) -> list[str | Table]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarize the chosen weight, its effect on retrieval, and the correlations of metrics with FD."""
     lines = []
     chosen = results["study"]["analysis"]["chosen"]
     if chosen:

@@ -45,19 +45,8 @@ CONTROLS = {
 
 @dataclass(frozen=True, eq=False)
 class GenerationBench:
-    """The data, decoders and scores that all rows of a table share.
-
-    Attributes:
-        store: the data.
-        rows: evaluated rows (N,), all with an anchor and an image.
-        anchor: modality whose embeddings are replaced by those of other modalities.
-        decoders: K decoders trained with different seeds, over which every score is averaged.
-        extractor: feature extractor.
-        reference: true images and statistics for the scores.
-        training: images (T, 3, S, S) of the training rows.
-        training_rows: row numbers (T,) of these images.
-        seed: seed of the noise, which is the same for all spaces and controls.
-        steps, guidance: options of the sampler.
+    """Data, decoders and scores that all rows of a table share. Scores are averaged over the decoders, and the noise is
+    the same for all spaces and controls.
     """
 
     store: EmbeddingStore
@@ -73,7 +62,6 @@ class GenerationBench:
     guidance: float | None = None
 
     def images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Generate images from rows with every decoder; return (K, N, 3, S, S)."""
         return torch.stack(
             [
                 decode(
@@ -90,17 +78,11 @@ class GenerationBench:
         )
 
     def score(self, images: Tensor, *, self_scores: GenerationScores | None = None) -> GenerationScores:
-        """Score images (K, N, 3, S, S), or images (N, 3, S, S) that all decoders share."""
         if images.ndim == 4:
             images = images.expand(len(self.decoders), *images.shape)
         return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)
 
     def source(self, space: Space, modalities: Sequence[str]) -> Tensor:
-        """Return the renormalized mean embedding of the given modalities for each item, (N, D).
-
-        Raises:
-            DataError: an item has none of these modalities.
-        """
         z, present = embed_items(space, self.store, self.rows, modalities)
         there_N = torch.stack(list(present.values())).any(0)
         if not bool(there_N.all()):
@@ -111,7 +93,6 @@ class GenerationBench:
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:
-        """Return the images of each of `CONTROLS`; the nearest items are those with the nearest anchor embeddings."""
         z_ND, _ = embed_items(space, self.store, self.rows, [self.anchor])
         self_ND = z_ND[self.anchor]
         generator = torch.Generator().manual_seed(self.seed)
@@ -128,12 +109,10 @@ class GenerationBench:
         }
 
     def nearest(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Return the anchor embeddings (N, D) of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0].numpy()
         return space.encode({self.anchor: self.store.array(self.anchor)[found]})[self.anchor]
 
     def nearest_images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """Return the true images (N, 3, S, S) of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0]
         position = {int(row): i for i, row in enumerate(self.training_rows)}
         return self.training[[position[int(row)] for row in found]]
@@ -150,17 +129,6 @@ def make_bench(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> GenerationBench:
-    """Build the bench for a split of a store; the true images are its thumbnails.
-
-    Args:
-        decoders: at least one decoder; all must have the same image size.
-        anchor: modality of the thumbnails, whose embeddings are replaced by those of other modalities.
-
-    Raises:
-        ConfigError: there is no decoder, the decoders differ in size, or the store has no such modality.
-        DataError: the store has no images, or the split has fewer than two items.
-        MissingDependencyError: Pillow is not installed.
-    """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
         raise ConfigError(f"the decoders must have the same image size, got {[decoder.size for decoder in decoders]}")
     size = decoders[0].size
@@ -177,7 +145,7 @@ def make_bench(
 
 
 def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
-    """Return a permutation (N,) that maps each item to an item of another group, and so never to a near-duplicate."""
+    """Map each item to an item of another group, and so never to a near-duplicate."""
     rng = np.random.default_rng(seed)
     order_N = rng.permutation(len(group_N))
     # Items are sorted by group, in random order. Rotating them by the size of the largest group then moves each item to
@@ -201,7 +169,6 @@ def scores_of(
     *,
     self_scores: GenerationScores | None = None,
 ) -> dict[str, GenerationScores]:
-    """Score images from each source of a space, given as name -> modalities."""
     return {
         name: bench.score(bench.images(space, bench.source(space, modalities)), self_scores=self_scores)
         for name, modalities in sources.items()
@@ -214,19 +181,8 @@ def annotate_controls(
     *,
     ties: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """Return, for each score, the controls that are at least as good; such a score is not informative.
-
-    Args:
-        numbers: score -> value for the space.
-        controls: control -> scores. Missing scores and NaN are skipped.
-        ties: score -> controls for which the interval of the paired difference includes 0. Equal values always tie.
-
-    Returns:
-        Mapping of score to the names of such controls, in the order of `controls`. Scores without a better direction
-        and NaN are excluded.
-
-    Raises:
-        ConfigError: a score is not in `SCORES`, or `ties` names an unknown control or score.
+    """Return, for each score, the controls that are at least as good; such a score is not informative. `ties` maps a
+    score to the controls for which the interval of the paired difference includes 0.
     """
     for score_name, tied in (ties or {}).items():
         check_choice("score in ties", score_name, numbers)

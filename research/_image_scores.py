@@ -1,8 +1,7 @@
 """Train the decoders of the study `generation`, and score images generated from a space.
 
-Metrics of the evaluated split are named `images/<source>/<score>` and `images/<control>/<score>`. Metrics of the
-validation split, for selection, are named `val/<source>/<score>` and `val/recall@1` (queries of every other modality,
-gallery of the anchor).
+Metrics of the evaluated split are named `images/<source>/<score>` and `images/<control>/<score>`, those of the
+validation split `val/<source>/<score>` and `val/recall@1`.
 """
 
 import json
@@ -48,7 +47,6 @@ _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": 
 def train_decoders(
     store: EmbeddingStore, config: Mapping[str, Any], seeds: Sequence[int], folder: Path, *, image: str, workers: int
 ) -> None:
-    """Train those decoders of a study that are not yet in `folder/decoders/seed-K`."""
     jobs: list[dict[str, Any]] = [
         {"store": str(store.path), "config": {**config, "seed": seed}, "image": image, "out": _place(folder, seed)}
         for seed in seeds
@@ -81,16 +79,6 @@ def score_images(
     extractor: str = "lite2",
     controls: str = "no",
 ) -> dict[str, float | Statistic]:
-    """Score images generated from a space; the module docstring defines the names of the scores.
-
-    Args:
-        decoder: settings of the decoders in `folder`.
-        seeds: seeds of the decoders.
-        anchor: the frozen modality.
-        sources: modalities or mixtures, such as `text` or `text+speech`.
-        extractor: `lite2`, or `pixels` for tests.
-        controls: `yes` to also score the controls, which are the same for all spaces with this anchor.
-    """
     named = canonical_json({**decoder}).decode()
     common = (folder, str(store.path), named, tuple(seeds), extractor, anchor)
     test, val = _bench(*common, split), _bench(*common, "val")
@@ -119,8 +107,6 @@ def score_images(
 
 @dataclass(frozen=True)
 class _FirstResamples:
-    """A statistic that is evaluated only for the first 300 resamples; the others are NaN, which intervals ignore."""
-
     whole: Statistic
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:

@@ -19,18 +19,6 @@ SELECTION = "recall@1"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """Picklable description of a training for a worker process, which opens the data.
-
-    Attributes:
-        purpose: `trial` for the selection of settings, `parent` for a space that trials of other arms continue, or
-            `run` for the results.
-        data: name or folder of the store.
-        file: path of the record to write.
-        trial: index of the trial among those of the arm.
-        space: folder for the trained space; None if no other arm continues it.
-        parent: job whose space this job continues.
-    """
-
     arm: Arm
     purpose: Literal["trial", "parent", "run"]
     data: str
@@ -49,7 +37,6 @@ class TrainingJob:
 
     @property
     def split(self) -> str:
-        """The split to evaluate, which is the test split for runs and the validation split for other jobs."""
         return "test" if self.purpose == "run" else "val"
 
     @property
@@ -57,7 +44,6 @@ class TrainingJob:
         return self.arm.eval_hook if self.purpose == "run" else None
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings that determine the result, as a JSON object."""
         is_run = self.purpose == "run"
         return {
             "fingerprint": self.fingerprint,
@@ -72,7 +58,6 @@ class TrainingJob:
         }
 
     def read_back(self) -> Record | None:
-        """Return the record if this job was completed earlier, or else None."""
         record = read_record(self.file, self.settings())
         lost = self.space is not None and not (self.space / "config.json").exists()
         return None if record is None or (lost and not record.failed) else record
@@ -80,24 +65,16 @@ class TrainingJob:
 
 @dataclass
 class Scheduler:
-    """Create the jobs of a study.
-
-    Attributes:
-        tuned: arm -> settings selected by its trials; set by the caller after the trials.
-    """
-
     plan: Plan
     options: Options
     folder: Path
     tuned: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def total(self) -> int:
-        """Return the total number of trainings."""
         trials = sum(len(arm.trials) for arm in self.plan.arms) + len(self._continued_by_trials())
         return trials * len(self.options.tuning_seeds) + len(self.plan.arms) * len(self.options.seeds)
 
     def trials(self, arms: Sequence[Arm]) -> list[TrainingJob]:
-        """Return a job for each trial and tuning seed."""
         return [
             self._job(arm, seed, "trial", settings, i)
             for arm in arms
@@ -106,18 +83,15 @@ class Scheduler:
         ]
 
     def parents(self, arms: Sequence[Arm]) -> list[TrainingJob]:
-        """Return jobs that train, with tuning seeds, the spaces that trials of other arms continue."""
         wanted = self._continued_by_trials()
         return [
             self._job(arm, seed, "parent") for arm in arms if arm.key in wanted for seed in self.options.tuning_seeds
         ]
 
     def runs(self, arms: Sequence[Arm]) -> list[TrainingJob]:
-        """Return a job for each arm and seed, with the tuned settings of the arm."""
         return [self._job(arm, seed, "run") for seed in self.options.seeds for arm in arms]
 
     def settings(self, arm: Arm) -> Mapping[str, Any]:
-        """Return the tuned settings of an arm, which are empty if it is not tuned."""
         return self.tuned.get(arm.tuned_as or arm.key, {})
 
     def _job(
@@ -149,7 +123,6 @@ class Scheduler:
         )
 
     def _continued_by_trials(self) -> set[str]:
-        """Return the arms that trials of other arms continue, directly or indirectly."""
         by_key = {arm.key: arm for arm in self.plan.arms}
         wanted: set[str] = set()
         pending = [arm.init_from for arm in self.plan.arms if arm.trials]
@@ -162,7 +135,6 @@ class Scheduler:
 
 
 def select_trial(arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | None, int], Record]) -> dict[str, Any]:
-    """Compare the trials of an arm by R@1, the mean over seeds and ordered pairs of modalities, and choose the best."""
     trials: list[dict[str, Any]] = []
     for i, settings in enumerate(arm.trials):
         found = [records[i, seed] for seed in seeds]

@@ -1,9 +1,4 @@
-"""Measurements during training, which arms refer to by name, since arms are sent to worker processes.
-
-A measure takes a `View` and the arguments of its `EvalHook`. It returns a mapping of names to numbers, or to
-`Statistic`s, which are functions of item weights and for which the results contain intervals over items. Names must not
-be in `METRICS`.
-"""
+"""Measurements during training, which arms refer to by name, since arms are sent to worker processes."""
 
 import itertools
 import warnings
@@ -40,8 +35,6 @@ __all__ = ["MEASURES", "View", "measure", "to_numbers"]
 
 @dataclass(frozen=True)
 class View:
-    """The unit rows (N, D) of each modality of a split, with presence (N,), ids (N,), the space and the data."""
-
     embeddings: dict[str, Tensor]
     present: dict[str, Tensor]
     ids: Tensor
@@ -52,7 +45,6 @@ class View:
 
 
 def measure(space: Space, store: EmbeddingStore, hook: EvalHook, *, study_folder: Path | None = None) -> dict[str, Any]:
-    """Measure a space on the split of a hook; `study_folder` contains the output of `Study.prepare`."""
     check_choice("measure", hook.name, MEASURES)
     rows = store.rows(hook.split)
     embeddings = embed_split(space, store, hook.split)
@@ -63,7 +55,6 @@ def measure(space: Space, store: EmbeddingStore, hook: EvalHook, *, study_folder
 
 
 def to_numbers(measured: Mapping[str, Any], items: int) -> dict[str, float]:
-    """Return numbers unchanged, and evaluate statistics with equal item weights."""
     ones_1N = torch.ones(1, items, dtype=torch.float64)
     return {
         name: float(value) if isinstance(value, int | float) else float(value.evaluate(ones_1N))
@@ -72,7 +63,6 @@ def to_numbers(measured: Mapping[str, Any], items: int) -> dict[str, float]:
 
 
 def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> dict[str, float | Statistic]:
-    """Measure `unialign.geometry.conflict` at an anchor, averaged over items, with the mean and minimum of c."""
     result = conflict(view.embeddings, anchor=anchor, temperature=temperature, present=view.present)
     c_KB = torch.stack(list(result.c.values()))
     found: dict[str, float | Statistic] = {
@@ -89,7 +79,6 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
 
 
 def measure_modalities(view: View) -> dict[str, float | Statistic]:
-    """Measure the effective rank of each modality."""
     rows = {name: z_ND[view.present[name]] for name, z_ND in view.embeddings.items()}
     return {f"modality/{name}/effective_rank": float(effective_rank(z_ND)) for name, z_ND in rows.items()}
 
@@ -97,12 +86,10 @@ def measure_modalities(view: View) -> dict[str, float | Statistic]:
 def measure_divergence(
     view: View, *, anchor: str, bandwidths: Sequence[float | Literal["median"]]
 ) -> dict[str, float | Statistic]:
-    """Measure the Hölder divergence with every estimator and bandwidth, other divergences, R@1 and the debiased gap.
-
-    Names have the form `divergence/<name>@<bandwidth>`, where the name is that of an estimator (`plugin` is computed at
-    the anchor), `cauchy_schwarz` or the unbiased `mmd2` (means over pairs), `neighbors`, `neighbors_debiased`, `bound`
-    (of the `plugin` value), or `mean_log`, which is the formula of the bound with the uniformity of the training loss
-    and not a bound. R@1 and the gap have no bandwidth.
+    """Names have the form `divergence/<name>@<bandwidth>`, where the name is that of an estimator (`plugin` is computed
+    at the anchor), `cauchy_schwarz` or the unbiased `mmd2` (means over pairs), `neighbors`, `neighbors_debiased`,
+    `bound` (of the `plugin` value), or `mean_log`, which is the formula of the bound with the uniformity of the
+    training loss and not a bound.
     """
     order = [anchor, *(name for name in view.embeddings if name != anchor)]
     embeddings = {name: view.embeddings[name] for name in order}
@@ -137,7 +124,6 @@ def measure_divergence(
 
 
 def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statistic]:
-    """Score the images that decoders generate from the space; see `research._image_scores`."""
     # Import here to avoid importing diffusers for other studies.
     from research._image_scores import score_images
 

@@ -1,7 +1,4 @@
-"""Define studies, their options, their plans of arms, and the comparisons between arms.
-
-All attributes are plain values, since objects are written to files and sent to worker processes.
-"""
+"""Define studies, their options, their plans of arms, and the comparisons between arms."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,8 +33,6 @@ def _check_texts(name: str, value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Config):
-    """The options of a study, which are stored in `config.yaml`."""
-
     kind: ClassVar[str] = "study"
 
     schema: int = setting(1, "version of the file format", lambda name, value: check_choice(name, value, (1,)))
@@ -64,10 +59,7 @@ class Options(Config):
 
 @dataclass(frozen=True)
 class DataTransform:
-    """A transform of the training data, given by a name in `_transforms.TRANSFORMS` and its arguments.
-
-    The transform also depends on the seed of the run. It does not change validation or test rows.
-    """
+    """The transform also depends on the seed of the run. It does not change validation or test rows."""
 
     name: str
     arguments: Settings = field(default_factory=dict)
@@ -89,7 +81,7 @@ class EvalHook:
     split: str = "test"
 
     def steps(self, total: int) -> list[int]:
-        """Return the steps after which to evaluate, spaced quadratically, since most changes happen early."""
+        """Steps are spaced quadratically, since most changes happen early."""
         if self.points == 1:
             return [total]
         last = max(1, self.points - 1)
@@ -131,21 +123,17 @@ class Arm:
     note: str = ""
 
     def config(self, seed: int, tuned: Settings) -> TrainConfig:
-        """Return the settings of a run: those of the seed override tuned settings, which override those of the arm."""
+        """Settings of the seed override tuned settings, which override those of the arm."""
         return self.train.override({**tuned, **self.per_seed.get(seed, {}), "seed": seed})
 
     def modalities(self) -> list[str]:
-        """Return all modalities that any seed is trained on, in order of first use."""
         settings = ({"modalities": self.train.modalities}, *self.per_seed.values())
         return list(dict.fromkeys(name for each in settings for name in each.get("modalities") or ()))
 
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons of a first arm with baselines on every primary metric, which share a Holm correction.
-
-    All arms must train on the same modalities of the same data.
-    """
+    """Comparisons of a first arm with baselines on every primary metric, which share a Holm correction."""
 
     name: str
     first: str
@@ -154,8 +142,6 @@ class Family:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The ratio or difference of a metric between two arms, with an interval that is paired over items and seeds."""
-
     first: str
     baseline: str
     metric: str
@@ -164,13 +150,7 @@ class PairedComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The arms of a study and the comparisons between them.
-
-    Attributes:
-        comparisons: comparisons that have intervals but no verdicts, since they are not corrected for multiplicity.
-        keep: metrics of `unialign.evaluation.METRICS` for which resamples are saved, in addition to the primary
-            metrics.
-    """
+    """`comparisons` have intervals but no verdicts, since they are not corrected for multiplicity."""
 
     arms: tuple[Arm, ...]
     families: tuple[Family, ...] = ()
@@ -181,7 +161,7 @@ class Plan:
         return next(arm for arm in self.arms if arm.key == key)
 
     def stages(self) -> list[list[Arm]]:
-        """Group the arms into stages, such that each arm comes after the arm that it continues."""
+        """Each arm comes after the arm that it continues."""
         left, stages = list(self.arms), list[list[Arm]]()
         done: set[str | None] = {None}
         while left:

@@ -1,4 +1,4 @@
-"""Read values from the content of a study's results.json. Failed arms have no summary."""
+"""Read values from the content of a study's results.json."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,12 +32,11 @@ GEOMETRY = (*PRIMARY, "true_pair_cosine")
 
 
 def seed_count(results: Results) -> str:
-    """Return the number of seeds as a text such as `5 seeds` or `1 seed`."""
     return count(len(results["protocol"]["seeds"]), "seed")
 
 
 def as_float(value: float | None) -> float:
-    """Return the number, or NaN for None, which represents NaN in JSON."""
+    """None represents NaN in JSON."""
     return math.nan if value is None else value
 
 
@@ -46,27 +45,22 @@ def label(results: Results, arm: str) -> str:
 
 
 def completed(results: Results, arms: Iterable[str] | None = None) -> list[str]:
-    """Return the arms with a summary, among the given arms or all arms."""
     return [arm for arm in (results["study"]["factors"] if arms is None else arms) if arm in results["summary"]]
 
 
 def runs_of(results: Results, arm: str) -> list[Mapping[str, Any]]:
-    """Return the runs of an arm, one per seed."""
     return [run for run in results["runs"] if run["objective"] == arm]
 
 
 def run_metric(results: Results, arm: str, metric: str) -> list[float]:
-    """Return the values of a final metric, one per seed."""
     return [as_float(run["metrics"].get(metric)) for run in runs_of(results, arm)]
 
 
 def mean_of(results: Results, arm: str, metric: str) -> float:
-    """Return the mean of a metric over seeds from the summary; NaN if the arm or the metric is missing."""
     return as_float(results["summary"].get(arm, {}).get(metric, {}).get("mean"))
 
 
 def mean_recall(results: Results, arm: str, directions: Sequence[tuple[str, str]]) -> list[float]:
-    """Return the mean R@1 over (query, gallery) directions, one value per seed."""
     found = []
     for run in runs_of(results, arm):
         values = [as_float(run["directions"].get(f"{q}->{a}", {}).get("recall@1")) for q, a in directions]
@@ -75,7 +69,6 @@ def mean_recall(results: Results, arm: str, directions: Sequence[tuple[str, str]
 
 
 def evaluations(results: Results, arm: str, name: str) -> dict[int, list[float]]:
-    """Return a measurement during training as a mapping of step to one value per seed."""
     found: dict[int, list[float]] = {}
     for run in runs_of(results, arm):
         for evaluation in run.get("evaluations", ()):
@@ -84,21 +77,17 @@ def evaluations(results: Results, arm: str, name: str) -> dict[int, list[float]]
 
 
 def primary_metrics(results: Results) -> list[str]:
-    """Return the primary metrics in the results."""
     return [name for name, about in results["metrics"].items() if about["primary"]]
 
 
 def metric_label(results: Results, metric: str) -> str:
-    """Return the label of a metric with the unit of the metric."""
     about = results["metrics"][metric]
     return str(about["label"]) + (", %" if about["unit"] == "percent" else "")
 
 
 def scale_of(results: Results, metric: str) -> int:
-    """Return the factor that converts stored values to displayed values."""
     return 100 if results["metrics"][metric]["unit"] == "percent" else 1
 
 
 def family_tests(results: Results, family: str) -> list[Mapping[str, Any]]:
-    """Return the tests of a family that have a verdict."""
     return [test for test in results["comparisons"] if test.get("family") == family and "verdict" in test]

@@ -43,18 +43,13 @@ class Record:
 
 
 def write_record(path: Path, settings: Mapping[str, Any], record: Record) -> None:
-    """Write a record and its settings."""
     plain = {name: value for name, value in vars(record).items() if name != "resampled"}
     text = json.dumps(finite({"schema": _SCHEMA, "settings": settings, "record": plain}), allow_nan=False)
     replace_file(path, safetensors.torch.save(record.resampled, metadata={"study": text}))
 
 
 def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
-    """Read a record and check its settings; return None if the file does not exist.
-
-    Raises:
-        DataError: the file is damaged or was written with other settings.
-    """
+    """Return None if the file does not exist."""
     if not path.exists():
         return None
     try:
@@ -86,5 +81,4 @@ def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
 
 
 def _numbers(raw: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers, with NaN for null, which represents NaN in JSON."""
     return {name: float("nan") if value is None else value for name, value in raw.items()}

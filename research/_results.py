@@ -34,7 +34,6 @@ Records = Mapping[tuple[str, int], Record]
 def make_results(
     study: Study, jobs: Scheduler, stores: Mapping[str, EmbeddingStore], records: Records, tuning: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the results of all runs, with an empty `study.analysis`."""
     plan, options, seeds = jobs.plan, jobs.options, jobs.options.seeds
     runs = {arm.key: [records[arm.key, seed] for seed in seeds] for arm in plan.arms}
     failed = {
@@ -116,7 +115,6 @@ def _paired_comparisons(
 
 
 def _stacked(runs: Sequence[Record]) -> dict[str, Tensor]:
-    """Return metric -> values (S, R) for metrics that all seeds have, in the order of `METRICS`."""
     shared = [name for name in runs[0].resampled if all(name in run.resampled for run in runs)]
     order = list(METRICS)
     shared.sort(key=lambda name: order.index(name) if name in order else len(order))
@@ -151,15 +149,11 @@ def _run(arm: Arm, seed: int, record: Record) -> dict[str, Any]:
 
 
 def _modalities(plan: Plan, data: str) -> list[str]:
-    """Return all modalities of a data set that any arm is trained on, in order of first use."""
     return list(dict.fromkeys(name for arm in plan.arms if arm.data == data for name in arm.modalities()))
 
 
 def rounded(value: Any) -> Any:
-    """Round numbers to seven digits and replace NaN with None, as in results.json.
-
-    Pages are generated from rounded results, so that they can be regenerated exactly from the file.
-    """
+    """Round to seven digits, so that pages can be regenerated exactly from the file."""
     if isinstance(value, Mapping):
         return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

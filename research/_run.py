@@ -28,7 +28,7 @@ __all__ = ["Progress", "answer_lines", "make_plan", "run_study", "trainings", "w
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a study after a training; `read_back` is true if an earlier call completed the training."""
+    """`read_back` is true if an earlier call completed the training."""
 
     done: int
     total: int
@@ -41,12 +41,7 @@ OnDone = Callable[[Progress], None]
 
 
 def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, EmbeddingStore]]:
-    """Return the validated plan, the options with the fingerprints of the data, and the data by name; write no files.
-
-    Raises:
-        ConfigError: the options do not match the study, or the settings do not match the data.
-        DataError: the data do not match the fingerprints in the options.
-    """
+    """Write no files."""
     if options.study != study.name:
         raise ConfigError(f"the options belong to the study {options.study!r}, not to {study.name!r}")
     plan = study.plan(options)
@@ -58,12 +53,10 @@ def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, 
 
 
 def trainings(plan: Plan, options: Options) -> int:
-    """Return the number of trainings of a study, which are trials, parents of trials, and runs."""
     return Scheduler(plan, options, Path()).total()
 
 
 def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
-    """Summarize a study for the terminal; for a smoke run, the first line is a warning."""
     note = smoke_run_note(results["study"]["options"]["epochs"], study.epochs)
     found = tally_lines(results) if study.answer is None else study.answer(results)
     return [*([_sentence(note)] if note else []), *found]
@@ -72,22 +65,6 @@ def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
 def run_study(
     study: Study, options: Options, out: str | os.PathLike[str], *, workers: int = 1, on_done: OnDone | None = None
 ) -> dict[str, Any]:
-    """Run a study or continue an interrupted one, and write its results folder.
-
-    Args:
-        study: study, as from `load_study`.
-        options: options such as seeds, epochs and resamples.
-        out: results folder; if it contains the same study, the study is continued.
-        workers: number of parallel processes; with 1, training runs in the current process.
-        on_done: callback for each completed training.
-
-    Returns:
-        The content of results.json.
-
-    Raises:
-        ConfigError: as in `make_plan`, or the folder contains another study.
-        DataError: as in `make_plan`, or a record is damaged, or all trials of an arm failed.
-    """
     folder = Path(out)
     plan, options, stores = make_plan(study, options)
     open_run_dir(folder, "study", options.to_dict())
@@ -118,7 +95,6 @@ def run_study(
 
 
 def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
-    """Write figures, page.md and report.html from the content of results.json."""
     sections = [*study.page(results), *failed_sections(results)]
     note = smoke_run_note(results["study"]["options"]["epochs"], study.epochs)
     if note:
@@ -155,7 +131,7 @@ def _facts(results: dict[str, Any]) -> list[str]:
 
 
 def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tuple[TrainingJob, Record]]:
-    """Run those jobs that have no record yet; return all jobs with their records, previously finished ones first."""
+    """Return all jobs with their records, previously finished ones first."""
     earlier = [(job, job.read_back()) for job in jobs]
     finished = [(job, record) for job, record in earlier if record is not None]
     for job, record in finished:
@@ -168,8 +144,6 @@ def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tup
 
 
 class _Log:
-    """Log of finished trainings, which also reports progress to the caller."""
-
     def __init__(self, path: Path, total: int, on_done: OnDone | None) -> None:
         self.path, self.total, self.count, self.on_done = path, total, 0, on_done
 

@@ -1,7 +1,7 @@
-"""Define settings that studies share: training settings for each data set, and trials for each objective.
+"""Training settings for each data set, and trials for each objective.
 
 Each objective has four trials, which include the published setting, or the closest setting for batches of 256 and
-random initialization. Objectives that start with InfoNCE have one trial with a long warmup.
+random initialization.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,6 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 
 
 def base(data: str, objective: str, modalities: tuple[str, ...], *, epochs: int, **options: Any) -> TrainConfig:
-    """Return the untuned settings of an objective on a data set, with the anchor of the data set if applicable."""
     if "anchor" in option_names(objective):
         options = {"anchor": ANCHORS[data], **options}
     return TrainConfig(
@@ -70,5 +69,4 @@ def base(data: str, objective: str, modalities: tuple[str, ...], *, epochs: int,
 
 
 def registered() -> tuple[str, ...]:
-    """Return the available objectives that have trials, UniAlign first."""
     return tuple(name for name in OBJECTIVE_TRIALS if name in names())

@@ -15,14 +15,12 @@ _MAX_NAMED = 4
 
 
 def smoke_run_note(epochs: int | None, own: int | None) -> str:
-    """Return a warning if there are fewer epochs than the default of the study, or else ""."""
     if epochs is None or own is None or epochs >= own:
         return ""
     return f"smoke run with {epochs} of {own} epochs; its numbers are not meaningful"
 
 
 def tally_lines(results: Results) -> list[str]:
-    """Return lines with the wins, ties and losses of the first arm of each family."""
     families = results["study"]["families"]
     lines = []
     for family in families:

@@ -1,7 +1,5 @@
 """Transforms of the training data, which arms refer to by name, since arms are sent to worker processes.
 
-Transforms do not change ids, groups, labels, splits, or rows outside the training split.
-
 Shapes: `N` items, `M` modalities.
 """
 
@@ -18,7 +16,6 @@ __all__ = ["TRANSFORMS", "transformed", "with_presence"]
 
 
 def transformed(store: EmbeddingStore, transform: DataTransform | None, seed: int) -> EmbeddingStore:
-    """Return the data of a run after the transform of the arm."""
     if transform is None:
         return store
     check_choice("transform", transform.name, TRANSFORMS)
@@ -26,7 +23,6 @@ def transformed(store: EmbeddingStore, transform: DataTransform | None, seed: in
 
 
 def with_presence(store: EmbeddingStore, present: Mapping[str, NDArray[np.bool_]]) -> EmbeddingStore:
-    """Return a copy of the data whose presence is restricted by masks (N,) of some modalities."""
     return EmbeddingStore.from_arrays(
         {name: store.array(name) for name in store.modalities},
         present={name: store.present(name) & present.get(name, True) for name in store.modalities},
@@ -41,10 +37,7 @@ def with_presence(store: EmbeddingStore, present: Mapping[str, NDArray[np.bool_]
 
 
 def drop_entries(store: EmbeddingStore, *, seed: int, fraction: float) -> EmbeddingStore:
-    """Drop each entry (item x modality) of the training split with probability `fraction`.
-
-    An item that would lose all entries keeps a random one, so that the number of items does not change.
-    """
+    """An item that would lose all entries keeps a random one, so that the number of items does not change."""
     check_number("fraction", fraction, "in [0, 1)", lambda x: 0 <= x < 1)
     rng = np.random.default_rng(seed)
     present_NM = np.stack([store.present(name) for name in store.modalities], 1)
@@ -57,7 +50,6 @@ def drop_entries(store: EmbeddingStore, *, seed: int, fraction: float) -> Embedd
 
 
 def no_overlap(store: EmbeddingStore, *, seed: int, pair: Sequence[str]) -> EmbeddingStore:
-    """Drop one modality of `pair`, chosen at random, from every training item that has both."""
     for name in pair:
         check_choice("each of pair", name, store.modalities)
     first, second = pair

@@ -17,13 +17,6 @@ _PRIMARY = sum(metric.primary for metric in METRICS.values())
 
 
 def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore]) -> None:
-    """Raise an error if a plan is invalid or its comparisons are unfair.
-
-    Raises:
-        ConfigError: a name is unknown, numbers of trials differ, settings do not match the data, or there are too few
-            resamples for a significant difference.
-        DataError: a required split has fewer than two items.
-    """
     keys = [arm.key for arm in plan.arms]
     if len(set(keys)) < len(keys) or not keys:
         raise ConfigError(f"a study needs at least one arm, and keys must be unique; got {', '.join(keys) or 'none'}")
@@ -50,10 +43,7 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
 
 
 def min_resamples(baselines: int) -> int:
-    """Return the minimum number of resamples for which a difference can be significant.
-
-    The smallest p-value is 2 / (R + 1) for R resamples, and Holm's correction multiplies it by the number of tests.
-    """
+    """The smallest p-value is 2 / (R + 1), and Holm's correction multiplies it by the number of tests."""
     return max(100, 40 * _PRIMARY * baselines)
 
 

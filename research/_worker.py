@@ -21,7 +21,7 @@ _PER_DIRECTION = "recall@1"
 
 
 def work(job: TrainingJob) -> Record:
-    """Train, evaluate and write the record; NonFiniteError is recorded as a failure."""
+    """NonFiniteError is recorded as a failure."""
     store = open_store(job.data, job.train.modalities, job.fingerprint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HealthWarning)  # The warnings are stored in the record.

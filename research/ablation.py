@@ -1,10 +1,4 @@
-"""Ablate the four terms of UniAlign, and compare UniAlign with all other objectives and with the closed forms.
-
-The ablation trains every subset of uniformity, alignment, centroid uniformity and volume, and the `paper` preset as
-published, on all five modalities of emoji. The comparison trains every registered objective on image, text and speech,
-since Triangle requires three modalities. Every trained arm has four trials on the validation split. The closed forms
-(GCCA, kernel GCCA, ridge) choose their settings on the validation split (`unialign.closed_form`).
-"""
+"""Ablate the four terms of UniAlign, and compare UniAlign with all other objectives and with the closed forms."""
 
 import itertools
 from collections.abc import Sequence
@@ -69,7 +63,6 @@ def plan(options: Options) -> Plan:
 
 
 def _subset(kept: str, epochs: int) -> Arm:
-    """Return the arm for a subset of the terms; all other terms have weight 0."""
     options = {
         "uniformity_weight": 1.0 if "U" in kept else 0.0,
         "alignment_weight": 1.0 if "A" in kept else 0.0,
@@ -101,7 +94,6 @@ def _closed_forms(part: str, prefix: str, modalities: tuple[str, ...]) -> list[A
 
 
 def _points(kept: str) -> Sequence[tuple[float, float, float]]:
-    """Return the four trials of a subset as (temperature, alignment weight, weight of the tuple terms)."""
     if "C" in kept or "V" in kept:
         return (0.07, 0.5, 0.1), (0.07, 0.5, 1.0), (0.05, 0.5, 0.3), (0.07, 1.0, 0.3)
     if "A" in kept:

@@ -1,9 +1,4 @@
-"""Measure the effect of the anchor on retrieval for each direction and modality.
-
-The study trains UniAlign and InfoNCE with each modality of emoji as the anchor and with all pairs, and UniAlign with
-the centroid. It reports retrieval for directions with and without the anchor, and retrieval and effective rank by
-modality.
-"""
+"""Measure the effect of the anchor on retrieval for each direction and modality."""
 
 import math
 from collections.abc import Sequence
@@ -58,7 +53,6 @@ def _key(objective: str, anchor: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute R@1 by direction type and modality, and effective ranks, with one value per seed."""
     return {arm: _by_direction(results, arm) for arm in completed(results)}
 
 

@@ -1,11 +1,4 @@
-"""Measure conflict by number of modalities, and its rank correlation with retrieval and gap.
-
-The sweep trains UniAlign and InfoNCE on 2 to 6 modalities of digits and 2 to 8 modalities of emoji, which include names
-in twelve languages. Each seed adds the modalities in a different random order, so that their number M is not confounded
-with their choice. The trajectories train every objective on image, text and speech of emoji. For every objective,
-conflict is that of the forces of InfoNCE at temperature 0.07 on the same items, measured from the untrained space to
-the end of training (paper, Eqs. 3 and 4, Propositions 2.2 and 2.3).
-"""
+"""Measure conflict by number of modalities, and its rank correlation with retrieval and gap."""
 
 import random
 from collections.abc import Hashable, Sequence
@@ -60,7 +53,6 @@ def plan(options: Options) -> Plan:
 
 
 def order(data: str, seed: int) -> tuple[str, ...]:
-    """Return the modalities except the anchor, in the random order of a seed."""
     pool = list(POOLS[data])
     random.Random(f"{data}/{seed}").shuffle(pool)
     return tuple(pool)
@@ -94,7 +86,6 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute rank correlations of conflict with retrieval and gap, within data set and M."""
     arms = completed(results)
     parts = {
         part: [a for a in arms if results["study"]["factors"][a]["part"] == part] for part in ("sweep", "trajectory")

@@ -1,9 +1,4 @@
-"""Continue the training of an InfoNCE space at a small learning rate, as in the paper.
-
-InfoNCE with an anchor is trained on the four modalities that all items of emoji have. Training then continues for half
-as many epochs with each of seven losses, at 1/100 and 1/10 of the learning rate. The baseline is InfoNCE continued in
-the same way.
-"""
+"""Continue the training of an InfoNCE space at a small learning rate, as in the paper."""
 
 from collections.abc import Mapping
 from typing import Any

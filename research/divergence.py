@@ -1,10 +1,4 @@
-"""Measure the Hölder divergence during training, and its rank correlation with retrieval and gap.
-
-The study trains UniAlign, InfoNCE, GRAM, and InfoNCE with an additional divergence term (Cauchy-Schwarz or pooled
-Hölder) on three modalities of emoji and of digits. During training, it measures four estimators at five bandwidths,
-effective neighbors, Cauchy-Schwarz and MMD on test rows, and the upper bound of the divergence by uniformity and
-alignment.
-"""
+"""Measure the Hölder divergence during training, and its rank correlation with retrieval and gap."""
 
 import itertools
 import math
@@ -59,7 +53,6 @@ def plan(options: Options) -> Plan:
 
 
 def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
-    """Return the key, objective, label and options of each arm."""
     plain = [(name, name, objective_label(name), dict[str, Any]()) for name in ("unialign", "infonce", "gram")]
     # With the settings of CS-Aligner (median bandwidth, weight 1), the term has no effect on these data.
     strong = {"bandwidth": 0.5, "divergence_weight": 3.0}
@@ -74,7 +67,6 @@ def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute violations and slack of the upper bound, and rank correlations of divergences with outcomes."""
     arms = completed(results)
     names = [f"{name}@{_written(b)}" for name in (*ESTIMATORS, *OTHERS) for b in BANDWIDTHS]
     return {
@@ -114,7 +106,6 @@ def _below(bound: float, value: float) -> bool:
 def _correlations(
     results: Results, arms: Sequence[str], name: str, outcome: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield correlations within data sets, within arms, and over the evaluations of single runs."""
     by_data: dict[Hashable, list[tuple[float, float]]] = {}
     by_arm: dict[Hashable, list[tuple[float, float]]] = {}
     during = []
@@ -145,7 +136,6 @@ def page(results: Results) -> list[Section]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarize violations of the upper bound, and correlations of the Hölder divergence with the outcomes."""
     found = results["study"]["analysis"]
     violated, evaluated = (sum(b[name] for b in found["bound"]) for name in ("violations", "evaluations"))
     shown = [c for c in found["correlations"] if (c["divergence"], c["when"]) == ("debiased@median", "objectives")]
@@ -167,7 +157,6 @@ def _arms(results: Results, data: str) -> list[str]:
 
 
 def _marks(results: Results, data: str) -> dict[str, Mark]:
-    """Return the mark of each arm, which depends only on the objective."""
     order = [key for key, *_ in _trained()]
     factors = results["study"]["factors"]
     return {arm: Mark(factors[arm]["label"], order.index(factors[arm]["objective"])) for arm in _arms(results, data)}

@@ -1,9 +1,4 @@
-"""Generate images from aligned spaces by objective and uniformity weight, and compare image scores with retrieval.
-
-Every objective aligns drawing, text and speech of emoji with the frozen, whitened image features. Decoders are trained
-only on these features and generate images of held-out concepts from each modality and from two mixtures. The study
-varies the uniformity weight of UniAlign and chooses the weight for generation on the validation split.
-"""
+"""Generate images from aligned spaces by objective and uniformity weight, and compare image scores with retrieval."""
 
 import math
 from collections.abc import Mapping
@@ -103,17 +98,14 @@ def _arm(
 
 
 def decoder(options: Options) -> dict[str, Any]:
-    """Return the settings of the decoders; those of a smoke run are small."""
     return DECODER if options.epochs is None else DECODER | _SMOKE_DECODER
 
 
 def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore], workers: int) -> None:
-    """Train the decoders, which do not depend on the objectives."""
     train_decoders(stores["emoji"], decoder(options), DECODER_SEEDS, folder, image=ANCHOR, workers=workers)
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Choose the weight on the validation split, and correlate metrics of spaces with image scores."""
     arms = completed(results)
     embedding = {arm: mean_over_seeds(results, arm, "val/recall@1") for arm in arms}
     distance = {

@@ -1,9 +1,4 @@
-"""Train with missing entries, or with two modalities that never occur together.
-
-Eight objectives are trained on image, drawing and text of emoji; Triangle requires three modalities. In the training
-data, 0, 30, 60 or 90 % of the entries are dropped at random, or no item has both image and drawing, or no item has both
-image and text. The test set is complete. Settings are tuned on complete data, with four trials per objective.
-"""
+"""Train with missing entries, or with two modalities that never occur together."""
 
 import itertools
 from collections.abc import Mapping
@@ -40,7 +35,6 @@ COMPLETE_ONLY = ("triangle", "symile")
 
 
 def conditions() -> dict[str, DataTransform | None]:
-    """Return the transform of the training data in each condition."""
     points = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in DROPPED}
     return {**points, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
@@ -82,7 +76,6 @@ def _condition_title(condition: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Count training items by available modalities for each condition, averaged over seeds."""
     options = results["study"]["options"]
     store = open_store(options["stores"].get("emoji", "emoji"), MODALITIES, options["fingerprints"].get("emoji"))
     kept: dict[str, dict[str, float]] = {}
@@ -166,7 +159,6 @@ def _kept(results: Results) -> Table:
 
 
 def _never(results: Results) -> list[Any]:
-    """Compare R@1 of modalities that never occur together with R@1 of the same modalities trained on complete data."""
     panels: list[Panel] = []
     rows = []
     for pair_key, pair in PAIRS.items():

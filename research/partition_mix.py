@@ -1,9 +1,4 @@
-"""Interpolate between InfoNCE and UniAlign.
-
-The study varies the option `partition_mix` (beta) of UniAlign from 0 (log-partition across modalities, as in InfoNCE)
-to 1 (uniformity within modalities, as in UniAlign), for two alignment weights and two anchors, on the four modalities
-that all items of emoji have. With beta 0 and weight 1, the loss equals InfoNCE, which is trained for comparison.
-"""
+"""Interpolate between InfoNCE and UniAlign."""
 
 from research._figures import UNTUNED, metric_lines, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
@@ -106,7 +101,6 @@ def page(results: Results) -> list[Section]:
 
 
 def _identity(results: Results) -> Table:
-    """Tabulate the largest difference over seeds between InfoNCE and beta 0 with weight 1."""
     shown = [metric for metric in PRIMARY if metric in results["metrics"]]
     rows = []
     for anchor in ANCHORS:

@@ -1,10 +1,4 @@
-"""Compare training from kernel GCCA with the closed forms and with training from random weights.
-
-The data sets are emoji and digits, or those of `DATA` for which `stores` in the configuration file names a folder,
-which may be Tux Paint stamps and a synthetic set of 21,000 training rows (`data-builders/`). The closed forms have the
-settings that they choose on the validation split (`unialign.closed_form.gcca`). Arms on real data have four trials; the
-arms of the synthetic set are not tuned.
-"""
+"""Compare training from kernel GCCA with the closed forms and with training from random weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,12 +27,7 @@ _MLP = {"head": "mlp", "dim": 128, "lr": 1e-3, "weight_decay": 0.01}
 
 @dataclass(frozen=True)
 class _Data:
-    """A data set of the study and its settings.
-
-    Attributes:
-        gcca, kernel_gcca: regularization and spectrum power, chosen on the validation split.
-        random: settings of the arms from random weights.
-    """
+    """`gcca` and `kernel_gcca` are the regularization and spectrum power, chosen on the validation split."""
 
     title: str
     modalities: tuple[str, ...]
@@ -120,7 +109,6 @@ def _closed_form(name: str, form: str) -> Arm:
 
 
 def _trained(name: str, objective: str, start: str, epochs: int | None) -> Arm:
-    """Return the arm of an objective that starts at kernel GCCA or from random weights."""
     data = DATA[name]
     settings: dict[str, Any] = {**data.random, "epochs": data.random_epochs}
     if start == "gcca":

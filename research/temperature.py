@@ -1,9 +1,4 @@
-"""Measure the sensitivity of UniAlign, InfoNCE and GRAM to the temperature.
-
-The study trains with seven temperatures on the four modalities that all items of emoji have. UniAlign is trained with
-its default alignment weight and with half of it, which tuning selects. The temperature of GRAM is fixed, and the first
-three quarters of its steps train InfoNCE at the same temperature, since volumes do not align a random space.
-"""
+"""Measure the sensitivity of UniAlign, InfoNCE and GRAM to the temperature."""
 
 from collections.abc import Mapping
 from typing import Any

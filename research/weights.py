@@ -1,8 +1,4 @@
-"""Measure the sensitivity of UniAlign to the weights of its terms.
-
-The study trains two grids on the four modalities that all items of emoji have: alignment by uniformity weight, and
-centroid by volume weight. In the second grid, the other two weights are 1.
-"""
+"""Measure the sensitivity of UniAlign to the weights of its terms."""
 
 from collections.abc import Mapping, Sequence
 
@@ -49,7 +45,6 @@ def plan(options: Options) -> Plan:
 
 
 def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence[float]]]]:
-    """Return the term and weights of the rows and of the columns of each grid."""
     return {
         "core": (("alignment", ALIGNMENT), ("uniformity", UNIFORMITY)),
         "tuple": (("centroid", TUPLE), ("volume", TUPLE)),
@@ -57,13 +52,12 @@ def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence
 
 
 def _weights(part: str) -> list[list[dict[str, float]]]:
-    """Return the weights of the two terms for each cell of a grid."""
     (first, rows), (second, columns) = _grids()[part]
     return [[{first: row, second: column} for column in columns] for row in rows]
 
 
 def _key(part: str, weights: Mapping[str, float]) -> str:
-    """Return the key of an arm; both grids share the arm `CORE`, in which the tuple weights are 0."""
+    """Both grids share the arm `CORE`, in which the tuple weights are 0."""
     if part == "tuple" and not any(weights.values()):
         return CORE
     return "-".join([part, *(f"{term[0]}{weight:g}" for term, weight in weights.items())])
@@ -121,14 +115,12 @@ def _parts(results: Results, part: str) -> list[str | Table | Figure]:
 
 
 def _best(results: Results, arms: Sequence[str]) -> str:
-    """Describe the best arm of a grid for each primary metric."""
     best = {metric: best_arm(results, arms, metric) for metric in primary_metrics(results)}
     named = [f"{label(results, arm)} ({results['metrics'][metric]['label']})" for metric, arm in best.items() if arm]
     return f"Best arms: {'; '.join(named)}. Selected on the test split, their means are slightly optimistic."
 
 
 def _trade(results: Results, keys: Sequence[str]) -> Figure:
-    """Plot pairs of metrics with one point per arm; marks show the ratio of the weights."""
     factors = results["study"]["factors"]
     ratios: dict[float, list[str]] = {}
     for arm in completed(results, keys):

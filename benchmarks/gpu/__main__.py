@@ -37,7 +37,6 @@ def main() -> int:
 
 
 def run(name: str, check: Check, bound: float, device: torch.device) -> bool:
-    """Run one check, print a line, and return whether it holds or could not run."""
     start = time.perf_counter()
     try:
         error = check(device)

@@ -40,12 +40,10 @@ FLOAT32_BOUND = 1e-5
 ITEMS, DIM = 1000, 96
 
 
-class Unavailable(Exception):
-    """Raised by a check that this machine cannot run, with the reason."""
+class Unavailable(Exception): ...
 
 
 def checks() -> Iterator[tuple[str, Check, float]]:
-    """Yield the name of each check, the check, and the bound of its error."""
     for case in OBJECTIVES:
         yield f"objective {case}", lambda device, case=case: objective_error(case, device), FLOAT32_BOUND
     for case in ("infonce", "outer_log", "balanced"):
@@ -64,7 +62,6 @@ def checks() -> Iterator[tuple[str, Check, float]]:
 
 
 def objective_error(case: str, device: torch.device) -> float:
-    """Return the error of one objective, with absent rows and with same-id items."""
     modalities = fit_modalities(case, 3)
     items = fit_items(case, modalities, 24)
     objective = make_objective(case)
@@ -78,7 +75,6 @@ def objective_error(case: str, device: torch.device) -> float:
 
 
 def backend_error(case: str, backend: str, device: torch.device) -> float:
-    """Return the error of an objective under one backend, at a size that is no multiple of a tile."""
     if backend == "triton" and device.type != "cuda":
         raise Unavailable("Triton needs a CUDA device")
     embeddings = draw_batch(3, 2, ITEMS, DIM, torch.float32)
@@ -94,7 +90,7 @@ def backend_error(case: str, backend: str, device: torch.device) -> float:
 
 
 def autocast_error(device: torch.device) -> float:
-    """Return the change of a loss by bfloat16 autocast, which objectives switch off."""
+    """Objectives switch off bfloat16 autocast."""
     embeddings = on(device, draw_batch(3, 3, 64, 16, torch.float32))
     plain = value_and_gradients(make_objective("balanced"), embeddings)
     with torch.autocast(device.type, torch.bfloat16):
@@ -103,7 +99,6 @@ def autocast_error(device: torch.device) -> float:
 
 
 def grad_cache_error(device: torch.device) -> float:
-    """Return the error of weight gradients in micro-batches, against float64 in one pass."""
     embeddings = draw_batch(5, 2, 200, 16)
     model = torch.nn.ModuleDict({name: torch.nn.Linear(16, 8) for name in embeddings}).double()
 
@@ -122,21 +117,19 @@ def grad_cache_error(device: torch.device) -> float:
 
 
 def retrieval_error(device: torch.device) -> float:
-    """Return the largest difference of retrieval metrics from those of the CPU."""
     x, y = draw_batch(11, 2, 700, 16, torch.float32).values()
     there, here = ua.metrics.retrieval(x.to(device), y.to(device)), ua.metrics.retrieval(x, y)
     return max(abs(there.recall[k] - here.recall[k]) for k in here.recall)
 
 
 def fit_error(device: torch.device) -> float:
-    """Return the difference of the weights from those of a training on the CPU."""
     config = tiny_config(precision="fp32", dropout=0.0)
     there, here = (train(chosen, config) for chosen in (device, torch.device("cpu")))
     return max(relative(there[name], here[name]) for name in here)
 
 
 def resume_error(device: torch.device) -> float:
-    """Return 0 if an interrupted training, with dropout, ends with the bits of an uninterrupted one; else 1."""
+    """Return 0 if an interrupted training ends with the bits of an uninterrupted one; else 1."""
     config = tiny_config(precision="fp32")
     whole = train(device, config)
     with TemporaryDirectory() as folder:
@@ -148,13 +141,11 @@ def resume_error(device: torch.device) -> float:
 
 
 def train(device: torch.device, config: ua.TrainConfig, **options: Any) -> dict[str, Tensor]:
-    """Train a tiny space, and return its weights on the CPU."""
     space = ua.fit(tiny_store(), config, device=str(device), progress="none", **options).space
     return {name: value.cpu() for name, value in space.state_dict().items()}
 
 
 def nccl_error(device: torch.device) -> float:
-    """Return the change of a loss inside an NCCL group of one process."""
     if device.type != "cuda":
         raise Unavailable("NCCL needs a CUDA device")
     embeddings = on(device, draw_batch(3, 3, 64, 16, torch.float32))
@@ -169,19 +160,17 @@ def nccl_error(device: torch.device) -> float:
 
 
 def on(device: torch.device, tensors: Embeddings) -> dict[str, Tensor]:
-    """Return the tensors on a device."""
     return {name: x.to(device) for name, x in tensors.items()}
 
 
 def largest_error(found: tuple[Tensor, Embeddings], expected: tuple[Tensor, Embeddings]) -> float:
-    """Return the largest relative error of a value and of the whole gradient."""
     (value, gradients), (true_value, true_gradients) = found, expected
     stacked, true = (torch.cat([g.cpu().double() for g in part.values()]) for part in (gradients, true_gradients))
     return max(relative(value, true_value), relative(stacked, true))
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    """Return the norm of the difference divided by the norm of the expected tensor (or 1e-6, if that is larger)."""
+    """The norm of the expected tensor is at least 1e-6."""
     found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
     if not bool(torch.isfinite(found).all()):
         return float("inf")

@@ -18,7 +18,7 @@ ONLY_MODALITIES = {"triangle": 3}  # the formula is defined for three modalities
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a case; our losses may run longer, since no baseline reaches the largest size."""
+    """Our losses may run longer, since no baseline reaches the largest size."""
 
     gigabytes: float = 16.0
     seconds: float = 150.0
@@ -50,7 +50,7 @@ def cases(
     sizes: Sequence[int] | None,
     modalities: Sequence[int] | None,
 ) -> list[Case]:
-    """Return formulas by implementation, then whole objectives (`names`); small sizes first, for extrapolation."""
+    """Small sizes come first, for extrapolation."""
 
     def wanted(group: str) -> bool:
         return only is None or any(group.startswith(word) for word in only)
@@ -73,7 +73,6 @@ def cases(
 
 
 def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, seconds: float) -> dict[str, Any] | None:
-    """Return the reason to skip a case: a smaller one exceeded a limit, or this one would with growth B^2."""
     below = [known[c] for c in (f"{case.series}/{size}" for size in SIZES if size < case.items) if c in known]
     if not below:
         return None
@@ -99,7 +98,7 @@ def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, second
 
 
 def growth(points: Sequence[tuple[float, float]]) -> float | None:
-    """Return the slope of a least-squares line through the logarithms; None for fewer than two points."""
+    """Slope of a least-squares line through the logarithms; None for fewer than two points."""
     usable = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
     if len({x for x, _ in usable}) < 2:
         return None

@@ -24,14 +24,13 @@ Part = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def exact(loss: str, rows: list[Tensor]) -> Exact:
-    """Compute the value, and its gradients with respect to unit rows along the sphere."""
     leaves = [normalize(z.detach().double(), dim=-1).requires_grad_() for z in rows]
     value = FORMULAS[loss](leaves)
     return value, [tangent(z.detach(), gradient_of(z)) for z in leaves]
 
 
 def tangent(z_BD: Tensor, gradient_BD: Tensor) -> Tensor:
-    """Project gradients to the tangent space: normalization removes the radial part, in which formulas may differ."""
+    """Normalization removes the radial part, in which formulas may differ."""
     return gradient_BD - (gradient_BD * z_BD).sum(-1, keepdim=True) * z_BD
 
 
@@ -41,7 +40,7 @@ def gradient_of(z_BD: Tensor) -> Tensor:
 
 
 def over_rows(x_BD: Tensor, y_BD: Tensor, part: Part) -> float:
-    """Sum the parts, with an immediate backward pass for each."""
+    """Run a backward pass for each part."""
     total = 0.0
     for places_C in torch.arange(len(x_BD)).split(CHUNK):
         value = part(x_BD[places_C], y_BD, places_C)
@@ -56,7 +55,6 @@ def log_kernel(x_CD: Tensor, y_BD: Tensor, places_C: Tensor) -> Tensor:
 
 
 def outer_log(leaves: list[Tensor], weight: float = 1.0) -> float:
-    """Return the log of the sum, and the gradient of the sum divided by the sum."""
     (z_BD,) = leaves
     before = None if z_BD.grad is None else z_BD.grad.clone()
     z_BD.grad = None

@@ -22,7 +22,6 @@ REPEATS = 10
 
 
 def measure_gpu() -> dict[str, Any]:
-    """Return rows of results, or the reason for their absence."""
     if not torch.cuda.is_available():
         return {"status": "open", "reason": "not measured, since this machine has no CUDA device"}
     rate, bandwidth = matmul_rate(), copy_bandwidth()
@@ -43,7 +42,7 @@ def measure_gpu() -> dict[str, Any]:
 
 
 def table() -> list[tuple[str, Callable[[], Callable[..., Tensor]], int, int, tuple[int, ...]]]:
-    """List the calls, numbers of modalities, multiply-adds of the closed form in units of B^2 D, and sizes."""
+    """Calls, numbers of modalities, multiply-adds of the closed form in units of B^2 D, and sizes."""
     return [
         ("uniformity, log of the mean", lambda: our_uniformity("outer_log"), 1, 2, (*SIZES, LARGEST)),
         ("uniformity, mean of row logs", lambda: our_uniformity("mean_log"), 1, 2, (*SIZES, LARGEST)),
@@ -118,21 +117,20 @@ def attempt(
 
 
 def matmul_rate() -> float:
-    """Measure FLOP/s of a bf16 matrix product."""
+    """FLOP/s of a bf16 matrix product."""
     size = 8192
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return float(2 * size**3 / clock(lambda: torch.matmul(a, b), 20))
 
 
 def copy_bandwidth() -> float:
-    """Measure the bytes per second that a copy reads and writes."""
+    """Bytes per second that a copy reads and writes."""
     source = torch.empty(2**30, device="cuda", dtype=torch.uint8)
     target = torch.empty_like(source)
     return 2 * source.nbytes / clock(lambda: target.copy_(source), 20)
 
 
 def clock(work: Callable[[], object], repeats: int) -> float:
-    """Return median seconds by CUDA events, after one warm-up run."""
     work()
     seconds = []
     for _ in range(repeats):

@@ -27,8 +27,6 @@ Function = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Implementation:
-    """An implementation of the formula `loss`, whose call is described by `what`."""
-
     loss: str
     name: str
     what: str

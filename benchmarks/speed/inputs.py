@@ -11,10 +11,7 @@ __all__ = ["draw"]
 
 
 def draw(modalities: int, items: int, dim: int, *, device: str = "cpu") -> list[Tensor]:
-    """Draw float32 rows that require gradients: one common direction, one per item, and equal noise.
-
-    True pairs have cosine 2/3 and other pairs 1/3, so the rows form a cone, as in real embeddings.
-    """
+    """True pairs have cosine 2/3 and other pairs 1/3, so the rows form a cone, as in real embeddings."""
     generator = torch.Generator().manual_seed(0)
     shared_D = torch.randn(dim, generator=generator)
     latent_BD = shared_D + torch.randn(items, dim, generator=generator)

@@ -44,14 +44,12 @@ def resident() -> int:
 
 
 def load_libraries() -> None:
-    """Load the libraries that torch loads in the first product and backward pass (20 MB), to exclude their memory."""
+    """Exclude the memory of the libraries that torch loads in the first product and backward pass (20 MB)."""
     z_BD = torch.ones(64, 64, requires_grad=True)
     (z_BD @ z_BD.mT).exp().sum().backward()
 
 
 class Sampler:
-    """Record the largest resident size while running."""
-
     def __init__(self) -> None:
         self.largest = resident()
         self._stop = threading.Event()
@@ -83,7 +81,6 @@ def measure(
     exact_file: Path | None = None,
     in_double: bool = False,
 ) -> dict[str, Any]:
-    """Measure one case; runs in the measured process."""
     torch.set_num_threads(threads)
     function = make()
     before_libraries = resident()
@@ -138,7 +135,6 @@ def measure(
 
 
 def double(function: Function, rows: list[Tensor]) -> dict[str, Any]:
-    """Evaluate the same function in float64 to measure the error of float32; tests check the formula itself."""
     leaves = [z.detach().double().requires_grad_() for z in rows]
     value = function(*leaves)
     gradients = torch.autograd.grad(value, leaves)
@@ -147,8 +143,7 @@ def double(function: Function, rows: list[Tensor]) -> dict[str, Any]:
 
 
 def errors(value: float, rows: list[Tensor], exact: dict[str, Any]) -> dict[str, float]:
-    """Return relative errors of the value and of the gradients, by norm (of the difference over the norm) and by entry
-    (largest difference over the largest entry)."""
+    """By norm (of the difference over the norm) and by entry (largest difference over the largest entry)."""
     pairs = [
         (tangent(z.detach().double(), z.grad.double()), expected)
         for z, expected in zip(rows, exact["gradients"], strict=True)
@@ -165,7 +160,7 @@ def errors(value: float, rows: list[Tensor], exact: dict[str, Any]) -> dict[str,
 
 
 def in_process(work: Callable[[], dict[str, Any]], *, seconds: float, gigabytes: float) -> dict[str, Any]:
-    """Run `work` in a forked process with limits of time and memory; return the reason if the process dies."""
+    """Return the reason if the process dies."""
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=_run, args=(work, sender, gigabytes), daemon=False)

@@ -26,12 +26,6 @@ NOTHING = "–"
 
 
 def page(results: Mapping[str, Any], retrieval: Mapping[str, Any], there: str | None) -> str:
-    """Return the page with updated blocks; `there` is its current text, None for a new page.
-
-    Args:
-        results: content of speed.json.
-        retrieval: content of retrieval.json.
-    """
     made = sections(results, retrieval)
     return markdown_page(TITLE, made) if there is None else replace_blocks(there, made, name="speed.md")
 
@@ -213,7 +207,7 @@ def _short(seconds: float) -> str:
 
 
 def _exponent(measured: Iterable[tuple[int, Row]], column: str, *, least: int = 1024) -> str:
-    """Fit the growth exponent from 1,024 items on; below, constant costs hide the growth."""
+    """Use 1,024 items or more; below, constant costs hide the growth."""
 
     def number(row: Row) -> float:
         if column == "time":

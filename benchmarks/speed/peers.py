@@ -39,8 +39,6 @@ Function = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our loss and the same loss of a peer."""
-
     key: str
     peer: str
     what: str
@@ -51,7 +49,7 @@ class Comparison:
 
 
 def two_views() -> Function:
-    """NT-Xent as InfoNCE: both views in one batch, each of which is the pair of the other, with equal ids."""
+    """NT-Xent as InfoNCE: both views in one batch, each of which is the pair of the other."""
     from unialign import losses
 
     objective = losses.create("infonce", anchor="all", temperature=TAU)
@@ -65,7 +63,6 @@ def two_views() -> Function:
 
 
 def published_symile() -> Function:
-    """Return the loss of the package symile with its sampled negatives, for three modalities."""
     scale = torch.tensor(SYMILE_SCALE, requires_grad=True)
 
     def one_side(query_BD: Tensor, *others: Tensor) -> Tensor:
@@ -86,7 +83,6 @@ def published_symile() -> Function:
 
 
 def plain_balanced(*rows: Tensor) -> Tensor:
-    """UniAlign with its preset `balanced`, written by hand."""
     units = [normalize(x_BD, dim=-1) for x_BD in rows]
     uniformity = []
     for z_BD in units:
@@ -97,7 +93,6 @@ def plain_balanced(*rows: Tensor) -> Tensor:
 
 
 def plain_all_pairs(*rows: Tensor) -> Tensor:
-    """InfoNCE of all pairs of modalities, written by hand."""
     units, target_B = [normalize(x_BD, dim=-1) for x_BD in rows], torch.arange(len(rows[0]))
     values = []
     for x_BD, y_BD in combinations(units, 2):
@@ -160,7 +155,6 @@ COMPARISONS = (
 
 
 def compare_with_peer(comparison: Comparison, items: int, *, threads: int) -> dict[str, Any]:
-    """Return the best processor times of both, from alternating steps; runs in the measured process."""
     torch.set_num_threads(threads)
     functions = [comparison.make_ours(), comparison.make_peer()]
     rows = draw(comparison.modalities, items, comparison.dim)
@@ -188,7 +182,6 @@ def compare_with_peer(comparison: Comparison, items: int, *, threads: int) -> di
 
 
 def why_slower(items: int) -> str:
-    """Return the reason of a ratio above 1."""
     if items <= 256:
         return "fixed costs of a call: checks of names and rows, named terms, autograd functions in Python"
     if items > 1024:

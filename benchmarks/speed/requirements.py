@@ -11,7 +11,7 @@ MEGABYTE = 10**6
 
 @dataclass(frozen=True)
 class RequirementCheck:
-    """`state`: MET, NOT MET, or NOT RUN when a case is missing or was not measured."""
+    """The state is NOT RUN if a case is missing or was not measured."""
 
     requirement: str
     state: str

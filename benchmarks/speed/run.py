@@ -37,7 +37,7 @@ LIMITS = Limits()
 
 
 def source_fingerprint() -> str:
-    """Hash the code of the library and of this benchmark, since results are kept only for the same code."""
+    """Results are kept only for the same code."""
     digest = hashlib.sha256()
     for path in sorted([*(ROOT / "src").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
         if path.name not in ("page.py", "requirements.py"):
@@ -65,7 +65,6 @@ def environment(threads: int) -> dict[str, Any]:
 
 
 def exact_file(case: Case, folder: Path) -> Path | None:
-    """Write value and gradient in float64, computed once for all implementations."""
     if case.group == "objectives" or case.items > EXACT_UP_TO.get(case.group, 16384):
         return None
     path = folder / f"{case.group.replace('/', '-')}-{case.items}.pt"
@@ -89,7 +88,6 @@ def limit_of(case: Case) -> float:
 
 
 def run_case(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -> dict[str, Any]:
-    """Measure a case, or return the reason why it cannot be measured."""
     if skipped := out_of_reach(case, known, LIMITS, seconds=limit_of(case)):
         return skipped
     settings: dict[str, Any] = {
@@ -180,7 +178,6 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def compare_all(arguments: argparse.Namespace, results: dict[str, Any], *, source: str) -> None:
-    """Measure our losses and those of peers side by side, and save each result."""
     known = results.setdefault("peers", {})
     for comparison in COMPARISONS:
         for items in arguments.sizes or PEER_SIZES:
@@ -200,7 +197,6 @@ def compare_all(arguments: argparse.Namespace, results: dict[str, Any], *, sourc
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the selected measurements, write the page, print the requirements; return 1 unless all are met."""
     started = time.perf_counter()
     results = load(arguments.out)
     if not arguments.page:

@@ -1,4 +1,4 @@
-"""Draw figures of studies as sheets of panels, which show lines with bands, dots with intervals, or points.
+"""Figures of studies as sheets of panels.
 
 A sheet is a standalone SVG with fonts, background, and colors for light and dark mode, so that it looks the same on a
 page, in the documentation and in a viewer.
@@ -36,8 +36,6 @@ _RULES = """
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line, which has no band if `low` or `high` is not finite."""
-
     x: float
     y: float
     low: float = math.nan
@@ -46,8 +44,6 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """A legend entry, in which `number` selects the color and the shape."""
-
     label: str
     number: int
     dash: str = "solid"  # "solid", or "dashed" (without marks) for bounds and references
@@ -55,16 +51,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a panel."""
-
     mark: Mark
     points: Sequence[Point]
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot panel, with a value and the interval of the value."""
-
     label: str
     value: float
     low: float = math.nan
@@ -74,8 +66,6 @@ class Dot:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel of a sheet, with a text alternative for screen readers."""
-
     width: float
     height: float
     body: Markup
@@ -90,10 +80,7 @@ def lines(
     x_ticks: Sequence[float] | Mapping[float, str] | None = None,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Panel:
-    """Draw lines with bands, and clip the bands to `within`, the range of the quantity.
-
-    `x_ticks` may map positions to labels.
-    """
+    """Clip the bands to `within`, the range of the quantity."""
     series = [Series(s.mark, [_cut(p, within) for p in s.points]) for s in series]
     finite = [p for s in series for p in s.points if math.isfinite(p.y)]
     xs = [p.x for p in finite] or [0.0, 1.0]
@@ -120,7 +107,6 @@ def lines(
 def dots(
     title: str, rows: Sequence[Dot], *, reference: float | None = None, write: Callable[[float], str] | None = None
 ) -> Panel:
-    """Draw each row as a dot with its interval, and a vertical line at `reference`."""
     write = write or (lambda value: f"{value:.3g}")
     ends = [v for d in rows for v in (d.value, d.low, d.high) if math.isfinite(v)]
     ends += [] if reference is None else [reference]
@@ -159,7 +145,6 @@ def dots(
 def scatter(
     title: str, points: Mapping[Mark, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, note: str = ""
 ) -> Panel:
-    """Draw points with the given marks, and write `note` in a corner."""
     known = {m: [(x, y) for x, y in at if math.isfinite(x) and math.isfinite(y)] for m, at in points.items()}
     xs = [x for at in known.values() for x, _ in at] or [0.0, 1.0]
     ys = [y for at in known.values() for _, y in at] or [0.0, 1.0]
@@ -179,7 +164,7 @@ def scatter(
 
 
 def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, legend: Sequence[Mark] = ()) -> Markup:
-    """Draw panels in columns, with a legend below, as a standalone SVG; `key` must be unique within a page."""
+    """`key` must be unique within a page."""
     columns = max(1, min(columns, len(panels)))
     width = columns * WIDTH
     parts: list[Markup] = []
@@ -206,8 +191,6 @@ def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, le
 
 
 class _Axes:
-    """The axes of a panel, which map data to positions."""
-
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float) -> None:
         self.x, self.y, self.height = x, y, height
         self.wide, self.tall = WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
@@ -275,7 +258,6 @@ def _short(value: float) -> str:
 
 @cache
 def _style() -> str:
-    """Return the style sheet of a figure, with the colors of report pages."""
     page = files("unialign.report").joinpath("page.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", page, re.DOTALL)[:2]
     hues = re.findall(r"\.m\d \{[^}]*\}", page)

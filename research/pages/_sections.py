@@ -17,8 +17,6 @@ _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)",
 
 @dataclass(frozen=True)
 class Table:
-    """A table of strings; the first column contains row labels, and `note` is printed below the table."""
-
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
@@ -26,8 +24,6 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A standalone SVG, which is written to `figures/<name>.svg`; `name` starts with the name of the study."""
-
     name: str
     title: str
     drawing: Markup
@@ -36,7 +32,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page, whose content is written between markers; strings are paragraphs."""
+    """The content is written between markers; strings are paragraphs."""
 
     key: str
     title: str
@@ -57,22 +53,16 @@ def figure(
     columns: int = 2,
     legend: Sequence[Mark] = (),
 ) -> Figure:
-    """Draw panels on a sheet; `heading` is the title inside the SVG, by default `title`."""
     return Figure(name, title, sheet(name, heading or title, panels, columns=columns, legend=legend), note)
 
 
 def markdown_page(title: str, sections: Sequence[Section]) -> str:
-    """Return a new page, in which markers enclose the content of each section, so that it can be replaced."""
     blocks = [f"## {s.title}\n\n<!-- generated: {s.key} -->\n{markdown(s)}<!-- /generated -->\n" for s in sections]
     return f"# {title}\n\n" + "\n".join(blocks)
 
 
 def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
-    """Replace the content between the markers of a page, and keep all other text.
-
-    Raises:
-        DataError: a marker does not belong to a section, or a section has no marker.
-    """
+    """Keep all text outside of the markers."""
     known = {section.key: section for section in sections}
     placed = [key for _, key, _ in _BLOCK.findall(page)]
     for what, odd in (
@@ -85,7 +75,6 @@ def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
 
 
 def markdown(section: Section) -> str:
-    """Return the content of a section as Markdown."""
     return "\n" + "".join(f"{_markdown(part)}\n\n" for part in section.parts)
 
 
@@ -101,7 +90,6 @@ def _markdown(part: str | Table | Figure) -> str:
 
 
 def html_page(title: str, *, kicker: str, facts: Sequence[str], sections: Sequence[Section], reproduce: str) -> str:
-    """Return a self-contained HTML page."""
     context: Mapping[str, object] = {
         "title": title,
         "kicker": kicker,

@@ -25,7 +25,6 @@ def tiles(
     write: Callable[[float], str] | None = None,
     number: int = 0,
 ) -> Panel:
-    """Draw a tile with a number for each row and column; larger numbers have darker tiles."""
     write = write or (lambda value: f"{value:.3g}")
     known = [v for row in values for v in row if math.isfinite(v)]
     low, high = min(known, default=0.0), max(known, default=1.0)
