@@ -1,7 +1,4 @@
-"""Configure all tests to use one thread, no network and deterministic Hypothesis examples, and define shared fixtures.
-
-With `UNIALIGN_TEST_THREADS=2`, the tests use two threads, which changes the order of summation.
-"""
+"""Configure the tests to use one thread, no network and deterministic Hypothesis examples."""
 
 import os
 import signal

@@ -11,7 +11,6 @@ STOPPING: dict[str, Any] = {"early_stopping_patience": 3, "early_stopping_metric
 
 
 def store_with_validation(*, labels: bool = False) -> EmbeddingStore:
-    """Return the tiny store with its test items as validation items."""
     tiny = tiny_store()
     rows: dict[str, Any] = {"labels": np.arange(tiny.items) % 2} if labels else {}
     return EmbeddingStore.from_arrays(

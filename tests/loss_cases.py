@@ -75,12 +75,10 @@ def make_objective(case: str, **options: Any) -> Objective:
 
 
 def fit_modalities(case: str, wanted: int) -> int:
-    """Return the number of modalities that the objective requires, or else `wanted`."""
     return MODALITIES.get(OBJECTIVES[case][0], wanted)
 
 
 def fit_items(case: str, modalities: int, wanted: int) -> int:
-    """Return `wanted`, reduced to at most 1,100 tuples for objectives that compare all tuples of items."""
     if OBJECTIVES[case][0] not in EXPONENTIAL:
         return wanted
     return max(n for n in range(wanted + 1) if n <= 1 or n**modalities <= 1100)
@@ -96,7 +94,6 @@ def with_anchor(name: str, anchor: str = "m0") -> dict[str, Any]:
 
 
 def with_temperature(case: str, temperature: float) -> dict[str, Any]:
-    """Return options that set all temperatures of a case, with wide bounds."""
     known = options_of(OBJECTIVES[case][0])
     options: dict[str, Any] = {option: temperature for option in known if option.endswith("temperature")}
     return options | ({"temperature_bounds": (0.001, 1000.0)} if "temperature_bounds" in known else {})
@@ -152,7 +149,6 @@ def reference_value_and_gradients(
 
 
 def reference_total(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    """Return the total of the reference implementation with the settings of an objective."""
     return REFERENCES[objective.name](objective, rows, ids)
 
 
@@ -212,8 +208,6 @@ def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) 
 
 
 def _with_tau(reference_loss: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
-    """Adapt a reference implementation that takes the temperature as `tau` and the other settings by name."""
-
     def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
         s = {key: value for key, value in objective.get_config().items() if not key.startswith("temperature")}
         tau = {"tau": objective.get_config()["temperature"]} if "temperature" in objective.get_config() else {}

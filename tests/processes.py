@@ -28,14 +28,12 @@ def context() -> Any:
 
 
 def start_command(words: list[str], environment: dict[str, str], output: Path, folder: Path | None = None) -> Any:
-    """Start `unialign` in a process with these arguments and environment variables, and write its output to a file."""
     process = context().Process(target=_run_command, args=(words, environment, str(output), folder))
     process.start()
     return process
 
 
 def run_command(words: list[str], folder: Path, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run `unialign` with these arguments in a folder; return its exit status and output."""
     with tempfile.NamedTemporaryFile("r") as output:
         process = start_command(words, environment or {}, Path(output.name), folder)
         process.join(200)
@@ -71,7 +69,6 @@ class Pool:
             self.processes.append(process)
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
-        """Run `function(rank, group, *arguments)` on the first `processes` processes and return their results."""
         # Use pickle, since multiprocessing would move every tensor into a separate block of shared memory.
         job = pickle.dumps((function, processes, arguments))
         for pipe in self.pipes[:processes]:

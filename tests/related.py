@@ -5,7 +5,6 @@ from torch import Tensor
 
 
 def draw(modalities: int, items: int, dim: int, seed: int, spread: float = 1.0) -> dict[str, Tensor]:
-    """Return tensors of shape (items, dim): a common part plus `spread` times a part for each modality."""
     g = torch.Generator().manual_seed(seed)
     common = torch.randn(items, dim, generator=g, dtype=torch.float64)
     return {

@@ -12,13 +12,11 @@ __all__ = ["cross_areas", "cross_volumes"]
 
 
 def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
-    """Return the volumes of the anchor of item i with the other vectors of item j, of shape (B, B)."""
     tensors, own_B = volume_inputs(batch, _all_rows(batch), anchor=anchor, temperature=1.0, eps=eps)
     return -_with_own(VolumeLogits(*tensors, eps=eps).dense(), own_B)
 
 
 def cross_areas(batch: Batch, *, anchor: int, form: TriangleForm = "area", eps: float) -> Tensor:
-    """Return the triangle areas of the anchor of item i with the other vectors of item j, of shape (B, B)."""
     tensors, own_B = area_inputs(batch, _all_rows(batch), anchor=anchor, form=form, temperature=1.0, eps=eps)
     return -_with_own(AreaLogits(*tensors, form=form, eps=eps).dense(), own_B)
 

@@ -15,7 +15,6 @@ KINDS = [
 
 
 def write_files(space: Space, folder: Path, kind: str) -> list[Path | str]:
-    """Write the space to files of one kind, and return them as sources for readers."""
     path = folder / f"space.{kind}"
     if kind == "npz":
         np.savez(path, **space)

@@ -52,7 +52,6 @@ def sources(folder: Path) -> Iterator[Path]:
 
 
 def package_of(path: Path) -> str:
-    """Return the package of a file: `ops` for a file in `ops/`, `batch` for `batch.py`."""
     relative = path.relative_to(SOURCE)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
@@ -62,7 +61,6 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(path: Path, *, nested: bool) -> Iterator[tuple[int, str]]:
-    """Yield the line and module of each import of `unialign`; `nested` includes imports inside functions."""
     pending: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while pending:
         node = pending.pop()

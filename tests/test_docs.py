@@ -40,7 +40,6 @@ def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
 
 
 def run_commands(source, capsys):
-    """Run `unialign` commands; skip `make demo`, which another test runs, and `make test`, which includes this test."""
     for line in source.splitlines():
         words = shlex.split(line, comments=True)
         if not words or words[0] == "make":

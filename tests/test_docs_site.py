@@ -1,7 +1,4 @@
-"""Test that every page can be reached, and that every objective and public name is documented.
-
-These tests cover errors that `make docs` does not report.
-"""
+"""Test that every page can be reached, and that every objective and public name is documented."""
 
 import importlib
 import importlib.util
@@ -37,8 +34,7 @@ NAMESPACES = (
 OPTION = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", re.MULTILINE)
 
 
-class NavLoader(yaml.SafeLoader):
-    """A YAML loader that ignores the tags that are specific to mkdocs."""
+class NavLoader(yaml.SafeLoader): ...
 
 
 NavLoader.add_multi_constructor("tag:", lambda loader, suffix, node: suffix)
@@ -46,7 +42,6 @@ NavLoader.add_multi_constructor("!", lambda loader, suffix, node: suffix)
 
 
 def pages_of(nav):
-    """Yield every path in a navigation, at any depth."""
     for entry in nav:
         value = next(iter(entry.values())) if isinstance(entry, dict) else entry
         yield from pages_of(value) if isinstance(value, list) else [value]
@@ -121,7 +116,6 @@ def test_settings_on_a_page_are_those_of_the_constructor(name):
 
 
 def yaml_like(text):
-    """Parse a default as written in the pages: a number, a quoted string, a tuple of numbers, or None."""
     if text == "None":
         return None
     value = yaml.safe_load(text.replace("(", "[").replace(")", "]"))

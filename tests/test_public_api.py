@@ -1,7 +1,4 @@
-"""Compare the public API with a snapshot, in which each name, parameter or default is one line.
-
-After an intended change, run `python -m pytest tests/test_public_api.py --update-api` to update the snapshot.
-"""
+"""Compare the public API with a snapshot, in which each name, parameter or default is one line."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -26,7 +26,6 @@ def fresh_registry(monkeypatch):
 
 
 def install(folder: Path, package: str, group: str, points: dict[str, str], monkeypatch) -> None:
-    """Create the metadata of an installed package with entry points, as pip does."""
     info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")

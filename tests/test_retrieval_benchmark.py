@@ -24,7 +24,6 @@ def test_the_committed_run_is_the_required_one_and_meets_it():
 
 @pytest.fixture
 def answers(tmp_path):
-    """Return the correct results of a small search, and a function that compares given results with them."""
     queries_QD, gallery_GD, own_Q = benchmark.draw(30, 200, 8)
     for part, rows in (("queries", queries_QD), ("gallery", gallery_GD), ("own", own_Q)):
         np.save(tmp_path / f"{part}.npy", rows)

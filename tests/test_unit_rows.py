@@ -1,7 +1,4 @@
-"""Test that fused row normalization has the value and the derivatives of the plain formula, with less memory.
-
-A plain implementation creates several tensors of shape (M, B, D), of which autograd keeps three.
-"""
+"""Test that fused row normalization has the value and the derivatives of the plain formula, with less memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +24,6 @@ def rows(dtype: torch.dtype = torch.float64, *, items: int = 5, dim: int = 3) ->
 
 
 def plain(embeddings: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
-    """Normalize rows by the definition, in float64."""
     unit = []
     for name, x in embeddings.items():
         wide = x.double()
@@ -37,7 +33,6 @@ def plain(embeddings: dict[str, Tensor], present: dict[str, Tensor] | None = Non
 
 
 def weighed(z: Tensor) -> Tensor:
-    """Return a scalar function of z with a gradient that is neither constant nor parallel to z."""
     weights = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).view_as(z)
     return (weights * z + z**3).sum()
 

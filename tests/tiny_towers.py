@@ -111,14 +111,12 @@ def sentence_transformer(tower: tuple[Any, ...]) -> Any:
 
 @cache
 def features(kind: str) -> np.ndarray:
-    """Return the features of the inputs of a kind, computed by its tower."""
     inputs = {"text": TEXTS, "image": images(), "audio": sounds()}[kind]
     found: np.ndarray = sentence_transformer(towers()[kind]).encode(inputs)
     return found
 
 
 def make_space(**options: object) -> Space:
-    """Return a space whose normalization is fitted to rows far from the origin."""
     rng = np.random.default_rng(7)
     dims = {**DIMS, "sensor": 5}
     rows = {

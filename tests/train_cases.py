@@ -48,8 +48,6 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
 
 
 class Pull(Objective):
-    """The mean squared distance between the first two modalities, which represents an objective of another package."""
-
     name: ClassVar[str] = "pull"
 
     def __init__(self, strength: float = 1.0) -> None:
@@ -67,7 +65,6 @@ class Pull(Objective):
 
 
 def tiny_config(**changes: Any) -> TrainConfig:
-    """Return settings for 20 steps, with ten epochs of batches of 8, 8 and 7 rows, two batches per step."""
     settings: dict[str, Any] = {
         "objective": "infonce",
         "dim": 8,
@@ -89,8 +86,6 @@ def run(store: EmbeddingStore, config: TrainConfig, **options: Any) -> FitResult
 
 
 def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
-    """Return an `on_step` callback that raises KeyboardInterrupt after a step."""
-
     def interrupt(info: Mapping[str, Any]) -> None:
         if info["step"] == step:
             raise KeyboardInterrupt
@@ -100,8 +95,6 @@ def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
 
 @dataclass(frozen=True)
 class Finished:
-    """The result of a complete run on the tiny store."""
-
     result: FitResult
     digest: str
     history: list[dict[str, Any]]
@@ -129,7 +122,6 @@ def bits(state: Mapping[str, Tensor]) -> dict[str, bytes]:
 
 
 def digest_of(result: FitResult) -> str:
-    """Return the SHA-256 of the weights of the space and the objective."""
     digest = hashlib.sha256()
     for state in (result.space.state_dict(), result.objective.state_dict()):
         for name, data in bits(state).items():
@@ -138,7 +130,6 @@ def digest_of(result: FitResult) -> str:
 
 
 def checkpoint_bits(out: Path) -> dict[str, dict[str, bytes]]:
-    """Return the bytes of the newest checkpoint."""
     newest = newest_checkpoint(out / "checkpoints")
     assert newest is not None
     return {group: bits(tensors) for group, tensors in load_checkpoint(newest).tensors.items()}

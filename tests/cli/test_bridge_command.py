@@ -15,7 +15,6 @@ from unialign.migration import Bridge, bridge, open_rows
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Create an index, the new rows of 100 items, and queries."""
     rng = np.random.default_rng(0)
     new = rng.standard_normal((600, 8)) @ rng.standard_normal((8, 24)) + 0.3 * rng.standard_normal((600, 24))
     old = new + 0.4 * rng.standard_normal(new.shape)

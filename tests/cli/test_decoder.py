@@ -33,7 +33,6 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a store of all emoji with thumbnails and a small training and test split (every 80th item each)."""
     pytest.importorskip("PIL")
     folder = tmp_path_factory.mktemp("small") / "store"
     emoji = load_dataset("emoji")

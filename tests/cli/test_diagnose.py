@@ -22,7 +22,6 @@ def unit(x):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Create a folder with a healthy file, `good.npz`, and a file with a shuffled modality, `bad.npz`."""
     rng = np.random.default_rng(0)
     latent = rng.standard_normal((200, 16))
     good = {name: unit(latent + 0.4 * rng.standard_normal(latent.shape)) for name in ("image", "text", "sound<b>")}

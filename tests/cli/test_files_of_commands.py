@@ -13,7 +13,6 @@ QUICK = ["--epochs", "1", "--dim", "4", "--head", "linear"]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write 60 images in three part files, and the texts of 50 of these items in random order."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     image = rng.normal(size=(60, 6)).astype(np.float32)

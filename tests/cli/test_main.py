@@ -23,7 +23,6 @@ QUICK = ["--epochs", "2", "--modalities", "fou", "zer", "kar", "--dim", "16", "-
 
 
 def check_schema(results):
-    """Check the content of results.json against its documented schema."""
     assert results["schema"] == 1
     assert {"unialign", "torch", "numpy", "python"} <= set(results["environment"])
     assert {"name", "fingerprint", "items", "modalities"} <= set(results["data"])

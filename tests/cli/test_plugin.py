@@ -17,7 +17,6 @@ QUICK = ["--epochs", "2", "--dim", "8", "--batch-size", "16", "--head", "linear"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Install the plug-in into a temporary folder, and write two files in its format."""
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copytree(EXAMPLE, folder / "source")
     pip = [

@@ -30,7 +30,6 @@ def columns(seed: int = 0, items: int = TRAIN + TEST) -> dict[str, NDArray[np.fl
 
 
 def masks(seed: int = 1, items: int = TRAIN + TEST) -> dict[str, NDArray[np.bool_]]:
-    """Return presence masks of modalities that are missing at random; some items have a single modality."""
     rng = np.random.default_rng(seed)
     return {"image": rng.random(items) > 0.1, "text": rng.random(items) > 0.3, "audio": rng.random(items) > 0.4}
 

@@ -29,7 +29,6 @@ def make_store(*, missing: bool) -> tuple[EmbeddingStore, dict[str, Any], dict[s
 def expected_cosines(
     x: dict[str, Any], present: dict[str, Any], regularization: float, dim: int
 ) -> tuple[NDArray[np.float64], int]:
-    """Return the cosines between all test rows, and the number of training rows with two modalities."""
     used = np.flatnonzero(sum(present[name][:TRAIN].astype(int) for name in DIMS) >= 2)
     mask = {name: present[name][used] for name in DIMS}
     rows, test = {}, {}

@@ -1,7 +1,4 @@
-"""Run functions in forked child processes, and kill them after a given time or at a chosen file operation.
-
-Forking avoids a new import of torch in each child. The parent process must not have threads.
-"""
+"""Run functions in forked child processes, and kill them after a given time or at a chosen file operation."""
 
 import os
 import signal
@@ -19,13 +16,6 @@ _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 
 class Child:
-    """The result of a child process.
-
-    Attributes:
-        killed: whether SIGKILL ended the child.
-        lines: the complete lines that the child sent.
-    """
-
     def __init__(self, killed: bool, sent: str) -> None:
         self.killed = killed
         self.lines = sent[: sent.rfind("\n") + 1].splitlines()
@@ -74,7 +64,6 @@ def die_at(folder: Path, operation: int) -> None:
 
 
 def count_operations(folder: Path) -> list[int]:
-    """Return a list with one number, which counts the file operations of this process in `folder` after this call."""
     count = [0]
 
     def act(handle: int | None) -> None:
@@ -85,10 +74,6 @@ def count_operations(folder: Path) -> list[int]:
 
 
 def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None:
-    """Call `act` at each file operation in `folder`, until the process ends.
-
-    The argument is the file handle at an fsync of a regular file, and None otherwise.
-    """
     fsync = os.fsync
 
     def watched_fsync(handle: int) -> None:

@@ -15,8 +15,6 @@ __all__ = ["Bomb", "payloads"]
 
 
 class Bomb:
-    """An object that creates a folder when it is unpickled."""
-
     def __init__(self, canary: Path) -> None:
         self.canary = canary
 
@@ -25,7 +23,6 @@ class Bomb:
 
 
 def payloads(canary: Path) -> dict[str, bytes]:
-    """Return malicious file contents by name; a payload that is executed creates the folder `canary`."""
     archive, torch_file = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
         zipped.writestr("model/data.pkl", pickle.dumps(Bomb(canary)))

@@ -1,7 +1,4 @@
-"""Kill training runs and file writes with SIGKILL, resume them, and print the outcomes as JSON.
-
-`test_kill.py` runs this script as `kill_driver.py FOLDER TRIALS`.
-"""
+"""Kill training runs and file writes with SIGKILL, resume them, and print the outcomes as JSON."""
 
 import json
 import random
@@ -37,8 +34,6 @@ Send = Callable[[str], None]
 
 
 def train(out: Path, resume: str, send: Send) -> None:
-    """Train to the end; send a line before and after each save of a checkpoint, and the digest of the final weights."""
-
     def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         send(f"begin {snapshot.step}")
         path = save_checkpoint(folder, snapshot, keep=keep)
@@ -60,7 +55,6 @@ def counted(out: Path, send: Send) -> None:
 
 
 def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Child]:
-    """Start runs in new folders until a run is killed before it finishes; return its folder and process."""
     for attempt in range(100):
         out = folder / f"attempt-{attempt}"
         child = begin(out)
@@ -173,7 +167,6 @@ WRITERS = {
 
 
 def kill_writer(folder: Path, kind: str) -> list[int]:
-    """Kill the replacement of version 1 by version 2 at each file operation in turn; return the versions found."""
     write, read = WRITERS[kind]
     found = []
     for operation in range(1000):

@@ -1,7 +1,4 @@
-"""Test that resuming from a damaged checkpoint raises an error that names the file, and changes no file.
-
-After the damaged checkpoint is removed, the run continues from the previous checkpoint to the same final weights.
-"""
+"""Test that resuming from a damaged checkpoint raises an error that names the file, and changes no file."""
 
 import shutil
 from pathlib import Path
@@ -25,7 +22,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that was interrupted at step 8 and has checkpoints of steps 4 and 8."""
     out = tmp_path_factory.mktemp("cut") / "run"
     with pytest.raises(KeyboardInterrupt):
         run(STORE, CONFIG, out=out, on_step=stop_at(8))
@@ -34,7 +30,6 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """Return damaged versions of a file: truncated, with one flipped bit, with an extra byte, and all zeros."""
     # Damage to a trailing line break would not change a JSON document.
     end = len(data.rstrip(b"\n"))
     places = sorted({0, 3, 7, 8, end // 3, end // 2, end - 2, end - 1})

@@ -1,8 +1,4 @@
-"""Test that writes to full and read-only disks raise clear errors, keep earlier files, and leave no partial files.
-
-A limit on the file size makes writes fail midway. The disks are small tmpfs mounts; their tests are skipped if mounting
-is not permitted.
-"""
+"""Test that writes to full and read-only disks raise clear errors, keep earlier files, and leave no partial files."""
 
 import contextlib
 import subprocess
@@ -134,7 +130,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def mount(*options: str) -> str | None:
-    """Run `mount`; return its error message, or None on success."""
     try:
         done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
     except OSError as error:
@@ -143,7 +138,6 @@ def mount(*options: str) -> str | None:
 
 
 def fill(folder: Path, *, leave: int) -> Path:
-    """Fill the disk except for about `leave` bytes."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:

@@ -1,7 +1,4 @@
-"""Test that files of earlier versions can be read: a store, a saved space, and an interrupted run.
-
-`kept/` has one folder per version that changed a file format, written by `kept/make.py` and never edited.
-"""
+"""Test that files of earlier versions can be read: a store, a saved space, and an interrupted run."""
 
 import json
 import shutil
@@ -34,7 +31,6 @@ def forget_setting(checkpoint: Path, name: str) -> None:
 
 @pytest.fixture(params=KEPT, ids=lambda path: path.name)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Return the path of a copy of the kept files, which a test may change."""
     return Path(shutil.copytree(request.param, tmp_path / "kept"))
 
 

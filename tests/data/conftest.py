@@ -49,7 +49,6 @@ def store(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any]) -> E
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    """Return the path of a copy of the built-in digits, which a test may damage."""
     source = data.load_dataset("digits").path
     assert source is not None
     return Path(shutil.copytree(source, tmp_path / "digits"))
@@ -57,8 +56,6 @@ def digits(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
-    """Return a function that applies a change to the content of `store.json`."""
-
     def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         file = folder / "store.json"
         body = json.loads(file.read_text())
@@ -70,8 +67,6 @@ def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
 
 @pytest.fixture
 def plant(edit: Callable[..., None]) -> Callable[[Path, str, bytes], None]:
-    """Return a function that replaces the file of a column and updates its size and checksum in `store.json`."""
-
     def plant(folder: Path, column: str, content: bytes) -> None:
         (folder / "arrays" / f"{column}.npy").write_bytes(content)
         record = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

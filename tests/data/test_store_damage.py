@@ -30,7 +30,6 @@ DIGITS_FILES = [f"arrays/{view}.npy" for view in ("fou", "fac", "kar", "pix", "z
 
 
 def touch(store: EmbeddingStore, file: str) -> object:
-    """Access the property of the store that is read from `file`."""
     stem = Path(file).stem
     if file.startswith("arrays/"):
         return store.array(stem)
@@ -113,8 +112,6 @@ def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
 
 
 class Bomb:
-    """An object that creates a folder when it is unpickled."""
-
     def __init__(self, canary: Path) -> None:
         self.canary = canary
 
@@ -322,7 +319,6 @@ top_level: dict[str, list[Any]] = {
 
 
 def rejected(store: EmbeddingStore, change: Callable[[dict[str, Any]], object], message: str) -> None:
-    """Check that a changed `store.json` raises an error, then restore the file."""
     assert store.path is not None
     file = store.path / "store.json"
     text = file.read_bytes()

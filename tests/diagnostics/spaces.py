@@ -49,7 +49,6 @@ def shuffled(name="audio"):
 
 
 def checked(sources, **options):
-    """Run a diagnosis with the smallest number of resamples."""
     return diagnose(sources, resamples=100, **options)
 
 
@@ -58,7 +57,6 @@ def serious(diagnosis):
 
 
 def row_statistics(space):
-    """Measure the row alignment and the row offsets of all pairs of modalities."""
     data = open_collection(space)
     rows_n = draw_items(data, sample_size(data, None), seed=0)
     rows_WL = window_rows(data.items, len(rows_n))

@@ -22,7 +22,6 @@ def captions(count, items, *, noise=0.0, seed=0):
 
 
 def assert_bounded(numbers):
-    """Check that each interval contains the mean and stays within the range of its statistic."""
     most = {"modality_gap_debiased": 2.0}
     for part in (*numbers["pairs"].values(), *numbers["directions"].values(), *numbers["modalities"].values()):
         for key, value in part.items():

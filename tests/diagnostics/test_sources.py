@@ -15,7 +15,6 @@ SPACE = healthy(("image", "text"))
 
 
 def checked(sources, **options):
-    """Diagnose with a small sample, which suffices to test the reading of files."""
     return diagnose(sources, resamples=100, **{"sample": 100} | options)
 
 

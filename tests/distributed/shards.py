@@ -19,7 +19,6 @@ def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Bat
 
 
 def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
-    """Reduce the row counts of the last processes until the total is at most `items`."""
     kept = []
     for size in sizes:
         kept.append(min(size, items - sum(kept)))

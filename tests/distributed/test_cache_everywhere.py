@@ -1,9 +1,5 @@
 """Test that the gradient cache on two to four processes gives the result of one process without the cache.
 
-The processes have different numbers of rows and micro-batches, including none, and some lack a modality. The tests
-detect gradients that are wrong by a factor of the number of processes, wrong row indices of micro-batches, and
-processes that skip a pass.
-
 Shapes: `M` modalities, `B` items, `D` dim.
 """
 
@@ -28,8 +24,6 @@ ROUGH_IN_FLOAT32 = {"cua": 2e-5, "pmrl": 1e-5}
 
 
 class Rows(NamedTuple):
-    """A whole batch, or the rows of one process."""
-
     features: Features
     present: Features | None = None
     ids: Tensor | None = None
@@ -71,7 +65,6 @@ def without_cache(case: str, dtype: torch.dtype, batches: list[Rows], weights: l
 def with_cache(
     rank: int, group: Any, case: str, dtype: torch.dtype, batches: list[list[Rows]], weights: list[float]
 ) -> Answer:
-    """Run one process on `batches[rank]` with micro-batches of 2 rows (even ranks) or 3 rows (odd ranks)."""
     encoders, objective = make(case, dtype)
     outputs = []
     for rows, weight in zip(batches[rank], weights, strict=True):

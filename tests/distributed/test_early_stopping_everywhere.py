@@ -9,7 +9,6 @@ from train_cases import digest_of, run as run_alone, stop_at, tiny_config, witho
 
 
 def run(rank: int, group: Any, stop: int | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Train on one process; return the history, the best step and a digest, or the name of the error."""
     on_step = None if stop is None else stop_at(stop)
     try:
         config = tiny_config(**STOPPING | {"early_stopping_patience": 1})

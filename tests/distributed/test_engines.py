@@ -1,8 +1,5 @@
 """Test that three training steps with DDP or FSDP2, with and without the gradient cache, equal those of one process.
 
-One step would not suffice, since DDP rebuilds its buckets in the second step and detects an unfinished reduction only
-in the next forward pass.
-
 Shapes: `M` modalities, `B` items, `D` dim.
 """
 
@@ -29,8 +26,6 @@ MICRO_BATCH_SIZES = [(2, 4), (2, 2), (1, 1)]
 
 
 class Towers(nn.Module):
-    """A module that contains all encoders."""
-
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -60,7 +55,6 @@ def shard_each(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], li
 
 
 def shard_all(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
-    """Shard each encoder and the root module, as in the FSDP2 guides."""
     from torch.distributed.fsdp import fully_shard
 
     shard_each(towers, group)
@@ -75,7 +69,6 @@ def mesh_of(group: Any) -> Any:
 
 
 def wrap_some(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
-    """Wrap the encoders with `find_unused_parameters`, for batches that lack a modality."""
     return wrap_all(towers, group, find_unused_parameters=True)
 
 
@@ -94,7 +87,6 @@ def split_micro_batches(features: Batch, size: int) -> list[Batch]:
 
 
 def take_step(towers: Towers, objective: Objective, group: Any, averaged: bool) -> dict[str, Tensor]:
-    """Take a step of gradient descent and return the averaged gradients."""
     found = {}
     for prefix, module in (("towers", towers), ("objective", objective)):
         for name, parameter in module.named_parameters():
@@ -148,7 +140,6 @@ def assert_same_steps(parts: list[list[dict[str, Tensor]]], expected: list[dict[
 
 
 def draw_steps() -> tuple[list[Batch], list[list[Batch]]]:
-    """Return the whole batch of every step, and its split into the rows of each process."""
     wholes = [draw_batch(31 + step, 3, sum(sizes), 5) for step, sizes in enumerate(SIZES)]
     shares: Any = [cut(whole, sizes) for whole, sizes in zip(wholes, SIZES, strict=True)]
     return wholes, shares
@@ -165,7 +156,6 @@ def test_cache_with_different_numbers_of_micro_batches(pool: Pool, name: str, en
 
 
 def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Tensor]]:
-    """Run hybrid sharding on a 2 x 2 mesh; the ranks have 3, 1, 1 (of zero rows) and 2 micro-batches."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -184,7 +174,6 @@ def test_cache_on_a_mesh_of_two_dimensions(pool: Pool) -> None:
 
 
 def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
-    """Return whether the random state is the same as after encoding each micro-batch once."""
     towers = Towers()
     encode, modules = shard_each(towers, group)
 
@@ -209,7 +198,6 @@ def test_additional_passes_draw_no_random_numbers(pool: Pool) -> None:
 
 
 def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict[str, int]:
-    """Count the gradient reductions in one step with the cache."""
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
     micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])

@@ -84,8 +84,6 @@ def test_errors_are_restored_on_other_processes() -> None:
 
 
 class Odd(dist.HashStore):
-    """A torch.distributed store that returns three malformed values before valid ones."""
-
     answers = 0
 
     def multi_get(self, keys: list[str]) -> Any:

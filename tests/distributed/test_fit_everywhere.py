@@ -1,7 +1,4 @@
-"""Test that `fit` on several processes gives the loss curve, the weights and the folder of `fit` on one process.
-
-Each batch is divided among the processes, so the results differ only by rounding.
-"""
+"""Test that `fit` on several processes gives the loss curve, the weights and the folder of `fit` on one process."""
 
 import warnings
 from pathlib import Path
@@ -35,7 +32,6 @@ PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}
 def run(
     rank: int, group: Any, changes: dict[Any, Any], options: dict[str, Any], missing: str, stop: int | None
 ) -> dict[str, Any]:
-    """Run training on one process and return its result, error and warnings."""
     changes = changes.get(rank, changes)
     store = tiny_store(missing=missing)
     seen: dict[str, Any] = {"error": None, "steps": []}

@@ -30,7 +30,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def torchrun(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the folder and output of an uninterrupted run on two processes that torchrun started."""
     out = tmp_path_factory.mktemp("runs") / "together"
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unialign"]
     done = subprocess.run(
@@ -50,8 +49,6 @@ def command(store: Path, out: Path) -> list[str]:
 
 
 class Job:
-    """A command on two processes, with the environment variables of torchrun."""
-
     def __init__(self, words: list[str], folder: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -65,7 +62,6 @@ class Job:
         ]
 
     def end(self, *, seconds: float) -> list[tuple[int, str]]:
-        """Wait for the processes, and return the exit status and the output of each of them."""
         try:
             for process in self.processes:
                 process.join(seconds)

@@ -1,7 +1,5 @@
 """Test reductions divided among processes: each process gets the total value and the gradient of its own rows.
 
-The tiles are small, so that local rows, absent rows and rows with the same id span several tiles.
-
 Shapes: `N` selected rows, `D` dim.
 """
 
@@ -51,11 +49,6 @@ def presence(seed: int) -> Tensor:
 
 
 def assert_divided(pool: Pool, kernel: Any, inputs: list[Tensor], *arguments: Any, per_row: int) -> None:
-    """Assert that a reduction on two and three processes equals the reduction on one process.
-
-    The signature is `kernel(shard, *inputs, *arguments) -> value`. The first `per_row` inputs have B rows; the others
-    are scalars.
-    """
     value, *gradients = differentiated(0, None, kernel, inputs, None, *arguments)
     for processes, sizes in SIZES.items():
         parts = pool.run(differentiated, kernel, inputs, sizes, *arguments, processes=processes)
@@ -146,8 +139,6 @@ def test_sums_between_two_sets(pool: Pool, ids: str, side: int) -> None:
 
 
 class Multiplications(TorchDispatchMode):
-    """Count the multiplications of matrix products."""
-
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
@@ -162,7 +153,6 @@ class Multiplications(TorchDispatchMode):
 
 
 def products(rank: int, group: Any, name: str, options: dict[str, Any], batches: list[Any]) -> int:
-    """Return the number of multiplications of this process for a loss and its gradient."""
     leaves = {modality: z.clone().requires_grad_() for modality, z in batches[rank].items()}
     with Multiplications() as counter:
         create(name, **options)(leaves, group=group).total.backward()

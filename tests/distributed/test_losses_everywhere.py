@@ -1,8 +1,5 @@
 """Test that losses on two to four processes have the value and gradient of one process with the whole batch.
 
-The processes have unequal numbers of rows, including none, and some lack one or all modalities. The tests detect
-gradients that are wrong by a factor of the number of processes or lack the contributions of rows of other processes.
-
 Shapes: `M` modalities, `B` items, `D` dim.
 """
 
@@ -41,7 +38,6 @@ TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 def gradients_here(
     rank: int, group: Any, case: str, batches: list[Batch], presents: list[Any], ids: list[Any]
 ) -> dict[str, Any]:
-    """Return the total, terms and gradients of one process."""
     dtypes = [z.dtype for batch in batches for z in batch.values()]
     objective = make_objective(case).to(torch.promote_types(dtypes[0], dtypes[-1]))
     leaves = {name: z.clone().requires_grad_() for name, z in batches[rank].items()}
@@ -65,7 +61,6 @@ def assert_equal_to_one_process(
     ids: Tensor | None = None,
     local_batches: list[Batch] | None = None,
 ) -> None:
-    """Compare with one process; `local_batches` defaults to consecutive rows of `batch` for each process."""
     processes = len(sizes)
     tolerance = TOLERANCE[next(iter(batch.values())).dtype]
     whole = gradients_here(0, None, case, [batch], [present], [ids])
@@ -178,8 +173,6 @@ def encoders() -> nn.ModuleDict:
 
 
 class Tower(nn.Module):
-    """Encoders and the loss in one module, as DDP and FSDP require."""
-
     def __init__(self, case: str) -> None:
         super().__init__()
         self.encoders, self.objective = encoders(), make_objective(case).double()
@@ -491,7 +484,6 @@ def test_unknown_group_raises(pool: Pool) -> None:
 
 
 def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> list[str]:
-    """Return the names of the collectives in a call and its backward pass, except those of reductions."""
     called: list[str] = []
 
     def counted(name: str) -> Any:

@@ -35,7 +35,6 @@ def call_here(
     pushes: list[Any],
     cached: bool,
 ) -> dict[str, Any]:
-    """Push rows to a queue, call the loss, and return the total and the gradients on this process."""
     loss, queue = InfoNCE("m0", temperature=0.3, **options), MemoryQueue(7)
     log_scale = torch.tensor(1.1, dtype=torch.float64, requires_grad=True)
     for rows, own_ids in pushes[rank]:

@@ -101,11 +101,6 @@ def test_bad_options(options: Any) -> None:
 
 
 def run_job(rank: int, processes: int, port: int, folder: str, what: str, started: str) -> None:
-    """Run one process of a job that takes steps until the failure `what` occurs.
-
-    The process group is started by `distributed.init` (`here`) or before it, with MASTER_ADDR (`before`) or with a file
-    (`by file`).
-    """
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(processes),

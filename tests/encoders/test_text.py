@@ -32,7 +32,6 @@ def encoder(emoji: EmbeddingStore) -> TextEncoder:
 
 
 def another(store: EmbeddingStore, **changes: Any) -> EmbeddingStore:
-    """Return a store with the first rows of the text column and changed provenance."""
     made = store.provenance["columns"]["text"] | changes
     return EmbeddingStore.from_arrays(
         {"words": store.array("text")[:3]}, provenance={"columns": {"words": made}}, name="mine"

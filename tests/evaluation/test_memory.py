@@ -1,7 +1,4 @@
-"""Test that the peak memory of evaluations is O(N), in bytes of all tensors and arrays.
-
-Allocations are measured rather than resident memory, which depends on the allocator.
-"""
+"""Test that the peak memory of evaluations is O(N), in bytes of all tensors and arrays."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -26,7 +23,6 @@ CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the peak memory of tensors plus that of NumPy arrays and Python objects."""
     tracemalloc.start()
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:

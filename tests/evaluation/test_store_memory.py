@@ -16,7 +16,6 @@ WIDTH = 256
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the peak memory of NumPy arrays and Python objects, including rows that are read from a store."""
     tracemalloc.start()
     try:
         call()

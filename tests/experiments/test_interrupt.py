@@ -74,7 +74,6 @@ def test_workers_of_a_killed_command_end_during_a_measurement(tmp_path):
 
 
 def interrupt(folder, send, number, status):
-    """Start the command, interrupt it after both runs have taken steps, and check for checkpoints of both."""
     runs = folder / "runs/c/runs"
     before = {log: log.read_text().count("\n") for log in runs.glob("*/log.jsonl")}
 

@@ -16,7 +16,6 @@ from unialign.experiments._student_t import quantile, two_sided_p
 
 
 def write_task(folder, model, task, score, *, revision="abc123", split="test", meta=True, **more):
-    """Write a result in the format of `mteb.TaskResult`."""
     path = folder / model.replace("/", "__") / revision
     path.mkdir(parents=True, exist_ok=True)
     scores = score if isinstance(score, dict) else {"default": score}
@@ -141,7 +140,6 @@ def test_borda_counts_beaten_models_per_task():
 
 
 def reference_ndcg(retrieved, qrels):
-    """Compute nDCG@10 as trec_eval does, with explicit loops."""
     found = {}
     for query, relevant in qrels.items():
         documents = [(score, name) for name, score in retrieved.get(query, {}).items() if name != query]

@@ -25,7 +25,6 @@ def write_files(folder: Path, seed: int = 0, *, test_items: int = 10) -> None:
 
 @pytest.fixture
 def failure(tmp_path, monkeypatch, capsys):
-    """Return a function that runs a command (default: `train`) and returns its error message, or "" on success."""
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
 

@@ -14,7 +14,6 @@ def fake(scores_N):
 
 
 def runs_of(draw, items, seeds, means, item_noise=1.0, seed_noise=0.0):
-    """Draw runs of entries with shared item effects; each run adds a seed effect and noise."""
     item_N = item_noise * torch.randn(items, generator=draw, dtype=torch.float64)
     return {
         key: [
@@ -93,7 +92,6 @@ def test_lower_is_better_and_holm():
 
 
 def gap_run(draw, items, shift, group_N):
-    """Draw two modalities whose means differ by `shift` before normalization, with a shared part per group."""
     groups = int(group_N.max()) + 1
     noise = torch.randn(groups, 12, generator=draw, dtype=torch.float64)[group_N]
     x = torch.nn.functional.normalize(noise + 0.3 * torch.randn(items, 12, generator=draw, dtype=torch.float64), dim=1)

@@ -21,7 +21,6 @@ def all_present(rows: list[Tensor]) -> Tensor:
 
 
 def of_span(rows: list[Tensor], present_KN: Tensor) -> Tensor:
-    """Return a scalar that depends on the volumes and the spans of the tuples."""
     (target_ND,) = draw_rows(9, 1, *rows[0].shape)
     volume_N, basis = orthonormal_rows(rows, present_KN)
     squares = torch.stack([(b * target_ND).sum(-1) ** 2 for b in basis])

@@ -18,7 +18,6 @@ def space() -> Space:
 
 @pytest.fixture(scope="session")
 def tiny_decoders() -> list[FlowDecoder]:
-    """Return two decoders trained on the tiny images with different seeds."""
     settings = {"steps": 400, "batch_size": 32, "condition_noise": 0.3, "lr": 3e-3, "sampler_steps": 6}
     configs = [tiny_decoder_config(whitening="whiten", seed=seed, **settings) for seed in (0, 1)]
     return [train_decoder(tiny_image_store(), c, images=tiny_images(), progress="none").decoder for c in configs]
@@ -32,7 +31,6 @@ def unclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kandinsky_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return the folders of a decoder and its prior."""
     tiny_pipelines: Any = pytest.importorskip("tiny_pipelines")
     root = tmp_path_factory.mktemp("kandinsky")
     return tiny_pipelines.save_kandinsky(root / "decoder"), tiny_pipelines.save_kandinsky_prior(root / "prior")
@@ -45,5 +43,4 @@ def unclip(unclip_folder: Path) -> StableUnCLIP:
 
 @pytest.fixture
 def unclip_copy(unclip_folder: Path, tmp_path: Path) -> Path:
-    """Return a copy of the folder, which a test may change."""
     return Path(shutil.copytree(unclip_folder, tmp_path / "copy"))

@@ -19,7 +19,6 @@ ITEMS = 48
 
 
 def tiny_images() -> Tensor:
-    """Return images (48, 3, 8, 8) of squares on white, which differ in position, size and color."""
     rng = np.random.default_rng(0)
     images = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
     for i in range(ITEMS):
@@ -30,7 +29,6 @@ def tiny_images() -> Tensor:
 
 @cache
 def tiny_image_store(*, name: str = "tiny") -> EmbeddingStore:
-    """Return a store in which the image embeddings are a fixed random mapping of the images."""
     rng = np.random.default_rng(1)
     flat = tiny_images().flatten(1).numpy()
     image = np.tanh(flat @ rng.normal(size=(flat.shape[1], DIM)) / 8) + 2
@@ -72,7 +70,6 @@ def tiny_decoder_config(**changes: Any) -> DecoderConfig:
 
 
 def tiny_space(store: EmbeddingStore | None = None, **changes: Any) -> Space:
-    """Return a space that is trained on the tiny store with a frozen image modality."""
     settings: dict[str, Any] = {
         "objective": "unialign",
         "objective_options": {"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.1},

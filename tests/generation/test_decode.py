@@ -136,8 +136,6 @@ def test_absent_items_and_unknown_modalities(space: Space) -> None:
 
 def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
     class Gray:
-        """A decoder to uniform gray images, with the first entry of the embedding as the gray level."""
-
         input_spec, size = EmbeddingSpec("anything", DIM), 4
 
         def generate(self, embeddings: Any, *, seed: int = 0, steps: Any = None, guidance: Any = None) -> torch.Tensor:

@@ -27,7 +27,6 @@ def normal(rows: int, dim: int, seed: int = 0) -> Tensor:
 
 
 def exact_rows(mean: Tensor, covariance: Tensor, rows: int = 50) -> Tensor:
-    """Return rows with exactly this mean and unbiased covariance."""
     x = normal(rows, len(mean))
     x = x - x.mean(0)
     white = x @ torch.linalg.inv(torch.linalg.cholesky(x.mT @ x / (rows - 1))).mT
@@ -105,8 +104,6 @@ def test_kernel_distance_is_0_on_average_for_equal_distributions() -> None:
 
 
 class Flat(nn.Module):
-    """An extractor that returns the pixels of 2 x 1 images as features."""
-
     num_features = 6
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ MEAN, DEVIATION = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.3, 1.0, 2.0])
 
 
 def exact(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    """Return the optimal prediction E[x | x_t] for independent normal x, with the condition added to the mean of x."""
     t = t[:, None]
     mean, variance = MEAN.to(x_t) + condition, DEVIATION.to(x_t).square()
     gain = t * variance / (t.square() * variance + (1 - t).square())

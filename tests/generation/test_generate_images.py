@@ -20,7 +20,6 @@ def decoder(tiny_decoders: list[FlowDecoder]) -> FlowDecoder:
 
 
 def encode(texts: Sequence[str]) -> torch.Tensor:
-    """Return the text features of the items with these numbers."""
     return torch.tensor(tiny_image_store().array("text")[[int(text) for text in texts]]).float()
 
 

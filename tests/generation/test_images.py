@@ -247,7 +247,6 @@ def test_invalid_sizes_raise() -> None:
 
 
 def composed(data: bytes) -> np.ndarray[Any, Any]:
-    """Return the image composited on white, as an array of shape (H, W, 3) with values in [0, 1]."""
     pil = pytest.importorskip("PIL.Image")
     pixels = np.array(pil.open(io.BytesIO(data)).convert("RGBA")).astype(np.float64) / 255
     return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]

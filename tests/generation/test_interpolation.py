@@ -20,7 +20,6 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def rows(seed: int = 0) -> dict[str, Tensor]:
-    """Draw unit rows of three modalities; the rows of an item lie within a cone."""
     center = unit(B, D, seed=seed)
     return {name: torch.nn.functional.normalize(center + 0.6 * unit(B, D, seed=seed + 1 + k), dim=1)
             for k, name in enumerate(("text", "audio", "video"))}  # fmt: skip

@@ -42,7 +42,6 @@ def exact(folders: Folders) -> Kandinsky22:
 
 @pytest.fixture(scope="module")
 def own_prior(folders: Folders) -> Any:
-    """Return the prior as a pipeline of diffusers in float64."""
     pipeline = diffusers.KandinskyV22PriorPipeline.from_pretrained(
         folders[1], local_files_only=True, torch_dtype=torch.float64
     )
@@ -59,7 +58,6 @@ def embeddings(rows: int, seed: int = 0) -> Tensor:
 
 
 def own_call(decoder: Kandinsky22, x: Tensor, negative: Tensor, **options: Any) -> Tensor:
-    """Generate images of the rows one by one with diffusers."""
     made = []
     for i, row in enumerate(x):
         noise = draw_noise(1, 4 * 8 * 8, seed=3, first=i).view(1, 4, 8, 8).to(x.dtype)

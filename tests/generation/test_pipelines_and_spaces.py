@@ -1,8 +1,4 @@
-"""Test the whole workflow with a diffusers pipeline.
-
-The image encoder of the pipeline fills a store, a space is trained with that column frozen, and images are generated
-from every modality.
-"""
+"""Test the whole workflow with a diffusers pipeline."""
 
 from typing import Any
 

@@ -16,7 +16,6 @@ _LAYER = {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers"
 
 
 def save_stable_unclip(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Path:
-    """Save a `StableUnCLIPImg2ImgPipeline` for 16 x 16 images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         normalizer = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=dim)
@@ -94,7 +93,6 @@ def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Pa
 
 
 def save_kandinsky_prior(folder: Path, *, dim: int = DIM) -> Path:
-    """Save a `KandinskyV22PriorPipeline`, which contains the image encoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         prior = diffusers.PriorTransformer(
@@ -125,7 +123,6 @@ def image_processor() -> Any:
 
 
 def tokenizer(folder: Path) -> Any:
-    """Save and load a CLIP tokenizer with letters and five words."""
     folder.mkdir()
     letters = "abcdefghijklmnopqrstuvwxyz"
     merges = [
@@ -139,7 +136,6 @@ def tokenizer(folder: Path) -> Any:
 
 
 def rewrite_index(folder: Path, **entries: Any) -> None:
-    """Change entries of `model_index.json`."""
     path = folder / "model_index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
 

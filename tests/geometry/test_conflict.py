@@ -32,7 +32,6 @@ def random_space(modalities, items, dim, seed, shared=1.0):
 
 
 def loops(embeddings, anchor, tau, direction, present, weights=None):
-    """Compute the conflict by loops over items and modalities."""
     z = {name: torch.nn.functional.normalize(x.double()).numpy() for name, x in embeddings.items()}
     has = {name: present.get(name, torch.ones(len(x), dtype=torch.bool)).numpy() for name, x in z.items()}
     items, dim = z[anchor].shape
@@ -265,7 +264,6 @@ def test_renormalized_negatives_include_aligned_modalities():
 
 
 def simulated_zeta(modalities, common, seed, items=4000, dim=24):
-    """Simulate forces Phi_n = c_n V + e_n with equally correlated residuals of unit mean square."""
     g = torch.Generator().manual_seed(seed)
     c = 0.5 + torch.rand(modalities, items, generator=g, dtype=torch.float64)
     own = torch.randn(modalities, items, dim, generator=g, dtype=torch.float64)

@@ -23,5 +23,4 @@ def folder(space: Space, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vectors(space: Space) -> dict[str, np.ndarray]:
-    """Return the embeddings that the space computes for the test inputs."""
     return {kind: space.encode({kind: tiny_towers.features(kind)})[kind].numpy() for kind in tiny_towers.DIMS}

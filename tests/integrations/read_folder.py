@@ -1,7 +1,4 @@
-"""Encode texts, images and sounds with a SentenceTransformer folder, in an environment without unialign.
-
-`python read_folder.py FOLDER INPUTS OUT` reads inputs from a folder and writes the vectors of each tool to an npz file.
-"""
+"""Encode texts, images and sounds with a SentenceTransformer folder, in an environment without unialign."""
 
 import sys
 from pathlib import Path

@@ -20,7 +20,6 @@ pytestmark = [
 
 
 def rows(prefix: str, kind: str) -> Any:
-    """Return the inputs of one media type as a data set of mteb."""
     from datasets import Dataset
 
     if kind == "audio":
@@ -31,7 +30,6 @@ def rows(prefix: str, kind: str) -> Any:
 
 
 def task(query: str, document: str, relevant: dict[str, dict[str, int]]) -> Any:
-    """Create a retrieval task in memory."""
     from mteb.abstasks import AbsTaskRetrieval
     from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -62,7 +60,6 @@ def task(query: str, document: str, relevant: dict[str, dict[str, int]]) -> Any:
 
 
 def nearest(vectors: dict[str, np.ndarray], query: str, document: str) -> dict[str, dict[str, int]]:
-    """Return relevance judgments in which the nearest document of each query is relevant."""
     places = (vectors[query] @ vectors[document].T).argmax(1)
     return {f"q{place}": {f"d{nearest}": 1} for place, nearest in enumerate(places)}
 

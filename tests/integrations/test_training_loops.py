@@ -16,8 +16,6 @@ from unialign.losses import InfoNCE
 
 
 class Pairs(Dataset):
-    """Items with an image and, except for every fifth item, a text."""
-
     def __init__(self, items=48):
         generator = torch.Generator().manual_seed(0)
         self.image = torch.randn(items, 12, generator=generator)
@@ -134,8 +132,6 @@ def test_the_trainer_of_transformers_trains_and_evaluates(tmp_path):
 
 
 class Run:
-    """A fake run of a tracker, with the method `log` of W&B, trackio and other trackers."""
-
     def __init__(self):
         self.logged, self.finished = [], False
 
@@ -192,8 +188,6 @@ def test_a_tracker_without_values_starts_no_run(tmp_path, monkeypatch):
 
 
 class FakeMLflow:
-    """A fake MLflow client with the methods that the logger calls."""
-
     def __init__(self):
         self.experiments, self.runs = {}, {}
 

@@ -1,7 +1,4 @@
-"""Train two steps with the Trainer of sentence-transformers, on one process or with torchrun on several.
-
-`python train_on_processes.py FOLDER OUT` writes the weights of process 0 to a safetensors file.
-"""
+"""Train two steps with the Trainer of sentence-transformers, on one process or with torchrun on several."""
 
 import os
 import sys

@@ -29,7 +29,6 @@ TAU = 0.31
 
 
 def same_with_option(case: str) -> ua.losses.Objective:
-    """Return the objective of a case with the option `temperature=TAU` or `scale=1 / TAU`."""
     if OBJECTIVES[case][0] == "sigmoid":
         return make_objective(case, scale=1 / TAU)
     if OBJECTIVES[case][0] == "unialign":

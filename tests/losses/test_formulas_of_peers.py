@@ -19,7 +19,6 @@ Formula = Callable[[Sequence[Tensor]], Tensor]
 
 
 def check(objective: Objective, formula: Formula, embeddings: dict[str, Tensor]) -> None:
-    """Compare total and gradients of an objective with a formula of unit rows, in float64 and float32."""
     leaves = [z.double().requires_grad_() for z in embeddings.values()]
     expected = formula([normalize(z, dim=-1) for z in leaves])
     wanted = torch.stack(torch.autograd.grad(expected, leaves))

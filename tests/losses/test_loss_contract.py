@@ -306,8 +306,6 @@ def test_terms_is_abstract():
 
 
 class Scaled(ua.losses.InfoNCE):
-    """InfoNCE times a factor, which represents an objective of another package."""
-
     name = "scaled"
 
     def __init__(self, anchor: str | None = None, *, factor: float = 2.0) -> None:

@@ -36,7 +36,6 @@ LOWEST, HIGHEST = 0.01, 1.0
 
 
 def at_bound(case: str, bound: str) -> dict[str, Any]:
-    """Return options that set every temperature of a case to a bound of its range."""
     if bound == "default":
         return {}
     known = options_of(OBJECTIVES[case][0])

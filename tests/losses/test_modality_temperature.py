@@ -27,7 +27,6 @@ def drawn(masked: bool) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Te
 
 
 def assert_equal(objective: Objective, expected: Any, masked: bool) -> None:
-    """Compare value and gradient with a function of the reference rows and ids."""
     embeddings, present, ids = drawn(masked)
     value, gradients = value_and_gradients(objective.double(), embeddings, present=present, ids=ids)
     leaves = {name: z.clone().requires_grad_() for name, z in embeddings.items()}

@@ -37,7 +37,6 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def filled_queue(size: int = 5) -> ua.losses.MemoryQueue:
-    """Return a queue of size five after seven rows of m1 and m2 were pushed."""
     queue = ua.losses.MemoryQueue(size)
     queue.push({"m1": draw(7, 5, seed=11), "m2": draw(7, 5, seed=12)}, ids=torch.tensor([9, 1, 3, 3, 0, 8, 2]))
     return queue

@@ -22,7 +22,6 @@ def unit(embeddings: dict[str, Tensor]) -> list[Tensor]:
 
 
 def log_potential(z_BD: Tensor, t: float) -> Tensor:
-    """Compute the uniformity of Wang and Isola by torch.pdist."""
     return torch.pdist(z_BD).pow(2).mul(-t).exp().mean().log()
 
 

@@ -15,7 +15,6 @@ from unialign.losses.symile import _bytes_of_all, draw_permutations
 
 
 def rolled(modalities: int, items: int) -> Tensor:
-    """Return item indices of keys; in key j, the k-th other modality comes from item j + k + 1."""
     rows_MMN = torch.arange(items).repeat(modalities, modalities, 1)
     for r in range(modalities):
         for k, m in enumerate(m for m in range(modalities) if m != r):

@@ -1,7 +1,5 @@
 """Test volumes and areas of converged tuples: values and gradients in float32 against float64 of the same rows.
 
-The expected values come from a float64 QR decomposition, without a Gram matrix or a determinant.
-
 Shapes: `M` modalities, `B` items, `D` dim.
 """
 
@@ -65,7 +63,6 @@ def exact_triangle(rows: list[Tensor]) -> Tensor:
 def errors(
     objective: Objective, exact: Callable[[list[Tensor]], Tensor], rows: dict[str, Tensor]
 ) -> tuple[float, float]:
-    """Return the relative errors of the value and of the gradient."""
     value, gradients = value_and_gradients(objective, rows)
     leaves = [x.double().requires_grad_() for x in rows.values()]
     expected = exact(leaves)

@@ -31,7 +31,6 @@ def masks(z: Mapping[str, Tensor], seed: int = 1) -> dict[str, Tensor]:
 
 
 def places(scores: Sequence[float], candidates: Sequence[int]) -> list[tuple[int, float, float]]:
-    """Return (row, mean DCG weight, mean membership in the first ten places) of each candidate; ties share."""
     order = sorted(candidates, key=lambda j: -scores[j])
     found, start = [], 0
     while start < len(order):

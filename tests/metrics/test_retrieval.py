@@ -18,7 +18,6 @@ def rows(n, d=8, seed=0, dtype=torch.float64):
 
 
 def metrics_of_order(relevant, ks):
-    """Return the rank and reciprocal rank of the first positive, AP, nDCG and the hits at `ks` of a ranked list."""
     places = [i + 1 for i, r in enumerate(relevant) if r]
     ap = sum((n + 1) / place for n, place in enumerate(places)) / len(places)
     ideal = sum(1 / np.log2(1 + i) for i in range(1, len(places) + 1))
@@ -27,7 +26,6 @@ def metrics_of_order(relevant, ks):
 
 
 def brute(scores, relevant, ties, ks):
-    """Return the mean metrics over all orders of ties, or the metrics with tied positives first or last."""
     if ties != "expected":
         sign = -1 if ties == "optimistic" else 1
         order = sorted(range(len(scores)), key=lambda j: (-scores[j], sign * relevant[j]))

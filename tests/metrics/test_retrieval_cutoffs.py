@@ -25,7 +25,6 @@ def of_order(gains, ks):
 
 
 def brute(scores, gains, ties):
-    """Return the mean metrics over all orders of ties, or the metrics with large tied gains first or last."""
     if ties != "expected":
         sign = -1 if ties == "optimistic" else 1
         order = sorted(range(len(scores)), key=lambda j: (-scores[j], sign * gains[j]))

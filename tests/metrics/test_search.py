@@ -33,7 +33,6 @@ def assert_same(result, wanted):
 
 
 def sorted_by_definition(x, y, k):
-    """Sort the gallery by descending score, and scores that agree within 1e-12 by row."""
     scores, rows = [], []
     for cosine_G in (unit_rows(x, "x") @ unit_rows(y, "y").mT).tolist():
         order = sorted(range(len(cosine_G)), key=lambda j: -cosine_G[j])
@@ -55,7 +54,6 @@ def assert_nearest(x, y, k, **options):
 
 
 def hard_spaces():
-    """Return pairs of queries and gallery with near ties or extreme norms; row i is the positive of query i."""
     x, y = draw(700), draw(700, seed=1) + draw(700)
     near = draw(1, 64, seed=2).repeat(700, 1)
     scale = torch.logspace(-150, 150, 700, dtype=torch.float64)[:, None]
@@ -163,8 +161,6 @@ def test_a_memory_map_is_read_in_place(tmp_path):
 
 
 class Largest(TorchDispatchMode):
-    """Record the size in bytes of the largest tensor that any operation creates."""
-
     def __init__(self):
         super().__init__()
         self.bytes = 0

@@ -9,7 +9,6 @@ from unialign.metrics import RetrievalResult, retrieval_from_scores
 
 
 def rank(scores: list[float], relevance: list[float], k: tuple[int, ...] = (1, 2, 3, 1000)) -> RetrievalResult:
-    """Compute the retrieval metrics of one query."""
     table = torch.tensor([scores], dtype=torch.float64)
     options: dict[str, Any] = {"queries": 1, "gallery": len(scores), "k": k}
     return retrieval_from_scores(lambda r: table[r], relevance=[relevance], **options)

@@ -8,7 +8,6 @@ def unit(x):
 
 
 def new_rows(items=1500, dim=48, seed=0):
-    """Return unit rows with 20 strong directions and weak noise."""
     rng = np.random.default_rng(seed)
     strong = rng.standard_normal((items, 20)) @ rng.standard_normal((20, dim))
     return unit(strong + 0.5 * rng.standard_normal((items, dim)) + 1)
@@ -27,6 +26,5 @@ def first_ten(queries, rows):
 
 
 def overlap(queries, rows, mapped):
-    """Return overlap@10, computed from all scores in float64."""
     pairs = zip(first_ten(queries, rows), first_ten(queries, mapped), strict=True)
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]))

@@ -11,7 +11,6 @@ from unialign.migration._verdict import decide, level_reasons
 
 
 def shares(true, mapped, k, width):
-    """Compute the overlap and the containment of each query with sets."""
     found = []
     for a, b in zip(np.argsort(-true, 1, "stable"), np.argsort(-mapped, 1, "stable"), strict=True):
         found.append((len(set(a[:k]) & set(b[:k])) / k, len(set(a[:k]) & set(b[: width * k])) / k))

@@ -42,7 +42,6 @@ CASES = list(product(["all", "absent", "ids", "absent-ids"], [1, 2, 7, 40]))
 
 @pytest.fixture(params=[1, 3, 2**22])
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Set the number of rows per tile, from one to all rows."""
     monkeypatch.setattr(_tiles, "TILE", request.param * 40)
     return request.param
 

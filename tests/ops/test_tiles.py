@@ -53,7 +53,6 @@ def all_rows(ids: Tensor | None = None, items: int = ITEMS) -> RowSelection:
 
 
 def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
-    """Compare the value of a reduction, and the gradients of two backward passes, with the reference backend."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     value = kernel(*leaves)
     with use_backend("reference"):
@@ -170,8 +169,6 @@ def test_softplus_totals(ids: Tensor | None, side: int):
 
 
 class Largest(TorchDispatchMode):
-    """Record the number of entries of the largest tensor that any operation creates."""
-
     def __init__(self) -> None:
         super().__init__()
         self.numel = 0

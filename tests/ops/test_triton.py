@@ -1,7 +1,4 @@
-"""Compare Triton kernels with the torch implementation, on a GPU or in Triton's interpreter (TRITON_INTERPRET=1).
-
-The tests are skipped if Triton is not installed; `make test-triton` installs it in a separate folder.
-"""
+"""Compare Triton kernels with the torch implementation, on a GPU or in Triton's interpreter (TRITON_INTERPRET=1)."""
 
 import os
 from dataclasses import replace

@@ -51,7 +51,6 @@ def write_hdf5(path: Path, z: np.ndarray, **options: Any) -> None:
 
 
 def write_faiss(path: Path, z: np.ndarray, *, fourcc: bytes = b"IxFI", metric: int = 0) -> None:
-    """Write the same bytes as `faiss.write_index(IndexIDMap(IndexFlat))` of faiss 1.15."""
     header = struct.pack("<iqqqBi", DIM, len(z), 1 << 20, 1 << 20, 1, metric) + (b"\0" * 4 if metric > 1 else b"")
     flat = fourcc + header + struct.pack("<Q", z.size) + z.astype("<f4").tobytes()
     ids = struct.pack("<Q", len(z)) + (np.arange(len(z)) + 100).astype("<i8").tobytes()

@@ -27,7 +27,6 @@ Write = Callable[[str], list[Path | str]]
 
 
 def read(collection: Collection) -> dict[str, np.ndarray]:
-    """Read all rows of each modality."""
     return {name: np.concatenate([c.copy() for c in m.rows.chunks()]) for name, m in collection.modalities.items()}
 
 

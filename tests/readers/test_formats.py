@@ -21,7 +21,6 @@ from unialign.readers import Collection, _rows, _table
 
 
 def rows_of(collection: Collection, name: str) -> np.ndarray:
-    """Return the rows of a modality in item order, after checking that all ways of reading agree."""
     modality = collection.modalities[name]
     found = modality.rows.take(range(collection.items))
     np.testing.assert_array_equal(modality.rows.take([1, 8]), found[[1, 8]])
@@ -180,7 +179,6 @@ def test_flat_indexes_are_those_that_faiss_writes(tmp_path: Path, space: Space) 
 
 
 def write_anndata(group: Any, names: list[str], matrices: dict[str, np.ndarray], counts: np.ndarray) -> None:
-    """Write an AnnData group in the format of anndata 0.12."""
     group.attrs["encoding-type"] = "anndata"
     obs = group.create_group("obs")
     obs.attrs["_index"] = "cells"

@@ -28,7 +28,6 @@ def assert_rows(collection: Collection, expected: Rows) -> None:
 
 
 def save_parts(z: np.ndarray, folder: Path, pattern: str, *, parts: int = 12) -> list[Path]:
-    """Write rows in parts; for 12 parts, the alphabetical order differs from the numeric order."""
     folder.mkdir(exist_ok=True, parents=True)
     bounds = np.linspace(0, len(z), parts + 1).astype(int) // 1
     paths = [folder / pattern.format(i) for i in range(parts)]

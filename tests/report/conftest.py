@@ -8,8 +8,6 @@ import pytest
 
 @pytest.fixture
 def edited() -> Callable[[Path, Callable[[dict[str, Any]], None]], dict[str, Any]]:
-    """Return a function that changes the results.json of a folder and returns the new content."""
-
     def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         path = folder / "results.json"
         results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

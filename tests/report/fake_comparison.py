@@ -121,7 +121,6 @@ def make_folder(
     image: Callable[[str, int], bytes] = lambda modality, position: PIXEL,
     steps: int = 60,
 ) -> Path:
-    """Write a comparison folder; modalities in `with_images` get thumbnails, and items are named "item i" by default."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"item {i}" for i in range(items)] if names is None else list(names)

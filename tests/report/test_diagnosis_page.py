@@ -14,8 +14,6 @@ from unialign.report._index_tables import index_sections
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Return a function that writes the page of a diagnosis of 40 items and returns its HTML."""
-
     def write(modalities: int) -> str:
         rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("diagnosis")
         shared = rng.normal(size=(40, 6))

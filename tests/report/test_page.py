@@ -19,8 +19,6 @@ VOID = {"meta", "br", "img", "link", "input"}
 
 
 class Page(HTMLParser):
-    """An HTML parser that checks the nesting of tags, and records tags, ids and attributes."""
-
     def __init__(self, text):
         super().__init__()
         self.open, self.tags, self.ids, self.attributes = [], [], [], []

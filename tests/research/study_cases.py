@@ -21,10 +21,6 @@ RESAMPLES = 600
 def write_store(
     folder: Path, columns: tuple[str, ...] = MODALITIES, *, test: float = 0.0, name: str = "tiny", dim: int = 5
 ) -> str:
-    """Write a store of three classes with a shared latent; `test` is added to the test rows.
-
-    Two test items share a group. Heads with dropout 0.5 require a larger `dim`.
-    """
     rng = np.random.default_rng(0)
     items = TRAIN + VAL + TEST
     latent = rng.normal(size=(items, 4))

@@ -53,7 +53,6 @@ def shortened() -> Study:
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    """Return the options of a short study on a store with every fifth emoji."""
     emoji = load_dataset("emoji").select(generation.MODALITIES)
     rows = np.arange(0, emoji.items, 5)
     content = io.BytesIO()

@@ -32,8 +32,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @dataclass
 class Observed:
-    """The progress of a study, the (purpose, split) of each evaluation, and the start of continued arms."""
-
     progress: list[Progress] = field(default_factory=list)
     evaluated: set[tuple[str, str]] = field(default_factory=set)
     begun: list[tuple[str, int, bool, bool]] = field(default_factory=list)
@@ -290,8 +288,6 @@ def test_an_arm_whose_trials_all_fail_stops_the_study(
 
 
 def changed(**changes: Any) -> Study:
-    """Return the small study with changes to its first arm."""
-
     def altered(chosen: Options) -> Plan:
         first, *rest = plan(chosen).arms
         return dataclasses.replace(plan(chosen), arms=(dataclasses.replace(first, **changes), *rest))

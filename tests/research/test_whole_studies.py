@@ -18,7 +18,6 @@ from unialign.io import write_yaml
 
 
 def columns(name: str) -> dict[str, tuple[str, ...]]:
-    """Return the columns that a study uses from each data set."""
     plan, _, _ = make_plan(load_study(name), Options(study=name))
     found: dict[str, dict[str, None]] = {}
     for arm in plan.arms:
@@ -28,7 +27,6 @@ def columns(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def one_trial(plan: Plan) -> Plan:
-    """Reduce a plan to one trial per tuned arm."""
     return dataclasses.replace(plan, arms=tuple(dataclasses.replace(arm, trials=arm.trials[:1]) for arm in plan.arms))
 
 

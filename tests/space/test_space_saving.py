@@ -22,8 +22,6 @@ from unialign.space import Space
 
 
 class Canary:
-    """An object that creates a file when it is unpickled."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -52,7 +50,6 @@ def weights(space: Space) -> dict[str, bytes]:
 
 
 def forge_config(saved: Path, change: dict) -> None:
-    """Change config.json and update the checksum of the file."""
     body = read_json(saved / "config.json") | change
     (saved / "config.json").unlink()
     write_json(saved / "config.json", body)

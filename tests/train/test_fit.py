@@ -311,8 +311,6 @@ def test_a_modality_that_no_training_row_has() -> None:
 
 
 class Poisoned(EmbeddingStore):
-    """A store in which a value changes after validation, as in a damaged file."""
-
     def __init__(self, store: EmbeddingStore, name: str, row: int, value: float) -> None:
         self.__dict__.update(store.__dict__)
         self._name, self._row, self._value = name, row, value

@@ -104,7 +104,6 @@ def test_dropout_repeats_exactly_in_the_second_pass() -> None:
 
 
 def kept_in_heads(batch_size: int, micro: int | None) -> int:
-    """Return the largest number of bytes saved for a backward pass of the heads."""
     x, _, _ = batch(batch_size)
     space, most = heads(hidden=64), 0
 
@@ -132,8 +131,6 @@ def test_saved_activations_grow_with_the_micro_batch_and_not_the_batch() -> None
 
 
 class Averaging(nn.Module):
-    """A fake DistributedDataParallel that counts the forward passes with gradients outside `no_sync`."""
-
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module, self.averaging, self.averaged = module, True, 0

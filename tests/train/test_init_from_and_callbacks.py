@@ -138,7 +138,6 @@ def test_training_steps() -> None:
 
 
 def shifted(store: EmbeddingStore) -> EmbeddingStore:
-    """Return a store with the same items but other feature statistics."""
     columns = {name: np.asarray(store.array(name)) * 3 + 5 for name in store.columns}
     present = {name: store.present(name) for name in store.columns}
     return EmbeddingStore.from_arrays(columns, present=present, ids=store.ids, split=store.split, name="shifted")

@@ -68,8 +68,6 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 class Board:
-    """A fake SummaryWriter of TensorBoard."""
-
     made: list["Board"]
 
     def __init__(self, folder: str, purge_step: int) -> None:
@@ -106,8 +104,6 @@ def test_a_missing_logger_names_its_extra(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 class Tracked:
-    """A fake run of W&B or trackio."""
-
     def __init__(self, **settings: Any) -> None:
         self.settings, self.logged, self.finished = settings, list[tuple[int, dict[str, float]]](), False
 

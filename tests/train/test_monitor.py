@@ -29,7 +29,6 @@ def batch_of(rows: int = 32, dim: int = 16, **changes: Tensor) -> Batch:
 
 
 def check(batch: Batch, objective: Objective) -> dict[str, str]:
-    """Return the warning messages by code."""
     _, found = check_health(objective, batch, objective.terms(batch), step=5)
     assert all(warning.step == 5 and warning.message.startswith("step 5: ") for warning in found)
     return {warning.code: str(warning) for warning in found}
@@ -187,7 +186,6 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
 
 
 def expected_row(step: int, micro: int) -> int:
-    """Return the store row of the last present audio row in a batch of the tiny run."""
     from unialign.train._batches import Batches
 
     store = tiny_store()

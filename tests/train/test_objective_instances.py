@@ -15,7 +15,6 @@ from unialign.train import TrainConfig
 
 @pytest.fixture
 def unregistered() -> None:
-    """Remove the objective from the registry, as in a new process."""
     registry._registered.pop(("objectives", "pull"), None)
 
 

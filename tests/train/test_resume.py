@@ -41,7 +41,6 @@ def crash(info: Any) -> None:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Path:
-    """Return the folder of the default run, interrupted after step 3."""
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(3))
     return tmp_path / "run"

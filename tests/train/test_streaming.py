@@ -18,7 +18,6 @@ from unialign.train._training_data import load_training_data
 
 @pytest.fixture
 def _stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stream even tiny stores, and read the rows of two or three steps in advance."""
     monkeypatch.setattr(_training_data, "_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(_features, "_STAGE_BYTES", 40 * 8 * sum(DIMS.values()))
 
