@@ -19,6 +19,7 @@ from unialign.encoders._reference import (
     check_reference as check_reference,
     references_of as references_of,
 )
+from unialign.encoders._save import save as save
 from unialign.encoders._text_encoder import (
     TextEncoder as TextEncoder,
     quiet_loading as quiet_loading,
@@ -44,6 +45,7 @@ __all__ = [
     "parse_name",
     "references_of",
     "resolve",
+    "save",
     "text_encoder",
     "witness",
     "wrap",

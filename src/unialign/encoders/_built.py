@@ -4,6 +4,7 @@ Shapes: `n` items of a batch, `D` length of the features.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from unialign.encoders._encoder import Prepare, Prepared
+from unialign.encoders._reference import fingerprint_of
 from unialign.encoders._witness import rounded, witness
+from unialign.errors import ConfigError
 from unialign.media import Decoding, Kind
 
 Batch = dict[str, Tensor]
@@ -32,17 +35,18 @@ class BuiltEncoder:
         forward: Callable[[Batch], Tensor],
         module: nn.Module | None = None,
         collate: Callable[[Sequence[Prepared]], Batch] | None = None,
+        device: torch.device | None = None,
         example: Any = None,
-        save: "Callable[[Any], Mapping[str, Any]] | None" = None,
+        write: Callable[[Path], Mapping[str, Any]] | None = None,
     ) -> None:
         self.media, self.dim = reference["media"], reference["dim"]
         self.decoding, self.prepare, self.module = decoding, prepare, module
         # The input of the witness, if the kind of media does not determine one.
         self.example = example
-        # Writes the files of the encoder into a folder and returns changed entries of the reference.
-        self.save = save
+        # Writes the files of the encoder into a folder and returns the entries of the reference that describe them.
+        self._write = write
         self._reference = dict(reference)
-        self._forward = forward
+        self._forward, self._device = forward, device
         self._collate = stack if collate is None else collate
 
     @property
@@ -59,16 +63,28 @@ class BuiltEncoder:
         return self._collate(prepared)
 
     def encode(self, batch: Batch) -> Tensor:
-        device = device_of(self.module)
+        # A caller may have moved the module.
+        device = self._device or torch.device("cpu") if self.module is None else device_of(self.module)
         return self._forward({name: value.to(device) for name, value in batch.items()}).float()
+
+    def save_files(self, folder: Path) -> dict[str, Any]:
+        """Write the files of the encoder with its current weights, and return its reference; see `save`."""
+        if self._write is None:
+            raise ConfigError(
+                f"the encoder {self._reference['kind']}:{self._reference['name']} has no files to save; save its "
+                f"reference"
+            )
+        kept = {key: value for key, value in self._reference.items() if key not in ("witness", "fingerprint")}
+        body = {**kept, **self._write(folder), "stored": "inside"}
+        return {**body, "fingerprint": fingerprint_of(body), "witness": rounded(witness(self))}
 
     def __repr__(self) -> str:
         name = f"{self._reference['kind']}:{self._reference['name']}"
         return f"<encoder {name}, {self.media}, dim {self.dim}, {self.fingerprint[:12]}>"
 
 
-def device_of(module: nn.Module | None) -> torch.device:
-    first = None if module is None else next(module.parameters(), None)
+def device_of(module: nn.Module) -> torch.device:
+    first = next(module.parameters(), None)
     return torch.device("cpu") if first is None else first.device
 
 
@@ -78,9 +94,9 @@ def stack(prepared: Sequence[Prepared]) -> Batch:
 
 
 def pad(prepared: Sequence[Prepared]) -> Batch:
-    """Stack arrays along a first axis of different lengths, with zeros at the end."""
+    """Stack arrays along a first axis of different lengths, with zeros at the end; add their lengths as `length`."""
     longest = {name: max(len(item[name]) for item in prepared) for name in prepared[0]}
-    batch: Batch = {}
+    batch: Batch = {"length": torch.tensor([len(next(iter(item.values()))) for item in prepared])}
     for name, length in longest.items():
         first = prepared[0][name]
         padded = np.zeros((len(prepared), length, *first.shape[1:]), first.dtype)

@@ -78,7 +78,7 @@ def load(
     Args:
         reference: an `Encoder.reference`.
         device, offline: see `create`.
-        folder: folder with the files of the encoder, as written by `save`, to use instead of the place in the reference.
+        folder: folder that `save` wrote, to read the files from instead of the place in the reference.
 
     Raises:
         DataError: the reference was altered, a file is missing or has another sha256, the fingerprint of the loaded
@@ -92,8 +92,8 @@ def load(
     checked = check_reference(reference)
     if checked["kind"] == "module":
         raise ConfigError(
-            f"the module {checked['name']!r}, which computed the features of {checked['media']}, was passed to wrap and "
-            f"is not saved; pass the same encoder again"
+            f"the module {checked['name']!r}, which computed the features of {checked['media']}, was passed to wrap "
+            f"and is not saved; pass the same encoder again"
         )
     spec = name_of(checked)
     _check_options(checked["media"], checked.get("dtype"))
@@ -104,7 +104,7 @@ def load(
         dtype=checked["dtype"],
         offline=offline,
         folder=None if folder is None else Path(folder),
-        weights=checked.get("weights", {}),
+        weights={**checked.get("weights", {}), **checked.get("files", {})},
     )
     encoder = _check_encoder(made, f"the encoder {str(spec)!r}")
     if encoder.fingerprint != checked["fingerprint"]:
@@ -198,8 +198,8 @@ def _check_options(media: object, dtype: object) -> None:
 def _check_encoder(encoder: Any, what: str) -> Encoder:
     if not isinstance(encoder, Encoder):
         raise ConfigError(
-            f"{what} must be a name or have the attributes of unialign.encoders.Encoder, got {encoder!r}; for a PyTorch "
-            f"module use unialign.encoders.wrap"
+            f"{what} must be a name or have the attributes of unialign.encoders.Encoder, got {encoder!r}; for a "
+            f"PyTorch module use unialign.encoders.wrap"
         )
     return encoder
 

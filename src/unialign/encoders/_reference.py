@@ -19,7 +19,7 @@ BATCH_SIZE = 64
 # Version of the code of all encoders of this package; a change that alters features increases it.
 _CODE = 1
 # Entries that do not affect the features.
-_LEFT_OUT = ("name", "revision", "witness", "stored", "licence", "packages", "batch_size", "fingerprint")
+_LEFT_OUT = ("name", "revision", "witness", "stored", "files", "licence", "packages", "batch_size", "fingerprint")
 _REQUIRED = ("kind", "name", "media", "dim", "fingerprint")
 
 

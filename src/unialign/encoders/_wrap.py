@@ -32,8 +32,8 @@ def wrap(
 ) -> Encoder:
     """Use a PyTorch module as an encoder.
 
-    A space that is saved with this encoder stores only its fingerprint; pass the encoder again to encode raw media after
-    loading.
+    A space that is saved with this encoder stores only its fingerprint; after loading, pass the encoder again to encode
+    raw media.
 
     Args:
         module: called with the entries of a batch as keyword arguments; returns features of shape (n, D).
@@ -47,8 +47,8 @@ def wrap(
         name: name in messages and references; by default the name of the class of the module.
         version: number to increase if `prepare` or `collate` changes; it is part of the fingerprint.
         licence: SPDX identifier of the licence of the weights.
-        example: a decoded media value as the input of the witness; by default one that fits the kind of media, which for
-            arrays has the length `decoding.dim`, or else D.
+        example: a decoded media value, the input of the witness; by default one that fits the kind of media. Arrays
+            have the length `decoding.dim`, or else D.
 
     Raises:
         ConfigError: an argument is invalid.

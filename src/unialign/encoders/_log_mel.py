@@ -1,0 +1,58 @@
+"""Log-mel features of sounds. Does not import torch.
+
+Shapes: `L` frames, `B` bands.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.encoders._waveform import mel_filters, power_spectrogram
+from unialign.media import Audio
+
+__all__ = ["LogMelFrames", "LogMelStatistics"]
+
+# Power of the quantization noise of 16 bits, roughly; it replaces smaller powers.
+_FLOOR = 1e-8
+
+
+@dataclass(frozen=True)
+class LogMelFrames:
+    """Map a sound to the logarithm of its power in mel bands: `frames` (L, B).
+
+    Attributes:
+        rate: samples per second.
+        window, hop: samples of a frame and between the starts of frames.
+        bands: number of bands B.
+    """
+
+    rate: int = 16000
+    window: int = 512
+    hop: int = 160
+    bands: int = 64
+
+    def __call__(self, sound: Audio) -> dict[str, NDArray[Any]]:
+        power = power_spectrogram(sound.samples, window=self.window, hop=self.hop)
+        bands = power @ mel_filters(self.rate, window=self.window, bands=self.bands, scale="htk")
+        return {"frames": np.log(np.maximum(bands / self.window, _FLOOR))}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON object."""
+        return {"type": "log-mel", **asdict(self), "scale": "htk", "floor": _FLOOR}
+
+
+@dataclass(frozen=True)
+class LogMelStatistics:
+    """Map a sound to the mean and the standard deviation over time of its log-mel bands: `features` (2 B,)."""
+
+    frames: LogMelFrames = LogMelFrames()
+
+    def __call__(self, sound: Audio) -> dict[str, NDArray[Any]]:
+        frames = self.frames(sound)["frames"]
+        return {"features": np.concatenate([frames.mean(0), frames.std(0)]).astype(np.float32)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON object."""
+        return {"type": "log-mel-statistics", "frames": self.frames.to_json()}

@@ -1,0 +1,66 @@
+"""Resize images with Pillow. Does not import torch.
+
+Shapes: `H`, `W` height and width of an image, `S` side of a square image.
+"""
+
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import MissingDependencyError
+
+__all__ = ["Fit", "SquarePixels", "pillow"]
+
+Fit = Literal["pad", "crop", "stretch"]
+
+
+@dataclass(frozen=True)
+class SquarePixels:
+    """Resize an image (H, W, 3) to a square: `pixels` (3, S, S) uint8.
+
+    Attributes:
+        size: side S.
+        fit: `pad` adds white bars, `crop` cuts the longer sides, `stretch` changes the aspect ratio.
+        resample: filter of Pillow: `bilinear` or `bicubic`.
+    """
+
+    size: int
+    fit: Fit = "pad"
+    resample: str = "bicubic"
+
+    def __call__(self, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        return {"pixels": np.ascontiguousarray(self.square(image).transpose(2, 0, 1))}
+
+    def square(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        library = pillow()
+        picture = library.fromarray(np.ascontiguousarray(image))
+        resample = library.Resampling[self.resample.upper()]
+        if self.fit == "crop":
+            side = min(picture.size)
+            left, top = (picture.width - side) // 2, (picture.height - side) // 2
+            box = (left, top, left + side, top + side)
+            return np.asarray(picture.resize((self.size, self.size), resample, box=box))
+        if self.fit == "stretch":
+            return np.asarray(picture.resize((self.size, self.size), resample))
+        scale = self.size / max(picture.size)
+        width, height = (max(round(side * scale), 1) for side in picture.size)
+        square = np.full((self.size, self.size, 3), 255, np.uint8)
+        left, top = (self.size - width) // 2, (self.size - height) // 2
+        square[top : top + height, left : left + width] = np.asarray(picture.resize((width, height), resample))
+        return square
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON object."""
+        return {"type": "square-pixels", "backend": "pillow", **asdict(self)}
+
+
+def pillow() -> Any:
+    try:
+        return import_module("PIL.Image")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"encoding images needs Pillow, which cannot be imported ({error}): pip install 'unialign[media]'"
+        ) from None
