@@ -131,7 +131,7 @@ def test_each_folder_of_a_commit_is_synced_before_the_next_file(
     )
     commit_files(staging, tmp_path, last=("weights", "config"))
     top = f"sync {tmp_path.name}"
-    assert events == ["1", "2", "sync images", "weights", top, "config", top]
+    assert events == ["1", "2", "sync images", top, "weights", top, "config", top]
 
 
 def test_a_lock_excludes_other_writers_until_its_process_ends(tmp_path: Path) -> None:

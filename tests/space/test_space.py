@@ -102,7 +102,7 @@ def test_names_of_module_attributes() -> None:
 
 
 def test_unknown_modality(space: Space) -> None:
-    with pytest.raises(ConfigError, match="unknown modality 'audio' in `features`; this space has 'image', 'text'"):
+    with pytest.raises(ConfigError, match="unknown modality 'audio' in `inputs`; this space has 'image', 'text'"):
         space.encode({"audio": torch.zeros(2, 3)})
     with pytest.raises(ConfigError, match="unknown modality 'audio' in `present`"):
         space.encode(features(), present={"audio": torch.ones(9, dtype=torch.bool)})

@@ -11,6 +11,7 @@ import sys
 import types
 import zipfile
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import safetensors.torch
@@ -19,6 +20,7 @@ import torch
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
 from unialign.io import _pretrained as _saving, read_json, write_json
 from unialign.space import Space
+from unialign.space._inside import SUFFIXES
 
 
 class Canary:
@@ -335,7 +337,7 @@ def test_a_space_from_the_hub(space: Space, saved: Path, monkeypatch: pytest.Mon
     assert asked == {
         "name": "someone/space",
         "revision": "v1",
-        "allow_patterns": [_saving.CONFIG, _saving.WEIGHTS],
+        "allow_patterns": [_saving.CONFIG, _saving.WEIGHTS, *(f"encoders/*/*{suffix}" for suffix in SUFFIXES)],
     }
 
 
@@ -362,7 +364,7 @@ def test_push_and_load(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert space.push_to_hub("someone/space", private=True, token="t") == "https://hub/someone/space/commit/1"
     assert calls == [
         {"private": True, "token": "t", "exist_ok": True},
-        {"token": "t", "revision": None, "commit_message": "Upload a unialign space"},
+        {"allow_patterns": ANY, "token": "t", "revision": None, "commit_message": "Upload a unialign space"},
     ]
     files = sorted(path.name for path in (tmp_path / "someone/space").iterdir())
     assert files == ["README.md", "config.json", "model.safetensors"]

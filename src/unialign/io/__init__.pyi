@@ -1,4 +1,5 @@
 from unialign.io._atomic import atomic_directory as atomic_directory, commit_files as commit_files
+from unialign.io._card import marked as marked
 from unialign.io._checksummed import read_tensors as read_tensors, write_tensors as write_tensors
 from unialign.io._environment import (
     describe_environment as describe_environment,

@@ -72,7 +72,7 @@ def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> No
     for file in moved:
         (folder / file.parent).mkdir(parents=True, exist_ok=True)
         os.replace(staging / file, folder / file)
-    for parent in dict.fromkeys(file.parent for file in moved):
+    for parent in dict.fromkeys(parent for file in moved for parent in file.parents):
         sync_folder(folder / parent)
     for file in final:
         os.replace(staging / file, folder / file)

@@ -25,6 +25,8 @@ def local_folder(
     revision: str | None = None,
     allow_patterns: Sequence[str],
     ignore_patterns: Sequence[str] = (),
+    cache: str | os.PathLike[str] | None = None,
+    offline: bool | None = None,
 ) -> Path:
     """Return a local folder; if `source` is an `owner/name` and not a folder, download it from the Hub.
 
@@ -32,6 +34,8 @@ def local_folder(
         what: content of the folder for error messages, such as `a saved space`.
         revision: branch, tag or commit on the Hub.
         allow_patterns, ignore_patterns: patterns of the files to download and to skip.
+        cache: folder of downloaded files; None: that of `huggingface_hub`.
+        offline: whether only files of earlier downloads are used. None: as set by the variable HF_HUB_OFFLINE.
 
     Raises:
         CheckpointError: `source` is neither a folder nor a repository that can be downloaded.
@@ -42,22 +46,35 @@ def local_folder(
         return folder
     if folder.exists() or not is_hub_id(source):
         raise CheckpointError(f"{source} is not a folder with {what}; check the path")
-    patterns = {"allow_patterns": list(allow_patterns)}
+    options: dict[str, Any] = {"allow_patterns": list(allow_patterns)}
     if ignore_patterns:
-        patterns["ignore_patterns"] = list(ignore_patterns)
+        options["ignore_patterns"] = list(ignore_patterns)
+    if cache is not None:
+        options["cache_dir"] = checked_path(cache, "the cache", error=CheckpointError)
+    if offline:
+        options["local_files_only"] = True
     hub = _hub(f"there is no folder {str(source)!r}, and loading from the Hugging Face Hub needs huggingface_hub")
     try:
-        return Path(hub.snapshot_download(source, revision=revision, **patterns))
+        return Path(hub.snapshot_download(source, revision=revision, **options))
     except Exception as error:  # the Hub client raises many exceptions, for example if there is no repository
-        raise CheckpointError(
-            f"there is no folder {str(source)!r}, and the download from the Hugging Face Hub failed ({error})"
-        ) from error
+        failed = "no earlier download can be used" if offline else "the download from the Hugging Face Hub failed"
+        raise CheckpointError(f"there is no folder {str(source)!r}, and {failed} ({error})") from error
 
 
 def push_folder(
-    folder: Path, repo_id: str, *, private: bool | None, token: str | None, revision: str | None, message: str
+    folder: Path,
+    repo_id: str,
+    *,
+    allow_patterns: Sequence[str],
+    private: bool | None,
+    token: str | None,
+    revision: str | None,
+    message: str,
 ) -> str:
     """Create a repository on the Hub unless it exists, upload a folder as one commit, and return the commit's URL.
+
+    Args:
+        allow_patterns: patterns of the files to upload.
 
     Raises:
         CheckpointError: `repo_id` is not an `owner/name`, or the Hub rejects the upload.
@@ -69,7 +86,12 @@ def push_folder(
     try:
         hub.create_repo(repo_id, private=private, token=token, exist_ok=True)
         commit = hub.upload_folder(
-            repo_id=repo_id, folder_path=folder, token=token, revision=revision, commit_message=message
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=list(allow_patterns),
+            token=token,
+            revision=revision,
+            commit_message=message,
         )
     except Exception as error:  # the Hub client raises many exceptions, for example without network or permission
         raise CheckpointError(f"the upload to {repo_id!r} on the Hugging Face Hub failed ({error})") from error

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from unialign._version import __version__
 from unialign.errors import CheckpointError, ConfigError
 from unialign.io._atomic import commit_files
+from unialign.io._card import updated_card
 from unialign.io._checksummed import read_tensors, write_tensors
-from unialign.io._files import checked_path, digest, reject_links_out, sync_folder, write_durably
+from unialign.io._files import checked_path, digest, open_regular, reject_links_out, sync_folder, write_durably
 from unialign.io._hub import local_folder
 from unialign.io._json import canonical_json
 from unialign.io._json_files import read_json, reject_pickles, write_json
@@ -44,14 +45,19 @@ def save_folder(
     metadata: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     card: str,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a model into a folder; replace a previously saved model, but keep other files and an existing card.
+    """Write a model into a folder; replace a previously saved model, but keep other files.
+
+    Of an existing card, only the text between markers is replaced (see `updated_card`).
 
     Args:
         kind: `space`, `decoder` or `repair`; also the key of the settings in `config.json`.
         settings: arguments that build the model without its weights.
         metadata: JSON object that describes how the model was created.
         card: content of `README.md`, the model card.
+        files: relative paths and contents of further files, which are moved before the weights. Their names must depend
+            on their contents, since the previous model may have files of the same names.
 
     Raises:
         CheckpointError: a file system error, or the folder holds a model of another kind; a previously saved model
@@ -59,6 +65,9 @@ def save_folder(
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     with staged_files(kind, folder) as staging:
+        for name, content in (files or {}).items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            write_durably(staging / name, content)
         weights = write_tensors(staging / WEIGHTS, tensors)
         body = {
             "schema": SCHEMA,
@@ -69,8 +78,8 @@ def save_folder(
             "weights": weights,
         }
         write_json(staging / CONFIG, body)
-        if not (folder / CARD).exists():
-            write_durably(staging / CARD, card.encode("utf-8", errors="replace"))
+        if (text := _new_card(folder / CARD, card)) is not None:
+            write_durably(staging / CARD, text.encode("utf-8", errors="replace"))
 
 
 @contextmanager
@@ -152,6 +161,19 @@ def load_folder(
         raise CheckpointError(f"{folder / WEIGHTS} contains weights that are not floating-point numbers")
     model.load_state_dict(tensors, assign=True)
     return model.eval()
+
+
+def _new_card(path: Path, card: str) -> str | None:
+    """Return the card to write, or None to keep the existing card."""
+    if not os.path.lexists(path):
+        return card
+    try:
+        with open_regular(path) as file:
+            existing = file.read().decode("utf-8")
+    except (OSError, UnicodeDecodeError):  # not a card of this library
+        return None
+    text = updated_card(existing, card)
+    return None if text == existing else text
 
 
 def check_json_object(kind: str, metadata: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 from unialign._version import __version__
 from unialign.encoders import quiet_loading
 from unialign.errors import CheckpointError
-from unialign.io import atomic_directory, digest, replace_file
+from unialign.io import atomic_directory, replace_file
 from unialign.space._dense_layers import DenseLayer, dense_head
 from unialign.space._reloaded import check_reloaded
 from unialign.space._towers import Tower, library
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from unialign.space._space import Space
 
 MODULES, SETTINGS, ROUTER, NORMALIZE = "modules.json", "config_sentence_transformers.json", "0_Router", "1_Normalize"
+# Patterns of the files of the modules.
+MODULE_FILES = (MODULES, SETTINGS, f"{ROUTER}/*", f"{NORMALIZE}/*")
 
 
-def write_modules(
-    space: "Space", towers: Sequence[Tower], folder: Path, card: str, save_space: Callable[[], None]
-) -> None:
-    """`card` is the content of the model card that `save_space` writes; it is called after the check."""
+def write_modules(space: "Space", towers: Sequence[Tower], folder: Path, save_space: Callable[[], None]) -> None:
+    """`save_space` is called after the check."""
     with quiet_loading():
         router = _router(space, towers)
     normalize = _modules().Normalize()
-    settings = _settings(towers, card)
+    settings = _settings(towers)
     try:
         with atomic_directory(folder / ROUTER, check_replaced=lambda _: None) as partial:
             with quiet_loading():
@@ -57,21 +57,21 @@ def write_modules(
     replace_file(folder / MODULES, json.dumps(listed, indent=2), error=CheckpointError)
 
 
-def written_card(folder: Path) -> str | None:
-    try:
-        entry = json.loads((folder / SETTINGS).read_text("utf-8"))["unialign"]["card"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return str(entry)
-
-
 def discard_modules(folder: Path) -> None:
     """The modules compute the embeddings of an earlier space."""
-    if written_card(folder) is not None:
+    if _wrote_modules(folder):
         for name in (MODULES, SETTINGS):
             (folder / name).unlink(missing_ok=True)
         for name in (ROUTER, NORMALIZE):
             shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _wrote_modules(folder: Path) -> bool:
+    """Return whether the modules in a folder were written by `write_modules`."""
+    try:
+        return "unialign" in json.loads((folder / SETTINGS).read_text("utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _router(space: "Space", towers: Sequence[Tower]) -> Any:
@@ -118,7 +118,7 @@ def _dense_module(layer: DenseLayer) -> nn.Module:
     return dense
 
 
-def _settings(towers: Sequence[Tower], card: str) -> dict[str, Any]:
+def _settings(towers: Sequence[Tower]) -> dict[str, Any]:
     text = next((tower.model for tower in towers if tower.kind == "text"), None)
     return {
         "model_type": "SentenceTransformer",
@@ -130,8 +130,8 @@ def _settings(towers: Sequence[Tower], card: str) -> dict[str, Any]:
         "prompts": {} if text is None else dict(text.prompts),
         "default_prompt_name": None if text is None else text.default_prompt_name,
         "similarity_fn_name": "cosine",
-        # With this digest, a later call recognizes a model card that was not edited.
-        "unialign": {"version": __version__, "card": digest(card.encode())},
+        # With this entry, a later call recognizes the modules of an earlier space.
+        "unialign": {"version": __version__},
     }
 
 

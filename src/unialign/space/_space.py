@@ -7,21 +7,22 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unialign._checks import check_integer
+from unialign._checks import check_choice, check_integer
 from unialign._html import html_table
 from unialign.batch import as_dense
 from unialign.config import Head, InputNorm, SpaceFormat, WhiteningMode
 from unialign.errors import ConfigError
-from unialign.io import load_folder
+from unialign.io import load_folder, local_folder
 from unialign.space._encode import encode_rows
 from unialign.space._encode_store import encode_store
+from unialign.space._encoders import LoadedEncoders, check_references, set_encoders
 from unialign.space._evaluating import evaluating
 from unialign.space._heads import make_head
 from unialign.space._inverse import invert_frozen
@@ -29,7 +30,9 @@ from unialign.space._kernel_features import KernelFeatures
 from unialign.space._normalizer import make_input_norm
 from unialign.space._output_affine import OutputAffine, check_output_affine, set_output_affine
 from unialign.space._prepare import fit_stages, kernel_of
-from unialign.space._saving import push, save
+from unialign.space._raw import BrokenInput, OnError, encoded_inputs
+from unialign.space._saving import FILES, push, save
+from unialign.space._stored_encoders import Inside
 from unialign.space._validation import (
     check_batch,
     check_kernel,
@@ -40,6 +43,7 @@ from unialign.space._whitening import Whitening, check_frozen
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore, Overwrite
+    from unialign.encoders import Encoder
 
 _KERNEL_SETTINGS = ["regularization", "landmarks", "kernel_sizes"]
 
@@ -72,6 +76,8 @@ class Space(nn.Module):
             heads. None: `fit_normalizer` sets them.
         output_affine: modalities whose unit embeddings are mapped by an affine map and normalized again, such as a
             repair of the modality gap (see `with_output_affine`).
+        encoders: mapping of modality to the reference of the encoder that computes its features, such as
+            `encoder.reference` of `unialign.encoders.create`. `encode` then also takes raw media of this modality.
         metadata: JSON object that describes how the space was created; it is saved with the space.
 
     Raises:
@@ -92,6 +98,7 @@ class Space(nn.Module):
         landmarks: int | Literal["auto"] = "auto",
         kernel_sizes: Mapping[str, Sequence[int]] | None = None,
         output_affine: Sequence[str] = (),
+        encoders: Mapping[str, Mapping[str, Any]] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -105,6 +112,9 @@ class Space(nn.Module):
         self.frozen = check_frozen(frozen, dims, dim)
         self.output_affine = check_output_affine(output_affine, dims)
         self.regularization, self.landmarks = float(regularization), landmarks
+        self.encoders = check_references(encoders, dims)
+        self._loaded_encoders = LoadedEncoders()
+        self.last_broken: tuple[BrokenInput, ...] = ()
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Use lists instead of nn.ModuleDict, since names such as "type" or "rna.seq" cannot be attributes.
         self.features, self.heads = nn.ModuleList(), nn.ModuleList()
@@ -147,7 +157,8 @@ class Space(nn.Module):
         config = {name: getattr(self, name) for name in names + (_KERNEL_SETTINGS if self.head == "kernel" else [])}
         frozen = {"frozen": dict(self.frozen)} if self.frozen else {}
         outputs = {"output_affine": list(self.output_affine)} if self.output_affine else {}
-        return {"dims": dict(self.dims), **config, **frozen, **outputs}
+        encoders = {"encoders": copy.deepcopy(self.encoders)} if self.encoders else {}
+        return {"dims": dict(self.dims), **config, **frozen, **outputs, **encoders}
 
     def with_output_affine(self, layers: Mapping[str, tuple[Tensor, Tensor]]) -> "Space":
         """Return a copy in which the embeddings z of the given modalities become z weight + bias, normalized again.
@@ -171,36 +182,67 @@ class Space(nn.Module):
             space.outputs[self.modalities.index(name)] = module
         return space
 
+    def with_encoders(self, encoders: Mapping[str, "Encoder | Mapping[str, Any] | str | None"]) -> "Space":
+        """Return a copy that encodes raw media of the given modalities; the copy shares loaded encoders.
+
+        Args:
+            encoders: mapping of modality to the encoder of its features: an encoder of `unialign.encoders`, its name
+                for `unialign.encoders.create`, or its reference. None removes the encoder of the space.
+
+        Raises:
+            ConfigError: unknown modality, or the encoder has another dim than the modality.
+            DataError: the space already has another encoder of the modality.
+        """
+        space = copy.deepcopy(self)
+        set_encoders(space, encoders)
+        return space
+
     def encode(
         self,
-        features: Mapping[str, Tensor | NDArray[Any]],
+        inputs: Mapping[str, Tensor | NDArray[Any] | Sequence[Any]],
         *,
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
         batch_size: int = 4096,
         dim: int | None = None,
+        on_error: OnError = "raise",
     ) -> dict[str, Tensor]:
-        """Embed features without gradient or dropout, in chunks, so that memory maps may exceed main memory.
+        """Embed raw media or features without gradient or dropout.
+
+        Features are embedded in chunks, so that memory maps may exceed main memory.
 
         Args:
-            features: mapping of modality to a real-valued array or tensor (B, W); modalities of the space may be
-                omitted, and B may differ between modalities.
+            inputs: mapping of modality to features, a real-valued array or tensor (B, W), or to raw media, a list or
+                tuple of B values; modalities of the space may be omitted, and B may differ between modalities. Raw
+                media need an encoder of the modality (see `encoders`). Their values are, by the kind of media: text:
+                `str`; image: path, bytes, PIL image or uint8 array (H, W, 3); audio: path, bytes, `(array, rate)` or
+                `{"array": array, "sampling_rate": rate}`; video: path or uint8 array (T, H, W, 3); array: vector. None
+                and blank texts are absent.
             present: mapping of modality to a boolean mask (B,); all rows of modalities without a mask are present.
                 Absent rows may have any values.
             batch_size: number of rows to process at a time, at least 1.
             dim: number of leading dimensions to keep and normalize, for spaces trained with `matryoshka_dims`; all by
                 default.
+            on_error: `raise` raises an error for raw media that cannot be decoded. `absent` treats them as absent and
+                lists them in `last_broken`, a tuple of records with `modality`, `row`, `code` and `detail`.
 
         Returns:
-            Mapping of modality to unit rows (B, D), on the device and in the dtype of the space; absent rows are 0.
+            Mapping of modality to unit rows (B, D), on the device and in the dtype of the space. Absent rows are 0, so
+            `z.any(1)` is the mask of the present rows of z.
 
         Raises:
-            ConfigError: a modality is not in the space, or `dim` is not from 1 to the dimension of the space.
+            ConfigError: a modality is not in the space, `dim` is not from 1 to the dimension of the space, or raw media
+                have an unsupported type or no encoder.
+            MediaError: raw media cannot be decoded, or all their features are 0.
+            DataError: the encoder cannot be loaded, or computes other features than when the space was made.
+            MissingDependencyError: the encoder or the decoder needs a package that is not installed.
             ShapeError: features are not real numbers of shape (B, W), where W is the dim of the modality.
             NonFiniteError: a present row contains NaN or infinity, or is mapped to 0 and thus has no direction.
         """
         check_integer("batch_size", batch_size, low=1)
         check_integer("dim", self.dim if dim is None else dim, low=1, high=self.dim)
-        masks = check_batch(features, present, self.dims)
+        check_choice("on_error", on_error, get_args(OnError))
+        features, given, self.last_broken = encoded_inputs(self, inputs, present, on_error=on_error)
+        masks = check_batch(features, given, self.dims)
         with evaluating(self), torch.no_grad():
             return {
                 name: encode_rows(self, name, x, masks.get(name), batch_size=batch_size, dim=dim)
@@ -240,7 +282,7 @@ class Space(nn.Module):
         *,
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
     ) -> dict[str, Tensor]:
-        """Compute differentiable embeddings without normalizing them, as the input of objectives.
+        """Compute differentiable embeddings of features without normalizing them, as the input of objectives.
 
         Args:
             features: mapping of modality to a tensor or array (B, W), which is converted to the device and dtype of the
@@ -317,10 +359,12 @@ class Space(nn.Module):
         *,
         format: SpaceFormat = "unialign",
         encoders: Mapping[str, Any] | None = None,
+        inside: Inside = "auto",
     ) -> None:
-        """Write `config.json`, `model.safetensors` and, unless the file exists, a model card `README.md` to a folder.
+        """Write `config.json`, `model.safetensors` and a model card `README.md` to a folder.
 
-        A previously saved space is replaced atomically. Other files are kept.
+        A previously saved space is replaced atomically. Other files are kept. Of an existing card, only the text
+        between the markers `unialign: start` and `unialign: end` is replaced.
 
         Args:
             format: `unialign` writes the files named above. `sentence-transformers` also writes the encoders and heads
@@ -329,14 +373,17 @@ class Space(nn.Module):
             encoders: mapping of modality to the encoder of its features, for `sentence-transformers`: a
                 `SentenceTransformer`, its folder or Hub name, or a tuple (model, processor) or (model, processor,
                 pooling) of transformers. Modalities without an encoder are stored for `Space.from_pretrained` only.
+            inside: whether the encoders of raw media are stored in the subfolder `encoders`, as safetensors and JSON.
+                `auto` stores those that no reference can rebuild, `always` stores all, `never` stores none.
 
         Raises:
             CheckpointError: a file cannot be written or the folder holds a model of another kind (existing files are
                 kept), or the embeddings of the reloaded modules differ from those of the space.
-            ConfigError: the format cannot express a head or an encoder; the message states the reason.
+            ConfigError: the format cannot express a head or an encoder, or an encoder cannot be stored inside; the
+                message states the reason.
             MissingDependencyError: sentence-transformers is required and not installed.
         """
-        save(self, directory, format=format, encoders=encoders)
+        save(self, directory, format=format, encoders=encoders, inside=inside)
 
     def push_to_hub(
         self,
@@ -344,6 +391,8 @@ class Space(nn.Module):
         *,
         format: SpaceFormat = "unialign",
         encoders: Mapping[str, Any] | None = None,
+        inside: Inside = "auto",
+        licence: str | None = None,
         private: bool | None = None,
         token: str | None = None,
         revision: str | None = None,
@@ -351,14 +400,19 @@ class Space(nn.Module):
     ) -> str:
         """Upload the space to the Hugging Face Hub, and return the URL of the commit. Requires `unialign[hub]`.
 
+        Only the files that `save_pretrained` writes are uploaded.
+
         Args:
             repo_id: `owner/name` of the repository, which is created if it does not exist.
-            format, encoders: as in `save_pretrained`.
+            format, encoders, inside: as in `save_pretrained`.
+            licence: a statement that you may publish the encoders that are stored inside, such as their licence.
+                Required if the licence of one of them is unknown or does not permit copies.
             private: whether a new repository is private. None: the owner's default.
             token: access token; None: that of `hf auth login`.
             revision: branch to commit to; None: the main branch.
 
         Raises:
+            ConfigError: as in `save_pretrained`, or the licence of an encoder inside does not permit copies.
             CheckpointError: `repo_id` is malformed, or the Hub rejects the upload.
             MissingDependencyError: `huggingface_hub` is not installed.
         """
@@ -367,6 +421,8 @@ class Space(nn.Module):
             repo_id,
             format=format,
             encoders=encoders,
+            inside=inside,
+            licence=licence,
             private=private,
             token=token,
             revision=revision,
@@ -374,20 +430,46 @@ class Space(nn.Module):
         )
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> Self:
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        encoders: Mapping[str, "Encoder | Mapping[str, Any] | str | None"] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        offline: bool | None = None,
+    ) -> Self:
         """Load a space from a folder, or from the Hugging Face Hub (`owner/name`; requires `unialign[hub]`).
 
-        Only JSON and safetensors files are read, and no code is executed. The space is on the CPU, in eval mode.
+        Only JSON and safetensors files are read, and no code is executed. The space is on the CPU, in eval mode. The
+        encoders of raw media are loaded at their first use. Their weights must have the stored checksums, and their
+        features of a synthetic input are compared with the stored features.
+
+        Args:
+            source: folder, or `owner/name` on the Hub.
+            revision: branch, tag or commit on the Hub.
+            encoders: encoders to use instead of those that are loaded by reference, as in `with_encoders`. Modules that
+                were wrapped by `unialign.encoders.wrap` are not saved, and must be given here.
+            cache: folder of files from the Hub; None: that of `huggingface_hub`.
+            offline: whether nothing is downloaded. None: as set by the variable HF_HUB_OFFLINE.
 
         Raises:
+            ConfigError, DataError: as in `with_encoders`.
             CheckpointError: there is no space, its schema is not supported, its weights are a pickle, or a file is
                 truncated or altered.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
-        return load_folder("space", source, lambda settings, data: cls(**settings, metadata=data), revision=revision)
+        folder = local_folder(
+            source, "a saved space", revision=revision, allow_patterns=FILES, cache=cache, offline=offline
+        )
+        space = load_folder("space", folder, lambda settings, data: cls(**settings, metadata=data))
+        space._loaded_encoders = LoadedEncoders(folder, offline=offline)
+        set_encoders(space, encoders or {})
+        return space
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
+        config = self.get_config() | ({"encoders": [*self.encoders]} if self.encoders else {})
+        return ", ".join(f"{key}={value!r}" for key, value in config.items())
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{dim:,}", self.frozen.get(name, self.head)) for name, dim in self.dims.items()]

@@ -15,7 +15,7 @@ from unialign.errors import ConfigError, MissingDependencyError
 
 KINDS = ("text", "image", "audio", "video")
 # Values of `license` in a model card that reserve all rights.
-_CLOSED_LICENSES = {"proprietary", "unlicensed", "all-rights-reserved", "no-redistribution"}
+CLOSED = ("proprietary", "unlicensed", "all-rights-reserved", "no-redistribution")
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +193,7 @@ def _license(name: str, model: Any, metadata: Mapping[str, Any]) -> str | None:
     entry = entries.get(name) if isinstance(entries, Mapping) else None
     entry = entry if isinstance(entry, Mapping) else {}
     found = entry.get("license") or getattr(model.model_card_data, "license", None)
-    if entry.get("redistribution") is False or str(found).lower() in _CLOSED_LICENSES:
+    if entry.get("redistribution") is False or str(found).lower() in CLOSED:
         raise ConfigError(
             f"the license of the encoder of {name!r} ({found or 'redistribution: false'}) does not permit copies of "
             f"its weights, and a SentenceTransformer folder contains them; leave {name!r} out of encoders"

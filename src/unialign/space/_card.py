@@ -1,0 +1,182 @@
+"""The model card of a space."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from unialign._version import __version__
+from unialign.io import is_hub_id, marked
+from unialign.space._towers import CLOSED, Tower
+
+if TYPE_CHECKING:
+    from unialign.space._space import Space
+
+# Values of a licence that mean that it is not known.
+_UNKNOWN = ("unknown", "none", "")
+# Inputs of each kind of media in the examples.
+_INPUTS = {
+    "text": '["a text", "another text"]',
+    "image": '["photo.png", None]',
+    "audio": '["sound.wav", None]',
+    "video": '["film.mp4", None]',
+    "array": "[[0.5, 1.0], None]",
+}
+_HUB_KINDS = ("transformers", "sentence-transformers", "sentence_transformers", "timm", "open-clip", "open_clip")
+
+
+def model_card(space: "Space", metadata: Mapping[str, Any], towers: Sequence[Tower]) -> str:
+    sections = [_introduction(space, metadata, towers), _modalities(space), _usage(space, towers)]
+    sections += [_data(_part(metadata, "data")), _evaluation(_part(metadata, "evaluation"))]
+    body = "\n\n".join(section for section in sections if section)
+    return f"---\n{marked(_front_matter(space, towers), is_yaml=True)}\n---\n\n{marked(body)}\n"
+
+
+def licence_of(reference: Mapping[str, Any]) -> str:
+    """Return the licence of an encoder, in lower case; `unknown` if it is not known."""
+    found = str(reference.get("licence") or "unknown").strip().lower()
+    return "unknown" if found in _UNKNOWN else found
+
+
+def _introduction(space: "Space", metadata: Mapping[str, Any], towers: Sequence[Tower]) -> str:
+    # Metadata given by the user may lack the entries that `fit` writes, or have other types.
+    training, data, form = (_part(metadata, name) for name in ("training", "data", "closed_form"))
+    made = f"Trained with `{training['objective']}`" if "objective" in training else "Made"
+    if form and training.get("epochs", 0) == 0:
+        method = {"gcca": "GCCA", "ridge": "ridge regression"}.get(str(form.get("method")), "a closed form")
+        made = f"Computed by kernel {method}" if form.get("kernel") == "rbf" else f"Computed by {method}"
+    source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""
+    if towers:
+        kinds = " and ".join(tower.kind for tower in towers)
+        inputs = f"It maps {kinds} to unit vectors, with the encoders in this folder."
+    elif space.encoders:
+        names = " and ".join(f"{reference['media']} (`{name}`)" for name, reference in space.encoders.items())
+        inputs = f"It maps {names} to unit vectors, with the encoders in the table."
+    else:
+        inputs = "It maps features of frozen encoders, not raw media."
+    return (
+        "# A shared embedding space\n\n"
+        f"{made}{source} (unialign {__version__}). The space has {len(space.dims)} modalities, {space.dim} "
+        f"dimensions,\nhead `{space.head}` and input norm `{space.input_norm}`. {inputs}"
+    )
+
+
+def _modalities(space: "Space") -> str:
+    if not space.encoders:
+        return _table(("modality", "dim of its features"), space.dims.items())
+    rows = []
+    for name, dim in space.dims.items():
+        reference = space.encoders.get(name)
+        encoder = "features only" if reference is None else f"`{reference['kind']}:{reference['name']}`"
+        if reference is not None and reference.get("revision"):
+            encoder += f" at `{str(reference['revision'])[:12]}`"
+        rows.append((name, dim, encoder, "" if reference is None else reference.get("licence") or "unknown"))
+    return _table(("modality", "dim of its features", "encoder", "licence of the encoder"), rows)
+
+
+def _usage(space: "Space", towers: Sequence[Tower]) -> str:
+    name, dim = next(iter(space.dims.items()))
+    inputs, comment = f'{{"{name}": features}}', f"(items, {dim}) -> unit rows"
+    if space.encoders:
+        inputs = ", ".join(f'"{name}": {_INPUTS[found["media"]]}' for name, found in list(space.encoders.items())[:2])
+        inputs, comment = f"{{{inputs}}}", "None is absent: a row of zeros"
+    snippet = f"""```python
+import unialign as ua
+
+space = ua.Space.from_pretrained("path or owner/name of this folder")
+embeddings = space.encode({inputs})  # {comment}
+```"""
+    if not towers:
+        return snippet
+    calls = "\n".join(f"{tower.kind} = model.encode({_TOWER_INPUTS[tower.kind]})" for tower in towers)
+    return f"""```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path or owner/name of this folder")
+{calls}
+```
+
+`Space` also reads the folder:
+
+{snippet}"""
+
+
+_TOWER_INPUTS = {"text": '["a text"]', "image": '["photo.png"]', "audio": '["sound.wav"]', "video": '["film.mp4"]'}
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    counts = data.get("combinations")
+    if not isinstance(counts, list) or not all(isinstance(entry, Mapping) for entry in counts):
+        return ""
+    rows = [(", ".join(map(str, entry.get("modalities", []))), entry.get("items", "")) for entry in counts]
+    name = f" `{data['name']}`" if "name" in data else ""
+    intro = f"The training items of{name or ' the data'} by the modalities that they have:"
+    return f"## Training data\n\n{intro}\n\n{_table(('modalities', 'items'), rows)}"
+
+
+def _evaluation(evaluation: Mapping[str, Any]) -> str:
+    metrics = evaluation.get("metrics")
+    if not isinstance(metrics, list) or not metrics or not all(isinstance(entry, Mapping) for entry in metrics):
+        return ""
+    rows = [(entry.get("name", ""), _number(entry.get("value")), _interval(entry)) for entry in metrics]
+    on = f"{evaluation.get('items', '?')} items of the split `{evaluation.get('split', '?')}`"
+    return f"## Evaluation\n\nOn {on}:\n\n{_table(('metric', 'value', '95 % interval'), rows)}"
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    if entry.get("low") is None or entry.get("high") is None:
+        return ""
+    return f"{_number(entry['low'])} to {_number(entry['high'])}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _front_matter(space: "Space", towers: Sequence[Tower]) -> str:
+    kinds = [tower.kind for tower in towers] or [str(reference["media"]) for reference in space.encoders.values()]
+    if towers:
+        tags = ["unialign", "sentence-transformers", "multimodal"]
+        lines = ["library_name: sentence-transformers", "pipeline_tag: feature-extraction"]
+    else:
+        tags, lines = ["multimodal", "embeddings"], ["library_name: unialign"]
+    lines.append(f"tags: [{', '.join([*tags, *dict.fromkeys(kinds)])}]")
+    if licence := _licence(space, towers):
+        lines.append(f"license: {licence}")
+    bases = [str(found["name"]) for found in space.encoders.values() if found["kind"] in _HUB_KINDS]
+    if bases := [name for name in dict.fromkeys(bases) if is_hub_id(name)]:
+        lines.append(f"base_model: [{', '.join(bases)}]")
+    return "\n".join(lines)
+
+
+def _licence(space: "Space", towers: Sequence[Tower]) -> str | None:
+    """Return the strictest licence of the encoders; None without encoders, or if a tower has none or they differ."""
+    if towers:
+        found = {tower.license for tower in towers}
+        # A folder with encoders under different licenses has no single license.
+        return None if len(found) > 1 else found.pop()
+    licences = [licence_of(reference) for reference in space.encoders.values()]
+    return max(licences, key=_strictness, default=None)
+
+
+def _strictness(licence: str) -> int:
+    if licence == "unknown" or licence in CLOSED:
+        return 4
+    words = licence.split("-")
+    if "nc" in words or "nd" in words or "noncommercial" in licence:
+        return 3
+    if "sa" in words or licence.startswith(("gpl", "agpl")):
+        return 2
+    return 1 if licence.startswith(("lgpl", "mpl")) else 0
+
+
+def _part(metadata: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = metadata.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _table(head: Sequence[str], rows: Any) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,157 @@
+"""The encoders of a space: references that are saved with it, and the encoders that were loaded from them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unialign.encoders import Encoder, check_reference, check_witness, create, load
+from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.space._inside import ENCODERS, inside_name, read_inside
+from unialign.space._validation import check_names
+
+if TYPE_CHECKING:
+    import torch
+
+    from unialign.space._space import Space
+
+# Kind of encoders that cannot be rebuilt from a reference.
+MODULE = "module"
+
+
+class LoadedEncoders:
+    """Encoders that were loaded at their first use or given by the caller; copies of a space share them.
+
+    Args:
+        folder: the saved space, which may contain encoders.
+        offline: as in `Space.from_pretrained`.
+    """
+
+    def __init__(self, folder: Path | None = None, *, offline: bool | None = None) -> None:
+        self.folder, self.offline = folder, offline
+        self._given: dict[str, Encoder] = {}
+        self._loaded: dict[tuple[str, str], Encoder] = {}
+
+    def __deepcopy__(self, memo: object) -> "LoadedEncoders":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes load encoders again, since models of other libraries may not be picklable.
+        return self.__dict__ | {"_given": {}, "_loaded": {}}
+
+    def add(self, encoder: Encoder) -> None:
+        self._given[encoder.fingerprint] = encoder
+
+    def get(self, name: str, reference: Mapping[str, Any], device: "torch.device") -> Encoder:
+        """Return the encoder of a modality; at its first use, its features are compared with the stored witness."""
+        fingerprint = str(reference["fingerprint"])
+        found = self._loaded.get((fingerprint, str(device)))
+        if found is None:
+            found = self._checked(name, reference) or self._load(name, reference, device)
+            self._loaded[fingerprint, str(device)] = found
+        return found
+
+    def _checked(self, name: str, reference: Mapping[str, Any]) -> Encoder | None:
+        encoder = self._given.get(str(reference["fingerprint"]))
+        if encoder is not None and reference.get("witness") is not None:
+            with _naming(name):
+                check_witness(encoder, reference["witness"], packages=reference.get("packages"))
+        return encoder
+
+    def inside_folder(self, reference: Mapping[str, Any]) -> Path | None:
+        """Return the folder with the files of an encoder that is stored inside of the space."""
+        if self.folder is None or reference.get("stored") != "inside":
+            return None
+        return self.folder / ENCODERS / inside_name(reference)
+
+    def _load(self, name: str, reference: Mapping[str, Any], device: "torch.device") -> Encoder:
+        if reference["kind"] == MODULE:
+            raise ConfigError(
+                f"the encoder of {name!r} is a module that is not stored in the space, so {name!r} takes only features "
+                f"(B, {reference['dim']}); to encode raw media, pass the module wrapped by `unialign.encoders.wrap` as "
+                f"encoders={{{name!r}: encoder}} of Space.from_pretrained"
+            )
+        folder = self.inside_folder(reference)
+        if folder is not None:
+            read_inside(folder, reference)
+        with _naming(name):
+            return load(reference, device=device, offline=self.offline, folder=folder)
+
+
+def check_references(encoders: Any, dims: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    if encoders is None:
+        return {}
+    if not isinstance(encoders, Mapping):
+        raise ConfigError(f"encoders must map modalities to references of encoders, got {encoders!r:.80}")
+    check_names(encoders, dims, "encoders")
+    for name, reference in encoders.items():
+        try:
+            check_reference(reference, f"encoders[{name!r}]")
+        except DataError as error:
+            raise ConfigError(f"{error}; use `encoder.reference` of an encoder") from None
+        if reference["dim"] != dims[name]:
+            raise ConfigError(
+                f"the encoder of {name!r} returns features of dim {reference['dim']}, but the space expects dim "
+                f"{dims[name]}; use the encoder that computed the features of the space"
+            )
+    return {name: dict(encoders[name]) for name in dims if name in encoders}
+
+
+def set_encoders(space: "Space", encoders: Any) -> None:
+    """Set the encoders of modalities: an encoder, its name, its reference, or None to remove it."""
+    if not isinstance(encoders, Mapping):
+        raise ConfigError(f"encoders must map modalities to encoders, got {encoders!r:.80}")
+    check_names(encoders, space.dims, "encoders")
+    references = dict(space.encoders)
+    for name, given in encoders.items():
+        before = references.pop(name, None)
+        if given is None:
+            continue
+        encoder = _encoder(name, given, before, space)
+        references |= check_references({name: given if encoder is None else encoder.reference}, space.dims)
+        if before is not None:
+            check_same_encoder(name, before, references[name], "the given encoder is")
+            # Keep the witness of the features that the space was made from.
+            references[name] = before
+        if encoder is not None:
+            space._loaded_encoders.add(encoder)
+    space.encoders = {name: references[name] for name in space.dims if name in references}
+
+
+def check_same_encoder(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
+    if ours["fingerprint"] != theirs["fingerprint"]:
+        raise DataError(
+            f"the space was made from features of {name!r} by {described(ours)}, but {what} {described(theirs)}; "
+            f"features of different encoders are not comparable"
+        )
+
+
+def described(reference: Mapping[str, Any]) -> str:
+    """Return the name of an encoder and the start of its fingerprint, for messages."""
+    revision = f"@{reference['revision']}" if reference.get("revision") else ""
+    return f"{reference['kind']}:{reference['name']}{revision} (fingerprint {str(reference['fingerprint'])[:12]})"
+
+
+def _encoder(name: str, given: Any, before: Mapping[str, Any] | None, space: "Space") -> Encoder | None:
+    if isinstance(given, Mapping):
+        return None
+    if isinstance(given, str | os.PathLike):
+        media = None if before is None else before["media"]
+        return create(
+            os.fspath(given), media=media, device=space._like().device, offline=space._loaded_encoders.offline
+        )
+    if isinstance(given, Encoder):
+        return given
+    raise ConfigError(
+        f"the encoder of {name!r} must be an encoder of `unialign.encoders`, its name or its reference, got "
+        f"{type(given).__name__}; `unialign.encoders.wrap` makes an encoder of a module"
+    )
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ConfigError, DataError, MissingDependencyError) as error:
+        raise type(error)(f"the encoder of {name!r} cannot be used: {error}") from error
