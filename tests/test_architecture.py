@@ -38,7 +38,7 @@ LAYERS = (
     ("closed_form",),
     ("train",),
     ("experiments",),
-    ("diagnostics", "generation", "correction", "migration", "integrations", "inspection", "datasets"),
+    ("diagnostics", "generation", "correction", "migration", "integrations", "inspection", "named_data"),
     ("report",),
     ("cli",),
 )

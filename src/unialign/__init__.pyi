@@ -11,11 +11,14 @@ from unialign import (
     functional as functional,
     generation as generation,
     geometry as geometry,
+    inspection as inspection,
     integrations as integrations,
+    items as items,
     losses as losses,
     media as media,
     metrics as metrics,
     migration as migration,
+    named_data as named_data,
     ops as ops,
     registry as registry,
     train as train,
@@ -26,6 +29,7 @@ from unialign.correction import repair as repair
 from unialign.diagnostics import diagnose as diagnose
 from unialign.evaluation import evaluate as evaluate
 from unialign.experiments import compare as compare
+from unialign.inspection import inspect as inspect
 from unialign.migration import bridge as bridge
 from unialign.space import Space as Space
 from unialign.train import fit as fit
@@ -51,11 +55,15 @@ __all__ = [
     "functional",
     "generation",
     "geometry",
+    "inspect",
+    "inspection",
     "integrations",
+    "items",
     "losses",
     "media",
     "metrics",
     "migration",
+    "named_data",
     "ops",
     "registry",
     "repair",

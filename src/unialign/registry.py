@@ -3,9 +3,9 @@
 A built-in plug-in is an object in a public module of its group's package (`losses/infonce.py`); its attribute `name`
 equals the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`).
 Notebooks and tests add names by calling `register`. Importing this module does not import torch. Entry points are read
-only to list all names, or to look up a name that is neither built in nor registered. The group `index` is reserved: it
-accepts plug-ins, but no function of this library uses them yet. The names of the group `encoders` are kinds of encoders,
-such as `builtin` or `transformers`.
+only to list all names, or to look up a name that is neither built in nor registered. The names of the group `encoders`
+are kinds of encoders, such as `builtin` or `transformers`. The group `index` is reserved: it accepts plug-ins, but no
+function of this library uses them yet.
 """
 
 import pkgutil
@@ -35,6 +35,9 @@ _FIRST = {
     "encoders": ("builtin", "package"),
     "commands": (
         "demo",
+        "data",
+        "inspect",
+        "embed",
         "train",
         "evaluate",
         "compare",

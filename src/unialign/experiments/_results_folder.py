@@ -11,6 +11,7 @@ from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover,
 
 Kind = Literal[
     "comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder", "bridge", "repair", "ranking",
+    "inspection",
 ]  # fmt: skip
 
 # Name of the store that `prepare_data` writes into a results folder.
@@ -27,6 +28,7 @@ _KEY_OF = {
     "ranking": "results",
     "repair": "sources",
     "bridge": "old",
+    "inspection": "items",
 }
 # Names that identify a results folder if config.yaml is missing.
 _RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "space"}

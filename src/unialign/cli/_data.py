@@ -1,0 +1,45 @@
+"""Implementation of `unialign data`."""
+
+from pathlib import Path
+
+from unialign import named_data
+from unialign._plain_text import count, table_lines
+from unialign.cli._console import echo, shown
+from unialign.data import list_datasets
+
+
+def show_all() -> int:
+    rows = []
+    for name in named_data.names():
+        data = named_data.find(name)
+        rows.append((name, "yes" if data.installed else "no", data.license, data.title))
+    echo("\n".join(table_lines(("name", "installed", "license", "data"), rows)))
+    echo(f"Embeddings that ship with unialign-datasets: {', '.join(list_datasets())}")
+    return 0
+
+
+def show(name: str) -> int:
+    data = named_data.find(name)
+    echo(f"{name}: {data.title}")
+    echo(f"License: {data.license}")
+    echo(f"Folder: {data.folder} ({'installed' if data.installed else 'not installed'})")
+    echo(f"Install: {data.install}")
+    if data.counts:
+        echo(f"Version {data.version}: {', '.join(f'{number:,} {key}' for key, number in data.counts.items())}")
+    return 0
+
+
+def prepare_table(name: str, source: Path | None, out: Path | None, seed: int) -> int:
+    data = named_data.find(name)
+    items = named_data.prepare(name, source=source, seed=seed)
+    target = Path("tables") / name if out is None else out
+    items.save(target, overwrite="replace")
+    echo(f"{count(len(items), 'item')}, license {data.license}")
+    present = [(modality, kind, f"{int(items.present(modality).sum()):,}") for modality, kind in items.kinds.items()]
+    echo("\n".join(table_lines(("modality", "kind", "items"), present)))
+    parts = ((items.split == code).sum() for code in range(3))
+    echo("Split by groups: {:,} train, {:,} val, {:,} test".format(*map(int, parts)))
+    for line in data.differences(items):
+        echo(f"Warning: the counts differ from those of the known version: {line}")
+    echo(f"Item table: {shown(target)}")
+    return 0

@@ -1,0 +1,49 @@
+"""`unialign data`: data sets that install from package registries."""
+
+import argparse
+from pathlib import Path
+
+from unialign.cli._command import Command
+
+_EXAMPLES = """\
+  unialign data list
+  unialign data show tuxpaint
+  unialign data prepare tuxpaint --out tables/tuxpaint
+  unialign data prepare qabcs --source unpacked/usr/share/qabcs
+
+`prepare` writes an item table that refers to the files where the package put them, with groups of near-duplicates and a
+split by groups. `unialign inspect`, `unialign embed` and `unialign train` read the table."""
+
+
+def run(options: argparse.Namespace) -> int:
+    from unialign.cli import _data
+
+    if options.action == "list":
+        return _data.show_all()
+    if options.action == "show":
+        return _data.show(options.name)
+    return _data.prepare_table(options.name, options.source, options.out, options.seed)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="list all data sets", usage="unialign data list")
+    show = actions.add_parser("show", help="describe a data set", usage="unialign data show NAME")
+    show.add_argument("name", metavar="NAME", help="name of a data set")
+    prepare = actions.add_parser(
+        "prepare", help="write the item table of a data set", usage="unialign data prepare NAME [options]"
+    )
+    prepare.add_argument("name", metavar="NAME", help="name of a data set")
+    prepare.add_argument("--source", type=Path, metavar="DIR", help="folder of the data (default: that of the package)")
+    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder of the item table (default: tables/NAME)")
+    prepare.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+
+
+COMMAND = Command(
+    name="data",
+    summary="list and prepare data sets that install from package registries",
+    usage="ACTION ...",
+    examples=_EXAMPLES,
+    add_options=_add_options,
+    run=run,
+)

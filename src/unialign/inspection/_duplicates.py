@@ -1,0 +1,95 @@
+"""Find items with equal texts or equal files, and join them into groups.
+
+Shapes: `N` items.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import MediaError
+from unialign.items import Items
+from unialign.media import Cell, load_cell, open_cell
+
+_CHUNK = 1 << 20
+
+
+def normalized_text(text: str) -> str:
+    """Return a text for comparisons: Unicode NFKC, case folded, single spaces, without final punctuation."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?")
+
+
+def text_codes(items: Items, modality: str) -> NDArray[np.int64]:
+    """Number the normalized texts of a modality.
+
+    Returns:
+        (N,) codes, equal for items with equal texts; -1 for absent, blank and broken cells.
+    """
+
+    def key_of(cell: Cell) -> str | None:
+        text = load_cell(cell, "text", roots=items.roots)
+        return normalized_text(text) or None if isinstance(text, str) else None
+
+    return _codes(items, modality, key_of)
+
+
+def content_codes(items: Items, modality: str) -> NDArray[np.int64]:
+    """Number the contents of the files of a modality; all files are read.
+
+    Returns:
+        (N,) codes, equal for items whose cells have the same bytes; -1 for absent and broken cells.
+    """
+
+    def key_of(cell: Cell) -> bytes:
+        hasher = hashlib.sha256(repr(cell.span).encode())
+        with open_cell(cell, roots=items.roots) as file:
+            while chunk := file.read(_CHUNK):
+                hasher.update(chunk)
+        return hasher.digest()
+
+    return _codes(items, modality, key_of)
+
+
+def joined_groups(codes: Iterable[NDArray[np.int64]], items: int) -> NDArray[np.int64]:
+    """Join items that are connected by equal codes, directly or through other items.
+
+    Args:
+        codes: (N,) arrays; equal codes of at least 0 in one array connect items.
+        items: N.
+
+    Returns:
+        (N,) groups: the number of the first item of each group.
+    """
+    connections = [(np.flatnonzero(code_N >= 0), code_N[code_N >= 0]) for code_N in codes]
+    group_N = np.arange(items, dtype=np.int64)
+    while True:
+        before_N = group_N.copy()
+        for rows, code in connections:
+            if len(rows):
+                lowest = np.full(int(code.max()) + 1, items, dtype=np.int64)
+                np.minimum.at(lowest, code, group_N[rows])
+                group_N[rows] = lowest[code]
+        group_N = group_N[group_N]  # shortens chains, so that few passes are needed
+        if np.array_equal(before_N, group_N):
+            return group_N
+
+
+def _codes(items: Items, modality: str, key_of: Callable[[Cell], str | bytes | None]) -> NDArray[np.int64]:
+    cells, index_N = items.column(modality)
+    numbers: dict[str | bytes, int] = {}
+    code_of = np.full(len(cells) + 1, -1, dtype=np.int64)  # the last entry is that of absent cells
+    for place, cell in enumerate(_each(cells)):
+        try:
+            key = key_of(cell)
+        except MediaError:
+            continue
+        if key is not None:
+            code_of[place] = numbers.setdefault(key, len(numbers))
+    return code_of[index_N]
+
+
+def _each(cells: Sequence[Cell]) -> Iterable[Cell]:
+    return (cells[place] for place in range(len(cells)))

@@ -1,0 +1,221 @@
+"""`inspect`: what an item table contains, and which cells are broken."""
+
+import html
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._checks import check_integer
+from unialign.data import random_split
+from unialign.errors import ConfigError
+from unialign.inspection._cells import UNITS, CellReport, check_cells
+from unialign.inspection._duplicates import content_codes, joined_groups, text_codes
+from unialign.inspection._text import summary
+from unialign.io import describe_environment
+from unialign.items import Items
+from unialign.media import MediaLimits
+
+__all__ = ["Inspection", "inspect"]
+
+SPLITS = ("train", "val", "test")
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """Result of `inspect`.
+
+    Attributes:
+        items: the table, with the groups that were found and, if it had none, a split by groups.
+        results: all numbers as JSON values.
+        broken: one mapping per broken cell, with `modality`, `cell` (place), `items` (up to 5 names), `code`, `detail`.
+    """
+
+    items: Items
+    results: dict[str, Any]
+    broken: list[dict[str, Any]]
+
+    @property
+    def leaking_groups(self) -> int:
+        """Number of groups with items in more than one part of the given split."""
+        return int(self.results["groups"]["crossing"])
+
+    def text(self) -> str:
+        """Return a summary for a terminal."""
+        return summary(self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results as JSON values."""
+        return self.results
+
+    def __repr__(self) -> str:
+        return f"Inspection({self.items!r}, {len(self.broken)} broken cells)"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text())}</pre>"
+
+
+def inspect(
+    source: Items | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    decode: int | None = 200,
+    hash: bool = False,
+    limits: MediaLimits | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Inspection:
+    """Count items, cells and combinations of modalities, and find broken cells, duplicates and leaking groups.
+
+    Every file is opened; a random sample is decoded. Items with equal texts (ignoring case and final punctuation) or,
+    with `hash`, equal files, are joined into groups, which keep near-duplicates in one part of a split.
+
+    Args:
+        source: an item table, or a source for `Items.open`.
+        decode: number of cells of each modality to decode; None decodes all.
+        hash: whether to read all files to find equal ones.
+        limits: limits on the size of media.
+        seed: seed of the sample and of the suggested split.
+        options: options of `Items.open`.
+
+    Raises:
+        ConfigError: an option is invalid, or options are given for a table.
+        DataError: see `Items.open`.
+        MissingDependencyError: decoding needs a package that is not installed.
+    """
+    if decode is not None:
+        check_integer("decode", decode, low=0)
+    check_integer("seed", seed, low=0)
+    if isinstance(source, Items) and options:
+        raise ConfigError(f"{min(options)!r} is an option of Items.open, but an item table was given; omit it")
+    started = time.perf_counter()
+    items = source if isinstance(source, Items) else Items.open(source, **options)
+    limits = MediaLimits() if limits is None else limits
+    reports, broken = {}, []
+    for modality in items.modalities:
+        report, cells, index_N = check_cells(items, modality, decode=decode, limits=limits, seed=seed)
+        reports[modality] = report
+        broken += _broken_rows(items, modality, report, cells, index_N)
+    texts = {name: text_codes(items, name) for name, kind in items.kinds.items() if kind == "text"}
+    others = [name for name, kind in items.kinds.items() if kind != "text"]
+    contents = {name: content_codes(items, name) for name in others} if hash else {}
+    shared = [items.column(name)[1] for name in others]
+    group_N = joined_groups([items.groups, items.ids, *texts.values(), *contents.values(), *shared], len(items))
+    table = items.with_groups(_group_names(items, group_N))
+    split_N = items.split
+    if not items.has_split:
+        split_N = random_split(len(items), groups=group_N, seed=seed) if len(items) else split_N
+        table = table.with_split(split_N)
+    results = {
+        "schema": 1,
+        "environment": describe_environment(),
+        "data": {
+            "name": items.name,
+            "items": len(items),
+            "fingerprint": items.fingerprint,
+            "license": items.license,
+            "notes": list(items.notes),
+        },
+        "modalities": {name: _modality(items, name, report) for name, report in reports.items()},
+        "combinations": _combinations(items),
+        "duplicates": {name: _duplicates(code_N) for name, code_N in {**texts, **contents}.items()},
+        "hashed": hash,
+        "groups": _groups(items, group_N, split_N),
+        "split": _split(items, split_N),
+        "labels": _labels(items),
+        "seconds": time.perf_counter() - started,
+    }
+    return Inspection(table, results, broken)
+
+
+def _modality(items: Items, name: str, report: CellReport) -> dict[str, Any]:
+    kind = items.kinds[name]
+    return {
+        "kind": kind,
+        "present": int(items.present(name).sum()),
+        "cells": report.cells,
+        "bytes": report.bytes,
+        "broken": report.codes,
+        "decoded": report.decoded,
+        "unit": UNITS[kind],
+        "quartiles": report.quartiles,
+        "silent": report.silent,
+        "blank": report.blank,
+        "decode_seconds": report.seconds,
+    }
+
+
+def _broken_rows(
+    items: Items, modality: str, report: CellReport, cells: Sequence[Any], index_N: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    if not report.broken:
+        return []
+    order = np.argsort(index_N, kind="stable")
+    ends = np.searchsorted(index_N[order], [[number, number + 1] for number in sorted(report.broken)])
+    found = []
+    for (low, high), number in zip(ends.tolist(), sorted(report.broken), strict=True):
+        code, detail = report.broken[number]
+        names = [str(items.keys[row]) for row in order[low:high][:_EXAMPLES]]
+        found.append(
+            {"modality": modality, "cell": cells[number].where, "items": names, "code": code, "detail": detail}
+        )
+    return found
+
+
+def _combinations(items: Items) -> list[dict[str, Any]]:
+    """Items by the set of modalities they have, most frequent first."""
+    if not len(items):
+        return []
+    has_NM = np.stack([items.present(name) for name in items.modalities], axis=1)
+    patterns, counts = np.unique(has_NM, axis=0, return_counts=True)
+    rows = [
+        {"modalities": [name for name, has in zip(items.modalities, pattern, strict=True) if has], "items": int(number)}
+        for pattern, number in zip(patterns.tolist(), counts.tolist(), strict=True)
+    ]
+    return sorted(rows, key=lambda row: (-row["items"], row["modalities"]))
+
+
+def _duplicates(code_N: NDArray[np.int64]) -> dict[str, int]:
+    counts = np.bincount(code_N[code_N >= 0])
+    return {"distinct": len(counts), "items": int(counts[counts > 1].sum()), "largest": int(counts.max(initial=0))}
+
+
+def _groups(items: Items, group_N: NDArray[np.int64], split_N: NDArray[np.int8]) -> dict[str, Any]:
+    _, code_N, sizes = np.unique(group_N, return_inverse=True, return_counts=True)
+    given_N = split_N >= 0
+    pairs = np.unique(np.stack([code_N[given_N], split_N[given_N].astype(np.int64)]), axis=1)[0]
+    groups, parts = np.unique(pairs, return_counts=True)
+    crossing = groups[parts > 1]
+    first = np.unique(code_N, return_index=True)[1]
+    return {
+        "count": len(sizes),
+        "largest": int(sizes.max(initial=0)),
+        "crossing": len(crossing),
+        "examples": [str(items.keys[first[group]]) for group in crossing[:_EXAMPLES]],
+    }
+
+
+def _split(items: Items, split_N: NDArray[np.int8]) -> dict[str, Any]:
+    counts: Mapping[str, int] = {name: int((split_N == code).sum()) for code, name in enumerate(SPLITS)}
+    by_modality = {
+        name: {part: int((items.present(name) & (split_N == code)).sum()) for code, part in enumerate(SPLITS)}
+        for name in items.modalities
+    }
+    return {"given": items.has_split, "items": counts, "modalities": by_modality, "none": int((split_N < 0).sum())}
+
+
+def _labels(items: Items) -> dict[str, Any]:
+    counts = np.bincount(items.labels[items.labels >= 0], minlength=len(items.label_names))
+    order = np.argsort(-counts, kind="stable")
+    largest = {items.label_names[code]: int(counts[code]) for code in order[:_EXAMPLES]}
+    return {"classes": len(items.label_names), "unlabeled": int((items.labels < 0).sum()), "largest": largest}
+
+
+def _group_names(items: Items, group_N: NDArray[np.int64]) -> list[str]:
+    """A group is named by its first item; an item of its own has no group."""
+    sizes = np.bincount(group_N, minlength=len(items))
+    return [str(items.keys[group]) if sizes[group] > 1 else "" for group in group_N.tolist()]

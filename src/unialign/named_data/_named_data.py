@@ -1,0 +1,105 @@
+"""Find a named data set and list its items."""
+
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from unialign._checks import check_choice
+from unialign.data import random_split
+from unialign.errors import DataError
+from unialign.inspection import content_codes, joined_groups, text_codes
+from unialign.io import checked_path
+from unialign.items import Items
+
+FRACTIONS = (0.7, 0.08, 0.22)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedData:
+    """Description of a data set.
+
+    Attributes:
+        name: name for `prepare`.
+        title: what the data are.
+        license: SPDX identifier.
+        install: command that installs the package with the data.
+        folder: folder in which the package puts the data.
+        version: version of the package that `counts` were taken from.
+        counts: number of items, and of present cells of each modality, in that version.
+        equal_texts: modalities in which equal texts put items into one group.
+        equal_files: modalities in which equal files put items into one group.
+        read: function of the folder that lists the items, without groups and split.
+    """
+
+    name: str
+    title: str
+    license: str
+    install: str
+    folder: Path
+    version: str
+    counts: Mapping[str, int]
+    equal_texts: tuple[str, ...]
+    equal_files: tuple[str, ...]
+    read: Callable[[Path], Items]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the folder of the package exists."""
+        return self.folder.is_dir()
+
+    def differences(self, items: Items) -> list[str]:
+        """Return one sentence per count that differs from `counts`."""
+        found = {"items": len(items), **{name: int(items.present(name).sum()) for name in items.modalities}}
+        return [
+            f"{name}: {found.get(name, 0):,}, {number:,} in version {self.version}"
+            for name, number in self.counts.items()
+            if found.get(name, 0) != number
+        ]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all data sets."""
+    package = import_module("unialign.named_data")
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in modules if not name.startswith("_")))
+
+
+def find(name: str) -> NamedData:
+    """Return the description of a data set; raise ConfigError for an unknown name."""
+    check_choice("named data", name, names())
+    data: NamedData = import_module(f"unialign.named_data.{name}").DATA
+    return data
+
+
+def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: int = 0) -> Items:
+    """List the items of a data set where its package put them, with groups and a split by groups.
+
+    No file is copied. Near-duplicates are in one group: items with equal texts or, depending on the data set, equal
+    files. The split has 70 % training, 8 % validation and 22 % test items.
+
+    Args:
+        name: name of a data set (see `names`).
+        source: folder of the data, if they are not in the folder of the package.
+        seed: seed of the split.
+
+    Raises:
+        ConfigError: unknown name.
+        DataError: the data are not installed; the message gives the command. Or the folder has another layout.
+    """
+    data = find(name)
+    folder = data.folder if source is None else checked_path(source, "the folder of the data", error=DataError)
+    if not folder.is_dir():
+        raise DataError(
+            f"{name} is not in {folder}; install it with `{data.install}`, or pass its folder as source (--source)"
+        )
+    items = data.read(folder)
+    if not len(items):
+        raise DataError(f"{folder} has no items of {name}; pass the folder that holds its files as source (--source)")
+    codes = [text_codes(items, modality) for modality in data.equal_texts]
+    codes += [content_codes(items, modality) for modality in data.equal_files]
+    group_N = joined_groups([items.groups, *codes], len(items))
+    split_N = random_split(len(items), fractions=FRACTIONS, groups=group_N, seed=seed)
+    return items.with_groups([str(items.keys[row]) for row in group_N.tolist()]).with_split(split_N)
