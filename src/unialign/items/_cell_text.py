@@ -11,7 +11,7 @@ from typing import Any, overload
 
 from numpy.typing import NDArray
 
-from unialign.io import finite
+from unialign.io import digest, finite
 from unialign.media import Cell, Kind
 
 __all__ = ["CellSequence", "cell_of", "json_of", "plain_text", "text_of", "with_nan", "with_roots"]
@@ -37,6 +37,11 @@ class CellSequence(Sequence[Cell]):
         if isinstance(index, slice):
             return CellSequence(self._texts[index], self._kind)
         return cell_of(str(self._texts[index]), self._kind)
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the JSON forms of all cells, one a line."""
+        return digest(f"{json_of(text)}\n".encode() for text in self._texts.tolist())
 
 
 def text_of(cell: Mapping[str, Any]) -> str:

@@ -4,9 +4,10 @@ N items. Texts are `StringDType` arrays: 16 bytes an entry plus the text, agains
 """
 
 import re
-from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from unialign.errors import DataError, UniAlignError
 from unialign.items._cell_text import text_of, with_nan
 from unialign.media import Cell, Kind
 
-__all__ = ["SPLITS", "Columns", "build_columns", "check_key", "duplicate_id", "text_array"]
+__all__ = ["SPLITS", "Columns", "build_columns", "check_key", "duplicate_id"]
 
 Array = NDArray[Any]
 
@@ -28,7 +29,7 @@ VALUES = ("group", "ids", "label")
 _KNOWN = frozenset(("id", "cells", "split", *VALUES))
 _CHUNK = 1 << 15
 _MAX_ID_BYTES = 1024
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +60,6 @@ class Columns:
         )
 
 
-def text_array(texts: Iterable[str]) -> Array:
-    """Return texts as a `StringDType` array."""
-    return np.array(list(texts), dtype=StringDType())
-
-
 def build_columns(
     records: Iterable[Mapping[str, Any]], kinds: Mapping[str, Kind], where: Callable[[int], str]
 ) -> Columns:
@@ -72,52 +68,76 @@ def build_columns(
     Args:
         where: function that returns the place of record i for messages.
     """
-    keys, split = _Texts(where), array("b")
-    cells = {name: _Texts(where) for name in kinds}
-    values = {name: _Texts(where) for name in VALUES}
+    keys, cells = list[Array](), {name: list[Array]() for name in kinds}
+    values, splits = {name: list[Array]() for name in VALUES}, list[Array]()
     seen: set[str] = set()
-    rows = 0
-    for rows, record in enumerate(records, 1):
-        if not record.keys() <= _KNOWN:
-            raise DataError(
-                f"{where(rows - 1)}: unknown entry {min(record.keys() - _KNOWN)!r}; expected "
-                f"{', '.join(sorted(_KNOWN))}"
+    remaining, start = iter(records), 0
+    # Whole chunks are checked at once, which takes half the time of checking each record.
+    while chunk := list(islice(remaining, _CHUNK)):
+        _check_entries(chunk, "entry", _KNOWN, where, start)
+        keys.append(_keys(chunk, seen, keys, where, start))
+        given = [record.get("cells") or {} for record in chunk]
+        _check_entries(given, "modality", kinds, where, start)
+        for name, parts in cells.items():
+            parts.append(
+                _array(_cell_texts([cell.get(name) for cell in given], kinds[name], name, where, start), where, start)
             )
-        key = record.get("id")
-        if key in seen:
-            raise duplicate_id(str(key), where(keys.find(str(key))), where(rows - 1))
-        if problem := check_key(key):
-            raise DataError(f"{where(rows - 1)}: {problem}")
-        seen.add(key)  # type: ignore[arg-type]
-        keys.append(key)  # type: ignore[arg-type]
-        given = record.get("cells") or {}
-        if not given.keys() <= kinds.keys():
-            raise DataError(
-                f"{where(rows - 1)}: unknown modality {min(given.keys() - kinds.keys())!r}; expected "
-                f"{', '.join(map(repr, kinds))}"
-            )
-        for name, texts in cells.items():
-            cell = given.get(name)
-            texts.append("" if cell is None else _cell_text(cell, kinds[name], name, where, rows - 1))
-        for name, texts in values.items():
-            value = record.get(name)
-            texts.append("" if value is None else _value_text(value, name, where, rows - 1))
-        split.append(_split_code(record.get("split"), where, rows - 1))
+        for name, parts in values.items():
+            parts.append(_array(_value_texts([record.get(name) for record in chunk], name, where, start), where, start))
+        splits.append(_split_codes([record.get("split") for record in chunk], where, start))
+        start += len(chunk)
     del seen
-    split_N = np.frombuffer(split, np.int8) if split else np.empty(0, np.int8)
+    split_N = np.concatenate([np.empty(0, np.int8), *splits])
     return Columns(
-        keys.array(),
-        {name: texts.array() for name, texts in cells.items()},
-        {name: texts_N for name, texts in values.items() if ((texts_N := texts.array()) != "").any()},
+        _joined(keys),
+        {name: _joined(parts) for name, parts in cells.items()},
+        {name: texts_N for name, parts in values.items() if ((texts_N := _joined(parts)) != "").any()},
         split_N if (split_N >= 0).any() else None,
     )
+
+
+def _check_entries(
+    chunk: Sequence[Mapping[str, Any]], what: str, known: Iterable[str], where: Callable[[int], str], start: int
+) -> None:
+    expected = frozenset(known)
+    if all(isinstance(record, dict) for record in chunk) and set().union(*chunk) <= expected:
+        return
+    for row, record in enumerate(chunk, start):
+        if not isinstance(record, Mapping):
+            raise DataError(f"{where(row)}: expected an object, got {record!r:.80}")
+        if unknown := record.keys() - expected:
+            names = ", ".join(map(repr, sorted(expected)))
+            raise DataError(f"{where(row)}: unknown {what} {min(map(str, unknown))!r}; expected {names}")
+
+
+def _keys(
+    chunk: Sequence[Mapping[str, Any]],
+    seen: set[str],
+    earlier: Sequence[Array],
+    where: Callable[[int], str],
+    start: int,
+) -> Array:
+    keys: list[Any] = [record.get("id") for record in chunk]
+    for row, key in enumerate(keys, start):
+        if problem := check_key(key):
+            raise DataError(f"{where(row)}: {problem}")
+    size = len(seen)
+    repeated = next((key for key in keys if key in seen), None)
+    seen.update(keys)
+    if len(seen) < size + len(keys):
+        if repeated is None:
+            repeated = next(key for key, uses in Counter(keys).items() if uses > 1)
+        all_keys = [*_joined(earlier).tolist(), *keys]
+        first = all_keys.index(repeated)
+        raise duplicate_id(repeated, where(first), where(all_keys.index(repeated, first + 1)))
+    return np.array(keys, dtype=StringDType())
 
 
 def check_key(key: object) -> str:
     """Return what is wrong with an id, or ""."""
     if not isinstance(key, str) or not key:
         return f"the id is {key!r}, expected a string that is not empty"
-    if _CONTROL.search(key) or has_surrogate(key):
+    if _CONTROL.search(key):
         return f"the id {key!r} has control characters or unpaired surrogates; remove them"
     if len(key) > _MAX_ID_BYTES // 4 and len(key.encode()) > _MAX_ID_BYTES:
         return f"the id {key[:40]!r}... has {len(key.encode()):,} bytes, expected at most {_MAX_ID_BYTES:,}"
@@ -128,81 +148,62 @@ def duplicate_id(key: str, first: str, second: str) -> DataError:
     return DataError(f"the id {key!r} occurs twice: {first} and {second}; ids must be unique, so rename one")
 
 
-class _Texts:
-    """Column of texts that grows."""
-
-    def __init__(self, where: Callable[[int], str]) -> None:
-        self._where, self._parts, self._pending = where, list[Array](), list[str]()
-
-    def append(self, text: str) -> None:
-        self._pending.append(text)
-        if len(self._pending) == _CHUNK:
-            self._flush()
-
-    def find(self, text: str) -> int:
-        """Return the row of a text that is in the column."""
-        self._flush()
-        start = 0
-        for part in self._parts:
-            found = np.flatnonzero(part == text)
-            if len(found):
-                return start + int(found[0])
-            start += len(part)
-        raise KeyError(text)
-
-    def array(self) -> Array:
-        self._flush()
-        joined = np.concatenate(self._parts) if self._parts else np.empty(0, StringDType())
-        self._parts.clear()
-        joined.flags.writeable = False
-        return joined
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        try:
-            self._parts.append(np.array(self._pending, dtype=StringDType()))
-        except UnicodeEncodeError:
-            row = next(i for i, text in enumerate(self._pending) if has_surrogate(text))
-            place = self._where(row + sum(map(len, self._parts)))
-            raise DataError(
-                f"{place}: a text has an unpaired surrogate, which is not Unicode text; write it again as UTF-8"
-            ) from None
-        self._pending.clear()
-
-
-def _cell_text(cell: object, kind: Kind, name: str, where: Callable[[int], str], row: int) -> str:
-    if isinstance(cell, Mapping):
-        if len(cell) == 1:
-            value = cell.get("value")
-            if kind == "text" and isinstance(value, str):
+def _cell_texts(column: Sequence[Any], kind: Kind, name: str, where: Callable[[int], str], start: int) -> list[str]:
+    texts = []
+    is_text = kind == "text"
+    for row, cell in enumerate(column, start):
+        if cell is None:
+            texts.append("")
+            continue
+        if isinstance(cell, dict) and len(cell) == 1:
+            value, path = cell.get("value"), cell.get("path")
+            if is_text and isinstance(value, str):
                 # Blank text is absent: in MSR-VTT, many subtitles are "".
-                return "=" + value if value and not value.isspace() else ""
-            path = cell.get("path")
-            if isinstance(path, str) and path and path[0] != "/" and ".." not in path and "\0" not in path:
-                return "/" + path
+                texts.append("=" + value if value and not value.isspace() else "")
+                continue
+            if isinstance(path, str) and path and path[0] != "/" and "\0" not in path:
+                texts.append("/" + path)
+                continue
         try:
-            return text_of(Cell.from_json(kind, with_nan(cell)).to_json())
-        except (UniAlignError, TypeError, ValueError, KeyError) as error:
-            problem = one_line(error)
-    else:
-        problem = f"it is {type(cell).__name__}, expected an object such as {{'path': 'a.png'}}"
-    raise DataError(f"{where(row)}: the cell of {name!r} is not valid: {problem}")
+            texts.append(text_of(Cell.from_json(kind, with_nan(cell)).to_json()))
+        except (UniAlignError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise DataError(f"{where(row)}: the cell of {name!r} is not valid: {one_line(error)}") from None
+    return texts
 
 
-def _value_text(value: object, name: str, where: Callable[[int], str], row: int) -> str:
-    if name == "label" and isinstance(value, list | tuple):
-        value = value[0] if value else ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(int(value))
-    raise DataError(f"{where(row)}: {name} is {value!r}, expected a string or an integer")
+def _value_texts(column: Sequence[Any], name: str, where: Callable[[int], str], start: int) -> list[str]:
+    texts = []
+    for row, value in enumerate(column, start):
+        if name == "label" and isinstance(value, list | tuple):
+            value = value[0] if value else None
+        if value is None or isinstance(value, str):
+            texts.append(value or "")
+        elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+            texts.append(str(int(value)))
+        else:
+            raise DataError(f"{where(row)}: {name} is {value!r:.80}, expected a string or an integer")
+    return texts
 
 
-def _split_code(value: object, where: Callable[[int], str], row: int) -> int:
-    if value is None:
-        return -1
-    if value in SPLITS:
-        return SPLITS.index(value)
-    raise DataError(f"{where(row)}: split is {value!r}, expected one of {', '.join(map(repr, SPLITS))} or null")
+def _split_codes(column: Sequence[Any], where: Callable[[int], str], start: int) -> Array:
+    for row, value in enumerate(column, start):
+        if value is not None and value not in SPLITS:
+            known = ", ".join(map(repr, SPLITS))
+            raise DataError(f"{where(row)}: split is {value!r:.80}, expected one of {known} or null")
+    return np.array([-1 if value is None else SPLITS.index(value) for value in column], np.int8)
+
+
+def _array(texts: list[str], where: Callable[[int], str], start: int) -> Array:
+    try:
+        return np.array(texts, dtype=StringDType())
+    except UnicodeEncodeError:
+        row = next(row for row, text in enumerate(texts, start) if has_surrogate(text))
+        raise DataError(
+            f"{where(row)}: a text has an unpaired surrogate, which is not Unicode text; write it again as UTF-8"
+        ) from None
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    joined = np.concatenate(parts) if parts else np.empty(0, StringDType())
+    joined.flags.writeable = False
+    return joined
