@@ -7,6 +7,8 @@ from unialign.data._row_blocks import RowReader as RowReader, row_blocks as row_
 from unialign.data._sources import Sources as Sources, open_collection as open_collection
 from unialign.data._split import random_split as random_split
 from unialign.data._store import EmbeddingStore as EmbeddingStore
+from unialign.data._streamed_asset import StreamedAsset as StreamedAsset
+from unialign.data._thumbnail_archive import thumbnail_archive as thumbnail_archive
 from unialign.data._thumbnails import THUMBNAILS as THUMBNAILS, Thumbnails as Thumbnails
 from unialign.data._write import Overwrite as Overwrite
 from unialign.items import Items as Items

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from unialign.data._streamed_asset import StreamedAsset
 from unialign.data._thumbnails import THUMBNAILS
 from unialign.errors import DataError, MissingDependencyError, ShapeError
 
@@ -26,16 +27,16 @@ Names = Sequence[str] | None
 
 def pack_assets(
     assets: Any, columns: Sequence[str], items: int, *, keys: Names, names: Names, ids: Any
-) -> dict[str, bytes]:
+) -> dict[str, bytes | StreamedAsset]:
     """Return the assets as bytes, with all images in one archive. Files are matched by `keys`, `names` or `ids`."""
     if isinstance(assets, str | os.PathLike):
         assets = _by_column(Path(assets), columns)
     if not isinstance(assets, Mapping):
         raise DataError(f"assets must map file names to bytes, or be a folder of images, got {type(assets).__name__}")
-    packed: dict[str, bytes] = {}
+    packed: dict[str, bytes | StreamedAsset] = {}
     images: dict[str, list[Path | None]] = {}
     for name, content in assets.items():
-        if isinstance(content, bytes):
+        if isinstance(content, bytes | StreamedAsset):
             packed[name] = content
         elif name not in columns:
             raise DataError(

@@ -3,18 +3,21 @@
 import contextlib
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from unialign.data._layout import DESCRIPTION_FILE, FileRecord
+from unialign.data._streamed_asset import StreamedAsset
 from unialign.errors import DataError
 from unialign.io import file_chunks, npy_chunks, open_regular, read_npy_header, reject_links_out
 
-__all__ = ["FolderStorage", "MemoryStorage", "data_chunks"]
+__all__ = ["FileContent", "FolderStorage", "MemoryStorage", "data_chunks"]
+
+FileContent: TypeAlias = NDArray[Any] | bytes | StreamedAsset
 
 # Descriptions have a few kilobytes; the limit prevents memory exhaustion by malicious files.
 _MAX_DESCRIPTION_BYTES = 1 << 26
@@ -24,7 +27,7 @@ _REPAIR = "restore the file or write the store again"
 class MemoryStorage:
     path: Path | None = None
 
-    def __init__(self, files: dict[str, NDArray[Any] | bytes]) -> None:
+    def __init__(self, files: Mapping[str, FileContent]) -> None:
         self._files = files
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -102,5 +105,7 @@ class FolderStorage:
         return handle
 
 
-def data_chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
+def data_chunks(data: FileContent) -> Iterable[bytes]:
+    if isinstance(data, StreamedAsset):
+        return data.chunks()
     return [data] if isinstance(data, bytes) else npy_chunks(data)

@@ -29,6 +29,8 @@ from unialign.data._layout import (
     rows_file,
     unsafe_name,
 )
+from unialign.data._storage import FileContent
+from unialign.data._streamed_asset import StreamedAsset
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.io import canonical_json
 from unialign.readers import first_appearance_codes
@@ -39,7 +41,11 @@ T = TypeVar("T")
 
 
 # A mapping of file name to bytes or of column to image files, or a folder of images.
-Assets = Mapping[str, bytes | str | PathLike[str] | Sequence[str | PathLike[str] | None]] | str | PathLike[str]
+Assets = (
+    Mapping[str, bytes | StreamedAsset | str | PathLike[str] | Sequence[str | PathLike[str] | None]]
+    | str
+    | PathLike[str]
+)
 
 
 class StoreOptions(TypedDict, total=False):
@@ -59,7 +65,7 @@ class StoreOptions(TypedDict, total=False):
 
 def validate(
     columns: Mapping[str, ArrayLike], name: str, options: StoreOptions, *, checked: Collection[str] = ()
-) -> tuple[dict[str, Array | bytes], Callable[[Mapping[str, FileRecord]], Description]]:
+) -> tuple[dict[str, FileContent], Callable[[Mapping[str, FileRecord]], Description]]:
     """Return the content of each file, and a function that maps the records of these files to the description."""
     for option in options:
         check_choice("option of a store", option, StoreOptions.__annotations__)
@@ -223,10 +229,10 @@ def _files(
     arrays: Mapping[str, Array],
     masks: Mapping[str, Array],
     rows: Mapping[str, Array],
-    assets: Mapping[str, bytes],
+    assets: Mapping[str, bytes | StreamedAsset],
     texts: Mapping[str, Sequence[str] | None],
-) -> dict[str, Array | bytes]:
-    files: dict[str, Array | bytes] = {array_file(column): array_NW for column, array_NW in arrays.items()}
+) -> dict[str, FileContent]:
+    files: dict[str, FileContent] = {array_file(column): array_NW for column, array_NW in arrays.items()}
     files |= {present_file(column): mask_N for column, mask_N in masks.items()}
     files |= {rows_file(kind): values_N for kind, values_N in rows.items()}
     files |= {asset_file(asset): content for asset, content in assets.items()}

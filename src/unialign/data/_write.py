@@ -5,12 +5,10 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-from numpy.typing import NDArray
+from typing import Literal
 
 from unialign.data._layout import DESCRIPTION_FILE, FileRecord
-from unialign.data._storage import data_chunks
+from unialign.data._storage import FileContent, data_chunks
 from unialign.errors import ConfigError, DataError
 from unialign.io import atomic_directory, checked_path, digest, file_chunks, write_durably
 
@@ -19,7 +17,7 @@ __all__ = ["Overwrite", "new_store_folder", "record_of", "record_of_file", "reso
 Overwrite = Literal["never", "replace"]
 
 
-def record_of(data: NDArray[Any] | bytes) -> FileRecord:
+def record_of(data: FileContent) -> FileRecord:
     size, hasher = 0, hashlib.sha256()
     for chunk in data_chunks(data):
         size += len(chunk)
