@@ -26,6 +26,7 @@ from unialign.config._compare import (
 from unialign.config._decoder import DecoderConfig as DecoderConfig
 from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
 from unialign.config._differences import differing_settings as differing_settings
+from unialign.config._embed import EmbedConfig as EmbedConfig
 from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._rank import RankConfig as RankConfig
 from unialign.config._repair import RepairConfig as RepairConfig
@@ -39,6 +40,7 @@ __all__ = [
     "Config",
     "DecoderConfig",
     "DiagnoseConfig",
+    "EmbedConfig",
     "EvaluateConfig",
     "GenerateConfig",
     "RankConfig",

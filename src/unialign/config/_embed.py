@@ -1,0 +1,81 @@
+"""Settings of embedding: how raw media become the columns of a store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from unialign._checks import check_number
+from unialign.config._base import Config, setting
+from unialign.config._ranges import integer
+from unialign.errors import ConfigError
+
+_LIMITS = ("bytes", "pixels", "samples", "characters", "seconds")
+
+
+def _share(name: str, value: object) -> None:
+    check_number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+
+
+def _limits(name: str, value: Mapping[str, object]) -> None:
+    for key, limit in value.items():
+        if key not in _LIMITS:
+            raise ConfigError(f"unknown entry {key!r} of {name}; expected one of {', '.join(_LIMITS)}")
+        check_number(f"{name}.{key}", limit, "a positive finite number", lambda x: 0 < x < float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(Config):
+    """Settings of `embed`."""
+
+    kind: ClassVar[str] = "embedding"
+
+    batch_size: int = setting(64, "cells of a batch of an encoder", integer(1))
+    part_cells: int = setting(
+        1024,
+        "cells of a part, a multiple of batch_size; a part is the progress that an interruption can lose",
+        integer(1),
+    )
+    dtype: Literal["float32", "float16"] = setting("float32", "type of the stored features")
+    threads: int | Literal["auto"] = setting(
+        "auto",
+        "threads of an encoder on a CPU; `auto` is the number of an unfinished run, else half of the cores, or 1 on Ray",
+        integer(1),
+    )
+    workers: int | Literal["auto"] = setting(
+        "auto",
+        "processes that read and decode media, 0 for none; `auto` is half of the cores, or all but one with CUDA",
+        integer(0),
+        bookkeeping=True,
+    )
+    max_broken: float = setting(
+        0.01,
+        "largest share of broken cells of a modality, in [0, 1]; up to 10 are always accepted",
+        _share,
+        bookkeeping=True,
+    )
+    on_broken: Literal["absent", "raise"] = setting(
+        "absent", "`absent` lists a broken cell and continues, `raise` stops at the first one", bookkeeping=True
+    )
+    retry_broken: bool = setting(False, "compute parts with broken cells again", bookkeeping=True)
+    allow_changed: bool = setting(
+        False, "compute parts again whose files changed after an interruption, instead of stopping", bookkeeping=True
+    )
+    thumbnails: int | None = setting(
+        64, "largest side of stored thumbnails in pixels; none: no thumbnails", integer(8, 512)
+    )
+    hash: bool = setting(False, "store the sha256 of every file in the asset files.jsonl")
+    limits: Mapping[str, float] = setting(
+        {},
+        f"largest media, by {', '.join(_LIMITS[:-1])} and seconds of decoding; larger ones are broken cells",
+        _limits,
+    )
+    engine: Literal["local", "ray"] = setting(
+        "local", "`local` uses this machine, `ray` the machines of a Ray cluster", bookkeeping=True
+    )
+
+    def validate(self) -> None:
+        if self.part_cells % self.batch_size:
+            nearest = max(1, round(self.part_cells / self.batch_size)) * self.batch_size
+            raise ConfigError(
+                f"part_cells is {self.part_cells}, which is not a multiple of batch_size {self.batch_size}; use {nearest}"
+            )
