@@ -3,14 +3,10 @@ from unialign.media._cell import Cell as Cell
 from unialign.media._codes import CODES as CODES, TRANSIENT as TRANSIENT
 from unialign.media._decode import decode as decode
 from unialign.media._decoding import VERSIONS as VERSIONS, Decoding as Decoding
+from unialign.media._files import FileMark as FileMark
 from unialign.media._kinds import KINDS as KINDS, Audio as Audio, Kind as Kind, Media as Media, Video as Video
 from unialign.media._limits import MediaLimits as MediaLimits
-from unialign.media._load import (
-    FileMark as FileMark,
-    file_mark as file_mark,
-    load_cell as load_cell,
-    open_cell as open_cell,
-)
+from unialign.media._load import file_mark as file_mark, load_cell as load_cell, open_cell as open_cell
 from unialign.media._open_files import OpenFiles as OpenFiles
 
 __all__ = [

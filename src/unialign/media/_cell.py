@@ -89,7 +89,7 @@ class Cell:
         unknown = value.keys() - allowed[0]
         if unknown:
             raise DataError(f"a cell has the unexpected field {min(map(str, unknown))!r}; it has {_names(value)}")
-        found = {}
+        found: dict[str, Any] = {}
         for name, entry in value.items():
             expected, accept = (_TEXT if kind == "text" else _NUMBERS) if name == "value" else _CHECKS[name]
             if not accept(entry):

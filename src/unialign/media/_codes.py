@@ -23,8 +23,8 @@ CODES: tuple[str, ...] = (
     "timeout",
 )
 
-# Numbers of errors of the machine or of the file system. These are raised as OSError and never recorded as a broken cell,
-# since the same cell may be readable later.
+# Numbers of errors of the machine or of the file system. These are raised as OSError and never recorded as a broken
+# cell, since the same cell may be readable later.
 TRANSIENT: frozenset[int] = frozenset(
     getattr(errno, name)
     for name in (

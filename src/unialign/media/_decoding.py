@@ -1,16 +1,21 @@
 """What an encoder requests from a decoder."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
+from unialign._checks import check_integer, check_number
+from unialign.errors import ConfigError, DataError
 from unialign.media._kinds import Kind
 
-__all__ = ["VERSIONS", "Decoding"]
+__all__ = ["MAX_RATE", "VERSIONS", "Decoding"]
 
 # Version of the decoder of each kind. A change that alters decoded values increases the number.
 VERSIONS: Mapping[Kind, int] = MappingProxyType({"image": 1, "text": 1, "audio": 1, "video": 1, "array": 1})
+# Samples per second. Conversion between rates that differ by a larger factor takes minutes.
+MAX_RATE = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +25,14 @@ class Decoding:
     Args:
         rate: audio: samples per second of the result; by default that of the file.
         seconds: audio: longest duration that is read, from the start of the sound or of its span; by default all of it.
-        frames: video: number of frames. The frames of the video are divided into this many runs of equal length, and the
-            frame in the middle of each run is taken; videos with fewer frames repeat frames. By default all frames.
+        frames: video: number of frames. The video is divided into this many runs of equal length, and the frame in the
+            middle of each run is taken; videos with fewer frames repeat the last one. By default all frames.
         seed: video: take a random frame of each run, drawn with this seed, instead of the one in the middle.
         background: image: RGB color behind transparent pixels, each 0 to 255.
         dim: array: required length of the vector; by default any.
+
+    Raises:
+        ConfigError: a value is out of range.
     """
 
     rate: int | None = None
@@ -34,9 +42,21 @@ class Decoding:
     background: tuple[int, int, int] = (255, 255, 255)
     dim: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, low, high in (("rate", 1, MAX_RATE), ("frames", 1, 1 << 20), ("seed", 0, None), ("dim", 1, None)):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), low=low, high=high)
+        if self.seconds is not None:
+            check_number("seconds", self.seconds, "a positive number", lambda x: 0 < x < math.inf)
+        if not isinstance(self.background, tuple) or len(self.background) != 3:
+            raise ConfigError(f"background must be a tuple of three integers, got {self.background!r}")
+        for value in self.background:
+            check_integer("each number of background", value, low=0, high=255)
+
     def to_json(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, as a JSON object."""
-        raise NotImplementedError
+        given = {field.name: getattr(self, field.name) for field in fields(self) if _is_given(self, field)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Decoding":
@@ -45,4 +65,15 @@ class Decoding:
         Raises:
             DataError: a name or value is invalid.
         """
-        raise NotImplementedError
+        known = {field.name for field in fields(cls)}
+        if not isinstance(value, Mapping) or not value.keys() <= known:
+            raise DataError(f"options of decoding must be an object with {', '.join(sorted(known))}, got {value!r:.80}")
+        given: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
+        try:
+            return cls(**given)
+        except ConfigError as error:
+            raise DataError(f"options of decoding are invalid: {error}") from None
+
+
+def _is_given(decoding: Decoding, field: Any) -> bool:
+    return bool(getattr(decoding, field.name) != field.default)

@@ -1,6 +1,9 @@
 """The largest media that are decoded."""
 
+import math
 from dataclasses import dataclass
+
+from unialign._checks import check_integer, check_number
 
 __all__ = ["MediaLimits"]
 
@@ -10,14 +13,18 @@ class MediaLimits:
     """Limits on the size of media; larger ones are broken cells.
 
     Args:
-        bytes: size of a file, member or value. Above it, the code is `too-large`.
+        bytes: size of a file, member or value, and of the decoded frames of a video. Above it, the code is `too-large`,
+            and `too-many-pixels` for frames.
         pixels: width times height of an image or of a video frame. Above it, the code is `too-many-pixels`. The default
-            is the value above which Pillow warns.
+            is the value above which Pillow warns; Pillow itself rejects images of more than twice its value.
         samples: samples of a sound after rate conversion. Above it, the code is `too-long`. A `Decoding` with `seconds`
             never reads more than that duration.
         characters: characters of a text. Above it, the code is `too-long`.
         seconds: time to decode one cell, in seconds. It is applied by the process that starts the decoding processes;
             functions of this package do not measure time.
+
+    Raises:
+        ConfigError: a limit is not positive.
     """
 
     bytes: int = 1 << 30
@@ -25,3 +32,8 @@ class MediaLimits:
     samples: int = 1 << 26
     characters: int = 1_000_000
     seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("bytes", "pixels", "samples", "characters"):
+            check_integer(name, getattr(self, name), low=1)
+        check_number("seconds", self.seconds, "a positive number", lambda x: 0 < x < math.inf)

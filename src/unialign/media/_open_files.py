@@ -1,16 +1,36 @@
 """Keep array and table files open between cells."""
 
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
-__all__ = ["OpenFiles"]
+from unialign.errors import MediaError
+from unialign.media._byte_range import ByteRange
+from unialign.media._files import FileMark, broken_file, check_unchanged, mark_of, open_file
+
+__all__ = ["OpenFiles", "kept_open"]
+
+_MAX_OPEN = 8
+
+
+class _Opened(NamedTuple):
+    stack: ExitStack
+    handle: int
+    mark: FileMark
+    raw: ByteRange
+    reader: Any
 
 
 class OpenFiles:
-    """Array and table files that stay open between calls of `load_cell`, so that each row does not open its file.
+    """Array and table files that stay open between calls of `load_cell`, so that not each row opens its file.
 
-    Use it as a context manager, and with one thread. Rows in ascending order are fastest.
+    Use it as a context manager, in one thread. Rows in ascending order are fastest.
     """
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[str, ...], _Opened] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -21,5 +41,69 @@ class OpenFiles:
         self.close()
 
     def close(self) -> None:
-        """Close all files."""
-        raise NotImplementedError
+        """Close all files; a later call opens them again."""
+        while self._opened:
+            self._opened.popitem()[1].stack.close()
+
+
+@contextmanager
+def kept_open(
+    files: OpenFiles, path: str, part: str, build: Callable[[BinaryIO, int, int], Any], where: str
+) -> Iterator[Any]:
+    """Yield the reader that `build(stream, handle, size)` made of a file, or makes now.
+
+    A failed read, or a change of the file in the meantime, is raised instead of the error of the reader.
+    """
+    key = (path, part)
+    opened = files._opened.get(key)
+    if opened is None or _mark(path, where) != opened.mark:
+        _close(files, key)
+        opened = _open(path, build, where)
+        while len(files._opened) >= _MAX_OPEN:
+            _close(files, next(iter(files._opened)))
+    # The last used file is the last in the dictionary.
+    files._opened.pop(key, None)
+    files._opened[key] = opened
+    try:
+        yield opened.reader
+    except Exception:
+        _close_if_changed(files, key, where)
+        raise
+    _close_if_changed(files, key, where)
+
+
+def _open(path: str, build: Callable[[BinaryIO, int, int], Any], where: str) -> _Opened:
+    with ExitStack() as stack:
+        handle, mark = stack.enter_context(open_file(path, where))
+        if not mark.size:
+            raise MediaError("empty", "the file has no content", where)
+        raw = ByteRange(handle, 0, mark.size)
+        try:
+            reader = build(io.BufferedReader(raw), handle, mark.size)
+        except Exception:
+            if raw.failure is not None:
+                raise broken_file(raw.failure, where) from None
+            raise
+        return _Opened(stack.pop_all(), handle, mark, raw, reader)
+
+
+def _mark(path: str, where: str) -> FileMark:
+    try:
+        return mark_of(path)
+    except OSError as error:
+        raise broken_file(error, where) from None
+
+
+def _close(files: OpenFiles, key: tuple[str, ...]) -> None:
+    opened = files._opened.pop(key, None)
+    if opened is not None:
+        opened.stack.close()
+
+
+def _close_if_changed(files: OpenFiles, key: tuple[str, ...], where: str) -> None:
+    opened = files._opened[key]
+    try:
+        check_unchanged(opened.raw, opened.handle, opened.mark, where)
+    except Exception:
+        _close(files, key)
+        raise

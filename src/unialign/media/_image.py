@@ -1,0 +1,124 @@
+"""Decode images with Pillow.
+
+JPEG files are never decoded at a reduced size, since this changes the pixels.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._checks import one_line
+from unialign.errors import MediaError, UniAlignError
+from unialign.media._decoding import Decoding
+from unialign.media._limits import MediaLimits
+from unialign.media._optional import optional_module
+
+__all__ = ["FORMATS", "check_pixels", "decode_image", "decode_pil", "image_pixels"]
+
+# Formats that Pillow may open. Others, such as EPS, would start another program or have no fixed size in pixels.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+_ORIENTATION = 0x0112
+# Methods of Pillow's Transpose by EXIF orientation.
+_TRANSPOSE = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_FULL_SCALE_16 = 65535
+_BYTE_OF_16 = _FULL_SCALE_16 // 255
+
+
+def decode_image(stream: BinaryIO, limits: MediaLimits, decoding: Decoding) -> NDArray[np.uint8]:
+    """Return the first image of a file as (H, W, 3) RGB."""
+    pil = optional_module("PIL.Image", "decoding images", "media")
+    with _pillow_errors(pil), pil.open(stream, formats=FORMATS) as image:
+        return decode_pil(image, limits, decoding)
+
+
+def decode_pil(image: Any, limits: MediaLimits, decoding: Decoding) -> NDArray[np.uint8]:
+    """Return a PIL image as (H, W, 3) RGB."""
+    pil = optional_module("PIL.Image", "decoding images", "media")
+    with _pillow_errors(pil):
+        # The header gives the size, so that nothing is allocated for an image that is too large.
+        _check_size(image, limits)
+        image.load()
+        _check_size(image, limits)
+        return image_pixels(image, decoding.background)
+
+
+@contextlib.contextmanager
+def _pillow_errors(pil: Any) -> Iterator[None]:
+    try:
+        yield
+    except (UniAlignError, MemoryError):
+        raise
+    except pil.UnidentifiedImageError:
+        raise MediaError("undecodable", f"not an image in one of the formats {', '.join(FORMATS)}") from None
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
+        raise MediaError("too-many-pixels", one_line(error)) from None
+    except Exception as error:  # malicious input may raise any exception in the parser
+        truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        raise MediaError("truncated" if truncated else "undecodable", one_line(error) or type(error).__name__) from None
+
+
+def check_pixels(width: int, height: int, limits: MediaLimits) -> None:
+    """Raise MediaError if an image or frame has more pixels than the limit."""
+    if width * height > limits.pixels:
+        raise MediaError("too-many-pixels", f"{width} x {height} pixels, expected at most {limits.pixels:,} in total")
+
+
+def image_pixels(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return a loaded PIL image as (H, W, 3) RGB, upright."""
+    pixels_HW3 = _rgb(image, background)
+    method = _TRANSPOSE.get(_orientation(image))
+    if method is None:
+        return pixels_HW3
+    pil = optional_module("PIL.Image", "decoding images", "media")
+    return np.array(pil.fromarray(pixels_HW3).transpose(pil.Transpose[method]))
+
+
+def _check_size(image: Any, limits: MediaLimits) -> None:
+    width, height = image.size
+    check_pixels(width, height, limits)
+
+
+def _orientation(image: Any) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF data is often damaged, and then says nothing about the image
+        return 1
+
+
+def _rgb(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+    if image.mode == "F":
+        raise MediaError("undecodable", "the pixels are floating-point numbers of unknown range; save 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _grey_16(image, background)
+    if "transparency" not in image.info and image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
+        return np.array(image.convert("RGB"))
+    # Pillow converts La only to LA.
+    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    pil = optional_module("PIL.Image", "decoding images", "media")
+    canvas = pil.new("RGB", rgba.size, background)
+    canvas.paste(rgba, mask=rgba.getchannel("A"))
+    return np.array(canvas)
+
+
+def _grey_16(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Convert 16-bit grey values, which Pillow would clip at 255."""
+    grey_HW = np.asarray(image)
+    if grey_HW.min() < 0 or grey_HW.max() > _FULL_SCALE_16:
+        raise MediaError("undecodable", f"grey values of {grey_HW.min()} to {grey_HW.max()}, expected 0 to 65535")
+    byte_HW = ((grey_HW.astype(np.uint32) + _BYTE_OF_16 // 2) // _BYTE_OF_16).astype(np.uint8)
+    pixels_HW3 = np.repeat(byte_HW[..., None], 3, axis=2)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        pixels_HW3[grey_HW == clear] = background
+    return pixels_HW3

@@ -1,0 +1,76 @@
+"""Collect the samples of a sound in blocks: mean of the channels, checked, and converted to a rate."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import MediaError
+from unialign.media._decoding import MAX_RATE, Decoding
+from unialign.media._kinds import Audio
+from unialign.media._limits import MediaLimits
+from unialign.media._optional import optional_module
+
+__all__ = ["collect_audio", "frames_within"]
+
+Samples = NDArray[np.float32]
+
+
+def frames_within(rate: int, seconds: float | None) -> int | None:
+    """Return the number of frames to read, at least 1, or None for all."""
+    return None if seconds is None else max(1, round(rate * seconds))
+
+
+def collect_audio(
+    blocks: Iterable[NDArray[Any]], rate: int, limits: MediaLimits, decoding: Decoding, seconds: float | None
+) -> Audio:
+    """Return the sound of (frames, channels) blocks, at most `seconds` long."""
+    if not 1 <= rate <= MAX_RATE:
+        raise MediaError("undecodable", f"a rate of {rate:,} samples per second, expected 1 to {MAX_RATE:,}")
+    target = decoding.rate or rate
+    mono = _mono(_first_frames(blocks, frames_within(rate, seconds)))
+    parts, total = [], 0
+    for part in mono if target == rate else _resampled(mono, rate, target):
+        total += len(part)
+        if total > limits.samples:
+            raise MediaError(
+                "too-long", f"more than {limits.samples:,} samples; set the number of seconds that are read"
+            )
+        parts.append(part)
+    samples_T = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    if not len(samples_T):
+        raise MediaError("empty", "the sound has no samples")
+    # At very low rates, a single frame can be longer than `seconds`.
+    return Audio(samples_T[: frames_within(target, seconds)], target)
+
+
+def _first_frames(blocks: Iterable[NDArray[Any]], count: int | None) -> Iterator[NDArray[Any]]:
+    left = math.inf if count is None else count
+    for block in blocks:
+        yield block[: int(min(left, len(block)))]
+        left -= len(block)
+        if left <= 0:
+            return
+
+
+def _mono(blocks: Iterable[NDArray[Any]]) -> Iterator[Samples]:
+    start = 0
+    for block in blocks:
+        mono_T: Samples = block.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(mono_T).all():
+            place = start + int(np.argmin(np.isfinite(mono_T)))
+            raise MediaError("not-finite", f"sample {place} is NaN or infinite")
+        start += len(block)
+        yield mono_T
+
+
+def _resampled(mono: Iterable[Samples], rate: int, target: int) -> Iterator[Samples]:
+    soxr = optional_module("soxr", "changing the rate of a sound", "media")
+    stream, empty = soxr.ResampleStream(rate, target, 1, dtype="float32"), True
+    for block in mono:
+        empty = empty and not len(block)
+        yield stream.resample_chunk(block)
+    if not empty:
+        yield stream.resample_chunk(np.empty(0, np.float32), last=True)

@@ -1,0 +1,12 @@
+"""Spans of time in sounds and videos."""
+
+__all__ = ["Span", "shortest"]
+
+# Start and end in seconds, or None for all.
+Span = tuple[float, float] | None
+
+
+def shortest(span: Span, seconds: float | None) -> float | None:
+    """Return the duration to read, or None for all."""
+    given = [value for value in (span and span[1] - span[0], seconds) if value is not None]
+    return min(given, default=None)
