@@ -24,6 +24,7 @@ from unialign.closed_form._training_rows import (
 )
 from unialign.config import InputNorm
 from unialign.data import EmbeddingStore
+from unialign.encoders import references_of
 from unialign.errors import ConfigError
 from unialign.space import KernelBasis, Space, check_landmarks, normalization_of, set_kernel_basis, set_linear_head
 
@@ -186,6 +187,7 @@ def _space(
             input_norm=options["input_norm"],
             regularization=solution.regularization,
             landmarks=options["landmarks"],
+            encoders=references_of(store, tuple(dims)),
             metadata={"closed_form": facts, "data": described_data(store)},
         )
         scale_D = solution.eigenvalues_D.clamp(min=0) ** power

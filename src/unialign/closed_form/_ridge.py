@@ -16,6 +16,7 @@ from unialign.closed_form._selection import ValidationItems
 from unialign.closed_form._space import described_data, scaled_weights
 from unialign.closed_form._training_rows import Rows, check_modalities, fitted_rows, row_facts, selection_rows
 from unialign.data import EmbeddingStore
+from unialign.encoders import references_of
 from unialign.evaluation import log_score
 from unialign.space import Space, normalization_of, set_linear_head
 
@@ -76,6 +77,7 @@ def ridge(
             {name: store.dim(name) for name in names},
             dim=dim,
             head="linear",
+            encoders=references_of(store, names),
             metadata={"closed_form": facts, "data": described_data(store)},
         )
     weights = problem.weights(regularization, axes_RD)

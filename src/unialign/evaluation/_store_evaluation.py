@@ -22,7 +22,7 @@ from unialign.evaluation._retrieval_statistics import JOINT_METRICS, Directions,
 from unialign.evaluation._statistics import ConstantStatistic, ItemMean, Statistic
 from unialign.metrics import RetrievalResult, retrieval_from_counts
 from unialign.ops import TIE_TOLERANCE, row_tiles, unit_rows
-from unialign.space import Space
+from unialign.space import Space, check_encoders
 
 __all__ = ["StoreItems", "sampled_retrieval"]
 
@@ -41,6 +41,8 @@ class StoreItems:
             raise ConfigError(
                 f"the store has {', '.join(store.modalities)}{known}; an evaluation needs two common modalities"
             )
+        if space is not None:
+            check_encoders(space, store)
         self.store, self.space, self.rows_N = store, space, store.rows(split)
         if len(self.rows_N) < 2:
             raise DataError(

@@ -14,7 +14,7 @@ from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import Evaluation, evaluate
 from unialign.io import replace_file
-from unialign.space import Space
+from unialign.space import Space, check_encoders
 from unialign.train import TrainConfig, fit
 
 
@@ -97,6 +97,7 @@ def _item_values(store: EmbeddingStore, split: str) -> dict[str, Tensor]:
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:
     """Return the embeddings of a split, modality -> (N, D) float32 unit rows; absent rows are 0."""
+    check_encoders(space, store)
     rows = store.rows(split)
     names = [name for name in store.modalities if name in space.modalities]
     embeddings = space.encode(

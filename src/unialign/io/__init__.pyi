@@ -30,7 +30,11 @@ from unialign.io._json_files import (
     reject_pickles as reject_pickles,
     write_json as write_json,
 )
-from unialign.io._lock import LOCK_FILE as LOCK_FILE, lock_folder as lock_folder
+from unialign.io._lock import (
+    LOCK_FILE as LOCK_FILE,
+    lock_folder as lock_folder,
+    wait_for_folder as wait_for_folder,
+)
 from unialign.io._mapped_pages import MappedPages as MappedPages
 from unialign.io._npy import (
     CHUNK_BYTES as CHUNK_BYTES,

@@ -1,4 +1,5 @@
 from unialign.space._eigenvectors import leading_eigenvectors as leading_eigenvectors
+from unialign.space._encoders import check_encoders as check_encoders, described as described
 from unialign.space._evaluating import evaluating as evaluating
 from unialign.space._kernel_basis import (
     Blocks as Blocks,

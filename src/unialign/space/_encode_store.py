@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from unialign.data import EmbeddingStore, Overwrite, RowReader, derive_store
+from unialign.space._encoders import check_encoders
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def encode_store(
     space: "Space", store: EmbeddingStore, path: str | os.PathLike[str], *, overwrite: Overwrite, batch_size: int
 ) -> EmbeddingStore:
+    check_encoders(space, store)
+
     def embed(readers: Mapping[str, RowReader], rows_b: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         embeddings = space.encode(
             {name: reader.read(rows_b) for name, reader in readers.items()},

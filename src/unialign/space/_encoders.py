@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unialign.encoders import Encoder, check_reference, check_witness, create, load
+from unialign.encoders import Encoder, check_reference, check_witness, create, load, references_of
 from unialign.errors import ConfigError, DataError, MissingDependencyError
 from unialign.space._inside import ENCODERS, inside_name, read_inside
 from unialign.space._validation import check_names
@@ -14,6 +14,7 @@ from unialign.space._validation import check_names
 if TYPE_CHECKING:
     import torch
 
+    from unialign.data import EmbeddingStore
     from unialign.space._space import Space
 
 # Kind of encoders that cannot be rebuilt from a reference.
@@ -53,11 +54,15 @@ class LoadedEncoders:
         return found
 
     def _checked(self, name: str, reference: Mapping[str, Any]) -> Encoder | None:
-        encoder = self._given.get(str(reference["fingerprint"]))
+        encoder = self.given(reference)
         if encoder is not None and reference.get("witness") is not None:
-            with _naming(name):
+            with naming(name):
                 check_witness(encoder, reference["witness"], packages=reference.get("packages"))
         return encoder
+
+    def given(self, reference: Mapping[str, Any]) -> Encoder | None:
+        """Return the encoder that the caller gave for a reference, if any."""
+        return self._given.get(str(reference["fingerprint"]))
 
     def inside_folder(self, reference: Mapping[str, Any]) -> Path | None:
         """Return the folder with the files of an encoder that is stored inside of the space."""
@@ -75,7 +80,7 @@ class LoadedEncoders:
         folder = self.inside_folder(reference)
         if folder is not None:
             read_inside(folder, reference)
-        with _naming(name):
+        with naming(name):
             return load(reference, device=device, offline=self.offline, folder=folder)
 
 
@@ -127,6 +132,13 @@ def check_same_encoder(name: str, ours: Mapping[str, Any], theirs: Mapping[str, 
         )
 
 
+def check_encoders(space: "Space", store: "EmbeddingStore") -> None:
+    """Raise DataError if a column of a store was computed by another encoder than the modality of the space."""
+    shared = [name for name in space.encoders if name in store.columns]
+    for name, reference in references_of(store, shared).items():
+        check_same_encoder(name, space.encoders[name], reference, f"the column of {store.name!r} has features by")
+
+
 def described(reference: Mapping[str, Any]) -> str:
     """Return the name of an encoder and the start of its fingerprint, for messages."""
     revision = f"@{reference['revision']}" if reference.get("revision") else ""
@@ -150,8 +162,10 @@ def _encoder(name: str, given: Any, before: Mapping[str, Any] | None, space: "Sp
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str, done: str = "used") -> Iterator[None]:
+    """Name the modality in the errors of its encoder."""
     try:
         yield
     except (ConfigError, DataError, MissingDependencyError) as error:
-        raise type(error)(f"the encoder of {name!r} cannot be used: {error}") from error
+        kind = next(kind for kind in (ConfigError, DataError, MissingDependencyError) if isinstance(error, kind))
+        raise kind(f"the encoder of {name!r} cannot be {done}: {error}") from error

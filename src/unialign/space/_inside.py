@@ -1,19 +1,18 @@
-"""Read encoders that are stored inside the folder of a space.
+"""Read encoders that are stored inside the folder of a space, in `encoders/<start of the fingerprint>`."""
 
-The folder `encoders/<start of the fingerprint>` has the files of the encoder, and a sealed `encoder.json` with their
-checksums.
-"""
-
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unialign.errors import CheckpointError
-from unialign.io import digest, open_regular, read_json, reject_links_out
+from unialign.io import digest, open_regular, reject_links_out
 
-ENCODERS, ENCODER_FILE = "encoders", "encoder.json"
+ENCODERS = "encoders"
 # Formats of the files of an encoder; none of them can run code.
 SUFFIXES = (".json", ".safetensors", ".txt", ".onnx")
+# Names of the folders of encoders.
+FOLDER = re.compile("[0-9a-f]{16}")
 
 
 def inside_name(reference: Mapping[str, Any]) -> str:
@@ -25,28 +24,22 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files of an encoder.
 
     Raises:
-        CheckpointError: a file is missing or altered, or belongs to another encoder.
+        CheckpointError: the reference does not list the files, or a file is missing or altered.
     """
-    for name in (".", ENCODER_FILE):
-        reject_links_out(folder / name, folder.parent.parent, error=CheckpointError)
-    body = read_json(folder / ENCODER_FILE)
-    sums = body.get("files")
-    if body.get("fingerprint") != reference["fingerprint"] or not isinstance(sums, dict):
-        raise CheckpointError(f"{folder / ENCODER_FILE} belongs to another encoder; restore the files of the space")
-    files = {ENCODER_FILE: _read(folder / ENCODER_FILE)}
+    sums = reference.get("files", {})
+    if not isinstance(sums, Mapping) or not FOLDER.fullmatch(folder.name):
+        raise CheckpointError(f"the reference to the encoder in {folder} is malformed; save the space again")
+    files = {}
     for name, expected in sums.items():
         if Path(name).name != name or Path(name).suffix not in SUFFIXES:
-            raise CheckpointError(f"{folder / ENCODER_FILE} lists the file {name!r}, which an encoder cannot have")
-        reject_links_out(folder / name, folder.parent.parent, error=CheckpointError)
-        files[name] = _read(folder / name)
+            raise CheckpointError(f"an encoder cannot have the file {name!r}; expected {', '.join(SUFFIXES)}")
+        path = folder / name
+        reject_links_out(path, folder.parent.parent, error=CheckpointError)
+        try:
+            with open_regular(path) as file:
+                files[name] = file.read()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
         if digest(files[name]) != expected:
-            raise CheckpointError(f"{folder / name} was altered or truncated; restore the file or save the space again")
+            raise CheckpointError(f"{path} was altered or truncated; restore the file or save the space again")
     return files
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with open_regular(path) as file:
-            return file.read()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None

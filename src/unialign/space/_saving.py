@@ -1,5 +1,6 @@
 """Save and publish a space as a folder, with its encoders and a model card."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from unialign._checks import check_choice
 from unialign.config import SpaceFormat
 from unialign.errors import CheckpointError, ConfigError
-from unialign.io import CARD, check_json_object, checked_path, push_folder, save_folder
+from unialign.io import CARD, check_json_object, checked_path, push_folder, read_json, save_folder, wait_for_folder
 from unialign.space._card import licence_of, model_card
-from unialign.space._inside import ENCODERS, SUFFIXES, inside_name
+from unialign.space._inside import ENCODERS, FOLDER, SUFFIXES, inside_name
 from unialign.space._sentence_transformer import MODULE_FILES, discard_modules, write_modules
 from unialign.space._stored_encoders import Inside, stored_encoders
 from unialign.space._towers import CLOSED, Tower, towers_of
@@ -68,14 +69,17 @@ def _save_space(space: "Space", folder: Path, metadata: dict[str, Any], towers: 
         card=model_card(space, metadata, towers),
         files=files,
     )
-    _discard_other_encoders(folder, {Path(file).parts[1] for file in files})
+    _discard_other_encoders(folder)
 
 
-def _discard_other_encoders(folder: Path, kept: set[str]) -> None:
+def _discard_other_encoders(folder: Path) -> None:
     """Delete the encoders of the space that was replaced."""
-    if (folder / ENCODERS).is_dir() and not (folder / ENCODERS).is_symlink():
+    # Another process may have replaced the space again, so the encoders to keep are read from the folder.
+    with contextlib.suppress(OSError, CheckpointError, KeyError, AttributeError), wait_for_folder(folder):
+        references = read_json(folder / "config.json")["space"].get("encoders", {}).values()
+        kept = {inside_name(reference) for reference in references if reference.get("stored") == "inside"}
         for path in (folder / ENCODERS).iterdir():
-            if path.name not in kept and (path / "encoder.json").is_file():
+            if path.name not in kept and FOLDER.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
         if not any((folder / ENCODERS).iterdir()):
             (folder / ENCODERS).rmdir()

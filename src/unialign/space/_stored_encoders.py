@@ -1,56 +1,55 @@
-"""Choose which encoders are stored inside of a saved space, and write their files."""
+"""Choose which encoders are stored inside of a saved space, and read their files."""
 
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from unialign.encoders import Encoder, save
 from unialign.errors import ConfigError
-from unialign.io import digest, write_json
-from unialign.space._encoders import MODULE
-from unialign.space._inside import ENCODER_FILE, ENCODERS, SUFFIXES, inside_name, read_inside
+from unialign.space._encoders import MODULE, naming
+from unialign.space._inside import ENCODERS, SUFFIXES, inside_name, read_inside
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
 Inside = Literal["auto", "always", "never"]
 
+Reference = dict[str, Any]
 
-def stored_encoders(space: "Space", inside: Inside) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:
+
+def stored_encoders(space: "Space", inside: Inside) -> tuple[dict[str, Reference], dict[str, bytes]]:
     """Return the references to save, and the files of the encoders that are stored inside of the space."""
-    references: dict[str, dict[str, Any]] = {}
+    references: dict[str, Reference] = {}
     files: dict[str, bytes] = {}
     for name, reference in space.encoders.items():
-        if inside == "never" or (inside == "auto" and reference.get("stored") != "inside"):
-            references[name] = reference | {"stored": "reference"}
-            continue
-        place = f"{ENCODERS}/{inside_name(reference)}/"
-        folder = space._loaded_encoders.inside_folder(reference)
-        if folder is None:
-            references[name], found = _saved(space, name, reference)
-        else:
-            references[name], found = reference, read_inside(folder, reference)
-        files |= {place + file: content for file, content in found.items()}
+        references[name], found = _stored(space, name, reference, inside)
+        place = f"{ENCODERS}/{inside_name(references[name])}"
+        files |= {f"{place}/{file}": content for file, content in found.items()}
     return references, files
 
 
-def _saved(space: "Space", name: str, reference: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    encoder = space._loaded_encoders.get(name, reference, space._like().device)
-    save = getattr(encoder, "save", None)
-    if save is None:
-        reason = "its class is unknown when the space is loaded" if reference["kind"] == MODULE else "it has no `save`"
-        raise ConfigError(
-            f"the encoder {reference['kind']}:{reference['name']} of {name!r} cannot be stored inside of the space, "
-            f"since {reason}; use inside='auto', which saves a reference"
-        )
+def _stored(space: "Space", name: str, reference: Reference, inside: Inside) -> tuple[Reference, dict[str, bytes]]:
+    loaded = space._loaded_encoders
+    if inside != "never" and (folder := loaded.inside_folder(reference)) is not None:
+        return reference, read_inside(folder, reference)
+    by_reference = {key: value for key, value in reference.items() if key != "files"} | {"stored": "reference"}
+    if inside == "always":
+        return _written(name, loaded.get(name, reference, space._like().device))
+    given = loaded.given(reference)
+    if inside == "auto" and given is not None and given.module is not None and reference["kind"] != MODULE:
+        changed, files = _written(name, given)
+        # The weights of a module that was trained since it was created have another fingerprint.
+        if changed["fingerprint"] != reference["fingerprint"]:
+            return changed, files
+    return by_reference, {}
+
+
+def _written(name: str, encoder: Encoder) -> tuple[Reference, dict[str, bytes]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        changed = save(folder)
+        with naming(name, "stored inside of the space"):
+            reference = save(encoder, folder)
         names = sorted(path.name for path in folder.iterdir())
-        if odd := [name for name in names if Path(name).suffix not in SUFFIXES or not (folder / name).is_file()]:
+        if odd := [file for file in names if Path(file).suffix not in SUFFIXES or not (folder / file).is_file()]:
             raise ConfigError(f"the encoder of {name!r} wrote {odd[0]!r}; expected files of {', '.join(SUFFIXES)}")
-        files = {name: (folder / name).read_bytes() for name in names}
-        sums = {name: digest(content) for name, content in files.items()}
-        sealed = {"library": "unialign", "fingerprint": reference["fingerprint"], "files": sums}
-        write_json(folder / ENCODER_FILE, sealed)
-        files[ENCODER_FILE] = (folder / ENCODER_FILE).read_bytes()
-    return {**reference, **(changed or {}), "stored": "inside"}, files
+        return reference, {file: (folder / file).read_bytes() for file in names}

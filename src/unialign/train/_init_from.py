@@ -8,11 +8,16 @@ import torch
 
 from unialign.config import TrainConfig
 from unialign.errors import ConfigError
-from unialign.space import Space
+from unialign.space import Space, described
 
 
-def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainConfig) -> None:
-    """The order of the modalities and dropout may differ, since they do not affect weights."""
+def check_init_from(
+    init_from: object, dims: Mapping[str, int], config: TrainConfig, encoders: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """The order of the modalities and dropout may differ, since they do not affect weights.
+
+    `encoders` are the references of the encoders of the store.
+    """
     if init_from is None:
         return
     if config.init != "random":
@@ -34,6 +39,13 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
             raise ConfigError(
                 f"init_from was made with {name}={getattr(init_from, name)!r}, but this run has {name}="
                 f"{getattr(config, name)!r}; use the same setting"
+            )
+    for name, reference in encoders.items():
+        before = init_from.encoders.get(name)
+        if before is not None and before["fingerprint"] != reference["fingerprint"]:
+            raise ConfigError(
+                f"init_from was made from features of {name!r} by {described(before)}, but the store has features by "
+                f"{described(reference)}; embed the data with the encoder of init_from, or start from random weights"
             )
     if init_from.head == "kernel" and init_from.kernel_sizes is None:
         raise ConfigError("init_from has no kernel features yet; call its `fit_normalizer`, or load a saved space")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unialign.batch import Batch
 from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore
+from unialign.encoders import references_of
 from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, ModalityTemperature, Objective, Temperature
 from unialign.space import Space
@@ -53,7 +54,7 @@ class SpaceTask(TrainingTask):
         if self.device.type == "cpu" and config.precision == "bf16":
             raise ConfigError("precision='bf16' needs a CUDA device (emulation on a CPU is far slower); use 'auto'")
         self.dims = {name: store.dim(name) for name in config.modalities or ()}
-        check_init_from(init_from, self.dims, config)
+        check_init_from(init_from, self.dims, config, references_of(store, tuple(self.dims)))
         self.rows = training_rows(store, tuple(self.dims))
         self.start: Start | None = None
         self.facts = run_facts(store, config, len(self.rows), init_from)
@@ -89,6 +90,7 @@ class SpaceTask(TrainingTask):
             dropout=config.dropout,
             input_norm=config.input_norm,
             frozen=config.frozen,
+            encoders=references_of(self.store, tuple(self.dims)),
             metadata=self.facts if self.start is None else self.facts | {"closed_form": self.start.facts},
             **kernel_options(config, source),
         )
