@@ -14,10 +14,20 @@ __all__ = ["EachFrame"]
 
 @dataclass(frozen=True)
 class EachFrame:
-    """Apply `prepare` to each of the T frames of a video and stack the arrays: the first axis has length T."""
+    """Apply `prepare` to each frame of a video and stack the arrays along a first axis.
+
+    Attributes:
+        prepare: the function for images.
+        count: number of frames. A video with another number of frames is divided into `count` runs of equal length, of
+            which the middle frame is taken. None: all frames.
+    """
 
     prepare: Prepare
+    count: int | None = None
 
     def __call__(self, video: Video) -> dict[str, NDArray[Any]]:
-        prepared = [self.prepare(frame) for frame in video.frames]
+        frames = video.frames
+        if self.count is not None and len(frames) != self.count:
+            frames = frames[(2 * np.arange(self.count) + 1) * len(frames) // (2 * self.count)]
+        prepared = [self.prepare(frame) for frame in frames]
         return {name: np.stack([frame[name] for frame in prepared]) for name in prepared[0]}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.encoders._waveform import mel_filters, power_spectrogram
+from unialign.encoders._waveform import MelBands, Spectrogram
 from unialign.media import Audio
 
 __all__ = ["LogMelFrames", "LogMelStatistics"]
@@ -34,9 +34,9 @@ class LogMelFrames:
     bands: int = 64
 
     def __call__(self, sound: Audio) -> dict[str, NDArray[Any]]:
-        power = power_spectrogram(sound.samples, window=self.window, hop=self.hop)
-        bands = power @ mel_filters(self.rate, window=self.window, bands=self.bands, scale="htk")
-        return {"frames": np.log(np.maximum(bands / self.window, _FLOOR))}
+        power = Spectrogram(self.window, self.hop, self.window)(sound.samples)
+        bands = MelBands(self.rate, self.window, self.bands, 0, self.rate / 2)(power)
+        return {"frames": np.log(np.maximum(bands / self.window, _FLOOR)).astype(np.float32)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a JSON object."""

@@ -77,3 +77,11 @@ def check_media(spec: EncoderName, media: Kind | None, allowed: tuple[Kind, ...]
     if media not in allowed:
         raise ConfigError(f"the encoder {str(spec)!r} encodes {' or '.join(allowed)}, not {media}")
     return media
+
+
+_SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-2-clause": "BSD-2-Clause", "bsd-3-clause": "BSD-3-Clause"}
+
+
+def as_spdx(name: str) -> str:
+    """Return the SPDX spelling of a licence of the Hugging Face Hub."""
+    return _SPDX.get(name.lower(), name.upper() if name.lower().startswith("cc") else name)

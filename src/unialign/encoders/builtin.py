@@ -203,8 +203,7 @@ def _from_module(
     trainable: bool = True,
 ) -> Encoder:
     from unialign.encoders._built import BuiltEncoder  # imports torch
-    from unialign.encoders._module_files import check_weights, read_state, write_state
-    from unialign.encoders._state import state_digest
+    from unialign.encoders._state import check_weights, read_state, state_digest, write_state
 
     if request.folder is not None and trainable:
         read_state(module, request.folder, request.weights)

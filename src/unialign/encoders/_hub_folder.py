@@ -1,0 +1,63 @@
+"""Find the folder of a pretrained model, which may be in the cache of the Hugging Face Hub. Does not import torch."""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from unialign.encoders._request import Request
+from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.io import is_hub_id
+
+__all__ = ["model_folder"]
+
+_TRUE = ("1", "on", "yes", "true")
+
+
+def model_folder(request: Request, *, patterns: Sequence[str], hub_id: str | None = None) -> tuple[Path, str | None]:
+    """Return the folder with the files of a model, and the commit if it is in the cache of the Hub.
+
+    Args:
+        patterns: patterns of the files to download.
+        hub_id: repository, if it is not the name of the encoder.
+
+    Raises:
+        ConfigError: the name is neither a folder nor the id of a repository.
+        DataError: there is no such folder or repository, or it is not in the cache and downloads are not allowed.
+    """
+    spec = request.spec
+    if request.folder is not None:
+        return request.folder, spec.revision
+    if spec.folder is not None:
+        if not spec.folder.is_dir():
+            raise DataError(f"the encoder {str(spec)!r} needs the folder {spec.folder}, which does not exist")
+        return spec.folder, None
+    repository = spec.name if hub_id is None else hub_id
+    if not is_hub_id(repository):
+        raise ConfigError(
+            f"{spec.name!r} in {str(spec)!r} is not the name of a model; expected 'owner/name' of the Hugging Face Hub, "
+            f"or a folder that starts with './', '~' or '/'"
+        )
+    try:
+        hub = import_module("huggingface_hub")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the encoder {str(spec)!r} is on the Hugging Face Hub and needs huggingface_hub, which cannot be imported "
+            f"({error}): pip install 'unialign[hub]'"
+        ) from None
+    offline = _is_offline() if request.offline is None else request.offline
+    try:
+        folder = Path(
+            hub.snapshot_download(
+                repository, revision=spec.revision, allow_patterns=list(patterns), local_files_only=offline
+            )
+        )
+    except Exception as error:  # the Hub client raises many exceptions
+        what = "is not in the local cache, and downloads are disabled" if offline else "cannot be downloaded"
+        raise DataError(f"the encoder {str(spec)!r} {what}: {' '.join(str(error).split())}") from error
+    # A folder of the cache is named by its commit, so a branch name is never saved.
+    return folder, folder.name if folder.parent.name == "snapshots" else spec.revision
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE

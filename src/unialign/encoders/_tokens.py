@@ -1,0 +1,80 @@
+"""Split texts into tokens with the library `tokenizers`. Does not import torch."""
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import MissingDependencyError
+from unialign.io import digest
+
+__all__ = ["Tokens", "Utf8Bytes"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Map a text to its numbers of tokens `input_ids` (T,), with the special tokens of the model.
+
+    Attributes:
+        tokenizer: content of the file `tokenizer.json`.
+        max_length: largest number of tokens; more are cut.
+        prefix: text before each text.
+        fill_to: number of tokens that shorter texts are filled to with `pad_id`, or None.
+        pad_id: number of the token that fills a batch.
+        lowercase: whether the text is converted to lower case.
+        sha256: checksum of the files of the tokenizer, if `tokenizer` was made from other files.
+    """
+
+    tokenizer: str
+    max_length: int
+    prefix: str = ""
+    fill_to: int | None = None
+    pad_id: int = 0
+    lowercase: bool = False
+    sha256: str | None = None
+
+    def __call__(self, text: str) -> dict[str, NDArray[Any]]:
+        whole = self.prefix + text
+        found = _load(self.tokenizer, self.max_length).encode(whole.lower() if self.lowercase else whole).ids
+        missing = 0 if self.fill_to is None else self.fill_to - len(found)
+        return {"input_ids": np.array(found + [self.pad_id] * missing, np.int64)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON object, with the checksum of the tokenizer."""
+        settings = {name: value for name, value in asdict(self).items() if name != "tokenizer"}
+        return {"type": "tokens", **settings, "sha256": self.sha256 or digest(self.tokenizer.encode())}
+
+
+@dataclass(frozen=True)
+class Utf8Bytes:
+    """Map a text to its bytes `utf8` (T,), for encoders that split texts themselves.
+
+    Attributes:
+        prefix: text before each text.
+    """
+
+    prefix: str = ""
+
+    def __call__(self, text: str) -> dict[str, NDArray[Any]]:
+        return {"utf8": np.frombuffer((self.prefix + text).encode(), np.uint8)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON object."""
+        return {"type": "utf8", **asdict(self)}
+
+
+@lru_cache(maxsize=8)
+def _load(tokenizer: str, max_length: int) -> Any:
+    try:
+        library = import_module("tokenizers")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"encoding texts needs tokenizers, which cannot be imported ({error}): pip install 'unialign[transformers]'"
+        ) from None
+    loaded = library.Tokenizer.from_str(tokenizer)
+    loaded.no_padding()
+    loaded.enable_truncation(max_length)
+    return loaded

@@ -1,0 +1,181 @@
+"""Load the models of transformers and compute pooled features.
+
+Shapes: `n` items, `T` tokens, `H` hidden size, `D` length of the features, `K` windows of all sounds.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unialign.encoders._built import Batch
+from unialign.encoders._encoder import Prepared
+from unialign.encoders._processor import ImageSettings
+from unialign.encoders._text_encoder import quiet_loading
+from unialign.encoders._towers import Tower
+from unialign.errors import DataError, MissingDependencyError
+
+# Entry of a batch that numbers the items of its windows.
+_OWNER = "owner"
+
+
+def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None) -> Any:
+    """Load the model of a tower from a folder with safetensors.
+
+    Args:
+        projection_dim: dimension of the projected features, which towers of one model share. Their own configurations
+            may have another value.
+
+    Raises:
+        DataError: the files do not contain all weights.
+    """
+    try:
+        library = import_module("transformers")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the model in {folder} needs transformers, which cannot be imported ({error}): "
+            f"pip install 'unialign[transformers]'"
+        ) from None
+    options: dict[str, Any] = {"add_pooling_layer": False} if tower.pooler else {}
+    if projection_dim is not None:
+        options["projection_dim"] = projection_dim
+    try:
+        with quiet_loading():
+            model, found = getattr(library, tower.model).from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                # Reported below.
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                **options,
+            )
+    except Exception as error:  # transformers raises many exceptions
+        raise DataError(f"the model in {folder} cannot be loaded: {' '.join(str(error).split())}") from error
+    missing = [name for name in sorted(found["missing_keys"]) if not name.startswith("decoder.")]
+    if missing or found.get("mismatched_keys"):
+        named = missing or sorted(map(str, found["mismatched_keys"]))
+        raise DataError(
+            f"the weights in {folder} do not fit {tower.model}: {len(named)} tensors are missing or have another "
+            f"shape, such as {named[0]!r}"
+        )
+    return model.eval()
+
+
+def normalized(pixels: Tensor, settings: ImageSettings) -> Tensor:
+    """Scale and normalize pixels (..., 3, H, W) uint8, with the roundings of the library's processor for Pillow."""
+    values = pixels.float() if settings.scale is None else (pixels.double() * settings.scale).float()
+    if settings.mean is None or settings.std is None:
+        return values
+    mean, std = (torch.tensor(value, device=values.device)[:, None, None] for value in (settings.mean, settings.std))
+    return (values - mean) / std
+
+
+def image_forward(model: Any, settings: ImageSettings, pooling: str) -> Callable[[Batch], Tensor]:
+    def forward(batch: Batch) -> Tensor:
+        pixels = normalized(batch["pixels"], settings).to(model.dtype)
+        return pooled(model(pixel_values=pixels), pooling)
+
+    return forward
+
+
+def text_forward(model: Any, pooling: str, *, masked: bool = True) -> Callable[[Batch], Tensor]:
+    """`masked`: whether the model receives a mask of the tokens that fill the batch."""
+
+    def forward(batch: Batch) -> Tensor:
+        mask = batch["attention_mask"]
+        output = model(input_ids=batch["input_ids"], attention_mask=mask if masked else None)
+        return pooled(output, pooling, mask)
+
+    return forward
+
+
+def ast_forward(model: Any, pooling: str) -> Callable[[Batch], Tensor]:
+    return lambda batch: pooled(model(input_values=batch["frames"].to(model.dtype)), pooling)
+
+
+def clap_forward(model: Any, pooling: str) -> Callable[[Batch], Tensor]:
+    def forward(batch: Batch) -> Tensor:
+        frames = batch["frames"].to(model.dtype)
+        # No sound is longer than the window, since only its start is used.
+        longer = torch.zeros(len(frames), 1, dtype=torch.bool, device=frames.device)
+        return pooled(model(input_features=frames, is_longer=longer), pooling)
+
+    return forward
+
+
+def whisper_forward(encoder: Any) -> Callable[[Batch], Tensor]:
+    def forward(batch: Batch) -> Tensor:
+        hidden = encoder(batch["frames"].to(encoder.dtype)).last_hidden_state
+        return mean_of_windows(hidden, batch)
+
+    return forward
+
+
+def shorten_whisper(encoder: Any, positions: int) -> None:
+    """Let the encoder accept windows with fewer positions than it was trained with."""
+    encoder.config.max_source_positions = positions
+    encoder.max_source_positions = positions
+    kept = encoder.embed_positions.weight[:positions].detach().clone()
+    encoder.embed_positions = nn.Embedding.from_pretrained(kept, freeze=True)
+
+
+def pooled(output: Any, pooling: str, mask: Tensor | None = None) -> Tensor:
+    """Reduce the output of a model to one vector per item."""
+    if pooling == "projection":
+        for name in ("image_embeds", "text_embeds", "audio_embeds"):
+            found: Tensor | None = getattr(output, name, None)
+            if found is not None:
+                return found
+    if pooling == "pooler":
+        whole: Tensor = output.pooler_output
+        return whole
+    hidden_nTH: Tensor = output.last_hidden_state
+    if pooling == "cls":
+        return hidden_nTH[:, 0]
+    return masked_mean(hidden_nTH, mask)
+
+
+def masked_mean(hidden_nTH: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return hidden_nTH.float().mean(1)
+    kept = mask[..., None].float()
+    return (hidden_nTH.float() * kept).sum(1) / kept.sum(1).clamp(min=1)
+
+
+def collate_tokens(prepared: Sequence[Prepared], pad_id: int) -> Batch:
+    """Fill texts to the longest one of the batch."""
+    texts = [item["input_ids"] for item in prepared]
+    longest = max(map(len, texts))
+    ids = np.full((len(texts), longest), pad_id, np.int64)
+    mask = np.zeros((len(texts), longest), np.int64)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)], mask[row, : len(text)] = text, 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def collate_windows(prepared: Sequence[Prepared]) -> Batch:
+    """Join the windows of all sounds of a batch."""
+    counts = torch.tensor([len(item["length"]) for item in prepared])
+    return {
+        "frames": torch.from_numpy(np.concatenate([item["frames"] for item in prepared])),
+        "length": torch.from_numpy(np.concatenate([item["length"] for item in prepared])),
+        _OWNER: torch.repeat_interleave(torch.arange(len(prepared)), counts),
+    }
+
+
+def mean_of_windows(hidden_KTH: Tensor, batch: Batch) -> Tensor:
+    """Average the outputs of all windows of a sound that belong to the sound."""
+    places = torch.arange(hidden_KTH.shape[1], device=hidden_KTH.device)
+    mask = (places < batch["length"][:, None]).to(hidden_KTH.device).float()
+    sums_KH = (hidden_KTH.float() * mask[..., None]).sum(1)
+    owner = batch[_OWNER].to(hidden_KTH.device)
+    items = int(owner[-1]) + 1
+    totals = sums_KH.new_zeros(items, sums_KH.shape[1]).index_add(0, owner, sums_KH)
+    return totals / sums_KH.new_zeros(items).index_add(0, owner, mask.sum(1))[:, None]
