@@ -54,7 +54,7 @@ def given_records(
     for row, record in enumerate(records):
         values = {name: _plain(record[name]) for name in _VALUES if name in record and not _is_absent(record[name])}
         cells = {
-            name: _cell(value, kinds[name], folders, f"record {row}, {name!r}")
+            name: _cell(value, kinds[name], folders, row, name)
             for name, value in _cells(record).items()
             if not _is_absent(value)
         }
@@ -89,39 +89,46 @@ def _kind(name: str, value: Any) -> Kind:
     return "text" if value is None else "array"
 
 
-def _cell(value: Any, kind: Kind, folders: Folders, where: str) -> dict[str, Any] | None:
-    if isinstance(value, Cell):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        cell = dict(value)
-        for name in ("path", "array", "table"):
-            if isinstance(cell.get(name), str | os.PathLike):
-                path, root = folders.place(os.fspath(cell[name]), where)
-                cell |= {name: path, **({"root": root} if root else {})}
-        return cell
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and kind not in ("text", "array")):
-        path, root = folders.place(os.fspath(value), where)
-        return {"path": path, "root": root} if root else {"path": path}
-    if isinstance(value, str) and kind == "text":
-        return {"value": value}
-    if kind == "array" and not isinstance(value, str | bytes):
-        return {"value": _vector(value, where)}
+def _cell(value: Any, kind: Kind, folders: Folders, row: int, name: str) -> dict[str, Any]:
+    where = f"record {row}, {name!r}"
+    try:
+        if isinstance(value, Cell):
+            return value.to_json()
+        if isinstance(value, Mapping):
+            return _placed(value, folders)
+        if isinstance(value, os.PathLike) or (isinstance(value, str) and kind != "text"):
+            return _placed({"array" if kind == "array" else "path": value}, folders)
+        if isinstance(value, str):
+            return {"value": value}
+        if kind == "array" and not isinstance(value, bytes):
+            return {"value": _vector(value)}
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     expected = {"text": "a string", "array": "a vector of numbers"}.get(kind, "the path of a file")
     raise DataError(
-        f"{where} is of type {type(value).__name__}, expected {expected}, a Cell or None; media in memory must be "
-        "saved to files first"
+        f"{where} is of type {type(value).__name__}, expected {expected}, a Cell or None; save media in "
+        "memory to files first"
     )
 
 
-def _vector(value: Any, where: str) -> list[float]:
+def _placed(cell: Mapping[str, Any], folders: Folders) -> dict[str, Any]:
+    placed = dict(cell)
+    for name in ("path", "array", "table"):
+        if isinstance(placed.get(name), str | os.PathLike):
+            placed[name], root = folders.place(os.fspath(placed[name]))
+            placed |= {"root": root} if root else {}
+    return placed
+
+
+def _vector(value: Any) -> list[float]:
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()
     try:
         vector = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{where} is not a vector of numbers ({error})") from None
+        raise DataError(f"not a vector of numbers ({error})") from None
     if vector.ndim != 1 or not vector.size:
-        raise DataError(f"{where} has shape {vector.shape}, expected a vector (D,)")
+        raise DataError(f"the value has shape {vector.shape}, expected a vector (D,)")
     numbers: list[float] = vector.tolist()
     return numbers
 

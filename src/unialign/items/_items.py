@@ -13,6 +13,7 @@ from unialign._checks import check_choice, check_text
 from unialign._html import html_table
 from unialign.errors import ConfigError
 from unialign.items._cell_text import CellSequence, cell_of, plain_text
+from unialign.items._collect import collected
 from unialign.items._columns import SPLITS, build_columns
 from unialign.items._combine import concatenated, joined
 from unialign.items._files import Overwrite, is_saved, load_table, save_table
@@ -95,12 +96,9 @@ class Items:
             allow_absolute=allow_absolute,
             allow_truncated=allow_truncated,
         )
-        found = read_items(source, options, reader=reader)
-        check_kinds(found.kinds)
-        columns = build_columns(found.records, found.kinds, found.where)
-        table = Table(found.name, dict(found.kinds), tuple(found.roots), found.license, columns)
+        table, notes = collected(read_items(source, options, reader=reader), ruled=options.rules)
         items = cls(_renamed(table, name, license))
-        items._cache["notes"] = tuple(found.notes)
+        items._cache["notes"] = notes
         return items
 
     @classmethod
@@ -142,7 +140,7 @@ class Items:
         folders = Folders(Path.cwd() if root is None else Path(root), allow_absolute=allow_absolute)
         columns = build_columns(given_records(found, own, folders), own, lambda row: f"record {row}")
         check_text("name", name)
-        return cls(Table(name, own, folders.roots, license, columns))
+        return cls(Table(name, own, tuple(folders.roots), license, columns))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, roots: Sequence[str | os.PathLike[str]] | None = None) -> "Items":

@@ -13,18 +13,18 @@ from unialign.io import checked_path
 from unialign.media import KINDS, Kind
 from unialign.readers._entry import Reader
 
-__all__ = ["Folders", "ItemOptions", "ItemReader", "ItemRecords", "Layout", "kind_of_name", "suffix_of"]
+__all__ = ["SUFFIXES", "Folders", "ItemOptions", "ItemReader", "ItemRecords", "Layout", "kind_of_name", "suffix_of"]
 
 Layout = Literal["auto", "suffixes", "folders", "classes"]
 
 # Suffixes of the media that the decoders read.
-_SUFFIXES: Mapping[Kind, tuple[str, ...]] = {
+SUFFIXES: Mapping[Kind, tuple[str, ...]] = {
     "image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm"),
     "text": (".txt", ".caption"),
     "audio": (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".aif"),
     "video": (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg"),
 }
-_KINDS: Mapping[str, Kind] = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
+_KINDS: Mapping[str, Kind] = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
 _VALUES = ("id", "group", "ids", "label", "split")
 
 
@@ -122,35 +122,40 @@ class Folders:
     """The folders of a table; `place` converts paths into paths relative to one of them."""
 
     def __init__(self, root: Path, *, allow_absolute: bool) -> None:
-        # `roots` grows when a path outside of the first folder is accepted.
         self._roots = [Path(os.path.abspath(root))]
         self._allow_absolute = allow_absolute
 
     @property
-    def roots(self) -> tuple[Path, ...]:
-        return tuple(self._roots)
+    def roots(self) -> Sequence[Path]:
+        """The roots, as a list that grows with `place` and `add`."""
+        return self._roots
 
-    def place(self, path: str, where: str) -> tuple[str, int]:
-        """Return the path relative to a root, and the number of the root; raise DataError with `where`."""
+    def add(self, folder: Path) -> int:
+        """Return the number of a folder, which becomes a root if it is none."""
+        absolute = Path(os.path.abspath(folder))
+        if absolute not in self._roots:
+            self._roots.append(absolute)
+        return self._roots.index(absolute)
+
+    def place(self, path: str) -> tuple[str, int]:
+        """Return the path relative to a root, and the number of the root; raise DataError if it is outside of all."""
         if not path or "\0" in path:
-            raise DataError(f"{where}: {path!r} is not a path")
+            raise DataError(f"{path!r} is not a path")
         if path[0] != "/" and "//" not in path and "./" not in path:
             return path, 0
         if "://" in path:
-            raise DataError(f"{where}: {path:.80} is an address; download the file first, since nothing is fetched")
+            raise DataError(f"{path:.80} is an address; download the file first, since nothing is fetched")
         root = self._roots[0].as_posix()
         absolute = posixpath.normpath(posixpath.join(root, path))
         if absolute.startswith(f"{root.rstrip('/')}/"):
             return absolute[len(root.rstrip("/")) + 1 :], 0
         if not self._allow_absolute:
             raise DataError(
-                f"{where}: {path:.200} is outside of {root}; pass the common folder as root (--root), or allow such "
+                f"{path:.200} is outside of {root}; pass the common folder as root (--root), or allow such "
                 "paths with allow_absolute=True (--allow-absolute)"
             )
         top = Path(absolute).anchor
-        if Path(top) not in self._roots:
-            self._roots.append(Path(top))
-        return absolute[len(top) :], self._roots.index(Path(top))
+        return absolute[len(top) :], self.add(Path(top))
 
 
 def kind_of_name(name: str) -> Kind | None:

@@ -1,16 +1,20 @@
 """Read Arrow files with pyarrow: Feather version 2, Arrow IPC files, and IPC streams as written by `datasets`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unialign._checks import one_line
 from unialign.errors import DataError
+from unialign.readers._arrow_items import arrow_fields, first_values, row_values, table_place
 from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module
 from unialign.readers._entry import EmbeddingFile, repeated
+from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
+from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files
+from unialign.readers._manifest_plan import Field
 from unialign.readers._table import Cells, table_file
 
-__all__ = ["ArrowReader"]
+__all__ = ["ArrowItems", "ArrowReader"]
 
 
 class ArrowReader:
@@ -23,6 +27,28 @@ class ArrowReader:
     def open(self, path: Path) -> EmbeddingFile:
         return table_file(_ArrowTable(path), self.name)
 
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return manifest_of_files([ArrowItems(path) for path in paths], options)
+
+
+class ArrowItems:
+    """Rows of an Arrow file as items; media and vectors are not read."""
+
+    unit = "row"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._table = path, _ArrowTable(path)
+
+    def fields(self) -> Sequence[Field]:
+        first = next(iter(self._table.record_batches()))
+        return arrow_fields(first.schema, first_values(first.schema, first.slice(0, SAMPLED_ROWS)))
+
+    def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        table, start = table_place(self.path, folders), 0
+        for batch in self._table.record_batches():
+            yield from row_values({name: batch.column(name) for name in columns}, start, len(batch), table)
+            start += len(batch)
+
 
 class _ArrowTable:
     def __init__(self, path: Path) -> None:
@@ -30,7 +56,7 @@ class _ArrowTable:
         self._ipc = arrow_module("pyarrow.ipc", path)
         self._pa = arrow_module("pyarrow", path)
         schema, self.rows = None, 0
-        for batch in self._batches():
+        for batch in self.record_batches():
             schema = batch.schema
             self.rows += len(batch)
         if schema is None:
@@ -40,12 +66,12 @@ class _ArrowTable:
         self.columns = arrow_columns(schema)
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
-        for batch in self._batches():
+        for batch in self.record_batches():
             for start in range(0, len(batch), rows):
                 part = batch.slice(start, rows)
                 yield [ArrowCells(part.column(name)) for name in names]
 
-    def _batches(self) -> Iterator[Any]:
+    def record_batches(self) -> Iterator[Any]:
         try:
             with self._pa.memory_map(str(self.path)) as source:
                 stream = source.read(6) != b"ARROW1"

@@ -5,15 +5,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from unialign.errors import DataError
 from unialign.readers._entry import EmbeddingFile, repeated
+from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
 from unialign.readers._list_cells import ListCells
+from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files, sampled_fields
+from unialign.readers._manifest_plan import Field
 from unialign.readers._table import Cells, Column, table_file
 from unialign.readers._text import MAX_LINE_BYTES, numbers_in, text_format, text_lines
 
-__all__ = ["CsvReader"]
+__all__ = ["CsvItems", "CsvReader"]
 
 # Number of rows that determine the type of a column.
 _TYPED_ROWS = 1000
@@ -38,6 +43,32 @@ class CsvReader:
             return file
         note = f"{path}: the first line ({table.names[0]} to {table.names[-1]}) is read as column names, not as an item"
         return replace(file, notes=(*file.notes, note))
+
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return manifest_of_files([CsvItems(path) for path in paths], options)
+
+
+class CsvItems:
+    """Rows of a text file as items."""
+
+    unit = "line"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._table = path, _CsvTable(path)
+        if not self._table.has_header:
+            raise DataError(f"{path} has no column names; write a first line such as: id,image,text")
+
+    def fields(self) -> Sequence[Field]:
+        first = [
+            dict(zip(self._table.names, record, strict=True))
+            for _, record in islice(self._table.records(), SAMPLED_ROWS)
+        ]
+        return sampled_fields(first or [dict.fromkeys(self._table.names)])
+
+    def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        places = [(name, self._table.names.index(name)) for name in columns]
+        for number, record in self._table.records():
+            yield number, {name: record[place] for name, place in places}
 
 
 class _CsvTable:
@@ -66,12 +97,12 @@ class _CsvTable:
 
     @cached_property
     def rows(self) -> int:
-        return sum(1 for _ in self._records())
+        return sum(1 for _ in self.records())
 
     @cached_property
     def columns(self) -> Mapping[str, Column]:
         first: list[list[str]] = []
-        for record in self._records():
+        for _, record in self.records():
             first.append(record)
             if len(first) == _TYPED_ROWS:
                 break
@@ -83,7 +114,7 @@ class _CsvTable:
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
         places = [self.names.index(name) for name in names]
         batch: list[list[str]] = []
-        for record in self._records():
+        for _, record in self.records():
             batch.append(record)
             if len(batch) == rows:
                 yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
@@ -102,7 +133,8 @@ class _CsvTable:
             return text.strip().replace(",", ".")
         return text if text.strip() else None
 
-    def _records(self) -> Iterator[list[str]]:
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number of the last line and the cells of each row."""
         if self.delimiter == " ":
             lines = enumerate(text_lines(self.path), 1)
             records = ((number, line.split()) for number, line in lines if not line.startswith("# "))
@@ -125,7 +157,7 @@ class _CsvTable:
                         f"{self.path}, line {number} has {len(record)} cells, but the first line has "
                         f"{len(self.names)}; quote cells that contain the delimiter"
                     )
-                yield record
+                yield number, record
         except csv.Error as error:
             raise DataError(f"{self.path} cannot be read as a table ({error}); write it again") from None
 

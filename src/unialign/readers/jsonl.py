@@ -3,17 +3,21 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from unialign._checks import one_line
 from unialign.errors import DataError
 from unialign.readers._entry import EmbeddingFile
+from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
 from unialign.readers._list_cells import ListCells
+from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files, sampled_fields
+from unialign.readers._manifest_plan import Field
 from unialign.readers._table import Cells, Column, table_file
 from unialign.readers._text import text_format, text_lines
 
-__all__ = ["JsonLinesReader"]
+__all__ = ["JsonItems", "JsonLinesReader"]
 
 # Number of lines that determine the columns and their types.
 _TYPED_ROWS = 1000
@@ -41,6 +45,33 @@ class JsonLinesReader:
             )
         return table_file(table, self.name)
 
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return manifest_of_files([JsonItems(path) for path in paths], options)
+
+
+class JsonItems:
+    """Lines of a JSON lines file as items."""
+
+    unit = "line"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._table = path, _JsonTable(path)
+
+    def fields(self) -> Sequence[Field]:
+        return sampled_fields([_flat(record) for _, record in islice(self._table.records(), SAMPLED_ROWS)])
+
+    def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, record in self._table.records():
+            yield number, _flat(record)
+
+
+def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the cells of a line in the form of `items.jsonl` as entries of the line."""
+    cells = record.get("cells")
+    if not isinstance(cells, dict):
+        return record
+    return {**{name: value for name, value in record.items() if name != "cells"}, **cells}
+
 
 class _JsonTable:
     def __init__(self, path: Path) -> None:
@@ -53,7 +84,7 @@ class _JsonTable:
     @cached_property
     def columns(self) -> Mapping[str, Column]:
         cells: dict[str, list[Any]] = {}
-        for i, record in enumerate(self._records()):
+        for i, (_, record) in enumerate(self.records()):
             if i == _TYPED_ROWS:
                 break
             for key, value in record.items():
@@ -62,7 +93,7 @@ class _JsonTable:
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
         batch: list[dict[str, Any]] = []
-        for record in self._records():
+        for _, record in self.records():
             batch.append(record)
             if len(batch) == rows:
                 yield [ListCells([record.get(name) for record in batch]) for name in names]
@@ -70,7 +101,8 @@ class _JsonTable:
         if batch:
             yield [ListCells([record.get(name) for record in batch]) for name in names]
 
-    def _records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number and the object of each line."""
         for number, line in enumerate(text_lines(self.path), 1):
             if not line.strip():
                 continue
@@ -84,7 +116,7 @@ class _JsonTable:
                 record = {_LIST_KEY: record}
             if not isinstance(record, dict):
                 raise DataError(f"{self.path}, line {number} is {line.strip():.40}; expected an object such as {{...}}")
-            yield record
+            yield number, record
 
 
 def _column(values: list[Any]) -> Column:

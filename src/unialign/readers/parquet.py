@@ -1,16 +1,35 @@
 """Read .parquet files with pyarrow: columns of float lists are modalities, and null rows are absent."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unialign._checks import one_line
 from unialign.errors import DataError
+from unialign.readers._arrow_items import (
+    arrow_fields,
+    first_values,
+    is_reference,
+    leaf_of,
+    row_values,
+    sampled_columns,
+    table_place,
+)
 from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module
 from unialign.readers._entry import EmbeddingFile, repeated
+from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
+from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files
+from unialign.readers._manifest_plan import Field
 from unialign.readers._table import Cells, table_file
 
-__all__ = ["ParquetReader"]
+__all__ = ["ParquetItems", "ParquetReader"]
+
+_LIST = re.compile(r"\.list\.(?:element|item)$|\.array$")
+
+
+# Rows of a batch, without and with media or vectors.
+_ROWS, _WIDE_ROWS = 1 << 12, 64
 
 
 class ParquetReader:
@@ -22,6 +41,51 @@ class ParquetReader:
 
     def open(self, path: Path) -> EmbeddingFile:
         return table_file(_ParquetTable(path), self.name)
+
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return manifest_of_files([ParquetItems(path) for path in paths], options)
+
+
+class ParquetItems:
+    """Rows of a Parquet file as items; media and vectors are not read."""
+
+    unit = "row"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._schema = _open(path).schema_arrow
+        for name in repeated(self._schema.names):
+            raise DataError(f"{path} holds several columns called {name!r}; rename them")
+
+    def fields(self) -> Sequence[Field]:
+        names = sampled_columns(self._schema)
+        batch = next(self._batches(names, SAMPLED_ROWS), None) if names else None
+        return arrow_fields(self._schema, {} if batch is None else first_values(self._schema, batch))
+
+    def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        table, metadata, start = table_place(self.path, folders), _open(self.path).metadata, 0
+        leaves = {name: leaf_of(name, kind) for name in columns if is_reference(kind := self._schema.field(name).type)}
+        for group in range(metadata.num_row_groups):
+            nulls, size = _null_counts(metadata.row_group(group)), metadata.row_group(group).num_rows
+            # Media and vectors are only read to find the absent ones, if the number of nulls is not stored or not 0.
+            present = {name: leaf for name, leaf in leaves.items() if nulls.get(leaf) == 0}
+            read = [name for name in columns if name not in present]
+            if not read:
+                yield from row_values(present, start, size, table)
+                start += size
+                continue
+            for batch in self._batches(read, _WIDE_ROWS if leaves.keys() & set(read) else _ROWS, [group]):
+                values = {name: batch.column(name) for name in read}
+                yield from row_values({**values, **present}, start, batch.num_rows, table)
+                start += batch.num_rows
+
+    def _batches(self, names: Sequence[str], rows: int, groups: Sequence[int] | None = None) -> Iterator[Any]:
+        try:
+            yield from _open(self.path).iter_batches(rows, row_groups=groups, columns=list(names), use_threads=False)
+        except Exception as error:  # malicious input may raise any exception in the parser
+            raise DataError(
+                f"{self.path}: {', '.join(names)} cannot be read ({one_line(error)}); write the file again"
+            ) from None
 
 
 class _ParquetTable:
@@ -42,6 +106,17 @@ class _ParquetTable:
             raise DataError(
                 f"{self.path}: {names[0]!r} cannot be read ({one_line(error)}); write the file again"
             ) from None
+
+
+def _null_counts(group: Any) -> dict[str, int]:
+    """Return the number of nulls of each leaf of a row group; `image.list.element` is listed as `image`."""
+    counts = {}
+    for i in range(group.num_columns):
+        column = group.column(i)
+        statistics = column.statistics
+        if statistics is not None and statistics.has_null_count:
+            counts[_LIST.sub("", column.path_in_schema)] = statistics.null_count
+    return counts
 
 
 def _open(path: Path) -> Any:
