@@ -2,10 +2,11 @@
 
 import os
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from unialign._checks import check_choice
 from unialign.data import random_split
@@ -13,6 +14,7 @@ from unialign.errors import DataError
 from unialign.inspection import content_codes, joined_groups, text_codes
 from unialign.io import checked_path
 from unialign.items import Items
+from unialign.media import Kind
 
 FRACTIONS = (0.7, 0.08, 0.22)
 
@@ -60,6 +62,21 @@ class NamedData:
         ]
 
 
+def table(data: NamedData, records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind], folder: Path) -> Items:
+    """Return the items of records, with the modalities in the order of `kinds`.
+
+    Raises:
+        DataError: there are no records.
+    """
+    if not records:
+        raise DataError(
+            f"{folder} has no items of {data.name}; pass the folder that holds its files as source (--source)"
+        )
+    present = {name: kind for name, kind in kinds.items() if any(record.get(name) for record in records)}
+    items = Items.from_records(records, kinds=present, root=folder, name=data.name, license=data.license)
+    return items.select(list(present))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all data sets."""
     package = import_module("unialign.named_data")
@@ -96,10 +113,8 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
             f"{name} is not in {folder}; install it with `{data.install}`, or pass its folder as source (--source)"
         )
     items = data.read(folder)
-    if not len(items):
-        raise DataError(f"{folder} has no items of {name}; pass the folder that holds its files as source (--source)")
-    codes = [text_codes(items, modality) for modality in data.equal_texts]
-    codes += [content_codes(items, modality) for modality in data.equal_files]
+    codes = [text_codes(items, modality) for modality in data.equal_texts if modality in items.modalities]
+    codes += [content_codes(items, modality) for modality in data.equal_files if modality in items.modalities]
     group_N = joined_groups([items.groups, *codes], len(items))
     split_N = random_split(len(items), fractions=FRACTIONS, groups=group_N, seed=seed)
     return items.with_groups([str(items.keys[row]) for row in group_N.tolist()]).with_split(split_N)

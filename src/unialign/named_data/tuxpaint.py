@@ -6,7 +6,7 @@ from typing import Any
 
 from unialign.items import Items
 from unialign.media import Kind
-from unialign.named_data._named_data import NamedData
+from unialign.named_data._named_data import NamedData, table
 
 _LANGUAGES = ("fr", "es", "ca", "bg", "ro", "ru")
 # Suffix -> modality, longest first. The English voice has no language; `en_GB` names letters and digits.
@@ -40,8 +40,7 @@ def read(folder: Path) -> Items:
             found[place.removesuffix(suffix)].setdefault(_SUFFIXES[suffix], cell)
     stamps = {stem: cells for stem, cells in found.items() if "image" in cells or "text" in cells}
     records = [{"id": stem, "label": stem.split("/")[0], **cells} for stem, cells in stamps.items()]
-    items = Items.from_records(records, kinds=_KINDS, root=folder, name="tuxpaint", license=DATA.license)
-    return items.select([name for name in _KINDS if name in items.modalities])
+    return table(DATA, records, _KINDS, folder)
 
 
 def _caption(path: Path) -> str:
@@ -57,7 +56,19 @@ DATA = NamedData(
     install="apt-get install --no-install-recommends tuxpaint-stamps-default",
     folder=Path("/usr/share/tuxpaint/stamps"),
     version="2022.06.04-1",
-    counts={},
+    counts={
+        "items": 963,
+        "image": 796,
+        "text": 952,
+        "speech_fr": 927,
+        "speech_es": 890,
+        "speech_ca": 917,
+        "speech_bg": 917,
+        "speech_ro": 920,
+        "speech_ru": 920,
+        "speech_en": 179,
+        "sound": 135,
+    },
     equal_texts=("text",),
     equal_files=("image", *(f"speech_{language}" for language in _LANGUAGES)),
     read=read,
