@@ -99,7 +99,7 @@ def test_texts_are_compared_without_case_width_and_final_punctuation() -> None:
 
 
 def test_options_of_a_source_need_a_source(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="'rules' is an option of Items.open"):
+    with pytest.raises(ConfigError, match=r"'rules' is an option of Items\.open"):
         ua.inspect(ua.data.Items.open(folder, rules=RULES), rules=RULES)
 
 

@@ -111,7 +111,7 @@ def test_dialogues_are_joined_by_their_name_and_grouped_by_level(tmp_path: Path)
     write(
         tmp_path,
         {
-            "script/reef/dialogs_en.lua": 'dialogId("r-one", "font_big", "Say \\"hello\\".")\ndialogId("r-two", "f", "Two.")',
+            "script/reef/dialogs_en.lua": 'dialogId("r-one", "f", "Say \\"hello\\".")\ndialogId("r-two", "f", "Two.")',
             "script/reef/dialogs_cs.lua": 'dialogId("r-one", "font_big", "Say.")\ndialogStr("Řekni ahoj.")\n',
             "script/cave/dialogs_en.lua": 'dialogId("c-one", "f", "Dark.")',
             "sound/reef/cs/r-one.ogg": b"ahoj",

@@ -24,7 +24,12 @@ def read(folder: Path) -> Items:
     titles = {path.relative_to(folder).as_posix(): _title(path) for path in paths}
     uses = Counter(titles.values())
     records: list[dict[str, Any]] = [
-        {"id": place.removesuffix(".png"), "label": place.split("/")[1], "image": {"path": place}, "text": title}
+        {
+            "id": place.removesuffix(".png").removeprefix("png/"),
+            "label": place.split("/")[1],
+            "image": {"path": place},
+            "text": title,
+        }
         for place, title in titles.items()
         if title is not None and uses[title] <= _SHARED
     ]
