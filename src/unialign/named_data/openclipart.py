@@ -21,7 +21,7 @@ def read(folder: Path) -> Items:
     A title that more than eight drawings share is the name of a series, so these drawings are left out.
     """
     paths = sorted((folder / "png").rglob("*.png"), key=lambda path: path.as_posix().encode())
-    titles = {path.relative_to(folder).as_posix(): _title(path) for path in paths}
+    titles = {path.relative_to(folder / "png").as_posix(): _title(path) for path in paths}
     uses = Counter(titles.values())
     records: list[dict[str, Any]] = [
         {
