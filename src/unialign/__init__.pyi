@@ -5,6 +5,7 @@ from unialign import (
     data as data,
     diagnostics as diagnostics,
     distributed as distributed,
+    embedding as embedding,
     encoders as encoders,
     errors as errors,
     evaluation as evaluation,
@@ -27,6 +28,7 @@ from unialign._version import __version__ as __version__
 from unialign.config import TrainConfig as TrainConfig
 from unialign.correction import repair as repair
 from unialign.diagnostics import diagnose as diagnose
+from unialign.embedding import embed as embed
 from unialign.evaluation import evaluate as evaluate
 from unialign.experiments import compare as compare
 from unialign.inspection import inspect as inspect
@@ -47,6 +49,8 @@ __all__ = [
     "diagnose",
     "diagnostics",
     "distributed",
+    "embed",
+    "embedding",
     "encoders",
     "errors",
     "evaluate",

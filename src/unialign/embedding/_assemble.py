@@ -1,0 +1,200 @@
+"""Write the store from the parts of all columns.
+
+N items, n distinct cells of a column, W dimension of its features.
+"""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.data import THUMBNAILS, EmbeddingStore, Overwrite, RowReader, StreamedAsset, thumbnail_archive
+from unialign.embedding._cells_file import CellsFile, join_parts
+from unialign.embedding._plan import Plan
+from unialign.embedding._work_folder import WorkFolder
+from unialign.errors import DataError
+from unialign.items import Items
+from unialign.media import Cell
+
+__all__ = ["BROKEN", "FILES", "ITEMS", "Cells", "assemble", "store_options"]
+
+BROKEN, ITEMS, FILES = "broken.jsonl", "items.jsonl", "files.jsonl"
+_ROWS = 4096
+
+# Distinct cells of a column, and the (N,) index of the cell of each item, -1 if absent.
+Cells = tuple[Sequence[Cell], NDArray[np.int64]]
+
+
+def store_options(items: Items) -> dict[str, Any]:
+    """Return the ids, groups, labels, split and names of the items, as options of `EmbeddingStore.write`."""
+    return {
+        "ids": items.ids if items.has_ids else None,
+        "groups": items.groups if items.has_groups else None,
+        "labels": items.labels if items.label_names else None,
+        "label_names": items.label_names or None,
+        "split": items.split if items.has_split else None,
+        "names": items.keys.tolist(),
+    }
+
+
+def assemble(
+    plan: Plan,
+    items: Items,
+    cells: Mapping[str, Cells],
+    folder: WorkFolder,
+    *,
+    overwrite: Overwrite,
+    check_stop: Callable[[], None],
+) -> EmbeddingStore:
+    """Write the store atomically. Killed before its last step, it leaves no store, and can be repeated.
+
+    Args:
+        check_stop: called for each block of rows; raises if the run is to stop.
+
+    Raises:
+        DataError: a column has no features, or a file system error occurs.
+    """
+    with contextlib.ExitStack() as stack:
+        joined = {name: stack.enter_context(_joined(plan, name, folder)) for name in plan.columns}
+        present = {name: _present(joined[name], cells[name][1]) for name in plan.columns}
+        for name, present_N in present.items():
+            if not present_N.any():
+                raise DataError(
+                    f"no cell of {name!r} has content ({len(joined[name].broken):,} are broken, the others are blank); "
+                    f"leave out {name!r}, or correct the data and pass retry_broken=True"
+                )
+        columns = {
+            name: _blocks(joined[name], cells[name][1], present_N, check_stop) for name, present_N in present.items()
+        }
+        assets: dict[str, StreamedAsset] = {ITEMS: StreamedAsset(items.lines)}
+        if any(column.broken for column in joined.values()):
+            assets[BROKEN] = StreamedAsset(lambda: _broken_lines(joined, cells, items))
+        if plan.settings.hash:
+            assets[FILES] = StreamedAsset(lambda: _file_lines(joined, cells))
+        if any(column.images is not None for column in joined.values()):
+            assets[THUMBNAILS] = StreamedAsset(lambda: thumbnail_archive(_images(joined, cells, present, check_stop)))
+        return EmbeddingStore.write(
+            folder.target,
+            columns,
+            name=items.name,
+            overwrite=overwrite,
+            present=present,
+            provenance=_provenance(plan, items, joined, present),
+            assets=assets,
+            **store_options(items),
+        )
+
+
+def _joined(plan: Plan, name: str, folder: WorkFolder) -> CellsFile:
+    try:
+        return join_parts(plan, name, folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot join the parts in {folder.path}: {error.strerror or error}; finished parts are kept: free space, "
+            "and repeat the call to continue"
+        ) from error
+
+
+def _present(column: CellsFile, index_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    present_N = index_N >= 0
+    present_N[present_N] = column.encoded[index_N[present_N]]
+    return present_N
+
+
+def _blocks(
+    column: CellsFile, index_N: NDArray[np.int64], present_N: NDArray[np.bool_], check_stop: Callable[[], None]
+) -> Iterator[NDArray[Any]]:
+    reader = RowReader(column.features)
+    for start in range(0, len(index_N), _ROWS):
+        check_stop()
+        block = slice(start, start + _ROWS)
+        rows_bW = np.zeros((len(index_N[block]), column.features.shape[1]), column.features.dtype)
+        # The rows of absent items are zero, so that the bytes of the store are determined.
+        rows_bW[present_N[block]] = reader.read(index_N[block][present_N[block]])
+        yield rows_bW
+
+
+def _images(
+    joined: Mapping[str, CellsFile],
+    cells: Mapping[str, Cells],
+    present: Mapping[str, NDArray[np.bool_]],
+    check_stop: Callable[[], None],
+) -> Iterator[tuple[str, bytes]]:
+    for name, column in joined.items():
+        if column.images is None:
+            continue
+        for row in np.flatnonzero(present[name]).tolist():
+            if row % _ROWS == 0:
+                check_stop()
+            image = column.thumbnail(int(cells[name][1][row]))
+            if image:
+                yield f"{name}/{row}.webp", image
+
+
+def _broken_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells], items: Items) -> Iterator[bytes]:
+    for name, column in joined.items():
+        found, index_N = cells[name]
+        rows, count = _rows_by_cell(index_N, len(found))
+        for broken in column.broken:
+            row = int(rows[broken.cell])
+            yield _line(
+                {
+                    "modality": name,
+                    "item": str(items.keys[row]),
+                    "row": row,
+                    "items": int(count[broken.cell]),
+                    "code": broken.code,
+                    "detail": broken.detail,
+                    "cell": found[broken.cell].to_json(),
+                }
+            )
+
+
+def _file_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells]) -> Iterator[bytes]:
+    for name, column in joined.items():
+        for number, sha256 in sorted(column.hashes.items()):
+            yield _line({"modality": name, "cell": cells[name][0][number].to_json(), "sha256": sha256})
+
+
+def _rows_by_cell(index_N: NDArray[np.int64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first item of each cell, and its number of items."""
+    present_n = np.flatnonzero(index_N >= 0)
+    first = np.full(cells, -1, np.int64)
+    # The last assignment wins, so assign in reverse order.
+    first[index_N[present_n[::-1]]] = present_n[::-1]
+    return first, np.bincount(index_N[present_n], minlength=cells)
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return (json.dumps(entry, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def _provenance(
+    plan: Plan, items: Items, joined: Mapping[str, CellsFile], present: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, Any]:
+    columns = {}
+    for name, column in plan.columns.items():
+        reference = dict(column.reference)
+        codes = Counter(broken.code for broken in joined[name].broken)
+        columns[name] = {
+            "encoder": f"{reference['kind']}:{reference['name']}",
+            "fingerprint": column.encoder,
+            "reference": reference,
+            "input": {
+                "items": plan.items,
+                "cells": column.cells,
+                "cells_sha256": column.cells_sha256,
+                "absent": int((~present[name]).sum()),
+                "broken": dict(sorted(codes.items())),
+            },
+            "packages": dict(reference.get("packages", {})),
+            "licence": reference.get("licence", "unknown"),
+        }
+    data = {"name": items.name, "fingerprint": plan.items, "license": items.license}
+    return {"made_by": "unialign.embed", "data": data, "plan": plan.describe(), "columns": columns}

@@ -1,0 +1,60 @@
+"""Choose the encoders of the modalities, and check their licences."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unialign.encoders import Encoder, default, resolve
+from unialign.errors import ConfigError, MediaError
+from unialign.items import Items
+from unialign.media import load_cell
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_licences", "chosen_encoders"]
+
+# Parts of SPDX identifiers of licences that restrict the use of the weights.
+_RESTRICTED = re.compile(r"(?:^|[-+ (])(NC|ND)(?:$|[-+ )])", re.IGNORECASE)
+
+
+def chosen_encoders(
+    items: Items,
+    choices: Mapping[str, str | Encoder] | None,
+    *,
+    device: "str | torch.device",
+    offline: bool | None,
+) -> dict[str, Encoder]:
+    """Return the encoder of each modality; the default one for each if `choices` is None."""
+    kinds = items.kinds
+    if choices is None:
+        choices = {name: default(kind) for name, kind in kinds.items()}
+    dims = {name: dim for name in items.modalities if kinds[name] == "array" and (dim := _dim(items, name))}
+    return resolve(choices, kinds, device=device, offline=offline, dims=dims)
+
+
+def check_licences(encoders: Mapping[str, Encoder], accepted: Collection[str]) -> None:
+    """Raise ConfigError for an encoder whose licence has restrictions that were not accepted."""
+    if isinstance(accepted, str):
+        raise ConfigError(f"accept_licences is the string {accepted!r}, expected a list such as [{accepted!r}]")
+    for name, encoder in encoders.items():
+        licence = str(encoder.reference.get("licence", "unknown"))
+        if _RESTRICTED.search(licence) and licence not in accepted:
+            raise ConfigError(
+                f"the weights of the encoder of {name!r} have the licence {licence}, which restricts their use; if you "
+                f"accept it, pass accept_licences=[{licence!r}] (--accept-licence {licence})"
+            )
+
+
+def _dim(items: Items, name: str) -> int | None:
+    """Return the length of the first vector that can be read."""
+    cells, _ = items.column(name)
+    for cell in cells:
+        try:
+            vector = load_cell(cell, "array", roots=items.roots)
+        except MediaError:
+            continue
+        return len(np.asarray(vector))
+    return None

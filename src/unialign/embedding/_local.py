@@ -1,0 +1,107 @@
+"""Compute parts on this machine: worker processes read, decode and prepare; this process encodes."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import islice
+
+from unialign.embedding._batch import BatchTask, PreparedBatch, prepare_batches
+from unialign.embedding._clock import Clock
+from unialign.embedding._compute import compute_part
+from unialign.embedding._part_file import Part
+from unialign.embedding._plan import Plan
+from unialign.embedding._pool import WorkerPool, pickled_columns
+from unialign.embedding._prepare import ColumnWork
+from unialign.encoders import Encoder
+from unialign.errors import ConfigError
+from unialign.media import Cell
+
+__all__ = ["PartName", "chosen_workers", "compute_parts", "cores", "encoder_threads"]
+
+# Column and number of a part.
+PartName = tuple[str, int]
+
+
+def compute_parts(
+    plan: Plan,
+    parts: Sequence[PartName],
+    *,
+    cells: Mapping[str, Sequence[Cell]],
+    work: Mapping[str, ColumnWork],
+    encoders: Mapping[str, Encoder],
+    workers: int,
+    clock: Clock,
+) -> Generator[tuple[PartName, Part]]:
+    """Yield the parts in the given order."""
+    with contextlib.ExitStack() as stack:
+        tasks = _tasks(plan, parts, cells)
+        if workers:
+            batches = sum(len(plan.batches_of(*part)) for part in parts)
+            pool = WorkerPool(
+                pickled_columns(work), workers=min(workers, batches), seconds=plan.settings.limits.seconds
+            )
+            prepared = stack.enter_context(pool).batches(tasks)
+        else:
+            prepared = prepare_batches(work, tasks)
+        timed = _timed(prepared, clock)
+        for column, number in parts:
+            batches_of_part = islice(timed, len(plan.batches_of(column, number)))
+            yield (column, number), compute_part(plan, column, encoders[column], batches_of_part, clock)
+
+
+def _tasks(plan: Plan, parts: Sequence[PartName], cells: Mapping[str, Sequence[Cell]]) -> Iterator[BatchTask]:
+    number = 0
+    for column, part in parts:
+        for numbers in plan.batches_of(column, part):
+            yield BatchTask(number, column, part, numbers, [cells[column][i] for i in numbers])
+            number += 1
+
+
+def _timed(batches: Iterator[PreparedBatch], clock: Clock) -> Iterator[PreparedBatch]:
+    while True:
+        with clock("wait"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chosen_workers(asked: int | str, device_type: str, work: Mapping[str, ColumnWork]) -> int:
+    """Return the number of worker processes.
+
+    Raises:
+        ConfigError: workers were requested, but cannot be used.
+    """
+    if asked == 0:
+        return 0
+    try:
+        if os.name != "posix":
+            raise ConfigError("worker processes need a POSIX system; use workers=0")
+        pickled_columns(work)
+    except ConfigError as error:
+        if asked != "auto":
+            raise
+        warnings.warn(f"media are decoded in this process, which is slower: {error}", stacklevel=2)
+        return 0
+    if asked != "auto":
+        return int(asked)
+    return max(1, cores() // 2 if device_type == "cpu" else cores() - 1)
+
+
+@contextlib.contextmanager
+def encoder_threads(threads: int) -> Iterator[None]:
+    """Set the number of threads of torch, on which the last bits of features depend."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

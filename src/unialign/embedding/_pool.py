@@ -1,0 +1,282 @@
+"""A pool of worker processes that prepare batches in order, and that survives decoders that hang or crash."""
+
+import io
+import pickle
+import queue
+import signal
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unialign.embedding._batch import BatchTask, PreparedBatch, unexpected_failure
+from unialign.embedding._prepare import ColumnWork, PreparedCell
+from unialign.embedding._worker import Crashed, Done, Failed, Ready, TaskMessage
+from unialign.embedding._worker_process import Event, Seat
+from unialign.errors import ConfigError, DataError, UniAlignError
+
+__all__ = ["WorkerPool", "pickled_columns"]
+
+_POLL_SECONDS = 0.5
+# Signals of the operating system or of a user, which say nothing about the data.
+_KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass
+class _Open:
+    """A task whose results have not been taken.
+
+    Attributes:
+        found: place -> outcome.
+        suspect: place of a cell at which a process hung or ended, to be tried alone.
+        arena: seat and arena that hold arrays of the results.
+    """
+
+    task: BatchTask
+    found: dict[int, PreparedCell] = field(default_factory=dict)
+    suspect: int | None = None
+    tried: set[int] = field(default_factory=set)
+    arena: tuple[Seat, int] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return len(self.found) == len(self.task.cells)
+
+
+class WorkerPool:
+    """Processes that prepare batches.
+
+    Args:
+        columns: how to prepare the cells of each column, from `pickled_columns`.
+        workers: number of processes, at least 1.
+        seconds: longest time to read and decode a cell.
+    """
+
+    def __init__(self, columns: bytes, *, workers: int, seconds: float) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._seconds = seconds
+        self._seats = [Seat(number, columns, self._events) for number in range(workers)]
+        # Tasks given to the process of each seat, in order.
+        self._given: dict[int, deque[tuple[_Open, int]]] = {seat.number: deque() for seat in self._seats}
+        self._ready: set[int] = set()
+        self._timed_out: set[int] = set()
+        self._waiting: deque[_Open] = deque()
+        self._open: dict[int, _Open] = {}
+
+    def __enter__(self) -> "WorkerPool":
+        try:
+            for seat in self._seats:
+                seat.start()
+        except OSError as error:
+            self._close()
+            raise ConfigError(
+                f"a worker process cannot be started ({error.strerror or error}); use fewer workers, or workers=0"
+            ) from None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for seat in self._seats:
+            if self._given[seat.number]:
+                seat.kill()
+        for seat in self._seats:
+            seat.close()
+
+    def batches(self, tasks: Iterator[BatchTask]) -> Iterator[PreparedBatch]:
+        """Yield prepared batches in the order of the tasks; arrays are valid until the next batch is requested.
+
+        Raises:
+            DataError: reading failed, a process was killed, or `prepare` failed.
+            ConfigError: a process cannot import `prepare`.
+        """
+        order: deque[_Open] = deque()
+        rest = iter(tasks)
+        while True:
+            self._dispatch(rest, order)
+            if not order:
+                return
+            if order[0].is_done:
+                done = order.popleft()
+                yield PreparedBatch(done.task, [done.found[place] for place in range(len(done.task.cells))])
+                self._release(done)
+                continue
+            self._handle()
+
+    def _dispatch(self, rest: Iterator[BatchTask], order: "deque[_Open]") -> None:
+        """Give tasks to the processes with the fewest tasks, as long as arenas are free."""
+        while True:
+            seat = min(self._seats, key=lambda seat: (not seat.free, len(self._given[seat.number])))
+            if not seat.free:
+                return
+            if self._waiting:
+                opened = self._waiting.popleft()
+            else:
+                task = next(rest, None)
+                if task is None:
+                    return
+                opened = _Open(task)
+                self._open[task.number] = opened
+                order.append(opened)
+            self._give(seat, opened)
+
+    def _give(self, seat: Seat, opened: _Open) -> None:
+        arena = seat.free.pop()
+        places = [place for place in range(len(opened.task.cells)) if place not in opened.found]
+        if opened.suspect is not None:
+            places = [opened.suspect]
+        cells = [(place, opened.task.cells[place]) for place in places]
+        seat.submit(TaskMessage(opened.task.number, opened.task.column, arena, cells))
+        self._given[seat.number].append((opened, arena))
+
+    def _release(self, done: _Open) -> None:
+        del self._open[done.task.number]
+        for outcome in done.found.values():
+            outcome.arrays = None
+        if done.arena is not None:
+            seat, arena = done.arena
+            seat.free.append(arena)
+
+    def _handle(self) -> None:
+        """Wait for a message or a time limit, and act on it."""
+        self._end_stuck()
+        try:
+            number, message = self._events.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            return
+        seat = self._seats[number]
+        if isinstance(message, Ready):
+            self._ready.add(number)
+        elif isinstance(message, Done):
+            self._finish(seat, message)
+        elif isinstance(message, Failed):
+            raise self._failure(message)
+        else:
+            self._replace(seat, message)
+
+    def _end_stuck(self) -> None:
+        for seat in self._seats:
+            position = seat.status.read()
+            if position is not None and position.seconds > self._seconds and seat.number not in self._timed_out:
+                self._timed_out.add(seat.number)
+                seat.kill()
+
+    def _finish(self, seat: Seat, done: Done) -> None:
+        opened, arena = self._given[seat.number].popleft()
+        arrays = seat.arenas[arena].read(done.layout, done.size)
+        is_probe = opened.suspect is not None
+        for place, outcome, found in zip(done.places, done.outcomes, arrays, strict=True):
+            outcome.arrays = _copied(found) if is_probe else found
+            opened.found[place] = outcome
+        if not is_probe:
+            opened.arena = (seat, arena)
+            return
+        # The other cells of the task need the arena.
+        seat.free.append(arena)
+        opened.suspect = None
+        if not opened.is_done:
+            self._waiting.appendleft(opened)
+
+    def _replace(self, seat: Seat, crash: Crashed) -> None:
+        """Start another process, and give the tasks of the old one to it; the cell it worked on is tried alone."""
+        timed_out = seat.number in self._timed_out
+        position = seat.status.read()
+        if seat.number not in self._ready:
+            raise ConfigError(
+                f"a worker process ended while it started ({_reason(crash.code)}); see the messages above, or use "
+                "workers=0"
+            )
+        if position is None and not timed_out:
+            raise DataError(
+                f"a worker process ended unexpectedly ({_reason(crash.code)}); finished parts are kept: repeat the "
+                "call to continue, with fewer workers if memory ran out"
+            )
+        self._timed_out.discard(seat.number)
+        self._ready.discard(seat.number)
+        lost = list(self._given[seat.number])
+        self._given[seat.number].clear()
+        seat.free += [arena for _, arena in lost]
+        self._waiting.extendleft(opened for opened, _ in reversed(lost))
+        seat.start()
+        if position is None:
+            return
+        opened = self._open[position.task]
+        self._suspect(opened, position.place, timed_out, crash.code)
+        self._waiting.remove(opened)
+        # The next task of the new process is the suspect alone, or the rest of its batch.
+        if not opened.is_done:
+            self._give(seat, opened)
+
+    def _suspect(self, opened: _Open, place: int, timed_out: bool, code: int) -> None:
+        if place not in opened.tried:
+            opened.tried.add(place)
+            opened.suspect = place
+            return
+        opened.suspect = None
+        if timed_out:
+            detail = f"reading and decoding took longer than {self._seconds:g} seconds"
+            opened.found[place] = PreparedCell(code="timeout", detail=detail)
+        elif -code in _KILLED:
+            raise DataError(
+                f"a worker process was killed twice ({_reason(code)}) at {opened.task.where(place)}, possibly because "
+                "memory ran out; finished parts are kept: use fewer workers or smaller limits, and repeat the call to "
+                "continue"
+            )
+        else:
+            opened.found[place] = PreparedCell(code="undecodable", detail=f"the decoder crashed ({_reason(code)})")
+
+    def _failure(self, failed: Failed) -> Exception:
+        error: UniAlignError
+        if failed.number < 0:
+            error = ConfigError(
+                f"worker processes cannot load the encoders: {failed.error}: {failed.message}; define `prepare` in a "
+                "module that can be imported, or use workers=0"
+            )
+        else:
+            task = self._open[failed.number].task
+            error = unexpected_failure(task, failed.place, failed.kind, failed.error, failed.message)
+        if failed.kind == "unexpected":
+            error.__cause__ = RuntimeError(f"in a worker process:\n{failed.trace}")
+        return error
+
+
+class _Pickler(pickle.Pickler):
+    """A worker does not run the script of the caller, so it cannot import what the script defines."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if getattr(value, "__module__", None) == "__main__" and hasattr(value, "__qualname__"):
+            raise pickle.PicklingError(f"{value.__qualname__} is defined in the script that is running")
+        return NotImplemented
+
+
+def pickled_columns(columns: Mapping[str, ColumnWork]) -> bytes:
+    """Return the columns as bytes for worker processes.
+
+    Raises:
+        ConfigError: a process cannot import or unpickle `prepare` of a column.
+    """
+    try:
+        content = io.BytesIO()
+        _Pickler(content).dump(dict(columns))
+        return content.getvalue()
+    except Exception as error:  # pickle raises several exception types
+        raise ConfigError(
+            f"worker processes cannot receive the encoders ({error}); define `prepare` at the top level of a module "
+            "that can be imported, or use workers=0"
+        ) from None
+
+
+def _copied(arrays: Mapping[str, NDArray[Any]] | None) -> dict[str, NDArray[Any]] | None:
+    return None if arrays is None else {name: array.copy() for name, array in arrays.items()}
+
+
+def _reason(code: int) -> str:
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

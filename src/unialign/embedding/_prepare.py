@@ -1,0 +1,154 @@
+"""Read, decode and prepare cells, in a worker process or in the main process. This module imports no torch."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.embedding._thumbnail import thumbnail
+from unialign.errors import MediaError
+from unialign.io import CHUNK_BYTES
+from unialign.media import (
+    TRANSIENT,
+    Cell,
+    Decoding,
+    Kind,
+    MediaLimits,
+    OpenFiles,
+    file_mark,
+    load_cell,
+    open_cell,
+)
+
+__all__ = ["ColumnWork", "PreparedCell", "ReadFailure", "prepare_cell"]
+
+# Waiting times before a read is repeated after trouble of the machine or the file system.
+RETRY_SECONDS = (1.0, 4.0, 16.0)
+# Attempts to read a file that changes meanwhile.
+_READS = 2
+
+
+@dataclass(frozen=True)
+class ColumnWork:
+    """How to prepare the cells of a column; picklable.
+
+    Attributes:
+        prepare: `Encoder.prepare`.
+        thumbnails: largest side of thumbnails, or None.
+        hash: whether to compute the sha256 of the bytes of each cell.
+        retry_seconds: waiting times before a failed read is repeated.
+    """
+
+    media: Kind
+    prepare: Callable[[Any], dict[str, NDArray[Any]]]
+    decoding: Decoding
+    limits: MediaLimits
+    roots: tuple[Path, ...]
+    thumbnails: int | None = None
+    hash: bool = False
+    retry_seconds: Sequence[float] = RETRY_SECONDS
+
+
+@dataclass
+class PreparedCell:
+    """The outcome for one cell.
+
+    Attributes:
+        arrays: result of `Encoder.prepare`; None for a broken or blank cell, and after the batch was encoded.
+        code: code of a broken cell, or None.
+        is_blank: whether the cell has no content of its kind, such as a video without sound.
+        file: root and path of the file of the cell, or None.
+        mark: size and modification time of the file.
+    """
+
+    arrays: dict[str, NDArray[Any]] | None = None
+    code: str | None = None
+    detail: str = ""
+    is_blank: bool = False
+    thumbnail: bytes | None = None
+    file: str | None = None
+    mark: tuple[int, int] | None = None
+    sha256: str | None = None
+
+
+class ReadFailure(Exception):
+    """Reading a cell failed because of the machine or the file system, also when it was repeated."""
+
+
+def prepare_cell(
+    work: ColumnWork,
+    cell: Cell,
+    *,
+    files: OpenFiles | None = None,
+    on_stage: Callable[[bool], None] = lambda busy: None,
+) -> PreparedCell:
+    """Prepare a cell.
+
+    Args:
+        files: see `load_cell`.
+        on_stage: called with True before the cell is read and decoded, and with False before a wait.
+
+    Raises:
+        ReadFailure: reading failed because of the machine or the file system.
+    """
+    waits = iter(work.retry_seconds)
+    while True:
+        on_stage(True)
+        try:
+            return _attempt(work, cell, files)
+        except MediaError as error:
+            return PreparedCell(code=error.code, detail=error.detail, file=_file(cell))
+        except MemoryError:
+            reason = "not enough memory"
+        except OSError as error:
+            if error.errno not in TRANSIENT:
+                raise
+            reason = error.strerror or str(error)
+        on_stage(False)
+        wait = next(waits, None)
+        if wait is None:
+            raise ReadFailure(reason)
+        time.sleep(wait)
+
+
+def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> PreparedCell:
+    for _ in range(_READS):
+        mark = file_mark(cell, roots=work.roots)
+        found = PreparedCell(file=_file(cell), mark=None if mark is None else (mark.size, mark.mtime_ns))
+        try:
+            media = load_cell(
+                cell, work.media, roots=work.roots, limits=work.limits, decoding=work.decoding, files=files
+            )
+            if work.hash and cell.file is not None:
+                found.sha256 = _sha256(work, cell, files)
+        except MediaError:
+            if file_mark(cell, roots=work.roots) == mark:
+                raise
+            continue
+        if file_mark(cell, roots=work.roots) == mark:
+            break
+    else:
+        raise MediaError("changed", "the file changed while it was read")
+    if media is None:
+        found.is_blank = True
+        return found
+    found.thumbnail = thumbnail(media, work.media, work.thumbnails)
+    found.arrays = {name: np.ascontiguousarray(array) for name, array in work.prepare(media).items()}
+    return found
+
+
+def _file(cell: Cell) -> str | None:
+    return None if cell.file is None else f"{cell.root}/{cell.file}"
+
+
+def _sha256(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> str:
+    hasher = hashlib.sha256()
+    with open_cell(cell, roots=work.roots, limits=work.limits, files=files) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()

@@ -1,0 +1,60 @@
+"""Find the finished parts of an unfinished run, and files that changed since they were read."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from unialign.embedding._part_file import Part
+from unialign.embedding._plan import Plan
+from unialign.embedding._work_folder import WorkFolder
+from unialign.errors import DataError
+
+__all__ = ["ChangedFiles", "finished_parts"]
+
+_SHOWN = 5
+
+
+def finished_parts(plan: Plan, folder: WorkFolder) -> Iterator[tuple[str, int, Part]]:
+    """Yield the complete parts of a plan, one at a time; damaged parts and those of another plan are deleted."""
+    for column in plan.columns:
+        if not folder.part_folder(column).is_dir():
+            continue
+        for number in range(plan.parts(column)):
+            part = folder.read_part(plan, column, number)
+            if part is not None:
+                yield column, number, part
+            elif folder.part_file(column, number).exists():
+                folder.discard_part(column, number)
+
+
+class ChangedFiles:
+    """Compare the files of finished parts with their size and modification time when they were read."""
+
+    def __init__(self, roots: tuple[Path, ...]) -> None:
+        self._roots = roots
+        self._marks: dict[str, tuple[int, int] | None] = {}
+        self.found: list[str] = []
+
+    def in_part(self, marks: Mapping[str, tuple[int, int]]) -> bool:
+        """Return whether a file of a part changed, and remember its name."""
+        changed = [file for file, mark in marks.items() if self._mark(file) != mark]
+        self.found += [file.partition("/")[2] for file in changed]
+        return bool(changed)
+
+    def error(self) -> DataError:
+        names = list(dict.fromkeys(self.found))
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        return DataError(
+            f"{len(names):,} files changed since they were encoded: {shown}; restore them, or pass allow_changed=True "
+            "(--allow-changed) to encode them again"
+        )
+
+    def _mark(self, file: str) -> tuple[int, int] | None:
+        if file not in self._marks:
+            root, _, path = file.partition("/")
+            try:
+                status = os.stat(self._roots[int(root)] / path)
+                self._marks[file] = (status.st_size, status.st_mtime_ns)
+            except OSError:
+                self._marks[file] = None
+        return self._marks[file]

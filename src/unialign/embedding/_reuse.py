@@ -1,0 +1,93 @@
+"""Make parts from the columns of an existing store, in place of encoding their cells again."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
+from unialign.embedding._assemble import BROKEN, FILES, ITEMS
+from unialign.embedding._part_file import BrokenCell, Part
+from unialign.embedding._plan import Plan
+from unialign.io import canonical_json
+
+__all__ = ["is_reusable", "stored_parts"]
+
+
+def is_reusable(store: EmbeddingStore, plan: Plan, column: str) -> bool:
+    """Return whether a column of a store was made from the same cells, with the same encoder and settings."""
+    provenance = store.provenance
+    entry: Any = provenance.get("columns", {}).get(column)
+    stored: Any = provenance.get("plan")
+    if not isinstance(entry, Mapping) or not isinstance(stored, Mapping) or ITEMS not in store.assets:
+        return False
+    planned, made = plan.columns[column], entry.get("input")
+    return (
+        isinstance(made, Mapping)
+        and entry.get("fingerprint") == planned.encoder
+        and made.get("cells_sha256") == planned.cells_sha256
+        and made.get("cells") == planned.cells
+        and stored.get("settings") == json.loads(canonical_json(plan.settings.to_json()))
+    )
+
+
+def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken: bool) -> Iterator[tuple[int, Part]]:
+    """Yield the parts of a reusable column, with their numbers.
+
+    Args:
+        with_broken: whether to yield parts with broken cells.
+    """
+    numbers, row_n = _first_rows(store, column)
+    broken = [
+        BrokenCell(numbers[_key(line["cell"])], line["code"], line["detail"])
+        for line in _lines(store, BROKEN)
+        if line["modality"] == column
+    ]
+    hashes = {
+        numbers[_key(line["cell"])]: str(line["sha256"]) for line in _lines(store, FILES) if line["modality"] == column
+    }
+    images = Thumbnails(store.asset(THUMBNAILS)) if THUMBNAILS in store.assets else None
+    if images is not None and column not in images.modalities:
+        images = None
+    array_NW, present_N = store.array(column), store.present(column)
+    for number in range(plan.parts(column)):
+        cells = plan.cells_of(column, number)
+        own = [entry for entry in broken if entry.cell in cells]
+        if own and not with_broken:
+            continue
+        found = np.array([cell for cell in cells if present_N[row_n[cell]]], np.int64)
+        thumbnails = None
+        if images is not None:
+            thumbnails = [(images.read(column, int(row)) or (b"", ""))[0] for row in row_n[found]]
+        yield (
+            number,
+            Part(
+                cells=found,
+                features=np.asarray(array_NW[row_n[found]]),
+                thumbnails=thumbnails,
+                broken=own,
+                hashes={cell: hashes[cell] for cell in cells if cell in hashes},
+            ),
+        )
+
+
+def _first_rows(store: EmbeddingStore, column: str) -> tuple[dict[bytes, int], Any]:
+    """Return the number of each cell in order of first appearance, and its first row."""
+    numbers: dict[bytes, int] = {}
+    rows: list[int] = []
+    for row, item in enumerate(_lines(store, ITEMS)):
+        cell = item["cells"].get(column)
+        if cell is not None and (key := _key(cell)) not in numbers:
+            numbers[key] = len(rows)
+            rows.append(row)
+    return numbers, np.array(rows, np.int64)
+
+
+def _lines(store: EmbeddingStore, asset: str) -> Iterator[Any]:
+    if asset in store.assets:
+        yield from map(json.loads, store.asset(asset).splitlines())
+
+
+def _key(cell: Mapping[str, Any]) -> bytes:
+    return canonical_json(cell)

@@ -1,0 +1,160 @@
+"""One run of `embed` with a locked work folder: find the finished parts, compute the others, write the store."""
+
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from unialign._stop_request import StopRequest
+from unialign.config import EmbedConfig, ProgressMode, Resume
+from unialign.data import EmbeddingStore, Overwrite
+from unialign.embedding._assemble import Cells, assemble
+from unialign.embedding._broken_count import BrokenCount
+from unialign.embedding._clock import Clock
+from unialign.embedding._local import PartName, chosen_workers, compute_parts
+from unialign.embedding._make_plan import column_work
+from unialign.embedding._part_file import Part, part_bytes
+from unialign.embedding._part_writer import PartWriter
+from unialign.embedding._plan import Plan, differences
+from unialign.embedding._progress import Progress
+from unialign.embedding._resume import ChangedFiles, finished_parts
+from unialign.embedding._reuse import is_reusable, stored_parts
+from unialign.embedding._work_folder import WorkFolder
+from unialign.encoders import Encoder
+from unialign.errors import CheckpointError
+from unialign.items import Items
+
+__all__ = ["Run"]
+
+_INTERRUPTED = "interrupted; finished parts are kept: run the same command again to continue"
+
+
+class Run:
+    """A locked work folder and the state of its parts."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        items: Items,
+        cells: Mapping[str, Cells],
+        encoders: Mapping[str, Encoder],
+        folder: WorkFolder,
+        config: EmbedConfig,
+        progress: ProgressMode,
+        work_options: Mapping[str, Any],
+        ray_address: str | None,
+    ) -> None:
+        self._plan, self._items, self._cells, self._encoders = plan, items, cells, encoders
+        self._folder, self._config, self._progress, self._ray_address = folder, config, progress, ray_address
+        self._work = {name: column_work(plan, name, encoders[name], **work_options) for name in plan.columns}
+        self.clock = Clock()
+        self._done: set[PartName] = set()
+        self._cells_done = dict.fromkeys(plan.columns, 0)
+        self._broken = BrokenCount(plan, self._where)
+        self.computed = self.resumed = self.reused = 0
+
+    def prepare(self, resume: Resume, overwrite: Overwrite) -> None:
+        """Compare the plan with that of an unfinished run, and find the finished parts."""
+        stored = self._folder.stored_plan()
+        if stored is not None and overwrite == "never":
+            if resume == "never":
+                raise CheckpointError(
+                    f"{self._folder.path} has an unfinished run; continue it with resume='auto', or discard it with "
+                    "overwrite='replace' (--overwrite)"
+                )
+            changed = differences(stored, self._plan)
+            if changed:
+                raise CheckpointError(
+                    f"{self._folder.path} has an unfinished run with other settings ({'; '.join(changed)}); repeat the "
+                    "call with its settings, or pass overwrite='replace' (--overwrite) to start again"
+                )
+        if resume == "never":
+            self._folder.discard_parts()
+        self._folder.discard_leftovers()
+        self._folder.write_plan(self._plan)
+        changed_files = ChangedFiles(self._plan.roots)
+        for column, number, part in finished_parts(self._plan, self._folder):
+            outdated = changed_files.in_part(part.marks)
+            if outdated or (self._config.retry_broken and part.broken):
+                if outdated and not self._config.allow_changed:
+                    continue
+                self._folder.discard_part(column, number)
+                continue
+            self._take(column, number, part)
+            self.resumed += 1
+        if changed_files.found and not self._config.allow_changed:
+            raise changed_files.error()
+
+    def copy(self, store: EmbeddingStore, *, with_broken: bool) -> None:
+        """Write the parts of columns that another store has."""
+        for column in self._plan.columns:
+            if is_reusable(store, self._plan, column):
+                with PartWriter(self._folder) as writer:
+                    for number, part in stored_parts(store, self._plan, column, with_broken=with_broken):
+                        if (column, number) not in self._done:
+                            writer.put(column, number, part_bytes(self._plan, column, number, part))
+                            self._take(column, number, part)
+                            self.reused += 1
+
+    def finish(self, overwrite: Overwrite) -> EmbeddingStore:
+        """Compute the missing parts, and write the store."""
+        missing = [
+            (column, number)
+            for column in self._plan.columns
+            for number in range(self._plan.parts(column))
+            if (column, number) not in self._done
+        ]
+        with StopRequest() as stop:
+
+            def check_stop() -> None:
+                if stop.received is not None:
+                    stop.leave(_INTERRUPTED, stop.received)
+
+            if missing:
+                self._compute(missing, check_stop)
+            with self.clock("write"):
+                return assemble(
+                    self._plan, self._items, self._cells, self._folder, overwrite=overwrite, check_stop=check_stop
+                )
+
+    def _compute(self, missing: Sequence[PartName], check_stop: Callable[[], None]) -> None:
+        workers = 0
+        if self._config.engine == "local":
+            workers = chosen_workers(self._config.workers, self._plan.settings.device_type, self._work)
+        display = Progress(self._progress, self._plan, self.clock, in_process=workers == 0)
+        begun: set[str] = set()
+        parts = self._parts(missing, workers)
+        with contextlib.closing(parts), contextlib.closing(display), PartWriter(self._folder) as writer:
+            for (column, number), part in parts:
+                if column not in begun:
+                    begun.add(column)
+                    display.begin(column, self._cells_done[column])
+                with self.clock("write"):
+                    writer.put(column, number, part_bytes(self._plan, column, number, part))
+                self.computed += 1
+                self._take(column, number, part)
+                display.advance(len(self._plan.cells_of(column, number)))
+                check_stop()
+
+    def _parts(self, missing: Sequence[PartName], workers: int) -> Generator[tuple[PartName, Part]]:
+        found = {name: column[0] for name, column in self._cells.items()}
+        return compute_parts(
+            self._plan,
+            missing,
+            cells=found,
+            work=self._work,
+            encoders=self._encoders,
+            workers=workers,
+            clock=self.clock,
+        )
+
+    def _take(self, column: str, number: int, part: Part) -> None:
+        self._done.add((column, number))
+        self._cells_done[column] += len(self._plan.cells_of(column, number))
+        self._broken.add(column, part.broken)
+
+    def _where(self, column: str, cell: int) -> str:
+        found, index_N = self._cells[column]
+        row = int(np.flatnonzero(index_N == cell)[0])
+        return f"{column!r} of item {str(self._items.keys[row])!r} ({found[cell].where})"

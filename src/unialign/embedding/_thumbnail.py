@@ -1,0 +1,36 @@
+"""Encode small images of decoded media for the thumbnail archive of a store."""
+
+import io
+from typing import Any
+
+from unialign.errors import MissingDependencyError
+from unialign.media import Kind, Media
+
+__all__ = ["has_thumbnail", "thumbnail"]
+
+_QUALITY = 80
+
+
+def has_thumbnail(media: Kind) -> bool:
+    return media in ("image", "video")
+
+
+def thumbnail(media: Media, kind: Kind, side: int | None) -> bytes | None:
+    """Return a WebP image of at most side x side pixels; None for other kinds of media.
+
+    The image of a video is its frame in the middle.
+    """
+    if side is None or not has_thumbnail(kind):
+        return None
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingDependencyError(
+            "thumbnails need Pillow: pip install 'unialign[media]', or pass thumbnails=None (--thumbnails none)"
+        ) from None
+    pixels: Any = media if kind == "image" else media.frames[len(media.frames) // 2]  # type: ignore[union-attr]
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
+    encoded = io.BytesIO()
+    image.save(encoded, "webp", quality=_QUALITY, method=0)
+    return encoded.getvalue()

@@ -1,0 +1,168 @@
+"""The folder of an unfinished run, beside the store: its plan, its lock and its part files."""
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unialign.embedding._part_file import Part, read_part
+from unialign.embedding._plan import Plan
+from unialign.errors import CheckpointError, ConfigError, DataError
+from unialign.io import (
+    LOCK_FILE,
+    is_leftover,
+    lock_folder,
+    read_json,
+    sync_folder,
+    temporary_sibling,
+    write_durably,
+    write_json,
+)
+
+__all__ = ["WorkFolder"]
+
+_PLAN, _OWNER = "plan.json", "owner.json"
+# An attempt to lock the folder fails if another process removes the folder.
+_ATTEMPTS = 100
+
+
+class WorkFolder:
+    """Files of an unfinished run; the path is `.NAME.embed` beside the store NAME."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.embed")
+
+    def part_folder(self, column: str) -> Path:
+        return self.path / "parts" / column
+
+    def part_file(self, column: str, number: int) -> Path:
+        return self.part_folder(column) / f"{number:08d}.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder if needed, and hold its lock.
+
+        Raises:
+            ConfigError: another process holds the lock.
+            DataError: the folder cannot be created.
+        """
+        with contextlib.ExitStack() as stack:
+            for _ in range(_ATTEMPTS):
+                self._create()
+                try:
+                    stack.enter_context(lock_folder(self.path, doing="embedding"))
+                except ConfigError as error:
+                    raise ConfigError(f"{error} ({self._owner()})") from None
+                except FileNotFoundError:
+                    continue
+                # Another process may have finished, and removed the folder between its creation and the lock.
+                if (self.path / LOCK_FILE).exists():
+                    break
+                stack.pop_all().close()
+            with contextlib.suppress(OSError):
+                owner = {"host": socket.gethostname(), "pid": os.getpid()}
+                (self.path / _OWNER).unlink(missing_ok=True)
+                write_json(self.path / _OWNER, owner)
+            yield
+
+    @property
+    def has_plan(self) -> bool:
+        return (self.path / _PLAN).exists()
+
+    def stored_plan(self) -> dict[str, Any] | None:
+        """Return the plan of the unfinished run, or None.
+
+        Raises:
+            CheckpointError: the plan was altered.
+        """
+        return read_json(self.path / _PLAN) if self.has_plan else None
+
+    def write_plan(self, plan: Plan) -> None:
+        path = self.path / _PLAN
+        partial = temporary_sibling(path, "partial")
+        with self._errors("the plan"):
+            write_json(partial, plan.to_json())
+            os.replace(partial, path)
+            for column in plan.columns:
+                self.part_folder(column).mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path)
+
+    def write_part(self, column: str, number: int, data: bytes) -> None:
+        path = self.part_file(column, number)
+        partial = temporary_sibling(path, "partial")
+        try:
+            write_durably(partial, data)
+            os.replace(partial, path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def sync_parts(self, column: str) -> None:
+        sync_folder(self.part_folder(column))
+
+    def read_part(self, plan: Plan, column: str, number: int) -> Part | None:
+        """Return a finished part, or None if it is missing or damaged, or belongs to another plan."""
+        try:
+            return read_part(self.part_file(column, number), plan, column, number)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.part_file(column, number)} cannot be read: {error.strerror or error}; check the disk, and "
+                "repeat the call to continue"
+            ) from None
+
+    def discard_part(self, column: str, number: int) -> None:
+        with self._errors("the parts"):
+            self.part_file(column, number).unlink(missing_ok=True)
+
+    def discard_leftovers(self) -> None:
+        """Delete the temporary files of killed processes; the lock must be held."""
+        for folder in [self.path, *(self.path / "parts").glob("*")]:
+            for entry in filter(is_leftover, list(folder.iterdir())):
+                entry.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "cells", ignore_errors=True)
+        # The hidden folder of a store whose assembly was killed.
+        prefix = f".{self.target.name}."
+        for entry in list(self.target.parent.iterdir()):
+            if entry.name.startswith(prefix) and entry.name.endswith(".partial") and is_leftover(entry):
+                shutil.rmtree(entry, ignore_errors=True)
+
+    def discard_parts(self) -> None:
+        with self._errors("the parts"):
+            if (self.path / "parts").exists():
+                shutil.rmtree(self.path / "parts")
+            (self.path / _PLAN).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete the folder; what cannot be deleted remains, and the next call deletes it."""
+        # The plan goes first, so that a folder without some of its parts is not taken for an unfinished run.
+        with contextlib.suppress(OSError):
+            (self.path / _PLAN).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _create(self) -> None:
+        with self._errors("the folder of the run"):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def _owner(self) -> str:
+        try:
+            owner = read_json(self.path / _OWNER)
+            return f"process {owner['pid']} on {owner['host']}"
+        except (CheckpointError, KeyError):
+            return "by an unknown process"
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"cannot write {what} in {self.path}: {error.strerror or error}; choose another path for the store, or "
+                "make the folder writable"
+            ) from error

@@ -1,0 +1,153 @@
+"""The main function of a worker process, which reads, decodes and prepares the cells of batches.
+
+The process is started by `_worker_process.start_worker` with pipes for tasks and results and with shared memory. It
+imports no torch, unless `prepare` does.
+"""
+
+import ctypes
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from unialign.embedding._arena import Arena, StatusBoard
+from unialign.embedding._prepare import ColumnWork, PreparedCell, ReadFailure, prepare_cell
+from unialign.errors import UniAlignError
+from unialign.media import Cell, OpenFiles
+
+__all__ = ["Crashed", "Done", "Failed", "Ready", "TaskMessage", "main"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class TaskMessage:
+    """A batch, or a part of it: places in the batch and their cells. The results go to shared memory number `arena`."""
+
+    number: int
+    column: str
+    arena: int
+    cells: Sequence[tuple[int, Cell]]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has imported its modules and the columns."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """Results of a task: outcomes without arrays, and the layout and size of the arrays in shared memory."""
+
+    number: int
+    places: Sequence[int]
+    outcomes: Sequence[PreparedCell]
+    layout: Any
+    size: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error that stops the run: `kind` is `read`, `known` (a UniAlignError) or `unexpected`."""
+
+    number: int
+    place: int
+    kind: str
+    error: str
+    message: str
+    trace: str
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The process ended; made by the main process."""
+
+    code: int
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Work until the pipe of tasks is closed.
+
+    Args:
+        arguments: process id of the main process, then descriptors: tasks, results, status, arenas.
+    """
+    parent, tasks, results, status, *arenas = map(int, arguments)
+    _end_with(parent)
+    # Decoders print to the standard output, which may be the result of the command.
+    os.dup2(2, 1)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with open(tasks, "rb") as source, open(results, "wb") as target:
+        columns = _first(source, target)
+        threading.Thread(target=_receive, args=(source, inbox), daemon=True).start()
+        _send(target, Ready())
+        board = StatusBoard(status)
+        memories = [Arena(handle) for handle in arenas]
+        with OpenFiles() as files:
+            while True:
+                task = inbox.get()
+                answer = _work(task, columns[task.column], memories[task.arena], board, files)
+                board.clear()
+                _send(target, answer)
+
+
+def _end_with(parent: int) -> None:
+    if sys.platform == "linux":
+        # A decoder that does not return would also block the thread that notices the closed pipe.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _first(source: BinaryIO, target: BinaryIO) -> Mapping[str, ColumnWork]:
+    try:
+        columns: Mapping[str, ColumnWork] = pickle.load(source)
+        return columns
+    except EOFError:
+        os._exit(0)
+    except BaseException as error:
+        _send(target, Failed(-1, -1, "unexpected", type(error).__name__, str(error), traceback.format_exc()))
+        os._exit(1)
+
+
+def _receive(source: BinaryIO, inbox: "queue.SimpleQueue[Any]") -> None:
+    while True:
+        try:
+            inbox.put(pickle.load(source))
+        except BaseException:  # the main process closed the pipe, or ended
+            os._exit(0)
+
+
+def _work(task: TaskMessage, column: ColumnWork, arena: Arena, board: StatusBoard, files: OpenFiles) -> Done | Failed:
+    outcomes = []
+    for place, cell in task.cells:
+        try:
+            outcomes.append(
+                prepare_cell(
+                    column,
+                    cell,
+                    files=files,
+                    on_stage=lambda busy, place=place: board.write(task.number, place, busy=busy),  # type: ignore[misc]
+                )
+            )
+        except Exception as error:
+            kind = "read" if isinstance(error, ReadFailure) else "known" if isinstance(error, UniAlignError) else ""
+            kind = kind or "unexpected"
+            return Failed(task.number, place, kind, type(error).__name__, str(error), traceback.format_exc())
+    layout, size = arena.write([outcome.arrays for outcome in outcomes])
+    for outcome in outcomes:
+        outcome.arrays = None
+    return Done(task.number, [place for place, _ in task.cells], outcomes, layout, size)
+
+
+def _send(target: BinaryIO, message: object) -> None:
+    try:
+        pickle.dump(message, target)
+        target.flush()
+    except BrokenPipeError:  # the main process ended
+        os._exit(0)

@@ -1,0 +1,74 @@
+"""Functions that prepare media for the encoders of the tests of embedding. Workers import them without torch."""
+
+import ctypes
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def pixels(image: Any) -> dict[str, Any]:
+    """Return the first 8 x 8 pixels."""
+    padded = np.zeros((8, 8, 3), np.uint8)
+    height, width = min(8, image.shape[0]), min(8, image.shape[1])
+    padded[:height, :width] = image[:height, :width]
+    return {"x": padded}
+
+
+def letters(text: str) -> dict[str, Any]:
+    """Return the codes of the first 16 bytes."""
+    codes = np.zeros(16, np.uint8)
+    encoded = np.frombuffer(text.encode()[:16], np.uint8)
+    codes[: len(encoded)] = encoded
+    return {"x": codes}
+
+
+@dataclass(frozen=True)
+class Slowly:
+    """Like `letters`, after a wait."""
+
+    seconds: float
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        time.sleep(self.seconds)
+        return letters(text)
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """Like `letters`, but some texts crash the process, hang, fail, or do so only once.
+
+    Attributes:
+        folder: folder in which a text leaves a file, so that the second attempt succeeds.
+    """
+
+    folder: str = ""
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        word = text.split()[0]
+        if word == "segfault" or (word == "once" and self._is_first(text)):
+            ctypes.string_at(0)
+        if word == "hang":
+            time.sleep(1000)
+        if word == "exit":
+            import os
+
+            os._exit(3)
+        if word == "kill":
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "bug":
+            raise RuntimeError("the shape is wrong")
+        return letters(text)
+
+    def _is_first(self, text: str) -> bool:
+        mark = Path(self.folder) / text.replace(" ", "-")
+        try:
+            mark.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
