@@ -35,8 +35,8 @@ def model_folder(request: Request, *, patterns: Sequence[str], hub_id: str | Non
     repository = spec.name if hub_id is None else hub_id
     if not is_hub_id(repository):
         raise ConfigError(
-            f"{spec.name!r} in {str(spec)!r} is not the name of a model; expected 'owner/name' of the Hugging Face Hub, "
-            f"or a folder that starts with './', '~' or '/'"
+            f"{spec.name!r} in {str(spec)!r} is not the name of a model; expected 'owner/name' of the Hugging Face "
+            f"Hub, or a folder that starts with './', '~' or '/'"
         )
     try:
         hub = import_module("huggingface_hub")

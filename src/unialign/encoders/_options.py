@@ -8,7 +8,7 @@ from unialign.encoders._names import EncoderName
 from unialign.errors import ConfigError
 from unialign.media import KINDS, Kind
 
-__all__ = ["check_media", "choice", "integer", "number", "read_options", "text"]
+__all__ = ["check_media", "choice", "integer", "number", "numbers", "read_options", "text"]
 
 Option = tuple[Any, Callable[[str, str], Any]]
 
@@ -61,6 +61,21 @@ def choice(default: str | None, allowed: tuple[str, ...]) -> Option:
     def parse(value: str, what: str) -> str:
         check_choice(what, value, allowed)
         return value
+
+    return default, parse
+
+
+def numbers(default: tuple[float, ...]) -> Option:
+    """Return an option of as many numbers as the default has, separated by commas."""
+
+    def parse(value: str, what: str) -> tuple[float, ...]:
+        try:
+            found = tuple(map(float, value.split(",")))
+        except ValueError:
+            found = ()
+        if len(found) != len(default):
+            raise ConfigError(f"{what} must be {len(default)} numbers separated by commas, got {value!r}")
+        return found
 
     return default, parse
 

