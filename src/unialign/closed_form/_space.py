@@ -20,7 +20,6 @@ def described_data(store: EmbeddingStore) -> dict[str, Any]:
 
 
 def scaled_weights(weights_WD: Tensor, dim: int) -> Tensor:
-    """Scale to the standard deviation of random initial weights, 1 / sqrt(3 W), and pad to D columns."""
     width, directions = weights_WD.shape
     size = weights_WD.square().mean().sqrt()
     deviation = weights_WD.std(correction=0)

@@ -18,15 +18,7 @@ REQUIRED = dataclasses.MISSING
 
 
 def setting(default: Any, help: str, check: Check | None = None, *, bookkeeping: bool = False) -> Any:
-    """Declare a field of a configuration.
-
-    Args:
-        default: default value (a dict is copied for each configuration), or `REQUIRED` for a setting without default.
-        help: phrase for the docstring, `--help` and the reference, with units and range.
-        check: function of the name and the value that raises ConfigError if the value is invalid. It is not called if
-            an optional setting is None.
-        bookkeeping: whether a resumed run may change the setting, because it does not affect the weights.
-    """
+    """Declare a field. `check` takes the name and the value. A resumed run may change `bookkeeping` settings."""
     metadata = {"help": help, "check": check, "bookkeeping": bookkeeping}
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=metadata)
@@ -35,15 +27,7 @@ def setting(default: Any, help: str, check: Check | None = None, *, bookkeeping:
 
 @dataclass(frozen=True)
 class Setting:
-    """Description of a field, for command-line options and reference pages.
-
-    Attributes:
-        default: default value; None if the setting is required.
-        kind: type of the value, or of each entry if `is_list`; `Mapping` for a mapping.
-        config: class of the value, or of the values of a mapping, if it is a configuration class; else None.
-        choices: allowed values of a `Literal`; () for other types.
-        words: strings that are allowed in addition to values of another type, such as `auto`.
-    """
+    """Description of a field. `words` are allowed in addition to values of another type, such as `auto`."""
 
     name: str
     help: str

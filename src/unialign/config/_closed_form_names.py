@@ -7,13 +7,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """A closed form by name.
-
-    Attributes:
-        label: name in tables and reports.
-        head: head of its spaces.
-        init: setting `init` of its runs.
-    """
+    """`head` is the head of its spaces, `init` the setting of its runs."""
 
     label: str
     head: str

@@ -24,36 +24,26 @@ _DIM = 256
 
 
 def closed_form_config(name: str, settings: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Return the training settings of a closed form, of dimension 256 unless the given settings have another one.
-
-    Args:
-        name: a key of `CLOSED_FORMS`.
-        settings: settings for all entries of a comparison; those that a closed form does not use are ignored.
-    """
+    """Settings that a closed form does not use are ignored."""
     form = CLOSED_FORMS[name]
     start: dict[str, Any] = {"dim": _DIM, "head": form.head, "init": form.init, "epochs": 0}
     return TrainConfig.from_dict(start).override(closed_form_settings(start, settings or {}))
 
 
 def closed_form_settings(train: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that an entry with a closed form uses, selected from the settings for all entries.
-
-    Args:
-        train: settings of the entry.
-    """
     is_linear = train["head"] == "linear"
     skipped = (*_FIXED, "input_norm") if is_linear else _FIXED
     return {name: value for name, value in settings.items() if name in _USED and name not in skipped}
 
 
 def closed_form_of(train: TrainConfig) -> str | None:
-    """Return the name of the closed form that these settings give without training; None if they require training."""
+    """Return None if the settings require training."""
     if train.epochs > 0:
         return None
     return next(name for name, form in CLOSED_FORMS.items() if (form.head, form.init) == (train.head, train.init))
 
 
 def stated_settings(train: TrainConfig) -> dict[str, Any]:
-    """Return the settings that affect a result: all of them, or those that a closed form uses."""
+    """Return the settings that affect a result."""
     settings = train.to_dict()
     return settings if train.epochs > 0 else {name: settings[name] for name in _USED}

@@ -9,7 +9,7 @@ _MISSING = object()
 def differing_settings(
     there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = ""
 ) -> dict[str, tuple[str, str]]:
-    """Map the name of each differing setting, such as `entries.gram.train.lr`, to both values as strings."""
+    """Map the name of each differing setting, such as `entries.gram.train.lr`, to both values."""
     found: dict[str, tuple[str, str]] = {}
     for key in dict.fromkeys([*there, *here]):
         old, new = there.get(key, _MISSING), here.get(key, _MISSING)

@@ -8,7 +8,6 @@ from unialign.errors import ConfigError
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Parse a YAML file; raise a ConfigError that names the file if it is missing or malformed."""
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -22,7 +21,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, problem: str) -> Any:
-    """Parse a YAML value; raise a ConfigError whose message begins with `problem` if it is malformed."""
     import yaml  # Imported here because the import takes 20 ms, and help and most errors do not need YAML.
 
     try:

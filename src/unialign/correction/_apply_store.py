@@ -31,12 +31,6 @@ def apply_store(
 
 
 def repair_collection(repair: "Repair", data: Collection, path: str | os.PathLike[str]) -> EmbeddingStore:
-    """Repair embeddings of any source in batches, and write them to a store, which replaces an existing store.
-
-    Raises:
-        ShapeError, NonFiniteError: as in `Repair.apply`.
-        DataError: as in `EmbeddingStore.write`.
-    """
     labels_N, label_names = label_codes(data.values.get("labels"))
     names_N, groups_N = data.values.get("names"), data.values.get("groups")
     return EmbeddingStore.write(

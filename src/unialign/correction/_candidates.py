@@ -76,7 +76,6 @@ def csls_score(reference: Mapping[str, Tensor]) -> Score:
 def measure_candidates(
     methods: Sequence[Method], fit: Mapping[str, Tensor], held: ItemRows, *, seed: int, pairs: bool = False
 ) -> dict[Method, Candidate]:
-    """Fit each method on the rows `fit`, and measure it on the held-out items, with `pairs` also for each pair."""
     names = list(held.z)
     z_MnD, present_Mn = torch.stack([held.z[name] for name in names]), torch.stack([held.present[n] for n in names])
     seeds = range(seed, seed + DRAWS)

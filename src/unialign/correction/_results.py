@@ -8,7 +8,6 @@ from unialign.io import describe_environment
 
 
 def make_results(repair: Repair, *, seconds: float, out: str) -> dict[str, Any]:
-    """Return the content of `results.json`."""
     metadata = repair.metadata
     return {
         "schema": 1,

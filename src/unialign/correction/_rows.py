@@ -28,15 +28,7 @@ _VALIDATION = {"val", "validation", "valid", "dev", "1"}
 
 @dataclass(frozen=True)
 class ItemRows:
-    """Unit rows of some items.
-
-    Attributes:
-        items_n: row numbers of the items in the data.
-        z: modality -> (n, D) float64 unit rows; 0 where absent.
-        present: modality -> (n,) bool.
-        ids_n, labels_n: ids, and labels with -1 = unlabeled; labels are None if there are none.
-        groups_n: groups that the bootstrap draws as a whole; None: items with the same id.
-    """
+    """Unit rows of some items: modality -> (n, D), 0 where absent. Labels are -1 for unlabeled items."""
 
     items_n: NDArray[np.int64]
     z: dict[str, Tensor]
@@ -46,7 +38,6 @@ class ItemRows:
     groups_n: NDArray[np.int64] | None = None
 
     def rows(self) -> dict[str, Tensor]:
-        """Return the present rows of each modality."""
         return {name: z_nD[self.present[name]] for name, z_nD in self.z.items()}
 
 

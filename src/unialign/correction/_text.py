@@ -42,7 +42,6 @@ def answer(repair: "Repair") -> str:
 
 
 def text(repair: "Repair") -> str:
-    """Return the answer, the measurements before and after the repair with a legend, and the reasons of the choice."""
     head = ("pair", "balanced", "own", "cross", "share", "gap")
     body = [(row["pair"], *(_change(row, key) for key in head[1:])) for row in distinct_rows(repair.table)]
     reasons = [

@@ -172,7 +172,6 @@ def _tables(numbers: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def make_drift_results(report: DriftReport, *, seconds: float, out: str | os.PathLike[str] = "") -> dict[str, Any]:
-    """Return the content of `results.json` of a comparison of two versions."""
     return {
         "schema": 1,
         "kind": "drift",

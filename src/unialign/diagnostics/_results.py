@@ -122,7 +122,6 @@ def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
 
 
 def make_results(report: DiagnosisReport, *, seconds: float, out: str | os.PathLike[str] = "") -> dict[str, Any]:
-    """Return the content of `results.json`, schema 1: one run of the objective "given", findings and numbers."""
     from unialign.experiments import describe_metrics  # imported lazily, since it loads all training code
 
     details, numbers = report.details, report.numbers

@@ -24,12 +24,7 @@ Packed = tuple[str, str, int | str | None]
 
 
 def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> list[list[int]]:
-    """Gather the integers of every process, ordered by rank, in one collective.
-
-    Args:
-        own: integers of this process, each below 2^63; the number of integers must be the same on every process.
-        doing: see `naming_failures`.
-    """
+    """Integers must be below 2^63, and their number must be the same on every process."""
     row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))
     return [[int(number) for number in row] for row in gather_tensors(row_K, group, doing=doing).tolist()]
 
@@ -43,7 +38,6 @@ def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor
 
 
 def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
-    """Gather a picklable object from each process, ordered by rank."""
     values: list[Any] = [None] * dist.get_world_size(group)
     with naming_failures(group, doing):
         dist.all_gather_object(values, own, group=group)
@@ -55,11 +49,7 @@ def devices_of(group: Any) -> tuple[str, ...]:
 
 
 def check_device(device: torch.device, group: Any, *, what: str) -> None:
-    """Raise ConfigError unless the group's backend supports the device.
-
-    Args:
-        what: subject and verb of the message, such as `embeddings are`.
-    """
+    """`what` is subject and verb of the message, such as `embeddings are`."""
     taken = devices_of(group)
     if device.type not in taken:
         raise ConfigError(
@@ -69,30 +59,25 @@ def check_device(device: torch.device, group: Any, *, what: str) -> None:
 
 
 def collective_device(group: Any) -> torch.device:
-    """Return a device available on every process of the group, preferably the CPU."""
+    """A device available on every process of the group, preferably the CPU."""
     return torch.device("cpu") if "cpu" in devices_of(group) else accelerator_of(group)
 
 
 def accelerator_of(group: Any) -> torch.device:
-    """Return the accelerator device of this process, of a type that the group supports (preferably CUDA)."""
+    """A device type that the group supports, preferably CUDA."""
     kinds = devices_of(group)
     kind = next(kind for kind in ("cuda", *kinds) if kind in kinds and kind != "cpu")
     return torch.device(kind, torch.accelerator.current_device_index())
 
 
 def serialize_error(error: BaseException) -> Packed:
-    """Convert an error to a form that can be sent to other processes."""
     code = error.code if isinstance(error, SystemExit) else None
     return type(error).__name__, str(error), code if isinstance(code, int | str | None) else str(code)
 
 
 def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
-    """Restore an error of another process; errors other than UniAlignError and SystemExit become DistributedError.
-
-    Args:
-        rank: rank of the process that raised the error.
-        count: number of processes.
-        did: predicate of the message, such as `rejected its batch`; the subject is the process.
+    """Errors other than UniAlignError and SystemExit become DistributedError. `did` is the predicate of the message,
+    such as `rejected its batch`.
     """
     kind, message, code = packed
     if kind == "SystemExit":
@@ -107,10 +92,6 @@ def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -
 
 
 def first_error(packed: Sequence[Packed | None], *, did: str = "") -> BaseException | None:
-    """Return the error of the lowest rank that has an error, or None.
-
-    Args:
-        packed: serialized error of each process, ordered by rank; None for a process without error.
-    """
+    """Return the error of the lowest rank that has one."""
     found = ((rank, error) for rank, error in enumerate(packed) if error is not None)
     return next((deserialize_error(error, rank, len(packed), did=did) for rank, error in found), None)

@@ -29,13 +29,8 @@ class ProcessInfo:
 
 
 def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
-    """Return the rank and rendezvous of this process, or None if its job has no other processes.
-
-    Variables of torchrun take precedence over those of SLURM: if torchrun runs inside a SLURM job, SLURM counts
-    launchers instead of processes.
-
-    Raises:
-        ConfigError: environment variables are missing, not integers, or inconsistent.
+    """Return None if the job has no other processes. Variables of torchrun take precedence, since SLURM counts its
+    launchers.
     """
     if "RANK" in environment or "WORLD_SIZE" in environment:
         _require(environment, ("RANK", "WORLD_SIZE"), "torchrun")

@@ -25,12 +25,8 @@ _TRANSPORT = re.compile(
 
 @contextmanager
 def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
-    """Convert connection errors to `DistributedError`, since a process has ended or did not join the collective.
-
-    Other errors, such as running out of memory on this process, propagate unchanged.
-
-    Args:
-        doing: predicate of the message in the past tense, such as `exchanged a batch`.
+    """Convert connection errors to `DistributedError`. `doing` is the predicate of the message, such as `exchanged a
+    batch`.
     """
     # Query the group before the block runs, since a failed group may not respond.
     own = f"process {dist.get_rank(group)} of {dist.get_world_size(group)}"

@@ -17,7 +17,7 @@ _local: ContextVar[bool] = ContextVar("unialign_local", default=False)
 
 @contextmanager
 def local_scope() -> Iterator[None]:
-    """Make `group="auto"` select only this process, for code that runs on one process of a job, such as a callback."""
+    """Make `group="auto"` select only this process, for code that runs on one process of a job."""
     token = _local.set(True)
     try:
         yield
@@ -26,11 +26,7 @@ def local_scope() -> Iterator[None]:
 
 
 def processes_of(group: Any) -> Any:
-    """Return the group whose processes share a batch, or None for a single process.
-
-    Args:
-        group: `"auto"` (all processes if there are several), None (this process only) or a process group.
-    """
+    """Return None for a single process."""
     is_auto = isinstance(group, str) and group == "auto"
     if group is None or (is_auto and _local.get()):
         return None
@@ -46,11 +42,7 @@ def processes_of(group: Any) -> Any:
 
 
 def not_joined() -> ProcessInfo | None:
-    """Return the rank and rendezvous of this process if its job was started but not joined, else None.
-
-    Raises:
-        ConfigError: the environment is incomplete.
-    """
+    """Return the process of a job that was started but not joined, else None."""
     return None if _is_initialized() else read_process_info(os.environ)
 
 

@@ -23,16 +23,7 @@ _NO_SECOND_DERIVATIVE = (
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Row ranges of the processes in a batch, ordered by rank.
-
-    Methods that communicate return tensors without gradient, and raise `DistributedError` if another process ended or
-    did not join the collective.
-
-    Attributes:
-        sizes: number of rows of each process, which may be 0.
-        rank: rank of this process in the group.
-        group: process group; None is the default group.
-    """
+    """Row ranges of the processes in a batch. Methods that communicate return tensors without gradient."""
 
     sizes: tuple[int, ...]
     rank: int
@@ -44,25 +35,19 @@ class Shard:
 
     @property
     def start(self) -> int:
-        """Position of the first row of this process."""
         return sum(self.sizes[: self.rank])
 
     @property
     def stop(self) -> int:
-        """Position after the last row of this process."""
         return self.start + self.sizes[self.rank]
 
     def kept(self, present_B: Tensor) -> "Shard":
-        """Return the layout of the rows that are present."""
         stops = list(accumulate(self.sizes))
         counts = [present_B[stop - size : stop].sum() for stop, size in zip(stops, self.sizes, strict=True)]
         return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
-        """Gather the rows of every process along `dim`, from (n, ...) to (B, ...), in one collective.
-
-        The dtype (bool is supported) and the shape except along `dim` must be the same on every process.
-        """
+        """(n, ...) -> (B, ...), in one collective."""
         own_n = own_n.detach()
         longest = max(self.sizes)
         if longest == 0:
@@ -78,11 +63,10 @@ class Shard:
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
     def gather_numbers(self, own_K: Tensor) -> Tensor:
-        """Gather (K,) tensors of the same dtype (not bool) into (P, K), in one collective."""
+        """(K,) -> (P, K), in one collective."""
         return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:
-        """Sum tensors of the same shape and dtype over all processes, in one collective."""
         total = own.detach().clone()
         with naming_failures(self.group, BATCH):
             dist.all_reduce(total, group=self.group)
@@ -90,11 +74,11 @@ class Shard:
 
 
 def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
-    """Gather the (M, n, D) rows of every process into (M, B, D), in one collective, with gradient for the local rows.
+    """Gather (M, n, D) rows into (M, B, D), in one collective, with gradient for the local rows.
 
     Every process computes the same loss over all rows, so the gradient of its local rows is complete without
-    communication. The gradient is multiplied by the number of processes: DDP and FSDP average parameter gradients over
-    processes, and the average is then the gradient of the whole batch.
+    communication. It is multiplied by the number of processes, since DDP and FSDP average parameter gradients over
+    processes.
     """
     gathered: Tensor = _Gather.apply(own_MnD, shard)  # type: ignore[no-untyped-call]
     return gathered

@@ -10,11 +10,6 @@ _TO_JOINT = ("to_joint_recall@1/cosine", "to_joint_recall@1/centroid", "to_joint
 
 
 def mean_chance(directions: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return metric -> R@1 of a random ranking; metrics without a matching direction are omitted.
-
-    Args:
-        directions: `"a->b"`, `"a+b->c"` or `"c->a+b"` -> metrics of that direction, including `chance_recall@1`.
-    """
     pairs: list[float] = []
     joint: list[float] = []
     to_joint: list[float] = []

@@ -112,12 +112,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Return `METRICS` and plug-in metrics in table order; skip unusable metrics of other packages with a warning.
-
-    Raises:
-        ConfigError: a registered metric is not a `Metric` with `measure`, is primary, or has the name of a built-in
-            metric.
-    """
+    """Skip unusable metrics of other packages with a warning."""
     metrics = dict(METRICS)
     for name in registry.names("metrics"):
         try:

@@ -27,15 +27,7 @@ def selection_metrics(
     labels: Tensor | None = None,
     names: Collection[str] = SELECTION_METRICS,
 ) -> dict[str, float]:
-    """Return R@1, joint R@1 and label mAP; metrics that are undefined for the items are omitted.
-
-    Args:
-        embeddings: modality -> (N, D) rows of any length.
-        present: modality -> (N,) bool; other modalities are complete.
-        ids: (N,) integers; same-id items are positives of each other. None: all items differ.
-        labels: (N,) integers; -1 marks unlabeled items. None: no label mAP.
-        names: the metrics to compute.
-    """
+    """Metrics that are undefined for the items are omitted."""
     batch = make_batch(as_tensors(embeddings), present=present, ids=ids)
     items = batch.z_MBD.shape[1]
     ids_N = torch.arange(items) if batch.ids_B is None else batch.ids_B
@@ -51,9 +43,5 @@ def selection_metrics(
 
 
 def log_score(metrics: Mapping[str, float], *, items: int) -> float:
-    """Return the mean logarithm of metrics, where values below 0.5 / items are replaced by 0.5 / items.
-
-    Args:
-        items: number of items that the metrics were measured on.
-    """
+    """Mean logarithm of metrics, where values below 0.5 / items are replaced by 0.5 / items."""
     return sum(math.log(max(value, 0.5 / items)) for value in metrics.values()) / len(metrics)

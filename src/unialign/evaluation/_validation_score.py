@@ -22,15 +22,7 @@ _MOST_QUERIES = 4096
 
 
 def check_selection_metric(name: str, option: str) -> Literal["higher", "lower"]:
-    """Return whether higher or lower values of a metric are better.
-
-    Args:
-        name: `auto`, or the name of an evaluation metric with a better direction.
-        option: name of the setting, for errors.
-
-    Raises:
-        ConfigError: the metric is unknown, or neither higher nor lower values are better.
-    """
+    """`name` is `auto` or the name of an evaluation metric."""
     if name == "auto":
         return "higher"
     metrics = all_metrics()
@@ -43,11 +35,6 @@ def check_selection_metric(name: str, option: str) -> Literal["higher", "lower"]
 
 
 def validation_rows(store: EmbeddingStore, option: str) -> NDArray[np.int64]:
-    """Return the rows of the validation split; raise ConfigError if there are fewer than two.
-
-    Args:
-        option: name of the setting that needs the split, for the error.
-    """
     rows_N = store.rows("val")
     if len(rows_N) < 2:
         raise ConfigError(
@@ -59,16 +46,8 @@ def validation_rows(store: EmbeddingStore, option: str) -> NDArray[np.int64]:
 
 
 def selection_score(store: EmbeddingStore, space: Space, metric: str) -> float:
-    """Return a metric of a space on the validation split of a store.
-
-    At most 4,096 random items, the same in every call, are queries. All items are in the gallery.
-
-    Args:
-        metric: name of an evaluation metric, or `auto` for the mean logarithm of R@1, joint R@1 and label mAP, without
-            those that are undefined for the split.
-
-    Raises:
-        DataError: the metric is undefined for the split, for example label mAP without labels.
+    """At most 4,096 random items, the same in every call, are queries. All items are in the gallery. `auto` is the mean
+    logarithm of R@1, joint R@1 and label mAP.
     """
     items = StoreItems(store, space, "val")
     names = SELECTION_METRICS if metric == "auto" else (metric,)

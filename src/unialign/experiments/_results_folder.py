@@ -69,7 +69,6 @@ def open_run_dir(path: Path, kind: Kind, settings: Mapping[str, Any] | None = No
 
 
 def check_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
-    """Perform the checks of `open_run_dir` without writing anything."""
     checked_path(path, "the results folder", error=ConfigError)
     settings = path / "config.yaml"
     if settings.exists():

@@ -30,7 +30,7 @@ def unit_centroids(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def unit_or_zero(sum_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """Return normalized rows, where rows shorter than 1e-6 become 0, and the (B,) mask of the nonzero rows."""
+    """Rows shorter than 1e-6 become 0; also return the (B,) mask of the nonzero rows."""
     # Avoid vector_norm(...).clamp, whose gradient at exactly 0 is NaN.
     square_B1 = (sum_BD * sum_BD).sum(-1, keepdim=True)
     defined_B1 = square_B1 > 1e-12

@@ -28,7 +28,6 @@ _SMALLEST_BANDWIDTH = 1e-2
 
 
 def log_mean_exp(x: Tensor) -> Tensor:
-    """Return the log of the mean of exp(x) over the first dimension, which must not be empty."""
     return torch.logsumexp(x, 0) - math.log(len(x))
 
 
@@ -40,14 +39,8 @@ def log_densities(
     items: tuple[Tensor, Tensor] | None = None,
     layouts: ShardLayouts = None,
 ) -> Tensor:
-    """Return the (N,) log densities log p(x) with p(x) = mean_k exp(-|x - z_k|^2 / (2 tau^2)).
-
-    Args:
-        at_ND, rows_KD: unit rows, at least one in each tensor.
-        bandwidth: tau > 0.
-        items: item indices of shape (N,) and (K,). If given, the mean at each point excludes the rows of the same item,
-            and each point needs at least one row of another item.
-        layouts: shard layouts of the points and rows, to distribute the work across processes.
+    """Log of p(x) = mean_k exp(-|x - z_k|^2 / (2 tau^2)), (N,). With item indices, the mean at each point excludes the
+    rows of the same item.
     """
     kernel = KernelFunction("gaussian", bandwidth)
     if at_ND is rows_KD and items is None:
@@ -65,10 +58,8 @@ def log_densities(
 
 @torch.no_grad()
 def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Return the mean effective number of neighbors, mean_i exp(entropy of p_i) with p_ij = kappa_ij / sum_j kappa_ij.
-
-    The result ranges from 1 (one row outweighs all others) to the number of rows in the sum; it is 0 if there are no
-    rows.
+    """mean_i exp(entropy of p_i) with p_ij = kappa_ij / sum_j kappa_ij, from 1 (one row outweighs all others) to the
+    number of rows.
     """
     if len(z_ND) <= (self_pairs == "excluded"):
         return 0.0
@@ -88,14 +79,8 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
 
 @torch.no_grad()
 def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
-    """Return the median Euclidean distance between two rows of the pooled sets, in [0.01, 2], without gradient.
-
-    The result is 0.01 if the median is smaller or there are fewer than two rows. If there are more than `limit` rows, a
-    fixed, evenly spaced subset of `limit` rows of the concatenated sets is used.
-
-    Args:
-        z: (N, D) unit rows of each set; a set may be empty.
-        limit: maximum number of rows; the 130,000 distances of 512 rows take a few milliseconds.
+    """Median distance between two rows of the pooled sets, in [0.01, 2], without gradient. If there are more than
+    `limit` rows, a fixed, evenly spaced subset is used.
     """
     pooled_ND = torch.cat(list(z))
     if len(pooled_ND) > limit:

@@ -100,22 +100,14 @@ def holder_of_rows(
     reference: int | None = None,
     layouts: list[RowSelection] | None = None,
 ) -> Tensor:
-    """Return the Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
+    """Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 
     `plugin` is the resubstitution estimate (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r}
     p_m(z_j^r), with the reference r (the first set if None). `plugin_avg` takes the mean over r inside the last
     logarithm. `debiased` is `plugin_avg` (or `plugin`, if a reference is given), but the densities at a row exclude the
     rows of the same item. `pooled` evaluates the densities at the P rows x of all sets: (1/M) sum_m log sum_x p_m(x)^M
     - log sum_x prod_m p_m(x), which is nonnegative by Hölder's inequality for sums. `exact` computes the integrals in
-    closed form as sums over all N^M tuples; see `_log_integral`.
-
-    Args:
-        rows: unit rows of each set, at least one (two for `debiased`).
-        items: (N,) item indices of the rows of each set, used by `debiased` to exclude rows of the same item.
-        bandwidth: tau > 0, shared by all sets.
-        reference: index of the set r; only for `plugin` and `debiased`.
-        layouts: shard layouts of the sets, to distribute the work across processes; each process computes `exact` in
-            full.
+    closed form as sums over all N^M tuples.
     """
     modalities = range(len(rows))
     if estimator == "exact":
@@ -141,7 +133,7 @@ def holder_of_rows(
 
 
 def exact_sizes(counts: list[int]) -> list[int]:
-    """Return the number of kernel values in each integral of the `exact` estimator, for sets of the given sizes."""
+    """Number of kernel values in each integral of the `exact` estimator."""
     return [math.prod(counts), *(count ** len(counts) for count in counts)]
 
 

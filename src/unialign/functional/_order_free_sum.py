@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def order_free_sum(x: Tensor) -> Tensor:
-    """Return the sum over the first dimension, which is bitwise equal for every order of the entries."""
+    """Sum over the first dimension, bitwise equal for every order of the entries."""
     if len(x) <= 2:  # a + b = b + a
         return x.sum(0)
     if x.ndim > 1 and x.dtype == torch.float32 and x.device.type != "mps":

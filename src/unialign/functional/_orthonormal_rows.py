@@ -71,15 +71,10 @@ class _Volume(torch.autograd.Function):
 
 
 def orthonormal_rows(rows: list[Tensor], present_KN: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the (N,) float64 volumes of the tuples, and K tensors of orthonormal rows, (N, D), in the input's dtype.
+    """Volumes (N,) in float64, and K tensors of orthonormal rows (N, D) that span the vectors of each tuple.
 
-    The orthonormal rows of a tuple span its vectors. Gradients are exact only for functions that depend on the span but
-    not on the choice of its basis.
-
-    Args:
-        rows: K tensors of unit rows of shape (N, D), 0 where absent.
-        present_KN: bool mask of present vectors. An absent vector is treated as orthogonal to all others, and its basis
-            row is 0.
+    Gradients are exact only for functions that depend on the span but not on the choice of its basis. An absent vector
+    is treated as orthogonal to all others, and its basis row is 0.
     """
     if len(rows) == 1:
         return torch.ones_like(rows[0][:, 0], dtype=torch.float64), rows

@@ -72,6 +72,5 @@ def load_space(source: str | os.PathLike[str]) -> Space:
 
 
 def check_shipped(data: str, what: str) -> None:
-    """Raise ConfigError unless there are a built-in space and decoder for the data set."""
     if data not in DECODERS:
         raise ConfigError(f"there is no built-in {what} for {data!r}, only for {', '.join(DECODERS)}; give --{what}")

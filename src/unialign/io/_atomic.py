@@ -21,18 +21,10 @@ _ATTEMPTS = 1000
 def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill, and rename it to `path` on success or delete it on an exception.
 
-    Callers must write the files with `write_durably`, which syncs them; this function syncs the folders. If several
-    processes write at once, the last writer wins. If a process is killed, a hidden folder remains: the incomplete
-    folder or, on file systems that cannot exchange two folders, the previous folder. `discard_leftovers` deletes hidden
-    folders of both kinds.
-
-    Args:
-        path: target folder, which is absent, empty, or to be replaced; missing parents are created.
-        check_replaced: function that is called with the current path of the previous folder and raises an error if that
-            folder must not be replaced. None if `path` must be absent or empty.
-
-    Raises:
-        OSError: a file system error, or `path` is not empty and `check_replaced` is None; `path` is unchanged.
+    Callers must write the files with `write_durably`; this function syncs the folders. If several processes write at
+    once, the last writer wins. A killed process leaves a hidden folder, which `discard_leftovers` deletes.
+    `check_replaced` raises an error if the previous folder must not be replaced; without it, `path` must be absent or
+    empty.
     """
     partial = temporary_sibling(path, "partial")
     try:
@@ -52,19 +44,12 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
 
 
 def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> None:
-    """Move every file below `staging` to the same relative path below `folder`, replacing files one by one.
+    """Move every file below `staging` to the same relative path below `folder`; the files `last` are moved last, in
+    order.
 
     Files with other names are kept. After an interrupted commit, `staging` contains the remaining files, and a reader
     that starts from the last file (a description with checksums) finds the old version, the new version, or a checksum
     mismatch.
-
-    Args:
-        staging: folder on the same file system; its files must already be synced.
-        folder: existing folder.
-        last: relative paths of the files to move last, in order; missing files are skipped.
-
-    Raises:
-        OSError: a file system error.
     """
     files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     final = [Path(name) for name in last if Path(name) in files]

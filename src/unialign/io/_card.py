@@ -14,16 +14,11 @@ _MARKED = tuple(
 
 
 def marked(text: str, *, is_yaml: bool = False) -> str:
-    """Return lines of text between two markers."""
     start, end = MARKERS[is_yaml]
     return f"{start}\n{text.strip()}\n{end}"
 
 
 def updated_card(existing: str, new: str) -> str:
-    """Return the existing card with the marked texts of the new card; other text is kept.
-
-    A marked text that the existing card lacks is not added, so a card that was written by hand is returned unchanged.
-    """
     for pattern in _MARKED:
         replacement = pattern.search(new)
         if replacement is not None:

@@ -1,7 +1,4 @@
-"""Read and write safetensors files with a known sha256.
-
-Files are verified before use and never unpickled; errors are `CheckpointError` and name the file.
-"""
+"""Read and write checksummed JSON and safetensors files; nothing is unpickled."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +12,13 @@ from unialign.io._json_files import read_regular
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors as safetensors; return the sha256 of the file."""
     # Make contiguous copies, since safetensors rejects tensors that share memory.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     return write_durably(path, safetensors.torch.save(plain))
 
 
 def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
-    """Read tensors written by `write_tensors`; exactly the verified bytes are parsed.
-
-    Raises:
-        CheckpointError: the file is missing, truncated or altered, or is a pickle or archive with another suffix.
-    """
+    """Exactly the verified bytes are parsed."""
     data = read_regular(path)
     _reject_other_formats(path, data)
     if digest(data) != sha256:

@@ -12,7 +12,6 @@ from unialign._version import __version__
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return the versions, the machine and the date, as stored in `results.json`."""
     return {
         "unialign": __version__,
         "torch": torch.__version__,
@@ -26,7 +25,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def training_environment(device: torch.device, processes: int) -> dict[str, Any]:
-    """Return the settings that affect bitwise reproducibility; these settings are compared when a run is resumed."""
+    """These settings affect bitwise reproducibility, so they are compared when a run is resumed."""
     return {
         "unialign": __version__,
         "torch": str(torch.__version__),

@@ -20,7 +20,6 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.(partial|old)")
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
-    """Return a value as a path, which need not exist; for an invalid path, raise `error` with `what`."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
     try:
@@ -35,10 +34,7 @@ def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path
 
 
 def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) -> None:
-    """Raise `error` unless a file is inside a folder after links are resolved.
-
-    Links into the blobs of a Hugging Face Hub cache are accepted: `snapshots/NAME/file` -> `blobs/HASH`.
-    """
+    """Links into the blobs of a Hugging Face Hub cache are accepted: `snapshots/NAME/file` -> `blobs/HASH`."""
     try:
         root, target = folder.resolve(strict=True), file.resolve(strict=True)
     except (OSError, RuntimeError) as reason:  # RuntimeError: a symlink loop
@@ -50,10 +46,7 @@ def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) ->
 
 
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
-    """Write a file atomically, creating parent folders; readers see either the old or the new content, never a mixture.
-
-    File system errors are raised as `error`, with `advice` as the last sentence of the message.
-    """
+    """Readers see either the old or the new content. `advice` is the last sentence of the error message."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     if not path.name:
         raise error(f"{path} is a folder; pass the path of a file")
@@ -74,17 +67,16 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
 
 
 def temporary_sibling(path: Path, suffix: str) -> Path:
-    """Return an unused hidden path in the same folder as `path`; `is_leftover` recognizes its name."""
+    """`is_leftover` recognizes the name."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{suffix}")
 
 
 def is_leftover(path: Path) -> bool:
-    """Return whether a path is named like a temporary file or folder."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def discard_leftovers(folder: Path) -> None:
-    """Delete the temporary files and folders of killed processes; no other process may be writing there."""
+    """No other process may be writing in the folder."""
     for entry in filter(is_leftover, list(folder.iterdir())):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
@@ -93,12 +85,11 @@ def discard_leftovers(folder: Path) -> None:
 
 
 def write_yaml(path: Path, settings: Mapping[str, Any], *, error: type[UniAlignError] = DataError) -> None:
-    """Write settings as YAML with `replace_file`, in the given order."""
     replace_file(path, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True), error=error)
 
 
 def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
-    """Write a new file from bytes or chunks, sync it to disk, and return its sha256."""
+    """Sync the file to disk, and return its sha256."""
     hasher = hashlib.sha256()
     # Create the file with `open`, so that the umask determines its mode.
     with path.open("xb") as file:
@@ -111,7 +102,7 @@ def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Sync the entries of a folder to disk, so that a power loss cannot undo a rename."""
+    """Without a sync, a power loss could undo a rename."""
     # Only POSIX systems can open and sync folders.
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
@@ -122,7 +113,7 @@ def sync_folder(path: Path) -> None:
 
 
 def digest(data: bytes | Iterable[bytes]) -> str:
-    """Return the hexadecimal sha256 of bytes or of concatenated chunks."""
+    """Hexadecimal sha256."""
     hasher = hashlib.sha256()
     for chunk in _chunks(data):
         hasher.update(chunk)
@@ -130,7 +121,6 @@ def digest(data: bytes | Iterable[bytes]) -> str:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; raise OSError for any other kind of file."""
     # Open without blocking, since opening a named pipe would wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:

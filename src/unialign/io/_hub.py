@@ -14,7 +14,6 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def is_hub_id(source: object) -> bool:
-    """Return whether a string has the form `owner/name` of a Hub repository."""
     return isinstance(source, str) and _HUB_ID.fullmatch(source) is not None
 
 
@@ -28,18 +27,8 @@ def local_folder(
     cache: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
 ) -> Path:
-    """Return a local folder; if `source` is an `owner/name` and not a folder, download it from the Hub.
-
-    Args:
-        what: content of the folder for error messages, such as `a saved space`.
-        revision: branch, tag or commit on the Hub.
-        allow_patterns, ignore_patterns: patterns of the files to download and to skip.
-        cache: folder of downloaded files; None: that of `huggingface_hub`.
-        offline: whether only files of earlier downloads are used. None: as set by the variable HF_HUB_OFFLINE.
-
-    Raises:
-        CheckpointError: `source` is neither a folder nor a repository that can be downloaded.
-        MissingDependencyError: a download is required but `huggingface_hub` is not installed.
+    """Download the folder from the Hub if `source` is an `owner/name` and not a folder. `offline` is None for the value
+    of the variable HF_HUB_OFFLINE.
     """
     folder = checked_path(source, f"the folder of {what}", error=CheckpointError)
     if folder.is_dir():
@@ -71,15 +60,7 @@ def push_folder(
     revision: str | None,
     message: str,
 ) -> str:
-    """Create a repository on the Hub unless it exists, upload a folder as one commit, and return the commit's URL.
-
-    Args:
-        allow_patterns: patterns of the files to upload.
-
-    Raises:
-        CheckpointError: `repo_id` is not an `owner/name`, or the Hub rejects the upload.
-        MissingDependencyError: `huggingface_hub` is not installed.
-    """
+    """Upload a folder as one commit, and return the URL of the commit."""
     if not is_hub_id(repo_id):
         raise CheckpointError(f"{repo_id!r} is not a repository on the Hugging Face Hub; expected 'owner/name'")
     hub = _hub("uploading to the Hugging Face Hub needs huggingface_hub")

@@ -11,17 +11,15 @@ CHECKSUM = "checksum"
 
 
 def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
-    """Return JSON in ASCII without spaces; pass `sort_keys=False` if the order of the keys matters."""
+    """ASCII without spaces; pass `sort_keys=False` if the order of the keys matters."""
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def add_checksum(body: Mapping[str, Any], *, sort_keys: bool) -> dict[str, Any]:
-    """Return a copy of the object with the sha256 of all entries as the additional entry `checksum`."""
     return {**body, CHECKSUM: _checksum(body, sort_keys)}
 
 
 def is_unchanged(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
-    """Return whether an object matches the checksum that `add_checksum` added."""
     try:
         return bool(body.get(CHECKSUM) == _checksum(body, sort_keys))
     except ValueError:  # the parser accepts NaN, but NaN is never written
@@ -29,7 +27,7 @@ def is_unchanged(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity by None, and convert keys to strings and tuples to lists."""
+    """Replace NaN and infinity by None."""
     if isinstance(value, Mapping):
         return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -19,18 +19,13 @@ _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> str:
-    """Write a JSON object with a checksum of its content; return the sha256 of the file."""
+    """Return the sha256 of the file."""
     # Do not sort keys, since the order of the modalities must match the order of the heads.
     text = json.dumps(add_checksum(body, sort_keys=False), indent=2, allow_nan=False) + "\n"
     return write_durably(path, text.encode("ascii"))
 
 
 def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
-    """Read an object written by `write_json`.
-
-    Raises:
-        CheckpointError: the file is missing, was modified, or does not match `sha256`.
-    """
     data = read_regular(path, limit=_MAX_JSON_BYTES)
     if sha256 is not None and digest(data) != sha256:
         raise CheckpointError(f"{path} was altered: its sha256 is {digest(data)}, expected {sha256}")
@@ -47,7 +42,6 @@ def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
 
 
 def reject_pickles(folder: Path, expected: str) -> None:
-    """Raise CheckpointError if a folder contains a pickle instead of `expected`."""
     found = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLE_SUFFIXES)
     if found:
         raise CheckpointError(

@@ -20,15 +20,8 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def lock_folder(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold the lock file `.lock` of an existing folder; no effect on file systems without lock support.
-
-    Args:
-        path: results folder, which must not be replaced as a whole while it is locked.
-        doing: activity shown in the error message, such as `training`.
-
-    Raises:
-        ConfigError: another process holds the lock.
-        OSError: a file system error.
+    """Hold the lock file `.lock` of an existing folder; raise ConfigError if another process holds the lock. `doing` is
+    the activity in the message, such as `training`.
     """
     # Do not use a thread-local lock, since a signal handler or another thread may exit the context.
     lock = FileLock(path / LOCK_FILE, timeout=0, thread_local=False)

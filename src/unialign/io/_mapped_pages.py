@@ -17,8 +17,6 @@ _LIMIT = 1 << 25
 
 
 class MappedPages:
-    """Releases the resident pages of memory-mapped arrays; other arrays are ignored."""
-
     def __init__(self, arrays: Iterable[NDArray[Any]]) -> None:
         # Systems without MADV_DONTNEED (Windows) limit the resident pages of maps themselves.
         found = [_mapping_of(array) for array in arrays] if hasattr(mmap, "MADV_DONTNEED") else []
@@ -33,7 +31,6 @@ class MappedPages:
             self._start = _resident_file_bytes()
 
     def release(self) -> None:
-        """Release all pages; later reads load them from the page cache or from disk."""
         for mapping in self._mappings.values():
             # No data are lost, since the maps are read-only or shared.
             mapping.madvise(mmap.MADV_DONTNEED)

@@ -14,19 +14,13 @@ CHUNK_BYTES = 1 << 22
 
 
 class NpyHeader(NamedTuple):
-    """Shape, dtype and memory order ("C" or "F") of a stored array."""
-
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     order: Literal["C", "F"]
 
 
 def read_npy_header(file: BinaryIO) -> NpyHeader:
-    """Read the header at the current position and stop at the start of the data.
-
-    Raises:
-        ValueError: the header is damaged, or does not describe a plain array.
-    """
+    """Stop at the start of the data; raise ValueError for anything but a plain array."""
     try:
         version = npy_format.read_magic(file)
         if version == (1, 0):
@@ -43,16 +37,12 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
 
 
 def file_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the rest of an open file in chunks of at most `CHUNK_BYTES`."""
     while chunk := file.read(CHUNK_BYTES):
         yield chunk
 
 
 def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
-    """Yield the .npy file (version 1.0, C order, little-endian) of an (N,) or (N, W) array in any memory layout.
-
-    Only one chunk is in memory at a time, so memory maps may exceed main memory.
-    """
+    """Version 1.0, C order, little-endian. Only one chunk is in memory at a time."""
     little = array.dtype.newbyteorder("<")
     yield _header(little, array.shape)
     row_bytes = max(1, array[:1].nbytes)
@@ -62,10 +52,7 @@ def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
 
 
 class NpyAppender:
-    """Writes a new (N, W) .npy file in parts; N need not be known in advance.
-
-    The file is byte for byte equal to that of `npy_chunks` for the whole array. `close` syncs the file to disk.
-    """
+    """Write an .npy file in parts, byte for byte equal to that of `npy_chunks`; N need not be known in advance."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], width: int) -> None:
         self.dtype, self.width, self.rows = dtype, width, 0
@@ -74,14 +61,12 @@ class NpyAppender:
         self._file.write(_header(self._little, (0, width)))
 
     def append(self, rows_bW: NDArray[Any]) -> None:
-        """Append (b, W) rows in the dtype of the file."""
         step = max(1, CHUNK_BYTES // (self.width * self.dtype.itemsize))
         for start in range(0, len(rows_bW), step):
             self._file.write(np.ascontiguousarray(rows_bW[start : start + step], dtype=self._little).data)
         self.rows += len(rows_bW)
 
     def close(self) -> None:
-        """Write the number of rows into the space that the header reserves, and close the file."""
         self._file.seek(0)
         self._file.write(_header(self._little, (self.rows, self.width)))
         self._file.flush()

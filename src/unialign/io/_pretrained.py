@@ -49,19 +49,8 @@ def save_folder(
 ) -> None:
     """Write a model into a folder; replace a previously saved model, but keep other files.
 
-    Of an existing card, only the text between markers is replaced (see `updated_card`).
-
-    Args:
-        kind: `space`, `decoder` or `repair`; also the key of the settings in `config.json`.
-        settings: arguments that build the model without its weights.
-        metadata: JSON object that describes how the model was created.
-        card: content of `README.md`, the model card.
-        files: relative paths and contents of further files, which are moved before the weights. Their names must depend
-            on their contents, since the previous model may have files of the same names.
-
-    Raises:
-        CheckpointError: a file system error, or the folder holds a model of another kind; a previously saved model
-            remains intact.
+    `kind` is also the key of the settings in `config.json`. The names of `files` must depend on their contents, since
+    the previous model may have files of the same names.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     with staged_files(kind, folder) as staging:
@@ -86,17 +75,7 @@ def save_folder(
 def staged_files(
     kind: str, folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights"
 ) -> Iterator[Path]:
-    """Yield an empty staging folder, and then move its files to `folder`: first the weights, then the configuration.
-
-    If another thread or process is saving in the folder, this function waits until it ends.
-
-    Args:
-        kind: kind of the model, such as `space`.
-        weights, config, key: as in `is_interrupted`.
-
-    Raises:
-        CheckpointError: a file system error, or the folder holds a model of another kind; existing files are intact.
-    """
+    """Yield an empty staging folder, and then move its files to `folder`: first the weights, then the configuration."""
     staging = folder / STAGING
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,18 +104,7 @@ def load_folder(
     *,
     revision: str | None = None,
 ) -> M:
-    """Load a model written by `save_folder`, and set it to eval mode.
-
-    Args:
-        kind: as in `save_folder`.
-        source: the folder, or `owner/name` on the Hugging Face Hub.
-        build: function of (settings, metadata) that returns the model without weights. It is called on the meta device,
-            so it allocates no memory and draws no random numbers, regardless of the sizes in the file.
-
-    Raises:
-        CheckpointError: there is no model, the schema is not supported, or a file is a pickle, truncated or altered.
-        MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
-    """
+    """`build` is called on the meta device, so it allocates no memory and draws no random numbers."""
     folder = local_folder(source, f"a saved {kind}", revision=revision, allow_patterns=[CONFIG, WEIGHTS])
     config = _find_config(kind, folder)
     for file in (config, folder / WEIGHTS):
@@ -164,7 +132,6 @@ def load_folder(
 
 
 def _new_card(path: Path, card: str) -> str | None:
-    """Return the card to write, or None to keep the existing card."""
     if not os.path.lexists(path):
         return card
     try:
@@ -177,7 +144,6 @@ def _new_card(path: Path, card: str) -> str | None:
 
 
 def check_json_object(kind: str, metadata: Any) -> dict[str, Any]:
-    """Return metadata after a JSON round trip; ConfigError for values that JSON does not support."""
     if not isinstance(metadata, dict):
         raise ConfigError(f"metadata of a {kind} must be a JSON object, got {metadata!r}")
     try:
@@ -198,12 +164,7 @@ def _find_config(kind: str, folder: Path) -> Path:
 
 
 def is_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> bool:
-    """Return whether a crash left the configuration of the current weights in the staging folder.
-
-    Args:
-        weights, config: names of the two files.
-        key: entry of the configuration with the sha256 of the weights.
-    """
+    """`key` is the entry of the configuration with the sha256 of the weights."""
     pending = folder / STAGING / config
     if not pending.is_file() or (folder / STAGING / weights).exists() or not (folder / weights).is_file():
         return False

@@ -17,17 +17,8 @@ Spacing = Literal["log", "linear"]
 class BoundedParameter(nn.Module):
     """A fixed number, or a learned parameter initial * exp(shift) (`log` spacing) or initial + shift (`linear`).
 
-    The shift starts at 0, which keeps the initial value exact, and is clamped so that the value stays within the
-    bounds. The shift stays in float32 if the module is converted to half precision, which would round a temperature of
-    0.07 to 0.0698.
-
-    Args:
-        option: name of the option in error messages, such as `temperature`; the option for the bounds is
-            `<option>_bounds`.
-        initial: initial value; positive for `log` spacing.
-        mode: `fixed`, or `learnable`.
-        bounds: lowest and highest value of the learnable mode.
-        spacing: `log` or `linear`.
+    The shift starts at 0, which keeps the initial value exact. It stays in float32 if the module is converted to half
+    precision, which would round a temperature of 0.07 to 0.0698. The option for the bounds is `<option>_bounds`.
     """
 
     def __init__(
@@ -56,7 +47,7 @@ class BoundedParameter(nn.Module):
         return self.initial * torch.exp(self.shift) if self.spacing == "log" else self.initial + self.shift
 
     def clamp_(self) -> None:
-        """Clamp a learnable value to its bounds in place, since a clamp inside the graph has no gradient at a bound."""
+        """Clamp in place, since a clamp inside the graph has no gradient at a bound."""
         if self.mode == "learnable":
             low, high = (self._shift_to(bound) for bound in self.bounds)
             # On a CPU, reading the shift is cheaper than a clamp. Elsewhere, it would synchronize the device.
@@ -68,14 +59,13 @@ class BoundedParameter(nn.Module):
 
     @torch.no_grad()
     def value(self) -> float:
-        """Return the current value as a number; before training, exactly the initial value."""
+        """Before training, this is exactly the initial value."""
         self()  # clamps
         shift = float(self.shift) if self.mode == "learnable" else 0.0
         return self.initial * math.exp(shift) if self.spacing == "log" else self.initial + shift
 
     @torch.no_grad()
     def at_bound(self) -> Literal["low", "high"] | None:
-        """Return the bound reached by a learnable value: `low`, `high`, or None."""
         if self.mode == "fixed":
             return None
         self()  # clamps
@@ -116,20 +106,13 @@ def _is_half(x: Tensor) -> bool:
 
 
 class Temperature(BoundedParameter):
-    """Temperature tau = initial * exp(shift) of a softmax; CLIP's logit scale is 1 / tau.
-
-    Args:
-        initial: initial tau > 0.
-        mode: `fixed`, or `learnable`.
-        bounds: lowest and highest tau of the learnable mode. CLIP caps 1 / tau at 100.
-    """
+    """Temperature tau = initial * exp(shift) of a softmax; CLIP's logit scale is 1 / tau, at most 100."""
 
     def __init__(self, initial: float, *, mode: Mode = "fixed", bounds: tuple[float, float] = (0.01, 1.0)) -> None:
         check_choice("temperature_mode", mode, get_args(Mode))
         super().__init__("temperature", initial, mode=mode, bounds=bounds, spacing="log")
 
     def get_config(self) -> dict[str, Any]:
-        """Return JSON-serializable options that rebuild an objective with this temperature."""
         return {
             "temperature": self.initial,
             "temperature_mode": self.mode,

@@ -28,8 +28,6 @@ TEMPERATURE_ARGUMENTS = ("temperature", "logit_scale")
 
 
 class CallArguments(TypedDict, total=False):
-    """Arguments of a call other than the batch; see `Objective.forward`."""
-
     temperature: Number | None
     logit_scale: Number | None
     logit_bias: Number | None

@@ -16,10 +16,6 @@ class ModalityTemperature(nn.Module):
 
     The logits of a pair (m, n) are cos / sqrt(tau_m tau_n), so that log tau of a pair is the mean of log tau_m and log
     tau_n, in both directions.
-
-    Args:
-        initial: modality -> initial tau > 0; every modality of a batch needs an entry.
-        mode, bounds: as in `Temperature`.
     """
 
     def __init__(
@@ -34,7 +30,7 @@ class ModalityTemperature(nn.Module):
             temperature.label = f"temperature of {name!r}"
 
     def pair(self, first: Sequence[str], second: Sequence[str]) -> Tensor | float:
-        """Return the geometric mean of the temperatures of two sides, each a geometric mean over modalities."""
+        """Geometric mean of the temperatures of two sides, each a geometric mean over modalities."""
         sides = [[self._temperature(name)() for name in side] for side in (first, second)]
         if all(isinstance(tau, float) for side in sides for tau in side):
             return geometric_mean(geometric_mean(side) for side in sides)
@@ -43,16 +39,14 @@ class ModalityTemperature(nn.Module):
 
     @torch.no_grad()
     def value(self) -> float:
-        """Return the geometric mean of the current temperatures."""
+        """Geometric mean of all temperatures."""
         return geometric_mean(self.values().values())
 
     @torch.no_grad()
     def values(self) -> dict[str, float]:
-        """Return the current temperature of each modality."""
         return {name: t.value() for name, t in zip(self.names, self._temperatures(), strict=True)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return JSON-serializable options that rebuild an objective with these temperatures."""
         configs = [temperature.get_config() for temperature in self._temperatures()]
         taus = {name: config["temperature"] for name, config in zip(self.names, configs, strict=True)}
         return configs[0] | {"temperature": taus}

@@ -25,15 +25,8 @@ def retrieval_from_counts(
     gallery: int,
     k: Sequence[int] = (1, 5, 10),
 ) -> RetrievalResult:
-    """Return the result of `retrieval` from the counts of each pair, with `ties="expected"`.
-
-    Args:
-        query_P: query row of each pair, ascending.
-        score_P: float64 score of the pair.
-        above_P: number of gallery rows whose score is larger by more than 1e-12.
-        level_P: number of gallery rows, including the positive, whose score differs by at most 1e-12.
-        queries, gallery: Q and G.
-        k: cut-offs of recall, average precision and nDCG.
+    """`above_P` counts rows whose score is larger by more than 1e-12, `level_P` those within 1e-12, including the
+    positive.
     """
     rows_S, place_P, positives_S = torch.unique(query_P, return_inverse=True, return_counts=True)
     best_S = torch.full((len(rows_S),), -torch.inf, dtype=torch.float64)

@@ -25,10 +25,9 @@ def draw_modalities(present_MN: NDArray[np.bool_], seed: int) -> NDArray[np.int6
 
 
 def noisy_copies(z_MND: Tensor, present_MN: Tensor, similarity: float, seed: int) -> Tensor:
-    """Return unit rows whose cosine with the given float64 rows is `similarity` after subtraction of the mean.
-
-    The noise is a random combination of centered rows, so it has the covariance of the modality. Rows that equal the
-    mean, and rows of a modality that varies in one direction only, are copied without noise.
+    """Return unit rows whose cosine with the given rows is `similarity` after subtraction of the mean. The noise is a
+    random combination of centered rows, so it has the covariance of the modality. Rows that equal the mean are copied
+    without noise.
     """
     copies_MND = z_MND.clone()
     for m, present_N in enumerate(present_MN):

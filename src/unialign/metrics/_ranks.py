@@ -51,7 +51,7 @@ class RankCounts:
     cut: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def ranks(self, ties: Ties) -> Tensor:
-        """Return the one-based rank of the best positive, which is 1 + g + T / (p + 1) for `expected`."""
+        """1 + g + T / (p + 1) for `expected`."""
         first = 1.0 + self.above.double()
         if ties == "optimistic":
             return first
@@ -59,13 +59,13 @@ class RankCounts:
         return first + (tied if ties == "pessimistic" else tied / (self.tied_positives.double() + 1.0))
 
     def reciprocal_ranks(self, ties: Ties) -> Tensor:
-        """Return 1 / rank of the best positive; the mean of 1 / rank (not 1 / mean rank) for `expected`."""
+        """The mean of 1 / rank (not 1 / mean rank) for `expected`."""
         if ties != "expected":
             return self.ranks(ties).reciprocal()
         return _expected_reciprocal(self.above, self.tied, self.tied_positives)
 
     def hits(self, k: int, ties: Ties) -> Tensor:
-        """Return the probability that at least one positive is in the top k."""
+        """Probability that at least one positive is in the top k."""
         if ties != "expected":
             return (self.ranks(ties) <= k).double()
         return _hit_probability(self.above, self.tied, self.tied_positives, k)

@@ -121,7 +121,6 @@ def bridge(
 
 
 def fit_candidates(x_nD: Array, y_nE: Array, methods: str | Sequence[str]) -> dict[str, FittedMap]:
-    """Fit each candidate map on (n, D) old and (n, E) new unit rows."""
     names = _method_names(methods, len(x_nD))
     return {name: METHODS[name](x_nD, y_nE) for name in names}
 

@@ -29,16 +29,7 @@ FIT_PAIRS = 20_000
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows of one embedding model, read in blocks.
-
-    Attributes:
-        name: `old` or `new`, for messages.
-        rows: (N, D) rows.
-        ids: (N,) ids as strings; None if the source has none.
-        encoder: fingerprint of the encoder; None if the source does not record a fingerprint.
-        load: function that returns the (N, D) array, memory-mapped if the file supports it.
-        labels: (N,) integer labels; None if the source has none.
-    """
+    """Rows of one embedding model; `encoder` is None if the source does not record a fingerprint."""
 
     name: str
     rows: Rows
@@ -55,7 +46,7 @@ class RowSource:
         return self.rows.shape[1]
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """Yield slices of the index with their unit rows in float64, in order and with bounded memory."""
+        """Yield unit rows in float64, with bounded memory."""
         if hasattr(self.rows, "order_N"):
             yield from self._taken_blocks()
             return
@@ -65,7 +56,6 @@ class RowSource:
             start += len(chunk)
 
     def take(self, rows_n: NDArray[np.int64]) -> Array:
-        """Return the (n, D) float64 unit rows at the given row numbers, in the given order."""
         ascending_n, back_n = np.unique(rows_n, return_inverse=True)
         found = self.rows.take(ascending_n.tolist())
         return checked_unit(found, self.name, ascending_n)[back_n.reshape(-1)]
@@ -79,13 +69,6 @@ class RowSource:
 
 
 def open_rows(source: Any, name: str, *, modality: str | None = None) -> RowSource:
-    """Open an array, a tensor, a store or a file; `modality` selects one of several matrices.
-
-    Raises:
-        DataError: the file cannot be read, or some rows are absent.
-        ShapeError: the array is not a floating-point matrix of shape (N, D).
-        ConfigError: there are several matrices and `modality` is None, or no matrix is named `modality`.
-    """
     if isinstance(source, RowSource):
         return source
     if hasattr(source, "shape") and not isinstance(source, EmbeddingStore):

@@ -49,16 +49,11 @@ def use_backend(backend: Backend) -> Iterator[None]:
 
 
 def current_backend() -> Backend:
-    """Return the backend set by `use_backend`, or `auto` if none is set."""
     return _backend.get()
 
 
 def rowwise_backend(z: Tensor, *, sharded: bool) -> Backend | None:
-    """Return the backend that computes the row sums of `_row_sums`; None if square tiles are used instead.
-
-    Args:
-        sharded: whether the rows are sharded across processes; each process then computes the sums of its rows.
-    """
+    """Return the backend that computes row sums; None if square tiles are used instead."""
     backend = current_backend()
     if backend == "compiled":
         return backend
@@ -73,7 +68,6 @@ def rowwise_backend(z: Tensor, *, sharded: bool) -> Backend | None:
 
 @cache
 def has_triton() -> bool:
-    """Return whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
 
 

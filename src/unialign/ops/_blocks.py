@@ -27,31 +27,25 @@ _NOTHING = nullcontext()
 
 
 def fits_blocks(z: Tensor, *, sharded: bool, largest: int = LARGEST_BLOCK) -> bool:
-    """Return whether losses of (..., B, D) rows are computed from full blocks with the current backend."""
     small = 0 < z.shape[-2] <= largest and not sharded
     return small and current_backend() in ("auto", "tiled") and rowwise_backend(z, sharded=False) is None
 
 
 def different_ids(ids_B: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return a (B, B) matrix with 1 for pairs of items with different ids and 0 for others; None without ids."""
+    """(B, B) matrix: 1 for pairs of items with different ids, else 0."""
     return None if ids_B is None else (ids_B[:, None] != ids_B).to(dtype)
 
 
 def pair_losses(
     formula: BlockFormula, z_MBD: Tensor, pairs: Sequence[tuple[int, int]], parameters: tuple[Tensor, ...] = ()
 ) -> tuple[Tensor, ...]:
-    """Return the scalar value of a formula for each of P pairs of modalities.
-
-    Args:
-        z_MBD: unit rows.
-        parameters: scalar tensors, in the order of `BlockResult.by_parameters`.
-    """
+    """Scalar value of a formula for each of P pairs of modalities."""
     values: tuple[Tensor, ...] = _PairLosses.apply(formula, tuple(pairs), z_MBD, *parameters)  # type: ignore[no-untyped-call]
     return values
 
 
 def self_losses(formula: BlockFormula, z_PBD: Tensor) -> tuple[Tensor, ...]:
-    """Return the value of a symmetric formula over all pairs of rows of each of P modalities."""
+    """Value of a symmetric formula over all pairs of rows of each of P modalities."""
     values: tuple[Tensor, ...] = _SelfLosses.apply(formula, z_PBD)  # type: ignore[no-untyped-call]
     return values
 
@@ -63,7 +57,7 @@ def key_losses(
     positive_logits_PB: Tensor,
     parameters: tuple[Tensor, ...] = (),
 ) -> tuple[Tensor, ...]:
-    """Return the value of a formula for each of P sets of queries and keys; positive logits replace the diagonal."""
+    """Value for each of P sets of queries and keys; positive logits replace the diagonal."""
     arguments = formula, x_PBD, key_PBD, positive_logits_PB, *parameters
     values: tuple[Tensor, ...] = _KeyLosses.apply(*arguments)  # type: ignore[no-untyped-call]
     return values

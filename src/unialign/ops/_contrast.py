@@ -42,19 +42,11 @@ def mean_contrast(
     positive_weight: float | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """Return the loss defined in the module docstring, a scalar; 0 without rows.
+    """Return the loss defined in the module docstring; 0 without rows. Every process computes the full loss.
 
-    Every process computes the full loss.
-
-    Args:
-        make: builds the logits from the tensors.
-        tensors: inputs of the logits, differentiable.
-        positive_logits_N: l_ii, differentiable; must be more accurate than a matrix product, since the terms nearly
-            cancel in a trained space.
-        symmetric: if False, return the loss over rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
-        positive_weight: w; 1 - s if None.
-        side: rows per tile; does not affect the result. By default, up to 1,024 rows form a single tile, and larger
-            batches use `SIDE`.
+    `positive_logits_N` must be more accurate than a matrix product, since the terms nearly cancel in a trained space.
+    Without `symmetric`, the loss is over rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ]. The tile size `side`
+    does not affect the result.
     """
     weight = 1 - label_smoothing if positive_weight is None else positive_weight
     if side is None:

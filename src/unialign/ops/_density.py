@@ -31,13 +31,8 @@ def log_row_sums_between(
     layouts: ShardLayouts = None,
     side: int = SIDE,
 ) -> Tensor:
-    """Return l, shape (N,); -inf with zero gradient for rows without pairs.
-
-    Args:
-        x_ND, y_KD: unit rows.
-        layouts: if given, each process computes the sums and gradients of its local rows only, and the sums are
-            gathered.
-        side: rows per tile; does not affect the result.
+    """Return l, shape (N,); -inf with zero gradient for rows without pairs. With layouts, each process computes the
+    sums of its local rows only.
     """
     if current_backend() == "reference":
         logk_NK = kernel.log(x_ND @ y_KD.mT)

@@ -64,12 +64,8 @@ def directed_contrast(
     settings: ContrastSettings,
     negatives: Negatives | None = None,
 ) -> Tensor:
-    """Return the mean of L_i over the selected rows, a scalar; 0 without rows.
-
-    Args:
-        q_ND, k_ND: unit rows of queries and keys; row i is the positive of query i.
-        scale: positive scalar, such as 1 / tau. With several processes, each process gets the gradient over all
-            queries.
+    """Mean of L_i over the selected rows; 0 without rows. With several processes, each process gets the gradient of the
+    scale over all queries.
     """
     if negatives is None:
         local = len(selection.local(q_ND))

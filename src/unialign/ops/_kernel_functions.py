@@ -39,11 +39,9 @@ class KernelFunction:
 
     @property
     def lowest(self) -> float:
-        """Lowest value of log kappa, attained by antipodal rows."""
         return float(self.log(torch.tensor(-1.0, dtype=torch.float64)))
 
     def log(self, cosine_TS: Tensor) -> Tensor:
-        """Return log kappa."""
         if self.name == "gaussian":
             return (cosine_TS - 1) / (self.temperature * self.temperature)
         if self.name == "clip":
@@ -53,7 +51,7 @@ class KernelFunction:
         return -arccos_squared(cosine_TS) / (2 * self.temperature * self.temperature)
 
     def slope(self, cosine_TS: Tensor) -> Tensor | float:
-        """Return d log kappa / d cos."""
+        """d log kappa / d cos."""
         if self.rate is not None:
             return self.rate
         return -_arccos_squared_slope(cosine_TS) / (2 * self.temperature * self.temperature)

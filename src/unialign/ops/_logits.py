@@ -43,12 +43,7 @@ class Logits(ABC):
 
 
 class CosineLogits(Logits):
-    """Logits scale <x_i, y_j>.
-
-    Args:
-        x_ND, y_ND: unit rows.
-        scale: positive scalar, such as 1 / tau.
-    """
+    """scale <x_i, y_j>."""
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor) -> None:
         self.tensors = x_ND, y_ND, scale
@@ -72,11 +67,8 @@ class CosineLogits(Logits):
 
 
 class TupleCosineLogits(CosineLogits):
-    """Logits scale <x_i, y_j>, where each key y_j is a product of rows of several items (Symile).
-
-    Args:
-        codes_N: id of each query.
-        key_codes_KN: ids of the K items of each key; keys in which every item has the query's id are masked.
+    """scale <x_i, y_j>, where each key y_j is a product of rows of several items (Symile). Keys in which every item has
+    the query's id are masked.
     """
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, codes_N: Tensor, key_codes_KN: Tensor) -> None:
@@ -92,7 +84,7 @@ class TupleCosineLogits(CosineLogits):
 
 
 class KernelLogits(Logits):
-    """Logits log kappa(x_i, y_j) for any kernel."""
+    """log kappa(x_i, y_j)."""
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, *, kernel: KernelFunction) -> None:
         self.tensors = x_ND, y_ND

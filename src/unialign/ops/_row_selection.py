@@ -36,19 +36,17 @@ class RowSelection:
     shard: Shard | None = None
 
     def take(self, x_B: Tensor) -> Tensor:
-        """Return the (N, ...) selected rows of a (B, ...) tensor; the same tensor if all rows are selected in order."""
         return x_B if self.index_N is None else x_B[self.index_N]
 
     def local(self, x_N: Tensor) -> Tensor:
-        """Return the (R, ...) local rows of an (N, ...) tensor."""
         return x_N if self.local_R is None else x_N[self.local_R]
 
     def unsharded(self) -> "RowSelection":
-        """Return the selection for a sum that every process computes in full."""
+        """Selection for a sum that every process computes in full."""
         return replace(self, local_R=None, shard=None)
 
     def others(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return |J_i|, the number of selected rows with an id other than that of row i, shape (N,)."""
+        """|J_i|, the number of selected rows with an id other than that of row i."""
         if self.codes_N is None:
             return torch.full((self.size,), float(self.size - 1), dtype=dtype, device=device)
         return (self.size - torch.bincount(self.codes_N)[self.codes_N.long()]).to(dtype)
@@ -64,13 +62,12 @@ class RowSelection:
             x_IJ.masked_fill_(same_IJ, value)
 
     def masked_table(self, device: torch.device, *, self_pairs: SelfPairs = "excluded") -> Tensor:
-        """Return the (N, N) mask of the pairs that `mask_` fills, for the reference implementations."""
         diagonal_NN = torch.eye(self.size, dtype=torch.bool, device=device)
         same_NN = diagonal_NN if self.codes_N is None else self.codes_N[:, None] == self.codes_N
         return same_NN if self_pairs == "excluded" else same_NN & ~diagonal_NN
 
     def gather(self, local_R: Tensor) -> Tensor:
-        """Gather the (R, ...) values of all processes into an (N, ...) tensor, without gradient."""
+        """(R, ...) -> (N, ...), without gradient."""
         if self.shard is None or self.local_R is None:
             return local_R
         # Index by position in the batch, where the rows of each process are contiguous.
@@ -80,7 +77,7 @@ class RowSelection:
         return self.take(self.shard.gather_rows(local))
 
     def scatter(self, local_RD: Tensor, like_ND: Tensor) -> Tensor:
-        """Return an (N, D) tensor of `like_ND`'s dtype with the local rows at their positions and 0 elsewhere."""
+        """(N, D) with the local rows at their positions and 0 elsewhere."""
         if self.local_R is None:
             return local_RD.to(like_ND.dtype)
         all_ND = torch.zeros_like(like_ND)
@@ -136,5 +133,4 @@ def select_items(batch: Batch, present_B: Tensor) -> RowSelection:
 
 
 def shard_layout(present_B: Tensor, shard: Shard | None) -> RowSelection:
-    """Return the layout of the present rows across processes."""
     return select_rows(present_B[present_B], None, None if shard is None else shard.kept(present_B))

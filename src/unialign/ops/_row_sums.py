@@ -32,14 +32,10 @@ def rowwise_log_sums(
 
 
 def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, selection: RowSelection, backend: Backend) -> Tensor:
-    """Return symmetric InfoNCE without label smoothing; positives are added in float64 for precision near 0.
+    """Symmetric InfoNCE without label smoothing; positives are added in float64 for precision near 0.
 
-        1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii),    s = scale x y^T
-
-    k runs over i and the rows with another id. The result is at least 0.
-
-    Args:
-        scale: differentiable scalar tensor. With several processes, each process gets the gradient over all rows.
+    1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii) with s = scale x y^T, where k runs over i and
+    the rows with another id. With several processes, each process gets the gradient of the scale over all rows.
     """
     value: Tensor = _MeanExcess.apply(x_ND, y_ND, scale, selection, backend)  # type: ignore[no-untyped-call]
     return value

@@ -78,7 +78,6 @@ class _CosineTiles:
 
 @torch.no_grad()
 def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) -> Tensor:
-    """Return the (P,) float64 cosines of queries i and gallery rows j."""
     out_P = torch.empty(len(i_P), dtype=torch.float64, device=gallery.device)
     for part in row_tiles(len(i_P), gallery.dim):
         (x_XD, x_P), (y_YD, y_P) = _distinct(queries, i_P[part]), _distinct(gallery, j_P[part])
@@ -91,12 +90,8 @@ def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) 
 def count_above(
     queries: UnitRows, gallery: UnitRows, level_Q: Tensor, *, rows_Q: Tensor, tolerance: float, most: int
 ) -> Counts:
-    """Count, for queries[rows_Q], the gallery rows with a cosine above the threshold, and those at the threshold.
-
-    Args:
-        level_Q: float64 thresholds, on the gallery's device.
-        rows_Q: int64 indices of the queries.
-        most: maximum number of queries per tile.
+    """Count the gallery rows with a cosine above the threshold `level_Q`, and those at the threshold, for
+    queries[rows_Q].
     """
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     scale = 1 / cosines.margin
@@ -140,10 +135,7 @@ def count_above(
 
 @torch.no_grad()
 def top_k(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most: int) -> tuple[Tensor, Tensor]:
-    """Return the (Q, k) highest cosines in descending order, and their gallery rows.
-
-    Cosines that differ by at most `tolerance` are ties, which are sorted by gallery row.
-    """
+    """Cosines that differ by at most `tolerance` are ties, which are sorted by gallery row."""
     rows_Q = torch.arange(len(queries), device=gallery.device)
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     best = _Best(len(queries), k, tolerance, cosines.device)
@@ -235,7 +227,7 @@ def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def product_dtype(device: torch.device, dim: int) -> torch.dtype:
-    """Return float32 if its products are accurate to float32 on this device, else float64."""
+    """float32 if its products are accurate to float32 on this device, else float64."""
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if backend is None or dim > 2**16:
         return torch.float64

@@ -25,12 +25,7 @@ from unialign.ops._tiles import SIDE, rectangle
 def softplus_total(
     x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, selection: RowSelection, side: int = SIDE
 ) -> Tensor:
-    """Return sum_ij softplus(l_ij), a scalar; see the module docstring.
-
-    Args:
-        scale, bias: differentiable scalars. With several processes, each process gets their gradients over all pairs.
-        side: rows per tile; does not affect the result.
-    """
+    """sum_ij softplus(l_ij). Each process gets the gradients of scale and bias over all pairs."""
     if current_backend() == "reference":
         logit_NN = x_ND @ y_ND.mT * scale + bias
         masked_NN = selection.masked_table(x_ND.device, self_pairs="included")

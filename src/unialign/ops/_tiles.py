@@ -15,7 +15,7 @@ SIDE = 512
 
 
 def row_tiles(rows: int, columns: int, *, most: int | None = None, entries: int | None = None) -> Iterator[slice]:
-    """Yield slices of at most `most` rows and `entries` (default `TILE`) entries, but of at least one row."""
+    """Yield slices of at most `most` rows and `entries` entries, but of at least one row."""
     step = max(1, (TILE if entries is None else entries) // max(1, columns))
     if most is not None:
         step = min(step, most)
@@ -24,7 +24,6 @@ def row_tiles(rows: int, columns: int, *, most: int | None = None, entries: int 
 
 
 def rectangle(rows: int, columns: int, *, side: int = SIDE) -> Iterator[tuple[slice, slice]]:
-    """Yield square tiles of an R x C matrix, row by row."""
     for i in range(0, rows, side):
         for j in range(0, columns, side):
             yield slice(i, min(i + side, rows)), slice(j, min(j + side, columns))

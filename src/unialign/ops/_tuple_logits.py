@@ -15,15 +15,7 @@ TriangleForm = Literal["area", "squared"]
 
 
 class VolumeLogits(Logits):
-    """Logits -scale sqrt(volume_j^2 max(1 - sum_k <anchor i, basis vector k of item j>^2, 0) + eps).
-
-    Args:
-        volume_N: volume of each item's vectors without the anchor.
-        scale: positive scalar, such as 1 / tau.
-        anchor_ND: unit rows.
-        basis: K tensors of shape (N, D), an orthonormal basis of the span of each item's vectors without the anchor.
-        eps: at least 0.
-    """
+    """-scale sqrt(volume_j^2 max(1 - sum_k <anchor i, basis vector k of item j>^2, 0) + eps)."""
 
     def __init__(self, volume_N: Tensor, scale: Tensor, anchor_ND: Tensor, *basis: Tensor, eps: float) -> None:
         self.tensors = volume_N, scale, anchor_ND, *basis
@@ -68,16 +60,10 @@ class VolumeLogits(Logits):
 
 
 class AreaLogits(Logits):
-    """Logits -scale A, where A is the area of the triangle of anchor t_i, v_j and a_j.
+    """-scale A, where A is the area of the triangle of anchor t_i, v_j and a_j.
 
-    Let S = |t - c|^2 |w|^2 - <t - c, w>^2, where c = (v + a) / 2 and w = v - a. Then A is sqrt(max(S, 0) + eps) / 2
-    for `area` and S / 2 for `squared`. The logits do not depend on the order of v and a.
-
-    Args:
-        scale: positive scalar.
-        t_ND: unit rows.
-        c_ND, w_ND: c and w.
-        cc_N, cw_N, ww_N: 1 + <c, c>, <c, w> and <w, w>.
+    Let S = |t - c|^2 |w|^2 - <t - c, w>^2, where c = (v + a) / 2 and w = v - a. Then A is sqrt(max(S, 0) + eps) / 2 for
+    `area` and S / 2 for `squared`. `cc_N`, `cw_N`, `ww_N` are 1 + <c, c>, <c, w> and <w, w>.
     """
 
     def __init__(
@@ -142,6 +128,6 @@ class AreaLogits(Logits):
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
-    """Return the square root, with gradient 0 instead of infinity at exactly 0."""
+    """The gradient is 0 instead of infinity at exactly 0."""
     positive = x > 0
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)

@@ -40,13 +40,7 @@ def log_row_sums(
     self_pairs: SelfPairs = "excluded",
     side: int = SIDE,
 ) -> Tensor:
-    """Return l, shape (N,); -inf with zero gradient for rows with empty J_i.
-
-    Args:
-        z_ND: the selected unit rows, float32 or float64.
-        self_pairs: `included` adds the self pair of each row to its sum.
-        side: rows per tile; does not affect the result.
-    """
+    """Return l, shape (N,); -inf with zero gradient for rows with empty J_i."""
     if current_backend() == "reference":
         masked_NN = selection.masked_table(z_ND.device, self_pairs=self_pairs)
         return masked_logsumexp(kernel.log(z_ND @ z_ND.mT), masked_NN)
@@ -63,11 +57,7 @@ def log_row_sums(
 def log_total(
     z_ND: Tensor, *, kernel: KernelFunction, selection: RowSelection, weights_N: Tensor | None = None, side: int = SIDE
 ) -> Tensor:
-    """Return log sum_i w_i sum_{j in J_i} kappa_ij, a scalar; at least one J_i must be non-empty.
-
-    Args:
-        weights_N: nonnegative weights w, without gradient; all 1 if None.
-    """
+    """log sum_i w_i sum_{j in J_i} kappa_ij; at least one J_i must be non-empty."""
     # Square tiles compute the value and the gradient together, with or without sharding.
     rowwise = rowwise_backend(z_ND, sharded=False) is not None
     if current_backend() == "reference" or (rowwise and kernel.rate is not None):

@@ -24,18 +24,8 @@ _PLAIN = (1e-12, 1e12)
 
 
 def unit_rows(x: Any, name: str) -> Tensor:
-    """Validate the rows of an (N, D) array-like and normalize them to unit length in float64.
-
-    Ranks by cosine are sensitive to rounding. In float64, half-precision inputs are exact, and the rounding error of a
-    product (about 1e-16) is far below the differences between float32 scores (about 1e-8), so ties are recognized.
-
-    Args:
-        x: floating-point tensor of shape (N, D), or any input of `torch.as_tensor`; N and D must be at least 1.
-        name: name of the input in error messages.
-
-    Raises:
-        ShapeError: the input is not 2-D, is empty, or is not floating-point.
-        NonFiniteError: a row contains NaN or infinity, or has norm zero; the message states the input, row and value.
+    """Validate (N, D) rows and normalize them to unit length in float64, in which the rounding error of a product
+    (about 1e-16) is far below the differences between float32 scores (about 1e-8), so ties are recognized.
     """
     raw_ND = _floating_rows(x, name).to(torch.float64)
     _check(raw_ND, ~_usable(raw_ND), name)
@@ -43,16 +33,7 @@ def unit_rows(x: Any, name: str) -> Tensor:
 
 
 class UnitRows:
-    """Unit rows that are computed on access, to avoid a float64 copy of a large or memory-mapped array.
-
-    Args:
-        x: see `unit_rows`; all rows are validated on construction.
-        name: name of the input in error messages.
-        device: device of the returned rows; the device of x if None.
-
-    Raises:
-        ShapeError, NonFiniteError: see `unit_rows`.
-    """
+    """Unit rows that are computed on access, to avoid a float64 copy of a large or memory-mapped array."""
 
     def __init__(self, x: Any, name: str, *, device: torch.device | None = None) -> None:
         self._raw_ND = _floating_rows(x, name).detach()
@@ -76,11 +57,10 @@ class UnitRows:
         return self._raw_ND.shape[1]
 
     def exact(self, rows: slice | Tensor) -> Tensor:
-        """Return rows in float64, shape (n, D), equal to those of `unit_rows`."""
         return _unit(self._rows(rows).double())
 
     def rounded(self, rows: slice | Tensor, out_nD: Tensor) -> Tensor:
-        """Write rows to `out_nD` in its dtype; each entry is within two roundings of the exact value."""
+        """Each entry is within two roundings of the exact value."""
         if out_nD.dtype == torch.float64 or not self._plain:
             return out_nD.copy_(self.exact(rows))
         raw_nD = self._rows(rows).to(out_nD.dtype)
@@ -94,7 +74,6 @@ class UnitRows:
 
 
 def query_and_gallery(queries: Any, gallery: Any) -> tuple[UnitRows, UnitRows]:
-    """Return queries and gallery as `UnitRows` on the device of the queries; raise ShapeError if the dims differ."""
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     if unit_queries.dim != unit_gallery.dim:

@@ -9,8 +9,6 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """Number of decimals of a metric, and whether the metric is displayed in percent."""
-
     percent: bool
     decimals: int
 
@@ -21,17 +19,17 @@ class NumberFormat:
         return self.number(value) + (" %" if self.percent and math.isfinite(value) else "")
 
     def interval(self, low: float, high: float) -> str:
-        """Format an interval as `1.1 to 3.5`; return "" if a bound is not finite."""
+        """Return `1.1 to 3.5`, or "" if a bound is not finite."""
         known = math.isfinite(low) and math.isfinite(high)
         return f"{self.number(low)} to {self.number(high)}" if known else ""
 
     def interval_with_unit(self, low: float, high: float) -> str:
-        """Format an interval as `1.1 to 3.5 %`, including the unit."""
+        """Return `1.1 to 3.5 %`."""
         text = self.interval(low, high)
         return text + (" %" if self.percent and text else "")
 
     def magnitude(self, value: float) -> str:
-        """Format the absolute value of a difference without unit, with one more decimal if it would round to 0."""
+        """Use one more decimal if the value would round to 0."""
         if not math.isfinite(value):
             return DASH
         size = abs(value) * (100 if self.percent else 1)
@@ -40,7 +38,7 @@ class NumberFormat:
 
 
 def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
-    """Choose the number of decimals from the largest of `values`; `unit` is "percent" or "number"."""
+    """The largest value determines the number of decimals."""
     if unit == "percent":
         return NumberFormat(percent=True, decimals=1)
     top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)

@@ -61,7 +61,6 @@ class _Panel(NamedTuple):
 
 
 def plot_map(sketch: Mapping[str, Any]) -> Plot:
-    """Draw the map from the details of a diagnosis."""
     if not sketch:
         raise DataError("there is no map, since the modalities differ in dim or fewer than 3 items are valid")
     names = tuple(sketch["map"])
@@ -84,7 +83,6 @@ def read_map(sketch: Mapping[str, Any]) -> PCAMap:
 
 
 def plot_cosines(sketch: Mapping[str, Any]) -> Plot:
-    """Draw the histograms from the details of a diagnosis."""
     if not sketch.get("cosines"):
         raise DataError("there are no cosines, since no two modalities of equal dim share 3 items")
     panels = [_Panel(n, _cosines.cosine_panel(f"c{i}", n, h)) for i, (n, h) in enumerate(sketch["cosines"].items())]
@@ -92,7 +90,6 @@ def plot_cosines(sketch: Mapping[str, Any]) -> Plot:
 
 
 def plot_recall(recall: Mapping[str, float]) -> Plot:
-    """Draw R@1 by direction (`a->b`, and `a+b->c` for joint queries) as a heat map."""
     pairs = [name.split("->") for name in recall if "+" not in name]
     if not pairs:
         raise DataError("there is no R@1, since no direction was measured")

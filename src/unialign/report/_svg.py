@@ -9,7 +9,7 @@ Content = str | Markup
 
 
 def tag(name: str, *children: Content, **attributes: str | float | None) -> Markup:
-    """Build an element; the attribute `a_b` becomes `a-b`, `class_` becomes `class`, and None is omitted."""
+    """The attribute `a_b` becomes `a-b`, `class_` becomes `class`, and None is omitted."""
     text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else num(value))}"'
         for key, value in attributes.items()
@@ -20,13 +20,13 @@ def tag(name: str, *children: Content, **attributes: str | float | None) -> Mark
 
 
 def num(value: float) -> str:
-    """Format a number with at most two decimals, so that pages are identical on all machines."""
+    """Use at most two decimals, so that pages are identical on all machines."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
 def svg(key: str, width: float, height: float, title: str, description: str, *children: Content) -> Markup:
-    """Build a chart with a title and a description for screen readers; `key` must be unique on the page."""
+    """`key` must be unique on the page."""
     return tag(
         "svg",
         tag("title", title, id=f"{key}-t"),
@@ -57,7 +57,7 @@ def rect(
 
 
 def polyline(points: Iterable[tuple[float, float]]) -> str:
-    """Return path data through `points`, interrupted at non-finite points."""
+    """Interrupt the path at non-finite points."""
     parts, pen = [], "M"
     for x, y in points:
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -100,19 +100,17 @@ COLORS = 8  # number of colors in the style sheet; pairs of shape and color are 
 
 
 def shape(index: int, x: float, y: float, radius: float) -> str:
-    """Return the path data of a modality's mark."""
     scale, corners = _SHAPES[index % SHAPES]
     points = (f"{num(x + radius * scale * dx)} {num(y + radius * scale * dy)}" for dx, dy in corners)
     return f"M{'L'.join(points)}Z"
 
 
 def color(index: int) -> str:
-    """Return the CSS class that sets a modality's color."""
     return f"m{index % COLORS}"
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Return about `wanted` round numbers in [low, high]."""
+    """About `wanted` round numbers in [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low] if math.isfinite(low) else []
     raw = (high - low) / wanted
@@ -123,5 +121,4 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def shortened(label: str, limit: int) -> str:
-    """Shorten a label to at most `limit` characters."""
     return label if len(label) <= limit else label[: limit - 1] + "…"

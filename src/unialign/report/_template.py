@@ -14,7 +14,6 @@ def fill(
     styles: Sequence[str] = ("page.css",),
     package: str = "unialign.report",
 ) -> str:
-    """Render a template of `package` with `context`; `styles` are names of style sheets of this package."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

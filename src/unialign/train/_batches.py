@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def derived_seed(*parts: int | str) -> int:
-    """Return a 63-bit hash of all parts as a seed; unlike a sum, it depends on their order."""
+    """A 63-bit hash; unlike a sum, it depends on the order of the parts."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 

@@ -71,7 +71,7 @@ class LoadedFeatures:
 
 
 class StreamedFeatures:
-    """The rows of the next steps are read together, in ascending order, since neighboring rows share pages of the file."""
+    """The rows of the next steps are read in ascending order, since neighboring rows share pages of the file."""
 
     def __init__(self, store: EmbeddingStore, space: Space, rows_N: NDArray[np.int64], device: torch.device) -> None:
         self._space, self._rows_N, self._device = space, rows_N, device

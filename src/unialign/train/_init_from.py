@@ -14,10 +14,7 @@ from unialign.space import Space, described
 def check_init_from(
     init_from: object, dims: Mapping[str, int], config: TrainConfig, encoders: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """The order of the modalities and dropout may differ, since they do not affect weights.
-
-    `encoders` are the references of the encoders of the store.
-    """
+    """The order of the modalities and dropout may differ, since they do not affect weights."""
     if init_from is None:
         return
     if config.init != "random":

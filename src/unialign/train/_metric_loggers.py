@@ -16,8 +16,6 @@ _RUN_ID = "-run-id"
 
 
 class MetricLogger(Protocol):
-    """Destination for the values of each step."""
-
     def log(self, scalars: Mapping[str, float], step: int) -> None: ...
 
     def close(self) -> None: ...
@@ -26,11 +24,6 @@ class MetricLogger(Protocol):
 def open_loggers(
     names: Sequence[str], folder: Path, *, keep_steps: int, settings: Mapping[str, Any]
 ) -> list[MetricLogger]:
-    """Open the loggers in `names` for the run in `folder`, which continues after `keep_steps` completed steps.
-
-    Raises:
-        MissingDependencyError: a package is not installed.
-    """
     found: list[MetricLogger] = []
     for name in names:
         if name in _MAKERS:
@@ -39,7 +32,6 @@ def open_loggers(
 
 
 def check_logger(name: str) -> None:
-    """Raise MissingDependencyError if the package of a logger is not installed."""
     _imported("torch.utils.tensorboard" if name == "tensorboard" else name, name)
 
 
@@ -138,7 +130,6 @@ _MAKERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], MetricLogger]] = 
 
 
 def logger_names() -> tuple[str, ...]:
-    """Return the names of the loggers."""
     return tuple(_MAKERS)
 
 

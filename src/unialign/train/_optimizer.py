@@ -16,7 +16,7 @@ def make_adamw(
     weight_decay: float,
     fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """Return AdamW with weight decay only on matrices whose names have the prefix, not on biases or temperatures."""
+    """Weight decay applies to matrices whose names have the prefix, not to biases or temperatures."""
     matrices = {name: p for name, p in parameters.items() if name.startswith(prefix) and p.ndim > 1}
     others = [p for name, p in parameters.items() if name not in matrices]
     groups = [{"params": [*matrices.values()], "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -32,12 +32,8 @@ def learning_rate(
     lowest: float = 0.0,
     cosine_from: Literal["warmup", "start"] = "warmup",
 ) -> float:
-    """Return the learning rate of a linear warmup over `warmup` steps and a half-cosine decay to `lowest`.
-
-    Args:
-        step: from 0 to steps - 1.
-        cosine_from: `warmup` starts the decay after the warmup; `start` starts the decay at step 0 and multiplies it by
-            the warmup.
+    """Linear warmup and half-cosine decay. With `cosine_from="start"`, the decay starts at step 0 and is multiplied by
+    the warmup.
     """
     if cosine_from == "start":
         rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
@@ -49,7 +45,7 @@ def learning_rate(
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Return moments and step counts, named `parameter/key`, for parameters that have received a gradient."""
+    """Names have the form `parameter/key`."""
     return {
         f"{name}/{key}": value
         for name, parameter in parameters.items()
@@ -60,7 +56,6 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Load the result of `optimizer_tensors`; raise KeyError for an unknown parameter."""
     fused = bool(optimizer.defaults.get("fused"))
     for name, value in tensors.items():
         parameter_name, _, key = name.rpartition("/")

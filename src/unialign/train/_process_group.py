@@ -145,7 +145,6 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:
 
 
 def process_group_of(group: Any) -> ProcessGroup:
-    """Return the `ProcessGroup` for a `group` argument of `Objective.forward`: `"auto"`, None or a process group."""
     shared = processes_of(group)
     if shared is None:
         return ProcessGroup()

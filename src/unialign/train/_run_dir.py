@@ -16,16 +16,8 @@ from unialign.train._log import read_log
 
 
 class RunDir:
-    """Paths of a run, and checks before the run starts or resumes.
-
-    Args:
-        path: folder of the run.
-        config: configuration of the run. The configuration of a resumed run must equal the earlier one, except for
-            bookkeeping settings.
-        facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if used, `init_from`.
-            The facts of a resumed run must equal the earlier ones.
-        settings: content of `config.yaml`.
-        result: folder name of the trained model.
+    """Paths of a run, and checks before it starts or resumes. A resumed run must have the same facts and, except for
+    bookkeeping, the same settings.
     """
 
     def __init__(
@@ -44,11 +36,10 @@ class RunDir:
 
     @property
     def has_result(self) -> bool:
-        """Whether the trained model has been written, which is the last action of a run."""
+        """Writing the model is the last action of a run."""
         return (self.result / "config.json").exists()
 
     def find_checkpoint(self, resume: Resume) -> Snapshot | None:
-        """Return the checkpoint to resume from, or None to start at the first step; see `fit` for the errors."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"out must be a folder, but {str(self.path)!r} is a file")
         for folder in (self.checkpoints, self.result):
@@ -77,7 +68,7 @@ class RunDir:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Create and lock the folder for the block, remove partial files left by a crash, and write `config.yaml`."""
+        """Lock the folder for the block, and remove partial files left by a crash."""
         with ExitStack() as lock:
             try:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -139,7 +130,6 @@ def _describe_initial_weights(init_from: Any) -> str:
 
 
 def check_run_arguments(out: object, resume: str, progress: str, on_step: object) -> None:
-    """Raise `ConfigError` unless these arguments of `fit` and `train_decoder` are valid."""
     if out is not None:
         checked_path(out, "out", error=ConfigError)
     if on_step is not None and not callable(on_step):

@@ -31,16 +31,8 @@ OnStep = Callable[[Mapping[str, Any]], None]
 
 
 class Trainer:
-    """Run a task from the start or from its last checkpoint to the end.
-
-    Args:
-        config: configuration with the logging and saving intervals; the last step is always logged and saved.
-        folder: folder of the run; if None, nothing is written.
-        on_step: function called after every step on process 0.
-
-    Attributes:
-        log: log of the run; `log.history` has the records of the steps.
-        warnings: warnings so far, one per code.
+    """If `folder` is None, nothing is written. `on_step` is called on process 0. The last step is always logged and
+    saved.
     """
 
     def __init__(
@@ -65,7 +57,7 @@ class Trainer:
         self._started = self._seconds_before = self._seconds_of_callbacks = 0.0
 
     def run(self) -> None:
-        """Start or resume, take the remaining steps, and save the result; the global random state is not changed."""
+        """The global random state does not change."""
         with isolated_random_state(self.task.device):
             self._run()
 

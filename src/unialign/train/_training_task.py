@@ -14,14 +14,8 @@ from unialign.train._monitor import HealthWarning
 
 @dataclass(frozen=True)
 class StepReport:
-    """Result of one step.
-
-    Attributes:
-        progress: values for `on_step` and the progress display, including `loss`.
-        record: function that returns the values for the log. It is called only at logged steps, since it may
-            synchronize the device.
-        health: values of the health check, or None without a check. Steps with a check are always logged.
-        warnings: problems found by the check.
+    """`record` returns the values for the log, and is called only at logged steps, since it may synchronize the device.
+    Steps with a health check are always logged.
     """
 
     progress: Mapping[str, Any]
@@ -31,16 +25,7 @@ class StepReport:
 
 
 class TrainingTask(ABC):
-    """A model with its data and optimizer.
-
-    Attributes:
-        label: name for the progress display.
-        steps: number of optimizer steps of a complete run.
-        device: device of the model.
-        model_type: class of the model; has `from_pretrained`.
-        model: model created by `setup`; has `save_pretrained`.
-        parameters: trainable parameters by name, created by `setup`.
-    """
+    """A model with its data and optimizer; `setup` creates `model` and `parameters`."""
 
     label: str
     steps: int
@@ -52,48 +37,39 @@ class TrainingTask(ABC):
     def restore(  # noqa: B027 (optional)
         self, tensors: Mapping[str, dict[str, Tensor]], facts: Mapping[str, Any]
     ) -> None:
-        """Prepare `setup` of a resumed run, which `load_tensors` follows; errors as in `load_tensors`.
-
-        Args:
-            tensors: result of `tensors` in the checkpoint.
-            facts: facts of the checkpoint, with those of `checkpoint_facts`.
-        """
+        """Prepare `setup` of a resumed run; `load_tensors` follows."""
 
     def checkpoint_facts(self) -> dict[str, Any]:
-        """Return values for the facts of each checkpoint."""
         return {}
 
     @abstractmethod
     def setup(self) -> None:
-        """Create the model and the optimizer, and load the data; called once, before anything is written."""
+        """Called once, before anything is written."""
 
     @abstractmethod
     def step(self, step: int) -> StepReport:
-        """Take one optimizer step (from 0); its random numbers depend only on the seed and `step`."""
+        """Random numbers depend only on the seed and `step`, which starts at 0."""
 
     @abstractmethod
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return the full state, group -> name -> tensor, with the optimizer state in the group `optimizer`."""
+        """Full state: group -> name -> tensor, with the optimizer state in the group `optimizer`."""
 
     @abstractmethod
     def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
-        """Load the result of `tensors`; raise RuntimeError or KeyError if it does not match."""
+        """Raise RuntimeError or KeyError if the tensors do not match."""
 
     @property
     def setup_seconds(self) -> float:
-        """Time of `setup` that counts as training time."""
         return 0.0
 
     def start_record(self) -> dict[str, Any]:
-        """Return values for the first record of the log."""
         return {}
 
     def untrained_record(self) -> dict[str, Any]:
-        """Return values for the log of a run without steps."""
         return {}
 
     def before_checkpoint(self, step: int) -> None:  # noqa: B027 (optional)
-        """Raise an error if the state is invalid and must not be saved as a checkpoint."""
+        """Raise an error if the state is invalid and must not be saved."""
 
     def after_checkpoint(self, step: int, folder: Path) -> None:  # noqa: B027 (optional)
-        """Write additional files of a checkpoint into the folder of the run."""
+        ...
