@@ -44,6 +44,7 @@ _FIRST = {
         "diagnose",
         "repair",
         "bridge",
+        "export",
         "generate",
         "decoder",
         "completion",

@@ -1,10 +1,13 @@
 from unialign.config._base import REQUIRED as REQUIRED, Config as Config, Setting as Setting, setting as setting
 from unialign.config._bridge import BridgeConfig as BridgeConfig
 from unialign.config._choices import (
+    ExportFormat as ExportFormat,
     Head as Head,
     Init as Init,
     InputNorm as InputNorm,
+    Inside as Inside,
     Mix as Mix,
+    OnError as OnError,
     ProgressMode as ProgressMode,
     Resume as Resume,
     SpaceFormat as SpaceFormat,

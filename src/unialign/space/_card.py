@@ -77,7 +77,7 @@ def _usage(space: "Space", towers: Sequence[Tower]) -> str:
     inputs, comment = f'{{"{name}": features}}', f"(items, {dim}) -> unit rows"
     if space.encoders:
         inputs = ", ".join(f'"{name}": {_INPUTS[found["media"]]}' for name, found in list(space.encoders.items())[:2])
-        inputs, comment = f"{{{inputs}}}", "None is absent: a row of zeros"
+        inputs, comment = f"{{{inputs}}}", "unit rows; None is absent, a row of zeros"
     snippet = f"""```python
 import unialign as ua
 

@@ -6,13 +6,14 @@ Shapes: `B` rows, `W` dimension of the features.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unialign.batch import row_mask
+from unialign.config import OnError
 from unialign.encoders import BATCH_SIZE, Encoder, encode_media
 from unialign.errors import ConfigError, MediaError
 from unialign.media import Media, as_media
@@ -20,8 +21,6 @@ from unialign.space._validation import check_names
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
-
-OnError = Literal["raise", "absent"]
 
 # Number of batches whose media are in memory at once; texts are small, and are sorted by length within them.
 _BATCHES, _BATCHES_OF_TEXT = 1, 64

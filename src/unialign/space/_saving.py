@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from unialign._checks import check_choice
-from unialign.config import SpaceFormat
+from unialign.config import Inside, SpaceFormat
 from unialign.errors import CheckpointError, ConfigError
 from unialign.io import CARD, check_json_object, checked_path, push_folder, read_json, save_folder, wait_for_folder
 from unialign.space._card import licence_of, model_card
 from unialign.space._inside import ENCODERS, FOLDER, SUFFIXES, inside_name
 from unialign.space._sentence_transformer import MODULE_FILES, discard_modules, write_modules
-from unialign.space._stored_encoders import Inside, stored_encoders
+from unialign.space._stored_encoders import stored_encoders
 from unialign.space._towers import CLOSED, Tower, towers_of
 
 if TYPE_CHECKING:

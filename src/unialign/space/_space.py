@@ -17,22 +17,22 @@ from torch import Tensor, nn
 from unialign._checks import check_choice, check_integer
 from unialign._html import html_table
 from unialign.batch import as_dense
-from unialign.config import Head, InputNorm, SpaceFormat, WhiteningMode
+from unialign.config import ExportFormat, Head, InputNorm, Inside, OnError, SpaceFormat, WhiteningMode
 from unialign.errors import ConfigError
 from unialign.io import load_folder, local_folder
 from unialign.space._encode import encode_rows
 from unialign.space._encode_store import encode_store
 from unialign.space._encoders import LoadedEncoders, check_references, set_encoders
 from unialign.space._evaluating import evaluating
+from unialign.space._export import export
 from unialign.space._heads import make_head
 from unialign.space._inverse import invert_frozen
 from unialign.space._kernel_features import KernelFeatures
 from unialign.space._normalizer import make_input_norm
 from unialign.space._output_affine import OutputAffine, check_output_affine, set_output_affine
 from unialign.space._prepare import fit_stages, kernel_of
-from unialign.space._raw import BrokenInput, OnError, encoded_inputs
+from unialign.space._raw import BrokenInput, encoded_inputs
 from unialign.space._saving import FILES, push, save
-from unialign.space._stored_encoders import Inside
 from unialign.space._validation import (
     check_batch,
     check_kernel,
@@ -428,6 +428,34 @@ class Space(nn.Module):
             revision=revision,
             message=commit_message,
         )
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: ExportFormat = "onnx",
+        modalities: Sequence[str] | None = None,
+        encoders: bool = False,
+    ) -> None:
+        """Write one file per modality that other runtimes load, and their description `io.json`, to a folder.
+
+        A file maps features (B, W) in float32 to unit rows (B, D), for every B. Before the folder is written, each file
+        is loaded and compared with the space at B = 1 and 17.
+
+        Args:
+            path: folder, which is absent, empty, or an earlier export.
+            format: `onnx` writes ONNX files, and requires `unialign[export]`. `torch` writes files for
+                `torch.export.load`.
+            modalities: modalities to export. None: all; with `encoders`, all that have an encoder.
+            encoders: whether a file contains the encoder. Its inputs are then the arrays that the encoder prepares from
+                the media, as described in `io.json`. Only built-in encoders can be exported.
+
+        Raises:
+            ConfigError: unknown modality, or an encoder or head that cannot be exported.
+            CheckpointError: the folder has other files or cannot be written, or a file computes other embeddings.
+            MissingDependencyError: onnx, onnxscript or onnxruntime is required and not installed.
+        """
+        export(self, path, format=format, modalities=modalities, encoders=encoders)
 
     @classmethod
     def from_pretrained(

@@ -2,8 +2,9 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from unialign.config import Inside
 from unialign.encoders import Encoder, save
 from unialign.errors import ConfigError
 from unialign.space._encoders import MODULE, naming
@@ -11,8 +12,6 @@ from unialign.space._inside import ENCODERS, SUFFIXES, inside_name, read_inside
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
-
-Inside = Literal["auto", "always", "never"]
 
 Reference = dict[str, Any]
 
