@@ -74,9 +74,14 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _plain_size(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
 def _modality_row(name: str, found: Mapping[str, Any]) -> Row:
     sizes = found["quartiles"]
-    size = (DASH, "") if sizes is None else (f"{sizes[2]:,.4g} {found['unit']}", f"{sizes[0]:,.4g} to {sizes[4]:,.4g}")
+    low, median, high = ("", "", "") if sizes is None else (_plain_size(sizes[i]) for i in (0, 2, 4))
+    size = (DASH, "") if sizes is None else (f"{median} {found['unit']}", f"{low} to {high}")
     codes = ", ".join(f"{number} {code}" for code, number in found["broken"].items())
     return name, [
         (found["kind"], ""),
