@@ -10,7 +10,7 @@ from unialign.embedding._assemble import Cells
 from unialign.embedding._plan import ColumnPlan, EncodingSettings, Plan
 from unialign.embedding._prepare import ColumnWork
 from unialign.encoders import Encoder
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.items import Items
 from unialign.media import MediaLimits
 
@@ -26,12 +26,18 @@ def make_plan(
     columns = {}
     for name in items.modalities:
         encoder, found = encoders[name], cells[name][0]
+        reference = encoder.reference
+        if not np.isfinite(reference.get("witness", 0)).all():
+            raise NonFiniteError(
+                f"the encoder of {name!r}, {reference['kind']}:{reference['name']}, computes NaN or infinite features of "
+                "a fixed test input; check its weights"
+            )
         columns[name] = ColumnPlan(
             name=name,
             media=items.kinds[name],
             dim=encoder.dim,
             encoder=encoder.fingerprint,
-            reference=encoder.reference,
+            reference=reference,
             cells=len(found),
             cells_sha256=found.sha256,  # type: ignore[attr-defined]
         )

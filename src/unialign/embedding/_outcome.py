@@ -151,9 +151,13 @@ def _changes(store: EmbeddingStore, plan: Plan) -> str:
         "rows": store.items,
         "settings": stored["settings"],
         "columns": {
-            name: {**plan.columns[name].to_json(), "encoder": entry.get("fingerprint")}
-            if name in plan.columns
-            else {"encoder": entry.get("fingerprint")}
+            name: {
+                "media": entry.get("reference", {}).get("media"),
+                "dim": store.dim(name),
+                "encoder": entry.get("fingerprint"),
+                "cells": entry.get("input", {}).get("cells"),
+                "cells_sha256": entry.get("input", {}).get("cells_sha256"),
+            }
             for name, entry in columns.items()
         },
         "references": {name: entry.get("reference") for name, entry in columns.items()},
