@@ -15,8 +15,8 @@ def collected(found: ItemRecords, *, ruled: Collection[str]) -> tuple[Table, tup
     """Return the table and the notes.
 
     Args:
-        ruled: modalities that the user gave a rule for. If one has no cell, an error is raised; other modalities without
-            cells are left out.
+        ruled: modalities that the user gave a rule for. If one has no cell, an error is raised; other modalities
+            without cells are left out.
     """
     check_kinds(found.kinds)
     columns = build_columns(found.records, found.kinds, found.where)

@@ -97,7 +97,7 @@ def _cell(value: Any, kind: Kind, folders: Folders, row: int, name: str) -> dict
         if isinstance(value, Mapping):
             return _placed(value, folders)
         if isinstance(value, os.PathLike) or (isinstance(value, str) and kind != "text"):
-            return _placed({"array" if kind == "array" else "path": value}, folders)
+            return _placed({"path": value}, folders)
         if isinstance(value, str):
             return {"value": value}
         if kind == "array" and not isinstance(value, bytes):

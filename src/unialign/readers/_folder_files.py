@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unialign._plain_text import count
 from unialign.errors import DataError
 from unialign.readers._item_records import suffix_of
 
-__all__ = ["FolderFiles", "by_suffix", "list_files"]
+__all__ = ["FolderFiles", "by_suffix", "is_unsafe_name", "list_files"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Folders that archive programs add.
@@ -58,7 +59,7 @@ def list_files(folder: Path) -> FolderFiles:
             path = prefix + entry.name
             if entry.name.startswith(".") or entry.name in _SKIPPED:
                 continue
-            if _CONTROL.search(entry.name) or len(os.fsencode(path)) > _MAX_BYTES:
+            if is_unsafe_name(path):
                 unnamed.append(path)
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(f"{path}/")
@@ -67,11 +68,16 @@ def list_files(folder: Path) -> FolderFiles:
             else:
                 paths.append(path)
     notes = [
-        *_note(unreadable, "folders cannot be opened (permission denied), so their files are left out"),
-        *_note(unnamed, "names are not UTF-8, have control characters or are too long, so they are left out"),
-        *_note(links, "links to folders are not followed"),
+        *_note(unreadable, "folder", "left out, since opening them is not permitted"),
+        *_note(unnamed, "name", "left out, since they are not UTF-8, have control characters or are too long"),
+        *_note(links, "link to a folder", "not followed", "links to folders"),
     ]
     return FolderFiles(folder, sorted(paths), notes)
+
+
+def is_unsafe_name(path: str) -> bool:
+    """Return whether a path cannot be the name of an item."""
+    return _CONTROL.search(path) is not None or len(path.encode("utf-8", "surrogateescape")) > _MAX_BYTES
 
 
 def by_suffix(paths: Sequence[str]) -> str:
@@ -89,8 +95,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _note(found: Sequence[str], what: str) -> list[str]:
+def _note(found: Sequence[str], one: str, what: str, many: str = "") -> list[str]:
     if not found:
         return []
     shown = ", ".join(map(repr, sorted(found)[:_SHOWN]))
-    return [f"{len(found):,} {what}: {shown}{', ...' if len(found) > _SHOWN else ''}"]
+    return [f"{count(len(found), one, many)} {what}: {shown}{', ...' if len(found) > _SHOWN else ''}"]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from unialign._plain_text import count
 from unialign.errors import ConfigError, DataError
 from unialign.media import KINDS, Kind
 from unialign.readers._folder_files import FolderFiles, by_suffix
@@ -160,7 +161,7 @@ def _kinds(
     seen: dict[str, Counter[Kind]] = {name: Counter() for name in rules}
     for own in files.values():
         for name, path in own.items():
-            if kind := kind_of_name(path):
+            if kind := kind_of_name(path) or ("array" if suffix_of(path).lower() == ".npy" else None):
                 seen[name][kind] += 1
     kinds: dict[str, Kind] = {}
     for name in rules:
@@ -179,14 +180,14 @@ def _kinds(
 def _notes(matched: Matched, matcher: SuffixRules, parts: Mapping[str, Sequence[str]]) -> list[str]:
     notes = []
     if matched.left:
-        notes.append(f"no rule matches {len(matched.left):,} files: {by_suffix(matched.left)}")
+        notes.append(f"no rule matches {count(len(matched.left), 'file')}: {by_suffix(matched.left)}")
     if matched.unused:
         notes.append(
-            f"{len(matched.unused):,} files are not used, since a file of higher priority has the same stem: "
+            f"{count(len(matched.unused), 'file')} not used, since a file of higher priority has the same stem: "
             f"{by_suffix(matched.unused)}"
         )
     if double := matcher.double_suffixes(matched.files):
-        notes.append(f"{len(double):,} items have a suffix twice, such as {double[0]!r}; rename their files")
+        notes.append(f"{count(len(double), 'item')} with a suffix twice, such as {double[0]!r}; rename their files")
     if len(parts) > 1:
         notes.append(f"the split is read from the folders {', '.join(parts)}")
     return notes

@@ -46,4 +46,6 @@ def _is_place(rule: str) -> bool:
 
 def _manifest(folder: Path, path: str) -> ManifestFile:
     prefix = path[: path.rfind("/") + 1]
-    return ManifestFile(_SOURCES[path[len(prefix) :]](folder / path), prefix, SPLIT_NAMES.get(prefix[:-1].lower()))
+    return ManifestFile(
+        _SOURCES[path[len(prefix) :]](folder / path), prefix, SPLIT_NAMES.get(prefix[:-1].lower()), prefix[:-1]
+    )

@@ -2,6 +2,7 @@
 
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +51,22 @@ class ManifestFile:
     Attributes:
         prefix: folder that its paths are relative to, below the root; "" or with a final slash.
         split: split of its items; None if it is not known.
+        label: name of the split as written, in the ids of items without ids; "" for the table as a whole.
     """
 
     source: RowSource
     prefix: str = ""
     split: str | None = None
+    label: str = ""
 
 
 def manifest_of_files(sources: Sequence[RowSource], options: ItemOptions) -> ItemRecords:
     """List the items of files that a user names; splits are read from the names of the files."""
     paths = [source.path for source in sources]
-    files = [ManifestFile(source, split=split) for source, split in zip(sources, splits_of(paths), strict=True)]
+    files = [
+        ManifestFile(source, split=split, label=split or "")
+        for source, split in zip(sources, splits_of(paths), strict=True)
+    ]
     return manifest_items(files, options, name=manifest_name(paths))
 
 
@@ -87,18 +93,18 @@ def manifest_items(
     numbers, starts = array("q"), list[int]()
 
     def records() -> Iterator[Mapping[str, Any]]:
-        items = 0
+        items: Counter[str] = Counter()
         for file, mark in zip(files, marks, strict=True):
             starts.append(len(numbers))
-            converter = RowConverter(plan, folders, file.prefix, file.split)
+            converter = RowConverter(plan, folders, file.prefix, file.split, file.label)
             for number, row in file.source.rows(plan.needed, folders):
                 try:
-                    for record in converter.records(row, items):
+                    for record in converter.records(row, items[file.label]):
                         numbers.append(number)
                         yield record
                 except DataError as error:
                     raise DataError(f"{file.source.path}, {file.source.unit} {number}: {error}") from None
-                items += 1
+                items[file.label] += 1
             check_unchanged(file.source.path, mark)
 
     def where(row: int) -> str:

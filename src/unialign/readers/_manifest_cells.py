@@ -24,12 +24,14 @@ class RowConverter:
     Attributes:
         prefix: folder that paths in the file are relative to, below the root; "" or with a final slash.
         split: split of all items, unless the file has a column for it.
+        label: prefix of the ids of items without ids; "" if there is none.
     """
 
     plan: Plan
     folders: Folders
     prefix: str = ""
     split: str | None = None
+    label: str = ""
 
     def records(self, row: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]]:
         """Yield the items of a row; `number` is the id if the file has no ids."""
@@ -64,7 +66,7 @@ class RowConverter:
         if "id" in record:
             record["id"] = f"{self.prefix}{record['id']}"
         else:
-            record["id"] = str(number) if self.split is None else f"{self.split}/{number}"
+            record["id"] = f"{self.label}/{number}" if self.label else str(number)
         if "split" in record:
             split = SPLIT_NAMES.get(str(record["split"]).lower())
             if split is None:
@@ -87,8 +89,8 @@ class RowConverter:
     def _converted(self, value: Any, how: How) -> dict[str, Any] | None:
         if how == "value":
             return {"value": value} if isinstance(value, str) else None
-        if how in ("path", "array"):
-            return self._placed({how: str(value).strip()})
+        if how == "path":
+            return self._placed({"path": str(value).strip()})
         if how == "vector":
             return _vector(value)
         return self._placed(value)

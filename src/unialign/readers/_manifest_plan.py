@@ -13,7 +13,7 @@ __all__ = ["Field", "Modality", "Plan", "field_of_values", "make_plan"]
 
 # What the values of a column are: "cell" is the JSON form of a cell, "texts" a list of texts.
 Holds = Literal["text", "number", "vector", "cell", "texts", "other"]
-How = Literal["value", "path", "array", "vector", "cell"]
+How = Literal["value", "path", "vector", "cell"]
 
 # Names of columns that are values of the item if no other names are given.
 _VALUE_COLUMNS = {
@@ -233,9 +233,7 @@ def _how(field: Field, kind: Kind, where: object) -> How:
     if kind == "text":
         is_path = field.kind == "text" or field.name.endswith(_FILE_NAME)
         return "path" if is_path and field.holds == "text" else "value"
-    if kind == "array":
-        return "vector" if field.holds == "vector" else "array"
-    return "path"
+    return "vector" if field.holds == "vector" else "path"
 
 
 def _with_span(modality: Modality, by_name: Mapping[str, Field]) -> Modality:

@@ -11,6 +11,7 @@ from unialign.readers._folder_layouts import Arranged, arranged
 from unialign.readers._folder_manifest import manifest_of
 from unialign.readers._item_records import ItemOptions, ItemRecords
 from unialign.readers._no_arrays import no_arrays
+from unialign.readers.hf import is_saved_dataset
 
 __all__ = ["FolderReader"]
 
@@ -23,7 +24,7 @@ class FolderReader:
     items_only = True
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        return path.is_dir()
+        return path.is_dir() and not is_saved_dataset(path)
 
     def open(self, path: Path) -> EmbeddingFile:
         raise no_arrays(path)
