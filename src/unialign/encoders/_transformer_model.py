@@ -43,7 +43,11 @@ def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None)
     options: dict[str, Any] = {"add_pooling_layer": False} if tower.pooler else {}
     if projection_dim is not None:
         options["projection_dim"] = projection_dim
+    logging = library.utils.logging
+    level = logging.get_verbosity()
     try:
+        # The library reports unused tensors, such as those of another tower.
+        logging.set_verbosity_error()
         with quiet_loading():
             model, found = getattr(library, tower.model).from_pretrained(
                 str(folder),
@@ -58,6 +62,8 @@ def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None)
             )
     except Exception as error:  # transformers raises many exceptions
         raise DataError(f"the model in {folder} cannot be loaded: {' '.join(str(error).split())}") from error
+    finally:
+        logging.set_verbosity(level)
     missing = [name for name in sorted(found["missing_keys"]) if not name.startswith("decoder.")]
     if missing or found.get("mismatched_keys"):
         named = missing or sorted(map(str, found["mismatched_keys"]))

