@@ -86,6 +86,8 @@ class Cell:
         allowed = [names for source, names in _FIELDS.items() if source in value]
         if len(allowed) != 1:
             raise DataError(f"a cell must have one of {', '.join(_FIELDS)}, got {_names(value)}")
+        if kind not in ("text", "array") and "value" in value:
+            raise DataError(f"a cell of kind {kind!r} must refer to a file, got the value {value['value']!r:.60}")
         unknown = value.keys() - allowed[0]
         if unknown:
             raise DataError(f"a cell has the unexpected field {min(map(str, unknown))!r}; it has {_names(value)}")
@@ -95,8 +97,6 @@ class Cell:
             if not accept(entry):
                 raise DataError(f"field {name!r} of a cell must be {expected}, got {entry!r:.80}")
             found[name] = tuple(entry) if isinstance(entry, list | tuple) else entry
-        if kind not in ("text", "array") and "value" in found:
-            raise DataError(f"a cell of kind {kind!r} must refer to a file, got the value {found['value']!r:.60}")
         missing = {"row", "column"} & allowed[0] - found.keys()
         if missing and ("table" in found or "row" not in missing):
             raise DataError(f"a cell lacks the field {min(missing)!r}; it has {_names(value)}")

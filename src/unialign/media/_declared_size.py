@@ -15,7 +15,7 @@ _UNKNOWN_31 = range(0x7FFF0000, 0x80000100)
 _CHUNK_HEADER, _RIFF_HEADER = 8, 12
 _MAX_CHUNKS = 1000
 _OGG_PAGE_HEADER, _MAX_OGG_PAGE = 27, 65_307
-_MAX_MP3_FRAME = 1441
+_MP3_TAG = 128
 _W64 = b"riff\x2e\x91\xcf\x11"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
@@ -167,5 +167,5 @@ def _mp3_end(stream: BinaryIO, head: bytes) -> int:
         return 0
     place += 12 if flags & 1 else 8
     length = int.from_bytes(frame[place : place + 4], "big")
-    # Some writers count the first frame, some do not; the difference is one frame.
-    return max(0, start + length - _MAX_MP3_FRAME)
+    # The tag at the end may be counted, and removed later.
+    return max(0, start + length - _MP3_TAG)

@@ -9,6 +9,7 @@ from unialign._checks import check_choice
 from unialign.errors import ConfigError, MediaError
 from unialign.media._array_cell import whole_vector
 from unialign.media._audio import decode_audio
+from unialign.media._declared_size import check_declared_size
 from unialign.media._decoding import Decoding
 from unialign.media._image import decode_image
 from unialign.media._kinds import KINDS, Kind, Media
@@ -67,7 +68,7 @@ def decode_stream(
         raise MediaError("too-large", f"{size:,} bytes, expected at most {limits.bytes:,}")
     try:
         if kind == "image":
-            return decode_image(stream, limits, decoding)
+            return _image(stream, size, limits, decoding)
         if kind == "text":
             return decode_text(stream, size, limits)
         if kind == "audio":
@@ -78,6 +79,16 @@ def decode_stream(
     except MemoryError as error:
         # Limits bound the memory that data can request, so that the machine is short of it.
         raise OSError(errno.ENOMEM, f"not enough memory to decode ({error})") from None
+
+
+def _image(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Decoding) -> Media:
+    try:
+        return decode_image(stream, limits, decoding)
+    except MediaError as error:
+        if error.code == "undecodable":
+            # Pillow does not say that a WebP file is cut off.
+            check_declared_size(stream, size)
+        raise
 
 
 def decode_value(value: object, kind: Kind, limits: MediaLimits, decoding: Decoding) -> Media | None:

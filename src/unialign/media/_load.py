@@ -177,6 +177,8 @@ def _checked_value(value: Any, kind: Kind, limits: MediaLimits, decoding: Decodi
     if isinstance(value, str) != (kind == "text") or kind not in ("text", "array"):
         found = "a text" if isinstance(value, str) else "numbers"
         raise MediaError("undecodable", f"the cell has {found}, expected {kind}")
+    if kind == "array" and value.nbytes > limits.bytes:
+        raise MediaError("too-large", f"{value.nbytes:,} bytes, expected at most {limits.bytes:,}")
     return decode_value(value, kind, limits, decoding)
 
 

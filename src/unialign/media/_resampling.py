@@ -1,6 +1,5 @@
 """Collect the samples of a sound in blocks: mean of the channels, checked, and converted to a rate."""
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,6 +16,8 @@ __all__ = ["collect_audio", "frames_within"]
 
 Samples = NDArray[np.float32]
 
+_MAX_PART = 1 << 20
+
 
 def frames_within(rate: int, seconds: float | None) -> int | None:
     """Return the number of frames to read, at least 1, or None for all."""
@@ -30,15 +31,10 @@ def collect_audio(
     if not 1 <= rate <= MAX_RATE:
         raise MediaError("undecodable", f"a rate of {rate:,} samples per second, expected 1 to {MAX_RATE:,}")
     target = decoding.rate or rate
-    mono = _mono(_first_frames(blocks, frames_within(rate, seconds)))
-    parts, total = [], 0
-    for part in mono if target == rate else _resampled(mono, rate, target):
-        total += len(part)
-        if total > limits.samples:
-            raise MediaError(
-                "too-long", f"more than {limits.samples:,} samples; set the number of seconds that are read"
-            )
-        parts.append(part)
+    # Counted before the conversion, which can make a few samples many.
+    most = limits.samples * rate // target
+    mono = _mono(_first_frames(blocks, frames_within(rate, seconds), most))
+    parts = list(mono if target == rate else _resampled(mono, rate, target))
     samples_T = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if not len(samples_T):
         raise MediaError("empty", "the sound has no samples")
@@ -46,12 +42,16 @@ def collect_audio(
     return Audio(samples_T[: frames_within(target, seconds)], target)
 
 
-def _first_frames(blocks: Iterable[NDArray[Any]], count: int | None) -> Iterator[NDArray[Any]]:
-    left = math.inf if count is None else count
+def _first_frames(blocks: Iterable[NDArray[Any]], count: int | None, most: int) -> Iterator[NDArray[Any]]:
+    """Yield the first `count` frames; raise if more than `most` are needed."""
+    total = 0
     for block in blocks:
-        yield block[: int(min(left, len(block)))]
-        left -= len(block)
-        if left <= 0:
+        part = block if count is None else block[: count - total]
+        total += len(part)
+        if total > most:
+            raise MediaError("too-long", f"more than {most:,} samples; set the number of seconds that are read")
+        yield part
+        if total == count:
             return
 
 
@@ -69,8 +69,11 @@ def _mono(blocks: Iterable[NDArray[Any]]) -> Iterator[Samples]:
 def _resampled(mono: Iterable[Samples], rate: int, target: int) -> Iterator[Samples]:
     soxr = optional_module("soxr", "changing the rate of a sound", "media")
     stream, empty = soxr.ResampleStream(rate, target, 1, dtype="float32"), True
+    # At very low rates, a few samples become many.
+    step = max(1, _MAX_PART * rate // target)
     for block in mono:
-        empty = empty and not len(block)
-        yield stream.resample_chunk(block)
+        for start in range(0, len(block), step):
+            empty = False
+            yield stream.resample_chunk(block[start : start + step])
     if not empty:
         yield stream.resample_chunk(np.empty(0, np.float32), last=True)
