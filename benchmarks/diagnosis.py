@@ -1,9 +1,7 @@
 """Measure how often `ua.diagnose` reports a fault in healthy spaces and in spaces with a planted fault.
 
-A healthy space has one latent vector per item. Every modality adds noise, and all modalities have the same spectrum.
-The numbers of items, modalities and dims, the noise, the spectrum, the precision and the fraction of absent rows are
-random. Planted spaces are healthy spaces with one fault. Intervals of cut-offs are compared with the cut-offs of 20,000
-items.
+In a healthy space, each item has one latent vector, and each modality adds noise. Sizes, noise, spectrum, precision and
+the fraction of absent rows are random.
 
     python -m benchmarks.diagnosis
 """

@@ -1,9 +1,6 @@
-"""Copy a study's results into the documentation and update its page's tables and figures.
+"""Copy the results of a study into the documentation, and update the tables and figures of its page.
 
-    python -m benchmarks.findings runs/study/ablation
-
-Copies results.json to docs/findings/results/, draws docs/findings/figures/, and replaces the blocks between the
-markers of docs/findings/NAME.md. Hand-written text around them is kept; a new page consists of blocks only.
+python -m benchmarks.findings runs/study/ablation
 """
 
 import json

@@ -3,11 +3,8 @@
     python -m benchmarks.fresh_splits         about 40 minutes on one core; finished splits are kept
     python -m benchmarks.fresh_splits table   writes only the table
 
-Each data set is split again with three seeds. Groups of near-duplicates stay together, and each label keeps its numbers
-of validation and test items. On each split, the closed forms choose their settings on the validation rows, every
-objective has the same eight trials with one seed, and the trial with the highest R@1 on the validation rows is chosen.
-The best trained entry is also chosen by R@1 on the validation rows. The test rows are evaluated once per split, with
-the chosen settings. All rules were fixed before the first run.
+Each data set is split again with three seeds. All settings are chosen on the validation rows, and the test rows are
+evaluated once per split.
 """
 
 import json

@@ -1,10 +1,7 @@
 """Measure the fused term and Matryoshka on the validation split of emoji, and write the tables of their pages.
 
-    python -m benchmarks.fused         trains and writes results/fused.json and both tables
-    python -m benchmarks.fused table   writes only the tables
-
-Each arm adds a term or prefixes to InfoNCE or UniAlign over all pairs of modalities, with the same further settings.
-The figures are means over seeds on the validation split; the test split is not used.
+python -m benchmarks.fused         trains and writes results/fused.json and both tables
+python -m benchmarks.fused table   writes only the tables
 """
 
 import os

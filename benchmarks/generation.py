@@ -1,10 +1,8 @@
-"""Score the images that the shipped decoder generates for held-out emoji, with controls, and draw a grid of them.
+"""Score the images that decoders generate for held-out emoji, with controls, and draw a grid of them.
 
     python -m benchmarks.generation [decoder folder ...]
 
-Writes benchmarks/results/generation.json and docs/images/generated.png, and prints the table of
-docs/how-to/generate.md. Every number is the mean over the given decoders (default: the shipped one). Needs
-`unialign[lite,generate]`.
+Every number is the mean over the given decoders. Requires `unialign[lite,generate]`.
 """
 
 import json

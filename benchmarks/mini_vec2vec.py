@@ -1,10 +1,7 @@
 """Align two embedding spaces without pairs, after mini-vec2vec (Dar, arXiv 2510.02348), for `benchmarks.bridge`.
 
-This is an independent, shortened implementation of the stages that the paper describes: centered unit rows, k-means in
-both spaces, assignment of the centers by their similarity matrices (quadratic assignment, best of several starts and
-two-way exchanges), similarities to the assigned centers as a common representation, a rotation from mutual nearest
-neighbors, and refinement by matching. The settings are smaller than those of the paper, and there is no
-clustering-based refinement, so results of the original implementation may be better.
+This is an independent, shortened implementation without the clustering-based refinement of the paper, so results of the
+original implementation may be better.
 
 Shapes: `N` old rows, `M` new rows, `D` and `E` dimensions, `K` clusters.
 """

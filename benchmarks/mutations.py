@@ -1,12 +1,9 @@
-"""Plant known faults one at a time in a checkout and report which of them the tests catch.
+"""Plant known faults one at a time in a checkout, and report which of them the tests detect.
 
     python -m benchmarks.mutations CHECKOUT benchmarks/mutations.json OUT.json [--only ID ...] [--check]
 
-`mutations.json` is a list of faults: id, area, file, text to find, replacement, a sentence about the fault, and tests
-that should fail. `--check` only verifies that every text still occurs exactly once. OUT is rewritten atomically after
-each fault, and ids in it are skipped. Each set of tests is run without a fault first; a fault whose tests fail anyway
-gets `"caught": null`. A hang counts as caught. The file is always restored, after a kill by the next run. Use a
-separate clone as CHECKOUT, since files in it are overwritten while the tests run.
+`--check` only verifies that the text of every fault occurs exactly once. Faults whose ids are in OUT are skipped. A
+timeout counts as detected. Use a separate clone as CHECKOUT, since its files are overwritten while the tests run.
 """
 
 import argparse

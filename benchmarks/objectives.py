@@ -1,19 +1,11 @@
 """Compare tuple objectives with direct implementations of their published formulas: `python -m benchmarks.objectives`.
 
-Both run a forward and a backward pass from unit rows in one thread. Blocks of three runs are interleaved in one
-process, and the result is the ratio of the medians of processor time, which is least affected by other load. Baselines
-use the released operations: for GRAM a (B, B, M, M) tensor of Gram matrices and `torch.det`, for TRIANGLE differences
-of shape (B, B, D), for PMRL an SVD of each D x M matrix (released with full matrices; the reduced SVD is listed as
-well), with the signs of its left vectors aligned to ours so that values are comparable. "singular" is only the
-decomposition. Value and gradient are compared in float64, where only the formula can differ, and in float32, which is
-timed.
+Both run a forward and a backward pass in one thread, in alternating blocks of three runs. The result is the ratio of
+the medians of processor time. The direct implementations use the released operations: a (B, B, M, M) tensor of Gram
+matrices and `torch.det` for GRAM, differences of shape (B, B, D) for TRIANGLE, and an SVD of each D x M matrix for
+PMRL.
 
-PMRL's ratio is required at D = 512 and 768, since the overhead of a full SVD grows with D. At D = 512 the ratio is
-about 50, and M = 4 misses the requirement in most runs, which the script reports. At D = 256 the contrast between
-items, which both implementations need, dominates our time. The script also lists the bytes that autograd keeps for the
-backward pass of each objective, called with raw rows.
-
-Legend: `M` modalities, `B` items, `D` dimension.
+Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
 import argparse

@@ -1,20 +1,13 @@
 """Measure `ua.repair` on spaces without a gap, with planted gaps and with gaps of training.
 
-A space is a set of embeddings of items that no model was trained on. `ua.repair` gets some of the items, and the others
-measure every method by mixed-pool retrieval: NDCG@10 of the balanced score, with five random choices of the items.
+`ua.repair` gets some of the items of a space, and every method is measured on the other items by mixed-pool retrieval
+(balanced NDCG@10), as a mean over five random choices of the items.
 
-Spaces without a gap: emoji and digits by UniAlign, InfoNCE and linear GCCA; names and summaries of software packages in
-two text models; and pairs of an old and a new embedding model, where ridge regression maps the old one. Planted gaps:
-(a) a vector of length 1.2 in a random direction is added to the rows of each modality; (b) the axes are also scaled by
-random factors, one of them by 3. Gaps of training: two or five heads start in cones of their own and are trained by
-InfoNCE at temperature .01.
+    python -m benchmarks.repair --features FOLDER
 
-    python -m benchmarks.repair --features FOLDER   # the space of texts and images needs features, see below
-
-FOLDER contains features (items, dim) as `.npy`: `minilm_names` and `minilm_summaries` (all-MiniLM-L6-v2),
-`wordllama_names` and `wordllama_summaries` (WordLlama, mean of the token vectors), of names and summaries of the same
-packages; `minilm` and `wordllama` of other summaries; `lite0` and `lite2` of the emoji images (EfficientNet-Lite0 and
-Lite2). Without FOLDER, these spaces are left out.
+FOLDER contains features (items, dim) as `.npy`: `minilm_names`, `minilm_summaries`, `wordllama_names` and
+`wordllama_summaries` of the same packages, `minilm` and `wordllama` of other summaries, and `lite0` and `lite2` of the
+emoji images. Without FOLDER, these spaces are omitted.
 """
 
 import argparse

@@ -1,22 +1,14 @@
 """Compare exact search among a million rows with faiss and torchmetrics: `python -m benchmarks.retrieval`.
 
-Ranks of the positives (`unialign.metrics.retrieval`) and the k nearest rows (`unialign.metrics.knn`) against the search
-of faiss' `IndexFlatIP`, with the same float32 unit rows in memory and the same number of threads, in alternating
-separate processes, since the thread pools of two libraries in one process interfere. Measured: processor and wall
-seconds of the search, best of the rounds, and peak memory above the loaded inputs. faiss' copy of the gallery is not
-timed but counted in its memory. Queries are gallery rows with noise of 1 to 30 times their norm, which spreads ranks
-from 1 to half the gallery.
+The implementations alternate in separate processes with the same float32 rows and number of threads. The script reports
+processor time, wall time and peak memory above the inputs, and compares neighbors and ranks. torchmetrics requires one
+score for each pair, so it is compared at a smaller size.
 
-Compared: the neighbors, where a difference counts only if the float64 cosines at that position differ by more than
-1e-6; ranks of up to k with the position of the positive in faiss' list; ranks of some queries with float64.
-torchmetrics needs one score for each pair and a loop over queries, and therefore runs at a smaller size: the mean
-reciprocal rank from the same scores.
+    python -m benchmarks.retrieval                                   about 6 minutes
+    python -m benchmarks.retrieval --gallery 100000 --rounds 2 --out retrieval.json
 
-    python -m benchmarks.retrieval                                   # everything; about 6 minutes on a quiet machine
-    python -m benchmarks.retrieval --gallery 100000 --rounds 2 --out /tmp/retrieval.json
-
-Exit status 1 unless ranks take at most 1.2 times faiss' time and all results agree. Baselines come from the extra
-`bench`. Linux only: memory is read from /proc.
+The exit status is 1 unless ranks take at most 1.2 times the time of faiss and all results agree. Requires
+`unialign[bench]`, on Linux.
 """
 
 import argparse

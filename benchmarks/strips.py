@@ -1,9 +1,8 @@
-"""Reproduce the paper's interpolation figure: images between a held-out concept's name and its spoken name.
+"""Reproduce the paper's interpolation figure: images between the name and the spoken name of a held-out concept.
 
     python -m benchmarks.strips
 
-Trains two arms of docs/findings/results/generation.json again with seed 0, InfoNCE and the weight chosen by the study,
-and writes docs/findings/figures/generation-strips*.png with the shipped decoder. Needs `unialign[generate]`.
+Requires `unialign[generate]`.
 """
 
 import json

@@ -1,7 +1,6 @@
 """Make torchvision importable with a CPU build of torch, on which its compiled operators cannot be registered.
 
-open_clip and transformers import torchvision, but the measured losses use none of its operators. An importable
-torchvision is not changed.
+open_clip and transformers import torchvision, but the measured losses use none of its operators.
 """
 
 import importlib.machinery

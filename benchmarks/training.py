@@ -1,13 +1,10 @@
 """Measure memory, time to the first step and time per step of `fit`: `python -m benchmarks.training`.
 
-Every case runs in a separate process on one thread. `--before FOLDER` (a checkout of an earlier commit) measures that
-commit beside this one. Results are written to results/training.json, and their table to docs/how-to/large-data.md. The
-files need 1 GB in `--folder`; those of the largest store are sparse.
+Every case runs in a separate process on one thread. `--before FOLDER` also measures the checkout of an earlier commit.
+The files need 1 GB in `--folder`. Linux only, since memory is read from /proc.
 
     python -m benchmarks.training --before ../before
     python -m benchmarks.training --only steps
-
-Linux only: memory is read from /proc.
 """
 
 import argparse

@@ -1,13 +1,10 @@
-"""Choose the settings of the demo on the validation split and write the recipe that `unialign demo` runs.
+"""Choose the settings of the demo on the validation split, and write the recipe that `unialign demo` runs.
 
     python -m benchmarks.tune emoji            about 10 minutes on 2 cores
     python -m benchmarks.tune digits
 
-The closed forms choose their regularization and spectrum power first. All objectives then start at kernel GCCA, with
-the same heads, epochs and learning rate, and get the same number of trials and seeds. The settings with the highest
-mean R@1 on the validation split win, as in the studies; `score` is the mean logarithm of R@1, joint R@1 and label mAP,
-the rule of the closed forms. The test split is never read. All trials are kept in `tuning/<data>.jsonl`, in the order
-tried.
+The closed forms choose their settings first. All objectives then start at kernel GCCA and get the same number of trials
+and seeds; the settings with the highest mean R@1 are chosen. The test split is never read.
 """
 
 import argparse

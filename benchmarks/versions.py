@@ -1,10 +1,7 @@
 """Compare versions of real and random embeddings, and write the tables of the guide to the diagnosis.
 
-    python -m benchmarks.versions         computes results/versions.json (minutes on one core) and writes the tables
-    python -m benchmarks.versions table   writes only the tables
-
-The real embeddings are those of all-MiniLM-L6-v2 of the names of emoji; every ninth text consists of 12 names. The
-random spaces have clusters, a decaying spectrum and a common component.
+python -m benchmarks.versions         computes results/versions.json (minutes on one core) and writes the tables
+python -m benchmarks.versions table   writes only the tables
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
-"""Check a CUDA device against float64, then measure the GPU rows of the speed page: `make gpu`, under ten minutes.
+"""Compare a CUDA device with float64, then measure the GPU rows of the speed page: `make gpu`.
 
-Without a CUDA device the command lists what it would do. `--device cpu` runs the checks on the CPU, to test them. The
-exit status is 1 if a check fails.
+Without a CUDA device, the command lists the checks. `--device cpu` runs them on the CPU. The exit status is 1 if a
+check fails.
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """Compare results of a device with float64 references on the CPU.
 
-A check is a function that takes a device and returns its largest relative error, or raises. Errors are relative to the
-norm of the reference. Rows and gradients are float32 on the device.
+A check takes a device and returns the largest error relative to the norm of the reference.
 
 Shapes: `B` items, `D` dimension.
 """

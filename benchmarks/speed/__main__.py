@@ -1,16 +1,14 @@
-"""Measure time, memory and accuracy of our losses and of baselines: `python -m benchmarks.speed`.
+"""Measure time, memory and accuracy of the losses and of baselines: `python -m benchmarks.speed`.
 
-Baselines come from the extra `bench`; missing ones are recorded as such. Every case runs in a separate process with the
-same inputs and `--threads` threads, and is written to results/speed.json as soon as it is measured; `--resume`
-continues an interrupted run and keeps results of the same source code. The page docs/reference/speed.md is generated
-from the file, and the requirements are printed as MET or NOT MET; the exit status is 1 unless all are met.
+Every case runs in a separate process with the same inputs and number of threads. `--resume` continues an interrupted
+run of the same source code. The exit status is 1 unless all requirements are met.
 
-    python -m benchmarks.speed                                    # everything; under 45 minutes on an idle machine
+    python -m benchmarks.speed                                    all cases; under 45 minutes
     python -m benchmarks.speed --only uniformity --sizes 1024 4096
     python -m benchmarks.speed --only objectives --modalities 3
-    python -m benchmarks.speed --page                             # only the page and the requirements
+    python -m benchmarks.speed --page                             only the page and the requirements
 
-Linux only: memory is read from /proc.
+Baselines require `unialign[bench]`. Linux only, since memory is read from /proc.
 """
 
 import argparse

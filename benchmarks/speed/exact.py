@@ -1,9 +1,9 @@
-"""Compute value and gradient in float64 in chunks of rows, as reference for every implementation.
+"""Compute value and gradient in float64 in chunks of rows, without code of the library.
 
 Each formula is a sum over rows i of a term that depends only on row i of the cosines, so autograd can process each
-chunk separately. It uses no code of the library.
+chunk separately.
 
-Legend: `B` items, `D` dimension, `C` rows of a chunk.
+Shapes: `B` items, `D` dimension, `C` rows of a chunk.
 """
 
 import math

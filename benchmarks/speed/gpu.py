@@ -1,6 +1,6 @@
 """Measure the losses on a CUDA device, as fractions of its measured matrix-product and copy rates.
 
-Legend: `B` items, `D` dimension.
+Shapes: `B` items, `D` dimension.
 """
 
 import statistics

@@ -1,9 +1,9 @@
-"""Define the compared implementations of each loss: ours and baselines.
+"""Implementations of each loss: ours and baselines.
 
-An implementation is a function of unit rows (see `inputs`) that returns a scalar for autograd; with `steps_itself` it
-runs its own backward pass, chunk by chunk. Its packages are imported on construction, before anything is measured.
+An implementation is a function of unit rows that returns a scalar for autograd; with `steps_itself`, it runs its own
+backward pass.
 
-Legend: `B` items, `D` dimension.
+Shapes: `B` items, `D` dimension.
 """
 
 from collections.abc import Callable

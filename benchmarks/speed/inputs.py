@@ -1,6 +1,6 @@
 """Draw the inputs of all cases: seeded unit rows.
 
-Legend: `M` modalities, `B` items, `D` dimension.
+Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
 import torch

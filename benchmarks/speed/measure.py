@@ -1,13 +1,8 @@
-"""Run one measurement in a separate process, forked from one that has imported torch but not used it.
+"""Measure one case in a separate process, forked from a process that has imported torch but not used it.
 
-Recorded for each case: best and median of processor time (`time.process_time`, all threads) and wall time; peak
-resident memory above the baseline before the inputs are created (after one small product and its backward pass, which
-load torch's libraries), both as the kernel's maximum (`ru_maxrss`, which includes the warm-up and a compiler) and as
-the largest sample of /proc/self/statm during the timed steps; bytes kept for the backward pass; errors against float64.
-
-The measured step is a forward and a backward pass from unit rows to their gradients. It is repeated for `BUDGET`
-seconds or `REPEATS` steps. For sizes up to `WARM` and for compiled code the first step is a warm-up; larger sizes warm
-up with 256 rows.
+A step is a forward and a backward pass from unit rows to their gradients. The results are the best and the median
+processor and wall time, the peak resident memory above the baseline before the inputs are created, the bytes kept for
+the backward pass, and the errors compared with float64.
 """
 
 import multiprocessing

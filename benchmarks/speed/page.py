@@ -1,4 +1,4 @@
-"""Generate the tables of the page "Speed and memory" between its markers; the text around them is hand-written."""
+"""Write the tables of the page "Speed and memory"."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,9 +1,9 @@
-"""Compare whole losses with those of other libraries, side by side in one process, as ratios of processor time.
+"""Compare whole losses with those of other libraries, as ratios of processor time.
 
-Each comparison alternates forward and backward passes of two implementations on the same rows, and takes the minimum of
-each. Both normalize the rows. The sizes start at 64 rows, where fixed costs of a call dominate.
+Each comparison alternates forward and backward passes of two implementations on the same rows, and uses the minimum of
+each.
 
-Legend: `B` items, `D` dimension.
+Shapes: `B` items, `D` dimension.
 """
 
 import os
