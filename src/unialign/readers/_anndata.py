@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import DataError
+from unialign.readers._array_items import ArrayFile, MatrixColumn
 from unialign.readers._entry import ArrayEntry, unreadable
 from unialign.readers._hdf5_rows import Hdf5Rows, dataset_problem, opened, texts
 from unialign.readers._rows import GatheredRows, gathered, rows_per_chunk
 
-__all__ = ["anndata_entries", "mudata_entries"]
+__all__ = ["anndata_entries", "mudata_entries", "mudata_matrices"]
 
 Array = NDArray[Any]
 Entries = tuple[list[ArrayEntry], list[str]]
@@ -30,7 +31,7 @@ _VALUES = ("labels", "groups", "split")
 
 
 def anndata_entries(path: Path, file: Any) -> Entries:
-    matrices = _matrices(path, file, "")
+    matrices = _matrices(path, file)
     entries = [ArrayEntry("ids", (_length(file["obs"]),), "<U1", unreadable, partial(_index, path, "obs"))]
     for name in file["obs"]:
         if name != _index_name(file["obs"]):
@@ -42,7 +43,7 @@ def mudata_entries(path: Path, file: Any) -> Entries:
     entries: list[ArrayEntry] = []
     items = _length(file["obs"])
     for name in _in_order(file["mod"]):
-        matrices = [entry for entry in _matrices(path, file["mod"][name], f"mod/{name}/") if not entry.skipped]
+        matrices = [entry for entry in _matrices(path, file["mod"][name]) if not entry.skipped]
         row_N = _rows_of(path, file, name, items)
         single = sum(entry.is_default for entry in matrices) == 1
         for entry in matrices:
@@ -54,12 +55,40 @@ def mudata_entries(path: Path, file: Any) -> Entries:
     return entries, []
 
 
+def mudata_matrices(path: Path, file: Any) -> ArrayFile:
+    """Return the matrices of the modalities by their keys in the file, and the values of the cells."""
+    columns = []
+    items = _length(file["obs"])
+    for name in _in_order(file["mod"]):
+        row_N = _rows_of(path, file, name, items)
+        matrices = _matrices(path, file["mod"][name])
+        single = sum(entry.is_default and not entry.skipped for entry in matrices) == 1
+        for entry in matrices:
+            is_default = entry.is_default and not entry.skipped
+            base = entry.key.rpartition("/")[2]
+            columns.append(
+                MatrixColumn(
+                    name if single and is_default else f"{name}.{base}",
+                    f"mod/{name}/{entry.key}",
+                    items,
+                    row_N,
+                    aliases=(f"{name}/{entry.key}", f"{name}.{base}"),
+                    skipped=entry.skipped,
+                    is_default=is_default,
+                )
+            )
+    index = _index_name(file["obs"])
+    values = [_column(path, file, name) for name in file["obs"] if name != index]
+    loads = {entry.key: entry.load for entry in values if entry.shape == (items,) and entry.kind in ("i", "u", "U")}
+    return ArrayFile(path, columns, {**loads, "ids": partial(_index, path, "obs")})
+
+
 def _in_order(group: Any) -> list[str]:
     order = [str(name) for name in group.attrs.get("mod-order", ())]
     return order if sorted(order) == sorted(group) else list(group)
 
 
-def _matrices(path: Path, group: Any, prefix: str) -> list[ArrayEntry]:
+def _matrices(path: Path, group: Any) -> list[ArrayEntry]:
     found = []
     for name in group.get("obsm", {}):
         entry = _matrix(path, group["obsm"][name], f"obsm/{name}")

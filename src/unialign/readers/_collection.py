@@ -17,6 +17,9 @@ from unialign.readers._matching import as_text, item_values, presence_masks, unu
 from unialign.readers._naming import Matrices, find_matrices
 from unialign.readers._rows import MatchedRows, Rows
 
+# Formats whose files may list media and texts.
+_TABLES = ("csv", "jsonl", "parquet", "arrow")
+
 __all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
 
 
@@ -96,7 +99,11 @@ def collect(
     matrices, ignored, notes = find_matrices(sources, modalities)
     if not matrices:
         what = "; ".join(f"{source.file.label}: {contents(source.file)}" for source in sources)
-        raise DataError(f"found no embeddings; expected (items, dim) arrays of floats, got {what}")
+        is_table = any(source.file.kind in _TABLES for source in sources)
+        advice = (
+            "; list media and texts with: unialign inspect; then encode them with: unialign embed" if is_table else ""
+        )
+        raise DataError(f"found no embeddings; expected (items, dim) arrays of floats, got {what}{advice}")
     join = join_files(sources, matrices, found_ids)
     items, matched = join.items, join.matched
     used = {source for source, _ in matrices.values()}

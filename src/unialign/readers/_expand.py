@@ -11,6 +11,8 @@ import numpy as np
 from unialign.errors import DataError, ShapeError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, Reader
 from unialign.readers._foreign import foreign_folder
+from unialign.readers._item_records import kind_of_name
+from unialign.readers._no_arrays import items_of_folder
 from unialign.readers._open import open_file, recognized
 from unialign.readers._parts import concatenate, group_parts, numeric_order
 
@@ -157,7 +159,9 @@ def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
     if not path.is_dir() or reader is not None or recognized(path) or foreign_folder(path):
         return None
     found = sorted(_walk(path), key=numeric_order)
-    return found or None
+    # Captions beside images may look like tables.
+    is_media = all(kind_of_name(file.name) == "text" for file in found) and bool(items_of_folder(path))
+    return None if is_media or not found else found
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -166,6 +170,8 @@ def _walk(folder: Path) -> list[Path]:
         depth = len(Path(place).relative_to(folder).parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < _MAX_DEPTH)
         for name in sorted(names):
+            if kind_of_name(name) not in (None, "text"):
+                continue
             path = Path(place, name)
             if not name.startswith(".") and path.is_file() and path.suffix != ".json" and recognized(path):
                 found.append(path)

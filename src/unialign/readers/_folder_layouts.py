@@ -20,6 +20,7 @@ __all__ = ["Arranged", "arranged", "parts_of"]
 
 # A layout is only derived from the files if this share of the items has files of several modalities.
 _MIN_SHARE = 0.5
+_LISTED_BY_PATTERN = (".tar", ".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".npy", ".npz", ".safetensors", ".h5")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _layout(
         return _given_layout(options)
     kinds = Counter(kind for path in rests if (kind := kind_of_name(path)))
     if not kinds:
-        raise DataError(f"{found.folder} has no media files; it has {by_suffix(found.paths) or 'no files'}")
+        raise _no_media(found)
     tops: dict[str, set[Kind]] = {}
     for path in rests:
         if kind := kind_of_name(path):
@@ -112,6 +113,15 @@ def _layout(
     if len(kinds) == 1 or _share(rests, "suffixes", by_kind) >= _MIN_SHARE:
         return "suffixes", by_kind
     raise _no_layout(found, rests)
+
+
+def _no_media(found: FolderFiles) -> DataError:
+    listed = [path for path in found.paths if suffix_of(path).lower() in _LISTED_BY_PATTERN]
+    advice = ""
+    if listed:
+        pattern = found.folder / "/".join("*" * listed[0].count("/")) / f"*{suffix_of(listed[0])}"
+        advice = f"; for the items in these files, pass a pattern such as '{pattern}'"
+    return DataError(f"{found.folder} has no media files; it has {by_suffix(found.paths) or 'no files'}{advice}")
 
 
 def _given_layout(options: ItemOptions) -> tuple[Layout, Mapping[str, tuple[str, ...]]]:

@@ -46,7 +46,7 @@ def foreign_format(path: Path, head: bytes) -> str | None:
         if start.startswith(magic):
             return _filled(what if ";" in what else what + _MEDIA, path)
     if start[257:262] == b"ustar":
-        return _filled(f"a tar archive; {_RAW}tar -xf FILE", path)
+        return _filled(f"a tar archive; {_RAW}tar -xf FILE; or list the media in it: unialign inspect FILE", path)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "a web page or XML file, perhaps from a failed download; download the file again"
@@ -69,6 +69,8 @@ def foreign_folder(path: Path) -> str | None:
     names = {entry.name for entry in path.iterdir()}
     if names & {".zgroup", ".zarray", "zarr.json"}:
         return _filled("a Zarr array or group; convert it: numpy.save('x.npy', zarr.open(FILE)['x'][:])", path)
+    if {"items.json", "items.jsonl"} <= names:
+        return "an item table, which has no embeddings; encode its media with: unialign embed"
     if "chroma.sqlite3" in names:
         return (
             "a Chroma database; convert it: c = client.get_collection(NAME).get(include=['embeddings']); "

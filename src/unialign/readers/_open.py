@@ -9,6 +9,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Reader
 from unialign.readers._foreign import foreign_folder, foreign_format
+from unialign.readers._no_arrays import items_of_folder
 
 __all__ = ["find_reader", "load_reader", "open_file", "recognized"]
 
@@ -108,7 +109,11 @@ def _recognizes(reader: Reader, path: Path, head: bytes) -> bool:
 
 def _unreadable(path: Path, head: bytes) -> DataError:
     if path.is_dir():
-        other = foreign_folder(path) or f"a folder without store.json and without files that can be read; {_expected()}"
+        other = (
+            foreign_folder(path)
+            or items_of_folder(path)
+            or f"a folder without store.json and without files that can be read; {_expected()}"
+        )
         return DataError(f"{path} is {other}")
     if not head:
         return DataError(f"{path} is empty; {_expected()}")

@@ -1,6 +1,6 @@
 """Read HDF5 files, including AnnData and MuData; links to other files and virtual datasets are never followed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from unialign._checks import one_line
 from unialign.errors import DataError, MissingDependencyError, UniAlignError
 from unialign.io import open_regular
-from unialign.readers._anndata import anndata_entries, mudata_entries
+from unialign.readers._anndata import anndata_entries, mudata_entries, mudata_matrices
+from unialign.readers._array_items import ArrayFile, array_file, array_items
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, unreadable
 from unialign.readers._hdf5_rows import Hdf5Rows, dataset_problem, opened, texts
+from unialign.readers._item_records import ItemOptions, ItemRecords
 from unialign.readers._rows import FileRegion
 
 __all__ = ["Hdf5Reader"]
@@ -38,14 +40,11 @@ class Hdf5Reader:
             return file.read(len(_MAGIC)) == _MAGIC
 
     def open(self, path: Path) -> EmbeddingFile:
-        try:
-            import_module("h5py")
-        except ImportError:
-            raise MissingDependencyError(f"{path}: reading HDF5 needs h5py; pip install 'unialign[hdf5]'") from None
+        _check_installed(path)
         try:
             with opened(path) as file:
                 kind = str(file.attrs.get("encoding-type", ""))
-                if kind == "MuData" or ("mod" in file and "obsmap" in file):
+                if _is_mudata(file):
                     entries, notes = mudata_entries(path, file)
                 elif kind == "anndata" or {"X", "obs", "var"} <= set(file):
                     entries, notes = anndata_entries(path, file)
@@ -56,6 +55,27 @@ class Hdf5Reader:
             raise
         except Exception as error:  # malicious input may raise any exception in the parser
             raise DataError(f"{path} is not a readable HDF5 file ({one_line(error)}); write it again") from None
+
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return array_items([self._matrices(path) for path in paths], options)
+
+    def _matrices(self, path: Path) -> ArrayFile:
+        _check_installed(path)
+        with opened(path) as file:
+            if _is_mudata(file):
+                return mudata_matrices(path, file)
+        return array_file(path, self.open(path))
+
+
+def _check_installed(path: Path) -> None:
+    try:
+        import_module("h5py")
+    except ImportError:
+        raise MissingDependencyError(f"{path}: reading HDF5 needs h5py; pip install 'unialign[hdf5]'") from None
+
+
+def _is_mudata(file: Any) -> bool:
+    return str(file.attrs.get("encoding-type", "")) == "MuData" or ("mod" in file and "obsmap" in file)
 
 
 def _entries(path: Path, group: Any, prefix: str = "", depth: int = 0) -> Iterator[ArrayEntry]:

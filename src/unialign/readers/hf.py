@@ -1,4 +1,4 @@
-"""Read folders that `datasets` wrote with `save_to_disk`, with the splits of a `DatasetDict`; media stay in the files."""
+"""Read folders that `datasets` wrote with `save_to_disk`, with the splits of a `DatasetDict`."""
 
 import json
 from collections.abc import Sequence
@@ -59,7 +59,8 @@ def is_saved_dataset(path: Path) -> bool:
 
 def _sources(folder: Path) -> list[ArrowItems]:
     state = _json(folder, _STATE)
-    names = [entry.get("filename") for entry in state.get("_data_files") or () if isinstance(entry, dict)]
+    entries = state.get("_data_files")
+    names: list[Any] = [entry.get("filename") for entry in entries] if isinstance(entries, list) else []
     if not names or not all(isinstance(name, str) and _is_name(name) for name in names):
         raise DataError(f"{folder / _STATE} lists no Arrow files; save the data set again with save_to_disk")
     if state.get("_indices_data_files"):

@@ -1,12 +1,15 @@
 """Read .npy files, which contain one unnamed array."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from unialign.errors import DataError
 from unialign.io import NpyHeader, open_regular, read_npy_header
+from unialign.readers._array_items import array_file, array_items
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._item_records import ItemOptions, ItemRecords
 from unialign.readers._rows import FileRegion
 
 __all__ = ["NpyReader", "npy_entry", "npy_header"]
@@ -28,6 +31,9 @@ class NpyReader:
                     "numpy.stack(list(x)) or x.astype(str)"
                 )
             return EmbeddingFile.at(path, self.name, [npy_entry("", path, file, file.tell(), header, str(path))])
+
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return array_items([array_file(path, self.open(path)) for path in paths], options)
 
 
 def npy_header(file: BinaryIO, where: str) -> NpyHeader:

@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from unialign.errors import DataError
 from unialign.io import open_regular
+from unialign.readers._array_items import array_file, array_items
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, without_single_axes
 from unialign.readers._foreign import foreign_archive
+from unialign.readers._item_records import ItemOptions, ItemRecords
 from unialign.readers._rows import FileRegion, StreamRows, rows_per_chunk
 from unialign.readers.npy import npy_entry, npy_header
 
@@ -43,6 +45,9 @@ class NpzReader:
             if other is not None:
                 raise DataError(f"{path} is {other}")
             return EmbeddingFile.at(path, self.name, [_member(path, file, archive, info) for info in members])
+
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return array_items([array_file(path, self.open(path)) for path in paths], options)
 
 
 def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArrayEntry:

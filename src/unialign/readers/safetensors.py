@@ -1,13 +1,16 @@
 """Read .safetensors files: the library validates the header, and tensors are read in place."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import safe_open
 
 from unialign.errors import DataError
 from unialign.io import open_regular
+from unialign.readers._array_items import array_file, array_items
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._item_records import ItemOptions, ItemRecords
 from unialign.readers._rows import FileRegion
 from unialign.readers._text import is_text
 
@@ -41,6 +44,9 @@ class SafetensorsReader:
         return EmbeddingFile.at(
             path, self.name, [_entry(path, 8 + length, key, facts) for key, facts in header.items()]
         )
+
+    def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
+        return array_items([array_file(path, self.open(path)) for path in paths], options)
 
 
 def _entry(path: Path, start: int, key: str, facts: dict[str, object]) -> ArrayEntry:
