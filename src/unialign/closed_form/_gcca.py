@@ -14,7 +14,7 @@ from unialign._checks import check_choice, check_integer, check_nonnegative, che
 from unialign.closed_form._eigenproblem import MaskedGcca, Solution
 from unialign.closed_form._modality import LinearBasis, Modality, read_modality, with_basis
 from unialign.closed_form._selection import ValidationItems, choose
-from unialign.closed_form._space import described_data, scaled_weights
+from unialign.closed_form._space import encoders_and_metadata, scaled_weights
 from unialign.closed_form._training_rows import (
     Rows,
     check_modalities,
@@ -24,7 +24,6 @@ from unialign.closed_form._training_rows import (
 )
 from unialign.config import InputNorm
 from unialign.data import EmbeddingStore
-from unialign.encoders import references_of
 from unialign.errors import ConfigError
 from unialign.space import KernelBasis, Space, check_landmarks, normalization_of, set_kernel_basis, set_linear_head
 
@@ -187,8 +186,7 @@ def _space(
             input_norm=options["input_norm"],
             regularization=solution.regularization,
             landmarks=options["landmarks"],
-            encoders=references_of(store, tuple(dims)),
-            metadata={"closed_form": facts, "data": described_data(store)},
+            **encoders_and_metadata(store, tuple(dims), facts),
         )
         scale_D = solution.eigenvalues_D.clamp(min=0) ** power
         for place, modality in enumerate(modalities):

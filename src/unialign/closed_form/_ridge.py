@@ -13,10 +13,9 @@ from unialign._checks import check_integer, check_number, check_seed
 from unialign.closed_form._modality import read_modality
 from unialign.closed_form._pairwise_ridge import PairwiseRidge
 from unialign.closed_form._selection import ValidationItems
-from unialign.closed_form._space import described_data, scaled_weights
+from unialign.closed_form._space import encoders_and_metadata, scaled_weights
 from unialign.closed_form._training_rows import Rows, check_modalities, fitted_rows, row_facts, selection_rows
 from unialign.data import EmbeddingStore
-from unialign.encoders import references_of
 from unialign.evaluation import log_score
 from unialign.space import Space, normalization_of, set_linear_head
 
@@ -77,8 +76,7 @@ def ridge(
             {name: store.dim(name) for name in names},
             dim=dim,
             head="linear",
-            encoders=references_of(store, names),
-            metadata={"closed_form": facts, "data": described_data(store)},
+            **encoders_and_metadata(store, names, facts),
         )
     weights = problem.weights(regularization, axes_RD)
     for place, modality in enumerate(problem.modalities):

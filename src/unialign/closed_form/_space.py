@@ -4,19 +4,28 @@ Shapes: `W` dimension of the prepared rows of a modality, `D` dimension of the s
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, combinations
+from unialign.encoders import references_of
 
 # Weights with a smaller standard deviation, relative to their root mean square, are all equal.
 _LEAST_DEVIATION = 1e-3
 
 
-def described_data(store: EmbeddingStore) -> dict[str, Any]:
-    return {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(store.rows("train"))}
+def encoders_and_metadata(
+    store: EmbeddingStore, modalities: Sequence[str], facts: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the arguments `encoders` and `metadata` of a space of the given modalities."""
+    data = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(store.rows("train"))}
+    encoders = references_of(store, modalities)
+    if encoders:
+        data |= {"combinations": combinations(store, modalities, "train")}
+    return {"encoders": encoders, "metadata": {"closed_form": dict(facts), "data": data}}
 
 
 def scaled_weights(weights_WD: Tensor, dim: int) -> Tensor:

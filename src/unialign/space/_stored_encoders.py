@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unialign.config import Inside
-from unialign.encoders import Encoder, save
-from unialign.errors import ConfigError
+from unialign.encoders import Encoder, load, save
+from unialign.errors import ConfigError, DataError
 from unialign.space._encoders import MODULE, naming
 from unialign.space._inside import ENCODERS, SUFFIXES, inside_name, read_inside
 
@@ -38,9 +38,18 @@ def _stored(space: "Space", name: str, reference: Reference, inside: Inside) -> 
     if inside == "auto" and given is not None and given.module is not None and reference["kind"] != MODULE:
         changed, files = _written(name, given)
         # The weights of a module that was trained since it was created have another fingerprint.
-        if changed["fingerprint"] != reference["fingerprint"]:
+        if changed["fingerprint"] != reference["fingerprint"] or not _can_be_loaded(by_reference, loaded.offline):
             return changed, files
     return by_reference, {}
+
+
+def _can_be_loaded(reference: Reference, offline: bool | None) -> bool:
+    """Return whether a reference alone rebuilds the encoder, whose weights may have been trained."""
+    try:
+        load(reference, device="cpu", offline=offline)
+    except (ConfigError, DataError):
+        return False
+    return True
 
 
 def _written(name: str, encoder: Encoder) -> tuple[Reference, dict[str, bytes]]:

@@ -1,12 +1,13 @@
 """Resolve the settings of a training run, and describe the run."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from unialign.config import TrainConfig
-from unialign.data import EmbeddingStore, encoder_fingerprint
+from unialign.data import EmbeddingStore, combinations, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
 from unialign.losses import FusedTarget, Matryoshka, Objective, create
 from unialign.space import Space, check_frozen
@@ -72,6 +73,16 @@ def run_facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from:
         check_frozen_encoders(init_from, data.get("columns", {}))
         facts["init_from"] = {"weights": weights_digest(init_from)}
     return facts
+
+
+def space_metadata(
+    store: EmbeddingStore, facts: Mapping[str, Any], encoders: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the facts of a run and, if the space encodes raw media, the numbers of training items."""
+    if not encoders:
+        return dict(facts)
+    counts = combinations(store, facts["training"]["modalities"], "train")
+    return {**facts, "data": {**facts["data"], "combinations": counts}}
 
 
 def run_dir(out: str | os.PathLike[str], store: EmbeddingStore, config: TrainConfig, facts: dict[str, Any]) -> RunDir:

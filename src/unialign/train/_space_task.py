@@ -28,7 +28,14 @@ from unialign.train._monitor import HealthWarning, check_health
 from unialign.train._nan_diagnosis import explain_non_finite
 from unialign.train._optimizer import learning_rate, load_optimizer_tensors, make_adamw, optimizer_tensors
 from unialign.train._process_group import ProcessGroup
-from unialign.train._run_settings import batches_of, make_objective, resolve_config, run_facts, term_names
+from unialign.train._run_settings import (
+    batches_of,
+    make_objective,
+    resolve_config,
+    run_facts,
+    space_metadata,
+    term_names,
+)
 from unialign.train._training_data import load_training_data, training_rows
 from unialign.train._training_task import StepReport, TrainingTask
 
@@ -54,7 +61,8 @@ class SpaceTask(TrainingTask):
         if self.device.type == "cpu" and config.precision == "bf16":
             raise ConfigError("precision='bf16' needs a CUDA device (emulation on a CPU is far slower); use 'auto'")
         self.dims = {name: store.dim(name) for name in config.modalities or ()}
-        check_init_from(init_from, self.dims, config, references_of(store, tuple(self.dims)))
+        self.encoders = references_of(store, tuple(self.dims))
+        check_init_from(init_from, self.dims, config, self.encoders)
         self.rows = training_rows(store, tuple(self.dims))
         self.start: Start | None = None
         self.facts = run_facts(store, config, len(self.rows), init_from)
@@ -90,8 +98,8 @@ class SpaceTask(TrainingTask):
             dropout=config.dropout,
             input_norm=config.input_norm,
             frozen=config.frozen,
-            encoders=references_of(self.store, tuple(self.dims)),
-            metadata=self.facts if self.start is None else self.facts | {"closed_form": self.start.facts},
+            encoders=self.encoders,
+            metadata=space_metadata(self.store, self.facts | self.checkpoint_facts(), self.encoders),
             **kernel_options(config, source),
         )
         self.objective = make_objective(config)

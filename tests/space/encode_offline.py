@@ -1,0 +1,29 @@
+"""Load a space without network, and encode raw media; run by a test in a new process.
+
+Arguments: folder of the space, JSON file with the raw media of each modality, .npz file to write the embeddings to.
+"""
+
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def blocked(*arguments: Any, **options: Any) -> Any:
+    raise AssertionError("the network was used")
+
+
+def main(space_folder: str, raw_file: str, out: str) -> None:
+    socket.socket = socket.create_connection = socket.getaddrinfo = blocked  # type: ignore[assignment, misc]
+    import numpy as np
+
+    from unialign.space import Space
+
+    space = Space.from_pretrained(space_folder)
+    embeddings = space.encode(json.loads(Path(raw_file).read_text()))
+    np.savez(out, **{name: z.numpy() for name, z in embeddings.items()})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
