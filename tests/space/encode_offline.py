@@ -15,7 +15,11 @@ def blocked(*arguments: Any, **options: Any) -> Any:
 
 
 def main(space_folder: str, raw_file: str, out: str) -> None:
-    socket.socket = socket.create_connection = socket.getaddrinfo = blocked  # type: ignore[assignment, misc]
+    class Socket(socket.socket):
+        connect = connect_ex = sendto = blocked
+
+    socket.socket = Socket  # type: ignore[misc]
+    socket.create_connection = socket.getaddrinfo = blocked
     import numpy as np
 
     from unialign.space import Space
