@@ -49,19 +49,19 @@ class ColorFeatures:
         """Return the settings as a JSON object."""
         return {"type": "color-features", **asdict(self), "pixels": self.pixels.to_json()}
 
-    def _colors(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _colors(self, values: NDArray[Any]) -> NDArray[Any]:
         # The square root reduces the weight of a uniform background.
         levels = np.minimum((values * self.levels).astype(np.int64), self.levels - 1)
         codes = (levels[..., 0] * self.levels + levels[..., 1]) * self.levels + levels[..., 2]
         counts = np.bincount(codes.ravel(), minlength=self.levels**3)
-        return np.sqrt(counts / counts.sum()).astype(np.float32)
+        return np.asarray(np.sqrt(counts / counts.sum()), np.float32)
 
-    def _coarse(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _coarse(self, values: NDArray[Any]) -> NDArray[Any]:
         side = self.pixels.size // self.grid
         blocks = values.reshape(self.grid, side, self.grid, side, 3).mean((1, 3))
         return np.asarray(blocks - 0.5).ravel()
 
-    def _edges(self, gray: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _edges(self, gray: NDArray[Any]) -> NDArray[Any]:
         down = np.diff(gray, axis=0, append=gray[-1:])
         right = np.diff(gray, axis=1, append=gray[:, -1:])
         strength = np.hypot(down, right)
@@ -70,8 +70,8 @@ class ColorFeatures:
         cell = np.arange(self.pixels.size) // side
         place = (cell[:, None] * self.cells + cell[None, :]) * self.directions + turn
         total = np.bincount(place.ravel(), strength.ravel(), minlength=self.cells**2 * self.directions)
-        return np.sqrt(total).astype(np.float32)
+        return np.asarray(np.sqrt(total), np.float32)
 
 
-def _unit(part: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(part: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-6), np.float32)

@@ -35,7 +35,7 @@ def _picture(number: int, height: int = 96, width: int = 128) -> Any:
     """Return a gradient with a bright disk and noise."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     ramp = np.stack([x / width, y / height, 1 - x / width], -1) * 160
-    disk = ((x - 40 - 8 * number) ** 2 + (y - 48) ** 2 < 24**2)[..., None] * np.float32([80, 20, 60])
+    disk = ((x - 40 - 8 * number) ** 2 + (y - 48) ** 2 < 24**2)[..., None] * np.array([80, 20, 60], np.float32)
     noise = 30 * seeded_uniform((height, width, 3), seed=number)
     return np.clip(ramp + disk + noise + 30, 0, 255).astype(np.uint8)
 

@@ -90,7 +90,10 @@ def file_sha256(path: Path) -> str:
     """
     try:
         with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            hasher = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                hasher.update(chunk)
+            return hasher.hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}; restore the file") from None
 

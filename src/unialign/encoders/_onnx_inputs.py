@@ -45,7 +45,9 @@ class NormalizedPixels:
         if self.settings.scale is not None:
             values = (pixels.astype(np.float64) * self.settings.scale).astype(np.float32)
         if self.settings.mean is not None and self.settings.std is not None:
-            mean, std = (np.float32(value)[:, None, None] for value in (self.settings.mean, self.settings.std))
+            mean, std = (
+                np.array(value, np.float32)[:, None, None] for value in (self.settings.mean, self.settings.std)
+            )
             values = (values - mean) / std
         return {"pixel_values": np.ascontiguousarray(values.transpose(1, 2, 0)) if self.channels_last else values}
 

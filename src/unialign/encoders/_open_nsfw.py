@@ -26,7 +26,7 @@ class OpenNsfwPixels:
         picture.save(file, format="JPEG")
         file.seek(0)
         decoded = np.asarray(library.open(file).convert("RGB"), np.float32)[16:240, 16:240]
-        return {"input": decoded[..., ::-1] - np.float32([104, 117, 123])}
+        return {"input": decoded[..., ::-1] - np.array([104, 117, 123], np.float32)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a JSON object."""

@@ -58,7 +58,7 @@ class WhisperWindows:
         power = Spectrogram(400, self.hop, 400)(samples)[:-1]
         bands = MelBands(self.rate, 400, self.bands, 0, 8000, scale="slaney", unit_area=True)(power)
         levels = np.log10(np.maximum(bands, 1e-10))
-        return ((np.maximum(levels, levels.max() - 8) + 4) / 4).T.astype(np.float32)
+        return np.asarray(((np.maximum(levels, levels.max() - 8) + 4) / 4).T, np.float32)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def find_tower(spec: EncoderName, config: Mapping[str, Any], media: Kind | None,
     Raises:
         ConfigError: the architecture is not supported, or the tower is ambiguous or does not exist.
     """
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
     if model_type not in TOWERS:
         raise ConfigError(
             f"the architecture {model_type!r} of the encoder {str(spec)!r} is not supported; expected one of "

@@ -129,7 +129,7 @@ def shorten_whisper(encoder: Any, positions: int) -> None:
     encoder.config.max_source_positions = positions
     encoder.max_source_positions = positions
     kept = encoder.embed_positions.weight[:positions].detach().clone()
-    encoder.embed_positions = nn.Embedding.from_pretrained(kept, freeze=True)
+    encoder.embed_positions = nn.Embedding(kept.shape[0], kept.shape[1], _weight=kept, _freeze=True)
 
 
 def pooled(output: Any, pooling: str, mask: Tensor | None = None) -> Tensor:

@@ -5,12 +5,14 @@ Shapes: `T` samples, `L` frames, `F` frequencies, `B` bands.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["MelBands", "Spectrogram"]
+
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Spectrogram:
     preemphasis: float = 0.0
     remove_mean: bool = False
 
-    def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    def __call__(self, samples: NDArray[np.float32]) -> Array:
         half = self.window // 2
         # A frame needs a whole window of samples, and a reflection more samples than it adds.
         least = half + 1 if self.center else self.window
@@ -76,13 +78,14 @@ class MelBands:
     unit_area: bool = False
     straight_in_mel: bool = False
 
-    def __call__(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
+    def __call__(self, power: Array) -> Array:
         return np.asarray(power @ _triangles(self))
 
 
 @cache
-def _triangles(bands: MelBands) -> NDArray[np.float64]:
-    mels = np.linspace(*_to_mel(np.array([bands.low, bands.high]), bands.scale), bands.bands + 2)
+def _triangles(bands: MelBands) -> Array:
+    low, high = _to_mel(np.array([bands.low, bands.high]), bands.scale).tolist()
+    mels = np.linspace(low, high, bands.bands + 2)
     frequencies = np.fft.rfftfreq(bands.fft, 1 / bands.rate)
     edges = _from_mel(mels, bands.scale)
     if bands.straight_in_mel:
@@ -91,7 +94,7 @@ def _triangles(bands: MelBands) -> NDArray[np.float64]:
         places, ends = frequencies, edges
     width = np.diff(ends)
     rising, falling = (places[:, None] - ends[:-2]) / width[:-1], (ends[2:] - places[:, None]) / width[1:]
-    triangles = np.maximum(np.minimum(rising, falling), 0)
+    triangles: Array = np.maximum(np.minimum(rising, falling), 0)
     return triangles * 2 / (edges[2:] - edges[:-2]) if bands.unit_area else triangles
 
 
@@ -99,14 +102,14 @@ def _triangles(bands: MelBands) -> NDArray[np.float64]:
 _BREAK_HZ, _BREAK_MEL, _LOG_STEP = 1000.0, 15.0, np.log(6.4) / 27
 
 
-def _to_mel(hertz: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
+def _to_mel(hertz: Array, scale: str) -> Array:
     if scale == "htk":
         return np.asarray(2595 * np.log10(1 + hertz / 700))
     logarithmic = _BREAK_MEL + np.log(np.maximum(hertz, _BREAK_HZ) / _BREAK_HZ) / _LOG_STEP
     return np.where(hertz < _BREAK_HZ, hertz * _BREAK_MEL / _BREAK_HZ, logarithmic)
 
 
-def _from_mel(mels: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
+def _from_mel(mels: Array, scale: str) -> Array:
     if scale == "htk":
         return np.asarray(700 * (10 ** (mels / 2595) - 1))
     logarithmic = _BREAK_HZ * np.exp(_LOG_STEP * (np.maximum(mels, _BREAK_MEL) - _BREAK_MEL))
@@ -114,6 +117,6 @@ def _from_mel(mels: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
 
 
 @cache
-def _hann(window: int, periodic: bool) -> NDArray[np.float64]:
+def _hann(window: int, periodic: bool) -> Array:
     steps = window if periodic else window - 1
     return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / steps))
