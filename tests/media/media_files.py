@@ -49,13 +49,12 @@ def video_bytes(
         track = file.add_stream(codec, rate=rate, options=options or {})
         track.height, track.width = size
         track.pix_fmt, track.gop_size = "yuv420p", 12
-        sound = None if tone is None else file.add_stream("aac", rate=48_000)
+        sound = None if tone is None else file.add_stream("aac", rate=48_000, layout="mono")
         for level in levels:
             frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), format="rgb24")
             file.mux(track.encode(frame))
         file.mux(track.encode(None))
         if sound is not None:
-            sound.layout = "mono"
             frame = av.AudioFrame.from_ndarray(np.asarray(tone, np.float32)[None], format="fltp", layout="mono")
             frame.sample_rate, frame.pts = 48_000, 0
             file.mux(sound.encode(frame))

@@ -67,7 +67,7 @@ def as_media(
     """
     check_choice("kind", kind, KINDS)
     limits, decoding = limits or MediaLimits(), decoding or Decoding()
-    if isinstance(value, Mapping) and {"bytes", "path"} & value.keys():
+    if isinstance(value, Mapping) and value and value.keys() <= {"bytes", "path"}:
         # As `datasets` gives media that are not decoded.
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if value is None:

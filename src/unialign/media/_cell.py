@@ -98,7 +98,7 @@ class Cell:
                 raise DataError(f"field {name!r} of a cell must be {expected}, got {entry!r:.80}")
             found[name] = tuple(entry) if isinstance(entry, list | tuple) else entry
         missing = {"row", "column"} & allowed[0] - found.keys()
-        if missing and ("table" in found or "row" not in missing):
+        if missing:
             raise DataError(f"a cell lacks the field {min(missing)!r}; it has {_names(value)}")
         return cls(**found)
 
