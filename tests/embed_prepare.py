@@ -1,6 +1,9 @@
 """Functions that prepare media for the encoders of the tests of embedding. Workers import them without torch."""
 
 import ctypes
+import os
+import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +30,13 @@ def letters(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Slowly:
-    """Like `letters`, after a wait."""
+    """Like `letters`, after a wait for a text that starts with "text"."""
 
     seconds: float
 
     def __call__(self, text: str) -> dict[str, Any]:
-        time.sleep(self.seconds)
+        if text.startswith("text"):  # no input of a witness does
+            time.sleep(self.seconds)
         return letters(text)
 
 
@@ -53,13 +57,8 @@ class Hazard:
         if word == "hang":
             time.sleep(1000)
         if word == "exit":
-            import os
-
             os._exit(3)
         if word == "kill":
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGKILL)
         if word == "bug":
             raise RuntimeError("the shape is wrong")
@@ -72,3 +71,27 @@ class Hazard:
         except FileExistsError:
             return False
         return True
+
+
+@dataclass(frozen=True)
+class FailingReads:
+    """Like `letters`, but the first calls with a single letter raise an OSError with this number."""
+
+    folder: str
+    times: int
+    number: int
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        for i in range(self.times if len(text) == 1 else 0):
+            try:
+                (Path(self.folder) / f"failed-{i}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            raise OSError(self.number, os.strerror(self.number))
+        return letters(text)
+
+
+def no_torch(text: str) -> dict[str, Any]:
+    """Like `letters`; raise an error in a process that has imported torch, but for the process of the tests."""
+    assert "torch" not in sys.modules or "pytest" in sys.modules
+    return letters(text)

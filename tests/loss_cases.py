@@ -14,7 +14,6 @@ from unialign import losses
 from unialign.losses import Objective, create
 from unialign.losses.symile import draw_permutations
 
-# This maps each case to the objective name and the options; every batch contains the anchor m0.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "balanced": ("unialign", {"anchor": "m0"}),
     "paper": ("unialign", {"anchor": "m0", "preset": "paper", "temperature": 0.5}),
@@ -60,11 +59,9 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
 
 # These objectives require a fixed number of modalities.
 MODALITIES: dict[str, int] = {"triangle": 3}
-# These objectives use only items with all modalities.
 COMPLETE_ONLY = {"triangle", "symile"}
 # In these cases, the loss depends on the order of items and modalities, since negatives are sampled.
 DRAWN = {"symile-sampled"}
-# These objectives compare all B^M tuples of items.
 EXPONENTIAL = {"symile"}
 
 

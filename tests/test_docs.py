@@ -20,7 +20,6 @@ def blocks(page):
 
 def case(page):
     name = str(page.relative_to(ROOT))
-    # The snippets of this page need the environment of `make test-integrations`.
     marks = [pytest.mark.integrations] if name == "docs/how-to/other-tools.md" else []
     return pytest.param(page, id=name, marks=marks)
 
@@ -29,7 +28,6 @@ def case(page):
 def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
     """Run all Python snippets and commands of a page in order, in one temporary folder."""
     monkeypatch.chdir(tmp_path)
-    # Avoid worker processes, which are slow to start; other tests cover them.
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     names = {"__name__": "__main__"}
     for i, (kind, source) in enumerate(blocks(page)):

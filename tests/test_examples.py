@@ -14,7 +14,7 @@ def run_example(name, monkeypatch, folder):
     return runpy.run_path(str(EXAMPLES / name))["main"]
 
 
-@pytest.mark.slow  # The import of Lightning takes seconds.
+@pytest.mark.slow
 def test_lightning_training(tmp_path, monkeypatch, capsys):
     pytest.importorskip("lightning")
     run_example("lightning_training.py", monkeypatch, tmp_path)()

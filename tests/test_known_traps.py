@@ -70,7 +70,7 @@ def test_04_accumulated_batches_weigh_as_their_rows():
     """
     x, y = rows(0, 6, 4), rows(1, 6, 4)
     leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
-    objective = UniAlign("x", uniformity_weight=0.0)  # This loss contains only means over rows.
+    objective = UniAlign("x", uniformity_weight=0.0)
     for part in (slice(0, 4), slice(4, 6)):
         share = len(x[part]) / len(x)
         (share * objective({"x": leaves[0][part], "y": leaves[1][part]}).total).backward()

@@ -208,6 +208,5 @@ def test_nothing_but_the_results_is_as_large_as_the_batch(monkeypatch: pytest.Mo
     incoming = torch.ones_like(z)
     with _Allocations() as backward:
         z.backward(incoming)
-    # The largest storages are the gradients of the inputs, in the dtype of each input.
     assert sorted(backward.made)[-3:] == [items * dim * dtype.itemsize] * 3
     assert sorted(backward.made)[-4] <= 2**10 * 4

@@ -64,7 +64,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_train_sample_and_generate(
     small: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(trained)]) == 0  # loads the finished run
+    assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(trained)]) == 0
     printed = capsys.readouterr().out
     assert "decoder of 8 x 8 pixels" in printed
     assert "samples-00000006.png" in printed

@@ -71,7 +71,7 @@ def test_proposed_ids_are_written_and_read_again(here, capsys):
     assert "No problems were found" in capsys.readouterr().out
     assert not (here / "again/ids.npy").exists()
     assert main(["diagnose", "good.npz", *QUICK]) == 0
-    assert not (here / "runs/diagnose/ids.npy").exists()  # The stored ids are those of `mine.npz`.
+    assert not (here / "runs/diagnose/ids.npy").exists()
 
 
 def test_sources_inside_the_results_folder_are_refused_and_kept(here, capsys):
@@ -106,7 +106,6 @@ def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert json.loads((here / "runs/diagnose/results.json").read_text())["issue_summary"] != first["issue_summary"]
 
-    # A diagnosis of another file also replaces the earlier diagnosis.
     assert main(["diagnose", "bad.npz", "--modalities", "text", *QUICK]) == 0
     assert yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())["files"] == ["bad.npz"]
     assert "is the only modality" in (here / "runs/diagnose/log.txt").read_text()
@@ -121,7 +120,7 @@ def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys
 
 
 def test_the_written_config_reproduces_the_numbers(here):
-    assert main(["diagnose", "words=good.npz", "--modalities", "text", *QUICK]) == 2  # one name for three matrices
+    assert main(["diagnose", "words=good.npz", "--modalities", "text", *QUICK]) == 2
     assert main(["diagnose", "good.npz", "--modalities", "text", "image", "--sample", "90", *QUICK]) == 0
     written = yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())
     assert written == {

@@ -61,13 +61,11 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
         with pil.open(tmp_path / name) as file:
             assert file.mode == "RGB"
             assert min(file.size) >= 128
-    # Each sample is listed with the pixel distance to its nearest training image.
     assert [0 < copy["distance"] < 0.5 for copy in image["copies"]] == [True] * 4
     assert "training item nearest to the condition" in printed
     assert "nearest by pixels" in printed
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 4
-    # The page shows the nearest training image of each of 4 samples, the true image, and 3 images near the condition.
     assert page.count("data:image/webp") == 4 + 1 + 3
     assert page.count('<img src="data:image/') + page.count('class="copied" src="data:image/') == page.count("<img")
     assert "the true image" in page
@@ -97,7 +95,6 @@ def test_the_written_configuration_repeats_the_call(
         assert (ship / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     settings = yaml.safe_load((ship / "config.yaml").read_text())["generation"]
     assert settings["fingerprint"] == load_dataset("emoji").fingerprint
-    # A second call replaces all images of the first call.
     assert generate(tmp_path / "again", "--item", "tiger", "--samples", "1") == 0
     assert len(list((tmp_path / "again" / "images").iterdir())) == 1
 
@@ -257,7 +254,6 @@ def test_a_failed_call_keeps_the_earlier_files(
     }
     assert generate(out, "--item", "ship", "--guidance", "1e38") == 2
     assert {path for path in contents(out) if path.name != ".lock"} == {p for p in before if p.name != ".lock"}
-    # The next call removes the images of the first call and keeps all other files.
     assert generate(out, "--item", "tiger", "--samples", "1") == 0
     left = {path.name for path in (out / "images").iterdir()}
     assert left == {"of-my-own.png", *(Path(name).name for name in results(out)["images"][0]["files"])}

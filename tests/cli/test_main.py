@@ -102,7 +102,6 @@ def test_compare_then_continue_then_raise(tmp_path, monkeypatch, capsys):
     for key, metrics in results["summary"].items():
         assert moved["summary"][key]["recall@1"]["mean"] == pytest.approx(metrics["recall@1"]["mean"], abs=0.02)
 
-    # A comparison with other settings is rejected in the same folder.
     assert main([*command, "--lr", "0.002"]) == 2
     assert "another comparison" in capsys.readouterr().err
 
@@ -117,7 +116,6 @@ def test_objectives_without_an_anchor_are_compared_with_those_that_have_one(tmp_
     assert entries["cua"]["train"]["objective_options"] == {"anchor": "kar"}
     assert "anchor" not in entries["symile"]["train"]["objective_options"]
 
-    # A new anchor changes only the objectives that have an anchor.
     again = ["compare", "--config", "runs/compare/config.yaml", "--anchor", "fou", "--out", "runs/again"]
     assert main([*again, "--workers", "1"]) == 0
     entries = yaml.safe_load((tmp_path / "runs/again/config.yaml").read_text())["entries"]
@@ -180,7 +178,6 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
         again["objectives"]["space"]["settings"]["objective"] == "infonce"
     )  # the settings of the training run, not the defaults
 
-    # A run from the config.yaml of the first run gives the same metrics.
     assert main(["train", "--config", "runs/train/config.yaml", "--out", "runs/copy"]) == 0
     copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
     assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
@@ -384,8 +381,6 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
     page = (tmp_path / "runs/demo/report.html").read_text("utf-8")
     assert "data:image/webp" in page
     assert len(page) < 5_000_000
-    # The page shows eight queries, each with the true image and three generated images with their nearest training
-    # images.
     section = page[page.index('<section id="generated"') : page.index('<section id="methods"')]
     assert section.count("<article") == 8
     assert section.count("data:image/png") == 8 * 3
@@ -422,7 +417,6 @@ def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch
     assert "choose another --out" in printed.err
     assert main([*run, "--resume", "never"]) == 2
     assert "Continue it with --resume auto, or choose another --out" in capsys.readouterr().err
-    # `evaluate` rejects swapped arguments, and another split in the same folder.
     assert main(["evaluate", "digits", "runs/train/space"]) == 2
     assert "as in `unialign evaluate runs/train/space digits`" in capsys.readouterr().err
     evaluate = ["evaluate", "runs/train/space", "digits", "--resamples", "100"]
@@ -467,7 +461,7 @@ def test_evaluate_measures_all_items_of_files_without_a_split(tmp_path, monkeypa
     assert len(json.loads((tmp_path / "b/items.json").read_text())["rows"]) == 40
     page = (tmp_path / "b/report.html").read_text()
     assert "<title>space on all items of held-out</title>" in page
-    assert page.count("including training items if the space was trained on them") == 3  # facts, result and protocol
+    assert page.count("including training items if the space was trained on them") == 3
     assert "unseen" not in page
     assert main([*evaluate, "held-out.npz", "--split", "val", "--out", "d"]) == 2
     assert "split of d/data has 0 items; at least 2 are needed" in capsys.readouterr().err

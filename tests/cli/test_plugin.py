@@ -75,7 +75,6 @@ def test_worker_processes_and_a_resumed_comparison(place):
     first = json.loads((place / "runs/compare/results.json").read_text())
     assert {record["metric"] for record in first["comparisons"]} >= {"cosine_margin", "recall@1"}
     assert all("p_holm" not in record for record in first["comparisons"] if record["metric"] == "cosine_margin")
-    # The run whose final space is missing continues from a checkpoint, and the finished run is loaded.
     run = place / "runs/compare/runs/hardest_negative-seed0"
     shutil.rmtree(run / "space")
     unialign(place, *compare, *QUICK, "--workers", "1")

@@ -245,7 +245,6 @@ def test_a_head_with_one_weight_is_finite(method: Any) -> None:
     sizes = [parameter.abs().max() for parameter in space.parameters()]
     torch.testing.assert_close(sizes[0], torch.tensor(3**-0.5))
     assert bool(torch.isfinite(torch.stack(sizes)).all())
-    # Two training pairs have a single kernel feature.
     kernel = gcca(EmbeddingStore.from_arrays({name: rows[:2] for name, rows in x.items()}), dim=1)
     assert all(bool(torch.isfinite(parameter).all()) for parameter in kernel.parameters())
 

@@ -122,7 +122,6 @@ def test_scores_compare_modalities() -> None:
     within = found.scores(z["a"][:50], z["a"][50:150], query_modality="a", gallery_modality="a")
     across = found.scores(z["a"][:50], z["b"][:50], query_modality="a", gallery_modality="b")
     raw = z["a"][:50] @ z["a"][50:150].mT
-    # Before the repair, rows of the query's modality are closer than the matching rows of the other modality.
     assert float((raw.mean(1) > (z["a"][:50] * z["b"][:50]).sum(1)).double().mean()) > 0.5
     assert float((across.diagonal() > within.mean(1)).double().mean()) > 0.95
     local = found.local_similarity(z["b"][:50], modality="b", reference="a")
@@ -204,7 +203,7 @@ def test_same_ids_are_on_the_same_side() -> None:
 def test_groups_are_held_out_and_resampled_as_a_whole() -> None:
     z = {name: x.numpy() for name, x in with_gap(healthy(items=120)).items()}
     groups, ids = np.arange(120) // 6, np.arange(120)
-    ids[[6, 12]] = 0  # The first three groups share an id.
+    ids[[6, 12]] = 0
     data = open_collection({**z, "groups": groups, "ids": ids})
     fit, held = split_items(data, groups_of(data), 0.5, 0)
     joined = np.where(groups < 3, 0, groups)
@@ -227,7 +226,6 @@ def test_held_out_items_of_one_group_choose_no_method() -> None:
     found = repair({**z, "groups": np.arange(160) // 80, "split": split})
     assert found.choice == "none"
     assert "one group" in found.candidates["center"]["reason"]
-    # Of three groups, two are held out.
     data = open_collection({**z, "groups": np.arange(160) // 54})
     assert len(split_items(data, groups_of(data), 0.1, 0)[0]) in (52, 54)
 

@@ -31,7 +31,7 @@ def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
         assert torch.equal(loaded.apply(z)[name], x)
     both = {"query_modality": "a", "gallery_modality": "text-b"}
     assert torch.equal(loaded.scores(z["a"], z["text-b"], **both), found.scores(z["a"], z["text-b"], **both))
-    found.save(tmp_path / "folder")  # The second call replaces the files of the first call.
+    found.save(tmp_path / "folder")
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
         "README.md",
         "config.json",

@@ -154,7 +154,6 @@ def test_a_full_disk(disk: Path, kind: str, leave: int) -> None:
     write(disk, 1)
     before = contents(disk)
     filler = fill(disk, leave=leave)
-    # The write either completes or leaves version 1 unchanged.
     message = ""
     try:
         write(disk, 2)

@@ -47,7 +47,6 @@ def test_saved_files_survive_kills(tmp_path: Path, trials: int, steps: int, insi
     report = killed(tmp_path, trials)
     assert len(report["trials"]) == trials
     for trial in report["trials"]:
-        # The newest checkpoint found is the last one completed, or the one whose save was interrupted.
         assert trial["ended"] <= trial["found"] <= trial["begun"], trial
         assert trial["digest"] == report["digest"], trial
         assert trial["log_steps"] == list(range(1, report["steps"] + 1)), trial

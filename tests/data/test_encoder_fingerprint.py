@@ -45,7 +45,6 @@ def test_order_of_entries_does_not_matter() -> None:
 
 def test_a_signature_is_used_unchanged() -> None:
     assert encoder_fingerprint(store(MADE | {"fingerprint": "signed"}), "image") == "signed"
-    # A pipeline of unknown provenance records None as its fingerprint.
     assert encoder_fingerprint(store(MADE | {"fingerprint": None}), "image") != "signed"
 
 
@@ -64,7 +63,6 @@ def test_shipped_columns() -> None:
         kept = {key: made[key] for key in ("encoder", "weights", "pooling", "reduction")}
         text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(text.encode()).hexdigest() == expected
-    # `drawing` has the same encoder as `image` but a separate reduction.
     assert encoder_fingerprint(emoji, "image") != encoder_fingerprint(emoji, "drawing")
     with pytest.raises(ConfigError, match="'video'"):
         encoder_fingerprint(emoji, "video")

@@ -66,7 +66,7 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
     split = np.repeat([0, 1, 2, 0, 0], ITEMS // 5)
     expected = EmbeddingStore.from_arrays(space, present={"text": present}, split=split, **values)
     entries = space | values | {"present.text": present, "split": split}
-    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])  # any negative label means unlabeled
+    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])
     np.savez(tmp_path / "a.npz", **entries)
     np.savez_compressed(tmp_path / "b.npz", **entries)
     save_file(entries, tmp_path / "c.safetensors")
@@ -74,9 +74,8 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
         store = data.load_dataset(tmp_path / source)
         assert store.fingerprint == expected.fingerprint
         assert store.name == source[0]
-        assert sorted(store.modalities) == ["image", "text"]  # The safetensors format sorts tensors by name.
+        assert sorted(store.modalities) == ["image", "text"]
         store.verify()
-    # Loading two files, or arrays in memory, gives the same store.
     np.save(tmp_path / "x.npy", space["image"])
     np.savez(tmp_path / "y.npz", **{key: value for key, value in entries.items() if key != "image"})
     store = data.load_dataset([f"image={tmp_path / 'x.npy'}", tmp_path / "y.npz"])

@@ -68,7 +68,7 @@ def test_arrays_cannot_be_written(make: Maker, columns: dict[str, Any], options:
     for array in (store.array("image"), store.present("image"), store.present("audio"), store.ids, store.split):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
-    columns["image"][0] = 1  # The array of the caller stays writable.
+    columns["image"][0] = 1
 
 
 def test_absent_rows_keep_their_values(make: Maker, columns: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_wrong_size_on_first_access(digits: Path) -> None:
             if changed is not None:
                 (digits / file).write_bytes(changed)
                 message = rf"{file} has \d+ bytes, but store.json describes"
-            store = EmbeddingStore.open(digits)  # This call reads only store.json.
+            store = EmbeddingStore.open(digits)
             with pytest.raises(DataError, match=message):
                 touch(store, file)
             with pytest.raises(DataError, match=file):
@@ -128,7 +128,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
         "bare pickle": pickle.dumps([bomb] * 50),
         "pickle behind a float header": npy(np.ones((1, 1)))[:-8] + pickle.dumps([bomb] * 50),
     }[kind]
-    content += b"\0" * 1000  # Padding gives the file the expected size.
+    content += b"\0" * 1000
     assert store.path is not None
     plant(store.path, "image", content)
     again = EmbeddingStore.open(store.path)
@@ -139,7 +139,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
     assert not canary.exists()
     if kind == "bare pickle":
         pickle.loads(content)
-        assert canary.exists()  # Unpickling the file executes the code.
+        assert canary.exists()
 
 
 @pytest.mark.parametrize("kind", ["object array", "bare pickle"])

@@ -84,7 +84,7 @@ def test_overwrite_must_be_never_or_replace(tmp_path: Path) -> None:
 def test_an_existing_path_raises_before_the_data_is_read(tmp_path: Path) -> None:
     EmbeddingStore.write(tmp_path / "s", COLUMNS)
     with pytest.raises(DataError, match="already exists"):
-        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # The shape of this array is invalid, too.
+        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})
 
 
 def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> None:
@@ -98,7 +98,6 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-# Before the rename, fsync is called for two arrays, store.json, the folder of arrays and the new folder.
 @pytest.mark.parametrize("call", range(5))
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("before", ["nothing", "a store"])

@@ -35,7 +35,7 @@ def test_each_kind_of_copy_is_named_with_its_precision(rows):
         (rows.astype(np.float16), "rounded", "b", "float16"),
         (np.round(rows / scale * 127), "quantized", "b", "distinct values"),
         (np.round(rows / np.abs(rows).max(1, keepdims=True) * 127), "quantized", "b", "distinct values"),
-        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "distinct values"),  # with a zero point
+        (np.round((rows - low) / (high - low) * 255), "quantized", "b", "distinct values"),
         (np.round(rows / scale * 7), "quantized", "b", "distinct values"),
         (np.sign(rows), "binary", "b", "1 bit"),
         (rows > 0, "binary", "b", "1 bit"),
@@ -54,7 +54,7 @@ def test_modalities_that_agree_well_are_no_copies(rows):
         -rows,
         rows[::-1],
         rows[:, ::-1],
-        np.round(rng.standard_normal(rows.shape) * 20),  # These are the codes of another matrix.
+        np.round(rng.standard_normal(rows.shape) * 20),
         np.sign(rng.standard_normal(rows.shape)),
     ):
         found = compare(rows, other)

@@ -49,7 +49,6 @@ def test_nearly_equal_captions_are_found_and_count_as_right_answers():
     assert diagnosis.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
     assert len(np.unique(np.stack([diagnosis.proposed_ids, which]), axis=1).T) == 40
     assert serious(checked(space, ids=diagnosis.proposed_ids)) == []
-    # Items outside the sample are also assigned to groups.
     assert len(np.unique(np.stack([checked(space, sample=150).proposed_ids, which]), axis=1).T) == 40
 
 

@@ -110,7 +110,7 @@ def test_one_file_under_two_names_is_a_duplicate_modality():
 
 def test_repeated_rows_are_counted_and_never_count_as_wrong_answers():
     space = healthy(("image",), noise=0.1)
-    space["image"][1::2] = space["image"][::2]  # Each image has two captions.
+    space["image"][1::2] = space["image"][::2]
     space["text"] = unit(space["image"] + 0.01 * np.random.default_rng(0).standard_normal((ITEMS, DIM)))
     diagnosis = checked(space)
     assert serious(diagnosis) == [("duplicates", "warning", ("image",))]
@@ -236,7 +236,7 @@ def test_a_hub_is_found_and_its_row_named():
     space = healthy(("image", "text"))
     offset = 0.9 * np.eye(DIM)[0]
     space = {name: unit(z + offset) for name, z in space.items()}
-    space["text"][123] = np.eye(DIM)[0]  # This row is close to the mean of all queries.
+    space["text"][123] = np.eye(DIM)[0]
     diagnosis = checked(space)
     assert ("hubness", "warning", ("text",)) in serious(diagnosis)
     assert "row 123 " in diagnosis.findings_with("hubness")[0].text

@@ -74,7 +74,7 @@ def test_a_gap_states_its_effect_on_a_mixed_gallery_and_names_the_command():
 
 def test_a_common_offset_is_a_shared_component():
     report = checked(planted("shared_component"))
-    assert only(report, "shared_component").severity == "note"  # Ranks are still correct.
+    assert only(report, "shared_component").severity == "note"
     # The offset has the length c, and other rows are unrelated, so the fraction is c^2 / (1 + c^2).
     z = {name: unit(rows + 1.5 * np.eye(DIM)[0]) for name, rows in healthy(("a", "b"), noise=0.2).items()}
     assert checked(z).numbers["shared_component"]["mean"] == pytest.approx(1.5**2 / (1 + 1.5**2), abs=0.02)

@@ -42,7 +42,7 @@ def test_the_threshold_is_that_of_an_isotonic_regression():
 
 
 def test_ties_and_separate_cosines():
-    assert threshold(np.array([0.5, 0.5]), np.array([0.1, 0.3]), 0.5) == pytest.approx(0.4)  # midpoint of 0.3 and 0.5
+    assert threshold(np.array([0.5, 0.5]), np.array([0.1, 0.3]), 0.5) == pytest.approx(0.4)
     assert threshold(np.array([0.2, 0.2, 0.9]), np.array([0.2, 0.1]), 0.6) == pytest.approx(0.55)
     assert math.isnan(threshold(np.array([0.1, 0.1]), np.array([0.1, 0.1]), 0.9))
 

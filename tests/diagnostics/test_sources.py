@@ -25,7 +25,7 @@ def reference():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
-    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # The file has many chunks, of which the last is shorter.
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)
     diagnosis = checked(write_files(SPACE, tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
     assert diagnosis.fingerprint == reference.fingerprint

@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 class Answer(NamedTuple):
     totals: Tensor
     terms: list[dict[str, Tensor]]
-    encoders: Tensor  # The gradients of all parameters are concatenated, with zeros for unused parameters.
+    encoders: Tensor
     objective: Features
 
 
@@ -146,7 +146,6 @@ def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dt
 @cases
 def test_three_processes_of_which_one_has_no_micro_batch(pool: Pool, case: str) -> None:
     batch, modalities, items = draw(case, 23, torch.float64)
-    # Four of the nine items are complete, as some objectives require.
     batch = batch._replace(ids=draw_ids(7, items), present=draw_present(21, modalities, items))
     own = rows_of_each(batch, fit_sizes((4, 0, 5), items))
     assert not own[1].features

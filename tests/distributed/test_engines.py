@@ -19,8 +19,6 @@ from unialign.train import grad_cache_backward
 
 NAMES = ("m0", "m1", "m2")
 STEPS = 3
-# Rows and micro-batch sizes of the two processes in each step, which give 3 and 1 micro-batches in the first step, 2
-# and 4 in the second, and 1 (of zero rows) and 5 in the third.
 SIZES = [(5, 4), (3, 8), (0, 5)]
 MICRO_BATCH_SIZES = [(2, 4), (2, 2), (1, 1)]
 
@@ -111,7 +109,7 @@ def new_objective(name: str) -> Objective:
 def with_cache(rank: int, group: Any, engine: str, name: str, batches: list[list[Batch]]) -> list[dict[str, Tensor]]:
     towers, objective = Towers(), new_objective(name)
     for encoder in towers.encoders.values():
-        encoder.register_buffer("count", torch.zeros(2))  # DDP broadcasts buffers in every forward pass.
+        encoder.register_buffer("count", torch.zeros(2))
     encode, modules = ENGINES[engine](towers, group)
     answers = []
     for step in range(STEPS):

@@ -138,7 +138,6 @@ def test_resumption_on_the_same_processes_is_bit_by_bit(pool: Pool, tmp_path: Pa
     continued = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert continued[1]["digest"] == whole[0]["digest"]
     assert without_time(continued[1]["history"]) == without_time(whole[0]["history"])
-    # All processes return the result of a finished run.
     read = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert [seen["digest"] for seen in read] == [whole[0]["digest"]] * 2
     names = sorted(entry.name for entry in (tmp_path / "run").iterdir() if entry.name != ".lock")
@@ -193,7 +192,7 @@ def test_a_non_finite_number_is_explained_equally_on_all(pool: Pool, processes: 
     assert everywhere == [everywhere[0]] * processes
     assert everywhere[0][0] == kind
     assert "of the store" in everywhere[0][1]
-    assert message.split(":")[0] == everywhere[0][1].split(":")[0]  # All processes report the same step.
+    assert message.split(":")[0] == everywhere[0][1].split(":")[0]
 
 
 def test_a_run_does_not_change_the_state_of_a_process(pool: Pool) -> None:

@@ -128,7 +128,7 @@ def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
     assert "run the same command again to continue" in results[0][1]
     job = Job(command(store, out), tmp_path / "continued")
     assert [status for status, _ in job.end(seconds=100)] == [0, 0]
-    assert losses(out) == losses(torchrun[0])  # The weights are bit-equal.
+    assert losses(out) == losses(torchrun[0])
 
 
 def test_torchrun_of_another_command_raises(tmp_path: Path) -> None:

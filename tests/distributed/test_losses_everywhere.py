@@ -67,7 +67,7 @@ def assert_equal_to_one_process(
     brought = local_batches or cut(batch, sizes)
     own_ids = [None] * processes if ids is None else list(ids.split(list(sizes)))
     presents = cut(present, sizes)
-    if local_batches is not None:  # Keep the presence masks of the modalities that the process has.
+    if local_batches is not None:
         presents = [
             None if p is None else {name: x for name, x in p.items() if name in part}
             for p, part in zip(presents, local_batches, strict=True)
@@ -121,9 +121,6 @@ def test_process_without_a_modality_and_one_without_any(pool: Pool, case: str) -
     del local_batches[1]["m1"]
     local_batches[2] = {}
     assert_equal_to_one_process(pool, case, sizes, batch, present=present, local_batches=local_batches)
-
-
-# The following tests have learned parameters.
 
 
 def learning(name: str) -> dict[str, Any]:
@@ -360,7 +357,6 @@ def test_different_calls_raise(pool: Pool, calls: Any, modes: list[str], says: s
     for kind, message in pool.run(calling, calls, modes, batches, processes=3):
         assert kind == "ConfigError"
         assert says in message
-    # Later calls with equal arguments work.
     assert {kind for kind, _ in pool.run(calling, [INFONCE] * 3, ["grad"] * 3, batches, processes=3)} == {"nothing"}
 
 
@@ -478,9 +474,6 @@ def test_second_derivatives_raise(pool: Pool) -> None:
 def test_unknown_group_raises(pool: Pool) -> None:
     with pytest.raises(errors.ConfigError, match="group must be 'auto', None or"):
         make_objective("infonce")(draw_batch(1, 2, 3, 6), group="all")
-
-
-# The following tests check the communication.
 
 
 def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> list[str]:

@@ -85,7 +85,6 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         False,
     )
     for processes, sizes in SIZES.items():
-        # The shared negatives are split unevenly between processes 0 and 1, and the other processes have none.
         parts_of_shared = [shared[:3], shared[3:], *[shared[:0]] * 2][:processes]
         negatives = [{"m1": x, "m2": y} for x, y in zip(own.split(list(sizes)), parts_of_shared, strict=True)]
         pushes = [[(rows, x)] for rows, x in zip(cut(pushed, sizes), pushed_ids.split(list(sizes)), strict=True)]
@@ -106,7 +105,6 @@ def test_negatives_and_scale_equal_one_process(pool: Pool, options: dict[str, An
         )
         for part in parts:
             torch.testing.assert_close(part["total"], whole["total"], rtol=1e-11, atol=1e-11)
-            # Each process has the gradient of the scale over the whole batch.
             torch.testing.assert_close(part["scale"], whole["scale"], rtol=1e-10, atol=1e-11)
             assert torch.equal(part["stored"]["m1"][0], whole["stored"]["m1"][0])
         for kind in ("rows", "negatives"):

@@ -169,7 +169,9 @@ def test_features_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
     table = text_items(["fine", "worse"])
     broken = text_encoder()
     broken.module.forward = lambda x: (x[:, :5].float() - ord("f")).clamp(max=0) / (x[:, :1] != ord("f"))
-    with pytest.raises(NonFiniteError, match=r"module:letters of 'text' computed NaN .* value 'fine' \(cell 0 of 'text'\)"):
+    with pytest.raises(
+        NonFiniteError, match=r"module:letters of 'text' computed NaN .* value 'fine' \(cell 0 of 'text'\)"
+    ):
         ua.embed(table, {"text": broken}, tmp_path / "a", workers=0, progress="none")
 
     broken = text_encoder()
@@ -233,7 +235,9 @@ def test_too_many_broken_cells_stop_the_run_as_soon_as_it_is_certain(tmp_path: P
     write_image(tmp_path / "0.png", 0)
     table = Items.from_records([{"image": text} for text in texts], kinds={"image": "image"}, root=tmp_path)
     encoders = {"image": image_encoder()}
-    with pytest.raises(DataError, match=r"at least 16 of 41 cells of 'image' are broken \(16 missing-file\), more than 10"):
+    with pytest.raises(
+        DataError, match=r"at least 16 of 41 cells of 'image' are broken \(16 missing-file\), more than 10"
+    ):
         ua.embed(table, encoders, tmp_path / "store", workers=0, **SMALL)
     assert not (tmp_path / "store").exists()
     # The first part is kept, and its broken cells count.
@@ -269,7 +273,9 @@ def test_columns_of_another_store_are_reused(items: Items, store: EmbeddingStore
     fresh = ua.embed(items, other, tmp_path / "fresh", workers=0, **SMALL)
     assert content(outcome.store.path) == content(fresh.path)
     # A table with other rows, but the same cells.
-    shuffled = items.rows_of(np.argsort([0 if row < 17 else 1 for row in range(len(items))], stable=True)).with_ids(None)
+    shuffled = items.rows_of(np.argsort([0 if row < 17 else 1 for row in range(len(items))], stable=True)).with_ids(
+        None
+    )
     outcome = embed_with(config, shuffled, small_encoders(), tmp_path / "rows", reuse=store, progress="none")
     assert outcome.reused > 0
     fresh = ua.embed(shuffled, small_encoders(), tmp_path / "rows-fresh", workers=0, **SMALL)

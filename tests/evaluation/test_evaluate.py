@@ -76,7 +76,7 @@ def test_a_missing_modality_removes_no_query_of_other_directions():
 def test_same_id_items_are_positives_of_each_other():
     z = noisy(items=10, noise=0.0)
     duplicated = {name: torch.cat([rows, rows]) for name, rows in z.items()}
-    assert ua.evaluate(duplicated).metrics["recall@1"] == pytest.approx(0.5)  # each positive is tied with its duplicate
+    assert ua.evaluate(duplicated).metrics["recall@1"] == pytest.approx(0.5)
     assert ua.evaluate(duplicated, ids=torch.arange(20) % 10).metrics["recall@1"] == pytest.approx(1.0)
 
 
@@ -87,7 +87,7 @@ def test_joint_scores_equal_brute_force(query, score):
         noisy(items=9, dim=6, modalities=("a", "b", "c", "d"), noise=1.0), present={"b": torch.arange(9) != 3}
     )
     rows, result = joint_retrieval(batch, 0, query=query, score=score, ids_N=torch.arange(9), k=(1,))
-    table = torch.empty(9, 9, dtype=torch.float64)  # The scores have one row per tuple and one column per target.
+    table = torch.empty(9, 9, dtype=torch.float64)
     for i in range(9):
         others = [batch.z_MBD[m, i] for m in (1, 2, 3) if batch.present_MB[m, i]]
         for j in range(9):
@@ -125,7 +125,6 @@ def test_unlabeled_items_are_candidates_and_not_queries():
     far = {"a": on_circle(0, 10, 120, 130, 90), "b": on_circle(0, 10, 120, 130, 200)}
     assert ua.evaluate(far, labels=labels).metrics["label_map"] == pytest.approx(1)
     between = {name: on_circle(0, 10, 120, 130, 125) for name in far}
-    # The unlabeled item ranks second for the four queries at 120 and 130 degrees.
     expected = (4 * 1 + 4 * (1 + 2 / 3) / 2) / 8
     assert ua.evaluate(between, labels=labels).metrics["label_map"] == pytest.approx(expected)
 

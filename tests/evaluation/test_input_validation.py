@@ -104,7 +104,7 @@ def test_options_of_an_interval() -> None:
 
 def test_ids_of_retrieval_must_be_integers_or_texts_of_the_rows() -> None:
     for case, ids in {**LABELS, "bfloat16": torch.zeros(6, dtype=torch.bfloat16)}.items():
-        if case in ("texts", "booleans"):  # These ids are valid for `retrieval`.
+        if case in ("texts", "booleans"):
             continue
         with raised(ShapeError, "query_ids", case):
             ua.metrics.retrieval(Z["a"], Z["b"], query_ids=ids, gallery_ids=torch.arange(6))

@@ -42,7 +42,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 @pytest.fixture(autouse=True, scope="module")
 def _modules_of_the_profiler() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True):
-        pass  # Exclude the memory of modules that the first call imports.
+        pass
 
 
 def test_the_peak_counts_tensors_alive_at_the_same_time():

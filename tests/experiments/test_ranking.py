@@ -193,7 +193,6 @@ def test_queries_are_resampled_if_their_scores_are_known(tmp_path):
     assert ranking.settings["queries"] == 120
     assert ranking.groups[0] == ["a/x"]
     assert len(ranking.groups) == 2
-    # The interval equals the interval of the mean of two tasks with independent queries.
     x = scores.queries
     error = 0.5 * math.sqrt(sum(x[t][0].var(ddof=1) / 60 for t in x))
     assert ranking.models[0].high - ranking.models[0].low == pytest.approx(2 * 2.0 * error, rel=0.1)
@@ -284,7 +283,7 @@ def test_intervals_are_within_the_range_of_the_scores():
             assert all(low <= model.low <= model.score <= model.high <= high for model in ranking.models)
             assert all(low - high <= pair.low <= pair.high <= high - low for pair in ranking.differences)
     first = rank_models(table([[0.05, 0.9], [-0.2, 0.1]])).models[0]
-    assert first.low < 0  # Scores of other models show that negative scores are possible.
+    assert first.low < 0
     with pytest.raises(DataError, match=r"finite numbers of at most 1e\+100"):
         rank_models(table([[1.7e308] * 2, [1, 2]]))
     with pytest.raises(DataError, match=r"queries\['t0'\] must be finite"):

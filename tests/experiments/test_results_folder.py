@@ -43,7 +43,7 @@ def failure(tmp_path, monkeypatch, capsys):
 
 def test_data_in_a_results_folder_are_verified_or_replaced(tmp_path, failure):
     write_files(tmp_path, test_items=0)
-    assert "items" in failure()  # The test split is empty.
+    assert "items" in failure()
     data, out = tmp_path / "runs/train/data", tmp_path / "runs/train"
     assert data.is_dir()
     write_files(tmp_path)

@@ -142,7 +142,6 @@ def test_noise_is_the_same_for_every_condition_and_differs_between_samples(space
     two = made_of(space, decoder, samples=2)
     assert torch.equal(made_of(space, decoder, samples=1).images[:, 0], two.images[:, 0])
     assert not torch.equal(two.images[:, 0], two.images[:, 1])
-    # Sample 1 of seed 0 differs from sample 0 of seed 1.
     assert not torch.equal(made_of(space, decoder, seed=1).images[:, 0], two.images[:, 1])
     same = build_conditions(space, tiny_image_store(), items=["#1", "#1"], modalities=["text"])
     twice = generate_images(space, decoder, tiny_image_store(), same)

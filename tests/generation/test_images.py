@@ -282,7 +282,7 @@ def test_thumbnails_of_the_shipped_set() -> None:
     rows = [0, 700, emoji.items - 1]
     small, large = (read_thumbnails(emoji, "image", rows, size) for size in (32, 64))
     torch.testing.assert_close(small, resize(large, 32), atol=2 / 255, rtol=0)
-    assert float(large[:, :, 0, 0].min()) > 0.95  # Transparent corners become white.
+    assert float(large[:, :, 0, 0].min()) > 0.95
     assert read_thumbnails(emoji, "drawing", [5], 20).shape == (1, 3, 20, 20)
 
 

@@ -110,7 +110,7 @@ def test_times_are_any_kind_of_number() -> None:
     for t in (torch.tensor(0.25), np.float32(0.25), np.array(0.25)):
         assert torch.equal(slerp(a, b, t), slerp(a, b, 0.25))
     assert slerp(a, b, [0.25]).shape == (1, B, D)
-    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # Values of t above 1 extrapolate the arc.
+    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)
 
 
 def test_slerp_of_several_times() -> None:
@@ -183,7 +183,6 @@ def test_the_barycenter_has_the_least_squared_angles() -> None:
     for seed in range(6):
         near = torch.nn.functional.normalize(best + 1e-3 * unit(B, D, seed=seed), dim=1)
         assert bool((cost(near) > cost(best)).all())
-    # At the optimum, the weighted tangent vectors toward the rows sum to 0.
     pull = torch.zeros(B, D, dtype=torch.float64)
     for w, x in zip(weights, z.values(), strict=True):
         cos = (best * x).sum(1, keepdim=True)

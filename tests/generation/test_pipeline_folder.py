@@ -179,7 +179,6 @@ def test_a_pipeline_from_the_hub(unclip_folder: Path, monkeypatch: pytest.Monkey
     assert pipeline_class("someone/unclip", revision="v1") == "StableUnCLIPImg2ImgPipeline"
     assert load_decoder("someone/unclip", revision="v1").input_spec.dim == DIM
     assert {(call["name"], call["revision"]) for call in asked} == {("someone/unclip", "v1")}
-    # The first download is the index, which names the class of the pipeline.
     assert asked[0]["allow_patterns"] == ["model_index.json"]
     assert "image_encoder/*" in asked[-1]["allow_patterns"]
     assert "*.bin" in asked[-1]["ignore_patterns"]

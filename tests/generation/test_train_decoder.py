@@ -71,7 +71,6 @@ def test_an_interrupted_run_resumes_bit_by_bit(tmp_path: Path, stop: int) -> Non
     again = run(tmp_path, resume="required")
     assert digest_of(again) == digest_of(whole)
     assert [line["step"] for line in again.history] == list(range(1, 13))
-    # Resuming a finished run returns its result and history.
     returned = run(tmp_path, resume="auto")
     assert digest_of(returned) == digest_of(whole)
     assert returned.history == again.history

@@ -10,7 +10,6 @@ import transformers
 
 DIM = 16  # This is the dim of the image embeddings.
 _WORDS = ("a", "red", "apple", "blue", "car")
-# Ids of the special tokens in the vocabulary of `tokenizer`.
 _START, _END = 63, 64
 _LAYER = {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
 
@@ -79,7 +78,7 @@ def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Pa
             ),
             scheduler=scheduler or diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
             movq=diffusers.VQModel(
-                block_out_channels=(32, 32),  # multiples of the 32 groups of the spatial norm
+                block_out_channels=(32, 32),
                 down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
                 up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
                 latent_channels=4,
@@ -154,7 +153,6 @@ def _text_config(*, projection_dim: int = 32, hidden_size: int = 32) -> Any:
 
 def _save(pipeline: Any, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # Published folders list the class `CLIPImageProcessor` for both parts.
     index = json.loads((folder / "model_index.json").read_text())
     for part in ("feature_extractor", "image_processor"):
         if part in index:

@@ -301,7 +301,7 @@ def test_correlated_residuals_limit_zeta_as_predicted():
     limit = (1 + rho / 1.0) ** -0.5
     assert zetas[-1] == pytest.approx(limit, abs=0.015)
     assert bounds[0] < zetas[0]
-    assert bounds[-1] > zetas[-1] + 0.05  # The bound assumes uncorrelated residuals.
+    assert bounds[-1] > zetas[-1] + 0.05
 
 
 def test_over_anchors():

@@ -113,7 +113,7 @@ def test_the_upper_bound_holds_in_many_draws():
         value = holder_divergence(space, bandwidth=bandwidth, estimator="plugin", reference="m1")
         margins.append(float(holder_upper_bound(space, bandwidth=bandwidth, anchor="m1") - value))
     assert min(margins) > -1e-9
-    assert min(margins) < 0.1  # The bound is nearly tight.
+    assert min(margins) < 0.1
 
 
 @few_rows

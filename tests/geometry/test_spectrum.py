@@ -13,7 +13,7 @@ def test_equals_the_definition():
     share = np.linalg.eigvalsh(np.cov(unit.T))
     share = share / share.sum()
     assert float(effective_rank(x)) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-10)
-    assert float(effective_rank(x[:4])) <= 3 + 1e-9  # Four points span three directions.
+    assert float(effective_rank(x[:4])) <= 3 + 1e-9
 
 
 @pytest.mark.parametrize("dim", [2, 5, 16])

@@ -84,7 +84,6 @@ def test_a_task_finds_the_nearest_items_of_the_space(
     assert result.model_name == "unialign/my-space"
     (scores,) = result.task_results[0].scores["test"]
     assert scores["ndcg_at_1"] == 1
-    # With a wrong relevant document, the score is 0.
     wrong = {key: {f"d{(int(next(iter(docs))[1:]) + 1) % 3}": 1} for key, docs in relevant.items()}
     (scores,) = mteb.evaluate(model, task(query, document, wrong), cache=None).task_results[0].scores["test"]
     assert scores["ndcg_at_1"] == 0

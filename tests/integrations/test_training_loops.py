@@ -88,7 +88,7 @@ def test_wrong_encoders_and_batches_are_refused():
         model(image=torch.randn(4, 2, 3), text=torch.randn(4, 3))
 
 
-@pytest.mark.slow  # The import of Lightning takes seconds.
+@pytest.mark.slow
 def test_a_lightning_module_trains_validates_and_logs(tmp_path):
     lightning = pytest.importorskip("lightning")
     from unialign.integrations.lightning import AlignmentModule
@@ -115,7 +115,7 @@ def test_a_lightning_module_trains_validates_and_logs(tmp_path):
     assert set(module(batch())) == {"image", "text"}
     decayed, plain = module.configure_optimizers().param_groups
     assert {p.ndim for p in decayed["params"]} == {2}
-    assert (plain["weight_decay"], len(plain["params"])) == (0.0, 3)  # These are two biases and the temperature.
+    assert (plain["weight_decay"], len(plain["params"])) == (0.0, 3)
 
 
 def test_the_trainer_of_transformers_trains_and_evaluates(tmp_path):

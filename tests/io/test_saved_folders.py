@@ -132,7 +132,6 @@ def test_a_save_waits_for_another_process(tmp_path: Path) -> None:
         thread.start()
         thread.join(0.1)
         assert thread.is_alive()
-        # A killed process releases the lock.
         other.kill()
     thread.join(10)
     assert not thread.is_alive()

@@ -84,7 +84,6 @@ def test_gradient_equals_a_finite_difference(case: str):
         for sign in (1, -1)
     )
     torch.testing.assert_close(gradient, (high - low).detach() / (2 * step), rtol=1e-6, atol=1e-8)
-    # The temperature in the call replaces the parameter of the objective.
     assert all(p.grad is None for p in objective.parameters())
 
 

@@ -17,7 +17,6 @@ from loss_cases import draw_batch, draw_ids, draw_present, reference_total, valu
 from unialign.errors import ConfigError
 from unialign.losses import FusedTarget, InfoNCE, UniAlign
 
-# Objective, its options, and tau of its fused term.
 BASES: dict[str, tuple[str, dict[str, Any], float]] = {
     "infonce": ("infonce", {"temperature": 0.2}, 0.2),
     "unialign": ("unialign", {"temperature": 0.3}, 0.3),
@@ -80,7 +79,6 @@ def test_the_term_is_infonce_of_the_mean():
 
 @pytest.mark.parametrize(("items", "subsets"), [(6, "leave_one_out"), (6, "all"), (1100, "leave_one_out")])
 def test_the_order_of_modalities_does_not_matter(items: int, subsets: Any):
-    # With 1,100 items, losses are computed in tiles.
     embeddings = draw_batch(6, 4, items, 4)
     objective = FusedTarget("unialign", subsets=subsets)
     value, gradients = value_and_gradients(objective, embeddings)

@@ -145,7 +145,6 @@ def test_state_of_a_learned_temperature(case: str):
     assert fresh.temperature.value() == pytest.approx(fresh.temperature.initial * 2.718281828**0.3, rel=1e-5)
 
 
-# These cases have state other than a temperature.
 OWN_STATE = {"symile-sampled", "sigmoid", "sigmoid-pairs"}
 
 

@@ -83,7 +83,6 @@ def test_one_pair(golden: dict[str, Tensor], temperature: float, forward: float,
     assert one_way.item() == pytest.approx(forward, abs=1e-9)
 
 
-# These cases use only the modalities z0 and z1.
 ONE_PAIR: list[tuple[str, dict[str, Any], float]] = [
     ("sigmoid", {"anchor": "z0"}, 1.5442079016),
     ("cua", {"contrast_weight": 0.0}, -3.7592935025),

@@ -27,7 +27,7 @@ def test_inside_activation_checkpointing(name: str) -> None:
     x = rows()
     create(name, **NEED[name])(x).total.backward()
     wanted = {key: z.grad for key, z in x.items()}
-    x, objective = rows(), create(name, **NEED[name]).eval()  # Symile draws new negatives in each training call.
+    x, objective = rows(), create(name, **NEED[name]).eval()
 
     def total(a: torch.Tensor) -> torch.Tensor:
         return objective(x | {"a": a}).total

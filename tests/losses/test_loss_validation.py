@@ -149,7 +149,6 @@ TEXTS: dict[str, tuple[str, ...]] = {
 def test_invalid_numbers() -> None:
     for value in ODD:
         for name, option in [(key, option) for key in NUMBERS for option in NUMBERS[key]]:
-            # A mapping gives a temperature for each modality.
             odd = {"a": "x"} if isinstance(value, dict) and option == "temperature" else value
             with pytest.raises(ConfigError, match=option):
                 create(name, **(with_anchor(name) | {option: odd}))

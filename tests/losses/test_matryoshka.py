@@ -73,7 +73,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(total, leaves, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("items", [7, 1100])  # The sizes select blocks and tiles.
+@pytest.mark.parametrize("items", [7, 1100])
 def test_terms_equal_those_of_truncated_embeddings(items: int):
     embeddings = draw_batch(4, 3, items, 6, torch.float32)
     objective = Matryoshka("infonce", (2, 6), (3.0, 0.5))
@@ -133,7 +133,7 @@ def test_negatives_and_queued_rows_are_shortened():
         expected = expected + InfoNCE()(first(embeddings, dim), ids=ids, negatives=negatives, queue=queue).total
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, leaf)[0])
-    own[1, 2, :2] = 0.0  # The first two entries of this negative are zero.
+    own[1, 2, :2] = 0.0
     rest = Matryoshka("infonce", (2,))(embeddings, negatives={"m0": own}).total
     kept = InfoNCE()(first(embeddings, 2), negatives={"m0": own[..., :2]}, zero_rows="ignore").total
     torch.testing.assert_close(rest, kept)
@@ -152,7 +152,6 @@ def test_a_prefix_of_norm_zero():
     assert all(torch.isfinite(g_BD).all() for g_BD in gradients.values())
     # A row that is absent raises no error.
     assert objective(embeddings, present=present).total.isfinite()
-    # Short prefixes are valid.
     embeddings["m1"][3, :2] = 1e-30
     assert torch.isfinite(value_and_gradients(objective, embeddings)[0])
 

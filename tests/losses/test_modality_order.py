@@ -8,9 +8,7 @@ from loss_cases import MODALITIES, OBJECTIVES, draw_batch, make_objective
 from unialign.functional import order_free_sum
 from unialign.losses import AlignUniform
 
-# These cases are bit-equal for any order of all modalities.
 SYMMETRIC = ["align_uniform-1", "symmetric", "centroid", "centroid-still", "volume"]
-# These cases are bit-equal for any order of the modalities other than the anchor.
 ANCHORED = [
     "balanced", "paper", "infonce_matched", "frozen_anchor", "geodesic", "wang_isola", "outer_log", "mix", "infonce",
     "infonce-learnable", "triangle", "triangle-squared", "sigmoid-fixed", "modgap", "cua", "align_uniform",

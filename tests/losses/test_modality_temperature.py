@@ -107,7 +107,6 @@ def test_equal_temperatures_are_one_temperature(name: str):
     assert many.get_config()["temperature"] == dict.fromkeys(TAUS, 0.2)
     other = ua.losses.create(name, temperature=TAUS, **options)(embeddings, **call).total
     assert not torch.isclose(other, one(embeddings, **call).total)
-    # A temperature in the call replaces all temperatures.
     called = ua.losses.create(name, temperature=TAUS, **options)(embeddings, temperature=0.2, **call).total
     torch.testing.assert_close(called, one(embeddings, **call).total, rtol=1e-12, atol=0)
 

@@ -126,7 +126,6 @@ def test_same_ids_as_positives():
     row = {"m0": torch.eye(4)[[0, 0, 1, 2]], "m1": torch.eye(4)[[0, 0, 1, 2]]}
     ids = torch.tensor([5, 5, 6, 7])
     loss = ua.losses.InfoNCE(same_ids="positive", temperature=0.01)
-    # Two of the four items have two equally distant positives, which gives log 2 for each of them.
     assert loss(row, ids=ids).total.item() == pytest.approx(torch.tensor(2.0).log().item() / 2)
     for given in (None, torch.arange(4)):
         assert torch.equal(loss(row, ids=given).total, ua.losses.InfoNCE(temperature=0.01)(row, ids=given).total)
@@ -137,7 +136,6 @@ def test_hardness_raises_the_weight_of_near_negatives():
     totals = [ua.losses.InfoNCE(hardness=beta)(z).total.item() for beta in (0.0, 1.0, 10.0, 1000.0)]
     assert totals == sorted(totals)
     assert totals[0] == ua.losses.InfoNCE()(z).total.item()
-    # For beta -> infinity, the nearest negative of a query has the weight of all negatives.
     x, y = (unit(z[name]) for name in ("m0", "m1"))
     cosine = x @ y.T
     nearest = [cosine.masked_fill(torch.eye(9).bool(), -2).amax(dim) for dim in (1, 0)]
@@ -151,7 +149,6 @@ def test_pair_weights():
     out = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0, "m2-m1": 0.0})(z)
     assert out.terms.keys() == {"contrast/m0-m1", "contrast/m0-m2"}
     torch.testing.assert_close(out.total, (3 * terms["contrast/m0-m1"] + terms["contrast/m0-m2"]) / 4)
-    # The weighted mean includes only pairs with rows.
     present = {"m2": torch.zeros(7, dtype=torch.bool)}
     only = ua.losses.InfoNCE(pair_weights={"m0-m1": 3.0})(z, present=present)
     torch.testing.assert_close(only.total, terms["contrast/m0-m1"])
@@ -173,7 +170,6 @@ def test_one_item_and_no_item():
             gradients = torch.autograd.grad(total, list(z.values()))
             assert total == 0
             assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
-    # With additional negatives, even a single item has a positive loss.
     assert loss(draw_batch(4, 2, 1, 5), negatives={"m1": draw(3, 5)}).total > 0
 
 
@@ -212,9 +208,6 @@ def test_saved_bytes_grow_linearly():
     assert kept[2] < 2048 * 2048
 
 
-# The following tests check the queue.
-
-
 def test_queue_is_first_in_first_out():
     queue, rows = ua.losses.MemoryQueue(5), draw(9, 4)
     assert len(queue) == 0
@@ -225,7 +218,7 @@ def test_queue_is_first_in_first_out():
     stored = queue.stored("a")[0]
     assert not stored.requires_grad
     torch.testing.assert_close(stored, unit(rows[[5, 1, 2, 3, 4]].detach()))
-    queue.push({"a": rows[:9].detach()})  # The queue keeps only the last rows.
+    queue.push({"a": rows[:9].detach()})
     torch.testing.assert_close(set_of(queue.stored("a")[0]), set_of(unit(rows[4:].detach())))
 
 
@@ -274,7 +267,7 @@ def test_queue_leaves_out_the_item_itself():
     once = loss(z, negatives={name: torch.stack([x[torch.arange(6) != i] for i in range(6)]) for name, x in z.items()})
     torch.testing.assert_close(loss(z, ids=ids, queue=queue).total, once.total)
     assert loss(z, queue=blind).total > once.total
-    assert torch.equal(loss(z, queue=ua.losses.MemoryQueue(3)).total, loss(z).total)  # The queue is empty.
+    assert torch.equal(loss(z, queue=ua.losses.MemoryQueue(3)).total, loss(z).total)
 
 
 def test_queue_errors():

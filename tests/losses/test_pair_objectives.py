@@ -112,7 +112,6 @@ def test_each_pair_has_its_own_scale_and_bias():
     # The order of the modalities in the batch does not matter.
     turned = {m: embeddings[m] for m in ("audio", "image", "text")}
     torch.testing.assert_close(objective(turned).total, objective(embeddings).total)
-    # A new objective with the same settings can load the state dict.
     fresh = Sigmoid(**objective.get_config())
     fresh.load_state_dict(objective.state_dict())
     assert torch.equal(fresh(embeddings).total, objective(embeddings).total)

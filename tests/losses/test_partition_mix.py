@@ -41,7 +41,6 @@ def test_the_identity_requires_complete_items():
     mixed = UniAlign("m0", partition_mix=0.0)(embeddings, present=present)
     contrast = InfoNCE("m0")(embeddings, present=present)
     assert mixed.total != pytest.approx(contrast.total.item(), abs=1e-6)
-    # With two modalities, there is only one pair, and both losses are means over the rows of this pair.
     pair = {m: embeddings[m] for m in ("m0", "m1")}
     there = {"m1": present["m1"]}
     mixed, contrast = (loss(pair, present=there) for loss in (UniAlign("m0", partition_mix=0.0), InfoNCE("m0")))

@@ -48,7 +48,6 @@ def symmetric_tuples(case: str, items: int, dim: int) -> dict[str, Tensor]:
         "one_orthogonal": [e[0], apart * e[1] - c * e[0], e[2]],
         "opposite": [e[0], -e[0], e[1]],
         "two_pairs": [e[0], apart * e[1] - c * e[0], e[2], apart * e[3] - c * e[2]],
-        # At angles of 120 degrees, the largest singular value is double, and the mean is 0.
         "star": [angle.cos() * e[0] + angle.sin() * e[1] for angle in thirds],
         "orthonormal": [e[0], e[1], e[2]],
     }[case]

@@ -67,7 +67,6 @@ def test_learned_numbers_survive_a_state(dtype: torch.dtype):
         other.load_state_dict(state, assign=assign)
         assert other.temperature.value() == objective.temperature.value()
         assert other.temperature.shift.requires_grad
-        # A bfloat16 state is rounded, but the parameter keeps its dtype.
         other.load_state_dict({name: x.bfloat16() for name, x in state.items()}, assign=assign)
         assert other.temperature.shift.dtype in (torch.float32, torch.float64)
         assert other.temperature.value() == pytest.approx(objective.temperature.value(), rel=2e-3)
@@ -116,9 +115,9 @@ def test_training_reaches_a_bound_and_recovers():
             optimizer.step()
         return objective.temperature.value()
 
-    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # Wrong pairs raise the temperature.
+    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)
     assert objective.temperature.at_bound() == "high"
-    assert train({"m0": aligned, "m1": aligned}) < 0.2  # Correct pairs lower the temperature.
+    assert train({"m0": aligned, "m1": aligned}) < 0.2
 
 
 def test_two_losses_before_one_backward():

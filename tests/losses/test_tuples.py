@@ -78,8 +78,6 @@ def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dty
         objective = Triangle("m0", form=form, eps=eps, temperature=1.0, label_smoothing=0.0)
         value, gradients = value_and_gradients(objective, embeddings)
         assert torch.isfinite(value)
-        # The gradient norm of an area A is half the opposite side, at most 1, and that of its square is at most 2 A <
-        # 2.6.
         assert max(gradient.norm(dim=-1).max() for gradient in gradients.values()) < (2 if form == "area" else 4)
 
 
@@ -168,7 +166,6 @@ def test_equal_singular_values_have_a_bounded_gradient(dtype: torch.dtype, modal
     assert torch.isfinite(value)
     for gradient in gradients.values():
         assert torch.isfinite(gradient).all()
-        # The gradient of the rank-one term, a mean over 3 items, is at most 2/3; the rest comes from the contrast.
         assert gradient.norm(dim=-1).max() < 2
     terms = PMRL(intra_temperature=1.0)(embeddings).terms
     assert terms["rank_one"].item() == pytest.approx(math.log(modalities), rel=1e-6)

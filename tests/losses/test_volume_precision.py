@@ -84,7 +84,6 @@ def test_volumes_of_converged_tuples(modalities: int, dtype: torch.dtype):
             rows = draw_tuples(modalities, 8, dim, cosine, dtype)
             if dtype == torch.bfloat16 and abs(cosine) > 0.9999:
                 continue  # Distinct bfloat16 rows are at least 1e-3 apart.
-            # bfloat16 gradients are rounded to 8 bits.
             limit = 5e-3 if dtype == torch.bfloat16 else 2e-6 + 1.2e-7 / (1 - abs(cosine)) ** 0.5
             for objective, exact in ((GRAM("m0"), exact_gram), (UniAlign(**VOLUME), exact_volume)):
                 value_error, gradient_error = errors(objective, exact, rows)

@@ -68,7 +68,7 @@ def test_intervals_cover_the_truth(kind):
         truth, scores, groups = 0.3, rng.random((studies, items)) < 0.3, items
     elif kind == "skewed":
         truth, scores, groups = 1.0, rng.exponential(size=(studies, items)), items
-    else:  # The data are 120 groups of two correlated items, for which resampling items gives low coverage.
+    else:
         luck = rng.standard_normal((studies, 120)).repeat(2, axis=1)
         truth, scores, groups = 0.0, luck + 0.2 * rng.standard_normal((studies, items)), np.arange(120).repeat(2)
     # All studies share the resampling weights, since coverage is measured over draws of the data.

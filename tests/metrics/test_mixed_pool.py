@@ -94,7 +94,7 @@ def check(scores: PoolScores, expected: Mapping[str, float]) -> None:
 @pytest.mark.parametrize("ties", [False, True])
 def test_pool_matches_the_reference(ties: bool) -> None:
     z = space()
-    if ties:  # Rows are equal within and between modalities.
+    if ties:
         z["a"][5:9] = z["a"][4]
         z["b"][20:25] = z["a"][4]
         z["c"][::3] = z["c"][0]
@@ -153,7 +153,6 @@ def test_scores_may_be_replaced_and_copies_given() -> None:
     same = mixed_pool(z, copies=z, score=lambda _, queries, __, rows: queries @ rows.mT)
     assert same.overall.own == 1.0
     hidden = mixed_pool(z, score=lambda q, queries, g, rows: queries @ rows.mT - 4.0 * (q == g))
-    # Hiding the query's modality improves the cross half only, and the balanced score shows the loss.
     assert hidden.overall.cross > mixed_pool(z).overall.cross
     assert hidden.overall.balanced < mixed_pool(z).overall.balanced
 

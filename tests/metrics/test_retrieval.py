@@ -56,7 +56,7 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, batch_size):
     )  # fmt: skip
     expected = [brute(s, [g == q for g in gallery_ids], ties, ks) for s, q in zip(scores, query_ids, strict=True)]
     np.testing.assert_allclose(found(result, ks), np.array(expected), rtol=1e-12)
-    if ties == "expected":  # the rank is the mean rank of the first positive
+    if ties == "expected":
         p_ranks = [brute(s, [g == q for g in gallery_ids], ties, ks)[0] for s, q in zip(scores, query_ids, strict=True)]
         np.testing.assert_allclose(result.ranks.numpy(), p_ranks, rtol=1e-12)
 

@@ -129,7 +129,6 @@ def test_invalid_relevance():
         retrieval(x, x).scores("map@7")
 
 
-# Metrics that pytrec_eval (trec_eval 9) computes for 4 queries and 12 documents with judgments from 0 to 3.
 RELEVANCE = [
     [0, 1, 1, 0, 0, 1, 1, 2, 1, 0, 1, 0],
     [3, 1, 0, 1, 0, 0, 2, 1, 1, 3, 1, 1],

@@ -14,7 +14,7 @@ def test_bootstrap_p_value_by_hand():
     assert bootstrap_p_value(torch.tensor([0.1, 0.2, 0.3])) == pytest.approx(2 * 1 / 4)
     assert bootstrap_p_value(torch.tensor([-0.1, 0.2, 0.3, math.nan])) == 1.0
     assert bootstrap_p_value(-torch.arange(1, 1000, dtype=torch.float64)) == pytest.approx(2 / 1000)
-    assert bootstrap_p_value(torch.zeros(5)) == 1.0  # All differences are 0.
+    assert bootstrap_p_value(torch.zeros(5)) == 1.0
     assert math.isnan(bootstrap_p_value(torch.tensor([math.nan])))
 
 

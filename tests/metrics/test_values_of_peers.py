@@ -14,7 +14,6 @@ def rank(scores: list[float], relevance: list[float], k: tuple[int, ...] = (1, 2
     return retrieval_from_scores(lambda r: table[r], relevance=[relevance], **options)
 
 
-# This example with two queries is from the documentation of the retrieval classes of torchmetrics.
 EXAMPLE = [([0.2, 0.3, 0.5], [0, 0, 1]), ([0.1, 0.3, 0.5, 0.2], [0, 1, 0, 1])]
 
 
@@ -30,7 +29,6 @@ def test_functional_examples_of_torchmetrics():
     assert two.map == pytest.approx(0.8333, abs=5e-5)
     assert two.recall[2] == 1.0
     assert rank([0.2, 0.3, 0.5], [0, 1, 0]).mrr == 0.5
-    # In the example for the hit rate, the first query has its positive at rank 3.
     hits = [rank([0.2, 0.3, 0.5], [1, 0, 0]), rank([0.1, 0.3, 0.5, 0.2], [0, 1, 0, 1])]
     assert sum(result.recall[2] for result in hits) / 2 == 0.5
 

@@ -73,7 +73,6 @@ def test_the_representation_is_short():
 
 
 def test_dense_clusters_do_not_get_a_switch_without_embedding():
-    # The estimate is too high for dense clusters, so the lower end of the interval decides.
     rng = np.random.default_rng(0)
     center = 2 * rng.standard_normal((50, 40))[rng.integers(0, 50, 3300)] + rng.standard_normal((3300, 40))
     old = center @ rng.standard_normal((40, 64)) + 0.5 * rng.standard_normal((3300, 64))
@@ -186,7 +185,6 @@ def test_search_embeds_each_candidate_once():
     assert again.embedded == 0
     np.testing.assert_array_equal(first.rows, again.rows)
     np.testing.assert_allclose(first.scores, np.take_along_axis(QUERIES[:20] @ Z.T, first.rows, 1), atol=1e-6)
-    # The candidates are ordered by their true rows.
     truth = first_ten(QUERIES[:20], Z)
     share = np.mean([len(set(a) & set(b)) for a, b in zip(first.rows, truth, strict=True)]) / 10
     assert share > np.mean([len(set(a) & set(b)) for a, b in zip(plain.rows, truth, strict=True)]) / 10
@@ -276,13 +274,13 @@ def test_a_saved_bridge_maps_equally(name, tmp_path):
     np.testing.assert_allclose(loaded.apply(OLD[name]), found.apply(), atol=2e-5)
     with pytest.raises(ConfigError, match="does not hold the old index"):
         loaded.apply()
-    assert loaded.apply(OLD["unrelated"]).shape == Z.shape  # Another batch can have as many rows as the index.
+    assert loaded.apply(OLD["unrelated"]).shape == Z.shape
     with pytest.raises(DataError, match=re.escape("leave out `new` for other rows")):
         loaded.apply(OLD["unrelated"], new=Z[PAIRS])
     assert not set(loaded.plan(5, OLD[name])) & set(PAIRS)
     with pytest.raises(ShapeError, match="the bridge maps rows of dim 48"):
         loaded.apply(OLD["first half"])
-    assert loaded.apply(OLD[name][:3]).shape == (3, 48)  # These are additional rows of the same model.
+    assert loaded.apply(OLD[name][:3]).shape == (3, 48)
 
 
 def test_damaged_files_are_rejected(tmp_path):
@@ -372,11 +370,12 @@ def test_wrong_input_gives_a_clear_error(options, error, message):
         bridge(arguments.pop("old"), arguments.pop("new"), **arguments)
 
 
-def test_an_invalid_row_of_the_index_is_found_when_it_is_mapped():
+def test_an_invalid_row_of_the_index_is_found():
     row = int(np.setdiff1d(np.arange(len(Z)), PAIRS)[-1])
-    found = build(changed(OLD["noisy"], row, np.inf))
     with pytest.raises(NonFiniteError, match=f"'old' row {row} holds inf"):
-        found.apply()
+        build(changed(OLD["noisy"], row, np.inf))
+    with pytest.raises(NonFiniteError, match=f"'old' row {row} holds inf"):
+        build(OLD["noisy"]).apply(changed(OLD["noisy"], row, np.inf))
 
 
 @pytest.mark.parametrize("pairs", [16, 17, 40])

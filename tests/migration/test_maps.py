@@ -35,7 +35,7 @@ def kernel_prediction(x, y, at, penalty, scale):
     return y.mean(0) + (row - kernel.mean(0)) @ center @ dual
 
 
-@pytest.mark.parametrize("pairs", [5, 30])  # There are fewer or more pairs than dimensions.
+@pytest.mark.parametrize("pairs", [5, 30])
 @pytest.mark.parametrize("penalty", [1e-6, 0.1, 10.0])
 def test_left_out_ridge_residuals_equal_refits(pairs, penalty):
     x, y = rows(pairs)

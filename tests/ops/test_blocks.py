@@ -107,7 +107,7 @@ def test_other_batches_and_options_are_left_to_the_general_functions() -> None:
     assert block_contrasts(repeated, [(0, 1)], temperature=0.07, label_smoothing=0.1) is None
     assert block_uniformities(repeated, [0, 1], **kernel) is None
     assert block_contrasts(complete, [(0, 1)], temperature=0.001) is None
-    assert block_sigmoids(complete, [(0, 1)], scale=90.0, bias=0.0) is None
+    assert block_sigmoids(complete, [(0, 1)], scale=0.0, bias=-1.0) is None
     assert block_uniformities(complete, [0, 1], kernel="geodesic", temperature=0.3) is None
     for backend in ("reference", "compiled"):
         with use_backend(backend):

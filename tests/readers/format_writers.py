@@ -63,7 +63,7 @@ WRITERS: dict[str, Callable[[Path, np.ndarray], None]] = {
     "tab.txt": lambda path, z: write_csv(path, z, "\t"),
     "vector.tsv": write_vectors_as_text,
     "embedding.jsonl": write_jsonl,
-    "embedding.safetensors": write_jsonl,  # JSON lines in a file named like safetensors
+    "embedding.safetensors": write_jsonl,
     "a.feather": lambda path, z: feather.write_feather(pa.table({"vector": list(z), "id": IDS}), path, chunksize=25),
     "a.arrow": write_stream,
     "words.vec": lambda path, z: write_words(path, z, f"{ITEMS} {DIM}\n"),

@@ -37,13 +37,13 @@ def assert_same(collection: Collection, space: Space) -> None:
         np.testing.assert_array_equal(found[name], z)
         modality = collection.modalities[name]
         assert modality.rows.shape == z.shape
-        for rows in ([0, 3, len(z) - 1], [7], []):  # Row 7 is the first row of a chunk.
+        for rows in ([0, 3, len(z) - 1], [7], []):
             np.testing.assert_array_equal(modality.rows.take(rows), z[rows])
         np.testing.assert_array_equal(modality.load(), z)
 
 
 def test_every_kind_of_file_holds_the_same_rows(write: Write, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # The file has many chunks, of which the last is shorter.
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)
     for kind in KINDS:
         assert_same(open_collection(write(kind)), space)
 
@@ -385,7 +385,6 @@ def test_hostile_headers_raise(tmp_path: Path) -> None:
         {"a": {"dtype": "F32", "shape": [math.inf, 4], "data_offsets": [0, 64]}},
         {"\ud800": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}},
         ["a"],
-        # These headers describe overlapping tensors, and a tensor beyond the end of the file.
         {n: {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]} for n in "ab"},
         {"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [64, 128]}},
     ]

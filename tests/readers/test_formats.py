@@ -207,7 +207,7 @@ def test_anndata_gives_its_embeddings_and_cells(tmp_path: Path, space: Space, mo
     assert collection.values["ids"].tolist() == IDS
     chosen = open_collection(tmp_path / "a.h5ad", modalities=["X", "obsm/X_umap"])
     np.testing.assert_array_equal(rows_of(chosen, "X"), counts)
-    with h5py.File(tmp_path / "a.h5ad", "a") as file:  # Each entry is stored twice.
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:
         x = file["X"]
         data, indices, indptr = (x[part][()] for part in ("data", "indices", "indptr"))
         bounds = list(pairwise(indptr))
@@ -236,7 +236,7 @@ def test_mudata_gives_each_modality_in_the_order_of_the_cells(tmp_path: Path, sp
             z = space["image" if name == "rna" else "text"]
             matrices = {"X_pca": z[rows]} if name == "rna" else {}
             write_anndata(file.create_group(f"mod/{name}"), [IDS[row] for row in rows], matrices, np.abs(z[rows]))
-            if name == "rna":  # Cells of the other modality are matched by name.
+            if name == "rna":
                 places = np.zeros(ITEMS, np.uint32)
                 places[rows] = np.arange(len(rows)) + 1
                 file[f"obsmap/{name}"] = places

@@ -69,7 +69,7 @@ def test_items_that_a_file_lacks_are_absent(tmp_path: Path, space: Space) -> Non
     np.savez(tmp_path / "b.npz", text=space["text"][theirs], ids=KEYS[theirs], labels=theirs % 3, names=KEYS[theirs])
     collection = open_collection([a, tmp_path / "b.npz"])
     items = np.array([int(key[1:]) for key in collection.values["ids"]])
-    assert items[:40].tolist() == mine.tolist()  # The items of the first file come first, in the order of the file.
+    assert items[:40].tolist() == mine.tolist()
     for name, kept in (("image", mine), ("text", theirs)):
         modality, present = collection.modalities[name], np.isin(items, kept)
         np.testing.assert_array_equal(modality.present_N, present)

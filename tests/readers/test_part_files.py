@@ -70,7 +70,7 @@ def write_tables(space: Space, folder: Path, names: list[str]) -> list[Path]:
     folder.mkdir(exist_ok=True, parents=True)
     paths = [folder / name for name in names]
     for rows, path in zip(np.array_split(np.arange(ITEMS), len(paths)), paths, strict=True):
-        text = [None if row % 25 == 3 else space["text"][row] for row in rows]  # Absent items occur only in some parts.
+        text = [None if row % 25 == 3 else space["text"][row] for row in rows]
         columns: dict[str, Any] = {"image": list(space["image"][rows]), "text": text, "id": [f"k{row}" for row in rows]}
         pq.write_table(pa.table(columns), path)
     return paths
@@ -90,7 +90,7 @@ def test_shards_of_tables_are_one_table(tmp_path: Path, space: Space) -> None:
 
 def test_shards_with_names_of_splits_give_the_split(tmp_path: Path, space: Space) -> None:
     plain = [f"train-{i:05d}-of-00002.parquet" for i in range(2)] + ["validation-00000-of-00001.parquet"]
-    hashed = [name.replace(".parquet", "-0123456789abcdef.parquet") for name in plain]  # like shards on the Hub
+    hashed = [name.replace(".parquet", "-0123456789abcdef.parquet") for name in plain]
     folders = ["train/data-0.parquet", "train/data-1.parquet", "validation/data-0.parquet"]
     for i, shards in enumerate((plain, hashed, folders)):
         for folder in {Path(name).parent for name in shards}:

@@ -74,7 +74,6 @@ def _query(
         log_weights = math.log(len(negatives)) + exponents - torch.logsumexp(exponents, 0)
         terms += [cosine / tau + log_weight for cosine, log_weight in zip(negatives, log_weights, strict=True)]
     log_z = torch.logsumexp(torch.stack(terms), 0)
-    # As in L_out of SupCon, the mean over the positives is outside the logarithm.
     loss = mean([log_z - cosine / tau for cosine in positives])
     spread = mean([log_z - cosine / tau for cosine in [*positives, *negatives]])
     return (1 - label_smoothing) * loss + label_smoothing * spread

@@ -50,7 +50,6 @@ def masked_gcca(
         scale = 1.0
         if kernel == "rbf":
             pairs = squared_distances(x, x)[np.triu_indices(n, 1)]
-            # torch.median returns the lower of two middle values.
             scale = float(np.sort(pairs)[(len(pairs) - 1) // 2])
         gram = kernel_of(x, x, kernel, scale)
         center = np.eye(n) - 1 / n

@@ -19,7 +19,7 @@ def page(tmp_path_factory):
         shared = rng.normal(size=(40, 6))
         names = [f"m{i}" for i in range(modalities)]
         rows = {m: (10.0**i) * (shared + rng.normal(size=(40, 6))) for i, m in enumerate(names)}
-        rows["m1"][3] = rows["m1"][7]  # The advice for duplicate rows mentions `ids`.
+        rows["m1"][3] = rows["m1"][7]
         write_json(folder / "results.json", make_results(ua.diagnose(rows, resamples=100), seconds=1.0))
         return write_diagnosis_report(folder).read_text("utf-8")
 
@@ -50,7 +50,7 @@ def test_code_is_marked_and_columns_have_equally_many_decimals(page):
 def test_index_tables_are_in_sections_that_open_on_a_click(page):
     text = page(3)
     sections = re.findall(r"<details id=\"(\w+)\">(.*?)</details>", text, re.S)
-    assert [name for name, _ in sections] == ["mixed", "dims"]  # There are too few items for cut-offs.
+    assert [name for name, _ in sections] == ["mixed", "dims"]
     mixed, dims = (section for _, section in sections)
     assert len(re.findall(r"<tr><th scope=.row.>", mixed)) == 3
     assert "In a gallery of all modalities" in mixed

@@ -91,7 +91,7 @@ def test_the_same_folder_gives_the_same_page(tmp_path):
 
 
 def test_the_sentences_of_a_note_are_separated(tmp_path, edited):
-    def repeat(results):  # mAP has the values of MRR
+    def repeat(results):
         results["metrics"] |= {key: {"label": key, "unit": "percent"} for key in ("mrr", "map")}
         for run in results["runs"]:
             run["metrics"] |= {"mrr": 0.5, "map": 0.5}

@@ -23,7 +23,6 @@ from unialign.generation import FlowDecoder
 pytest.importorskip("PIL")
 
 ARMS = ("unialign-u0", "unialign-u0.1", "infonce")
-# For speed, the tests use fewer values than the study.
 SOURCES = ("text", "drawing", "text+speech")
 DECODER_SEEDS = (0, 1)
 

@@ -64,7 +64,6 @@ def test_controls_are_built_from_the_right_embeddings(bench: GenerationBench, sp
     assert tuple(controls) == tuple(CONTROLS)
     for name in ("self", "shuffled", "random", "nearest embedding"):
         assert controls[name].shape == (2, 36, 3, 8, 8), name
-    # The nearest training image of a training item is its own image.
     assert torch.equal(controls["nearest image"], bench.training)
     torch.testing.assert_close(controls["nearest embedding"], controls["self"], atol=1e-4, rtol=0)
     scores = {name: bench.score(images).numbers for name, images in controls.items()}

@@ -100,7 +100,6 @@ def test_evaluations_begin_before_training_and_end_with_the_metrics(finished: tu
     _, results = finished
     run = next(run for run in results["runs"] if run["objective"] == "ours")
     assert [evaluation["step"] for evaluation in run["evaluations"]] == [0, 1, 4] == [0, 1, run["steps"]]
-    # The eval hook after the last step and the final evaluation measure the same zeta.
     assert run["evaluations"][-1]["conflict/zeta"] == pytest.approx(run["metrics"]["zeta"], abs=1e-6)
     assert run["metrics"]["conflict/chi"] == run["evaluations"][-1]["conflict/chi"]
     own = results["summary"]["ours"]["conflict/zeta_neg_tan"]
@@ -123,7 +122,6 @@ def test_every_tuned_arm_has_the_same_budget_and_the_best_trial_wins(finished: t
 
 @pytest.mark.usefixtures("finished")
 def test_the_number_of_trainings_is_known_beforehand(observed: Observed) -> None:
-    # The trainings are 3 arms with 2 trials each, 12 runs, and the parent space for the trials of `on`.
     assert [p.done for p in observed.progress] == list(range(1, 20))
     assert {p.total for p in observed.progress} == {19}
     assert [p.job.purpose for p in observed.progress].count("parent") == 1

@@ -49,7 +49,6 @@ def one_trial(plan: Plan) -> Plan:
     return dataclasses.replace(plan, arms=tuple(dataclasses.replace(arm, trials=arm.trials[:1]) for arm in plan.arms))
 
 
-# Run the studies with fewer values of the varied settings; `test_parts.py` checks the full plans.
 FEWER: dict[str, dict[str, Any]] = {
     "divergence": {
         "POINTS": 3,
@@ -249,7 +248,7 @@ def test_recall_with_and_without_the_anchor() -> None:
     every = list(itertools.permutations(anchor.MODALITIES, 2))
     values = {f"{q}->{a}": 0.8 if "text" in (q, a) else 0.2 for q, a in every}
     values["image->speech"] = 0.1
-    values["image+drawing->text"] = 1.0  # Joint queries are ignored.
+    values["image+drawing->text"] = 1.0
     results = _results(**{"unialign-text": [values, values], "unialign-all": [values]})
     found = anchor.analyse(results)
     assert found["unialign-text"]["with"] == pytest.approx([0.8, 0.8])

@@ -38,7 +38,6 @@ def test_a_study_runs_to_its_page(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Use four objectives, few terms and few modalities; `test_parts.py` checks the full plans.
     few = ("unialign", "infonce", "gram", "triangle")
     module = import_module(f"research.{name}")
     monkeypatch.setattr(module, "registered", lambda: few)
@@ -60,7 +59,6 @@ def test_a_study_runs_to_its_page(
     total = results["study"]["trainings"]
     assert f"[{total}/{total}]" in said
     assert not results["study"]["failed"]
-    # The summary is printed and marked as a smoke run.
     quick = "moke run with 1 of 40 epochs; its numbers are not meaningful"
     answer = said[said.rindex(f"[{total}/{total}]") :].splitlines()[2:]
     assert answer[0] == f"S{quick}."

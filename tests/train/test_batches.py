@@ -20,7 +20,6 @@ def test_every_epoch_visits_every_item_once(accumulation_steps: int) -> None:
             assert all(batches.epoch(step) == epoch for step in steps)
             seen = torch.cat([rows for step in steps for rows in batches.rows(step)])
             assert len(seen.unique()) == len(seen)
-            # A last batch with a single item is dropped.
             assert len(seen) == (items - 1 if items > 1 and items % 8 == 1 else items)
             assert all(2 <= len(rows) <= 8 for step in steps for rows in batches.rows(step))
             assert all(1 <= len(batches.rows(step)) <= accumulation_steps for step in steps)

@@ -257,7 +257,6 @@ def test_an_altered_checkpoint_stops_a_resumption(tmp_path: Path) -> None:
     newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors was altered"):
         run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
-    # Follow the advice in the message and remove the checkpoint.
     shutil.rmtree(newest.parent)
     result = run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
     assert digest_of(result) == finished().digest

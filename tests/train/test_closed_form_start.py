@@ -59,7 +59,6 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     whole = run(tiny_store(), config)
     with pytest.raises(KeyboardInterrupt, match="after step 3 of 20"):
         run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(3))
-    # A resumed run takes the kernel features from the checkpoint.
     monkeypatch.setattr(_closed_form_start, "_kept", {})
     monkeypatch.setattr(_closed_form_start, "gcca", None)
     torch.manual_seed(5)

@@ -87,7 +87,6 @@ def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -
     """Each item has one of the 8 presence patterns, and absent rows contain NaN."""
     rng = np.random.default_rng(0)
     patterns = np.array(list(itertools.product([True, False], repeat=3)))
-    # All patterns occur, and half of the items have the tested pattern.
     rows = np.concatenate([np.arange(8), np.full(8, patterns.tolist().index(list(missing)))])
     columns = {name: rng.normal(size=(16, dim)) for name, dim in DIMS.items()}
     present = {name: patterns[rows, m] for m, name in enumerate(DIMS)}
@@ -407,7 +406,7 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
 
     run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", on_step=another)
     assert errors == [2]
-    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")  # The lock is released.
+    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")
 
 
 def test_a_signal_after_the_last_step_is_raised() -> None:

@@ -96,7 +96,6 @@ def test_dropout_repeats_exactly_in_the_second_pass() -> None:
     assert len(first) == 4 * len(DIMS)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], first[len(DIMS)])
-    # Afterwards, the random state equals that after encoding the batch once.
     torch.manual_seed(3)
     for part in cut(x, 4):
         space(part)

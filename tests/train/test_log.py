@@ -20,7 +20,6 @@ def test_write_and_read(tmp_path: Path) -> None:
     log.open(path)
     log.write("start", 0, {"config": {"lr": 1}})
     log.write("step", 1, {"loss": 0.5, "terms": {"a": float("nan")}})
-    # Records are flushed and can be read during the run.
     assert read_log(path) == log.records
     assert read_log(path)[1]["terms"] == {"a": None}
     log.write("warning", 1, {"code": "x", "message": "y"})

@@ -173,7 +173,6 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
                 z_BD = batch.z_MBD[batch.index("audio")]
                 row = int(batch.present_MB[batch.index("audio")].nonzero()[-1])
                 zero = (z_BD[row] - z_BD[row].detach()).square().sum()
-                # sqrt(0) is finite, but its gradient is infinity times 0.
                 kinds = {"gradient": zero.sqrt, "value": lambda: zero + torch.nan, "huge": lambda: z_BD[row, 0] * 1e37}
                 terms["odd"] = LossTerm(kinds[self.kind](), 1.0)
             return terms
@@ -200,7 +199,6 @@ def test_a_bad_term_is_traced_to_a_row_of_the_store(kind: str) -> None:
     with pytest.raises(NonFiniteError) as caught:
         run(tiny_store(), config)
     message = str(caught.value)
-    # The term is computed once for validation, twice in step 1, once in step 2 (end of the epoch), then in step 3.
     assert "training stopped at step 3, before its update" in message
     if kind != "value":
         row = expected_row(2, 0)

@@ -85,7 +85,6 @@ def test_a_crash_goes_back_to_the_last_checkpoint_and_the_log_with_it(tmp_path: 
         run(tiny_store(), config, out=tmp_path / "run", on_step=crash_at_11)
     log = tmp_path / "run" / "log.jsonl"
     assert json.loads(log.read_text().splitlines()[-1])["step"] == 11
-    # Simulate a line that the crash truncated.
     with log.open("a") as file:
         file.write('{"kind": "step", "st')
     steps: list[int] = []
