@@ -151,9 +151,7 @@ def _create(
     name = spec.name.partition(":")[0]
     check_choice("name", name, _FACTORIES, owner="the encoders 'builtin'")
     if name != "frames" and (":" in spec.name or spec.revision is not None):
-        raise ConfigError(
-            f"{str(spec)!r} is not the name of an encoder; the name must end after {name!r} or its options"
-        )
+        raise ConfigError(f"{str(spec)!r} is not the name of an encoder; only options may follow {name!r}")
     return _FACTORIES[name](Request(spec, media, device, dtype, offline, folder, weights))
 
 
