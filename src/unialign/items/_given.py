@@ -134,6 +134,7 @@ def _vector(value: Any) -> list[float]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # data frames store integers with gaps as floats
     return list(value) if isinstance(value, np.ndarray | tuple) else value

@@ -20,7 +20,8 @@ __all__ = ["Arranged", "arranged", "parts_of"]
 
 # A layout is only derived from the files if this share of the items has files of several modalities.
 _MIN_SHARE = 0.5
-_LISTED_BY_PATTERN = (".tar", ".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".npy", ".npz", ".safetensors", ".h5")
+_LISTED_BY_PATTERN = (".tar", ".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".h5ad", ".h5mu")
+_ARRAYS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def _layout(
 def _no_media(found: FolderFiles) -> DataError:
     listed = [path for path in found.paths if suffix_of(path).lower() in _LISTED_BY_PATTERN]
     advice = ""
-    if listed:
+    if any(suffix_of(path).lower() in _ARRAYS for path in found.paths):
+        advice = f"; if they are embeddings, pass the folder to: unialign train {found.folder}"
+    elif listed:
         pattern = found.folder / "/".join("*" * listed[0].count("/")) / f"*{suffix_of(listed[0])}"
         advice = f"; for the items in these files, pass a pattern such as '{pattern}'"
     return DataError(f"{found.folder} has no media files; it has {by_suffix(found.paths) or 'no files'}{advice}")

@@ -55,6 +55,8 @@ def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple
     for members in groups.values():
         files = [path for _, path in members]
         parts = [part for part, _ in members if part is not None]
+        if is_folder and len(parts) == len(members):
+            _check_gaps(parts, files)
         if len(parts) < len(members) or not _are_parts(parts, is_folder=is_folder):
             found += [("", [path]) for path in files]
             continue
@@ -102,6 +104,25 @@ def _are_parts(parts: Sequence[_Part], *, is_folder: bool) -> bool:
     if is_folder:
         return len(parts) > 1 or parts[0].is_marked
     return len(parts) > 1 and all(part.is_marked and part.prefix != "" for part in parts)
+
+
+def _check_gaps(parts: Sequence[_Part], files: Sequence[Path]) -> None:
+    """Raise DataError for a missing part in a folder such as `img_emb/img_emb_0.npy`, written by clip-retrieval."""
+    numbers = {part.number for part in parts}
+    last = max(numbers)
+    if (
+        parts[0].prefix != files[0].parent.name
+        or parts[0].total is not None
+        or not 1 < len(numbers) <= last < 2 * len(numbers)
+    ):
+        return
+    missing = sorted(set(range(1, last)) - numbers)
+    if missing:
+        listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"{files[0].parent}: of the parts up to {parts[0].prefix}_{last}, these are missing: {listed}; make them "
+            "again, or number the others without gaps"
+        )
 
 
 def _check_complete(parts: Sequence[_Part], files: Sequence[Path]) -> None:

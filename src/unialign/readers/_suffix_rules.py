@@ -98,7 +98,7 @@ def suggested_rules(paths: Sequence[str]) -> dict[str, int]:
         while cut > folder and stem[:cut] not in stems:
             cut = max(stem.rfind(mark, folder, cut) for mark in "_-.")
         counts[(stem[cut:] if cut > folder else "") + suffix.lower()] += 1
-    least = max(2, _SUGGESTED * max(counts.values(), default=0))
+    least = max(1, _SUGGESTED * max(counts.values(), default=0))
     return {suffix: count for suffix, count in counts.most_common() if count >= least and suffix}
 
 
