@@ -1,6 +1,7 @@
 """Build a bridge from an old to a new embedding model."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 from unialign._checks import check_choice, check_integer, check_number, check_seed
 from unialign.errors import ConfigError, ShapeError
 from unialign.migration._bridge import Bridge
+from unialign.migration._index_scores import pair_query_scores, query_scores, top_scores
 from unialign.migration._inputs import FIT_PAIRS, RowSource, content_fingerprint, open_rows, pair_rows
 from unialign.migration._interval import estimate_overlap
 from unialign.migration._level import Tasks, measure_levels
+from unialign.migration._local_overlap import LocalOverlap, kept_scores, local_overlap
 from unialign.migration._maps import KERNEL_LIMIT, KERNEL_PAIRS, METHODS, FittedMap
-from unialign.migration._overlap import OverlapCurve, measure_overlap
+from unialign.migration._overlap import measure_overlap
 from unialign.migration._pair_queries import pair_scores
 from unialign.migration._verdict import decide, level_reasons
 
@@ -21,6 +24,8 @@ Array = NDArray[Any]
 
 # Maximum number of queries that are ranked; more queries do not narrow the interval.
 _MOST_QUERIES = 2000
+# Maximum number of queries that are compared with the whole index.
+_MOST_INDEX_QUERIES = 600
 K = 10
 
 
@@ -90,9 +95,11 @@ def bridge(
     x_nD, y_nE = index.take(pairs_n[used_n]), sample.take(used_n)
     fits = fit_candidates(x_nD, y_nE, methods)
     best = min(fits.values(), key=lambda fitted: fitted.error)
-    curve = _curve(best, x_nD, y_nE, queries_QE, width=max(1, candidates // K), seed=seed)
-    overlap = estimate_overlap(curve, curve.overlap, len(index))
-    contained = estimate_overlap(curve, curve.contained, len(index), width=max(1, candidates // K))
+    measured, width = _measure(best, x_nD, y_nE, queries_QE, seed=seed), max(1, candidates // K)
+    curve = measure_overlap(measured.true_Qn, measured.mapped_Qn, width=width, seed=seed)
+    local = _local(best, x_nD, y_nE, measured, index, pairs_n[used_n], seed=seed)
+    overlap = estimate_overlap(curve, curve.overlap, len(index), local=local)
+    contained = estimate_overlap(curve, curve.contained, len(index), width=width)
     verdict, reasons = decide(overlap, contained, goal=goal, candidates=candidates)
     if len(used_n) < len(pairs_n):
         reasons = (
@@ -171,15 +178,41 @@ def _content(source: RowSource, rows_n: NDArray[np.int64]) -> str:
     return content_fingerprint(source.take(rows_n[:FIT_PAIRS]))
 
 
-def _curve(
-    best: FittedMap, x_nD: Array, y_nE: Array, queries_QE: Array | None, *, width: int, seed: int
-) -> OverlapCurve:
+@dataclass(frozen=True)
+class _Measured:
+    """Scores of the queries, from true rows and from held-out mapped rows of the pairs.
+
+    Attributes:
+        own_Q: positions of the queries among the pairs; None for logged queries.
+    """
+
+    true_Qn: Array
+    mapped_Qn: Array
+    queries_QE: Array
+    own_Q: NDArray[np.int64] | None
+
+
+def _measure(best: FittedMap, x_nD: Array, y_nE: Array, queries_QE: Array | None, *, seed: int) -> _Measured:
     count = len(y_nE) if queries_QE is None else len(queries_QE)
     chosen_Q = np.sort(np.random.default_rng(seed).permutation(count)[:_MOST_QUERIES])
     if queries_QE is not None:
-        true_Qn, mapped_Qn = (queries_QE[chosen_Q] @ rows_nE.T for rows_nE in (y_nE, best.left_out))
+        chosen_QE = queries_QE[chosen_Q]
+        return _Measured(chosen_QE @ y_nE.T, chosen_QE @ best.left_out.T, chosen_QE, None)
+    true_Qn, mapped_Qn = y_nE[chosen_Q] @ y_nE.T, pair_scores(best, x_nD, y_nE, chosen_Q)
+    for scores_Qn in (true_Qn, mapped_Qn):
+        scores_Qn[np.arange(len(chosen_Q)), chosen_Q] = -np.inf
+    return _Measured(true_Qn, mapped_Qn, y_nE[chosen_Q], chosen_Q)
+
+
+def _local(
+    best: FittedMap, x_nD: Array, y_nE: Array, measured: _Measured, index: RowSource, rows_n: Array, *, seed: int
+) -> LocalOverlap | None:
+    few_q = np.sort(np.random.default_rng(seed).permutation(len(measured.true_Qn))[:_MOST_INDEX_QUERIES])
+    own_q = None if measured.own_Q is None else measured.own_Q[few_q]
+    if own_q is None:
+        score = query_scores(best, measured.queries_QE[few_q])
     else:
-        true_Qn, mapped_Qn = y_nE[chosen_Q] @ y_nE.T, pair_scores(best, x_nD, y_nE, chosen_Q)
-        for scores_Qn in (true_Qn, mapped_Qn):
-            scores_Qn[np.arange(len(chosen_Q)), chosen_Q] = -np.inf
-    return measure_overlap(true_Qn, mapped_Qn, width=width, seed=seed)
+        score = pair_query_scores(best, x_nD, y_nE, own_q)
+    own_rows_q = None if own_q is None else rows_n[own_q]
+    top = top_scores(score, index, kept_scores(len(index), len(x_nD)), own_rows_Q=own_rows_q, seed=seed)
+    return local_overlap(top, measured.true_Qn[few_q], measured.mapped_Qn[few_q], k=K, items=len(index), seed=seed)

@@ -15,10 +15,10 @@ hardly depends on p. The second fit has weak priors and follows the overlaps mea
 both estimates and their errors, so it is wide if the rows differ from those of the calibration. The constants are
 calibrated on real and synthetic indexes (benchmarks/bridge.py).
 
-The interval is too high if the index consists of dense clusters, because a cluster has few rows among the pairs and
-many in the index. With 5,000 rows in 50 Gaussian clusters and 240 pairs, the estimate was 92 %, the truth was 80 %, and
-the truth was inside the interval in 0 of 32 runs. With linear and tanh maps without clusters, the estimate was 3 to 5
-points too high, and the truth was inside the interval in 28 and 27 of 32 runs.
+If the index consists of dense clusters, this extrapolation is too high, because a cluster has few rows among the pairs
+and many in the index. It is therefore combined with `_local_overlap`, which uses the density of the whole index. If the
+two estimates agree, the combination is their mean with weights by variance. If the local estimate is significantly
+lower, the weight of the extrapolation falls. If it is higher, the interval becomes wider.
 
 Shapes: `P` points of the curve, `Q` queries.
 """
@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign.migration._local_overlap import LocalOverlap
 from unialign.migration._overlap import OverlapCurve
 
 Array = NDArray[Any]
@@ -66,6 +67,8 @@ CONTAINED = Calibration(0.16, -0.05, 3.3, 2.3, 0.03, 0.3)
 _ERROR, _ERROR_CONTAINED = 0.09, 0.3
 # Half-width of the interval in standard deviations, and a margin that widens the interval at both ends.
 _QUANTILE, _MARGIN = 1.75, 0.004
+# The same constants if the extrapolation is combined with the local estimate.
+_ERROR_COMBINED, _ERROR_LOCAL, _QUANTILE_COMBINED, _MARGIN_COMBINED = 0.12, 0.15, 2.05, 0.006
 
 
 @dataclass(frozen=True)
@@ -91,23 +94,43 @@ class OverlapInterval:
         return asdict(self)
 
 
-def estimate_overlap(curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1) -> OverlapInterval:
+def estimate_overlap(
+    curve: OverlapCurve, values_PQ: Array, items: int, *, width: int = 1, local: LocalOverlap | None = None
+) -> OverlapInterval:
     """Estimate the overlap of the first 10 results, or their share among `width` candidates each."""
     queries, pairs = values_PQ.shape[1], int(curve.sizes.max())
     fits = (USUAL, FREE) if width == 1 else (CONTAINED,)
     found = [_extrapolated(curve, values_PQ, items, width, constants) for constants in fits]
     centers, spread = [center for center, _ in found], found[0][1]
-    error = (_ERROR if width == 1 else _ERROR_CONTAINED) * math.sqrt(1 + _FEW / pairs)
-    half = _QUANTILE * math.hypot(error, spread)
+    few = math.sqrt(1 + _FEW / pairs)
+    if local is None:
+        half = _QUANTILE * math.hypot((_ERROR if width == 1 else _ERROR_CONTAINED) * few, spread)
+        logits = (min(centers) - half, sum(centers) / len(centers), max(centers) + half)
+    else:
+        variance = (_ERROR_COMBINED * few) ** 2 + spread**2 + (max(centers) - min(centers)) ** 2 / 4
+        center, error = _combined(sum(centers) / len(centers), variance, local)
+        logits = (center - _QUANTILE_COMBINED * error, center, center + _QUANTILE_COMBINED * error)
+    margin = _MARGIN if local is None else _MARGIN_COMBINED
     chance = min(1.0, width * K / items)
-    logits = (min(centers) - half, sum(centers) / len(centers), max(centers) + half)
     ends = [
-        chance + (1 - chance) * _expit(logit) + sign * _MARGIN for sign, logit in zip((-1, 0, 1), logits, strict=True)
+        chance + (1 - chance) * _expit(logit) + sign * margin for sign, logit in zip((-1, 0, 1), logits, strict=True)
     ]
     low, estimate, high = (min(1.0, max(0.0, end)) for end in ends)
     largest = curve.sizes == pairs
     closest = int(np.argmin(np.abs(curve.cutoffs[largest] - K)))
     return OverlapInterval(estimate, low, high, float(values_PQ[largest][closest].mean()), pairs, queries)
+
+
+def _combined(extrapolated: float, variance: float, local: LocalOverlap) -> tuple[float, float]:
+    """Return the logit of both estimates and its standard error."""
+    local_variance = local.error**2 + _ERROR_LOCAL**2
+    difference = local.logit - extrapolated
+    unexplained = max(0.0, difference**2 - variance - local_variance)
+    if difference < 0:
+        variance += unexplained
+    weight = 1 / local_variance + 1 / variance
+    center = (local.logit / local_variance + extrapolated / variance) / weight
+    return center, math.sqrt(1 / weight + (unexplained / 4 if difference > 0 else 0.0))
 
 
 def _extrapolated(

@@ -68,12 +68,14 @@ class Smoothing:
     Attributes:
         targets: (n, E) targets of the smoother.
         full: (n, E) targets of the whole map; the prediction is `full` minus the residual of the smoother.
+        coordinates: function of (b, D) old rows that returns their (b, r) entries of the eigenvectors.
     """
 
     smoother: Smoother
     penalty: float
     targets: Array
     full: Array
+    coordinates: Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def fit_scaled_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
         "weight": centered_nD.T @ smoother.dual(target_nE, penalty),
     }
     found = Map("scaled_ridge", tensors, {"penalty": penalty}, (x_nD.shape[1], y_nE.shape[1]))
-    smoothing = Smoothing(smoother, penalty, target_nE, target_nE)
+    smoothing = Smoothing(smoother, penalty, target_nE, target_nE, _linear_coordinates(smoother, x_nD))
     return _fitted(found, unit(left_out_nE), y_nE, smoothing)
 
 
@@ -203,7 +205,14 @@ def fit_kernel(x_nD: Array, y_nE: Array) -> FittedMap:
     }
     settings = {"length": _length(y_nE), "bandwidth": bandwidth, "median": median, "penalty": penalty}
     found = Map("kernel", tensors, settings, (x_nD.shape[1], y_nE.shape[1]))
-    return _smoothed(found, smoother, y_nE, y_nE, penalty)
+    center = mean_n.mean()
+
+    def coordinates(x_bD: Array) -> Array:
+        kernel_bn = gaussian_kernel(x_bD, x_nD, bandwidth / median)
+        centered_bn = kernel_bn - mean_n - kernel_bn.mean(1, keepdims=True) + center
+        return np.asarray(centered_bn @ smoother.vectors / smoother.values)
+
+    return _smoothed(found, Smoothing(smoother, penalty, y_nE, y_nE, coordinates), y_nE)
 
 
 METHODS: Mapping[str, Callable[[Array, Array], FittedMap]] = {
@@ -224,7 +233,13 @@ def _linear(method: str, x_nD: Array, y_nE: Array, start_DE: Array) -> FittedMap
     weight_DE = start_DE + centered_nD.T @ smoother.dual(target_nE, penalty)
     tensors = {"mean_old": x_nD.mean(0), "mean_new": y_nE.mean(0), "weight": weight_DE}
     found = Map(method, tensors, {"length": _length(y_nE), "penalty": penalty}, (x_nD.shape[1], y_nE.shape[1]))
-    return _smoothed(found, smoother, y_nE, target_nE, penalty)
+    return _smoothed(found, Smoothing(smoother, penalty, target_nE, y_nE, _linear_coordinates(smoother, x_nD)), y_nE)
+
+
+def _linear_coordinates(smoother: Smoother, x_nD: Array) -> Callable[[Array], Array]:
+    mean_D = x_nD.mean(0)
+    axes_Dr = (x_nD - mean_D).T @ smoother.vectors / smoother.values
+    return lambda x_bD: np.asarray((x_bD - mean_D) @ axes_Dr)
 
 
 def _rotation(x_nD: Array, y_nE: Array) -> Map:
@@ -240,10 +255,12 @@ def _rotation(x_nD: Array, y_nE: Array) -> Map:
     return Map("procrustes", tensors, {"length": _length(y_nE)}, (x_nD.shape[1], y_nE.shape[1]))
 
 
-def _smoothed(found: Map, smoother: Smoother, y_nE: Array, target_nE: Array, penalty: float) -> FittedMap:
-    offsets_nE = y_nE - smoother.left_out_residuals(target_nE, penalty) - found.tensors["mean_new"]
-    rows_nE = stored_rows(offsets_nE, found.tensors["mean_new"], found.settings["length"])
-    return _fitted(found, rows_nE, y_nE, Smoothing(smoother, penalty, target_nE, y_nE))
+def _smoothed(found: Map, smoothing: Smoothing, y_nE: Array) -> FittedMap:
+    residual_nE = smoothing.smoother.left_out_residuals(smoothing.targets, smoothing.penalty)
+    rows_nE = stored_rows(
+        y_nE - residual_nE - found.tensors["mean_new"], found.tensors["mean_new"], found.settings["length"]
+    )
+    return _fitted(found, rows_nE, y_nE, smoothing)
 
 
 def _fitted(found: Map, left_out_nE: Array, y_nE: Array, smoothing: Smoothing | None = None) -> FittedMap:
