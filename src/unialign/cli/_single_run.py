@@ -19,7 +19,7 @@ def finish(
     *,
     command: Literal["train", "evaluate"],
     settings: Mapping[str, Any] | None = None,
-) -> None:
+) -> dict[str, Any]:
     (key,), (seed,) = config.entries, config.seeds
     results = make_results(config, store, {(key, seed): record}, command=command, settings=settings, out=folder)
     write_items(folder, store, config.split)
@@ -29,3 +29,4 @@ def finish(
     echo(text_table(results))
     echo()
     echo(f"Report: {shown(report)}")
+    return results

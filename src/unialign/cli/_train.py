@@ -8,6 +8,8 @@ from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
 from unialign.cli._quiet import progress_mode
 from unialign.cli._single_run import finish
+from unialign.cli._space_card import describe_space
+from unialign.cli.train import is_media
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig, closed_form_of
 from unialign.data import EmbeddingStore
 from unialign.distributed import init as join_job
@@ -18,9 +20,7 @@ from unialign.train import check_fit, chosen_device, fit, newest_checkpoint, pro
 
 def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, options: argparse.Namespace) -> int:
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
-        data = process_group_of("auto").broadcast_from_rank0(
-            lambda: prepare_data(sources, options.out, "run", id=options.id)
-        )
+        data = process_group_of("auto").broadcast_from_rank0(lambda: _data(sources, config, options))
         store = open_store(data, config.modalities, fingerprint)
         config, note = with_anchor(config, store.modalities)
         process_group_of("auto").broadcast_from_rank0(lambda: _check(store, config, options))
@@ -43,6 +43,15 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
             raise KeyboardInterrupt(f"interrupted; {kept}") from None
         _write_results(data, store, config, record, options)
     return 0
+
+
+def _data(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str:
+    """Return the name or path of a data set that every process opens; media are embedded first."""
+    if options.data and is_media(options):
+        from unialign.cli._embedded import embedded_store
+
+        return embedded_store(sources, config, options)
+    return prepare_data(sources, options.out, "run", id=options.id)
 
 
 def _check(store: EmbeddingStore, config: TrainConfig, options: argparse.Namespace) -> None:
@@ -87,5 +96,6 @@ def _write_results(
         split=options.split,
         selection="as given, not tuned",
     )
-    finish(options.out, comparison, store, record, command="train")
+    results = finish(options.out, comparison, store, record, command="train")
+    describe_space(options.out / "space", results)
     echo(f"Space: {shown(options.out / 'space')}")

@@ -9,17 +9,24 @@ from unialign import registry
 from unialign._checks import suggestion
 from unialign.cli._anchors import ANCHOR
 from unialign.cli._command import Command, add_out, add_resume
+from unialign.cli._encoders import add_encoder_options, given_encoders
+from unialign.cli._items import add_item_options, has_item_options
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
-from unialign.config import Split, TrainConfig, read_yaml
+from unialign.config import EmbedConfig, Split, TrainConfig, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
+
+# Settings of `unialign embed` that this command also has.
+EMBEDDING_SETTINGS = ("workers", "max_broken")
 
 _EXAMPLES = """\
   unialign train emoji --objective unialign --anchor all --epochs 60
   unialign train my-store/ --objective infonce --weight-decay 0.05 --set objective_options.temperature=0.1
   unialign train image.npy text.safetensors audio=run7/last_layer.npy
   unialign train emoji --set frozen.image=whiten          a space around frozen embeddings, for `unialign generate`
+  unialign train stamps/ --rule image=.png --rule text=.txt            embeds media, then trains
+  unialign train items.csv --encode image=package:efficientnet-lite0 --encode text=builtin:chars
   unialign train emoji --resume required                  continue an interrupted run from its newest checkpoint
   torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun also works)"""
 
@@ -45,7 +52,26 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
     if settings.get("objective", config.objective) != config.objective:
         # The options in the file belong to the objective in the file.
         settings = {"objective_options": {}, **settings}
-    return required_data(sources, "train emoji"), fingerprint, config.override(settings)
+    if options.data and is_media(options):
+        _check_media(options)
+    else:
+        required_data(sources, "train emoji")
+    return sources, fingerprint, config.override(settings)
+
+
+def is_media(options: argparse.Namespace) -> bool:
+    """Return whether the data are media to embed, and not embeddings."""
+    tables = any((Path(source) / "items.json").is_file() for source in options.data if "\0" not in source)
+    return bool(has_item_options(options) or options.encode or tables)
+
+
+def _check_media(options: argparse.Namespace) -> None:
+    if options.id is not None:
+        raise ConfigError("--id joins files of embeddings; for media use --id-column")
+    given_encoders(options)
+    for source in options.data:
+        if (Path(source) / "store.json").is_file():
+            raise ConfigError(f"{source} is a store, whose features are computed already; omit --rule and --encode")
 
 
 def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip: tuple[str, ...] = ()) -> None:
@@ -68,6 +94,9 @@ def training_settings(options: argparse.Namespace) -> dict[str, object]:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
+    add_item_options(parser)
+    add_encoder_options(parser)
+    add_settings(parser, EmbedConfig, only=EMBEDDING_SETTINGS, title="embedding of media")
     add_config_file(parser, "run")
     parser.add_argument(
         "--objective",
@@ -111,7 +140,7 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
 
 COMMAND = Command(
     name="train",
-    summary="train one space",
+    summary="train one space, on embeddings or on media",
     usage="[DATA ...] [options]",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -15,7 +15,11 @@ from unialign.experiments._results import (
     make_results as make_results,
     write_json as write_json,
 )
-from unialign.experiments._results_folder import check_run_dir as check_run_dir, open_run_dir as open_run_dir
+from unialign.experiments._results_folder import (
+    STORE_FOLDER as STORE_FOLDER,
+    check_run_dir as check_run_dir,
+    open_run_dir as open_run_dir,
+)
 from unialign.experiments._run import (
     RunRecord as RunRecord,
     embed_split as embed_split,

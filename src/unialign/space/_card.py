@@ -48,8 +48,11 @@ def _introduction(space: "Space", metadata: Mapping[str, Any], towers: Sequence[
         kinds = " and ".join(tower.kind for tower in towers)
         inputs = f"It maps {kinds} to unit vectors, with the encoders in this folder."
     elif space.encoders:
-        names = " and ".join(f"{reference['media']} (`{name}`)" for name, reference in space.encoders.items())
-        inputs = f"It maps {names} to unit vectors, with the encoders in the table."
+        media = [
+            name if name == reference["media"] else f"{reference['media']} (`{name}`)"
+            for name, reference in space.encoders.items()
+        ]
+        inputs = f"It maps {' and '.join(media)} to unit vectors, with the encoders in the table."
     else:
         inputs = "It maps features of frozen encoders, not raw media."
     return (

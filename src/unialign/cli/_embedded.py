@@ -1,0 +1,72 @@
+"""Inspect a source of media and embed it into a store in a results folder, for `unialign train`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unialign._plain_text import count
+from unialign.cli._anchors import with_anchor
+from unialign.cli._console import echo, shown
+from unialign.cli._encoders import given_encoders, with_defaults
+from unialign.cli._items import open_items
+from unialign.cli._quiet import progress_mode
+from unialign.cli.train import EMBEDDING_SETTINGS
+from unialign.config import TrainConfig
+from unialign.embedding import embed
+from unialign.errors import ConfigError, DataError
+from unialign.experiments import STORE_FOLDER, open_run_dir
+from unialign.inspection import inspect
+from unialign.items import Items
+
+
+def embedded_store(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str:
+    """Return the path of the store; the same command continues after an interruption."""
+    path = options.out / STORE_FOLDER
+    _check_data(open_run_dir(options.out, "run"), path)
+    items = open_items(sources, options)
+    if config.modalities is not None:
+        items = items.select(config.modalities)
+    if len(items.modalities) < 2:
+        raise ConfigError(
+            f"{items.name!r} has only the modality {items.modalities[0]!r}, but training needs at least two; name the "
+            f"others with --rule"
+        )
+    with_anchor(config, items.modalities)
+    found = inspect(items)
+    echo(found.text())
+    _check_split(found.items, options.split)
+    encoders = with_defaults(given_encoders(options), items.kinds)
+    echo(f"embedding {', '.join(f'{name} with {encoder}' for name, encoder in encoders.items())}, into {shown(path)}")
+    given = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
+    embed(
+        found.items,
+        encoders,
+        path,
+        **given,
+        resume="never" if options.resume == "never" else "auto",
+        accept_licences=options.accept_licence,
+        device=options.device,
+        progress=progress_mode(),
+    )
+    return str(path)
+
+
+def _check_data(settings: Mapping[str, Any] | None, path: Path) -> None:
+    """Raise ConfigError if the folder has a run on other data, before hours of encoding."""
+    data = None if settings is None else settings.get("data")
+    before = data.get("path") if isinstance(data, Mapping) else None
+    if settings is not None and (before is None or Path(before).name != path.name):
+        raise ConfigError(f"{path.parent} holds a run on other data ({before}); choose another --out")
+
+
+def _check_split(items: Items, split: str) -> None:
+    for name in dict.fromkeys(("train", split)):
+        items_of = int(np.count_nonzero(items.split == ("train", "val", "test").index(name)))
+        if items_of < 2:
+            raise DataError(
+                f"the split {name!r} of {items.name!r} has {count(items_of, 'item')}, but at least 2 are needed; give "
+                f"more items, or a column `split`"
+            )

@@ -1,0 +1,48 @@
+"""Options that choose the encoders of a source of media."""
+
+import argparse
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from unialign.encoders import default
+from unialign.errors import ConfigError
+from unialign.media import Kind
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("encoders")
+    group.add_argument(
+        "--encode",
+        action="append",
+        default=[],
+        metavar="MODALITY=ENCODER",
+        help="encoder of a modality or of a pattern such as 'speech_*', for example image=package:efficientnet-lite0 "
+        "(default: the best installed encoder of the kind of media that needs no download)",
+    )
+    group.add_argument(
+        "--accept-licence",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="LICENCE",
+        help="licences of weights with restrictions that you accept, such as CC-BY-NC-4.0",
+    )
+
+
+def given_encoders(options: argparse.Namespace) -> dict[str, str]:
+    """Return a mapping of modality or pattern to encoder."""
+    found: dict[str, str] = {}
+    for entry in options.encode:
+        name, sign, encoder = entry.partition("=")
+        if not (name and sign and encoder):
+            raise ConfigError(f"--encode must have the form MODALITY=ENCODER, got {entry!r}")
+        if name in found:
+            raise ConfigError(f"--encode gives {name!r} two encoders; give one")
+        found[name] = encoder
+    return found
+
+
+def with_defaults(encoders: Mapping[str, str], kinds: Mapping[str, Kind]) -> dict[str, str]:
+    """Add the default encoder of each modality that no name or pattern matches."""
+    missing = {name: kind for name, kind in kinds.items() if not any(fnmatchcase(name, key) for key in encoders)}
+    return dict(encoders) | {name: default(kind) for name, kind in missing.items()}
