@@ -42,7 +42,7 @@ def measure_gpu() -> dict[str, Any]:
 
 
 def table() -> list[tuple[str, Callable[[], Callable[..., Tensor]], int, int, tuple[int, ...]]]:
-    """Calls, numbers of modalities, multiply-adds of the closed form in units of B^2 D, and sizes."""
+    """Multiply-adds are those of the closed form, in units of B^2 D."""
     return [
         ("uniformity, log of the mean", lambda: our_uniformity("outer_log"), 1, 2, (*SIZES, LARGEST)),
         ("uniformity, mean of row logs", lambda: our_uniformity("mean_log"), 1, 2, (*SIZES, LARGEST)),

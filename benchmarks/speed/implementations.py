@@ -183,7 +183,7 @@ def metric_learning_infonce() -> Function:
 
     def value(x_BD: Tensor, y_BD: Tensor) -> Tensor:
         labels_B = torch.arange(len(x_BD), device=x_BD.device)
-        # The same label object on both sides would mean that the rows are the same, so that there are no true pairs.
+        # With the same label object on both sides, the loss treats the rows as equal and finds no positive pairs.
         there = loss(x_BD, labels_B, ref_emb=y_BD, ref_labels=labels_B.clone())
         back = loss(y_BD, labels_B, ref_emb=x_BD, ref_labels=labels_B.clone())
         return (there + back) / 2

@@ -18,7 +18,7 @@ class DiagnoseConfig(Config):
     )
     against: tuple[str, ...] | None = setting(
         None,
-        "files of an older version of the same embeddings, with which the files are compared row by row",
+        "files of an older version of the same embeddings, for a comparison row by row",
         not_empty,
     )
     modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", not_empty)

@@ -1,4 +1,4 @@
-"""Compute the validation metrics by which settings or weights are chosen, and combine these metrics.
+"""Validation metrics for the choice of settings and weights.
 
 Shapes: `N` items, `D` dimension.
 """

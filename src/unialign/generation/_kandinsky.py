@@ -50,7 +50,7 @@ class Kandinsky22(PipelineDecoder):
         dim = _read_input_dim(pipeline)
         if tower is not None and tower.dim != dim:
             raise CheckpointError(f"the prior's image encoder has dim {tower.dim}, but the decoder needs dim {dim}")
-        # The fingerprint describes the image encoder, so the fingerprint is unknown without the prior.
+        # The fingerprint describes the image encoder, so it is unknown without the prior.
         fingerprint = None if tower is None else tower.fingerprint
         spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", dim, fingerprint)
         scale = int(pipeline.movq_scale_factor)

@@ -197,7 +197,7 @@ def effective_neighbors(
     row itself, which outweighs all others at small bandwidths; for `debiased`, the sum excludes the row itself. The
     number ranges from 1 to B; below 2, the divergence compares points rather than distributions.
 
-    Args, Raises: as in `holder_divergence`; one modality suffices.
+    Arguments and errors are those of `holder_divergence`; one modality suffices.
     """
     check_choice("estimator", estimator, get_args(Estimator))
     batch = double_batch(embeddings, present, minimum=1)

@@ -76,7 +76,7 @@ class BoundedParameter(nn.Module):
         return "high" if shift >= high - near else None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BoundedParameter":
-        """Keep at least float32."""
+        """The parameter stays in float32 or a wider dtype."""
 
         def convert(x: Tensor) -> Tensor:
             converted = fn(x)

@@ -39,7 +39,7 @@ def batch_prefix(batch: Batch, dim: int) -> Batch:
 
 
 def _prefix_rows(batch: Batch, dim: int, *, ignore_zeros: bool) -> tuple[Tensor, Tensor]:
-    # Slice all modalities at once, so that the backward pass pads their gradients at once.
+    # Slice all modalities in one operation, so that the backward pass also needs one operation.
     raw = batch.z_MBD[..., :dim].unbind(0)
     if batch.complete:
         z_MBd = normalize_stacked(raw, batch.z_MBD.dtype)

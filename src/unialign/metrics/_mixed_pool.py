@@ -65,8 +65,8 @@ def mixed_pool(
         similarity: cosine of a row and its noisy copy after subtraction of the mean, in [0, 1].
         k: number of places of NDCG@k, `share` and `label_precision`.
         seeds: seeds of the draws of modalities and noise; the queries of all draws are used together.
-        score: function of query modality, (b, D) queries, gallery modality and (g, D) gallery rows, all unit and
-            float64, that returns (b, g) scores. Default: cosine.
+        score: function of the query modality, (b, D) queries, the gallery modality and (g, D) gallery rows that returns
+            (b, g) scores. Rows are float64 unit rows. Default: cosine.
         pairs: whether to measure the pairs of three or more modalities.
         batch_size: maximum number of queries to rank at a time. The batch size does not affect the result.
 
