@@ -26,7 +26,7 @@ def items_of_folder(path: Path) -> str:
     rules = " ".join(f"--rule {rule_name(suffix)}={suffix}" for suffix in list(suggested_rules(media))[:_MAX_RULES])
     return (
         f"a folder of media without embeddings: it has {by_suffix(files)}. List its items with: unialign inspect "
-        f"{path} {rules}; then encode them with: unialign embed; or encode and train with: unialign train {path} {rules}"
+        f"{path} {rules}; then encode them with: unialign embed; or encode and train: unialign train {path} {rules}"
     )
 
 
