@@ -187,7 +187,7 @@ def _float64_batch(embeddings: Any, present: Any, ids: Any) -> Batch:
 
 
 def _views(copies: Any, batch: Batch, present: Any) -> Tensor:
-    """(M, N, D) unit rows of the own half."""
+    """Return the unit rows (M, N, D) of the own half."""
     if not isinstance(copies, Mapping) or set(copies) != set(batch.names):
         raise ConfigError(f"copies must map each modality to (N, D) rows; the modalities are {', '.join(batch.names)}")
     views = _float64_batch({name: copies[name] for name in batch.names}, present, None)
