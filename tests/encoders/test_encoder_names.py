@@ -65,7 +65,7 @@ def test_arguments_are_checked():
     ):
         with pytest.raises(ConfigError, match=message):
             encoders.create("builtin:chars", **arguments)
-    with pytest.raises(ConfigError, match="must be a name or have the attributes of unialign.encoders.Encoder"):
+    with pytest.raises(ConfigError, match=r"must be a name or have the attributes of unialign.encoders.Encoder"):
         encoders.create(torch.nn.Linear(2, 2))
 
 

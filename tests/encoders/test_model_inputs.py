@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import encoder_models as models
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import encoder_models as models
 from unialign.encoders import _model_inputs, create
 from unialign.encoders._processor import ImageSettings
 from unialign.encoders._speech import WhisperWindows
@@ -169,7 +169,7 @@ def test_tokens_equal_those_of_the_library(tmp_path: Path) -> None:
 def test_a_prefix_and_a_maximum_length_are_options(tmp_path: Path) -> None:
     folder = models.save_model("bert", tmp_path)
     plain, prefixed = (create(f"transformers:{folder}{options}") for options in ("", "?prefix=query: &max_length=5"))
-    assert prefixed.prepare("cat")["input_ids"].tolist() == plain.prepare("query: cat")["input_ids"].tolist()[:4] + [3]
+    assert prefixed.prepare("cat")["input_ids"].tolist() == [*plain.prepare("query: cat")["input_ids"].tolist()[:4], 3]
     assert plain.fingerprint != prefixed.fingerprint
     with pytest.raises(ConfigError, match="max_length 500 exceeds the 48 tokens"):
         create(f"transformers:{folder}?max_length=500")

@@ -3,10 +3,11 @@
 Shapes: `n` items, `D` length of the features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unialign._checks import check_integer
 from unialign.encoders._encoder import Encoder, Prepared
@@ -45,21 +46,32 @@ def encode_prepared(encoder: Encoder, prepared: Sequence[Prepared | None], *, ba
     order = list(range(len(prepared)))
     if encoder.media == "text":
         order.sort(key=lambda place: _length(prepared[place]))
-    module = encoder.module
-    was_training = module is not None and module.training
-    if module is not None:
-        module.eval()
-    try:
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            for start in range(0, len(order), batch_size):
-                batch = {place: found for place in order[start : start + batch_size] if (found := prepared[place])}
-                if batch:
-                    encoded = encoder.encode(encoder.collate(list(batch.values())))
-                    features[list(batch)] = encoded.float().cpu()
-    finally:
-        if module is not None and was_training:
-            module.train()
+    with _evaluating(encoder.module), torch.inference_mode(), _no_autocast():
+        for start in range(0, len(order), batch_size):
+            batch = {place: found for place in order[start : start + batch_size] if (found := prepared[place])}
+            if batch:
+                encoded = encoder.encode(encoder.collate(list(batch.values())))
+                features[list(batch)] = encoded.float().cpu()
     return features
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
+@contextmanager
+def _evaluating(module: nn.Module | None) -> Iterator[None]:
+    """Restore the mode of each inner module, since some may be kept in evaluation mode."""
+    modes = [] if module is None else [(inner, inner.training) for inner in module.modules()]
+    try:
+        if module is not None:
+            module.eval()
+        yield
+    finally:
+        for inner, training in modes:
+            inner.training = training
 
 
 def _length(prepared: Prepared | None) -> int:
