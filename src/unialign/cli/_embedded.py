@@ -10,10 +10,9 @@ import numpy as np
 from unialign._plain_text import count
 from unialign.cli._anchors import with_anchor
 from unialign.cli._console import echo, shown
-from unialign.cli._encoders import given_encoders, with_defaults
+from unialign.cli._encoders import EMBEDDING_SETTINGS, given_encoders, with_defaults
 from unialign.cli._items import open_items
 from unialign.cli._quiet import progress_mode
-from unialign.cli.train import EMBEDDING_SETTINGS
 from unialign.config import TrainConfig
 from unialign.embedding import embed
 from unialign.errors import ConfigError, DataError

@@ -3,10 +3,15 @@
 import argparse
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 
+from unialign.cli._items import has_item_options
 from unialign.encoders import default
 from unialign.errors import ConfigError
 from unialign.media import Kind
+
+# Settings of embedding that `unialign train` has as options.
+EMBEDDING_SETTINGS = ("workers", "max_broken")
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +32,12 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
         metavar="LICENCE",
         help="licences of weights with restrictions that you accept, such as CC-BY-NC-4.0",
     )
+
+
+def is_media(options: argparse.Namespace) -> bool:
+    """Return whether the data of `unialign train` are media to embed, and not embeddings."""
+    tables = any((Path(source) / "items.json").is_file() for source in options.data if "\0" not in source)
+    return bool(options.data and (has_item_options(options) or options.encode or tables))
 
 
 def given_encoders(options: argparse.Namespace) -> dict[str, str]:

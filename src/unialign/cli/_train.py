@@ -6,10 +6,10 @@ from pathlib import Path
 
 from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
+from unialign.cli._encoders import is_media
 from unialign.cli._quiet import progress_mode
 from unialign.cli._single_run import finish
 from unialign.cli._space_card import describe_space
-from unialign.cli.train import is_media
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig, closed_form_of
 from unialign.data import EmbeddingStore
 from unialign.distributed import init as join_job
@@ -47,7 +47,7 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
 
 def _data(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str:
     """Return the name or path of a data set that every process opens; media are embedded first."""
-    if options.data and is_media(options):
+    if is_media(options):
         from unialign.cli._embedded import embedded_store
 
         return embedded_store(sources, config, options)

@@ -9,16 +9,13 @@ from unialign import registry
 from unialign._checks import suggestion
 from unialign.cli._anchors import ANCHOR
 from unialign.cli._command import Command, add_out, add_resume
-from unialign.cli._encoders import add_encoder_options, given_encoders
-from unialign.cli._items import add_item_options, has_item_options
+from unialign.cli._encoders import EMBEDDING_SETTINGS, add_encoder_options, given_encoders, is_media
+from unialign.cli._items import add_item_options
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.config import EmbedConfig, Split, TrainConfig, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
-
-# Settings of `unialign embed` that this command also has.
-EMBEDDING_SETTINGS = ("workers", "max_broken")
 
 _EXAMPLES = """\
   unialign train emoji --objective unialign --anchor all --epochs 60
@@ -52,17 +49,11 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
     if settings.get("objective", config.objective) != config.objective:
         # The options in the file belong to the objective in the file.
         settings = {"objective_options": {}, **settings}
-    if options.data and is_media(options):
+    if is_media(options):
         _check_media(options)
     else:
         required_data(sources, "train emoji")
     return sources, fingerprint, config.override(settings)
-
-
-def is_media(options: argparse.Namespace) -> bool:
-    """Return whether the data are media to embed, and not embeddings."""
-    tables = any((Path(source) / "items.json").is_file() for source in options.data if "\0" not in source)
-    return bool(has_item_options(options) or options.encode or tables)
 
 
 def _check_media(options: argparse.Namespace) -> None:
