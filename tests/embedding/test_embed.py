@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+import unialign as ua
 from embed_cases import (
     content,
     image_encoder,
@@ -16,12 +19,9 @@ from embed_cases import (
     text_items,
     write_image,
 )
-from PIL import Image
-
-import unialign as ua
+from unialign.config import EmbedConfig
 from unialign.data import EmbeddingStore, Thumbnails, encoder_fingerprint
 from unialign.embedding import embed_with
-from unialign.config import EmbedConfig
 from unialign.encoders import encode_media, references_of
 from unialign.errors import ConfigError, DataError, MediaError, NonFiniteError
 from unialign.items import Items

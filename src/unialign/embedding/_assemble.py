@@ -59,6 +59,7 @@ def assemble(
         DataError: a column has no features, or a file system error occurs.
     """
     with contextlib.ExitStack() as stack:
+        stack.callback(folder.discard_cells)
         joined = {name: stack.enter_context(_joined(plan, name, folder)) for name in plan.columns}
         present = {name: _present(joined[name], cells[name][1]) for name in plan.columns}
         for name, present_N in present.items():

@@ -77,7 +77,7 @@ def join_parts(plan: Plan, column: str, folder: WorkFolder) -> CellsFile:
         OSError: a file system error.
     """
     planned = plan.columns[column]
-    path = folder.path / "cells" / f"{column}.npy"
+    path = folder.cells_folder / f"{column}.npy"
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     encoded_n, sizes_n = np.zeros(planned.cells, np.bool_), np.zeros(planned.cells, np.int64)

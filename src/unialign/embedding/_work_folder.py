@@ -1,6 +1,7 @@
 """The folder of an unfinished run, beside the store: its plan, its lock and its part files."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ from unialign.embedding._plan import Plan
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.io import (
     LOCK_FILE,
+    canonical_json,
     is_leftover,
     lock_folder,
     read_json,
@@ -42,6 +44,11 @@ class WorkFolder:
 
     def part_file(self, column: str, number: int) -> Path:
         return self.part_folder(column) / f"{number:08d}.safetensors"
+
+    @property
+    def cells_folder(self) -> Path:
+        """Folder of the joined parts, which exists during the assembly."""
+        return self.path / "cells"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -85,11 +92,17 @@ class WorkFolder:
     def write_plan(self, plan: Plan) -> None:
         path = self.path / _PLAN
         partial = temporary_sibling(path, "partial")
+        body = plan.to_json()
         with self._errors("the plan"):
-            write_json(partial, plan.to_json())
-            os.replace(partial, path)
             for column in plan.columns:
                 self.part_folder(column).mkdir(parents=True, exist_ok=True)
+            if self.stored_plan() == json.loads(canonical_json(body)):
+                return
+            try:
+                write_json(partial, body)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
             sync_folder(self.path)
 
     def write_part(self, column: str, number: int, data: bytes) -> None:
@@ -126,12 +139,15 @@ class WorkFolder:
         for folder in [self.path, *(self.path / "parts").glob("*")]:
             for entry in filter(is_leftover, list(folder.iterdir())):
                 entry.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "cells", ignore_errors=True)
+        self.discard_cells()
         # The hidden folder of a store whose assembly was killed.
         prefix = f".{self.target.name}."
         for entry in list(self.target.parent.iterdir()):
             if entry.name.startswith(prefix) and entry.name.endswith(".partial") and is_leftover(entry):
                 shutil.rmtree(entry, ignore_errors=True)
+
+    def discard_cells(self) -> None:
+        shutil.rmtree(self.cells_folder, ignore_errors=True)
 
     def discard_parts(self) -> None:
         with self._errors("the parts"):
