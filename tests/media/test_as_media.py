@@ -149,7 +149,8 @@ def test_values_of_other_types_are_errors_of_the_caller() -> None:
     cases: list[tuple[Any, Any]] = [
         (3, "image"),
         ([1, 2], "image"), (3, "text"), (["a"], "text"), (TONE, "audio"), ((RATE, TONE), "audio"),
-        (3, "array"), ({"array": TONE}, "audio"), ((TONE, 8000.5), "audio"), (3, "video"), ({}, "array"), (object(), "array"),
+        (3, "array"), ({"array": TONE}, "audio"), ((TONE, 8000.5), "audio"), (3, "video"), ({}, "array"),
+        (object(), "array"),
     ]  # fmt: skip
     for value, kind in cases:
         with pytest.raises(ConfigError, match=f"a value of kind '{kind}' must be"):

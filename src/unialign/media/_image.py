@@ -21,16 +21,8 @@ __all__ = ["FORMATS", "check_pixels", "decode_image", "decode_pil", "image_pixel
 # Formats that Pillow may open. Others, such as EPS, would start another program or have no fixed size in pixels.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 _ORIENTATION = 0x0112
-# Methods of Pillow's Transpose by EXIF orientation.
-_TRANSPOSE = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
+# Largest number of pixels that are converted at once.
+_BAND = 1 << 20
 _FULL_SCALE_16 = 65535
 _BYTE_OF_16 = _FULL_SCALE_16 // 255
 
@@ -76,12 +68,26 @@ def check_pixels(width: int, height: int, limits: MediaLimits) -> None:
 
 def image_pixels(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Return a loaded PIL image as (H, W, 3) RGB, upright."""
-    pixels_HW3 = _rgb(image, background)
-    method = _TRANSPOSE.get(_orientation(image))
-    if method is None:
-        return pixels_HW3
-    pil = optional_module("PIL.Image", "decoding images", "media")
-    return np.array(pil.fromarray(pixels_HW3).transpose(pil.Transpose[method]))
+    width, height = image.size
+    step = max(1, _BAND // width)
+    if step >= height:
+        pixels_HW3 = _rgb(image, background)
+    else:
+        # Conversions need several copies of what they convert.
+        pixels_HW3 = np.empty((height, width, 3), np.uint8)
+        for top in range(0, height, step):
+            bottom = min(height, top + step)
+            pixels_HW3[top:bottom] = _rgb(image.crop((0, top, width, bottom)), background)
+    return np.ascontiguousarray(_upright(pixels_HW3, _orientation(image)))
+
+
+def _upright(pixels_HW3: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    if orientation in (5, 6, 7, 8):
+        # The first row of the file is a column of the picture.
+        pixels_HW3 = pixels_HW3.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels_HW3 = pixels_HW3[:, ::-1]
+    return pixels_HW3[::-1] if orientation in (3, 4, 7, 8) else pixels_HW3
 
 
 def _check_size(image: Any, limits: MediaLimits) -> None:
@@ -102,7 +108,7 @@ def _rgb(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):
         return _grey_16(image, background)
     if "transparency" not in image.info and image.mode not in ("LA", "La", "PA", "RGBA", "RGBa"):
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     # Pillow converts La only to LA.
     rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     pil = optional_module("PIL.Image", "decoding images", "media")
