@@ -4,12 +4,14 @@ In a healthy space, each item has one latent vector, and each modality adds nois
 the fraction of absent rows are random.
 
     python -m benchmarks.diagnosis
+    python -m benchmarks.diagnosis --only-large   measures only the healthy spaces of 2,000 to 10,000 items
 """
 
 import argparse
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from benchmarks.pages import RESULTS, ROOT, write_block, write_results
 from unialign.io import describe_environment
 
 RESULT, PAGE = RESULTS / "diagnosis.json", ROOT / "docs" / "how-to" / "diagnose.md"
+SERIOUS = ("problem", "warning")
 Array = np.ndarray[Any, Any]
 Space = dict[str, Array]
 
@@ -28,9 +31,27 @@ def unit(x: Array) -> Array:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def healthy(rng: np.random.Generator) -> tuple[Space, dict[str, Any]]:
-    items, dim = int(np.exp(rng.uniform(np.log(60), np.log(1000)))), int(2 ** rng.uniform(3, 8))
-    modalities, noise, power = int(rng.choice([2, 2, 3, 4])), rng.uniform(0.2, 1.2), rng.uniform(0.0, 0.5)
+@dataclass(frozen=True)
+class Sizes:
+    """Ranges of the sizes of random spaces.
+
+    Attributes:
+        items: lowest and highest number of items; the logarithm of the number is uniform.
+        log_dim: lowest and highest base-2 logarithm of the dimension.
+        modalities: equally probable numbers of modalities.
+    """
+
+    items: tuple[int, int]
+    log_dim: tuple[float, float]
+    modalities: tuple[int, ...]
+
+
+SIZES = {"healthy": Sizes((60, 1000), (3, 8), (2, 2, 3, 4)), "large": Sizes((2000, 10_000), (5, 9), (5, 6, 7, 8))}
+
+
+def healthy(rng: np.random.Generator, sizes: Sizes = SIZES["healthy"]) -> tuple[Space, dict[str, Any]]:
+    items, dim = int(np.exp(rng.uniform(*np.log(sizes.items)))), int(2 ** rng.uniform(*sizes.log_dim))
+    modalities, noise, power = int(rng.choice(sizes.modalities)), rng.uniform(0.2, 1.2), rng.uniform(0.0, 0.5)
     scale = np.arange(1, dim + 1) ** -power
     # The axes are rotated, since the order of the coordinates means nothing in a healthy space.
     turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
@@ -162,14 +183,18 @@ def coverage(runs: int) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    lines = ["| finding | reported in healthy spaces | reported in planted spaces |", "|---|---:|---:|"]
+    lines = [
+        "| finding | healthy spaces, 60 to 1,000 items | healthy spaces, 2,000 to 10,000 items | planted spaces |",
+        "|---|---:|---:|---:|",
+    ]
+    sets = [results["spaces"], results["large_spaces"]]
     for code, found in results["findings"].items():
-        false, true = found["healthy"], found["planted"]
-        low, high = (100 * value for value in false["interval"])
-        lines.append(
-            f"| `{code}` | {false['count']} of {false['runs']} [{low:.1f}, {high:.1f} %] | "
-            f"{true['count']} of {true['runs']} |"
-        )
+        true = found["planted"]
+        cells = " | ".join(_rate(code in space["reported"] for space in spaces) for spaces in sets)
+        lines.append(f"| `{code}` | {cells} | {true['count']} of {true['runs']} |")
+    for code in _other_findings(results):
+        cells = " | ".join(_rate(space["reported"].get(code) in SERIOUS for space in spaces) for spaces in sets)
+        lines.append(f"| `{code}`, problem or warning | {cells} | |")
     lines += ["", "| intervals of cut-offs, 500 items | contain the value of 20,000 items |", "|---|---:|"]
     for key, found in results["coverage"].items():
         name, rate = key.split(" at ")
@@ -178,10 +203,34 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _other_findings(results: Mapping[str, Any]) -> list[str]:
+    """Return the codes of all other problems and warnings that any healthy space has."""
+    spaces = [*results["spaces"], *results["large_spaces"]]
+    found = {code for space in spaces for code, severity in space["reported"].items() if severity in SERIOUS}
+    return sorted(found - set(results["findings"]))
+
+
+def _rate(reported: Iterable[bool]) -> str:
+    values = list(reported)
+    low, high = (100 * bound for bound in interval(sum(values), len(values)))
+    return f"{sum(values)} of {len(values)} [{low:.1f}, {high:.1f} %]"
+
+
+def measure_healthy(kind: str, count: int) -> list[dict[str, Any]]:
+    spaces = []
+    for seed in range(count):
+        space, settings = healthy(np.random.default_rng([0 if kind == "healthy" else 3, seed]), SIZES[kind])
+        spaces.append(settings | {"reported": reported(space, seed)})
+        print(kind, seed, settings["items"], settings["dim"], spaces[-1]["reported"], flush=True)
+    return spaces
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="only write the table of the stored results")
+    parser.add_argument("--only-large", action="store_true", help="measure only the large spaces")
     parser.add_argument("--healthy", type=int, default=200)
+    parser.add_argument("--large", type=int, default=60)
     parser.add_argument("--planted", type=int, default=20)
     parser.add_argument("--coverage", type=int, default=100)
     options = parser.parse_args()
@@ -189,11 +238,14 @@ def main() -> None:
         write_block(PAGE, RESULT, table(json.loads(RESULT.read_text("utf-8"))))
         return
     torch.set_num_threads(1)
-    spaces = []
-    for seed in range(options.healthy):
-        space, settings = healthy(np.random.default_rng([0, seed]))
-        spaces.append(settings | {"reported": reported(space, seed)})
-        print(seed, settings["items"], settings["dim"], spaces[-1]["reported"], flush=True)
+    large_spaces = measure_healthy("large", options.large)
+    if options.only_large:
+        stored = json.loads(RESULT.read_text("utf-8"))
+        stored |= {"large_spaces": large_spaces, "large_environment": describe_environment()}
+        write_results(RESULT, stored)
+        write_block(PAGE, RESULT, table(stored))
+        return
+    spaces = measure_healthy("healthy", options.healthy)
     findings: dict[str, Any] = {}
     for code, plant in PLANTED.items():
         hits = [code in reported(plant(np.random.default_rng([1, seed])), seed) for seed in range(options.planted)]
@@ -205,11 +257,13 @@ def main() -> None:
         print(code, findings[code], flush=True)
     results = {
         "environment": describe_environment(),
-        "settings": {key: vars(options)[key] for key in ("healthy", "planted", "coverage")}
+        "settings": {key: vars(options)[key] for key in ("healthy", "large", "planted", "coverage")}
         | {"resamples": 200, "seeds": "0, 1, ..."},
         "findings": findings,
         "coverage": coverage(options.coverage),
         "spaces": spaces,
+        "large_spaces": large_spaces,
+        "large_environment": describe_environment(),
     }
     write_results(RESULT, results)
     write_block(PAGE, RESULT, table(results))

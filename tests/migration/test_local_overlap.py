@@ -102,7 +102,7 @@ def test_pairs_that_are_too_few_give_no_local_estimate():
 
 
 def test_both_estimates_are_combined_by_their_variances():
-    local = LocalOverlap(1.0, 0.1, 40)
+    local = LocalOverlap(1.0, 0.1, 40, 1.0)
     center, error = _combined(1.1, 0.03, local)
     assert 1.0 < center < 1.1
     assert error < 0.13

@@ -49,12 +49,14 @@ class LocalOverlap:
 
     Attributes:
         error: standard error from the choice of the pairs and queries.
-        window: number of rows near a query to which the model was fitted.
+        window: number R of rows near a query to which the model was fitted.
+        share: expected share of the true first k rows that are among the first R mapped rows.
     """
 
     logit: float
     error: float
     window: int
+    share: float
 
 
 def kept_scores(items: int, pairs: int) -> int:
@@ -77,19 +79,25 @@ def local_overlap(
         return None
     sharpness = math.exp(chosen.log_sharpness)
     mean, deviation = expected_overlap(top, sharpness, k)
+    share = expected_overlap(top, sharpness, k, among=chosen.rows)[0]
     low, high = (expected_overlap(top, sharpness * factor, k)[0] for factor in (0.9, 1.1))
     slope = (_logit(high, k / items) - _logit(low, k / items)) / math.log(1.1 / 0.9)
     from_queries = deviation / math.sqrt(len(true_Qn)) / max(mean * (1 - mean), 1e-3)
     error = math.hypot(_INFLATION * slope * chosen.error, from_queries)
-    return LocalOverlap(_logit(mean, k / items) + _BIAS, error, chosen.rows)
+    return LocalOverlap(_logit(mean, k / items) + _BIAS, error, chosen.rows, share)
 
 
-def expected_overlap(top: TopScores, sharpness: float, k: int) -> tuple[float, float]:
-    """Return the mean and the standard deviation over queries of the expected overlap@k for a given b / d."""
+def expected_overlap(top: TopScores, sharpness: float, k: int, *, among: int | None = None) -> tuple[float, float]:
+    """Return the mean and the standard deviation over queries of the expected overlap@k for a given b / d.
+
+    Args:
+        among: number of mapped rows among which the true first k rows are counted; None: k.
+    """
     # Rows beyond these scores hardly reach the threshold.
     score_QK = top.scores[:, :LEAST_KEPT] * sharpness
     wanted = k / top.weight
-    inside_K = np.clip(wanted - np.arange(score_QK.shape[1]), 0, 1)
+    counted = wanted if among is None else among / top.weight
+    inside_K = np.clip(counted - np.arange(score_QK.shape[1]), 0, 1)
     threshold_Q = score_QK[:, min(int(wanted), score_QK.shape[1] - 1)].copy()
     for _ in range(15):
         z_QK = score_QK - threshold_Q[:, None]
