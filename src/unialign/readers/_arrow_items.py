@@ -4,7 +4,7 @@ The schema metadata `huggingface`, which `datasets` writes, names the kinds of m
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,10 @@ def row_values(
         yield i, dict(zip(names, row, strict=True))
 
 
-def table_place(path: Path, folders: Folders) -> dict[str, Any]:
-    """Return the entries `table` and `root` of references to the rows of a file."""
+def table_place(path: Path, folders: Folders, kinds: Iterable[Any]) -> dict[str, Any]:
+    """Return the entries `table` and `root` of references to the rows of a file; empty if no type is a reference."""
+    if not any(map(is_reference, kinds)):
+        return {}
     absolute = path.absolute()
     for root, folder in enumerate(folders.roots):
         if absolute.is_relative_to(folder):

@@ -126,9 +126,8 @@ def make_plan(fields: Sequence[Field], options: ItemOptions, where: object) -> P
     if options.rules:
         modalities = [_ruled(name, columns, by_name, options, where) for name, columns in options.rules.items()]
     else:
-        modalities = [
-            found for field in fields if field.name not in values.values() and (found := _guessed(field, options))
-        ]
+        taken = set(values.values()) - {_FILE_NAME}
+        modalities = [found for field in fields if field.name not in taken and (found := _guessed(field, options))]
         modalities = _unique(modalities, where)
     modalities = [_with_span(modality, by_name) for modality in modalities]
     if not modalities:

@@ -45,9 +45,15 @@ def find_reader(path: Path) -> Reader:
     """Return the first reader of items that recognizes a file or folder."""
     head = b"" if path.is_dir() else _head(path)
     found = next((found for found in _readers() if _reads_items(found) and _recognizes(found, path, head)), None)
-    if found is None:
+    if found is not None:
+        return found
+    other = _find_reader(path, head)
+    if other is None:
         raise _unreadable(path, head)
-    return found
+    raise DataError(
+        f"{path} has the format {other.name}, which is read as embeddings and not as items; write the rows to a .npy or "
+        "Parquet file to list them as items"
+    )
 
 
 def _find_reader(path: Path, head: bytes) -> Reader | None:

@@ -15,6 +15,7 @@ _SNIFFED_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 24
 # Text files with other suffixes are opened only by readers from other packages.
 _TABLE_SUFFIXES = ("", ".txt", ".dat", ".tab")
+_SUFFIX_FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _DELIMITERS = ("\t", ",", ";", "|")
 _CONTROL = frozenset(range(32)) - {9, 10, 12, 13}
 
@@ -31,12 +32,13 @@ def is_text(head: bytes) -> bool:
 
 
 def text_format(path: Path, head: bytes) -> str:
-    if not path.is_file() or not is_text(head):
+    if not path.is_file() or not head or _CONTROL & set(head):
         return ""
     with open_regular(path) as file:
         start = file.read(_SNIFFED_BYTES)
     if not is_text(start):
-        return ""
+        # A file in another encoding is recognized by its suffix, so that the error names the line.
+        return "" if _CONTROL & set(start) else _SUFFIX_FORMATS.get(path.suffix.lower(), "")
     # The last line may be incomplete.
     text = start.decode("utf-8-sig", errors="ignore")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("# ")][:3]

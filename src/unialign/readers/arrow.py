@@ -44,8 +44,11 @@ class ArrowItems:
         return arrow_fields(first.schema, first_values(first.schema, first.slice(0, SAMPLED_ROWS)))
 
     def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        table, start = table_place(self.path, folders), 0
+        table: dict[str, Any] = {}
+        start = 0
         for batch in self._table.record_batches():
+            if not start:
+                table = table_place(self.path, folders, [batch.schema.field(name).type for name in columns])
             yield from row_values({name: batch.column(name) for name in columns}, start, len(batch), table)
             start += len(batch)
 

@@ -63,7 +63,8 @@ class ParquetItems:
         return arrow_fields(self._schema, {} if batch is None else first_values(self._schema, batch))
 
     def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        table, metadata, start = table_place(self.path, folders), _open(self.path).metadata, 0
+        table = table_place(self.path, folders, [self._schema.field(name).type for name in columns])
+        metadata, start = _open(self.path).metadata, 0
         leaves = {name: leaf_of(name, kind) for name in columns if is_reference(kind := self._schema.field(name).type)}
         for group in range(metadata.num_row_groups):
             nulls, size = _null_counts(metadata.row_group(group)), metadata.row_group(group).num_rows
