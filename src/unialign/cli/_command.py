@@ -71,6 +71,8 @@ def with_options(message: str, parser: argparse.ArgumentParser) -> str:
     known = set(_option_strings(parser))
     for option in {"--resume", "--device"} & known:
         message = re.sub(rf"\b{option[2:]}='(\w+)'", rf"{option} \1", message)
+    for option in {"--max-broken", "--retry-broken", "--allow-changed"} & known:
+        message = re.sub(rf"\b{option[2:].replace('-', '_')}(=True)?\b", option, message)
     if "--out" in known:
         message = re.sub(r"\bchoose another (folder|out)\b", "choose another --out", message)
     if "--modalities" not in known:

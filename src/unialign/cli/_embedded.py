@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -13,12 +13,16 @@ from unialign.cli._console import echo, shown
 from unialign.cli._encoders import EMBEDDING_SETTINGS, given_encoders, with_defaults
 from unialign.cli._items import open_items
 from unialign.cli._quiet import progress_mode
-from unialign.config import TrainConfig
+from unialign.config import Split, TrainConfig
+from unialign.data import EmbeddingStore
 from unialign.embedding import embed
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import STORE_FOLDER, open_run_dir
 from unialign.inspection import inspect
 from unialign.items import Items
+from unialign.train import check_fit
+
+SPLITS = get_args(Split)
 
 
 def embedded_store(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str:
@@ -33,10 +37,10 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
             f"{items.name!r} has only the modality {items.modalities[0]!r}, but training needs at least two; name the "
             f"others with --rule"
         )
-    with_anchor(config, items.modalities)
     found = inspect(items)
     echo(found.text())
     _check_split(found.items, options.split)
+    _check_settings(found.items, config)
     encoders = with_defaults(given_encoders(options), items.kinds)
     echo(f"embedding {', '.join(f'{name} with {encoder}' for name, encoder in encoders.items())}, into {shown(path)}")
     given = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
@@ -61,9 +65,18 @@ def _check_data(settings: Mapping[str, Any] | None, path: Path) -> None:
         raise ConfigError(f"{path.parent} holds a run on other data ({before}); choose another --out")
 
 
+def _check_settings(items: Items, config: TrainConfig) -> None:
+    """Raise the errors of `fit` about settings that do not fit the modalities or the split."""
+    splits = [name for code, name in enumerate(SPLITS) if (items.split == code).any() for _ in range(2)]
+    ones = np.ones((len(splits), config.dim), np.float32)
+    store = EmbeddingStore.from_arrays(dict.fromkeys(items.modalities, ones), name=items.name, split=splits)
+    config, _ = with_anchor(config, store.modalities)
+    check_fit(store, config)
+
+
 def _check_split(items: Items, split: str) -> None:
     for name in dict.fromkeys(("train", split)):
-        items_of = int(np.count_nonzero(items.split == ("train", "val", "test").index(name)))
+        items_of = int(np.count_nonzero(items.split == SPLITS.index(name)))
         if items_of < 2:
             raise DataError(
                 f"the split {name!r} of {items.name!r} has {count(items_of, 'item')}, but at least 2 are needed; give "

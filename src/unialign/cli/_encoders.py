@@ -11,7 +11,7 @@ from unialign.errors import ConfigError
 from unialign.media import Kind
 
 # Settings of embedding that `unialign train` has as options.
-EMBEDDING_SETTINGS = ("workers", "max_broken")
+EMBEDDING_SETTINGS = ("workers", "max_broken", "retry_broken", "allow_changed")
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
