@@ -26,7 +26,7 @@ OPTIONS = {"batch_size": 4, "part_cells": 8, "threads": 1, "progress": "none", "
 
 def broken_of(store: ua.data.EmbeddingStore) -> dict[str, tuple[str, str]]:
     lines = [json.loads(line) for line in store.asset("broken.jsonl").splitlines()]
-    return {line["cell"]["value"]: (line["code"], line["detail"]) for line in lines}
+    return {line["source"]["value"]: (line["code"], line["detail"]) for line in lines}
 
 
 def test_cells_that_crash_or_hang_a_decoder_are_listed(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def add_settings(
     if mappings := [entry for entry in settings if entry.config is None and entry.kind is Mapping]:
         if isinstance(parser, Parser):
             parser.mappings = [entry.name for entry in mappings]
+        example = "temperature=0.1" if mappings[0].name == "objective_options" else "KEY=VALUE"
         details = "; ".join(f"{entry.name}: {entry.help}" for entry in mappings)
         group.add_argument(
             "--set",
@@ -45,7 +46,7 @@ def add_settings(
             metavar="KEY=VALUE",
             default=[],
             help=f"entries of {' and '.join(entry.name for entry in mappings)}, such as "
-            f"{mappings[0].name}.temperature=0.1 ({_escaped(details)})",
+            f"{mappings[0].name}.{example} ({_escaped(details)})",
         )
 
 

@@ -24,6 +24,8 @@ __all__ = ["BROKEN", "FILES", "ITEMS", "Cells", "assemble", "store_options"]
 
 BROKEN, ITEMS, FILES = "broken.jsonl", "items.jsonl", "files.jsonl"
 _ROWS = 4096
+# Items that are named for a broken cell.
+_SHOWN = 5
 
 # Distinct cells of a column, and the (N,) index of the cell of each item, -1 if absent.
 Cells = tuple[Sequence[Cell], NDArray[np.int64]]
@@ -137,20 +139,23 @@ def _images(
 
 
 def _broken_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells], items: Items) -> Iterator[bytes]:
+    """Yield one line for each broken cell, with the keys that `inspect` uses."""
     for name, column in joined.items():
         found, index_N = cells[name]
-        rows, count = _rows_by_cell(index_N, len(found))
+        order_N = np.argsort(index_N, kind="stable")
+        sorted_N = index_N[order_N]
         for broken in column.broken:
-            row = int(rows[broken.cell])
+            first, end = np.searchsorted(sorted_N, [broken.cell, broken.cell + 1]).tolist()
+            cell = found[broken.cell]
             yield _line(
                 {
                     "modality": name,
-                    "item": str(items.keys[row]),
-                    "row": row,
-                    "items": int(count[broken.cell]),
+                    "cell": cell.where,
+                    "source": cell.to_json(),
+                    "items": [str(items.keys[row]) for row in order_N[first : min(end, first + _SHOWN)]],
+                    "count": end - first,
                     "code": broken.code,
                     "detail": broken.detail,
-                    "cell": found[broken.cell].to_json(),
                 }
             )
 
@@ -158,16 +163,7 @@ def _broken_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells], i
 def _file_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells]) -> Iterator[bytes]:
     for name, column in joined.items():
         for number, sha256 in sorted(column.hashes.items()):
-            yield _line({"modality": name, "cell": cells[name][0][number].to_json(), "sha256": sha256})
-
-
-def _rows_by_cell(index_N: NDArray[np.int64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first item of each cell, and its number of items."""
-    present_n = np.flatnonzero(index_N >= 0)
-    first = np.full(cells, -1, np.int64)
-    # The last assignment wins, so assign in reverse order.
-    first[index_N[present_n[::-1]]] = present_n[::-1]
-    return first, np.bincount(index_N[present_n], minlength=cells)
+            yield _line({"modality": name, "source": cells[name][0][number].to_json(), "sha256": sha256})
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

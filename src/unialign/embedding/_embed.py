@@ -1,7 +1,7 @@
 """`embed`: encode the media of an item table into the columns of a store."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +10,7 @@ from unialign.config import EmbedConfig, ProgressMode, Resume
 from unialign.data import EmbeddingStore, Overwrite
 from unialign.embedding._choices import check_licences, chosen_encoders
 from unialign.embedding._outcome import EmbedOutcome, embed_items
+from unialign.embedding._plan import Plan
 from unialign.encoders import Encoder
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
@@ -155,8 +156,13 @@ def embed_with(
     device: "str | torch.device" = "auto",
     offline: bool | None = None,
     progress: ProgressMode = "auto",
+    on_plan: Callable[[Plan, int], None] | None = None,
 ) -> EmbedOutcome:
-    """Like `embed`, with the settings as a configuration; also return how the store was made."""
+    """Like `embed`, with the settings as a configuration; also return how the store was made.
+
+    Args:
+        on_plan: called with the plan and the number of finished parts, before cells are encoded.
+    """
     check_choice("resume", resume, ("never", "auto", "required"))
     check_choice("overwrite", overwrite, ("never", "replace"))
     check_choice("progress", progress, ("auto", "bar", "lines", "none"))
@@ -178,4 +184,5 @@ def embed_with(
         keep_parts=keep_parts,
         progress=progress,
         ray_address=ray_address,
+        on_plan=on_plan,
     )

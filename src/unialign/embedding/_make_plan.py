@@ -29,8 +29,8 @@ def make_plan(
         reference = encoder.reference
         if not np.isfinite(reference.get("witness", 0)).all():
             raise NonFiniteError(
-                f"the encoder of {name!r}, {reference['kind']}:{reference['name']}, computes NaN or infinite features of "
-                "a fixed test input; check its weights"
+                f"the encoder of {name!r}, {reference['kind']}:{reference['name']}, computes NaN or infinite features "
+                "of a fixed test input; check its weights"
             )
         columns[name] = ColumnPlan(
             name=name,

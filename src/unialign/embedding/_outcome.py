@@ -1,7 +1,7 @@
 """Embed an item table: from the plan to the parts, and from the parts to the store."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def embed_items(
     progress: ProgressMode = "auto",
     ray_address: str | None = None,
     work_options: Mapping[str, Any] | None = None,
+    on_plan: Callable[[Plan, int], None] | None = None,
 ) -> EmbedOutcome:
     """Embed an item table into a new store, and continue an earlier call that was interrupted.
 
@@ -95,6 +96,8 @@ def embed_items(
                 run.copy(finished, with_broken=False)
             elif reuse is not None:
                 run.copy(reuse, with_broken=not config.retry_broken)
+            if on_plan is not None:
+                on_plan(plan, run.resumed + run.reused)
             store = run.finish("replace" if finished is not None else overwrite)
             if not keep_parts:
                 folder.remove()

@@ -40,12 +40,14 @@ def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken:
     """
     numbers, row_n = _first_rows(store, column)
     broken = [
-        BrokenCell(numbers[_key(line["cell"])], line["code"], line["detail"])
+        BrokenCell(numbers[_key(line["source"])], line["code"], line["detail"])
         for line in _lines(store, BROKEN)
         if line["modality"] == column
     ]
     hashes = {
-        numbers[_key(line["cell"])]: str(line["sha256"]) for line in _lines(store, FILES) if line["modality"] == column
+        numbers[_key(line["source"])]: str(line["sha256"])
+        for line in _lines(store, FILES)
+        if line["modality"] == column
     }
     images = Thumbnails(store.asset(THUMBNAILS)) if THUMBNAILS in store.assets else None
     if images is not None and column not in images.modalities:
