@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unialign.io import finite
 from unialign.space import Space
 
 _ALSO = ("recall@5", "recall@10")
@@ -18,7 +19,8 @@ def describe_space(folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def _evaluation(results: Mapping[str, Any]) -> dict[str, Any]:
-    (summary,) = results["summary"].values()
+    # An interval that cannot be computed is NaN.
+    (summary,) = finite(results["summary"]).values()
     metrics = []
     for name, entry in results["metrics"].items():
         estimate = summary[name]
