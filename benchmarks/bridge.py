@@ -300,7 +300,8 @@ def synthetic_line(kind: str, runs: list[dict[str, Any]]) -> str:
     truth, estimate = np.mean([t for t, _ in found]), np.mean([o["estimate"] for _, o in found])
     inside = sum(o["low"] <= t <= o["high"] for t, o in found)
     width = 100 * np.mean([o["high"] - o["low"] for _, o in found])
-    return f"| {kind} | {100 * truth:.1f} | {100 * estimate:.1f} | {inside} of {len(found)} intervals | {width:.1f} points |"
+    cells = f"{100 * truth:.1f} | {100 * estimate:.1f} | {inside} of {len(found)} intervals | {width:.1f} points"
+    return f"| {kind} | {cells} |"
 
 
 if __name__ == "__main__":

@@ -68,7 +68,11 @@ _ERROR, _ERROR_CONTAINED = 0.09, 0.3
 # Half-width of the interval in standard deviations, and a margin that widens the interval at both ends.
 _QUANTILE, _MARGIN = 1.75, 0.004
 # The same constants if the extrapolation is combined with the local estimate.
-_ERROR_COMBINED, _ERROR_LOCAL, _QUANTILE_COMBINED, _MARGIN_COMBINED = 0.12, 0.15, 2.05, 0.006
+_ERROR_COMBINED, _QUANTILE_COMBINED, _MARGIN_COMBINED = 0.1, 1.85, 0.006
+# Standard deviation of the error of the local logit, and the addition for a window that holds no true results.
+_ERROR_LOCAL, _ERROR_OUTSIDE = 0.15, 2.0
+# Share of the unexplained squared difference that is added to the variance if the local estimate is higher.
+_HIGHER = 0.1
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,14 @@ def estimate_overlap(
 
 def _combined(extrapolated: float, variance: float, local: LocalOverlap) -> tuple[float, float]:
     """Return the logit of both estimates and its standard error."""
-    local_variance = local.error**2 + _ERROR_LOCAL**2
+    local_variance = local.error**2 + _ERROR_LOCAL**2 + (_ERROR_OUTSIDE * (1 - local.share)) ** 2
     difference = local.logit - extrapolated
     unexplained = max(0.0, difference**2 - variance - local_variance)
     if difference < 0:
         variance += unexplained
     weight = 1 / local_variance + 1 / variance
     center = (local.logit / local_variance + extrapolated / variance) / weight
-    return center, math.sqrt(1 / weight + (unexplained / 4 if difference > 0 else 0.0))
+    return center, math.sqrt(1 / weight + (_HIGHER * unexplained if difference > 0 else 0.0))
 
 
 def _extrapolated(
