@@ -61,7 +61,9 @@ def _check_data(settings: Mapping[str, Any] | None, path: Path) -> None:
     """Raise ConfigError if the folder has a run on other data, before hours of encoding."""
     data = None if settings is None else settings.get("data")
     before = data.get("path") if isinstance(data, Mapping) else None
-    if settings is not None and (before is None or Path(before).name != path.name):
+    if settings is None or (isinstance(before, str) and not Path(before).exists() and Path(before).name == path.name):
+        return  # a new folder, or a folder that was moved
+    if not (isinstance(before, str) and path.exists() and Path(before).samefile(path)):
         raise ConfigError(f"{path.parent} holds a run on other data ({before}); choose another --out")
 
 

@@ -4,11 +4,13 @@ import argparse
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unialign.cli._items import has_item_options
-from unialign.encoders import default
 from unialign.errors import ConfigError
-from unialign.media import Kind
+
+if TYPE_CHECKING:
+    from unialign.media import Kind
 
 # Settings of embedding that `unialign train` has as options.
 EMBEDDING_SETTINGS = ("workers", "max_broken", "retry_broken", "allow_changed")
@@ -53,7 +55,9 @@ def given_encoders(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def with_defaults(encoders: Mapping[str, str], kinds: Mapping[str, Kind]) -> dict[str, str]:
+def with_defaults(encoders: Mapping[str, str], kinds: "Mapping[str, Kind]") -> dict[str, str]:
     """Add the default encoder of each modality that no name or pattern matches."""
+    from unialign.encoders import default
+
     missing = {name: kind for name, kind in kinds.items() if not any(fnmatchcase(name, key) for key in encoders)}
     return dict(encoders) | {name: default(kind) for name, kind in missing.items()}
