@@ -48,3 +48,12 @@ def test_large_images_are_converted_in_bands() -> None:
         else:
             expected = np.repeat(grey[..., None], 3, 2) if mode == "16" else np.array(image.convert("RGB"))
             np.testing.assert_array_equal(found, expected)
+
+
+def test_16_bit_grey_is_rounded_to_the_nearest_byte() -> None:
+    grey = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    expected = np.round(grey / 257)
+    for suffix in ("PNG", "TIFF"):
+        found = decode(image_bytes(grey, suffix), "image")
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_array_equal(found[..., 0], expected)
