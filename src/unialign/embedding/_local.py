@@ -5,11 +5,12 @@ import os
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from unialign.embedding._batch import BatchTask, PreparedBatch, prepare_batches
 from unialign.embedding._clock import Clock
 from unialign.embedding._compute import compute_part
-from unialign.embedding._part_file import Part
+from unialign.embedding._part_file import BrokenCell, part_bytes
 from unialign.embedding._plan import Plan
 from unialign.embedding._pool import WorkerPool, pickled_columns
 from unialign.embedding._prepare import ColumnWork
@@ -17,10 +18,28 @@ from unialign.encoders import Encoder
 from unialign.errors import ConfigError
 from unialign.media import Cell
 
-__all__ = ["PartName", "chosen_workers", "compute_parts", "cores", "encoder_threads"]
+__all__ = [
+    "FinishedPart",
+    "PartName",
+    "chosen_workers",
+    "compute_parts",
+    "cores",
+    "encoder_threads",
+    "finished_part",
+    "part_tasks",
+]
 
 # Column and number of a part.
 PartName = tuple[str, int]
+
+
+class FinishedPart(NamedTuple):
+    """The content of a part file, and its broken cells."""
+
+    column: str
+    number: int
+    data: bytes
+    broken: Sequence[BrokenCell]
 
 
 def compute_parts(
@@ -32,10 +51,10 @@ def compute_parts(
     encoders: Mapping[str, Encoder],
     workers: int,
     clock: Clock,
-) -> Generator[tuple[PartName, Part]]:
+) -> Generator[FinishedPart]:
     """Yield the parts in the given order."""
     with contextlib.ExitStack() as stack:
-        tasks = _tasks(plan, parts, cells)
+        tasks = part_tasks(plan, parts, cells)
         if workers:
             batches = sum(len(plan.batches_of(*part)) for part in parts)
             pool = WorkerPool(
@@ -47,10 +66,19 @@ def compute_parts(
         timed = _timed(prepared, clock)
         for column, number in parts:
             batches_of_part = islice(timed, len(plan.batches_of(column, number)))
-            yield (column, number), compute_part(plan, column, encoders[column], batches_of_part, clock)
+            yield finished_part(plan, (column, number), encoders[column], batches_of_part, clock)
 
 
-def _tasks(plan: Plan, parts: Sequence[PartName], cells: Mapping[str, Sequence[Cell]]) -> Iterator[BatchTask]:
+def finished_part(
+    plan: Plan, name: PartName, encoder: Encoder, batches: Iterator[PreparedBatch], clock: Clock
+) -> FinishedPart:
+    """Compute one part from its prepared batches."""
+    part = compute_part(plan, name[0], encoder, batches, clock)
+    return FinishedPart(*name, part_bytes(plan, *name, part), part.broken)
+
+
+def part_tasks(plan: Plan, parts: Sequence[PartName], cells: Mapping[str, Sequence[Cell]]) -> Iterator[BatchTask]:
+    """Yield the batches of parts."""
     number = 0
     for column, part in parts:
         for numbers in plan.batches_of(column, part):

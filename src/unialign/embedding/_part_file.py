@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -20,8 +20,7 @@ from unialign.io import canonical_json, digest
 __all__ = ["BrokenCell", "Part", "part_bytes", "read_part"]
 
 
-@dataclass(frozen=True)
-class BrokenCell:
+class BrokenCell(NamedTuple):
     """A cell without features; the code says why."""
 
     cell: int
@@ -59,7 +58,7 @@ def part_bytes(plan: Plan, column: str, number: int, part: Part) -> bytes:
     facts = {
         "plan": plan.column_digest(column),
         "part": number,
-        "broken": [[broken.cell, broken.code, broken.detail] for broken in part.broken],
+        "broken": [list(broken) for broken in part.broken],
         "marks": {file: list(mark) for file, mark in part.marks.items()},
         "hashes": {str(cell): sha256 for cell, sha256 in part.hashes.items()},
         "sha256": _tensors_sha256(tensors),

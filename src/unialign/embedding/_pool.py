@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -65,21 +65,24 @@ class WorkerPool:
         self._waiting: deque[_Open] = deque()
         self._open: dict[int, _Open] = {}
 
-    def __enter__(self) -> "WorkerPool":
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def start(self) -> None:
         try:
             for seat in self._seats:
                 seat.start()
         except OSError as error:
-            self._close()
+            self.close()
             raise ConfigError(
                 f"a worker process cannot be started ({error.strerror or error}); use fewer workers, or workers=0"
             ) from None
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
         for seat in self._seats:
             if self._given[seat.number]:
                 seat.kill()

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -16,39 +17,54 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Display of a run; `auto` is a bar on a terminal, else a line every 10 seconds."""
+    """Display of a run.
 
-    def __init__(self, mode: ProgressMode, plan: Plan, clock: Clock, *, in_process: bool) -> None:
+    Args:
+        mode: `auto` is a bar on a terminal, else a line every 10 seconds.
+        done: cells of each column that are already encoded.
+        in_process: whether this process decodes media.
+    """
+
+    def __init__(
+        self, mode: ProgressMode, plan: Plan, clock: Clock, done: Mapping[str, int], *, in_process: bool
+    ) -> None:
         if mode == "auto":
             mode = "bar" if sys.stderr.isatty() else "lines"
         self._mode, self._plan, self._clock = mode, plan, clock
         self._names = list(plan.columns)
         self._waiting = "decoding" if in_process else "waiting for decoding"
         self._bar: tqdm[Any] | None = None
-        self._column = ""
-        self._done = self._begun_with = 0
-        self._begun = self._last_line = time.monotonic()
+        self._done = dict(done)
+        self._last_line = time.monotonic()
+        self._begin()
 
-    def begin(self, column: str, done: int) -> None:
-        """Start a column of which some cells are already done."""
-        self.close()
-        self._column, self._done, self._begun_with = column, done, done
-        self._begun = time.monotonic()
-        self._before = dict(self._clock.seconds)
-        if self._mode == "bar":
-            total = self._plan.columns[column].cells
-            self._bar = tqdm(
-                total=total, initial=done, desc=self._label(), unit="cell", leave=False, dynamic_ncols=True
-            )
-
-    def advance(self, cells: int) -> None:
-        self._done += cells
-        if self._bar is not None:
+    def advance(self, column: str, cells: int) -> None:
+        self._done[column] += cells
+        if self._done[self._column] == self._plan.columns[self._column].cells:
+            self._begin()
+        elif self._bar is not None:
             self._bar.set_postfix_str(self._stages(), refresh=False)
-            self._bar.update(cells)
+            self._bar.update(self._done[self._column] - self._bar.n)
         elif self._mode == "lines" and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             print(self.line(), file=sys.stderr, flush=True)
+
+    def _begin(self) -> None:
+        """Show the first column that is not complete."""
+        self.close()
+        unfinished = [name for name in self._names if self._done[name] < self._plan.columns[name].cells]
+        self._column = unfinished[0] if unfinished else self._names[-1]
+        self._begun, self._begun_with = time.monotonic(), self._done[self._column]
+        self._before = dict(self._clock.seconds)
+        if self._mode == "bar" and unfinished:
+            self._bar = tqdm(
+                total=self._plan.columns[self._column].cells,
+                initial=self._begun_with,
+                desc=self._label(),
+                unit="cell",
+                leave=False,
+                dynamic_ncols=True,
+            )
 
     def close(self) -> None:
         if self._bar is not None:
@@ -58,10 +74,11 @@ class Progress:
     def line(self) -> str:
         """Return the state as text, such as `image (1 of 2): 1,024 of 5,000 cells, 210 per second, 19 s left; ...`."""
         total, seconds = self._plan.columns[self._column].cells, time.monotonic() - self._begun
-        rate = (self._done - self._begun_with) / max(seconds, 1e-9)
-        left = f", {duration((total - self._done) / rate)} left" if rate > 0 else ""
+        done = self._done[self._column]
+        rate = (done - self._begun_with) / max(seconds, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-        return f"{self._label()}: {self._done:,} of {total:,} cells, {speed} per second{left}; {self._stages()}"
+        return f"{self._label()}: {done:,} of {total:,} cells, {speed} per second{left}; {self._stages()}"
 
     def _label(self) -> str:
         return f"{self._column} ({self._names.index(self._column) + 1} of {len(self._names)})"

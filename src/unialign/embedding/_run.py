@@ -12,12 +12,13 @@ from unialign.data import EmbeddingStore, Overwrite
 from unialign.embedding._assemble import Cells, assemble
 from unialign.embedding._broken_count import BrokenCount
 from unialign.embedding._clock import Clock
-from unialign.embedding._local import PartName, chosen_workers, compute_parts
+from unialign.embedding._local import FinishedPart, PartName, chosen_workers, compute_parts
 from unialign.embedding._make_plan import column_work
-from unialign.embedding._part_file import Part, part_bytes
+from unialign.embedding._part_file import BrokenCell, part_bytes
 from unialign.embedding._part_writer import PartWriter
 from unialign.embedding._plan import Plan, differences
 from unialign.embedding._progress import Progress
+from unialign.embedding._ray import compute_parts_on_ray
 from unialign.embedding._resume import ChangedFiles, finished_parts
 from unialign.embedding._reuse import is_reusable, stored_parts
 from unialign.embedding._work_folder import WorkFolder
@@ -81,7 +82,7 @@ class Run:
                     continue
                 self._folder.discard_part(column, number)
                 continue
-            self._take(column, number, part)
+            self._take(column, number, part.broken)
             self.resumed += 1
         if changed_files.found and not self._config.allow_changed:
             raise changed_files.error()
@@ -94,7 +95,7 @@ class Run:
                     for number, part in stored_parts(store, self._plan, column, with_broken=with_broken):
                         if (column, number) not in self._done:
                             writer.put(column, number, part_bytes(self._plan, column, number, part))
-                            self._take(column, number, part)
+                            self._take(column, number, part.broken)
                             self.reused += 1
 
     def finish(self, overwrite: Overwrite) -> EmbeddingStore:
@@ -119,40 +120,47 @@ class Run:
                 )
 
     def _compute(self, missing: Sequence[PartName], check_stop: Callable[[], None]) -> None:
-        workers = 0
-        if self._config.engine == "local":
-            workers = chosen_workers(self._config.workers, self._plan.settings.device_type, self._work)
-        display = Progress(self._progress, self._plan, self.clock, in_process=workers == 0)
-        begun: set[str] = set()
-        parts = self._parts(missing, workers)
+        parts, in_process = self._engine(missing)
+        display = Progress(self._progress, self._plan, self.clock, self._cells_done, in_process=in_process)
         with contextlib.closing(parts), contextlib.closing(display), PartWriter(self._folder) as writer:
-            for (column, number), part in parts:
-                if column not in begun:
-                    begun.add(column)
-                    display.begin(column, self._cells_done[column])
+            for part in parts:
                 with self.clock("write"):
-                    writer.put(column, number, part_bytes(self._plan, column, number, part))
+                    writer.put(part.column, part.number, part.data)
                 self.computed += 1
-                self._take(column, number, part)
-                display.advance(len(self._plan.cells_of(column, number)))
+                self._take(part.column, part.number, part.broken)
+                display.advance(part.column, len(self._plan.cells_of(part.column, part.number)))
                 check_stop()
 
-    def _parts(self, missing: Sequence[PartName], workers: int) -> Generator[tuple[PartName, Part]]:
-        found = {name: column[0] for name, column in self._cells.items()}
-        return compute_parts(
+    def _engine(self, missing: Sequence[PartName]) -> tuple[Generator[FinishedPart], bool]:
+        """Return the parts, which are computed on iteration, and whether this process decodes media."""
+        cells = {name: column[0] for name, column in self._cells.items()}
+        if self._config.engine == "ray":
+            parts = compute_parts_on_ray(
+                self._plan,
+                missing,
+                cells=cells,
+                encoders=self._encoders,
+                actors=self._config.workers,
+                address=self._ray_address,
+                clock=self.clock,
+            )
+            return parts, False
+        workers = chosen_workers(self._config.workers, self._plan.settings.device_type, self._work)
+        parts = compute_parts(
             self._plan,
             missing,
-            cells=found,
+            cells=cells,
             work=self._work,
             encoders=self._encoders,
             workers=workers,
             clock=self.clock,
         )
+        return parts, workers == 0
 
-    def _take(self, column: str, number: int, part: Part) -> None:
+    def _take(self, column: str, number: int, broken: Sequence[BrokenCell]) -> None:
         self._done.add((column, number))
         self._cells_done[column] += len(self._plan.cells_of(column, number))
-        self._broken.add(column, part.broken)
+        self._broken.add(column, broken)
 
     def _where(self, column: str, cell: int) -> str:
         found, index_N = self._cells[column]
