@@ -11,7 +11,7 @@ __all__ = ["combinations"]
 
 
 def combinations(store: EmbeddingStore, modalities: Sequence[str], split: str) -> list[dict[str, Any]]:
-    """Return one object with `modalities` and `items` per combination that occurs, the most frequent first."""
+    """Return one object with `modalities` and `items` per combination, the most frequent first."""
     rows_N = store.rows(split)
     present_NM = np.stack([store.present(name)[rows_N] for name in modalities], axis=1)
     masks, counts = np.unique(present_NM, axis=0, return_counts=True)

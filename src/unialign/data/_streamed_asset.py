@@ -1,4 +1,4 @@
-"""Assets whose content is made while it is written."""
+"""Assets whose content is generated while it is written."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,10 +6,8 @@ __all__ = ["StreamedAsset"]
 
 
 class StreamedAsset:
-    """Content of an asset in chunks, which together may exceed memory.
-
-    Args:
-        chunks: function that returns the content in chunks, the same for each call.
+    """Content of an asset in chunks, which together may exceed memory. `chunks` must return the same content in each
+    call.
     """
 
     def __init__(self, chunks: Callable[[], Iterable[bytes]]) -> None:

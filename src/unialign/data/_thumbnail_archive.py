@@ -1,4 +1,4 @@
-"""Write a zip archive of thumbnails as a stream: one image is in memory at a time, beside 60 bytes of each name."""
+"""Write a zip archive of thumbnails as a stream, with one image in memory at a time."""
 
 import struct
 import zlib
@@ -19,11 +19,7 @@ _MOST_16, _MOST_32 = 0xFFFF, 0xFFFFFFFF
 
 
 def thumbnail_archive(images: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
-    """Yield the parts of an uncompressed zip archive.
-
-    Args:
-        images: names such as `image/7.webp`, in ASCII, and contents of less than 4 GiB.
-    """
+    """Names are in ASCII, such as `image/7.webp`; contents have less than 4 GiB."""
     directory = bytearray()
     offset = count = 0
     for name, content in images:

@@ -52,18 +52,13 @@ class CellReport:
 
     @property
     def quartiles(self) -> list[float] | None:
-        """Minimum, quartiles and maximum of the sizes."""
         return [float(x) for x in np.quantile(self.sizes, [0, 0.25, 0.5, 0.75, 1])] if self.sizes else None
 
 
 def check_cells(
     items: Items, modality: str, *, decode: int | None, limits: MediaLimits, seed: int
 ) -> tuple[CellReport, Sequence[Cell], NDArray[np.int64]]:
-    """Check that the files of all distinct cells can be opened, and decode a random sample of `decode` cells.
-
-    Returns:
-        The report, the distinct cells, and the (N,) number of the cell of each item, -1 if absent.
-    """
+    """Return the report, the distinct cells, and the (N,) number of the cell of each item, -1 if absent."""
     cells, index_N = items.column(modality)
     report = CellReport(cells=len(cells))
     seen: set[tuple[int, str]] = set()

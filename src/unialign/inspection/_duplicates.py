@@ -18,16 +18,12 @@ _CHUNK = 1 << 20
 
 
 def normalized_text(text: str) -> str:
-    """Return a text for comparisons: Unicode NFKC, case folded, single spaces, without final punctuation."""
+    """Unicode NFKC, case folded, single spaces, without final punctuation."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?")
 
 
 def text_codes(items: Items, modality: str) -> NDArray[np.int64]:
-    """Number the normalized texts of a modality.
-
-    Returns:
-        (N,) codes, equal for items with equal texts; -1 for absent, blank and broken cells.
-    """
+    """(N,) codes, equal for items with equal texts; -1 for absent, blank and broken cells."""
 
     def key_of(cell: Cell) -> str | None:
         text = load_cell(cell, "text", roots=items.roots)
@@ -37,11 +33,7 @@ def text_codes(items: Items, modality: str) -> NDArray[np.int64]:
 
 
 def content_codes(items: Items, modality: str) -> NDArray[np.int64]:
-    """Number the contents of the files of a modality; all files are read.
-
-    Returns:
-        (N,) codes, equal for items whose cells have the same bytes; -1 for absent and broken cells.
-    """
+    """(N,) codes, equal for items whose cells have the same bytes; -1 for absent and broken cells."""
 
     def key_of(cell: Cell) -> bytes:
         hasher = hashlib.sha256(repr(cell.span).encode())
@@ -54,14 +46,8 @@ def content_codes(items: Items, modality: str) -> NDArray[np.int64]:
 
 
 def joined_groups(codes: Iterable[NDArray[np.int64]], items: int) -> NDArray[np.int64]:
-    """Join items that are connected by equal codes, directly or through other items.
-
-    Args:
-        codes: (N,) arrays; equal codes of at least 0 in one array connect items.
-        items: N.
-
-    Returns:
-        (N,) groups: the number of the first item of each group.
+    """Items are connected by equal codes of at least 0, directly or through other items. Return the number of the first
+    item of each group, (N,).
     """
     connections = [(np.flatnonzero(code_N >= 0), code_N[code_N >= 0]) for code_N in codes]
     group_N = np.arange(items, dtype=np.int64)

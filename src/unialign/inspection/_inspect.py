@@ -167,7 +167,7 @@ def _broken_rows(
 
 
 def _combinations(items: Items) -> list[dict[str, Any]]:
-    """Items by the set of modalities they have, most frequent first."""
+    """Count items by their set of modalities, the most frequent set first."""
     if not len(items):
         return []
     has_NM = np.stack([items.present(name) for name in items.modalities], axis=1)
@@ -216,6 +216,6 @@ def _labels(items: Items) -> dict[str, Any]:
 
 
 def _group_names(items: Items, group_N: NDArray[np.int64]) -> list[str]:
-    """A group is named by its first item; an item of its own has no group."""
+    """A group has the name of its first item; an item that is alone has no group."""
     sizes = np.bincount(group_N, minlength=len(items))
     return [str(items.keys[group]) if sizes[group] > 1 else "" for group in group_N.tolist()]

@@ -9,7 +9,6 @@ _COMBINATIONS = 12
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Return the tables and notes of an inspection for a terminal."""
     data, groups, split = results["data"], results["groups"], results["split"]
     lines = [f"{data['name']}: {count(data['items'], 'item')}, license {data['license']}", ""]
     lines += table_lines(_HEAD, [_modality_row(name, found) for name, found in results["modalities"].items()])

@@ -63,11 +63,6 @@ class NamedData:
 
 
 def table(data: NamedData, records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind], folder: Path) -> Items:
-    """Return the items of records, with the modalities in the order of `kinds`.
-
-    Raises:
-        DataError: there are no records.
-    """
     if not records:
         raise DataError(
             f"{folder} has no items of {data.name}; pass the folder that holds its files as source (--source)"

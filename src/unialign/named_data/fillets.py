@@ -43,7 +43,7 @@ def read(folder: Path) -> Items:
 
 
 def _lines(path: Path) -> list[tuple[str, str, str]]:
-    """Return (name, English line, translation) of each dialogue."""
+    """Return (name, English line, translation)."""
     if not path.is_file():
         return []
     calls = _CALL.finditer(path.read_text("utf-8", errors="replace"))

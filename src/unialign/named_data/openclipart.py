@@ -37,7 +37,7 @@ def read(folder: Path) -> Items:
 
 
 def _title(path: Path) -> str | None:
-    """Return the title in the text chunks before the pixels of a PNG file."""
+    """Read the title from the text chunks before the pixels of a PNG file."""
     with path.open("rb") as file:
         if file.read(len(_SIGNATURE)) != _SIGNATURE:
             return None
