@@ -43,7 +43,7 @@ def test_built_in_names_are_the_public_modules_of_a_package():
 def test_entry_points_add_names_and_are_imported_on_first_use(tmp_path, monkeypatch):
     (tmp_path / "plug_a.py").write_text("class Mine:\n    name = 'mine'\n")
     install(tmp_path, "plug-a", "encoders", {"mine": "plug_a:Mine"}, monkeypatch)
-    assert registry.names("encoders") == ("mine",)
+    assert registry.names("encoders")[-1] == "mine"
     registry.check("encoders", "mine")
     assert "plug_a" not in sys.modules
     assert registry.load("encoders", "mine").name == "mine"

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import encoder_models as models
 import numpy as np
 import pytest
 
+import encoder_models as models
 from unialign.encoders import create
 from unialign.encoders._examples import example_media
 

@@ -50,7 +50,7 @@ class LogMelStatistics:
     frames: LogMelFrames = LogMelFrames()
 
     def __call__(self, sound: Audio) -> dict[str, NDArray[Any]]:
-        frames = self.frames(sound)["frames"]
+        frames = self.frames(sound)["frames"].astype(np.float64)
         return {"features": np.concatenate([frames.mean(0), frames.std(0)]).astype(np.float32)}
 
     def to_json(self) -> dict[str, Any]:
