@@ -108,9 +108,11 @@ def test_both_estimates_are_combined_by_their_variances():
     assert error < 0.13
     # An extrapolation that is significantly higher has little weight.
     assert _combined(3.0, 0.03, local)[0] < 1.1
-    center, wide = _combined(-1.0, 0.03, local)
-    assert -1 < center < 1
-    assert wide > 0.5
+    # One that is lower has little weight if the window holds all true results, else the error grows.
+    assert _combined(-1.0, 0.03, local)[0] > 0.9
+    center, wide = _combined(-1.0, 0.03, LocalOverlap(1.0, 0.1, 40, 0.8))
+    assert -1 < center < 0.5
+    assert wide > 0.4
     # A window that holds few of the true results has little weight.
     assert abs(_combined(0.0, 0.03, LocalOverlap(1.0, 0.1, 40, 0.3))[0]) < 0.05
 

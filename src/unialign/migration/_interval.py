@@ -18,7 +18,8 @@ calibrated on real and synthetic indexes (benchmarks/bridge.py).
 If the index consists of dense clusters, this extrapolation is too high, because a cluster has few rows among the pairs
 and many in the index. It is therefore combined with `_local_overlap`, which uses the density of the whole index. If the
 two estimates agree, the combination is their mean with weights by variance. If the local estimate is significantly
-lower, the weight of the extrapolation falls. If it is higher, the interval becomes wider.
+lower, the weight of the extrapolation falls. If it is higher, the interval becomes wider, unless nearly all true
+results are near the query, where the local estimate is most accurate.
 
 Shapes: `P` points of the curve, `Q` queries.
 """
@@ -71,8 +72,9 @@ _QUANTILE, _MARGIN = 1.75, 0.004
 _ERROR_COMBINED, _QUANTILE_COMBINED, _MARGIN_COMBINED = 0.1, 1.85, 0.006
 # Standard deviation of the error of the local logit, and the addition for a window that holds no true results.
 _ERROR_LOCAL, _ERROR_OUTSIDE = 0.15, 2.0
-# Share of the unexplained squared difference that is added to the variance if the local estimate is higher.
-_HIGHER = 0.1
+# If the local estimate is significantly higher, it is trusted if its window holds nearly all true results, with the
+# weight share ** _SHARPNESS. Otherwise, this part of the squared difference is added to the variance.
+_SHARPNESS, _HIGHER = 32, 0.1
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ def _combined(extrapolated: float, variance: float, local: LocalOverlap) -> tupl
     local_variance = local.error**2 + _ERROR_LOCAL**2 + (_ERROR_OUTSIDE * (1 - local.share)) ** 2
     difference = local.logit - extrapolated
     unexplained = max(0.0, difference**2 - variance - local_variance)
-    if difference < 0:
-        variance += unexplained
+    trusted = 1.0 if difference < 0 else local.share**_SHARPNESS
+    variance += trusted * unexplained
     weight = 1 / local_variance + 1 / variance
     center = (local.logit / local_variance + extrapolated / variance) / weight
-    return center, math.sqrt(1 / weight + (_HIGHER * unexplained if difference > 0 else 0.0))
+    return center, math.sqrt(1 / weight + _HIGHER * (1 - trusted) * unexplained)
 
 
 def _extrapolated(
