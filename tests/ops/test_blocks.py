@@ -96,7 +96,7 @@ def test_other_batches_and_options_are_left_to_the_general_functions() -> None:
     rows = draw_batch(1, 2, 6, 4)
     complete, masked = make_batch(rows), make_batch(rows, present={"m1": torch.arange(6) > 0})
     repeated = make_batch(rows, ids=torch.tensor([0, 0, 1, 2, 3, 4]))
-    large = make_batch(draw_batch(1, 2, 1025, 2))
+    large = make_batch(draw_batch(1, 2, _blocks.LARGEST_BLOCK + 1, 2))
     kernel = {"kernel": "clip", "temperature": 0.07}
     assert block_contrasts(complete, [(0, 1)], temperature=0.07) is not None
     assert block_uniformities(complete, [0, 1], **kernel) is not None

@@ -8,9 +8,9 @@ from unialign.functional._alignment import (
 from unialign.functional._block_losses import (
     block_contrasts as block_contrasts,
     block_sigmoids as block_sigmoids,
-    block_symile as block_symile,
     block_uniformities as block_uniformities,
 )
+from unialign.functional._block_symile import block_symile as block_symile
 from unialign.functional._centroid import (
     centroids as centroids,
     unit_centroids as unit_centroids,

@@ -121,18 +121,16 @@ def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> T
     the keys.
     """
     identity_N = torch.arange(items)
-    rows_MMN = identity_N.repeat(modalities, modalities, 1)
     if modalities == 2:
-        return rows_MMN
+        return identity_N.repeat(modalities, modalities, 1)
+    rows = []
     for r in range(modalities):
         # NumPy guarantees this stream for a seed. Permutations are drawn on the CPU, so they are the same for all
         # devices.
         words = np.random.SeedSequence([seed, draw, r]).generate_state(2, np.uint32)
         generator = torch.Generator().manual_seed((int(words[0]) << 31) ^ int(words[1]))
-        for m in range(modalities):
-            if m != r:
-                rows_MMN[r, m] = torch.randperm(items, generator=generator)
-    return rows_MMN
+        rows += [identity_N if m == r else torch.randperm(items, generator=generator) for m in range(modalities)]
+    return torch.stack(rows).view(modalities, modalities, items)
 
 
 def _bytes_of_all(modalities: int, items: int, dim: int, itemsize: int) -> int:

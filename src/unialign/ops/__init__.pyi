@@ -13,7 +13,7 @@ from unialign.ops._block_formulas import (
 from unialign.ops._blocks import (
     different_ids as different_ids,
     fits_blocks as fits_blocks,
-    key_losses as key_losses,
+    key_contrasts as key_contrasts,
     pair_losses as pair_losses,
     self_losses as self_losses,
 )

@@ -1,8 +1,8 @@
 """Compute losses of small batches and their closed-form gradients from full B x B blocks.
 
-Up to 1,024 rows, the time of a loss depends on the number of operations rather than on their size, so all pairs of
-modalities are computed together, in chunks that fit into a core's cache. The forward pass computes the gradients, so no
-block is kept for the backward pass.
+Up to some hundred rows, the time of a loss depends on the number of operations rather than on their size, so all pairs
+of modalities are computed together, in chunks that fit into a core's cache. The forward pass computes the gradients, so
+no block is kept for the backward pass, and no logits are computed a second time.
 
 Shapes: `M` modalities, `B` items, `D` dimension, `P` blocks (pairs of modalities, or modalities).
 """
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from unialign._single_backward import first_order_only
 from unialign.ops._backend import current_backend, rowwise_backend
-from unialign.ops._block_formulas import BlockFormula, BlockResult
+from unialign.ops._block_formulas import BlockFormula, BlockResult, KeyContrastBlocks
 
 # Maximum number of rows of a block, and of entries of the blocks computed together (1 MiB of float32).
-LARGEST_BLOCK, _CHUNK = 1024, 2**18
+LARGEST_BLOCK, _CHUNK = 2048, 2**18
 
 _Pairs = tuple[tuple[int, int], ...]
 _NOTHING = nullcontext()
@@ -50,16 +50,20 @@ def self_losses(formula: BlockFormula, z_PBD: Tensor) -> tuple[Tensor, ...]:
     return values
 
 
-def key_losses(
-    formula: BlockFormula,
+def key_contrasts(
+    scale: float,
     x_PBD: Tensor,
     key_PBD: Tensor,
     positive_logits_PB: Tensor,
+    *,
+    masked: tuple[Tensor, Tensor, Tensor],
     parameters: tuple[Tensor, ...] = (),
 ) -> tuple[Tensor, ...]:
-    """Value for each of P sets of queries and keys; positive logits replace the diagonal."""
-    arguments = formula, x_PBD, key_PBD, positive_logits_PB, *parameters
-    values: tuple[Tensor, ...] = _KeyLosses.apply(*arguments)  # type: ignore[no-untyped-call]
+    """Cross-entropy over the rows of each of P sets of queries and keys; see `KeyContrastBlocks`. The parameters are
+    empty or the scale as a tensor.
+    """
+    arguments = scale, masked, x_PBD, key_PBD, positive_logits_PB, *parameters
+    values: tuple[Tensor, ...] = _KeyContrasts.apply(*arguments)  # type: ignore[no-untyped-call]
     return values
 
 
@@ -124,19 +128,24 @@ class _SelfLosses(torch.autograd.Function):
         return None, first_order_only(gradient_PBD, g_P, z_PBD)
 
 
-class _KeyLosses(torch.autograd.Function):
+class _KeyContrasts(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, formula: BlockFormula, x_PBD: Tensor, key_PBD: Tensor, positive_PB: Tensor, *parameters: Tensor
+        ctx: Any,
+        scale: float,
+        masked: tuple[Tensor, Tensor, Tensor],
+        x_PBD: Tensor,
+        key_PBD: Tensor,
+        positive_PB: Tensor,
+        *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         gradient = any(ctx.needs_input_grad)
         by_x_PBD, by_key_PBD = (z.new_empty(z.shape if gradient else 0) for z in (x_PBD, key_PBD))
+        every = KeyContrastBlocks(scale, learned=len(parameters) > 0, positive_PB=positive_PB, masked=masked)
         results = []
         for chunk, block_PBB in _chunks(len(x_PBD), x_PBD):
-            x, keys = x_PBD[chunk], key_PBD[chunk]
-            result = formula.evaluate_(
-                x, keys, block_PBB, positive_PB=positive_PB[chunk], chunk=chunk, gradient=gradient
-            )
+            x, keys, formula = x_PBD[chunk], key_PBD[chunk], every.chunk(chunk)
+            result = formula.evaluate_(x, keys, block_PBB, gradient=gradient)
             if gradient:
                 by_x = _product(by_x_PBD[chunk], block_PBB, keys, result)
                 _product(by_key_PBD[chunk], block_PBB.mT, x, result)
@@ -158,7 +167,7 @@ class _KeyLosses(torch.autograd.Function):
             g_PB, g_PBD = g_P[:, None], g_P[:, None, None]
             gradients = [by_x_PBD * g_PBD, by_key_PBD * g_PBD, by_positive_PB * g_PB]
             gradients += _by_parameters(inputs[3:], by_parameters, g_P)
-        return None, *(first_order_only(gradient, g_P, *inputs) for gradient in gradients)
+        return None, None, *(first_order_only(gradient, g_P, *inputs) for gradient in gradients)
 
 
 def _chunks(blocks: int, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
