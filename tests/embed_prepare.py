@@ -95,3 +95,13 @@ def no_torch(text: str) -> dict[str, Any]:
     """Like `letters`; raise an error in a process that has imported torch, but for the process of the tests."""
     assert "torch" not in sys.modules or "pytest" in sys.modules
     return letters(text)
+
+
+def numbers(media: Any) -> dict[str, Any]:
+    """Return the first 8 numbers of media of any kind, after a 1."""
+    if isinstance(media, str):
+        media = np.frombuffer(media.encode(), np.uint8)
+    values = getattr(media, "samples", getattr(media, "frames", media)).ravel()[:8]
+    found = np.zeros(9, np.float32)
+    found[0], found[1 : len(values) + 1] = 1, values
+    return {"x": np.clip(found, -1000, 1000)}

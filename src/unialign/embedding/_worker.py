@@ -79,13 +79,16 @@ def main(arguments: Sequence[str]) -> None:
     """
     parent, tasks, results, status, *arenas = map(int, arguments)
     _end_with(parent)
-    # Decoders print to the standard output, which may be the result of the command.
+    # The standard output may be the result of the command.
     os.dup2(2, 1)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with open(tasks, "rb") as source, open(results, "wb") as target:
         columns = _first(source, target)
         threading.Thread(target=_receive, args=(source, inbox), daemon=True).start()
         _send(target, Ready())
+        # Decoders print a message for many damaged files.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.dup2(2, 1)
         board = StatusBoard(status)
         memories = [Arena(handle) for handle in arenas]
         with OpenFiles() as files:
