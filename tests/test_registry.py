@@ -36,7 +36,7 @@ def install(folder: Path, package: str, group: str, points: dict[str, str], monk
 
 
 def test_built_in_names_are_the_public_modules_of_a_package():
-    assert registry.names("commands")[:3] == ("demo", "train", "evaluate")
+    assert registry.names("commands")[:6] == ("demo", "data", "inspect", "embed", "train", "evaluate")
     assert registry.names("decoders") == ()
 
 

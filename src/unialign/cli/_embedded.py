@@ -39,13 +39,15 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
         )
     found = inspect(items)
     echo(found.text())
-    _check_split(found.items, options.split)
-    _check_settings(found.items, config)
+    # Groups that were found may cross a given split, which is used as it is.
+    table = items if items.has_split else found.items
+    _check_split(table, options.split)
+    _check_settings(table, config)
     encoders = with_defaults(given_encoders(options), items.kinds)
     echo(f"embedding {', '.join(f'{name} with {encoder}' for name, encoder in encoders.items())}, into {shown(path)}")
     given = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
     embed(
-        found.items,
+        table,
         encoders,
         path,
         **given,
