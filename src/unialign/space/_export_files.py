@@ -20,7 +20,7 @@ def write_torch(exported: Exported, path: Path) -> None:
     with _tracing():
         # The modules take any number of tensors, so their only argument is a tuple.
         program = torch.export.export(exported.module, exported.example, dynamic_shapes=(dynamic,))
-    torch.export.save(program, path)
+        torch.export.save(program, path)
 
 
 def read_torch(path: Path) -> Callable[..., Tensor]:
@@ -76,6 +76,8 @@ def _tracing() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except OSError:
+        raise
     except Exception as error:  # torch.export raises many exceptions
         first = " ".join(str(error).split())[:300]
         raise ConfigError(f"torch.export cannot trace the modality: {type(error).__name__}: {first}") from error
