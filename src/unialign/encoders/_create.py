@@ -95,6 +95,11 @@ def load(
             f"the module {checked['name']!r}, which computed the features of {checked['media']}, was passed to wrap "
             f"and is not saved; pass the same encoder again"
         )
+    if checked.get("stored") == "inside" and folder is None:
+        raise DataError(
+            f"the encoder {checked['kind']}:{checked['name']} was saved in a folder; pass the folder, as in "
+            f"load(reference, folder=folder)"
+        )
     spec = name_of(checked)
     _check_options(checked["media"], checked.get("dtype"))
     made = find_kind(parse_name(str(spec)).kind).factory(
@@ -196,7 +201,10 @@ def _check_options(media: object, dtype: object) -> None:
 
 
 def _check_encoder(encoder: Any, what: str) -> Encoder:
-    if not isinstance(encoder, Encoder):
+    from unialign.encoders._built import BuiltEncoder  # imports torch
+
+    # In Python 3.11, a check against a protocol computes the witness.
+    if not isinstance(encoder, BuiltEncoder) and not isinstance(encoder, Encoder):
         raise ConfigError(
             f"{what} must be a name or have the attributes of unialign.encoders.Encoder, got {encoder!r}; for a "
             f"PyTorch module use unialign.encoders.wrap"

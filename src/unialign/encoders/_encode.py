@@ -46,7 +46,7 @@ def encode_prepared(encoder: Encoder, prepared: Sequence[Prepared | None], *, ba
     order = list(range(len(prepared)))
     if encoder.media == "text":
         order.sort(key=lambda place: _length(prepared[place]))
-    with _evaluating(encoder.module), torch.inference_mode(), _no_autocast():
+    with _evaluating(encoder.module), torch.inference_mode(), _full_precision():
         for start in range(0, len(order), batch_size):
             batch = {place: found for place in order[start : start + batch_size] if (found := prepared[place])}
             if batch:
@@ -56,9 +56,15 @@ def encode_prepared(encoder: Encoder, prepared: Sequence[Prepared | None], *, ba
 
 
 @contextmanager
-def _no_autocast() -> Iterator[None]:
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        yield
+def _full_precision() -> Iterator[None]:
+    """By default, convolutions on a GPU round float32 to 10 bits."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 """Kinds of encoders and the encoders that each kind lists. Importing this module does not import torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from unialign import registry
-from unialign._checks import check_choice
+from unialign._checks import check_choice, warn_skipped
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._names import EncoderName
+from unialign.errors import ConfigError
 from unialign.media import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -124,8 +125,17 @@ def names(media: Kind | None = None) -> tuple[EncoderInfo, ...]:
     """
     if media is not None:
         check_choice("kind of media", media, KINDS)
-    listed: Sequence[EncoderInfo] = [entry for kind in registry.names("encoders") for entry in find_kind(kind).entries]
-    return tuple(entry for entry in listed if media in (None, entry.media))
+    return tuple(
+        entry for kind in registry.names("encoders") for entry in _entries(kind) if media in (None, entry.media)
+    )
+
+
+def _entries(kind: str) -> tuple[EncoderInfo, ...]:
+    try:
+        return find_kind(kind).entries
+    except ConfigError as error:  # a plug-in that cannot be imported
+        warn_skipped(str(error))
+        return ()
 
 
 def default(media: Kind) -> str:
