@@ -154,12 +154,12 @@ def test_wide_sparse_matrices_are_refused_with_advice(tmp_path: Path) -> None:
 
 
 def test_mudata(tmp_path: Path) -> None:
-    """The numbers are those that `mudata` 0.3.10 gives for this file: `mdata.obs_names`, and `mdata[mod]` by cell."""
+    """The expected rows are those that `mudata` 0.3.10 gives for the same cells: `mdata[modality][cell].X`."""
     cells = [f"c{i}" for i in range(7)]
     rows = {"rna": [2, 5, 1, 0, 4, 3], "prot": [6, 2, 3, 0]}  # the cells of each modality, in its order
     x = {
         "rna": np.arange(24, dtype=np.float32).reshape(6, 4),
-        "prot": np.arange(12, dtype=np.float32).reshape(4, 3) + 100,
+        "prot": np.arange(16, dtype=np.float32).reshape(4, 4) + 100,
     }
     with h5py.File(tmp_path / "m.h5mu", "w", userblock_size=512) as file:
         file.attrs["encoding-type"] = "MuData"

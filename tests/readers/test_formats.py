@@ -71,6 +71,16 @@ def test_a_line_of_column_numbers_is_a_header(tmp_path: Path, space: Space, firs
     assert any("is read as column names, not as an item" in note for note in collection.notes)
 
 
+def test_two_column_numbers_are_a_header_above_fractions_only(tmp_path: Path) -> None:
+    (tmp_path / "frame.csv").write_text("0,1\n0.5,-0.25\n0.125,1.0\n")
+    (tmp_path / "plain.csv").write_text("0,1\n3,2\n4,1\n")
+    frame = open_collection(tmp_path / "frame.csv")
+    np.testing.assert_equal(frame.modalities["frame"].rows.take(range(2)), [[0.5, -0.25], [0.125, 1.0]])
+    assert any("is read as column names" in note for note in frame.notes)
+    with pytest.raises(DataError, match=r"0 \(3,\) <i8, 1 \(3,\) <i8"):  # integers are no embeddings
+        open_collection(tmp_path / "plain.csv")
+
+
 def test_text_that_starts_like_a_comment_is_a_row(tmp_path: Path, space: Space) -> None:
     captions = [f"# {i}" if i % 3 == 0 else f"caption {i}" for i in range(ITEMS)]
     rows = [",".join([text, *map(str, z.tolist())]) for text, z in zip(captions, space["text"], strict=True)]

@@ -1,6 +1,7 @@
 """Read the columns of pyarrow schemas and the cells of record batches."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.errors import DataError, MissingDependencyError
+from unialign._checks import one_line
+from unialign.errors import DataError, MissingDependencyError, UniAlignError
 from unialign.readers._list_cells import ListCells
 from unialign.readers._table import Column, dense_rows
 from unialign.readers._text_vectors import parse_rows
 
-__all__ = ["ArrowCells", "arrow_columns", "arrow_module"]
+__all__ = ["ArrowCells", "arrow_columns", "arrow_module", "readable"]
 
 Array = NDArray[Any]
 
@@ -29,6 +31,17 @@ def arrow_module(name: str, path: Path) -> Any:
         raise MissingDependencyError(
             f"{path}: reading {path.suffix.lstrip('.') or 'Arrow'} files needs pyarrow; pip install 'unialign[parquet]'"
         ) from None
+
+
+@contextlib.contextmanager
+def readable(path: Path, what: str) -> Iterator[None]:
+    """Raise DataError for any exception of pyarrow inside the block."""
+    try:
+        yield
+    except UniAlignError:
+        raise
+    except Exception as error:  # malicious input may raise any exception in the parser
+        raise DataError(f"{path} is not a readable {what} file ({one_line(error)}); write it again") from None
 
 
 def arrow_columns(schema: Any) -> Mapping[str, Column]:

@@ -51,8 +51,8 @@ def find_reader(path: Path) -> Reader:
     if other is None:
         raise _unreadable(path, head)
     raise DataError(
-        f"{path} has the format {other.name}, which is read as embeddings and not as items; write the rows to a .npy or "
-        "Parquet file to list them as items"
+        f"{path} has the format {other.name}, which is read as embeddings and not as items; write the rows to "
+        "a .npy or Parquet file to list them as items"
     )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from unialign._checks import one_line
 from unialign.errors import DataError
-from unialign.readers._arrow_items import arrow_fields, first_values, row_values, table_place
-from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module
+from unialign.readers._arrow_items import arrow_fields, first_values, row_values, sampled_columns, table_place
+from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module, readable
 from unialign.readers._entry import EmbeddingFile, repeated
 from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
 from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files
@@ -40,17 +40,18 @@ class ArrowItems:
         self.path, self._table = path, _ArrowTable(path)
 
     def fields(self) -> Sequence[Field]:
-        first = next(iter(self._table.record_batches()))
-        return arrow_fields(first.schema, first_values(first.schema, first.slice(0, SAMPLED_ROWS)))
+        with readable(self.path, "Arrow"):
+            names = [name.removesuffix(".path") for name in sampled_columns(self._table.schema)]
+            first = next(iter(self._table.record_batches(names)))
+            return arrow_fields(first.schema, first_values(first.schema, first.slice(0, SAMPLED_ROWS)))
 
     def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        table: dict[str, Any] = {}
-        start = 0
-        for batch in self._table.record_batches():
-            if not start:
-                table = table_place(self.path, folders, [batch.schema.field(name).type for name in columns])
-            yield from row_values({name: batch.column(name) for name in columns}, start, len(batch), table)
-            start += len(batch)
+        with readable(self.path, "Arrow"):
+            start = 0
+            table = table_place(self.path, folders, [self._table.schema.field(name).type for name in columns])
+            for batch in self._table.record_batches(columns):
+                yield from row_values({name: batch.column(name) for name in columns}, start, len(batch), table)
+                start += len(batch)
 
 
 class _ArrowTable:
@@ -58,34 +59,41 @@ class _ArrowTable:
         self.path = path
         self._ipc = arrow_module("pyarrow.ipc", path)
         self._pa = arrow_module("pyarrow", path)
-        schema, self.rows = None, 0
+        self.schema: Any = None
+        self.rows = 0
         for batch in self.record_batches():
-            schema = batch.schema
+            self.schema = batch.schema
             self.rows += len(batch)
-        if schema is None:
+        if self.schema is None:
             raise DataError(f"{path} has no rows; write it again")
-        for name in repeated(schema.names):
-            raise DataError(f"{path} holds several columns called {name!r}; rename them")
-        self.columns = arrow_columns(schema)
+        with readable(path, "Arrow"):
+            for name in repeated(self.schema.names):
+                raise DataError(f"{path} holds several columns called {name!r}; rename them")
+            self.columns = arrow_columns(self.schema)
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
-        for batch in self.record_batches():
+        for batch in self.record_batches(names):
             for start in range(0, len(batch), rows):
                 part = batch.slice(start, rows)
                 yield [ArrowCells(part.column(name)) for name in names]
 
-    def record_batches(self) -> Iterator[Any]:
+    def record_batches(self, names: Sequence[str] = ()) -> Iterator[Any]:
+        """Yield the batches; the named columns are validated, since damaged offsets would read outside the file."""
         try:
             with self._pa.memory_map(str(self.path)) as source:
-                stream = source.read(6) != b"ARROW1"
-                source.seek(0)
-                if stream:
-                    yield from self._ipc.open_stream(source)
-                    return
-                file = self._ipc.open_file(source)
-                for i in range(file.num_record_batches):
-                    batch = file.get_batch(i)
+                for batch in self._unchecked(source):
                     batch.validate()
+                    if names:
+                        batch.select(list(names)).validate(full=True)
                     yield batch
         except Exception as error:  # malicious input may raise any exception in the parser
             raise DataError(f"{self.path} is not a readable Arrow file ({one_line(error)}); write it again") from None
+
+    def _unchecked(self, source: Any) -> Iterator[Any]:
+        is_stream = source.read(6) != b"ARROW1"
+        source.seek(0)
+        if is_stream:
+            yield from self._ipc.open_stream(source)
+            return
+        file = self._ipc.open_file(source)
+        yield from map(file.get_batch, range(file.num_record_batches))

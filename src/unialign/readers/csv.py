@@ -75,17 +75,19 @@ class _CsvTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-        first, comment = "", ""
+        first, second, comment = "", "", ""
         for line in text_lines(path):
-            if line.startswith("# "):  # header in the format of numpy.savetxt
-                comment = line[2:]
+            if line.startswith("# "):
+                comment = comment if first else line[2:]  # header in the format of numpy.savetxt
+            elif line.strip() and first:
+                second = line
+                break
             elif line.strip():
                 first = line
-                break
         self.delimiter = _delimiter(first)
         cells = self._split(first)
         named = self._split(comment)
-        self.is_numbered = len(named) != len(cells) and self._is_numbered(cells)
+        self.is_numbered = len(named) != len(cells) and self._is_numbered(cells, self._split(second))
         self.has_header = numbers_in(cells) < len(cells) or not cells or self.is_numbered
         if self.has_header:
             self.names = [cell.strip() for cell in cells]
@@ -122,11 +124,13 @@ class _CsvTable:
         if batch:
             yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
 
-    def _is_numbered(self, cells: Sequence[str]) -> bool:
+    def _is_numbered(self, cells: Sequence[str], following: Sequence[str]) -> bool:
         """Data frames without column names number the columns from 0 or 1."""
         numbers = [cell.strip() for cell in cells]
-        # A line of one or two small integers may be an item.
-        return len(cells) > 2 and any(numbers == [str(first + i) for i in range(len(cells))] for first in (0, 1))
+        if not any(numbers == [str(first + i) for i in range(len(cells))] for first in (0, 1)):
+            return False
+        # A line of one or two small integers may be an item, unless the next line has fractions.
+        return len(cells) > 2 or any("." in cell for cell in following)
 
     def _cell(self, text: str) -> str | None:
         if self.has_decimal_comma and _DECIMAL_COMMA.fullmatch(text.strip()):

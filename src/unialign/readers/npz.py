@@ -38,9 +38,9 @@ class NpzReader:
         with open_regular(path) as file:
             try:
                 archive = zipfile.ZipFile(file)
-            except (zipfile.BadZipFile, OSError, ValueError) as error:
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
                 raise DataError(f"{path} is a damaged .npz archive ({error}); write it again") from None
-            members = [info for info in archive.infolist() if not info.is_dir()]
+            members = [info for info in archive.infolist() if info.filename and not info.is_dir()]
             other = foreign_archive(path, archive)
             if other is not None:
                 raise DataError(f"{path} is {other}")

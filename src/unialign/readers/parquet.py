@@ -16,7 +16,7 @@ from unialign.readers._arrow_items import (
     sampled_columns,
     table_place,
 )
-from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module
+from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module, readable
 from unialign.readers._entry import EmbeddingFile, repeated
 from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
 from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files
@@ -53,50 +53,62 @@ class ParquetItems:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._schema = _open(path).schema_arrow
-        for name in repeated(self._schema.names):
-            raise DataError(f"{path} holds several columns called {name!r}; rename them")
+        with readable(path, "parquet"):
+            self._schema = _open(path).schema_arrow
+            for name in repeated(self._schema.names):
+                raise DataError(f"{path} holds several columns called {name!r}; rename them")
 
     def fields(self) -> Sequence[Field]:
-        names = sampled_columns(self._schema)
-        batch = next(self._batches(names, SAMPLED_ROWS), None) if names else None
-        return arrow_fields(self._schema, {} if batch is None else first_values(self._schema, batch))
+        with readable(self.path, "parquet"):
+            names = sampled_columns(self._schema)
+            batch = next(_batches(_open(self.path), names, SAMPLED_ROWS), None) if names else None
+            return arrow_fields(self._schema, {} if batch is None else first_values(self._schema, batch))
 
     def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        table = table_place(self.path, folders, [self._schema.field(name).type for name in columns])
-        metadata, start = _open(self.path).metadata, 0
-        leaves = {name: leaf_of(name, kind) for name in columns if is_reference(kind := self._schema.field(name).type)}
-        for group in range(metadata.num_row_groups):
-            nulls, size = _null_counts(metadata.row_group(group)), metadata.row_group(group).num_rows
-            # Media and vectors are only read to find the absent ones, if the number of nulls is not stored or not 0.
-            present = {name: leaf for name, leaf in leaves.items() if nulls.get(leaf) == 0}
-            read = [name for name in columns if name not in present]
-            if not read:
-                yield from row_values(present, start, size, table)
-                start += size
-                continue
-            for batch in self._batches(read, _WIDE_ROWS if leaves.keys() & set(read) else _ROWS, [group]):
-                values = {name: batch.column(name) for name in read}
-                yield from row_values({**values, **present}, start, batch.num_rows, table)
-                start += batch.num_rows
+        with readable(self.path, "parquet"):
+            file, start = _open(self.path), 0
+            kinds = {name: self._schema.field(name).type for name in columns}
+            table = table_place(self.path, folders, kinds.values())
+            leaves = {name: leaf_of(name, kind) for name, kind in kinds.items() if is_reference(kind)}
+            for group in range(file.metadata.num_row_groups):
+                # Media and vectors are only read to find absent ones, if the number of nulls is not known to be 0.
+                present = {name: leaf for name, leaf in leaves.items() if _is_full(file, group, leaf)}
+                read = [name for name in columns if name not in present]
+                if not read:
+                    size = file.metadata.row_group(group).num_rows
+                    yield from row_values(present, start, size, table)
+                    start += size
+                    continue
+                for batch in _batches(file, read, _WIDE_ROWS if leaves.keys() & set(read) else _ROWS, [group]):
+                    values = {name: batch.column(name) for name in read}
+                    yield from row_values({**values, **present}, start, batch.num_rows, table)
+                    start += batch.num_rows
 
-    def _batches(self, names: Sequence[str], rows: int, groups: Sequence[int] | None = None) -> Iterator[Any]:
-        try:
-            yield from _open(self.path).iter_batches(rows, row_groups=groups, columns=list(names), use_threads=False)
-        except Exception as error:  # malicious input may raise any exception in the parser
-            raise DataError(
-                f"{self.path}: {', '.join(names)} cannot be read ({one_line(error)}); write the file again"
-            ) from None
+
+def _batches(file: Any, names: Sequence[str], rows: int, groups: Sequence[int] | None = None) -> Iterator[Any]:
+    batches: Iterator[Any] = file.iter_batches(rows, row_groups=groups, columns=list(names), use_threads=False)
+    return batches
+
+
+def _is_full(file: Any, group: int, leaf: str) -> bool:
+    """Return whether the statistics of a row group say that no value of a leaf is null."""
+    paths = [_LIST.sub("", file.schema.column(i).path) for i in range(len(file.schema))]
+    # pyarrow ends the process if the metadata of a column is damaged; reading a row raises an exception instead.
+    if paths.count(leaf) != 1 or next(_batches(file, [leaf], 1, [group]), None) is None:
+        return False
+    statistics = file.metadata.row_group(group).column(paths.index(leaf)).statistics
+    return statistics is not None and bool(statistics.has_null_count) and statistics.null_count == 0
 
 
 class _ParquetTable:
     def __init__(self, path: Path) -> None:
         self.path = path
-        opened = _open(path)
-        for name in repeated(opened.schema_arrow.names):
-            raise DataError(f"{path} holds several columns called {name!r}; rename them")
-        self.columns = arrow_columns(opened.schema_arrow)
-        self.rows = int(opened.metadata.num_rows)
+        with readable(path, "parquet"):
+            opened = _open(path)
+            for name in repeated(opened.schema_arrow.names):
+                raise DataError(f"{path} holds several columns called {name!r}; rename them")
+            self.columns = arrow_columns(opened.schema_arrow)
+            self.rows = int(opened.metadata.num_rows)
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
         try:
@@ -107,17 +119,6 @@ class _ParquetTable:
             raise DataError(
                 f"{self.path}: {names[0]!r} cannot be read ({one_line(error)}); write the file again"
             ) from None
-
-
-def _null_counts(group: Any) -> dict[str, int]:
-    """Return the number of nulls of each leaf of a row group; `image.list.element` is listed as `image`."""
-    counts = {}
-    for i in range(group.num_columns):
-        column = group.column(i)
-        statistics = column.statistics
-        if statistics is not None and statistics.has_null_count:
-            counts[_LIST.sub("", column.path_in_schema)] = statistics.null_count
-    return counts
 
 
 def _open(path: Path) -> Any:
