@@ -178,7 +178,7 @@ def _members(path: Path, size: int, allow_truncated: bool, notes: list[str]) -> 
     if not allow_truncated:
         raise DataError(
             f"{path} is damaged or cut off {place} ({problem}); fetch it again, or use its complete members with "
-            "allow_truncated=True (--allow-truncated-shards)"
+            "allow_truncated=True (--allow-truncated)"
         )
     notes.append(f"{path} is damaged or cut off {place} ({problem}); the members before are used")
 
