@@ -40,6 +40,8 @@ CASES.add("noise.mp4", "video", "undecodable", _noise)
 CASES.add(
     "playlist.mp4", "video", "undecodable", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nclip.mp4\n#EXT-X-ENDLIST\n"
 )
+# FFmpeg knows this format, but it is not in the list of those that are read.
+CASES.add("other.y4m", "video", "undecodable", b"YUV4MPEG2 W4 H4 F10:1 C420jpeg\n" + (b"FRAME\n" + bytes(24)) * 9)
 CASES.add("concat.mp4", "video", "undecodable", b"ffconcat version 1.0\nfile clip.mp4\n")
 CASES.add("sound.mp4", "video", "undecodable", _wav)
 CASES.add("silent.mp4", "audio", ABSENT, _mp4)

@@ -181,6 +181,29 @@ def test_files_stay_open_between_rows(root: Path, monkeypatch: pytest.MonkeyPatc
         assert len(opened) == 1, name
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "stream"])
+def test_the_first_row_may_be_any(root: Path, suffix: str) -> None:
+    """Batches of tables begin at rows 0, 32, 40, 64, ... of parquet, and at 0, 40, 80 of Arrow files."""
+    table = pa.table({"x": pa.array(list(VECTORS))})
+    with (root / f"b.{suffix}").open("wb") as file:
+        if suffix == "parquet":
+            pq.write_table(table, file, row_group_size=40)
+        else:
+            with (pa.ipc.new_file if suffix == "arrow" else pa.ipc.new_stream)(file, table.schema) as writer:
+                writer.write_table(table, max_chunksize=40)
+    for first in (0, 31, 32, 39, 40, 41, 64, 79, 80, 99):
+        with OpenFiles() as files:
+            for row in (first, 0, first, min(99, first + 1)):
+                cell = Cell(table=f"b.{suffix}", column="x", row=row)
+                np.testing.assert_array_equal(load_cell(cell, "array", roots=[root], files=files), VECTORS[row])
+
+
+def test_the_offset_of_a_wrong_byte_counts_from_the_start_of_the_file() -> None:
+    for start in (b"", b"\xef\xbb\xbf"):
+        with pytest.raises(MediaError, match=f"byte 0xff at offset {len(start) + 2} "):
+            decode(start + b"ab\xffcd", "text")
+
+
 def test_a_changed_file_is_opened_again(root: Path) -> None:
     with OpenFiles() as files:
         assert load_cell(Cell(array="a.npy", row=1), "array", roots=[root], files=files)[0] == 3
