@@ -33,26 +33,30 @@ def test_scripts_contain_every_command_and_option(capsys):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_commands_options_and_values(tmp_path, capsys):
     (tmp_path / "completion.bash").write_text(script("bash", capsys))
-    (tmp_path / "mine.npz").touch()
+    for name in ("mine.npz", "two words.npz", "two more.npy"):
+        (tmp_path / name).touch()
     cases = {
-        "unialign comp": "compare completion",
+        "unialign comp": "compare|completion",
         "unialign train --object": "--objective",
         "unialign train --objective symi": "symile",
-        "unialign train --precision ''": "auto fp32 bf16",
+        "unialign train --precision ''": "auto|bf16|fp32",
         "unialign train em": "emoji",
         "unialign diagnose mi": "mine.npz",
+        "unialign diagnose tw": "two more.npy|two words.npz",
         "unialign decoder sam": "sample",
         "unialign decoder train --guid": "--guidance",
         "unialign generate --mix f": "frechet_mean",
     }
     asked = "\n".join(
-        f'COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _unialign; echo "${{COMPREPLY[@]}}"'
+        f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _unialign; "
+        'printf "%s|" "${COMPREPLY[@]}"; echo'
         for words in cases
     )
     done = subprocess.run(
         ["bash", "-c", f"source ./completion.bash\n{asked}"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == list(cases.values())
+    found = ["|".join(sorted(line.strip("|").split("|"))) for line in done.stdout.splitlines()]
+    assert found == list(cases.values())
 
 
 def test_quiet_prints_errors_only(tmp_path, monkeypatch, capfd):

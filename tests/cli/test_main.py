@@ -465,5 +465,15 @@ def test_evaluate_measures_all_items_of_files_without_a_split(tmp_path, monkeypa
     assert "unseen" not in page
     assert main([*evaluate, "held-out.npz", "--split", "val", "--out", "d"]) == 2
     assert "split of d/data has 0 items; at least 2 are needed" in capsys.readouterr().err
+    assert main([*evaluate, "held-out.npz", "--sample", "15", "--resamples", "100", "--out", "b"]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main([*evaluate, "held-out.npz", "--sample", "15", "--resamples", "100", "--out", "s"]) == 0
+    assert "15 random queries among 40 items" in capsys.readouterr().out
+    results = json.loads((tmp_path / "s/results.json").read_text())
+    assert (results["protocol"]["queries"], results["protocol"]["pool"]) == (15, 40)
+    assert results["runs"][0]["directions"]["image->text"]["chance_recall@1"] == pytest.approx(1 / 40)
+    assert "measured on a random sample of 15 of 40 items" in (tmp_path / "s/report.html").read_text()
+    assert not (tmp_path / "s/items.json").exists(), "examples would rank the sample only"
+    assert load_file(tmp_path / "s/embeddings.safetensors")["image"].shape == (15, 4)
     with pytest.warns(UserWarning, match=r"video.npz: video \(<f4 of shape \(40, 2, 3\): perhaps|2 vectors per item"):
         assert main([*evaluate, "video.npz", "--resamples", "100", "--out", "e"]) == 0

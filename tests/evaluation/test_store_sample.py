@@ -133,6 +133,10 @@ def test_a_store_is_embedded_into_another_store(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(embedded, name), getattr(store, name))
     np.testing.assert_array_equal(embedded.present("b"), store.present("b"))
     embedded.verify()
+    images = {"thumbnails.zip": b"not read here", "notes.txt": b"any file"}
+    pictured = EmbeddingStore.from_arrays({name: np.ones((3, DIM)) for name in ("a", "b")}, assets=images)
+    copy = space.encode_store(pictured, tmp_path / "pictured")
+    assert {name: copy.asset(name) for name in copy.assets} == images
     with pytest.raises(ConfigError, match="no modality is in both the store"):
         ua.Space({"z": 3}).encode_store(store, tmp_path / "y")
 

@@ -15,7 +15,7 @@ def test_plots_are_documents_that_a_notebook_shows(tmp_path):
     shared = torch.randn(60, 6, generator=generator)
     z = {name: shared + torch.randn(60, 6, generator=generator) for name in ("image", "<text>", "audio")}
     report, found = ua.diagnose(z, resamples=100), ua.evaluate(z)
-    plots = [report.plot_map(), report.plot_recall(), report.plot_cosines(), found.plot_recall()]
+    plots = [report.plot_map(), report.plot_recall(), report.plot_cosines(), found.plot_recall(), found.plot_map()]
     for number, plot in enumerate(plots):
         path = plot.save(tmp_path / f"{number}.svg")
         root = ElementTree.fromstring(path.read_text("utf-8"))
@@ -31,6 +31,9 @@ def test_plots_are_documents_that_a_notebook_shows(tmp_path):
             assert f'id="{name[5:-1]}"' in path.read_text("utf-8"), "every reference is in the document"
     r_at_1 = f"{100 * found.directions['image->audio']['recall@1']:.1f}"
     assert r_at_1 in "".join(ElementTree.fromstring(plots[3].svg).itertext())
+    assert plots[4].svg == report.plot_map().svg, "all items are shown in both"
+    with pytest.raises(DataError, match="fewer than 3 items"):
+        ua.evaluate({name: torch.eye(2) for name in "ab"}).plot_map()
     with pytest.raises(DataError, match="file name must end in"):
         plots[0].save(tmp_path / "plot.png")
     unequal = ua.diagnose({"a": torch.randn(20, 4), "b": torch.randn(20, 5)}, resamples=100)

@@ -15,7 +15,7 @@ from train_cases import DIMS, run, tiny_config, tiny_store
 from unialign import registry
 from unialign.batch import Batch, make_batch
 from unialign.data import EmbeddingStore
-from unialign.errors import NonFiniteError
+from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, Objective, create
 from unialign.space import Space
 from unialign.train import HealthWarning
@@ -260,3 +260,14 @@ def test_a_space_in_one_dimension_still_trains() -> None:
     with pytest.warns(HealthWarning, match="collapsing"):
         space = run(tiny_store(missing="none"), tiny_config(dim=1, epochs=1)).space
     assert isinstance(space, Space)
+
+
+def test_zero_outputs_of_heads_raise_or_are_absent() -> None:
+    """Dropout removes every feature of some rows, which a head without bias then maps to zero."""
+    config = tiny_config(head="linear", dropout=0.7, epochs=2, batch_size=16)
+    with pytest.raises(NonFiniteError, match="norm zero"):
+        run(tiny_store(), config)
+    result = run(tiny_store(), config.replace(zero_rows="ignore"))
+    assert all(math.isfinite(record["loss"]) for record in result.history)
+    with pytest.raises(ConfigError, match="zero_rows"):
+        config.replace(zero_rows="drop")

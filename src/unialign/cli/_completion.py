@@ -104,7 +104,8 @@ def _bash(commands: Sequence[_CommandWords]) -> str:
         "    esac ;;",
         "  esac",
         '  COMPREPLY=($(compgen -W "$words" -- "$cur"))',
-        '  if [[ $files ]]; then COMPREPLY+=($(compgen -f -- "$cur")); fi',
+        "  local name",  # names of files may contain blanks
+        '  if [[ $files ]]; then while IFS= read -r name; do COMPREPLY+=("$name"); done < <(compgen -f -- "$cur"); fi',
         "}",
         "complete -o filenames -F _unialign unialign",
     ]

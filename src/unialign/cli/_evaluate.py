@@ -36,12 +36,14 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path, *, id: s
         which = f"all {items:,} items"
     else:
         which = f"{config.split} split, {items:,} of {store.items:,} items"
+    if config.sample is not None and config.sample < items:
+        which = f"{config.sample:,} random queries among {which.removeprefix('all ')}"
     echo(f"{data}, {which}: {', '.join(shared)}, into {shown(out)}")
     record = RunRecord(
         seconds=0.0,
         parameters=sum(p.numel() for p in space.parameters()),
         warnings=[],
-        evaluation=evaluate_space(space, store, config.split, out, anchor=config.anchor),
+        evaluation=evaluate_space(space, store, config.split, out, anchor=config.anchor, sample=config.sample),
     )
     comparison = CompareConfig(
         data=data,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from unialign.cli._console import echo, shown
 from unialign.config import CompareConfig
-from unialign.data import EmbeddingStore
+from unialign.data import THUMBNAILS, EmbeddingStore
 from unialign.experiments import RunRecord, make_results, write_items, write_json
 from unialign.report import text_table, write_report
 
@@ -22,7 +22,11 @@ def finish(
 ) -> dict[str, Any]:
     (key,), (seed,) = config.entries, config.seeds
     results = make_results(config, store, {(key, seed): record}, command=command, settings=settings, out=folder)
-    write_items(folder, store, config.split)
+    if record.evaluation.population is None:  # examples rank all items of the split, as the metrics do
+        write_items(folder, store, config.split)
+    else:
+        for name in ("items.json", THUMBNAILS):
+            (folder / name).unlink(missing_ok=True)
     write_json(folder / "results.json", results)
     report = write_report(folder)
     echo()

@@ -14,7 +14,8 @@ from unialign.errors import ConfigError
 _EXAMPLES = """\
   unialign evaluate runs/train/space emoji
   unialign evaluate runs/train/space my-store/ --split val --out runs/validation
-  unialign evaluate runs/train/space held-out.npz"""
+  unialign evaluate runs/train/space held-out.npz
+  unialign evaluate runs/train/space large-store/ --sample 2000"""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,7 +48,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_data(parser)
     add_config_file(parser, "evaluation")
-    add_settings(parser, EvaluateConfig, only=("split", "anchor", "resamples"))
+    add_settings(parser, EvaluateConfig, only=("split", "anchor", "sample", "resamples"))
     add_out(parser, "evaluate")
 
 

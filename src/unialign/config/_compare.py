@@ -86,4 +86,10 @@ class EvaluateConfig(Config):
     fingerprint: str | None = setting(None, "required fingerprint of the data; a mismatch raises DataError")
     split: Split = setting("test", "split to evaluate")
     anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
+    sample: int | None = setting(
+        None,
+        "number of random items to use as queries, with all items of the split as candidates; embeddings are computed "
+        "in blocks (default: all items, whose embeddings are kept in memory)",
+        integer(2),
+    )
     resamples: int = setting(2000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))

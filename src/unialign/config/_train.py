@@ -162,6 +162,10 @@ class TrainConfig(Config):
         "auto",
         "autocast of the heads: `auto` (bf16 on CUDA, fp32 elsewhere), `fp32` or `bf16`; objectives compute in fp32",
     )
+    zero_rows: Literal["error", "ignore"] = setting(
+        "error",
+        "outputs of the heads that are exactly zero: `error` raises NonFiniteError, `ignore` treats them as absent",
+    )
     infonce_warmup_ratio: float = setting(
         0.0,
         "fraction of the steps, in [0, 1], that train InfoNCE before the objective; InfoNCE uses the anchor of the "

@@ -24,7 +24,7 @@ def derive_store(
     overwrite: Overwrite,
     batch_size: int,
 ) -> EmbeddingStore:
-    """Compute embeddings in batches, and write them with the presence, ids, groups, labels, split and item names.
+    """Compute embeddings in batches, and write them with all other data of the store: presence, ids, ..., assets.
 
     Args:
         compute: maps readers of the columns and (b,) row numbers to the new rows of each column.
@@ -59,5 +59,6 @@ def derive_store(
         label_names=store.label_names,
         split=store.split,
         names=store.item_names if store.has_names else None,
+        assets={name: store.asset(name) for name in store.assets},
         provenance=store.provenance | {"columns": {name: {"embedding": f"a {source}"} for name in names}},
     )

@@ -1,5 +1,5 @@
 from unialign.evaluation._chance import mean_chance as mean_chance
-from unialign.evaluation._evaluate import evaluate as evaluate
+from unialign.evaluation._evaluate import evaluate as evaluate, sampled_places as sampled_places
 from unialign.evaluation._evaluation import Evaluation as Evaluation
 from unialign.evaluation._joint import joint_retrieval as joint_retrieval
 from unialign.evaluation._metrics import (

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._checks import check_cutoffs, check_integer, check_seed
 from unialign.batch import Batch, as_tensors, make_batch, row_integers
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.evaluation._evaluation import Evaluation
+from unialign.evaluation._evaluation import Evaluation, map_rows
 from unialign.evaluation._geometry_statistics import conflict_statistics, geometry_statistics
 from unialign.evaluation._metrics import METRICS, all_metrics
 from unialign.evaluation._retrieval_statistics import (
@@ -27,7 +28,7 @@ from unialign.evaluation._statistics import Statistic
 from unialign.evaluation._store_evaluation import StoreItems, sampled_retrieval
 from unialign.space import Space
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "sampled_places"]
 
 
 def evaluate(
@@ -89,7 +90,7 @@ def evaluate(
     _check_retrieval(directions, batch)
     joint_directions, joint = joint_statistics(batch, ids_N, cutoffs)
     statistics |= joint | _other_statistics(batch, labels_N, anchor=anchor, seed=seed)
-    return _evaluation(directions | joint_directions, statistics, items)
+    return _evaluation(batch, directions | joint_directions, statistics)
 
 
 def _evaluate_store(
@@ -103,13 +104,18 @@ def _evaluate_store(
         embeddings, present = items.embed(places_N)
         ids_N, labels_N = torch.from_numpy(np.array(items.ids_N)), items.labels(places_N)
         return evaluate(embeddings, present=present, ids=ids_N, labels=labels_N, anchor=anchor, k=k, seed=seed)
-    places_n = np.sort(np.random.default_rng(seed).choice(total, sample, replace=False, shuffle=False))
+    places_n = sampled_places(total, sample, seed)
     drawn = items.batch(places_n)
     batch = Batch(drawn.names, drawn.z_MBD, drawn.present_MB, torch.from_numpy(np.array(items.ids_N[places_n])))
     directions, statistics = sampled_retrieval(items, batch, places_n, k)
     _check_retrieval(directions, batch)
     statistics |= _other_statistics(batch, items.labels(places_n), anchor=anchor, seed=seed)
-    return _evaluation(directions, statistics, sample, population=total)
+    return _evaluation(batch, directions, statistics, places_n=places_n, population=total)
+
+
+def sampled_places(total: int, sample: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return the ascending positions of the items that `evaluate` samples from `total` items."""
+    return np.sort(np.random.default_rng(seed).choice(total, sample, replace=False, shuffle=False))
 
 
 def _check_retrieval(directions: Directions, batch: Batch) -> None:
@@ -126,11 +132,18 @@ def _other_statistics(batch: Batch, labels_N: Tensor | None, *, anchor: str | No
 
 
 def _evaluation(
-    directions: Directions, statistics: dict[str, Statistic], items: int, *, population: int | None = None
+    batch: Batch,
+    directions: Directions,
+    statistics: dict[str, Statistic],
+    *,
+    places_n: NDArray[np.int64] | None = None,
+    population: int | None = None,
 ) -> Evaluation:
+    items = batch.z_MBD.shape[1]
     ones_1N = torch.ones(1, items, dtype=torch.float64)
     metrics = {name: float(statistic.evaluate(ones_1N)) for name, statistic in statistics.items()}
-    return Evaluation(metrics, directions, statistics, items, population)
+    rows_N = np.arange(items) if places_n is None else places_n
+    return Evaluation(metrics, directions, statistics, items, population, map_rows(batch, rows_N))
 
 
 def _plugin_statistics(batch: Batch, labels_N: Tensor | None) -> dict[str, Statistic]:

@@ -2,25 +2,51 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from unialign._checks import check_choice
 from unialign._html import html_table
 from unialign._plain_text import percent
+from unialign.batch import Batch
 from unialign.errors import MissingDependencyError
 from unialign.evaluation._chance import mean_chance
 from unialign.evaluation._metrics import METRICS, Metric, all_metrics, metric_range
 from unialign.evaluation._statistics import Statistic, resample
+from unialign.geometry import drawn_places, principal_map
 from unialign.metrics import Interval, codes, percentile_interval
 
 if TYPE_CHECKING:
     from unialign.report import Plot
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "map_rows"]
 
 _PRIMARY = tuple(name for name, metric in METRICS.items() if metric.primary)
 # Metrics shown in addition to the primary metrics.
 _SECONDARY = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", "zeta_neg", "chi")
+
+
+class MapRows(NamedTuple):
+    """Rows that `Evaluation.plot_map` shows."""
+
+    numbers: list[int]
+    z: dict[str, Tensor]
+    present: dict[str, Tensor]
+
+
+def map_rows(batch: Batch, numbers_N: NDArray[np.int64]) -> MapRows:
+    """Draw the items of a map from evaluated items with these row numbers."""
+    places_d = drawn_places(len(numbers_N), len(batch.names))
+    at_d = torch.from_numpy(places_d)
+    return MapRows(
+        numbers_N[places_d].tolist(),
+        {name: batch.z_MBD[m][at_d].double() for m, name in enumerate(batch.names)},
+        {name: batch.present_MB[m][at_d] for m, name in enumerate(batch.names)},
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +61,7 @@ class Evaluation:
         statistics: name -> the metric as a function of item weights.
         items: N, or the number n of sampled items.
         population: N if the items are a sample of N items, else None.
+        shown: rows of `plot_map`.
     """
 
     metrics: dict[str, float]
@@ -42,6 +69,7 @@ class Evaluation:
     statistics: dict[str, Statistic]
     items: int
     population: int | None = None
+    shown: MapRows | None = None
 
     @property
     def chance(self) -> dict[str, float]:
@@ -64,6 +92,19 @@ class Evaluation:
         rows = [("all", metric, value) for metric, value in self.metrics.items()]
         rows += [(name, metric, value) for name, values in self.directions.items() for metric, value in values.items()]
         return pandas.DataFrame(rows, columns=["direction", "metric", "value"])
+
+    def plot_map(self) -> "Plot":
+        """Return a map of up to 2,400 evaluated rows on their two principal axes.
+
+        Notebooks display the map, and `save` writes it as SVG.
+
+        Raises:
+            DataError: there is no map, since fewer than 3 items were evaluated.
+        """
+        from unialign.report import plot_map
+
+        found = {} if self.shown is None else principal_map(self.shown.z, self.shown.present)
+        return plot_map({"rows": self.shown.numbers, **found} if self.shown is not None and found else {})
 
     def plot_recall(self) -> "Plot":
         """Return a heat map of the R@1 of each direction, which notebooks display and `save` writes as SVG."""

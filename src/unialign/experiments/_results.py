@@ -10,7 +10,7 @@ from unialign._plain_text import repeat_command
 from unialign.config import CompareConfig, ComparisonEntry, closed_form_of, stated_settings
 from unialign.data import EmbeddingStore
 from unialign.evaluation import all_metrics
-from unialign.experiments._run import RunRecord
+from unialign.experiments._run import RunRecord, evaluated_rows
 from unialign.experiments._verdicts import LEVEL, compare_entries, summarize
 from unialign.io import describe_environment, finite, replace_file
 
@@ -32,16 +32,16 @@ def make_results(
         settings: training settings of a space that was only evaluated; None: the settings of the entries.
         out: results folder, as seen from the working directory.
     """
-    rows = store.rows(config.split)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
-    summary, resampled = summarize(evaluations, store.groups[rows], resamples=config.resamples)
     first = next(iter(config.entries))
+    rows = evaluated_rows(store, config.split, evaluations[first][0].items)
+    summary, resampled = summarize(evaluations, store.groups[rows], resamples=config.resamples)
     directions = sum("+" not in name for name in evaluations[first][0].directions)
     return {
         "schema": 1,
         "environment": describe_environment(),
         "data": describe_data(store, split=config.split),
-        "protocol": _protocol(config, len(rows), directions, is_everything=len(rows) == store.items),
+        "protocol": _protocol(config, store, directions, queries=len(rows)),
         "objectives": {
             key: {
                 "label": entry.label,
@@ -87,16 +87,20 @@ def run_folder(key: str, seed: int) -> str:
     return f"runs/{key}-seed{seed}"
 
 
-def _protocol(config: CompareConfig, pool: int, directions: int, *, is_everything: bool) -> dict[str, Any]:
-    queries = {"train": "training items", "val": "items of the validation split", "test": "unseen items"}[config.split]
-    if is_everything:
-        queries = "all items, including training items if the space was trained on them"
+def _protocol(config: CompareConfig, store: EmbeddingStore, directions: int, *, queries: int) -> dict[str, Any]:
+    pool = len(store.rows(config.split))
+    items = {"train": "training items", "val": "items of the validation split", "test": "unseen items"}[config.split]
+    if pool == store.items:
+        items = "all items, including training items if the space was trained on them"
+    if queries < pool:
+        items = f"a random sample of {queries:,} queries among {pool:,} candidates ({items})"
     return {
-        "name": f"cross-modal retrieval of {queries}, cosine, every ordered pair of modalities",
+        "name": f"cross-modal retrieval of {items}, cosine, every ordered pair of modalities",
         "k": [1, 5, 10],
         "recall": "hit rate: fraction of queries with a positive among the first k",
         "ties": "expected",
         "pool": pool,
+        **({"queries": queries} if queries < pool else {}),
         "chance_recall@1": 1 / pool,
         "directions": directions,
         "seeds": list(config.seeds),

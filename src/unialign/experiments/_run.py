@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
 from unialign._plain_text import count
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
-from unialign.evaluation import Evaluation, evaluate
+from unialign.evaluation import Evaluation, evaluate, sampled_places
 from unialign.io import replace_file
 from unialign.space import Space, check_encoders
 from unialign.train import TrainConfig, fit
@@ -72,20 +74,35 @@ def _seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def evaluate_space(
-    space: Space, store: EmbeddingStore, split: str, folder: Path, *, anchor: str | None = None
+    space: Space,
+    store: EmbeddingStore,
+    split: str,
+    folder: Path,
+    *,
+    anchor: str | None = None,
+    sample: int | None = None,
 ) -> Evaluation:
     """Embed a split, write the embeddings into a results folder, and evaluate them.
 
-    The file also contains the presence masks, ids and labels of the items, so that `unialign.diagnose` and `unialign
-    repair` read it correctly.
+    With a `sample`, only the embeddings of the sampled items are written; see `unialign.evaluate`. The file also
+    contains the presence masks, ids and labels of the items, so that `unialign.diagnose` and `unialign repair` read it
+    correctly.
     """
-    embeddings = embed_split(space, store, split)
-    replace_file(folder / "embeddings.safetensors", save({**_item_values(store, split), **embeddings}))
+    rows = evaluated_rows(store, split, sample)
+    embeddings = _embed(space, store, rows)
+    replace_file(folder / "embeddings.safetensors", save({**_item_values(store, rows), **embeddings}))
+    if len(rows) < len(store.rows(split)):
+        return evaluate(store, space, split=split, sample=len(rows), anchor=anchor)
     return evaluate_split(embeddings, store, split, anchor=anchor)
 
 
-def _item_values(store: EmbeddingStore, split: str) -> dict[str, Tensor]:
+def evaluated_rows(store: EmbeddingStore, split: str, sample: int | None) -> NDArray[np.int64]:
+    """Return the rows of the items of a split that `evaluate` measures with a sample of this size."""
     rows = store.rows(split)
+    return rows if sample is None or sample >= len(rows) else rows[sampled_places(len(rows), sample)]
+
+
+def _item_values(store: EmbeddingStore, rows: NDArray[np.int64]) -> dict[str, Tensor]:
     masks = {f"present.{name}": store.present(name)[rows] for name in store.modalities}
     values: dict[str, Any] = {key: mask_N for key, mask_N in masks.items() if not mask_N.all()}
     if store.has_ids:
@@ -97,8 +114,11 @@ def _item_values(store: EmbeddingStore, split: str) -> dict[str, Tensor]:
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:
     """Return the embeddings of a split, modality -> (N, D) float32 unit rows; absent rows are 0."""
+    return _embed(space, store, store.rows(split))
+
+
+def _embed(space: Space, store: EmbeddingStore, rows: NDArray[np.int64]) -> dict[str, Tensor]:
     check_encoders(space, store)
-    rows = store.rows(split)
     names = [name for name in store.modalities if name in space.modalities]
     embeddings = space.encode(
         {name: store.array(name)[rows] for name in names},

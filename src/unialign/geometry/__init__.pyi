@@ -26,6 +26,7 @@ from unialign.geometry._gap import (
     true_pair_cosines as true_pair_cosines,
 )
 from unialign.geometry._hubness import HubnessResult as HubnessResult, hubness as hubness
+from unialign.geometry._principal_map import drawn_places as drawn_places, principal_map as principal_map
 from unialign.geometry._spectrum import effective_rank as effective_rank
 
 __all__ = [

@@ -13,7 +13,7 @@ from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, TestRows, read_comparison
 from unialign.report._generation import generated_images
-from unialign.report._model import ComparisonResults
+from unialign.report._model import ComparisonResults, number
 from unialign.report._projection import PCAMap, pca_map
 from unialign.report._summary import TRAINING_ITEMS, metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
@@ -98,7 +98,10 @@ def _facts(results: ComparisonResults) -> list[str]:
     data = results.data
     facts = [] if data.items is None else [count(data.items, "item")]
     facts.append(f"{len(data.modalities)} modalities: {', '.join(data.display_name(m) for m in data.modalities)}")
-    if data.is_whole:
+    queries = number(results.protocol.get("queries"))
+    if math.isfinite(queries) and data.test_items is not None:
+        facts.append(f"measured on a random sample of {queries:,.0f} of {count(data.test_items, 'item')}")
+    elif data.is_whole:
         facts.append(f"measured on all items, {TRAINING_ITEMS}")
     elif data.test_items is not None and data.split == "test":
         facts.append(f"measured on {count(data.test_items, 'unseen item')}")

@@ -27,7 +27,13 @@ def explain_non_finite(
     for number, rows_n in enumerate(batches):
         features, present, ids = task.data.batch(rows_n)
         raw = task.embed(step, number, features, present)
-        compute = partial(objective.compute, present=present, ids=ids, group=task.processes.group)
+        compute = partial(
+            objective.compute,
+            present=present,
+            ids=ids,
+            group=task.processes.group,
+            zero_rows=task.config.zero_rows,
+        )
         found = _first(task, _bad_embedding(task, raw, present, rows_n))
         found = found or _bad_gradient(task, compute, features, raw, rows_n)
         if found is not None:
@@ -52,6 +58,8 @@ def _bad_embedding(
         bad_B = ~usable_rows(z_BD.float())
         if present is not None and name in present:
             bad_B &= present[name]
+        if task.config.zero_rows == "ignore":
+            bad_B &= ~torch.isfinite(z_BD).all(1)
         bad = first_bad_row(z_BD.float(), bad_B)
         if bad is not None:
             return _describe(task, name, rows_B, bad.row, f"has an embedding that {bad.what}", bad.others)

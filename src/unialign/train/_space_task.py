@@ -195,6 +195,7 @@ class SpaceTask(TrainingTask):
                 group=self.processes.group,
                 weight=weight,
                 before_backward=check if number == 0 else None,
+                zero_rows=self.config.zero_rows,
             )
             losses.append(output.total * weight)
             terms = terms or output.terms
