@@ -1,4 +1,4 @@
-"""Memory that the main process shares with a worker: the arrays of a batch, and the cell that is being decoded.
+"""Memory that the main process shares with a worker.
 
 The memory has no name in the file system, so nothing remains if a process is killed.
 """
@@ -23,7 +23,6 @@ Layout = Sequence[Sequence[tuple[str, str, tuple[int, ...], int]] | None]
 
 
 def anonymous_file(size: int) -> int:
-    """Return the descriptor of a file without a name."""
     if hasattr(os, "memfd_create"):
         handle = os.memfd_create("unialign")
     else:  # POSIX systems other than Linux
@@ -41,7 +40,6 @@ class Arena:
         self._map: mmap.mmap | None = None
 
     def write(self, cells: Sequence[Mapping[str, NDArray[Any]] | None]) -> tuple[Layout, int]:
-        """Copy the arrays of a batch, and return their layout and the size of the memory."""
         layout: list[list[tuple[str, str, tuple[int, ...], int]] | None] = []
         end = 0
         for arrays in cells:
@@ -58,7 +56,7 @@ class Arena:
         return layout, size
 
     def read(self, layout: Layout, size: int) -> list[dict[str, NDArray[Any]] | None]:
-        """Return views of the arrays of a batch, valid until the next batch is written."""
+        """Views of the arrays are valid until the next batch is written."""
         self._remap(size)
         return [
             None
@@ -88,7 +86,7 @@ class Arena:
 
 
 class Position(NamedTuple):
-    """The cell that a worker is reading or decoding: number of its task and place in it; `seconds` since it began."""
+    """The cell that a worker reads or decodes, and the seconds since it began."""
 
     task: int
     place: int
@@ -96,7 +94,7 @@ class Position(NamedTuple):
 
 
 class StatusBoard:
-    """Shared memory with the cell that a worker is reading or decoding."""
+    """Shared memory with the cell that a worker reads or decodes."""
 
     SIZE = _STATUS.size
 
@@ -110,6 +108,6 @@ class StatusBoard:
         self.write(-1, -1, busy=False)
 
     def read(self) -> Position | None:
-        """Return the position, or None if the worker waits."""
+        """Return None if the worker waits."""
         busy, task, place, since = _STATUS.unpack_from(self._map, 0)
         return Position(task, place, time.monotonic() - since) if busy else None

@@ -1,6 +1,6 @@
 """Write the store from the parts of all columns.
 
-N items, n distinct cells of a column, W dimension of its features.
+Shapes: `N` items, `n` distinct cells of a column, `W` dimension of its features.
 """
 
 import contextlib
@@ -32,7 +32,6 @@ Cells = tuple[Sequence[Cell], NDArray[np.int64]]
 
 
 def store_options(items: Items) -> dict[str, Any]:
-    """Return the ids, groups, labels, split and names of the items, as options of `EmbeddingStore.write`."""
     return {
         "ids": items.ids if items.has_ids else None,
         "groups": items.groups if items.has_groups else None,
@@ -52,14 +51,7 @@ def assemble(
     overwrite: Overwrite,
     check_stop: Callable[[], None],
 ) -> EmbeddingStore:
-    """Write the store atomically. Killed before its last step, it leaves no store, and can be repeated.
-
-    Args:
-        check_stop: called for each block of rows; raises if the run is to stop.
-
-    Raises:
-        DataError: a column has no features, or a file system error occurs.
-    """
+    """Write the store atomically. If the process is killed before the last step, the call can be repeated."""
     with contextlib.ExitStack() as stack:
         stack.callback(folder.discard_cells)
         joined = {name: stack.enter_context(_joined(plan, name, folder)) for name in plan.columns}
@@ -139,7 +131,7 @@ def _images(
 
 
 def _broken_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells], items: Items) -> Iterator[bytes]:
-    """Yield one line for each broken cell, with the keys that `inspect` uses."""
+    """Use the keys of `inspect`."""
     for name, column in joined.items():
         found, index_N = cells[name]
         order_N = np.argsort(index_N, kind="stable")

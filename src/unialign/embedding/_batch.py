@@ -14,12 +14,7 @@ __all__ = ["BatchTask", "PreparedBatch", "prepare_batches", "unexpected_failure"
 
 @dataclass(frozen=True)
 class BatchTask:
-    """A batch of a part of a column.
-
-    Attributes:
-        number: number of the task in the run.
-        numbers: numbers of the cells in the column.
-    """
+    """A batch of a part of a column; `number` is the number of the task in the run."""
 
     number: int
     column: str
@@ -28,19 +23,16 @@ class BatchTask:
     cells: Sequence[Cell]
 
     def where(self, place: int) -> str:
-        """Return the place of a cell as text for messages."""
         return f"{self.cells[place].where} (cell {self.numbers[place]} of {self.column!r})"
 
 
 class PreparedBatch(NamedTuple):
-    """A batch with the outcome of each cell."""
-
     task: BatchTask
     outcomes: Sequence[PreparedCell]
 
 
 def prepare_batches(columns: Mapping[str, ColumnWork], tasks: Iterator[BatchTask]) -> Iterator[PreparedBatch]:
-    """Prepare batches in the current process, where a decoder that hangs or crashes ends the run."""
+    """A decoder that hangs or crashes ends the run."""
     with OpenFiles() as files:
         for task in tasks:
             outcomes = []
@@ -57,7 +49,7 @@ def prepare_batches(columns: Mapping[str, ColumnWork], tasks: Iterator[BatchTask
 
 
 def unexpected_failure(task: BatchTask, place: int, kind: str, name: str, message: str) -> UniAlignError:
-    """Return the error for a failure that stops the run: `read`, `known` (a UniAlignError) or `unexpected`."""
+    """`kind` is `read`, `known` (a UniAlignError) or `unexpected`."""
     where = task.where(place)
     if kind == "read":
         return DataError(

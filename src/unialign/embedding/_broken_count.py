@@ -14,13 +14,7 @@ _SHOWN = 5
 
 
 class BrokenCount:
-    """Broken cells of all columns.
-
-    The number only grows, so the run stops or not regardless of the order of the parts.
-
-    Args:
-        where: function of the column and the cell that returns the place as text.
-    """
+    """Broken cells of all columns. The number only grows, so the order of the parts does not affect the result."""
 
     def __init__(self, plan: Plan, where: Callable[[str, int], str]) -> None:
         self._plan, self._where = plan, where
@@ -28,12 +22,7 @@ class BrokenCount:
         self._first: dict[str, list[BrokenCell]] = {name: [] for name in plan.columns}
 
     def add(self, column: str, broken: Iterable[BrokenCell]) -> None:
-        """Add the broken cells of a part.
-
-        Raises:
-            MediaError: a cell is broken, and `on_broken` is `raise`.
-            DataError: there are too many broken cells.
-        """
+        """Raise MediaError if `on_broken` is `raise`, and DataError if there are too many broken cells."""
         for cell in broken:
             if self._plan.on_broken == "raise":
                 raise MediaError(cell.code, cell.detail, self._where(column, cell.cell))

@@ -1,6 +1,6 @@
-"""Join the parts of a column into one file of features by cell.
+"""Join the parts of a column into one file of features.
 
-n cells of a column, W dimension of the features.
+Shapes: `n` cells of a column, `W` dimension of the features.
 """
 
 import mmap
@@ -24,14 +24,7 @@ __all__ = ["CellsFile", "join_parts"]
 
 @dataclass(frozen=True, eq=False)
 class CellsFile:
-    """Features and thumbnails of all cells of a column.
-
-    Attributes:
-        features: (n, W) memory map, zero for cells without features.
-        encoded: (n,) bool, whether a cell has features.
-        broken: broken cells, in order.
-        hashes: cell -> sha256 of its bytes.
-    """
+    """Features and thumbnails of all cells of a column; features of broken cells are 0."""
 
     features: NDArray[Any]
     encoded: NDArray[np.bool_]
@@ -54,8 +47,6 @@ class CellsFile:
 
 
 class _Images:
-    """Encoded images in one file, with the place of each."""
-
     def __init__(self, path: Path, ends_n: NDArray[np.int64], sizes_n: NDArray[np.int64]) -> None:
         self._ends_n, self._sizes_n = ends_n, sizes_n
         self._file = path.open("rb")
@@ -70,12 +61,7 @@ class _Images:
 
 
 def join_parts(plan: Plan, column: str, folder: WorkFolder) -> CellsFile:
-    """Read all parts once, one at a time; a part may have its cells in any order.
-
-    Raises:
-        CheckpointError: a part is missing or damaged.
-        OSError: a file system error.
-    """
+    """Read one part at a time; a part may have its cells in any order."""
     planned = plan.columns[column]
     path = folder.cells_folder / f"{column}.npy"
     path.parent.mkdir(exist_ok=True)

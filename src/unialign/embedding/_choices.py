@@ -27,7 +27,6 @@ def chosen_encoders(
     device: "str | torch.device",
     offline: bool | None,
 ) -> dict[str, Encoder]:
-    """Return the encoder of each modality; the default one for each if `choices` is None."""
     kinds = items.kinds
     if choices is None:
         choices = {name: default(kind) for name, kind in kinds.items()}
@@ -36,7 +35,6 @@ def chosen_encoders(
 
 
 def check_licences(encoders: Mapping[str, Encoder], accepted: Collection[str]) -> None:
-    """Raise ConfigError for an encoder whose licence has restrictions that were not accepted."""
     if isinstance(accepted, str):
         raise ConfigError(f"accept_licences is the string {accepted!r}, expected a list such as [{accepted!r}]")
     for name, encoder in encoders.items():

@@ -1,4 +1,4 @@
-"""Measure where the time of a run goes."""
+"""Measure the time of each stage of a run."""
 
 import contextlib
 import time
@@ -11,7 +11,7 @@ Stage = Literal["wait", "encode", "write"]
 
 
 class Clock:
-    """Seconds spent in each stage: waiting for decoded media, encoding, and writing."""
+    """Seconds of waiting for decoded media, encoding, and writing."""
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = {"wait": 0.0, "encode": 0.0, "write": 0.0}

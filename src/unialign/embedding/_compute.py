@@ -1,6 +1,6 @@
-"""Compute a part: encode prepared batches, and collect features, broken cells and facts about the files.
+"""Encode prepared batches into a part.
 
-n cells of a batch, W dimension of the features.
+Shapes: `n` cells of a batch, `W` dimension of the features.
 """
 
 from collections.abc import Iterable
@@ -23,12 +23,6 @@ Prepared = dict[str, NDArray[Any]]
 
 
 def compute_part(plan: Plan, column: str, encoder: Encoder, batches: Iterable[PreparedBatch], clock: Clock) -> Part:
-    """Encode the batches of one part.
-
-    Raises:
-        NonFiniteError: a feature is NaN or infinite.
-        ShapeError: the features have the wrong shape.
-    """
     found = _Collector(plan, column)
     whole: list[tuple[PreparedBatch, list[Prepared | None]]] = []
     for batch in batches:

@@ -158,10 +158,8 @@ def embed_with(
     progress: ProgressMode = "auto",
     on_plan: Callable[[Plan, int], None] | None = None,
 ) -> EmbedOutcome:
-    """Like `embed`, with the settings as a configuration; also return how the store was made.
-
-    Args:
-        on_plan: called with the plan and the number of finished parts, before cells are encoded.
+    """Like `embed`, with the settings as a configuration. `on_plan` is called with the plan and the number of finished
+    parts.
     """
     check_choice("resume", resume, ("never", "auto", "required"))
     check_choice("overwrite", overwrite, ("never", "replace"))

@@ -20,7 +20,7 @@ __all__ = ["check_items", "column_work", "limits_of", "make_plan"]
 def make_plan(
     items: Items, cells: Mapping[str, Cells], encoders: Mapping[str, Encoder], config: EmbedConfig, threads: int
 ) -> Plan:
-    """Return the plan; `threads` must be set already, because the references have features of fixed inputs."""
+    """`threads` must already be set, because references contain features of fixed inputs."""
     import torch
 
     columns = {}
@@ -64,7 +64,6 @@ def make_plan(
 
 
 def column_work(plan: Plan, name: str, encoder: Encoder, **options: Any) -> ColumnWork:
-    """Return how to prepare the cells of a column."""
     return ColumnWork(
         media=plan.columns[name].media,
         prepare=encoder.prepare,
@@ -83,7 +82,7 @@ def limits_of(config: EmbedConfig) -> MediaLimits:
 
 
 def check_items(items: Items) -> None:
-    """Raise an error for a table that cannot become a store, before hours of encoding."""
+    """Raise errors before hours of encoding."""
     if not len(items):
         raise DataError(f"the item table {items.name!r} has no items; check the source and its rules")
     for name in items.modalities:

@@ -26,15 +26,7 @@ __all__ = ["EmbedOutcome", "embed_items"]
 
 @dataclass
 class EmbedOutcome:
-    """A store, and how it was made.
-
-    Attributes:
-        plan: the plan of the run.
-        computed: parts that this call computed.
-        resumed: parts that an earlier call computed.
-        reused: parts that were copied from another store.
-        seconds: time spent in each stage.
-    """
+    """A store, and the parts that were computed, resumed from an earlier call, or reused from another store."""
 
     store: EmbeddingStore
     plan: Plan
@@ -59,15 +51,6 @@ def embed_items(
     work_options: Mapping[str, Any] | None = None,
     on_plan: Callable[[Plan, int], None] | None = None,
 ) -> EmbedOutcome:
-    """Embed an item table into a new store, and continue an earlier call that was interrupted.
-
-    Args:
-        encoders: modality -> encoder, for all modalities of the items.
-        target: absolute path of the store.
-        work_options: further options of `ColumnWork`.
-
-    The other arguments and the errors are those of `embed`.
-    """
     check_items(items)
     folder = WorkFolder(target)
     cells = {name: items.column(name) for name in items.modalities}
@@ -109,7 +92,7 @@ def _is_retried(store: EmbeddingStore, config: EmbedConfig) -> bool:
 
 
 def _threads(config: EmbedConfig, folder: WorkFolder, target: Path) -> int:
-    """Return the number of threads; an unfinished or finished run has fixed it."""
+    """An earlier call with the same folder determines the number of threads."""
     if config.threads != "auto":
         return int(config.threads)
     stored: Any = None
@@ -123,11 +106,7 @@ def _threads(config: EmbedConfig, folder: WorkFolder, target: Path) -> int:
 
 
 def _finished_store(target: Path, plan: Plan, overwrite: Overwrite) -> EmbeddingStore | None:
-    """Return the store if an earlier call finished it.
-
-    Raises:
-        DataError: the path exists, and is not to be replaced.
-    """
+    """Raise DataError if the path exists and must not be replaced."""
     if overwrite == "replace" or not target.exists() or not any(target.iterdir()):
         return None
     try:
@@ -170,6 +149,6 @@ def _changes(store: EmbeddingStore, plan: Plan) -> str:
 
 
 def _check_store_options(items: Items) -> None:
-    """Raise the errors of `EmbeddingStore.write` about groups, splits and names before hours of encoding."""
+    """Raise the errors of `EmbeddingStore.write` before hours of encoding."""
     ones = np.ones((len(items), 1), np.float16)
     EmbeddingStore.from_arrays(dict.fromkeys(items.modalities, ones), **store_options(items))

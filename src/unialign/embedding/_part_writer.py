@@ -15,11 +15,7 @@ _PARTS_PER_SYNC = 16
 
 
 class PartWriter:
-    """Context manager; on exit, all parts are on the disk.
-
-    Raises:
-        DataError: a part cannot be written, at the next call or on exit.
-    """
+    """On exit, all parts are on the disk. Errors are raised at the next call or on exit."""
 
     def __init__(self, folder: WorkFolder) -> None:
         self._folder, self._written = folder, 0

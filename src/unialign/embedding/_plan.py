@@ -1,7 +1,7 @@
-"""The plan of a run: which cells form which part, and every fact that determines the bytes of a part.
+"""The plan of a run: the cells of each part, and all facts that determine the bytes of a part.
 
-n distinct present cells of a column, in order of first appearance, are divided into parts of `part_cells` cells, and a
-part into batches of `batch_size` cells. So the existing part files are the whole state of a run.
+The n distinct present cells of a column, in order of first appearance, are divided into parts of `part_cells` cells,
+and a part into batches of `batch_size` cells. The existing part files are therefore the whole state of a run.
 """
 
 from collections.abc import Mapping
@@ -43,8 +43,6 @@ class EncodingSettings:
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """A modality with its encoder and its number of distinct present cells."""
-
     name: str
     media: Kind
     dim: int
@@ -65,14 +63,7 @@ class ColumnPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run computes.
-
-    Attributes:
-        items: fingerprint of the item table.
-        rows: number of items.
-        max_broken, on_broken: see `embed`; another value continues the same run.
-        roots: folders of the media; the same files in another place continue the same run.
-    """
+    """Changed values of `max_broken`, `on_broken` and `roots` continue the same run."""
 
     items: str
     rows: int
@@ -84,11 +75,11 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of everything that determines the bytes of the store."""
+        """sha256 of everything that determines the bytes of the store."""
         return digest(canonical_json(self._identity))
 
     def column_digest(self, name: str) -> str:
-        """Return the sha256 of everything that determines the bytes of a column's parts."""
+        """sha256 of everything that determines the bytes of the column's parts."""
         facts = {
             "schema": SCHEMA,
             "name": name,
@@ -109,7 +100,6 @@ class Plan:
         return [cells[start : start + size] for start in range(0, len(cells), size)]
 
     def most_broken(self, name: str) -> int:
-        """Return the largest accepted number of broken cells."""
         return max(10, int(self.max_broken * self.columns[name].cells))
 
     @property
@@ -133,13 +123,13 @@ class Plan:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return the entries for the provenance of the store, which has the columns in other entries."""
+        """Other entries of the provenance describe the columns."""
         identity = self._identity
         return {"schema": SCHEMA, "digest": self.digest, "settings": identity["settings"]}
 
 
 def differences(before: Mapping[str, Any], plan: Plan) -> list[str]:
-    """Return the entries in which a stored plan differs, as `NAME: OLD -> NEW`; empty for the same plan."""
+    """Return `NAME: OLD -> NEW` for each entry that differs."""
     body = plan.to_json()
     kept, now = ({key: entry for key, entry in side.items() if key not in _LEFT_OUT} for side in (before, body))
     found = []

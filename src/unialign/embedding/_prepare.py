@@ -1,4 +1,4 @@
-"""Read, decode and prepare cells, in a worker process or in the main process. This module imports no torch."""
+"""Read, decode and prepare cells. This module imports no torch."""
 
 import hashlib
 import time
@@ -77,7 +77,7 @@ class PreparedCell:
 
 
 class ReadFailure(Exception):
-    """Reading a cell failed because of the machine or the file system, also when it was repeated."""
+    """Reading failed because of the machine or the file system, even after retries."""
 
 
 def prepare_cell(
@@ -87,15 +87,7 @@ def prepare_cell(
     files: OpenFiles | None = None,
     on_stage: Callable[[bool], None] = lambda busy: None,
 ) -> PreparedCell:
-    """Prepare a cell.
-
-    Args:
-        files: see `load_cell`.
-        on_stage: called with True before the cell is read and decoded, and with False before a wait.
-
-    Raises:
-        ReadFailure: reading failed because of the machine or the file system.
-    """
+    """`on_stage` is called with True before the cell is read, and with False before a wait."""
     waits = iter(work.retry_seconds)
     while True:
         on_stage(True)

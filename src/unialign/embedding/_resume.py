@@ -1,4 +1,4 @@
-"""Find the finished parts of an unfinished run, and files that changed since they were read."""
+"""Find the finished parts of an unfinished run, and files that have changed since they were read."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 def finished_parts(plan: Plan, folder: WorkFolder) -> Iterator[tuple[str, int, Part]]:
-    """Yield the complete parts of a plan, one at a time; damaged parts and those of another plan are deleted."""
+    """Damaged parts and parts of another plan are deleted."""
     for column in plan.columns:
         if not folder.part_folder(column).is_dir():
             continue
@@ -28,15 +28,12 @@ def finished_parts(plan: Plan, folder: WorkFolder) -> Iterator[tuple[str, int, P
 
 
 class ChangedFiles:
-    """Compare the files of finished parts with their size and modification time when they were read."""
-
     def __init__(self, roots: tuple[Path, ...]) -> None:
         self._roots = roots
         self._marks: dict[str, tuple[int, int] | None] = {}
         self.found: list[str] = []
 
     def in_part(self, marks: Mapping[str, tuple[int, int]]) -> bool:
-        """Return whether a file of a part changed, and remember its name."""
         changed = [file for file, mark in marks.items() if self._mark(file) != mark]
         self.found += [file.partition("/")[2] for file in changed]
         return bool(changed)

@@ -1,4 +1,4 @@
-"""Make parts from the columns of an existing store, in place of encoding their cells again."""
+"""Copy parts from a store instead of encoding their cells again."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ __all__ = ["is_reusable", "stored_parts"]
 
 
 def is_reusable(store: EmbeddingStore, plan: Plan, column: str) -> bool:
-    """Return whether a column of a store was made from the same cells, with the same encoder and settings."""
+    """The column was computed from the same cells, with the same encoder and settings."""
     provenance = store.provenance
     entry: Any = provenance.get("columns", {}).get(column)
     stored: Any = provenance.get("plan")
@@ -33,11 +33,6 @@ def is_reusable(store: EmbeddingStore, plan: Plan, column: str) -> bool:
 
 
 def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken: bool) -> Iterator[tuple[int, Part]]:
-    """Yield the parts of a reusable column, with their numbers.
-
-    Args:
-        with_broken: whether to yield parts with broken cells.
-    """
     numbers, row_n = _first_rows(store, column)
     broken = [
         BrokenCell(numbers[_key(line["source"])], line["code"], line["detail"])
@@ -75,7 +70,7 @@ def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken:
 
 
 def _first_rows(store: EmbeddingStore, column: str) -> tuple[dict[bytes, int], Any]:
-    """Return the number of each cell in order of first appearance, and its first row."""
+    """Number cells in order of first appearance, and return the first row of each."""
     numbers: dict[bytes, int] = {}
     rows: list[int] = []
     for row, item in enumerate(_lines(store, ITEMS)):

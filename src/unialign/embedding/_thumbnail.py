@@ -1,4 +1,4 @@
-"""Encode small images of decoded media for the thumbnail archive of a store."""
+"""Encode thumbnails of decoded media."""
 
 import io
 from typing import Any
@@ -16,10 +16,7 @@ def has_thumbnail(media: Kind) -> bool:
 
 
 def thumbnail(media: Media, kind: Kind, side: int | None) -> bytes | None:
-    """Return a WebP image of at most side x side pixels; None for other kinds of media.
-
-    The image of a video is its frame in the middle.
-    """
+    """WebP; the thumbnail of a video is its middle frame. Return None for other kinds of media."""
     if side is None or not has_thumbnail(kind):
         return None
     try:

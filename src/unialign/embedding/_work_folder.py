@@ -33,7 +33,7 @@ _ATTEMPTS = 100
 
 
 class WorkFolder:
-    """Files of an unfinished run; the path is `.NAME.embed` beside the store NAME."""
+    """The path is `.NAME.embed` beside the store NAME."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -47,17 +47,11 @@ class WorkFolder:
 
     @property
     def cells_folder(self) -> Path:
-        """Folder of the joined parts, which exists during the assembly."""
+        """Folder of the joined parts, which exists while the store is assembled."""
         return self.path / "cells"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Create the folder if needed, and hold its lock.
-
-        Raises:
-            ConfigError: another process holds the lock.
-            DataError: the folder cannot be created.
-        """
         with contextlib.ExitStack() as stack:
             for _ in range(_ATTEMPTS):
                 self._create()
@@ -82,11 +76,6 @@ class WorkFolder:
         return (self.path / _PLAN).exists()
 
     def stored_plan(self) -> dict[str, Any] | None:
-        """Return the plan of the unfinished run, or None.
-
-        Raises:
-            CheckpointError: the plan was altered.
-        """
         return read_json(self.path / _PLAN) if self.has_plan else None
 
     def write_plan(self, plan: Plan) -> None:
@@ -119,7 +108,7 @@ class WorkFolder:
         sync_folder(self.part_folder(column))
 
     def read_part(self, plan: Plan, column: str, number: int) -> Part | None:
-        """Return a finished part, or None if it is missing or damaged, or belongs to another plan."""
+        """Return None if the part is missing, is damaged or belongs to another plan."""
         try:
             return read_part(self.part_file(column, number), plan, column, number)
         except FileNotFoundError:
@@ -135,7 +124,7 @@ class WorkFolder:
             self.part_file(column, number).unlink(missing_ok=True)
 
     def discard_leftovers(self) -> None:
-        """Delete the temporary files of killed processes; the lock must be held."""
+        """The lock must be held."""
         for folder in [self.path, *(self.path / "parts").glob("*")]:
             for entry in filter(is_leftover, list(folder.iterdir())):
                 entry.unlink(missing_ok=True)
@@ -156,7 +145,7 @@ class WorkFolder:
             (self.path / _PLAN).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Delete the folder; what cannot be deleted remains, and the next call deletes it."""
+        """Files that cannot be deleted remain, and the next call deletes them."""
         # The plan goes first, so that a folder without some of its parts is not taken for an unfinished run.
         with contextlib.suppress(OSError):
             (self.path / _PLAN).unlink(missing_ok=True)

@@ -1,7 +1,6 @@
-"""Start, stop and restart one worker process, and exchange messages with it.
+"""Start and stop one worker process, and exchange messages with it.
 
-Processes are started as `python -c`, not by `multiprocessing`, which would run the script of the caller again: a script
-without `if __name__ == "__main__":` would start workers without end.
+Processes are started as `python -c` rather than by `multiprocessing`, which would run the script of the caller again.
 """
 
 import contextlib
@@ -26,14 +25,12 @@ _GRACE = 5.0
 
 
 class Event(NamedTuple):
-    """A message of the worker of a seat."""
-
     seat: int
     message: Any
 
 
 class Seat:
-    """Shared memory of a worker, and its current process. Arenas outlive a process that is replaced."""
+    """Shared memory of a worker, and its current process. Arenas are kept if the process is replaced."""
 
     def __init__(self, number: int, columns: bytes, events: "queue.SimpleQueue[Event]") -> None:
         self.number, self.free = number, list(range(ARENAS))
@@ -45,7 +42,7 @@ class Seat:
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Start a process, or replace the current one, which must have ended."""
+        """The current process, if any, must have ended."""
         if self._process is not None:
             self._outbox.put(None)
         self.status.clear()
@@ -83,12 +80,11 @@ class Seat:
         self._outbox.put(pickle.dumps(task))
 
     def kill(self) -> None:
-        """End the process; a `Crashed` event follows."""
+        """A `Crashed` event follows."""
         if self._process is not None:
             self._process.kill()
 
     def close(self) -> None:
-        """End the process, and free the shared memory."""
         if self._process is not None:
             self._outbox.put(None)
             try:
@@ -120,7 +116,9 @@ def _forward(number: int, process: "subprocess.Popen[bytes]", handle: int, event
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Start a process with blocked signals: a signal to the process group lets the main process finish its part."""
+    """The process starts with blocked signals, so that the main process can finish its part after a signal to the
+    group.
+    """
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         yield

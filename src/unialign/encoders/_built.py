@@ -1,4 +1,4 @@
-"""The class of the encoders that this package builds.
+"""The class of the encoders of this package.
 
 Shapes: `n` items of a batch, `D` length of the features.
 """
@@ -21,7 +21,7 @@ Batch = dict[str, Tensor]
 
 
 class BuiltEncoder:
-    """An encoder; see `unialign.encoders.Encoder` for the attributes."""
+    """See `unialign.encoders.Encoder` for the attributes."""
 
     media: Kind
     dim: int
@@ -68,7 +68,6 @@ class BuiltEncoder:
         return self._forward({name: value.to(device) for name, value in batch.items()}).float()
 
     def save_files(self, folder: Path) -> dict[str, Any]:
-        """Write the files of the encoder with its current weights, and return its reference; see `save`."""
         if self._write is None:
             raise ConfigError(
                 f"the encoder {self._reference['kind']}:{self._reference['name']} has no files to save; save its "
@@ -89,12 +88,11 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def stack(prepared: Sequence[Prepared]) -> Batch:
-    """Stack arrays of equal shapes."""
     return {name: torch.from_numpy(np.stack([item[name] for item in prepared])) for name in prepared[0]}
 
 
 def pad(prepared: Sequence[Prepared]) -> Batch:
-    """Stack arrays along a first axis of different lengths, with zeros at the end; add their lengths as `length`."""
+    """Pad with zeros along the first axis; `length` contains the original lengths."""
     longest = {name: max(len(item[name]) for item in prepared) for name in prepared[0]}
     batch: Batch = {"length": torch.tensor([len(next(iter(item.values()))) for item in prepared])}
     for name, length in longest.items():

@@ -1,4 +1,4 @@
-"""Modules of the built-in encoders. Their initial weights depend only on the seed.
+"""Modules of the built-in encoders. Initial weights depend only on the seed.
 
 Shapes: `n` items, `K` buckets, `D` length of the features, `L` frames, `B` bands, `S` side of an image.
 """
@@ -29,7 +29,7 @@ class BucketProjection(nn.Module):
 
 
 class ImageConvolutions(nn.Module):
-    """Map images (n, 3, S, S) uint8 to the mean and the maximum over the positions of five convolutions."""
+    """Map uint8 images (n, 3, S, S) to the mean and the maximum, over positions, of five convolutions."""
 
     dim = 2 * _IMAGE_CHANNELS[-1]
 
@@ -48,10 +48,7 @@ class ImageConvolutions(nn.Module):
 
 
 class SoundConvolutions(nn.Module):
-    """Map log-mel frames (n, L, B) of sounds with `length` (n,) frames to the mean and the maximum over time.
-
-    Features of a sound do not depend on the frames added to fill the batch.
-    """
+    """Map log-mel frames (n, L, B) to the mean and the maximum over time. Padding does not affect the features."""
 
     dim = 2 * _SOUND_CHANNELS[-1]
 
@@ -84,7 +81,7 @@ def dense_counts(prepared: Sequence[Prepared], buckets: int) -> Batch:
 
 @torch.no_grad()
 def seed_weights(module: nn.Module, seed: int) -> None:
-    """Draw the weights of convolutions and linear layers with the variance of He, and set biases to zero."""
+    """Draw weights with the variance of He; biases are 0."""
     for place, layer in enumerate(module.modules()):
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             drawn = torch.from_numpy(seeded_uniform(tuple(layer.weight.shape), seed=1000 * seed + place))

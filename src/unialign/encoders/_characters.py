@@ -1,4 +1,4 @@
-"""Hash the character n-grams of texts. Does not import torch."""
+"""Hash the character n-grams of texts."""
 
 import unicodedata
 from dataclasses import asdict, dataclass
@@ -16,13 +16,8 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 class CharacterNgrams:
     """Map a text to the buckets of its character n-grams, with weights of unit norm.
 
-    Case and repeated whitespace are ignored. A text has a space before and after it, so that n-grams know the ends of
-    words.
-
-    Attributes:
-        low, high: shortest and longest n-gram.
-        bits: logarithm of the number of buckets to base 2.
-        characters: characters that are read.
+    Case and repeated whitespace are ignored. A space is added at both ends, so that n-grams mark the ends of words.
+    `bits` is the base-2 logarithm of the number of buckets.
     """
 
     low: int = 2
@@ -40,7 +35,6 @@ class CharacterNgrams:
         return {"buckets": found, "weights": (weights / max(norm, 1)).astype(np.float32)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "character-ngrams", **asdict(self), "unicode": "NFKC casefold"}
 
     def _buckets(self, codes: NDArray[np.uint64], size: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Features of colors, coarse pixels and edges of images. Does not import torch.
+"""Features of colors, coarse pixels and edges of images.
 
 Shapes: `S` side of the resized image, `B` bins.
 """
@@ -46,7 +46,6 @@ class ColorFeatures:
         return {"features": np.concatenate([_unit(part) for part in parts])}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "color-features", **asdict(self), "pixels": self.pixels.to_json()}
 
     def _colors(self, values: NDArray[Any]) -> NDArray[Any]:

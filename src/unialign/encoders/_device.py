@@ -6,7 +6,7 @@ from unialign.errors import ConfigError
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """Return the device; `auto` is CUDA if available, else the CPU."""
+    """`auto` is CUDA if available, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

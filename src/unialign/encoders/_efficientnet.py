@@ -24,7 +24,7 @@ from unialign.media import Decoding
 
 
 class MeanFeatureMap(nn.Module):
-    """Map images (n, 3, S, S) uint8 to the mean of the last feature map (n, D)."""
+    """Map uint8 images (n, 3, S, S) to the mean of the last feature map (n, D)."""
 
     dim = 1280
 
@@ -41,11 +41,7 @@ class MeanFeatureMap(nn.Module):
 def efficientnet_encoder(
     request: Request, prepare: SquarePixels, options: Mapping[str, Any], weights: Path | None
 ) -> Encoder:
-    """Build the encoder.
-
-    Args:
-        weights: file of the package, whose sha256 was compared; None: the weights are in `request.folder`.
-    """
+    """The sha256 of `weights` must have been checked; None: the weights are in `request.folder`."""
     try:
         library = import_module("efficientnet_lite_pytorch")
     except ImportError as error:

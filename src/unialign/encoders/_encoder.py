@@ -1,4 +1,4 @@
-"""The interface of encoders. Importing this module does not import torch."""
+"""The interface of encoders."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable

@@ -1,4 +1,4 @@
-"""Prepare each frame of a video as an image. Does not import torch."""
+"""Prepare each frame of a video as an image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,8 @@ __all__ = ["EachFrame"]
 
 @dataclass(frozen=True)
 class EachFrame:
-    """Apply `prepare` to each frame of a video and stack the arrays along a first axis.
-
-    Attributes:
-        prepare: the function for images.
-        count: number of frames. A video with another number of frames is divided into `count` runs of equal length, of
-            which the middle frame is taken. None: all frames.
+    """Apply `prepare` to each frame of a video. If `count` is given and the video has another number of frames, the
+    middle frames of `count` runs of equal length are used.
     """
 
     prepare: Prepare

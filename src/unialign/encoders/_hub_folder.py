@@ -1,4 +1,4 @@
-"""Find the folder of a pretrained model, which may be in the cache of the Hugging Face Hub. Does not import torch."""
+"""Find the folder of a pretrained model, which may be in the cache of the Hugging Face Hub."""
 
 import os
 from collections.abc import Sequence
@@ -15,15 +15,8 @@ _TRUE = ("1", "on", "yes", "true")
 
 
 def model_folder(request: Request, *, patterns: Sequence[str], hub_id: str | None = None) -> tuple[Path, str | None]:
-    """Return the folder with the files of a model, and the commit if it is in the cache of the Hub.
-
-    Args:
-        patterns: patterns of the files to download.
-        hub_id: repository, if it is not the name of the encoder.
-
-    Raises:
-        ConfigError: the name is neither a folder nor the id of a repository.
-        DataError: there is no such folder or repository, or it is not in the cache and downloads are not allowed.
+    """Return the folder, and the commit if the folder is in the cache of the Hub. `hub_id` is the repository, if it is
+    not the name of the encoder.
     """
     spec = request.spec
     if request.folder is not None:

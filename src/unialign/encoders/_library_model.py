@@ -1,4 +1,4 @@
-"""Parts that the encoders of timm and open_clip share: image settings, and writing changed weights."""
+"""Parts that the encoders of timm and open_clip share."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -18,7 +18,7 @@ _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "random": 2
 
 
 def import_library(name: str, what: str, extra: str) -> Any:
-    """Import timm or open_clip, whose import fails if torchvision does not match torch."""
+    """The import fails if torchvision does not match torch."""
     try:
         return import_module(name)
     except Exception as error:  # torchvision raises RuntimeError
@@ -38,15 +38,7 @@ def torchvision_settings(
     std: tuple[float, ...],
     what: str,
 ) -> ImageSettings:
-    """Return the settings of a resize and a center crop of torchvision, applied to an image of Pillow.
-
-    Args:
-        mode: `shortest` resizes the shorter side to `resized`, `squash` both sides.
-        size: height and width of the crop.
-
-    Raises:
-        ConfigError: another mode, or sides of different lengths with `shortest`.
-    """
+    """`shortest` resizes the shorter side to `resized`, `squash` both sides."""
     if mode not in ("shortest", "squash") or (mode == "shortest" and resized[0] != resized[1]):
         raise ConfigError(
             f"the encoder {what!r} resizes images with mode {mode!r} to {resized}, which is not supported; expected "
@@ -75,12 +67,7 @@ def write_weights(
     others: tuple[str, ...],
     prefix: str = "",
 ) -> dict[str, Mapping[str, str]]:
-    """Copy the files of a model, or write its weights if they have changed since they were read.
-
-    Args:
-        weights: name of the file of weights; it may have further tensors, which are copied.
-        prefix: start of the names of the tensors of the module in this file.
-    """
+    """Copy the files of a model, or write its weights if they have changed. Further tensors in the file are kept."""
     files = copy_files(source, folder, others)
     stored = load_file(source / weights)
     current = {prefix + name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}

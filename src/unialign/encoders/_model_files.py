@@ -1,4 +1,4 @@
-"""Find, read and check the files of a pretrained model in a folder. Does not import torch."""
+"""Find, read and check the files of a pretrained model in a folder."""
 
 import hashlib
 import json
@@ -23,11 +23,7 @@ def has_file(folder: Path, name: str) -> bool:
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any]:
-    """Read a JSON object from a file of a model.
-
-    Raises:
-        DataError: the file is missing, is larger than 64 MiB, or is not a JSON object.
-    """
+    """The file may have at most 64 MiB."""
     path = folder / name
     try:
         with open_regular(path) as file:
@@ -45,11 +41,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
 
 
 def weight_files(folder: Path, *, single: str = _SINGLE, index: str = _INDEX) -> tuple[str, ...]:
-    """Return the names of the safetensors files with the weights of a model, and of their index.
-
-    Raises:
-        DataError: there are none, for example because the weights are stored as a pickle.
-    """
+    """Return the names of the safetensors files, and of their index. Raise DataError for pickles."""
     if has_file(folder, single):
         return (single,)
     if has_file(folder, index):
@@ -64,11 +56,7 @@ def weight_files(folder: Path, *, single: str = _SINGLE, index: str = _INDEX) ->
 
 
 def check_files(folder: Path, names: Iterable[str], expected: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the sha256 of each file, after comparing it with the expected one and checking the format of safetensors.
-
-    Raises:
-        DataError: a file cannot be read, has another sha256, or is named like a safetensors file but is none.
-    """
+    """Return the sha256 of each file, after comparing it with the expected one and checking the safetensors format."""
     found: dict[str, str] = {}
     for name in names:
         if name.endswith(".safetensors"):
@@ -83,11 +71,6 @@ def check_files(folder: Path, names: Iterable[str], expected: Mapping[str, str] 
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a regular file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
     try:
         with open_regular(path) as file:
             hasher = hashlib.sha256()
@@ -99,7 +82,6 @@ def file_sha256(path: Path) -> str:
 
 
 def copy_files(source: Path, folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Copy files into a folder; return the sha256 of each."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, folder / name)
@@ -107,7 +89,7 @@ def copy_files(source: Path, folder: Path, names: Sequence[str]) -> dict[str, st
 
 
 def licence_of(folder: Path) -> str:
-    """Return the SPDX identifier of the licence in the metadata of a model card, or `unknown`."""
+    """Return the SPDX identifier in the metadata of a model card, or `unknown`."""
     try:
         with open_regular(folder / "README.md") as file:
             lines = file.read(1 << 16).decode("utf-8", "replace").splitlines()
@@ -125,7 +107,7 @@ def licence_of(folder: Path) -> str:
 
 
 def reject_remote_code(config: Mapping[str, Any], where: str) -> None:
-    """Raise ConfigError if a configuration names Python code in its repository."""
+    """Raise ConfigError if a configuration refers to Python code in its repository."""
     if "auto_map" in config:
         raise ConfigError(
             f"{where} names Python code to run (auto_map), which is never loaded; load the model yourself and pass it "

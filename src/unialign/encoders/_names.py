@@ -1,4 +1,4 @@
-"""Parse the names of encoders: `kind:name@revision?key=value`. Importing this module does not import torch."""
+"""Parse the names of encoders: `kind:name@revision?key=value`."""
 
 import os
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def parse_name(name: str) -> EncoderName:
 
 
 def is_path(name: str) -> bool:
-    """Return whether a name denotes a folder; the file system is not consulted."""
+    """Return whether a name denotes a folder, without reading the file system."""
     return name.startswith((".", "/", "~")) or os.path.isabs(name)
 
 

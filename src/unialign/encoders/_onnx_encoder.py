@@ -46,15 +46,7 @@ def onnx_encoder(
     packages: Sequence[str] = (),
     others: Sequence[str] = (),
 ) -> Encoder:
-    """Build an encoder from an ONNX file.
-
-    Args:
-        file: the ONNX file, within the folder.
-        output: name of a tensor of the graph; by default its first output.
-        penultimate: use the input of the last matrix product of the graph instead.
-        pooling: `mean` or `cls`: reduction of an output with one vector per token or position.
-        others: further files of the folder that `save` copies.
-    """
+    """`penultimate` uses the input of the last matrix product of the graph. `output` is by default the first output."""
     path = folder / file
     decoded = Decoding() if decoding is None else decoding
     found = {MODEL_FILE: file_sha256(path)}
@@ -104,7 +96,6 @@ def onnx_encoder(
 
 
 def _session(path: Path, output: str | None, penultimate: bool) -> tuple[Any, str]:
-    """Return a session and the name of its only output."""
     onnx, runtime = _library("onnx"), _library("onnxruntime")
     if path.stat().st_size >= _MAX_BYTES:
         raise ConfigError(f"{path} has {path.stat().st_size} bytes; expected less than {_MAX_BYTES}")
@@ -147,7 +138,7 @@ def _last_layer(graph: Any, path: Path) -> str:
 
 
 def _named(arrays: dict[str, Any], inputs: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the inputs of the graph by name; a graph with one input takes the only array whatever its name."""
+    """A graph with one input takes the only array, whatever its name."""
     if len(inputs) == 1:
         (name, entry), (array,) = next(iter(inputs.items())), [next(iter(arrays.values()))]
         return {name: array.astype(_TYPES.get(entry.type, array.dtype))}

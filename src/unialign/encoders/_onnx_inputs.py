@@ -1,4 +1,4 @@
-"""Inputs of ONNX graphs. Does not import torch.
+"""Inputs of ONNX graphs.
 
 Shapes: `H`, `W` height and width of an image, `T` samples.
 """
@@ -18,7 +18,7 @@ __all__ = ["NormalizedPixels", "Samples", "square_settings"]
 
 @dataclass(frozen=True)
 class FittedSettings(ImageSettings):
-    """Settings of images that are fitted into a square before they are scaled."""
+    """Images are fitted into a square before they are scaled."""
 
     fit: Fit = "pad"
 
@@ -29,12 +29,7 @@ class FittedSettings(ImageSettings):
 
 @dataclass(frozen=True)
 class NormalizedPixels:
-    """Map an image to `pixel_values` (3, H, W) or (H, W, 3) float32.
-
-    Attributes:
-        settings: how the image is resized and normalized.
-        channels_last: the order of the axes.
-    """
+    """Map an image to `pixel_values`, (3, H, W) or, with `channels_last`, (H, W, 3), float32."""
 
     settings: ImageSettings
     channels_last: bool = False
@@ -52,19 +47,15 @@ class NormalizedPixels:
         return {"pixel_values": np.ascontiguousarray(values.transpose(1, 2, 0)) if self.channels_last else values}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "normalized-pixels", "channels_last": self.channels_last, "image": self.settings.to_json()}
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Return the samples of a sound: `input_values` (T,)."""
-
     def __call__(self, sound: Audio) -> dict[str, NDArray[Any]]:
         return {"input_values": sound.samples}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "samples", **asdict(self)}
 
 

@@ -1,4 +1,4 @@
-"""The input of the Open-NSFW network. Does not import torch."""
+"""The input of the Open-NSFW network."""
 
 import io
 from dataclasses import dataclass
@@ -29,5 +29,4 @@ class OpenNsfwPixels:
         return {"input": decoded[..., ::-1] - np.array([104, 117, 123], np.float32)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "open-nsfw", "backend": "pillow"}

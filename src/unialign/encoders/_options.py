@@ -1,4 +1,4 @@
-"""Read the options of an encoder's name. Importing this module does not import torch."""
+"""Read the options of an encoder's name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,14 +14,7 @@ Option = tuple[Any, Callable[[str, str], Any]]
 
 
 def read_options(spec: EncoderName, known: Mapping[str, Option]) -> dict[str, Any]:
-    """Return the value of each known option, given or by default.
-
-    Args:
-        known: default and parser of each option.
-
-    Raises:
-        ConfigError: the name has an unknown option or an invalid value.
-    """
+    """`known` contains the default and the parser of each option."""
     unknown = [key for key in spec.options if key not in known]
     if unknown:
         expected = f"its options are {', '.join(known)}" if known else "it has no options"
@@ -66,7 +59,7 @@ def choice(default: str | None, allowed: tuple[str, ...]) -> Option:
 
 
 def numbers(default: tuple[float, ...]) -> Option:
-    """Return an option of as many numbers as the default has, separated by commas."""
+    """The option has as many numbers as the default, separated by commas."""
 
     def parse(value: str, what: str) -> tuple[float, ...]:
         try:
@@ -85,7 +78,6 @@ def text(default: str | None) -> Option:
 
 
 def check_media(spec: EncoderName, media: Kind | None, allowed: tuple[Kind, ...]) -> Kind:
-    """Return the kind of media to encode; raise unless the encoder accepts it."""
     if media is None:
         return allowed[0]
     check_choice("kind of media", media, KINDS)

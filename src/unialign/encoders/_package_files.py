@@ -1,4 +1,4 @@
-"""Find the weights in an installed package without importing it. Does not import torch."""
+"""Find the weights in an installed package without importing it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,7 @@ __all__ = ["PackagedFiles", "packaged_folder"]
 
 @dataclass(frozen=True)
 class PackagedFiles:
-    """Files of a package with their sha256.
-
-    Attributes:
-        module: the module of the package.
-        folder: folder of the files within the module.
-        install: command that installs the package.
-        sha256: checksum of each file.
-    """
+    """Files of a package with their sha256; `install` is the command that installs the package."""
 
     module: str
     folder: str
@@ -29,12 +22,7 @@ class PackagedFiles:
 
 
 def packaged_folder(files: PackagedFiles, what: str) -> Path:
-    """Return the folder of the files, after comparing their checksums.
-
-    Raises:
-        MissingDependencyError: the package is not installed.
-        DataError: a file is missing or has another sha256.
-    """
+    """Compare the checksums of the files."""
     spec = find_spec(files.module)
     places: Sequence[str] = () if spec is None else list(spec.submodule_search_locations or ())
     if not places:

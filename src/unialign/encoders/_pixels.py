@@ -1,4 +1,4 @@
-"""Resize images with Pillow. Does not import torch.
+"""Resize images with Pillow.
 
 Shapes: `H`, `W` height and width of an image, `S` side of a square image.
 """
@@ -53,7 +53,6 @@ class SquarePixels:
         return square
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "square-pixels", "backend": "pillow", **asdict(self)}
 
 

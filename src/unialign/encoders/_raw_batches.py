@@ -1,4 +1,4 @@
-"""Batches of media that a library prepares itself, after the batch is made.
+"""Batches of media that a library prepares itself.
 
 Shapes: `n` items.
 """
@@ -18,7 +18,7 @@ _VALUES, _SHAPES, _RATES = "values", "shapes", "rates"
 
 
 def join_raw(prepared: Sequence[Prepared]) -> Batch:
-    """Join the values of `RawMedia`, whose shapes may differ."""
+    """The shapes of the values may differ."""
     return {
         _VALUES: torch.from_numpy(np.concatenate([item["value"].ravel() for item in prepared])),
         _SHAPES: torch.tensor([item["value"].shape for item in prepared]),

@@ -1,4 +1,4 @@
-"""Media as arrays, for libraries that prepare their inputs themselves. Does not import torch."""
+"""Media as arrays, for libraries that prepare their inputs themselves."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,11 +13,7 @@ __all__ = ["RawMedia"]
 
 @dataclass(frozen=True)
 class RawMedia:
-    """Map a text to its UTF-8 bytes, an image to its pixels (H, W, 3), and a sound to its samples: `value`, `rate`.
-
-    Attributes:
-        prefix: text before each text.
-    """
+    """Map a text to its UTF-8 bytes, an image to its pixels (H, W, 3), and a sound to its samples: `value`, `rate`."""
 
     prefix: str = ""
 
@@ -29,5 +25,4 @@ class RawMedia:
         return {"value": np.asarray(media), "rate": np.array(0)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "raw", **asdict(self)}

@@ -1,4 +1,4 @@
-"""References of encoders: JSON objects that identify an encoder and rebuild it. Does not import torch."""
+"""References of encoders: JSON objects that identify an encoder and rebuild it."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -37,15 +37,7 @@ def make_reference(
     licence: str = "unknown",
     packages: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return a reference without a witness.
-
-    Args:
-        architecture: what determines the computation besides the weights.
-        prepare: the settings of `Encoder.prepare`.
-        options: the values of all options, also of those that the name leaves out.
-        weights: the sha256 of each file.
-        packages: distributions whose versions are recorded.
-    """
+    """`architecture` determines the computation besides the weights. The reference has no witness yet."""
     body = {
         "kind": spec.kind,
         "name": spec.name,
@@ -68,16 +60,12 @@ def make_reference(
 
 
 def fingerprint_of(reference: Mapping[str, Any]) -> str:
-    """Return the sha256 of the entries that determine the features."""
+    """sha256 of the entries that determine the features."""
     return digest(canonical_json({key: value for key, value in reference.items() if key not in _LEFT_OUT}))
 
 
 def check_reference(reference: object, where: str = "the reference") -> Mapping[str, Any]:
-    """Return a reference unchanged.
-
-    Raises:
-        DataError: it is not a reference, or its entries do not match its fingerprint.
-    """
+    """Return a reference unchanged; raise DataError if its entries do not match its fingerprint."""
     if not isinstance(reference, Mapping) or any(key not in reference for key in _REQUIRED):
         raise DataError(f"{where} is not a reference to an encoder; expected an object with {', '.join(_REQUIRED)}")
     try:
@@ -120,7 +108,7 @@ def references_of(store: "EmbeddingStore", modalities: Sequence[str] | None = No
 
 
 def name_of(reference: Mapping[str, Any]) -> EncoderName:
-    """Return the name that a reference was made from, with all options."""
+    """Return the name of the encoder, with all options."""
     options = {key: _option_text(value) for key, value in reference.get("options", {}).items() if value is not None}
     return EncoderName(str(reference["kind"]), str(reference["name"]), reference.get("revision"), options)
 

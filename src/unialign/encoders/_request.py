@@ -1,4 +1,4 @@
-"""The arguments of a factory as one value. Importing this module does not import torch."""
+"""The arguments of a factory as one value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Save the files of an encoder into a folder, from which `load` reads them. Does not import torch."""
+"""Save the files of an encoder into a folder, from which `load` reads them."""
 
 from pathlib import Path
 from typing import Any

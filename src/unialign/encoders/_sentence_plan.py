@@ -1,4 +1,4 @@
-"""Read the modules of a folder of sentence-transformers. Does not import torch."""
+"""Read the modules of a folder of sentence-transformers."""
 
 import json
 from collections.abc import Mapping
@@ -42,12 +42,6 @@ class SentencePlan:
 
 
 def plan_sentence(folder: Path) -> SentencePlan:
-    """Read the modules.
-
-    Raises:
-        ConfigError: a module is not a class of sentence-transformers, or a configuration names Python code.
-        DataError: a file is missing or damaged, or is a pickle.
-    """
     modules = _modules(folder)
     names = [kind.rpartition(".")[2] for kind, _ in modules]
     first = modules[0][1]
@@ -110,7 +104,7 @@ def _is_text(config: Mapping[str, Any]) -> bool:
 
 
 def _pooling(config: Mapping[str, Any]) -> str | None:
-    """Return `mean` or `cls`, or None for another pooling."""
+    """Return None for a pooling other than `mean` and `cls`."""
     if not config.get("include_prompt", True):
         return None
     mode = config.get("pooling_mode")

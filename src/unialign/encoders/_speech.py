@@ -1,4 +1,4 @@
-"""Inputs of pretrained sound encoders. Does not import torch.
+"""Inputs of pretrained sound encoders.
 
 Shapes: `L` frames, `B` bands, `K` windows.
 """
@@ -51,7 +51,6 @@ class WhisperWindows:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "whisper-windows", **asdict(self), "rate": self.rate, "hop": self.hop}
 
     def _frames(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -88,7 +87,6 @@ class AstFrames:
         return {"frames": levels}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "ast-frames", **asdict(self)}
 
 
@@ -135,5 +133,4 @@ class ClapFrames:
         return {"frames": np.repeat(levels[None], 4 if self.fusion else 1, axis=0)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "clap-frames", **asdict(self)}

@@ -16,7 +16,7 @@ MODEL_FILE = "model.safetensors"
 
 
 def state_digest(module: nn.Module) -> str:
-    """Return the sha256 of all parameters and buffers by name, independent of their order and device."""
+    """sha256 of all parameters and buffers, independent of their order and device."""
     hasher = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
@@ -28,7 +28,7 @@ def state_digest(module: nn.Module) -> str:
 
 
 def check_weights(found: Mapping[str, str], expected: Mapping[str, str] | None, where: str) -> None:
-    """Raise DataError unless each found sha256 is the expected one; without expectations, do nothing."""
+    """Without expected values, do nothing."""
     for name, sha256 in found.items():
         if expected is not None and expected.get(name) != sha256:
             raise DataError(
@@ -38,7 +38,6 @@ def check_weights(found: Mapping[str, str], expected: Mapping[str, str] | None, 
 
 
 def read_state(module: nn.Module, folder: Path, expected: Mapping[str, str] | None) -> None:
-    """Load the tensors of a module from a folder written by `write_state`, after comparing the sha256 of the file."""
     path = folder / MODEL_FILE
     sha256 = (expected or {}).get(MODEL_FILE)
     if sha256 is None:
@@ -54,6 +53,6 @@ def read_state(module: nn.Module, folder: Path, expected: Mapping[str, str] | No
 
 
 def write_state(module: nn.Module, folder: Path) -> dict[str, dict[str, str]]:
-    """Write the tensors of a module; return the entries of a reference that describe them."""
+    """Return the entries of a reference that describe the tensors."""
     sha256 = write_tensors(folder / MODEL_FILE, module.state_dict())
     return {"weights": {"state": state_digest(module)}, "files": {MODEL_FILE: sha256}}

@@ -1,4 +1,4 @@
-"""Split texts into tokens with the library `tokenizers`. Does not import torch."""
+"""Split texts into tokens with the library `tokenizers`."""
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -43,7 +43,6 @@ class Tokens:
         return {"input_ids": np.array(found + [self.pad_id] * missing, np.int64)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object, with the checksum of the tokenizer."""
         settings = {name: value for name, value in asdict(self).items() if name != "tokenizer"}
         return {"type": "tokens", **settings, "sha256": self.sha256 or digest(self.tokenizer.encode())}
 

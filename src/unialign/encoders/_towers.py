@@ -1,7 +1,4 @@
-"""The architectures of transformers that are supported, and the part of each that encodes a kind of media.
-
-Importing this module does not import torch.
-"""
+"""Supported architectures of transformers, and the part of each that encodes a kind of media."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,11 +81,6 @@ _NAMES: Mapping[Kind, str] = {"image": "vision", "text": "text", "audio": "audio
 
 
 def find_tower(spec: EncoderName, config: Mapping[str, Any], media: Kind | None, name: str | None) -> Tower:
-    """Return the tower for a kind of media or for the option `tower`.
-
-    Raises:
-        ConfigError: the architecture is not supported, or the tower is ambiguous or does not exist.
-    """
     model_type = str(config.get("model_type"))
     if model_type not in TOWERS:
         raise ConfigError(

@@ -44,16 +44,8 @@ def transformer_encoder(
     packages: Sequence[str] = (),
     extra_files: Sequence[str] = (),
 ) -> Encoder:
-    """Load the model and build the encoder.
-
-    Args:
-        unit_length: divide the features by their norm.
-        licence: SPDX identifier; by default that of the model card.
-        packages: further distributions whose versions are recorded.
-        extra_files: further files of the folder that `save` copies.
-
-    Raises:
-        DataError: a file of weights has another sha256 than the request says, or does not fit the architecture.
+    """`extra_files` are further files of the folder that `save` copies. By default, the licence is that of the model
+    card.
     """
     names = weight_files(folder)
     sha256 = check_files(folder, names, request.weights)

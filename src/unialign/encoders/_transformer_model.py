@@ -24,15 +24,7 @@ _OWNER = "owner"
 
 
 def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None) -> Any:
-    """Load the model of a tower from a folder with safetensors.
-
-    Args:
-        projection_dim: dimension of the projected features, which towers of one model share. Their own configurations
-            may have another value.
-
-    Raises:
-        DataError: the files do not contain all weights.
-    """
+    """`projection_dim` is the dimension that the towers of a model share; their own configurations may differ."""
     try:
         library = import_module("transformers")
     except ImportError as error:
@@ -75,7 +67,7 @@ def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None)
 
 
 def normalized(pixels: Tensor, settings: ImageSettings) -> Tensor:
-    """Scale and normalize pixels (..., 3, H, W) uint8, with the roundings of the library's processor for Pillow."""
+    """Round as the processor of the library for Pillow does."""
     values = pixels.float() if settings.scale is None else (pixels.double() * settings.scale).float()
     if settings.mean is None or settings.std is None:
         return values
@@ -92,7 +84,7 @@ def image_forward(model: Any, settings: ImageSettings, pooling: str) -> Callable
 
 
 def text_forward(model: Any, pooling: str, *, masked: bool = True) -> Callable[[Batch], Tensor]:
-    """`masked`: whether the model receives a mask of the tokens that fill the batch."""
+    """If `masked`, the model receives a mask of the padding tokens."""
 
     def forward(batch: Batch) -> Tensor:
         mask = batch["attention_mask"]
@@ -125,7 +117,7 @@ def whisper_forward(encoder: Any) -> Callable[[Batch], Tensor]:
 
 
 def shorten_whisper(encoder: Any, positions: int) -> None:
-    """Let the encoder accept windows with fewer positions than it was trained with."""
+    """The encoder then accepts windows with fewer positions than in training."""
     encoder.config.max_source_positions = positions
     encoder.max_source_positions = positions
     kept = encoder.embed_positions.weight[:positions].detach().clone()
@@ -133,7 +125,6 @@ def shorten_whisper(encoder: Any, positions: int) -> None:
 
 
 def pooled(output: Any, pooling: str, mask: Tensor | None = None) -> Tensor:
-    """Reduce the output of a model to one vector per item."""
     if pooling == "projection":
         for name in ("image_embeds", "text_embeds", "audio_embeds"):
             found: Tensor | None = getattr(output, name, None)
@@ -156,7 +147,7 @@ def masked_mean(hidden_nTH: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def collate_tokens(prepared: Sequence[Prepared], pad_id: int) -> Batch:
-    """Fill texts to the longest one of the batch."""
+    """Pad texts to the longest text of the batch."""
     texts = [item["input_ids"] for item in prepared]
     longest = max(map(len, texts))
     ids = np.full((len(texts), longest), pad_id, np.int64)
@@ -167,7 +158,6 @@ def collate_tokens(prepared: Sequence[Prepared], pad_id: int) -> Batch:
 
 
 def collate_windows(prepared: Sequence[Prepared]) -> Batch:
-    """Join the windows of all sounds of a batch."""
     counts = torch.tensor([len(item["length"]) for item in prepared])
     return {
         "frames": torch.from_numpy(np.concatenate([item["frames"] for item in prepared])),
@@ -177,7 +167,7 @@ def collate_windows(prepared: Sequence[Prepared]) -> Batch:
 
 
 def mean_of_windows(hidden_KTH: Tensor, batch: Batch) -> Tensor:
-    """Average the outputs of all windows of a sound that belong to the sound."""
+    """Average the outputs of all windows that belong to the sound."""
     places = torch.arange(hidden_KTH.shape[1], device=hidden_KTH.device)
     mask = (places < batch["length"][:, None]).to(hidden_KTH.device).float()
     sums_KH = (hidden_KTH.float() * mask[..., None]).sum(1)

@@ -1,4 +1,4 @@
-"""Decide from the files of a model of transformers how it is used. Does not import torch."""
+"""Determine from the files of a model of transformers how it is used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -72,15 +72,7 @@ def plan_transformer(
     lowercase: bool = False,
     prefix: str = "",
 ) -> TransformerPlan:
-    """Read the configuration and the settings of the processor.
-
-    Args:
-        pooling, max_length, lowercase, prefix: settings of the folder that replace the defaults of the options.
-
-    Raises:
-        ConfigError: the architecture, processor or an option is not supported.
-        DataError: a file is missing or damaged.
-    """
+    """The arguments replace the defaults of the options."""
     whole = read_object(folder, CONFIG)
     reject_remote_code(whole, str(folder / CONFIG))
     tower = find_tower(spec, whole, media, spec.options.get("tower"))

@@ -1,4 +1,4 @@
-"""Vectors as features. Does not import torch."""
+"""Vectors as features."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,11 +11,7 @@ __all__ = ["VectorFeatures"]
 
 @dataclass(frozen=True)
 class VectorFeatures:
-    """Return a vector, or sign(x) log(1 + |x|) of its entries x.
-
-    Attributes:
-        log: whether to take the logarithm.
-    """
+    """Return a vector or, with `log`, sign(x) log(1 + |x|) of its entries x."""
 
     log: bool = False
 
@@ -24,5 +20,4 @@ class VectorFeatures:
         return {"features": np.sign(features) * np.log1p(np.abs(features)) if self.log else features}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "vector", **asdict(self)}

@@ -1,4 +1,4 @@
-"""Spectrograms of sounds. Does not import torch.
+"""Spectrograms of sounds.
 
 Shapes: `T` samples, `L` frames, `F` frequencies, `B` bands.
 """

@@ -65,7 +65,7 @@ def check_witness(
 
 
 def rounded(values: Tensor) -> list[float]:
-    """Return numbers for JSON, with the digits of float32."""
+    """Keep the digits of float32."""
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 

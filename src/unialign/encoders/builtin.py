@@ -169,7 +169,7 @@ def _from_features(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> Encoder:
-    """The features are computed by `prepare`."""
+    """`prepare` computes the features."""
     from unialign.encoders._built import BuiltEncoder  # imports torch
 
     reference = make_reference(

@@ -1,7 +1,4 @@
-"""Read and write JSON files with an embedded checksum, without importing torch.
-
-Files are verified before use and never unpickled; errors are `CheckpointError` and name the file.
-"""
+"""Read and write JSON files with a checksum, without importing torch."""
 
 import json
 import os

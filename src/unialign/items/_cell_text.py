@@ -1,4 +1,4 @@
-"""Convert cells from and to short texts, of which a column of a table consists.
+"""Convert cells from and to the texts in the columns of a table.
 
 "" is an absent cell, "=TEXT" a text, and "ROOT/PATH" a file, with an empty ROOT for root 0. Other cells are JSON.
 """
@@ -40,12 +40,11 @@ class CellSequence(Sequence[Cell]):
 
     @property
     def sha256(self) -> str:
-        """The sha256 of the JSON forms of all cells, one a line."""
+        """sha256 of the JSON forms of all cells, one per line."""
         return digest(f"{json_of(text)}\n".encode() for text in self._texts.tolist())
 
 
 def text_of(cell: Mapping[str, Any]) -> str:
-    """Return the text of the JSON form of a cell, whose entries are valid."""
     keys = cell.keys()
     if keys == _VALUE and isinstance(cell["value"], str):
         return "=" + str(cell["value"])
@@ -58,7 +57,6 @@ def text_of(cell: Mapping[str, Any]) -> str:
 
 
 def plain_text(text: str) -> dict[str, Any]:
-    """Return the JSON form of the cell with this text."""
     if text[0] == "=":
         return {"value": text[1:]}
     if text[0] == "{":
@@ -69,7 +67,7 @@ def plain_text(text: str) -> dict[str, Any]:
 
 
 def with_nan(cell: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the JSON form of a cell with NaN for null in a vector."""
+    """Null in a vector becomes NaN."""
     value = cell.get("value")
     if not isinstance(value, list | tuple) or None not in value:
         return cell
@@ -81,7 +79,6 @@ def cell_of(text: str, kind: Kind) -> Cell:
 
 
 def json_of(text: str) -> str:
-    """Return the canonical JSON text of the cell with this text."""
     if text[0] == "=":
         return f'{{"value":{encode_basestring(text[1:])}}}'
     if text[0] == "{":
@@ -91,7 +88,7 @@ def json_of(text: str) -> str:
 
 
 def with_roots(text: str, roots: Sequence[int]) -> str:
-    """Return the text with another number of its root; root i becomes `roots[i]`."""
+    """Root i becomes `roots[i]`."""
     if text[0] == "=":
         return text
     if text[0] != "{":

@@ -12,12 +12,7 @@ __all__ = ["collected"]
 
 
 def collected(found: ItemRecords, *, ruled: Collection[str]) -> tuple[Table, tuple[str, ...]]:
-    """Return the table and the notes.
-
-    Args:
-        ruled: modalities that the user gave a rule for. If one has no cell, an error is raised; other modalities
-            without cells are left out.
-    """
+    """Return the table and the notes. `ruled` modalities must have cells; others without cells are omitted."""
     check_kinds(found.kinds)
     columns = build_columns(found.records, found.kinds, found.where)
     if not len(columns):

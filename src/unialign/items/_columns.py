@@ -1,6 +1,8 @@
-"""Build the columns of a table from records, which are checked here and nowhere else.
+"""Build the columns of a table from records, which are checked only here.
 
-N items. Texts are `StringDType` arrays: 16 bytes an entry plus the text, against 50 and more for Python strings.
+Texts are `StringDType` arrays, which need less memory than Python strings.
+
+Shapes: `N` items.
 """
 
 import re
@@ -63,11 +65,7 @@ class Columns:
 def build_columns(
     records: Iterable[Mapping[str, Any]], kinds: Mapping[str, Kind], where: Callable[[int], str]
 ) -> Columns:
-    """Collect records in the form of the lines of `items.jsonl`.
-
-    Args:
-        where: function that returns the place of record i for messages.
-    """
+    """Records have the form of the lines of `items.jsonl`. `where` returns the place of a record for messages."""
     keys, cells = list[Array](), {name: list[Array]() for name in kinds}
     values, splits = {name: list[Array]() for name in VALUES}, list[Array]()
     seen: set[str] = set()
@@ -134,7 +132,7 @@ def _keys(
 
 
 def check_key(key: object) -> str:
-    """Return what is wrong with an id, or ""."""
+    """Return the problem of an id, or ""."""
     if not isinstance(key, str) or not key:
         return f"the id is {key!r}, expected a string that is not empty"
     if _CONTROL.search(key):

@@ -1,4 +1,7 @@
-"""Combine tables: items one after another, or modalities of the same items. N items."""
+"""Combine tables: items one after another, or modalities of the same items.
+
+Shapes: `N` items.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -18,7 +21,6 @@ Array = NDArray[Any]
 
 
 def concatenated(tables: Sequence[Table]) -> Table:
-    """Return the items of all tables, in order."""
     if not tables:
         raise ConfigError("no table is given; pass at least one")
     kinds = merged_kinds(tables)
@@ -41,7 +43,6 @@ def concatenated(tables: Sequence[Table]) -> Table:
 
 
 def joined(first: Table, second: Table, how: Literal["inner", "outer"]) -> Table:
-    """Return the items of two tables, matched by id, with the modalities of both."""
     if both := [name for name in first.kinds if name in second.kinds]:
         raise ConfigError(
             f"both tables have the modality {both[0]!r}; leave it out of one of them with select([...]), or use concat "
@@ -88,7 +89,7 @@ def _check_distinct(tables: Sequence[Table]) -> None:
 
 
 def _moved(columns: Columns, numbers: Sequence[int]) -> Columns:
-    """Return columns whose references have other numbers of roots."""
+    """References get other numbers of roots."""
     if all(old == new for old, new in enumerate(numbers)):
         return columns
     cells: Mapping[str, Array] = {
@@ -110,7 +111,7 @@ def _split(columns: Columns) -> Array:
 
 
 def _taken(texts_N: Array, rows_N: Array) -> Array:
-    """Return the texts at these rows; "" for row -1."""
+    """Return "" for row -1."""
     taken = np.zeros(len(rows_N), StringDType())
     taken[rows_N >= 0] = texts_N[rows_N[rows_N >= 0]]
     return taken
@@ -125,7 +126,7 @@ def _taken_value(columns: Columns, name: str, rows_N: Array) -> Array | None:
 
 
 def _agreed(parts: Sequence[Array | None], name: str, keys: Array, tables: tuple[Table, Table]) -> Array | None:
-    """Return the values of the first side, completed by those of the second."""
+    """Values of the second table complete those of the first."""
     one, two = parts
     if one is None or two is None:
         return two if one is None else one

@@ -40,7 +40,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def save_table(table: Table, path: str | os.PathLike[str], *, overwrite: Overwrite) -> tuple[Path, str]:
-    """Write the folder atomically; return its path and the sha256 of the lines."""
+    """Return the path and the sha256 of the lines."""
     check_choice("overwrite", overwrite, ("never", "replace"))
     target = Path(os.path.abspath(checked_path(path, "the table", error=DataError)))
 
@@ -65,7 +65,6 @@ def save_table(table: Table, path: str | os.PathLike[str], *, overwrite: Overwri
 
 
 def load_table(path: str | os.PathLike[str], *, roots: Sequence[str | os.PathLike[str]] | None) -> Table:
-    """Read a folder; raise DataError if a file is missing, altered or malformed."""
     folder = Path(os.path.abspath(checked_path(path, "the table", error=DataError)))
     if not folder.is_dir():
         raise DataError(f"{folder} is not an item table, since the folder does not exist; check the path")

@@ -1,4 +1,4 @@
-"""Convert Python records, data frames and Arrow tables to records in the form of the lines of `items.jsonl`."""
+"""Convert Python records, data frames and Arrow tables to the lines of `items.jsonl`."""
 
 import math
 import os
@@ -19,7 +19,6 @@ _VALUES = ("id", "group", "ids", "label", "split")
 
 
 def listed(records: object) -> list[Mapping[str, Any]]:
-    """Return a list of mappings, the rows of a data frame, or those of an Arrow table."""
     if hasattr(records, "to_pylist"):
         records = records.to_pylist()
     elif hasattr(records, "to_dict"):
@@ -35,7 +34,7 @@ def listed(records: object) -> list[Mapping[str, Any]]:
 
 
 def given_kinds(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind] | None) -> dict[str, Kind]:
-    """Return the kind of each modality: as given, else by its name, else by its first value."""
+    """Kinds are determined by the argument, else by the name, else by the first value."""
     first: dict[str, Any] = {}
     for record in records:
         for name, value in _cells(record).items():
@@ -50,7 +49,7 @@ def given_kinds(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind] 
 def given_records(
     records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind], folders: Folders
 ) -> Iterator[dict[str, Any]]:
-    """Yield records whose cells are JSON objects; a record without id is named by its number."""
+    """A record without id is named by its number."""
     for row, record in enumerate(records):
         values = {name: _plain(record[name]) for name in _VALUES if name in record and not _is_absent(record[name])}
         cells = {

@@ -1,4 +1,4 @@
-"""Write the lines of `items.jsonl`: one JSON object an item, in UTF-8 with sorted keys."""
+"""Write the lines of `items.jsonl`: one JSON object per item, in UTF-8 with sorted keys."""
 
 from collections.abc import Iterator
 from json.encoder import encode_basestring
@@ -13,7 +13,6 @@ _quote = encode_basestring
 
 
 def lines_of(columns: Columns) -> Iterator[bytes]:
-    """Yield the lines of all items, several lines at a time."""
     names = sorted(columns.cells)
     for start in range(0, len(columns), _CHUNK):
         part = slice(start, start + _CHUNK)

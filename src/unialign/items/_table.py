@@ -55,7 +55,6 @@ class Table:
 
 
 def check_kinds(kinds: Mapping[str, str]) -> None:
-    """Raise ConfigError for a name that is no file name, or an unknown kind."""
     for name, kind in kinds.items():
         if problem := unsafe_name(name):
             raise ConfigError(f"the modality {name!r} cannot be a file name: {problem}")
@@ -67,7 +66,7 @@ def absolute_roots(roots: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
 
 
 def merged_roots(tables: Sequence[Table]) -> tuple[tuple[Path, ...], list[list[int]]]:
-    """Return the roots of several tables without repetitions, and the new number of each root of each table."""
+    """Return the distinct roots, and the new number of each root of each table."""
     roots = list(dict.fromkeys(root for table in tables for root in table.roots))
     return tuple(roots), [[roots.index(root) for root in table.roots] for table in tables]
 
@@ -85,7 +84,7 @@ def merged_kinds(tables: Sequence[Table]) -> dict[str, Kind]:
 
 
 def merged_license(tables: Sequence[Table]) -> str:
-    """Return the SPDX expression of all licenses; "unknown" if one of them is."""
+    """Return the SPDX expression of all licenses, or "unknown" if one is unknown."""
     licenses = list(dict.fromkeys(table.license for table in tables))
     if UNKNOWN_LICENSE in licenses:
         return UNKNOWN_LICENSE

@@ -1,4 +1,7 @@
-"""Convert per-item values between texts, as stored, and codes, as used by all functions of arrays. N items."""
+"""Convert per-item values between texts, as stored, and codes.
+
+Shapes: `N` items.
+"""
 
 from typing import Any
 
@@ -15,7 +18,7 @@ Array = NDArray[Any]
 
 
 def codes_by_appearance(texts_N: Array | None, items: int) -> NDArray[np.int64]:
-    """Return (N,) codes, numbered by first appearance; an item without text has a code of its own."""
+    """An item without text has a separate code."""
     if texts_N is None:
         return np.arange(items, dtype=np.int64)
     codes: dict[str, int] = {}
@@ -32,7 +35,7 @@ def codes_by_appearance(texts_N: Array | None, items: int) -> NDArray[np.int64]:
 
 
 def label_codes(texts_N: Array | None, items: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return (N,) codes with -1 for items without a label, and the sorted class names."""
+    """Items without a label have code -1; also return the sorted class names."""
     if texts_N is None:
         return np.full(items, -1, np.int64), ()
     texts = texts_N.tolist()
@@ -42,7 +45,6 @@ def label_codes(texts_N: Array | None, items: int) -> tuple[NDArray[np.int64], t
 
 
 def texts_given(values: ArrayLike, what: str, items: int) -> Array:
-    """Return (N,) texts of strings or integers."""
     values_N = np.asarray(values)
     if values_N.shape != (items,):
         raise ShapeError(f"{what} has shape {values_N.shape}, expected ({items},)")
@@ -56,7 +58,7 @@ def texts_given(values: ArrayLike, what: str, items: int) -> Array:
 
 
 def split_given(split: ArrayLike, items: int) -> Array:
-    """Return (N,) int8 codes of split names or codes; None and -1 are items without a split."""
+    """None and -1 are items without a split."""
     values_N = np.asarray(split)
     if values_N.shape != (items,):
         raise ShapeError(f"split has shape {values_N.shape}, expected ({items},)")
@@ -78,7 +80,6 @@ def split_given(split: ArrayLike, items: int) -> Array:
 
 
 def rows_chosen(rows: ArrayLike, items: int) -> NDArray[np.int64]:
-    """Return the row numbers of an (N,) bool mask or of distinct integers."""
     rows_n = np.asarray(rows)
     if rows_n.dtype.kind == "b":
         if rows_n.shape != (items,):

@@ -17,7 +17,6 @@ _HDF5_PLACES = (0, 512)
 
 
 def open_array(stream: BinaryIO, size: int, key: str | None) -> StoredArray | Hdf5Array:
-    """Open an array by the content of its file."""
     for place in _HDF5_PLACES:
         stream.seek(place)
         if stream.read(len(_HDF5)) == _HDF5:
@@ -44,7 +43,7 @@ def row_of(array: StoredArray | Hdf5Array, index: int, limits: MediaLimits) -> N
 
 
 def whole_vector(stream: BinaryIO, size: int, limits: MediaLimits) -> NDArray[Any]:
-    """Return the vector of a file that has only one array."""
+    """The file must have a single array."""
     array = open_array(stream, size, None)
     assert isinstance(array, StoredArray)  # HDF5 raises without a key
     if array.bytes > limits.bytes:

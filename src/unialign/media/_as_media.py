@@ -97,7 +97,7 @@ def _from_file(file: str, kind: Kind, limits: MediaLimits, decoding: Decoding) -
 
 
 def _decoded(value: Any, kind: Kind, limits: MediaLimits, decoding: Decoding) -> Media | None:
-    """Return media for a decoded value, or None if its type does not fit the kind."""
+    """Return None if the type of the value does not fit the kind."""
     if kind == "audio":
         return _audio(value, limits, decoding)
     if kind == "image" and _is_a(value, "PIL.Image", "Image"):
@@ -113,7 +113,7 @@ def _decoded(value: Any, kind: Kind, limits: MediaLimits, decoding: Decoding) ->
 
 
 def _is_a(value: Any, module: str, name: str) -> bool:
-    """Return whether a value is an instance of a class, without importing the module of the class."""
+    """The module of the class is not imported."""
     return module in sys.modules and isinstance(value, getattr(sys.modules[module], name))
 
 

@@ -1,4 +1,4 @@
-"""Decode sounds with libsndfile, and with FFmpeg what libsndfile does not know."""
+"""Decode sounds with libsndfile, or with FFmpeg if libsndfile does not support the format."""
 
 import io
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _UNKNOWN_SIZE = b"\xff\xff\xff\xff"
 def decode_audio(
     stream: BinaryIO, size: int, limits: MediaLimits, decoding: Decoding, span: Span = None
 ) -> Audio | None:
-    """Return the sound of a file, or None for a video without sound."""
+    """Return None for a video without sound."""
     check_declared_size(stream, size)
     if _is_video_container(stream):
         return decode_av_audio(stream, limits, decoding, span)
@@ -84,7 +84,7 @@ def _blocks(sound: Any) -> Iterator[NDArray[Any]]:
 
 
 class _Patched(io.RawIOBase):
-    """A stream with some bytes replaced."""
+    """A stream in which some bytes are replaced."""
 
     def __init__(self, stream: BinaryIO, place: int, data: bytes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Decode the sound of videos, and sounds that libsndfile does not know."""
+"""Decode the sound of videos, and formats that libsndfile does not support."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ _LEAD_SECONDS = 2.0
 
 
 def decode_av_audio(stream: BinaryIO, limits: MediaLimits, decoding: Decoding, span: Span) -> Audio | None:
-    """Return the sound of a container, or None for a video without sound."""
+    """Return None for a video without sound."""
     with open_container(stream, limits) as container:
         if not container.streams.audio:
             if container.streams.video:
@@ -40,12 +40,12 @@ def decode_av_audio(stream: BinaryIO, limits: MediaLimits, decoding: Decoding, s
 
 
 def _origin(container: Any) -> int:
-    """Return the time of the start in microseconds."""
+    """Time of the start in microseconds."""
     return int(container.start_time or 0)
 
 
 def _blocks(container: Any, track: Any, rate: int, start: float) -> Iterator[NDArray[Any]]:
-    """Yield (frames, channels) float32 blocks from a second on."""
+    """(frames, channels) float32 blocks, from the second `start` on."""
     av = optional_module("av", "decoding sounds", "video")
     convert, skipped = None, 0
     for frame in _frames(container, track):

@@ -19,14 +19,14 @@ _EXACT = ("mov", "matroska")
 
 @contextlib.contextmanager
 def open_container(stream: BinaryIO, limits: MediaLimits) -> Iterator[Any]:
-    """Open a container; errors of FFmpeg inside the context are raised as MediaError."""
+    """Errors of FFmpeg inside the context are raised as MediaError."""
     # `max_pixels` also holds while FFmpeg decodes the first frames to detect the format.
     with _opened(stream, {"max_pixels": str(limits.pixels), "fflags": "+genpts"}) as container:
         yield container
 
 
 def declared_size(stream: BinaryIO) -> tuple[int, int]:
-    """Return width and height of the first video in the header, without decoding; (0, 0) if it has none."""
+    """Width and height of the first video in the header; (0, 0) without a video."""
     stream.seek(0)
     with _opened(stream, {"probesize": "32", "analyzeduration": "0"}) as container:
         context = container.streams.video[0].codec_context

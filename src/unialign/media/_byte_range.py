@@ -13,7 +13,7 @@ __all__ = ["ByteRange"]
 class ByteRange(io.RawIOBase):
     """Bytes `offset` to `offset + size` of an open file descriptor, which is not closed.
 
-    Native decoders ignore exceptions in reads. A failed read therefore ends the stream, and is kept as `failure`.
+    Native decoders ignore exceptions in reads, so a failed read ends the stream and is stored as `failure`.
     """
 
     def __init__(self, handle: int, offset: int, size: int) -> None:

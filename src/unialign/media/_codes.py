@@ -1,4 +1,4 @@
-"""The codes of broken cells, and the error numbers that do not depend on the data."""
+"""Codes of broken cells, and error numbers that do not depend on the data."""
 
 import errno
 

@@ -21,7 +21,7 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def check_declared_size(stream: BinaryIO, size: int) -> None:
-    """Raise MediaError with the code `truncated` if a WAV, AIFF, AU, Ogg, MP3, AVI, MP4 or Matroska file is cut off."""
+    """Raise MediaError with the code `truncated`."""
     stream.seek(0)
     head = stream.read(64)
     end = _declared_end(stream, size, head)
@@ -31,7 +31,7 @@ def check_declared_size(stream: BinaryIO, size: int) -> None:
 
 
 def unfinished_size(stream: BinaryIO, size: int) -> int | None:
-    """Return the offset of the size field of the samples of a WAV file, if a writer to a pipe left 0 there."""
+    """Return the offset of the size field of a WAV file in which a writer to a pipe left 0."""
     stream.seek(0)
     head = stream.read(_RIFF_HEADER)
     found = None
@@ -75,7 +75,7 @@ def _is_unknown(length: int) -> bool:
 
 
 def _samples(stream: BinaryIO, name: bytes, order: str) -> tuple[int, int]:
-    """Return offset and length of the chunk with the samples, or (0, 0)."""
+    """Offset and length of the chunk with the samples, or (0, 0)."""
     place = _RIFF_HEADER
     for _ in range(_MAX_CHUNKS):
         stream.seek(place)
@@ -95,7 +95,7 @@ def _samples_end(stream: BinaryIO, name: bytes, order: str) -> int:
 
 
 def _ogg_end(stream: BinaryIO, size: int, serial: bytes) -> int:
-    """Return the end of the last page; streams without a mark of their end are common, and not truncated."""
+    """Streams without an end mark are common and not truncated."""
     start = max(0, size - _MAX_OGG_PAGE - _OGG_PAGE_HEADER)
     stream.seek(start)
     tail = stream.read()
@@ -151,7 +151,7 @@ def _ebml_number(stream: BinaryIO) -> tuple[int, int]:
 
 
 def _mp3_end(stream: BinaryIO, head: bytes) -> int:
-    """Return the end that the header of a variable bit rate declares; other MP3 files declare none."""
+    """Only files with a variable bit rate declare an end."""
     start = 0
     if head[:3] == b"ID3":
         for byte in head[6:10]:

@@ -61,7 +61,6 @@ def decode(
 def decode_stream(
     stream: BinaryIO, size: int, kind: Kind, limits: MediaLimits, decoding: Decoding, span: Span = None
 ) -> Media | None:
-    """Decode the content of a file."""
     if not size:
         raise MediaError("empty", "there is no content")
     if size > limits.bytes:
@@ -92,7 +91,6 @@ def _image(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Decoding)
 
 
 def decode_value(value: object, kind: Kind, limits: MediaLimits, decoding: Decoding) -> Media | None:
-    """Check a text or vector."""
     if kind == "text" and isinstance(value, str):
         return text_of(value, limits)
     if kind == "array" and not isinstance(value, str):

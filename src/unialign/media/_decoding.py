@@ -1,4 +1,4 @@
-"""What an encoder requests from a decoder."""
+"""Options of an encoder for the decoder."""
 
 import math
 from collections.abc import Mapping

@@ -48,14 +48,12 @@ class FileMark(NamedTuple):
 
 
 class OpenFile(NamedTuple):
-    """An open regular file and its mark."""
-
     handle: int
     mark: FileMark
 
 
 def locate(file: str, roots: Sequence[Path], root: int, where: str) -> str:
-    """Return the absolute path of a file below a root, with all links resolved."""
+    """All links are resolved."""
     if root >= len(roots):
         raise DataError(f"{where}: the cell refers to root {root}, but there are {len(roots)} roots")
     try:
@@ -77,7 +75,7 @@ def locate(file: str, roots: Sequence[Path], root: int, where: str) -> str:
 
 
 def locate_anywhere(file: str) -> str:
-    """Return the absolute path of a file that a caller named, with all links resolved."""
+    """All links are resolved."""
     try:
         return os.path.realpath(file, strict=True)
     except OSError as error:
@@ -88,7 +86,7 @@ def locate_anywhere(file: str) -> str:
 
 @contextlib.contextmanager
 def open_file(path: str, where: str) -> Iterator[OpenFile]:
-    """Open a regular file; the path must have no links."""
+    """The path must have no links."""
     try:
         handle = os.open(path, _FLAGS)
     except OSError as error:
@@ -108,10 +106,7 @@ def open_file(path: str, where: str) -> Iterator[OpenFile]:
 def open_range(
     path: str, where: str, limits: MediaLimits, at: tuple[int, int] | None = None
 ) -> Iterator[tuple[BinaryIO, int]]:
-    """Yield a stream of a file, or of (offset, size) in it, and the size.
-
-    A failed read, or a change of the file in the meantime, is raised instead of the error of a decoder.
-    """
+    """A failed read or a changed file raises an error in place of that of a decoder."""
     with open_file(path, where) as (handle, mark):
         offset, size = at or (0, mark.size)
         if offset + size > mark.size:
@@ -130,7 +125,6 @@ def open_range(
 
 
 def check_unchanged(raw: ByteRange, handle: int, mark: FileMark, where: str) -> None:
-    """Raise if a read failed or the file was changed."""
     if raw.failure is not None:
         raise broken_file(raw.failure, where) from None
     if mark_of(handle) != mark:

@@ -1,4 +1,4 @@
-"""Choose frames of a video: cut it into runs of equal length, and take one frame of each."""
+"""Choose frames of a video: divide it into runs of equal length, and take one frame of each."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,10 +7,8 @@ __all__ = ["chosen_frames"]
 
 
 def chosen_frames(count: int, wanted: int | None, seed: int | None) -> NDArray[np.int64]:
-    """Return the indices of the frames of a video with `count` frames.
-
-    Without a seed, the frame of a run of n frames is (n + 1) // 2 - 1, as in the evaluation of VAST and GRAM. A video
-    with fewer frames than wanted repeats its last one.
+    """Without a seed, the frame of a run of n frames is (n + 1) // 2 - 1, as in the evaluation of VAST and GRAM. A
+    video with fewer frames repeats its last frame.
     """
     if wanted is None:
         return np.arange(count)

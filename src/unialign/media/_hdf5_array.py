@@ -21,7 +21,7 @@ _MAX_KEPT = 1 << 26
 
 
 class Hdf5Array:
-    """An array of an open HDF5 file; compressed rows in ascending order are decompressed once."""
+    """Compressed rows in ascending order are decompressed once."""
 
     def __init__(self, stream: BinaryIO, key: str | None) -> None:
         h5py = optional_module("h5py", "reading HDF5 files", "hdf5")

@@ -28,14 +28,12 @@ _BYTE_OF_16 = _FULL_SCALE_16 // 255
 
 
 def decode_image(stream: BinaryIO, limits: MediaLimits, decoding: Decoding) -> NDArray[np.uint8]:
-    """Return the first image of a file as (H, W, 3) RGB."""
     pil = optional_module("PIL.Image", "decoding images", "media")
     with _pillow_errors(pil), pil.open(stream, formats=FORMATS) as image:
         return decode_pil(image, limits, decoding)
 
 
 def decode_pil(image: Any, limits: MediaLimits, decoding: Decoding) -> NDArray[np.uint8]:
-    """Return a PIL image as (H, W, 3) RGB."""
     pil = optional_module("PIL.Image", "decoding images", "media")
     with _pillow_errors(pil):
         # The header gives the size, so that nothing is allocated for an image that is too large.
@@ -61,13 +59,12 @@ def _pillow_errors(pil: Any) -> Iterator[None]:
 
 
 def check_pixels(width: int, height: int, limits: MediaLimits) -> None:
-    """Raise MediaError if an image or frame has more pixels than the limit."""
     if width * height > limits.pixels:
         raise MediaError("too-many-pixels", f"{width} x {height} pixels, expected at most {limits.pixels:,} in total")
 
 
 def image_pixels(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return a loaded PIL image as (H, W, 3) RGB, upright."""
+    """Images are converted to RGB and rotated upright."""
     width, height = image.size
     step = max(1, _BAND // width)
     if step >= height:
@@ -118,7 +115,7 @@ def _rgb(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def _grey_16(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Convert 16-bit grey values, which Pillow would clip at 255."""
+    """Pillow would clip 16-bit values at 255."""
     grey_HW = np.asarray(image)
     if grey_HW.min() < 0 or grey_HW.max() > _FULL_SCALE_16:
         raise MediaError("undecodable", f"grey values of {grey_HW.min()} to {grey_HW.max()}, expected 0 to 65535")

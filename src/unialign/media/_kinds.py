@@ -1,4 +1,4 @@
-"""The kinds of media and the values that decoding returns."""
+"""Kinds of media, and the values that decoding returns."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args

@@ -135,7 +135,7 @@ def _naming(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stream(cell: Cell, roots: Sequence[Path], limits: MediaLimits) -> Iterator[tuple[BinaryIO, int]]:
-    """Open the file of a cell; a failed read or a change in the meantime is raised instead of other errors."""
+    """A failed read or a changed file raises an error in place of others."""
     assert cell.path is not None
     with open_range(locate(cell.path, roots, cell.root, cell.where), cell.where, limits, cell.at) as opened:
         yield opened
@@ -152,7 +152,7 @@ def _row(cell: Cell, roots: Sequence[Path], limits: MediaLimits, files: OpenFile
 
 
 def _table_value(cell: Cell, roots: Sequence[Path], files: OpenFiles) -> TableValue | Cell:
-    """Return the value in a table, or the cell of the file that it names."""
+    """Return the value in a table, or the cell of the file to which it refers."""
     assert cell.table is not None
     if cell.row is None or cell.column is None:
         raise DataError(f"{cell.where}: the cell lacks a row or column")

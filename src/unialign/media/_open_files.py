@@ -50,9 +50,8 @@ class OpenFiles:
 def kept_open(
     files: OpenFiles, path: str, part: str, build: Callable[[BinaryIO, int, int], Any], where: str
 ) -> Iterator[Any]:
-    """Yield the reader that `build(stream, handle, size)` made of a file, or makes now.
-
-    A failed read, or a change of the file in the meantime, is raised instead of the error of the reader.
+    """Yield the reader that `build(stream, handle, size)` returned for a file. A failed read or a changed file raises
+    an error in place of that of the reader.
     """
     key = (path, part)
     opened = files._opened.get(key)

@@ -1,4 +1,4 @@
-"""Collect the samples of a sound in blocks: mean of the channels, checked, and converted to a rate."""
+"""Collect the samples of a sound in blocks, and convert them to mono and to a rate."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,14 +20,13 @@ _MAX_PART = 1 << 20
 
 
 def frames_within(rate: int, seconds: float | None) -> int | None:
-    """Return the number of frames to read, at least 1, or None for all."""
+    """At least 1; None for all frames."""
     return None if seconds is None else max(1, round(rate * seconds))
 
 
 def collect_audio(
     blocks: Iterable[NDArray[Any]], rate: int, limits: MediaLimits, decoding: Decoding, seconds: float | None
 ) -> Audio:
-    """Return the sound of (frames, channels) blocks, at most `seconds` long."""
     if not 1 <= rate <= MAX_RATE:
         raise MediaError("undecodable", f"a rate of {rate:,} samples per second, expected 1 to {MAX_RATE:,}")
     target = decoding.rate or rate
@@ -43,7 +42,7 @@ def collect_audio(
 
 
 def _first_frames(blocks: Iterable[NDArray[Any]], count: int | None, most: int) -> Iterator[NDArray[Any]]:
-    """Yield the first `count` frames; raise if more than `most` are needed."""
+    """Raise an error if more than `most` frames are needed."""
     total = 0
     for block in blocks:
         part = block if count is None else block[: count - total]

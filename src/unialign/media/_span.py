@@ -7,6 +7,6 @@ Span = tuple[float, float] | None
 
 
 def shortest(span: Span, seconds: float | None) -> float | None:
-    """Return the duration to read, or None for all."""
+    """Duration to read; None for all."""
     given = [value for value in (span and span[1] - span[0], seconds) if value is not None]
     return min(given, default=None)

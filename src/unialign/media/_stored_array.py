@@ -1,6 +1,6 @@
-"""Arrays of .npy, .npz and .safetensors files, read row by row; nothing is unpickled or mapped to memory.
+"""Arrays of .npy, .npz and .safetensors files, read row by row; nothing is unpickled or memory-mapped.
 
-N rows, D numbers in each.
+Shapes: `N` rows, `D` numbers in each row.
 """
 
 import json
@@ -31,12 +31,7 @@ _MAX_LISTED = 5
 
 
 class StoredArray:
-    """An array at an offset of a stream.
-
-    Args:
-        dtype: NumPy dtype, or "bfloat16".
-        order: "C" (row by row) or "F" (column by column).
-    """
+    """An array at an offset of a stream; `dtype` is a NumPy dtype or "bfloat16"."""
 
     def __init__(
         self, stream: BinaryIO, offset: int, shape: tuple[int, ...], dtype: str, order: Literal["C", "F"] = "C"
@@ -67,7 +62,6 @@ class StoredArray:
         return np.concatenate([self._read(column * rows + index, 1) for column in range(dim)])
 
     def vector(self) -> Array:
-        """Return all numbers of a vector."""
         if 1 not in self.shape:
             raise MediaError("wrong-shape", f"expected one vector, found an array of shape {self.shape}")
         return self._read(0, math.prod(self.shape))
@@ -83,7 +77,7 @@ class StoredArray:
 
 
 def shape_of_rows(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return (N, D) of an array (N,), (N, D) or with further axes of length 1."""
+    """(N, D) of an array (N,), (N, D) or with further axes of length 1."""
     longer = [length for length in shape[1:] if length != 1]
     if not shape or len(longer) > 1:
         raise MediaError("wrong-shape", f"the array has shape {shape}, expected one vector in each row")
@@ -160,7 +154,6 @@ def _checked(array: StoredArray, size: int) -> StoredArray:
 
 
 def _only(key: str | None, names: Any) -> str:
-    """Return the key, or the name of the only array."""
     listed = ", ".join(map(repr, list(names)[:_MAX_LISTED])) or "none"
     if key is None and len(names) != 1:
         raise MediaError("wrong-shape", f"the file has {len(names)} arrays ({listed}); name one as `key`")

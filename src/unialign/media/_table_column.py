@@ -31,8 +31,6 @@ _Batches = Callable[[int], Iterator[tuple[int, Any]]]
 
 
 class TableColumn:
-    """A column of an open table."""
-
     def __init__(self, stream: BinaryIO, handle: int, size: int, column: str) -> None:
         stream.seek(0)
         head = stream.read(len(_ARROW_MAGIC))
@@ -122,7 +120,7 @@ def _arrow(handle: int, size: int, column: str, *, is_file: bool) -> tuple[int, 
 
 
 def _path(column: str, schema: Any) -> list[str]:
-    """Return the name of a column, or the names of a struct column and its field."""
+    """A struct column is given by its name and its field."""
     outer, _, inner = column.partition(".")
     if schema.names.count(column) == 1:
         return [column]

@@ -25,7 +25,7 @@ def decode_text(stream: BinaryIO, size: int, limits: MediaLimits) -> str | None:
 
 
 def text_of(text: str, limits: MediaLimits) -> str | None:
-    """Return the text without surrounding white space, or None if nothing is left."""
+    """Return None if the text is blank."""
     if len(text) > limits.characters:
         raise MediaError("too-long", f"{len(text):,} characters, expected at most {limits.characters:,}")
     return text.strip() or None

@@ -12,7 +12,7 @@ __all__ = ["as_vector"]
 
 
 def as_vector(values: Any, decoding: Decoding) -> NDArray[np.float32]:
-    """Return (D,) float32 numbers; an array (1, D) is also accepted."""
+    """An array (1, D) is also accepted."""
     try:
         raw = np.asarray(values)
     except ValueError:  # lists of different lengths

@@ -1,6 +1,6 @@
 """Decode frames of videos with PyAV (FFmpeg).
 
-T frames of H x W pixels.
+Shapes: `T` frames of `H` x `W` pixels.
 """
 
 from array import array
@@ -26,7 +26,6 @@ _ATTACHED_PICTURE = "attached_pic"
 
 
 def decode_video(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Decoding, span: Span = None) -> Video:
-    """Return the chosen frames of a file or of a span of it."""
     check_declared_size(stream, size)
     with open_container(stream, limits) as container:
         track = _track(container)
@@ -50,7 +49,6 @@ def decode_video(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Dec
 
 
 def check_clip_size(shape: tuple[int, ...], limits: MediaLimits) -> None:
-    """Raise MediaError if T frames of (H, W, 3) bytes exceed the limits."""
     if int(np.prod(shape, dtype=object)) > limits.bytes:
         raise MediaError(
             "too-many-pixels",
@@ -79,7 +77,6 @@ def _frame_size(track: Any, stream: BinaryIO, limits: MediaLimits) -> tuple[int,
 
 
 def _time_stamps(container: Any, track: Any) -> tuple[list[int], list[int]]:
-    """Return the sorted time stamps of frames and of key frames; headers often declare another number of frames."""
     times, keys = array("q"), array("q")
     for packet in container.demux(track):
         time = packet.dts if packet.pts is None else packet.pts
@@ -91,7 +88,6 @@ def _time_stamps(container: Any, track: Any) -> tuple[list[int], list[int]]:
 
 
 def _decoded(container: Any, track: Any, wanted: list[int], keys: list[int]) -> NDArray[np.uint8]:
-    """Return the frames at ascending time stamps, which may repeat."""
     track.codec_context.thread_count = 1
     exact, done, now = is_seekable(container), 0, None
     frames, frames_THW3, sought = container.decode(track), None, keys[:1]

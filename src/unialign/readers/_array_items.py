@@ -1,6 +1,6 @@
 """List the items of array files: row i of each matrix is the cell of item i.
 
-N items.
+Shapes: `N` items.
 """
 
 import os
@@ -73,7 +73,6 @@ class ArrayFile:
 
 
 def array_file(path: Path, file: EmbeddingFile) -> ArrayFile:
-    """Return the matrices of a file whose keys are those of the arrays in the file."""
     masks = {key[len(prefix) :]: entry for key, entry in file.entries.items() if (prefix := mask_prefix(key))}
     columns, values = [], {}
     for key, entry in file.entries.items():
@@ -99,7 +98,7 @@ def array_file(path: Path, file: EmbeddingFile) -> ArrayFile:
 
 
 def array_items(files: Sequence[ArrayFile], options: ItemOptions) -> ItemRecords:
-    """List the items of one or several files with the same items in the same order."""
+    """Several files must have the same items in the same order."""
     chosen = _chosen(files, options)
     first = next(iter(chosen.values()))
     for name, (file, column) in chosen.items():

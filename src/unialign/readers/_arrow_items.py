@@ -1,7 +1,4 @@
-"""List the items of Arrow columns; media and vectors stay in the file, and cells refer to their rows.
-
-The schema metadata `huggingface`, which `datasets` writes, names the kinds of media and the classes.
-"""
+"""List the items of Arrow columns. Media and vectors stay in the file, and cells refer to their rows."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +29,7 @@ _FLOATS = ("halffloat", "float", "double")
 
 
 def features_of(schema: Any) -> Mapping[str, Any]:
-    """Return the `features` of `datasets` in the metadata of a schema; empty if there are none."""
+    """Return the `features` of `datasets` in the metadata of a schema."""
     text = (schema.metadata or {}).get(_METADATA)
     if text is None:
         return {}
@@ -44,23 +41,17 @@ def features_of(schema: Any) -> Mapping[str, Any]:
 
 
 def arrow_fields(schema: Any, first: Mapping[str, Sequence[Any]]) -> list[Field]:
-    """Return the columns of a schema.
-
-    Args:
-        first: values of the columns of texts and of the paths of media (`image.path`) in the first rows.
-    """
     features = features_of(schema)
     return [_field(field, features.get(field.name), first) for field in schema]
 
 
 def sampled_columns(schema: Any) -> list[str]:
-    """Return the columns, or leaves, whose values tell what the column contains."""
+    """The values of these columns or leaves determine what the column contains."""
     texts = [field.name for field in schema if _text_type(field.type) in _TEXTS]
     return texts + [f"{field.name}.path" for field in schema if is_media(field.type)]
 
 
 def first_values(schema: Any, batch: Any) -> dict[str, Sequence[Any]]:
-    """Return the values of `sampled_columns` in a record batch."""
     found: dict[str, Sequence[Any]] = {}
     for name in sampled_columns(schema):
         is_column = name in schema.names
@@ -70,17 +61,17 @@ def first_values(schema: Any, batch: Any) -> dict[str, Sequence[Any]]:
 
 
 def is_media(kind: Any) -> bool:
-    """Return whether a type is a struct of `bytes` and `path`, as written by `datasets`."""
+    """`datasets` writes media as a struct of `bytes` and `path`."""
     return str(kind).startswith("struct") and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
 
 
 def is_reference(kind: Any) -> bool:
-    """Return whether the values of a type stay in the file."""
+    """The values of the type stay in the file."""
     return is_media(kind) or str(kind) in _BYTES or _is_vectors(kind)
 
 
 def leaf_of(name: str, kind: Any) -> str:
-    """Return the name of the referenced leaf: `image.bytes` for the media column `image`."""
+    """Return `image.bytes` for the media column `image`."""
     return f"{name}.bytes" if is_media(kind) else name
 
 
@@ -113,13 +104,7 @@ def _classes(feature: Mapping[str, Any]) -> tuple[str, ...]:
 def row_values(
     columns: Mapping[str, Any], start: int, size: int, table: Mapping[str, Any]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the number and the values of each row of a batch.
-
-    Args:
-        columns: column -> Arrow array, or the name of the referenced leaf if all rows are present.
-        start: number of the first row.
-        table: entries `table` and `root` of the references.
-    """
+    """`columns` contains Arrow arrays, or the name of the referenced leaf if all rows are present."""
     values = {name: _values(name, column, start, size, table) for name, column in columns.items()}
     names = list(values)
     for i, row in enumerate(zip(*values.values(), strict=True) if values else ((),) * size, start):
@@ -127,7 +112,7 @@ def row_values(
 
 
 def table_place(path: Path, folders: Folders, kinds: Iterable[Any]) -> dict[str, Any]:
-    """Return the entries `table` and `root` of references to the rows of a file; empty if no type is a reference."""
+    """Return the entries `table` and `root` of references; empty if no type is a reference."""
     if not any(map(is_reference, kinds)):
         return {}
     absolute = path.absolute()

@@ -1,4 +1,4 @@
-"""Notice files that change while they are read."""
+"""Detect files that change while they are read."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ __all__ = ["check_unchanged", "file_mark"]
 
 
 def file_mark(path: Path) -> tuple[int, int]:
-    """Return the size and the time of modification."""
+    """Size and modification time."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -18,6 +18,5 @@ def file_mark(path: Path) -> tuple[int, int]:
 
 
 def check_unchanged(path: Path, mark: tuple[int, int]) -> None:
-    """Raise DataError if a file is no longer that of the mark."""
     if file_mark(path) != mark:
         raise DataError(f"{path} changed while it was read; read it again when no other process writes it")

@@ -23,12 +23,7 @@ _MAX_BYTES = 1000
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """Files below a folder.
-
-    Attributes:
-        paths: POSIX paths relative to the folder, in the order of their UTF-8 bytes.
-        notes: messages about entries that are left out.
-    """
+    """POSIX paths relative to a folder, in the order of their UTF-8 bytes."""
 
     folder: Path
     paths: Sequence[str]
@@ -36,7 +31,7 @@ class FolderFiles:
 
 
 def list_files(folder: Path) -> FolderFiles:
-    """List files and links to files; hidden entries are left out, and links to folders are not followed."""
+    """Hidden entries are omitted, and links to folders are not followed."""
     paths: list[str] = []
     links: list[str] = []
     unreadable: list[str] = []
@@ -76,12 +71,12 @@ def list_files(folder: Path) -> FolderFiles:
 
 
 def is_unsafe_name(path: str) -> bool:
-    """Return whether a path cannot be the name of an item."""
+    """The path cannot be the name of an item."""
     return _CONTROL.search(path) is not None or len(path.encode("utf-8", "surrogateescape")) > _MAX_BYTES
 
 
 def by_suffix(paths: Sequence[str]) -> str:
-    """Describe the number of files of each suffix, such as "961 .png, 950 .txt"."""
+    """Return a text such as "961 .png, 950 .txt"."""
     counts = Counter(suffix_of(path).lower() or "without suffix" for path in paths)
     found = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     rest = sum(count for _, count in found[8:])

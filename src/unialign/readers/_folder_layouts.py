@@ -1,4 +1,4 @@
-"""Find which files of a folder belong to one item, and in which modality.
+"""Find the files of a folder that belong to one item, and their modalities.
 
 Layouts: "suffixes" (the files of an item have one stem), "folders" (one subfolder per modality, equal stems), and
 "classes" (one subfolder per class, one file per item). A part is one split, or the whole folder.
@@ -26,13 +26,7 @@ _ARRAYS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
 
 @dataclass(frozen=True)
 class Arranged:
-    """Items of a folder.
-
-    Attributes:
-        files: item -> modality -> path.
-        labels: item -> name of the class.
-        splits: item -> split.
-    """
+    """Items of a folder: `files` maps item -> modality -> path."""
 
     kinds: Mapping[str, Kind]
     files: Mapping[str, Mapping[str, str]]
@@ -42,7 +36,7 @@ class Arranged:
 
 
 def arranged(found: FolderFiles, options: ItemOptions) -> Arranged:
-    """Return the items of a folder; raise DataError or ConfigError if no layout, or more than one, fits."""
+    """Raise an error if no layout, or more than one, fits."""
     parts = parts_of(found.paths)
     rests = [path[len(prefix) :] for prefix, paths in parts.items() for path in paths]
     layout, rules = _layout(found, rests, options)
@@ -69,7 +63,7 @@ def arranged(found: FolderFiles, options: ItemOptions) -> Arranged:
 
 
 def parts_of(paths: Sequence[str]) -> dict[str, list[str]]:
-    """Return the paths below each top folder if all top folders are names of splits, else all paths under ""."""
+    """Return the paths of each split if all top folders are splits, else all paths under ""."""
     tops = {path.partition("/")[0] for path in paths if kind_of_name(path)}
     if len(tops) < 2 or not {top.lower() for top in tops} <= set(SPLIT_NAMES):
         return {"": list(paths)}
@@ -152,7 +146,7 @@ def _share(rests: Sequence[str], layout: Layout, rules: Mapping[str, tuple[str, 
 def _place(
     path: str, layout: Layout, rules: Mapping[str, tuple[str, ...]], matcher: SuffixRules
 ) -> tuple[str, str, int] | None:
-    """Return the item, the modality and the priority of a path; None if it belongs to no item."""
+    """Return the item, the modality and the priority; None if the path belongs to no item."""
     if layout == "suffixes":
         return matcher.match(path)
     kind = kind_of_name(path)

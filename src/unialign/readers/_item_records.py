@@ -1,4 +1,4 @@
-"""Define the records that readers of item tables yield, and the options of reading them."""
+"""Records that readers of item tables yield, and the options of these readers."""
 
 import os
 import posixpath
@@ -119,7 +119,7 @@ class ItemReader(Reader, Protocol):
 
 
 class Folders:
-    """The folders of a table; `place` converts paths into paths relative to one of them."""
+    """The root folders of a table."""
 
     def __init__(self, root: Path, *, allow_absolute: bool) -> None:
         self._roots = [Path(os.path.abspath(root))]
@@ -127,18 +127,18 @@ class Folders:
 
     @property
     def roots(self) -> Sequence[Path]:
-        """The roots, as a list that grows with `place` and `add`."""
+        """The list grows with `place` and `add`."""
         return self._roots
 
     def add(self, folder: Path) -> int:
-        """Return the number of a folder, which becomes a root if it is none."""
+        """Return the number of a root, which is added if it is new."""
         absolute = Path(os.path.abspath(folder))
         if absolute not in self._roots:
             self._roots.append(absolute)
         return self._roots.index(absolute)
 
     def place(self, path: str) -> tuple[str, int]:
-        """Return the path relative to a root, and the number of the root; raise DataError if it is outside of all."""
+        """Return the path relative to a root, and the number of the root."""
         if not path or "\0" in path:
             raise DataError(f"{path!r} is not a path")
         if path[0] != "/" and "//" not in path and "./" not in path:
@@ -159,7 +159,6 @@ class Folders:
 
 
 def kind_of_name(name: str) -> Kind | None:
-    """Return the kind of media of a file name, by its suffix."""
     return _KINDS.get(suffix_of(name).lower())
 
 

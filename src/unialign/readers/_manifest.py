@@ -31,28 +31,21 @@ SAMPLED_ROWS = 1000
 
 
 class RowSource(Protocol):
-    """A file with one item a row."""
+    """A file with one item per row."""
 
     path: Path
     # "line" or "row", for messages.
     unit: str
 
-    def fields(self) -> Sequence[Field]:
-        """Return the columns and their types."""
+    def fields(self) -> Sequence[Field]: ...
 
     def rows(self, columns: Sequence[str], folders: Folders) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield the number and the values of each row; other columns may be left out."""
+        """Yield the number and the values of each row; columns that were not requested may be omitted."""
 
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """One file of a manifest.
-
-    Attributes:
-        prefix: folder that its paths are relative to, below the root; "" or with a final slash.
-        split: split of its items; None if it is not known.
-        label: name of the split as written, in the ids of items without ids; "" for the table as a whole.
-    """
+    """One file of a manifest; `prefix` is "" or a folder below the root with a final slash."""
 
     source: RowSource
     prefix: str = ""
@@ -61,7 +54,7 @@ class ManifestFile:
 
 
 def manifest_of_files(sources: Sequence[RowSource], options: ItemOptions) -> ItemRecords:
-    """List the items of files that a user names; splits are read from the names of the files."""
+    """Splits are read from the names of the files."""
     paths = [source.path for source in sources]
     files = [
         ManifestFile(source, split=split, label=split or "")
@@ -73,12 +66,7 @@ def manifest_of_files(sources: Sequence[RowSource], options: ItemOptions) -> Ite
 def manifest_items(
     files: Sequence[ManifestFile], options: ItemOptions, *, name: str, root: Path | None = None
 ) -> ItemRecords:
-    """List the items of the rows of one or several files with the same columns.
-
-    Args:
-        name: name of the table.
-        root: folder that paths are relative to, if the options have none. Default: the folder of the first file.
-    """
+    """Files must have the same columns. By default, paths are relative to the folder of the first file."""
     first = files[0].source
     folders = Folders(options.root or root or first.path.parent, allow_absolute=options.allow_absolute)
     plan = make_plan(first.fields(), options, first.path)
@@ -115,7 +103,6 @@ def manifest_items(
 
 
 def sampled_fields(rows: Sequence[Mapping[str, Any]]) -> list[Field]:
-    """Return the columns of the first rows, with types derived from the values."""
     values: dict[str, list[Any]] = {}
     for row in rows:
         for name, value in row.items():
@@ -126,7 +113,7 @@ def sampled_fields(rows: Sequence[Mapping[str, Any]]) -> list[Field]:
 
 
 def manifest_name(paths: Sequence[Path]) -> str:
-    """Return the name of the file up to the first dot, or that of the folder of several files."""
+    """Return the name of the file up to the first dot, or the name of the folder of several files."""
     path = paths[0].absolute()
     return path.name.split(".")[0] or path.name if len(paths) == 1 else path.parent.name
 

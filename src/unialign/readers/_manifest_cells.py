@@ -1,4 +1,4 @@
-"""Convert the rows of a manifest to records in the form of the lines of `items.jsonl`."""
+"""Convert the rows of a manifest to the lines of `items.jsonl`."""
 
 import json
 import math
@@ -19,13 +19,7 @@ _FILES = ("path", "array", "table")
 
 @dataclass(frozen=True)
 class RowConverter:
-    """Conversion of rows of one file.
-
-    Attributes:
-        prefix: folder that paths in the file are relative to, below the root; "" or with a final slash.
-        split: split of all items, unless the file has a column for it.
-        label: prefix of the ids of items without ids; "" if there is none.
-    """
+    """Conversion of rows of one file; `label` is the prefix of the ids of items without ids."""
 
     plan: Plan
     folders: Folders
@@ -34,7 +28,7 @@ class RowConverter:
     label: str = ""
 
     def records(self, row: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]]:
-        """Yield the items of a row; `number` is the id if the file has no ids."""
+        """`number` is the id if the file has no ids."""
         record = self._values(row, number)
         cells = {}
         for modality in self.plan.modalities:

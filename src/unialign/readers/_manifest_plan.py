@@ -1,4 +1,4 @@
-"""Decide what the columns of a manifest are: a modality, a value of the item, or not used."""
+"""Determine which columns of a manifest are modalities and which are values of the item."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,12 +29,7 @@ _CAPTIONS = ("caption", "captions")
 
 @dataclass(frozen=True)
 class Field:
-    """Column of a manifest.
-
-    Attributes:
-        kind: kind of media, from the schema or from the suffixes of paths.
-        names: class names of a column of integers.
-    """
+    """Column of a manifest; `kind` comes from the schema or from the suffixes of paths."""
 
     name: str
     holds: Holds
@@ -80,7 +75,6 @@ class Plan:
 
     @property
     def needed(self) -> list[str]:
-        """The columns that are used."""
         columns = [column for modality in self.modalities for column, _ in modality.columns]
         columns += [column for modality in self.modalities for column in modality.span or ()]
         return list(dict.fromkeys([*columns, *self.values.values()]))
@@ -98,7 +92,7 @@ class Plan:
 
 
 def field_of_values(name: str, values: Sequence[Any]) -> Field:
-    """Return the type of a column from some of its values, which are no None."""
+    """`values` must not contain None."""
     types = {type(value) for value in values}
     if types <= {str}:
         texts = [value for value in values if value.strip()]
@@ -120,7 +114,6 @@ def field_of_values(name: str, values: Sequence[Any]) -> Field:
 
 
 def make_plan(fields: Sequence[Field], options: ItemOptions, where: object) -> Plan:
-    """Return the meaning of the columns; raise DataError if a column is missing or none is a modality."""
     by_name = {field.name: field for field in fields}
     values = _value_columns(by_name, options, where)
     if options.rules:
@@ -184,7 +177,7 @@ def _ruled(
 
 
 def _guessed(field: Field, options: ItemOptions) -> Modality | None:
-    """Return the modality that a column evidently is, or None."""
+    """Return None for a column whose meaning is not evident."""
     name, column = field.name, field.name
     if column == _FILE_NAME:
         name = field.kind or "image"

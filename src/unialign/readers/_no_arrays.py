@@ -1,4 +1,4 @@
-"""Describe sources of items to users who pass them where embeddings are expected."""
+"""Error messages for users who pass media where embeddings are expected."""
 
 from pathlib import Path
 
@@ -13,12 +13,11 @@ _MAX_RULES = 6
 
 
 def no_arrays(path: Path) -> DataError:
-    """Return the error for a source that contains items, but no embeddings."""
     return DataError(f"{path} is {items_of_folder(path) if path.is_dir() else _archive(path)}")
 
 
 def items_of_folder(path: Path) -> str:
-    """Describe a folder of media files, and the commands that read it; "" if it has no media files."""
+    """Describe a folder of media files, and the commands that read it; "" without media files."""
     files = list_files(path).paths
     media = [name for name in files if kind_of_name(name)]
     if not media:

@@ -1,4 +1,4 @@
-"""List the items of a folder, a manifest, an archive or an array file with the reader that recognizes it."""
+"""List the items of a folder, a manifest, an archive or an array file."""
 
 import glob
 import os
@@ -47,7 +47,7 @@ def read_items(
 
 
 def expand_braces(text: str) -> Iterator[str]:
-    """Yield the names that a pattern such as `{000..099}.tar` stands for, with leading zeros as written."""
+    """Expand a pattern such as `{000..099}.tar`, with leading zeros as written."""
     found = _BRACES.search(text)
     if found is None:
         yield text

@@ -1,4 +1,4 @@
-"""Match the names of files with suffix rules: the longest suffix wins, and the rest of the name is the item."""
+"""Match file names with suffix rules: the longest suffix wins, and the rest of the name is the item."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,8 +45,6 @@ class Matched:
 
 
 class SuffixRules:
-    """Suffix rules of several modalities."""
-
     def __init__(self, rules: Mapping[str, Sequence[str]]) -> None:
         owners: dict[str, tuple[str, int]] = {}
         for modality, suffixes in rules.items():
@@ -58,7 +56,6 @@ class SuffixRules:
         self._owners = [(suffix, *owners[suffix]) for suffix in sorted(owners, key=lambda text: (-len(text), text))]
 
     def match(self, path: str) -> tuple[str, str, int] | None:
-        """Return the stem, the modality and the priority of the suffix."""
         lowered = path.lower()
         for suffix, modality, priority in self._owners:
             if lowered.endswith(suffix):
@@ -68,12 +65,11 @@ class SuffixRules:
         return None
 
     def double_suffixes(self, stems: Iterable[str]) -> list[str]:
-        """Return the stems that end with the suffix of a rule themselves, such as `cat_fr.ogg` of `cat_fr.ogg.ogg`."""
+        """Stems may themselves end with the suffix of a rule, such as `cat_fr.ogg` of `cat_fr.ogg.ogg`."""
         return [stem for stem in stems if self.match(stem) is not None]
 
 
 def empty_modality(modality: str, rule: Sequence[str], paths: Sequence[str]) -> DataError:
-    """Return the error for a modality whose rule matches no file."""
     last = suffix_of(rule[0])
     near = [path for path in paths if last and path.endswith(last)] or list(paths)
     return DataError(
@@ -83,7 +79,7 @@ def empty_modality(modality: str, rule: Sequence[str], paths: Sequence[str]) -> 
 
 
 def suggested_rules(paths: Sequence[str]) -> dict[str, int]:
-    """Return suffixes that would join files to items, such as `_fr.ogg` beside `.png`, and their numbers of files."""
+    """Return suffixes that would join files to items, such as `_fr.ogg` beside `.png`, with their numbers of files."""
     suffixes = Counter(suffix_of(path).lower() for path in paths)
     main = next(iter(sorted(suffixes, key=lambda suffix: (-suffixes[suffix], suffix))), "")
     # Stems of the files whose stem is the whole name of an item: all suffixes but the most frequent one, if there are
@@ -103,6 +99,6 @@ def suggested_rules(paths: Sequence[str]) -> dict[str, int]:
 
 
 def rule_name(suffix: str) -> str:
-    """Return a modality name for a suffix: `desc_fr` for `_desc_fr.ogg`, or the kind of media."""
+    """Return `desc_fr` for `_desc_fr.ogg`, or the kind of media."""
     stem = suffix[: len(suffix) - len(suffix_of(f"x{suffix}"))].strip("_-. ")
     return stem or kind_of_name(f"x{suffix}") or "NAME"

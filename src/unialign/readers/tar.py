@@ -57,7 +57,6 @@ class TarReader:
 
 
 def _fields(index: TarIndex, options: ItemOptions) -> dict[str, tuple[str, ...]]:
-    """Return the fields of each modality, in order of priority."""
     if options.rules:
         fields = {
             name: tuple(place.lower().removeprefix(".") for place in rule) for name, rule in options.rules.items()
