@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import tiny_towers
@@ -310,9 +311,10 @@ def test_options(space: Space, tmp_path: Path) -> None:
         space.save_pretrained(tmp_path, format="onnx")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="stored only with format='sentence-transformers'"):
         space.save_pretrained(tmp_path, encoders={"text": tiny_towers.text_tower()})
-    for encoders in (None, {}):
-        with pytest.raises(ConfigError, match="needs encoders, a mapping of modality"):
-            space.save_pretrained(tmp_path, format=FORMAT, encoders=encoders)
+    with pytest.raises(ConfigError, match="needs encoders, a mapping of modality"):
+        space.save_pretrained(tmp_path, format=FORMAT, encoders={})
+    with pytest.raises(ConfigError, match=r"or encoders=, a mapping of modality .*; the space has no encoders"):
+        space.save_pretrained(tmp_path, format=FORMAT)
     with pytest.raises(ConfigError, match="encoders has 'txt', but the space has the modalities text, image"):
         space.save_pretrained(tmp_path, format=FORMAT, encoders={"txt": tiny_towers.text_tower()})
 
@@ -418,10 +420,11 @@ def test_modules_of_others_are_kept(space: Space, tmp_path: Path) -> None:
 
 def test_the_model_card(folder: Path) -> None:
     card = (folder / "README.md").read_text()
-    assert card.startswith(
-        "---\nlibrary_name: sentence-transformers\npipeline_tag: feature-extraction\n"
-        "tags: [unialign, sentence-transformers, multimodal, text, image, audio]\n---\n"
-    )
+    assert yaml.safe_load(card.split("---\n")[1]) == {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "feature-extraction",
+        "tags": ["unialign", "sentence-transformers", "multimodal", "text", "image", "audio"],
+    }
     assert 'model = SentenceTransformer("path or owner/name of this folder")' in card
     for line in ("| sensor | 5 |", 'text = model.encode(["a text"])', 'image = model.encode(["photo.png"])'):
         assert line in card

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unialign.errors import CheckpointError
@@ -10,7 +10,7 @@ from unialign.io import digest, open_regular, reject_links_out
 
 ENCODERS = "encoders"
 # Formats of the files of an encoder; none of them can run code.
-SUFFIXES = (".json", ".safetensors", ".txt", ".onnx")
+SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".onnx")
 # Names of the folders of encoders.
 FOLDER = re.compile("[0-9a-f]{16}")
 
@@ -31,7 +31,8 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
         raise CheckpointError(f"the reference to the encoder in {folder} is malformed; save the space again")
     files = {}
     for name, expected in sums.items():
-        if Path(name).name != name or Path(name).suffix not in SUFFIXES:
+        parts = PurePosixPath(name).parts
+        if str(PurePosixPath(*parts)) != name or parts[0] == "/" or ".." in parts or Path(name).suffix not in SUFFIXES:
             raise CheckpointError(f"an encoder cannot have the file {name!r}; expected {', '.join(SUFFIXES)}")
         path = folder / name
         reject_links_out(path, folder.parent.parent, error=CheckpointError)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Maximum difference of a coordinate of unit vectors between the space and the saved modules.
 _TOLERANCE = 1e-5
 # Maximum relative difference between the features of the given encoder and of its saved copy.
-_TOWER_TOLERANCE = 1e-3
+TOWER_TOLERANCE = 1e-3
 
 
 def check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settings: dict[str, Any]) -> None:
@@ -34,9 +34,9 @@ def check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settin
         loaded = _model([saved, modules.Normalize()], prompts)
         for tower in towers:
             parts = list(saved.sub_modules[tower.kind])[: len(tower.modules)]
-            copied_BW = _encode(_model(parts, prompts), _probes(tower))
+            copied_BW = _encode(_model(parts, prompts), probes(tower))
             _check_features(tower, copied_BW, features[tower.name])
-            _check_embeddings(space, tower, copied_BW, _encode(loaded, _probes(tower)))
+            _check_embeddings(space, tower, copied_BW, _encode(loaded, probes(tower)))
     except CheckpointError:
         raise
     except Exception as error:  # transformers raises many exceptions
@@ -46,7 +46,7 @@ def check_reloaded(space: "Space", towers: Sequence[Tower], router: Path, settin
 def _features(space: "Space", tower: Tower) -> Tensor:
     try:
         with evaluating(tower.model):
-            features_BW = _encode(tower.model, _probes(tower))
+            features_BW = _encode(tower.model, probes(tower))
     except Exception as error:  # processors and models raise many exceptions
         raise ConfigError(
             f"the encoder of {tower.name!r} failed on a test input of type {tower.kind}: "
@@ -62,7 +62,7 @@ def _features(space: "Space", tower: Tower) -> Tensor:
 
 def _check_features(tower: Tower, found_BW: Tensor, expected_BW: Tensor) -> None:
     error = float((found_BW - expected_BW).norm() / expected_BW.norm().clamp_min(1e-12))
-    if not error <= _TOWER_TOLERANCE:
+    if not error <= TOWER_TOLERANCE:
         raise CheckpointError(
             f"the saved encoder of {tower.name!r} computes features that differ by a fraction of {error:.2g} from "
             f"those of the given encoder; load the encoder in float32 on the CPU, and save again"
@@ -80,6 +80,12 @@ def _check_embeddings(space: "Space", tower: Tower, features_BW: Tensor, found_B
         )
 
 
+def encoded_probes(tower: Tower) -> Tensor:
+    """Return the features (B, W) of the test inputs."""
+    with evaluating(tower.model):
+        return _encode(_model(tower.modules, {}), probes(tower))
+
+
 def _model(modules: list[Any], prompts: dict[str, Any]) -> Any:
     return library().SentenceTransformer(modules=modules, device="cpu", **prompts)
 
@@ -89,7 +95,7 @@ def _encode(model: Any, inputs: list[Any]) -> Tensor:
         return torch.from_numpy(model.encode(inputs, convert_to_numpy=True, show_progress_bar=False)).float()
 
 
-def _probes(tower: Tower) -> list[Any]:
+def probes(tower: Tower) -> list[Any]:
     rng = np.random.default_rng(0)
     if tower.kind == "text":
         return ["a photo of a cat", "Two dogs run over the grass, and a third one sleeps."]

@@ -13,6 +13,7 @@ from unialign.errors import CheckpointError, ConfigError
 from unialign.io import CARD, check_json_object, checked_path, push_folder, read_json, save_folder, wait_for_folder
 from unialign.space._card import licence_of, model_card
 from unialign.space._inside import ENCODERS, FOLDER, SUFFIXES, inside_name
+from unialign.space._own_towers import own_towers
 from unialign.space._sentence_transformer import MODULE_FILES, discard_modules, write_modules
 from unialign.space._stored_encoders import stored_encoders
 from unialign.space._towers import CLOSED, Tower, towers_of
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 FILES = ("config.json", "model.safetensors", *(f"{ENCODERS}/*/*{suffix}" for suffix in SUFFIXES))
 
 
-def save(space: "Space", directory: str | os.PathLike[str], *, format: str, encoders: Any, inside: Inside) -> None:
+def save(
+    space: "Space", directory: str | os.PathLike[str], *, format: str, encoders: Any, inside: Inside
+) -> list[Tower]:
+    """Return the encoders that are stored as modules of sentence-transformers."""
     check_choice("format", format, get_args(SpaceFormat))
     check_choice("inside", inside, get_args(Inside))
     metadata = check_json_object("space", space.metadata)
@@ -37,9 +41,10 @@ def save(space: "Space", directory: str | os.PathLike[str], *, format: str, enco
             )
         _save_space(space, folder, metadata, [], inside)
         discard_modules(folder)
-        return
-    towers = towers_of(encoders, space.dims, metadata)
+        return []
+    towers = own_towers(space) if encoders is None else towers_of(encoders, space.dims, metadata)
     write_modules(space, towers, folder, lambda: _save_space(space, folder, metadata, towers, inside))
+    return towers
 
 
 def push(
@@ -53,8 +58,9 @@ def push(
     **options: Any,
 ) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        save(space, folder, format=format, encoders=encoders, inside=inside)
-        _check_licences(space, Path(folder), licence)
+        towers = save(space, folder, format=format, encoders=encoders, inside=inside)
+        own = {tower.name for tower in towers} if encoders is None else set[str]()
+        _check_licences(space, Path(folder), own, licence)
         return push_folder(Path(folder), repo_id, allow_patterns=[*FILES, CARD, *MODULE_FILES], **options)
 
 
@@ -85,10 +91,12 @@ def _discard_other_encoders(folder: Path) -> None:
             (folder / ENCODERS).rmdir()
 
 
-def _check_licences(space: "Space", folder: Path, licence: str | None) -> None:
+def _check_licences(space: "Space", folder: Path, copied: set[str], licence: str | None) -> None:
+    """`copied` are modalities whose encoders are in the folder, besides those in the subfolder of encoders."""
     for name, reference in space.encoders.items():
         found = licence_of(reference)
-        if not (folder / ENCODERS / inside_name(reference)).is_dir() or (found != "unknown" and found not in CLOSED):
+        is_inside = name in copied or (folder / ENCODERS / inside_name(reference)).is_dir()
+        if not is_inside or (found != "unknown" and found not in CLOSED):
             continue
         if not licence:
             state = "is not known" if found == "unknown" else f"({found}) does not permit copies of its weights"

@@ -69,8 +69,9 @@ def discard_modules(folder: Path) -> None:
 def _wrote_modules(folder: Path) -> bool:
     """Return whether the modules in a folder were written by `write_modules`."""
     try:
-        return "unialign" in json.loads((folder / SETTINGS).read_text("utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
+        entry = json.loads((folder / SETTINGS).read_text("utf-8"))["unialign"]
+        return isinstance(entry["version"], str)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

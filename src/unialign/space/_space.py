@@ -373,6 +373,8 @@ class Space(nn.Module):
             encoders: mapping of modality to the encoder of its features, for `sentence-transformers`: a
                 `SentenceTransformer`, its folder or Hub name, or a tuple (model, processor) or (model, processor,
                 pooling) of transformers. Modalities without an encoder are stored for `Space.from_pretrained` only.
+                None: the encoders of raw media of this space, if sentence-transformers computes the same features;
+                a warning lists the others.
             inside: whether the encoders of raw media are stored in the subfolder `encoders`, as safetensors and JSON.
                 `auto` stores those that no reference can rebuild, `always` stores all, `never` stores none.
 

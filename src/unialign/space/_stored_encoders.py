@@ -57,7 +57,10 @@ def _written(name: str, encoder: Encoder) -> tuple[Reference, dict[str, bytes]]:
         folder = Path(temporary)
         with naming(name, "stored inside of the space"):
             reference = save(encoder, folder)
-        names = sorted(path.name for path in folder.iterdir())
-        if odd := [file for file in names if Path(file).suffix not in SUFFIXES or not (folder / file).is_file()]:
-            raise ConfigError(f"the encoder of {name!r} wrote {odd[0]!r}; expected files of {', '.join(SUFFIXES)}")
-        return reference, {file: (folder / file).read_bytes() for file in names}
+        paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
+        if odd := [path.name for path in paths if path.suffix not in SUFFIXES or not path.is_file()]:
+            raise ConfigError(
+                f"the encoder of {name!r} has the file {odd[0]!r}, which cannot be stored inside of the space; "
+                f"expected {', '.join(SUFFIXES)}: use inside='auto', which saves a reference"
+            )
+        return reference, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

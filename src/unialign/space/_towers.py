@@ -76,6 +76,17 @@ def _tower(name: str, encoder: Any, metadata: Mapping[str, Any], loaded: dict[An
     return Tower(name, kind, modules, model, _license(name, model, metadata))
 
 
+def tower_of(name: str, model: Any, kind: str, licence: str | None) -> Tower:
+    """Return the tower of a SentenceTransformer for a kind of media."""
+    if kind not in model.modalities:
+        raise ConfigError(f"the SentenceTransformer accepts {', '.join(model.modalities)}, not {kind}")
+    modules = _modules(model, kind, name)
+    _check_modules(modules, name)
+    if licence in CLOSED:
+        raise ConfigError(f"its license ({licence}) does not permit copies of its weights")
+    return Tower(name, kind, modules, model, licence)
+
+
 def _load(name: str, encoder: Any) -> Any:
     sentence_transformers = library()
     if isinstance(encoder, sentence_transformers.SentenceTransformer):
