@@ -74,6 +74,7 @@ def test_settings_of_older_and_combined_files_are_read(tmp_path: Path) -> None:
         ({"image_processor_type": "ViTImageProcessor", "auto_map": {}}, ConfigError, "auto_map"),
         ({"image_processor_type": "ViTImageProcessor", "size": {"side": 3}}, DataError, "invalid setting: KeyError"),
         ({"image_processor_type": "ViTImageProcessor", "resample": "x"}, DataError, "invalid setting: ValueError"),
+        ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": False}, ConfigError, "of different sizes"),
         (None, DataError, "has no preprocessor_config.json"),
         ([], DataError, "expected an object, got list"),
     ],
@@ -83,6 +84,16 @@ def test_settings_that_are_not_supported_raise(body: Any, error: type, message: 
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(body))
     with pytest.raises(error, match=message):
         _model_inputs.image_inputs(tmp_path)
+
+
+def test_a_very_long_image_needs_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 256, (2, 60_000, 3), dtype=np.uint8)
+    settings = ImageSettings(64, None, 3, (64, 64), None, None, None)
+    found = settings(wide)["pixels"]
+    assert found.shape == (3, 64, 64)
+    # The ends do not affect the center.
+    assert np.array_equal(found, settings(wide[:, 29_900:30_100])["pixels"])
 
 
 def test_sounds_of_ast_equal_those_of_the_library(tmp_path: Path) -> None:

@@ -86,9 +86,15 @@ def image_inputs(folder: Path) -> Inputs:
         )
     defaults = _IMAGE_PROCESSORS[plain]
     try:
-        return Inputs(_image_settings(body, defaults), (name,))
+        settings = _image_settings(body, defaults)
     except (TypeError, ValueError, KeyError) as error:
         raise DataError(f"{where} has an invalid setting: {type(error).__name__}: {error}") from None
+    if settings.size is None and settings.crop is None:
+        raise ConfigError(
+            f"the settings of {where} give images of different sizes, which cannot be in one batch; expected a size "
+            f"with height and width, or do_center_crop"
+        )
+    return Inputs(settings, (name,))
 
 
 def _image_settings(body: Mapping[str, Any], defaults: _Defaults) -> ImageSettings:

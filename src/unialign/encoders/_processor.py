@@ -13,6 +13,9 @@ from unialign.encoders._pixels import pillow
 
 __all__ = ["ImageSettings"]
 
+# Largest quotient of the sides of an image that is resized as a whole.
+_MOST_PROPORTION = 100
+
 
 @dataclass(frozen=True)
 class ImageSettings:
@@ -51,6 +54,7 @@ class ImageSettings:
 
     def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.shortest is not None:
+            image = _without_ends(image)
             short, long = sorted(image.shape[:2])
             other = int(self.shortest * long / short)
             height, width = (other, self.shortest) if image.shape[1] <= image.shape[0] else (self.shortest, other)
@@ -59,6 +63,14 @@ class ImageSettings:
         else:
             return image
         return np.asarray(pillow().fromarray(image).resize((width, height), self.resample))
+
+
+def _without_ends(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut the ends of a very long image, which the crop removes anyway, since they would be enlarged first."""
+    rows, columns = image.shape[:2]
+    longest = _MOST_PROPORTION * min(rows, columns)
+    top, left = max((rows - longest) // 2, 0), max((columns - longest) // 2, 0)
+    return np.ascontiguousarray(image[top : rows - top, left : columns - left])
 
 
 def _center_crop(image: NDArray[np.uint8], height: int, width: int, *, even: bool) -> NDArray[np.uint8]:
