@@ -28,7 +28,8 @@ from unialign.migration import bridge, fit_candidates
 Array = NDArray[Any]
 RESULT, PAGE = RESULTS / "bridge.json", ROOT / "docs" / "how-to" / "bridge.md"
 SEEDS, SYNTHETIC_SEEDS = (10, 11, 12), range(10, 18)
-# Title -> number of Gaussian clusters (None: no clusters) and standard deviation within a cluster; centers have 2.
+# Title -> number of Gaussian clusters (None: no clusters) and standard deviation within a cluster; centers have
+# standard deviation 2.
 SYNTHETIC = {
     "10 clusters, deviation 1.0": (10, 1.0),
     "50 clusters, deviation 1.0": (50, 1.0),

@@ -1,4 +1,4 @@
-"""`unialign data`: data sets that install from package registries."""
+"""`unialign data`: data sets that are installed from package registries."""
 
 import argparse
 from pathlib import Path
