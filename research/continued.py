@@ -16,7 +16,7 @@ MODALITIES = ("image", "drawing", "text", "speech")
 PARENT = "parent"
 # The learning rates are fractions of the learning rate of the parent.
 RATES = {"small": 0.01, "larger": 0.1}
-# This maps each key to the objective, label and options.
+# Key -> objective, label and options.
 LOSSES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "infonce": ("infonce", "InfoNCE", {}),
     "balanced": ("unialign", "balanced", {}),

@@ -22,7 +22,7 @@ EPOCHS = 30
 MODALITIES = ("image", "drawing", "text")
 DROPPED = (0.0, 0.3, 0.6, 0.9)
 PAIRS = {"image-drawing": ("image", "drawing"), "image-text": ("image", "text")}
-# This maps each key to the objective, label and options.
+# Key -> objective, label and options.
 TRAINED: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "unialign": ("unialign", "UniAlign", {}),
     "unialign-all": ("unialign", "UniAlign, all pairs", {"anchor": "all"}),

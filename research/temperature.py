@@ -15,7 +15,7 @@ EPOCHS = 40
 MODALITIES = ("image", "drawing", "text", "speech")
 TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4)
 DEFAULT = 0.07
-# This maps each key to the objective, label, options, and the fraction of the steps that train InfoNCE.
+# Key -> objective, label, options, and fraction of the steps that train InfoNCE.
 LINES: Mapping[str, tuple[str, str, Mapping[str, Any], float]] = {
     "unialign": ("unialign", "UniAlign", {}, 0.0),
     "unialign-half": ("unialign", "UniAlign, alignment weight 0.5", {"alignment_weight": 0.5}, 0.0),

@@ -1,1 +1,1 @@
-"""Check a CUDA device against float64, and measure it."""
+"""Compare results of a CUDA device with float64, and measure its speed."""

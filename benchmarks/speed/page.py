@@ -84,7 +84,8 @@ def _peers(results: Mapping[str, Any]) -> Iterable[str | Table]:
         ("loss", "peer", "settings", *(f"B = {size:,}" for size in PEER_SIZES)),
         rows,
         f"Our processor time divided by that of the peer (our time), forward and backward. M = 2 and D = {DIM} unless "
-        f"stated. Load of the machine: {min(loads):.1f} to {max(loads):.1f}, of which this benchmark causes 1.",
+        f"stated. {_processor(results['environment_of_peers'])}; load of the machine: {min(loads):.1f} to "
+        f"{max(loads):.1f}, of which this benchmark causes 1.",
     )
     slower = [
         f"- {key.replace('/', ', B = ')}: {why_slower(row['items'])}"
@@ -103,7 +104,7 @@ def _machine(results: Mapping[str, Any]) -> str | Table:
     packages = ", ".join(f"{name} {number or 'not installed'}" for name, number in facts["packages"].items())
     limits = results["protocol"]["limits"]
     rows = [
-        ("processor", f"{facts['processor']}, {facts['cores']} cores, {facts['capability']}"),
+        ("processor", _processor(facts)),
         ("memory", f"{facts['memory_gb']} GB"),
         ("threads", str(facts["threads"])),
         ("software", f"Python {facts['python']}, torch {facts['torch']}, unialign {facts['unialign']}"),
@@ -116,6 +117,10 @@ def _machine(results: Mapping[str, Any]) -> str | Table:
         ),
     ]
     return Table(("what", "value"), rows)
+
+
+def _processor(facts: Mapping[str, Any]) -> str:
+    return f"{facts['processor']}, {facts['cores']} cores, {facts['capability']}"
 
 
 def _notes(results: Mapping[str, Any]) -> list[str]:
@@ -329,6 +334,6 @@ def _gpu(facts: Mapping[str, Any]) -> str | Table:
         ("what", "B", "rows", "ms", "of the matmul rate", "of the copy bandwidth", "peak MB"),
         rows,
         f"{facts['device']}: {facts['matmul_tflops']:.0f} TFLOP/s in bf16 products and {facts['copy_gbs']:.0f} GB/s in "
-        "copies, both measured. The work counted is what the closed form needs: 4 B^2 D for uniformity, 8 B^2 D for "
+        "copies, both measured. The work is that of the closed form: 4 B^2 D for uniformity, 8 B^2 D for "
         "InfoNCE.",
     )

@@ -41,7 +41,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="data",
-    summary="list and prepare data sets that install from package registries",
+    summary="list and prepare data sets that are installed from package registries",
     usage="ACTION ...",
     examples=_EXAMPLES,
     add_options=_add_options,

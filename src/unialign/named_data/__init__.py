@@ -1,4 +1,4 @@
-"""Item tables of data sets that install from package registries; media stay where the package puts them."""
+"""Item tables of data sets that are installed from package registries; media stay in the folder of the package."""
 
 from unialign._lazy import attach_stub
 
