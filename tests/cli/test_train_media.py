@@ -97,7 +97,7 @@ def test_settings_that_cannot_work_are_found_before_encoding(here: Path, capsys:
         (WORDS[:4], "has only the modality 'image', but training needs at least two"),
         ([*WORDS, "--anchor", "sound"], "sound"),
         ([*WORDS, "--modalities", "image", "sound"], "sound"),
-        ([*WORDS, "--encode", "image"], "--encode must have the form MODALITY=ENCODER, got 'image'"),
+        ([*WORDS, "--encode", "image"], "--encode must have the form MODALITY=ENCODER"),
         ([*WORDS, "--encode", "image=builtin:color", "--encode", "image=x:y"], "gives 'image' two encoders"),
         ([*WORDS, "--encode", "image=builtin:chars"], "builtin:chars"),
         ([*WORDS, "--encode", "picture=builtin:color"], "picture"),

@@ -10,9 +10,10 @@ import numpy as np
 from unialign._plain_text import count
 from unialign.cli._anchors import with_anchor
 from unialign.cli._console import echo, shown
-from unialign.cli._encoders import EMBEDDING_SETTINGS, given_encoders, with_defaults
 from unialign.cli._items import open_items
+from unialign.cli._media import EMBEDDING_SETTINGS, with_defaults
 from unialign.cli._quiet import progress_mode
+from unialign.cli.embed import chosen_names
 from unialign.config import Split, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.embedding import embed
@@ -43,7 +44,7 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
     table = items if items.has_split else found.items
     _check_split(table, options.split)
     _check_settings(table, config)
-    encoders = with_defaults(given_encoders(options), items.kinds)
+    encoders = with_defaults(chosen_names(options.encode), items.kinds)
     echo(f"embedding {', '.join(f'{name} with {encoder}' for name, encoder in encoders.items())}, into {shown(path)}")
     given = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
     embed(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
-from unialign.cli._encoders import is_media
+from unialign.cli._media import is_media
 from unialign.cli._quiet import progress_mode
 from unialign.cli._single_run import finish
 from unialign.cli._space_card import describe_space

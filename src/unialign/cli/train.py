@@ -9,10 +9,11 @@ from unialign import registry
 from unialign._checks import suggestion
 from unialign.cli._anchors import ANCHOR
 from unialign.cli._command import Command, add_out, add_resume
-from unialign.cli._encoders import EMBEDDING_SETTINGS, add_encoder_options, given_encoders, is_media
 from unialign.cli._items import add_item_options
+from unialign.cli._media import EMBEDDING_SETTINGS, is_media
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
+from unialign.cli.embed import add_encoders, chosen_names
 from unialign.config import EmbedConfig, Split, TrainConfig, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
@@ -59,7 +60,7 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
 def _check_media(options: argparse.Namespace) -> None:
     if options.id is not None:
         raise ConfigError("--id joins files of embeddings; for media use --id-column")
-    given_encoders(options)
+    chosen_names(options.encode)
     for source in options.data:
         if (Path(source) / "store.json").is_file():
             raise ConfigError(f"{source} is a store, whose features are computed already; omit --rule and --encode")
@@ -86,7 +87,7 @@ def training_settings(options: argparse.Namespace) -> dict[str, object]:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_item_options(parser)
-    add_encoder_options(parser)
+    add_encoders(parser)
     add_settings(parser, EmbedConfig, only=EMBEDDING_SETTINGS, title="embedding of media")
     add_config_file(parser, "run")
     parser.add_argument(

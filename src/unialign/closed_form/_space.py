@@ -17,9 +17,7 @@ from unialign.encoders import references_of
 _LEAST_DEVIATION = 1e-3
 
 
-def encoders_and_metadata(
-    store: EmbeddingStore, modalities: Sequence[str], facts: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+def encoders_and_metadata(store: EmbeddingStore, modalities: Sequence[str], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments `encoders` and `metadata` of a space of the given modalities."""
     data = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(store.rows("train"))}
     encoders = references_of(store, modalities)

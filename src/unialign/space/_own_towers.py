@@ -125,9 +125,9 @@ def _check_features(encoder: Encoder, tower: Tower) -> None:
     expected_BW = encode_media(encoder, media)
     if found_BW.shape != expected_BW.shape:
         raise ConfigError(f"sentence-transformers computes features of dim {found_BW.shape[-1]}, not {encoder.dim}")
-    error = float((found_BW - expected_BW).norm() / expected_BW.norm().clamp_min(1e-12))
-    if not error <= TOWER_TOLERANCE:
-        raise ConfigError(f"sentence-transformers computes features that differ by a fraction of {error:.2g}")
+    fraction = float((found_BW - expected_BW).norm() / expected_BW.norm().clamp_min(1e-12))
+    if not fraction <= TOWER_TOLERANCE:
+        raise ConfigError(f"sentence-transformers computes features that differ by a fraction of {fraction:.2g}")
 
 
 def _licence(reference: Reference) -> str | None:

@@ -1,0 +1,29 @@
+"""Media as the data of `unialign train`."""
+
+import argparse
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unialign.cli._items import has_item_options
+
+if TYPE_CHECKING:
+    from unialign.media import Kind
+
+# Settings of embedding that `unialign train` has as options.
+EMBEDDING_SETTINGS = ("workers", "max_broken", "retry_broken", "allow_changed")
+
+
+def is_media(options: argparse.Namespace) -> bool:
+    """Return whether the data of `unialign train` are media to embed, and not embeddings."""
+    tables = any((Path(source) / "items.json").is_file() for source in options.data if "\0" not in source)
+    return bool(options.data and (has_item_options(options) or options.encode or tables))
+
+
+def with_defaults(encoders: Mapping[str, str], kinds: "Mapping[str, Kind]") -> dict[str, str]:
+    """Add the default encoder of each modality that no name or pattern matches."""
+    from unialign.encoders import default
+
+    missing = {name: kind for name, kind in kinds.items() if not any(fnmatchcase(name, key) for key in encoders)}
+    return dict(encoders) | {name: default(kind) for name, kind in missing.items()}
