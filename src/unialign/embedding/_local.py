@@ -1,4 +1,4 @@
-"""Compute parts on this machine: worker processes read, decode and prepare; this process encodes."""
+"""Compute parts on this machine: worker processes read, decode and prepare cells, and this process encodes them."""
 
 import contextlib
 import os
@@ -34,8 +34,6 @@ PartName = tuple[str, int]
 
 
 class FinishedPart(NamedTuple):
-    """The content of a part file, and its broken cells."""
-
     column: str
     number: int
     data: bytes
@@ -52,7 +50,6 @@ def compute_parts(
     workers: int,
     clock: Clock,
 ) -> Generator[FinishedPart]:
-    """Yield the parts in the given order."""
     with contextlib.ExitStack() as stack:
         tasks = part_tasks(plan, parts, cells)
         if workers:
@@ -72,13 +69,11 @@ def compute_parts(
 def finished_part(
     plan: Plan, name: PartName, encoder: Encoder, batches: Iterator[PreparedBatch], clock: Clock
 ) -> FinishedPart:
-    """Compute one part from its prepared batches."""
     part = compute_part(plan, name[0], encoder, batches, clock)
     return FinishedPart(*name, part_bytes(plan, *name, part), part.broken)
 
 
 def part_tasks(plan: Plan, parts: Sequence[PartName], cells: Mapping[str, Sequence[Cell]]) -> Iterator[BatchTask]:
-    """Yield the batches of parts."""
     number = 0
     for column, part in parts:
         for numbers in plan.batches_of(column, part):
@@ -96,16 +91,10 @@ def _timed(batches: Iterator[PreparedBatch], clock: Clock) -> Iterator[PreparedB
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chosen_workers(asked: int | str, device_type: str, work: Mapping[str, ColumnWork]) -> int:
-    """Return the number of worker processes.
-
-    Raises:
-        ConfigError: workers were requested, but cannot be used.
-    """
     if asked == 0:
         return 0
     try:
@@ -124,7 +113,7 @@ def chosen_workers(asked: int | str, device_type: str, work: Mapping[str, Column
 
 @contextlib.contextmanager
 def encoder_threads(threads: int) -> Iterator[None]:
-    """Set the number of threads of torch, on which the last bits of features depend."""
+    """The last bits of features depend on the number of threads."""
     import torch
 
     before = torch.get_num_threads()

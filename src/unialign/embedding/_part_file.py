@@ -1,6 +1,6 @@
-"""Part files: the features of the cells of a part, as safetensors with all other facts in one metadata entry.
+"""Part files: the features of the cells of a part, as safetensors with one metadata entry.
 
-n cells of a part, k of them with features of dimension W.
+Shapes: `n` cells of a part, `k` cells with features, `W` dimension.
 """
 
 import json
@@ -21,7 +21,7 @@ __all__ = ["BrokenCell", "Part", "part_bytes", "read_part"]
 
 
 class BrokenCell(NamedTuple):
-    """A cell without features; the code says why."""
+    """A cell without features; `code` is the reason."""
 
     cell: int
     code: str
@@ -50,7 +50,7 @@ class Part:
 
 
 def part_bytes(plan: Plan, column: str, number: int, part: Part) -> bytes:
-    """Return the content of a part file; equal parts have equal bytes."""
+    """Equal parts have equal bytes."""
     tensors: dict[str, NDArray[Any]] = {"cells": part.cells, "features": np.ascontiguousarray(part.features)}
     if part.thumbnails is not None:
         tensors["thumbnail_sizes"] = np.array([len(image) for image in part.thumbnails], np.int64)
@@ -68,7 +68,7 @@ def part_bytes(plan: Plan, column: str, number: int, part: Part) -> bytes:
 
 
 def read_part(path: Path, plan: Plan, column: str, number: int) -> Part | None:
-    """Read a part file; return None if it is damaged, or not the file of this part."""
+    """Return None if the file is damaged or belongs to another part."""
     try:
         with safetensors.safe_open(path, "np") as file:
             facts = json.loads(file.metadata()["part"])

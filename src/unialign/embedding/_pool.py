@@ -1,4 +1,4 @@
-"""A pool of worker processes that prepare batches in order, and that survives decoders that hang or crash."""
+"""Worker processes that prepare batches in order. A decoder that hangs or crashes does not end the run."""
 
 import io
 import pickle
@@ -26,13 +26,7 @@ _KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass
 class _Open:
-    """A task whose results have not been taken.
-
-    Attributes:
-        found: place -> outcome.
-        suspect: place of a cell at which a process hung or ended, to be tried alone.
-        arena: seat and arena that hold arrays of the results.
-    """
+    """A task whose results have not been taken; `suspect` is the place of a cell at which a process hung or ended."""
 
     task: BatchTask
     found: dict[int, PreparedCell] = field(default_factory=dict)
@@ -46,13 +40,7 @@ class _Open:
 
 
 class WorkerPool:
-    """Processes that prepare batches.
-
-    Args:
-        columns: how to prepare the cells of each column, from `pickled_columns`.
-        workers: number of processes, at least 1.
-        seconds: longest time to read and decode a cell.
-    """
+    """`seconds` is the longest time to read and decode a cell."""
 
     def __init__(self, columns: bytes, *, workers: int, seconds: float) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -90,12 +78,7 @@ class WorkerPool:
             seat.close()
 
     def batches(self, tasks: Iterator[BatchTask]) -> Iterator[PreparedBatch]:
-        """Yield prepared batches in the order of the tasks; arrays are valid until the next batch is requested.
-
-        Raises:
-            DataError: reading failed, a process was killed, or `prepare` failed.
-            ConfigError: a process cannot import `prepare`.
-        """
+        """Yield batches in the order of the tasks; arrays are valid until the next batch is requested."""
         order: deque[_Open] = deque()
         rest = iter(tasks)
         while True:
@@ -110,7 +93,7 @@ class WorkerPool:
             self._handle()
 
     def _dispatch(self, rest: Iterator[BatchTask], order: "deque[_Open]") -> None:
-        """Give tasks to the processes with the fewest tasks, as long as arenas are free."""
+        """Give tasks to the processes with the fewest tasks, while arenas are free."""
         while True:
             seat = min(self._seats, key=lambda seat: (not seat.free, len(self._given[seat.number])))
             if not seat.free:
@@ -144,7 +127,6 @@ class WorkerPool:
             seat.free.append(arena)
 
     def _handle(self) -> None:
-        """Wait for a message or a time limit, and act on it."""
         self._end_stuck()
         try:
             number, message = self._events.get(timeout=_POLL_SECONDS)
@@ -184,7 +166,7 @@ class WorkerPool:
             self._waiting.appendleft(opened)
 
     def _replace(self, seat: Seat, crash: Crashed) -> None:
-        """Start another process, and give the tasks of the old one to it; the cell it worked on is tried alone."""
+        """Start another process for the tasks of the old one; the cell that it processed is tried alone."""
         timed_out = seat.number in self._timed_out
         position = seat.status.read()
         if seat.number not in self._ready:
@@ -256,11 +238,6 @@ class _Pickler(pickle.Pickler):
 
 
 def pickled_columns(columns: Mapping[str, ColumnWork]) -> bytes:
-    """Return the columns as bytes for worker processes.
-
-    Raises:
-        ConfigError: a process cannot import or unpickle `prepare` of a column.
-    """
     try:
         content = io.BytesIO()
         _Pickler(content).dump(dict(columns))

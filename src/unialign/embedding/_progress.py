@@ -1,4 +1,4 @@
-"""Show progress on stderr: the cells of the current column, the time left, and where the time goes."""
+"""Show progress on stderr."""
 
 import sys
 import time
@@ -17,13 +17,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Display of a run.
-
-    Args:
-        mode: `auto` is a bar on a terminal, else a line every 10 seconds.
-        done: cells of each column that are already encoded.
-        in_process: whether this process decodes media.
-    """
+    """`auto` is a bar on a terminal, else a line every 10 seconds."""
 
     def __init__(
         self, mode: ProgressMode, plan: Plan, clock: Clock, done: Mapping[str, int], *, in_process: bool
@@ -50,7 +44,6 @@ class Progress:
             print(self.line(), file=sys.stderr, flush=True)
 
     def _begin(self) -> None:
-        """Show the first column that is not complete."""
         self.close()
         unfinished = [name for name in self._names if self._done[name] < self._plan.columns[name].cells]
         self._column = unfinished[0] if unfinished else self._names[-1]
@@ -72,7 +65,7 @@ class Progress:
             self._bar = None
 
     def line(self) -> str:
-        """Return the state as text, such as `image (1 of 2): 1,024 of 5,000 cells, 210 per second, 19 s left; ...`."""
+        """Return `image (1 of 2): 1,024 of 5,000 cells, 210 per second, 19 s left; ...`."""
         total, seconds = self._plan.columns[self._column].cells, time.monotonic() - self._begun
         done = self._done[self._column]
         rate = (done - self._begun_with) / max(seconds, 1e-9)

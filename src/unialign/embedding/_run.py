@@ -1,4 +1,4 @@
-"""One run of `embed` with a locked work folder: find the finished parts, compute the others, write the store."""
+"""One run of `embed` with a locked work folder."""
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -32,8 +32,6 @@ _INTERRUPTED = "interrupted; finished parts are kept: run the same command again
 
 
 class Run:
-    """A locked work folder and the state of its parts."""
-
     def __init__(
         self,
         plan: Plan,
@@ -56,7 +54,6 @@ class Run:
         self.computed = self.resumed = self.reused = 0
 
     def prepare(self, resume: Resume, overwrite: Overwrite) -> None:
-        """Compare the plan with that of an unfinished run, and find the finished parts."""
         stored = self._folder.stored_plan()
         if stored is not None and overwrite == "never":
             if resume == "never":
@@ -88,7 +85,6 @@ class Run:
             raise changed_files.error()
 
     def copy(self, store: EmbeddingStore, *, with_broken: bool) -> None:
-        """Write the parts of columns that another store has."""
         for column in self._plan.columns:
             if is_reusable(store, self._plan, column):
                 with PartWriter(self._folder) as writer:
@@ -99,7 +95,6 @@ class Run:
                             self.reused += 1
 
     def finish(self, overwrite: Overwrite) -> EmbeddingStore:
-        """Compute the missing parts, and write the store."""
         missing = [
             (column, number)
             for column in self._plan.columns
@@ -132,7 +127,7 @@ class Run:
                 check_stop()
 
     def _engine(self, missing: Sequence[PartName]) -> tuple[Generator[FinishedPart], bool]:
-        """Return the parts, which are computed on iteration, and whether this process decodes media."""
+        """Parts are computed on iteration; also return whether this process decodes media."""
         cells = {name: column[0] for name, column in self._cells.items()}
         if self._config.engine == "ray":
             parts = compute_parts_on_ray(

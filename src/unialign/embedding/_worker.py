@@ -1,7 +1,6 @@
 """The main function of a worker process, which reads, decodes and prepares the cells of batches.
 
-The process is started by `_worker_process.start_worker` with pipes for tasks and results and with shared memory. It
-imports no torch, unless `prepare` does.
+The process communicates by pipes and shared memory. It imports no torch, unless `prepare` does.
 """
 
 import ctypes
@@ -28,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """A batch, or a part of it: places in the batch and their cells. The results go to shared memory number `arena`."""
+    """A batch, or a part of it. The results are written to the shared memory number `arena`."""
 
     number: int
     column: str
@@ -37,13 +36,12 @@ class TaskMessage:
 
 
 @dataclass(frozen=True)
-class Ready:
-    """The worker has imported its modules and the columns."""
+class Ready: ...
 
 
 @dataclass(frozen=True)
 class Done:
-    """Results of a task: outcomes without arrays, and the layout and size of the arrays in shared memory."""
+    """Outcomes without arrays, and the layout and size of the arrays in shared memory."""
 
     number: int
     places: Sequence[int]
@@ -54,7 +52,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """An error that stops the run: `kind` is `read`, `known` (a UniAlignError) or `unexpected`."""
+    """`kind` is `read`, `known` (a UniAlignError) or `unexpected`."""
 
     number: int
     place: int
@@ -66,17 +64,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class Crashed:
-    """The process ended; made by the main process."""
+    """Created by the main process if a worker has ended."""
 
     code: int
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Work until the pipe of tasks is closed.
-
-    Args:
-        arguments: process id of the main process, then descriptors: tasks, results, status, arenas.
-    """
+    """`arguments` are the id of the main process, and descriptors of tasks, results, status and arenas."""
     parent, tasks, results, status, *arenas = map(int, arguments)
     _end_with(parent)
     # The standard output may be the result of the command.

@@ -1,4 +1,4 @@
-"""Log-mel features of sounds. Does not import torch.
+"""Log-mel features of sounds.
 
 Shapes: `L` frames, `B` bands.
 """
@@ -39,13 +39,12 @@ class LogMelFrames:
         return {"frames": np.log(np.maximum(bands / self.window, _FLOOR)).astype(np.float32)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "log-mel", **asdict(self), "scale": "htk", "floor": _FLOOR}
 
 
 @dataclass(frozen=True)
 class LogMelStatistics:
-    """Map a sound to the mean and the standard deviation over time of its log-mel bands: `features` (2 B,)."""
+    """Map a sound to the mean and the standard deviation over time of its log-mel bands, (2 B,)."""
 
     frames: LogMelFrames = LogMelFrames()
 
@@ -54,5 +53,4 @@ class LogMelStatistics:
         return {"features": np.concatenate([frames.mean(0), frames.std(0)]).astype(np.float32)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
         return {"type": "log-mel-statistics", "frames": self.frames.to_json()}
