@@ -53,7 +53,7 @@ def healthy(rng: np.random.Generator, sizes: Sizes = SIZES["healthy"]) -> tuple[
     items, dim = int(np.exp(rng.uniform(*np.log(sizes.items)))), int(2 ** rng.uniform(*sizes.log_dim))
     modalities, noise, power = int(rng.choice(sizes.modalities)), rng.uniform(0.2, 1.2), rng.uniform(0.0, 0.5)
     scale = np.arange(1, dim + 1) ** -power
-    # The axes are rotated, since the order of the coordinates means nothing in a healthy space.
+    # The axes are rotated, since the order of the coordinates has no meaning in a healthy space.
     turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
     latent = rng.normal(size=(items, dim))
     space = {

@@ -66,7 +66,7 @@ class GenerateConfig(Config):
                     "give only one of interpolate and combine"
                 )
             if self.mix != "mean":
-                raise ConfigError("mix has no effect on interpolate, which follows arcs; leave mix out")
+                raise ConfigError("mix has no effect on interpolate, which follows arcs; omit mix")
         if self.source is not None and not self.items:
             raise ConfigError("source selects modalities of items, but items is empty; name an item")
         count = self.interpolate or len(self.items) + len(self.texts)
