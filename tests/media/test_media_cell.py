@@ -115,6 +115,7 @@ def test_codes_and_versions() -> None:
     # Stored lists of broken cells have these codes.
     assert CODES == (
         "missing-file", "empty", "too-large", "too-many-pixels", "too-long", "unreadable", "not-a-file", "link-outside",
-        "link-loop", "undecodable", "truncated", "bad-utf8", "not-finite", "wrong-shape", "timeout",
+        "link-loop", "undecodable", "truncated", "bad-utf8", "not-finite", "wrong-shape", "timeout", "changed",
+        "zero-features",
     )  # fmt: skip
     assert set(VERSIONS) == set(KINDS)

@@ -21,6 +21,8 @@ CODES: tuple[str, ...] = (
     "not-finite",
     "wrong-shape",
     "timeout",
+    "changed",
+    "zero-features",
 )
 
 # Numbers of errors of the machine or of the file system. These are raised as OSError and never recorded as a broken
