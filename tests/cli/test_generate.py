@@ -132,7 +132,7 @@ def test_invalid_requests_print_one_paragraph_and_write_nothing(
         (["--item", "hedgehog", "--interpolate", "1"], "interpolate must be an integer of at least 2"),
         (["--item", "hedgehog", "--guidance", "-1"], "guidance"),
         ([*two, "--interpolate", "3", "--combine"], "give only one of interpolate and combine"),
-        ([*two, "--interpolate", "3", "--mix", "unnormalized_mean"], "leave mix out"),
+        ([*two, "--interpolate", "3", "--mix", "unnormalized_mean"], "omit mix"),
         (["--item", "ship", "--item", "ship", "--combine"], "is given twice"),
         (["--item", "ship", "--source", ","], "source must not be empty"),
         (["--text", "red apple", "--source", "text"], "items is empty; name an item"),
