@@ -31,8 +31,10 @@ from benchmarks.speed.inputs import draw
 
 __all__ = ["COMPARISONS", "PEER_SIZES", "Comparison", "compare_with_peer", "why_slower"]
 
-PEER_SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
+PEER_SIZES = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 3.0, 3, 1000
+# At larger sizes, a step of some peers takes a minute.
+LARGE, LARGE_ROUNDS = 8192, 2
 SYMILE_SCALE = 100.0
 Function = Callable[..., Tensor]
 
@@ -160,8 +162,9 @@ def compare_with_peer(comparison: Comparison, items: int, *, threads: int) -> di
     rows = draw(comparison.modalities, items, comparison.dim)
     times: list[list[float]] = [[], []]
     values = [0.0, 0.0]
+    least = LARGE_ROUNDS if items >= LARGE else LEAST_ROUNDS
     started = time.perf_counter()
-    while len(times[0]) < LEAST_ROUNDS or (time.perf_counter() - started < SECONDS and len(times[0]) < MOST_ROUNDS):
+    while len(times[0]) < least or (time.perf_counter() - started < SECONDS and len(times[0]) < MOST_ROUNDS):
         for k, function in enumerate(functions):
             for z in rows:
                 z.grad = None
@@ -184,6 +187,6 @@ def compare_with_peer(comparison: Comparison, items: int, *, threads: int) -> di
 def why_slower(items: int) -> str:
     if items <= 256:
         return "fixed costs of a call: checks of names and rows, named terms, autograd functions in Python"
-    if items > 1024:
+    if items > 2048:
         return "no table of all pairs is kept, so the logits are computed a second time in the backward pass"
     return "not known"

@@ -135,7 +135,6 @@ def save(results: dict[str, Any], path: Path) -> None:
 
 def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     source = source_fingerprint()
-    results["environment"] = environment(arguments.threads)
     results["protocol"] = {
         "dim": DIM,
         "seed": 0,
@@ -145,6 +144,8 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     }
     known = results["cases"]
     wanted = cases(names=losses.names(), only=arguments.only, sizes=arguments.sizes, modalities=arguments.modalities)
+    if wanted:
+        results["environment"] = environment(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         for case in wanted:
             if arguments.names is not None and case.name not in arguments.names:
@@ -179,6 +180,7 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
 
 def compare_all(arguments: argparse.Namespace, results: dict[str, Any], *, source: str) -> None:
     known = results.setdefault("peers", {})
+    results["environment_of_peers"] = environment(arguments.threads)
     for comparison in COMPARISONS:
         for items in arguments.sizes or PEER_SIZES:
             wanted = arguments.names is None or comparison.key in arguments.names
