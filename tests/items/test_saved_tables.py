@@ -113,6 +113,8 @@ def test_a_table_far_from_its_media_keeps_the_absolute_root(tmp_path: Path) -> N
     assert Items.load(tmp_path / "y" / "table").roots == items.roots
     assert Items.load(tmp_path / "y" / "table", roots=["/data"]).roots == (Path("/data"),)
     assert Items.open(tmp_path / "y" / "table", root="/data", name="new").name == "new"
+    with pytest.raises(ConfigError, match="is a saved table, whose modalities and values are fixed"):
+        Items.open(tmp_path / "y" / "table", rules={"image": ".png"})
     with pytest.raises(ConfigError, match=r"roots has 2 folders, but the table .* has 1"):
         Items.load(tmp_path / "y" / "table", roots=["/a", "/b"])
 

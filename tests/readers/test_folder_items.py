@@ -155,6 +155,20 @@ def test_one_subfolder_per_class_and_split(tmp_path: Path) -> None:
     assert "the split is read from the folders Valid/, test/, train/" in items.notes
 
 
+def test_loose_texts_beside_the_subfolders_do_not_matter(tmp_path: Path) -> None:
+    for name, files in (
+        ("classes", ["cat/1.png", "dog/2.png"]),
+        ("folders", ["images/1.png", "sounds/1.wav"]),
+        ("splits", ["train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"]),
+    ):
+        make(tmp_path / name, *files)
+        expected = list(Items.open(tmp_path / name).records())
+        make(tmp_path / name, "README.txt", "LICENSE.txt")
+        items = Items.open(tmp_path / name)
+        assert list(items.records()) == expected
+        assert "no rule matches 2 files: 2 .txt" in items.notes
+
+
 def test_equal_names_in_folders_of_one_kind_may_be_classes_or_modalities(tmp_path: Path) -> None:
     make(tmp_path, *(f"{top}/{i}.png" for top in ("depth", "rgb") for i in range(3)))
     with pytest.raises(

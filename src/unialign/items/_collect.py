@@ -11,8 +11,8 @@ from unialign.readers import ItemRecords
 __all__ = ["collected"]
 
 
-def collected(found: ItemRecords, *, ruled: Collection[str]) -> tuple[Table, tuple[str, ...]]:
-    """Return the table and the notes. `ruled` modalities must have cells; others without cells are omitted."""
+def collected(found: ItemRecords, *, ruled: Collection[str]) -> Table:
+    """`ruled` modalities must have cells; others without cells are omitted."""
     check_kinds(found.kinds)
     columns = build_columns(found.records, found.kinds, found.where)
     if not len(columns):
@@ -26,5 +26,11 @@ def collected(found: ItemRecords, *, ruled: Collection[str]) -> tuple[Table, tup
     kinds = {name: kind for name, kind in found.kinds.items() if name not in empty}
     cells = {name: columns.cells[name] for name in kinds}
     notes = [f"{name!r} has no cell in any item and is left out" for name in empty]
-    table = Table(found.name, kinds, tuple(found.roots), found.license, replace(columns, cells=cells))
-    return table, (*found.notes, *notes)
+    return Table(
+        found.name,
+        kinds,
+        tuple(found.roots),
+        found.license,
+        replace(columns, cells=cells),
+        notes=(*found.notes, *notes),
+    )

@@ -19,13 +19,14 @@ from unialign.items._combine import concatenated, joined
 from unialign.items._files import Overwrite, is_saved, load_table, save_table
 from unialign.items._given import given_kinds, given_records, listed
 from unialign.items._lines import lines_of
-from unialign.items._table import UNKNOWN_LICENSE, Table, check_kinds
+from unialign.items._table import Table, check_kinds
 from unialign.items._values import codes_by_appearance, label_codes, rows_chosen, split_given, texts_given
 from unialign.media import Cell, Kind
 from unialign.readers import Folders, ItemOptions, Layout, Reader, read_items
 
 __all__ = ["Items"]
 
+Values = ArrayLike | Sequence[str | None] | Sequence[int | None]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -85,21 +86,24 @@ class Items:
             DataError: the source is missing or damaged, no reader or rule fits, or an id occurs twice.
             ConfigError: an option is invalid, or the source has several readings.
         """
+        values = {"id": id, "group": group, "ids": ids, "label": label, "split": split}
         if isinstance(source, str | os.PathLike) and reader is None and is_saved(Path(source)):
+            if rules or kinds or any(values.values()):
+                raise ConfigError(
+                    f"{source} is a saved table, whose modalities and values are fixed; omit rules and columns"
+                )
             return cls(_renamed(load_table(source, roots=None if root is None else [root]), name, license))
         options = ItemOptions.checked(
             rules=rules,
             kinds=kinds,
             root=root,
             layout=layout,
-            values={"id": id, "group": group, "ids": ids, "label": label, "split": split},
+            values=values,
             allow_absolute=allow_absolute,
             allow_truncated=allow_truncated,
         )
-        table, notes = collected(read_items(source, options, reader=reader), ruled=options.rules)
-        items = cls(_renamed(table, name, license))
-        items._cache["notes"] = notes
-        return items
+        table = collected(read_items(source, options, reader=reader), ruled=options.rules)
+        return cls(_renamed(table, name, license))
 
     @classmethod
     def from_records(
@@ -109,7 +113,7 @@ class Items:
         kinds: Mapping[str, Kind] | None = None,
         root: str | os.PathLike[str] | None = None,
         name: str = "records",
-        license: str = UNKNOWN_LICENSE,
+        license: str = "unknown",
         allow_absolute: bool = False,
     ) -> "Items":
         """Create a table from Python objects.
@@ -206,20 +210,20 @@ class Items:
         taken = self._table.columns.take(rows_chosen(rows, len(self)))
         return Items(replace(self._table, columns=taken, sealed=None))
 
-    def with_split(self, split: ArrayLike | None) -> "Items":
+    def with_split(self, split: Values | None) -> "Items":
         """Return a copy with another split: (N,) names or codes, with None or -1 for items without one."""
         split_N = None if split is None else split_given(split, len(self))
         return self._with(split=split_N)
 
-    def with_groups(self, groups: ArrayLike | None) -> "Items":
+    def with_groups(self, groups: Values | None) -> "Items":
         """Return a copy with other groups: (N,) strings or integers; None or "" is a group of its own."""
         return self._with_values("group", groups)
 
-    def with_ids(self, ids: ArrayLike | None) -> "Items":
+    def with_ids(self, ids: Values | None) -> "Items":
         """Return a copy with other ids: (N,) strings or integers; None or "" is different from all others."""
         return self._with_values("ids", ids)
 
-    def with_labels(self, labels: ArrayLike | None) -> "Items":
+    def with_labels(self, labels: Values | None) -> "Items":
         """Return a copy with other labels: (N,) class names; None or "" is unlabeled."""
         return self._with_values("label", labels)
 
@@ -255,8 +259,7 @@ class Items:
     @property
     def notes(self) -> tuple[str, ...]:
         """Messages about how the source was read, such as files that no rule matches; empty for a saved table."""
-        notes: tuple[str, ...] = self._cache.get("notes", ())
-        return notes
+        return self._table.notes
 
     @property
     def fingerprint(self) -> str:
@@ -382,7 +385,7 @@ class Items:
     def _with(self, **columns: Any) -> "Items":
         return Items(replace(self._table, columns=replace(self._table.columns, **columns), sealed=None))
 
-    def _with_values(self, name: str, values: ArrayLike | None) -> "Items":
+    def _with_values(self, name: str, values: Values | None) -> "Items":
         kept = {key: texts_N for key, texts_N in self._table.columns.values.items() if key != name}
         if values is not None:
             texts_N = texts_given(values, name, len(self))

@@ -35,6 +35,7 @@ class Table:
         roots: folders that the paths of cells are relative to.
         license: SPDX expression, or "unknown".
         sealed: sha256 of the lines, if it is known from a file.
+        notes: messages about how the source was read.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Table:
     license: str
     columns: Columns
     sealed: str | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def lines_sha256(self) -> str:

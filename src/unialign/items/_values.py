@@ -44,7 +44,7 @@ def label_codes(texts_N: Array | None, items: int) -> tuple[NDArray[np.int64], t
     return np.array([codes[text] for text in texts], np.int64), tuple(names)
 
 
-def texts_given(values: ArrayLike, what: str, items: int) -> Array:
+def texts_given(values: object, what: str, items: int) -> Array:
     values_N = np.asarray(values)
     if values_N.shape != (items,):
         raise ShapeError(f"{what} has shape {values_N.shape}, expected ({items},)")
@@ -57,7 +57,7 @@ def texts_given(values: ArrayLike, what: str, items: int) -> Array:
         raise DataError(f"{what} has a text with an unpaired surrogate ({error}); write it again as UTF-8") from None
 
 
-def split_given(split: ArrayLike, items: int) -> Array:
+def split_given(split: object, items: int) -> Array:
     """None and -1 are items without a split."""
     values_N = np.asarray(split)
     if values_N.shape != (items,):

@@ -41,6 +41,8 @@ def arranged(found: FolderFiles, options: ItemOptions) -> Arranged:
     rests = [path[len(prefix) :] for prefix, paths in parts.items() for path in paths]
     layout, rules = _layout(found, rests, options)
     matched, labels, splits = Matched(), dict[str, str](), dict[str, str]()
+    if "" not in parts:
+        matched.left += [path for path in found.paths if f"{path.partition('/')[0]}/" not in parts]
     matcher = SuffixRules(rules if layout == "suffixes" else {})
     for prefix, paths in parts.items():
         for path in paths:
@@ -64,7 +66,10 @@ def arranged(found: FolderFiles, options: ItemOptions) -> Arranged:
 
 def parts_of(paths: Sequence[str]) -> dict[str, list[str]]:
     """Return the paths of each split if all top folders are splits, else all paths under ""."""
-    tops = {path.partition("/")[0] for path in paths if kind_of_name(path)}
+    # Loose texts such as README.txt do not matter.
+    tops = {
+        path.partition("/")[0] for path in paths if kind_of_name(path) if "/" in path or kind_of_name(path) != "text"
+    }
     if len(tops) < 2 or not {top.lower() for top in tops} <= set(SPLIT_NAMES):
         return {"": list(paths)}
     parts: dict[str, list[str]] = {f"{top}/": [] for top in sorted(tops)}
@@ -81,13 +86,15 @@ def _layout(
     """Return the layout, and its rules: suffixes, or subfolders with a final slash."""
     if options.rules:
         return _given_layout(options)
-    kinds = Counter(kind for path in rests if (kind := kind_of_name(path)))
-    if not kinds:
-        raise _no_media(found)
     tops: dict[str, set[Kind]] = {}
     for path in rests:
         if kind := kind_of_name(path):
             tops.setdefault(path.partition("/")[0] + "/" if "/" in path else "", set()).add(kind)
+    if not tops:
+        raise _no_media(found)
+    if tops.get("") == {"text"} and len(tops) > 2:
+        del tops[""]  # texts such as README.txt beside the subfolders
+    kinds = set().union(*tops.values())
     by_folder: dict[str, tuple[str, ...]] = {top.rstrip("/"): (top,) for top in sorted(tops)}
     by_kind: dict[str, tuple[str, ...]] = {kind: SUFFIXES[kind] for kind in KINDS if kind in kinds}
     is_nested = "" not in tops and len(tops) > 1

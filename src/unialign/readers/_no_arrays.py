@@ -13,7 +13,9 @@ _MAX_RULES = 6
 
 
 def no_arrays(path: Path) -> DataError:
-    return DataError(f"{path} is {items_of_folder(path) if path.is_dir() else _archive(path)}")
+    if path.is_dir():
+        return DataError(f"{path} is {items_of_folder(path) or 'a folder without media'}")
+    return DataError(f"{path} is {_archive(path)}")
 
 
 def items_of_folder(path: Path) -> str:
