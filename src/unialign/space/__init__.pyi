@@ -14,8 +14,9 @@ from unialign.space._prepare import (
     set_kernel_basis as set_kernel_basis,
     set_linear_head as set_linear_head,
 )
+from unialign.space._raw import BrokenInput as BrokenInput
 from unialign.space._space import Space as Space
 from unialign.space._validation import check_landmarks as check_landmarks
 from unialign.space._whitening import Whitening as Whitening, check_frozen as check_frozen
 
-__all__ = ["Space", "Whitening"]
+__all__ = ["BrokenInput", "Space", "Whitening"]

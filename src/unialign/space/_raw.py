@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unialign.batch import row_mask
 from unialign.config import OnError
-from unialign.encoders import BATCH_SIZE, Encoder, encode_media
+from unialign.encoders import BATCH_SIZE, Encoder, Prepared, encode_prepared
 from unialign.errors import ConfigError, MediaError
 from unialign.media import Media, as_media
 from unialign.space._validation import check_names
@@ -22,7 +22,7 @@ from unialign.space._validation import check_names
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
-# Number of batches whose media are in memory at once; texts are small, and are sorted by length within them.
+# Number of batches that are prepared at once; texts are small, and are sorted by length within them.
 _BATCHES, _BATCHES_OF_TEXT = 1, 64
 
 
@@ -91,24 +91,26 @@ def encode_raw(
     window = size * (_BATCHES_OF_TEXT if encoder.media == "text" else _BATCHES)
     for start in range(0, len(values), window):
         rows = range(start, min(start + window, len(values)))
-        media: list[Media | None] = []
+        prepared: list[Prepared | None] = []
         for row in rows:
             try:
-                media.append(_decoded(encoder, name, row, values[row]) if mask_B[row] else None)
+                # Decoded media can be large, so only the prepared arrays of a batch are kept.
+                media = _decoded(encoder, name, row, values[row]) if mask_B[row] else None
+                prepared.append(None if media is None else encoder.prepare(media))
             except MediaError as error:
                 if on_error == "raise":
                     raise
                 broken.append(BrokenInput(name, row, error.code, error.detail))
-                media.append(None)
-        part_bW = encode_media(encoder, media, batch_size=size)
-        for row, value, features_W in zip(rows, media, part_bW, strict=True):
+                prepared.append(None)
+        part_bW = encode_prepared(encoder, prepared, batch_size=size)
+        for row, value, features_W in zip(rows, prepared, part_bW, strict=True):
             if value is not None and not features_W.any():
                 found = BrokenInput(name, row, "zero-features", "all features are 0, so the row has no direction")
                 if on_error == "raise":
                     raise MediaError(found.code, found.detail, f"{name!r} row {row}")
                 broken.append(found)
             mask_B[row] &= bool(value is not None and features_W.any())
-        features_BW[start : start + len(media)] = part_bW
+        features_BW[start : start + len(rows)] = part_bW
     return features_BW, mask_B, broken
 
 
