@@ -94,6 +94,12 @@ def test_the_evaluation(tmp_path: Path) -> None:
     assert Space.from_pretrained(tmp_path).metadata["evaluation"]["metrics"] == metrics
 
 
+def test_many_combinations(tmp_path: Path) -> None:
+    counts = [{"modalities": ["text"], "items": place} for place in range(23)]
+    card = card_of(make_space(metadata={"data": {"combinations": counts}}), tmp_path)
+    assert "| text | 19 |\n| 3 other combinations |  |\n" in card
+
+
 def test_malformed_metadata_gives_a_card(tmp_path: Path) -> None:
     for place, metadata in enumerate(
         (

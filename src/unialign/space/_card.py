@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Values of a licence that mean that it is not known.
 _UNKNOWN = ("unknown", "none", "")
+# Largest number of combinations of modalities in the card.
+_ROWS = 20
 # Inputs of each kind of media in the examples.
 _INPUTS = {
     "text": '["a text", "another text"]',
@@ -109,7 +111,9 @@ def _data(data: Mapping[str, Any]) -> str:
     counts = data.get("combinations")
     if not isinstance(counts, list) or not all(isinstance(entry, Mapping) for entry in counts):
         return ""
-    rows = [(", ".join(map(str, entry.get("modalities", []))), entry.get("items", "")) for entry in counts]
+    rows = [(", ".join(map(str, entry.get("modalities", []))), entry.get("items", "")) for entry in counts[:_ROWS]]
+    if len(counts) > _ROWS:
+        rows.append((f"{len(counts) - _ROWS} other combinations", ""))
     name = f" `{data['name']}`" if "name" in data else ""
     intro = f"The training items of{name or ' the data'} by the modalities that they have:"
     return f"## Training data\n\n{intro}\n\n{_table(('modalities', 'items'), rows)}"

@@ -480,7 +480,7 @@ class Space(nn.Module):
             revision: branch, tag or commit on the Hub.
             encoders: encoders to use instead of those that are loaded by reference, as in `with_encoders`. Modules that
                 were wrapped by `unialign.encoders.wrap` are not saved, and must be given here.
-            cache: folder of files from the Hub; None: that of `huggingface_hub`.
+            cache: folder of the downloaded files of the space; None: that of `huggingface_hub`.
             offline: whether nothing is downloaded. None: as set by the variable HF_HUB_OFFLINE.
 
         Raises:
