@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from migration_cases import new_rows, overlap, sample, unit
-from test_maps import kernel_prediction, ridge_prediction, rows
+from migration_cases import kernel_prediction, new_rows, overlap, ridge_prediction, rows, sample, unit
 
 from unialign.migration import _index_scores, bridge, open_rows
 from unialign.migration._index_scores import TopScores, pair_query_scores, query_scores, top_scores
