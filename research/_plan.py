@@ -188,8 +188,8 @@ class Study:
             `study.analysis`.
         answer: function of the content of results.json that returns summary lines for the terminal. None: the tallies
             of the families are shown.
-        prepare: function that is called before the first training, also when a study is continued, with the options,
-            the folder of the study, the data by name and the number of workers.
+        prepare: function that is called with the options, the folder of the study, a mapping of names to data and the
+            number of workers, before the first training run, including when a study is resumed.
         epochs: default number of epochs of each training; results with fewer epochs are marked as a smoke run.
     """
 

@@ -1,4 +1,4 @@
-"""Define encoders of transformers with random weights of a few kilobytes each, and inputs for these encoders."""
+"""Tiny transformers encoders with random weights, and inputs for them."""
 
 from functools import cache
 from typing import Any

@@ -38,7 +38,7 @@ def test_sigmoid_equals_its_definition():
 
 
 def test_sigmoid_of_large_logits_is_finite_and_has_a_gradient():
-    """A naive float32 log(sigmoid(x)) is -inf with gradient 0 below about x = -100, so training could not recover."""
+    """A naive float32 log(sigmoid(x)) underflows to -inf for large negative x, with a NaN gradient."""
     z = torch.eye(4, 6)
     objective = Sigmoid(scale=200.0, bias=-1.0, mode="fixed")
     value, gradients = value_and_gradients(objective, {"a": z, "b": -z + 0.1 * z.roll(1, 0)})

@@ -19,7 +19,7 @@ __all__ = ["FileContent", "FolderStorage", "MemoryStorage", "data_chunks"]
 
 FileContent: TypeAlias = NDArray[Any] | bytes | StreamedAsset
 
-# Descriptions have a few kilobytes; the limit prevents memory exhaustion by malicious files.
+# Descriptions are a few kilobytes in size; the limit keeps a malicious file from exhausting memory.
 _MAX_DESCRIPTION_BYTES = 1 << 26
 _REPAIR = "restore the file or write the store again"
 

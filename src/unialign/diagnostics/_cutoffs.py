@@ -16,7 +16,7 @@ from unialign.diagnostics._estimate import Estimate, estimate, widen_constant
 RATES = (0.01, 0.001, 0.0001)
 # Minimum number of pairs of different items above a cut-off; with fewer pairs, the cut-off is mostly noise.
 _MIN_ABOVE = 20
-# Cosines are kept for rates of up to this multiple of the largest rate, for the resamples.
+# The largest cosines are kept up to this multiple of the largest rate, since a resample may need a lower cut-off.
 _KEPT = 4
 
 

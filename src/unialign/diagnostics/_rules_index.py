@@ -251,11 +251,10 @@ _TRUNCATION = RuleTable(
     _truncation_cases,
     (
         Rule("truncation", "note", always,
-             "The first coordinates are not the important ones: R@1 is {whole.mean:percent} with all dims, "
-             "{first.recall.mean:percent} with the first {first.dim}, and {principal.recall.mean:percent} with "
-             "{first.dim} principal directions (mean over all directions, {whole.low:percent} to {whole.high:percent} "
-             "for all dims).",
-             "To save memory, project all modalities onto the principal directions of their rows before truncation "
+             "The first coordinates are not the most important ones: mean R@1 is {whole.mean:percent} with all dims "
+             "(95 % interval {whole.low:percent} to {whole.high:percent}), {first.recall.mean:percent} with the first "
+             "{first.dim}, and {principal.recall.mean:percent} with {first.dim} principal components.",
+             "To save memory, project all modalities onto the principal components of their rows before truncation "
              "and normalize again. A model trained with nested dims (Matryoshka) can be truncated as it is."),
     ),
 )  # fmt: skip

@@ -21,8 +21,7 @@ _FLIPS = 400
 @dataclass(frozen=True)
 class ShapeStats:
     items: int
-    # Standard deviation of the cosines of random pairs. A temperature or a cut-off must be compared with this
-    # deviation.
+    # Standard deviation of the cosines of random pairs, which is the scale for temperatures and cut-offs.
     deviation: Estimate
     # |S_a - S_b|^2 / (|S_a|^2 + |S_b|^2) of the covariances, Frobenius norms: 0 if equal, 1 if orthogonal.
     covariance_mismatch: Estimate

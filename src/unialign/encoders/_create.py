@@ -144,7 +144,7 @@ def resolve(
 
     Raises:
         ConfigError: a key matches no modality, two patterns match one modality, a modality has no encoder, or its
-            encoder is of another kind of media.
+            encoder is for another kind of media.
     """
     loaded: dict[tuple[str, Kind], Encoder] = {}
     resolved: dict[str, Encoder] = {}

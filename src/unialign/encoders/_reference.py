@@ -16,7 +16,7 @@ __all__ = ["BATCH_SIZE", "check_reference", "fingerprint_of", "make_reference", 
 
 # Items of a batch of `encode_media`, if the caller does not choose.
 BATCH_SIZE = 64
-# Version of the code of all encoders of this package; a change that alters features increases it.
+# Version of this package's encoder code; increment it with every change that alters features.
 _CODE = 1
 # Entries that do not affect the features.
 _LEFT_OUT = ("name", "revision", "witness", "stored", "files", "licence", "packages", "batch_size", "fingerprint")

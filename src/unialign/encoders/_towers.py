@@ -17,7 +17,7 @@ class Tower:
 
     Attributes:
         media: kind of media.
-        model: class of transformers.
+        model: name of the model class in the transformers library.
         poolings: the poolings to choose from; the first is the default.
         part: entry of the configuration that describes this tower, or None.
         pooler: whether the model has a pooling layer that is not used.

@@ -23,7 +23,7 @@ from unialign.losses._wrapper import ObjectiveWrapper
 Subsets = Literal["leave_one_out", "all"]
 Form = Literal["contrast", "alignment"]
 
-# Temperature of the fused term if the temperature of the objective does not divide cosines.
+# Temperature of the fused term, for objectives without a temperature that scales cosines.
 _TEMPERATURE = 0.07
 
 

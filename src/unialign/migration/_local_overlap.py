@@ -37,7 +37,8 @@ _SMALLEST, _WINDOWS, _GROUPS = 20, 10, 12
 _FEWEST, _ENOUGH = 50, 400
 # Largest difference of estimates that agree, in standard errors.
 _AGREES = 1.25
-# Rows near the threshold differ less than the rows of a window: mean error of the logit (benchmarks/bridge.py).
+# Correction added to the logit: its mean error, since rows near the threshold vary less than the rows of a window
+# (measured by benchmarks/bridge.py).
 _BIAS = 0.14
 # Jackknife errors are too small by this factor, since the window is chosen.
 _INFLATION = 1.2

@@ -99,6 +99,6 @@ def suggested_rules(paths: Sequence[str]) -> dict[str, int]:
 
 
 def rule_name(suffix: str) -> str:
-    """Return `desc_fr` for `_desc_fr.ogg`, or the kind of media."""
+    """Return the name in a suffix, such as `desc_fr` in `_desc_fr.ogg`, or the kind of media if it has none."""
     stem = suffix[: len(suffix) - len(suffix_of(f"x{suffix}"))].strip("_-. ")
     return stem or kind_of_name(f"x{suffix}") or "NAME"

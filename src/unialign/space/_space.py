@@ -282,7 +282,7 @@ class Space(nn.Module):
         *,
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
     ) -> dict[str, Tensor]:
-        """Compute differentiable embeddings of features without normalizing them, as the input of objectives.
+        """Compute differentiable, unnormalized embeddings of features, for use as input to objectives.
 
         Args:
             features: mapping of modality to a tensor or array (B, W), which is converted to the device and dtype of the
