@@ -13,11 +13,11 @@ _EXAMPLES = """\
   unialign bridge old-index.npy --plan 240
 
 OLD is the whole index, embedded with the old model. NEW is a random sample of its items, embedded with the new model;
-at least 240 are recommended. --pairs names their row numbers or ids; files with ids are joined without it. The verdict is
-`switch now`, `switch with C = 100` or `re-embed or stay`. The results folder contains bridge.safetensors and
-bridge.json, which `unialign.migration.Bridge.load` reads. Without NEW, --plan only chooses the rows to embed first
-and writes plan.txt. These rows are near the centers of clusters. They make a good map, but the intervals need a random
-sample."""
+at least 240 are recommended. --pairs names their row numbers or ids; files with ids are joined without it. The
+verdict is `switch now`, `switch with C = 100` or `re-embed or stay`. The results folder contains bridge.safetensors
+and bridge.json, which `unialign.migration.Bridge.load` reads. Without NEW, --plan only chooses the rows to embed
+first and writes plan.txt. These rows are near the centers of clusters. They make a good map, but the intervals need a
+random sample."""
 
 
 def run(options: argparse.Namespace) -> int:
