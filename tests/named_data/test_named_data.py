@@ -84,6 +84,8 @@ def test_equal_captions_and_equal_recordings_share_a_group_and_a_split(stamps: P
     assert len(set(items.groups[:3].tolist())) == 1
     assert items.groups[3] != items.groups[0]
     assert len(set(items.split[:3].tolist())) == 1
+    # Only equal captions make two stamps the same thing.
+    assert items.ids.tolist() == [0, 0, 1, 2]
 
 
 def test_cards_are_joined_by_their_word(tmp_path: Path) -> None:
