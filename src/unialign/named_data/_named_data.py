@@ -90,8 +90,8 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
     """List the items of a data set where its package put them, with groups and a split by groups.
 
     No file is copied. Items with equal texts have equal ids, so they are never negatives of each other. Near-duplicates
-    are in one group: items with equal texts or, depending on the data set, equal files. The split has 70 % training, 8 %
-    validation and 22 % test items.
+    are in one group: items with equal texts or, depending on the data set, equal files. The split has 70 % training,
+    8 % validation and 22 % test items.
 
     Args:
         name: name of a data set (see `names`).
