@@ -3,11 +3,14 @@
 import os
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from unialign.cli import main
+from unialign.named_data import tuxpaint
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,12 +32,31 @@ def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
     """Run all Python snippets and commands of a page in order, in one temporary folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    if "unialign data prepare tuxpaint" in page.read_text("utf-8"):
+        stamps = write_stamps(tmp_path.parent / f"{tmp_path.name}-stamps")
+        monkeypatch.setattr(tuxpaint, "DATA", replace(tuxpaint.DATA, folder=stamps, counts={}))
     names = {"__name__": "__main__"}
     for i, (kind, source) in enumerate(blocks(page)):
         if kind == "python":
             exec(compile(source, f"{page.name}, snippet {i}", "exec"), names)
         else:
             run_commands(source, capsys)
+
+
+def write_stamps(folder):
+    """Write 80 small stamps in the layout of the package of Tux Paint, which is not installed everywhere."""
+    image = pytest.importorskip("PIL.Image")
+    soundfile = pytest.importorskip("soundfile")
+    time = np.arange(4000) / 8000
+    for i, color in enumerate(["red", "orange", "gold", "green", "cyan", "blue", "purple", "pink"]):
+        for j, thing in enumerate(["cat", "dog", "ship", "tree", "house", "moon", "car", "rose", "drum", "key"]):
+            stem = folder / ("animals" if j < 2 else "things") / f"{color}_{thing}"
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            image.new("RGB", (24 + 4 * j, 32), color).save(f"{stem}.png")
+            Path(f"{stem}.txt").write_text(f"A {color} {thing}.\nfr.utf8=...\n", "utf-8")
+            tone = np.sin(2 * np.pi * 220 * 2 ** (i / 4) * time) + np.sin(2 * np.pi * 1500 * 2 ** (j / 5) * time)
+            soundfile.write(f"{stem}_desc_fr.ogg", 0.2 * tone, 8000)
+    return folder
 
 
 def run_commands(source, capsys):
