@@ -25,7 +25,7 @@ def codes_by_appearance(texts_N: Array | None, items: int) -> NDArray[np.int64]:
     code_N = np.empty(items, np.int64)
     unique = 0
     for row, text in enumerate(texts_N.tolist()):
-        code = codes.get(text) if text else None
+        code = codes.get(text)
         if code is None:
             code, unique = unique, unique + 1
             if text:
