@@ -14,6 +14,7 @@ import torch
 import raw_spaces
 from raw_spaces import make_space, raw
 from unialign.encoders import Encoder, create, encode_media, load, save
+from unialign.encoders._reference import fingerprint_of
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.io import read_json, write_json
 from unialign.space import Space
@@ -184,7 +185,18 @@ def test_hostile_references(tmp_path: Path) -> None:
 
     fails(lambda found: found["image"].update(files={"../x.json": "0" * 64}), r"cannot have the file '\.\./x\.json'")
     fails(lambda found: found["image"].update(files={"model.bin": "0" * 64}), r"cannot have the file 'model\.bin'")
-    fails(lambda found: found["image"].update(files=["a"]), "is malformed")
+    fails(lambda found: found["image"].update(files=["a"]), "`files` of .* must be an object")
+    fails(lambda found: found["image"].update(batch_size="x"), "`batch_size` of")
+    fails(lambda found: found["image"].update(batch_size=0), "`batch_size` of")
+    fails(lambda found: found["image"].update(packages=3), "`packages` of .* must be an object")
+    fails(lambda found: found["image"].update(witness="x"), "`witness` of .* must be a list of numbers")
+
+    def with_options(found: Any) -> None:
+        """Change an entry that is part of the fingerprint, and compute the fingerprint again."""
+        found["image"] = {**found["image"], "options": [3]}
+        found["image"]["fingerprint"] = fingerprint_of(found["image"])
+
+    fails(with_options, "`options` of .* must be an object")
     fails(lambda found: found["image"].update(kind="os"), "was altered")
     fails(lambda found: found["image"].update(fingerprint="../../x"), "was altered")
     fails(lambda found: found.update(image="builtin:conv"), "is not a reference")

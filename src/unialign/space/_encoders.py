@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unialign._checks import check_choice, check_integer
 from unialign.encoders import Encoder, check_reference, check_witness, create, load, references_of
 from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.media import KINDS
 from unialign.space._inside import ENCODERS, inside_name, read_inside
 from unialign.space._validation import check_names
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
     from unialign.space._space import Space
 
+# Entries of a reference that are JSON objects.
+_MAPPINGS = ("options", "architecture", "decoding", "prepare", "weights", "packages", "files")
 # Kind of encoders that cannot be rebuilt from a reference.
 MODULE = "module"
 
@@ -95,12 +99,29 @@ def check_references(encoders: Any, dims: Mapping[str, int]) -> dict[str, dict[s
             check_reference(reference, f"encoders[{name!r}]")
         except DataError as error:
             raise ConfigError(f"{error}; use `encoder.reference` of an encoder") from None
+        _check_entries(name, reference)
         if reference["dim"] != dims[name]:
             raise ConfigError(
                 f"the encoder of {name!r} returns features of dim {reference['dim']}, but the space expects dim "
                 f"{dims[name]}; use the encoder that computed the features of the space"
             )
     return {name: dict(encoders[name]) for name in dims if name in encoders}
+
+
+def _check_entries(name: str, reference: Mapping[str, Any]) -> None:
+    """Check the types of entries, since a fingerprint can be computed for any values."""
+    what = f"the reference of the encoder of {name!r}"
+    check_choice(f"`media` of {what}", reference["media"], KINDS)
+    check_integer(f"`batch_size` of {what}", reference.get("batch_size", 1), low=1)
+    for key in ("kind", "name"):
+        if not isinstance(reference[key], str):
+            raise ConfigError(f"`{key}` of {what} must be a string, got {reference[key]!r:.80}")
+    for key in _MAPPINGS:
+        if not isinstance(reference.get(key, {}), Mapping):
+            raise ConfigError(f"`{key}` of {what} must be an object, got {reference[key]!r:.80}")
+    witness = reference.get("witness", [])
+    if not isinstance(witness, list) or not all(isinstance(number, float | int) for number in witness):
+        raise ConfigError(f"`witness` of {what} must be a list of numbers, got {witness!r:.80}")
 
 
 def set_encoders(space: "Space", encoders: Any) -> None:

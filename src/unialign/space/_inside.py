@@ -27,8 +27,8 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
         CheckpointError: the reference does not list the files, or a file is missing or altered.
     """
     sums = reference.get("files", {})
-    if not isinstance(sums, Mapping) or not FOLDER.fullmatch(folder.name):
-        raise CheckpointError(f"the reference to the encoder in {folder} is malformed; save the space again")
+    if not FOLDER.fullmatch(folder.name):
+        raise CheckpointError(f"{folder} cannot be the folder of an encoder; save the space again")
     files = {}
     for name, expected in sums.items():
         parts = PurePosixPath(name).parts
