@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.pages import RESULTS
+from benchmarks.pages import RESULTS, ROOT, write_block, write_results
 from unialign import encoders
 from unialign.config import EmbedConfig
 from unialign.embedding import embed_with
@@ -26,7 +26,7 @@ from unialign.io import describe_environment
 from unialign.items import Items
 from unialign.media import load_cell
 
-RESULT = RESULTS / "embed.json"
+RESULT, PAGE = RESULTS / "embed.json", ROOT / "docs" / "how-to" / "embed.md"
 BATCH, ROUNDS = 64, 3
 # Distinct prepared batches of the encoder alone, which are repeated.
 PREPARED = 8
@@ -55,7 +55,9 @@ def main() -> None:
             found[case] = measure(items, CASES[case], Path(folder), options.workers, options.rounds)
             print(case, json.dumps(found[case]))
     found["environment"] = describe_environment()
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_results(options.out, found)
+    if options.out == RESULT:
+        write_block(PAGE, RESULT, f"\n{table(found)}\n")
 
 
 def write_images(folder: Path, count: int) -> Items:
@@ -133,6 +135,15 @@ def alone(encoder: encoders.Encoder, prepared: list[Any], count: int) -> float:
         encoders.encode_prepared(encoder, batch, batch_size=BATCH)
         done += len(batch)
     return time.perf_counter() - start
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = ["| media | encoder | speed of `embed` / speed of the encoder alone |", "|---|---|---|"]
+    for case, row in found.items():
+        if case in CASES:
+            ratio = row["speed of embed / speed of the encoder alone"]
+            lines.append(f"| {row['cells']:,} {case} | `{row['encoder']}` | {ratio:.2f} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

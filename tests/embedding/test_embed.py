@@ -148,7 +148,11 @@ def test_another_store_at_the_path_is_not_replaced(items: Items, store: Embeddin
     (tmp_path / "folder" / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="is not a store"):
         ua.embed(items, other, tmp_path / "folder", workers=0, **SMALL)
+    with pytest.raises(DataError, match="is not a store"):
+        ua.embed(items, other, tmp_path / "folder", workers=0, overwrite="replace", **SMALL)
     assert (tmp_path / "folder" / "notes.txt").read_text() == "mine"
+    with pytest.raises(DataError, match="is not a store"):
+        ua.embed(items, other, tmp_path / "folder" / "notes.txt", workers=0, **SMALL)
     assert not (tmp_path / ".folder.embed").exists()
 
 

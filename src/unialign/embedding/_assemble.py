@@ -5,6 +5,7 @@ Shapes: `N` items, `n` distinct cells of a column, `W` dimension of its features
 
 import contextlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -72,16 +73,19 @@ def assemble(
             assets[FILES] = StreamedAsset(lambda: _file_lines(joined, cells))
         if any(column.images is not None for column in joined.values()):
             assets[THUMBNAILS] = StreamedAsset(lambda: thumbnail_archive(_images(joined, cells, present, check_stop)))
-        return EmbeddingStore.write(
-            folder.target,
-            columns,
-            name=items.name,
-            overwrite=overwrite,
-            present=present,
-            provenance=_provenance(plan, items, joined, present),
-            assets=assets,
-            **store_options(items),
-        )
+        with warnings.catch_warnings():
+            # The same options gave the same warnings before the first cell was encoded.
+            warnings.simplefilter("ignore", UserWarning)
+            return EmbeddingStore.write(
+                folder.target,
+                columns,
+                name=items.name,
+                overwrite=overwrite,
+                present=present,
+                provenance=_provenance(plan, items, joined, present),
+                assets=assets,
+                **store_options(items),
+            )
 
 
 def _joined(plan: Plan, name: str, folder: WorkFolder) -> CellsFile:

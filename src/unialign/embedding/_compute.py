@@ -67,8 +67,7 @@ class _Collector:
         finite_n: NDArray[Any] = np.asarray(np.isfinite(stored_nW).all(axis=1))
         zero_n: NDArray[Any] = np.asarray(~stored_nW.any(axis=1))
         for place, (number, outcome) in enumerate(zip(batch.task.numbers, batch.outcomes, strict=True)):
-            if outcome.file is not None and outcome.mark is not None:
-                self._marks[outcome.file] = outcome.mark
+            self._marks |= outcome.marks
             if outcome.sha256 is not None:
                 self._hashes[number] = outcome.sha256
             if outcome.code is not None:

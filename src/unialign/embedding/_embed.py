@@ -9,7 +9,8 @@ from unialign._checks import check_choice
 from unialign.config import EmbedConfig, ProgressMode, Resume
 from unialign.data import EmbeddingStore, Overwrite
 from unialign.embedding._choices import check_licences, chosen_encoders
-from unialign.embedding._outcome import EmbedOutcome, embed_items
+from unialign.embedding._local import encoder_threads
+from unialign.embedding._outcome import EmbedOutcome, chosen_threads, embed_items
 from unialign.embedding._plan import Plan
 from unialign.encoders import Encoder
 from unialign.errors import ConfigError, DataError
@@ -169,18 +170,20 @@ def embed_with(
     target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
     table = items if isinstance(items, Items) else Items.open(items)
     other = EmbeddingStore.open(reuse) if isinstance(reuse, str | os.PathLike) else reuse
-    chosen = chosen_encoders(table, encoders, device=device, offline=offline)
-    check_licences(chosen, accept_licences)
-    return embed_items(
-        table,
-        chosen,
-        target,
-        config,
-        resume=resume,
-        overwrite=overwrite,
-        reuse=other,
-        keep_parts=keep_parts,
-        progress=progress,
-        ray_address=ray_address,
-        on_plan=on_plan,
-    )
+    # References have features of fixed inputs, which depend on the number of threads.
+    with encoder_threads(chosen_threads(config, target)):
+        chosen = chosen_encoders(table, encoders, device=device, offline=offline)
+        check_licences(chosen, accept_licences)
+        return embed_items(
+            table,
+            chosen,
+            target,
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            reuse=other,
+            keep_parts=keep_parts,
+            progress=progress,
+            ray_address=ray_address,
+            on_plan=on_plan,
+        )

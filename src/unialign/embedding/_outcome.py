@@ -21,7 +21,7 @@ from unialign.encoders import Encoder
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.items import Items
 
-__all__ = ["EmbedOutcome", "embed_items"]
+__all__ = ["EmbedOutcome", "chosen_threads", "embed_items"]
 
 
 @dataclass
@@ -54,7 +54,7 @@ def embed_items(
     check_items(items)
     folder = WorkFolder(target)
     cells = {name: items.column(name) for name in items.modalities}
-    threads = _threads(config, folder, target)
+    threads = chosen_threads(config, target)
     with encoder_threads(threads):
         plan = make_plan(items, cells, encoders, config, threads)
         finished = _finished_store(target, plan, overwrite)
@@ -91,13 +91,13 @@ def _is_retried(store: EmbeddingStore, config: EmbedConfig) -> bool:
     return config.retry_broken and BROKEN in store.assets
 
 
-def _threads(config: EmbedConfig, folder: WorkFolder, target: Path) -> int:
+def chosen_threads(config: EmbedConfig, target: Path) -> int:
     """An earlier call with the same folder determines the number of threads."""
     if config.threads != "auto":
         return int(config.threads)
     stored: Any = None
     with contextlib.suppress(CheckpointError, DataError):
-        stored = (folder.stored_plan() or {}).get("settings")
+        stored = (WorkFolder(target).stored_plan() or {}).get("settings")
         if stored is None and (target / "store.json").exists():
             stored = EmbeddingStore.open(target).provenance.get("plan", {}).get("settings")
     if isinstance(stored, Mapping) and isinstance(stored.get("threads"), int):
@@ -107,12 +107,14 @@ def _threads(config: EmbedConfig, folder: WorkFolder, target: Path) -> int:
 
 def _finished_store(target: Path, plan: Plan, overwrite: Overwrite) -> EmbeddingStore | None:
     """Raise DataError if the path exists and must not be replaced."""
-    if overwrite == "replace" or not target.exists() or not any(target.iterdir()):
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     try:
         store = EmbeddingStore.open(target)
     except DataError:
         raise DataError(f"{target} exists and is not a store; choose another path") from None
+    if overwrite == "replace":
+        return None
     stored: Any = store.provenance.get("plan")
     if isinstance(stored, Mapping) and stored.get("digest") == plan.digest:
         return store

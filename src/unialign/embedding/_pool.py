@@ -21,7 +21,7 @@ __all__ = ["WorkerPool", "pickled_columns"]
 
 _POLL_SECONDS = 0.5
 # Signals of the operating system or of a user, which say nothing about the data.
-_KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_KILLED = {getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from unialign.media import (
     Kind,
     MediaLimits,
     OpenFiles,
+    file_cells,
     file_mark,
     load_cell,
     open_cell,
@@ -62,8 +63,7 @@ class PreparedCell:
         arrays: result of `Encoder.prepare`; None for a broken or blank cell, and after the batch was encoded.
         code: code of a broken cell, or None.
         is_blank: whether the cell has no content of its kind, such as a video without sound.
-        file: root and path of the file of the cell, or None.
-        mark: size and modification time of the file.
+        marks: root and path -> size and modification time of each file that was read.
     """
 
     arrays: dict[str, NDArray[Any]] | None = None
@@ -71,8 +71,7 @@ class PreparedCell:
     detail: str = ""
     is_blank: bool = False
     thumbnail: bytes | None = None
-    file: str | None = None
-    mark: tuple[int, int] | None = None
+    marks: dict[str, tuple[int, int]] = field(default_factory=dict)
     sha256: str | None = None
 
 
@@ -94,7 +93,7 @@ def prepare_cell(
         try:
             return _attempt(work, cell, files)
         except MediaError as error:
-            return PreparedCell(code=error.code, detail=error.detail, file=_file(cell))
+            return PreparedCell(code=error.code, detail=error.detail)
         except MemoryError:
             reason = "not enough memory"
         except OSError as error:
@@ -110,8 +109,9 @@ def prepare_cell(
 
 def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> PreparedCell:
     for _ in range(_READS):
-        mark = file_mark(cell, roots=work.roots)
-        found = PreparedCell(file=_file(cell), mark=None if mark is None else (mark.size, mark.mtime_ns))
+        read = file_cells(cell, roots=work.roots, limits=work.limits, files=files)
+        marks = _marks(work, read)
+        found = PreparedCell(marks=marks)
         try:
             media = load_cell(
                 cell, work.media, roots=work.roots, limits=work.limits, decoding=work.decoding, files=files
@@ -119,10 +119,10 @@ def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> PreparedC
             if work.hash and cell.file is not None:
                 found.sha256 = _sha256(work, cell, files)
         except MediaError:
-            if file_mark(cell, roots=work.roots) == mark:
+            if _marks(work, read) == marks:
                 raise
             continue
-        if file_mark(cell, roots=work.roots) == mark:
+        if _marks(work, read) == marks:
             break
     else:
         raise MediaError("changed", "the file changed while it was read")
@@ -134,8 +134,9 @@ def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> PreparedC
     return found
 
 
-def _file(cell: Cell) -> str | None:
-    return None if cell.file is None else f"{cell.root}/{cell.file}"
+def _marks(work: ColumnWork, cells: Sequence[Cell]) -> dict[str, tuple[int, int]]:
+    marks = ((cell, file_mark(cell, roots=work.roots)) for cell in cells)
+    return {f"{cell.root}/{cell.file}": (mark.size, mark.mtime_ns) for cell, mark in marks if mark is not None}
 
 
 def _sha256(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> str:
