@@ -69,6 +69,18 @@ def run_commands(source, capsys):
         assert main(words[1:]) == 0, capsys.readouterr().err
 
 
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=p.stem) for p in EXAMPLES if p.stem != "index"])
+def test_every_example_ends_with_a_score_above_chance_and_a_loaded_space(page):
+    """`test_snippets_run_in_order` runs the comparison."""
+    last = [text for kind, text in blocks(page) if kind == "python" and "ua.Space.from_pretrained" in text][-1]
+    assert re.search(r"^assert low > .*found\.chance\[", last, re.MULTILINE)
+    assert "space.encode(" in page.read_text("utf-8").split(last)[-1] + last
+    assert f"({page.name})" in (page.parent / "index.md").read_text("utf-8")
+
+
 def test_makefile_has_the_commands_of_the_readme():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in ("demo", "test", "docs"):
