@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from unialign.data import EmbeddingStore, StreamedAsset, Thumbnails, thumbnail_archive
+from unialign.errors import ConfigError
 
 IMAGES = [("image/0.webp", b"first"), ("image/12.webp", b""), ("clip/3.webp", bytes(range(256)) * 9)]
 
@@ -40,6 +41,8 @@ def test_thumbnails_of_a_store_are_read(tmp_path: Path) -> None:
     )
     assert len(calls) == 1
     store.verify()
+    with store.open_asset("thumbnails.zip") as file:
+        assert Thumbnails(file).read("image", 0) == (b"first", "webp")
     found = Thumbnails(store.asset("thumbnails.zip"))
     assert found.read("clip", 3) == (IMAGES[2][1], "webp")
     assert found.modalities == {"image", "clip"}
@@ -47,3 +50,8 @@ def test_thumbnails_of_a_store_are_read(tmp_path: Path) -> None:
         {"image": [[1.0], [2.0]]}, assets={"a.jsonl": StreamedAsset(lambda: [b"1", b"2"])}
     )
     assert in_memory.asset("a.jsonl") == b"12"
+    copy = in_memory.save(tmp_path / "copy")
+    assert copy.asset("a.jsonl") == b"12"
+    for one in (in_memory, copy):
+        with pytest.raises(ConfigError, match="unknown asset 'b'"):
+            one.open_asset("b")

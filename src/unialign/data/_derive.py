@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from unialign._checks import check_integer
 from unialign.data._row_blocks import RowReader
 from unialign.data._store import EmbeddingStore
+from unialign.data._streamed_asset import StreamedAsset
 from unialign.data._write import Overwrite
 from unialign.errors import ConfigError
+from unialign.io import file_chunks
 
 
 def derive_store(
@@ -59,6 +61,14 @@ def derive_store(
         label_names=store.label_names,
         split=store.split,
         names=store.item_names if store.has_names else None,
-        assets={name: store.asset(name) for name in store.assets},
+        assets={name: _copied(store, name) for name in store.assets},
         provenance=store.provenance | {"columns": {name: {"embedding": f"a {source}"} for name in names}},
     )
+
+
+def _copied(store: EmbeddingStore, name: str) -> StreamedAsset:
+    def chunks() -> Iterator[bytes]:
+        with store.open_asset(name) as file:
+            yield from file_chunks(file)
+
+    return StreamedAsset(chunks)

@@ -1,6 +1,7 @@
 """Store the files of a store in a folder or in memory."""
 
 import contextlib
+import io
 import mmap
 import os
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,9 @@ class MemoryStorage:
     def chunks(self, file: str, record: FileRecord) -> Iterable[bytes]:
         return data_chunks(self._files[file])
 
+    def open(self, file: str, record: FileRecord) -> BinaryIO:
+        return io.BytesIO(b"".join(self.chunks(file, record)))
+
 
 class FolderStorage:
     """Nothing is unpickled, and links out of the folder are not followed."""
@@ -49,7 +53,7 @@ class FolderStorage:
     def description(self) -> bytes:
         if not self.path.is_dir():
             raise DataError(f"{self.path} is not a store, since the folder does not exist; {self._advice()}")
-        with self._open(DESCRIPTION_FILE) as file:
+        with self.open(DESCRIPTION_FILE) as file:
             text = file.read(_MAX_DESCRIPTION_BYTES + 1)
         if len(text) > _MAX_DESCRIPTION_BYTES:
             raise DataError(
@@ -60,7 +64,7 @@ class FolderStorage:
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
         path, dtype = self.path / file, np.dtype(dtype)
-        with self._open(file, record) as handle:
+        with self.open(file, record) as handle:
             try:
                 header = read_npy_header(handle)
             except ValueError as error:
@@ -78,7 +82,7 @@ class FolderStorage:
         return np.frombuffer(mapping, dtype=dtype, offset=start).reshape(shape)
 
     def chunks(self, file: str, record: FileRecord) -> Iterable[bytes]:
-        with self._open(file, record) as handle:
+        with self.open(file, record) as handle:
             yield from file_chunks(handle)
 
     def _advice(self) -> str:
@@ -89,7 +93,7 @@ class FolderStorage:
                     return f"its replacement was interrupted, so rename {name} back to restore the earlier store"
         return "check the path"
 
-    def _open(self, file: str, record: FileRecord | None = None) -> BinaryIO:
+    def open(self, file: str, record: FileRecord | None = None) -> BinaryIO:
         path = self.path / file
         reject_links_out(path, self.path, error=DataError)
         try:

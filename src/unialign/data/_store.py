@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, BinaryIO, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -269,10 +269,15 @@ class EmbeddingStore(StoreFiles):
 
     def asset(self, name: str) -> bytes:
         """Return the bytes of an asset; ConfigError for an unknown name."""
+        with self.open_asset(name) as file:
+            return file.read()
+
+    def open_asset(self, name: str) -> BinaryIO:
+        """Open an asset for reading, without loading it into memory; ConfigError for an unknown name."""
         if not isinstance(name, str) or name not in self._description.assets:
             known = ", ".join(map(repr, self.assets)) or "none"
             raise ConfigError(f"unknown asset {name!r}; the store has {known}")
-        return self._read_bytes(_layout.asset_file(name), self._description.assets[name])
+        return self._storage.open(_layout.asset_file(name), self._description.assets[name])
 
     def verify(self) -> None:
         """Read all files and compare their checksums; raise DataError for a modified file."""

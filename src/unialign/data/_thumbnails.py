@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from unialign.errors import DataError
 
@@ -19,14 +20,14 @@ class Thumbnails:
     """Map (modality, number) to an image; the mapping is empty without an archive.
 
     Args:
-        archive: path or content of the archive.
+        archive: path or content of the archive, or an open file, which must stay open.
         name: name of the archive in error messages. Default: the path.
 
     Raises:
         DataError: the archive is not a valid zip archive.
     """
 
-    def __init__(self, archive: Path | bytes, name: str | None = None) -> None:
+    def __init__(self, archive: Path | bytes | BinaryIO, name: str | None = None) -> None:
         self._name = str(archive) if name is None else name
         self._files: dict[tuple[str, int], zipfile.ZipInfo] = {}
         if isinstance(archive, Path) and not archive.is_file():

@@ -1,5 +1,6 @@
 """Copy parts from a store instead of encoding their cells again."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -44,29 +45,35 @@ def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken:
         for line in _lines(store, FILES)
         if line["modality"] == column
     }
-    images = Thumbnails(store.asset(THUMBNAILS)) if THUMBNAILS in store.assets else None
-    if images is not None and column not in images.modalities:
-        images = None
     array_NW, present_N = store.array(column), store.present(column)
-    for number in range(plan.parts(column)):
-        cells = plan.cells_of(column, number)
-        own = [entry for entry in broken if entry.cell in cells]
-        if own and not with_broken:
-            continue
-        found = np.array([cell for cell in cells if present_N[row_n[cell]]], np.int64)
-        thumbnails = None
-        if images is not None:
-            thumbnails = [(images.read(column, int(row)) or (b"", ""))[0] for row in row_n[found]]
-        yield (
-            number,
-            Part(
+    with _images(store, column) as images:
+        for number in range(plan.parts(column)):
+            cells = plan.cells_of(column, number)
+            own = [entry for entry in broken if entry.cell in cells]
+            if own and not with_broken:
+                continue
+            found = np.array([cell for cell in cells if present_N[row_n[cell]]], np.int64)
+            thumbnails = None
+            if images is not None:
+                thumbnails = [(images.read(column, int(row)) or (b"", ""))[0] for row in row_n[found]]
+            part = Part(
                 cells=found,
                 features=np.asarray(array_NW[row_n[found]]),
                 thumbnails=thumbnails,
                 broken=own,
                 hashes={cell: hashes[cell] for cell in cells if cell in hashes},
-            ),
-        )
+            )
+            yield number, part
+
+
+@contextlib.contextmanager
+def _images(store: EmbeddingStore, column: str) -> Iterator[Thumbnails | None]:
+    if THUMBNAILS not in store.assets:
+        yield None
+        return
+    with store.open_asset(THUMBNAILS) as file:
+        images = Thumbnails(file, f"{THUMBNAILS} of {store.name!r}")
+        yield images if column in images.modalities else None
 
 
 def _first_rows(store: EmbeddingStore, column: str) -> tuple[dict[bytes, int], Any]:
@@ -83,7 +90,8 @@ def _first_rows(store: EmbeddingStore, column: str) -> tuple[dict[bytes, int], A
 
 def _lines(store: EmbeddingStore, asset: str) -> Iterator[Any]:
     if asset in store.assets:
-        yield from map(json.loads, store.asset(asset).splitlines())
+        with store.open_asset(asset) as file:
+            yield from map(json.loads, file)
 
 
 def _key(cell: Mapping[str, Any]) -> bytes:

@@ -45,8 +45,8 @@ def copy_thumbnails(
         return
     copy = io.BytesIO()
     try:
-        images = Thumbnails(store.asset(THUMBNAILS), f"{THUMBNAILS} of {store.name!r}")
-        with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen:
+        with store.open_asset(THUMBNAILS) as file, zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen:
+            images = Thumbnails(file, f"{THUMBNAILS} of {store.name!r}")
             for name, row in images:
                 wanted = name in store.columns if modality is None else name == modality
                 if wanted and row in numbers and (found := images.read(name, row)):

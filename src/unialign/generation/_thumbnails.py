@@ -45,17 +45,18 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
         pil: Any = import_module("PIL.Image")
     except ImportError:
         raise MissingDependencyError("reading thumbnails needs Pillow: pip install 'unialign[images]'") from None
-    thumbnails = Thumbnails(store.asset(THUMBNAILS), source)
     out = torch.empty(len(rows_N), 3, size, size, dtype=torch.float32)
-    for i, row in enumerate(rows_N.tolist()):
-        file = thumbnails.read(modality, row)
-        if file is None:
-            known = ", ".join(map(repr, sorted(thumbnails.modalities))) or "nothing"
-            raise DataError(
-                f"{source} has no image of {modality!r} for row {row}; it has images of {known}, and the store "
-                f"has {store.items} rows"
-            )
-        out[i] = _decode_square(pil, file[0], f"{modality}/{row}.{file[1]} in {source}", size)
+    with store.open_asset(THUMBNAILS) as archive:
+        thumbnails = Thumbnails(archive, source)
+        for i, row in enumerate(rows_N.tolist()):
+            file = thumbnails.read(modality, row)
+            if file is None:
+                known = ", ".join(map(repr, sorted(thumbnails.modalities))) or "nothing"
+                raise DataError(
+                    f"{source} has no image of {modality!r} for row {row}; it has images of {known}, and the store "
+                    f"has {store.items} rows"
+                )
+            out[i] = _decode_square(pil, file[0], f"{modality}/{row}.{file[1]} in {source}", size)
     return out
 
 
