@@ -38,7 +38,7 @@ class EmbedConfig(Config):
     dtype: Literal["float32", "float16"] = setting("float32", "type of the stored features")
     threads: int | Literal["auto"] = setting(
         "auto",
-        "threads of an encoder on a CPU; `auto` is the number of an unfinished run, else half of the cores, or 1 on Ray",
+        "threads of an encoder on a CPU; `auto`: those of an unfinished run, else half of the cores, or 1 on Ray",
         integer(1),
     )
     workers: int | Literal["auto"] = setting(
@@ -77,5 +77,5 @@ class EmbedConfig(Config):
         if self.part_cells % self.batch_size:
             nearest = max(1, round(self.part_cells / self.batch_size)) * self.batch_size
             raise ConfigError(
-                f"part_cells is {self.part_cells}, which is not a multiple of batch_size {self.batch_size}; use {nearest}"
+                f"part_cells is {self.part_cells}, no multiple of batch_size {self.batch_size}; use {nearest}"
             )
