@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+import embed_prepare
 import unialign as ua
 from embed_cases import (
+    Projection,
     content,
     image_encoder,
     small_encoders,
@@ -19,13 +21,14 @@ from embed_cases import (
     text_items,
     write_image,
 )
+from media.media_files import video_bytes
 from unialign.config import EmbedConfig
 from unialign.data import EmbeddingStore, Thumbnails, encoder_fingerprint
 from unialign.embedding import embed_with
-from unialign.encoders import encode_media, references_of
+from unialign.encoders import encode_media, references_of, wrap
 from unialign.errors import ConfigError, DataError, MediaError, NonFiniteError
 from unialign.items import Items
-from unialign.media import load_cell
+from unialign.media import Decoding, load_cell
 
 SMALL = {"batch_size": 4, "part_cells": 8, "progress": "none", "threads": 1}
 
@@ -114,21 +117,29 @@ def test_thumbnails_of_images(items: Items, store: EmbeddingStore, tmp_path: Pat
     assert without.assets == ("items.jsonl",)
 
 
-def test_a_shared_cell_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_image(tmp_path / "clip.png", 0)
-    records = [{"id": f"caption {i}", "image": "clip.png", "text": f"caption {i}", "ids": "clip"} for i in range(10)]
-    table = Items.from_records(records, kinds={"image": "image", "text": "text"}, root=tmp_path)
-    encoders = small_encoders()
+def test_ten_captions_of_a_video_encode_it_once(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(video_bytes(range(0, 200, 20)))
+    records = [{"id": f"caption {i}", "clip": "clip.mp4", "text": f"caption {i}", "ids": "clip"} for i in range(10)]
+    table = Items.from_records(records, kinds={"clip": "video", "text": "text"}, root=tmp_path)
+    decoding = Decoding(frames=4)
+    clip = wrap(Projection(9, 4), media="video", dim=4, prepare=embed_prepare.numbers, decoding=decoding)
     calls: list[int] = []
-    module = encoders["image"].module
-    module.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-    encoders["image"].reference  # noqa: B018  the witness calls the module, too
-    calls.clear()
-    store = ua.embed(table, encoders, tmp_path / "store", workers=0, **SMALL)
+    clip.reference  # noqa: B018  the witness calls the module, too
+    clip.module.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    store = ua.embed(table, {"clip": clip, "text": text_encoder()}, tmp_path / "store", workers=0, **SMALL)
     assert calls == [1]
-    assert len(np.unique(store.array("image"), axis=0)) == 1
-    assert store.present("image").all()
+    assert store.present("clip").all()
+    assert len(np.unique(store.array("clip"), axis=0)) == 1
     assert len(set(store.ids.tolist())) == 1
+    assert len(Thumbnails(store.asset("thumbnails.zip")).modalities) == 1
+
+
+def test_vectors_are_stored_by_an_encoder_without_dim(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    table = Items.from_records([{"sensor": row.tolist()} for row in vectors], kinds={"sensor": "array"})
+    store = ua.embed(table, None, tmp_path / "store", workers=0, **SMALL)
+    np.testing.assert_array_equal(store.array("sensor"), vectors)
+    assert store.provenance["columns"]["sensor"]["encoder"] == "builtin:identity"
 
 
 def test_an_equal_call_opens_the_finished_store(items: Items, store: EmbeddingStore) -> None:

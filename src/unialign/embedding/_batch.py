@@ -1,5 +1,6 @@
 """Batches of cells to prepare, and their preparation in the current process."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -38,7 +39,10 @@ def prepare_batches(columns: Mapping[str, ColumnWork], tasks: Iterator[BatchTask
             outcomes = []
             for place, cell in enumerate(task.cells):
                 try:
-                    outcomes.append(prepare_cell(columns[task.column], cell, files=files))
+                    # Decoders warn about many damaged files, which are listed by code.
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        outcomes.append(prepare_cell(columns[task.column], cell, files=files))
                 except UniAlignError as error:
                     raise unexpected_failure(task, place, "known", type(error).__name__, str(error)) from error
                 except ReadFailure as error:
