@@ -112,6 +112,9 @@ def test_both_estimates_are_combined_by_their_variances():
     center, wide = _combined(-1.0, 0.03, LocalOverlap(1.0, 0.1, 40, 0.8))
     assert -1 < center < 0.5
     assert wide > 0.4
+    # A wide window is less certain.
+    assert _combined(1.1, 0.03, LocalOverlap(1.0, 0.1, 160, 1.0)) == _combined(1.1, 0.03, local)
+    assert _combined(1.1, 0.03, LocalOverlap(1.0, 0.1, 2560, 1.0))[1] > _combined(1.1, 0.03, local)[1]
     # A window that holds few of the true results has little weight.
     assert abs(_combined(0.0, 0.03, LocalOverlap(1.0, 0.1, 40, 0.3))[0]) < 0.05
 

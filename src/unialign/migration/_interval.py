@@ -72,6 +72,8 @@ _QUANTILE, _MARGIN = 1.75, 0.004
 _ERROR_COMBINED, _QUANTILE_COMBINED, _MARGIN_COMBINED = 0.1, 1.85, 0.006
 # Standard deviation of the error of the local logit, and the addition for a window that holds no true results.
 _ERROR_LOCAL, _ERROR_OUTSIDE = 0.15, 2.0
+# Rows of a wide window differ more than rows near the threshold: error for each doubling of a window above this size.
+_ERROR_WIDE, _WIDE = 0.1, 160
 # If the local estimate is significantly higher, it is trusted if its window holds nearly all true results, with the
 # weight share ** _SHARPNESS. Otherwise, this part of the squared difference is added to the variance.
 _SHARPNESS, _HIGHER = 32, 0.1
@@ -130,6 +132,7 @@ def estimate_overlap(
 def _combined(extrapolated: float, variance: float, local: LocalOverlap) -> tuple[float, float]:
     """Return the logit of both estimates and its standard error."""
     local_variance = local.error**2 + _ERROR_LOCAL**2 + (_ERROR_OUTSIDE * (1 - local.share)) ** 2
+    local_variance += (_ERROR_WIDE * max(0.0, math.log2(local.window / _WIDE))) ** 2
     difference = local.logit - extrapolated
     unexplained = max(0.0, difference**2 - variance - local_variance)
     trusted = 1.0 if difference < 0 else local.share**_SHARPNESS
