@@ -25,7 +25,7 @@ def test_a_line_has_cells_speed_time_left_and_stages(
     now = [100.0]
     monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
     clock = Clock()
-    display = Progress("lines", plan, clock, {"image": 4, "text": 0}, in_process=False)
+    display = Progress("lines", plan, clock, {"image": 4, "text": 0}, waiting="waiting for decoding")
     now[0] += 2
     display.advance("image", 4)
     assert capsys.readouterr().err == ""  # a line every 10 seconds
@@ -44,7 +44,7 @@ def test_a_line_has_cells_speed_time_left_and_stages(
 
 def test_a_bar_and_silence(plan: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for mode in ("bar", "none"):
-        display = Progress(mode, plan, Clock(), {"image": 0, "text": 0}, in_process=True)
+        display = Progress(mode, plan, Clock(), {"image": 0, "text": 0}, waiting="decoding")
         for column in plan.columns.values():
             display.advance(column.name, 8)
             display.advance(column.name, column.cells - 8)

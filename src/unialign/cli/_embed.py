@@ -14,8 +14,6 @@ from unialign.embedding import EmbedOutcome, Plan, duration, embed_with
 from unialign.encoders import default
 from unialign.items import Items
 
-_STAGES = {"wait": "waiting for decoding", "encode": "encoding", "write": "writing"}
-
 
 def embed_source(config: EmbedConfig, choices: Mapping[str, str], options: argparse.Namespace) -> int:
     items = open_items(options.source, options)
@@ -81,7 +79,8 @@ def _print_outcome(outcome: EmbedOutcome, items: Items, options: argparse.Namesp
     if not total:
         echo("The store was already complete; nothing was encoded.")
     elif outcome.computed:
-        parts = ", ".join(f"{_STAGES[stage]} {100 * spent / total:.0f} %" for stage, spent in outcome.seconds.items())
+        words = {"wait": outcome.waiting, "encode": "encoding", "write": "writing"}
+        parts = ", ".join(f"{words[stage]} {100 * spent / total:.0f} %" for stage, spent in outcome.seconds.items())
         echo(f"Time: {duration(total)} ({parts})")
     if "broken.jsonl" in store.assets:
         echo(f"Broken cells: {shown(options.out / 'assets' / 'broken.jsonl')}")

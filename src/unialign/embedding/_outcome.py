@@ -34,6 +34,7 @@ class EmbedOutcome:
     resumed: int = 0
     reused: int = 0
     seconds: Mapping[Stage, float] = field(default_factory=dict)
+    waiting: str = "waiting"
 
 
 def embed_items(
@@ -84,7 +85,9 @@ def embed_items(
             store = run.finish("replace" if finished is not None else overwrite)
             if not keep_parts:
                 folder.remove()
-            return EmbedOutcome(store, plan, run.computed, run.resumed, run.reused, dict(run.clock.seconds))
+            return EmbedOutcome(
+                store, plan, run.computed, run.resumed, run.reused, dict(run.clock.seconds), run.waiting
+            )
 
 
 def _is_retried(store: EmbeddingStore, config: EmbedConfig) -> bool:

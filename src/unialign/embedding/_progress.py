@@ -19,14 +19,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """`auto` is a bar on a terminal, else a line every 10 seconds."""
 
-    def __init__(
-        self, mode: ProgressMode, plan: Plan, clock: Clock, done: Mapping[str, int], *, in_process: bool
-    ) -> None:
+    def __init__(self, mode: ProgressMode, plan: Plan, clock: Clock, done: Mapping[str, int], *, waiting: str) -> None:
         if mode == "auto":
             mode = "bar" if sys.stderr.isatty() else "lines"
         self._mode, self._plan, self._clock = mode, plan, clock
         self._names = list(plan.columns)
-        self._waiting = "decoding" if in_process else "waiting for decoding"
+        self._waiting = waiting
         self._bar: tqdm[Any] | None = None
         self._done = dict(done)
         self._last_line = time.monotonic()

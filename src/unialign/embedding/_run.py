@@ -52,6 +52,7 @@ class Run:
         self._cells_done = dict.fromkeys(plan.columns, 0)
         self._broken = BrokenCount(plan, self._where)
         self.computed = self.resumed = self.reused = 0
+        self.waiting = "waiting"
 
     def prepare(self, resume: Resume, overwrite: Overwrite) -> None:
         stored = self._folder.stored_plan()
@@ -115,8 +116,8 @@ class Run:
                 )
 
     def _compute(self, missing: Sequence[PartName], check_stop: Callable[[], None]) -> None:
-        parts, in_process = self._engine(missing)
-        display = Progress(self._progress, self._plan, self.clock, self._cells_done, in_process=in_process)
+        parts, self.waiting = self._engine(missing)
+        display = Progress(self._progress, self._plan, self.clock, self._cells_done, waiting=self.waiting)
         with contextlib.closing(parts), contextlib.closing(display), PartWriter(self._folder) as writer:
             for part in parts:
                 with self.clock("write"):
@@ -126,8 +127,8 @@ class Run:
                 display.advance(part.column, len(self._plan.cells_of(part.column, part.number)))
                 check_stop()
 
-    def _engine(self, missing: Sequence[PartName]) -> tuple[Generator[FinishedPart], bool]:
-        """Parts are computed on iteration; also return whether this process decodes media."""
+    def _engine(self, missing: Sequence[PartName]) -> tuple[Generator[FinishedPart], str]:
+        """Parts are computed on iteration; also return what this process does or waits for meanwhile."""
         cells = {name: column[0] for name, column in self._cells.items()}
         if self._config.engine == "ray":
             parts = compute_parts_on_ray(
@@ -139,7 +140,7 @@ class Run:
                 address=self._ray_address,
                 clock=self.clock,
             )
-            return parts, False
+            return parts, "waiting for Ray"
         workers = chosen_workers(self._config.workers, self._plan.settings.device_type, self._work)
         parts = compute_parts(
             self._plan,
@@ -150,7 +151,7 @@ class Run:
             workers=workers,
             clock=self.clock,
         )
-        return parts, workers == 0
+        return parts, "waiting for decoding" if workers else "decoding"
 
     def _take(self, column: str, number: int, broken: Sequence[BrokenCell]) -> None:
         self._done.add((column, number))
