@@ -1,7 +1,9 @@
 """`inspect` counts items, combinations, broken cells, duplicates and leaking groups."""
 
+import errno
 import json
 import os
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ from PIL import Image
 
 import unialign as ua
 from unialign.cli import main
-from unialign.errors import ConfigError
-from unialign.inspection import joined_groups, normalized_text
+from unialign.errors import ConfigError, DataError
+from unialign.media import RETRY_SECONDS, MediaLimits
 
 
 @pytest.fixture
@@ -85,19 +87,6 @@ def test_the_sample_is_fixed_by_the_seed(folder: Path) -> None:
     assert sizes[0]["text"]["decoded"] == 2
 
 
-def test_items_are_joined_through_other_items() -> None:
-    codes = [np.array([0, 0, -1, -1, 1, 1]), np.array([-1, 5, 5, 3, 3, -1])]
-    assert joined_groups(codes, 6).tolist() == [0, 0, 0, 3, 3, 3]
-    assert joined_groups([], 3).tolist() == [0, 1, 2]
-    chain = [np.repeat(np.arange(50), 2), np.concatenate([[-1], np.repeat(np.arange(49), 2), [-1]])]
-    assert set(joined_groups(chain, 100).tolist()) == {0}
-
-
-def test_texts_are_compared_without_case_width_and_final_punctuation() -> None:
-    assert normalized_text(" A\tCat.") == normalized_text("a cat") == normalized_text("Ａ CAT!")
-    assert normalized_text("a cat") != normalized_text("a cart")
-
-
 def test_options_of_a_source_need_a_source(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"'rules' is an option of Items\.open"):
         ua.inspect(ua.data.Items.open(folder, rules=RULES), rules=RULES)
@@ -121,3 +110,73 @@ def test_the_command_writes_a_table_a_report_and_the_broken_cells(
     assert items.has_split
     assert items.groups[0] == items.groups[1]
     assert main([*words, "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("decoder", "code"),
+    [("import os; os._exit(3)", "undecodable"), ("import time; time.sleep(3600)", "timeout")],
+)
+def test_a_decoder_that_crashes_or_hangs_is_a_broken_cell(
+    decoder: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "soundfile.py").write_text(decoder)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    source = tmp_path / "sounds"
+    source.mkdir()
+    with wave.open(str(source / "0.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(160))
+    (source / "0.txt").write_text("a sound")
+    found = ua.inspect(source, rules={"audio": ".wav", "text": ".txt"}, limits=MediaLimits(seconds=0.2))
+    assert [(row["modality"], row["code"]) for row in found.broken] == [("audio", code)]
+    assert found.results["modalities"]["text"]["decoded"] == 1
+
+
+def test_every_file_is_opened_without_decoding(folder: Path) -> None:
+    os.mkfifo(folder / "7.png")
+    (folder / "8.png").write_bytes(b"")
+    (folder / "9.png").write_bytes(bytes(2000))
+    found = ua.inspect(folder, rules=RULES, decode=0, limits=MediaLimits(bytes=1000))
+    codes = {row["items"][0]: row["code"] for row in found.broken if row["modality"] == "image"}
+    assert codes == {"7": "not-a-file", "8": "empty", "9": "too-large"}
+    assert found.results["modalities"]["image"]["decoded"] == 0
+
+
+def test_members_outside_their_file_are_broken(tmp_path: Path) -> None:
+    (tmp_path / "shard").write_bytes(b"0123456789")
+    records = [
+        {"id": str(row), "image": {"path": "shard", "at": at}}
+        for row, at in enumerate(([0, 4], [8, 4], [2, 0], [0, 9]))
+    ]
+    items = ua.data.Items.from_records(records, kinds={"image": "image"}, root=tmp_path, name="shard")
+    found = ua.inspect(items, decode=0, limits=MediaLimits(bytes=8))
+    assert {row["items"][0]: row["code"] for row in found.broken} == {"1": "truncated", "2": "empty", "3": "too-large"}
+
+
+def test_a_file_system_that_fails_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    read = os.open
+
+    def failing(path: object, *args: object, **options: object) -> int:
+        if str(path).endswith("2.png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("time.sleep", waits.append)
+    items = ua.data.Items.open(folder, rules=RULES)
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(DataError, match=r"2\.png cannot be read \(Input/output error\), also after several attempts"):
+        ua.inspect(items)
+    assert waits == list(RETRY_SECONDS)
+
+
+def test_common_texts_do_not_join_items() -> None:
+    texts = ["a dog"] * 30 + ["a cat"] * 30 + ["a ship", "A ship."] + [f"number {row}" for row in range(38)]
+    records = [{"id": str(row), "text": text} for row, text in enumerate(texts)]
+    found = ua.inspect(ua.data.Items.from_records(records, kinds={"text": "text"}, name="animals"))
+    assert found.results["common_texts"] == {"text": {"texts": 2, "items": 60, "examples": ["0", "30"]}}
+    assert found.results["groups"]["largest"] == 2
+    assert found.results["groups"]["largest_by"] == "text"
+    assert found.results["split"]["items"] == {"train": 70, "val": 10, "test": 20}
+    assert "2 texts of 'text', each of more than 5 % of the items, not used for groups" in found.text()

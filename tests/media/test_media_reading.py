@@ -16,7 +16,21 @@ import pytest
 
 from media.media_files import PIXELS, TONE, image_bytes, sound_bytes, video_bytes
 from unialign.errors import ConfigError, DataError, MediaError, MissingDependencyError
-from unialign.media import TRANSIENT, Cell, Kind, MediaLimits, OpenFiles, decode, file_mark, load_cell, open_cell
+from unialign.media import (
+    TRANSIENT,
+    Cell,
+    Kind,
+    MediaLimits,
+    OpenFiles,
+    _stored_array as stored_array,
+    decode,
+    file_cells,
+    file_mark,
+    load_cell,
+    open_cell,
+    with_retries,
+)
+from unialign.media._stored_array import StoredArray
 
 VECTORS = np.arange(300, dtype=np.float32).reshape(100, 3)
 
@@ -183,7 +197,7 @@ def test_files_stay_open_between_rows(root: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "stream"])
 def test_the_first_row_may_be_any(root: Path, suffix: str) -> None:
-    """Batches of tables begin at rows 0, 32, 40, 64, ... of parquet, and at 0, 40, 80 of Arrow files."""
+    """Batches of tables begin at rows 0, 32, 40, 72, 80 of parquet, and at 0, 40, 80 of Arrow files."""
     table = pa.table({"x": pa.array(list(VECTORS))})
     with (root / f"b.{suffix}").open("wb") as file:
         if suffix == "parquet":
@@ -202,6 +216,92 @@ def test_the_offset_of_a_wrong_byte_counts_from_the_start_of_the_file() -> None:
     for start in (b"", b"\xef\xbb\xbf"):
         with pytest.raises(MediaError, match=f"byte 0xff at offset {len(start) + 2} "):
             decode(start + b"ab\xffcd", "text")
+
+
+def test_rows_in_fortran_order_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(6000, dtype=np.float32).reshape(60, 100)
+    np.save(tmp_path / "a.npy", np.asfortranarray(array))
+    np.savez_compressed(tmp_path / "a.npz", x=np.asfortranarray(array))
+    reads = []
+    real = StoredArray._read
+    monkeypatch.setattr(StoredArray, "_read", lambda *given: (reads.append(given), real(*given))[1])
+    for name, key in (("a.npy", None), ("a.npz", "x")):
+        reads.clear()
+        with OpenFiles() as files:
+            for row in range(60):
+                cell = Cell(array=name, key=key, row=row)
+                np.testing.assert_array_equal(load_cell(cell, "array", roots=[tmp_path], files=files), array[row])
+        assert len(reads) == array.shape[1]
+    monkeypatch.setattr(stored_array, "_BLOCK_BYTES", 4 * 100 * 7)
+    with OpenFiles() as files:
+        for row in (59, 0, 6, 7, 13, 14, 58):
+            cell = Cell(array="a.npy", row=row)
+            np.testing.assert_array_equal(load_cell(cell, "array", roots=[tmp_path], files=files), array[row])
+
+
+def test_cells_of_tables_are_limited_before_they_are_decompressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = pa.array([bytes(1 << 20)] * 40)
+    pq.write_table(
+        pa.table({"image": wide, "other": wide}), tmp_path / "a.parquet", use_dictionary=False, compression="zstd"
+    )
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    read: list[int] = []
+    real = pq.ParquetFile.iter_batches
+
+    def counting(self: Any, batch_size: int, **options: Any) -> Any:
+        read.append(batch_size)
+        return real(self, batch_size, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counting)
+    cell = Cell(table="a.parquet", column="image", row=5)
+    with pytest.raises(MediaError, match="expected at most 1,000") as caught:
+        load_cell(cell, "image", roots=[tmp_path], limits=MediaLimits(bytes=1000))
+    assert caught.value.code == "too-large"
+    assert not read
+    with open_cell(cell, roots=[tmp_path], limits=MediaLimits(bytes=4 << 20)) as file:
+        assert file.read() == bytes(1 << 20)
+    assert read == [3]
+
+
+def test_a_large_cell_among_small_ones_is_too_large(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [b"small"] * 99 + [bytes(5000)]}), tmp_path / "a.parquet")
+    limits = MediaLimits(bytes=1000)
+    assert load_cell(Cell(table="a.parquet", column="text", row=0), "text", roots=[tmp_path], limits=limits) == "small"
+    with pytest.raises(MediaError, match="5,000 bytes, expected at most 1,000") as caught:
+        load_cell(Cell(table="a.parquet", column="text", row=99), "text", roots=[tmp_path], limits=limits)
+    assert caught.value.code == "too-large"
+
+
+def test_files_to_which_a_table_refers_have_marks(root: Path) -> None:
+    table = pa.table({"image": pa.array([{"bytes": None, "path": "a.png"}, {"bytes": b"x", "path": None}])})
+    pq.write_table(table, root / "paths.parquet")
+    cells = [Cell(table="paths.parquet", column="image", row=row) for row in (0, 1)]
+    assert [cell.file for cell in file_cells(cells[0], roots=[root])] == ["paths.parquet", "a.png"]
+    assert file_cells(cells[1], roots=[root]) == [cells[1]]
+    assert file_cells(Cell(path="a.png"), roots=[root]) == [Cell(path="a.png")]
+    assert file_cells(Cell(value="a text"), roots=[root]) == []
+
+
+def test_reads_are_repeated_after_trouble_of_the_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    errors = [OSError(errno.ESTALE, "Stale file handle"), OSError(errno.EIO, "Input/output error"), None]
+
+    def read() -> str:
+        if (error := errors.pop(0)) is not None:
+            raise error
+        return "content"
+
+    assert with_retries(read, "a.png", waits=(1, 2, 3)) == "content"
+    assert waits == [1, 2]
+    errors[:] = [OSError(errno.EIO, "Input/output error")] * 2
+    with pytest.raises(DataError, match=r"a\.png cannot be read \(Input/output error\)"):
+        with_retries(read, "a.png", waits=(1,))
+    errors[:] = [OSError(errno.EACCES, "Permission denied")]
+    with pytest.raises(PermissionError):
+        with_retries(read, "a.png")
 
 
 def test_a_changed_file_is_opened_again(root: Path) -> None:

@@ -1,5 +1,5 @@
 from unialign._datasets import list_datasets as list_datasets
-from unialign.data._combinations import combinations as combinations
+from unialign.data._combinations import combinations as combinations, combinations_of as combinations_of
 from unialign.data._derive import derive_store as derive_store
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
 from unialign.data._item_values import label_codes as label_codes

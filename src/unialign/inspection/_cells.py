@@ -1,16 +1,19 @@
-"""Check the files of cells and decode a sample of them."""
+"""Open the files of cells and decode a sample of them."""
 
-import time
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign.embedding import ColumnWork, prepared_cells
 from unialign.errors import MediaError
 from unialign.items import Items
-from unialign.media import Audio, Cell, Kind, Media, MediaLimits, OpenFiles, Video, file_mark, load_cell
+from unialign.media import Audio, Cell, Decoding, Kind, Media, MediaLimits, Video, file_mark, open_cell, with_retries
 
 # What the size of a decoded value of each kind is measured in.
 UNITS: dict[Kind, str] = {
@@ -27,24 +30,24 @@ class CellReport:
     """Cells of one modality: files without decoding, and a decoded sample.
 
     Attributes:
-        cells: number of distinct cells.
+        cells: distinct cells.
+        index_N: (N,) number of the cell of each item, -1 if absent.
         bytes: total size of the files; a file is counted once.
         broken: cell number -> (code, detail).
         decoded: number of cells in the sample.
         sizes: size of each decoded cell in the unit of its kind.
         silent: number of decoded sounds whose samples are all 0.
         blank: number of decoded cells without content.
-        seconds: CPU time of decoding.
     """
 
-    cells: int
+    cells: Sequence[Cell]
+    index_N: NDArray[np.int64]
     bytes: int = 0
     broken: dict[int, tuple[str, str]] = field(default_factory=dict)
     decoded: int = 0
     sizes: list[float] = field(default_factory=list)
     silent: int = 0
     blank: int = 0
-    seconds: float = 0.0
 
     @property
     def codes(self) -> dict[str, int]:
@@ -55,58 +58,88 @@ class CellReport:
         return [float(x) for x in np.quantile(self.sizes, [0, 0.25, 0.5, 0.75, 1])] if self.sizes else None
 
 
-def check_cells(
-    items: Items, modality: str, *, decode: int | None, limits: MediaLimits, seed: int
-) -> tuple[CellReport, Sequence[Cell], NDArray[np.int64]]:
-    """Return the report, the distinct cells, and the (N,) number of the cell of each item, -1 if absent."""
-    cells, index_N = items.column(modality)
-    report = CellReport(cells=len(cells))
-    seen: set[tuple[int, str]] = set()
-    for number in range(len(cells)):
-        cell = cells[number]
-        if cell.file is None or (cell.root, cell.file) in seen:
-            continue
-        try:
-            mark = file_mark(cell, roots=items.roots)
-        except MediaError as error:
-            report.broken[number] = (error.code, error.detail)
-            continue
-        seen.add((cell.root, cell.file))
-        report.bytes += 0 if mark is None else mark.size
-    _decode_sample(report, items, modality, cells, decode=decode, limits=limits, seed=seed)
-    return report, cells, index_N
+def check_cells(items: Items, *, decode: int | None, limits: MediaLimits, seed: int) -> dict[str, CellReport]:
+    reports = {modality: CellReport(*items.column(modality)) for modality in items.modalities}
+    for report in reports.values():
+        _check_files(report, items, limits)
+    _decode_samples(reports, items, decode=decode, limits=limits, seed=seed)
+    return reports
 
 
-def _decode_sample(
-    report: CellReport,
-    items: Items,
-    modality: str,
-    cells: Sequence[Cell],
-    *,
-    decode: int | None,
-    limits: MediaLimits,
-    seed: int,
+def _check_files(report: CellReport, items: Items, limits: MediaLimits) -> None:
+    # Rows of arrays and tables, and members of archives, are limited one by one.
+    unlimited = replace(limits, bytes=sys.maxsize)
+    found: dict[tuple[int, str, bool], int | MediaError] = {}
+    counted: set[tuple[int, str]] = set()
+    for number, cell in enumerate(report.cells):
+        if cell.file is None:
+            continue
+        is_whole = cell.path is not None and cell.at is None
+        key = (cell.root, cell.file, is_whole)
+        if key not in found:
+            found[key] = _size_or_error(Cell(path=cell.file, root=cell.root), items, limits if is_whole else unlimited)
+        size = found[key]
+        if isinstance(size, int) and cell.at is not None and not 0 < cell.at[1] <= min(size - cell.at[0], limits.bytes):
+            size = _size_or_error(cell, items, limits)
+        if isinstance(size, MediaError):
+            report.broken[number] = (size.code, size.detail)
+        elif key[:2] not in counted:
+            counted.add(key[:2])
+            report.bytes += size
+
+
+def _size_or_error(cell: Cell, items: Items, limits: MediaLimits) -> int | MediaError:
+    try:
+        return with_retries(partial(_opened_size, cell, items, limits), cell.where)
+    except MediaError as error:
+        return error
+
+
+def _opened_size(cell: Cell, items: Items, limits: MediaLimits) -> int:
+    with open_cell(cell, roots=items.roots, limits=limits) as file:
+        file.read(1)
+    mark = file_mark(cell, roots=items.roots)
+    return 0 if mark is None else mark.size
+
+
+def _decode_samples(
+    reports: Mapping[str, CellReport], items: Items, *, decode: int | None, limits: MediaLimits, seed: int
 ) -> None:
-    whole = np.array([number for number in range(len(cells)) if number not in report.broken], dtype=np.int64)
+    work = {
+        name: ColumnWork(
+            media=items.kinds[name], prepare=measured, decoding=Decoding(), limits=limits, roots=items.roots
+        )
+        for name in reports
+    }
+    samples = {name: _sample(report, decode, seed) for name, report in reports.items()}
+    cells = {name: [reports[name].cells[number] for number in numbers] for name, numbers in samples.items()}
+    places: dict[str, Iterator[int]] = {name: iter(numbers) for name, numbers in samples.items()}
+    for name, outcome in prepared_cells(work, cells):
+        report, number = reports[name], next(places[name])
+        if outcome.code is not None:
+            report.broken[number] = (outcome.code, outcome.detail)
+            continue
+        report.decoded += 1
+        if outcome.arrays is None:
+            report.blank += 1
+            continue
+        report.sizes.append(float(outcome.arrays["size"][0]))
+        report.silent += bool(outcome.arrays["silent"][0])
+
+
+def _sample(report: CellReport, decode: int | None, seed: int) -> list[int]:
+    whole = np.array([number for number in range(len(report.cells)) if number not in report.broken], dtype=np.int64)
     if decode is not None and decode < len(whole):
         order = np.argsort(np.random.PCG64(seed).random_raw(len(whole)), kind="stable")
         whole = np.sort(whole[order[:decode]])
-    kind = items.kinds[modality]
-    started = time.process_time()
-    with OpenFiles() as files:
-        for number in whole.tolist():
-            try:
-                media = load_cell(cells[number], kind, roots=items.roots, limits=limits, files=files)
-            except MediaError as error:
-                report.broken[number] = (error.code, error.detail)
-                continue
-            report.decoded += 1
-            if media is None:
-                report.blank += 1
-                continue
-            report.sizes.append(_size(media))
-            report.silent += isinstance(media, Audio) and not media.samples.any()
-    report.seconds = time.process_time() - started
+    numbers: list[int] = whole.tolist()
+    return numbers
+
+
+def measured(media: Any) -> dict[str, NDArray[Any]]:
+    """Return the size of a decoded value, and whether it is silent; worker processes import this function."""
+    is_silent = isinstance(media, Audio) and not media.samples.any()
+    return {"size": np.array([_size(media)]), "silent": np.array([is_silent])}
 
 
 def _size(media: Media) -> float:

@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import check_integer
-from unialign.data import random_split
+from unialign.data import combinations_of, random_split
 from unialign.errors import ConfigError
 from unialign.inspection._cells import UNITS, CellReport, check_cells
-from unialign.inspection._duplicates import content_codes, joined_groups, text_codes
 from unialign.inspection._text import summary
 from unialign.io import describe_environment
-from unialign.items import Items
+from unialign.items import SPLITS, Items, broken_cell_records, content_codes, joined_groups, text_codes
 from unialign.media import MediaLimits
 
 __all__ = ["Inspection", "inspect"]
 
-SPLITS = ("train", "val", "test")
 _EXAMPLES = 5
+# A text of more items and of a larger fraction of them, such as the name of a class, does not make them duplicates.
+_COMMON_ITEMS, _COMMON_FRACTION = 10, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ class Inspection:
     Attributes:
         items: the table, with the groups that were found and, if it had none, a split by groups.
         results: all numbers as JSON values.
-        broken: one mapping per broken cell, with `modality`, `cell` (place), `items` (up to 5 names), `code`, `detail`.
+        broken: one mapping per broken cell, with `modality`, `cell` (place), `source` (the cell as JSON), `items` (up
+            to 5 names), `count` (number of items), `code` and `detail`.
     """
 
     items: Items
@@ -71,8 +72,9 @@ def inspect(
 ) -> Inspection:
     """Count items, cells and combinations of modalities, and find broken cells, duplicates and leaking groups.
 
-    Every file is opened; a random sample is decoded. Items with equal texts (ignoring case and final punctuation) or,
-    with `hash`, equal files, are joined into groups, which keep near-duplicates in one part of a split.
+    Every file is opened; worker processes decode a random sample. Items with equal texts (ignoring case and final
+    punctuation) or, with `hash`, equal files, are joined into groups, which keep near-duplicates in one part of a
+    split. A text of more than 10 items and more than 5 % of the items does not join them.
 
     Args:
         source: an item table, or a source for `Items.open`.
@@ -84,7 +86,7 @@ def inspect(
 
     Raises:
         ConfigError: an option is invalid, or options are given for a table.
-        DataError: see `Items.open`.
+        DataError: see `Items.open`; or the machine or file system failed, also after several attempts.
         MissingDependencyError: decoding needs a package that is not installed.
     """
     if decode is not None:
@@ -95,16 +97,17 @@ def inspect(
     started = time.perf_counter()
     items = source if isinstance(source, Items) else Items.open(source, **options)
     limits = MediaLimits() if limits is None else limits
-    reports, broken = {}, []
-    for modality in items.modalities:
-        report, cells, index_N = check_cells(items, modality, decode=decode, limits=limits, seed=seed)
-        reports[modality] = report
-        broken += _broken_rows(items, modality, report, cells, index_N)
+    reports = check_cells(items, decode=decode, limits=limits, seed=seed)
+    broken = [row for name, report in reports.items() for row in _broken_rows(items, name, report)]
     texts = {name: text_codes(items, name) for name, kind in items.kinds.items() if kind == "text"}
     others = [name for name, kind in items.kinds.items() if kind != "text"]
     contents = {name: content_codes(items, name) for name in others} if hash else {}
-    shared = [items.column(name)[1] for name in others]
-    group_N = joined_groups([items.groups, items.ids, *texts.values(), *contents.values(), *shared], len(items))
+    shared = {name: reports[name].index_N for name in others}
+    common = {name: _common(code_N) for name, code_N in texts.items()}
+    joining = {name: np.where(common[name], -1, code_N) for name, code_N in texts.items()}
+    group_N = joined_groups(
+        [items.groups, items.ids, *joining.values(), *contents.values(), *shared.values()], len(items)
+    )
     table = items.with_groups(_group_names(items, group_N))
     split_N = items.split
     if not items.has_split:
@@ -123,8 +126,10 @@ def inspect(
         "modalities": {name: _modality(items, name, report) for name, report in reports.items()},
         "combinations": _combinations(items),
         "duplicates": {name: _duplicates(code_N) for name, code_N in {**texts, **contents}.items()},
+        "common_texts": {name: _common_texts(items, texts[name], mask_N) for name, mask_N in common.items()},
         "hashed": hash,
-        "groups": _groups(items, group_N, split_N),
+        "groups": _groups(items, group_N, split_N)
+        | {"largest_by": _cause(group_N, {"groups": items.groups, "ids": items.ids, **shared, **joining, **contents})},
         "split": _split(items, split_N),
         "labels": _labels(items),
         "seconds": time.perf_counter() - started,
@@ -137,7 +142,7 @@ def _modality(items: Items, name: str, report: CellReport) -> dict[str, Any]:
     return {
         "kind": kind,
         "present": int(items.present(name).sum()),
-        "cells": report.cells,
+        "cells": len(report.cells),
         "bytes": report.bytes,
         "broken": report.codes,
         "decoded": report.decoded,
@@ -145,38 +150,42 @@ def _modality(items: Items, name: str, report: CellReport) -> dict[str, Any]:
         "quartiles": report.quartiles,
         "silent": report.silent,
         "blank": report.blank,
-        "decode_seconds": report.seconds,
     }
 
 
-def _broken_rows(
-    items: Items, modality: str, report: CellReport, cells: Sequence[Any], index_N: NDArray[np.int64]
-) -> list[dict[str, Any]]:
-    if not report.broken:
-        return []
-    order = np.argsort(index_N, kind="stable")
-    ends = np.searchsorted(index_N[order], [[number, number + 1] for number in sorted(report.broken)])
-    found = []
-    for (low, high), number in zip(ends.tolist(), sorted(report.broken), strict=True):
-        code, detail = report.broken[number]
-        names = [str(items.keys[row]) for row in order[low:high][:_EXAMPLES]]
-        found.append(
-            {"modality": modality, "cell": cells[number].where, "items": names, "code": code, "detail": detail}
-        )
-    return found
+def _broken_rows(items: Items, modality: str, report: CellReport) -> list[dict[str, Any]]:
+    broken = ((number, *report.broken[number]) for number in sorted(report.broken))
+    return list(broken_cell_records(modality, items.keys, report.cells, report.index_N, broken))
 
 
 def _combinations(items: Items) -> list[dict[str, Any]]:
-    """Count items by their set of modalities, the most frequent set first."""
     if not len(items):
         return []
-    has_NM = np.stack([items.present(name) for name in items.modalities], axis=1)
-    patterns, counts = np.unique(has_NM, axis=0, return_counts=True)
-    rows = [
-        {"modalities": [name for name, has in zip(items.modalities, pattern, strict=True) if has], "items": int(number)}
-        for pattern, number in zip(patterns.tolist(), counts.tolist(), strict=True)
-    ]
-    return sorted(rows, key=lambda row: (-row["items"], row["modalities"]))
+    return combinations_of(np.stack([items.present(name) for name in items.modalities], axis=1), items.modalities)
+
+
+def _common(code_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark the items whose text is common."""
+    counts = np.bincount(code_N[code_N >= 0], minlength=1)
+    return (code_N >= 0) & (counts[code_N] > max(_COMMON_ITEMS, _COMMON_FRACTION * len(code_N)))
+
+
+def _common_texts(items: Items, code_N: NDArray[np.int64], common_N: NDArray[np.bool_]) -> dict[str, Any]:
+    codes, first_n = np.unique(code_N[common_N], return_index=True)
+    names = [str(items.keys[row]) for row in np.flatnonzero(common_N)[np.sort(first_n)][:_EXAMPLES]]
+    return {"texts": len(codes), "items": int(common_N.sum()), "examples": names}
+
+
+def _cause(group_N: NDArray[np.int64], codes: Mapping[str, NDArray[np.int64]]) -> str | None:
+    """Return the name of the codes that connect most items of the largest group, or None if no items are joined."""
+    sizes = np.bincount(group_N, minlength=1)
+    if sizes.max(initial=0) < 2:
+        return None
+    rows = np.flatnonzero(group_N == sizes.argmax())
+    largest = {
+        name: int(np.bincount(code_N[rows][code_N[rows] >= 0], minlength=1).max()) for name, code_N in codes.items()
+    }
+    return max(largest, key=lambda name: largest[name])
 
 
 def _duplicates(code_N: NDArray[np.int64]) -> dict[str, int]:

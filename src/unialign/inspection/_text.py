@@ -18,9 +18,11 @@ def summary(results: Mapping[str, Any]) -> str:
     if len(results["combinations"]) > len(shown):
         lines.append(f"  and {count(len(results['combinations']) - len(shown), 'other combination')}")
     lines += ["", _duplicate_line(results)]
+    lines += [_common_line(name, found) for name, found in results["common_texts"].items() if found["texts"]]
+    cause = "" if groups["largest_by"] is None else f", mostly joined by equal values of {groups['largest_by']!r}"
     lines.append(
         f"Groups of duplicates: {groups['count']:,} for {count(data['items'], 'item')}; the largest has "
-        f"{count(groups['largest'], 'item')}"
+        f"{count(groups['largest'], 'item')}{cause}"
     )
     parts = join_words(f"{number:,} {name}" for name, number in split["items"].items())
     lines.append(f"Split: {parts} ({'given' if split['given'] else 'suggested, by group'})")
@@ -59,6 +61,13 @@ def _duplicate_line(results: Mapping[str, Any]) -> str:
     parts = [f"{values['items']:,} in {name}" for name, values in found.items()]
     hint = "" if results["hashed"] else " (files are compared with --hash)"
     return f"Items with the same content as another item: {', '.join(parts) or 'not compared'}{hint}"
+
+
+def _common_line(name: str, found: Mapping[str, Any]) -> str:
+    return (
+        f"{count(found['texts'], 'text')} of {name!r}, each of more than 5 % of the items, not used for groups: "
+        f"{count(found['items'], 'item')}, such as {', '.join(found['examples'])}"
+    )
 
 
 def _plain(value: float) -> str:

@@ -23,7 +23,7 @@ from unialign.media._limits import MediaLimits
 from unialign.media._open_files import OpenFiles, kept_open
 from unialign.media._table_column import TableColumn, TableFile, TableValue
 
-__all__ = ["file_mark", "load_cell", "open_cell"]
+__all__ = ["file_cells", "file_mark", "load_cell", "open_cell"]
 
 
 def load_cell(
@@ -65,7 +65,7 @@ def load_cell(
         if cell.array is not None:
             return decode_value(_row(cell, roots, limits, opened), kind, limits, decoding)
         if cell.table is not None:
-            found = _table_value(cell, roots, opened)
+            found = _table_value(cell, roots, limits, opened)
             if isinstance(found, Cell):
                 return load_cell(found, kind, roots=roots, limits=limits, decoding=decoding)
             if isinstance(found, bytes):
@@ -100,7 +100,7 @@ def open_cell(
     with _naming(cell.where), contextlib.nullcontext(files) if files else OpenFiles() as opened:
         found: TableValue | Cell | str | tuple[float, ...] = cell
         if cell.table is not None:
-            found = _table_value(cell, roots, opened)
+            found = _table_value(cell, roots, limits, opened)
         elif cell.array is not None:
             found = _row(cell, roots, limits, opened)
         elif cell.path is None:
@@ -112,8 +112,26 @@ def open_cell(
             yield io.BytesIO(_encoded(found))
 
 
+def file_cells(
+    cell: Cell, *, roots: Sequence[Path], limits: MediaLimits | None = None, files: OpenFiles | None = None
+) -> list[Cell]:
+    """Return cells for `file_mark` of all files that are read for a cell.
+
+    These are the file of the cell, and the file to which a cell of a table refers. A value has no files. See
+    `load_cell` for arguments and errors.
+    """
+    if cell.table is None:
+        return [] if cell.file is None else [cell]
+    with _naming(cell.where), contextlib.nullcontext(files) if files else OpenFiles() as opened:
+        found = _table_value(cell, roots, limits or MediaLimits(), opened)
+    return [cell, found] if isinstance(found, Cell) else [cell]
+
+
 def file_mark(cell: Cell, *, roots: Sequence[Path]) -> FileMark | None:
-    """Return the mark of the file of a cell, or None for a value; see `load_cell` for errors."""
+    """Return the mark of the file of a cell, or None for a value; see `load_cell` for errors.
+
+    The mark of a cell of a table is that of the table; see `file_cells` for the files to which the table refers.
+    """
     if cell.file is None:
         return None
     path = locate(cell.file, roots, cell.root, cell.where)
@@ -151,14 +169,14 @@ def _row(cell: Cell, roots: Sequence[Path], limits: MediaLimits, files: OpenFile
         return row_of(array, cell.row, limits)
 
 
-def _table_value(cell: Cell, roots: Sequence[Path], files: OpenFiles) -> TableValue | Cell:
+def _table_value(cell: Cell, roots: Sequence[Path], limits: MediaLimits, files: OpenFiles) -> TableValue | Cell:
     """Return the value in a table, or the cell of the file to which it refers."""
     assert cell.table is not None
     if cell.row is None or cell.column is None:
         raise DataError(f"{cell.where}: the cell lacks a row or column")
     path = locate(cell.table, roots, cell.root, cell.where)
-    build = partial(_open_column, cell.column)
-    with kept_open(files, path, f"column {cell.column}", build, cell.where) as column:
+    build = partial(_open_column, cell.column, limits.bytes)
+    with kept_open(files, path, f"column {cell.column} of {limits.bytes}", build, cell.where) as column:
         value: TableValue = column.cell(cell.row)
     if isinstance(value, TableFile):
         return Cell(path=os.path.join(os.path.dirname(cell.table), value.path), span=cell.span, root=cell.root)
@@ -169,16 +187,14 @@ def _open_array(key: str | None, stream: BinaryIO, handle: int, size: int) -> An
     return open_array(stream, size, key)
 
 
-def _open_column(column: str, stream: BinaryIO, handle: int, size: int) -> Any:
-    return TableColumn(stream, handle, size, column)
+def _open_column(column: str, limit: int, stream: BinaryIO, handle: int, size: int) -> Any:
+    return TableColumn(stream, handle, size, column, limit)
 
 
 def _checked_value(value: Any, kind: Kind, limits: MediaLimits, decoding: Decoding) -> Media | None:
     if isinstance(value, str) != (kind == "text") or kind not in ("text", "array"):
         found = "a text" if isinstance(value, str) else "numbers"
         raise MediaError("undecodable", f"the cell has {found}, expected {kind}")
-    if kind == "array" and value.nbytes > limits.bytes:
-        raise MediaError("too-large", f"{value.nbytes:,} bytes, expected at most {limits.bytes:,}")
     return decode_value(value, kind, limits, decoding)
 
 

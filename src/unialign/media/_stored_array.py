@@ -1,6 +1,6 @@
 """Arrays of .npy, .npz and .safetensors files, read row by row; nothing is unpickled or memory-mapped.
 
-Shapes: `N` rows, `D` numbers in each row.
+Shapes: `N` rows, `D` numbers in each row, `R` rows of a block.
 """
 
 import json
@@ -28,6 +28,8 @@ _MAX_SAFETENSORS_HEADER = 100_000_000
 # Size of the header of a member up to its name, and offset of the lengths of the name and the extra field.
 _LOCAL_HEADER, _LENGTHS = 30, 26
 _MAX_LISTED = 5
+# The numbers of a row in Fortran order are far apart, so that many rows are read at once.
+_BLOCK_BYTES = 1 << 22
 
 
 class StoredArray:
@@ -38,6 +40,8 @@ class StoredArray:
     ) -> None:
         self.shape = shape_of_rows(shape)
         self._stream, self._offset, self._order = stream, offset, order
+        self._block_DR: Array | None = None
+        self._block_start = 0
         self._is_bfloat16 = dtype == "bfloat16"
         self._dtype = np.dtype("<u2" if self._is_bfloat16 else dtype)
         if self._dtype.kind not in "iufb":
@@ -57,9 +61,13 @@ class StoredArray:
 
     def row(self, index: int) -> Array:
         rows, dim = self.shape
-        if self._order == "C":
+        if self._order == "C" or dim < 2:
             return self._read(index * dim, dim)
-        return np.concatenate([self._read(column * rows + index, 1) for column in range(dim)])
+        if self._block_DR is None or not 0 <= index - self._block_start < self._block_DR.shape[1]:
+            count = min(rows - index, max(1, _BLOCK_BYTES // max(1, self.row_bytes)))
+            self._block_DR = np.stack([self._read(column * rows + index, count) for column in range(dim)])
+            self._block_start = index
+        return self._block_DR[:, index - self._block_start].copy()
 
     def vector(self) -> Array:
         if 1 not in self.shape:

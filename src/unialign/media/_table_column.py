@@ -31,13 +31,16 @@ _Batches = Callable[[int], Iterator[tuple[int, Any]]]
 
 
 class TableColumn:
-    def __init__(self, stream: BinaryIO, handle: int, size: int, column: str) -> None:
+    """`limit` is the largest size of a cell in bytes."""
+
+    def __init__(self, stream: BinaryIO, handle: int, size: int, column: str, limit: int) -> None:
+        self._limit = limit
         stream.seek(0)
         head = stream.read(len(_ARROW_MAGIC))
         stream.seek(0)
         try:
             if head.startswith(b"PAR1"):
-                self.rows, self._batches = _parquet(stream, column)
+                self.rows, self._batches = _parquet(stream, column, limit)
             else:
                 self.rows, self._batches = _arrow(handle, size, column, is_file=head == _ARROW_MAGIC)
         except UniAlignError:
@@ -46,16 +49,24 @@ class TableColumn:
             raise MediaError("undecodable", f"not a readable parquet or Arrow file ({one_line(error)})") from None
         self._start, self._cells = 0, ()
         self._next: Iterator[tuple[int, Any]] = iter(())
+        self._last: tuple[int, TableValue] | None = None
 
     def cell(self, row: int) -> TableValue:
+        if self._last is not None and self._last[0] == row:
+            return self._last[1]
         try:
             if not self._start <= row < self._start + len(self._cells):
                 self._read(row)
-            return _value(self._cells[row - self._start])
+            value = _value(self._cells[row - self._start])
         except UniAlignError:
             raise
         except Exception as error:  # malicious input may raise any exception in the parser
             raise MediaError("undecodable", f"the column cannot be read ({one_line(error)})") from None
+        size = value.nbytes if isinstance(value, np.ndarray) else len(value) if isinstance(value, bytes) else 0
+        if size > self._limit:
+            raise _too_large(size, self._limit)
+        self._last = row, value
+        return value
 
     def _read(self, row: int) -> None:
         if row >= self.rows:
@@ -68,28 +79,44 @@ class TableColumn:
             self._start, self._cells = next(self._next)
 
 
-def _parquet(stream: BinaryIO, column: str) -> tuple[int, _Batches]:
+def _parquet(stream: BinaryIO, column: str, limit: int) -> tuple[int, _Batches]:
     parquet = optional_module("pyarrow.parquet", "reading parquet files", "parquet")
     # Use a buffered stream; otherwise, the column of a whole row group is read at once.
     file = parquet.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
     names = _path(column, file.schema_arrow)
-    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    metadata = file.metadata
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     starts = np.cumsum([0, *sizes])
 
     def batches(row: int) -> Iterator[tuple[int, Any]]:
         first = int(np.searchsorted(starts, row, side="right")) - 1
-        start = int(starts[first])
-        for batch in file.iter_batches(
-            batch_size=_PARQUET_ROWS,
-            row_groups=range(first, len(sizes)),
-            columns=[".".join(names)],
-            use_threads=False,
-        ):
-            if start + len(batch) > row:
-                yield start, _cells(batch, names)
-            start += len(batch)
+        # The groups are read one by one, since the size of a batch depends on the size of their cells.
+        for group in range(first, len(sizes)):
+            start = int(starts[group])
+            for batch in file.iter_batches(
+                batch_size=_rows_at_once(metadata.row_group(group), names, limit),
+                row_groups=[group],
+                columns=[".".join(names)],
+                use_threads=False,
+            ):
+                if start + len(batch) > row:
+                    yield start, _cells(batch, names)
+                start += len(batch)
 
     return int(file.metadata.num_rows), batches
+
+
+def _rows_at_once(group: Any, names: list[str], limit: int) -> int:
+    """A page that is decompressed may be much larger than its part of the file."""
+    columns = (group.column(i) for i in range(group.num_columns))
+    size = sum(own.total_uncompressed_size for own in columns if own.path_in_schema.split(".")[: len(names)] == names)
+    if size > limit * group.num_rows:
+        raise _too_large(size // max(1, group.num_rows), limit)
+    return int(max(1, min(_PARQUET_ROWS, limit * group.num_rows // max(1, size))))
+
+
+def _too_large(size: int, limit: int) -> MediaError:
+    return MediaError("too-large", f"{size:,} bytes, expected at most {limit:,}")
 
 
 def _arrow(handle: int, size: int, column: str, *, is_file: bool) -> tuple[int, _Batches]:

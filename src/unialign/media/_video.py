@@ -42,7 +42,7 @@ def decode_video(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Dec
     check_clip_size((len(wanted), height, width, 3), limits)
     stream.seek(0)
     with open_container(stream, limits) as container:
-        frames_THW3 = _decoded(container, _track(container), wanted, keys)
+        frames_THW3 = _decoded(container, _track(container), wanted, keys, limits)
     # The last frame lasts as long as the mean of the others.
     seconds = (times[-1] - times[0]) * base * len(times) / max(1, len(times) - 1)
     return Video(frames_THW3, (np.array(wanted, np.float64) - origin) * base, float(seconds))
@@ -87,7 +87,7 @@ def _time_stamps(container: Any, track: Any) -> tuple[list[int], list[int]]:
     return sorted(set(times)), sorted(set(keys))
 
 
-def _decoded(container: Any, track: Any, wanted: list[int], keys: list[int]) -> NDArray[np.uint8]:
+def _decoded(container: Any, track: Any, wanted: list[int], keys: list[int], limits: MediaLimits) -> NDArray[np.uint8]:
     track.codec_context.thread_count = 1
     exact, done, now = is_seekable(container), 0, None
     frames, frames_THW3, sought = container.decode(track), None, keys[:1]
@@ -102,6 +102,10 @@ def _decoded(container: Any, track: Any, wanted: list[int], keys: list[int]) -> 
             raise MediaError("truncated", f"only {done} of {len(wanted)} frames can be decoded")
         now = frame.pts
         while done < len(wanted) and now is not None and now >= wanted[done]:
+            if frames_THW3 is None:
+                # Frames may be larger than the header says.
+                check_pixels(frame.width, frame.height, limits)
+                check_clip_size((len(wanted), frame.height, frame.width, 3), limits)
             pixels_HW3 = _pixels(frame)
             if frames_THW3 is None:
                 frames_THW3 = np.empty((len(wanted), *pixels_HW3.shape), np.uint8)

@@ -11,9 +11,8 @@ from typing import Any
 from unialign._checks import check_choice
 from unialign.data import random_split
 from unialign.errors import DataError
-from unialign.inspection import content_codes, joined_groups, text_codes
 from unialign.io import checked_path
-from unialign.items import Items
+from unialign.items import Items, content_codes, joined_groups, text_codes
 from unialign.media import Kind
 
 FRACTIONS = (0.7, 0.08, 0.22)
@@ -100,7 +99,8 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
 
     Raises:
         ConfigError: unknown name.
-        DataError: the data are not installed; the message gives the command. Or the folder has another layout.
+        DataError: the data are not installed; the message gives the command. Or the folder has another layout, or
+            cannot be read.
     """
     data = find(name)
     folder = data.folder if source is None else checked_path(source, "the folder of the data", error=DataError)

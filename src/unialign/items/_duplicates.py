@@ -5,16 +5,18 @@ Shapes: `N` items.
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import MediaError
-from unialign.items import Items
-from unialign.media import Cell, load_cell, open_cell
+from unialign.io import CHUNK_BYTES
+from unialign.items._items import Items
+from unialign.media import Cell, OpenFiles, load_cell, open_cell, with_retries
 
-_CHUNK = 1 << 20
+__all__ = ["content_codes", "joined_groups", "normalized_text", "text_codes"]
 
 
 def normalized_text(text: str) -> str:
@@ -23,22 +25,30 @@ def normalized_text(text: str) -> str:
 
 
 def text_codes(items: Items, modality: str) -> NDArray[np.int64]:
-    """(N,) codes, equal for items with equal texts; -1 for absent, blank and broken cells."""
+    """(N,) codes, equal for items with equal texts; -1 for absent, blank and broken cells.
 
-    def key_of(cell: Cell) -> str | None:
-        text = load_cell(cell, "text", roots=items.roots)
+    Raises:
+        DataError: the machine or file system failed, also after several attempts.
+    """
+
+    def key_of(cell: Cell, files: OpenFiles) -> str | None:
+        text = load_cell(cell, "text", roots=items.roots, files=files)
         return normalized_text(text) or None if isinstance(text, str) else None
 
     return _codes(items, modality, key_of)
 
 
 def content_codes(items: Items, modality: str) -> NDArray[np.int64]:
-    """(N,) codes, equal for items whose cells have the same bytes; -1 for absent and broken cells."""
+    """(N,) codes, equal for items whose cells have the same bytes; -1 for absent and broken cells.
 
-    def key_of(cell: Cell) -> bytes:
+    Raises:
+        DataError: the machine or file system failed, also after several attempts.
+    """
+
+    def key_of(cell: Cell, files: OpenFiles) -> bytes:
         hasher = hashlib.sha256(repr(cell.span).encode())
-        with open_cell(cell, roots=items.roots) as file:
-            while chunk := file.read(_CHUNK):
+        with open_cell(cell, roots=items.roots, files=files) as file:
+            while chunk := file.read(CHUNK_BYTES):
                 hasher.update(chunk)
         return hasher.digest()
 
@@ -63,19 +73,17 @@ def joined_groups(codes: Iterable[NDArray[np.int64]], items: int) -> NDArray[np.
             return group_N
 
 
-def _codes(items: Items, modality: str, key_of: Callable[[Cell], str | bytes | None]) -> NDArray[np.int64]:
+def _codes(items: Items, modality: str, key_of: Callable[[Cell, OpenFiles], str | bytes | None]) -> NDArray[np.int64]:
     cells, index_N = items.column(modality)
     numbers: dict[str | bytes, int] = {}
     code_of = np.full(len(cells) + 1, -1, dtype=np.int64)  # the last entry is that of absent cells
-    for place, cell in enumerate(_each(cells)):
-        try:
-            key = key_of(cell)
-        except MediaError:
-            continue
-        if key is not None:
-            code_of[place] = numbers.setdefault(key, len(numbers))
+    # Without it, each row of a table would open the table.
+    with OpenFiles() as files:
+        for place, cell in enumerate(cells):
+            try:
+                key = with_retries(partial(key_of, cell, files), cell.where)
+            except MediaError:
+                continue
+            if key is not None:
+                code_of[place] = numbers.setdefault(key, len(numbers))
     return code_of[index_N]
-
-
-def _each(cells: Sequence[Cell]) -> Iterable[Cell]:
-    return (cells[place] for place in range(len(cells)))
