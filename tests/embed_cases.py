@@ -1,6 +1,7 @@
 """Small item tables and cheap encoders for the tests of embedding."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def write_image(path: Path, seed: int, side: int = 12) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
     Image.fromarray(pixels).save(path)
+    # Stores have the modification times of the files.
+    os.utime(path, (seed, seed))
 
 
 def small_items(folder: Path, items: int = 23) -> Items:

@@ -53,7 +53,7 @@ def test_options_reach_the_run(media: Path, capsys: pytest.CaptureFixture[str]) 
     store = EmbeddingStore.open("a")
     assert (store.items, store.modalities) == (5, ("text", "image"))
     assert store.array("image").dtype == "float16"
-    assert store.assets == ("items.jsonl", "files.jsonl")
+    assert store.assets == ("items.jsonl", "files.jsonl", "marks.jsonl")
     assert store.provenance["plan"]["settings"]["limits"]["seconds"] == 5
     assert run("table", *ENCODERS, *QUICK, *options, "--set", "limits.seconds=5", "--out", "b", "--reuse", "a") == 0
     assert EmbeddingStore.open("b").fingerprint == store.fingerprint

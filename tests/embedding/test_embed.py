@@ -114,7 +114,7 @@ def test_thumbnails_of_images(items: Items, store: EmbeddingStore, tmp_path: Pat
     with zipfile.ZipFile(wide.path / "assets" / "thumbnails.zip") as archive, archive.open("image/0.webp") as file:
         assert Image.open(file).size == (32, 32)
     without = ua.embed(large, encoders, tmp_path / "without", workers=0, thumbnails=None, progress="none")
-    assert without.assets == ("items.jsonl",)
+    assert without.assets == ("items.jsonl", "marks.jsonl")
 
 
 def test_ten_captions_of_a_video_encode_it_once(tmp_path: Path) -> None:
@@ -298,6 +298,54 @@ def test_columns_of_another_store_are_reused(items: Items, store: EmbeddingStore
     # Other settings: nothing is copied.
     outcome = embed_with(config.replace(dtype="float16"), items, small_encoders(), tmp_path / "half", reuse=store)
     assert outcome.reused == 0
+
+
+def test_a_finished_store_of_other_files_is_not_returned(tmp_path: Path) -> None:
+    encoders = {"image": image_encoder()}
+    for folder, seed in {"a": 0, "b": 100}.items():
+        for i in range(9):
+            write_image(tmp_path / folder / f"{i}.png", seed + i)
+    first, second = (
+        Items.from_records([{"image": f"{i}.png"} for i in range(9)], kinds={"image": "image"}, root=tmp_path / folder)
+        for folder in ("a", "b")
+    )
+    options: Any = {"workers": 0, **SMALL}
+    before_NW = np.array(ua.embed(first, encoders, tmp_path / "store", **options).array("image"))
+    with pytest.raises(DataError, match=r"9 files differ from those that were encoded: 0\.png, .*another path"):
+        ua.embed(second, encoders, tmp_path / "store", **options)
+    write_image(tmp_path / "a" / "4.png", 50)
+    with pytest.raises(DataError, match=r"1 file differs from those that were encoded: 4\.png; "):
+        ua.embed(first, encoders, tmp_path / "store", **options)
+    again = ua.embed(first, encoders, tmp_path / "store", allow_changed=True, **options)
+    assert (again.array("image") != before_NW).any(axis=1).tolist() == [i == 4 for i in range(9)]
+    assert ua.embed(first, encoders, tmp_path / "store", **options).fingerprint == again.fingerprint
+
+
+def test_a_moved_folder_gives_the_finished_store(tmp_path: Path) -> None:
+    encoders: Any = {"image": image_encoder()}
+    write_image(tmp_path / "a" / "0.png", 0)
+    records = [{"image": "0.png"}]
+    table = Items.from_records(records, kinds={"image": "image"}, root=tmp_path / "a")
+    store = ua.embed(table, encoders, tmp_path / "store", workers=0, **SMALL)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    table = Items.from_records(records, kinds={"image": "image"}, root=tmp_path / "moved")
+    assert ua.embed(table, encoders, tmp_path / "store", workers=0, **SMALL).fingerprint == store.fingerprint
+
+
+def test_features_of_other_files_are_not_reused(tmp_path: Path) -> None:
+    encoders: Any = {"image": image_encoder()}
+    tables = []
+    for folder in ("a", "b"):
+        for i in range(16):
+            write_image(tmp_path / folder / f"{i}.png", i if folder == "a" or i < 12 else 100 + i)
+        records = [{"image": f"{i}.png"} for i in range(16)]
+        tables.append(Items.from_records(records, kinds={"image": "image"}, root=tmp_path / folder))
+    config = EmbedConfig(batch_size=4, part_cells=8, threads=1, workers=0)
+    store = embed_with(config, tables[0], encoders, tmp_path / "a-store", progress="none").store
+    outcome = embed_with(config, tables[1], encoders, tmp_path / "b-store", reuse=store, progress="none")
+    assert (outcome.reused, outcome.computed) == (1, 1)
+    fresh = ua.embed(tables[1], encoders, tmp_path / "fresh", workers=0, **SMALL)
+    assert content(outcome.store.path) == content(fresh.path)
 
 
 def test_broken_cells_of_a_finished_store_are_retried(folder: Path, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_files_that_change_between_calls(media: Path, tmp_path: Path) -> None:
     items = interrupted(own, tmp_path)
     write_image(own / "2.png", 99)
     (own / "5.png").unlink()
-    with pytest.raises(DataError, match=r"2 files changed since they were encoded: .*2\.png.*--allow-changed"):
+    with pytest.raises(DataError, match=r"2 files differ from those that were encoded: .*2\.png.*--allow-changed"):
         resumed(items, tmp_path)
     assert parts_of(tmp_path) == {"image": IMAGE_PARTS, "text": TEXT_PARTS - 1}
     outcome = resumed(items, tmp_path, allow_changed=True)

@@ -58,7 +58,7 @@ class EmbedConfig(Config):
     )
     retry_broken: bool = setting(False, "compute parts with broken cells again", bookkeeping=True)
     allow_changed: bool = setting(
-        False, "compute parts again whose files changed after an interruption, instead of stopping", bookkeeping=True
+        False, "compute parts again whose files changed, instead of stopping", bookkeeping=True
     )
     thumbnails: int | None = setting(
         64, "largest side of stored thumbnails in pixels; none: no thumbnails", integer(8, 512)

@@ -21,9 +21,9 @@ from unialign.errors import DataError
 from unialign.items import Items
 from unialign.media import Cell
 
-__all__ = ["BROKEN", "FILES", "ITEMS", "Cells", "assemble", "store_options"]
+__all__ = ["BROKEN", "FILES", "ITEMS", "MARKS", "Cells", "assemble", "store_options"]
 
-BROKEN, ITEMS, FILES = "broken.jsonl", "items.jsonl", "files.jsonl"
+BROKEN, ITEMS, FILES, MARKS = "broken.jsonl", "items.jsonl", "files.jsonl", "marks.jsonl"
 _ROWS = 4096
 # Items that are named for a broken cell.
 _SHOWN = 5
@@ -71,6 +71,8 @@ def assemble(
             assets[BROKEN] = StreamedAsset(lambda: _broken_lines(joined, cells, items))
         if plan.settings.hash:
             assets[FILES] = StreamedAsset(lambda: _file_lines(joined, cells))
+        if any(column.marks.stat().st_size for column in joined.values()):
+            assets[MARKS] = StreamedAsset(lambda: _mark_lines(joined))
         if any(column.images is not None for column in joined.values()):
             assets[THUMBNAILS] = StreamedAsset(lambda: thumbnail_archive(_images(joined, cells, present, check_stop)))
         with warnings.catch_warnings():
@@ -160,6 +162,12 @@ def _file_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells]) -> 
     for name, column in joined.items():
         for number, sha256 in sorted(column.hashes.items()):
             yield _line({"modality": name, "source": cells[name][0][number].to_json(), "sha256": sha256})
+
+
+def _mark_lines(joined: Mapping[str, CellsFile]) -> Iterator[bytes]:
+    for column in joined.values():
+        with column.marks.open("rb") as file:
+            yield from file
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

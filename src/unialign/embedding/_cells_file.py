@@ -3,6 +3,7 @@
 Shapes: `n` cells of a column, `W` dimension of the features.
 """
 
+import json
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.embedding._part_file import BrokenCell
+from unialign.embedding._part_file import BrokenCell, Part
 from unialign.embedding._plan import Plan
 from unialign.embedding._thumbnail import has_thumbnail
 from unialign.embedding._work_folder import WorkFolder
@@ -24,13 +25,17 @@ __all__ = ["CellsFile", "join_parts"]
 
 @dataclass(frozen=True, eq=False)
 class CellsFile:
-    """Features and thumbnails of all cells of a column; features of broken cells are 0."""
+    """Features and thumbnails of all cells of a column; features of broken cells are 0.
+
+    The file `marks` has a JSON line for each part with files: their sizes and modification times.
+    """
 
     features: NDArray[Any]
     encoded: NDArray[np.bool_]
     broken: Sequence[BrokenCell]
     hashes: dict[int, str]
     images: "_Images | None"
+    marks: Path
 
     def thumbnail(self, cell: int) -> bytes | None:
         return None if self.images is None else self.images.read(cell)
@@ -70,10 +75,10 @@ def join_parts(plan: Plan, column: str, folder: WorkFolder) -> CellsFile:
     broken: list[BrokenCell] = []
     hashes: dict[int, str] = {}
     writer = NpyAppender(path, np.dtype(plan.settings.dtype), planned.dim)
-    images = path.with_suffix(".webp")
+    images, marks = path.with_suffix(".webp"), path.with_suffix(".jsonl")
     has_images = plan.settings.thumbnails is not None and has_thumbnail(planned.media)
     try:
-        with images.open("wb") as target:
+        with images.open("wb") as target, marks.open("w", encoding="utf-8") as lines:
             for number in range(plan.parts(column)):
                 part = folder.read_part(plan, column, number)
                 if part is None:
@@ -88,6 +93,7 @@ def join_parts(plan: Plan, column: str, folder: WorkFolder) -> CellsFile:
                 writer.append(rows_nW)
                 broken += part.broken
                 hashes |= part.hashes
+                lines.write(_marks_line(column, number, part) if part.marks else "")
                 if has_images and part.thumbnails is not None:
                     sizes_n[part.cells] = [len(image) for image in part.thumbnails]
                     target.writelines(part.thumbnails)
@@ -99,4 +105,10 @@ def join_parts(plan: Plan, column: str, folder: WorkFolder) -> CellsFile:
         broken=broken,
         hashes=hashes,
         images=_Images(images, np.cumsum(sizes_n), sizes_n) if has_images else None,
+        marks=marks,
     )
+
+
+def _marks_line(column: str, number: int, part: Part) -> str:
+    files = [[file, *mark] for file, mark in sorted(part.marks.items())]
+    return json.dumps({"modality": column, "part": number, "files": files}) + "\n"

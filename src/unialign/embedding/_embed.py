@@ -66,7 +66,8 @@ def embed(
         items: an item table, or a source for `Items.open`.
         encoders: modality or pattern, such as `speech_*` -> name of an encoder or an encoder; see `encoders.create`.
             None: the default encoder of each kind of media; see `encoders.default`.
-        path: the folder to create. If an equal call has already finished, the store is opened.
+        path: the folder to create. If an equal call has already finished, the store is opened; files whose size or
+            modification time changed raise an error.
         batch_size: cells of a batch.
         part_cells: cells of a part, a multiple of batch_size.
         dtype: type of the stored features.
@@ -77,7 +78,7 @@ def embed(
         max_broken: largest share of broken cells of a modality, in [0, 1]; up to 10 broken cells are always accepted.
         on_broken: "absent", or "raise" to stop at the first broken cell.
         retry_broken: compute parts with broken cells again, also of a finished store.
-        allow_changed: after an interruption, encode files again that changed in the meantime.
+        allow_changed: encode files again that changed since they were encoded, also of a finished store.
         thumbnails: largest side in pixels of the images and video frames in the asset `thumbnails.zip`, for reports.
             None: no thumbnails.
         hash: store the sha256 of the bytes of every cell in the asset `files.jsonl`.
@@ -89,8 +90,8 @@ def embed(
         resume: "auto" continues an unfinished run or starts a new one, "required" raises an error without an unfinished
             run, "never" raises an error if there is one.
         overwrite: "replace" replaces an existing store, and discards an unfinished run with other settings.
-        reuse: another store; columns with the same cells, encoder and settings are copied. Files are assumed to be
-            unchanged.
+        reuse: another store; columns with the same cells, encoder and settings are copied. Parts with files whose
+            size or modification time changed are encoded again.
         accept_licences: SPDX identifiers of licences with restrictions, such as `CC-BY-NC-4.0`, that are accepted.
         keep_parts: keep the folder of the parts.
         device: device of the encoders that are given by name.

@@ -15,6 +15,8 @@ from unialign.embedding._clock import Stage
 from unialign.embedding._local import cores, encoder_threads
 from unialign.embedding._make_plan import check_items, make_plan
 from unialign.embedding._plan import Plan, differences
+from unialign.embedding._resume import ChangedFiles
+from unialign.embedding._reuse import stored_marks
 from unialign.embedding._run import Run
 from unialign.embedding._work_folder import WorkFolder
 from unialign.encoders import Encoder
@@ -59,7 +61,7 @@ def embed_items(
     with encoder_threads(threads):
         plan = make_plan(items, cells, encoders, config, threads)
         finished = _finished_store(target, plan, overwrite)
-        if finished is not None and not _is_retried(finished, config):
+        if finished is not None and not _is_repeated(finished, plan, config):
             # The process may have been killed before it removed the folder.
             if folder.path.exists():
                 with contextlib.suppress(ConfigError), folder.locked():
@@ -71,13 +73,13 @@ def embed_items(
         with folder.locked():
             # Another process may have finished the store in the meantime.
             finished = _finished_store(target, plan, overwrite)
-            if finished is not None and not _is_retried(finished, config):
+            if finished is not None and not _is_repeated(finished, plan, config):
                 folder.remove()
                 return EmbedOutcome(finished, plan)
             run = Run(plan, items, cells, encoders, folder, config, progress, work_options or {}, ray_address)
             run.prepare(resume, overwrite)
             if finished is not None:
-                run.copy(finished, with_broken=False)
+                run.copy(finished, with_broken=not config.retry_broken)
             elif reuse is not None:
                 run.copy(reuse, with_broken=not config.retry_broken)
             if on_plan is not None:
@@ -90,8 +92,14 @@ def embed_items(
             )
 
 
-def _is_retried(store: EmbeddingStore, config: EmbedConfig) -> bool:
-    return config.retry_broken and BROKEN in store.assets
+def _is_repeated(store: EmbeddingStore, plan: Plan, config: EmbedConfig) -> bool:
+    """Raise DataError if files changed, and `allow_changed` is False."""
+    changed = ChangedFiles(plan.roots)
+    for _, marks in stored_marks(store):
+        changed.in_part(marks)
+    if changed.found and not config.allow_changed:
+        raise changed.error()
+    return bool(changed.found) or (config.retry_broken and BROKEN in store.assets)
 
 
 def chosen_threads(config: EmbedConfig, target: Path) -> int:

@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from unialign.embedding._plan import Plan
 from unialign.io import canonical_json, digest
 
-__all__ = ["BrokenCell", "Part", "part_bytes", "read_part"]
+__all__ = ["BrokenCell", "Marks", "Part", "part_bytes", "read_part"]
+
+
+# Number of the root and path of a file -> size and modification time in nanoseconds.
+Marks = Mapping[str, tuple[int, int]]
 
 
 class BrokenCell(NamedTuple):
@@ -37,7 +41,7 @@ class Part:
         features: (k, W) in the stored dtype.
         thumbnails: k encoded images; None without thumbnails.
         broken: cells that could not be encoded.
-        marks: file -> size and modification time in nanoseconds, when it was read.
+        marks: marks of files when they were read.
         hashes: cell -> sha256 of its bytes; empty if hashes were not requested.
     """
 
@@ -45,7 +49,7 @@ class Part:
     features: NDArray[Any]
     thumbnails: Sequence[bytes] | None = None
     broken: Sequence[BrokenCell] = ()
-    marks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    marks: Marks = field(default_factory=dict)
     hashes: Mapping[int, str] = field(default_factory=dict)
 
 

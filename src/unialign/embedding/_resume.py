@@ -1,10 +1,11 @@
 """Find the finished parts of an unfinished run, and files that have changed since they were read."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from unialign.embedding._part_file import Part
+from unialign._plain_text import count
+from unialign.embedding._part_file import Marks, Part
 from unialign.embedding._plan import Plan
 from unialign.embedding._work_folder import WorkFolder
 from unialign.errors import DataError
@@ -33,7 +34,7 @@ class ChangedFiles:
         self._marks: dict[str, tuple[int, int] | None] = {}
         self.found: list[str] = []
 
-    def in_part(self, marks: Mapping[str, tuple[int, int]]) -> bool:
+    def in_part(self, marks: Marks) -> bool:
         changed = [file for file, mark in marks.items() if self._mark(file) != mark]
         self.found += [file.partition("/")[2] for file in changed]
         return bool(changed)
@@ -42,8 +43,8 @@ class ChangedFiles:
         names = list(dict.fromkeys(self.found))
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         return DataError(
-            f"{len(names):,} files changed since they were encoded: {shown}; restore them, or pass allow_changed=True "
-            "(--allow-changed) to encode them again"
+            f"{count(len(names), 'file differs', 'files differ')} from those that were encoded: {shown}; restore them, "
+            "pass allow_changed=True (--allow-changed) to encode them again, or choose another path (--out)"
         )
 
     def _mark(self, file: str) -> tuple[int, int] | None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
-from unialign.embedding._assemble import BROKEN, FILES, ITEMS
-from unialign.embedding._part_file import BrokenCell, Part
+from unialign.embedding._assemble import BROKEN, FILES, ITEMS, MARKS
+from unialign.embedding._part_file import BrokenCell, Marks, Part
 from unialign.embedding._plan import Plan
 from unialign.io import canonical_json
 
-__all__ = ["is_reusable", "stored_parts"]
+__all__ = ["is_reusable", "stored_marks", "stored_parts"]
 
 
 def is_reusable(store: EmbeddingStore, plan: Plan, column: str) -> bool:
@@ -33,6 +33,13 @@ def is_reusable(store: EmbeddingStore, plan: Plan, column: str) -> bool:
     )
 
 
+def stored_marks(store: EmbeddingStore, column: str | None = None) -> Iterator[tuple[int, Marks]]:
+    """Yield parts with files, and the marks of their files when they were read."""
+    for line in _lines(store, MARKS):
+        if column in (None, line["modality"]):
+            yield line["part"], {file: (size, time) for file, size, time in line["files"]}
+
+
 def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken: bool) -> Iterator[tuple[int, Part]]:
     numbers, row_n = _first_rows(store, column)
     broken = [
@@ -45,6 +52,7 @@ def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken:
         for line in _lines(store, FILES)
         if line["modality"] == column
     }
+    marks = dict(stored_marks(store, column))
     array_NW, present_N = store.array(column), store.present(column)
     with _images(store, column) as images:
         for number in range(plan.parts(column)):
@@ -61,6 +69,7 @@ def stored_parts(store: EmbeddingStore, plan: Plan, column: str, *, with_broken:
                 features=np.asarray(array_NW[row_n[found]]),
                 thumbnails=thumbnails,
                 broken=own,
+                marks=marks.get(number, {}),
                 hashes={cell: hashes[cell] for cell in cells if cell in hashes},
             )
             yield number, part

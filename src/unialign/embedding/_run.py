@@ -86,11 +86,13 @@ class Run:
             raise changed_files.error()
 
     def copy(self, store: EmbeddingStore, *, with_broken: bool) -> None:
+        """Copy parts whose files did not change."""
+        changed = ChangedFiles(self._plan.roots)
         for column in self._plan.columns:
             if is_reusable(store, self._plan, column):
                 with PartWriter(self._folder) as writer:
                     for number, part in stored_parts(store, self._plan, column, with_broken=with_broken):
-                        if (column, number) not in self._done:
+                        if (column, number) not in self._done and not changed.in_part(part.marks):
                             writer.put(column, number, part_bytes(self._plan, column, number, part))
                             self._take(column, number, part.broken)
                             self.reused += 1
