@@ -111,3 +111,13 @@ def test_other_classes_and_pickles_are_not_loaded(tmp_path):
     (folder / "modules.json").unlink()
     with pytest.raises(DataError, match=r"has no modules\.json"):
         create(f"sentence-transformers:{folder}")
+
+
+def test_adapters_raise(tmp_path):
+    from sentence_transformers.sentence_transformer.modules import Dense, Pooling
+
+    _, folder = saved_model(tmp_path, "bert", Pooling(16, "max"), Dense(16, 5))
+    (folder / "0_Transformer").mkdir(exist_ok=True)
+    (folder / "0_Transformer" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ConfigError, match=r"adapter_config\.json adds an adapter to the model"):
+        create(f"sentence-transformers:{folder}")

@@ -281,6 +281,16 @@ def test_a_reference_finds_changed_files(folders, tmp_path):
         load({**reference, "name": str(tmp_path / "gone")})
 
 
+def test_adapters_raise(folders, tmp_path):
+    folder = copied(folders["clip"], tmp_path / "adapted")
+    reference = json.loads(json.dumps(create(f"transformers:{folder}", media="image").reference))
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ConfigError, match=r"adapter_config\.json adds an adapter to the model"):
+        create(f"transformers:{folder}", media="image")
+    with pytest.raises(ConfigError, match=r"adapter_config\.json adds an adapter to the model"):
+        load(reference)
+
+
 def test_a_repository_is_read_from_the_cache_at_its_commit(folders, tmp_path, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = tmp_path / "models--owner--clip"

@@ -1,8 +1,10 @@
 """Test the times of sounds and videos: spans, rates, chosen frames and orientation."""
 
+import io
 import struct
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soxr
@@ -144,3 +146,22 @@ def test_other_formats_of_sound(tmp_path: Any) -> None:
         found = decode(sound_bytes(TONE, suffix, subtype=subtype), "audio")
         assert isinstance(found, Audio)
         np.testing.assert_allclose(found.samples, TONE, atol=tolerance)
+
+
+def test_the_size_of_frames_is_checked_when_they_are_decoded() -> None:
+    """In a stream, later frames may be larger than the first."""
+    data = io.BytesIO()
+    for size, start, count in (((48, 64), 0, 30), ((480, 640), 30, 60)):
+        with av.open(data, "w", format="mpegts") as file:
+            track = file.add_stream("mpeg2video", rate=25)
+            (track.height, track.width), track.pix_fmt = size, "yuv420p"
+            for place in range(count):
+                frame = av.VideoFrame.from_ndarray(np.zeros((*size, 3), np.uint8), format="rgb24")
+                frame.pts = start + place
+                file.mux(track.encode(frame))
+            file.mux(track.encode(None))
+    for limits in (MediaLimits(bytes=600_000), MediaLimits(pixels=640 * 480 - 1)):
+        with pytest.raises(MediaError, match="640 x 480 pixels") as caught:
+            decode(data.getvalue(), "video", limits=limits, decoding=Decoding(frames=1))
+        assert caught.value.code == "too-many-pixels"
+    assert decode(data.getvalue(), "video", decoding=Decoding(frames=1)).frames.shape == (1, 480, 640, 3)  # type: ignore[union-attr]

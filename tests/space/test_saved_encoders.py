@@ -87,6 +87,18 @@ def test_encoders_inside(space: Space, tmp_path: Path) -> None:
     assert equal(Space.from_pretrained(tmp_path / "b"), space, "image")
 
 
+def test_other_files_in_the_folder_of_an_encoder_raise(space: Space, tmp_path: Path) -> None:
+    space.save_pretrained(tmp_path, inside="always")
+    (folder,) = (tmp_path / "encoders").glob(f"{space.encoders['image']['fingerprint'][:16]}")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json is not a file of the encoder; remove it"):
+        Space.from_pretrained(tmp_path).encode({"image": raw()["image"]})
+    (folder / "adapter_config.json").unlink()
+    (folder / "other.json").symlink_to(folder / "config.json")
+    with pytest.raises(CheckpointError, match=r"other\.json is not a file of the encoder; remove it"):
+        Space.from_pretrained(tmp_path).encode({"image": raw()["image"]})
+
+
 def test_a_trained_encoder_is_stored_inside(space: Space, tmp_path: Path) -> None:
     trained = trained_space(tmp_path / "trained")
     trained.save_pretrained(tmp_path / "space")

@@ -115,6 +115,16 @@ def reject_remote_code(config: Mapping[str, Any], where: str) -> None:
         )
 
 
+def reject_adapters(folder: Path) -> None:
+    """Raise ConfigError if the folder has weights that libraries add to a model without a check of their sha256."""
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("adapter_config.json"))
+    if found:
+        raise ConfigError(
+            f"{folder / found[0]} adds an adapter to the model, which is not supported; merge the adapter into the "
+            "model (merge_and_unload in peft), save it again, and remove the file"
+        )
+
+
 def _check_safetensors(path: Path) -> None:
     try:
         with open_regular(path) as file:

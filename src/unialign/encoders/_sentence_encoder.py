@@ -14,7 +14,7 @@ from torch import Tensor
 from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
-from unialign.encoders._model_files import check_files, copy_files, licence_of
+from unialign.encoders._model_files import check_files, copy_files, licence_of, reject_adapters
 from unialign.encoders._pixels import pillow
 from unialign.encoders._raw_batches import images_of, join_raw, sounds_of, texts_of
 from unialign.encoders._raw_media import RawMedia
@@ -28,6 +28,7 @@ _SUFFIXES = (".json", ".txt", ".model", ".safetensors")
 
 
 def sentence_encoder(request: Request, folder: Path, media: Kind, prefix: str) -> Encoder:
+    reject_adapters(folder)
     sha256 = check_files(folder, _files(folder), request.weights)
     model = _load(folder, request)
     if media not in model.modalities:

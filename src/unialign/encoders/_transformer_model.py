@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unialign.encoders._built import Batch
 from unialign.encoders._encoder import Prepared
+from unialign.encoders._model_files import reject_adapters
 from unialign.encoders._processor import ImageSettings
 from unialign.encoders._text_encoder import quiet_loading
 from unialign.encoders._towers import Tower
@@ -25,6 +26,7 @@ _OWNER = "owner"
 
 def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None) -> Any:
     """`projection_dim` is the dimension that the towers of a model share; their own configurations may differ."""
+    reject_adapters(folder)
     try:
         library = import_module("transformers")
     except ImportError as error:

@@ -1,12 +1,12 @@
 """Read encoders that are stored inside the folder of a space, in `encoders/<start of the fingerprint>`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unialign.errors import CheckpointError
-from unialign.io import digest, open_regular, reject_links_out
+from unialign.io import digest, is_leftover, open_regular, reject_links_out
 
 ENCODERS = "encoders"
 # Formats of the files of an encoder; none of them can run code.
@@ -24,11 +24,13 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files of an encoder.
 
     Raises:
-        CheckpointError: the reference does not list the files, or a file is missing or altered.
+        CheckpointError: the reference does not list the files, a file is missing or altered, or the folder has other
+            files.
     """
     sums = reference.get("files", {})
     if not FOLDER.fullmatch(folder.name):
         raise CheckpointError(f"{folder} cannot be the folder of an encoder; save the space again")
+    _reject_others(folder, sums)
     files = {}
     for name, expected in sums.items():
         parts = PurePosixPath(name).parts
@@ -44,3 +46,11 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
         if digest(files[name]) != expected:
             raise CheckpointError(f"{path} was altered or truncated; restore the file or save the space again")
     return files
+
+
+def _reject_others(folder: Path, names: Collection[str]) -> None:
+    """Libraries also read files that the reference does not list, such as adapters."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in names and (path.is_symlink() or not path.is_dir()) and not is_leftover(path):
+            raise CheckpointError(f"{path} is not a file of the encoder; remove it, or save the space again")
