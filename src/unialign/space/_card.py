@@ -168,7 +168,7 @@ def _strictness(licence: str) -> int:
     if licence == "unknown" or licence in CLOSED:
         return 4
     words = licence.split("-")
-    if "nc" in words or "nd" in words or "noncommercial" in licence:
+    if {"nc", "nd"} & set(words) or "noncommercial" in licence:
         return 3
     if "sa" in words or licence.startswith(("gpl", "agpl")):
         return 2
