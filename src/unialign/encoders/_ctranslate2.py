@@ -4,7 +4,6 @@ Shapes: `K` windows of all sounds, `T` outputs of a window, `H` hidden size.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._model_files import check_files, copy_files
@@ -19,7 +19,6 @@ from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
 from unialign.encoders._speech import WhisperWindows
 from unialign.encoders._transformer_model import collate_windows, mean_of_windows
-from unialign.errors import MissingDependencyError
 from unialign.media import Decoding
 
 _DIM = 384
@@ -29,13 +28,7 @@ _WEIGHTS = "model.bin"
 def ctranslate2_encoder(
     request: Request, prepare: WhisperWindows, options: Mapping[str, Any], folder: Path, files: Sequence[str]
 ) -> Encoder:
-    try:
-        library = import_module("ctranslate2")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the encoder {str(request.spec)!r} needs ctranslate2, which cannot be imported ({error}): "
-            f"pip install 'unialign[whisper]'"
-        ) from None
+    library = optional_module("ctranslate2", f"the encoder {str(request.spec)!r}", "whisper")
     weights = check_files(folder, (_WEIGHTS,), request.weights)
     model = library.models.Whisper(
         str(folder), device="cpu", compute_type="float32", inter_threads=1, intra_threads=torch.get_num_threads()

@@ -5,13 +5,13 @@ Shapes: `n` images, `S` side of an image, `D` length of the features.
 
 import io
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
@@ -19,7 +19,6 @@ from unialign.encoders._pixels import SquarePixels
 from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
 from unialign.encoders._state import check_weights, read_state, state_digest, write_state
-from unialign.errors import MissingDependencyError
 from unialign.media import Decoding
 
 
@@ -42,13 +41,7 @@ def efficientnet_encoder(
     request: Request, prepare: SquarePixels, options: Mapping[str, Any], weights: Path | None
 ) -> Encoder:
     """The sha256 of `weights` must have been checked; None: the weights are in `request.folder`."""
-    try:
-        library = import_module("efficientnet_lite_pytorch")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the encoder {str(request.spec)!r} needs efficientnet_lite_pytorch, which cannot be imported ({error}): "
-            f"pip install 'unialign[lite]'"
-        ) from None
+    library = optional_module("efficientnet_lite_pytorch", f"the encoder {str(request.spec)!r}", "lite")
     with torch.random.fork_rng(devices=[]):  # construction draws random numbers
         network: Any = library.EfficientNet.from_name("efficientnet-lite0")
     if weights is not None:

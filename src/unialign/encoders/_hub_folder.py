@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
+from unialign._optional import optional_module
 from unialign.encoders._request import Request
-from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.errors import ConfigError, DataError
 from unialign.io import is_hub_id
 
 __all__ = ["model_folder"]
@@ -31,13 +31,7 @@ def model_folder(request: Request, *, patterns: Sequence[str], hub_id: str | Non
             f"{spec.name!r} in {str(spec)!r} is not the name of a model; expected 'owner/name' of the Hugging Face "
             f"Hub, or a folder that starts with './', '~' or '/'"
         )
-    try:
-        hub = import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the encoder {str(spec)!r} is on the Hugging Face Hub and needs huggingface_hub, which cannot be imported "
-            f"({error}): pip install 'unialign[hub]'"
-        ) from None
+    hub = optional_module("huggingface_hub", f"the encoder {str(spec)!r} of the Hugging Face Hub", "hub")
     offline = _is_offline() if request.offline is None else request.offline
     try:
         folder = Path(

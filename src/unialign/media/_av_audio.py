@@ -6,12 +6,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign._optional import optional_module
 from unialign.errors import MediaError
 from unialign.media._av_container import is_seekable, open_container
 from unialign.media._decoding import Decoding
 from unialign.media._kinds import Audio
 from unialign.media._limits import MediaLimits
-from unialign.media._optional import optional_module
 from unialign.media._resampling import collect_audio
 from unialign.media._span import Span, shortest
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from unialign._checks import one_line
+from unialign._optional import optional_module
 from unialign.errors import MediaError, UniAlignError
 from unialign.media._limits import MediaLimits
-from unialign.media._optional import optional_module
 
 __all__ = ["declared_size", "is_seekable", "open_container"]
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import one_line
+from unialign._optional import optional_module
 from unialign.errors import MediaError, UniAlignError
-from unialign.media._optional import optional_module
 from unialign.media._stored_array import shape_of_rows
 
 __all__ = ["Hdf5Array"]

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import one_line
+from unialign._optional import optional_module
 from unialign.errors import MediaError, UniAlignError
 from unialign.media._decoding import Decoding
 from unialign.media._limits import MediaLimits
-from unialign.media._optional import optional_module
 
 __all__ = ["FORMATS", "check_pixels", "decode_image", "decode_pil", "image_pixels"]
 

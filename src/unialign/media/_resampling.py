@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign._optional import optional_module
 from unialign.errors import MediaError
 from unialign.media._decoding import MAX_RATE, Decoding
 from unialign.media._kinds import Audio
 from unialign.media._limits import MediaLimits
-from unialign.media._optional import optional_module
 
 __all__ = ["collect_audio", "frames_within"]
 

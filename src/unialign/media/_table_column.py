@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import one_line
+from unialign._optional import optional_module
 from unialign.errors import MediaError, UniAlignError
-from unialign.media._optional import optional_module
 
 __all__ = ["TableColumn", "TableFile", "TableValue"]
 

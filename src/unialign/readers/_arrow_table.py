@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import one_line
-from unialign.errors import DataError, MissingDependencyError, UniAlignError
+from unialign._optional import optional_module
+from unialign.errors import DataError, UniAlignError
 from unialign.readers._list_cells import ListCells
 from unialign.readers._table import Column, dense_rows
 from unialign.readers._text_vectors import parse_rows
@@ -25,12 +26,8 @@ _TEXTS = ("string", "large_string", "string_view")
 
 
 def arrow_module(name: str, path: Path) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        raise MissingDependencyError(
-            f"{path}: reading {path.suffix.lstrip('.') or 'Arrow'} files needs pyarrow; pip install 'unialign[parquet]'"
-        ) from None
+    what = f"{path}: reading {path.suffix.lstrip('.') or 'Arrow'} files"
+    return optional_module(name, what, "parquet")
 
 
 @contextlib.contextmanager

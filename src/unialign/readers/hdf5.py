@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from unialign._checks import one_line
-from unialign.errors import DataError, MissingDependencyError, UniAlignError
+from unialign._optional import optional_module
+from unialign.errors import DataError, UniAlignError
 from unialign.io import open_regular
 from unialign.readers._anndata import anndata_entries, mudata_entries, mudata_matrices
 from unialign.readers._array_items import ArrayFile, array_file, array_items
@@ -68,10 +69,7 @@ class Hdf5Reader:
 
 
 def _check_installed(path: Path) -> None:
-    try:
-        import_module("h5py")
-    except ImportError:
-        raise MissingDependencyError(f"{path}: reading HDF5 needs h5py; pip install 'unialign[hdf5]'") from None
+    optional_module("h5py", f"{path}: reading HDF5", "hdf5")
 
 
 def _is_mudata(file: Any) -> bool:

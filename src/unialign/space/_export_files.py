@@ -4,14 +4,14 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unialign.errors import ConfigError, MissingDependencyError
+from unialign._optional import optional_module
+from unialign.errors import ConfigError
 from unialign.space._exported import Exported
 
 
@@ -58,12 +58,7 @@ def read_onnx(path: Path) -> Callable[..., Tensor]:
 
 
 def _needed(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the format 'onnx' needs {name}, which cannot be imported ({error}): pip install 'unialign[export]'"
-        ) from None
+    return optional_module(name, "the format 'onnx'", "export")
 
 
 @contextmanager
