@@ -1,10 +1,12 @@
 """Test how an interrupted run continues: which parts are kept, computed again or not accepted."""
 
+import contextlib
 import errno
 import os
 import resource
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from embed_cases import content, image_encoder, small_encoders, small_items, tex
 from unialign.config import EmbedConfig
 from unialign.data import EmbeddingStore
 from unialign.embedding import _prepare, _work_folder, embed_with
+from unialign.embedding._part_writer import PartWriter
 from unialign.embedding._work_folder import WorkFolder
 from unialign.encoders import Encoder
 from unialign.errors import CheckpointError, ConfigError, DataError
@@ -40,7 +43,7 @@ def whole(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return content(store.path)
 
 
-class Stop(Exception):
+class Stop(BaseException):
     pass
 
 
@@ -342,6 +345,59 @@ def test_two_processes_do_not_write_the_same_store(media: Path, tmp_path: Path) 
     ):
         ua.embed(items, small_encoders(), tmp_path / "store", **OPTIONS)
     ua.embed(items, small_encoders(), tmp_path / "store", **OPTIONS)
+
+
+def test_another_process_replaces_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, lock, calls = WorkFolder(tmp_path / "store"), _work_folder.lock_folder, []
+
+    @contextlib.contextmanager
+    def replace_before(path: Path, *, doing: str, times: int) -> Any:
+        with lock(path, doing=doing):
+            calls.append(path)
+            if len(calls) <= times:
+                shutil.rmtree(path)
+                path.mkdir()
+                (path / ".lock").touch()
+            yield
+
+    monkeypatch.setattr(_work_folder, "lock_folder", partial(replace_before, times=2))
+    with folder.locked():
+        assert len(calls) == 3
+    monkeypatch.setattr(_work_folder, "lock_folder", partial(replace_before, times=10**9))
+    with pytest.raises(ConfigError, match="cannot be locked"), folder.locked():
+        pass
+
+
+def test_the_assembly_of_another_store_is_kept(media: Path, tmp_path: Path) -> None:
+    other, own = tmp_path / f".store.v2.{'0' * 12}.partial", tmp_path / f".store.{'0' * 12}.partial"
+    other.mkdir()
+    own.mkdir()
+    ua.embed(small_items(media), small_encoders(), tmp_path / "store", **OPTIONS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "store"]
+
+
+def test_kept_parts_remain_after_another_call(media: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        resumed(small_items(media), tmp_path, keep_parts=True)
+        assert parts_of(tmp_path) == {"image": IMAGE_PARTS, "text": TEXT_PARTS}
+
+
+def write_parts(folder: WorkFolder, parts: int) -> None:
+    with PartWriter(folder) as writer:
+        for number in range(parts):
+            # Without a thread that empties the queue, the test would not end.
+            assert writer._thread.is_alive()
+            writer.put("image", number, b"")
+
+
+def test_an_unexpected_error_of_a_write_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError("no memory")
+
+    folder = WorkFolder(tmp_path / "store")
+    monkeypatch.setattr(folder, "write_part", fail)
+    with pytest.raises(MemoryError, match="no memory"):
+        write_parts(folder, 10)
 
 
 def test_a_run_killed_after_the_rename_is_finished(media: Path, tmp_path: Path, whole: Any) -> None:

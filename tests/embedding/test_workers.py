@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import unialign as ua
 from embed_cases import content, small_encoders, small_items, text_encoder, text_items
 from unialign.config import EmbedConfig
 from unialign.embedding._outcome import embed_items
+from unialign.embedding._pool import WorkerPool
 from unialign.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -86,6 +88,16 @@ def test_failed_reads_in_workers_are_retried_and_then_stop_the_run(tmp_path: Pat
     (tmp_path / "b").mkdir()
     with pytest.raises(DataError, match=r"value 'a' .*cannot be read \(Stale file handle\)"):
         embed_items(table, {"text": encoder}, tmp_path / "other", config, **arguments, work_options=retries)
+
+
+def test_too_many_workers_for_the_open_files(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"Too many open files\); use fewer workers"):
+            WorkerPool(b"", workers=20, seconds=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_functions_that_workers_cannot_import(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def embed_items(
         finished = _finished_store(target, plan, overwrite)
         if finished is not None and not _is_repeated(finished, plan, config):
             # The process may have been killed before it removed the folder.
-            if folder.path.exists():
+            if folder.path.exists() and not keep_parts:
                 with contextlib.suppress(ConfigError), folder.locked():
                     folder.remove()
             return EmbedOutcome(finished, plan)
@@ -74,7 +74,8 @@ def embed_items(
             # Another process may have finished the store in the meantime.
             finished = _finished_store(target, plan, overwrite)
             if finished is not None and not _is_repeated(finished, plan, config):
-                folder.remove()
+                if not keep_parts:
+                    folder.remove()
                 return EmbedOutcome(finished, plan)
             run = Run(plan, items, cells, encoders, folder, config, progress, work_options or {}, ray_address)
             run.prepare(resume, overwrite)

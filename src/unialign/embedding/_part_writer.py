@@ -20,7 +20,7 @@ class PartWriter:
     def __init__(self, folder: WorkFolder) -> None:
         self._folder, self._written = folder, 0
         self._queue: queue.Queue[tuple[str, int, bytes] | None] = queue.Queue(_WAITING)
-        self._error: OSError | None = None
+        self._error: BaseException | None = None
         self._unsynced: set[str] = set()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -41,24 +41,26 @@ class PartWriter:
         self._queue.put((column, number, data))
 
     def _check(self) -> None:
-        if self._error is not None:
+        if isinstance(self._error, OSError):
             reason = self._error.strerror or str(self._error)
             raise DataError(
                 f"cannot write a part in {self._folder.path}: {reason}; finished parts are kept: free space or make "
                 "the folder writable, and repeat the call to continue"
             ) from self._error
+        if self._error is not None:
+            raise self._error
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
             if self._error is None:
                 try:
                     self._write(*task)
-                except OSError as error:
+                except BaseException as error:  # the caller would wait for ever if the thread ended
                     self._error = error
         if self._error is None:
             try:
                 self._sync()
-            except OSError as error:
+            except BaseException as error:
                 self._error = error
 
     def _write(self, column: str, number: int, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """Worker processes that prepare batches in order. A decoder that hangs or crashes does not end the run."""
 
+import contextlib
 import io
 import pickle
 import queue
@@ -45,9 +46,12 @@ class WorkerPool:
     def __init__(self, columns: bytes, *, workers: int, seconds: float) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._seconds = seconds
-        self._seats = [Seat(number, columns, self._events) for number in range(workers)]
         # Tasks given to the process of each seat, in order.
-        self._given: dict[int, deque[tuple[_Open, int]]] = {seat.number: deque() for seat in self._seats}
+        self._given: dict[int, deque[tuple[_Open, int]]] = {number: deque() for number in range(workers)}
+        self._seats: list[Seat] = []
+        with self._closed_on_error():
+            for number in range(workers):
+                self._seats.append(Seat(number, columns, self._events))
         self._ready: set[int] = set()
         self._timed_out: set[int] = set()
         self._waiting: deque[_Open] = deque()
@@ -61,13 +65,19 @@ class WorkerPool:
         self.close()
 
     def start(self) -> None:
-        try:
+        with self._closed_on_error():
             for seat in self._seats:
                 seat.start()
-        except OSError as error:
+
+    @contextlib.contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # RuntimeError: there are too many threads
             self.close()
             raise ConfigError(
-                f"a worker process cannot be started ({error.strerror or error}); use fewer workers, or workers=0"
+                f"the worker processes cannot be started ({getattr(error, 'strerror', None) or error}); use fewer "
+                "workers, or workers=0"
             ) from None
 
     def close(self) -> None:

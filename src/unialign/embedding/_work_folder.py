@@ -3,12 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unialign.embedding._part_file import Part, read_part
 from unialign.embedding._plan import Plan
@@ -56,20 +57,40 @@ class WorkFolder:
             for _ in range(_ATTEMPTS):
                 self._create()
                 try:
+                    file = stack.enter_context(self._open_lock())
                     stack.enter_context(lock_folder(self.path, doing="embedding"))
                 except ConfigError as error:
                     raise ConfigError(f"{error} ({self._owner()})") from None
                 except FileNotFoundError:
                     continue
                 # Another process may have finished, and removed the folder between its creation and the lock.
-                if (self.path / LOCK_FILE).exists():
+                if self._is_lock(file):
                     break
                 stack.pop_all().close()
+            else:
+                raise ConfigError(
+                    f"{self.path} cannot be locked, because other processes remove it again and again; choose another "
+                    "path for the store, or wait until they end"
+                )
             with contextlib.suppress(OSError):
                 owner = {"host": socket.gethostname(), "pid": os.getpid()}
                 (self.path / _OWNER).unlink(missing_ok=True)
                 write_json(self.path / _OWNER, owner)
             yield
+
+    def _open_lock(self) -> BinaryIO:
+        try:
+            return (self.path / LOCK_FILE).open("ab")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._error("the lock", error) from error
+
+    def _is_lock(self, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(self.path / LOCK_FILE))
+        except FileNotFoundError:
+            return False
 
     @property
     def has_plan(self) -> bool:
@@ -130,9 +151,9 @@ class WorkFolder:
                 entry.unlink(missing_ok=True)
         self.discard_cells()
         # The hidden folder of a store whose assembly was killed.
-        prefix = f".{self.target.name}."
+        leftover = re.compile(re.escape(f".{self.target.name}.") + r"[0-9a-f]{12}\.partial")
         for entry in list(self.target.parent.iterdir()):
-            if entry.name.startswith(prefix) and entry.name.endswith(".partial") and is_leftover(entry):
+            if leftover.fullmatch(entry.name):
                 shutil.rmtree(entry, ignore_errors=True)
 
     def discard_cells(self) -> None:
@@ -167,7 +188,10 @@ class WorkFolder:
         try:
             yield
         except OSError as error:
-            raise DataError(
-                f"cannot write {what} in {self.path}: {error.strerror or error}; choose another path for the store, or "
-                "make the folder writable"
-            ) from error
+            raise self._error(what, error) from error
+
+    def _error(self, what: str, error: OSError) -> DataError:
+        return DataError(
+            f"cannot write {what} in {self.path}: {error.strerror or error}; choose another path for the store, or "
+            "make the folder writable"
+        )

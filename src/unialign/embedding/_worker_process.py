@@ -35,7 +35,13 @@ class Seat:
     def __init__(self, number: int, columns: bytes, events: "queue.SimpleQueue[Event]") -> None:
         self.number, self.free = number, list(range(ARENAS))
         self._columns, self._events = columns, events
-        self._handles = [anonymous_file(StatusBoard.SIZE), *(anonymous_file(0) for _ in range(ARENAS))]
+        self._handles: list[int] = []
+        try:
+            for size in (StatusBoard.SIZE, *[0] * ARENAS):
+                self._handles.append(anonymous_file(size))
+        except OSError:
+            self._close_handles()
+            raise
         self.status = StatusBoard(self._handles[0])
         self.arenas = [Arena(handle) for handle in self._handles[1:]]
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,6 +98,9 @@ class Seat:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._close_handles()
+
+    def _close_handles(self) -> None:
         for handle in self._handles:
             os.close(handle)
 
