@@ -5,13 +5,16 @@ Shapes: `n` items, `D` length of the features.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unialign._checks import check_integer
 from unialign.encoders._encoder import Encoder, Prepared
+from unialign.encoders._prepared_media import prepared_media
 from unialign.encoders._reference import BATCH_SIZE
+from unialign.errors import NonFiniteError, ShapeError
 from unialign.media import Media
 
 __all__ = ["encode_media", "encode_prepared"]
@@ -28,18 +31,26 @@ def encode_media(encoder: Encoder, media: Sequence[Media | None], *, batch_size:
         Features of shape (n, D), float32 on the CPU; rows of absent media are zero.
 
     Raises:
-        ConfigError: batch_size is not a positive integer.
+        ConfigError: batch_size is not a positive integer, media is not a sequence of media, or a value is not a decoded
+            value of the kind of the encoder.
+        ShapeError: the encoder returns features of another shape than (rows of the batch, D), or complex ones.
+        NonFiniteError: features are NaN or infinite.
     """
-    return encode_prepared(
-        encoder, [None if value is None else encoder.prepare(value) for value in media], batch_size=batch_size
-    )
+    features = encode_prepared(encoder, prepared_media(encoder, media), batch_size=batch_size)
+    wrong_n = ~features.isfinite().all(1)
+    if wrong_n.any():
+        raise NonFiniteError(
+            f"the encoder {encoder!r} computed NaN or infinite features for row {int(wrong_n.int().argmax())}; check "
+            "the encoder and its dtype"
+        )
+    return features
 
 
 def encode_prepared(encoder: Encoder, prepared: Sequence[Prepared | None], *, batch_size: int = BATCH_SIZE) -> Tensor:
     """Compute the features of media on which `encoder.prepare` was already called; otherwise like `encode_media`.
 
     For media other than text, the result for a whole sequence is equal to that for parts of it, if the length of each
-    part but the last is a multiple of batch_size.
+    part but the last is a multiple of batch_size. Features may be NaN or infinite.
     """
     check_integer("batch_size", batch_size, low=1)
     features = torch.zeros(len(prepared), encoder.dim)
@@ -51,8 +62,24 @@ def encode_prepared(encoder: Encoder, prepared: Sequence[Prepared | None], *, ba
             batch = {place: found for place in order[start : start + batch_size] if (found := prepared[place])}
             if batch:
                 encoded = encoder.encode(encoder.collate(list(batch.values())))
-                features[list(batch)] = encoded.float().cpu()
+                features[list(batch)] = _checked(encoder, encoded, len(batch)).float().cpu()
     return features
+
+
+def _checked(encoder: Encoder, encoded: Any, rows: int) -> Tensor:
+    if not isinstance(encoded, Tensor):
+        raise ShapeError(
+            f"the encoder {encoder!r} returned {type(encoded).__name__}, expected a tensor of shape "
+            f"{(rows, encoder.dim)}; select the features"
+        )
+    if encoded.shape != (rows, encoder.dim):
+        raise ShapeError(
+            f"the encoder {encoder!r} returned features of shape {tuple(encoded.shape)} for {rows} items, expected "
+            f"{(rows, encoder.dim)}; return one row of length dim per item"
+        )
+    if encoded.is_complex():
+        raise ShapeError(f"the encoder {encoder!r} returned complex features ({encoded.dtype}); return real numbers")
+    return encoded
 
 
 @contextmanager

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from unialign._checks import check_choice, check_integer, check_text
+from unialign._checks import check_choice, check_integer, check_text, one_line
 from unialign.encoders._built import Batch, BuiltEncoder, stack
 from unialign.encoders._encoder import Encoder, Prepare, Prepared
 from unialign.encoders._names import EncoderName
 from unialign.encoders._reference import make_reference
 from unialign.encoders._state import state_digest
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, ShapeError, UniAlignError
 from unialign.media import KINDS, Decoding, Kind
 
 __all__ = ["wrap"]
@@ -77,7 +78,26 @@ def wrap(
     )
 
     def forward(batch: Batch) -> Tensor:
-        features: Tensor = module(**batch)
+        try:
+            features = module(**batch)
+        except (UniAlignError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a module of a user may raise any exception
+            entries = ", ".join(f"{key} {tuple(value.shape)}" for key, value in batch.items())
+            raise ConfigError(
+                f"the module {named!r}, the encoder of {media}, raises {type(error).__name__}: {one_line(error)}; it "
+                f"is called with the keyword arguments {entries} and must return features (n, {dim})"
+            ) from error
+        if not isinstance(features, Tensor):
+            raise ShapeError(
+                f"the module {named!r}, the encoder of {media}, returned {type(features).__name__}, expected a tensor "
+                f"of shape (n, {dim}); select the features"
+            )
+        if features.is_complex():
+            raise ShapeError(
+                f"the module {named!r}, the encoder of {media}, returned complex features ({features.dtype}); return "
+                "real numbers"
+            )
         return features
 
     return BuiltEncoder(
