@@ -113,3 +113,30 @@ def test_tables_of_the_public_keep_their_vectors_and_say_what_is_left(tmp_path: 
         read(similarity=score, punsafe=score, pwatermark=score)
     with pytest.raises(DataError, match="replaces most numbers"):
         read(text=[str(np.arange(2000.0))] * 30)
+
+
+def test_each_numbered_series_of_a_table_is_a_modality_and_blank_rows_are_absent(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    spectrum, chemistry = rng.standard_normal((30, 10)), rng.standard_normal((30, 4))
+    names = [*numbered("spectrum_", range(10)), *numbered("chemistry_", range(4))]
+    lines = [",".join(names)]
+    for row in range(30):
+        own = [""] * 4 if row % 5 == 2 else [f"{value:.4f}" for value in chemistry[row]]
+        lines.append(",".join([*(f"{value:.4f}" for value in spectrum[row]), *own]))
+    (tmp_path / "soil.csv").write_text("\n".join(lines))
+    collection = open_collection(tmp_path / "soil.csv")
+    assert list(collection.modalities) == ["spectrum", "chemistry"]
+    assert collection.modalities["spectrum"].present_N.all()
+    found = collection.modalities["chemistry"]
+    np.testing.assert_array_equal(found.present_N, np.arange(30) % 5 != 2)
+    rows = np.concatenate([chunk.copy() for chunk in found.rows.chunks()])
+    np.testing.assert_allclose(rows[found.present_N], chemistry[found.present_N], atol=1e-4)
+    # A matrix named after its file.
+    (tmp_path / "chem.csv").write_text("e0,e1,e2,label\n" + "0.5,1.5,2.5,a\n,,,b\n" * 20)
+    found = open_collection(tmp_path / "chem.csv").modalities["chem"]
+    np.testing.assert_array_equal(found.present_N, np.arange(40) % 2 == 0)
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {f"e{i}": [None if row == 3 else float(i + row) for row in range(30)] for i in range(4)}
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    found = open_collection(tmp_path / "p.parquet").modalities["p"]
+    assert found.present_N.tolist() == [row != 3 for row in range(30)]

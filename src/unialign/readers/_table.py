@@ -86,8 +86,10 @@ def table_file(table: Table, kind: str) -> EmbeddingFile:
             entries += _vector_entries(table, name, text.dim)
     kinds = {name: column.kind[0] for name, column in table.columns.items() if column.kind in ("float", "integer")}
     series, left = choose_columns(kinds)
+    # Beside columns of vectors, numbered columns are often other values of the items.
+    is_default = not entries
     for found in series:
-        entries.append(_series_entry(table, found, is_default=not entries))
+        entries += _series_entries(table, found, is_default=is_default)
         if len(table.columns) > len(found.columns):
             notes.append(f"{table.path}: {found.described}, are read as one matrix")
     taken = {*vectors, *(name for name in texts if texts[name] is not None)}
@@ -146,7 +148,7 @@ def dense_rows(lengths_c: Array, flat: Array, dim: int, dtype: str, where: str, 
     return dense_cD
 
 
-def _series_entry(table: Table, series: Series, *, is_default: bool) -> ArrayEntry:
+def _series_entries(table: Table, series: Series, *, is_default: bool) -> list[ArrayEntry]:
     names = list(series.columns)
     dtype = max((table.columns[name].dtype or "<f4" for name in names), key=lambda dtype: np.dtype(dtype).itemsize)
     step = rows_per_chunk(len(names) * np.dtype(dtype).itemsize)
@@ -155,7 +157,19 @@ def _series_entry(table: Table, series: Series, *, is_default: bool) -> ArrayEnt
         for batch in table.batches(names, step):
             yield np.ascontiguousarray(np.stack([cells.numbers(dtype) for cells in batch], 1))
 
-    return _streamed(series.name, (table.rows, len(names)), dtype, chunks, is_default=is_default)
+    def blank(columns: Sequence[str]) -> Iterator[Array]:
+        for batch in table.batches(columns, _MASK_ROWS):
+            yield np.all([np.isnan(cells.numbers("<f8")) for cells in batch], axis=0)
+
+    def mask() -> Array:
+        return ~np.concatenate(list(blank(names)))
+
+    entries = [_streamed(series.name, (table.rows, len(names)), dtype, chunks, is_default=is_default)]
+    key = f"present.{series.name}"
+    # Most tables have no blank cell in the first column, which is faster to read than all columns.
+    if key not in table.columns and any(blank_c.any() for blank_c in blank(names[:1])) and not mask().all():
+        entries.append(ArrayEntry(key, (table.rows,), "|b1", unreadable, mask))
+    return entries
 
 
 def _streamed(

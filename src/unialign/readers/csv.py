@@ -16,6 +16,7 @@ from unialign.readers._list_cells import ListCells
 from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files, sampled_fields
 from unialign.readers._manifest_plan import Field
 from unialign.readers._table import Cells, Column, table_file
+from unialign.readers._quotes import kept_lines, open_quote
 from unialign.readers._text import MAX_LINE_BYTES, numbers_in, text_format, text_lines
 
 __all__ = ["CsvItems", "CsvReader"]
@@ -76,18 +77,25 @@ class _CsvTable:
         self.path = path
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
         first, second, comment = "", "", ""
-        for line in text_lines(path):
+        number = start = 0
+        for number, line in enumerate(text_lines(path), 1):
             if line.startswith("# "):
                 comment = comment if first else line[2:]  # header in the format of numpy.savetxt
             elif line.strip() and first:
                 second = line
                 break
             elif line.strip():
-                first = line
-        self.delimiter = _delimiter(first)
-        cells = self._split(first)
-        named = self._split(comment)
-        self.is_numbered = len(named) != len(cells) and self._is_numbered(cells, self._split(second))
+                first, start = line, number
+        try:
+            self.delimiter = _delimiter(first)
+            cells, named = self._split(first), self._split(comment)
+        except csv.Error as error:
+            raise self._unreadable(error, first, start) from None
+        try:
+            following = self._split(second)
+        except csv.Error as error:
+            raise self._unreadable(error, second, number) from None
+        self.is_numbered = len(named) != len(cells) and self._is_numbered(cells, following)
         self.has_header = numbers_in(cells) < len(cells) or not cells or self.is_numbered
         if self.has_header:
             self.names = [cell.strip() for cell in cells]
@@ -139,15 +147,22 @@ class _CsvTable:
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the number of the last line and the cells of each row."""
+        # Lines of the row that is read.
+        read: list[str] = []
+        before = 0
         if self.delimiter == " ":
             lines = enumerate(text_lines(self.path), 1)
             records = ((number, line.split()) for number, line in lines if not line.startswith("# "))
         else:
-            reader = csv.reader(text_lines(self.path), delimiter=self.delimiter)
+            reader = csv.reader(kept_lines(text_lines(self.path), read), delimiter=self.delimiter)
             records = ((reader.line_num, record) for record in reader)
         skip = self.has_header
         try:
             for number, record in records:
+                if (opened := open_quote(read, self.delimiter)) is not None:
+                    raise self._open_quote(before + 1 + opened)
+                first, before = before + 1, number
+                read.clear()
                 if not record or (len(record) == 1 and not record[0].strip()):
                     continue
                 # After a header, "# " begins a cell of text. Tables without a header may have comments on any line.
@@ -157,13 +172,29 @@ class _CsvTable:
                     skip = False
                     continue
                 if len(record) != len(self.names):
+                    where = f"line {number} has" if first == number else f"the row of lines {first} to {number} has"
                     raise DataError(
-                        f"{self.path}, line {number} has {len(record)} cells, but the first line has "
+                        f"{self.path}, {where} {len(record)} cells, but the first line has "
                         f"{len(self.names)}; quote cells that contain the delimiter"
                     )
                 yield number, record
         except csv.Error as error:
-            raise DataError(f"{self.path} cannot be read as a table ({error}); write it again") from None
+            if len(read) > 1 and (opened := open_quote(read, self.delimiter)) is not None:
+                raise self._open_quote(before + 1 + opened) from None
+            raise self._unreadable(error, read[-1] if read else "", before + 1) from None
+
+    def _open_quote(self, line: int) -> DataError:
+        return DataError(
+            f"{self.path}, line {line}: a quote opens and is not closed in the rest of the file; close it, or double "
+            'quotes inside of a quoted cell ("")'
+        )
+
+    def _unreadable(self, error: csv.Error, line: str, number: int) -> DataError:
+        if "\r" in line.rstrip("\r\n"):
+            return DataError(
+                f"{self.path}, line {number}: a line ends with CR alone; save the file with line ends LF or CR LF"
+            )
+        return DataError(f"{self.path}, line {number} cannot be read as a table ({error}); write it again")
 
     def _split(self, line: str) -> list[str]:
         if self.delimiter == " ":
