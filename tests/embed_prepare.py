@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from unialign.media import MediaLimits
+
 
 def pixels(image: Any) -> dict[str, Any]:
     """Return the first 8 x 8 pixels."""
@@ -38,6 +40,27 @@ class Slowly:
         if text.startswith("text"):  # no input of a witness does
             time.sleep(self.seconds)
         return letters(text)
+
+
+@dataclass
+class SlowStart:
+    """Like `letters`, but the first call in a process takes longer."""
+
+    seconds: float
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        time.sleep(self.seconds)
+        self.seconds = 0
+        return letters(text)
+
+
+class StalledLimits(MediaLimits):
+    """Checking the size of a file takes forever in a worker, like a file system that does not answer."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "bytes" and sys.argv[0] == "-c":
+            time.sleep(1000)
+        return super().__getattribute__(name)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import embed_prepare
 import unialign as ua
 from embed_cases import content, small_encoders, small_items, text_encoder, text_items
 from unialign.config import EmbedConfig
+from unialign.embedding import _pool
+from unialign.embedding._batch import BatchTask
 from unialign.embedding._outcome import embed_items
-from unialign.embedding._pool import WorkerPool
+from unialign.embedding._pool import WorkerPool, pickled_columns
+from unialign.embedding._prepare import ColumnWork
 from unialign.errors import ConfigError, DataError
+from unialign.media import Cell, Decoding, MediaLimits
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 
@@ -88,6 +93,45 @@ def test_failed_reads_in_workers_are_retried_and_then_stop_the_run(tmp_path: Pat
     (tmp_path / "b").mkdir()
     with pytest.raises(DataError, match=r"value 'a' .*cannot be read \(Stale file handle\)"):
         embed_items(table, {"text": encoder}, tmp_path / "other", config, **arguments, work_options=retries)
+
+
+def outcomes_of(pool: WorkerPool, cells: list[Cell]) -> list[tuple[str | None, str]]:
+    with pool:
+        (batch,) = pool.batches(iter([BatchTask(0, "text", 0, range(len(cells)), cells)]))
+        return [(outcome.code, outcome.detail) for outcome in batch.outcomes]
+
+
+def pool_of(prepare: Any, *, seconds: float, folder: Path = Path(), **options: Any) -> WorkerPool:
+    options = {"limits": MediaLimits(), **options}
+    work = ColumnWork(media="text", prepare=prepare, decoding=Decoding(), roots=(folder,), **options)
+    return WorkerPool(pickled_columns({"text": work}), workers=1, seconds=seconds)
+
+
+def test_a_crash_is_no_timeout_if_it_is_noticed_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = WorkerPool._handle
+
+    def handle_late(self: WorkerPool) -> None:
+        time.sleep(0.3)
+        handle(self)
+
+    monkeypatch.setattr(WorkerPool, "_handle", handle_late)
+    pool = pool_of(embed_prepare.Hazard(), seconds=0.1)
+    assert outcomes_of(pool, [Cell(value="exit c")]) == [
+        ("undecodable", "the decoder crashed (exit status 3)"),
+    ]
+
+
+def test_imports_for_the_first_cell_are_no_timeout() -> None:
+    pool = pool_of(embed_prepare.SlowStart(0.8), seconds=0.2)
+    assert outcomes_of(pool, [Cell(value="a"), Cell(value="b")]) == [(None, ""), (None, "")]
+
+
+def test_a_file_system_that_does_not_answer_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pool, "_IMPORT_SECONDS", 0)
+    (tmp_path / "a.txt").write_text("a")
+    pool = pool_of(embed_prepare.letters, seconds=0.3, folder=tmp_path, limits=embed_prepare.StalledLimits())
+    with pytest.raises(DataError, match=r"reading a\.txt .* gave no data for 0\.3 seconds; check the disk"):
+        outcomes_of(pool, [Cell(path="a.txt")])
 
 
 def test_too_many_workers_for_the_open_files(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import struct
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Arena", "Position", "StatusBoard", "anonymous_file"]
+__all__ = ["Arena", "Position", "Stage", "StatusBoard", "anonymous_file"]
 
 _ALIGNMENT = 64
 _STATUS = struct.Struct("=qqqd")
@@ -85,11 +86,24 @@ class Arena:
         return np.frombuffer(self._map, kind, count, offset).reshape(shape)
 
 
+class Stage(IntEnum):
+    """What a worker does.
+
+    The first cell of a column also imports modules. A cell that is tried alone is read before it is decoded.
+    """
+
+    WAITING = 0
+    FIRST_CELL = 1
+    CELL = 2
+    READING = 3
+
+
 class Position(NamedTuple):
     """The cell that a worker reads or decodes, and the seconds since it began."""
 
     task: int
     place: int
+    stage: Stage
     seconds: float
 
 
@@ -101,13 +115,13 @@ class StatusBoard:
     def __init__(self, handle: int) -> None:
         self._map = mmap.mmap(handle, _STATUS.size)
 
-    def write(self, task: int, place: int, *, busy: bool) -> None:
-        _STATUS.pack_into(self._map, 0, busy, task, place, time.monotonic())
+    def write(self, task: int, place: int, stage: Stage) -> None:
+        _STATUS.pack_into(self._map, 0, stage, task, place, time.monotonic())
 
     def clear(self) -> None:
-        self.write(-1, -1, busy=False)
+        self.write(-1, -1, Stage.WAITING)
 
     def read(self) -> Position | None:
         """Return None if the worker waits."""
-        busy, task, place, since = _STATUS.unpack_from(self._map, 0)
-        return Position(task, place, time.monotonic() - since) if busy else None
+        stage, task, place, since = _STATUS.unpack_from(self._map, 0)
+        return Position(task, place, Stage(stage), time.monotonic() - since) if stage else None

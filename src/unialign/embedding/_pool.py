@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from unialign.embedding._arena import Position, Stage
 from unialign.embedding._batch import BatchTask, PreparedBatch, unexpected_failure
 from unialign.embedding._prepare import ColumnWork, PreparedCell
 from unialign.embedding._worker import Crashed, Done, Failed, Ready, TaskMessage
@@ -21,6 +22,8 @@ from unialign.errors import ConfigError, DataError, UniAlignError
 __all__ = ["WorkerPool", "pickled_columns"]
 
 _POLL_SECONDS = 0.5
+# Additional time for the first cell of a column, for which modules are imported.
+_IMPORT_SECONDS = 60.0
 # Signals of the operating system or of a user, which say nothing about the data.
 _KILLED = {getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)}
 
@@ -125,7 +128,8 @@ class WorkerPool:
         if opened.suspect is not None:
             places = [opened.suspect]
         cells = [(place, opened.task.cells[place]) for place in places]
-        seat.submit(TaskMessage(opened.task.number, opened.task.column, arena, cells))
+        suspect = opened.suspect is not None
+        seat.submit(TaskMessage(opened.task.number, opened.task.column, arena, cells, suspect))
         self._given[seat.number].append((opened, arena))
 
     def _release(self, done: _Open) -> None:
@@ -137,11 +141,15 @@ class WorkerPool:
             seat.free.append(arena)
 
     def _handle(self) -> None:
-        self._end_stuck()
         try:
-            number, message = self._events.get(timeout=_POLL_SECONDS)
+            # A process may have ended while this one did something else.
+            number, message = self._events.get_nowait()
         except queue.Empty:
-            return
+            self._end_stuck()
+            try:
+                number, message = self._events.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                return
         seat = self._seats[number]
         if isinstance(message, Ready):
             self._ready.add(number)
@@ -155,7 +163,9 @@ class WorkerPool:
     def _end_stuck(self) -> None:
         for seat in self._seats:
             position = seat.status.read()
-            if position is not None and position.seconds > self._seconds and seat.number not in self._timed_out:
+            if position is None or seat.number in self._timed_out or not seat.is_running:
+                continue
+            if position.seconds > self._seconds + (_IMPORT_SECONDS if position.stage == Stage.FIRST_CELL else 0):
                 self._timed_out.add(seat.number)
                 seat.kill()
 
@@ -177,7 +187,7 @@ class WorkerPool:
 
     def _replace(self, seat: Seat, crash: Crashed) -> None:
         """Start another process for the tasks of the old one; the cell that it processed is tried alone."""
-        timed_out = seat.number in self._timed_out
+        timed_out = seat.number in self._timed_out and crash.code == -signal.SIGKILL
         position = seat.status.read()
         if seat.number not in self._ready:
             raise ConfigError(
@@ -199,18 +209,24 @@ class WorkerPool:
         if position is None:
             return
         opened = self._open[position.task]
-        self._suspect(opened, position.place, timed_out, crash.code)
+        self._suspect(opened, position, timed_out, crash.code)
         self._waiting.remove(opened)
         # The next task of the new process is the suspect alone, or the rest of its batch.
         if not opened.is_done:
             self._give(seat, opened)
 
-    def _suspect(self, opened: _Open, place: int, timed_out: bool, code: int) -> None:
+    def _suspect(self, opened: _Open, position: Position, timed_out: bool, code: int) -> None:
+        place = position.place
         if place not in opened.tried:
             opened.tried.add(place)
             opened.suspect = place
             return
         opened.suspect = None
+        if timed_out and position.stage == Stage.READING:
+            raise DataError(
+                f"reading {opened.task.where(place)} gave no data for {self._seconds:g} seconds; check the disk or "
+                "network; finished parts are kept: repeat the call to continue"
+            )
         if timed_out:
             detail = f"reading and decoding took longer than {self._seconds:g} seconds"
             opened.found[place] = PreparedCell(code="timeout", detail=detail)

@@ -1,8 +1,9 @@
 """Read, decode and prepare cells. This module imports no torch."""
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from unialign.media import (
     open_cell,
 )
 
-__all__ = ["ColumnWork", "PreparedCell", "ReadFailure", "prepare_cell"]
+__all__ = ["ColumnWork", "PreparedCell", "ReadFailure", "prepare_cell", "read_cell"]
 
 # Waiting times before a read is repeated after trouble of the machine or the file system.
 RETRY_SECONDS = (1.0, 4.0, 16.0)
@@ -105,6 +106,18 @@ def prepare_cell(
         if wait is None:
             raise ReadFailure(reason)
         time.sleep(wait)
+
+
+def read_cell(work: ColumnWork, cell: Cell, *, files: OpenFiles | None = None) -> Iterator[None]:
+    """Read the bytes of a cell, and yield before each step. Errors are left to `prepare_cell`."""
+    yield
+    with (
+        contextlib.suppress(MediaError, OSError, MemoryError),
+        open_cell(cell, roots=work.roots, limits=work.limits, files=files) as file,
+    ):
+        yield
+        while file.read(CHUNK_BYTES):
+            yield
 
 
 def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> PreparedCell:

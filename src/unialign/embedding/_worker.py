@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from unialign.embedding._arena import Arena, StatusBoard
-from unialign.embedding._prepare import ColumnWork, PreparedCell, ReadFailure, prepare_cell
+from unialign.embedding._arena import Arena, Stage, StatusBoard
+from unialign.embedding._prepare import ColumnWork, PreparedCell, ReadFailure, prepare_cell, read_cell
 from unialign.errors import UniAlignError
 from unialign.media import Cell, OpenFiles
 
@@ -27,12 +27,17 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """A batch, or a part of it. The results are written to the shared memory number `arena`."""
+    """A batch, or a part of it. The results are written to the shared memory number `arena`.
+
+    A cell at which a process hung or ended is alone, and is read before it is decoded. Reading that hangs says nothing
+    about the cell.
+    """
 
     number: int
     column: str
     arena: int
     cells: Sequence[tuple[int, Cell]]
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,11 @@ def main(arguments: Sequence[str]) -> None:
         os.dup2(2, 1)
         board = StatusBoard(status)
         memories = [Arena(handle) for handle in arenas]
+        begun: set[str] = set()
         with OpenFiles() as files:
             while True:
                 task = inbox.get()
-                answer = _work(task, columns[task.column], memories[task.arena], board, files)
+                answer = _work(task, columns[task.column], memories[task.arena], board, files, begun)
                 board.clear()
                 _send(target, answer)
 
@@ -120,18 +126,23 @@ def _receive(source: BinaryIO, inbox: "queue.SimpleQueue[Any]") -> None:
             os._exit(0)
 
 
-def _work(task: TaskMessage, column: ColumnWork, arena: Arena, board: StatusBoard, files: OpenFiles) -> Done | Failed:
+def _work(
+    task: TaskMessage, column: ColumnWork, arena: Arena, board: StatusBoard, files: OpenFiles, begun: set[str]
+) -> Done | Failed:
+    """`begun` has the columns of earlier cells."""
     outcomes = []
     for place, cell in task.cells:
+
+        def show(busy: bool, place: int = place) -> None:
+            stage = Stage.CELL if task.is_suspect or task.column in begun else Stage.FIRST_CELL
+            board.write(task.number, place, stage if busy else Stage.WAITING)
+
         try:
-            outcomes.append(
-                prepare_cell(
-                    column,
-                    cell,
-                    files=files,
-                    on_stage=lambda busy, place=place: board.write(task.number, place, busy=busy),  # type: ignore[misc]
-                )
-            )
+            if task.is_suspect:
+                for _ in read_cell(column, cell, files=files):
+                    board.write(task.number, place, Stage.READING)
+            outcomes.append(prepare_cell(column, cell, files=files, on_stage=show))
+            begun.add(task.column)
         except Exception as error:
             kind = "read" if isinstance(error, ReadFailure) else "known" if isinstance(error, UniAlignError) else ""
             kind = kind or "unexpected"

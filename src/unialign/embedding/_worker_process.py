@@ -85,6 +85,10 @@ class Seat:
     def submit(self, task: TaskMessage) -> None:
         self._outbox.put(pickle.dumps(task))
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """A `Crashed` event follows."""
         if self._process is not None:
