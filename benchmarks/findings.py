@@ -1,6 +1,7 @@
 """Copy the results of a study into the documentation, and update the tables and figures of its page.
 
 python -m benchmarks.findings runs/study/ablation
+python -m benchmarks.findings runs/study/recipe recipe_other_data   another page of the same study
 """
 
 import json
@@ -28,9 +29,10 @@ def page(results: dict[str, Any], there: str | None) -> str:
     return replace_blocks(there, made, name=f"{results['study']['name']}.md")
 
 
-def keep(folder: Path, findings: Path = FINDINGS) -> Path:
+def keep(folder: Path, findings: Path = FINDINGS, name: str | None = None) -> Path:
+    """Update the page `name`, by default that with the name of the study."""
     results = json.loads((folder / "results.json").read_text("utf-8"))
-    name = results["study"]["name"]
+    name = results["study"]["name"] if name is None else name
     target = findings / f"{name}.md"
     text = page(results, target.read_text("utf-8") if target.exists() else None)
     (findings / "results").mkdir(parents=True, exist_ok=True)
@@ -45,4 +47,4 @@ def keep(folder: Path, findings: Path = FINDINGS) -> Path:
 
 
 if __name__ == "__main__":
-    print(keep(Path(sys.argv[1])))
+    print(keep(Path(sys.argv[1]), name=sys.argv[2] if len(sys.argv) > 2 else None))

@@ -145,8 +145,16 @@ def page(results: Results) -> list[Section]:
             *(verdict_table(results, f"{name}-{objective}") for objective in _OBJECTIVES),
         ]
         found.append(Section(name, DATA[name].title, parts))
-    tuned = completed(results, (arm for arm in factors if "trials" in results["study"]["tuning"].get(arm, {})))
-    return [*found, Section("tuning", "Tuned settings", [trials_table(results, tuned)])]
+    return [*found, Section("tuning", "Tuned settings", _tuned(results))]
+
+
+def _tuned(results: Results) -> list[Any]:
+    factors, tuning = results["study"]["factors"], results["study"]["tuning"]
+    tuned = completed(results, (arm for arm in factors if "trials" in tuning.get(arm, {})))
+    parts: list[Any] = []
+    for name in dict.fromkeys(factors[arm]["data"] for arm in tuned):
+        parts += [f"{DATA[name].title}:", trials_table(results, [arm for arm in tuned if factors[arm]["data"] == name])]
+    return parts
 
 
 STUDY = Study(
