@@ -18,15 +18,13 @@ from unialign.embedding._cells_file import CellsFile, join_parts
 from unialign.embedding._plan import Plan
 from unialign.embedding._work_folder import WorkFolder
 from unialign.errors import DataError
-from unialign.items import Items
+from unialign.items import Items, broken_cell_records
 from unialign.media import Cell
 
 __all__ = ["BROKEN", "FILES", "ITEMS", "MARKS", "Cells", "assemble", "store_options"]
 
 BROKEN, ITEMS, FILES, MARKS = "broken.jsonl", "items.jsonl", "files.jsonl", "marks.jsonl"
 _ROWS = 4096
-# Items that are named for a broken cell.
-_SHOWN = 5
 
 # Distinct cells of a column, and the (N,) index of the cell of each item, -1 if absent.
 Cells = tuple[Sequence[Cell], NDArray[np.int64]]
@@ -137,25 +135,9 @@ def _images(
 
 
 def _broken_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells], items: Items) -> Iterator[bytes]:
-    """Use the keys of `inspect`."""
     for name, column in joined.items():
-        found, index_N = cells[name]
-        order_N = np.argsort(index_N, kind="stable")
-        sorted_N = index_N[order_N]
-        for broken in column.broken:
-            first, end = np.searchsorted(sorted_N, [broken.cell, broken.cell + 1]).tolist()
-            cell = found[broken.cell]
-            yield _line(
-                {
-                    "modality": name,
-                    "cell": cell.where,
-                    "source": cell.to_json(),
-                    "items": [str(items.keys[row]) for row in order_N[first : min(end, first + _SHOWN)]],
-                    "count": end - first,
-                    "code": broken.code,
-                    "detail": broken.detail,
-                }
-            )
+        broken = ((own.cell, own.code, own.detail) for own in column.broken)
+        yield from map(_line, broken_cell_records(name, items.keys, *cells[name], broken))
 
 
 def _file_lines(joined: Mapping[str, CellsFile], cells: Mapping[str, Cells]) -> Iterator[bytes]:

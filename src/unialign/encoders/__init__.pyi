@@ -1,4 +1,4 @@
-from unialign.encoders._create import create as create, load as load, resolve as resolve
+from unialign.encoders._create import create as create, load as load, resolve as resolve, save as save
 from unialign.encoders._encode import encode_media as encode_media, encode_prepared as encode_prepared
 from unialign.encoders._encoder import (
     Encoder as Encoder,
@@ -19,7 +19,6 @@ from unialign.encoders._reference import (
     check_reference as check_reference,
     references_of as references_of,
 )
-from unialign.encoders._save import save as save
 from unialign.encoders._text_encoder import (
     TextEncoder as TextEncoder,
     quiet_loading as quiet_loading,

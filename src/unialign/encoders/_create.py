@@ -1,4 +1,4 @@
-"""Create encoders by name or from a reference. Importing this module does not import torch."""
+"""Create encoders by name or from a reference, and save their files. Importing this module does not import torch."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ from unialign.media import KINDS, Kind
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["create", "load", "resolve"]
+__all__ = ["create", "load", "resolve", "save"]
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -161,6 +161,27 @@ def resolve(
             raise ConfigError(f"the modality {modality!r} is of kind {kind}, but its encoder encodes {encoder.media}")
         resolved[modality] = encoder
     return resolved
+
+
+def save(encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write the files of an encoder with its current weights into an empty folder.
+
+    Args:
+        folder: an existing empty folder.
+
+    Returns:
+        A reference to the encoder with the current weights; its entry `stored` is `inside`, and its entry `files` maps
+        each written file to its sha256. `load(reference, folder=folder)` loads it.
+
+    Raises:
+        ConfigError: the encoder has no files, for example because it was created by `wrap`.
+    """
+    write = getattr(encoder, "save_files", None)
+    if write is None:
+        reference = encoder.reference
+        raise ConfigError(f"the encoder {reference['kind']}:{reference['name']} has no method save_files")
+    saved: dict[str, Any] = write(Path(folder))
+    return saved
 
 
 def _match(choices: "Mapping[str, str | Encoder]", kinds: Mapping[str, Kind]) -> "dict[str, tuple[str, str | Encoder]]":

@@ -1,15 +1,15 @@
 """Find, read and check the files of a pretrained model in a folder."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unialign.encoders._options import as_spdx
 from unialign.errors import ConfigError, DataError
-from unialign.io import open_regular
+from unialign.io import CHUNK_BYTES, digest, open_regular
 
 __all__ = ["check_files", "copy_files", "file_sha256", "has_file", "licence_of", "read_object", "weight_files"]
 
@@ -73,10 +73,7 @@ def check_files(folder: Path, names: Iterable[str], expected: Mapping[str, str] 
 def file_sha256(path: Path) -> str:
     try:
         with open_regular(path) as file:
-            hasher = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                hasher.update(chunk)
-            return hasher.hexdigest()
+            return digest(iter(partial(file.read, CHUNK_BYTES), b""))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}; restore the file") from None
 

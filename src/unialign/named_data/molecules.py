@@ -26,11 +26,11 @@ def read(folder: Path) -> Items:
     try:
         import chemicals
         from chemicals.identifiers import pubchem_db
-        from rdkit import Chem, RDLogger
+        from rdkit import Chem, rdBase
         from rdkit.Chem import rdFingerprintGenerator
     except ImportError as error:
         raise MissingDependencyError(f"molecules need chemicals and rdkit ({error}): {DATA.install}") from None
-    RDLogger.DisableLog("rdApp.*")
+    rdBase.DisableLog("rdApp.*")
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=_BITS)
     pubchem_db.finish_loading()
     records = []
