@@ -39,6 +39,13 @@ def percent(fraction: float) -> str:
     return f"{value:.2f} %" if 0 < value < 1 else f"{value:.1f} %"
 
 
+def duration(seconds: float) -> str:
+    """Return `19 s`, `4 min` or `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def repeat_command(command: str, out: str | os.PathLike[str]) -> str:
     """The paths in `config.yaml` are relative to the working directory of the command."""
     folder = Path(out)

@@ -57,7 +57,9 @@ def test_options_reach_the_run(media: Path, capsys: pytest.CaptureFixture[str]) 
     assert store.provenance["plan"]["settings"]["limits"]["seconds"] == 5
     assert run("table", *ENCODERS, *QUICK, *options, "--set", "limits.seconds=5", "--out", "b", "--reuse", "a") == 0
     assert EmbeddingStore.open("b").fingerprint == store.fingerprint
-    assert "continuing: 2 of 2 parts are finished" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "reusing 2 of 2 parts from a finished store" in output
+    assert "continuing" not in output
     # The default encoder of a modality that --encode leaves out.
     assert run("table", "--encode", "ima*=builtin:color", "--limit", "3", "--modalities", "image", *QUICK) == 0
     assert Path("runs/embed/store.json").exists()

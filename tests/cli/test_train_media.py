@@ -13,6 +13,7 @@ from PIL import Image
 from embed_cases import content
 from processes import start_command
 from unialign.cli import main
+from unialign.cli._media import chosen_encoder
 from unialign.data import EmbeddingStore
 from unialign.items import Items
 from unialign.space import Space
@@ -36,6 +37,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stamps/27.txt").unlink()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_an_encoder_of_a_pattern() -> None:
+    encoders = {"speech_*": "builtin:logmel", "speech_fr": "builtin:conv"}
+    found = [chosen_encoder(encoders, name) for name in ("speech_en", "speech_fr", "image")]
+    assert found == ["builtin:logmel", "builtin:conv", None]
 
 
 def test_a_folder_becomes_a_space(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 import unialign as ua
 from embed_cases import small_encoders, small_items, text_encoder, text_items
+from unialign._plain_text import duration
 from unialign.config import EmbedConfig
-from unialign.embedding import _progress, duration, embed_with
+from unialign.embedding import _progress, embed_with
 from unialign.embedding._clock import Clock
 from unialign.embedding._progress import Progress
 

@@ -3,15 +3,14 @@
 import argparse
 import sys
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 
-from unialign._plain_text import count, percent, table_lines
+from unialign._plain_text import count, duration, percent, table_lines
 from unialign.cli._console import echo, shown
 from unialign.cli._items import open_items
+from unialign.cli._media import with_defaults
 from unialign.cli._quiet import progress_mode
 from unialign.config import EmbedConfig
-from unialign.embedding import EmbedOutcome, Plan, duration, embed_with
-from unialign.encoders import default
+from unialign.embedding import EmbedOutcome, Plan, embed_with
 from unialign.items import Items
 
 
@@ -26,7 +25,7 @@ def embed_source(config: EmbedConfig, choices: Mapping[str, str], options: argpa
     outcome = embed_with(
         config,
         items,
-        with_defaults(choices, items),
+        with_defaults(choices, items.kinds),
         options.out,
         ray_address=options.ray_address,
         resume=options.resume,
@@ -43,13 +42,7 @@ def embed_source(config: EmbedConfig, choices: Mapping[str, str], options: argpa
     return 0
 
 
-def with_defaults(choices: Mapping[str, str], items: Items) -> dict[str, str]:
-    """Add the default encoder of each modality that was not given one."""
-    given = {name for name in items.modalities if any(name == key or fnmatchcase(name, key) for key in choices)}
-    return {**choices, **{name: default(items.kinds[name]) for name in items.modalities if name not in given}}
-
-
-def _print_plan(plan: Plan, finished: int) -> None:
+def _print_plan(plan: Plan, resumed: int, reused: int) -> None:
     total = sum(map(plan.parts, plan.columns))
     echo(f"{count(plan.rows, 'item')}, {count(total, 'part')}, {plan.settings.device_type}")
     for name, column in plan.columns.items():
@@ -58,8 +51,10 @@ def _print_plan(plan: Plan, finished: int) -> None:
             f"  {name}: {count(column.cells, 'cell')} by {reference['kind']}:{reference['name']}, dim {column.dim}, "
             f"licence {reference.get('licence', 'unknown')}"
         )
-    if finished:
-        echo(f"continuing: {finished:,} of {count(total, 'part')} are finished")
+    if resumed:
+        echo(f"continuing: {resumed:,} of {count(total, 'part')} are finished")
+    if reused:
+        echo(f"reusing {reused:,} of {count(total, 'part')} from a finished store")
     sys.stdout.flush()
 
 

@@ -11,7 +11,7 @@ from unialign._plain_text import count
 from unialign.cli._anchors import with_anchor
 from unialign.cli._console import echo, shown
 from unialign.cli._items import open_items
-from unialign.cli._media import EMBEDDING_SETTINGS, with_defaults
+from unialign.cli._media import EMBEDDING_SETTINGS, chosen_encoder, with_defaults
 from unialign.cli._quiet import progress_mode
 from unialign.cli.embed import chosen_names
 from unialign.config import Split, TrainConfig
@@ -45,7 +45,8 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
     _check_split(table, options.split)
     _check_settings(table, config)
     encoders = with_defaults(chosen_names(options.encode), items.kinds)
-    echo(f"embedding {', '.join(f'{name} with {encoder}' for name, encoder in encoders.items())}, into {shown(path)}")
+    chosen = [f"{name} with {chosen_encoder(encoders, name)}" for name in items.modalities]
+    echo(f"embedding {', '.join(chosen)}, into {shown(path)}")
     given = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
     embed(
         table,

@@ -25,5 +25,11 @@ def with_defaults(encoders: Mapping[str, str], kinds: "Mapping[str, Kind]") -> d
     """Add the default encoder of each modality that no name or pattern matches."""
     from unialign.encoders import default
 
-    missing = {name: kind for name, kind in kinds.items() if not any(fnmatchcase(name, key) for key in encoders)}
+    missing = {name: kind for name, kind in kinds.items() if chosen_encoder(encoders, name) is None}
     return dict(encoders) | {name: default(kind) for name, kind in missing.items()}
+
+
+def chosen_encoder(encoders: Mapping[str, str], modality: str) -> str | None:
+    """Return the encoder that is given for a modality by name or by a pattern, or None."""
+    matching = (encoder for key, encoder in encoders.items() if fnmatchcase(modality, key))
+    return encoders.get(modality) or next(matching, None)

@@ -4,6 +4,5 @@ from unialign.embedding._part_file import BrokenCell as BrokenCell
 from unialign.embedding._plan import Plan as Plan
 from unialign.embedding._prepare import ColumnWork as ColumnWork
 from unialign.embedding._prepared_cells import prepared_cells as prepared_cells
-from unialign.embedding._progress import duration as duration
 
 __all__ = ["embed"]

@@ -158,10 +158,10 @@ def embed_with(
     device: "str | torch.device" = "auto",
     offline: bool | None = None,
     progress: ProgressMode = "auto",
-    on_plan: Callable[[Plan, int], None] | None = None,
+    on_plan: Callable[[Plan, int, int], None] | None = None,
 ) -> EmbedOutcome:
-    """Like `embed`, with the settings as a configuration. `on_plan` is called with the plan and the number of finished
-    parts.
+    """Like `embed`, with the settings as a configuration. `on_plan` is called with the plan, the number of parts of an
+    earlier call, and the number of parts that are copied from another store.
     """
     check_choice("resume", resume, ("never", "auto", "required"))
     check_choice("overwrite", overwrite, ("never", "replace"))
@@ -186,5 +186,6 @@ def embed_with(
             keep_parts=keep_parts,
             progress=progress,
             ray_address=ray_address,
+            offline=offline,
             on_plan=on_plan,
         )

@@ -51,8 +51,9 @@ def embed_items(
     keep_parts: bool = False,
     progress: ProgressMode = "auto",
     ray_address: str | None = None,
+    offline: bool | None = None,
     work_options: Mapping[str, Any] | None = None,
-    on_plan: Callable[[Plan, int], None] | None = None,
+    on_plan: Callable[[Plan, int, int], None] | None = None,
 ) -> EmbedOutcome:
     check_items(items)
     folder = WorkFolder(target)
@@ -77,14 +78,25 @@ def embed_items(
                 if not keep_parts:
                     folder.remove()
                 return EmbedOutcome(finished, plan)
-            run = Run(plan, items, cells, encoders, folder, config, progress, work_options or {}, ray_address)
+            run = Run(
+                plan,
+                items,
+                cells,
+                encoders,
+                folder,
+                config,
+                progress,
+                work_options or {},
+                ray_address,
+                offline,
+            )
             run.prepare(resume, overwrite)
             if finished is not None:
                 run.copy(finished, with_broken=not config.retry_broken)
             elif reuse is not None:
                 run.copy(reuse, with_broken=not config.retry_broken)
             if on_plan is not None:
-                on_plan(plan, run.resumed + run.reused)
+                on_plan(plan, run.resumed, run.reused)
             store = run.finish("replace" if finished is not None else overwrite)
             if not keep_parts:
                 folder.remove()
@@ -132,7 +144,7 @@ def _finished_store(target: Path, plan: Plan, overwrite: Overwrite) -> Embedding
         return store
     raise DataError(
         f"{target} already exists, and was made from other data or with other settings{_changes(store, plan)}; choose "
-        "another path, or pass overwrite='replace' (--overwrite)"
+        "another path (--out), delete the folder, or pass overwrite='replace' (`unialign embed --overwrite`)"
     )
 
 

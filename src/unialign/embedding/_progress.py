@@ -7,11 +7,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from unialign._plain_text import duration
 from unialign.config import ProgressMode
 from unialign.embedding._clock import Clock
 from unialign.embedding._plan import Plan
 
-__all__ = ["Progress", "duration"]
+__all__ = ["Progress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -79,10 +80,3 @@ class Progress:
         total = max(sum(spent.values()), 1e-9)
         words = {"wait": self._waiting, "encode": "encoding", "write": "writing"}
         return ", ".join(f"{words[stage]} {100 * value / total:.0f} %" for stage, value in spent.items())
-
-
-def duration(seconds: float) -> str:
-    """Return `19 s`, `4 min` or `2.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

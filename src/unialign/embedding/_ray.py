@@ -25,7 +25,6 @@ from unialign.media import Cell
 
 __all__ = ["compute_parts_on_ray"]
 
-_CPUS_PER_ACTOR = 1
 # Ray needs a CPU for the tasks that create the rows; with actors on all CPUs, it waits without end.
 _OTHER_CPUS = 1
 
@@ -38,14 +37,15 @@ def compute_parts_on_ray(
     encoders: Mapping[str, Encoder],
     actors: int | str,
     address: str | None,
+    offline: bool | None,
     clock: Clock,
 ) -> Generator[FinishedPart]:
     """Yield the parts in any order.
 
     Args:
-        actors: number of processes that encode, each with a process that decodes; "auto": as many as the cluster has
-            CPUs, but for one.
-        address: see `embed`.
+        actors: number of processes that encode, each on as many CPUs as it has threads, with a process that decodes;
+            "auto": as many as the cluster has CPUs for, but for one CPU.
+        address, offline: see `embed`.
 
     Raises:
         ConfigError: the cluster has too few CPUs, or an encoder cannot be loaded on other machines.
@@ -61,16 +61,17 @@ def compute_parts_on_ray(
     ray = _import("ray")
     data = _import("ray.data")
     with _connected(ray, address):
-        number = _number_of_actors(ray.cluster_resources(), actors, len(parts), plan.settings.device_type)
+        cpus = max(1, plan.settings.threads)
+        number = _number_of_actors(ray.cluster_resources(), actors, len(parts), plan.settings.device_type, cpus)
         with _quiet(data):
             rows = data.range(len(parts), override_num_blocks=len(parts)).map_batches(
                 _Work,
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=data.ActorPoolStrategy(size=number),
-                num_cpus=_CPUS_PER_ACTOR,
+                num_cpus=cpus,
                 num_gpus=0 if plan.settings.device_type == "cpu" else 1,
-                fn_constructor_args=(plan, list(parts), dict(cells)),
+                fn_constructor_args=(plan, list(parts), dict(cells), offline),
             )
             yield from _finished(rows.iter_rows(), parts, clock)
 
@@ -98,8 +99,10 @@ def _finished(rows: Iterator[Mapping[str, Any]], parts: Sequence[PartName], cloc
 class _Work:
     """An actor: loads the encoders by their references, and computes one part at a time."""
 
-    def __init__(self, plan: Plan, parts: Sequence[PartName], cells: Mapping[str, Sequence[Cell]]) -> None:
-        self._plan, self._parts, self._cells = plan, parts, cells
+    def __init__(
+        self, plan: Plan, parts: Sequence[PartName], cells: Mapping[str, Sequence[Cell]], offline: bool | None
+    ) -> None:
+        self._plan, self._parts, self._cells, self._offline = plan, parts, cells, offline
         self._encoders: dict[str, Encoder] = {}
         self._column: str | None = None
         self._pool: WorkerPool | None = None
@@ -129,7 +132,8 @@ class _Work:
 
     def _encoder(self, planned: ColumnPlan) -> Encoder:
         if planned.encoder not in self._encoders:
-            self._encoders[planned.encoder] = load(planned.reference, device=self._plan.settings.device_type)
+            device = self._plan.settings.device_type
+            self._encoders[planned.encoder] = load(planned.reference, device=device, offline=self._offline)
         return self._encoders[planned.encoder]
 
     def _pool_of(self, column: str, encoder: Encoder) -> WorkerPool:
@@ -144,18 +148,20 @@ class _Work:
         return self._pool
 
 
-def _number_of_actors(resources: Mapping[str, float], asked: int | str, parts: int, device_type: str) -> int:
+def _number_of_actors(
+    resources: Mapping[str, float], asked: int | str, parts: int, device_type: str, cpus_per_actor: int
+) -> int:
     cpus = int(resources.get("CPU", 0))
-    most = (cpus - _OTHER_CPUS) // _CPUS_PER_ACTOR
+    most = (cpus - _OTHER_CPUS) // cpus_per_actor
     number = min(parts, most) if asked == "auto" else int(asked)
     if device_type != "cpu":
         gpus = int(resources.get("GPU", 0))
         most, number = min(most, gpus), min(number, gpus) if asked == "auto" else number
     if not 1 <= number <= most:
-        needed = max(number, 1) * _CPUS_PER_ACTOR + _OTHER_CPUS
+        needed = max(number, 1) * cpus_per_actor + _OTHER_CPUS
         raise ConfigError(
             f"{max(number, 1)} Ray actors need {needed} CPUs, one of them for Ray, but the cluster has {cpus} CPUs and "
-            f"{int(resources.get('GPU', 0))} GPUs; pass fewer workers, or add machines"
+            f"{int(resources.get('GPU', 0))} GPUs; pass fewer workers or threads, or add machines"
         )
     return number
 

@@ -43,9 +43,11 @@ class Run:
         progress: ProgressMode,
         work_options: Mapping[str, Any],
         ray_address: str | None,
+        offline: bool | None,
     ) -> None:
         self._plan, self._items, self._cells, self._encoders = plan, items, cells, encoders
-        self._folder, self._config, self._progress, self._ray_address = folder, config, progress, ray_address
+        self._folder, self._config, self._progress = folder, config, progress
+        self._ray_address, self._offline = ray_address, offline
         self._work = {name: column_work(plan, name, encoders[name], **work_options) for name in plan.columns}
         self.clock = Clock()
         self._done: set[PartName] = set()
@@ -60,13 +62,14 @@ class Run:
             if resume == "never":
                 raise CheckpointError(
                     f"{self._folder.path} has an unfinished run; continue it with resume='auto', or discard it with "
-                    "overwrite='replace' (--overwrite)"
+                    "overwrite='replace' (`unialign embed --overwrite`)"
                 )
             changed = differences(stored, self._plan)
             if changed:
                 raise CheckpointError(
                     f"{self._folder.path} has an unfinished run with other settings ({'; '.join(changed)}); repeat the "
-                    "call with its settings, or pass overwrite='replace' (--overwrite) to start again"
+                    "call with its settings, or delete the folder or pass overwrite='replace' (`unialign embed "
+                    "--overwrite`) to start again"
                 )
         if resume == "never":
             self._folder.discard_parts()
@@ -140,6 +143,7 @@ class Run:
                 encoders=self._encoders,
                 actors=self._config.workers,
                 address=self._ray_address,
+                offline=self._offline,
                 clock=self.clock,
             )
             return parts, "waiting for Ray"
