@@ -54,6 +54,16 @@ def test_a_bar_and_silence(plan: Any, capsys: pytest.CaptureFixture[str]) -> Non
         assert [label in found for label in ("image (1 of 2)", "text (2 of 2)")] == [mode == "bar"] * 2
 
 
+def test_batches_of_a_part_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "_SECONDS_BETWEEN_LINES", -1)
+    options: Any = {"batch_size": 4, "threads": 1, "workers": 0, "progress": "lines"}
+    ua.embed(small_items(tmp_path), small_encoders(), tmp_path / "store", **options)
+    lines = [line.partition(" cells")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [f"image (1 of 2): {cells} of 16" for cells in (4, 8, 12)]
+
+
 def test_durations() -> None:
     assert [duration(seconds) for seconds in (19.4, 240, 9000)] == ["19 s", "4 min", "2.5 h"]
 

@@ -3,7 +3,7 @@
 Shapes: `n` cells of a batch, `W` dimension of the features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,14 @@ __all__ = ["compute_part"]
 Prepared = dict[str, NDArray[Any]]
 
 
-def compute_part(plan: Plan, column: str, encoder: Encoder, batches: Iterable[PreparedBatch], clock: Clock) -> Part:
+def compute_part(
+    plan: Plan,
+    column: str,
+    encoder: Encoder,
+    batches: Iterable[PreparedBatch],
+    clock: Clock,
+    on_cells: Callable[[str, int], None],
+) -> Part:
     found = _Collector(plan, column)
     whole: list[tuple[PreparedBatch, list[Prepared | None]]] = []
     for batch in batches:
@@ -33,6 +40,7 @@ def compute_part(plan: Plan, column: str, encoder: Encoder, batches: Iterable[Pr
         with clock("encode"):
             features_nW = _encoded(plan, encoder, [outcome.arrays for outcome in batch.outcomes])
         found.add(batch, features_nW)
+        on_cells(column, len(batch.outcomes))
     if whole:
         with clock("encode"):
             features_nW = _encoded(plan, encoder, [arrays for _, prepared in whole for arrays in prepared])
@@ -40,6 +48,7 @@ def compute_part(plan: Plan, column: str, encoder: Encoder, batches: Iterable[Pr
         for batch, prepared in whole:
             found.add(batch, features_nW[start : start + len(prepared)])
             start += len(prepared)
+        on_cells(column, start)
     return found.part()
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -49,7 +49,9 @@ def compute_parts(
     encoders: Mapping[str, Encoder],
     workers: int,
     clock: Clock,
+    on_cells: Callable[[str, int], None],
 ) -> Generator[FinishedPart]:
+    """`on_cells` is called with a column and a number of cells that were encoded."""
     with contextlib.ExitStack() as stack:
         tasks = part_tasks(plan, parts, cells)
         if workers:
@@ -63,13 +65,18 @@ def compute_parts(
         timed = _timed(prepared, clock)
         for column, number in parts:
             batches_of_part = islice(timed, len(plan.batches_of(column, number)))
-            yield finished_part(plan, (column, number), encoders[column], batches_of_part, clock)
+            yield finished_part(plan, (column, number), encoders[column], batches_of_part, clock, on_cells)
 
 
 def finished_part(
-    plan: Plan, name: PartName, encoder: Encoder, batches: Iterator[PreparedBatch], clock: Clock
+    plan: Plan,
+    name: PartName,
+    encoder: Encoder,
+    batches: Iterator[PreparedBatch],
+    clock: Clock,
+    on_cells: Callable[[str, int], None] = lambda column, cells: None,
 ) -> FinishedPart:
-    part = compute_part(plan, name[0], encoder, batches, clock)
+    part = compute_part(plan, name[0], encoder, batches, clock, on_cells)
     return FinishedPart(*name, part_bytes(plan, *name, part), part.broken)
 
 

@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -39,6 +39,7 @@ def compute_parts_on_ray(
     address: str | None,
     offline: bool | None,
     clock: Clock,
+    on_cells: Callable[[str, int], None],
 ) -> Generator[FinishedPart]:
     """Yield the parts in any order.
 
@@ -46,6 +47,7 @@ def compute_parts_on_ray(
         actors: number of processes that encode, each on as many CPUs as it has threads, with a process that decodes;
             "auto": as many as the cluster has CPUs for, but for one CPU.
         address, offline: see `embed`.
+        on_cells: is called with the column and the number of cells of each part.
 
     Raises:
         ConfigError: the cluster has too few CPUs, or an encoder cannot be loaded on other machines.
@@ -73,7 +75,9 @@ def compute_parts_on_ray(
                 num_gpus=0 if plan.settings.device_type == "cpu" else 1,
                 fn_constructor_args=(plan, list(parts), dict(cells), offline),
             )
-            yield from _finished(rows.iter_rows(), parts, clock)
+            for part in _finished(rows.iter_rows(), parts, clock):
+                on_cells(part.column, len(plan.cells_of(part.column, part.number)))
+                yield part
 
 
 def _finished(rows: Iterator[Mapping[str, Any]], parts: Sequence[PartName], clock: Clock) -> Iterator[FinishedPart]:

@@ -121,7 +121,8 @@ class Run:
                 )
 
     def _compute(self, missing: Sequence[PartName], check_stop: Callable[[], None]) -> None:
-        parts, self.waiting = self._engine(missing)
+        # Parts are computed on iteration, when there is a display.
+        parts, self.waiting = self._engine(missing, lambda column, cells: display.advance(column, cells))
         display = Progress(self._progress, self._plan, self.clock, self._cells_done, waiting=self.waiting)
         with contextlib.closing(parts), contextlib.closing(display), PartWriter(self._folder) as writer:
             for part in parts:
@@ -129,11 +130,12 @@ class Run:
                     writer.put(part.column, part.number, part.data)
                 self.computed += 1
                 self._take(part.column, part.number, part.broken)
-                display.advance(part.column, len(self._plan.cells_of(part.column, part.number)))
                 check_stop()
 
-    def _engine(self, missing: Sequence[PartName]) -> tuple[Generator[FinishedPart], str]:
-        """Parts are computed on iteration; also return what this process does or waits for meanwhile."""
+    def _engine(
+        self, missing: Sequence[PartName], on_cells: Callable[[str, int], None]
+    ) -> tuple[Generator[FinishedPart], str]:
+        """Return the parts, and what this process does or waits for meanwhile."""
         cells = {name: column[0] for name, column in self._cells.items()}
         if self._config.engine == "ray":
             parts = compute_parts_on_ray(
@@ -145,6 +147,7 @@ class Run:
                 address=self._ray_address,
                 offline=self._offline,
                 clock=self.clock,
+                on_cells=on_cells,
             )
             return parts, "waiting for Ray"
         workers = chosen_workers(self._config.workers, self._plan.settings.device_type, self._work)
@@ -156,6 +159,7 @@ class Run:
             encoders=self._encoders,
             workers=workers,
             clock=self.clock,
+            on_cells=on_cells,
         )
         return parts, "waiting for decoding" if workers else "decoding"
 
