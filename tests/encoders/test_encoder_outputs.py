@@ -93,3 +93,12 @@ def test_values_of_another_type_name_row_and_kind(name, value, expected):
 def test_a_witness_of_another_type_is_a_data_error(stored):
     with pytest.raises(DataError, match="must have 64 finite numbers"):
         check_witness(create("builtin:chars"), stored)
+
+
+def test_a_file_in_place_of_the_folder_of_a_model_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "h.py").write_text("")
+    with pytest.raises(DataError, match=r"needs a folder, but \./h\.py is a file; .*ends with \.onnx"):
+        create("onnx:./h.py?media=image")
+    with pytest.raises(DataError, match=r"needs the folder \./gone, which does not exist"):
+        create("onnx:./gone?media=image")

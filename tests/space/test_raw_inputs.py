@@ -244,3 +244,27 @@ def test_a_wrapped_module_must_be_given(tmp_path: Path) -> None:
         Space.from_pretrained(tmp_path, encoders={"text": other})
     with pytest.raises(ConfigError, match="encoder of 'text' cannot be stored inside of the space"):
         space.save_pretrained(tmp_path, inside="always")
+
+
+def test_errors_of_preparing_name_modality_and_row(space: Space) -> None:
+    with pytest.raises(MediaError, match=r"'text' row 1: .*surrogate") as info:
+        space.encode({"text": ["a", "\ud800"]})
+    assert info.value.code == "bad-utf8"
+    space.encode({"text": ["a", "\ud800"]}, on_error="absent")
+    assert [(found.row, found.code) for found in space.last_broken] == [(1, "bad-utf8")]
+
+    def failing(value: Any) -> Any:
+        if value == "b":
+            raise KeyError("x")
+        if value == "c":
+            raise MediaError("wrong-shape", "too short")
+        return encoder("text").prepare(value)
+
+    reference = encoder("text")
+    changed = copy.copy(reference)
+    changed.prepare = failing
+    space._loaded_encoders.get = lambda *_: changed  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=r"'text' row 2: .*cannot prepare the value \(KeyError: .x.\)"):
+        space.encode({"text": ["a", None, "b"]})
+    with pytest.raises(MediaError, match=r"'text' row 1.*too short"):
+        space.encode({"text": ["a", "c"]})

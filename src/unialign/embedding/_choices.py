@@ -1,7 +1,9 @@
 """Choose the encoders of the modalities, and check their licences."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from unialign.encoders import Encoder, default, resolve
 from unialign.errors import ConfigError, MediaError
 from unialign.items import Items
-from unialign.media import load_cell
+from unialign.media import load_cell, with_retries
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +20,9 @@ __all__ = ["check_licences", "chosen_encoders"]
 
 # Parts of SPDX identifiers of licences that restrict the use of the weights.
 _RESTRICTED = re.compile(r"(?:^|[-+ (])(NC|ND)(?:$|[-+ )])", re.IGNORECASE)
+
+# Number of vectors that determine the length.
+_COMPARED = 64
 
 
 def chosen_encoders(
@@ -47,12 +52,16 @@ def check_licences(encoders: Mapping[str, Encoder], accepted: Collection[str]) -
 
 
 def _dim(items: Items, name: str) -> int | None:
-    """Return the length of the first vector that can be read."""
+    """Return the most frequent length of the first vectors that can be read; None if there is none."""
     cells, _ = items.column(name)
+    lengths: Counter[int] = Counter()
     for cell in cells:
         try:
-            vector = load_cell(cell, "array", roots=items.roots)
+            vector = with_retries(partial(load_cell, cell, "array", roots=items.roots), cell.where)
         except MediaError:
             continue
-        return len(np.asarray(vector))
-    return None
+        if vector is not None:  # an empty cell of a table
+            lengths[len(np.asarray(vector))] += 1
+        if lengths.total() == _COMPARED:
+            break
+    return lengths.most_common(1)[0][0] if lengths else None

@@ -22,8 +22,13 @@ def model_folder(request: Request, *, patterns: Sequence[str], hub_id: str | Non
     if request.folder is not None:
         return request.folder, spec.revision
     if spec.folder is not None:
+        if spec.folder.is_file():
+            raise DataError(
+                f"the encoder {str(spec)!r} needs a folder, but {spec.name} is a file; pass the folder of the model"
+                + (", or a file whose name ends with .onnx" if spec.kind == "onnx" else "")
+            )
         if not spec.folder.is_dir():
-            raise DataError(f"the encoder {str(spec)!r} needs the folder {spec.folder}, which does not exist")
+            raise DataError(f"the encoder {str(spec)!r} needs the folder {spec.name}, which does not exist")
         return spec.folder, None
     repository = spec.name if hub_id is None else hub_id
     if not is_hub_id(repository):

@@ -22,6 +22,8 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.(partial|old)")
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
+    if not os.fspath(path):
+        raise error(f"{what} must be a path, got an empty string; write . for the current folder")
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

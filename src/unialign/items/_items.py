@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from unialign._checks import check_choice, check_text
 from unialign._html import html_table
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, DataError
+from unialign.io import checked_path
 from unialign.items._cell_text import CellSequence, cell_of, plain_text
 from unialign.items._collect import collected
 from unialign.items._columns import SPLITS, build_columns
@@ -83,11 +84,16 @@ class Items:
             allow_truncated: whether to use the complete members of an archive that is cut off.
 
         Raises:
-            DataError: the source is missing or damaged, no reader or rule fits, or an id occurs twice.
+            DataError: the source is missing or damaged, no reader or rule fits, an id occurs twice, or a row of a
+                manifest is invalid, such as a path outside of `root`.
             ConfigError: an option is invalid, or the source has several readings.
         """
         values = {"id": id, "group": group, "ids": ids, "label": label, "split": split}
-        if isinstance(source, str | os.PathLike) and reader is None and is_saved(Path(source)):
+        if (
+            isinstance(source, str | os.PathLike)
+            and reader is None
+            and is_saved(checked_path(source, "the source", error=DataError))
+        ):
             if rules or kinds or any(values.values()):
                 raise ConfigError(
                     f"{source} is a saved table, whose modalities and values are fixed; omit rules and columns"

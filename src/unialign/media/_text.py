@@ -2,6 +2,7 @@
 
 from typing import BinaryIO
 
+from unialign._checks import has_surrogate
 from unialign.errors import MediaError
 from unialign.media._limits import MediaLimits
 
@@ -26,6 +27,8 @@ def decode_text(stream: BinaryIO, size: int, limits: MediaLimits) -> str | None:
 
 def text_of(text: str, limits: MediaLimits) -> str | None:
     """Return None if the text is blank."""
+    if has_surrogate(text):
+        raise MediaError("bad-utf8", "the text has an unpaired surrogate, which UTF-8 cannot encode; remove it")
     if len(text) > limits.characters:
         raise MediaError("too-long", f"{len(text):,} characters, expected at most {limits.characters:,}")
     return text.strip() or None

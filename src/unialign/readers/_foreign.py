@@ -51,7 +51,7 @@ def foreign_format(path: Path, head: bytes) -> str | None:
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "a web page or XML file, perhaps from a failed download; download the file again"
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _filled("UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > FILE.csv", path)
+        return _filled("UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > utf8.csv", path)
     if text[:1] in (b"[", b"{"):
         return _filled(_json_advice(text), path)
     if text[:1] in b"(c]ld" and _is_old_pickle(path, start):

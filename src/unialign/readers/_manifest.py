@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from unialign._plain_text import count
 from unialign.errors import DataError
 from unialign.readers._file_mark import check_unchanged, file_mark
 from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
@@ -79,9 +80,11 @@ def manifest_items(
     marks = [file_mark(file.source.path) for file in files]
     # Number of the row of each item, and number of the first item of each file.
     numbers, starts = array("q"), list[int]()
+    notes = plan.notes(first.path)
 
     def records() -> Iterator[Mapping[str, Any]]:
         items: Counter[str] = Counter()
+        without_split = 0
         for file, mark in zip(files, marks, strict=True):
             starts.append(len(numbers))
             converter = RowConverter(plan, folders, file.prefix, file.split, file.label)
@@ -89,17 +92,21 @@ def manifest_items(
                 try:
                     for record in converter.records(row, items[file.label]):
                         numbers.append(number)
+                        without_split += "split" not in record
                         yield record
                 except DataError as error:
                     raise DataError(f"{file.source.path}, {file.source.unit} {number}: {error}") from None
                 items[file.label] += 1
             check_unchanged(file.source.path, mark)
+        if "split" in plan.values and without_split > 0:
+            column = plan.values["split"]
+            notes.append(f"{first.path}: {count(without_split, 'item')} without a split, since {column!r} is empty")
 
     def where(row: int) -> str:
         source = files[bisect_right(starts, row) - 1].source
         return f"{source.path}, {source.unit} {numbers[row]}"
 
-    return ItemRecords(name, plan.kinds, records(), where, folders.roots, plan.notes(first.path))
+    return ItemRecords(name, plan.kinds, records(), where, folders.roots, notes)
 
 
 def sampled_fields(rows: Sequence[Mapping[str, Any]]) -> list[Field]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from unialign._checks import suggestion
 from unialign.errors import ConfigError, DataError
 from unialign.media import KINDS, Kind
+from unialign.readers._columns import choose_columns
 from unialign.readers._item_records import ItemOptions, kind_of_name
 
 __all__ = ["Field", "Modality", "Plan", "field_of_values", "make_plan"]
@@ -25,6 +26,7 @@ _VALUE_COLUMNS = {
 }
 _FILE_NAME = "file_name"
 _CAPTIONS = ("caption", "captions")
+_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,7 @@ class Plan:
     def notes(self, where: object) -> list[str]:
         notes = []
         if self.unused:
-            names = ", ".join(self.unused[:12]) + (", ..." if len(self.unused) > 12 else "")
-            notes.append(f"{where}: columns without a rule are not used: {names}")
+            notes.append(f"{where}: columns without a rule are not used: {_listed(self.unused)}")
         if self.expanded:
             notes.append(
                 f"{where}: each text in the lists of {self.expanded!r} is an item; those of a row have equal ids"
@@ -124,9 +125,12 @@ def make_plan(fields: Sequence[Field], options: ItemOptions, where: object) -> P
         modalities = _unique(modalities, where)
     modalities = [_with_span(modality, by_name) for modality in modalities]
     if not modalities:
+        series, _ = choose_columns(dict.fromkeys(by_name, "f"))
+        vectors = " and ".join(f"{found.columns[0]} to {found.columns[-1]}" for found in series)
+        advice = f"; the vectors in {vectors} are read by: unialign train {where}" if vectors else ""
         raise DataError(
-            f"{where} has the columns {', '.join(by_name)}, none of which is evidently a modality; name modalities by "
-            f"rules, such as --rule text={next(iter(by_name), 'caption')}"
+            f"{where} has the columns {_listed(list(by_name))}, none of which is evidently a modality; name modalities "
+            f"by rules, such as --rule text={next(iter(by_name), 'caption')}{advice}"
         )
     lists = [column for modality in modalities for column, _ in modality.columns if by_name[column].holds == "texts"]
     if len(lists) > 1:
@@ -159,7 +163,7 @@ def _value_columns(by_name: Mapping[str, Field], options: ItemOptions, where: ob
 
 def _column(name: str, by_name: Mapping[str, Field], where: object) -> str:
     if name not in by_name:
-        raise DataError(f"{where} has no column {name!r}; it has {', '.join(by_name)}{suggestion(name, by_name)}")
+        raise DataError(f"{where} has no column {name!r}; it has {_listed(list(by_name))}{suggestion(name, by_name)}")
     return name
 
 
@@ -226,6 +230,11 @@ def _how(field: Field, kind: Kind, where: object) -> How:
         is_path = field.kind == "text" or field.name.endswith(_FILE_NAME)
         return "path" if is_path and field.holds == "text" else "value"
     return "vector" if field.holds == "vector" else "path"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [name if name.strip() else "a column without a name" for name in names[:_LISTED]]
+    return ", ".join(shown) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _with_span(modality: Modality, by_name: Mapping[str, Field]) -> Modality:

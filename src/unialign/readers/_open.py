@@ -1,6 +1,6 @@
 """Open a file with the reader that matches its content, regardless of the suffix."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unialign import registry
@@ -43,13 +43,13 @@ def recognized(path: Path) -> bool:
 
 def find_reader(path: Path) -> Reader:
     """Return the first reader of items that recognizes a file or folder."""
-    head = b"" if path.is_dir() else _head(path)
+    head = b"" if path.is_dir() else _head(path, _expected_items)
     found = next((found for found in _readers() if _reads_items(found) and _recognizes(found, path, head)), None)
     if found is not None:
         return found
     other = _find_reader(path, head)
     if other is None:
-        raise _unreadable(path, head)
+        raise _unreadable(path, head, _expected_items)
     raise DataError(
         f"{path} has the format {other.name}, which is read as embeddings and not as items; write the rows to "
         "a .npy or Parquet file to list them as items"
@@ -68,14 +68,14 @@ def _reads_arrays(reader: Reader) -> bool:
     return not getattr(reader, "items_only", False)
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path, expected: Callable[[], str] | None = None) -> bytes:
     try:
         with open_regular(path) as file:
             return file.read(_HEAD_BYTES)
     except FileNotFoundError:
         raise DataError(f"there is no file {path}; {_similar(path) or 'check the path'}") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}; {_expected()}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; {(expected or _expected)()}") from None
 
 
 def _similar(path: Path) -> str:
@@ -113,27 +113,33 @@ def _recognizes(reader: Reader, path: Path, head: bytes) -> bool:
         return False
 
 
-def _unreadable(path: Path, head: bytes) -> DataError:
+def _unreadable(path: Path, head: bytes, expected: Callable[[], str] | None = None) -> DataError:
+    expected = expected or _expected
     if path.is_dir():
         other = (
             foreign_folder(path)
             or items_of_folder(path)
-            or f"a folder without store.json and without files that can be read; {_expected()}"
+            or f"a folder without store.json and without files that can be read; {expected()}"
         )
         return DataError(f"{path} is {other}")
     if not head:
-        return DataError(f"{path} is empty; {_expected()}")
+        return DataError(f"{path} is empty; {expected()}")
     what = foreign_format(path, head)
     if what is not None:
         return DataError(f"{path} is {what}")
-    if path.suffix in _suffixes():
+    if path.suffix in (*_suffixes(_reads_arrays), *_suffixes(_reads_items)):
         return DataError(f"{path} is damaged: its first bytes do not match the {path.suffix} format; write it again")
-    return DataError(f"{path} has an unknown format; {_expected()}")
+    return DataError(f"{path} has an unknown format; {expected()}")
 
 
-def _suffixes() -> list[str]:
-    return [suffix for reader in _readers() if _reads_arrays(reader) for suffix in reader.suffixes]
+def _suffixes(accepted: Callable[[Reader], bool]) -> list[str]:
+    return [suffix for reader in _readers() if accepted(reader) for suffix in reader.suffixes]
 
 
 def _expected() -> str:
-    return f"expected {', '.join(_suffixes())} or the folder of an EmbeddingStore"
+    return f"expected {', '.join(_suffixes(_reads_arrays))} or the folder of an EmbeddingStore"
+
+
+def _expected_items() -> str:
+    suffixes = ", ".join(dict.fromkeys(_suffixes(_reads_items)))
+    return f"expected {suffixes}, a folder of media files, or the folder of an item table"

@@ -70,12 +70,12 @@ class SuffixRules:
 
 
 def empty_modality(modality: str, rule: Sequence[str], paths: Sequence[str]) -> DataError:
+    named = f"the rule {', '.join(map(repr, rule))} of {modality!r} matches no file"
+    if not paths:
+        return DataError(f"{named}; the folder has no files, so check its path")
     last = suffix_of(rule[0])
     near = [path for path in paths if last and path.endswith(last)] or list(paths)
-    return DataError(
-        f"the rule {', '.join(map(repr, rule))} of {modality!r} matches no file; there are {by_suffix(paths)}, such as "
-        f"{', '.join(map(repr, near[:_NEAREST]))}"
-    )
+    return DataError(f"{named}; there are {by_suffix(paths)}, such as {', '.join(map(repr, near[:_NEAREST]))}")
 
 
 def suggested_rules(paths: Sequence[str]) -> dict[str, int]:

@@ -15,8 +15,8 @@ from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
 from unialign.readers._list_cells import ListCells
 from unialign.readers._manifest import SAMPLED_ROWS, manifest_of_files, sampled_fields
 from unialign.readers._manifest_plan import Field
-from unialign.readers._table import Cells, Column, table_file
 from unialign.readers._quotes import kept_lines, open_quote
+from unialign.readers._table import Cells, Column, table_file
 from unialign.readers._text import MAX_LINE_BYTES, numbers_in, text_format, text_lines
 
 __all__ = ["CsvItems", "CsvReader"]

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign._checks import one_line
 from unialign.batch import row_mask
 from unialign.config import OnError
 from unialign.encoders import BATCH_SIZE, Encoder, Prepared, encode_prepared
-from unialign.errors import ConfigError, MediaError
+from unialign.errors import ConfigError, MediaError, UniAlignError
 from unialign.media import Media, as_media
 from unialign.space._validation import check_names
 
@@ -95,8 +96,7 @@ def encode_raw(
         for row in rows:
             try:
                 # Decoded media can be large, so only the prepared arrays of a batch are kept.
-                media = _decoded(encoder, name, row, values[row]) if mask_B[row] else None
-                prepared.append(None if media is None else encoder.prepare(media))
+                prepared.append(_prepared(encoder, name, row, values[row]) if mask_B[row] else None)
             except MediaError as error:
                 if on_error == "raise":
                     raise
@@ -114,11 +114,24 @@ def encode_raw(
     return features_BW, mask_B, broken
 
 
-def _decoded(encoder: Encoder, name: str, row: int, value: Any) -> Media | None:
+def _prepared(encoder: Encoder, name: str, row: int, value: Any) -> Prepared | None:
     try:
-        return as_media(value, encoder.media, decoding=encoder.decoding)
+        media = as_media(value, encoder.media, decoding=encoder.decoding)
+        return None if media is None else _arrays(encoder, media)
     except MediaError as error:
         where = f"{name!r} row {row}" + (f", {error.where}" if error.where else "")
         raise MediaError(error.code, error.detail, where) from None
     except ConfigError as error:
-        raise ConfigError(f"{name!r} row {row}: {error}") from None
+        raise ConfigError(f"{name!r} row {row}: {error}") from error.__cause__
+
+
+def _arrays(encoder: Encoder, media: Media) -> Prepared:
+    try:
+        return encoder.prepare(media)
+    except UniAlignError:
+        raise
+    except Exception as error:  # prepare may be code of a user
+        raise ConfigError(
+            f"the encoder {encoder!r} cannot prepare the value ({type(error).__name__}: {one_line(error)}); its "
+            f"function prepare must accept decoded media of kind {encoder.media!r}"
+        ) from error
