@@ -30,7 +30,6 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
     sums = reference.get("files", {})
     if not FOLDER.fullmatch(folder.name):
         raise CheckpointError(f"{folder} cannot be the folder of an encoder; save the space again")
-    _reject_others(folder, sums)
     files = {}
     for name, expected in sums.items():
         parts = PurePosixPath(name).parts
@@ -45,6 +44,7 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
         if digest(files[name]) != expected:
             raise CheckpointError(f"{path} was altered or truncated; restore the file or save the space again")
+    _reject_others(folder, sums)
     return files
 
 
