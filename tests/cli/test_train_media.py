@@ -138,6 +138,18 @@ def test_broken_media(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert EmbeddingStore.open("run/store").present("image").sum() == 16
 
 
+def test_an_edited_file_is_noticed_after_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, *ENCODERS, *SETTINGS]) == 0
+    Image.new("RGB", (16, 16), "yellow").save(here / "stamps/03.png")
+    capsys.readouterr()
+    assert main([*WORDS, *ENCODERS, *SETTINGS]) == 2
+    error = capsys.readouterr().err
+    assert "1 file differs from those that were encoded: 03.png" in error
+    assert "(--out)" in error
+    assert "--overwrite" not in error
+    assert main([*WORDS, *ENCODERS, *SETTINGS, "--seed", "1", "--out", "other"]) == 0
+
+
 @pytest.mark.crash
 def test_a_killed_command_continues(here: Path) -> None:
     """The command is killed in its stages; the same command then gives the files of an uninterrupted run."""
