@@ -39,7 +39,7 @@ RESAMPLES = 2000
 def commands() -> list[str]:
     """Return the shell commands that the page shows."""
     page = PAGE.read_text("utf-8")
-    block = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
+    block = re.search(r"```text\n(.*?)```", page, re.DOTALL)
     assert block is not None
     joined = block[1].replace("\\\n", " ")
     return [line.strip() for line in joined.splitlines() if line.strip().startswith("unialign ")]
@@ -81,6 +81,7 @@ def measure() -> dict[str, Any]:
         "difference": {
             key: summarize(*(with_ - without for with_, without in zip(means["nine"][key], pair, strict=True)))
             for key, pair in means["eight"].items()
+            if key in means["nine"]
         },
         "environment": describe_environment(),
     }
@@ -163,13 +164,9 @@ def table(results: dict[str, Any]) -> str:
         "| mean R@10 over 56 directions, % | without sounds | with sounds | difference |",
         "|---|---|---|---|",
     ]
-    for key, entry in eight.items():
+    for key in results["difference"]:
         found = [results["mean"]["eight"][key], results["mean"]["nine"][key], results["difference"][key]]
-        lines.append(f"| {entry['label']} | {' | '.join(map(_cell, found))} |")
-    lines += ["", "| command | time |", "|---|---|"]
-    lines += [
-        f"| `{' '.join(step['command'].split()[:3])} ...` | {step['seconds']:.0f} s |" for step in results["steps"]
-    ]
+        lines.append(f"| {eight[key]['label']} | {' | '.join(map(_cell, found))} |")
     return "\n".join(lines) + "\n"
 
 

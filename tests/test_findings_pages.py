@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import findings
+from benchmarks import findings, tuxpaint
 from research.pages import Section, Table, markdown_page, replace_blocks
 from unialign.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = sorted((ROOT / "docs" / "findings" / "results").glob("*.json"))
-PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem != "index")
+# The page on the stamps has a table of `benchmarks.tuxpaint` and no study.
+PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem not in ("index", "tuxpaint"))
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
@@ -35,6 +36,12 @@ def test_pages_and_results_belong_together() -> None:
         for figure in s.figures
     }
     assert {p.name for p in (ROOT / "docs" / "findings" / "figures").glob("*.svg")} == known
+
+
+def test_the_tables_of_the_stamps_equal_the_results() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "tuxpaint.json").read_text("utf-8"))
+    assert tuxpaint.table(results) in tuxpaint.PAGE.read_text("utf-8")
+    assert results["commands"] == [" ".join(command.split()) for command in tuxpaint.commands()]
 
 
 SECTIONS = [
