@@ -102,3 +102,11 @@ def test_a_file_in_place_of_the_folder_of_a_model_is_named(tmp_path, monkeypatch
         create("onnx:./h.py?media=image")
     with pytest.raises(DataError, match=r"needs the folder \./gone, which does not exist"):
         create("onnx:./gone?media=image")
+
+
+def test_an_encoder_that_rejects_its_example_is_told_to_pass_another():
+    encoder = encoder_of(lambda values: values, prepare=lambda vector: {"values": np.asarray(vector[5])})
+    with pytest.raises(
+        ConfigError, match=r"features of example inputs.*IndexError.*pass wrap\(\.\.\., example=value\)"
+    ):
+        _ = encoder.reference

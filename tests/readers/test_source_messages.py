@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from unialign.data import Items
+from unialign.data import EmbeddingStore, Items, open_collection
 from unialign.errors import DataError
 
 
@@ -58,3 +59,17 @@ def test_items_without_a_split_and_columns_without_a_name_are_noted(tmp_path: Pa
     assert any(note.endswith("are not used: a column without a name") for note in items.notes)
     path.write_text("id,text\n1,a\n")
     assert not any("without a split" in note for note in Items.open(path).notes)
+
+
+def test_a_store_inside_of_a_folder_is_neither_media_nor_parts(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+        (tmp_path / f"{name}.txt").write_text(name)
+    z = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    EmbeddingStore.from_arrays({"x": z, "y": z}).save(tmp_path / "store")
+    items = Items.open(tmp_path)
+    assert len(items) == 2
+    assert items.modalities == ("image", "text")
+    assert [note for note in items.notes if "store" in note] == ["1 embedding store left out: 'store/'"]
+    with pytest.raises(DataError, match="is a folder of media without embeddings"):
+        open_collection(tmp_path)

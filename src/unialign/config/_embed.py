@@ -21,6 +21,8 @@ def _limits(name: str, value: Mapping[str, object]) -> None:
         if key not in _LIMITS:
             raise ConfigError(f"unknown entry {key!r} of {name}; expected one of {', '.join(_LIMITS)}")
         check_number(f"{name}.{key}", limit, "a positive finite number", lambda x: 0 < x < float("inf"))
+        if key != "seconds":
+            check_number(f"{name}.{key}", limit, "a positive integer", lambda x: x == int(x) >= 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from unialign.encoders._encode import encode_media
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._examples import example_media
-from unialign.errors import DataError
+from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 
 __all__ = ["check_witness", "rounded", "witness"]
 
@@ -24,8 +24,17 @@ def witness(encoder: Encoder) -> Tensor:
 
     Returns:
         Tensor of shape (64,), float32 on the CPU.
+
+    Raises:
+        ConfigError, ShapeError, NonFiniteError: the encoder does not accept the inputs; see `encode_media`.
     """
-    features = encode_media(encoder, _inputs(encoder)).flatten()
+    try:
+        features = encode_media(encoder, _inputs(encoder)).flatten()
+    except (ConfigError, ShapeError, NonFiniteError) as error:
+        raise type(error)(
+            f"the features of example inputs, by which an encoder is compared with a later one, cannot be computed: "
+            f"{error}; if the encoder needs other inputs, pass wrap(..., example=value)"
+        ) from error
     return features[torch.linspace(0, len(features) - 1, _NUMBERS).round().long()]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from unialign.errors import DataError, ShapeError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, Reader
+from unialign.readers._folder_files import STORE_FILE
 from unialign.readers._foreign import foreign_folder
 from unialign.readers._item_records import kind_of_name
 from unialign.readers._no_arrays import items_of_folder
@@ -168,6 +169,10 @@ def _walk(folder: Path) -> list[Path]:
     found = []
     for place, folders, names in os.walk(folder):
         depth = len(Path(place).relative_to(folder).parts)
+        # The masks and ids of a store would be ignored.
+        if depth and STORE_FILE in names:
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < _MAX_DEPTH)
         for name in sorted(names):
             if kind_of_name(name) not in (None, "text"):

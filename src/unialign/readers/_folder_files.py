@@ -12,12 +12,14 @@ from unialign._plain_text import count
 from unialign.errors import DataError
 from unialign.readers._item_records import suffix_of
 
-__all__ = ["FolderFiles", "by_suffix", "is_unsafe_name", "list_files"]
+__all__ = ["STORE_FILE", "FolderFiles", "by_suffix", "is_unsafe_name", "list_files"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Folders that archive programs add.
 _SKIPPED = ("__MACOSX",)
 _SHOWN = 5
+# File of an `EmbeddingStore`, whose files are not media.
+STORE_FILE = "store.json"
 _MAX_BYTES = 1000
 
 
@@ -36,6 +38,7 @@ def list_files(folder: Path) -> FolderFiles:
     links: list[str] = []
     unreadable: list[str] = []
     unnamed: list[str] = []
+    stores: list[str] = []
     pending = [""]
     while pending:
         prefix = pending.pop()
@@ -49,6 +52,9 @@ def list_files(folder: Path) -> FolderFiles:
                     f"{folder / prefix} cannot be listed ({error.strerror or error}); check path and file system"
                 ) from None
             unreadable.append(prefix)
+            continue
+        if prefix and any(entry.name == STORE_FILE for entry in found):
+            stores.append(prefix)
             continue
         for entry in found:
             path = prefix + entry.name
@@ -64,6 +70,7 @@ def list_files(folder: Path) -> FolderFiles:
                 paths.append(path)
     notes = [
         *_note(unreadable, "folder", "left out, since opening them is not permitted"),
+        *_note(stores, "embedding store", "left out"),
         *_note(unnamed, "name", "left out, since they are not UTF-8, have control characters or are too long"),
         *_note(links, "link to a folder", "not followed", "links to folders"),
     ]
