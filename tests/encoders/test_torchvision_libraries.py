@@ -103,11 +103,12 @@ def test_open_clip(tmp_path):
 
 
 def test_a_library_that_cannot_be_imported_says_so(tmp_path, monkeypatch):
+    from unialign import _optional
     from unialign.encoders import _library_model
 
     def fails(name: str) -> Any:
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(_library_model, "import_module", fails)
-    with pytest.raises(MissingDependencyError, match=r"RuntimeError: operator .*pip install 'unialign\[timm\]'"):
+    monkeypatch.setattr(_optional, "import_module", fails)
+    with pytest.raises(MissingDependencyError, match=r"operator torchvision::nms .*pip install 'unialign\[timm\]'"):
         _library_model.import_library("timm", "timm:x", "timm")
