@@ -139,3 +139,10 @@ def test_a_missing_package_names_the_command(monkeypatch):
     ):
         with pytest.raises(MissingDependencyError, match=command):
             encoders.create(name)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:99", "meta", "tpu"])
+def test_a_device_that_cannot_be_used_is_named(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device"):
+        encoders.create("builtin:conv", device=device)

@@ -41,7 +41,7 @@ class EmbedConfig(Config):
     threads: int | Literal["auto"] = setting(
         "auto",
         "threads of an encoder on a CPU; `auto`: those of an unfinished run, else half of the cores, or 1 on Ray",
-        integer(1),
+        integer(1, 1024),
     )
     workers: int | Literal["auto"] = setting(
         "auto",

@@ -1,4 +1,5 @@
 from unialign.encoders._create import create as create, load as load, resolve as resolve, save as save
+from unialign.encoders._device import chosen_device as chosen_device
 from unialign.encoders._encode import encode_media as encode_media, encode_prepared as encode_prepared
 from unialign.encoders._encoder import (
     Encoder as Encoder,

@@ -1,7 +1,7 @@
 from unialign.config import TrainConfig as TrainConfig
+from unialign.encoders import chosen_device as chosen_device
 from unialign.train._batches import derived_seed as derived_seed
 from unialign.train._checkpoint import newest_checkpoint as newest_checkpoint
-from unialign.train._device import chosen_device as chosen_device
 from unialign.train._eval_callback import EvalCallback as EvalCallback
 from unialign.train._fit import (
     FitResult as FitResult,

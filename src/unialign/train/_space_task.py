@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from unialign.batch import Batch
 from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore
-from unialign.encoders import references_of
+from unialign.encoders import chosen_device, references_of
 from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, ModalityTemperature, Objective, Temperature
 from unialign.space import Space
 from unialign.train._batches import derived_seed
 from unialign.train._closed_form_start import Start, closed_form_start, copy_start, kernel_options, restored_start
-from unialign.train._device import chosen_device
 from unialign.train._early_stopping import EarlyStopping
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
 from unialign.train._infonce_warmup import infonce_for_warmup
