@@ -17,7 +17,7 @@ from research._terminal import smoke_run_note, tally_lines
 from research._validation import check_plan
 from research._worker import work
 from research.pages import Section, html_page, markdown_page
-from unialign._plain_text import count
+from unialign._plain_text import count, join_words
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import open_run_dir, open_store, run_jobs, write_json
@@ -122,11 +122,13 @@ def _sentence(note: str) -> str:
 def _facts(results: dict[str, Any]) -> list[str]:
     study = results["study"]
     trials = max((len(t.get("trials", ())) for t in study["tuning"].values()), default=0)
+    chances = [f"{100 / about['test_items']:.2g} %" for about in study["data"].values()]
     return [
         " and ".join(study["data"]),
         f"{count(len(results['objectives']), 'arm')} × {seed_count(results)}",
         f"{trials} trials per arm on the validation split" if trials else "no tuning",
         f"{study['trainings']} trainings",
+        f"chance of R@1 {join_words(chances)}",
     ]
 
 

@@ -9,7 +9,8 @@ from unialign.report._format import number_format
 from unialign.report._svg import line, num, svg, tag, text, ticks
 
 WIDTH, HEIGHT = 340.0, 150.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 12.0, 12.0, 26.0
+# The margins hold half of a label at the end of the axis.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 20.0, 20.0, 12.0, 26.0
 
 
 def cosine_panel(key: str, label: str, histogram: Mapping[str, Any]) -> Markup:

@@ -142,7 +142,7 @@ def _pair_columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
 def _matchcolumn(matches: Sequence[Mapping[str, Any]]) -> list[Cell]:
     cosines = column([found.get("cosine") for found in matches])
     reached = [
-        f"{100 * found['true_fraction']:.0f} % of matches, {100 * found['random_fraction']:.1f} % of other pairs"
+        f"{100 * found['true_fraction']:.0f} %, {100 * found['random_fraction']:.1f} %"
         if found.get("cosine") is not None
         else ""
         for found in matches

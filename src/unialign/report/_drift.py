@@ -110,7 +110,10 @@ def _plain(value: Any) -> str:
 
 
 def _ratio(value: Any) -> str:
-    return f"{number(value):.2g}" if 0 < number(value) < 0.01 or number(value) >= 1e6 else _plain(value)
+    found = number(value)
+    if 0 < found < 0.01 or found >= 1e6:
+        return f"{found:.2g}"
+    return f"{found:.3f}" if found < 10 else _plain(found)
 
 
 def _cosine(value: Any) -> str:
