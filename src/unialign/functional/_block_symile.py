@@ -29,8 +29,8 @@ def block_symile(
     rows_MKN = rows_MMN.flatten(0, 1)[others].view(modalities, modalities - 1, items)
     key_MND = _TupleKeys.apply(z_MND, rows_MKN)  # type: ignore[no-untyped-call]
     positive_N = _product(z_MND.unbind(0)).sum(-1) * (parameters[0] if parameters else number)
-    positive_MN, masked = positive_N.expand(modalities, items), _positive_tuples(rows_MKN)
-    return key_contrasts(number, z_MND, key_MND, positive_MN, masked=masked, parameters=parameters)
+    positive_MN, masked_K = positive_N.expand(modalities, items), _positive_tuples(rows_MKN)
+    return key_contrasts(number, z_MND, key_MND, positive_MN, masked_K=masked_K, parameters=parameters)
 
 
 def _product(rows: Sequence[Tensor]) -> Tensor:
@@ -41,43 +41,44 @@ def _other_modalities(modalities: int) -> list[list[int]]:
     return [[m for m in range(modalities) if m != r] for r in range(modalities)]
 
 
-def _positive_tuples(rows_MKN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Modality, query and key of each key whose rows all belong to the query's item."""
+def _positive_tuples(rows_MKN: Tensor) -> Tensor:
+    """Positions in an (M, N, N) tensor of queries and keys whose rows all belong to the query's item."""
+    items = rows_MKN.shape[-1]
     r, key = (rows_MKN[:, 1:] == rows_MKN[:, :1]).all(1).nonzero(as_tuple=True)
-    return r, rows_MKN[r, 0, key], key
+    return (r * items + rows_MKN[r, 0, key]) * items + key
 
 
 class _TupleKeys(torch.autograd.Function):
     """(M, N, D) products of the permuted rows of all modalities except the first index.
 
-    The gradient gathers rows by the inverse permutations, which is faster than scattering them.
+    The gradient gathers rows by the inverse permutations, which is faster than scattering them. A single function for
+    all keys costs less than automatic differentiation of each permutation and product.
     """
 
     @staticmethod
     def forward(ctx: Any, z_MND: Tensor, rows_MKN: Tensor) -> Tensor:
-        modalities, items, dim = z_MND.shape
-        modality_MK = torch.tensor(_other_modalities(modalities), device=z_MND.device)
-        place_MKN = rows_MKN + items * modality_MK[..., None]
-        picked_MKND = z_MND.reshape(-1, dim).index_select(0, place_MKN.flatten()).view(*rows_MKN.shape, dim)
-        ctx.save_for_backward(z_MND, rows_MKN, picked_MKND)
-        return _product(picked_MKND.unbind(1))
+        picked = [
+            [z_MND[m].index_select(0, rows_N) for m, rows_N in zip(others, rows_KN, strict=True)]
+            for others, rows_KN in zip(_other_modalities(len(z_MND)), rows_MKN, strict=True)
+        ]
+        ctx.save_for_backward(z_MND, rows_MKN, *(z_ND for row in picked for z_ND in row))
+        return torch.stack([_product(row) for row in picked])
 
     @staticmethod
     def backward(ctx: Any, g_MND: Tensor) -> tuple[Tensor, None]:
-        z_MND, rows_MKN, picked_MKND = ctx.saved_tensors
+        z_MND, rows_MKN, *picked = ctx.saved_tensors
         with torch.no_grad():
-            modalities, items, dim = z_MND.shape
-            others = range(modalities - 1)
-            by_picked_MKND = torch.stack(
-                [_product([g_MND, *(picked_MKND[:, j] for j in others if j != k)]) for k in others], 1
-            )
-            # The row of m for query modality r is entry m of the K others if m < r, else entry m - 1.
-            places = [
-                [r * len(others) + (m if m < r else m - 1) for r in queries]
-                for m, queries in enumerate(_other_modalities(modalities))
-            ]
-            place_MK = torch.tensor(places, device=z_MND.device)
-            inverse_MKN = rows_MKN.argsort(-1).flatten(0, 1)[place_MK] + items * place_MK[..., None]
-            by_z_MKND = by_picked_MKND.view(-1, dim).index_select(0, inverse_MKN.flatten()).view(*rows_MKN.shape, dim)
-            gradient_MND = by_z_MKND.sum(1)
+            others = rows_MKN.shape[1]
+            order_N = torch.arange(rows_MKN.shape[-1], device=z_MND.device)
+            inverse_MKN = torch.empty_like(rows_MKN).scatter_(-1, rows_MKN, order_N.expand_as(rows_MKN))
+            gradient_MND, begun = torch.empty_like(z_MND), set[int]()
+            for r, modalities in enumerate(_other_modalities(len(z_MND))):
+                row = picked[r * others : (r + 1) * others]
+                for k, m in enumerate(modalities):
+                    by_ND = _product([g_MND[r], *row[:k], *row[k + 1 :]])
+                    if m in begun:
+                        gradient_MND[m] += by_ND.index_select(0, inverse_MKN[r, k])
+                    else:
+                        torch.index_select(by_ND, 0, inverse_MKN[r, k], out=gradient_MND[m])
+                        begun.add(m)
         return first_order_only(gradient_MND, g_MND, z_MND), None

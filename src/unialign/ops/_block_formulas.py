@@ -152,32 +152,34 @@ class ContrastBlocks(BlockFormula):
 class KeyContrastBlocks(ContrastBlocks):
     """Cross-entropy over rows with given logits of the positives, which replace the diagonal.
 
-    `masked` are the block, row and column of each masked pair.
+    `masked_K` are the positions of masked pairs among all entries of the blocks.
     """
 
     directions = 1
 
-    def __init__(
-        self, scale: float, *, learned: bool, positive_PB: Tensor, masked: tuple[Tensor, Tensor, Tensor]
-    ) -> None:
+    def __init__(self, scale: float, *, learned: bool, positive_PB: Tensor, masked_K: Tensor) -> None:
         super().__init__(scale, learned=learned)
-        self.positive_PB, self.masked = positive_PB, masked
+        self.positive_PB, self.masked_K = positive_PB, masked_K
 
     def chunk(self, blocks: slice) -> "KeyContrastBlocks":
         """Restrict to some of the blocks."""
-        if blocks == slice(0, len(self.positive_PB)):
+        count, items = self.positive_PB.shape
+        if blocks == slice(0, count):
             return self
-        block_K, row_K, column_K = self.masked
-        here_K = (block_K >= blocks.start) & (block_K < blocks.stop)
-        masked = block_K[here_K] - blocks.start, row_K[here_K], column_K[here_K]
-        return KeyContrastBlocks(self.scale, learned=self.learned, positive_PB=self.positive_PB[blocks], masked=masked)
+        place_K, size = self.masked_K - blocks.start * items**2, (blocks.stop - blocks.start) * items**2
+        return KeyContrastBlocks(
+            self.scale,
+            learned=self.learned,
+            positive_PB=self.positive_PB[blocks],
+            masked_K=place_K[(place_K >= 0) & (place_K < size)],
+        )
 
     def _positives(self, x_PBD: Tensor, y_PBD: Tensor) -> Tensor:
         return self.positive_PB.double()
 
     def _mask_(self, block_PBB: Tensor, value: float) -> None:
         super()._mask_(block_PBB, value)
-        block_PBB.index_put_(self.masked, block_PBB.new_tensor(value))
+        block_PBB.view(-1).index_fill_(0, self.masked_K, value)
 
     def _with_positives(self, block_PBB: Tensor, by_positive_PB: Tensor, value_P: Tensor, factor: float) -> BlockResult:
         block_PBB.diagonal(dim1=1, dim2=2).zero_()

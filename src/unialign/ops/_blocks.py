@@ -56,13 +56,13 @@ def key_contrasts(
     key_PBD: Tensor,
     positive_logits_PB: Tensor,
     *,
-    masked: tuple[Tensor, Tensor, Tensor],
+    masked_K: Tensor,
     parameters: tuple[Tensor, ...] = (),
 ) -> tuple[Tensor, ...]:
     """Cross-entropy over the rows of each of P sets of queries and keys; see `KeyContrastBlocks`. The parameters are
     empty or the scale as a tensor.
     """
-    arguments = scale, masked, x_PBD, key_PBD, positive_logits_PB, *parameters
+    arguments = scale, masked_K, x_PBD, key_PBD, positive_logits_PB, *parameters
     values: tuple[Tensor, ...] = _KeyContrasts.apply(*arguments)  # type: ignore[no-untyped-call]
     return values
 
@@ -133,7 +133,7 @@ class _KeyContrasts(torch.autograd.Function):
     def forward(
         ctx: Any,
         scale: float,
-        masked: tuple[Tensor, Tensor, Tensor],
+        masked_K: Tensor,
         x_PBD: Tensor,
         key_PBD: Tensor,
         positive_PB: Tensor,
@@ -141,7 +141,7 @@ class _KeyContrasts(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         gradient = any(ctx.needs_input_grad)
         by_x_PBD, by_key_PBD = (z.new_empty(z.shape if gradient else 0) for z in (x_PBD, key_PBD))
-        every = KeyContrastBlocks(scale, learned=len(parameters) > 0, positive_PB=positive_PB, masked=masked)
+        every = KeyContrastBlocks(scale, learned=len(parameters) > 0, positive_PB=positive_PB, masked_K=masked_K)
         results = []
         for chunk, block_PBB in _chunks(len(x_PBD), x_PBD):
             x, keys, formula = x_PBD[chunk], key_PBD[chunk], every.chunk(chunk)
