@@ -1,6 +1,7 @@
 """Inspect a source of media and embed it into a store in a results folder, for `unialign train`."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -24,12 +25,15 @@ from unialign.items import Items
 from unialign.train import check_fit
 
 SPLITS = get_args(Split)
+BROKEN_FILE = "broken.jsonl"
+_SHOWN = 5
 
 
 def embedded_store(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str:
     """Return the path of the store; the same command continues after an interruption."""
     path = options.out / STORE_FOLDER
     _check_data(open_run_dir(options.out, "run"), path)
+    _check_not_trained(options)
     items = open_items(sources, options)
     if config.modalities is not None:
         items = items.select(config.modalities)
@@ -48,7 +52,7 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
     chosen = [f"{name} with {chosen_encoder(encoders, name)}" for name in items.modalities]
     echo(f"embedding {', '.join(chosen)}, into {shown(path)}")
     given = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
-    embed(
+    store = embed(
         table,
         encoders,
         path,
@@ -58,7 +62,31 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
         device=options.device,
         progress=progress_mode(),
     )
+    _list_broken(store)
     return str(path)
+
+
+def _check_not_trained(options: argparse.Namespace) -> None:
+    """Raise ConfigError if media would be encoded again below a space that was trained on the present store."""
+    given = [name for name in ("retry_broken", "allow_changed") if getattr(options, name, False)]
+    checkpoints = options.out / "checkpoints"
+    if given and checkpoints.is_dir() and any(checkpoints.iterdir()):
+        option = f"--{given[0].replace('_', '-')}"
+        raise ConfigError(
+            f"{options.out} holds a space that was trained on the present features, so {option} would leave it without "
+            f"its data; choose another --out"
+        )
+
+
+def _list_broken(store: EmbeddingStore) -> None:
+    if BROKEN_FILE not in store.assets:
+        return
+    records = [json.loads(line) for line in store.asset(BROKEN_FILE).decode().splitlines()]
+    for record in records[:_SHOWN]:
+        names = ", ".join(record["items"])
+        echo(f"Broken: {record['modality']} of {names}: {record['cell']}: {record['detail']} ({record['code']})")
+    if len(records) > _SHOWN and store.path is not None:
+        echo(f"All {len(records):,} broken cells: {shown(store.path / 'assets' / BROKEN_FILE)}")
 
 
 def _check_data(settings: Mapping[str, Any] | None, path: Path) -> None:

@@ -51,7 +51,7 @@ def _caption(path: Path) -> str:
 
 DATA = NamedData(
     name="tuxpaint",
-    title="961 stamps: picture, English caption, spoken captions in seven languages, sound effects",
+    title="963 stamps: picture, English caption, spoken captions in seven languages, sound effects",
     license="GPL-2.0-or-later",
     install="apt-get install --no-install-recommends tuxpaint-stamps-default",
     folder=Path("/usr/share/tuxpaint/stamps"),
