@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the table of the stored results")
     parser.add_argument("--only-large", action="store_true", help="measure only the large spaces")
     parser.add_argument("--healthy", type=int, default=200)
-    parser.add_argument("--large", type=int, default=60)
+    parser.add_argument("--large", type=int, default=37)
     parser.add_argument("--planted", type=int, default=20)
     parser.add_argument("--coverage", type=int, default=100)
     options = parser.parse_args()
