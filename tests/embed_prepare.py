@@ -58,7 +58,7 @@ class StalledLimits(MediaLimits):
     """Checking the size of a file takes forever in a worker, like a file system that does not answer."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name == "bytes" and sys.argv[0] == "-c":
+        if name == "bytes" and "pytest" not in sys.modules:
             time.sleep(1000)
         return super().__getattribute__(name)
 
