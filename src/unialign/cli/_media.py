@@ -1,9 +1,9 @@
 """Media as the data of `unialign train`."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unialign.cli._items import has_item_options
@@ -17,7 +17,8 @@ EMBEDDING_SETTINGS = ("workers", "max_broken", "retry_broken", "allow_changed")
 
 def is_media(options: argparse.Namespace) -> bool:
     """Return whether the data of `unialign train` are media to embed, and not embeddings."""
-    tables = any((Path(source) / "items.json").is_file() for source in options.data if "\0" not in source)
+    # Unlike pathlib, os.path accepts names that no file can have.
+    tables = any(os.path.isfile(os.path.join(source, "items.json")) for source in options.data)
     return bool(options.data and (has_item_options(options) or options.encode or tables))
 
 

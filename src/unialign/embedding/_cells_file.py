@@ -100,7 +100,7 @@ def join_parts(plan: Plan, column: str, folder: WorkFolder) -> CellsFile:
     finally:
         writer.close()
     return CellsFile(
-        features=np.load(path, mmap_mode="r"),
+        features=np.lib.format.open_memmap(path, mode="r"),
         encoded=encoded_n,
         broken=broken,
         hashes=hashes,

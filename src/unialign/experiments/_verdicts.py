@@ -89,6 +89,8 @@ def compare_entries(
             )
             differences_SR = resampled[first][metric] - resampled[baseline][metric]
             difference_R = add_seed_variance(differences_SR, points_S)
+            if bool(difference_R.isnan().all()):  # No resample of few items defines the metric for both entries.
+                continue
             low, high = percentile_interval(difference_R, LEVEL)
             records.append(
                 {
