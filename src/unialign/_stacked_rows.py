@@ -64,9 +64,19 @@ class _StackedRows(torch.autograd.Function):
         z_MBD = _stack(rows, norm_MB1.dtype) / norm_MB1 if ctx.keeps_rows else rows[0]
         result_MBD = None if h_MB1 is None else z_MBD * h_MB1
         if g_MBD is not None:
-            tangent_MBD = torch.addcmul(g_MBD, z_MBD, (z_MBD * g_MBD).sum(-1, keepdim=True), value=-1)
-            tangent_MBD = tangent_MBD / norm_MB1 if torch.is_grad_enabled() else tangent_MBD.div_(norm_MB1)
+            tangent_MBD = _tangent(z_MBD, g_MBD, norm_MB1)
             result_MBD = tangent_MBD if result_MBD is None else result_MBD + tangent_MBD
         if result_MBD is None:
             return (None,) * (2 + len(z_MBD))
         return None, None, *(x_BD.to(dtype) for x_BD, dtype in zip(result_MBD.unbind(), ctx.dtypes, strict=True))
+
+
+def _tangent(z_MBD: Tensor, g_MBD: Tensor, norm_MB1: Tensor) -> Tensor:
+    """Return (g - z <z, g>) / |x|."""
+    product_MBD = z_MBD * g_MBD
+    along_MB1 = product_MBD.sum(-1, keepdim=True)
+    if torch.is_grad_enabled():
+        return (g_MBD - z_MBD * along_MB1) / norm_MB1
+    # Writing to new memory takes longer than the arithmetic.
+    torch.mul(z_MBD, along_MB1, out=product_MBD)
+    return torch.sub(g_MBD, product_MBD, out=product_MBD).div_(norm_MB1)

@@ -6,17 +6,18 @@ Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_number
+from unialign._single_backward import first_order_only
 from unialign.batch import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
 from unialign.functional._order_free_sum import order_free_sum
-from unialign.ops import WANG_ISOLA_T, Kernel, arccos_squared
+from unialign.ops import WANG_ISOLA_T, Kernel, arccos_squared, current_backend
 
 Distance = Literal["euclidean", "geodesic"]
 StopGradient = Literal["none", "anchor"]
@@ -80,7 +81,8 @@ def unit_alignment(
     """
     if anchor == "all" and stop_gradient != "none":
         raise ConfigError('stop_gradient="anchor" needs an anchor modality or "centroid", got "all"')
-    if anchor == "all" and len(batch.names) > 2 and distance == "euclidean" and alpha == 2 and scales is None:
+    plain = distance == "euclidean" and alpha == 2 and scales is None and current_backend() != "reference"
+    if anchor == "all" and plain and len(batch.names) > 2:
         return _all_pairs(batch)
     modalities, present_MB = range(len(batch.names)), batch.present_MB
     if anchor == "centroid":
@@ -111,17 +113,35 @@ def unit_alignment(
 
 
 def _all_pairs(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean of |x - y|^2 over all pairs of present vectors of an item.
-
-    For k vectors with mean c, the sum over pairs is k sum_m |z_m - c|^2, which has M terms instead of M (M - 1) / 2 and
-    is as precise for nearly equal vectors.
-    """
-    z_MBD, present_MB = batch.z_MBD, batch.present_MB
-    present_B = present_MB.sum(0)
-    center_BD = order_free_sum(z_MBD) / present_B.clamp(min=1)[:, None]  # absent rows are 0
-    square_MB = (z_MBD - center_BD).square().sum(-1) * present_B
-    total = order_free_sum(torch.where(present_MB, square_MB, 0.0).sum(1))
+    """Mean of |x - y|^2 over all pairs of present vectors of an item, with a closed-form gradient."""
+    present_B = batch.present_MB.sum(0)
+    total: Tensor = _PairSquares.apply(batch.z_MBD, batch.present_MB, present_B)  # type: ignore[no-untyped-call]
     return _mean(total, (present_B * (present_B - 1)).sum() // 2)
+
+
+class _PairSquares(torch.autograd.Function):
+    """Sum of |x - y|^2 over all pairs of present vectors of an item.
+
+    For k vectors with mean c, the sum is k sum_m |z_m - c|^2, which has M terms instead of M (M - 1) / 2 and is as
+    precise for nearly equal vectors. Its derivative with respect to z_m is 2 k (z_m - c).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z_MBD: Tensor, present_MB: Tensor, present_B: Tensor) -> Tensor:
+        count_B = present_B.to(z_MBD.dtype)
+        center_BD = order_free_sum(z_MBD) / count_B.clamp(min=1)[:, None]  # absent rows are 0
+        offset_MBD = z_MBD - center_BD
+        if not present_MB.all():
+            offset_MBD *= present_MB[..., None]
+        ctx.save_for_backward(z_MBD, offset_MBD, count_B)
+        return order_free_sum(((offset_MBD * offset_MBD).sum(-1) * count_B).sum(1))
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        z_MBD, offset_MBD, count_B = ctx.saved_tensors
+        with torch.no_grad():
+            gradient_MBD = offset_MBD * (2 * g * count_B)[:, None]
+        return first_order_only(gradient_MBD, g, z_MBD), None, None
 
 
 def _mean(total: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
