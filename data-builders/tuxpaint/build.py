@@ -142,7 +142,7 @@ def provenance(stamps: list[Stamp]) -> dict[str, object]:
     columns = {"image": vision, "text": text, "speech": audio, "sound": audio}
     for column in columns.values():
         column["version"] = version(column["package"])
-    return {"media": PACKAGE, "licence": "GPL-2 (media)", "items": len(stamps), "columns": columns}
+    return {"media": PACKAGE, "license": "GPL-2 (media)", "items": len(stamps), "columns": columns}
 
 
 def main(package: Path, out: Path) -> None:

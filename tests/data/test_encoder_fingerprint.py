@@ -27,7 +27,7 @@ def store(made: Any = None, *, seed: int = 0) -> EmbeddingStore:
 def test_fingerprint_covers_the_encoder_and_not_its_input() -> None:
     same = encoder_fingerprint(store(MADE), "image")
     assert encoder_fingerprint(store(MADE, seed=1), "image") == same
-    for left_out in ({"input": "drawings"}, {"licence": "MIT"}, {"packages": ["y==1"]}, {"synthetic": True}):
+    for left_out in ({"input": "drawings"}, {"license": "MIT"}, {"packages": ["y==1"]}, {"synthetic": True}):
         assert encoder_fingerprint(store(MADE | left_out), "image") == same
     for counted in ({"encoder": "y"}, {"weights": {"sha256": "b"}}, {"pooling": "max"}, {"reduction": {"width": 2}}):
         assert encoder_fingerprint(store(MADE | counted), "image") != same

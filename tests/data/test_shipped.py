@@ -13,8 +13,8 @@ from unialign.experiments import recipe
 from unialign.generation import load_decoder, load_space
 
 FINGERPRINTS: dict[str, str] = {
-    "digits": "34e84a11aa93c430839cbd25837a1722e3597a9be5c0ffe214123e7da35ff06b",
-    "emoji": "1fc8696c46f1130572622be8e54f3d5d3a8716a8f77200b797051fa3f8e33420",
+    "digits": "af07c2b5bf1885d94d6cdc36f768896fc7a98858145ee6b0f97b48720f5b21a1",
+    "emoji": "d85b6cbe2d6d0dcf7a2c759e97d978689d34caa7063d824bbd340a3b1da54bea",
 }
 MAX_BYTES = {"digits": 3_000_000, "emoji": 20_000_000}
 
@@ -50,7 +50,7 @@ def test_present_rows_have_a_direction(shipped: EmbeddingStore) -> None:
         assert (np.linalg.norm(rows, axis=1) > 0).all()
 
 
-def test_provenance_and_licence(shipped: EmbeddingStore) -> None:
+def test_provenance_and_license(shipped: EmbeddingStore) -> None:
     text = repr(shipped.provenance)
     assert "licen" in text.lower()
     assert set(shipped.provenance["columns"]) == set(shipped.columns)

@@ -401,13 +401,13 @@ def test_options_are_checked(items: Items, tmp_path: Path) -> None:
         ua.embed(items, {"image": image_encoder()}, tmp_path / "store", **SMALL)
 
 
-def test_restricted_licences_must_be_accepted(tmp_path: Path) -> None:
+def test_restricted_licenses_must_be_accepted(tmp_path: Path) -> None:
     encoder = text_encoder()
-    encoder._reference["licence"] = "CC-BY-NC-ND-4.0"
+    encoder._reference["license"] = "CC-BY-NC-ND-4.0"
     table = text_items(["a"])
-    with pytest.raises(ConfigError, match=r"--accept-licence CC-BY-NC-ND-4\.0"):
+    with pytest.raises(ConfigError, match=r"--accept-license CC-BY-NC-ND-4\.0"):
         ua.embed(table, {"text": encoder}, tmp_path / "store", workers=0, progress="none")
     store = ua.embed(
-        table, {"text": encoder}, tmp_path / "store", workers=0, progress="none", accept_licences=["CC-BY-NC-ND-4.0"]
+        table, {"text": encoder}, tmp_path / "store", workers=0, progress="none", accept_licenses=["CC-BY-NC-ND-4.0"]
     )
-    assert store.provenance["columns"]["text"]["licence"] == "CC-BY-NC-ND-4.0"
+    assert store.provenance["columns"]["text"]["license"] == "CC-BY-NC-ND-4.0"

@@ -83,7 +83,7 @@ def test_the_list_describes_encoders_without_importing_torch():
         if info.name.startswith("builtin:") and info.dim is not None:
             made = encoders.create(info.name)
             assert (made.media, made.dim, made.module is not None) == (info.media, info.dim, info.trainable)
-            assert made.reference["licence"] == info.licence
+            assert made.reference["license"] == info.license
 
 
 def test_defaults_are_the_first_installed_ones(monkeypatch):

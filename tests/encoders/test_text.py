@@ -123,7 +123,7 @@ def test_invalid_texts_raise(encoder: TextEncoder, texts: Any, message: str) -> 
 
 
 def test_a_column_of_the_same_encoder_and_reduction(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
-    found = text_encoder(another(emoji, input="captions", licence="none"), "words")
+    found = text_encoder(another(emoji, input="captions", license="none"), "words")
     assert torch.equal(found(["red apple"]), encoder(["red apple"]))
 
 

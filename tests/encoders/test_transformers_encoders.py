@@ -303,7 +303,7 @@ def test_a_repository_is_read_from_the_cache_at_its_commit(folders, tmp_path, mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     encoder = create("transformers:owner/clip", media="image", offline=True)
     assert encoder.reference["revision"] == commit
-    assert encoder.reference["licence"] == "Apache-2.0"
+    assert encoder.reference["license"] == "Apache-2.0"
     loaded = load(json.loads(json.dumps(encoder.reference)), offline=True)
     assert loaded.reference == encoder.reference
     # Neither the place nor the commit is part of the fingerprint.

@@ -89,7 +89,7 @@ def test_an_altered_reference_raises():
         with pytest.raises(DataError, match="is not a reference to an encoder"):
             check_reference(wrong)
     # These entries do not affect the features.
-    for key in ("name", "revision", "witness", "stored", "licence", "packages", "batch_size"):
+    for key in ("name", "revision", "witness", "stored", "license", "packages", "batch_size"):
         assert check_reference({**reference, key: "other"})["fingerprint"] == reference["fingerprint"]
 
 

@@ -94,7 +94,7 @@ def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
 
 
 def test_the_same_encoder_on_other_items_will_do(decoder: FlowDecoder) -> None:
-    made = tiny_image_store().provenance["columns"]["image"] | {"input": "other images", "licence": "another"}
+    made = tiny_image_store().provenance["columns"]["image"] | {"input": "other images", "license": "another"}
     other = EmbeddingStore.from_arrays(
         {name: tiny_image_store().array(name)[:40] for name in ("image", "text")},
         split=["train"] * 40,

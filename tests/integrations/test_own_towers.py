@@ -107,7 +107,7 @@ def test_features_that_differ(models: Path, tmp_path: Path, monkeypatch: pytest.
         make_space({"text": f"transformers:{models}/text"}).save_pretrained(tmp_path, format=FORMAT)
 
 
-def test_licences(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_licenses(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploaded: list[str] = []
 
     def upload_folder(folder_path: Path, **options: Any) -> str:
@@ -116,14 +116,14 @@ def test_licences(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     hub = types.SimpleNamespace(create_repo=lambda *_, **__: None, upload_folder=upload_folder)
     names = {"text": f"transformers:{models}/text"}
-    closed = make_space(names, licence="proprietary")
+    closed = make_space(names, license="proprietary")
     with pytest.raises(ConfigError, match=r"its license \(proprietary\) does not permit copies"):
         closed.save_pretrained(tmp_path, format=FORMAT)
-    unknown, free = make_space(names), make_space(names, licence="MIT")
+    unknown, free = make_space(names), make_space(names, license="MIT")
     from unialign.io import _hub
 
     monkeypatch.setattr(_hub, "import_module", lambda name: hub if name == "huggingface_hub" else sys.modules[name])
-    with pytest.raises(ConfigError, match="the licence of the encoder of 'text' is not known"):
+    with pytest.raises(ConfigError, match="the license of the encoder of 'text' is not known"):
         unknown.push_to_hub("someone/space", format=FORMAT)
     assert uploaded == []
     free.push_to_hub("someone/space", format=FORMAT)

@@ -1,4 +1,4 @@
-"""Test the model card of a space: encoders, licences, counts, evaluation, and the parts that are replaced."""
+"""Test the model card of a space: encoders, licenses, counts, evaluation, and the parts that are replaced."""
 
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ def front_matter(card: str) -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
-def with_licences(*licences: str) -> Space:
+def with_licenses(*licenses: str) -> Space:
     references = {
-        name: {**raw_spaces.encoder(name).reference, "licence": licence}
-        for name, licence in zip(raw_spaces.ENCODERS, licences, strict=True)
+        name: {**raw_spaces.encoder(name).reference, "license": license}
+        for name, license in zip(raw_spaces.ENCODERS, licenses, strict=True)
     }
     return make_space(encoders=references)
 
@@ -51,7 +51,7 @@ def test_the_card_names_the_encoders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("licences", "expected"),
+    ("licenses", "expected"),
     [
         (("MIT", "Apache-2.0", "BSD-3-Clause"), "mit"),
         (("MIT", "MPL-2.0", "MIT"), "mpl-2.0"),
@@ -60,8 +60,8 @@ def test_the_card_names_the_encoders(tmp_path: Path) -> None:
         (("CC-BY-NC-4.0", "unknown", "MIT"), "unknown"),
     ],
 )
-def test_the_strictest_licence(licences: tuple[str, ...], expected: str, tmp_path: Path) -> None:
-    assert front_matter(card_of(with_licences(*licences), tmp_path))["license"] == expected
+def test_the_strictest_license(licenses: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    assert front_matter(card_of(with_licenses(*licenses), tmp_path))["license"] == expected
 
 
 @pytest.mark.parametrize("method", ["fit", "gcca", "ridge"])

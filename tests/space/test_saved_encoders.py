@@ -273,16 +273,16 @@ def test_push_and_load(hub: Hub, tmp_path: Path) -> None:
     assert not any(pattern.endswith((".bin", ".py", "*")) for pattern in hub.options["allow_patterns"])
 
 
-def test_licences_of_encoders_that_are_uploaded(hub: Hub, space: Space) -> None:
-    for licence in ("unknown", "proprietary", ""):
-        references = {name: {**reference, "licence": licence} for name, reference in space.encoders.items()}
+def test_licenses_of_encoders_that_are_uploaded(hub: Hub, space: Space) -> None:
+    for license in ("unknown", "proprietary", ""):
+        references = {name: {**reference, "license": license} for name, reference in space.encoders.items()}
         other = make_space(encoders=references)
         with pytest.raises(
-            ConfigError, match=r"licence of the encoder of 'image' .*licence='\.\.\.' if you may publish"
+            ConfigError, match=r"license of the encoder of 'image' .*license='\.\.\.' if you may publish"
         ):
             other.push_to_hub("someone/space", inside="always")
         assert not hub.root.exists()
-        other.push_to_hub("someone/space", inside="always", licence="I may publish the weights")
+        other.push_to_hub("someone/space", inside="always", license="I may publish the weights")
         shutil.rmtree(hub.root)
         other.push_to_hub("someone/space")
         shutil.rmtree(hub.root)

@@ -31,7 +31,7 @@ def embed_source(config: EmbedConfig, choices: Mapping[str, str], options: argpa
         resume=options.resume,
         overwrite="replace" if options.overwrite else "never",
         reuse=options.reuse,
-        accept_licences=options.accept_licence,
+        accept_licenses=options.accept_license,
         keep_parts=options.keep_parts,
         device=options.device,
         offline=True if options.offline else None,
@@ -49,7 +49,7 @@ def _print_plan(plan: Plan, resumed: int, reused: int) -> None:
         reference = column.reference
         echo(
             f"  {name}: {count(column.cells, 'cell')} by {reference['kind']}:{reference['name']}, dim {column.dim}, "
-            f"licence {reference.get('licence', 'unknown')}"
+            f"license {reference.get('license', 'unknown')}"
         )
     if resumed:
         echo(f"continuing: {resumed:,} of {count(total, 'part')} are finished")

@@ -58,7 +58,7 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
         path,
         **given,
         resume="never" if options.resume == "never" else "auto",
-        accept_licences=options.accept_licence,
+        accept_licenses=options.accept_license,
         device=options.device,
         progress=progress_mode(),
     )

@@ -58,11 +58,11 @@ def add_encoders(parser: argparse.ArgumentParser) -> None:
         "that needs no download)",
     )
     parser.add_argument(
-        "--accept-licence",
+        "--accept-license",
         action="append",
         default=[],
         metavar="SPDX",
-        help="accept a licence that restricts the use of an encoder, such as CC-BY-NC-4.0; repeatable",
+        help="accept a license that restricts the use of an encoder, such as CC-BY-NC-4.0; repeatable",
     )
 
 

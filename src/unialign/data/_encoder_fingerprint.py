@@ -9,13 +9,13 @@ from unialign.io import canonical_json, digest
 __all__ = ["encoder_fingerprint"]
 
 # Provenance entries that do not affect the embedding space.
-_LEFT_OUT = ("input", "synthetic", "voices", "packages", "licence")
+_LEFT_OUT = ("input", "synthetic", "voices", "packages", "license")
 
 
 def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
     """Return the sha256 of the encoder and the reduction in the provenance of a column.
 
-    Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are
+    Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `license`) are
     ignored, so an encoder has the same fingerprint on every data set. An entry `fingerprint` is returned unchanged.
     Without provenance, the checksum of the array is returned.
 

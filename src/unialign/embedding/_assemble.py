@@ -177,7 +177,7 @@ def _provenance(
                 "broken": dict(sorted(codes.items())),
             },
             "packages": dict(reference.get("packages", {})),
-            "licence": reference.get("licence", "unknown"),
+            "license": reference.get("license", "unknown"),
         }
     data = {"name": items.name, "fingerprint": plan.items, "license": items.license}
     return {"made_by": "unialign.embed", "data": data, "plan": plan.describe(), "columns": columns}

@@ -1,4 +1,4 @@
-"""Choose the encoders of the modalities, and check their licences."""
+"""Choose the encoders of the modalities, and check their licenses."""
 
 import re
 from collections import Counter
@@ -16,9 +16,9 @@ from unialign.media import load_cell, with_retries
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_licences", "chosen_encoders"]
+__all__ = ["check_licenses", "chosen_encoders"]
 
-# Parts of SPDX identifiers of licences that restrict the use of the weights.
+# Parts of SPDX identifiers of licenses that restrict the use of the weights.
 _RESTRICTED = re.compile(r"(?:^|[-+ (])(NC|ND)(?:$|[-+ )])", re.IGNORECASE)
 
 # Number of vectors that determine the length.
@@ -39,15 +39,15 @@ def chosen_encoders(
     return resolve(choices, kinds, device=device, offline=offline, dims=dims)
 
 
-def check_licences(encoders: Mapping[str, Encoder], accepted: Collection[str]) -> None:
+def check_licenses(encoders: Mapping[str, Encoder], accepted: Collection[str]) -> None:
     if isinstance(accepted, str):
-        raise ConfigError(f"accept_licences is the string {accepted!r}, expected a list such as [{accepted!r}]")
+        raise ConfigError(f"accept_licenses is the string {accepted!r}, expected a list such as [{accepted!r}]")
     for name, encoder in encoders.items():
-        licence = str(encoder.reference.get("licence", "unknown"))
-        if _RESTRICTED.search(licence) and licence not in accepted:
+        license = str(encoder.reference.get("license", "unknown"))
+        if _RESTRICTED.search(license) and license not in accepted:
             raise ConfigError(
-                f"the weights of the encoder of {name!r} have the licence {licence}, which restricts their use; if you "
-                f"accept it, pass accept_licences=[{licence!r}] (--accept-licence {licence})"
+                f"the weights of the encoder of {name!r} have the license {license}, which restricts their use; if you "
+                f"accept it, pass accept_licenses=[{license!r}] (--accept-license {license})"
             )
 
 

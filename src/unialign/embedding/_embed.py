@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from unialign._checks import check_choice
 from unialign.config import EmbedConfig, ProgressMode, Resume
 from unialign.data import EmbeddingStore, Overwrite
-from unialign.embedding._choices import check_licences, chosen_encoders
+from unialign.embedding._choices import check_licenses, chosen_encoders
 from unialign.embedding._local import encoder_threads
 from unialign.embedding._outcome import EmbedOutcome, chosen_threads, embed_items
 from unialign.embedding._plan import Plan
@@ -45,7 +45,7 @@ def embed(
     resume: Resume = "auto",
     overwrite: Overwrite = "never",
     reuse: EmbeddingStore | str | os.PathLike[str] | None = None,
-    accept_licences: Collection[str] = (),
+    accept_licenses: Collection[str] = (),
     keep_parts: bool = False,
     device: "str | torch.device" = "auto",
     offline: bool | None = None,
@@ -92,7 +92,7 @@ def embed(
         overwrite: "replace" replaces an existing store, and discards an unfinished run with other settings.
         reuse: another store; columns with the same cells, encoder and settings are copied. Parts with files whose
             size or modification time changed are encoded again.
-        accept_licences: SPDX identifiers of licences with restrictions, such as `CC-BY-NC-4.0`, that are accepted.
+        accept_licenses: SPDX identifiers of licenses with restrictions, such as `CC-BY-NC-4.0`, that are accepted.
         keep_parts: keep the folder of the parts.
         device: device of the encoders that are given by name.
         offline: see `encoders.create`.
@@ -107,7 +107,7 @@ def embed(
             system error occurs; finished parts are kept.
         MediaError: a cell is broken, and `on_broken` is "raise".
         NonFiniteError: an encoder computed NaN or infinite features.
-        ConfigError: an option is invalid, another process embeds into the same store, or a licence must be accepted.
+        ConfigError: an option is invalid, another process embeds into the same store, or a license must be accepted.
         CheckpointError: there is an unfinished run with other settings, or none to continue.
         MissingDependencyError: an optional package is not installed.
     """
@@ -135,7 +135,7 @@ def embed(
         resume=resume,
         overwrite=overwrite,
         reuse=reuse,
-        accept_licences=accept_licences,
+        accept_licenses=accept_licenses,
         keep_parts=keep_parts,
         device=device,
         offline=offline,
@@ -153,7 +153,7 @@ def embed_with(
     resume: Resume = "auto",
     overwrite: Overwrite = "never",
     reuse: EmbeddingStore | str | os.PathLike[str] | None = None,
-    accept_licences: Collection[str] = (),
+    accept_licenses: Collection[str] = (),
     keep_parts: bool = False,
     device: "str | torch.device" = "auto",
     offline: bool | None = None,
@@ -174,7 +174,7 @@ def embed_with(
     # References have features of fixed inputs, which depend on the number of threads.
     with encoder_threads(chosen_threads(config, target)):
         chosen = chosen_encoders(table, encoders, device=device, offline=offline)
-        check_licences(chosen, accept_licences)
+        check_licenses(chosen, accept_licenses)
         return embed_items(
             table,
             chosen,

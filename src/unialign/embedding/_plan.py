@@ -20,7 +20,7 @@ SCHEMA = 1
 # Entries of the JSON form that do not affect the bytes of the store. A reference is represented by its fingerprint.
 _LEFT_OUT = ("where", "max_broken", "on_broken", "references", "digest")
 # Entries of a reference that do not affect the features.
-_NOT_FEATURES = ("witness", "stored", "licence", "packages", "batch_size", "fingerprint")
+_NOT_FEATURES = ("witness", "stored", "license", "packages", "batch_size", "fingerprint")
 
 
 @dataclass(frozen=True)

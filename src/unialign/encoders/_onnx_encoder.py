@@ -42,7 +42,7 @@ def onnx_encoder(
     output: str | None = None,
     penultimate: bool = False,
     pooling: str = "mean",
-    licence: str = "unknown",
+    license: str = "unknown",
     packages: Sequence[str] = (),
     others: Sequence[str] = (),
 ) -> Encoder:
@@ -83,7 +83,7 @@ def onnx_encoder(
         prepare=prepare.to_json(),
         decoding=decoded,
         weights=found,
-        licence=licence,
+        license=license,
         packages=("onnxruntime", *packages),
     )
 

@@ -15,7 +15,7 @@ from unialign.encoders._built import Batch, BuiltEncoder, stack
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._library_model import import_library, torchvision_settings, write_weights
-from unialign.encoders._model_files import check_files, licence_of, read_object, weight_files
+from unialign.encoders._model_files import check_files, license_of, read_object, weight_files
 from unialign.encoders._processor import ImageSettings
 from unialign.encoders._raw_batches import join_raw, texts_of
 from unialign.encoders._raw_media import RawMedia
@@ -66,7 +66,7 @@ def open_clip_encoder(request: Request, folder: Path, media: Kind) -> Encoder:
         decoding=Decoding(),
         weights=sha256,
         dtype=request.dtype,
-        licence=licence_of(folder),
+        license=license_of(folder),
         packages=("torch", "open-clip-torch", *(("pillow",) if media == "image" else ())),
     )
     module.to(request.device, torch_dtype(request.dtype))

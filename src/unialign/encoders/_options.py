@@ -90,5 +90,5 @@ _SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-2-clause": "BSD-2-Clause
 
 
 def as_spdx(name: str) -> str:
-    """Return the SPDX spelling of a licence of the Hugging Face Hub."""
+    """Return the SPDX spelling of a license of the Hugging Face Hub."""
     return _SPDX.get(name.lower(), name.upper() if name.lower().startswith("cc") else name)

@@ -19,7 +19,7 @@ BATCH_SIZE = 64
 # Version of this package's encoder code; increment it with every change that alters features.
 _CODE = 1
 # Entries that do not affect the features.
-_LEFT_OUT = ("name", "revision", "witness", "stored", "files", "licence", "packages", "batch_size", "fingerprint")
+_LEFT_OUT = ("name", "revision", "witness", "stored", "files", "license", "packages", "batch_size", "fingerprint")
 _REQUIRED = ("kind", "name", "media", "dim", "fingerprint")
 
 
@@ -34,7 +34,7 @@ def make_reference(
     options: Mapping[str, Any] | None = None,
     weights: Mapping[str, str] | None = None,
     dtype: str = "float32",
-    licence: str = "unknown",
+    license: str = "unknown",
     packages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`architecture` determines the computation besides the weights. The reference has no witness yet."""
@@ -53,7 +53,7 @@ def make_reference(
         "dtype": dtype,
         "batch_size": BATCH_SIZE,
         "stored": "reference",
-        "licence": licence,
+        "license": license,
         "packages": {name: _version(name) for name in packages},
     }
     return {**body, "fingerprint": fingerprint_of(body)}

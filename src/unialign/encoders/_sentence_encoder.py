@@ -14,7 +14,7 @@ from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
-from unialign.encoders._model_files import check_files, copy_files, licence_of, reject_adapters
+from unialign.encoders._model_files import check_files, copy_files, license_of, reject_adapters
 from unialign.encoders._pixels import pillow
 from unialign.encoders._raw_batches import images_of, join_raw, sounds_of, texts_of
 from unialign.encoders._raw_media import RawMedia
@@ -47,7 +47,7 @@ def sentence_encoder(request: Request, folder: Path, media: Kind, prefix: str) -
         decoding=decoding,
         weights=sha256,
         dtype=request.dtype,
-        licence=licence_of(folder),
+        license=license_of(folder),
         packages=("torch", "transformers", "sentence-transformers", *(("pillow",) if media == "image" else ())),
     )
     model.to(request.device, torch_dtype(request.dtype))

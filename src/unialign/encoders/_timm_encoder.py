@@ -16,7 +16,7 @@ from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._library_model import import_library, torchvision_settings, write_weights
-from unialign.encoders._model_files import check_files, licence_of, read_object, weight_files
+from unialign.encoders._model_files import check_files, license_of, read_object, weight_files
 from unialign.encoders._processor import ImageSettings
 from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
@@ -64,7 +64,7 @@ def timm_encoder(request: Request, folder: Path, options: Mapping[str, Any]) -> 
         decoding=Decoding(),
         weights=sha256,
         dtype=request.dtype,
-        licence=licence_of(folder),
+        license=license_of(folder),
         packages=("torch", "timm", "pillow"),
     )
     model.to(request.device, torch_dtype(request.dtype))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unialign.encoders._built import Batch, BuiltEncoder, stack
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder, Prepared
-from unialign.encoders._model_files import check_files, copy_files, file_sha256, licence_of, weight_files
+from unialign.encoders._model_files import check_files, copy_files, file_sha256, license_of, weight_files
 from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
 from unialign.encoders._transformer_model import (
@@ -40,11 +40,11 @@ def transformer_encoder(
     plan: TransformerPlan,
     *,
     unit_length: bool = False,
-    licence: str | None = None,
+    license: str | None = None,
     packages: Sequence[str] = (),
     extra_files: Sequence[str] = (),
 ) -> Encoder:
-    """`extra_files` are further files of the folder that `save` copies. By default, the licence is that of the model
+    """`extra_files` are further files of the folder that `save` copies. By default, the license is that of the model
     card.
     """
     names = weight_files(folder)
@@ -64,7 +64,7 @@ def transformer_encoder(
         decoding=plan.decoding,
         weights=sha256,
         dtype=request.dtype,
-        licence=licence_of(folder) if licence is None else licence,
+        license=license_of(folder) if license is None else license,
         packages=("torch", "transformers", *libraries[plan.tower.media], *packages),
     )
     module.to(request.device, torch_dtype(request.dtype))

@@ -36,7 +36,7 @@ def mean_over_frames(
         decoding=decoding,
         weights=inner["weights"],
         dtype=inner["dtype"],
-        licence=inner["licence"],
+        license=inner["license"],
         packages=tuple(inner["packages"]),
     )
 

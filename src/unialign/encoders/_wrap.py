@@ -28,7 +28,7 @@ def wrap(
     decoding: Decoding | None = None,
     name: str | None = None,
     version: int = 1,
-    licence: str = "unknown",
+    license: str = "unknown",
     example: Any = None,
 ) -> Encoder:
     """Use a PyTorch module as an encoder.
@@ -47,7 +47,7 @@ def wrap(
         decoding: options for the decoder.
         name: name in messages and references; by default the name of the class of the module.
         version: number to increase if `prepare` or `collate` changes; it is part of the fingerprint.
-        licence: SPDX identifier of the licence of the weights.
+        license: SPDX identifier of the license of the weights.
         example: a decoded media value, the input of the witness; by default one that fits the kind of media. Arrays
             have the length `decoding.dim`, or else D.
 
@@ -59,7 +59,7 @@ def wrap(
     check_choice("kind of media", media, KINDS)
     check_integer("dim", dim, low=1)
     check_integer("version", version, low=1)
-    check_text("licence", licence)
+    check_text("license", license)
     if not callable(prepare):
         raise ConfigError(f"prepare must be a function, got {prepare!r}")
     named = type(module).__name__ if name is None else name
@@ -73,7 +73,7 @@ def wrap(
         prepare=_describe(prepare),
         decoding=decoded,
         weights={"state": state_digest(module)},
-        licence=licence,
+        license=license,
         packages=("torch",),
     )
 

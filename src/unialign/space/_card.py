@@ -10,7 +10,7 @@ from unialign.space._towers import CLOSED, Tower
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
-# Values of a licence that mean that it is not known.
+# Values of a license that mean that it is not known.
 _UNKNOWN = ("unknown", "none", "")
 # Largest number of combinations of modalities in the card.
 _ROWS = 20
@@ -32,9 +32,9 @@ def model_card(space: "Space", metadata: Mapping[str, Any], towers: Sequence[Tow
     return f"---\n{marked(_front_matter(space, towers), is_yaml=True)}\n---\n\n{marked(body)}\n"
 
 
-def licence_of(reference: Mapping[str, Any]) -> str:
-    """Return the licence of an encoder, in lower case; `unknown` if it is not known."""
-    found = str(reference.get("licence") or "unknown").strip().lower()
+def license_of(reference: Mapping[str, Any]) -> str:
+    """Return the license of an encoder, in lower case; `unknown` if it is not known."""
+    found = str(reference.get("license") or "unknown").strip().lower()
     return "unknown" if found in _UNKNOWN else found
 
 
@@ -73,8 +73,8 @@ def _modalities(space: "Space") -> str:
         encoder = "features only" if reference is None else f"`{reference['kind']}:{reference['name']}`"
         if reference is not None and reference.get("revision"):
             encoder += f" at `{str(reference['revision'])[:12]}`"
-        rows.append((name, dim, encoder, "" if reference is None else reference.get("licence") or "unknown"))
-    return _table(("modality", "dim of its features", "encoder", "licence of the encoder"), rows)
+        rows.append((name, dim, encoder, "" if reference is None else reference.get("license") or "unknown"))
+    return _table(("modality", "dim of its features", "encoder", "license of the encoder"), rows)
 
 
 def _usage(space: "Space", towers: Sequence[Tower]) -> str:
@@ -146,33 +146,33 @@ def _front_matter(space: "Space", towers: Sequence[Tower]) -> str:
     else:
         tags, lines = ["multimodal", "embeddings"], ["library_name: unialign"]
     lines.append(f"tags: [{', '.join([*tags, *dict.fromkeys(kinds)])}]")
-    if licence := _licence(space, towers):
-        lines.append(f"license: {licence}")
+    if license := _license(space, towers):
+        lines.append(f"license: {license}")
     bases = [str(found["name"]) for found in space.encoders.values() if found["kind"] in _HUB_KINDS]
     if bases := [name for name in dict.fromkeys(bases) if is_hub_id(name)]:
         lines.append(f"base_model: [{', '.join(bases)}]")
     return "\n".join(lines)
 
 
-def _licence(space: "Space", towers: Sequence[Tower]) -> str | None:
-    """Return the strictest licence of the encoders; None without encoders, or if a tower has none or they differ."""
+def _license(space: "Space", towers: Sequence[Tower]) -> str | None:
+    """Return the strictest license of the encoders; None without encoders, or if a tower has none or they differ."""
     if towers:
         found = {tower.license for tower in towers}
         # A folder with encoders under different licenses has no single license.
         return None if len(found) > 1 else found.pop()
-    licences = [licence_of(reference) for reference in space.encoders.values()]
-    return max(licences, key=_strictness, default=None)
+    licenses = [license_of(reference) for reference in space.encoders.values()]
+    return max(licenses, key=_strictness, default=None)
 
 
-def _strictness(licence: str) -> int:
-    if licence == "unknown" or licence in CLOSED:
+def _strictness(license: str) -> int:
+    if license == "unknown" or license in CLOSED:
         return 4
-    words = licence.split("-")
-    if {"nc", "nd"} & set(words) or "noncommercial" in licence:
+    words = license.split("-")
+    if {"nc", "nd"} & set(words) or "noncommercial" in license:
         return 3
-    if "sa" in words or licence.startswith(("gpl", "agpl")):
+    if "sa" in words or license.startswith(("gpl", "agpl")):
         return 2
-    return 1 if licence.startswith(("lgpl", "mpl")) else 0
+    return 1 if license.startswith(("lgpl", "mpl")) else 0
 
 
 def _part(metadata: Mapping[str, Any], name: str) -> Mapping[str, Any]:

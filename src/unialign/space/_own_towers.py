@@ -66,7 +66,7 @@ def _tower(space: "Space", name: str, reference: Reference, models: dict[tuple[A
         parts = [other for other, found in space.encoders.items() if _model_key(found) == key]
         models[key] = _model([_encoder(space, other) for other in parts], reference)
     encoder = _encoder(space, name)
-    tower = tower_of(name, models[key], str(reference["media"]), _licence(reference))
+    tower = tower_of(name, models[key], str(reference["media"]), _license(reference))
     _check_features(encoder, tower)
     return tower
 
@@ -130,6 +130,6 @@ def _check_features(encoder: Encoder, tower: Tower) -> None:
         raise ConfigError(f"sentence-transformers computes features that differ by a fraction of {fraction:.2g}")
 
 
-def _licence(reference: Reference) -> str | None:
-    found = str(reference.get("licence") or "unknown").lower()
+def _license(reference: Reference) -> str | None:
+    found = str(reference.get("license") or "unknown").lower()
     return None if found == "unknown" else found

@@ -11,7 +11,7 @@ from unialign._checks import check_choice
 from unialign.config import Inside, SpaceFormat
 from unialign.errors import CheckpointError, ConfigError
 from unialign.io import CARD, check_json_object, checked_path, push_folder, read_json, save_folder, wait_for_folder
-from unialign.space._card import licence_of, model_card
+from unialign.space._card import license_of, model_card
 from unialign.space._inside import ENCODERS, FOLDER, SUFFIXES, inside_name
 from unialign.space._own_towers import own_towers
 from unialign.space._sentence_transformer import MODULE_FILES, discard_modules, write_modules
@@ -54,13 +54,13 @@ def push(
     format: str,
     encoders: Any,
     inside: Inside,
-    licence: str | None,
+    license: str | None,
     **options: Any,
 ) -> str:
     with tempfile.TemporaryDirectory() as folder:
         towers = save(space, folder, format=format, encoders=encoders, inside=inside)
         own = {tower.name for tower in towers} if encoders is None else set[str]()
-        _check_licences(space, Path(folder), own, licence)
+        _check_licenses(space, Path(folder), own, license)
         return push_folder(Path(folder), repo_id, allow_patterns=[*FILES, CARD, *MODULE_FILES], **options)
 
 
@@ -91,16 +91,16 @@ def _discard_other_encoders(folder: Path) -> None:
             (folder / ENCODERS).rmdir()
 
 
-def _check_licences(space: "Space", folder: Path, copied: set[str], licence: str | None) -> None:
+def _check_licenses(space: "Space", folder: Path, copied: set[str], license: str | None) -> None:
     """`copied` are modalities whose encoders are in the folder, besides those in the subfolder of encoders."""
     for name, reference in space.encoders.items():
-        found = licence_of(reference)
+        found = license_of(reference)
         is_inside = name in copied or (folder / ENCODERS / inside_name(reference)).is_dir()
         if not is_inside or (found != "unknown" and found not in CLOSED):
             continue
-        if not licence:
+        if not license:
             state = "is not known" if found == "unknown" else f"({found}) does not permit copies of its weights"
             raise ConfigError(
-                f"the licence of the encoder of {name!r} {state}, and the folder contains its weights; state the "
-                f"licence with licence='...' if you may publish them, or use inside='never'"
+                f"the license of the encoder of {name!r} {state}, and the folder contains its weights; state the "
+                f"license with license='...' if you may publish them, or use inside='never'"
             )

@@ -394,7 +394,7 @@ class Space(nn.Module):
         format: SpaceFormat = "unialign",
         encoders: Mapping[str, Any] | None = None,
         inside: Inside = "auto",
-        licence: str | None = None,
+        license: str | None = None,
         private: bool | None = None,
         token: str | None = None,
         revision: str | None = None,
@@ -407,14 +407,14 @@ class Space(nn.Module):
         Args:
             repo_id: `owner/name` of the repository, which is created if it does not exist.
             format, encoders, inside: as in `save_pretrained`.
-            licence: a statement that you may publish the encoders that are stored inside, such as their licence.
-                Required if the licence of one of them is unknown or does not permit copies.
+            license: a statement that you may publish the encoders that are stored inside, such as their license.
+                Required if the license of one of them is unknown or does not permit copies.
             private: whether a new repository is private. None: the owner's default.
             token: access token; None: that of `hf auth login`.
             revision: branch to commit to; None: the main branch.
 
         Raises:
-            ConfigError: as in `save_pretrained`, or the licence of an encoder inside does not permit copies.
+            ConfigError: as in `save_pretrained`, or the license of an encoder inside does not permit copies.
             CheckpointError: `repo_id` is malformed, or the Hub rejects the upload.
             MissingDependencyError: `huggingface_hub` is not installed.
         """
@@ -424,7 +424,7 @@ class Space(nn.Module):
             format=format,
             encoders=encoders,
             inside=inside,
-            licence=licence,
+            license=license,
             private=private,
             token=token,
             revision=revision,

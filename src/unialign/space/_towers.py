@@ -76,15 +76,15 @@ def _tower(name: str, encoder: Any, metadata: Mapping[str, Any], loaded: dict[An
     return Tower(name, kind, modules, model, _license(name, model, metadata))
 
 
-def tower_of(name: str, model: Any, kind: str, licence: str | None) -> Tower:
+def tower_of(name: str, model: Any, kind: str, license: str | None) -> Tower:
     """Return the tower of a SentenceTransformer for a kind of media."""
     if kind not in model.modalities:
         raise ConfigError(f"the SentenceTransformer accepts {', '.join(model.modalities)}, not {kind}")
     modules = _modules(model, kind, name)
     _check_modules(modules, name)
-    if licence in CLOSED:
-        raise ConfigError(f"its license ({licence}) does not permit copies of its weights")
-    return Tower(name, kind, modules, model, licence)
+    if license in CLOSED:
+        raise ConfigError(f"its license ({license}) does not permit copies of its weights")
+    return Tower(name, kind, modules, model, license)
 
 
 def _load(name: str, encoder: Any) -> Any:
