@@ -34,6 +34,7 @@ from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._rank import RankConfig as RankConfig
 from unialign.config._repair import RepairConfig as RepairConfig
 from unialign.config._train import TrainConfig as TrainConfig
+from unialign.config._tune import TuneConfig as TuneConfig, TuneMode as TuneMode
 from unialign.config._yaml import parse_yaml as parse_yaml, read_yaml as read_yaml
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "RankConfig",
     "RepairConfig",
     "TrainConfig",
+    "TuneConfig",
 ]
