@@ -35,7 +35,7 @@ LAYERS = (
     ("data",),
     ("encoders", "space"),
     ("embedding",),
-    ("evaluation",),
+    ("evaluation", "probes"),
     ("closed_form",),
     ("train",),
     ("experiments",),

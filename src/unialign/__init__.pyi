@@ -21,6 +21,7 @@ from unialign import (
     migration as migration,
     named_data as named_data,
     ops as ops,
+    probes as probes,
     registry as registry,
     train as train,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "migration",
     "named_data",
     "ops",
+    "probes",
     "registry",
     "repair",
     "train",
