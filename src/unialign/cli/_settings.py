@@ -11,7 +11,7 @@ from unialign.config import Config, Setting, parse_yaml
 from unialign.errors import ConfigError
 
 # Options that take a list of modalities; their names may also be separated by commas.
-_NAME_LISTS = {"modalities", "source"}
+_NAME_LISTS = {"modalities", "source", "joint"}
 
 
 def add_config_file(parser: argparse.ArgumentParser, writer: str) -> None:

@@ -2,12 +2,17 @@
 
 import argparse
 import os
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from unialign._checks import check_choice
 from unialign.cli._command import Command, add_out
+from unialign.cli._protocols import PROTOCOLS, Protocol
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, check_sources
-from unialign.config import EvaluateConfig
+from unialign.config import EvaluateConfig, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
@@ -15,11 +20,13 @@ _EXAMPLES = """\
   unialign evaluate runs/train/space emoji
   unialign evaluate runs/train/space my-store/ --split val --out runs/validation
   unialign evaluate runs/train/space held-out.npz
-  unialign evaluate runs/train/space large-store/ --sample 2000"""
+  unialign evaluate runs/train/space large-store/ --sample 2000
+  unialign evaluate runs/train/space msrvtt/ --protocol gram --captions first"""
 
 
 def run(options: argparse.Namespace) -> int:
-    values = EvaluateConfig.read(options.config).to_dict() if options.config else {}
+    protocol = _protocol(options)
+    values = protocol.config.read(options.config).to_dict() if options.config else {}
     sources = tuple(options.data) or tuple(filter(None, [values.get("data")]))
     space = options.space or values.get("space")
     if space is None or not sources:
@@ -34,12 +41,25 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{space} is data, not a space; give the space first, as in `unialign evaluate {example}`")
     if options.data:
         values["fingerprint"] = None  # The fingerprint in the file belongs to the data in the file.
-    given = given_settings(options, EvaluateConfig)
-    config = EvaluateConfig.from_dict(values | given | {"space": space, "data": sources[0]})
+    given = given_settings(options, protocol.config)
+    config = protocol.config.from_dict(values | given | {"space": space, "data": sources[0]})
+    return int(import_module(protocol.module).evaluate(config, sources, options.out, id=options.id))
 
-    from unialign.cli._evaluate import evaluate
 
-    return evaluate(config, sources, options.out, id=options.id)
+def _protocol(options: argparse.Namespace) -> Protocol:
+    """Return the protocol of the option or of the file; raise ConfigError for options that it lacks."""
+    found: Mapping[str, Any] = read_yaml(options.config) if options.config else {}
+    given = getattr(options, "chosen_protocol", None)
+    name = given or found.get("protocol", "all")
+    check_choice("--protocol", name, tuple(PROTOCOLS))
+    known = {entry.name for entry in PROTOCOLS[name].config.settings()}
+    for owner, protocol in PROTOCOLS.items():
+        options_of = [entry.name for entry in protocol.config.settings()]
+        for setting in options_of:
+            if hasattr(options, setting) and setting not in known and setting not in ("space", "data"):
+                option = setting.replace("_", "-")
+                raise ConfigError(f"--{option} has no effect with --protocol {name}; it needs --protocol {owner}")
+    return PROTOCOLS[name]
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +67,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "space", nargs="?", metavar="SPACE", help="folder written by `Space.save_pretrained`, or a Hub id"
     )
     add_data(parser)
+    parser.add_argument(
+        "--protocol",
+        dest="chosen_protocol",
+        choices=tuple(PROTOCOLS),
+        help="all metrics in every direction, or `gram`: captions against all modalities of a clip, as in papers on "
+        "video retrieval (default: all)",
+    )
     add_config_file(parser, "evaluation")
     add_settings(parser, EvaluateConfig, only=("split", "anchor", "sample", "resamples"))
+    for name, protocol in PROTOCOLS.items():
+        if protocol.options:
+            add_settings(parser, protocol.config, only=protocol.options, title=f"settings of --protocol {name}")
     add_out(parser, "evaluate")
 
 

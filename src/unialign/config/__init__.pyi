@@ -31,6 +31,8 @@ from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
 from unialign.config._differences import differing_settings as differing_settings
 from unialign.config._embed import EmbedConfig as EmbedConfig
 from unialign.config._generate import GenerateConfig as GenerateConfig
+from unialign.config._gram import Captions as Captions, GramConfig as GramConfig, GramSubset as GramSubset
+from unialign.config._probe import ProbeConfig as ProbeConfig
 from unialign.config._rank import RankConfig as RankConfig
 from unialign.config._repair import RepairConfig as RepairConfig
 from unialign.config._train import TrainConfig as TrainConfig
@@ -47,6 +49,8 @@ __all__ = [
     "EmbedConfig",
     "EvaluateConfig",
     "GenerateConfig",
+    "GramConfig",
+    "ProbeConfig",
     "RankConfig",
     "RepairConfig",
     "TrainConfig",

@@ -1,0 +1,34 @@
+"""Protocols of `unialign evaluate`. Each has a configuration, options of its own, and a module that implements it."""
+
+from dataclasses import dataclass
+
+from unialign.config import Config, EvaluateConfig, GramConfig
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol of evaluation.
+
+    Attributes:
+        config: its settings; `space`, `data` and `fingerprint` are among them, and `protocol`, except for "all".
+        options: settings that only this protocol has, which become options of the command. Settings with the name of
+            an option of "all" share this option.
+        module: module with the function `evaluate(config, sources, out, *, id=None) -> int`, imported when it runs.
+        raw_media: whether the data may be media that the encoders of the space encode.
+    """
+
+    config: type[Config]
+    options: tuple[str, ...]
+    module: str
+    raw_media: bool = False
+
+
+PROTOCOLS = {
+    "all": Protocol(EvaluateConfig, (), "unialign.cli._evaluate"),
+    "gram": Protocol(
+        GramConfig,
+        ("captions", "subset", "text", "joint", "benchmark"),
+        "unialign.cli._evaluate_gram",
+        raw_media=True,
+    ),
+}
