@@ -81,7 +81,7 @@ def test_without_improvement_to_the_end_the_best_weights_are_kept(tmp_path: Path
 def test_nan_is_worse_than_every_value() -> None:
     for metric, values, best in (("mrr", (0.1, 0.3), 4), ("median_rank", (7.0, 3.0), 4)):
         config = tiny_config(**STOPPING | {"early_stopping_metric": metric, "early_stopping_patience": 3})
-        stopping = EarlyStopping(STORE, config, batches_of(len(STORE.rows("train")), config), 0)
+        stopping = EarlyStopping(STORE, config, batches_of(STORE, STORE.rows("train"), config), 0)
         for step, value in enumerate((math.nan, math.nan, values[0], math.nan, values[1], math.nan)):
             stopping.update(step, value, {})
         assert stopping.best_step == best

@@ -91,11 +91,11 @@ def test_peak_bytes_do_not_grow_with_the_columns(tmp_path: Path, monkeypatch: py
         rows, space = store.rows("train"), Space({"a": 64, "b": 64})
         tracemalloc.start()
         space.fit_normalizer(store, rows)
-        data = load_training_data(store, space, rows, torch.device("cpu"), is_fitted=True)
+        data = load_training_data(store, space, rows, torch.device("cpu"), modalities=("a", "b"), is_fitted=True)
         for step in range(8):
             positions = torch.arange(step * 2000, (step + 1) * 2000)
             data.read_ahead(step, lambda size, p=positions, s=step: (p[:size], s + 1))  # type: ignore[misc]
-            data.batch(positions[:1000])
+            data.batch(positions[:1000], step=step, number=0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # The columns of the larger store take 41 MB; only masks, of one byte per row, grow with the store.

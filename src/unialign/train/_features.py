@@ -3,7 +3,7 @@
 Shapes: `N` training rows, `B` rows of a batch, `W` dimension of a modality.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -44,13 +44,14 @@ class LoadedFeatures:
         self,
         store: EmbeddingStore,
         space: Space,
+        modalities: Sequence[str],
         rows_N: NDArray[np.int64],
         masks: Mapping[str, NDArray[np.bool_]],
         device: torch.device,
     ) -> None:
         self._device = device
         self._prepared: dict[str, Tensor] = {}
-        for name in space.modalities:
+        for name in modalities:
             parts = []
             # Small data form a single block, since the rounding of whitening depends on the number of rows.
             widest = max(store.dim(name), *(space.kernel_sizes or {}).get(name, (0,)))
@@ -73,9 +74,16 @@ class LoadedFeatures:
 class StreamedFeatures:
     """The rows of the next steps are read in ascending order, since neighboring rows share pages of the file."""
 
-    def __init__(self, store: EmbeddingStore, space: Space, rows_N: NDArray[np.int64], device: torch.device) -> None:
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        space: Space,
+        modalities: Sequence[str],
+        rows_N: NDArray[np.int64],
+        device: torch.device,
+    ) -> None:
         self._space, self._rows_N, self._device = space, rows_N, device
-        arrays = {name: store.array(name) for name in space.modalities}
+        arrays = {name: store.array(name) for name in modalities}
         pages = MappedPages(arrays.values())
         self._readers = {name: RowReader(array_NW, pages=pages) for name, array_NW in arrays.items()}
         most = min(_STAGE_BYTES, max(_STAGE_BYTES // 4, _SHARED_BYTES - _ORDER_BYTES * len(rows_N)))

@@ -177,7 +177,7 @@ def check_fit(
 def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
     """Return the number of optimizer steps that `fit` takes with these settings."""
     config = resolve_config(store, config)
-    return batches_of(len(training_rows(store, config.modalities or ())), config).steps
+    return batches_of(store, training_rows(store, config.modalities or ()), config).steps
 
 
 def _processes(group: Any) -> ProcessGroup:

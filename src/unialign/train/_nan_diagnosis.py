@@ -25,8 +25,8 @@ def explain_non_finite(
     task.optimizer.zero_grad(set_to_none=True)
     found = None
     for number, rows_n in enumerate(batches):
-        features, present, ids = task.data.batch(rows_n)
-        raw = task.embed(step, number, features, present)
+        inputs, present, ids = task.data.batch(rows_n, step=step, number=number)
+        raw = task.embed(step, number, inputs, present)
         compute = partial(
             objective.compute,
             present=present,
@@ -35,7 +35,9 @@ def explain_non_finite(
             zero_rows=task.config.zero_rows,
         )
         found = _first(task, _bad_embedding(task, raw, present, rows_n))
-        found = found or _bad_gradient(task, compute, features, raw, rows_n)
+        found = found or _bad_gradient(
+            task, compute, partial(task.features, step, number, inputs, present), raw, rows_n
+        )
         if found is not None:
             break
     problem = found or (str(cause) if cause is not None else "the loss or its gradient is not finite")
@@ -69,7 +71,7 @@ def _bad_embedding(
 def _bad_gradient(
     task: "SpaceTask",
     compute: Callable[[dict[str, Tensor]], tuple[Batch, dict[str, LossTerm]]],
-    features: dict[str, Tensor],
+    features: Callable[[], dict[str, Tensor]],
     raw: dict[str, Tensor],
     rows_B: Tensor,
 ) -> str | None:
@@ -89,7 +91,7 @@ def _bad_gradient(
         return found
     if bad_terms:
         return f"the term {', '.join(map(repr, bad_terms))} is not finite"
-    largest = task.processes.all_gather(_largest_gradient(task, features, gradients, rows_B))
+    largest = task.processes.all_gather(_largest_gradient(task, features(), gradients, rows_B))
     return max(largest, key=lambda pair: pair[0])[1]
 
 

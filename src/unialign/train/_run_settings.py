@@ -4,7 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore, combinations, encoder_fingerprint
@@ -16,8 +18,9 @@ from unialign.train._init_from import check_frozen_encoders, weights_digest
 from unialign.train._run_dir import RunDir
 
 
-def batches_of(items: int, config: TrainConfig) -> Batches:
-    return Batches(items, config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed)
+def batches_of(store: EmbeddingStore, rows: NDArray[np.int64], config: TrainConfig) -> Batches:
+    """`rows` are the training rows of the store; the batches have positions among them."""
+    return Batches(len(rows), config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed)
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:

@@ -3,7 +3,8 @@
 Shapes: `N` training rows, `B` rows of a batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,26 +26,42 @@ _KERNEL_BYTES = 1 << 30
 _FREE_DEVICE_MEMORY = 0.25
 _CHECKED_ENTRIES = 1 << 18
 
+# Inputs of the rows of a batch by modality. Slices of all inputs are the inputs of a micro-batch.
+Inputs = Mapping[str, Any]
+
 
 class TrainingData:
     """Batches on the training device; `rows` are the (N,) store rows."""
 
     def __init__(
-        self, store: EmbeddingStore, space: Space, rows: NDArray[np.int64], features: Features, device: torch.device
+        self,
+        store: EmbeddingStore,
+        modalities: Sequence[str],
+        rows: NDArray[np.int64],
+        features: Features,
+        device: torch.device,
     ) -> None:
         self.store, self.rows, self.features, self._device = store, rows, features, device
-        self._masks = {name: store.present(name) for name in space.modalities if _has_absent(store, name, rows)}
+        self._masks = {name: store.present(name) for name in modalities if _has_absent(store, name, rows)}
         self._ids = store.ids if _has_repeated_ids(store, rows) else None
         self._read = 0, 0
 
-    def batch(self, positions_B: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
-        """Return features, presence (None if all are present) and ids (None if all differ)."""
+    def batch(
+        self, positions_B: Tensor, *, step: int, number: int
+    ) -> tuple[Inputs, dict[str, Tensor] | None, Tensor | None]:
+        """Return inputs, presence (None if all are present) and ids (None if all differ) of rows of batch `number` of a
+        step.
+        """
         present, ids = None, None
         if self._masks or self._ids is not None:
             rows_B = self.rows[positions_B.numpy()]
             present = {name: torch.from_numpy(mask[rows_B]).to(self._device) for name, mask in self._masks.items()}
             ids = None if self._ids is None else torch.from_numpy(self._ids[rows_B]).to(self._device)
         return self.features.take(positions_B, present or {}), present or None, ids
+
+    def prepared(self, inputs: Inputs, present: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the features of a micro-batch after input normalization, the inputs of `Space.project`."""
+        return dict(inputs)
 
     def read_ahead(self, step: int, ahead: Callable[[int], tuple[Tensor, int]]) -> None:
         """`ahead` returns the rows of as many whole steps as fit (at least one), and the following step."""
@@ -74,23 +91,28 @@ def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[n
 
 
 def load_training_data(
-    store: EmbeddingStore, space: Space, rows: NDArray[np.int64], device: torch.device, *, is_fitted: bool
+    store: EmbeddingStore,
+    space: Space,
+    rows: NDArray[np.int64],
+    device: torch.device,
+    *,
+    modalities: Sequence[str],
+    is_fitted: bool,
 ) -> TrainingData:
-    """Load small features into memory as float32."""
-    for name in space.modalities:
+    """Load small features into memory as float32. The space may have further modalities."""
+    for name in modalities:
         if not (is_fitted and _is_known_finite(store, space, name)):
             _check(store, name, rows, reject_zeros=space.input_norm != "standardize")
     features: Features
-    widths = {name: store.dim(name) for name in space.modalities} | {
-        name: sizes[1] for name, sizes in (space.kernel_sizes or {}).items()
-    }
+    kernels = space.kernel_sizes or {}
+    widths = {name: kernels[name][1] if name in kernels else store.dim(name) for name in modalities}
     least = _IN_MEMORY_BYTES if space.kernel_sizes is None else _KERNEL_BYTES
     if 4 * len(rows) * sum(widths.values()) <= _memory_for_features(device, least):
-        masks = {name: store.present(name)[rows] for name in space.modalities if _has_absent(store, name, rows)}
-        features = LoadedFeatures(store, space, rows, masks, device)
+        masks = {name: store.present(name)[rows] for name in modalities if _has_absent(store, name, rows)}
+        features = LoadedFeatures(store, space, modalities, rows, masks, device)
     else:
-        features = StreamedFeatures(store, space, rows, device)
-    return TrainingData(store, space, rows, features, device)
+        features = StreamedFeatures(store, space, modalities, rows, device)
+    return TrainingData(store, modalities, rows, features, device)
 
 
 def _memory_for_features(device: torch.device, least: int) -> float:
