@@ -1,6 +1,7 @@
 from unialign.space._eigenvectors import leading_eigenvectors as leading_eigenvectors
 from unialign.space._encoders import check_encoders as check_encoders, described as described
 from unialign.space._evaluating import evaluating as evaluating
+from unialign.space._extension import with_new_modalities as with_new_modalities
 from unialign.space._kernel_basis import (
     Blocks as Blocks,
     KernelBasis as KernelBasis,
@@ -8,6 +9,7 @@ from unialign.space._kernel_basis import (
 )
 from unialign.space._normalizer import Standardize as Standardize, make_input_norm as make_input_norm
 from unialign.space._prepare import (
+    fit_stages as fit_stages,
     normalization_of as normalization_of,
     normalize_rows as normalize_rows,
     normalized_blocks as normalized_blocks,

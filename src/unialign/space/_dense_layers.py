@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unialign.errors import ConfigError
 from unialign.space._normalizer import Standardize, UnitNorm
 from unialign.space._output_affine import OutputAffine
+from unialign.space._prepare import kernel_of
 from unialign.space._whitening import Whitening
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def dense_head(space: "Space", name: str) -> DenseHead:
     """Standardization is folded into the first layer; whitening is a single layer."""
     place = space.modalities.index(name)
     stage, head = space.features[place], space.heads[place]
-    if space.head == "kernel" and name not in space.frozen:
+    if kernel_of(stage) is not None:
         raise ConfigError(
             f"the head of {name!r} is a kernel head, which dense layers cannot express; save the space in the format "
             f"'unialign', or train it with head='linear' or head='mlp'"

@@ -3,7 +3,7 @@
 Shapes: `N` rows of the store, `W` dimension of a modality, `b` rows of a block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,8 +52,13 @@ def normalize_rows(norm: nn.Module, x_bW: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_stages(space: "Space", store: "EmbeddingStore", rows: NDArray[np.int64]) -> None:
+def fit_stages(
+    space: "Space", store: "EmbeddingStore", rows: NDArray[np.int64], names: Collection[str] | None = None
+) -> None:
+    """`names` are the modalities whose statistics are set; None: all."""
     for place, (name, in_dim) in enumerate(space.dims.items()):
+        if names is not None and name not in names:
+            continue
         stage = space.features[place]
         norm = normalization_of(stage)
         if stage is norm and not isinstance(norm, Standardize | Whitening):

@@ -25,21 +25,19 @@ from unialign.space._encode_store import encode_store
 from unialign.space._encoders import LoadedEncoders, check_references, set_encoders
 from unialign.space._evaluating import evaluating
 from unialign.space._export import export
-from unialign.space._heads import make_head
 from unialign.space._inverse import invert_frozen
-from unialign.space._kernel_features import KernelFeatures
-from unialign.space._normalizer import make_input_norm
 from unialign.space._output_affine import OutputAffine, check_output_affine, set_output_affine
 from unialign.space._prepare import fit_stages, kernel_of
 from unialign.space._raw import BrokenInput, encoded_inputs
 from unialign.space._saving import FILES, push, save
+from unialign.space._stages import check_linear, make_stage
 from unialign.space._validation import (
     check_batch,
     check_kernel,
     check_names,
     check_sizes,
 )
-from unialign.space._whitening import Whitening, check_frozen
+from unialign.space._whitening import check_frozen
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore, Overwrite
@@ -74,6 +72,8 @@ class Space(nn.Module):
             `auto`: all rows if there are at most 5,000, otherwise 2,000 random rows.
         kernel_sizes: mapping of modality to its numbers of landmarks and kernel features, for a saved space with kernel
             heads. None: `fit_normalizer` sets them.
+        linear: modalities with a linear head on standardized features, whatever `head` and `input_norm` are, such as a
+            modality with a replaced encoder (see `unialign.replace_encoder`).
         output_affine: modalities whose unit embeddings are mapped by an affine map and normalized again, such as a
             repair of the modality gap (see `with_output_affine`).
         encoders: mapping of modality to the reference of the encoder that computes its features, such as
@@ -97,19 +97,21 @@ class Space(nn.Module):
         regularization: float = 1e-3,
         landmarks: int | Literal["auto"] = "auto",
         kernel_sizes: Mapping[str, Sequence[int]] | None = None,
+        linear: Sequence[str] = (),
         output_affine: Sequence[str] = (),
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_sizes(dims, dim, hidden, dropout)
-        check_kernel(regularization, landmarks, kernel_sizes, dims, frozen or ())
+        check_kernel(regularization, landmarks, kernel_sizes, dims, [*(frozen or ()), *(linear or ())])
         if not isinstance(metadata, Mapping | None):
             raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
         self.dims = dict(dims)
         self.dim, self.head, self.hidden = dim, head, hidden
         self.dropout, self.input_norm = float(dropout), input_norm
         self.frozen = check_frozen(frozen, dims, dim)
+        self.linear = check_linear(linear, dims, self.frozen)
         self.output_affine = check_output_affine(output_affine, dims)
         self.regularization, self.landmarks = float(regularization), landmarks
         self.encoders = check_references(encoders, dims)
@@ -118,19 +120,12 @@ class Space(nn.Module):
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Use lists instead of nn.ModuleDict, since names such as "type" or "rna.seq" cannot be attributes.
         self.features, self.heads = nn.ModuleList(), nn.ModuleList()
+        check_choice("head", head, get_args(Head))
+        check_choice("input_norm", input_norm, get_args(InputNorm))
         for name, in_dim in dims.items():
-            if name in self.frozen:
-                self.features.append(Whitening(self.frozen[name], in_dim, dim))
-                self.heads.append(nn.Identity())
-            elif head == "kernel":
-                landmarks_of, kernel_dim = (1, 1) if kernel_sizes is None else kernel_sizes[name]
-                kernel = KernelFeatures(in_dim, landmarks_of, kernel_dim, is_fitted=kernel_sizes is not None)
-                self.features.append(nn.Sequential(make_input_norm(input_norm, in_dim), kernel))
-                self.heads.append(make_head(head, kernel_dim, dim=dim, hidden=hidden, dropout=self.dropout))
-            else:
-                self.features.append(make_input_norm(input_norm, in_dim))
-                self.heads.append(make_head(head, in_dim, dim=dim, hidden=hidden, dropout=self.dropout))
-
+            stage, head_of = make_stage(self, name, in_dim, kernel_sizes)
+            self.features.append(stage)
+            self.heads.append(head_of)
         outputs = (OutputAffine(dim) if name in self.output_affine else nn.Identity() for name in dims)
         self.outputs = nn.ModuleList(outputs)
 
@@ -156,7 +151,8 @@ class Space(nn.Module):
         names = ["dim", "head", "hidden", "dropout", "input_norm"]
         config = {name: getattr(self, name) for name in names + (_KERNEL_SETTINGS if self.head == "kernel" else [])}
         frozen = {"frozen": dict(self.frozen)} if self.frozen else {}
-        outputs = {"output_affine": list(self.output_affine)} if self.output_affine else {}
+        outputs = {"linear": list(self.linear)} if self.linear else {}
+        outputs |= {"output_affine": list(self.output_affine)} if self.output_affine else {}
         encoders = {"encoders": copy.deepcopy(self.encoders)} if self.encoders else {}
         return {"dims": dict(self.dims), **config, **frozen, **outputs, **encoders}
 
@@ -196,6 +192,19 @@ class Space(nn.Module):
         space = copy.deepcopy(self)
         set_encoders(space, encoders)
         return space
+
+    def encoder(self, name: str) -> "Encoder":
+        """Return the encoder of raw media of a modality, which is loaded and checked at its first use.
+
+        Raises:
+            ConfigError: the modality is not in the space, or has no encoder that can be loaded.
+            DataError: the encoder computes other features than when the space was made.
+            MissingDependencyError: the encoder needs a package that is not installed.
+        """
+        check_names([name], self.dims, "encoder")
+        if name not in self.encoders:
+            raise ConfigError(f"the space has no encoder of {name!r}; add one with space.with_encoders")
+        return self._loaded_encoders.get(name, self.encoders[name], self._like().device)
 
     def encode(
         self,
@@ -502,7 +511,8 @@ class Space(nn.Module):
         return ", ".join(f"{key}={value!r}" for key, value in config.items())
 
     def _repr_html_(self) -> str:
-        rows = [(name, f"{dim:,}", self.frozen.get(name, self.head)) for name, dim in self.dims.items()]
+        heads = dict.fromkeys(self.dims, str(self.head)) | dict.fromkeys(self.linear, "linear") | self.frozen
+        rows = [(name, f"{dim:,}", heads[name]) for name, dim in self.dims.items()]
         caption = f"Space of dim {self.dim}, input norm {self.input_norm}"
         return html_table(rows, head=("modality", "dim", "head"), caption=caption)
 
