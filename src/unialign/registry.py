@@ -40,6 +40,7 @@ _FIRST = {
         "embed",
         "train",
         "evaluate",
+        "probe",
         "compare",
         "diagnose",
         "repair",

@@ -11,7 +11,7 @@ from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover,
 
 Kind = Literal[
     "comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder", "bridge", "repair", "ranking",
-    "inspection",
+    "inspection", "probe",
 ]  # fmt: skip
 
 # Name of the store that `prepare_data` writes into a results folder.
@@ -23,6 +23,7 @@ _STORE_PARTS = f".{STORE_FOLDER}.embed"
 _KEY_OF = {
     "comparison": "entries",
     "run": "train",
+    "probe": "task",
     "evaluation": "space",
     "study": "study",
     "diagnosis": "files",

@@ -16,6 +16,7 @@ from unialign.report._plot import (
     plot_map as plot_map,
     plot_recall as plot_recall,
 )
+from unialign.report._probe import write_probe_report as write_probe_report
 from unialign.report._ranking import write_ranking_report as write_ranking_report
 from unialign.report._repair import write_repair_report as write_repair_report
 from unialign.report._summary import text_table as text_table, verdict_lines as verdict_lines
@@ -43,6 +44,7 @@ __all__ = [
     "write_drift_report",
     "write_generation_report",
     "write_inspection_report",
+    "write_probe_report",
     "write_ranking_report",
     "write_repair_report",
     "write_report",
