@@ -7,6 +7,7 @@ from unialign.config._choices import (
     InputNorm as InputNorm,
     Inside as Inside,
     Mix as Mix,
+    MixtureMode as MixtureMode,
     OnError as OnError,
     ProgressMode as ProgressMode,
     Resume as Resume,
