@@ -126,6 +126,10 @@ class Folders:
         self._allow_absolute = allow_absolute
 
     @property
+    def allow_absolute(self) -> bool:
+        return self._allow_absolute
+
+    @property
     def roots(self) -> Sequence[Path]:
         """The list grows with `place` and `add`."""
         return self._roots

@@ -9,8 +9,10 @@ from unialign.readers._entry import EmbeddingFile
 from unialign.readers._folder_files import list_files
 from unialign.readers._folder_layouts import Arranged, arranged
 from unialign.readers._folder_manifest import manifest_of
+from unialign.readers._gram_files import is_gram_folder
 from unialign.readers._item_records import ItemOptions, ItemRecords
 from unialign.readers._no_arrays import no_arrays
+from unialign.readers._vggsound_files import is_vggsound_folder
 from unialign.readers.hf import is_saved_dataset
 
 __all__ = ["FolderReader"]
@@ -24,7 +26,7 @@ class FolderReader:
     items_only = True
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        return path.is_dir() and not is_saved_dataset(path)
+        return path.is_dir() and not (is_saved_dataset(path) or is_gram_folder(path) or is_vggsound_folder(path))
 
     def open(self, path: Path) -> EmbeddingFile:
         raise no_arrays(path)
