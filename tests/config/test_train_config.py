@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from embed_cases import text_encoder
+from unialign.config import TuneConfig
+from unialign.encoders import create, load
 from unialign.errors import ConfigError
 from unialign.train import TrainConfig
 
@@ -101,3 +104,37 @@ def test_the_name_of_a_closed_form_is_explained() -> None:
 def test_from_dict_raises_without_a_mapping() -> None:
     with pytest.raises(ConfigError, match="must map setting names to values"):
         TrainConfig.from_dict(["lr"])  # type: ignore[arg-type]
+
+
+def test_tune_has_modes_and_nested_settings() -> None:
+    config = TrainConfig(tune={"image": "lora", "speech_*": {"mode": "all", "lr": 1e-3}})
+    assert config.tuning("speech_fr") == TuneConfig(mode="all", lr=1e-3)
+    assert config.tuning("text").mode == "frozen"
+    changed = config.override({"tune.image.lr": 1e-4, "tune.rna.seq.mode": "last"})
+    assert changed.tuning("image") == TuneConfig(mode="lora", lr=1e-4)
+    assert changed.tuning("rna.seq").mode == "last"
+    assert TrainConfig.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"tune": {"image": "some"}}, r"tune.image: unknown mode 'some'"),
+        ({"tune": {"image": {"lr": 1}}}, "needs 'mode'"),
+        ({"tune": {"image": {"mode": "all", "lr": -1}}}, "tune.image: lr"),
+        ({"tune": "all"}, "tune must be a mapping"),
+        ({"encoders": {"image": 3}}, "encoders.image must be a string"),
+        ({"encoders": {"image": {"kind": "builtin"}}}, "encoders.image must be the reference"),
+    ]
+    for settings, message in wrong:
+        with pytest.raises(ConfigError, match=message):
+            TrainConfig(**settings)
+    with pytest.raises(ConfigError, match=r"matches both 's\*' and '\*t'"):
+        TrainConfig(tune={"s*": "all", "*t": "lora"}).tuning("st")
+    with pytest.raises(ConfigError, match="lr must be"):
+        TrainConfig.check({"tune.image.lr": -1})
+
+
+def test_an_encoder_becomes_its_reference() -> None:
+    encoder = create("builtin:bag")
+    config = TrainConfig(encoders={"text": encoder})
+    assert config.encoders["text"]["fingerprint"] == encoder.fingerprint
+    assert load(config.encoders["text"], device="cpu").fingerprint == encoder.fingerprint
+    with pytest.raises(ConfigError, match=r"fit\(..., encoders="):
+        TrainConfig(encoders={"text": text_encoder()})

@@ -51,6 +51,8 @@ class Config:
     """
 
     kind: ClassVar[str] = ""
+    # Mappings whose values have the settings of a configuration, of which single ones can be changed.
+    nested: ClassVar[Mapping[str, type["Config"]]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -82,7 +84,8 @@ class Config:
         return self.override(changes)
 
     def override(self, changes: Mapping[str, Any]) -> Self:
-        """Return a copy with some settings changed; `objective_options.KEY` changes one entry of a mapping.
+        """Return a copy with some settings changed; `objective_options.KEY` changes one entry of a mapping, and
+        `tune.MODALITY.SETTING` one setting of an entry.
 
         Raises:
             ConfigError: a setting is unknown (the message suggests one) or out of range.
@@ -94,7 +97,9 @@ class Config:
             if dot and name not in mappings:
                 dotted = f"only {' and '.join(mappings)} can be followed" if mappings else "no setting can be followed"
                 raise ConfigError(f"unknown setting {key!r}; {dotted} by '.' and a key")
-            values[name if dot else key] = {**values[name], option: value} if dot else value
+            values[name if dot else key] = (
+                {**values[name], **self._entry(name, option, value, values)} if dot else value
+            )
         return self.from_dict(values)
 
     @classmethod
@@ -105,7 +110,25 @@ class Config:
             name, dot, option = key.partition(".")
             if name not in settings:
                 raise cls._unknown(name)
-            _checked(settings[name], {option: value} if dot else value)
+            nested, _, setting_name = cls._nested_setting(name, option)
+            if nested is not None:
+                nested.check({setting_name: value})
+            else:
+                _checked(settings[name], {option: value} if dot else value)
+
+    @classmethod
+    def _nested_setting(cls, name: str, option: str) -> "tuple[type[Config] | None, str, str]":
+        """Split `KEY.SETTING` at the last dot, if the mapping has such settings."""
+        key, dot, setting_name = option.rpartition(".")
+        nested = cls.nested.get(name)
+        if nested is None or not dot or all(setting_name != entry.name for entry in nested.settings()):
+            return None, option, ""
+        return nested, key, setting_name
+
+    @classmethod
+    def _entry(cls, name: str, option: str, value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+        nested, key, setting_name = cls._nested_setting(name, option)
+        return {key: {**values[name].get(key, {}), setting_name: value}} if nested is not None else {option: value}
 
     @classmethod
     def _unknown(cls, name: object) -> ConfigError:

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from unialign import registry
-from unialign._checks import check_choice, check_integer, check_nonnegative, check_number
+from unialign._checks import check_choice, check_integer, check_nonnegative, check_number, check_text
 from unialign.config._base import Config, setting
 from unialign.config._choices import FusedSubsets, Head, Init, InputNorm, WhiteningMode
 from unialign.config._closed_form_names import CLOSED_FORMS
 from unialign.config._instances import ConfigurableModule, name_and_options
 from unialign.config._ranges import fraction, integer, positive
+from unialign.config._tune import TuneConfig
 from unialign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,11 +65,52 @@ def _logs(name: str, value: tuple[object, ...]) -> None:
         check_choice(name, log, ("jsonl", "tensorboard", "wandb", "trackio", "mlflow"))
 
 
+def _encoders(name: str, value: Mapping[str, object]) -> None:
+    for modality, encoder in value.items():
+        if isinstance(encoder, Mapping) and not {"kind", "name", "media", "dim", "fingerprint"} <= encoder.keys():
+            raise ConfigError(f"{name}.{modality} must be the reference of an encoder, got {encoder!s:.80}")
+        if not isinstance(encoder, Mapping):
+            check_text(f"{name}.{modality}", encoder)
+
+
+def _as_json(encoders: Any) -> Any:
+    """Replace instances of encoders by their references."""
+    if not isinstance(encoders, Mapping):
+        return encoders
+    return {name: _reference(name, given) if hasattr(given, "reference") else given for name, given in encoders.items()}
+
+
+def _reference(name: object, encoder: Any) -> dict[str, Any]:
+    reference = dict(encoder.reference)
+    if reference.get("kind") == "module" or reference.get("stored", "reference") != "reference":
+        raise ConfigError(
+            f"the encoder of {name!r} has weights that its reference cannot rebuild, so it cannot be a setting; pass "
+            f"it as fit(..., encoders={{{name!r}: encoder}})"
+        )
+    # Packages of another version compute a slightly different witness.
+    return {key: entry for key, entry in reference.items() if key not in ("witness", "packages")}
+
+
+def _tuning(tune: Any) -> Any:
+    """Write the default values of all settings out."""
+    if not isinstance(tune, Mapping):
+        return tune
+    found = {}
+    for name, given in tune.items():
+        try:
+            config = given if isinstance(given, TuneConfig) else TuneConfig.from_dict(given)
+        except ConfigError as error:
+            raise ConfigError(f"tune.{name}: {error}") from None
+        found[name] = config.to_dict()
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     """Settings of `fit`, checked on construction."""
 
     kind: ClassVar[str] = "training"
+    nested: ClassVar[Mapping[str, type[Config]]] = {"tune": TuneConfig}
 
     objective: _ObjectiveName = setting(
         "unialign",
@@ -95,6 +138,22 @@ class TrainConfig(Config):
     )
     modalities: tuple[str, ...] | None = setting(
         None, "modalities to train on, at least two (default: the data set's default modalities)", _modalities
+    )
+    encoders: Mapping[str, Any] = setting(
+        {},
+        "for items: encoders by modality or pattern such as `speech_*`, as names or references (default: the best "
+        "installed encoder of each kind of media)",
+        _encoders,
+    )
+    tune: Mapping[str, Any] = setting(
+        {},
+        "for items: encoders that are trained, by modality or pattern: a mode (`last`, `lora`, `all`) or settings of "
+        "TuneConfig, such as `tune.image.lr`; the others are frozen",
+    )
+    augment: Literal["none", "basic"] = setting(
+        "none",
+        "random changes of the media of trained encoders: `basic` crops and flips images, changes the gain of sounds "
+        "and shifts them, and draws the frames of videos",
     )
     dim: int = setting(128, "dimension of the shared space", integer(1))
     head: Head = setting(
@@ -207,7 +266,16 @@ class TrainConfig(Config):
             name, options = name_and_options(self.objective)
             object.__setattr__(self, "objective", name)
             object.__setattr__(self, "objective_options", options)
+        object.__setattr__(self, "encoders", _as_json(self.encoders))
+        object.__setattr__(self, "tune", _tuning(self.tune))
         super().__post_init__()
+
+    def tuning(self, modality: str) -> TuneConfig:
+        """Return how the encoder of a modality is trained; names are preferred to patterns."""
+        keys = [modality] if modality in self.tune else [key for key in self.tune if fnmatchcase(modality, key)]
+        if len(keys) > 1:
+            raise ConfigError(f"the modality {modality!r} matches both {keys[0]!r} and {keys[1]!r} of tune")
+        return TuneConfig.from_dict(self.tune[keys[0]] if keys else "frozen")
 
     def validate(self) -> None:
         if self.matryoshka_dims is not None and max(self.matryoshka_dims) > self.dim:
