@@ -35,13 +35,22 @@ class TuneConfig(Config):
     )
     blocks: int = setting(2, "number of blocks to train with mode `last`, such as transformer layers", integer(1))
     r: int = setting(8, "rank of the matrices of mode `lora`", integer(1))
-    alpha: float = setting(16.0, "scale of mode `lora`; the product of the matrices is multiplied by alpha / r", positive)
-    dropout: float = setting(0.0, "dropout probability of the inputs of the matrices of mode `lora`, in [0, 1)", fraction)
+    alpha: float = setting(
+        16.0, "scale of mode `lora`; the product of the matrices is multiplied by alpha / r", positive
+    )
+    lora_dropout: float = setting(
+        0.0, "dropout probability of the inputs of the matrices of mode `lora`, in [0, 1)", fraction
+    )
     targets: tuple[str, ...] | None = setting(
         None,
         "layers of mode `lora`: names of linear or convolutional layers, or ends of names such as `q_proj` (default: "
         "the linear layers of attention)",
         _targets,
+    )
+    dropout: Literal["off", "model"] = setting(
+        "off",
+        "dropout of the encoder in training: `off`, or that of the `model`; with `model`, the result depends on the "
+        "number of processes and on micro-batches",
     )
     lr: float | None = setting(
         None,
@@ -66,6 +75,6 @@ class TuneConfig(Config):
         return base if self.mode == "lora" else base * _PRETRAINED
 
     def same_weights(self, other: "TuneConfig") -> bool:
-        """Return whether two configurations train the same weights of an encoder in the same form."""
-        keys = {"last": ("blocks",), "lora": ("r", "alpha", "dropout", "targets")}.get(self.mode, ())
+        """Return whether two configurations train the same weights of an encoder."""
+        keys = {"last": ("blocks",), "lora": ("r", "alpha", "targets")}.get(self.mode, ())
         return all(getattr(self, key) == getattr(other, key) for key in ("mode", *keys))

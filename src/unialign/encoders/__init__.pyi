@@ -25,6 +25,18 @@ from unialign.encoders._text_encoder import (
     quiet_loading as quiet_loading,
     text_encoder as text_encoder,
 )
+from unialign.encoders._trained import (
+    check_unchanged as check_unchanged,
+    own_encoder as own_encoder,
+    restored as restored,
+    trained_encoder as trained_encoder,
+)
+from unialign.encoders._tuning import (
+    load_tuned_tensors as load_tuned_tensors,
+    set_training_mode as set_training_mode,
+    tune_parameters as tune_parameters,
+    tuned_tensors as tuned_tensors,
+)
 from unialign.encoders._witness import check_witness as check_witness, witness as witness
 from unialign.encoders._wrap import wrap as wrap
 
@@ -35,18 +47,25 @@ __all__ = [
     "EncoderKind",
     "EncoderName",
     "TextEncoder",
+    "check_unchanged",
     "check_witness",
     "create",
     "default",
     "encode_media",
     "encode_prepared",
     "load",
+    "load_tuned_tensors",
     "names",
+    "own_encoder",
     "parse_name",
     "references_of",
     "resolve",
     "save",
+    "set_training_mode",
     "text_encoder",
+    "trained_encoder",
+    "tune_parameters",
+    "tuned_tensors",
     "witness",
     "wrap",
 ]

@@ -3,6 +3,7 @@
 Shapes: `n` items of a batch, `D` length of the features.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign.encoders._encoder import Prepare, Prepared
+from unialign.encoders._lora import ADAPTER_FILE, has_effect, write_adapter
 from unialign.encoders._reference import fingerprint_of
 from unialign.encoders._witness import rounded, witness
 from unialign.errors import ConfigError
@@ -48,6 +50,8 @@ class BuiltEncoder:
         self._reference = dict(reference)
         self._forward, self._device = forward, device
         self._collate = stack if collate is None else collate
+        # Keeps the files of a copy as long as the copy.
+        self.files: Any = None
 
     @property
     def fingerprint(self) -> str:
@@ -67,14 +71,40 @@ class BuiltEncoder:
         device = self._device or torch.device("cpu") if self.module is None else device_of(self.module)
         return self._forward({name: value.to(device) for name, value in batch.items()}).float()
 
-    def save_files(self, folder: Path) -> dict[str, Any]:
+    def with_reference(self, reference: Mapping[str, Any]) -> "BuiltEncoder":
+        """Return an encoder of the same module with a reference to its present weights."""
+        other = copy.copy(self)
+        other._reference = dict(reference)
+        return other
+
+    def write_files(self, folder: Path) -> Mapping[str, Any]:
+        """Write the files of the encoder without an adapter, and return the entries that describe them."""
         if self._write is None:
             raise ConfigError(
                 f"the encoder {self._reference['kind']}:{self._reference['name']} has no files to save; save its "
                 f"reference"
             )
-        kept = {key: value for key, value in self._reference.items() if key not in ("witness", "fingerprint")}
-        body = {**kept, **self._write(folder), "stored": "inside"}
+        return self._write(folder)
+
+    def save_files(self, folder: Path) -> dict[str, Any]:
+        body = {**self._own_entries(), **self.write_files(folder), "stored": "inside"}
+        if self.module is not None and has_effect(self.module):
+            body["adapter"] = write_adapter(self.module, folder)
+            body["files"] = {**body["files"], ADAPTER_FILE: body["adapter"]["sha256"]}
+        return self._sealed(body)
+
+    def save_adapter(self, folder: Path) -> dict[str, Any]:
+        """Write only the adapter of the module; the weights below it must be those of the reference."""
+        assert self.module is not None
+        entry = write_adapter(self.module, folder)
+        files = {ADAPTER_FILE: entry["sha256"]}
+        return self._sealed({**self._own_entries(), "adapter": entry, "files": files, "stored": "adapter"})
+
+    def _own_entries(self) -> dict[str, Any]:
+        others = ("witness", "fingerprint", "adapter", "files")
+        return {key: value for key, value in self._reference.items() if key not in others}
+
+    def _sealed(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {**body, "fingerprint": fingerprint_of(body), "witness": rounded(witness(self))}
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from unialign._checks import check_choice, suggestion
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._kinds import find_kind
 from unialign.encoders._names import parse_name
-from unialign.encoders._reference import check_reference, name_of
+from unialign.encoders._reference import check_reference, fingerprint_of, name_of
 from unialign.errors import ConfigError, DataError
 from unialign.media import KINDS, Kind
 
@@ -95,9 +95,10 @@ def load(
             f"the module {checked['name']!r}, which computed the features of {checked['media']}, was passed to wrap "
             f"and is not saved; pass the same encoder again"
         )
-    if checked.get("stored") == "inside" and folder is None:
+    if folder is None and (checked.get("stored") == "inside" or "adapter" in checked):
+        what = "has an adapter" if checked.get("stored") == "adapter" else "was saved"
         raise DataError(
-            f"the encoder {checked['kind']}:{checked['name']} was saved in a folder; pass the folder, as in "
+            f"the encoder {checked['kind']}:{checked['name']} {what} in a folder; pass the folder, as in "
             f"load(reference, folder=folder)"
         )
     spec = name_of(checked)
@@ -108,14 +109,17 @@ def load(
         device=chosen_device(device),
         dtype=checked["dtype"],
         offline=offline,
-        folder=None if folder is None else Path(folder),
+        folder=None if folder is None or checked.get("stored") == "adapter" else Path(folder),
         weights={**checked.get("weights", {}), **checked.get("files", {})},
     )
     encoder = _check_encoder(made, f"the encoder {str(spec)!r}")
-    if encoder.fingerprint != checked["fingerprint"]:
+    # The fingerprint of the encoder below an adapter.
+    if encoder.fingerprint != fingerprint_of({key: value for key, value in checked.items() if key != "adapter"}):
         raise DataError(
             f"the encoder {str(spec)!r} is not the one of the reference: {_differences(encoder.reference, checked)}"
         )
+    if "adapter" in checked:
+        encoder = _with_adapter(encoder, checked, folder, f"the encoder {str(spec)!r}")
     if checked.get("witness") is not None:
         check_witness(encoder, checked["witness"], packages=checked.get("packages"))
     return encoder
@@ -231,6 +235,19 @@ def _check_encoder(encoder: Any, what: str) -> Encoder:
             f"PyTorch module use unialign.encoders.wrap"
         )
     return encoder
+
+
+def _with_adapter(encoder: Encoder, reference: Mapping[str, Any], folder: Path | None, what: str) -> Encoder:
+    from unialign.encoders._built import BuiltEncoder  # imports torch
+    from unialign.encoders._lora import read_adapter
+
+    if not isinstance(encoder, BuiltEncoder) or encoder.module is None:
+        raise DataError(f"{what} cannot have an adapter, since it has no trainable weights")
+    assert folder is not None
+    read_adapter(encoder.module, reference["adapter"], Path(folder), what)
+    entries = {key: value for key, value in encoder.reference.items() if key != "witness"}
+    kept = {key: reference[key] for key in ("adapter", "stored", "files", "fingerprint") if key in reference}
+    return encoder.with_reference(entries | kept)
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from unialign.encoders._reference import BATCH_SIZE
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.media import Media
 
-__all__ = ["encode_media", "encode_prepared"]
+__all__ = ["encode_media", "encode_prepared", "evaluating"]
 
 
 def encode_media(encoder: Encoder, media: Sequence[Media | None], *, batch_size: int = BATCH_SIZE) -> Tensor:
@@ -57,7 +57,8 @@ def encode_prepared(encoder: Encoder, prepared: Sequence[Prepared | None], *, ba
     order = list(range(len(prepared)))
     if encoder.media == "text":
         order.sort(key=lambda place: _length(prepared[place]))
-    with _evaluating(encoder.module), torch.inference_mode(), _full_precision():
+    # Not inference mode, since modules may keep tensors that a later training step needs.
+    with evaluating(encoder.module), torch.no_grad(), _full_precision():
         for start in range(0, len(order), batch_size):
             batch = {place: found for place in order[start : start + batch_size] if (found := prepared[place])}
             if batch:
@@ -95,16 +96,26 @@ def _full_precision() -> Iterator[None]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module | None) -> Iterator[None]:
-    """Restore the mode of each inner module, since some may be kept in evaluation mode."""
+def evaluating(module: nn.Module | None) -> Iterator[None]:
+    """Set the evaluation mode; then restore the mode of each inner module, since some may be kept in this mode."""
     modes = [] if module is None else [(inner, inner.training) for inner in module.modules()]
+    # torch selects kernels by `requires_grad`, also without gradients, so features would depend on what was trained.
+    frozen = [] if module is None else [one for one in module.parameters() if _can_require_gradient(one)]
     try:
         if module is not None:
             module.eval()
+        for parameter in frozen:
+            parameter.requires_grad_(True)
         yield
     finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         for inner, training in modes:
             inner.training = training
+
+
+def _can_require_gradient(parameter: nn.Parameter) -> bool:
+    return not parameter.requires_grad and parameter.is_floating_point() and not parameter.is_inference()
 
 
 def _length(prepared: Prepared | None) -> int:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from unialign._optional import optional_module
+from unialign.encoders._lora import plain_state
 from unialign.encoders._model_files import copy_files, file_sha256
 from unialign.encoders._processor import ImageSettings
 from unialign.errors import ConfigError
@@ -64,7 +65,7 @@ def write_weights(
     """Copy the files of a model, or write its weights if they have changed. Further tensors in the file are kept."""
     files = copy_files(source, folder, others)
     stored = load_file(source / weights)
-    current = {prefix + name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    current = {prefix + name: tensor.detach().cpu() for name, tensor in plain_state(module).items()}
     changed = {name for name, tensor in stored.items() if name in current and _differs(tensor, current[name])}
     if not changed:
         found = copy_files(source, folder, (weights,))

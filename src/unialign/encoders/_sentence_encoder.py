@@ -14,6 +14,8 @@ from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
+from unialign.encoders._lora import ADAPTER_FILE, plain_state
+from unialign.encoders._lora_targets import adapter_layers
 from unialign.encoders._model_files import check_files, copy_files, license_of, reject_adapters
 from unialign.encoders._pixels import pillow
 from unialign.encoders._raw_batches import images_of, join_raw, sounds_of, texts_of
@@ -61,9 +63,14 @@ def sentence_encoder(request: Request, folder: Path, media: Kind, prefix: str) -
 
     def write(target: Path) -> dict[str, Any]:
         original = _load(folder, request).state_dict()
-        current = model.state_dict()
+        current = plain_state(model)
         if all(torch.equal(tensor.to(current[name]), current[name]) for name, tensor in original.items()):
             return {"files": copy_files(folder, target, tuple(sha256))}
+        if adapter_layers(model):
+            raise ConfigError(
+                f"the encoder {str(request.spec)!r} has an adapter above weights that were trained, which cannot be "
+                f"saved; train the adapter from a saved encoder"
+            )
         with quiet_loading():
             model.save_pretrained(str(target), create_model_card=False)
         written = check_files(target, _files(target), None)
@@ -82,7 +89,7 @@ def sentence_encoder(request: Request, folder: Path, media: Kind, prefix: str) -
 
 def _files(folder: Path) -> list[str]:
     found = (path for path in folder.rglob("*") if path.is_file() and path.suffix in _SUFFIXES)
-    return sorted(str(path.relative_to(folder)) for path in found)
+    return sorted(str(path.relative_to(folder)) for path in found if path.name != ADAPTER_FILE)
 
 
 def _load(folder: Path, request: Request) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from unialign.encoders._lora import plain_state
 from unialign.errors import CheckpointError, DataError
 from unialign.io import read_tensors, write_tensors
 
@@ -16,9 +17,9 @@ MODEL_FILE = "model.safetensors"
 
 
 def state_digest(module: nn.Module) -> str:
-    """sha256 of all parameters and buffers, independent of their order and device."""
+    """sha256 of all parameters and buffers except an adapter, independent of their order and device."""
     hasher = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(plain_state(module).items()):
         if not isinstance(tensor, torch.Tensor):
             continue
         plain = tensor.detach().cpu().contiguous()
@@ -54,5 +55,5 @@ def read_state(module: nn.Module, folder: Path, expected: Mapping[str, str] | No
 
 def write_state(module: nn.Module, folder: Path) -> dict[str, dict[str, str]]:
     """Return the entries of a reference that describe the tensors."""
-    sha256 = write_tensors(folder / MODEL_FILE, module.state_dict())
+    sha256 = write_tensors(folder / MODEL_FILE, plain_state(module))
     return {"weights": {"state": state_digest(module)}, "files": {MODEL_FILE: sha256}}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unialign.encoders._built import Batch, BuiltEncoder, stack
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder, Prepared
+from unialign.encoders._lora import plain_state
 from unialign.encoders._model_files import check_files, copy_files, file_sha256, license_of, weight_files
 from unialign.encoders._reference import make_reference
 from unialign.encoders._request import Request
@@ -117,7 +118,7 @@ def _write(
     fresh = load_tower(plan.tower, source, projection_dim=plan.projection_dim)
     whisper = plan.tower.model == "WhisperModel"
     original = fresh.encoder.state_dict() if whisper else fresh.state_dict()
-    current = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    current = {name: tensor.detach().cpu().contiguous() for name, tensor in plain_state(module).items()}
     # The position embeddings of Whisper may have been shortened, and are not trained.
     positions = "embed_positions.weight"
     if whisper:

@@ -59,6 +59,8 @@ def mean_over_frames(
         return sums / counts[:, None]
 
     def write(folder: Any) -> dict[str, Any]:
+        if isinstance(image_encoder, BuiltEncoder):
+            return dict(image_encoder.write_files(folder))
         saved = image_encoder.save_files(folder)  # type: ignore[attr-defined]
         return {key: saved[key] for key in ("weights", "files") if key in saved}
 

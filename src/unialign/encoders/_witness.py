@@ -12,7 +12,7 @@ from unialign.encoders._encoder import Encoder
 from unialign.encoders._examples import example_media
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 
-__all__ = ["check_witness", "rounded", "witness"]
+__all__ = ["check_witness", "example_inputs", "rounded", "witness"]
 
 _NUMBERS = 64
 # Bounds on the largest difference divided by the root mean square of the stored numbers.
@@ -29,7 +29,7 @@ def witness(encoder: Encoder) -> Tensor:
         ConfigError, ShapeError, NonFiniteError: the encoder does not accept the inputs; see `encode_media`.
     """
     try:
-        features = encode_media(encoder, _inputs(encoder)).flatten()
+        features = encode_media(encoder, example_inputs(encoder)).flatten()
     except (ConfigError, ShapeError, NonFiniteError) as error:
         raise type(error)(
             f"the features of example inputs, by which an encoder is compared with a later one, cannot be computed: "
@@ -81,6 +81,6 @@ def rounded(values: Tensor) -> list[float]:
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 
-def _inputs(encoder: Encoder) -> list[Any]:
+def example_inputs(encoder: Encoder) -> list[Any]:
     example = getattr(encoder, "example", None)
     return example_media(encoder.media, encoder.decoding, encoder.dim) if example is None else [example]

@@ -11,7 +11,7 @@ from unialign.encoders._built import Batch, BuiltEncoder, stack
 from unialign.encoders._encoder import Encoder, Prepare, Prepared
 from unialign.encoders._names import EncoderName
 from unialign.encoders._reference import make_reference
-from unialign.encoders._state import state_digest
+from unialign.encoders._state import state_digest, write_state
 from unialign.errors import ConfigError, ShapeError, UniAlignError
 from unialign.media import KINDS, Decoding, Kind
 
@@ -33,8 +33,8 @@ def wrap(
 ) -> Encoder:
     """Use a PyTorch module as an encoder.
 
-    A space that is saved with this encoder stores only its fingerprint; after loading, pass the encoder again to encode
-    raw media.
+    A space that is saved with this encoder stores its fingerprint and, if it was trained with the space, its tensors.
+    After loading, pass an encoder of the module again to encode raw media; trained tensors are loaded into the module.
 
     Args:
         module: called with the entries of a batch as keyword arguments; returns features of shape (n, D).
@@ -108,6 +108,7 @@ def wrap(
         forward=forward,
         module=module,
         example=example,
+        write=lambda folder: write_state(module, folder),
     )
 
 
