@@ -51,7 +51,7 @@ def test_softmax_weights_equal_scikit_learn(classes):
 
     z, y, _ = problem(classes=classes)
     x = (z - z.mean(0)) / z.std(0)
-    found = fit_softmax(torch.from_numpy(x), torch.from_numpy(y), classes, strength=0.5, steps=5000)
+    found = fit_softmax(torch.from_numpy(x), torch.from_numpy(y), classes, strength=0.5, steps=5000, tolerance=1e-8)
     factor = 2 if classes == 2 else 1
     model = linear_model.LogisticRegression(C=0.5 * factor, tol=1e-12, max_iter=50000).fit(x, y)
     weight = found.weight.numpy()
@@ -63,13 +63,6 @@ def test_softmax_weights_equal_scikit_learn(classes):
         assert np.allclose(found.bias.numpy() - found.bias.numpy().mean(), model.intercept_, atol=1e-5)
 
 
-def test_float32_fit_is_close_to_float64():
-    z, y, split = problem()
-    double = probes.linear(z, y, split, C=1.0)
-    single = probes.linear(z.astype(np.float32), y, split, C=1.0, dtype="float32")
-    assert torch.equal(single.predictions, double.predictions)
-
-
 def test_gradient_of_the_softmax_fit_is_zero():
     """The minimum is checked without L-BFGS: the gradient in closed form vanishes."""
     from unialign.probes._logistic import fit_softmax
@@ -77,10 +70,10 @@ def test_gradient_of_the_softmax_fit_is_zero():
     z, y, _ = problem()
     x = torch.from_numpy((z - z.mean(0)) / z.std(0))
     labels = torch.from_numpy(y)
-    found = fit_softmax(x, labels, CLASSES, strength=3.0, steps=5000)
+    found = fit_softmax(x, labels, CLASSES, strength=3.0, steps=5000, tolerance=1e-8)
     residual = torch.softmax(found.scores(x), 1) - torch.nn.functional.one_hot(labels, CLASSES)
-    assert (x.T @ residual + found.weight / 3.0).abs().max() < 1e-7 * len(x)
-    assert residual.sum(0).abs().max() < 1e-7 * len(x)
+    assert (x.T @ residual + found.weight / 3.0).abs().max() < 1.1e-8 * len(x)
+    assert residual.sum(0).abs().max() < 1.1e-8 * len(x)
 
 
 def test_the_penalty_is_chosen_on_validation_items_only():
@@ -275,7 +268,7 @@ def test_invalid_input():
     with pytest.raises(DataError, match="k or temperature cannot be chosen"):
         probes.knn(z, y, no_val, k=(1, 2))
     assert probes.linear(z, y, no_val, C=1.0).counts["val"] == 0
-    for options in ({"C": 0.0}, {"C": ()}, {"C": "1"}, {"dtype": "float16"}, {"max_steps": 0}):
+    for options in ({"C": 0.0}, {"C": ()}, {"C": "1"}, {"max_steps": 0}):
         with pytest.raises(ConfigError):
             probes.linear(z, y, split, **options)
     for options in ({"k": 0}, {"k": ()}, {"k": 1000}, {"temperature": 0.0}, {"temperature": ()}):

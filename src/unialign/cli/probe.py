@@ -58,12 +58,12 @@ def is_media(options: argparse.Namespace) -> bool:
 def _from_files(options: argparse.Namespace) -> dict[str, Any]:
     """Return the templates and names of classes, which may be in a file with one per line."""
     found: dict[str, Any] = {}
-    if options.templates is not None:
-        found["templates"] = _lines(Path(options.templates), "--templates")
-    if options.labels is not None:
-        only = options.labels[0]
-        is_file = len(options.labels) == 1 and os.path.isfile(only)
-        found["labels"] = _lines(Path(only), "--labels") if is_file else options.labels
+    if options.template_file is not None:
+        found["templates"] = _lines(Path(options.template_file), "--templates")
+    if options.class_names is not None:
+        only = options.class_names[0]
+        is_file = len(options.class_names) == 1 and os.path.isfile(only)
+        found["labels"] = _lines(Path(only), "--labels") if is_file else options.class_names
     return found
 
 
@@ -87,12 +87,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, ProbeConfig, skip=("space", "data", "fingerprint", "templates", "labels"))
     parser.add_argument(
         "--templates",
+        dest="template_file",
         metavar="FILE",
         help="zero-shot: text file with one prompt per line, with {} for the name of the class (default: a photo of a "
         "{}.)",
     )
     parser.add_argument(
         "--labels",
+        dest="class_names",
         nargs="+",
         metavar="NAME",
         help="names of the classes in the order of their numbers, or a text file with one name per line (default: "

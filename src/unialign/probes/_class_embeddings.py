@@ -61,6 +61,11 @@ def class_embeddings(
         prompts = [[template.replace("{}", name) for template in templates] for name in names]
     sizes = [len(given) for given in prompts]
     if all(isinstance(given, list | tuple) and isinstance(given[0], str) for given in prompts):
+        if space is not None and text in space.modalities and text not in space.encoders:
+            raise ConfigError(
+                f"the space has no encoder of {text!r} for the prompts; add one with space.with_encoders, or pass "
+                f"features of the prompts as {{name: (T, {space.dims[text]})}}"
+            )
         # One call, since an encoder is faster on many texts.
         rows = embedded(space, text, [prompt for given in prompts for prompt in given], inputs="media")
         if not bool(rows.present_N.all()):

@@ -5,12 +5,12 @@ Shapes: `N` items, `D` dimension, `t` training rows.
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer, check_number
+from unialign._checks import check_integer, check_number
 from unialign.errors import ConfigError
 from unialign.probes._hits import hits
 from unialign.probes._logistic import Softmax, fit_softmax
@@ -29,16 +29,15 @@ def linear(
     *,
     C: float | Sequence[float] = STRENGTHS,
     standardize: bool = True,
-    dtype: Literal["float64", "float32"] = "float64",
     max_steps: int = 1000,
     groups: Any = None,
 ) -> ProbeResult:
     """Train logistic regression on the training items, choose its penalty on the validation items, and test it once.
 
     The classifier is `softmax(x W + b)`, with `W` and `b` that minimize `sum_i cross_entropy_i + |W|^2 / (2 C)` over
-    the training items, by L-BFGS from zero. The rows are centered and divided by the standard deviation of each column
-    of the training items; constant columns are only centered. The value of `C` with the highest accuracy on the
-    validation items is used, the smallest of equally good values. Validation items are not used to fit.
+    the training items, by L-BFGS from zero in float64. The rows are centered and divided by the standard deviation of
+    each column of the training items; constant columns are only centered. The value of `C` with the highest accuracy on
+    the validation items is used, the smallest of equally good values. Validation items are not used to fit.
 
     Classes without a training item cannot be predicted: their validation and test items count as errors. Classes
     without a test item are predicted like others, but are not part of the mean over classes. Unlabeled items are not
@@ -53,7 +52,6 @@ def linear(
             of scikit-learn's `LogisticRegression(C=...)` is the same for three or more classes; for two classes it is
             that of `2 C`.
         standardize: whether to standardize the columns.
-        dtype: type of the fit.
         max_steps: largest number of steps of L-BFGS for each value of C, each from the previous solution. A warning is
             given if the chosen fit has not converged.
         groups: (N,) labels; test items of a group are resampled together in intervals.
@@ -69,10 +67,9 @@ def linear(
         ConfigError: an unknown split, or an option is out of range.
     """
     strengths = _strengths(C)
-    check_choice("dtype", dtype, ("float64", "float32"))
     check_integer("max_steps", max_steps, low=1)
     data = probe_data(z, y, split, groups=groups, needs_val="C" if len(strengths) > 1 else "")
-    x = _standardized(data, getattr(torch, dtype), standardize=standardize)
+    x = _standardized(data, standardize=standardize)
     labels_t = data.labels["train"].to(x["train"].device)
     fits: list[Softmax] = []
     validation = []
@@ -90,7 +87,7 @@ def linear(
             UserWarning,
             stacklevel=2,
         )
-    settings = {"C": strengths[best], "standardize": standardize, "dtype": dtype, "converged": fits[best].converged}
+    settings = {"C": strengths[best], "standardize": standardize, "converged": fits[best].converged}
     return scored("linear", data, lambda part: fits[best].scores(x["test"][part]).cpu(), settings, validation)
 
 
@@ -103,13 +100,13 @@ def _strengths(C: Any) -> tuple[float, ...]:
     return tuple(sorted({float(value) for value in values}))
 
 
-def _standardized(data: ProbeData, dtype: torch.dtype, *, standardize: bool) -> dict[str, Tensor]:
-    x = {name: z.to(dtype) for name, z in data.z.items()}
+def _standardized(data: ProbeData, *, standardize: bool) -> dict[str, Tensor]:
+    x = {name: z.double() for name, z in data.z.items()}
     if not standardize:
         return x
     mean_D = x["train"].mean(0)
     deviation_D = x["train"].std(0, correction=0)
     # The deviation of a constant column is a rounding error of its mean.
-    constant_D = deviation_D <= 10 * torch.finfo(dtype).eps * x["train"].abs().amax(0)
+    constant_D = deviation_D <= 10 * torch.finfo(torch.float64).eps * x["train"].abs().amax(0)
     deviation_D = torch.where(constant_D, 1.0, deviation_D)
     return {name: (z - mean_D) / deviation_D for name, z in x.items()}

@@ -22,37 +22,54 @@ class Softmax(NamedTuple):
 
 
 def fit_softmax(
-    x_tD: Tensor, labels_t: Tensor, classes: int, *, strength: float, steps: int, start: Softmax | None = None
+    x_tD: Tensor,
+    labels_t: Tensor,
+    classes: int,
+    *,
+    strength: float,
+    steps: int,
+    tolerance: float = 1e-6,
+    start: Softmax | None = None,
 ) -> Softmax:
     """Minimize `sum_i cross_entropy_i + |weight|^2 / (2 strength)` over weight and bias, from `start` or zero.
 
     This is the objective of `sklearn.linear_model.LogisticRegression(C=strength)` for three or more classes; for two
     classes, scikit-learn's binomial form has the same minimum with `C = 2 strength`. It is divided by t here. The fit
-    has converged if no entry of the gradient exceeds 1e-7 (1e-5 in float32).
+    has converged if no entry of the gradient exceeds the tolerance.
     """
-    weight_DC = x_tD.new_zeros(x_tD.shape[1], classes) if start is None else start.weight.clone()
-    bias_C = x_tD.new_zeros(classes) if start is None else start.bias.clone()
-    parameters = [weight_DC.requires_grad_(), bias_C.requires_grad_()]
-    decay = 1 / (2 * strength * len(x_tD))
-    tolerance = 1e-7 if x_tD.dtype == torch.float64 else 1e-5
+    penalty = 1 / (strength * len(x_tD))
+    # L-BFGS runs on parameters that are scaled by the square root of an approximate diagonal of the Hessian, since the
+    # curvatures of weights and bias differ by orders of magnitude for small `strength`.
+    share_C = torch.bincount(labels_t, minlength=classes).to(x_tD) / len(x_tD)
+    bias_scale_C = (share_C * (1 - share_C)).clamp(min=1e-12).rsqrt()
+    weight_scale_DC = (bias_scale_C.pow(-2) * x_tD.square().mean(0)[:, None] + penalty).rsqrt()
+    v_DC = torch.zeros_like(weight_scale_DC) if start is None else start.weight / weight_scale_DC
+    c_C = torch.zeros_like(bias_scale_C) if start is None else start.bias / bias_scale_C
+    parameters = [v_DC.requires_grad_(), c_C.requires_grad_()]
+    smallest = float(torch.minimum(weight_scale_DC.min(), bias_scale_C.min()))
     optimizer = torch.optim.LBFGS(
         parameters,
         max_iter=steps,
         max_eval=2 * steps,
         history_size=20,
-        tolerance_grad=tolerance,
+        # A scaled gradient below this limit implies an unscaled gradient below the tolerance.
+        tolerance_grad=tolerance * smallest,
         tolerance_change=0,
         line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = cross_entropy(x_tD @ weight_DC + bias_C, labels_t) + decay * weight_DC.square().sum()
+        weight_DC = v_DC * weight_scale_DC
+        value = cross_entropy(x_tD @ weight_DC + c_C * bias_scale_C, labels_t)
+        value = value + penalty / 2 * weight_DC.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     with torch.enable_grad():
         optimizer.step(loss)  # type: ignore[arg-type]
         loss()
-    largest = max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
-    return Softmax(weight_DC.detach(), bias_C.detach(), largest <= tolerance)
+    assert v_DC.grad is not None
+    assert c_C.grad is not None
+    largest = max(float((v_DC.grad / weight_scale_DC).abs().max()), float((c_C.grad / bias_scale_C).abs().max()))
+    return Softmax((v_DC * weight_scale_DC).detach(), (c_C * bias_scale_C).detach(), largest <= 1.01 * tolerance)
