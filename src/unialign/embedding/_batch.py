@@ -15,13 +15,20 @@ __all__ = ["BatchTask", "PreparedBatch", "prepare_batches", "unexpected_failure"
 
 @dataclass(frozen=True)
 class BatchTask:
-    """A batch of a part of a column; `number` is the number of the task in the run."""
+    """A batch of a part of a column; `number` is the number of the task in the run.
+
+    With `seeds`, one per cell, media are changed at random before they are prepared.
+    """
 
     number: int
     column: str
     part: int
-    numbers: range
+    numbers: Sequence[int]
     cells: Sequence[Cell]
+    seeds: Sequence[int] | None = None
+
+    def seed(self, place: int) -> int | None:
+        return None if self.seeds is None else self.seeds[place]
 
     def where(self, place: int) -> str:
         return f"{self.cells[place].where} (cell {self.numbers[place]} of {self.column!r})"
@@ -42,7 +49,7 @@ def prepare_batches(columns: Mapping[str, ColumnWork], tasks: Iterator[BatchTask
                     # Decoders warn about many damaged files, which are listed by code.
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")
-                        outcomes.append(prepare_cell(columns[task.column], cell, files=files))
+                        outcomes.append(prepare_cell(columns[task.column], cell, files=files, seed=task.seed(place)))
                 except UniAlignError as error:
                     raise unexpected_failure(task, place, "known", type(error).__name__, str(error)) from error
                 except ReadFailure as error:

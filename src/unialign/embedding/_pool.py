@@ -127,7 +127,7 @@ class WorkerPool:
         places = [place for place in range(len(opened.task.cells)) if place not in opened.found]
         if opened.suspect is not None:
             places = [opened.suspect]
-        cells = [(place, opened.task.cells[place]) for place in places]
+        cells = [(place, opened.task.cells[place], opened.task.seed(place)) for place in places]
         suspect = opened.suspect is not None
         seat.submit(TaskMessage(opened.task.number, opened.task.column, arena, cells, suspect))
         self._given[seat.number].append((opened, arena))

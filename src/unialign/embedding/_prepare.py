@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign.embedding._augment import augmented, augmented_decoding
 from unialign.embedding._thumbnail import thumbnail
 from unialign.errors import MediaError
 from unialign.io import CHUNK_BYTES
@@ -86,13 +87,16 @@ def prepare_cell(
     *,
     files: OpenFiles | None = None,
     on_stage: Callable[[bool], None] = lambda busy: None,
+    seed: int | None = None,
 ) -> PreparedCell:
-    """`on_stage` is called with True before the cell is read, and with False before a wait."""
+    """`on_stage` is called with True before the cell is read, and with False before a wait. With a seed, the media are
+    changed at random; see `augmented`.
+    """
     waits = iter(work.retry_seconds)
     while True:
         on_stage(True)
         try:
-            return _attempt(work, cell, files)
+            return _attempt(work, cell, files, seed)
         except MediaError as error:
             return PreparedCell(code=error.code, detail=error.detail)
         except MemoryError:
@@ -120,15 +124,14 @@ def read_cell(work: ColumnWork, cell: Cell, *, files: OpenFiles | None = None) -
             yield
 
 
-def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> PreparedCell:
+def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None, seed: int | None) -> PreparedCell:
+    decoding = work.decoding if seed is None else augmented_decoding(work.decoding, work.media, seed)
     for _ in range(_READS):
         read = file_cells(cell, roots=work.roots, limits=work.limits, files=files)
         marks = _marks(work, read)
         found = PreparedCell(marks=marks)
         try:
-            media = load_cell(
-                cell, work.media, roots=work.roots, limits=work.limits, decoding=work.decoding, files=files
-            )
+            media = load_cell(cell, work.media, roots=work.roots, limits=work.limits, decoding=decoding, files=files)
             if work.hash and cell.file is not None:
                 found.sha256 = _sha256(work, cell, files)
         except MediaError:
@@ -142,6 +145,8 @@ def _attempt(work: ColumnWork, cell: Cell, files: OpenFiles | None) -> PreparedC
     if media is None:
         found.is_blank = True
         return found
+    if seed is not None:
+        media = augmented(media, seed)
     found.thumbnail = thumbnail(media, work.media, work.thumbnails)
     found.arrays = {name: np.ascontiguousarray(array) for name, array in work.prepare(media).items()}
     return found

@@ -29,14 +29,14 @@ _PR_SET_PDEATHSIG = 1
 class TaskMessage:
     """A batch, or a part of it. The results are written to the shared memory number `arena`.
 
-    A cell at which a process hung or ended is alone, and is read before it is decoded. Reading that hangs says nothing
-    about the cell.
+    Cells have their place in the batch and the seed of their random changes. A cell at which a process hung or ended is
+    alone, and is read before it is decoded. Reading that hangs says nothing about the cell.
     """
 
     number: int
     column: str
     arena: int
-    cells: Sequence[tuple[int, Cell]]
+    cells: Sequence[tuple[int, Cell, int | None]]
     is_suspect: bool = False
 
 
@@ -131,7 +131,7 @@ def _work(
 ) -> Done | Failed:
     """`begun` has the columns of earlier cells."""
     outcomes = []
-    for place, cell in task.cells:
+    for place, cell, seed in task.cells:
 
         def show(busy: bool, place: int = place) -> None:
             stage = Stage.CELL if task.is_suspect or task.column in begun else Stage.FIRST_CELL
@@ -141,7 +141,7 @@ def _work(
             if task.is_suspect:
                 for _ in read_cell(column, cell, files=files):
                     board.write(task.number, place, Stage.READING)
-            outcomes.append(prepare_cell(column, cell, files=files, on_stage=show))
+            outcomes.append(prepare_cell(column, cell, files=files, on_stage=show, seed=seed))
             begun.add(task.column)
         except Exception as error:
             kind = "read" if isinstance(error, ReadFailure) else "known" if isinstance(error, UniAlignError) else ""
@@ -150,7 +150,7 @@ def _work(
     layout, size = arena.write([outcome.arrays for outcome in outcomes])
     for outcome in outcomes:
         outcome.arrays = None
-    return Done(task.number, [place for place, _ in task.cells], outcomes, layout, size)
+    return Done(task.number, [place for place, _, _ in task.cells], outcomes, layout, size)
 
 
 def _send(target: BinaryIO, message: object) -> None:
