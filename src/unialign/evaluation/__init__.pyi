@@ -1,6 +1,12 @@
 from unialign.evaluation._chance import mean_chance as mean_chance
 from unialign.evaluation._evaluate import evaluate as evaluate, sampled_places as sampled_places
 from unialign.evaluation._evaluation import Evaluation as Evaluation
+from unialign.evaluation._gram_protocol import gram_protocol as gram_protocol
+from unialign.evaluation._gram_protocol_result import (
+    GramEntry as GramEntry,
+    GramResult as GramResult,
+    GramSet as GramSet,
+)
 from unialign.evaluation._joint import joint_retrieval as joint_retrieval
 from unialign.evaluation._metrics import (
     METRICS as METRICS,
@@ -25,10 +31,14 @@ __all__ = [
     "METRICS",
     "ConstantStatistic",
     "Evaluation",
+    "GramEntry",
+    "GramResult",
+    "GramSet",
     "ItemMean",
     "Metric",
     "Statistic",
     "evaluate",
+    "gram_protocol",
     "joint_retrieval",
     "metric_range",
     "resample",

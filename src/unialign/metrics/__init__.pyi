@@ -4,6 +4,7 @@ from unialign.metrics._bootstrap import (
     resample_weights as resample_weights,
     weight_blocks as weight_blocks,
     weighted_mean as weighted_mean,
+    weighted_median as weighted_median,
 )
 from unialign.metrics._clustering import (
     Clustering as Clustering,
