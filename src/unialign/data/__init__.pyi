@@ -4,7 +4,9 @@ from unialign.data._derive import derive_store as derive_store
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
 from unialign.data._item_values import label_codes as label_codes
 from unialign.data._load import load_dataset as load_dataset
+from unialign.data._mixture import Mixture as Mixture
 from unialign.data._row_blocks import RowReader as RowReader, row_blocks as row_blocks
+from unialign.data._sampling import Sampling as Sampling
 from unialign.data._sources import Sources as Sources, open_collection as open_collection
 from unialign.data._split import random_split as random_split
 from unialign.data._store import EmbeddingStore as EmbeddingStore
@@ -14,4 +16,4 @@ from unialign.data._thumbnails import THUMBNAILS as THUMBNAILS, Thumbnails as Th
 from unialign.data._write import Overwrite as Overwrite
 from unialign.items import Items as Items
 
-__all__ = ["EmbeddingStore", "Items", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]
+__all__ = ["EmbeddingStore", "Items", "Mixture", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]

@@ -6,7 +6,7 @@ from typing import Any
 from unialign.data._store import EmbeddingStore
 from unialign.io import canonical_json, digest
 
-__all__ = ["encoder_fingerprint"]
+__all__ = ["encoder_fingerprint", "stated_fingerprint"]
 
 # Provenance entries that do not affect the embedding space.
 _LEFT_OUT = ("input", "synthetic", "voices", "packages", "license")
@@ -22,6 +22,12 @@ def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
     Raises:
         ConfigError: the store has no such column.
     """
+    stated = stated_fingerprint(store, column)
+    return store.checksum(column) if stated is None else stated
+
+
+def stated_fingerprint(store: EmbeddingStore, column: str) -> str | None:
+    """Return None if the provenance of a column does not describe an encoder."""
     store.dim(column)
     made: Any = store.provenance.get("columns", {}).get(column)
     if isinstance(made, Mapping):
@@ -30,4 +36,4 @@ def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
         kept = {key: value for key, value in made.items() if key not in _LEFT_OUT}
         if kept:
             return digest(canonical_json(kept))
-    return store.checksum(column)
+    return None

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Unpack
@@ -14,6 +15,7 @@ from unialign._html import html_table
 from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, check_unchanged, parse_description
 from unialign.data._parts import in_parts, write_parts
+from unialign.data._sampling import Sampling
 from unialign.data._storage import FolderStorage, MemoryStorage, data_chunks
 from unialign.data._store_files import StoreFiles
 from unialign.data._validation import StoreOptions, chosen_columns, validate
@@ -143,13 +145,28 @@ class EmbeddingStore(StoreFiles):
 
     def select(self, columns: Sequence[str]) -> "EmbeddingStore":
         """Return a store with these columns as default modalities, in this order; ConfigError for unknown columns."""
+        selected = copy(self)
         chosen = chosen_columns(columns, self._description.columns)
-        return EmbeddingStore(replace(self._description, default_modalities=chosen), self._storage)
+        selected._description = replace(self._description, default_modalities=chosen)
+        return selected
 
     @property
     def name(self) -> str:
         """Name of the data in reports."""
         return self._description.name
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """Sources of the rows and their shares in training, for the data of a `Mixture`; else None."""
+        return self._sampling
+
+    def with_sampling(self, sampling: Sampling | None) -> "EmbeddingStore":
+        """Return the same store with the sources of a `Mixture`, whose items are the rows of the store in order."""
+        if sampling is not None and sum(sampling.items.values()) != self.items:
+            raise ShapeError(f"the sources have {sum(sampling.items.values())} items, the store has {self.items}")
+        store = copy(self)
+        store._sampling = sampling
+        return store
 
     @property
     def path(self) -> Path | None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from unialign.data import _layout
 from unialign.data._item_values import check_values, default_values
 from unialign.data._layout import Column, Description, FileRecord
+from unialign.data._sampling import Sampling
 from unialign.data._storage import FolderStorage, MemoryStorage
 from unialign.data._validation import named_column
 from unialign.errors import DataError
@@ -24,6 +25,7 @@ class StoreFiles:
         self._description = description
         self._storage = storage
         self._fingerprint = description.fingerprint()
+        self._sampling: Sampling | None = None
         self._cache: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,9 +17,14 @@ _LIMIT = 1 << 25
 
 
 class MappedPages:
+    """Args:
+    arrays: arrays, or array-likes with `parts` that are arrays.
+    """
+
     def __init__(self, arrays: Iterable[NDArray[Any]]) -> None:
+        parts = [part for array in arrays for part in getattr(array, "parts", [array])]
         # Systems without MADV_DONTNEED (Windows) limit the resident pages of maps themselves.
-        found = [_mapping_of(array) for array in arrays] if hasattr(mmap, "MADV_DONTNEED") else []
+        found = [_mapping_of(part) for part in parts] if hasattr(mmap, "MADV_DONTNEED") else []
         self._mappings = {id(mapping): mapping for mapping in found if mapping is not None}
         self._start = _resident_file_bytes()
 

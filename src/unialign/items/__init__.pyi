@@ -8,5 +8,6 @@ from unialign.items._duplicates import (
     text_codes as text_codes,
 )
 from unialign.items._items import Items as Items
+from unialign.items._source import with_source as with_source
 
 __all__ = ["Items"]

@@ -179,13 +179,16 @@ class Items:
         return Items(replace(self._table, sealed=sha256))
 
     @classmethod
-    def concat(cls, tables: Sequence["Items"]) -> "Items":
+    def concat(cls, tables: Sequence["Items"], name: str | None = None) -> "Items":
         """Return the items of several tables, one after another, with the modalities of all.
+
+        Args:
+            name: name of the table. Default: the names of the tables, joined by `+`.
 
         Raises:
             DataError: two items have the same id, or a modality has different kinds.
         """
-        return cls(concatenated([items._table for items in tables]))
+        return cls(_renamed(concatenated([items._table for items in tables]), name, None))
 
     def join(self, other: "Items", *, how: Literal["outer", "inner"] = "outer") -> "Items":
         """Return the items of two tables, matched by id, with the modalities of both.
