@@ -36,7 +36,7 @@ def with_new_modalities(
     Raises:
         ConfigError: a dim is invalid, or an encoder has another dim.
     """
-    check_sizes(dims, space.dim, space.hidden, space.dropout)
+    check_sizes({**space.dims, **dims}, space.dim, space.hidden, space.dropout)
     if unknown := [name for name in linear if name not in dims]:
         raise ConfigError(f"{unknown[0]!r} is in `linear`, but not in the new modalities {', '.join(dims)}")
     extended = copy.deepcopy(space)

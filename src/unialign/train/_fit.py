@@ -1,6 +1,7 @@
 """`fit`: train a space on a store."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,7 @@ def fit(
     on_step: OnStep | None = None,
     progress: ProgressMode = "auto",
     init_from: Space | None = None,
+    train: Sequence[str] | None = None,
     eval_callback: EvalCallback | None = None,
     group: Any = "auto",
 ) -> FitResult:
@@ -85,6 +87,12 @@ def fit(
     With `init="gcca"` or `"ridge"`, the heads start from the closed form of the training rows (see
     `unialign.closed_form`), which is the same for every seed. With `epochs=0`, the result is this closed form.
 
+    With `train`, a modality is added to a trained space: only the heads of the given modalities are trained, at least
+    one other modality of `init_from` must be in the data, and the embeddings of all others stay bitwise equal.
+    `dim`, and the settings of the heads, must be those of `init_from`, but new heads may also be linear on standardized
+    features (`head="linear"`). `init="ridge"` starts a new linear head from ridge regression onto the embeddings of the
+    other modalities; with `epochs=0`, this is the result.
+
     With `early_stopping_patience`, the space is evaluated on the validation split before the first step, every
     `eval_epochs` epochs and after the last step, and the result has the best weights. Training ends once the given
     number of evaluations in a row brings no improvement. The learning rate schedule spans all `epochs`, even if
@@ -101,6 +109,10 @@ def fit(
             raise KeyboardInterrupt to stop as Ctrl-C does.
         progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
         init_from: a space whose weights and input statistics are copied. Optimizer and schedule start from scratch.
+        train: modalities of `store` to train, for a given `init_from`; None: all. All others keep the weights of
+            `init_from`, and the result has all modalities of `init_from`, also those that are not in `store`. A
+            modality that `init_from` lacks, or whose features in `store` have another dim or encoder, gets a new head;
+            any other continues from its head in `init_from`.
         eval_callback: evaluation after selected steps; does not affect the run.
         group: processes that train this space together: `"auto"` for all, None for this process only (each process may
             then train its own space), or a `torch.distributed` process group.
@@ -124,7 +136,7 @@ def fit(
 
     def validate() -> SpaceTask:
         check_run_arguments(out, resume, progress, on_step)
-        task = SpaceTask(store, settings, device=device, init_from=init_from, processes=processes)
+        task = SpaceTask(store, settings, device=device, init_from=init_from, train=train, processes=processes)
         if out is None and (loggers := [name for name in settings.log_to if name != "jsonl"]):
             raise ConfigError(f"log_to={loggers[0]!r} needs out=, the folder to write to")
         check_eval_callback(eval_callback, task.steps)
@@ -154,6 +166,7 @@ def fit(
         progress=progress,
     )
     trainer.run()
+    task.finish()
     best_step = None if early_stopping is None else early_stopping.best_step
     return FitResult(task.space, task.objective, trainer.log.history, tuple(trainer.warnings), best_step)
 

@@ -15,6 +15,7 @@ def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Paramet
         f"{prefix}.{name}": parameter
         for prefix, module in modules.items()
         for name, parameter in module.named_parameters()
+        if parameter.requires_grad
     }
 
 

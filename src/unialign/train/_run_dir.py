@@ -126,7 +126,11 @@ class RunDir:
 
 def _describe_initial_weights(init_from: Any) -> str:
     weights = init_from.get("weights") if isinstance(init_from, dict) else None
-    return "from random weights" if weights is None else f"from the space with weights of sha256 {weights}"
+    if weights is None:
+        return "from random weights"
+    trained = init_from.get("train")
+    only = f" and trains {', '.join(map(str, trained))} only" if isinstance(trained, list) else ""
+    return f"from the space with weights of sha256 {weights}{only}"
 
 
 def check_run_arguments(out: object, resume: str, progress: str, on_step: object) -> None:

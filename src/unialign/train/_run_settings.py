@@ -1,7 +1,7 @@
 """Resolve the settings of a training run, and describe the run."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,9 @@ def term_names(objective: Objective, modalities: tuple[str, ...], dim: int) -> l
     return list(terms)
 
 
-def run_facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None) -> dict[str, Any]:
+def run_facts(
+    store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None, train: Sequence[str] | None = None
+) -> dict[str, Any]:
     data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": items}
     if config.frozen:
         # Record the encoders, so that a decoder of these embeddings can check that it was trained for the same encoder.
@@ -75,6 +77,8 @@ def run_facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from:
     if init_from is not None:
         check_frozen_encoders(init_from, data.get("columns", {}))
         facts["init_from"] = {"weights": weights_digest(init_from)}
+        if train is not None:
+            facts["init_from"]["train"] = list(train)
     return facts
 
 

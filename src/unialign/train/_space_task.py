@@ -4,7 +4,7 @@ Shapes: `B` items of a batch.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from unialign.space import Space
 from unialign.train._batches import derived_seed
 from unialign.train._closed_form_start import Start, closed_form_start, copy_start, kernel_options, restored_start
 from unialign.train._early_stopping import EarlyStopping
+from unialign.train._extension import Extension, check_extension, extended_metadata
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
 from unialign.train._infonce_warmup import infonce_for_warmup
 from unialign.train._init_from import check_init_from, copy_weights
@@ -53,6 +54,7 @@ class SpaceTask(TrainingTask):
         *,
         device: str | torch.device,
         init_from: Space | None,
+        train: Sequence[str] | None = None,
         processes: ProcessGroup,
     ) -> None:
         self.config = config = resolve_config(store, config)
@@ -62,10 +64,15 @@ class SpaceTask(TrainingTask):
             raise ConfigError("precision='bf16' needs a CUDA device (emulation on a CPU is far slower); use 'auto'")
         self.dims = {name: store.dim(name) for name in config.modalities or ()}
         self.encoders = references_of(store, tuple(self.dims))
-        check_init_from(init_from, self.dims, config, self.encoders)
+        self.extension = check_extension(init_from, train, self.dims, config, self.encoders)
+        if self.extension is None:
+            check_init_from(init_from, self.dims, config, self.encoders)
         self.rows = training_rows(store, tuple(self.dims))
+        if self.extension is not None:
+            self.extension.check_rows(store, self.rows)
         self.start: Start | None = None
-        self.facts = run_facts(store, config, len(self.rows), init_from)
+        self.extension_start: dict[str, Any] | None = None
+        self.facts = run_facts(store, config, len(self.rows), init_from, train)
         self.batches = batches_of(store, self.rows, config)
         self.label, self.steps = config.objective, self.batches.steps
         self.warmup_steps = round(config.warmup_ratio * self.steps)
@@ -78,19 +85,42 @@ class SpaceTask(TrainingTask):
         )
 
     def restore(self, tensors: Mapping[str, dict[str, Tensor]], facts: Mapping[str, Any]) -> None:
-        self.start = restored_start(self.dims, self.config, tensors["space"], facts)
+        if self.extension is None:
+            self.start = restored_start(self.dims, self.config, tensors["space"], facts)
+        else:
+            self.extension_start = facts.get("closed_form", {})
 
     def checkpoint_facts(self) -> dict[str, Any]:
-        return {} if self.start is None else {"closed_form": self.start.facts}
+        facts = self.extension_start if self.start is None else self.start.facts
+        return {"closed_form": facts} if facts else {}
 
     def setup(self) -> None:
         config = self.config
         self.processes.check_device(self.device)
         if self.init_from is None and self.start is None:
             self.start = self.processes.broadcast_from_rank0(lambda: closed_form_start(self.store, config))
-        source = self.init_from if self.start is None else self.start.space
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
-        self.model = self.space = Space(
+        self.model = self.space = self._new_space() if self.extension is None else self._extended_space(self.extension)
+        self.objective = make_objective(config)
+        self.terms = term_names(self.objective, tuple(self.dims), config.dim)
+        self.space.to(self.device).train()
+        if self.extension is not None:
+            self.extension.freeze(self.space)
+        is_fitted = self.init_from is None and self.start is None
+        self.data = load_training_data(
+            self.store, self.space, self.rows, self.device, modalities=tuple(self.dims), is_fitted=is_fitted
+        )
+        self.objective.to(self.device)
+        self.infonce = None
+        if self.infonce_steps:
+            self.infonce = infonce_for_warmup(self.objective, tuple(self.dims)).to(self.device)
+        self.parameters = trained_parameters(self._modules())
+        self.optimizer = make_optimizer(self.parameters, config)
+
+    def _new_space(self) -> Space:
+        config = self.config
+        source = self.init_from if self.start is None else self.start.space
+        space = Space(
             self.dims,
             dim=config.dim,
             head=config.head,
@@ -99,27 +129,26 @@ class SpaceTask(TrainingTask):
             input_norm=config.input_norm,
             frozen=config.frozen,
             encoders=self.encoders,
-            metadata=space_metadata(self.store, self.facts | self.checkpoint_facts(), self.encoders),
+            metadata=self._metadata(),
             **kernel_options(config, source),
         )
-        self.objective = make_objective(config)
-        self.terms = term_names(self.objective, tuple(self.dims), config.dim)
         if self.start is not None:
-            copy_start(self.space, self.start)
+            copy_start(space, self.start)
         elif self.init_from is not None:
-            copy_weights(self.space, self.init_from)
+            copy_weights(space, self.init_from)
         else:
-            self.space.fit_normalizer(self.store, self.rows)
-        self.space.to(self.device).train()
-        self.data = load_training_data(
-            self.store, self.space, self.rows, self.device, modalities=tuple(self.dims), is_fitted=source is None
-        )
-        self.objective.to(self.device)
-        self.infonce = None
-        if self.infonce_steps:
-            self.infonce = infonce_for_warmup(self.objective, tuple(self.dims)).to(self.device)
-        self.parameters = trained_parameters(self._modules())
-        self.optimizer = make_optimizer(self.parameters, config)
+            space.fit_normalizer(self.store, self.rows)
+        return space
+
+    def _extended_space(self, extension: Extension) -> Space:
+        space = extension.make_space(self.encoders)
+        found = extension.fit(space, self.store, self.rows, self.config, known=self.extension_start)
+        self.extension_start = found
+        space.metadata = extended_metadata(self._metadata(), extension.base)
+        return space
+
+    def _metadata(self) -> dict[str, Any]:
+        return space_metadata(self.store, self.facts | self.checkpoint_facts(), self.encoders)
 
     def objective_at(self, step: int) -> Objective:
         return self.infonce if self.infonce is not None and step < self.infonce_steps else self.objective
@@ -131,7 +160,7 @@ class SpaceTask(TrainingTask):
         found: list[HealthWarning] = []
 
         def check(objective: Objective, batch: Batch, terms: dict[str, LossTerm]) -> None:
-            numbers, problems = check_health(objective, batch, terms, step=completed, frozen=config.frozen)
+            numbers, problems = check_health(objective, batch, terms, step=completed, frozen=self._fixed())
             health.update(numbers)
             found.extend(problems)
 
@@ -262,7 +291,7 @@ class SpaceTask(TrainingTask):
         contrastive = self.infonce is not None or any("contrast" in name for name in self.terms)
         # `ln_batch` is the contrastive loss of uninformative embeddings.
         baseline = {"ln_batch": math.log(min(self.batches.batch_size, self.batches.items))} if contrastive else {}
-        start = {} if self.start is None else {"closed_form": {**self.start.facts, "seconds": self.start.seconds}}
+        start = {name: {**facts, "seconds": self.setup_seconds} for name, facts in self.checkpoint_facts().items()}
         return {"steps": self.steps, **baseline, **start}
 
     def untrained_record(self) -> dict[str, Any]:
@@ -276,6 +305,14 @@ class SpaceTask(TrainingTask):
         for name, module in self._modules().items():
             module.load_state_dict(tensors[name])
         load_optimizer_tensors(self.optimizer, self.parameters, tensors["optimizer"])
+
+    def finish(self) -> None:
+        """Allow gradients of all heads again, for later training of the result."""
+        self.space.requires_grad_(True)
+
+    def _fixed(self) -> tuple[str, ...]:
+        """Return the modalities whose embeddings stay as they are."""
+        return (*self.config.frozen, *(() if self.extension is None else self.extension.others))
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {"space": self.space, "objective": self.objective}
