@@ -19,7 +19,15 @@ from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
 from unialign.train._run_dir import check_run_arguments
-from unialign.train._run_settings import batches_of, make_objective, resolve_config, run_dir, run_facts, term_names
+from unialign.train._run_settings import (
+    batches_of,
+    check_alignment,
+    make_objective,
+    resolve_config,
+    run_dir,
+    run_facts,
+    term_names,
+)
 from unialign.train._space_task import SpaceTask
 from unialign.train._trainer import OnStep, Trainer
 from unialign.train._training_data import training_rows
@@ -182,9 +190,11 @@ def check_fit(
     config = resolve_config(store, config)
     check_early_stopping(store, config)
     term_names(make_objective(config), config.modalities or (), config.dim)
+    rows = training_rows(store, config.modalities or ())
+    check_alignment(store, rows, config)
+    batches_of(store, rows, config)
     if out is not None:
-        items = len(training_rows(store, config.modalities or ()))
-        run_dir(out, store, config, run_facts(store, config, items, None)).find_checkpoint(resume)
+        run_dir(out, store, config, run_facts(store, config, len(rows), None)).find_checkpoint(resume)
 
 
 def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:

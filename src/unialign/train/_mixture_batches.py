@@ -1,6 +1,7 @@
 """Choose the rows of each step of a mixture as a pure function of (seed, step)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,8 +33,8 @@ class MixtureBatches(Batches):
             training rows, rounded up to whole batches.
     """
 
-    sizes: dict[str, int]
-    weights: dict[str, float]
+    sizes: Mapping[str, int]
+    weights: Mapping[str, float]
     mode: MixtureMode
     epoch_steps: int | None
 

@@ -14,13 +14,30 @@ from unialign.errors import ConfigError, DataError
 from unialign.losses import FusedTarget, Matryoshka, Objective, create
 from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
+from unialign.train._connectivity import check_connected, check_pairs
 from unialign.train._init_from import check_frozen_encoders, weights_digest
+from unialign.train._mixture_batches import MixtureBatches
 from unialign.train._run_dir import RunDir
 
 
 def batches_of(store: EmbeddingStore, rows: NDArray[np.int64], config: TrainConfig) -> Batches:
     """`rows` are the training rows of the store; the batches have positions among them."""
-    return Batches(len(rows), config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed)
+    common = len(rows), config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed
+    sampling = store.sampling
+    if sampling is None:
+        return Batches(*common)
+    batches = MixtureBatches(*common, sampling.sizes(rows), sampling.weights, sampling.mode, sampling.epoch_steps)
+    batches.check()
+    return batches
+
+
+def check_alignment(store: EmbeddingStore, rows: NDArray[np.int64], config: TrainConfig) -> None:
+    """Raise ConfigError if the training rows cannot align all modalities."""
+    modalities = config.modalities or ()
+    check_connected(store, modalities, rows)
+    if config.epochs:
+        anchor = config.objective_options.get("anchor")
+        check_pairs(store, modalities, rows, lambda: make_objective(config), dim=config.dim, anchor=anchor)
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
@@ -70,6 +87,8 @@ def run_facts(
     store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None, train: Sequence[str] | None = None
 ) -> dict[str, Any]:
     data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": items}
+    if store.sampling is not None:
+        data["mixture"] = store.sampling.to_dict()
     if config.frozen:
         # Record the encoders, so that a decoder of these embeddings can check that it was trained for the same encoder.
         data["columns"] = {name: encoder_fingerprint(store, name) for name in config.frozen}

@@ -31,6 +31,7 @@ from unialign.train._parameters import make_optimizer, set_learning_rate, traine
 from unialign.train._process_group import ProcessGroup
 from unialign.train._run_settings import (
     batches_of,
+    check_alignment,
     make_objective,
     resolve_config,
     run_facts,
@@ -68,7 +69,9 @@ class SpaceTask(TrainingTask):
         if self.extension is None:
             check_init_from(init_from, self.dims, config, self.encoders)
         self.rows = training_rows(store, tuple(self.dims))
-        if self.extension is not None:
+        if self.extension is None:
+            check_alignment(store, self.rows, config)
+        else:
             self.extension.check_rows(store, self.rows)
         self.start: Start | None = None
         self.extension_start: dict[str, Any] | None = None
