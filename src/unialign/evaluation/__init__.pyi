@@ -2,6 +2,10 @@ from unialign.evaluation._chance import mean_chance as mean_chance
 from unialign.evaluation._evaluate import evaluate as evaluate, sampled_places as sampled_places
 from unialign.evaluation._evaluation import Evaluation as Evaluation
 from unialign.evaluation._gram_protocol import gram_protocol as gram_protocol
+from unialign.evaluation._gram_protocol_published import (
+    gram_benchmark as gram_benchmark,
+    gram_published as gram_published,
+)
 from unialign.evaluation._gram_protocol_result import (
     GramEntry as GramEntry,
     GramResult as GramResult,
@@ -13,6 +17,12 @@ from unialign.evaluation._metrics import (
     Metric as Metric,
     all_metrics as all_metrics,
     metric_range as metric_range,
+)
+from unialign.evaluation._omni import omni as omni
+from unialign.evaluation._omni_result import (
+    OMNI_METRICS as OMNI_METRICS,
+    OmniPair as OmniPair,
+    OmniResult as OmniResult,
 )
 from unialign.evaluation._selection import log_score as log_score, selection_metrics as selection_metrics
 from unialign.evaluation._statistics import (
@@ -36,10 +46,14 @@ __all__ = [
     "GramSet",
     "ItemMean",
     "Metric",
+    "OmniPair",
+    "OmniResult",
     "Statistic",
     "evaluate",
     "gram_protocol",
+    "gram_published",
     "joint_retrieval",
     "metric_range",
+    "omni",
     "resample",
 ]

@@ -35,6 +35,18 @@ class Clips:
     row_G: Tensor
     row_T: Tensor
 
+    def clip_rows(self, g: Tensor | slice) -> Tensor:
+        """Return rows (K, g, D) in float64."""
+        return _unit(self.z_KGD[:, g])
+
+    def single_rows(self, k: int, g: Tensor | slice) -> Tensor:
+        """Return rows (g, D) of one modality in float64."""
+        return _unit(self.z_KGD[k, g])
+
+    def caption_rows(self, t: Tensor | slice) -> Tensor:
+        """Return rows (t, D) in float64."""
+        return _unit(self.z_TD[t])
+
 
 def clips_of(batch: Batch, ids_N: Tensor, *, text: str, joint: tuple[str, ...], captions: Captions) -> Clips:
     """Clips are numbered by first appearance. A clip takes the first row of each modality that its items have."""
@@ -74,6 +86,13 @@ def with_modality(clips: Clips, name: str) -> Clips:
         row_G=clips.row_G[kept_G],
         row_T=clips.row_T[kept_T],
     )
+
+
+def _unit(z: Tensor) -> Tensor:
+    """Rows that were normalized in float32 are normalized again, since volumes near 0 need all digits."""
+    z = z.double()
+    norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    return z / torch.where(norms > 0, norms, 1.0)
 
 
 def _by_appearance(ids_N: Tensor) -> Tensor:

@@ -51,20 +51,20 @@ def scores_of(clips: Clips) -> list[Score]:
     defined_G = torch.zeros_like(any_G)
     largest = torch.zeros((), dtype=torch.float64)
     for part in _parts(len(any_G)):
-        z_KgD = clips.z_KGD[:, part].double()
+        z_KgD = clips.clip_rows(part)
         defined_G[part] = any_G[part] & unit_or_zero(z_KgD.sum(0))[1]
         if bool(any_G[part].any()):
             largest = torch.maximum(largest, tuple_bases(z_KgD, clips.present_KG[:, part])[any_G[part]].max())
 
     def centroid(t_tD: Tensor, g: Tensor) -> Tensor:
-        return t_tD @ unit_or_zero(clips.z_KGD[:, g].double().sum(0))[0].mT
+        return t_tD @ unit_or_zero(clips.clip_rows(g).sum(0))[0].mT
 
     def volume(t_tD: Tensor, g: Tensor) -> Tensor:
-        z_KgD = clips.z_KGD[:, g].double()
+        z_KgD = clips.clip_rows(g)
         return joint_scores(z_KgD, clips.present_KG[:, g], z_KgD.sum(0), t_tD, "volume", largest_base=largest).mT
 
     def single(k: int) -> _PairScores:
-        return lambda t_tD, g: t_tD @ clips.z_KGD[k, g].double().mT
+        return lambda t_tD, g: t_tD @ clips.single_rows(k, g).mT
 
     joint = [Score("centroid", defined_G, centroid), Score("volume", any_G, volume)]
     # With one modality, its cosine is the centroid.
@@ -76,7 +76,7 @@ def from_captions(clips: Clips, score: Score) -> Callable[[Tensor], Tensor]:
     """Return the function of caption numbers (q,) that returns scores (q, G)."""
 
     def tile(rows_q: Tensor) -> Tensor:
-        t_qD = clips.z_TD[rows_q].double()
+        t_qD = clips.caption_rows(rows_q)
         s_qG = torch.empty(len(rows_q), len(score.known_G), dtype=torch.float64)
         for part in _parts(len(score.known_G)):
             s_qG[:, part] = score.pairs(t_qD, torch.arange(part.start, part.stop))
@@ -93,8 +93,9 @@ def from_clips(clips: Clips, score: Score) -> Callable[[Tensor], Tensor]:
     def tile(rows_q: Tensor) -> Tensor:
         s_qT = torch.empty(len(rows_q), len(clips.z_TD), dtype=torch.float64)
         for part in _parts(len(clips.z_TD)):
+            t_tD = clips.caption_rows(part)
             for queries in row_tiles(len(rows_q), part.stop - part.start, most=_BLOCK_ROWS):
-                s_qT[queries, part] = score.pairs(clips.z_TD[part].double(), rows_q[queries]).mT
+                s_qT[queries, part] = score.pairs(t_tD, rows_q[queries]).mT
         s_qT[~score.known_G[rows_q]] = 0.0
         return s_qT
 

@@ -15,6 +15,7 @@ from unialign.readers._item_records import (
     Layout as Layout,
     kind_of_name as kind_of_name,
 )
+from unialign.readers._item_source import is_item_source as is_item_source
 from unialign.readers._open import open_file as open_file
 from unialign.readers._read_items import read_items as read_items
 from unialign.readers._rows import FileRegion as FileRegion, MatchedRows as MatchedRows, Rows as Rows

@@ -8,6 +8,7 @@ from unialign.report._format import (
     number_format as number_format,
 )
 from unialign.report._generation import write_generation_report as write_generation_report
+from unialign.report._gram import write_gram_report as write_gram_report
 from unialign.report._inspection import write_inspection_report as write_inspection_report
 from unialign.report._page import write_report as write_report
 from unialign.report._plot import (
@@ -43,6 +44,7 @@ __all__ = [
     "write_diagnosis_report",
     "write_drift_report",
     "write_generation_report",
+    "write_gram_report",
     "write_inspection_report",
     "write_probe_report",
     "write_ranking_report",

@@ -1,0 +1,178 @@
+"""Implementation of `unialign evaluate --protocol gram`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unialign._plain_text import count, repeat_command, table_lines
+from unialign.cli._console import echo, shown
+from unialign.cli._quiet import progress_mode
+from unialign.config import GramConfig
+from unialign.data import EmbeddingStore
+from unialign.embedding import embed
+from unialign.errors import ConfigError, DataError
+from unialign.evaluation import GramResult, GramSet, gram_benchmark, gram_protocol, gram_published
+from unialign.experiments import STORE_FOLDER, describe_data, open_run_dir, open_store, prepare_data, write_json
+from unialign.io import describe_environment
+from unialign.items import SPLITS, Items
+from unialign.readers import is_item_source
+from unialign.report import write_gram_report
+from unialign.space import Space
+
+_DIRECTIONS = ("text->joint", "joint->text")
+# Published rows that are printed; the results and the report have all.
+_PRINTED = ("VAST", "GRAM", "UniAlign")
+
+
+def evaluate(config: GramConfig, sources: Sequence[str], out: Path, *, id: str | None = None) -> int:
+    if config.benchmark is not None:
+        gram_published(config.benchmark)  # raises an error for an unknown name before anything is computed
+    space = Space.from_pretrained(config.space)
+    if is_item_source([Path(source) for source in sources]):
+        open_run_dir(out, "evaluation", config.to_dict())
+        store = _embedded(space, sources, config, out)
+    else:
+        data = prepare_data(sources, out, "evaluation", id=id)
+        store = open_store(data, None, config.fingerprint)
+        config = config.replace(data=data, fingerprint=store.fingerprint)
+        open_run_dir(out, "evaluation", config.to_dict())
+    names = [name for name in space.modalities if name in store.columns]
+    if config.text not in names or len(names) < 2:
+        raise DataError(
+            f"the protocol needs the captions {config.text!r} and another modality; the space has "
+            f"{', '.join(space.modalities)}, and the data have {', '.join(store.columns)}; name the captions (--text)"
+        )
+    store = store.select(names)
+    result = gram_protocol(
+        store,
+        space,
+        text=config.text,
+        joint=config.joint,
+        captions=config.captions,
+        subset=config.subset,
+        split=config.split,
+        resamples=config.resamples,
+    )
+    benchmark = config.benchmark or gram_benchmark(store.name)
+    results = _results(config, store, result, None if benchmark is None else gram_published(benchmark), out)
+    write_json(out / "results.json", results)
+    report = write_gram_report(out)
+    _print(store, config, result, results["gram"]["published"])
+    echo(f"Report: {shown(report)}")
+    return 0
+
+
+def _embedded(space: Space, sources: Sequence[str], config: GramConfig, out: Path) -> EmbeddingStore:
+    """Encode the media of the split with the encoders of the space; the same command continues."""
+    items = Items.open(sources[0] if len(sources) == 1 else list(sources))
+    for note in items.notes:
+        echo(note)
+    names = [name for name in items.modalities if name in space.encoders]
+    if missing := [name for name in items.modalities if name in space.dims and name not in space.encoders]:
+        raise ConfigError(
+            f"the space has no encoder of {missing[0]!r}, so its raw media cannot be embedded; encode them with "
+            "`unialign embed`, and evaluate the store"
+        )
+    if not names:
+        raise DataError(
+            f"{items.name!r} has {', '.join(items.modalities)}; the space has encoders of "
+            f"{', '.join(space.encoders) or 'no modality'}"
+        )
+    items = items.select(names)
+    if items.has_split:
+        items = items.rows_of(items.split == SPLITS.index(config.split))
+    else:
+        items = items.with_split([config.split] * len(items))
+    if not len(items):
+        raise DataError(f"{items.name!r} has no items in the split {config.split!r}; choose another --split")
+    encoders = {name: space.encoder(name) for name in names}
+    echo(f"embedding {count(len(items), 'item')} with the encoders of the space, into {shown(out / STORE_FOLDER)}")
+    # The licenses were accepted when the space was trained. Broken media never remove a clip.
+    return embed(
+        items,
+        encoders,
+        out / STORE_FOLDER,
+        max_broken=1.0,
+        thumbnails=None,
+        accept_licenses=[str(encoder.reference.get("license", "unknown")) for encoder in encoders.values()],
+        progress=progress_mode(),
+    )
+
+
+def _results(
+    config: GramConfig, store: EmbeddingStore, result: GramResult, published: Mapping[str, Any] | None, out: Path
+) -> dict[str, Any]:
+    label = Path(config.space).name
+    found = result.sets["all"]
+    score = found.entries[0].score
+    entries = {direction: found.entry(direction, score) for direction in _DIRECTIONS}
+    directions = {
+        result.direction_name(direction): {
+            **{name: value.estimate for name, value in entry.metrics.items()},
+            "queries": entry.queries,
+            "gallery": entry.gallery,
+            "chance_recall@1": entry.chance.get("recall@1"),
+        }
+        for direction, entry in entries.items()
+    }
+    summary = {
+        f"{name}/{result.direction_name(direction)}": {"mean": value.estimate, "low": value.low, "high": value.high}
+        for direction, entry in entries.items()
+        for name, value in entry.metrics.items()
+    }
+    recalls = [name for name in entries[_DIRECTIONS[0]].metrics if name.startswith("recall@")]
+    means = {name: sum(entry.metrics[name].estimate for entry in entries.values()) / 2 for name in recalls}
+    return {
+        "schema": 1,
+        "environment": describe_environment(),
+        "data": describe_data(store, split=config.split),
+        "protocol": {
+            "name": "gram",
+            "captions": config.captions,
+            "gallery": "every clip of the split, also without audio or without media",
+            "clip without media": "rank of a random order",
+            "ties": "expected rank",
+            "score of runs and summary": score,
+            "resamples": config.resamples,
+        },
+        "runs": [{"objective": label, "seed": 0, "metrics": means, "directions": directions}],
+        "summary": {label: summary},
+        "reproduce": repeat_command("evaluate", out),
+        "gram": {"space": label, **result.to_dict(), "published": published},
+    }
+
+
+def _print(store: EmbeddingStore, config: GramConfig, result: GramResult, published: Mapping[str, Any] | None) -> None:
+    echo()
+    for name, found in result.sets.items():
+        echo(f"{store.name}, {config.split} split, {name}: {_counts(found)}")
+    echo()
+    echo(result.text_table())
+    echo()
+    if published is None:
+        return
+    rows = [
+        (
+            row["model"],
+            *("-" if row[key] is None else f"{row[key]:.1f}" for key in ("text_to_clip", "clip_to_text")),
+            str(row["stages"] or "not stated"),
+        )
+        for row in published["rows"]
+        if row["stages"] == 1 or (row["model"] in _PRINTED and "Table 1" in row["source"])
+    ]
+    echo(f"Published R@1 on {published['benchmark']}, {published['gallery']:,} clips:")
+    echo("\n".join(table_lines(("model", "text->clip", "clip->text", "stages"), rows)))
+    echo(published["note"])
+    clips = result.sets["all"].clips
+    if clips != published["gallery"]:
+        echo(f"Warning: these data have {count(clips, 'clip')}, so their numbers cannot be compared with the published")
+
+
+def _counts(found: GramSet) -> str:
+    present = ", ".join(f"{number:,} with {name}" for name, number in found.present.items())
+    parts = [f"{count(found.clips, 'clip')} ({present})", count(found.captions, "caption")]
+    if found.empty:
+        parts.append(f"{found.empty:,} without media at chance")
+    if found.without_caption:
+        parts.append(f"{found.without_caption:,} without a caption, as candidates only")
+    return ", ".join(parts)

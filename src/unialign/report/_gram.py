@@ -1,0 +1,197 @@
+"""Write the page of an evaluation by the protocol `gram` from its `results.json`."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unialign._plain_text import count, join_words
+from unialign.io import replace_file
+from unialign.report._bars import labeled_bars
+from unialign.report._format import DASH, NumberFormat
+from unialign.report._model import MetricEstimate, number
+from unialign.report._results import read_results
+from unialign.report._schema import clean
+from unialign.report._tables import plain_rows
+from unialign.report._template import fill
+
+_PERCENT = NumberFormat(percent=True, decimals=1)
+_JOINT = ("centroid", "volume")
+_DIRECTIONS = ("text->joint", "joint->text")
+
+
+def write_gram_report(folder: str | os.PathLike[str]) -> Path:
+    """Write `report.html` for the evaluation in `folder` and return its path.
+
+    Raises:
+        DataError: `results.json` cannot be read or has no results of the protocol `gram`.
+    """
+    target = Path(folder) / "report.html"
+    what = "results of the protocol gram"
+    results = read_results(
+        folder, "evaluate --protocol gram", what, lambda found: isinstance(found.get("gram"), Mapping)
+    )
+    replace_file(target, fill("gram.html.j2", context=_context(clean(results))))
+    return target
+
+
+def _context(results: Mapping[str, Any]) -> dict[str, Any]:
+    found, data = results["gram"], results["data"]
+    every = found["sets"]["all"]
+    names = _direction_names(found)
+    published = found["published"]
+    return {
+        "title": f"Captions and clips of {data['name']}",
+        "facts": [
+            count(every["clips"], "clip"),
+            count(every["captions"], "caption"),
+            f"captions: {found['captions']}",
+            f"split: {data['split']}",
+        ],
+        "lead": _lead(found, names),
+        "notes": _notes(every, found),
+        "charts": [(names[direction], _chart(every, direction, f"recall-{i}")) for i, direction in enumerate(names)],
+        "cuts": [f"R@{cut}" for cut in found["k"]],
+        "sets": [_table(name, part, found, names) for name, part in found["sets"].items()],
+        "published": None if published is None else _published(found, published),
+        "protocol": plain_rows(results["protocol"]),
+        "data": plain_rows(
+            {"name": data["name"], "fingerprint": data["fingerprint"], "items": data["items"], "split": data["split"]}
+        ),
+        "environment": plain_rows(results["environment"]),
+        "reproduce": results["reproduce"],
+    }
+
+
+def _direction_names(found: Mapping[str, Any]) -> dict[str, str]:
+    joint = "+".join(found["joint"])
+    return {"text->joint": f"{found['text']}->{joint}", "joint->text": f"{joint}->{found['text']}"}
+
+
+def _lead(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    every, cut = found["sets"]["all"], found["k"][0]
+    parts = []
+    for direction, name in names.items():
+        score = every["entries"][0]["score"]
+        joint = _estimate(_entry(every, direction, score), f"recall@{cut}")
+        best = every["best_single"][direction]
+        text = f"{name}: {_PERCENT.with_unit(joint.mean)} with {score}"
+        if best != score:
+            single = _estimate(_entry(every, direction, best), f"recall@{cut}")
+            text += f", {_PERCENT.with_unit(single.mean)} with {best} alone, the best single modality"
+        parts.append(text)
+    return f"R@{cut} of the first stage: {'; '.join(parts)}."
+
+
+def _notes(every: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    present = join_words([f"{n:,} with {name}" for name, n in every["present"].items()])
+    notes = [f"The gallery has every clip of the split: {count(every['clips'], 'clip')}, {present}."]
+    if every["empty"]:
+        notes.append(
+            f"{count(every['empty'], 'clip')} without media: as an answer or a query, the rank of a random order."
+        )
+    if every["without_caption"]:
+        notes.append(f"{count(every['without_caption'], 'clip')} without a caption: candidates only.")
+    if len(found["joint"]) > 1:
+        notes.append("The best single modality is chosen on these clips, so its number is slightly too high.")
+    return notes
+
+
+def _chart(part: Mapping[str, Any], direction: str, key: str) -> Any:
+    metric = next(iter(part["entries"][0]["metrics"]))
+    rows = [
+        (_label(entry, part), _estimate(entry, metric)) for entry in part["entries"] if entry["direction"] == direction
+    ]
+    return labeled_bars(key, f"R@1, {direction}", _PERCENT, rows)
+
+
+def _table(name: str, part: Mapping[str, Any], found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    rows = []
+    for entry in part["entries"]:
+        cells = []
+        for cut in found["k"]:
+            e = _estimate(entry, f"recall@{cut}")
+            cells.append((_PERCENT.number(e.mean), _PERCENT.interval(e.low, e.high)))
+        e = _estimate(entry, "median_rank")
+        medians = NumberFormat(percent=False, decimals=0 if float(e.mean).is_integer() else 1)
+        cells.append((medians.number(e.mean), medians.interval(e.low, e.high)))
+        rows.append(
+            {
+                "direction": names[entry["direction"]],
+                "score": _label(entry, part),
+                "stage": entry["stage"],
+                "cells": cells,
+                "chance": _PERCENT.number(number(entry["chance"][f"recall@{found['k'][0]}"])),
+                "at_chance": f"{entry['at_chance']:,}",
+                "queries": f"{entry['queries']:,}",
+                "gallery": f"{entry['gallery']:,}",
+            }
+        )
+    title = "All clips" if name == "all" else "Clips with audio"
+    return {"title": f"{title}: {part['clips']:,}", "rows": rows}
+
+
+def _published(found: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of the user come first; one row per joint score, stage and the best single modality."""
+    rows = []
+    for name, part in found["sets"].items():
+        keys = dict.fromkeys((e["score"], e["stage"]) for e in part["entries"])
+        best = set(part["best_single"].values())
+        for score, stage in keys:
+            if score not in _JOINT and score not in best:
+                continue
+            cells = []
+            for direction in _DIRECTIONS:
+                entry = _entry(part, direction, score, stage)
+                cells.append(_PERCENT.number(number(entry["metrics"]["recall@1"]["estimate"])) if entry else DASH)
+            rows.append(
+                {
+                    "model": f"{found['space']}, {score}",
+                    "cells": cells,
+                    "stages": str(stage),
+                    "gallery": f"{part['clips']:,}",
+                    "source": "this evaluation" if name == "all" else "this evaluation, clips with audio",
+                    "own": True,
+                }
+            )
+    for row in published["rows"]:
+        values = (row["text_to_clip"], row["clip_to_text"])
+        rows.append(
+            {
+                "model": row["model"],
+                "cells": [DASH if value is None else f"{number(value):.1f}" for value in values],
+                "stages": "not stated" if row["stages"] is None else str(row["stages"]),
+                "gallery": f"{row['gallery'] or published['gallery']:,}",
+                "source": row["source"],
+                "own": False,
+            }
+        )
+    clips = found["sets"]["all"]["clips"]
+    differs = clips != published["gallery"]
+    return {
+        "benchmark": published["benchmark"],
+        "note": published["note"],
+        "unit": published["unit"],
+        "rows": rows,
+        "warning": f"These data have {count(clips, 'clip')}, the test set of {published['benchmark']} has "
+        f"{published['gallery']:,}; the numbers cannot be compared."
+        if differs
+        else "",
+    }
+
+
+def _entry(part: Mapping[str, Any], direction: str, score: str, stage: int = 1) -> Mapping[str, Any]:
+    wanted = (direction, score, stage)
+    return next((e for e in part["entries"] if (e["direction"], e["score"], e["stage"]) == wanted), {})
+
+
+def _label(entry: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    score = str(entry["score"])
+    is_best = score not in _JOINT and len(part["present"]) > 1 and score == part["best_single"][entry["direction"]]
+    return f"{score} alone (best)" if is_best else f"{score} alone" if score in part["present"] else score
+
+
+def _estimate(entry: Mapping[str, Any], metric: str) -> MetricEstimate:
+    value = entry["metrics"][metric] if entry else {"estimate": math.nan, "low": math.nan, "high": math.nan}
+    return MetricEstimate(number(value["estimate"]), number(value["low"]), number(value["high"]))
