@@ -15,8 +15,8 @@ from torch import Tensor
 
 from unialign._plain_text import count, join_words, repeat_command
 from unialign.cli._console import echo, shown
+from unialign.cli._media import EMBEDDING_SETTINGS
 from unialign.cli._space_media import store_of_media
-from unialign.cli.probe import EMBEDDING_SETTINGS, is_media
 from unialign.config import ProbeConfig
 from unialign.data import EmbeddingStore, RowReader
 from unialign.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ from unialign.space import Space, check_encoders
 _BLOCK_ROWS = 4096
 
 
-def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespace) -> int:
+def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespace, *, media: bool) -> int:
     started, out = time.perf_counter(), options.out
     open_run_dir(out, "probe")  # An earlier probe is overwritten, since it takes only a minute to repeat.
     space = Space.from_pretrained(config.space)
@@ -39,7 +39,7 @@ def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespa
         raise ConfigError(
             f"the space has no modality {config.modality!r}; choose --modality {' or '.join(space.modalities)}"
         )
-    if is_media(options):
+    if media:
         store = store_of_media(space, sources, options, settings=EMBEDDING_SETTINGS, modalities=[config.modality])
         config = config.replace(data=str(store.path), fingerprint=store.fingerprint)
     else:

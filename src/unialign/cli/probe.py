@@ -7,6 +7,7 @@ from typing import Any
 
 from unialign.cli._command import Command, add_device, add_out
 from unialign.cli._items import add_item_options, has_item_options
+from unialign.cli._media import EMBEDDING_SETTINGS
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, check_sources
 from unialign.config import EmbedConfig, ProbeConfig
@@ -23,8 +24,6 @@ and `knn` train on the split `train`, choose their settings on `val`, and are te
 data set or files of features; or media (with --rule, --kind, --layout, --reader, --label-column, or the folder of an
 item table), which the encoders of the space encode into `store/` of --out."""
 
-EMBEDDING_SETTINGS = ("workers", "max_broken", "retry_broken", "allow_changed")
-
 
 def run(options: argparse.Namespace) -> int:
     """Classify the items, write the report, and return the exit status."""
@@ -40,15 +39,16 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         values["fingerprint"] = None  # The fingerprint in the file belongs to the data in the file.
     config = ProbeConfig.from_dict(values | given | {"space": space, "data": sources[0]})
-    if not is_media(options):
+    media = _is_media(options)
+    if not media:
         check_sources(sources)
 
     from unialign.cli._probe import probe
 
-    return probe(config, sources, options)
+    return probe(config, sources, options, media=media)
 
 
-def is_media(options: argparse.Namespace) -> bool:
+def _is_media(options: argparse.Namespace) -> bool:
     """Return whether the data are media to embed."""
     # Unlike pathlib, os.path accepts names that no file can have.
     tables = any(os.path.isfile(os.path.join(source, "items.json")) for source in options.data)

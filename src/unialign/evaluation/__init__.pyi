@@ -4,6 +4,7 @@ from unialign.evaluation._evaluation import Evaluation as Evaluation
 from unialign.evaluation._gram_protocol import gram_protocol as gram_protocol
 from unialign.evaluation._gram_protocol_published import (
     gram_benchmark as gram_benchmark,
+    gram_own_rows as gram_own_rows,
     gram_published as gram_published,
 )
 from unialign.evaluation._gram_protocol_result import (
