@@ -242,8 +242,9 @@ def test_a_wrapped_module_must_be_given(tmp_path: Path) -> None:
     other = wrap(torch.nn.Linear(4, 3), media="text", dim=3, prepare=_numbers)
     with pytest.raises(DataError, match="are not comparable"):
         Space.from_pretrained(tmp_path, encoders={"text": other})
-    with pytest.raises(ConfigError, match="encoder of 'text' cannot be stored inside of the space"):
-        space.save_pretrained(tmp_path, inside="always")
+    space.save_pretrained(tmp_path, inside="always")
+    loaded = Space.from_pretrained(tmp_path, encoders={"text": other})
+    assert torch.equal(loaded.encode({"text": ["abcd"]})["text"], expected)
 
 
 def test_errors_of_preparing_name_modality_and_row(space: Space) -> None:

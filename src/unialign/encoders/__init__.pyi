@@ -14,10 +14,13 @@ from unialign.encoders._kinds import (
     default as default,
     names as names,
 )
+from unialign.encoders._lora import ADAPTER_FILE as ADAPTER_FILE
 from unialign.encoders._names import EncoderName as EncoderName, parse_name as parse_name
 from unialign.encoders._reference import (
     BATCH_SIZE as BATCH_SIZE,
+    base as base,
     check_reference as check_reference,
+    is_same_form as is_same_form,
     references_of as references_of,
 )
 from unialign.encoders._text_encoder import (
@@ -27,8 +30,10 @@ from unialign.encoders._text_encoder import (
 )
 from unialign.encoders._trained import (
     check_unchanged as check_unchanged,
+    has_adapter as has_adapter,
     own_encoder as own_encoder,
     restored as restored,
+    save_adapter as save_adapter,
     trained_encoder as trained_encoder,
 )
 from unialign.encoders._tuning import (

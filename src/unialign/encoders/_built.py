@@ -112,6 +112,11 @@ class BuiltEncoder:
         return f"<encoder {name}, {self.media}, dim {self.dim}, {self.fingerprint[:12]}>"
 
 
+def not_half(values: Tensor) -> Tensor:
+    """Convert half precision to float32."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def device_of(module: nn.Module) -> torch.device:
     first = next(module.parameters(), None)
     return torch.device("cpu") if first is None else first.device

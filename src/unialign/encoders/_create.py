@@ -9,7 +9,7 @@ from unialign._checks import check_choice, suggestion
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._kinds import find_kind
 from unialign.encoders._names import parse_name
-from unialign.encoders._reference import check_reference, fingerprint_of, name_of
+from unialign.encoders._reference import base, check_reference, name_of
 from unialign.errors import ConfigError, DataError
 from unialign.media import KINDS, Kind
 
@@ -96,7 +96,7 @@ def load(
             f"and is not saved; pass the same encoder again"
         )
     if folder is None and (checked.get("stored") == "inside" or "adapter" in checked):
-        what = "has an adapter" if checked.get("stored") == "adapter" else "was saved"
+        what = "has an adapter" if "adapter" in checked else "was saved"
         raise DataError(
             f"the encoder {checked['kind']}:{checked['name']} {what} in a folder; pass the folder, as in "
             f"load(reference, folder=folder)"
@@ -114,7 +114,7 @@ def load(
     )
     encoder = _check_encoder(made, f"the encoder {str(spec)!r}")
     # The fingerprint of the encoder below an adapter.
-    if encoder.fingerprint != fingerprint_of({key: value for key, value in checked.items() if key != "adapter"}):
+    if encoder.fingerprint != base(checked)["fingerprint"]:
         raise DataError(
             f"the encoder {str(spec)!r} is not the one of the reference: {_differences(encoder.reference, checked)}"
         )

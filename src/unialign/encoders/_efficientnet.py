@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign._optional import optional_module
-from unialign.encoders._built import Batch, BuiltEncoder
+from unialign.encoders._built import Batch, BuiltEncoder, not_half
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._pixels import SquarePixels
@@ -34,7 +34,7 @@ class MeanFeatureMap(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         dtype = next(self.parameters()).dtype
         maps: Tensor = self.network.extract_features((pixels.float() / 127.5 - 1).to(dtype))
-        return maps.float().mean((2, 3))
+        return not_half(maps).mean((2, 3))
 
 
 def efficientnet_encoder(

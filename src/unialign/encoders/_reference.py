@@ -12,7 +12,9 @@ from unialign.media import VERSIONS, Decoding, Kind
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
 
-__all__ = ["BATCH_SIZE", "check_reference", "fingerprint_of", "make_reference", "references_of"]
+__all__ = [
+    "BATCH_SIZE", "base", "check_reference", "fingerprint_of", "is_same_form", "make_reference", "references_of",
+]  # fmt: skip
 
 # Items of a batch of `encode_media`, if the caller does not choose.
 BATCH_SIZE = 64
@@ -20,6 +22,8 @@ BATCH_SIZE = 64
 _CODE = 1
 # Entries that do not affect the features.
 _LEFT_OUT = ("name", "revision", "witness", "stored", "files", "license", "packages", "batch_size", "fingerprint")
+# Entries that differ between an encoder and a trained one of the same form.
+_NOT_FORM = ("weights", "adapter", "witness", "stored", "files", "license", "packages", "batch_size", "fingerprint")
 _REQUIRED = ("kind", "name", "media", "dim", "fingerprint")
 
 
@@ -105,6 +109,19 @@ def references_of(store: "EmbeddingStore", modalities: Sequence[str] | None = No
         if checked["dim"] == dim and checked["fingerprint"] == entry.get("fingerprint"):
             found[name] = dict(checked)
     return found
+
+
+def base(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reference to the encoder below an adapter, as it was before training."""
+    others = ("adapter", "witness", "files", "fingerprint")
+    body = {key: value for key, value in reference.items() if key not in others} | {"stored": "reference"}
+    return {**body, "fingerprint": fingerprint_of(body)}
+
+
+def is_same_form(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two encoders differ in their weights at most."""
+    ours, theirs = ({k: v for k, v in entry.items() if k not in _NOT_FORM} for entry in (one, other))
+    return ours == theirs
 
 
 def name_of(reference: Mapping[str, Any]) -> EncoderName:

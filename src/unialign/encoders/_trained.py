@@ -11,15 +11,13 @@ from unialign.encoders._built import BuiltEncoder, device_of
 from unialign.encoders._create import load, save
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._lora import adapter_tensors, has_effect, read_adapter
+from unialign.encoders._reference import is_same_form
 from unialign.encoders._state import read_state, state_digest
 from unialign.encoders._tuning import described_encoder, has_trained_weights
 from unialign.errors import ConfigError, DataError
 from unialign.io import digest
 
-__all__ = ["check_unchanged", "own_encoder", "restored", "trained_encoder"]
-
-# Entries of a reference that differ between a wrapped module and a trained one of the same form.
-_WEIGHTS = ("weights", "adapter", "fingerprint", "witness", "stored", "files", "packages", "license", "batch_size")
+__all__ = ["check_unchanged", "has_adapter", "own_encoder", "restored", "save_adapter", "trained_encoder"]
 
 
 def trained_encoder(encoder: Encoder) -> Encoder:
@@ -38,10 +36,23 @@ def trained_encoder(encoder: Encoder) -> Encoder:
             f"{described_encoder(encoder)} cannot describe its trained weights; wrap its module with "
             f"unialign.encoders.wrap"
         )
-    is_adapted = has_effect(encoder.module) and not has_trained_weights(encoder.module)
+    write = save_adapter if has_adapter(encoder) else save
     with tempfile.TemporaryDirectory() as folder:
-        reference = encoder.save_adapter(Path(folder)) if is_adapted else encoder.save_files(Path(folder))
+        reference = write(encoder, Path(folder))
     return encoder if reference["fingerprint"] == encoder.fingerprint else encoder.with_reference(reference)
+
+
+def has_adapter(encoder: Encoder) -> bool:
+    """Return whether an encoder differs only by an adapter from the encoder of `base(encoder.reference)`."""
+    if not isinstance(encoder, BuiltEncoder) or encoder.module is None:
+        return False
+    return has_effect(encoder.module) and not has_trained_weights(encoder.module)
+
+
+def save_adapter(encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write only the adapter of an encoder into a folder, and return a reference that names the encoder below it."""
+    assert isinstance(encoder, BuiltEncoder)
+    return encoder.save_adapter(folder)
 
 
 def own_encoder(encoder: Encoder) -> Encoder:
@@ -105,8 +116,7 @@ def restored(encoder: Encoder, reference: Mapping[str, Any], folder: Path) -> En
     """
     if not isinstance(encoder, BuiltEncoder) or encoder.module is None:
         return None
-    ours, theirs = ({k: v for k, v in entry.items() if k not in _WEIGHTS} for entry in (encoder.reference, reference))
-    if ours != theirs:
+    if not is_same_form(encoder.reference, reference):
         return None
     what = described_encoder(encoder)
     files = reference.get("files", {})

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unialign.encoders._built import Batch, BuiltEncoder, stack
+from unialign.encoders._built import Batch, BuiltEncoder, not_half, stack
 from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder, Prepared
 from unialign.encoders._lora import plain_state
@@ -104,7 +104,7 @@ def _parts(
 
 
 def _unit(forward: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
-    return lambda batch: nn.functional.normalize(forward(batch).float(), dim=1)
+    return lambda batch: nn.functional.normalize(not_half(forward(batch)), dim=1)
 
 
 def _video_json(plan: TransformerPlan) -> dict[str, Any]:

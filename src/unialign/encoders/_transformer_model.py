@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign._optional import optional_module
-from unialign.encoders._built import Batch
+from unialign.encoders._built import Batch, not_half
 from unialign.encoders._encoder import Prepared
 from unialign.encoders._model_files import reject_adapters
 from unialign.encoders._processor import ImageSettings
@@ -137,9 +137,9 @@ def pooled(output: Any, pooling: str, mask: Tensor | None = None) -> Tensor:
 
 def masked_mean(hidden_nTH: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
-        return hidden_nTH.float().mean(1)
+        return not_half(hidden_nTH).mean(1)
     kept = mask[..., None].float()
-    return (hidden_nTH.float() * kept).sum(1) / kept.sum(1).clamp(min=1)
+    return (not_half(hidden_nTH) * kept).sum(1) / kept.sum(1).clamp(min=1)
 
 
 def collate_tokens(prepared: Sequence[Prepared], pad_id: int) -> Batch:
@@ -166,8 +166,8 @@ def mean_of_windows(hidden_KTH: Tensor, batch: Batch) -> Tensor:
     """Average the outputs of all windows that belong to the sound."""
     places = torch.arange(hidden_KTH.shape[1], device=hidden_KTH.device)
     mask = (places < batch["length"][:, None]).to(hidden_KTH.device).float()
-    sums_KH = (hidden_KTH.float() * mask[..., None]).sum(1)
+    sums_KH = (not_half(hidden_KTH) * mask[..., None]).sum(1)
     owner = batch[_OWNER].to(hidden_KTH.device)
     items = int(owner[-1]) + 1
     totals = sums_KH.new_zeros(items, sums_KH.shape[1]).index_add(0, owner, sums_KH)
-    return totals / sums_KH.new_zeros(items).index_add(0, owner, mask.sum(1))[:, None]
+    return totals / sums_KH.new_zeros(items).index_add(0, owner, mask.sum(1).to(sums_KH))[:, None]

@@ -73,8 +73,16 @@ def _modalities(space: "Space") -> str:
         encoder = "features only" if reference is None else f"`{reference['kind']}:{reference['name']}`"
         if reference is not None and reference.get("revision"):
             encoder += f" at `{str(reference['revision'])[:12]}`"
+        if reference is not None:
+            encoder += _stored_as(reference)
         rows.append((name, dim, encoder, "" if reference is None else reference.get("license") or "unknown"))
     return _table(("modality", "dim of its features", "encoder", "license of the encoder"), rows)
+
+
+def _stored_as(reference: Mapping[str, Any]) -> str:
+    if "adapter" in reference:
+        return f", trained with an adapter of rank {reference['adapter'].get('r')}"
+    return ", weights in this folder" if reference.get("stored") == "inside" else ""
 
 
 def _usage(space: "Space", towers: Sequence[Tower]) -> str:

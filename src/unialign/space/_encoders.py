@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unialign._checks import check_choice, check_integer
-from unialign.encoders import Encoder, check_reference, check_witness, create, load, references_of
+from unialign.encoders import (
+    Encoder,
+    check_reference,
+    check_witness,
+    create,
+    is_same_form,
+    load,
+    references_of,
+    restored,
+)
 from unialign.errors import ConfigError, DataError, MissingDependencyError
 from unialign.media import KINDS
-from unialign.space._inside import ENCODERS, inside_name, read_inside
+from unialign.space._inside import ENCODERS, has_files, inside_name, read_inside
 from unialign.space._validation import check_names
 
 if TYPE_CHECKING:
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
     from unialign.space._space import Space
 
 # Entries of a reference that are JSON objects.
-_MAPPINGS = ("options", "architecture", "decoding", "prepare", "weights", "packages", "files")
+_MAPPINGS = ("options", "architecture", "decoding", "prepare", "weights", "packages", "files", "adapter")
 # Kind of encoders that cannot be rebuilt from a reference.
 MODULE = "module"
 
@@ -69,17 +78,17 @@ class LoadedEncoders:
         return self._given.get(str(reference["fingerprint"]))
 
     def inside_folder(self, reference: Mapping[str, Any]) -> Path | None:
-        """Return the folder with the files of an encoder that is stored inside of the space."""
-        if self.folder is None or reference.get("stored") != "inside":
+        """Return the folder with the files of an encoder or an adapter that is stored inside of the space."""
+        if self.folder is None or not has_files(reference):
             return None
         return self.folder / ENCODERS / inside_name(reference)
 
     def _load(self, name: str, reference: Mapping[str, Any], device: "torch.device") -> Encoder:
         if reference["kind"] == MODULE:
             raise ConfigError(
-                f"the encoder of {name!r} is a module that is not stored in the space, so {name!r} takes only features "
-                f"(B, {reference['dim']}); to encode raw media, pass the module wrapped by `unialign.encoders.wrap` as "
-                f"encoders={{{name!r}: encoder}} of Space.from_pretrained"
+                f"the encoder of {name!r} is a module, whose code is not stored in the space, so {name!r} takes only "
+                f"features (B, {reference['dim']}); to encode raw media, pass the module wrapped by "
+                f"`unialign.encoders.wrap` as encoders={{{name!r}: encoder}} of Space.from_pretrained"
             )
         folder = self.inside_folder(reference)
         if folder is not None:
@@ -135,6 +144,8 @@ def set_encoders(space: "Space", encoders: Any) -> None:
         if given is None:
             continue
         encoder = _encoder(name, given, before, space)
+        if before is not None and encoder is not None:
+            encoder = _restored(name, encoder, before, space)
         references |= check_references({name: given if encoder is None else encoder.reference}, space.dims)
         if before is not None:
             check_same_encoder(name, before, references[name], "the given encoder is")
@@ -147,9 +158,15 @@ def set_encoders(space: "Space", encoders: Any) -> None:
 
 def check_same_encoder(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
     if ours["fingerprint"] != theirs["fingerprint"]:
+        advice = "features of different encoders are not comparable"
+        if is_same_form(ours, theirs):
+            advice = (
+                "both have the same architecture, but one was trained, so their features are not comparable; use the "
+                "encoders of the space, or embed the data with them"
+            )
         raise DataError(
             f"the space was made from features of {name!r} by {described(ours)}, but {what} {described(theirs)}; "
-            f"features of different encoders are not comparable"
+            f"{advice}"
         )
 
 
@@ -163,7 +180,9 @@ def check_encoders(space: "Space", store: "EmbeddingStore") -> None:
 def described(reference: Mapping[str, Any]) -> str:
     """Return the name of an encoder and the start of its fingerprint, for messages."""
     revision = f"@{reference['revision']}" if reference.get("revision") else ""
-    return f"{reference['kind']}:{reference['name']}{revision} (fingerprint {str(reference['fingerprint'])[:12]})"
+    adapter = " with an adapter" if "adapter" in reference else ""
+    fingerprint = str(reference["fingerprint"])[:12]
+    return f"{reference['kind']}:{reference['name']}{revision}{adapter} (fingerprint {fingerprint})"
 
 
 def _encoder(name: str, given: Any, before: Mapping[str, Any] | None, space: "Space") -> Encoder | None:
@@ -180,6 +199,16 @@ def _encoder(name: str, given: Any, before: Mapping[str, Any] | None, space: "Sp
         f"the encoder of {name!r} must be an encoder of `unialign.encoders`, its name or its reference, got "
         f"{type(given).__name__}; `unialign.encoders.wrap` makes an encoder of a module"
     )
+
+
+def _restored(name: str, encoder: Encoder, reference: Mapping[str, Any], space: "Space") -> Encoder:
+    """Load the trained weights of a module, which are stored in the space, into the given module."""
+    folder = space._loaded_encoders.inside_folder(reference)
+    if folder is None or reference["kind"] != MODULE or encoder.fingerprint == reference["fingerprint"]:
+        return encoder
+    read_inside(folder, reference)
+    with naming(name):
+        return restored(encoder, reference, folder) or encoder
 
 
 @contextmanager

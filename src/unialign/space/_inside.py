@@ -1,4 +1,4 @@
-"""Read encoders that are stored inside the folder of a space, in `encoders/<start of the fingerprint>`."""
+"""Read encoders and adapters that are stored inside the folder of a space, in `encoders/<start of the fingerprint>`."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -13,6 +13,11 @@ ENCODERS = "encoders"
 SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".onnx")
 # Names of the folders of encoders.
 FOLDER = re.compile("[0-9a-f]{16}")
+
+
+def has_files(reference: Mapping[str, Any]) -> bool:
+    """Return whether the encoder, or its adapter, is in a folder of the space."""
+    return reference.get("stored") in ("inside", "adapter")
 
 
 def inside_name(reference: Mapping[str, Any]) -> str:

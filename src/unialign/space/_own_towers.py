@@ -60,6 +60,8 @@ def _tower(space: "Space", name: str, reference: Reference, models: dict[tuple[A
         raise ConfigError(f"{reference['kind']}:{reference['name']} is not a model of transformers")
     if reference["media"] not in KINDS or reference.get("options", {}).get("prefix"):
         raise ConfigError("sentence-transformers cannot express its media or prefix")
+    if "adapter" in reference:
+        raise ConfigError("it has an adapter, which modules of sentence-transformers cannot express")
     # The text and the image encoder of one model share their weights, which are stored once.
     key = _model_key(reference)
     if key not in models:

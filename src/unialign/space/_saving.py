@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from unialign._checks import check_choice
 from unialign.config import Inside, SpaceFormat
+from unialign.encoders import ADAPTER_FILE
 from unialign.errors import CheckpointError, ConfigError
 from unialign.io import CARD, check_json_object, checked_path, push_folder, read_json, save_folder, wait_for_folder
 from unialign.space._card import license_of, model_card
-from unialign.space._inside import ENCODERS, FOLDER, SUFFIXES, inside_name
+from unialign.space._inside import ENCODERS, FOLDER, SUFFIXES, has_files, inside_name
 from unialign.space._own_towers import own_towers
 from unialign.space._sentence_transformer import MODULE_FILES, discard_modules, write_modules
 from unialign.space._stored_encoders import stored_encoders
@@ -83,7 +84,7 @@ def _discard_other_encoders(folder: Path) -> None:
     # Another process may have replaced the space again, so the encoders to keep are read from the folder.
     with contextlib.suppress(OSError, CheckpointError, KeyError, AttributeError), wait_for_folder(folder):
         references = read_json(folder / "config.json")["space"].get("encoders", {}).values()
-        kept = {inside_name(reference) for reference in references if reference.get("stored") == "inside"}
+        kept = {inside_name(reference) for reference in references if has_files(reference)}
         for path in (folder / ENCODERS).iterdir():
             if path.name not in kept and FOLDER.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
@@ -95,7 +96,7 @@ def _check_licenses(space: "Space", folder: Path, copied: set[str], license: str
     """`copied` are modalities whose encoders are in the folder, besides those in the subfolder of encoders."""
     for name, reference in space.encoders.items():
         found = license_of(reference)
-        is_inside = name in copied or (folder / ENCODERS / inside_name(reference)).is_dir()
+        is_inside = name in copied or _has_weights(folder / ENCODERS / inside_name(reference))
         if not is_inside or (found != "unknown" and found not in CLOSED):
             continue
         if not license:
@@ -104,3 +105,8 @@ def _check_licenses(space: "Space", folder: Path, copied: set[str], license: str
                 f"the license of the encoder of {name!r} {state}, and the folder contains its weights; state the "
                 f"license with license='...' if you may publish them, or use inside='never'"
             )
+
+
+def _has_weights(folder: Path) -> bool:
+    """An adapter alone contains no weights of the encoder below it."""
+    return folder.is_dir() and any(path.name != ADAPTER_FILE for path in folder.iterdir())

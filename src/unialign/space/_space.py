@@ -385,7 +385,8 @@ class Space(nn.Module):
                 None: the encoders of raw media of this space, if sentence-transformers computes the same features;
                 a warning lists the others.
             inside: whether the encoders of raw media are stored in the subfolder `encoders`, as safetensors and JSON.
-                `auto` stores those that no reference can rebuild, `always` stores all, `never` stores none.
+                `auto` stores those that no reference can rebuild, such as trained ones, and adapters; `always` stores
+                all, `never` stores none.
 
         Raises:
             CheckpointError: a file cannot be written or the folder holds a model of another kind (existing files are
@@ -488,7 +489,8 @@ class Space(nn.Module):
             source: folder, or `owner/name` on the Hub.
             revision: branch, tag or commit on the Hub.
             encoders: encoders to use instead of those that are loaded by reference, as in `with_encoders`. Modules that
-                were wrapped by `unialign.encoders.wrap` are not saved, and must be given here.
+                were wrapped by `unialign.encoders.wrap` must be given here; if one was trained with the space, its
+                stored tensors are loaded into the given module.
             cache: folder of the downloaded files of the space; None: that of `huggingface_hub`.
             offline: whether nothing is downloaded. None: as set by the variable HF_HUB_OFFLINE.
 

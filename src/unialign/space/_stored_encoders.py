@@ -1,14 +1,15 @@
 """Choose which encoders are stored inside of a saved space, and read their files."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unialign.config import Inside
-from unialign.encoders import Encoder, load, save
+from unialign.encoders import Encoder, base, has_adapter, load, save, save_adapter
 from unialign.errors import ConfigError, DataError
 from unialign.space._encoders import MODULE, naming
-from unialign.space._inside import ENCODERS, SUFFIXES, inside_name, read_inside
+from unialign.space._inside import ENCODERS, SUFFIXES, has_files, inside_name, read_inside
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
@@ -29,13 +30,17 @@ def stored_encoders(space: "Space", inside: Inside) -> tuple[dict[str, Reference
 
 def _stored(space: "Space", name: str, reference: Reference, inside: Inside) -> tuple[Reference, dict[str, bytes]]:
     loaded = space._loaded_encoders
-    if inside != "never" and (folder := loaded.inside_folder(reference)) is not None:
+    is_whole = inside == "auto" or reference.get("stored") == "inside"
+    if inside != "never" and is_whole and (folder := loaded.inside_folder(reference)) is not None:
         return reference, read_inside(folder, reference)
     by_reference = {key: value for key, value in reference.items() if key != "files"} | {"stored": "reference"}
     if inside == "always":
         return _written(name, loaded.get(name, reference, space._like().device))
     given = loaded.given(reference)
-    if inside == "auto" and given is not None and given.module is not None and reference["kind"] != MODULE:
+    is_code = reference["kind"] == MODULE and not has_files(reference)
+    if inside == "auto" and given is not None and given.module is not None and not is_code:
+        if reference["kind"] != MODULE and has_adapter(given) and _can_be_loaded(base(reference), loaded.offline):
+            return _written(name, given, save_adapter)
         changed, files = _written(name, given)
         # The weights of a module that was trained since it was created have another fingerprint.
         if changed["fingerprint"] != reference["fingerprint"] or not _can_be_loaded(by_reference, loaded.offline):
@@ -52,7 +57,9 @@ def _can_be_loaded(reference: Reference, offline: bool | None) -> bool:
     return True
 
 
-def _written(name: str, encoder: Encoder) -> tuple[Reference, dict[str, bytes]]:
+def _written(
+    name: str, encoder: Encoder, save: Callable[[Encoder, Path], Reference] = save
+) -> tuple[Reference, dict[str, bytes]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with naming(name, "stored inside of the space"):
