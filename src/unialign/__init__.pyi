@@ -33,7 +33,7 @@ from unialign.embedding import embed as embed
 from unialign.evaluation import evaluate as evaluate
 from unialign.experiments import compare as compare
 from unialign.inspection import inspect as inspect
-from unialign.migration import bridge as bridge
+from unialign.migration import bridge as bridge, replace_encoder as replace_encoder
 from unialign.space import Space as Space
 from unialign.train import fit as fit
 
@@ -73,5 +73,6 @@ __all__ = [
     "probes",
     "registry",
     "repair",
+    "replace_encoder",
     "train",
 ]

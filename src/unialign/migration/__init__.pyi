@@ -4,6 +4,16 @@ from unialign.migration._inputs import RowSource as RowSource, open_rows as open
 from unialign.migration._interval import OverlapInterval as OverlapInterval
 from unialign.migration._level import Level as Level
 from unialign.migration._plan import plan as plan
+from unialign.migration._replace import ReplacedEncoder as ReplacedEncoder, replace_encoder as replace_encoder
 from unialign.migration._search import SearchResult as SearchResult
 
-__all__ = ["Bridge", "Level", "OverlapInterval", "SearchResult", "bridge", "plan"]
+__all__ = [
+    "Bridge",
+    "Level",
+    "OverlapInterval",
+    "ReplacedEncoder",
+    "SearchResult",
+    "bridge",
+    "plan",
+    "replace_encoder",
+]
