@@ -11,7 +11,7 @@ from unialign.config import GramConfig
 from unialign.data import EmbeddingStore
 from unialign.embedding import embed
 from unialign.errors import ConfigError, DataError
-from unialign.evaluation import GramResult, GramSet, gram_benchmark, gram_protocol, gram_published
+from unialign.evaluation import GramResult, GramSet, gram_benchmark, gram_own_rows, gram_protocol, gram_published
 from unialign.experiments import STORE_FOLDER, describe_data, open_run_dir, open_store, prepare_data, write_json
 from unialign.io import describe_environment
 from unialign.items import SPLITS, Items
@@ -54,10 +54,13 @@ def evaluate(config: GramConfig, sources: Sequence[str], out: Path, *, id: str |
         resamples=config.resamples,
     )
     benchmark = config.benchmark or gram_benchmark(store.name)
-    results = _results(config, store, result, None if benchmark is None else gram_published(benchmark), out)
+    published = None if benchmark is None else gram_published(benchmark)
+    if published is not None:
+        published["own"] = gram_own_rows(result, Path(config.space).name)
+    results = _results(config, store, result, published, out)
     write_json(out / "results.json", results)
     report = write_gram_report(out)
-    _print(store, config, result, results["gram"]["published"])
+    _print(store, config, result, published)
     echo(f"Report: {shown(report)}")
     return 0
 
@@ -151,17 +154,22 @@ def _print(store: EmbeddingStore, config: GramConfig, result: GramResult, publis
     echo()
     if published is None:
         return
+    printed = [
+        row
+        for row in published["rows"]
+        if row["stages"] == 1 or (row["model"] in _PRINTED and "Table 1" in row["source"])
+    ]
     rows = [
         (
             row["model"],
             *("-" if row[key] is None else f"{row[key]:.1f}" for key in ("text_to_clip", "clip_to_text")),
             str(row["stages"] or "not stated"),
+            f"{row['gallery'] or published['gallery']:,}",
         )
-        for row in published["rows"]
-        if row["stages"] == 1 or (row["model"] in _PRINTED and "Table 1" in row["source"])
+        for row in (*published["own"], *printed)
     ]
-    echo(f"Published R@1 on {published['benchmark']}, {published['gallery']:,} clips:")
-    echo("\n".join(table_lines(("model", "text->clip", "clip->text", "stages"), rows)))
+    echo(f"R@1 beside published numbers on {published['benchmark']}:")
+    echo("\n".join(table_lines(("model", "text->clip", "clip->text", "stages", "clips"), rows)))
     echo(published["note"])
     clips = result.sets["all"].clips
     if clips != published["gallery"]:

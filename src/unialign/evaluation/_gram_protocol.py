@@ -74,7 +74,7 @@ def gram_protocol(
         captions: "first": the first caption of a clip is a query; "all": each caption is a query, and all are right
             answers to the clip.
         subset: "with-audio": also evaluate the clips with the modality `audio` alone, as other papers do.
-        k: cut-offs of recall.
+        k: cut-offs of recall; 1 is always included.
         rerank: second stage, a function of the item rows of queries (q,) and of their candidates (q, C) that returns
             scores (q, C), where larger is better. It scores the first `rerank_top` candidates of `centroid` and
             `volume`. A mapping has one function for each direction, "text->joint" and "joint->text"; a single function
@@ -96,7 +96,7 @@ def gram_protocol(
     check_choice("captions", captions, get_args(Captions))
     check_choice("subset", subset, get_args(GramSubset))
     check_integer("rerank_top", rerank_top, low=1)
-    cutoffs = check_cutoffs(k)
+    cutoffs = tuple(sorted({1, *check_cutoffs(k)}))
     hooks = _hooks(rerank)
     rows_N: Tensor | None = None
     if isinstance(embeddings, EmbeddingStore):

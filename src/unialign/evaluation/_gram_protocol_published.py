@@ -6,8 +6,9 @@ from importlib.resources import files
 from typing import Any
 
 from unialign._checks import check_choice
+from unialign.evaluation._gram_protocol_result import GramResult
 
-__all__ = ["gram_benchmark", "gram_published"]
+__all__ = ["gram_benchmark", "gram_own_rows", "gram_published"]
 
 
 def gram_published(benchmark: str) -> dict[str, Any]:
@@ -45,6 +46,33 @@ def gram_published(benchmark: str) -> dict[str, Any]:
         "unit": found["unit"],
         "rows": rows,
     }
+
+
+def gram_own_rows(result: GramResult, name: str) -> list[dict[str, Any]]:
+    """Return rows in the form of `gram_published` for the joint scores and the best single modality."""
+    rows = []
+    for subset, found in result.sets.items():
+        best = {entry.direction: found.best_single(entry.direction) for entry in found.entries}
+        for score, stage in dict.fromkeys((entry.score, entry.stage) for entry in found.entries):
+            if score in result.joint and score not in best.values():
+                continue
+            recalls = {
+                entry.direction: 100 * entry.metrics["recall@1"].estimate
+                for entry in found.entries
+                if (entry.score, entry.stage) == (score, stage)
+            }
+            alone = f"{score} alone" if score in result.joint and len(result.joint) > 1 else score
+            rows.append(
+                {
+                    "model": f"{name}, {alone}",
+                    "text_to_clip": recalls.get("text->joint"),
+                    "clip_to_text": recalls.get("joint->text"),
+                    "stages": stage,
+                    "gallery": found.clips,
+                    "source": "this evaluation" if subset == "all" else "this evaluation, clips with audio",
+                }
+            )
+    return rows
 
 
 def gram_benchmark(name: str) -> str | None:

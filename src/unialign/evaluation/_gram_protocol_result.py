@@ -113,7 +113,7 @@ class GramResult:
                     f"{entry.score} (best single)" if best else entry.score,
                     str(entry.stage),
                     *recalls,
-                    f"{median.estimate:g} [{median.low:g}, {median.high:g}]",
+                    f"{median.estimate:.1f} [{median.low:.1f}, {median.high:.1f}]",
                 )
 
     def to_dict(self) -> dict[str, Any]:

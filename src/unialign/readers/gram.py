@@ -22,7 +22,8 @@ Captions = Literal["first", "all"]
 _VIDEO = (".mp4", ".avi", ".webm", ".mkv")
 _AUDIO = (".wav", ".mp3", ".flac", ".m4a", ".mkv")
 _FOLDERS = {"video": "vision", "audio": "audio"}
-_KINDS: dict[str, Kind] = {"video": "video", "audio": "audio", "text": "text", **dict.fromkeys(OPTIONAL_TEXTS, "text")}
+_KINDS: dict[str, Kind] = {"video": "video", "audio": "audio", "text": "text"}
+_OPTIONAL: dict[str, Kind] = dict.fromkeys(OPTIONAL_TEXTS, "text")
 _CORRUPTED = ("corrupted", "corrupted.txt")
 
 
@@ -57,10 +58,11 @@ class GramReader:
         clips, notes = read_clips(files, id_keys=keys["id"], text_keys=keys["text"])
         media = {name: MediaFolder(folders, place, name in options.rules) for name, place in places.items()}
         notes += _corrupted(files[0].parent, clips)
+        found = {name for clip in clips for name in clip.texts}
         keys_of_items: list[str] = []
         return ItemRecords(
             name=folders.roots[0].name,
-            kinds=_KINDS,
+            kinds=_KINDS | {name: kind for name, kind in _OPTIONAL.items() if name in found},
             records=_records(clips, media, self._captions, keys_of_items),
             where=lambda row: f"{folders.roots[0]}, clip {keys_of_items[row]!r}",
             roots=folders.roots,
@@ -77,7 +79,7 @@ def _rules(options: ItemOptions) -> tuple[dict[str, Sequence[str]], dict[str, Se
         )
     if other := sorted({*options.values} - {"id"}):
         raise ConfigError(f"the reader gram reads {other[0]} from no column; omit the option")
-    if wrong := [name for name, kind in options.kinds.items() if _KINDS.get(name) != kind]:
+    if wrong := [name for name, kind in options.kinds.items() if (_KINDS | _OPTIONAL).get(name) != kind]:
         raise ConfigError(f"the reader gram has no modality {wrong[0]!r} of kind {options.kinds[wrong[0]]}")
     found_id = options.values.get("id")
     keys = {

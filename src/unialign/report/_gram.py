@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 
 _PERCENT = NumberFormat(percent=True, decimals=1)
+_RANK = NumberFormat(percent=False, decimals=1)
 _JOINT = ("centroid", "volume")
-_DIRECTIONS = ("text->joint", "joint->text")
 
 
 def write_gram_report(folder: str | os.PathLike[str]) -> Path:
@@ -53,7 +53,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "notes": _notes(every, found),
         "charts": [(names[direction], _chart(every, direction, f"recall-{i}")) for i, direction in enumerate(names)],
         "cuts": [f"R@{cut}" for cut in found["k"]],
-        "sets": [_table(name, part, found, names) for name, part in found["sets"].items()],
+        "tables": [table for name, part in found["sets"].items() for table in _tables(name, part, found, names)],
         "published": None if published is None else _published(found, published),
         "protocol": plain_rows(results["protocol"]),
         "data": plain_rows(
@@ -76,10 +76,10 @@ def _lead(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
         score = every["entries"][0]["score"]
         joint = _estimate(_entry(every, direction, score), f"recall@{cut}")
         best = every["best_single"][direction]
-        text = f"{name}: {_PERCENT.with_unit(joint.mean)} with {score}"
+        text = f"{name} has {_PERCENT.with_unit(joint.mean)} with {score}"
         if best != score:
             single = _estimate(_entry(every, direction, best), f"recall@{cut}")
-            text += f", {_PERCENT.with_unit(single.mean)} with {best} alone, the best single modality"
+            text += f" and {_PERCENT.with_unit(single.mean)} with {best} alone, the best single modality"
         parts.append(text)
     return f"R@{cut} of the first stage: {'; '.join(parts)}."
 
@@ -106,56 +106,43 @@ def _chart(part: Mapping[str, Any], direction: str, key: str) -> Any:
     return labeled_bars(key, f"R@1, {direction}", _PERCENT, rows)
 
 
-def _table(name: str, part: Mapping[str, Any], found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    rows = []
-    for entry in part["entries"]:
-        cells = []
-        for cut in found["k"]:
-            e = _estimate(entry, f"recall@{cut}")
-            cells.append((_PERCENT.number(e.mean), _PERCENT.interval(e.low, e.high)))
-        e = _estimate(entry, "median_rank")
-        medians = NumberFormat(percent=False, decimals=0 if float(e.mean).is_integer() else 1)
-        cells.append((medians.number(e.mean), medians.interval(e.low, e.high)))
-        rows.append(
+def _tables(name: str, part: Mapping[str, Any], found: Mapping[str, Any], names: Mapping[str, str]) -> list[Any]:
+    """One table per direction."""
+    title = "All clips" if name == "all" else "Clips with audio"
+    tables = []
+    for direction, shown in names.items():
+        entries = [entry for entry in part["entries"] if entry["direction"] == direction]
+        first = entries[0]
+        chance = _PERCENT.with_unit(number(first["chance"][f"recall@{found['k'][0]}"]))
+        tables.append(
             {
-                "direction": names[entry["direction"]],
-                "score": _label(entry, part),
-                "stage": entry["stage"],
-                "cells": cells,
-                "chance": _PERCENT.number(number(entry["chance"][f"recall@{found['k'][0]}"])),
-                "at_chance": f"{entry['at_chance']:,}",
-                "queries": f"{entry['queries']:,}",
-                "gallery": f"{entry['gallery']:,}",
+                "title": f"{title}: {shown}",
+                "note": f"{first['queries']:,} queries, {first['gallery']:,} candidates; R@{found['k'][0]} of a random "
+                f"order: {chance}.",
+                "rows": [
+                    {
+                        "score": _label(entry, part),
+                        "stage": entry["stage"],
+                        "cells": _cells(entry, found["k"]),
+                        "at_chance": f"{entry['at_chance']:,}",
+                    }
+                    for entry in entries
+                ],
             }
         )
-    title = "All clips" if name == "all" else "Clips with audio"
-    return {"title": f"{title}: {part['clips']:,}", "rows": rows}
+    return tables
+
+
+def _cells(entry: Mapping[str, Any], cutoffs: Sequence[int]) -> list[tuple[str, str]]:
+    formats = [*((f"recall@{cut}", _PERCENT) for cut in cutoffs), ("median_rank", _RANK)]
+    found = [(_estimate(entry, metric), form) for metric, form in formats]
+    return [(form.number(e.mean), form.interval(e.low, e.high)) for e, form in found]
 
 
 def _published(found: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers of the user come first; one row per joint score, stage and the best single modality."""
+    """Rows of the evaluated space come first."""
     rows = []
-    for name, part in found["sets"].items():
-        keys = dict.fromkeys((e["score"], e["stage"]) for e in part["entries"])
-        best = set(part["best_single"].values())
-        for score, stage in keys:
-            if score not in _JOINT and score not in best:
-                continue
-            cells = []
-            for direction in _DIRECTIONS:
-                entry = _entry(part, direction, score, stage)
-                cells.append(_PERCENT.number(number(entry["metrics"]["recall@1"]["estimate"])) if entry else DASH)
-            rows.append(
-                {
-                    "model": f"{found['space']}, {score}",
-                    "cells": cells,
-                    "stages": str(stage),
-                    "gallery": f"{part['clips']:,}",
-                    "source": "this evaluation" if name == "all" else "this evaluation, clips with audio",
-                    "own": True,
-                }
-            )
-    for row in published["rows"]:
+    for row in (*published["own"], *published["rows"]):
         values = (row["text_to_clip"], row["clip_to_text"])
         rows.append(
             {
@@ -164,20 +151,20 @@ def _published(found: Mapping[str, Any], published: Mapping[str, Any]) -> dict[s
                 "stages": "not stated" if row["stages"] is None else str(row["stages"]),
                 "gallery": f"{row['gallery'] or published['gallery']:,}",
                 "source": row["source"],
-                "own": False,
+                "own": row in published["own"],
             }
         )
-    clips = found["sets"]["all"]["clips"]
-    differs = clips != published["gallery"]
+    clips, name = found["sets"]["all"]["clips"], published["benchmark"]
+    warning = (
+        f"These data have {count(clips, 'clip')}, the test set of {name} has {published['gallery']:,}; the numbers "
+        "cannot be compared."
+    )
     return {
-        "benchmark": published["benchmark"],
+        "benchmark": name,
         "note": published["note"],
         "unit": published["unit"],
         "rows": rows,
-        "warning": f"These data have {count(clips, 'clip')}, the test set of {published['benchmark']} has "
-        f"{published['gallery']:,}; the numbers cannot be compared."
-        if differs
-        else "",
+        "warning": warning if clips != published["gallery"] else "",
     }
 
 
