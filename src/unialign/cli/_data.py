@@ -12,7 +12,8 @@ def show_all() -> int:
     rows = []
     for name in named_data.names():
         data = named_data.find(name)
-        rows.append((name, "yes" if data.installed else "no", data.license, data.title))
+        installed = "yes" if data.installed else "no" if data.install else "--source"
+        rows.append((name, installed, data.license, data.title))
     echo("\n".join(table_lines(("name", "installed", "license", "data"), rows)))
     echo(f"Embeddings that ship with unialign-datasets: {', '.join(list_datasets())}")
     return 0
@@ -22,8 +23,11 @@ def show(name: str) -> int:
     data = named_data.find(name)
     echo(f"{name}: {data.title}")
     echo(f"License: {data.license}")
-    echo(f"Folder: {data.folder} ({'installed' if data.installed else 'not installed'})")
-    echo(f"Install: {data.install}")
+    if data.install:
+        echo(f"Folder: {data.folder} ({'installed' if data.installed else 'not installed'})")
+        echo(f"Install: {data.install}")
+    else:
+        echo(f"Folder: yours, with {data.layout}; unialign data prepare {name} --source DIR")
     if data.counts:
         echo(f"Version {data.version}: {', '.join(f'{number:,} {key}' for key, number in data.counts.items())}")
     return 0
@@ -32,13 +36,16 @@ def show(name: str) -> int:
 def prepare_table(name: str, source: Path | None, out: Path | None, seed: int) -> int:
     data = named_data.find(name)
     items = named_data.prepare(name, source=source, seed=seed)
-    target = Path("tables") / name if out is None else out
+    target = Path("tables") / name.replace(":", "-") if out is None else out
     items.save(target, overwrite="replace")
     echo(f"{count(len(items), 'item')}, license {data.license}")
     present = [(modality, kind, f"{int(items.present(modality).sum()):,}") for modality, kind in items.kinds.items()]
     echo("\n".join(table_lines(("modality", "kind", "items"), present)))
     parts = ((items.split == code).sum() for code in range(3))
-    echo("Split by groups: {:,} train, {:,} val, {:,} test".format(*map(int, parts)))
+    which = "of the source" if data.keeps_split else "by groups"
+    echo("Split {}: {:,} train, {:,} val, {:,} test".format(which, *map(int, parts)))
+    if data.count is not None:
+        echo(", ".join(f"{key}: {number:,}" for key, number in data.counted(items).items()))
     for line in data.differences(items):
         echo(f"Warning: the counts differ from those of the known version: {line}")
     echo(f"Item table: {shown(target)}")

