@@ -103,12 +103,12 @@ def compare_directions(store: EmbeddingStore, folder: Path, weights_RN: Tensor) 
     return found
 
 
-def direction_hits(store: EmbeddingStore, space: Space) -> dict[str, tuple[Tensor, Any]]:
-    """Return the hits at 10 of each direction, and the places of its queries among the test items.
+def direction_hits(store: EmbeddingStore, space: Space, split: str = "test") -> dict[str, tuple[Tensor, Any]]:
+    """Return the hits at 10 of each direction, and the places of its queries among the items of the split.
 
-    The gallery of a direction holds all test items that have its target; items with equal captions have equal ids.
+    The gallery of a direction holds all items that have its target; items with equal captions have equal ids.
     """
-    rows = store.rows("test")
+    rows = store.rows(split)
     ids = store.ids[rows]
     present = {name: store.present(name)[rows] for name in space.modalities}
     features = {name: torch.as_tensor(store.array(name)[rows]).float() for name in space.modalities}

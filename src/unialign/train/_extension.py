@@ -142,7 +142,8 @@ def check_extension(
     new = {
         name: dims[name]
         for name in dims
-        if name in names and (init_from.dims.get(name) != dims[name] or _differ(init_from, name, encoders))
+        if name in names
+        and (config.init == "ridge" or init_from.dims.get(name) != dims[name] or _differ(init_from, name, encoders))
     }
     trained = tuple(name for name in dims if name in names)
     _check_trained(init_from, trained, new, config)
@@ -184,11 +185,6 @@ def _check_trained(init_from: Space, trained: Sequence[str], new: Mapping[str, i
             )
     if config.init == "gcca":
         raise ConfigError("init='gcca' sets the heads of all modalities, so it cannot be combined with train")
-    if config.init == "ridge" and (continued := [name for name in trained if name not in new]):
-        raise ConfigError(
-            f"init='ridge' would replace the head of {continued[0]!r} in init_from; use init='random', which continues "
-            f"from this head"
-        )
     if init_from.head == "kernel" and init_from.kernel_sizes is None:
         raise ConfigError("init_from has no kernel features yet; call its `fit_normalizer`, or load a saved space")
 

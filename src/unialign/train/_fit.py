@@ -1,24 +1,28 @@
 """`fit`: train a space on a store."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from unialign._html import html_table
-from unialign.config import ProgressMode, Resume, TrainConfig
+from unialign.config import EmbedConfig, ProgressMode, Resume, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.distributed import not_joined
+from unialign.encoders import Encoder
 from unialign.errors import ConfigError
+from unialign.items import Items
 from unialign.losses import Objective
 from unialign.space import Space
 from unialign.train._early_stopping import check_early_stopping
 from unialign.train._eval_callback import EvalCallback, check_eval_callback
+from unialign.train._fit_items import ItemOptions, opened_data
+from unialign.train._media_data import MediaSource
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
-from unialign.train._run_dir import check_run_arguments
+from unialign.train._run_dir import ENCODERS, check_run_arguments
 from unialign.train._run_settings import (
     batches_of,
     check_alignment,
@@ -62,7 +66,7 @@ class FitResult:
 
 
 def fit(
-    store: EmbeddingStore,
+    data: EmbeddingStore | Items,
     config: TrainConfig | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
@@ -72,10 +76,13 @@ def fit(
     progress: ProgressMode = "auto",
     init_from: Space | None = None,
     train: Sequence[str] | None = None,
+    encoders: Mapping[str, str | Mapping[str, Any] | Encoder] | None = None,
+    embedding: EmbedConfig | None = None,
+    accept_licenses: Collection[str] = (),
     eval_callback: EvalCallback | None = None,
     group: Any = "auto",
 ) -> FitResult:
-    """Train a space on the training rows of a store.
+    """Train a space on the training rows of a store, or on items of media with their encoders.
 
     Features larger than 128 MiB in float32, or kernel features larger than 1 GiB, are read from the store during
     training, so that memory use does not grow with the data. On a CUDA device, features of up to a quarter of its free
@@ -95,10 +102,16 @@ def fit(
     With `init="gcca"` or `"ridge"`, the heads start from the closed form of the training rows (see
     `unialign.closed_form`), which is the same for every seed. With `epochs=0`, the result is this closed form.
 
+    Items are first embedded with the initial encoders, as `embed` does, into the store `out/store`. It determines which
+    items have which modality: broken cells are absent. Encoders for which `config.tune` has another mode than `frozen`
+    are trained with the heads: in each step, worker processes decode the media of the batch, and the encoders compute
+    their features, with `micro_batch_size` items at a time in memory. The result encodes raw media with the trained
+    encoders.
+
     With `train`, a modality is added to a trained space: only the heads of the given modalities are trained, at least
     one other modality of `init_from` must be in the data, and the embeddings of all others stay bitwise equal.
     `dim`, and the settings of the heads, must be those of `init_from`, but new heads may also be linear on standardized
-    features (`head="linear"`). `init="ridge"` starts a new linear head from ridge regression onto the embeddings of the
+    features (`head="linear"`). `init="ridge"` starts new linear heads from ridge regression onto the embeddings of the
     other modalities; with `epochs=0`, this is the result.
 
     With `early_stopping_patience`, the space is evaluated on the validation split before the first step, every
@@ -107,9 +120,11 @@ def fit(
     training stops early.
 
     Args:
+        data: a store of features, or an item table.
         config: settings; None: `TrainConfig()`, the defaults.
-        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. If None, nothing is
-            written to disk.
+        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`; for items also for
+            `store/`, their features, and `items/`, their table. If None, nothing is written to disk, but for a
+            temporary folder with the features of items.
         resume: `never` raises an error if `out` contains a run; `auto` continues the run in `out` (a finished run is
             returned unchanged) or starts a new run; `required` raises an error if there is no checkpoint.
         device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`.
@@ -120,13 +135,18 @@ def fit(
         train: modalities of `store` to train, for a given `init_from`; None: all. All others keep the weights of
             `init_from`, and the result has all modalities of `init_from`, also those that are not in `store`. A
             modality that `init_from` lacks, or whose features in `store` have another dim or encoder, gets a new head;
-            any other continues from its head in `init_from`.
+            any other continues from its head in `init_from`, unless `init="ridge"`.
+        encoders: for items: encoders by modality or pattern, which take precedence over `config.encoders`: names,
+            references or encoders. A module that was wrapped by `unialign.encoders.wrap` is trained itself; other
+            encoders are copied.
+        embedding: for items: settings of `embed`; None: the defaults.
+        accept_licenses: for items: see `embed`.
         eval_callback: evaluation after selected steps; does not affect the run.
         group: processes that train this space together: `"auto"` for all, None for this process only (each process may
             then train its own space), or a `torch.distributed` process group.
 
     Raises:
-        ConfigError: settings do not fit the store or the device; early stopping has no validation split; `out` contains
+        ConfigError: settings do not fit the data or the device; early stopping has no validation split; `out` contains
             a run and `resume` is "never"; `init_from` has other modalities, dims or heads; `eval_callback` has steps
             beyond the last step; processes differ in their arguments; or torchrun or SLURM started several processes,
             but the call is not inside `unialign.distributed.init()`.
@@ -134,17 +154,62 @@ def fit(
         NonFiniteError: a feature, the loss or a gradient is not finite; the message names the modality, store row and
             step.
         CheckpointError: a checkpoint cannot be written, or the checkpoint to resume from was altered or made with
-            other settings.
+            other settings or initial encoders.
+        MediaError, MissingDependencyError: for items: see `embed`.
         DistributedError: another process failed or ended.
         KeyboardInterrupt, SystemExit(143): on Ctrl-C or SIGTERM, after the current step is completed and a checkpoint
             is saved.
     """
     processes = _processes(group)
     settings = TrainConfig() if config is None else config
+    options = ItemOptions(encoders, embedding, accept_licenses)
+    with opened_data(
+        data,
+        settings,
+        options,
+        out=out,
+        resume=resume,
+        device=device,
+        progress=progress,
+        on_step=on_step,
+        processes=processes,
+    ) as (store, media):
+        return _fit_store(
+            store,
+            settings,
+            media,
+            out=out,
+            resume=resume,
+            device=device,
+            on_step=on_step,
+            progress=progress,
+            init_from=init_from,
+            train=train,
+            eval_callback=eval_callback,
+            processes=processes,
+        )
 
+
+def _fit_store(
+    store: EmbeddingStore,
+    settings: TrainConfig,
+    media: MediaSource | None,
+    *,
+    out: str | os.PathLike[str] | None,
+    resume: Resume,
+    device: str | torch.device,
+    on_step: OnStep | None,
+    progress: ProgressMode,
+    init_from: Space | None,
+    train: Sequence[str] | None,
+    eval_callback: EvalCallback | None,
+    processes: ProcessGroup,
+) -> FitResult:
     def validate() -> SpaceTask:
         check_run_arguments(out, resume, progress, on_step)
-        task = SpaceTask(store, settings, device=device, init_from=init_from, train=train, processes=processes)
+        task = SpaceTask(
+            store, settings, device=device, init_from=init_from, train=train, media=media, processes=processes
+        )
         if out is None and (loggers := [name for name in settings.log_to if name != "jsonl"]):
             raise ConfigError(f"log_to={loggers[0]!r} needs out=, the folder to write to")
         check_eval_callback(eval_callback, task.steps)
@@ -156,6 +221,7 @@ def fit(
         | {
             "data": task.facts["data"],
             "init_from": task.facts.get("init_from"),
+            "encoders": task.facts.get(ENCODERS),
             "resume": resume,
             "out": "None" if out is None else "a folder",
             "torch's default dtype": str(torch.get_default_dtype()),
