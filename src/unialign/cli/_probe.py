@@ -15,12 +15,13 @@ from torch import Tensor
 
 from unialign._plain_text import count, join_words, repeat_command
 from unialign.cli._console import echo, shown
+from unialign.cli._items import open_items
 from unialign.cli._media import EMBEDDING_SETTINGS
 from unialign.cli._space_media import store_of_media
 from unialign.config import ProbeConfig
 from unialign.data import EmbeddingStore, RowReader
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import open_run_dir, open_store, prepare_data, write_json
+from unialign.experiments import STORE_FOLDER, open_run_dir, open_store, prepare_data, write_json
 from unialign.io import describe_environment, replace_file, write_yaml
 from unialign.probes import ProbeResult, knn, linear, zero_shot
 from unialign.report import write_probe_report
@@ -40,7 +41,10 @@ def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespa
             f"the space has no modality {config.modality!r}; choose --modality {' or '.join(space.modalities)}"
         )
     if media:
-        store = store_of_media(space, sources, options, settings=EMBEDDING_SETTINGS, modalities=[config.modality])
+        settings = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
+        items = open_items(sources, options)
+        path = out / STORE_FOLDER
+        store = store_of_media(space, items, path, modalities=[config.modality], device=options.device, **settings)
         config = config.replace(data=str(store.path), fingerprint=store.fingerprint)
     else:
         data = prepare_data(sources, out, "probe", id=options.id)

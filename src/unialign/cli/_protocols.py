@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from unialign.config import Config, EvaluateConfig, GramConfig
+from unialign.config import Config, EvaluateConfig, GramConfig, OmniConfig
 
 
 @dataclass(frozen=True)
@@ -31,4 +31,5 @@ PROTOCOLS = {
         "unialign.cli._evaluate_gram",
         raw_media=True,
     ),
+    "omni": Protocol(OmniConfig, ("modalities", "pool", "k"), "unialign.cli._evaluate_omni", raw_media=True),
 }

@@ -21,7 +21,8 @@ _EXAMPLES = """\
   unialign evaluate runs/train/space my-store/ --split val --out runs/validation
   unialign evaluate runs/train/space held-out.npz
   unialign evaluate runs/train/space large-store/ --sample 2000
-  unialign evaluate runs/train/space msrvtt/ --protocol gram --captions first"""
+  unialign evaluate runs/train/space msrvtt/ --protocol gram --captions first
+  unialign evaluate runs/train/space emoji --protocol omni"""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,7 +73,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         dest="chosen_protocol",
         choices=tuple(PROTOCOLS),
         help="all metrics in every direction, or `gram`: captions against all modalities of a clip, as in papers on "
-        "video retrieval (default: all)",
+        "video retrieval; or `omni`: each pair of modalities on the same items (default: all)",
     )
     add_config_file(parser, "evaluation")
     add_settings(parser, EvaluateConfig, only=("split", "anchor", "sample", "resamples"))

@@ -105,7 +105,10 @@ class OmniResult:
 
     def text(self) -> str:
         """Return the measurements as tables for a terminal."""
-        lines = [self.answer(), "", f"{count(self.items, 'item')}, pool {self.pool}, k = {self.k}"]
+        sizes = sorted({pair.items for pair in self.pairs.values()})
+        pool = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        which = "that have every modality" if self.pool == "shared" else "that have both modalities of a pair"
+        lines = [self.answer(), "", f"{pool} of {count(self.items, 'item')}, those {which}; k = {self.k}"]
         for names in _BLOCKS:
             head = ("pair", *(OMNI_METRICS[name][0] for name in names))
             body = [

@@ -10,6 +10,7 @@ from unialign.report._format import (
 from unialign.report._generation import write_generation_report as write_generation_report
 from unialign.report._gram import write_gram_report as write_gram_report
 from unialign.report._inspection import write_inspection_report as write_inspection_report
+from unialign.report._omni import write_omni_report as write_omni_report
 from unialign.report._page import write_report as write_report
 from unialign.report._plot import (
     Plot as Plot,
@@ -46,6 +47,7 @@ __all__ = [
     "write_generation_report",
     "write_gram_report",
     "write_inspection_report",
+    "write_omni_report",
     "write_probe_report",
     "write_ranking_report",
     "write_repair_report",

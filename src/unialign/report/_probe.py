@@ -45,7 +45,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
     classified = counts["test"] if "test" in counts else counts["items"]
     return {
         "kicker": task,
-        "title": f"{results['modality']} of {results['data']['name']}",
+        "title": f"Classes of {results['data']['name']} by {results['modality']}",
         "facts": [
             count(results["classes"], "class", "classes"),
             f"{classified:,} items classified",
@@ -77,7 +77,7 @@ def _answer(results: Mapping[str, Any], task: str) -> str:
     top1 = read_estimate(results["metrics"]["top1"])
     above = "" if top1.low > number(results["majority"]) else ", which is not reliably above a constant prediction"
     return (
-        f"{task} of `{results['modality']}` is correct for {_PERCENT.with_unit(top1.mean)} of the items "
+        f"{task} of {results['modality']} is correct for {_PERCENT.with_unit(top1.mean)} of the items "
         f"({_PERCENT.interval_with_unit(top1.low, top1.high)}){above}. Chance is "
         f"{_PERCENT.with_unit(number(results['chance']))}, the most frequent class "
         f"{_PERCENT.with_unit(number(results['majority']))}."
