@@ -1,5 +1,9 @@
 from unialign.space._eigenvectors import leading_eigenvectors as leading_eigenvectors
-from unialign.space._encoders import check_encoders as check_encoders, described as described
+from unialign.space._encoders import (
+    check_encoders as check_encoders,
+    described as described,
+    set_encoders as set_encoders,
+)
 from unialign.space._evaluating import evaluating as evaluating
 from unialign.space._extension import with_new_modalities as with_new_modalities
 from unialign.space._kernel_basis import (

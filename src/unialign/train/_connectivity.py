@@ -24,6 +24,8 @@ _PROBE_COMBINATIONS = 64
 _CHUNK_ROWS = 1 << 20
 # Difference of losses in float64 that is not due to rounding.
 _DIFFERENCE = 1e-6
+# Names of terms that only spread embeddings; uniformity of centroids changes with the pairing, but aligns no pair.
+_REPULSION = {"uniformity", "centroid", "partition"}
 
 
 def check_connected(store: EmbeddingStore, modalities: Sequence[str], rows_N: NDArray[np.int64]) -> None:
@@ -47,30 +49,32 @@ def check_pairs(
     rows_N: NDArray[np.int64],
     objective: Callable[[], Objective],
     *,
+    name: str,
     dim: int,
     anchor: object,
 ) -> None:
-    """Raise ConfigError if the objective would not align a modality, or any rows of a source of a mixture.
+    """Raise ConfigError if the objective would not align a modality, or any item of a source of a mixture.
 
     An objective with an anchor aligns only pairs that contain it. Without such pairs, the others have no loss, or are
-    only spread. Whether an objective uses the pairing of a modality is measured: its value changes if the rows of the
-    modality are exchanged between items with the same modalities.
+    only spread. Whether an objective uses the pairing of a modality is measured: its terms, without those that only
+    spread embeddings, change if the rows of the modality are exchanged between items with the same modalities.
     """
     if _is_complete(store, modalities, rows_N):
         return
+    present = [combinations(store, modalities, rows_N)]
+    sources = [] if store.sampling is None else [name for name, size in store.sampling.sizes(rows_N).items() if size]
+    for source in sources:
+        own = store.sampling.rows(source)  # type: ignore[union-attr]
+        low, high = np.searchsorted(rows_N, (own.start, own.stop))
+        present.append(combinations(store, modalities, rows_N[low:high]))
+    if all(bool(present_CM.all(1).any()) for present_CM in present):
+        return  # every objective aligns the modalities of a complete item
     try:
         expected = _paired(np.ones((1, len(modalities)), np.bool_), modalities, objective, dim)
-        found = _paired(combinations(store, modalities, rows_N), modalities, objective, dim)
-        by_source = {}
-        if store.sampling is not None and expected:
-            for source in store.sampling.items:
-                own = store.sampling.rows(source)
-                low, high = np.searchsorted(rows_N, (own.start, own.stop))
-                present_CM = combinations(store, modalities, rows_N[low:high])
-                by_source[source] = bool(_paired(present_CM, modalities, objective, dim))
+        found, *of_sources = [_paired(present_CM, modalities, objective, dim) for present_CM in present]
     except UniAlignError:
         return  # raised again, with the rows of the data, in the first step
-    name, has_anchor = objective().name, anchor in modalities
+    has_anchor = anchor in modalities
     # The anchor itself comes last: if it has no pair, the messages about the others say why.
     if missing := sorted((one for one in modalities if one in expected - found), key=lambda one: one == anchor):
         lacking = f"the anchor {anchor!r}" if has_anchor else f"the modalities that {name!r} pairs with it"
@@ -79,8 +83,8 @@ def check_pairs(
             f"{missing[0]!r}; choose another anchor or objective, add rows with both, or omit {missing[0]!r} with "
             "`modalities`"
         )
-    for source, is_paired in by_source.items():
-        if not is_paired:
+    for source, paired in zip(sources, of_sources, strict=True):
+        if expected and not paired:
             lacking = f"the anchor {anchor!r} and another modality" if has_anchor else f"the modalities of {name!r}"
             raise ConfigError(
                 f"no training row of the source {source!r} has {lacking}, so the objective {name!r} would align none "
@@ -141,6 +145,8 @@ def _exchanged(z_RD: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _value(objective: Callable[[], Objective], z_RD: dict[str, Tensor], present: dict[str, Tensor]) -> float:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return float(objective()(z_RD, present=present, group=None).total)
+    # Objectives that draw negatives have their own generators, so equal calls of new objectives are equal.
+    _, terms = objective().compute(z_RD, present=present, group=None)
+    return sum(
+        float(term.value) * float(term.weight) for name, term in terms.items() if not _REPULSION & set(name.split("/"))
+    )

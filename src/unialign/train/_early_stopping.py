@@ -1,7 +1,7 @@
 """Early stopping. The state is part of the checkpoints, so a resumed run stops after the same step."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +36,9 @@ class EarlyStopping:
         check_early_stopping(store, config)
         self.metric, self._patience = config.early_stopping_metric, config.early_stopping_patience or 0
         self._sign = 1.0 if check_selection_metric(self.metric, "early_stopping_metric") == "higher" else -1.0
-        self._store, self._steps, self._infonce_steps = store, batches.steps, infonce_steps
+        self._steps, self._infonce_steps = batches.steps, infonce_steps
+        # Returns the store to evaluate, whose features may be those of encoders that are trained.
+        self.current_store: Callable[[], EmbeddingStore] = lambda: store
         self._interval = batches.steps_per_epoch * config.eval_epochs
         self._state, self._weights = _State(), dict[str, Tensor]()
 
@@ -62,7 +64,7 @@ class EarlyStopping:
     def measure(self, space: Space, device: torch.device) -> float:
         devices = [device] if device.type == "cuda" else []
         with evaluating(space), torch.random.fork_rng(devices=devices), torch.no_grad():
-            return selection_score(self._store, space, self.metric)
+            return selection_score(self.current_store(), space, self.metric)
 
     def update(self, completed: int, value: float, parameters: Mapping[str, nn.Parameter]) -> None:
         """Copy the weights if they are the best so far."""

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unialign.config import TrainConfig
+from unialign.config import TrainConfig, TuneConfig
 from unialign.train._optimizer import make_adamw
+
+# Factor between the learning rate of a group and that of the heads.
+_SCALE = "lr_scale"
 
 
 def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
@@ -19,13 +22,27 @@ def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Paramet
     }
 
 
-def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter],
+    config: TrainConfig,
+    encoders: Mapping[str, tuple[TuneConfig, Mapping[str, nn.Parameter]]] | None = None,
+) -> torch.optim.AdamW:
+    """`encoders` have own groups, whose learning rates follow the schedule of the run."""
     # `fused` makes one pass over each tensor: with 500,000 parameters, a step takes 0.4 ms on a CPU core (`foreach`:
     # 2.4 ms).
-    return make_adamw(parameters, "space.", lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    optimizer = make_adamw(parameters, "space.", lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    for tuning, tuned in (encoders or {}).values():
+        lr = tuning.learning_rate(config.lr)
+        decay = config.weight_decay if tuning.weight_decay is None else tuning.weight_decay
+        for is_matrix, weight_decay in ((True, decay), (False, 0.0)):
+            chosen = [parameter for parameter in tuned.values() if (parameter.ndim > 1) == is_matrix]
+            if chosen:
+                group = {"params": chosen, "weight_decay": weight_decay, "lr": lr, _SCALE: lr / config.lr}
+                optimizer.add_param_group(group)
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of the schedule in all groups."""
+    """Set the learning rate of the schedule, which the groups of encoders scale."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(_SCALE, 1.0)

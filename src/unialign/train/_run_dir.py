@@ -10,9 +10,15 @@ from typing import Any, get_args
 from unialign._checks import check_choice
 from unialign.config import Config, ProgressMode, Resume, differing_settings
 from unialign.errors import CheckpointError, ConfigError, DataError
-from unialign.io import checked_path, discard_leftovers, lock_folder, write_yaml
-from unialign.train._checkpoint import Snapshot, discard_incomplete, load_checkpoint, newest_checkpoint
+from unialign.io import checked_path, discard_leftovers, lock_folder, read_json, write_yaml
+from unialign.train._checkpoint import STATE, Snapshot, discard_incomplete, load_checkpoint, newest_checkpoint
 from unialign.train._log import read_log
+
+# Entry of the facts of a run with the references of the initial encoders, if encoders are trained.
+ENCODERS = "initial_encoders"
+# Folders of a run with the features of its items, and with the table of the items.
+FEATURES, TABLE = "store", "items"
+_LONGEST = 40
 
 
 class RunDir:
@@ -45,26 +51,30 @@ class RunDir:
         for folder in (self.checkpoints, self.result):
             if folder.exists() and not folder.is_dir():
                 raise ConfigError(f"{folder} must be a folder, but is a file; move the file, or choose another out")
+        newest = self._newest(resume)
+        if newest is None:
+            if self._is_started(newest):
+                self._check_same_run(self._logged_facts() or self._result_facts(), self.path)
+            return None
+        snapshot = load_checkpoint(newest)
+        self._check_same_run(snapshot.facts, newest)
+        return snapshot
+
+    def _newest(self, resume: Resume) -> Path | None:
         newest = newest_checkpoint(self.checkpoints)
-        started = newest is not None or self.log.exists() or self.result.exists()
-        if resume == "never" and started:
+        if resume == "never" and self._is_started(newest):
             state = "a finished run" if self.has_result else "an unfinished run"
             step = "" if newest is None else f" (newest checkpoint: {newest.name})"
             raise ConfigError(
                 f"{self.path} holds {state}{step}; nothing was changed. Continue it with resume='auto', "
                 f"or choose another folder"
             )
-        if newest is None:
-            if resume == "required":
-                raise CheckpointError(
-                    f"{self.path} has no complete checkpoint to resume from; start with resume='auto'"
-                )
-            if started:
-                self._check_same_run(self._logged_facts() or self._result_facts(), self.path)
-            return None
-        snapshot = load_checkpoint(newest)
-        self._check_same_run(snapshot.facts, newest)
-        return snapshot
+        if newest is None and resume == "required":
+            raise CheckpointError(f"{self.path} has no complete checkpoint to resume from; start with resume='auto'")
+        return newest
+
+    def _is_started(self, newest: Path | None) -> bool:
+        return newest is not None or self.log.exists() or self.result.exists()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -80,6 +90,13 @@ class RunDir:
             write_yaml(self.path / "config.yaml", self.settings, error=CheckpointError)
             yield
 
+    def check_before_embedding(self, resume: Resume) -> None:
+        """Raise the errors of `find_checkpoint` that do not depend on features."""
+        newest = self._newest(resume)
+        earlier = {} if newest is None else read_json(newest / STATE)
+        earlier = earlier or self._logged_facts() or self._result_facts()
+        _check_same_encoders(earlier.get(ENCODERS), self.facts.get(ENCODERS), newest or self.path)
+
     def _logged_facts(self) -> dict[str, Any]:
         records = read_log(self.log)
         return records[0] if records and records[0].get("kind") == "start" else {}
@@ -94,6 +111,7 @@ class RunDir:
 
     def _check_same_run(self, there: dict[str, Any], source: Path) -> None:
         here = self.facts
+        _check_same_encoders(there.get(ENCODERS), here.get(ENCODERS), source)
         data = there.get("data")
         if isinstance(data, dict) and data.get("fingerprint") != here["data"]["fingerprint"]:
             raise DataError(
@@ -122,6 +140,22 @@ class RunDir:
             raise CheckpointError(
                 f"{source} was made with {old}; this run has {new}; use the same settings, or choose another folder"
             )
+
+
+def _check_same_encoders(there: Any, here: Any, source: Path) -> None:
+    """Compare the references of the initial encoders of a run that trains encoders."""
+    if not isinstance(there, dict) or not isinstance(here, dict):
+        return
+    changed = differing_settings(there, here)
+    if changed:
+        listed = "; ".join(f"{name}: {_short(old)} -> {_short(new)}" for name, (old, new) in changed.items())
+        raise CheckpointError(
+            f"{source} was made from other initial encoders ({listed}); use the same encoders, or choose another folder"
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:16]}.."
 
 
 def _describe_initial_weights(init_from: Any) -> str:

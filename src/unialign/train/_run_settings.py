@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from unialign.train._batches import Batches
 from unialign.train._connectivity import check_connected, check_pairs
 from unialign.train._init_from import check_frozen_encoders, weights_digest
 from unialign.train._mixture_batches import MixtureBatches
-from unialign.train._run_dir import RunDir
+from unialign.train._run_dir import ENCODERS, TABLE, RunDir
 
 
 def batches_of(store: EmbeddingStore, rows: NDArray[np.int64], config: TrainConfig) -> Batches:
@@ -36,8 +37,8 @@ def check_alignment(store: EmbeddingStore, rows: NDArray[np.int64], config: Trai
     modalities = config.modalities or ()
     check_connected(store, modalities, rows)
     if config.epochs:
-        anchor = config.objective_options.get("anchor")
-        check_pairs(store, modalities, rows, lambda: make_objective(config), dim=config.dim, anchor=anchor)
+        named = {"name": config.objective, "anchor": config.objective_options.get("anchor")}
+        check_pairs(store, modalities, rows, lambda: make_objective(config), dim=config.dim, **named)
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
@@ -114,5 +115,6 @@ def space_metadata(
 def run_dir(out: str | os.PathLike[str], store: EmbeddingStore, config: TrainConfig, facts: dict[str, Any]) -> RunDir:
     path = {} if store.path is None else {"path": str(store.path)}
     init_from = {"init_from": facts["init_from"]} if "init_from" in facts else {}
-    settings = {"data": facts["data"] | path, "train": facts["training"], **init_from}
+    table = {"items": str(Path(out) / TABLE)} if ENCODERS in facts else {}
+    settings = {"data": facts["data"] | path | table, "train": facts["training"], **init_from}
     return RunDir(out, config, facts=facts, settings=settings)

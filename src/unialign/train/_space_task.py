@@ -5,9 +5,12 @@ Shapes: `B` items of a batch.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unialign.batch import Batch
@@ -16,7 +19,7 @@ from unialign.data import EmbeddingStore
 from unialign.encoders import chosen_device, references_of
 from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, ModalityTemperature, Objective, Temperature
-from unialign.space import Space
+from unialign.space import Space, set_encoders
 from unialign.train._batches import derived_seed
 from unialign.train._closed_form_start import Start, closed_form_start, copy_start, kernel_options, restored_start
 from unialign.train._early_stopping import EarlyStopping
@@ -24,6 +27,7 @@ from unialign.train._extension import Extension, check_extension, extended_metad
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
 from unialign.train._infonce_warmup import infonce_for_warmup
 from unialign.train._init_from import check_init_from, copy_weights
+from unialign.train._media_data import Media, MediaSource, MediaTrainingData, encoder_facts, widen_statistics
 from unialign.train._monitor import HealthWarning, check_health
 from unialign.train._nan_diagnosis import explain_non_finite
 from unialign.train._optimizer import learning_rate, load_optimizer_tensors, optimizer_tensors
@@ -40,6 +44,7 @@ from unialign.train._run_settings import (
 )
 from unialign.train._training_data import Inputs, load_training_data, training_rows
 from unialign.train._training_task import StepReport, TrainingTask
+from unialign.train._tuned_encoders import TunedEncoders
 
 # Inputs and presence of the rows that are encoded at once.
 MicroBatch = tuple[Inputs, dict[str, Tensor] | None]
@@ -56,10 +61,14 @@ class SpaceTask(TrainingTask):
         device: str | torch.device,
         init_from: Space | None,
         train: Sequence[str] | None = None,
+        media: MediaSource | None = None,
         processes: ProcessGroup,
     ) -> None:
         self.config = config = resolve_config(store, config)
         self.store, self.init_from, self.processes = store, init_from, processes
+        self.source = media
+        # Encoders that are trained; the store has the features of their initial weights.
+        self.initial = {} if media is None else media.tuned(config)
         self.device = chosen_device(device)
         if self.device.type == "cpu" and config.precision == "bf16":
             raise ConfigError("precision='bf16' needs a CUDA device (emulation on a CPU is far slower); use 'auto'")
@@ -75,7 +84,9 @@ class SpaceTask(TrainingTask):
             self.extension.check_rows(store, self.rows)
         self.start: Start | None = None
         self.extension_start: dict[str, Any] | None = None
-        self.facts = run_facts(store, config, len(self.rows), init_from, train)
+        self.facts = run_facts(store, config, len(self.rows), init_from, train) | encoder_facts(self.initial)
+        self.tuned: TunedEncoders | None = None
+        self.media: Media | None = None
         self.batches = batches_of(store, self.rows, config)
         self.label, self.steps = config.objective, self.batches.steps
         self.warmup_steps = round(config.warmup_ratio * self.steps)
@@ -111,14 +122,26 @@ class SpaceTask(TrainingTask):
             self.extension.freeze(self.space)
         is_fitted = self.init_from is None and self.start is None
         self.data = load_training_data(
-            self.store, self.space, self.rows, self.device, modalities=tuple(self.dims), is_fitted=is_fitted
+            self.store,
+            self.space,
+            self.rows,
+            self.device,
+            modalities=tuple(self.dims),
+            is_fitted=is_fitted,
+            computed=tuple(self.initial),
         )
+        if self.source is not None and self.initial:
+            self._prepare_encoders(self.source)
         self.objective.to(self.device)
         self.infonce = None
         if self.infonce_steps:
             self.infonce = infonce_for_warmup(self.objective, tuple(self.dims)).to(self.device)
         self.parameters = trained_parameters(self._modules())
-        self.optimizer = make_optimizer(self.parameters, config)
+        self.optimizer = make_optimizer(
+            self.parameters, config, {} if self.tuned is None else self.tuned.parameter_groups()
+        )
+        if self.tuned is not None:
+            self.parameters |= self.tuned.parameters()
 
     def _new_space(self) -> Space:
         config = self.config
@@ -131,7 +154,7 @@ class SpaceTask(TrainingTask):
             dropout=config.dropout,
             input_norm=config.input_norm,
             frozen=config.frozen,
-            encoders=self.encoders,
+            encoders={name: reference for name, reference in self.encoders.items() if name not in self.initial},
             metadata=self._metadata(),
             **kernel_options(config, source),
         )
@@ -141,7 +164,24 @@ class SpaceTask(TrainingTask):
             copy_weights(space, self.init_from)
         else:
             space.fit_normalizer(self.store, self.rows)
+            widen_statistics(space, tuple(self.initial))
         return space
+
+    def _prepare_encoders(self, source: MediaSource) -> None:
+        self.tuned = TunedEncoders(self.initial, self.config)
+        self.tuned.set_training_mode()
+        self.media = Media(source, self.tuned, self.processes, self.device)
+        self.media.start(self.config, rows_of=self._store_rows, steps=self.steps)
+        self.data = MediaTrainingData(
+            self.data, tuple(self.dims), space=self.space, media=self.media, device=self.device
+        )
+        if self.early_stopping is not None:
+            self.early_stopping.current_store = partial(self.media.present_store, "val")
+
+    def _store_rows(self, step: int) -> NDArray[np.int64]:
+        """Return the rows of this process in a step."""
+        local = [self.processes.local_rows(rows_B) for rows_B in self.batches.rows(step)]
+        return self.rows[torch.cat(local).numpy()]
 
     def _extended_space(self, extension: Extension) -> Space:
         space = extension.make_space(self.encoders)
@@ -302,12 +342,31 @@ class SpaceTask(TrainingTask):
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         groups = {name: dict(module.state_dict()) for name, module in self._modules().items()}
+        if self.tuned is not None:
+            groups["encoders"] = self.tuned.tensors()
         return groups | {"optimizer": optimizer_tensors(self.optimizer, self.parameters)}
 
     def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
         for name, module in self._modules().items():
             module.load_state_dict(tensors[name])
+        if self.tuned is not None:
+            self.tuned.load(tensors["encoders"])
         load_optimizer_tensors(self.optimizer, self.parameters, tensors["optimizer"])
+
+    def before_result(self) -> None:
+        """Let the space encode raw media, with the trained encoders."""
+        if self.source is None:
+            return
+        trained = {}
+        if self.tuned is not None:
+            self.tuned.set_evaluation_mode()
+            trained = self.tuned.trained()
+        given = {name: self.source.encoders[name] for name in self.dims if name in self.source.encoders}
+        set_encoders(self.space, given | trained)
+
+    def close(self) -> None:
+        if self.media is not None:
+            self.media.close()
 
     def finish(self) -> None:
         """Allow gradients of all heads again, for later training of the result."""

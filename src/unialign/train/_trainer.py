@@ -58,7 +58,7 @@ class Trainer:
 
     def run(self) -> None:
         """The global random state does not change."""
-        with isolated_random_state(self.task.device):
+        with isolated_random_state(self.task.device), closing(self.task):
             self._run()
 
     def _run(self) -> None:
@@ -80,6 +80,7 @@ class Trainer:
             if self.early_stopping is not None:
                 self.early_stopping.restore(self.task.parameters)
             self.task.model.eval()
+            self.processes.run_all_or_raise(self.task.before_result)
             if folder is not None:
                 self.processes.broadcast_from_rank0(lambda: self.task.model.save_pretrained(folder.result))
 

@@ -3,7 +3,7 @@
 Shapes: `N` training rows, `B` rows of a batch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,20 +98,24 @@ def load_training_data(
     *,
     modalities: Sequence[str],
     is_fitted: bool,
+    computed: Collection[str] = (),
 ) -> TrainingData:
-    """Load small features into memory as float32. The space may have further modalities."""
-    for name in modalities:
+    """Load small features into memory as float32. The space may have further modalities, and the features of `computed`
+    modalities are not read.
+    """
+    stored = [name for name in modalities if name not in computed]
+    for name in stored:
         if not (is_fitted and _is_known_finite(store, space, name)):
             _check(store, name, rows, reject_zeros=space.input_norm != "standardize")
     features: Features
     kernels = space.kernel_sizes or {}
-    widths = {name: kernels[name][1] if name in kernels else store.dim(name) for name in modalities}
+    widths = {name: kernels[name][1] if name in kernels else store.dim(name) for name in stored}
     least = _IN_MEMORY_BYTES if space.kernel_sizes is None else _KERNEL_BYTES
     if 4 * len(rows) * sum(widths.values()) <= _memory_for_features(device, least):
-        masks = {name: store.present(name)[rows] for name in modalities if _has_absent(store, name, rows)}
-        features = LoadedFeatures(store, space, modalities, rows, masks, device)
+        masks = {name: store.present(name)[rows] for name in stored if _has_absent(store, name, rows)}
+        features = LoadedFeatures(store, space, stored, rows, masks, device)
     else:
-        features = StreamedFeatures(store, space, modalities, rows, device)
+        features = StreamedFeatures(store, space, stored, rows, device)
     return TrainingData(store, modalities, rows, features, device)
 
 

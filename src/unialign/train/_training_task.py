@@ -58,6 +58,12 @@ class TrainingTask(ABC):
     def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
         """Raise RuntimeError or KeyError if the tensors do not match."""
 
+    def close(self) -> None:  # noqa: B027 (optional)
+        """Release processes and files; called once, also after errors."""
+
+    def before_result(self) -> None:  # noqa: B027 (optional)
+        """Called on every process after the last step, before the model is saved."""
+
     @property
     def setup_seconds(self) -> float:
         return 0.0
