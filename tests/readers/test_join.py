@@ -141,6 +141,17 @@ def test_ids_beside_plain_arrays_are_used(tmp_path: Path, space: Space) -> None:
     assert any("59" in note for note in open_collection(plain[0]).notes)
 
 
+def test_ids_beside_relative_paths_are_used(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression test: only absolute paths of arrays were compared with the folder of `ids.npy`."""
+    np.save(tmp_path / "image.npy", space["image"])
+    np.save(tmp_path / "ids.npy", np.arange(ITEMS) // 2)
+    monkeypatch.chdir(tmp_path)
+    for source in ("image.npy", Path("./image.npy"), f"image=../{tmp_path.name}/image.npy"):
+        found = open_collection(source).ids_N
+        assert found is not None
+        np.testing.assert_array_equal(found, np.arange(ITEMS) // 2)
+
+
 def test_files_that_cannot_be_joined_raise(tmp_path: Path, space: Space) -> None:
     np.savez(tmp_path / "a.npz", image=space["image"], ids=KEYS)
     np.savez(tmp_path / "b.npz", text=space["text"], ids=np.char.add("x", KEYS))

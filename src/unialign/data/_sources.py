@@ -63,9 +63,9 @@ def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, Embed
     """A file with another number of ids is left out, with a note."""
     found: list[tuple[str | None, EmbeddingFile]] = []
     for path in ids_beside([Path(array.label) for array in arrays]):
-        rows = {
-            e.shape[0] for array in arrays if Path(array.label).parent == path.parent for e in array.entries.values()
-        }
+        # The found path is absolute.
+        beside = [array for array in arrays if Path(os.path.abspath(array.label)).parent == path.parent]
+        rows = {entry.shape[0] for array in beside for entry in array.entries.values()}
         try:
             file = open_file(path)
             (entry,) = file.entries.values()
