@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unialign.encoders import Encoder, default, resolve
+from unialign.encoders import Encoder, check_unchanged, default, resolve
 from unialign.errors import ConfigError, MediaError
 from unialign.items import Items
 from unialign.media import load_cell, with_retries
@@ -36,7 +36,11 @@ def chosen_encoders(
     if choices is None:
         choices = {name: default(kind) for name, kind in kinds.items()}
     dims = {name: dim for name in items.modalities if kinds[name] == "array" and (dim := _dim(items, name))}
-    return resolve(choices, kinds, device=device, offline=offline, dims=dims)
+    encoders = resolve(choices, kinds, device=device, offline=offline, dims=dims)
+    for given in choices.values():
+        if not isinstance(given, str):
+            check_unchanged(given)
+    return encoders
 
 
 def check_licenses(encoders: Mapping[str, Encoder], accepted: Collection[str]) -> None:

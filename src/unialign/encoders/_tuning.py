@@ -3,12 +3,13 @@
 The record of a tuned module is an attribute of the module, since several encoders may share it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from unialign._checks import one_line
 from unialign.config import TuneConfig
 from unialign.encoders._blocks import last_blocks, reached
 from unialign.encoders._encoder import Encoder
@@ -18,10 +19,11 @@ from unialign.encoders._lora import (
     copy_tensors,
     inject,
     plain_name,
+    remove,
     set_dropout,
 )
 from unialign.encoders._lora_targets import adapter_layers, choose_targets, short_targets
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, UniAlignError
 
 __all__ = ["load_tuned_tensors", "set_training_mode", "tune_parameters", "tuned_tensors"]
 
@@ -191,17 +193,36 @@ def _lora(encoder: Encoder, module: nn.Module, tuning: TuneConfig, seed: int, wh
     before = adapter_of(module)
     if before is None:
         inject(module, wanted, what, seed=seed)
-    elif before != wanted:
+        try:
+            return _adapter_parameters(encoder, module, names, tuning, what)
+        except Exception:
+            remove(module)
+            raise
+    if before != wanted:
         raise ConfigError(
             f"{what} has an adapter with r={before.r}, alpha={before.alpha:g}, targets={list(before.targets)}, got "
             f"r={wanted.r}, alpha={wanted.alpha:g}, targets={list(wanted.targets)}; use the same settings, or create "
             f"the encoder again"
         )
+    return _adapter_parameters(encoder, module, names, tuning, what)
+
+
+def _adapter_parameters(
+    encoder: Encoder, module: nn.Module, names: Sequence[str], tuning: TuneConfig, what: str
+) -> dict[str, nn.Parameter]:
     set_dropout(module, tuning.lora_dropout)
     named = {plain_name(name): parameter for name, parameter in module.named_parameters() if ".lora_" in name}
     parts = [f"{name}.lora_{part}" for name in names for part in "AB"]
     parameters = {name: named[name] for name in parts}
-    found = reached(encoder, parameters, what)
+    try:
+        found = reached(encoder, parameters, what)
+    except UniAlignError:
+        raise
+    except Exception as error:  # a layer with an adapter may not accept all inputs that the layer accepts
+        raise ConfigError(
+            f"the layers {', '.join(names[:3])}{' ...' if names[3:] else ''} of {what} cannot have an adapter: "
+            f"{type(error).__name__}: {one_line(error)}; choose other targets"
+        ) from error
     if missed := [name for name in parts if name not in found]:
         raise ConfigError(
             f"the layer {missed[0].rpartition('.')[0]!r} of {what} does not affect its features, or its weights are "
