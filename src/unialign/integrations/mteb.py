@@ -1,7 +1,9 @@
-"""Run the tasks of mteb on a space that was saved as a SentenceTransformer folder."""
+"""Run the tasks of mteb on a space, or on a space that was saved as a SentenceTransformer folder."""
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,59 @@ from typing import Any
 import torch
 
 from unialign.errors import ConfigError, MissingDependencyError
+from unialign.integrations._mteb_encoder import MODALITIES, SpaceEncoder, chosen_modalities
+from unialign.space import Space
 
-# Modalities of mteb that a SentenceTransformer can encode.
-_MODALITIES = ("text", "image", "audio", "video")
+
+def model(
+    space: Space | str | os.PathLike[str],
+    *,
+    modalities: Mapping[str, str] | None = None,
+    name: str | None = None,
+    revision: str | None = None,
+) -> SpaceEncoder:
+    """Return a space as an encoder for `mteb.evaluate`, with the encoders of the space.
+
+    Use this function for what a SentenceTransformer folder cannot hold, such as built-in, ONNX or timm encoders, videos
+    and items with several modalities. The embedding of an item with several modalities is the mean of its unit rows,
+    normalized again. Sounds are resampled and frames of videos are chosen as in `Space.encode`, and batches with a
+    modality that the space does not encode raise an error. Sounds and videos of a data set on the Hub require
+    `torchcodec`, which `datasets` uses to decode them.
+
+    Args:
+        space: a space with encoders, or its folder or Hub name.
+        modalities: mapping of `text`, `image`, `audio` and `video` to the modality of the space. None: the modality of
+            the same name, or the only one with an encoder of this kind of media.
+        name: name of the model in results, `owner/name`. None: the Hub name, or `unialign/` and the name of the folder.
+        revision: revision in results. None: the first 40 characters of a sha256 of the weights and the fingerprints of
+            the encoders, so that mteb does not reuse cached results of other weights.
+
+    Returns:
+        An `mteb.EncoderProtocol`, with the attributes `space` and `modalities`.
+
+    Raises:
+        ConfigError: the space has no encoder of these media, several modalities fit, or the name is not of the form
+            `owner/name`.
+        MissingDependencyError: mteb is not installed.
+    """
+    meta = _library("mteb.models").ModelMeta
+    source = "unialign/space"
+    if not isinstance(space, Space):
+        folder = Path(space)
+        source = f"unialign/{folder.resolve().name}" if folder.is_dir() else str(space)
+        space = Space.from_pretrained(space)
+    name = _checked_name(name or source)
+    chosen = chosen_modalities(space, modalities)
+    details = {
+        "name": name,
+        "revision": revision or _space_fingerprint(space, chosen),
+        "modalities": list(chosen),
+        "embed_dim": space.dim,
+        "framework": ["PyTorch"],
+        "similarity_fn_name": _library("mteb.models.model_meta").ScoringFunction.COSINE,
+        "use_instructions": False,
+    }
+    return SpaceEncoder(space, chosen, meta.create_empty(overwrites=details))
 
 
 def wrap(model: Any, *, name: str | None = None, revision: str | None = None, device: str | None = None) -> Any:
@@ -37,14 +89,25 @@ def wrap(model: Any, *, name: str | None = None, revision: str | None = None, de
     """
     wrappers = _library("mteb.models.sentence_transformer_wrapper")
     model, name = _load(model, name, device)
-    if name.count("/") != 1:
-        raise ConfigError(f"the name of a model in mteb has the form 'owner/name', got {name!r}; pass name=")
+    name = _checked_name(name)
     # mteb resamples sounds to this rate.
     encoder = _encoder_class(wrappers)(model, target_sampling_rate=_sampling_rate(model))
-    modalities = [name for name in _MODALITIES if name in model.modalities]
+    modalities = [name for name in MODALITIES if name in model.modalities]
     changes = {"name": name, "revision": revision or _fingerprint(model), "modalities": modalities}
     encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=changes)
     return encoder
+
+
+def _checked_name(name: str) -> str:
+    if name.count("/") != 1:
+        raise ConfigError(f"the name of a model in mteb has the form 'owner/name', got {name!r}; pass name=")
+    return name
+
+
+def _space_fingerprint(space: Space, modalities: Mapping[str, str]) -> str:
+    encoders = {kind: str(space.encoders[name]["fingerprint"]) for kind, name in modalities.items()}
+    described = json.dumps([space.get_config(), encoders], sort_keys=True, default=str)
+    return _hashed(described, space.state_dict())
 
 
 def _load(model: Any, name: str | None, device: str | None) -> tuple[Any, str]:
@@ -55,8 +118,8 @@ def _load(model: Any, name: str | None, device: str | None) -> tuple[Any, str]:
         return sentence_transformer(str(model), device=device), name or source
     if not isinstance(model, sentence_transformer):
         raise ConfigError(
-            f"mteb evaluates a SentenceTransformer, its folder or its Hub name, got {type(model).__name__}; save a "
-            f"space with space.save_pretrained(folder, format='sentence-transformers', encoders=...)"
+            f"mteb evaluates a SentenceTransformer, its folder or its Hub name, got {type(model).__name__}; for a "
+            f"Space use `ua.integrations.mteb.model(space)`, or save it as a folder of sentence-transformers"
         )
     if device is not None:
         raise ConfigError("device is an option of a folder or Hub name; move the SentenceTransformer with model.to")
@@ -68,7 +131,7 @@ def _encoder_class(wrappers: Any) -> type:
         """Raise an error for inputs without a supported modality."""
 
         def encode(self, inputs: Any, **options: Any) -> Any:
-            given = [name for name in _MODALITIES if name in inputs.dataset.features]
+            given = [name for name in MODALITIES if name in inputs.dataset.features]
             known = self.mteb_model_meta.modalities
             if not set(given) & set(known):
                 raise ConfigError(
@@ -90,8 +153,12 @@ def _sampling_rate(model: Any) -> int | None:
 
 def _fingerprint(model: Any) -> str:
     """Return 40 hexadecimal characters that depend on the modules and all weights."""
-    hasher = hashlib.sha256(repr(model).encode())
-    for key, tensor in sorted(model.state_dict().items()):
+    return _hashed(repr(model), model.state_dict())
+
+
+def _hashed(described: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    hasher = hashlib.sha256(described.encode())
+    for key, tensor in sorted(tensors.items()):
         hasher.update(key.encode())
         hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return hasher.hexdigest()[:40]

@@ -4,6 +4,7 @@ from unialign.media._codes import CODES as CODES, TRANSIENT as TRANSIENT
 from unialign.media._decode import decode as decode
 from unialign.media._decoding import VERSIONS as VERSIONS, Decoding as Decoding
 from unialign.media._files import FileMark as FileMark
+from unialign.media._frame_choice import chosen_frames as chosen_frames
 from unialign.media._kinds import KINDS as KINDS, Audio as Audio, Kind as Kind, Media as Media, Video as Video
 from unialign.media._limits import MediaLimits as MediaLimits
 from unialign.media._load import (
