@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unialign.batch import Batch
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, Items, Mixture
 from unialign.losses import LossTerm, Objective
 from unialign.train import FitResult, HealthWarning, TrainConfig, fit
 from unialign.train._checkpoint import load_checkpoint, newest_checkpoint
@@ -81,7 +81,7 @@ def tiny_config(**changes: Any) -> TrainConfig:
     return TrainConfig(**settings | changes)
 
 
-def run(store: EmbeddingStore, config: TrainConfig, **options: Any) -> FitResult:
+def run(store: EmbeddingStore | Items | Mixture, config: TrainConfig, **options: Any) -> FitResult:
     return fit(store, config, **{"device": "cpu", "progress": "none"} | options)
 
 

@@ -77,6 +77,7 @@ class Mixture:
         self._sampling = Sampling(
             items={name: _items_of(source) for name, source in sources.items()},
             fingerprints={name: source.fingerprint for name, source in sources.items()},
+            paths={name: _path_of(source) for name, source in sources.items()},
             weights=_checked_weights(weights, sources),
             mode=mode,
             epoch_steps=epoch_steps,
@@ -190,6 +191,10 @@ def _checked_weights(weights: Mapping[str, float] | None, sources: Mapping[str, 
 
 def _items_of(source: EmbeddingStore | Items) -> int:
     return source.items if isinstance(source, EmbeddingStore) else len(source)
+
+
+def _path_of(source: EmbeddingStore | Items) -> str | None:
+    return str(source.path) if isinstance(source, EmbeddingStore) and source.path is not None else None
 
 
 def _combined(

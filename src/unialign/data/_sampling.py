@@ -20,11 +20,13 @@ class Sampling:
     Attributes:
         items: source -> number of its items.
         fingerprints: source -> fingerprint of its table.
+        paths: source -> folder of its store; None in memory, and for item tables.
         weights: source -> positive number.
     """
 
     items: Mapping[str, int]
     fingerprints: Mapping[str, str]
+    paths: Mapping[str, str | None]
     weights: Mapping[str, float]
     mode: MixtureMode
     epoch_steps: int | None
@@ -43,7 +45,7 @@ class Sampling:
         return range(start, start + self.items[source])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object for the settings of a run."""
+        """Return a JSON object for the facts of a run, without the paths."""
         sources = {
             name: {"fingerprint": self.fingerprints[name], "items": items, "weight": self.weights[name]}
             for name, items in self.items.items()

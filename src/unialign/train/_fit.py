@@ -9,7 +9,7 @@ import torch
 
 from unialign._html import html_table
 from unialign.config import EmbedConfig, ProgressMode, Resume, TrainConfig
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, Mixture
 from unialign.distributed import not_joined
 from unialign.encoders import Encoder
 from unialign.errors import ConfigError
@@ -66,7 +66,7 @@ class FitResult:
 
 
 def fit(
-    data: EmbeddingStore | Items,
+    data: EmbeddingStore | Items | Mixture,
     config: TrainConfig | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
@@ -82,7 +82,7 @@ def fit(
     eval_callback: EvalCallback | None = None,
     group: Any = "auto",
 ) -> FitResult:
-    """Train a space on the training rows of a store, or on items of media with their encoders.
+    """Train a space on the training rows of a store, or on items of media with their encoders, or on a mixture.
 
     Features larger than 128 MiB in float32, or kernel features larger than 1 GiB, are read from the store during
     training, so that memory use does not grow with the data. On a CUDA device, features of up to a quarter of its free
@@ -120,7 +120,7 @@ def fit(
     training stops early.
 
     Args:
-        data: a store of features, or an item table.
+        data: a store of features, an item table, or a `unialign.data.Mixture` of several stores or tables.
         config: settings; None: `TrainConfig()`, the defaults.
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`; for items also for
             `store/`, their features, and `items/`, their table. If None, nothing is written to disk, but for a

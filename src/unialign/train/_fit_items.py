@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from unialign._checks import suggestion
 from unialign.config import EmbedConfig, ProgressMode, Resume, TrainConfig
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, Mixture
 from unialign.embedding import chosen_encoders, embed_with, finished_features
 from unialign.encoders import Encoder, check_unchanged, chosen_device, default, load, own_encoder
 from unialign.errors import ConfigError, DataError
@@ -36,9 +36,14 @@ class ItemOptions:
 
 @contextlib.contextmanager
 def opened_data(
-    data: EmbeddingStore | Items, config: TrainConfig, options: ItemOptions, *, on_step: object, **run: Any
+    data: EmbeddingStore | Items | Mixture, config: TrainConfig, options: ItemOptions, *, on_step: object, **run: Any
 ) -> Iterator[tuple[EmbeddingStore, MediaSource | None]]:
     """Return the store of features, and for items also their media and encoders."""
+    if isinstance(data, Mixture):
+        with opened_data(data.table, config, options, on_step=on_step, **run) as (store, source):
+            store = store.with_sampling(data.sampling)
+            yield store, None if source is None else replace(source, store=store)
+        return
     if isinstance(data, Items) and isinstance(config, TrainConfig):
         run["processes"].run_all_or_raise(
             lambda: check_run_arguments(run["out"], run["resume"], run["progress"], on_step)

@@ -119,6 +119,8 @@ class RunDir:
                 f"this run has {here['data']['name']!r} (fingerprint {here['data']['fingerprint']}); use the same "
                 f"data, or choose another folder"
             )
+        if isinstance(data, dict):
+            _check_same_mixture(data.get("mixture"), here["data"].get("mixture"), source)
         settings = there.get("training")
         if not isinstance(settings, dict):
             return
@@ -156,6 +158,21 @@ def _check_same_encoders(there: Any, here: Any, source: Path) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:16]}.."
+
+
+def _check_same_mixture(there: Any, here: Any, source: Path) -> None:
+    if there != here:
+        made, given = (_described_mixture(mixture) for mixture in (there, here))
+        raise CheckpointError(
+            f"{source} was made with {made}, but this run has {given}; use the same mixture, or choose another folder"
+        )
+
+
+def _described_mixture(mixture: Any) -> str:
+    if not isinstance(mixture, dict):
+        return "data that are not a mixture"
+    weights = ", ".join(f"{name}={source['weight']:g}" for name, source in mixture["sources"].items())
+    return f"the weights {weights}, mode={mixture['mode']!r} and epoch_steps={mixture['epoch_steps']}"
 
 
 def _describe_initial_weights(init_from: Any) -> str:

@@ -116,5 +116,7 @@ def run_dir(out: str | os.PathLike[str], store: EmbeddingStore, config: TrainCon
     path = {} if store.path is None else {"path": str(store.path)}
     init_from = {"init_from": facts["init_from"]} if "init_from" in facts else {}
     table = {"items": str(Path(out) / TABLE)} if ENCODERS in facts else {}
+    if store.sampling is not None and all(store.sampling.paths.values()):
+        path = {"sources": dict(store.sampling.paths)}
     settings = {"data": facts["data"] | path | table, "train": facts["training"], **init_from}
     return RunDir(out, config, facts=facts, settings=settings)
