@@ -177,6 +177,11 @@ def check_encoders(space: "Space", store: "EmbeddingStore") -> None:
         check_same_encoder(name, space.encoders[name], reference, f"the column of {store.name!r} has features by")
 
 
+def folder_of(space: "Space") -> Path | None:
+    """Return the folder from which a space was loaded, or None."""
+    return space._loaded_encoders.folder
+
+
 def described(reference: Mapping[str, Any]) -> str:
     """Return the name of an encoder and the start of its fingerprint, for messages."""
     revision = f"@{reference['revision']}" if reference.get("revision") else ""
