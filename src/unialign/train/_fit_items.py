@@ -18,6 +18,7 @@ from unialign.embedding import chosen_encoders, embed_with, finished_features
 from unialign.encoders import Encoder, check_unchanged, chosen_device, default, load, own_encoder
 from unialign.errors import ConfigError, DataError
 from unialign.items import Items
+from unialign.space import Space
 from unialign.train._media_data import MediaSource, encoder_facts
 from unialign.train._process_group import ProcessGroup
 from unialign.train._run_dir import FEATURES, TABLE, RunDir, check_run_arguments
@@ -32,6 +33,7 @@ class ItemOptions:
     encoders: Mapping[str, Choice] | None = None
     embedding: EmbedConfig | None = None
     accept_licenses: Collection[str] = ()
+    init_from: Space | None = None
 
 
 @contextlib.contextmanager
@@ -51,10 +53,10 @@ def opened_data(
         with opened_items(data, config, options, **run) as source:
             yield source.store, source
         return
-    given = {"encoders": options.encoders, "embedding": options.embedding}
+    given: dict[str, Any] = {}
     if isinstance(config, TrainConfig):
-        given |= {"tune": any(config.tuning(name).mode != "frozen" for name in config.tune)} if config.tune else {}
-        given |= {"config.encoders": config.encoders, "augment": config.augment != "none"}
+        given = {"tune": config.tune, "augment": config.augment != "none", "config.encoders": config.encoders}
+    given |= {"encoders": options.encoders, "embedding": options.embedding}
     if used := [name for name, value in given.items() if value]:
         raise ConfigError(
             f"{used[0]} needs an item table, whose media are encoded, but the data are features; pass items, such as "
@@ -81,7 +83,9 @@ def opened_items(
     table = processes.run_all_or_raise(lambda: checked_items(items, config))
     embedding = EmbedConfig() if options.embedding is None else options.embedding
     encoders = processes.run_all_or_raise(
-        lambda: created_encoders(table, config, options.encoders, device=chosen_device(device))
+        lambda: created_encoders(
+            table, config, options.encoders, device=chosen_device(device), init_from=options.init_from
+        )
     )
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
@@ -130,14 +134,23 @@ def checked_items(items: Items, config: TrainConfig) -> Items:
 
 
 def created_encoders(
-    items: Items, config: TrainConfig, given: Mapping[str, Choice] | None, *, device: torch.device
+    items: Items,
+    config: TrainConfig,
+    given: Mapping[str, Choice] | None,
+    *,
+    device: torch.device,
+    init_from: Space | None = None,
 ) -> dict[str, Encoder]:
-    """Encoders that are trained are not shared with other modalities."""
+    """Encoders that are trained are not shared with other modalities. Those of `init_from` are the defaults."""
     if not isinstance(given, Mapping | None):
         raise ConfigError(f"encoders must be a mapping of modality to encoder, got {given!r:.80}")
     choices = {**config.encoders, **(given or {})}
     _check_keys("encoders", choices, items.modalities)
     chosen = {name: _choice(name, choices) for name in items.modalities}
+    if isinstance(init_from, Space):
+        chosen |= {
+            name: init_from.encoder(name) for name in init_from.encoders if name in chosen and chosen[name] is None
+        }
     chosen = {name: default(items.kinds[name]) if found is None else found for name, found in chosen.items()}
     tuned = [name for name in items.modalities if config.tuning(name).mode != "frozen"]
     made = {name: _made(found, device, is_tuned=name in tuned) for name, found in chosen.items()}
