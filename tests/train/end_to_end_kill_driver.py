@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from media_train_cases import media_config, media_items, train
+from media_train_cases import media_config, train
 from unialign.items import Items
 
 TUNE = {"image": {"mode": "lora", "targets": ["layers.3", "layers.6"], "lora_dropout": 0.2}, "text": "all"}
@@ -19,8 +19,4 @@ def run(items: Items, out: Path, workers: int) -> None:
 
 if __name__ == "__main__":
     media, out, workers = sys.argv[1:]
-    run(
-        media_items(Path(media)) if not Path(media, "0.png").exists() else Items.load(Path(media) / "table"),
-        Path(out),
-        int(workers),
-    )
+    run(Items.load(Path(media) / "table"), Path(out), int(workers))

@@ -27,7 +27,7 @@ from media_train_cases import (
 from unialign.config import EmbedConfig
 from unialign.data import EmbeddingStore
 from unialign.encoders import create
-from unialign.errors import ConfigError, DataError
+from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.losses import create as create_objective
 from unialign.space import Space
 from unialign.train._fit_items import ItemOptions, opened_items
@@ -298,7 +298,7 @@ def test_errors(items: Any, tmp_path: Path) -> None:
         (items, media_config(), {"out": tmp_path / "x", "resume": "required"}, "no complete checkpoint"),
     ]
     for data, config, options, message in cases:
-        with pytest.raises((ConfigError, DataError), match=message):
+        with pytest.raises((ConfigError, DataError, CheckpointError), match=message):
             train(data, config, **options)
     assert not (tmp_path / "x").exists()
     with pytest.raises(ConfigError, match="unknown name"):
