@@ -18,6 +18,9 @@ CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "joint": lambda x, y: ua.evaluation.joint_retrieval(
         make_batch({"a": x, "b": y, "c": x + y}), 0, query="others", score="volume", ids_N=torch.arange(N), k=(1,)
     ),
+    "gram": lambda x, y: ua.evaluation.gram_protocol(
+        {"text": x, "video": y}, present={"text": torch.arange(N) < 6000}, resamples=100
+    ),
     "interval": lambda x, y: ua.metrics.retrieval(x[:4000], y[:4000]).interval(resamples=2000),
 }
 

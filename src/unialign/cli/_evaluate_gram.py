@@ -6,15 +6,14 @@ from typing import Any
 
 from unialign._plain_text import count, repeat_command, table_lines
 from unialign.cli._console import echo, shown
-from unialign.cli._quiet import progress_mode
+from unialign.cli._space_media import store_of_media
 from unialign.config import GramConfig
 from unialign.data import EmbeddingStore
-from unialign.embedding import embed
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation import GramResult, GramSet, gram_benchmark, gram_own_rows, gram_protocol, gram_published
 from unialign.experiments import STORE_FOLDER, describe_data, open_run_dir, open_store, prepare_data, write_json
 from unialign.io import describe_environment
-from unialign.items import SPLITS, Items
+from unialign.items import Items
 from unialign.readers import is_item_source
 from unialign.report import write_gram_report
 from unialign.space import Space
@@ -68,38 +67,13 @@ def evaluate(config: GramConfig, sources: Sequence[str], out: Path, *, id: str |
 def _embedded(space: Space, sources: Sequence[str], config: GramConfig, out: Path) -> EmbeddingStore:
     """Encode the media of the split with the encoders of the space; the same command continues."""
     items = Items.open(sources[0] if len(sources) == 1 else list(sources))
-    for note in items.notes:
-        echo(note)
-    names = [name for name in items.modalities if name in space.encoders]
     if missing := [name for name in items.modalities if name in space.dims and name not in space.encoders]:
         raise ConfigError(
             f"the space has no encoder of {missing[0]!r}, so its raw media cannot be embedded; encode them with "
             "`unialign embed`, and evaluate the store"
         )
-    if not names:
-        raise DataError(
-            f"{items.name!r} has {', '.join(items.modalities)}; the space has encoders of "
-            f"{', '.join(space.encoders) or 'no modality'}"
-        )
-    items = items.select(names)
-    if items.has_split:
-        items = items.rows_of(items.split == SPLITS.index(config.split))
-    else:
-        items = items.with_split([config.split] * len(items))
-    if not len(items):
-        raise DataError(f"{items.name!r} has no items in the split {config.split!r}; choose another --split")
-    encoders = {name: space.encoder(name) for name in names}
-    echo(f"embedding {count(len(items), 'item')} with the encoders of the space, into {shown(out / STORE_FOLDER)}")
-    # The licenses were accepted when the space was trained. Broken media never remove a clip.
-    return embed(
-        items,
-        encoders,
-        out / STORE_FOLDER,
-        max_broken=1.0,
-        thumbnails=None,
-        accept_licenses=[str(encoder.reference.get("license", "unknown")) for encoder in encoders.values()],
-        progress=progress_mode(),
-    )
+    # Broken media never remove a clip.
+    return store_of_media(space, items, out / STORE_FOLDER, split=config.split, max_broken=1.0, thumbnails=None)
 
 
 def _results(

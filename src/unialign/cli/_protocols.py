@@ -14,13 +14,11 @@ class Protocol:
         options: settings that only this protocol has, which become options of the command. Settings with the name of
             an option of "all" share this option.
         module: module with the function `evaluate(config, sources, out, *, id=None) -> int`, imported when it runs.
-        raw_media: whether the data may be media that the encoders of the space encode.
     """
 
     config: type[Config]
     options: tuple[str, ...]
     module: str
-    raw_media: bool = False
 
 
 PROTOCOLS = {
@@ -29,7 +27,6 @@ PROTOCOLS = {
         GramConfig,
         ("captions", "subset", "text", "joint", "benchmark"),
         "unialign.cli._evaluate_gram",
-        raw_media=True,
     ),
-    "omni": Protocol(OmniConfig, ("modalities", "pool", "k"), "unialign.cli._evaluate_omni", raw_media=True),
+    "omni": Protocol(OmniConfig, ("modalities", "pool", "k"), "unialign.cli._evaluate_omni"),
 }
