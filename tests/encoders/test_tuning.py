@@ -248,8 +248,17 @@ def test_training_mode(folder: Path) -> None:
     assert "ClapAudioLayer" in trained()
     encoder.encode(batch_of(encoder))
     assert all(torch.equal(buffer, before[name]) for name, buffer in module.named_buffers())
-    set_training_mode(module, TuneConfig(mode="lora"))
     assert encode_media(encoder, models.sounds()).isfinite().all()
+    assert "ClapAudioLayer" in trained()
+
+
+def test_training_mode_of_recurrent_layers() -> None:
+    # cuDNN has no gradient of recurrent layers in evaluation mode.
+    module = nn.Sequential(nn.GRU(2, 3), nn.LSTM(3, 3, num_layers=2, dropout=0.5), nn.Dropout(0.5)).eval()
+    set_training_mode(module, TuneConfig(mode="all"))
+    assert [inner.training for inner in module] == [True, False, False]
+    set_training_mode(module, TuneConfig(mode="all", dropout="model"))
+    assert all(inner.training for inner in module)
 
 
 def test_tensors_of_a_checkpoint(folder: Path) -> None:

@@ -1,5 +1,4 @@
 from unialign.encoders._create import create as create, load as load, resolve as resolve, save as save
-from unialign.encoders._device import chosen_device as chosen_device
 from unialign.encoders._encode import encode_media as encode_media, encode_prepared as encode_prepared
 from unialign.encoders._encoder import (
     Encoder as Encoder,
@@ -23,6 +22,7 @@ from unialign.encoders._reference import (
     is_same_form as is_same_form,
     references_of as references_of,
 )
+from unialign.encoders._request import chosen_device as chosen_device
 from unialign.encoders._text_encoder import (
     TextEncoder as TextEncoder,
     quiet_loading as quiet_loading,

@@ -10,6 +10,7 @@ from unialign.encoders._encoder import Encoder
 from unialign.encoders._kinds import find_kind
 from unialign.encoders._names import parse_name
 from unialign.encoders._reference import base, check_reference, name_of
+from unialign.encoders._request import chosen_device
 from unialign.errors import ConfigError, DataError
 from unialign.media import KINDS, Kind
 
@@ -53,8 +54,6 @@ def create(
     """
     if not isinstance(name, str):
         return _check_encoder(name, "the encoder")
-    from unialign.encoders._device import chosen_device  # imports torch
-
     spec = parse_name(name)
     _check_options(media, dtype)
     factory = find_kind(spec.kind).factory
@@ -86,7 +85,6 @@ def load(
         ConfigError: the reference is to a module that was passed to `wrap`.
         MissingDependencyError: a required package is not installed.
     """
-    from unialign.encoders._device import chosen_device  # imports torch
     from unialign.encoders._witness import check_witness
 
     checked = check_reference(reference)

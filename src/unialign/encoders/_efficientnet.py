@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder, not_half
-from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._pixels import SquarePixels
 from unialign.encoders._reference import make_reference
-from unialign.encoders._request import Request
+from unialign.encoders._request import Request, torch_dtype
 from unialign.encoders._state import check_weights, read_state, state_digest, write_state
 from unialign.media import Decoding
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from unialign.encoders._built import Batch, BuiltEncoder, stack
-from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._library_model import import_library, torchvision_settings, write_weights
 from unialign.encoders._model_files import check_files, license_of, read_object, weight_files
@@ -20,7 +19,7 @@ from unialign.encoders._processor import ImageSettings
 from unialign.encoders._raw_batches import join_raw, texts_of
 from unialign.encoders._raw_media import RawMedia
 from unialign.encoders._reference import make_reference
-from unialign.encoders._request import Request
+from unialign.encoders._request import Request, torch_dtype
 from unialign.encoders._transformer_model import normalized
 from unialign.errors import ConfigError, DataError
 from unialign.media import Decoding, Kind

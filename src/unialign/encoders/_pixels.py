@@ -1,8 +1,9 @@
-"""Resize images with Pillow.
+"""Resize images with Pillow, and the input of the Open-NSFW network.
 
 Shapes: `H`, `W` height and width of an image, `S` side of a square image.
 """
 
+import io
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from unialign._optional import optional_module
 
-__all__ = ["Fit", "SquarePixels", "pillow"]
+__all__ = ["Fit", "OpenNsfwPixels", "SquarePixels", "pillow"]
 
 Fit = Literal["pad", "crop", "stretch"]
 
@@ -53,6 +54,26 @@ class SquarePixels:
 
     def to_json(self) -> dict[str, Any]:
         return {"type": "square-pixels", "backend": "pillow", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class OpenNsfwPixels:
+    """Map an image to `input` (224, 224, 3) float32 in the order blue, green, red, minus the means of the training set.
+
+    The network was trained with JPEG files of 256 x 256 pixels, so the image is compressed once.
+    """
+
+    def __call__(self, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        library = pillow()
+        picture = library.fromarray(np.ascontiguousarray(image)).resize((256, 256), library.Resampling.BILINEAR)
+        file = io.BytesIO()
+        picture.save(file, format="JPEG")
+        file.seek(0)
+        decoded = np.asarray(library.open(file).convert("RGB"), np.float32)[16:240, 16:240]
+        return {"input": decoded[..., ::-1] - np.array([104, 117, 123], np.float32)}
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "open-nsfw", "backend": "pillow"}
 
 
 def pillow() -> Any:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from unialign._optional import optional_module
 from unialign.encoders._built import Batch, BuiltEncoder
-from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder
 from unialign.encoders._lora import ADAPTER_FILE, plain_state
 from unialign.encoders._lora_targets import adapter_layers
@@ -21,7 +20,7 @@ from unialign.encoders._pixels import pillow
 from unialign.encoders._raw_batches import images_of, join_raw, sounds_of, texts_of
 from unialign.encoders._raw_media import RawMedia
 from unialign.encoders._reference import make_reference
-from unialign.encoders._request import Request
+from unialign.encoders._request import Request, torch_dtype
 from unialign.encoders._text_encoder import quiet_loading
 from unialign.errors import ConfigError, DataError
 from unialign.media import Decoding, Kind

@@ -13,12 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unialign.encoders._built import Batch, BuiltEncoder, not_half, stack
-from unialign.encoders._device import torch_dtype
 from unialign.encoders._encoder import Encoder, Prepared
 from unialign.encoders._lora import plain_state
 from unialign.encoders._model_files import check_files, copy_files, file_sha256, license_of, weight_files
 from unialign.encoders._reference import make_reference
-from unialign.encoders._request import Request
+from unialign.encoders._request import Request, torch_dtype
 from unialign.encoders._transformer_model import (
     ast_forward,
     clap_forward,

@@ -100,14 +100,17 @@ def set_training_mode(module: nn.Module, tuning: TuneConfig) -> None:
     """Set the mode of the layers of a tuned encoder for a training step.
 
     With `tuning.dropout="model"`, layers are in training mode, except those with statistics of batches, such as
-    BatchNorm, whose statistics must not change. Otherwise, all are in evaluation mode, except the dropout of an
-    adapter.
+    BatchNorm, whose statistics must not change. Otherwise, all are in evaluation mode, except the dropout of an adapter
+    and recurrent layers without dropout.
     """
     module.train(tuning.dropout == "model")
     for inner in module.modules():
         # BatchNorm, InstanceNorm and similar layers.
         if hasattr(inner, "running_mean") or hasattr(inner, "num_batches_tracked"):
             inner.eval()
+        # cuDNN computes gradients of recurrent layers only in training mode, which changes nothing but their dropout.
+        elif isinstance(inner, nn.RNNBase) and not inner.dropout:
+            inner.train()
     for layer in adapter_layers(module).values():
         layer.lora_dropout.train()  # type: ignore[operator,union-attr]
 

