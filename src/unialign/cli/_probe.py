@@ -57,7 +57,7 @@ def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespa
     result = _classified(space, store, config, names)
     seconds = time.perf_counter() - started
     _write(options, config, store, result, seconds)
-    echo(result.text())
+    echo((out / "log.txt").read_text("utf-8").rstrip())
     echo()
     echo(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
     return 0
@@ -139,6 +139,6 @@ def _write(
         "reproduce": repeat_command("probe", out),
     }
     write_yaml(out / "config.yaml", config.to_dict())
-    replace_file(out / "log.txt", result.text() + "\n")
+    replace_file(out / "log.txt", result.text(resamples=config.resamples, seed=config.seed) + "\n")
     write_json(out / "results.json", results)
     write_probe_report(out)

@@ -140,13 +140,13 @@ class ProbeResult:
             "per_class": self.per_class(),
         }
 
-    def text(self) -> str:
+    def text(self, *, resamples: int = 1000, seed: int = 0) -> str:
         """Return the accuracies with 95 % intervals and the settings, for a terminal."""
         chosen = ", ".join(f"{name} {_written(value)}" for name, value in self.settings.items())
         lines = [f"{self.task.replace('_', '-')}: {count(len(self.classes), 'class', 'classes')}, {chosen}"]
         lines.append(", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in self.counts.items()))
         if self.hits:
-            found = [(name, self.interval(name)) for name in self._names()]
+            found = [(name, self.interval(name, resamples=resamples, seed=seed)) for name in self._names()]
             body = [
                 (name, f"{percent(i.estimate)} [{100 * i.low:.1f}, {100 * i.high:.1f}]", METRICS[name])
                 for name, i in found
