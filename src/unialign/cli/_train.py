@@ -7,6 +7,7 @@ from pathlib import Path
 from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
 from unialign.cli._media import is_media
+from unialign.cli._mixture_data import mixture_store, prepared_sources, write_source_metrics
 from unialign.cli._quiet import progress_mode
 from unialign.cli._single_run import finish
 from unialign.cli._space_card import describe_space
@@ -21,14 +22,22 @@ from unialign.train import check_fit, chosen_device, fit, newest_checkpoint, pro
 def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, options: argparse.Namespace) -> int:
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
         data = process_group_of("auto").broadcast_from_rank0(lambda: _data(sources, config, options))
-        store = open_store(data, config.modalities, fingerprint)
+        store = _opened(data, fingerprint, config, options)
+        name = store.name if isinstance(data, dict) else data
         config, note = with_anchor(config, store.modalities)
         process_group_of("auto").broadcast_from_rank0(lambda: _check(store, config, options))
         try:
             if process.rank > 0:
                 fit(store, config, out=options.out, resume=options.resume, device=options.device, progress="none")
                 return 0
-            _print_header(data, store, config, note, options.out, processes=process.world_size)
+            _print_header(
+                store.name if isinstance(data, dict) else data,
+                store,
+                config,
+                note,
+                options.out,
+                processes=process.world_size,
+            )
             record = run_once(
                 store,
                 config,
@@ -41,17 +50,29 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
         except KeyboardInterrupt:
             kept = f"a checkpoint is in {shown(options.out)}; run the same command again to continue"
             raise KeyboardInterrupt(f"interrupted; {kept}") from None
-        _write_results(data, store, config, record, options)
+        _write_results(name, store, config, record, options)
     return 0
 
 
-def _data(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str:
-    """Return the name or path of a data set that every process opens; media are embedded first."""
+def _data(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str | dict[str, str]:
+    """Return the name or path of a data set that every process opens, or those of the sources of a mixture; media are
+    embedded first.
+    """
+    if options.mixture is not None:
+        return prepared_sources(options.mixture, config, options)
     if is_media(options):
         from unialign.cli._embedded import embedded_store
 
         return embedded_store(sources, config, options)
     return prepare_data(sources, options.out, "run", id=options.id)
+
+
+def _opened(
+    data: str | dict[str, str], fingerprint: str | None, config: TrainConfig, options: argparse.Namespace
+) -> EmbeddingStore:
+    if isinstance(data, dict):
+        return mixture_store(options.mixture, data, config)
+    return open_store(data, config.modalities, fingerprint)
 
 
 def _check(store: EmbeddingStore, config: TrainConfig, options: argparse.Namespace) -> None:
@@ -98,4 +119,6 @@ def _write_results(
     )
     results = finish(options.out, comparison, store, record, command="train")
     describe_space(options.out / "space", results)
+    if store.sampling is not None:
+        write_source_metrics(store, options)
     echo(f"Space: {shown(options.out / 'space')}")

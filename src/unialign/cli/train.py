@@ -11,6 +11,7 @@ from unialign.cli._anchors import ANCHOR
 from unialign.cli._command import Command, add_out, add_resume
 from unialign.cli._items import add_item_options
 from unialign.cli._media import EMBEDDING_SETTINGS, is_media
+from unialign.cli._mixture import add_mixture_options, chosen_mixture
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.cli.embed import add_encoders, chosen_names
@@ -25,6 +26,7 @@ _EXAMPLES = """\
   unialign train emoji --set frozen.image=whiten          a space around frozen embeddings, for `unialign generate`
   unialign train stamps/ --rule image=.png --rule text=.txt            embeds media, then trains
   unialign train items.csv --encode image=package:efficientnet-lite0 --encode text=builtin:chars
+  unialign train --source photos=photos-store/ --source sounds=sounds-store/ --weight photos=2 --mix blend
   unialign train emoji --resume required                  continue an interrupted run from its newest checkpoint
   torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun also works)"""
 
@@ -40,11 +42,12 @@ def run(options: argparse.Namespace) -> int:
 def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, TrainConfig]:
     """Return sources, their required fingerprint (None for any) and the settings."""
     sources, fingerprint, config = tuple(options.data), None, TrainConfig()
+    options.mixture = chosen_mixture(options)
     if options.config:
         written_for, written_on, config = _read(options.config)
         if not sources and written_for is not None:
             sources, fingerprint = (written_for,), written_on
-        if not sources:
+        if not sources and options.mixture is None:
             raise ConfigError(f"{options.config} has no data.path (its run used arrays in memory); name the data")
     settings = training_settings(options)
     if settings.get("objective", config.objective) != config.objective:
@@ -52,7 +55,7 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
         settings = {"objective_options": {}, **settings}
     if is_media(options):
         _check_media(options)
-    else:
+    elif options.mixture is None:
         required_data(sources, "train emoji")
     return sources, fingerprint, config.override(settings)
 
@@ -86,6 +89,7 @@ def training_settings(options: argparse.Namespace) -> dict[str, object]:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
+    add_mixture_options(parser)
     add_item_options(parser)
     add_encoders(parser)
     add_settings(parser, EmbedConfig, only=EMBEDDING_SETTINGS, title="embedding of media")

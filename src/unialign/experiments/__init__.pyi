@@ -16,6 +16,7 @@ from unialign.experiments._results import (
     write_json as write_json,
 )
 from unialign.experiments._results_folder import (
+    DATA_FOLDER as DATA_FOLDER,
     STORE_FOLDER as STORE_FOLDER,
     check_run_dir as check_run_dir,
     open_run_dir as open_run_dir,
