@@ -38,7 +38,7 @@ class GramReader:
     """
 
     name = "gram"
-    suffixes = (".json",)
+    suffixes = ()
     items_only = True
 
     def __init__(self, *, captions: Captions = "all") -> None:
@@ -82,7 +82,7 @@ def _rules(options: ItemOptions) -> tuple[dict[str, Sequence[str]], dict[str, Se
     if wrong := [name for name, kind in options.kinds.items() if (_KINDS | _OPTIONAL).get(name) != kind]:
         raise ConfigError(f"the reader gram has no modality {wrong[0]!r} of kind {options.kinds[wrong[0]]}")
     found_id = options.values.get("id")
-    keys = {
+    keys: dict[str, Sequence[str]] = {
         "id": ID_KEYS if found_id is None else (found_id,),
         "text": options.rules.get("text", TEXT_KEYS),
     }

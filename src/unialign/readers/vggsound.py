@@ -31,7 +31,7 @@ class VGGSoundReader:
     """
 
     name = "vggsound"
-    suffixes = (".csv",)
+    suffixes = ()
     items_only = True
 
     def can_read(self, path: Path, head: bytes) -> bool:
