@@ -231,3 +231,27 @@ def test_encoders_of_other_packages() -> None:
         trained_encoder(encoder)
     with pytest.raises(ConfigError, match="cannot be copied; pass its name instead of an instance"):
         own_encoder(encoder)
+
+
+def test_a_module_with_an_adapter_of_its_own() -> None:
+    peft = pytest.importorskip("peft")
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4))
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["1"]), module)
+
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = module
+
+        def forward(self, input: torch.Tensor) -> Any:
+            return self.layers(input)
+
+    held = Held().requires_grad_(True)
+    encoder = wrap(held, media="text", dim=4, prepare=as_vector)
+    with pytest.raises(ConfigError, match=r"has an adapter of peft already; merge it into the weights"):
+        tune_parameters(encoder, LORA.replace(targets=("0",)))
+    change(encoder, ALL)
+    trained = trained_encoder(encoder)
+    assert trained.fingerprint != encoder.fingerprint
+    assert trained.reference["weights"] != encoder.reference["weights"]
+    assert "adapter" not in trained.reference

@@ -43,7 +43,7 @@ class ImageConvolutions(nn.Module):
         seed_weights(self, seed)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        maps = self.layers((pixels.float() / 127.5 - 1).to(self.layers[0].weight.dtype)).flatten(2)
+        maps = self.layers((pixels.float() / 127.5 - 1).to(next(self.parameters()).dtype)).flatten(2)
         return torch.cat([maps.mean(2), maps.amax(2)], 1)
 
 
@@ -61,7 +61,7 @@ class SoundConvolutions(nn.Module):
 
     def forward(self, frames: Tensor, length: Tensor) -> Tensor:
         # Log-mel values are between about -18 and 8.
-        maps = (frames / 8 + 1).to(self.norms[0].weight.dtype).transpose(1, 2)
+        maps = (frames / 8 + 1).to(next(self.parameters()).dtype).transpose(1, 2)
         valid = length.flatten()
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             maps = maps.masked_fill(~_mask(valid, maps.shape[2])[:, None], 0)

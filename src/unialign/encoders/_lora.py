@@ -84,15 +84,16 @@ def inject(module: nn.Module, adapter: Adapter, what: str, *, seed: int = 0) -> 
     with torch.no_grad():
         for name in sorted(layers):
             # Half precision is too coarse for the steps of an optimizer.
-            first, second = (layers[name].get_submodule(f"lora_{part}.{ADAPTER}").float().weight for part in "AB")
+            layer = layers[name]
+            first, second = layer.lora_A[ADAPTER].float().weight, layer.lora_B[ADAPTER].float().weight
             bound = first[0].numel() ** -0.5
-            first.copy_((2 * torch.rand(first.shape, generator=generator) - 1) * bound)  # type: ignore[operator]
-            second.zero_()  # type: ignore[operator]
+            first.copy_((2 * torch.rand(first.shape, generator=generator) - 1) * bound)
+            second.zero_()
 
 
 def adapter_of(module: nn.Module) -> Adapter | None:
     """Return the settings of the adapter of a module, if it has one."""
-    layers: dict[str, Any] = adapter_layers(module)
+    layers = adapter_layers(module)
     if not layers:
         return None
     first = next(iter(layers.values()))
@@ -103,7 +104,7 @@ def set_dropout(module: nn.Module, probability: float) -> None:
     """Set the dropout of the inputs of the matrices."""
     for layer in adapter_layers(module).values():
         dropout = nn.Dropout(probability) if probability else nn.Identity()
-        layer.lora_dropout[ADAPTER] = dropout.train(layer.training)  # type: ignore[index,operator]
+        layer.lora_dropout[ADAPTER] = dropout.train(layer.training)
 
 
 def remove(module: nn.Module) -> None:
@@ -123,7 +124,7 @@ def plain_name(name: str) -> str:
 def adapter_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Return `LAYER.lora_A` (r, I) and `LAYER.lora_B` (O, r) of each layer."""
     return {
-        f"{name}.lora_{part}": layer.get_submodule(f"lora_{part}.{ADAPTER}").weight  # type: ignore[misc]
+        f"{name}.lora_{part}": getattr(layer, f"lora_{part}")[ADAPTER].weight
         for name, layer in adapter_layers(module).items()
         for part in "AB"
     }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -11,7 +12,7 @@ __all__ = ["ADAPTER", "LAYERS", "adapter_layers", "choose_targets", "short_targe
 
 # The layers that can have an adapter, and the name of the adapter in peft.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-ADAPTER = "default"
+ADAPTER = "unialign"
 # Largest number of layers in a message.
 _LISTED = 20
 # These read the weights of their layers without calling them.
@@ -28,6 +29,10 @@ def choose_targets(module: nn.Module, targets: Sequence[str] | None, what: str) 
     Raises:
         ConfigError: no layer has one of the names, or the module has no attention.
     """
+    if any("lora_A" in inner._modules for inner in module.modules()) and not adapter_layers(module):
+        raise ConfigError(
+            f"{what} has an adapter of peft already; merge it into the weights (merge_and_unload), or choose mode 'all'"
+        )
     known = _candidates(module)
     if targets is not None:
         return _matched(module, known, targets, what)
@@ -51,10 +56,10 @@ def _candidates(module: nn.Module) -> dict[str, nn.Module]:
     adapted = adapter_layers(module)
     found: dict[str, nn.Module] = {}
     for name, inner in module.named_modules():
-        layer = inner.base_layer if name in adapted else inner
+        layer = adapted[name].base_layer if name in adapted else inner
         inside = any(name.startswith(f"{other}.") for other in adapted)
         if name and not inside and isinstance(layer, LAYERS) and not any(name.startswith(start) for start in fused):
-            found[name] = layer  # type: ignore[assignment]
+            found[name] = layer
     return found
 
 
@@ -107,8 +112,8 @@ def short_targets(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(ends))
 
 
-def adapter_layers(module: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers with an adapter by name, without importing peft."""
+def adapter_layers(module: nn.Module) -> dict[str, Any]:
+    """Return the layers with an adapter of this package by name, without importing peft."""
     found = {}
     for name, inner in module.named_modules():
         parts = inner._modules

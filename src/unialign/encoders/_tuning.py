@@ -112,7 +112,7 @@ def set_training_mode(module: nn.Module, tuning: TuneConfig) -> None:
         elif isinstance(inner, nn.RNNBase) and not inner.dropout:
             inner.train()
     for layer in adapter_layers(module).values():
-        layer.lora_dropout.train()  # type: ignore[operator,union-attr]
+        layer.lora_dropout.train()
 
 
 def tuned_tensors(encoder: Encoder) -> dict[str, Tensor]:
