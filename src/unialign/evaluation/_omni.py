@@ -223,7 +223,8 @@ def _measured(batch: Batch, ids_N: Tensor, rows_n: Tensor, pair: tuple[int, int]
     ones_1N = torch.ones(1, total, dtype=torch.float64)
     points = {name: float(statistics[name].evaluate(ones_1N)) for name in OMNI_METRICS}
     points["gap"] = float(modality_gap(x_nD, y_nD))
-    others_n = (ids_n[:, None] != ids_n).sum(1) if len(ids_n.unique()) < len(ids_n) else torch.tensor([len(ids_n) - 1])
+    code_n = codes(ids_n, "ids")
+    others_n = len(ids_n) - torch.bincount(code_n)[code_n]
     has_others_n = others_n[others_n > 0].double()
     chance = {
         "recall@1_forward": forward.chance[1],
@@ -255,7 +256,8 @@ class _Gap:
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
         weights_Rn = weights_RN[:, self.rows_n]
-        return torch.linalg.vector_norm(weights_Rn @ self.d_nD, dim=1) / weights_Rn.sum(1)
+        length_R: Tensor = torch.linalg.vector_norm(weights_Rn @ self.d_nD, dim=1)
+        return length_R / weights_Rn.sum(1)
 
 
 def _interval(name: str, values_R: Tensor, point: float) -> Interval:

@@ -96,7 +96,8 @@ class SpaceEncoder:
             sum_bD = z_bD if sum_bD is None else sum_bD + z_bD
         assert sum_bD is not None
         # Opposite rows have no mean direction; they keep the row 0.
-        return sum_bD / torch.linalg.vector_norm(sum_bD, dim=1, keepdim=True).clamp(min=1e-9)
+        length_b1: Tensor = torch.linalg.vector_norm(sum_bD, dim=1, keepdim=True)
+        return sum_bD / length_b1.clamp(min=1e-9)
 
     def _as_is(self, value: Any) -> Any:
         return value
@@ -135,7 +136,8 @@ _CONVERTED = {
 def _unit(embeddings: Any) -> Tensor:
     z = torch.as_tensor(np.asarray(embeddings) if not isinstance(embeddings, Tensor) else embeddings).cpu()
     z = z.double() if z.dtype == torch.float64 else z.float()
-    return z / torch.linalg.vector_norm(z, dim=-1, keepdim=True).clamp(min=1e-12)
+    length: Tensor = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    return z / length.clamp(min=1e-12)
 
 
 def chosen_modalities(space: Space, modalities: Mapping[str, str] | None) -> dict[str, str]:

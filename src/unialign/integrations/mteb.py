@@ -160,7 +160,7 @@ def _hashed(described: str, tensors: Mapping[str, torch.Tensor]) -> str:
     hasher = hashlib.sha256(described.encode())
     for key, tensor in sorted(tensors.items()):
         hasher.update(key.encode())
-        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()[:40]
 
 

@@ -6,6 +6,7 @@ Shapes: `C` classes, `T` prompts of a class, `W` dimension of the features of te
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def class_embeddings(
         rows = embedded(space, text, [prompt for given in prompts for prompt in given], inputs="media")
         if not bool(rows.present_N.all()):
             raise ConfigError("a prompt is blank; give a text for every prompt")
-        parts = rows.z_ND.split(sizes)
+        parts = tuple(torch.tensor_split(rows.z_ND, np.cumsum(sizes)[:-1].tolist()))
     else:
         parts = tuple(
             embedded(space, text, given, inputs="auto" if inputs == "media" else inputs).z_ND for given in prompts

@@ -62,7 +62,7 @@ def knn(
     if counts[-1] > len(data.rows["train"]):
         raise ConfigError(f"k is {counts[-1]}, but there are only {len(data.rows['train'])} training items")
     votes = _Votes(data.labels["train"], data.known)
-    validation = []
+    validation: list[dict[str, float]] = []
     if is_choice:
         found = nearest(data.z["val"], data.z["train"], k=counts[-1], batch_size=batch_size)
         for number in counts:
@@ -70,14 +70,14 @@ def knn(
                 found_v = hits(votes(found, number, value), data.labels["val"], 1)
                 validation.append({"k": number, "temperature": value, "top1": float(found_v.mean())})
     # max returns the first of equal values.
-    best = max(validation, key=lambda tried: tried["top1"]) if validation else {"k": counts[0]}
-    chosen = {"k": int(best["k"]), "temperature": float(best.get("temperature", temperatures[0]))}
+    best = max(validation, key=lambda tried: tried["top1"]) if validation else {}
+    neighbors, width = int(best.get("k", counts[0])), float(best.get("temperature", temperatures[0]))
 
     def scores(part: slice) -> Tensor:
-        found = nearest(data.z["test"][part], data.z["train"], k=chosen["k"], batch_size=batch_size)
-        return votes(found, chosen["k"], chosen["temperature"])
+        found = nearest(data.z["test"][part], data.z["train"], k=neighbors, batch_size=batch_size)
+        return votes(found, neighbors, width)
 
-    return scored("knn", data, scores, chosen, validation)
+    return scored("knn", data, scores, {"k": neighbors, "temperature": width}, validation)
 
 
 class _Votes:

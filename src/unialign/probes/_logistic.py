@@ -67,7 +67,7 @@ def fit_softmax(
         return value
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
         loss()
     assert v_DC.grad is not None
     assert c_C.grad is not None
