@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from torch import Tensor
 
+import reference
 from loss_cases import draw_batch, draw_present, value_and_gradients
 from unialign.errors import ConfigError
 from unialign.losses import InfoNCE, UniAlign
@@ -53,7 +55,7 @@ def test_one_is_unialign_bit_by_bit(preset: str, dtype: torch.dtype):
     embeddings, present = draw_batch(4, 3, 7, 6, dtype), draw_present(4, 3, 7)
     ids = torch.tensor([0, 1, 2, 1, 3, 4, 0])
     mixed = UniAlign("m0", preset=preset, partition_mix=1.0)
-    plain = UniAlign("m0", preset=preset)
+    plain = UniAlign("m0", preset=preset)  # the rows are not in a narrow cone
     value, gradients = value_and_gradients(mixed, embeddings, present=present, ids=ids)
     expected, expected_gradients = value_and_gradients(plain, embeddings, present=present, ids=ids)
     assert torch.equal(value, expected)
@@ -102,14 +104,14 @@ def test_errors():
         ({"kernel": "wang_isola"}, r"does not support kernel='wang_isola': .*reduction='mean_log'"),
         ({"kernel": "geodesic"}, r"kernel='geodesic': with distance='euclidean' .*two geometries"),
         ({"distance": "geodesic"}, r"kernel='clip': with distance='geodesic' .*two geometries"),
-        ({"partition_mix": -0.1}, r"partition_mix must be in \[0, 1\], got -0.1"),
-        ({"partition_mix": 1.1}, r"partition_mix must be in \[0, 1\], got 1.1"),
-        ({"partition_mix": float("nan")}, r"partition_mix must be in \[0, 1\], got nan"),
+        ({"partition_mix": -0.1}, r"partition_mix must be 'auto' or a number in \[0, 1\], got -0.1"),
+        ({"partition_mix": 1.1}, r"partition_mix must be 'auto' or a number in \[0, 1\], got 1.1"),
+        ({"partition_mix": float("nan")}, r"partition_mix must be 'auto' or a number in \[0, 1\], got nan"),
     ]:
         with pytest.raises(ConfigError, match=message):
             UniAlign(**({"anchor": "m0", "partition_mix": 0.5} | options))
         if "partition_mix" not in options:
-            UniAlign(**({"anchor": "m0"} | options))  # All combinations are allowed at the default, 1.
+            UniAlign(**({"anchor": "m0"} | options))  # all combinations are allowed at the default
 
 
 @pytest.mark.parametrize(
@@ -128,3 +130,63 @@ def test_other_options_combine(options: dict[str, Any]):
     value, gradients = value_and_gradients(UniAlign("all", partition_mix=0.5, **options), embeddings)
     assert torch.isfinite(value)
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+def cone(seed: int, cosine: float, items: int = 12, dim: int = 9) -> dict[str, Tensor]:
+    """Two wide modalities, and one whose items have about the given mean cosine."""
+    embeddings = draw_batch(seed, 3, items, dim)
+    direction_D = torch.ones(dim, dtype=torch.float64) / dim**0.5
+    unit_BD = torch.nn.functional.normalize(embeddings["m1"] - embeddings["m1"] @ direction_D[:, None] * direction_D)
+    return embeddings | {"m1": cosine**0.5 * direction_D + (1 - cosine) ** 0.5 * unit_BD}
+
+
+def as_rows(embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, list[Tensor | None]]:
+    unit = {m: torch.nn.functional.normalize(x_BD) for m, x_BD in embeddings.items()}
+    return {m: [z_D if m not in present or present[m][i] else None for i, z_D in enumerate(unit[m])] for m in unit}
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.4, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("anchor", ["m0", "all"])
+def test_auto_mixes_by_the_mean_cosine(cosine: float, anchor: str):
+    """Value and gradient equal those of the fixed share, which is 1 below a mean cosine of 0.5."""
+    embeddings, present = cone(8, cosine), {"m2": torch.arange(12) != 3}
+    share = reference.share_within(as_rows(embeddings, present))
+    assert share == 1 if cosine < 0.5 else share == pytest.approx(2 * (1 - cosine), abs=0.3) and share < 1
+    value, gradients = value_and_gradients(UniAlign(anchor), embeddings, present=present)
+    fixed = UniAlign(anchor, partition_mix=share)
+    expected, expected_gradients = value_and_gradients(fixed, embeddings, present=present)
+    torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=1e-10)
+    options = {key: x for key, x in UniAlign(anchor).get_config().items() if key != "preset"}
+    slow = reference.unialign(as_rows(embeddings, present), **options)
+    torch.testing.assert_close(value, slow, rtol=0, atol=1e-10)
+
+
+def test_auto_ignores_modalities_with_few_rows():
+    embeddings = cone(9, 0.95)
+    assert any("partition" in name for name in UniAlign()(embeddings).terms)
+    few = {"m1": torch.arange(12) < 7}
+    assert not any("partition" in name for name in UniAlign()(embeddings, present=few).terms)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "infonce_matched", "symmetric"])
+def test_auto_is_the_default_where_it_is_supported(preset: str):
+    assert UniAlign("m0", preset=preset).partition_mix == "auto"
+    assert UniAlign("m0", preset=preset, kernel="geodesic").partition_mix == 1
+    assert UniAlign("m0", preset="paper").partition_mix == 1
+    assert UniAlign("centroid").partition_mix == 1
+    with pytest.raises(ConfigError, match="does not support anchor='centroid'"):
+        UniAlign("centroid", partition_mix="auto")
+    with pytest.raises(ConfigError, match="'auto' or a number"):
+        UniAlign(partition_mix="always")  # type: ignore[arg-type]
+
+
+def test_auto_with_a_temperature_of_the_call():
+    embeddings = cone(10, 0.9)
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    total = UniAlign()(embeddings, temperature=1 / scale).total
+    share = reference.share_within(as_rows(embeddings, {}))
+    expected = UniAlign(partition_mix=share)(embeddings, temperature=1 / scale).total
+    torch.testing.assert_close(total, expected)
+    slopes = [torch.autograd.grad(x, scale, retain_graph=True)[0] for x in (total, expected)]
+    torch.testing.assert_close(slopes[0], slopes[1])

@@ -178,6 +178,17 @@ def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: I
     return mean(values) if values else None
 
 
+def share_within(rows: Rows) -> float:
+    """Return the share of the repulsion within modalities for `partition_mix="auto"`."""
+    widest = 0.0
+    for column in rows.values():
+        found = [x.detach() for x in column if x is not None]
+        if len(found) >= 8:
+            cosines = [float((x * y).sum()) for i, x in enumerate(found) for j, y in enumerate(found) if i != j]
+            widest = max(widest, sum(cosines) / len(cosines))
+    return min(1.0, 2 * (1 - widest))
+
+
 def gram(rows: Rows, *, anchor: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids) -> Tensor:
     """Return the contrast of volumes over the items with the anchor and at least one other modality (decision 5)."""
     items = [i for i, x in enumerate(rows[anchor]) if x is not None and len(tuple_of(rows, i)) >= 2]
@@ -195,7 +206,7 @@ def unialign(
     temperature: float,
     reduction: str | None,
     weighting: str,
-    partition_mix: float,
+    partition_mix: float | str,
     uniformity_weight: float,
     alignment_weight: float,
     alignment_scale: float | str,
@@ -210,6 +221,7 @@ def unialign(
     """Return the UniAlign loss, Eq. 13, with the options of `UniAlign.get_config()` (decisions 1, 3, 4, 6 and 7)."""
     order = len(rows) - 1 if reduction == "outer_log" else 1
     total = torch.zeros((), dtype=torch.float64)
+    partition_mix = share_within(rows) if isinstance(partition_mix, str) else partition_mix
 
     spreads = {}
     for m in rows:

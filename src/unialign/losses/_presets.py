@@ -13,10 +13,12 @@ _BALANCED = {
     "stop_gradient": "none",
     "centroid_weight": 0.0,
     "volume_weight": 0.0,
+    "partition_mix": "auto",
 }
 
 _PRESETS: dict[str, Mapping[str, Any]] = {
-    # For training from scratch and fine-tuning. At M = 2 this is InfoNCE with log-partitions within each modality.
+    # For training from scratch and fine-tuning. At M = 2 this is InfoNCE with log-partitions within each modality,
+    # except while the rows of a modality are in a narrow cone.
     "balanced": _BALANCED,
     # The formula as printed (Eqs. 9 to 13). Use it only to continue training at a tiny learning rate: from scratch,
     # uniformity outweighs alignment by a factor of about 200 (M - 1).
@@ -27,16 +29,17 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
         "weighting": "sum",
         "centroid_weight": 1.0,
         "volume_weight": 1.0,
+        "partition_mix": 1.0,
     },
     # The weights of the log-partitions in anchor InfoNCE: 1/2 for the anchor, 1 / (2 (M - 1)) for each other modality.
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
     # For a frozen pretrained anchor encoder, which needs no repulsion.
-    "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
+    "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor", "partition_mix": 1.0},
     # For data without a natural anchor: alignment over all pairs, ignoring `anchor`.
     "symmetric": _BALANCED | {"anchor": "all"},
     # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since the exponent of the geodesic kernel contains
     # tau squared.
-    "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
+    "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic", "partition_mix": 1.0},
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

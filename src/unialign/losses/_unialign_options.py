@@ -1,7 +1,7 @@
 """Check the options of UniAlign and their combinations."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature, check_text
@@ -33,33 +33,38 @@ def check_unialign(options: Mapping[str, Any]) -> None:
         check_nonnegative("volume_eps", options["volume_eps"])
     if not isinstance(scale, str) or scale != "matched":
         check_number("alignment_scale", scale, "'matched' or a positive number", lambda x: 0 < x < math.inf)
-    check_number("partition_mix", options["partition_mix"], "in [0, 1]", lambda x: 0 <= x <= 1)
+    mix = options["partition_mix"]
+    if not isinstance(mix, str) or mix != "auto":
+        check_number("partition_mix", mix, "'auto' or a number in [0, 1]", lambda x: 0 <= x <= 1)
     if anchor == "all" and options["stop_gradient"] == "anchor":
         raise ConfigError("stop_gradient='anchor' needs an anchor modality or 'centroid', got 'all'")
     if anchor in ("all", "centroid") and weighting in ("infonce_matched", "exclude_anchor"):
         raise ConfigError(f"weighting={weighting!r} needs an anchor modality, got anchor={anchor!r}")
-    if options["partition_mix"] < 1:
-        _check_mix(options)
+    if mix == "auto" or mix < 1:
+        for option, reason in _obstacles_to_mix(options):
+            raise ConfigError(f"partition_mix below 1 does not support {option}={options[option]!r}: {reason}")
 
 
-def _check_mix(options: Mapping[str, Any]) -> None:
+def supports_mix(options: Mapping[str, Any]) -> bool:
+    """Whether the other options allow a part of the repulsion to be across modalities."""
+    return not any(_obstacles_to_mix(options))
+
+
+def _obstacles_to_mix(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield options that do not allow values below 1, and the reasons."""
     reduction, kernel, distance = options["reduction"], options["kernel"], options["distance"]
-
-    def reject(option: str, reason: str) -> None:
-        raise ConfigError(f"partition_mix below 1 does not support {option}={options[option]!r}: {reason}")
-
     if options["anchor"] == "centroid":
-        reject("anchor", "its partition is over pairs of modalities; use a modality or 'all'")
+        yield "anchor", "its partition is over pairs of modalities; use a modality or 'all'"
     if options["weighting"] in ("sum", "exclude_anchor"):
-        reject("weighting", "only 'mean' and 'infonce_matched' give the two partitions equal weight")
+        yield "weighting", "only 'mean' and 'infonce_matched' give the two partitions equal weight"
     if options["stop_gradient"] == "anchor":
-        reject("stop_gradient", "its partition also has a gradient at the anchor; use 'none'")
+        yield "stop_gradient", "its partition also has a gradient at the anchor; use 'none'"
     if reduction == "outer_log":
-        reject("reduction", "its partition is a mean of logs; use 'mean_log'")
+        yield "reduction", "its partition is a mean of logs; use 'mean_log'"
     if reduction is None and kernel == "wang_isola":
-        reject("kernel", "its default reduction is 'outer_log'; use reduction='mean_log'")
+        yield "kernel", "its default reduction is 'outer_log'; use reduction='mean_log'"
     if (kernel == "geodesic") != (distance == "geodesic"):
-        reject(
+        yield (
             "kernel",
             f"with distance={distance!r} attraction and repulsion have two geometries; use one for both",
         )

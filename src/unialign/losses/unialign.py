@@ -31,9 +31,10 @@ from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._kernel_temperature import RateGradient
 from unialign.losses._modality_temperature import ModalityTemperature, geometric_mean, known_name
 from unialign.losses._modality_terms import defined_values, modality_pairs, pair_values
+from unialign.losses._narrow_cone import share_within
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._presets import PRESETS
-from unialign.losses._unialign_options import Weighting, check_unialign
+from unialign.losses._unialign_options import Weighting, check_unialign, supports_mix
 from unialign.ops import WANG_ISOLA_T, Kernel, select_items
 
 
@@ -64,7 +65,11 @@ class UniAlign(Objective):
             beta of 1 is UniAlign; a beta of 0 with `clip`, `"matched"` and unit weights is exactly InfoNCE if all
             modalities are present. A pair uses the rows that have both modalities. Values below 1 require an anchor
             other than `"centroid"`, `mean` or `infonce_matched` weights, `mean_log`, no stop_gradient, and one geometry
-            for kernel and distance.
+            for kernel and distance. `"auto"` sets beta for each batch: 1 if the mean cosine between different items is
+            at most 0.5 in every modality, and min over modalities of 2 (1 - mean cosine) otherwise, so that encoders
+            with random weights, whose outputs are in a narrow cone, do not collapse. Beta is a constant in the backward
+            pass. By default as the preset says: `"auto"` in `balanced`, `infonce_matched` and `symmetric` if the other
+            options support values below 1, and 1 otherwise.
         uniformity_weight: lambda_uni, the weight of both partitions. With `balanced`, the space collapses at weights
             below about 0.1.
         alignment_weight: lambda_align.
@@ -92,7 +97,7 @@ class UniAlign(Objective):
         temperature: float | Mapping[str, float] | None = None,
         reduction: Reduction | None = None,
         weighting: Weighting | None = None,
-        partition_mix: float = 1.0,
+        partition_mix: float | Literal["auto"] | None = None,
         uniformity_weight: float = 1.0,
         alignment_weight: float = 1.0,
         alignment_scale: float | Literal["matched"] | None = None,
@@ -117,7 +122,6 @@ class UniAlign(Objective):
         self.temperature: float | dict[str, float] = dict(chosen) if isinstance(chosen, Mapping) else chosen
         self.reduction = reduction
         self.weighting: Weighting = choose("weighting", weighting)
-        self.partition_mix = partition_mix
         self.uniformity_weight, self.alignment_weight = uniformity_weight, alignment_weight
         self.alignment_scale: float | Literal["matched"] = choose("alignment_scale", alignment_scale)
         self.distance: Distance = choose("distance", distance)
@@ -126,7 +130,10 @@ class UniAlign(Objective):
         self.centroid_temperature = centroid_temperature
         self.volume_weight: float = choose("volume_weight", volume_weight)
         self.volume_eps = volume_eps
+        self.partition_mix: float | Literal["auto"] = 1.0 if partition_mix is None else partition_mix
         check_unialign(self.get_config())
+        if partition_mix is None and supports_mix(self.get_config()):
+            self.partition_mix = defaults["partition_mix"]
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         inputs = inputs_of(batch)
@@ -151,7 +158,8 @@ class UniAlign(Objective):
         return geometric_mean(self.temperature[known_name(name, self.temperature)] for name in names)
 
     def _all_terms(self, batch: Batch) -> dict[str, LossTerm]:
-        repulsion = self._uniformity_terms(batch) | self._partition_terms(batch)
+        within = share_within(batch) if self.partition_mix == "auto" else self.partition_mix
+        repulsion = self._uniformity_terms(batch, within) | self._partition_terms(batch, 1 - within)
         return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)
 
     def _terms_at(self, batch: Batch, temperature: Tensor | float) -> dict[str, LossTerm]:
@@ -197,8 +205,8 @@ class UniAlign(Objective):
                 return lambda *rows: partition(*rows)[0], [batch.rows(m), batch.rows(n)]  # noqa: B023
         return torch.sum, []
 
-    def _uniformity_terms(self, batch: Batch) -> dict[str, LossTerm]:
-        weight = self.partition_mix * self.uniformity_weight
+    def _uniformity_terms(self, batch: Batch, share: float) -> dict[str, LossTerm]:
+        weight = share * self.uniformity_weight
         if weight == 0:
             return {}
         values = self._uniformities(batch)
@@ -245,8 +253,8 @@ class UniAlign(Objective):
             return 0.5 if name == self.anchor else 0.5 / (len(batch.names) - 1)
         return 1 / defined
 
-    def _partition_terms(self, batch: Batch) -> dict[str, LossTerm]:
-        weight = (1 - self.partition_mix) * self.uniformity_weight
+    def _partition_terms(self, batch: Batch, share: float) -> dict[str, LossTerm]:
+        weight = share * self.uniformity_weight
         if weight == 0:
             return {}
         values: dict[str, tuple[Tensor, Tensor]] = {}
