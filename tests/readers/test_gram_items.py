@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from unialign.data import Items
+from unialign.data import Items, load_dataset
 from unialign.errors import ConfigError, DataError
 from unialign.readers.gram import GramReader
 
@@ -174,3 +174,10 @@ def test_damaged_lines_of_vggsound_are_named(tmp_path: Path, line: str, message:
     (tmp_path / "vggsound.csv").write_text("a,0,dog,test\n" + line)
     with pytest.raises(DataError, match=f"line 2: .*{message}"):
         Items.open(tmp_path)
+
+
+def test_a_folder_of_annotations_is_no_store_and_the_message_names_the_commands(tmp_path: Path) -> None:
+    annotate(tmp_path, test=[{"id": "a", "desc": "x"}])
+    touch(tmp_path, "vision/a.mp4")
+    with pytest.raises(DataError, match=r"in the layout of gram.* unialign train .* --reader gram"):
+        load_dataset(str(tmp_path))

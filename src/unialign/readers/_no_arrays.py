@@ -4,8 +4,10 @@ from pathlib import Path
 
 from unialign.errors import DataError
 from unialign.readers._folder_files import by_suffix, list_files
+from unialign.readers._gram_files import is_gram_folder
 from unialign.readers._item_records import kind_of_name
 from unialign.readers._suffix_rules import rule_name, suggested_rules
+from unialign.readers._vggsound_files import is_vggsound_folder
 
 __all__ = ["items_of_folder", "no_arrays"]
 
@@ -20,6 +22,13 @@ def no_arrays(path: Path) -> DataError:
 
 def items_of_folder(path: Path) -> str:
     """Describe a folder of media files, and the commands that read it; "" without media files."""
+    layout = "gram" if is_gram_folder(path) else "vggsound" if is_vggsound_folder(path) else ""
+    if layout:
+        return (
+            f"a folder of media without embeddings, in the layout of {layout}. List its items with: unialign inspect "
+            f"{path}; then encode them with: unialign embed {path}; or encode and train: unialign train {path} "
+            f"--reader {layout}"
+        )
     files = list_files(path).paths
     media = [name for name in files if kind_of_name(name)]
     if not media:
