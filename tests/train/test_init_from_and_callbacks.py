@@ -203,7 +203,7 @@ def test_a_run_resumes_with_the_same_init_from_only(tmp_path: Path) -> None:
         run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "plain", resume="required")
 
 
-def test_the_command_line_does_not_repeat_a_run_with_init_from(
+def test_the_command_line_does_not_repeat_a_run_from_a_space_in_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     EmbeddingStore.write(
@@ -216,4 +216,4 @@ def test_the_command_line_does_not_repeat_a_run_with_init_from(
         first = run(store, config).space
         run(store, config, init_from=first, out=tmp_path / "run")
     assert main(["train", "--config", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")]) == 2
-    assert "continued from another space" in capsys.readouterr().err
+    assert "continued from a space in memory" in capsys.readouterr().err

@@ -18,10 +18,12 @@ from unialign.cli.embed import chosen_names
 from unialign.config import Split, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.embedding import embed
+from unialign.encoders import Encoder
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import STORE_FOLDER, open_run_dir
 from unialign.inspection import inspect
 from unialign.items import Items
+from unialign.space import Space, described
 from unialign.train import check_fit
 
 SPLITS = get_args(Split)
@@ -29,8 +31,16 @@ BROKEN_FILE = "broken.jsonl"
 _SHOWN = 5
 
 
-def embedded_store(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str:
-    """Return the path of the store; the same command continues after an interruption."""
+def embedded_store(
+    sources: Sequence[str],
+    config: TrainConfig,
+    options: argparse.Namespace,
+    init_from: Space | None = None,
+) -> str:
+    """Return the path of the store; the same command continues after an interruption.
+
+    Modalities of `init_from` are embedded with its encoders, unless others are given.
+    """
     path = options.out / STORE_FOLDER
     _check_data(open_run_dir(options.out, "run"), path)
     _check_not_trained(options)
@@ -48,8 +58,14 @@ def embedded_store(sources: Sequence[str], config: TrainConfig, options: argpars
     table = items if items.has_split else found.items
     _check_split(table, options.split)
     _check_settings(table, config)
-    encoders = with_defaults(chosen_names(options.encode), items.kinds)
-    chosen = [f"{name} with {chosen_encoder(encoders, name)}" for name in items.modalities]
+    given_encoders = chosen_names(options.encode)
+    encoders: dict[str, str | Encoder] = dict(with_defaults(given_encoders, items.kinds))
+    names = {name: str(chosen_encoder(encoders, name)) for name in items.modalities}
+    for name, reference in ({} if init_from is None else init_from.encoders).items():
+        if name in names and chosen_encoder(given_encoders, name) is None:
+            assert init_from is not None
+            encoders[name], names[name] = init_from.encoder(name), described(reference)
+    chosen = [f"{name} with {encoder}" for name, encoder in names.items()]
     echo(f"embedding {', '.join(chosen)}, into {shown(path)}")
     given = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
     store = embed(

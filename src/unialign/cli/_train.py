@@ -1,8 +1,9 @@
 """Implementation of `unialign train`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
@@ -11,24 +12,42 @@ from unialign.cli._mixture_data import mixture_store, prepared_sources, write_so
 from unialign.cli._quiet import progress_mode
 from unialign.cli._single_run import finish
 from unialign.cli._space_card import describe_space
+from unialign.cli._start import Start
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig, closed_form_of
 from unialign.data import EmbeddingStore
 from unialign.distributed import init as join_job
+from unialign.errors import ConfigError
 from unialign.experiments import RunRecord, open_run_dir, open_store, prepare_data, run as run_once
 from unialign.losses import display_name, initialization
-from unialign.train import check_fit, chosen_device, fit, newest_checkpoint, process_group_of
+from unialign.space import Space
+from unialign.train import check_fit, chosen_device, fit, newest_checkpoint, process_group_of, weights_digest
 
 
-def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, options: argparse.Namespace) -> int:
+def train(
+    sources: Sequence[str],
+    fingerprint: str | None,
+    config: TrainConfig,
+    start: Start | None,
+    options: argparse.Namespace,
+) -> int:
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
-        data = process_group_of("auto").broadcast_from_rank0(lambda: _data(sources, config, options))
+        config, begin = started(config, start)
+        data = process_group_of("auto").broadcast_from_rank0(lambda: _data(sources, config, begin, options))
         store = _opened(data, fingerprint, config, options)
         name = store.name if isinstance(data, dict) else data
         config, note = with_anchor(config, store.modalities)
-        process_group_of("auto").broadcast_from_rank0(lambda: _check(store, config, options))
+        process_group_of("auto").broadcast_from_rank0(lambda: _check(store, config, begin, options))
         try:
             if process.rank > 0:
-                fit(store, config, out=options.out, resume=options.resume, device=options.device, progress="none")
+                fit(
+                    store,
+                    config,
+                    out=options.out,
+                    resume=options.resume,
+                    device=options.device,
+                    progress="none",
+                    **begin,
+                )
                 return 0
             _print_header(
                 store.name if isinstance(data, dict) else data,
@@ -46,6 +65,7 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
                 resume=options.resume,
                 device=options.device,
                 progress=progress_mode(),
+                **begin,
             )
         except KeyboardInterrupt:
             kept = f"a checkpoint is in {shown(options.out)}; run the same command again to continue"
@@ -54,7 +74,28 @@ def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, 
     return 0
 
 
-def _data(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> str | dict[str, str]:
+def started(config: TrainConfig, start: Start | None) -> tuple[TrainConfig, dict[str, Any]]:
+    """Return the settings, with those of the heads of the space as defaults, and the arguments of `fit`."""
+    if start is None:
+        return config, {}
+    space = Space.from_pretrained(start.space)
+    if start.weights is not None and weights_digest(space) != start.weights:
+        raise ConfigError(
+            f"the space {start.space} has other weights than when the run was made; restore it, or name another space "
+            f"with --init-from"
+        )
+    defaults: dict[str, Any] = {name: getattr(space, name) for name in ("dim", "head", "hidden", "input_norm")}
+    if config.init == "ridge" and start.train is not None:
+        defaults |= {"head": "linear", "input_norm": "standardize"}
+    if start.train is None:
+        defaults["frozen"] = space.frozen
+    missing = {name: value for name, value in defaults.items() if name not in start.given}
+    return config.override(missing), {"init_from": space, "train": start.train}
+
+
+def _data(
+    sources: Sequence[str], config: TrainConfig, begin: Mapping[str, Any], options: argparse.Namespace
+) -> str | dict[str, str]:
     """Return the name or path of a data set that every process opens, or those of the sources of a mixture; media are
     embedded first.
     """
@@ -63,7 +104,7 @@ def _data(sources: Sequence[str], config: TrainConfig, options: argparse.Namespa
     if is_media(options):
         from unialign.cli._embedded import embedded_store
 
-        return embedded_store(sources, config, options)
+        return embedded_store(sources, config, options, init_from=begin.get("init_from"))
     return prepare_data(sources, options.out, "run", id=options.id)
 
 
@@ -75,9 +116,9 @@ def _opened(
     return open_store(data, config.modalities, fingerprint)
 
 
-def _check(store: EmbeddingStore, config: TrainConfig, options: argparse.Namespace) -> None:
+def _check(store: EmbeddingStore, config: TrainConfig, begin: Mapping[str, Any], options: argparse.Namespace) -> None:
     chosen_device(options.device)
-    check_fit(store, config, out=options.out, resume=options.resume)
+    check_fit(store, config, out=options.out, resume=options.resume, **begin)
     open_run_dir(options.out, "run")
 
 

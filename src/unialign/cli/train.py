@@ -14,6 +14,7 @@ from unialign.cli._media import EMBEDDING_SETTINGS, is_media
 from unialign.cli._mixture import add_mixture_options, chosen_mixture
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
+from unialign.cli._start import add_start, resolve_start
 from unialign.cli.embed import add_encoders, chosen_names
 from unialign.config import EmbedConfig, Split, TrainConfig, read_yaml
 from unialign.data import list_datasets
@@ -27,6 +28,7 @@ _EXAMPLES = """\
   unialign train stamps/ --rule image=.png --rule text=.txt            embeds media, then trains
   unialign train items.csv --encode image=package:efficientnet-lite0 --encode text=builtin:chars
   unialign train --source photos=photos-store/ --source sounds=sounds-store/ --weight photos=2 --mix blend
+  unialign train my-store/ --init-from runs/train/space --train speech        add a modality to a trained space
   unialign train emoji --resume required                  continue an interrupted run from its newest checkpoint
   torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun also works)"""
 
@@ -34,9 +36,12 @@ _EXAMPLES = """\
 def run(options: argparse.Namespace) -> int:
     sources, fingerprint, config = resolve(options)
 
+    settings = TrainConfig().to_dict() if options.config else training_settings(options)
+    start = resolve_start(options, given=tuple(settings))
+
     from unialign.cli._train import train
 
-    return train(sources, fingerprint, config, options)
+    return train(sources, fingerprint, config, start, options)
 
 
 def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, TrainConfig]:
@@ -50,6 +55,9 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
         if not sources and options.mixture is None:
             raise ConfigError(f"{options.config} has no data.path (its run used arrays in memory); name the data")
     settings = training_settings(options)
+    if options.init_from is not None and options.train is not None and settings.get("init") == "ridge":
+        # The new heads are linear, whatever the heads of the space are.
+        settings = {"head": "linear", **settings}
     if settings.get("objective", config.objective) != config.objective:
         # The options in the file belong to the objective in the file.
         settings = {"objective_options": {}, **settings}
@@ -103,6 +111,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_training_settings(
         parser, skip=("objective",), anchor="`all`, or the data's first modality if the objective needs a single anchor"
     )
+    add_start(parser)
     parser.add_argument(
         "--split", default="test", choices=get_args(Split), help="split to evaluate at the end (default: test)"
     )
@@ -122,11 +131,6 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
     fingerprint = data.get("fingerprint") if isinstance(data, Mapping) else None
     if not (isinstance(data, Mapping) and isinstance(fingerprint, str) and isinstance(raw.get("train"), Mapping)):
         raise ConfigError(f"{file}: expected the keys `data` and `train`, as in a config.yaml of `unialign train`")
-    if "init_from" in raw:
-        raise ConfigError(
-            f"{file} is from a run that continued from another space (`fit(..., init_from=...)`); `unialign train` "
-            "starts from random weights and cannot repeat that run"
-        )
     # A built-in data set can be loaded by name on any machine. A run on in-memory arrays has no path.
     source = data["name"] if data.get("name") in list_datasets() else data.get("path")
     if source is not None and not isinstance(source, str):

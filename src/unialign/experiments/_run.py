@@ -49,8 +49,12 @@ def run(
     resume: Literal["never", "auto", "required"] = "auto",
     device: str = "auto",
     progress: Literal["auto", "none"] = "none",
+    init_from: Space | None = None,
+    train: Sequence[str] | None = None,
 ) -> RunRecord:
     """Train, resume or read back the run in a folder, and evaluate it on a split of its data.
+
+    `init_from` and `train` are arguments of `unialign.fit`.
 
     Raises:
         DataError: the split has fewer than two items, or the folder contains a run on other data.
@@ -58,7 +62,16 @@ def run(
     """
     if len(rows := store.rows(split)) < 2:
         raise DataError(f"the {split!r} split of {store.name!r} has {count(len(rows), 'item')}; at least 2 are needed")
-    result = fit(store, config, out=folder, resume=resume, device=device, progress=progress)
+    result = fit(
+        store,
+        config,
+        out=folder,
+        resume=resume,
+        device=device,
+        progress=progress,
+        init_from=init_from,
+        train=train,
+    )
     return RunRecord(
         seconds=_seconds(result.history),
         parameters=sum(p.numel() for p in result.space.parameters() if p.requires_grad),

@@ -22,6 +22,7 @@ from unialign.migration._inputs import FIT_PAIRS, LEAST_PAIRS, as_array
 from unialign.migration._interval import OverlapInterval, estimate_overlap
 from unialign.migration._maps import FittedMap, fit_ridge
 from unialign.migration._overlap import measure_overlap
+from unialign.migration._pair_queries import pair_scores
 from unialign.space import (
     Space,
     Standardize,
@@ -37,6 +38,9 @@ Array = NDArray[Any]
 
 # Maximum number of queries that are ranked; more queries do not narrow the interval.
 _MOST_QUERIES = 2000
+# Up to this number of items, a query is compared with each item by a map that was fitted without both. The maps of more
+# items hardly depend on a single item.
+_PAIRED = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +138,7 @@ def replace_encoder(
     y_nD = space.encode({modality: before.array[rows_n]})[modality].cpu().double().numpy()
     replaced, x_nW = _with_statistics(space, modality, after, new_rows_n)
     fitted = fit_ridge(x_nW, y_nD)
-    overlap = _estimate(fitted, y_nD, total, seed=seed)
+    overlap = _estimate(fitted, x_nW, y_nD, total, seed=seed)
     _set_head(replaced, modality, fitted)
     found = ReplacedEncoder(
         space=replaced,
@@ -226,9 +230,14 @@ def _with_statistics(space: Space, modality: str, new: _Features, rows_n: NDArra
     return replaced, x_nW.numpy()
 
 
-def _estimate(fitted: FittedMap, y_nD: Array, items: int, *, seed: int) -> OverlapInterval:
+def _estimate(fitted: FittedMap, x_nW: Array, y_nD: Array, items: int, *, seed: int) -> OverlapInterval:
     own_Q = np.sort(np.random.default_rng(seed).permutation(len(y_nD))[:_MOST_QUERIES])
-    true_Qn, mapped_Qn = y_nD[own_Q] @ y_nD.T, fitted.left_out[own_Q] @ y_nD.T
+    true_Qn = y_nD[own_Q] @ y_nD.T
+    if len(y_nD) <= _PAIRED:
+        # Row i, column j: y_i with the mapped row of j, by a map that was fitted without i and j.
+        mapped_Qn = pair_scores(fitted, x_nW, y_nD, np.arange(len(y_nD)))[:, own_Q].T.copy()
+    else:
+        mapped_Qn = fitted.left_out[own_Q] @ y_nD.T
     for scores_Qn in (true_Qn, mapped_Qn):
         scores_Qn[np.arange(len(own_Q)), own_Q] = -np.inf
     curve = measure_overlap(true_Qn, mapped_Qn, width=1, seed=seed)

@@ -2,6 +2,7 @@ from unialign.space._eigenvectors import leading_eigenvectors as leading_eigenve
 from unialign.space._encoders import (
     check_encoders as check_encoders,
     described as described,
+    folder_of as folder_of,
     set_encoders as set_encoders,
 )
 from unialign.space._evaluating import evaluating as evaluating

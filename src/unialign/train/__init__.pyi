@@ -11,6 +11,7 @@ from unialign.train._fit import (
 )
 from unialign.train._grad_cache import grad_cache_backward as grad_cache_backward
 from unialign.train._health_monitor import HealthMonitor as HealthMonitor
+from unialign.train._init_from import weights_digest as weights_digest
 from unialign.train._metric_loggers import (
     MetricLogger as MetricLogger,
     check_logger as check_logger,

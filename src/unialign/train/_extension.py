@@ -3,7 +3,7 @@
 All other modalities keep the weights of the given space, so their embeddings are bitwise equal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from unialign.closed_form import fit_ridge_head
 from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.space import Space, described, fit_stages, with_new_modalities
+from unialign.space import Space, described, with_new_modalities
 
 References = Mapping[str, Mapping[str, Any]]
 
@@ -49,27 +49,20 @@ class Extension:
                     f"to the space; add items that have both"
                 )
 
-    def make_space(self, encoders: References) -> Space:
-        """Return a copy of the space on the CPU, with new heads of random weights."""
-        references = {name: encoders[name] for name in self.new if name in encoders}
-        return with_new_modalities(self.base, self.new, linear=self.linear, encoders=references).cpu()
+    def make_space(self, encoders: References, *, without: Collection[str] = ()) -> Space:
+        """Return a copy of the space on the CPU, with new heads of random weights.
 
-    def fit(
-        self,
-        space: Space,
-        store: EmbeddingStore,
-        rows: NDArray[np.int64],
-        config: TrainConfig,
-        *,
-        known: Mapping[str, Any] | None,
-    ) -> dict[str, Any]:
-        """Set the statistics of new modalities and, with `init="ridge"`, their heads; return the facts of the heads.
-
-        `known` are the facts of the run that is resumed, whose heads are in its checkpoint.
+        `without` names the modalities whose encoders are trained, which the space does not have before the end.
         """
-        fit_stages(space, store, rows, tuple(self.new))
-        if known is not None or config.init != "ridge":
-            return dict(known or {})
+        references = {name: encoders[name] for name in self.new if name in encoders}
+        space = with_new_modalities(self.base, self.new, linear=self.linear, encoders=references).cpu()
+        space.encoders = {name: found for name, found in space.encoders.items() if name not in without}
+        return space
+
+    def fit_heads(self, space: Space, store: EmbeddingStore, config: TrainConfig) -> dict[str, Any]:
+        """With `init="ridge"`, set the heads of new modalities, and return the facts of this closed form."""
+        if config.init != "ridge":
+            return {}
         heads = {
             name: fit_ridge_head(space, store, name, self.others, regularization=config.init_regularization)
             for name in self.new
@@ -145,6 +138,8 @@ def check_extension(
         if name in names
         and (config.init == "ridge" or init_from.dims.get(name) != dims[name] or _differ(init_from, name, encoders))
     }
+    if tuned := [name for name in others if config.tuning(name).mode != "frozen"]:
+        raise ConfigError(f"tune trains the encoder of {tuned[0]!r}, but {tuned[0]!r} is not in train; add it to train")
     trained = tuple(name for name in dims if name in names)
     _check_trained(init_from, trained, new, config)
     return Extension(init_from, trained, new, _linear(init_from, trained, new, config), others)

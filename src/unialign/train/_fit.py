@@ -11,14 +11,16 @@ from unialign._html import html_table
 from unialign.config import EmbedConfig, ProgressMode, Resume, TrainConfig
 from unialign.data import EmbeddingStore, Mixture
 from unialign.distributed import not_joined
-from unialign.encoders import Encoder
+from unialign.encoders import Encoder, references_of
 from unialign.errors import ConfigError
 from unialign.items import Items
 from unialign.losses import Objective
 from unialign.space import Space
 from unialign.train._early_stopping import check_early_stopping
 from unialign.train._eval_callback import EvalCallback, check_eval_callback
+from unialign.train._extension import check_extension
 from unialign.train._fit_items import ItemOptions, opened_data
+from unialign.train._init_from import check_init_from
 from unialign.train._media_data import MediaSource
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
@@ -137,8 +139,8 @@ def fit(
             modality that `init_from` lacks, or whose features in `store` have another dim or encoder, gets a new head;
             any other continues from its head in `init_from`, unless `init="ridge"`.
         encoders: for items: encoders by modality or pattern, which take precedence over `config.encoders`: names,
-            references or encoders. A module that was wrapped by `unialign.encoders.wrap` is trained itself; other
-            encoders are copied.
+            references or encoders. Without them, modalities of `init_from` have its encoders. A module that was wrapped
+            by `unialign.encoders.wrap` is trained itself; other encoders are copied.
         embedding: for items: settings of `embed`; None: the defaults.
         accept_licenses: for items: see `embed`.
         eval_callback: evaluation after selected steps; does not affect the run.
@@ -162,7 +164,7 @@ def fit(
     """
     processes = _processes(group)
     settings = TrainConfig() if config is None else config
-    options = ItemOptions(encoders, embedding, accept_licenses)
+    options = ItemOptions(encoders, embedding, accept_licenses, init_from)
     with opened_data(
         data,
         settings,
@@ -231,7 +233,7 @@ def _fit_store(
     trainer = Trainer(
         task,
         settings,
-        folder=None if out is None else run_dir(out, store, task.config, task.facts),
+        folder=None if out is None else run_dir(out, store, task.config, task.facts, init_from),
         resume=resume,
         processes=processes,
         on_step=on_step,
@@ -251,16 +253,24 @@ def check_fit(
     *,
     out: str | os.PathLike[str] | None = None,
     resume: Resume = "auto",
+    init_from: Space | None = None,
+    train: Sequence[str] | None = None,
 ) -> None:
     """Raise the errors of `fit` about settings that do not fit the store, and about a run in `out`; write nothing."""
     config = resolve_config(store, config)
+    if init_from is not None or train is not None:
+        dims = {name: store.dim(name) for name in config.modalities or ()}
+        encoders = references_of(store, tuple(dims))
+        if check_extension(init_from, train, dims, config, encoders) is None:
+            check_init_from(init_from, dims, config, encoders)
     check_early_stopping(store, config)
     term_names(make_objective(config), config.modalities or (), config.dim)
     rows = training_rows(store, config.modalities or ())
     check_alignment(store, rows, config)
     batches_of(store, rows, config)
     if out is not None:
-        run_dir(out, store, config, run_facts(store, config, len(rows), None)).find_checkpoint(resume)
+        facts = run_facts(store, config, len(rows), init_from, train)
+        run_dir(out, store, config, facts, init_from).find_checkpoint(resume)
 
 
 def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:

@@ -71,7 +71,7 @@ def weights_digest(space: Space) -> str:
     digest = hashlib.sha256()
     for name in sorted(space.modalities):
         m = space.modalities.index(name)
-        for module in (space.features[m], space.heads[m]):
+        for module in (space.features[m], space.heads[m], space.outputs[m]):
             for key, tensor in module.state_dict().items():
                 digest.update(f"{name}/{key}/{tuple(tensor.shape)}/".encode())
                 digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())

@@ -13,7 +13,7 @@ from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore, combinations, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
 from unialign.losses import FusedTarget, Matryoshka, Objective, create
-from unialign.space import Space, check_frozen
+from unialign.space import Space, check_frozen, folder_of
 from unialign.train._batches import Batches
 from unialign.train._connectivity import check_connected, check_pairs
 from unialign.train._init_from import check_frozen_encoders, weights_digest
@@ -112,11 +112,20 @@ def space_metadata(
     return {**facts, "data": {**facts["data"], "combinations": counts}}
 
 
-def run_dir(out: str | os.PathLike[str], store: EmbeddingStore, config: TrainConfig, facts: dict[str, Any]) -> RunDir:
+def run_dir(
+    out: str | os.PathLike[str],
+    store: EmbeddingStore,
+    config: TrainConfig,
+    facts: dict[str, Any],
+    init_from: Space | None = None,
+) -> RunDir:
     path = {} if store.path is None else {"path": str(store.path)}
-    init_from = {"init_from": facts["init_from"]} if "init_from" in facts else {}
+    start: dict[str, Any] = {}
+    if init_from is not None:
+        folder = folder_of(init_from)
+        start = {"init_from": facts["init_from"] | ({} if folder is None else {"path": os.path.abspath(folder)})}
     table = {"items": str(Path(out) / TABLE)} if ENCODERS in facts else {}
     if store.sampling is not None and all(store.sampling.paths.values()):
         path = {"sources": dict(store.sampling.paths)}
-    settings = {"data": facts["data"] | path | table, "train": facts["training"], **init_from}
+    settings = {"data": facts["data"] | path | table, "train": facts["training"], **start}
     return RunDir(out, config, facts=facts, settings=settings)

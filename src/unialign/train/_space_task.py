@@ -19,7 +19,7 @@ from unialign.data import EmbeddingStore
 from unialign.encoders import chosen_device, references_of
 from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, ModalityTemperature, Objective, Temperature
-from unialign.space import Space, set_encoders
+from unialign.space import Space, fit_stages, set_encoders
 from unialign.train._batches import derived_seed
 from unialign.train._closed_form_start import Start, closed_form_start, copy_start, kernel_options, restored_start
 from unialign.train._early_stopping import EarlyStopping
@@ -78,10 +78,10 @@ class SpaceTask(TrainingTask):
         if self.extension is None:
             check_init_from(init_from, self.dims, config, self.encoders)
         self.rows = training_rows(store, tuple(self.dims))
-        if self.extension is None:
-            check_alignment(store, self.rows, config)
-        else:
+        if self.extension is not None:
             self.extension.check_rows(store, self.rows)
+        if self.extension is None or config.epochs > 0:
+            check_alignment(store, self.rows, config)
         self.start: Start | None = None
         self.extension_start: dict[str, Any] | None = None
         self.facts = run_facts(store, config, len(self.rows), init_from, train) | encoder_facts(self.initial)
@@ -184,9 +184,11 @@ class SpaceTask(TrainingTask):
         return self.rows[torch.cat(local).numpy()]
 
     def _extended_space(self, extension: Extension) -> Space:
-        space = extension.make_space(self.encoders)
-        found = extension.fit(space, self.store, self.rows, self.config, known=self.extension_start)
-        self.extension_start = found
+        space = extension.make_space(self.encoders, without=tuple(self.initial))
+        fit_stages(space, self.store, self.rows, tuple(extension.new))
+        widen_statistics(space, [name for name in extension.new if name in self.initial])
+        if self.extension_start is None:
+            self.extension_start = extension.fit_heads(space, self.store, self.config)
         space.metadata = extended_metadata(self._metadata(), extension.base)
         return space
 
