@@ -148,8 +148,9 @@ def test_only_adapters_of_the_saved_space_are_kept(bert: str, tmp_path: Path) ->
     assert torch.equal(encoded(Space.from_pretrained(folder)), encoded(space_of(second)))
     space_of(second).save_pretrained(folder, inside="never")
     assert not (folder / "encoders").exists()
-    with pytest.raises(DataError, match=r"encoder of 'text' cannot be used: .* has an adapter in a folder"):
+    with pytest.raises(DataError, match=r"with an adapter .*, was trained, and its weights are not"):
         encoded(Space.from_pretrained(folder))
+    assert encoded(Space.from_pretrained(folder, encoders={"text": second})).any()
 
 
 def test_an_adapter_above_an_encoder_that_no_reference_rebuilds(bert: str, tmp_path: Path) -> None:
@@ -202,6 +203,30 @@ def test_stores_of_the_encoder_before_training(bert: str, tmp_path: Path) -> Non
     other = space_of(create("builtin:chars?dim=16"))
     with pytest.raises(DataError, match="features of different encoders are not comparable"):
         other.with_encoders({"text": create("builtin:bag?dim=16")})
+
+
+def test_an_encoder_that_is_given_to_a_space_of_another_folder(bert: str, tmp_path: Path) -> None:
+    first = adapted(bert)
+    space_of(first).save_pretrained(tmp_path / "first")
+    loaded = Space.from_pretrained(tmp_path / "first")
+    encoder = create(bert, device="cpu")
+    change(encoder, LORA.replace(r=3))
+    for tuned in (encoder, None):
+        if tuned is None:
+            tuned = create(bert, device="cpu")
+            change(tuned, ALL)
+        second = trained_encoder(tuned)
+        other = loaded.with_encoders({"text": None}).with_encoders({"text": second})
+        other.save_pretrained(tmp_path / "second")
+        again = Space.from_pretrained(tmp_path / "second")
+        assert again.encoders["text"]["fingerprint"] == second.fingerprint
+        assert torch.equal(encoded(again), encoded(other))
+    # The reference in a store names an encoder that is not in the folder of a space.
+    made = Space({"text": 16, "sensor": 5}, dim=6, encoders={"text": first.reference}).eval()
+    with pytest.raises(DataError, match=r"such as `encoder\('text'\)` of the space that it was trained with"):
+        encoded(made)
+    given = made.with_encoders({"text": Space.from_pretrained(tmp_path / "first").encoder("text")})
+    assert encoded(given).any()
 
 
 def test_licenses_of_adapters(bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,9 @@ class LoadedEncoders:
         """Return the folder with the files of an encoder or an adapter that is stored inside of the space."""
         if self.folder is None or not has_files(reference):
             return None
-        return self.folder / ENCODERS / inside_name(reference)
+        folder = self.folder / ENCODERS / inside_name(reference)
+        # An encoder that was trained later and given to this space is not in its folder.
+        return None if self.given(reference) is not None and not folder.is_dir() else folder
 
     def _load(self, name: str, reference: Mapping[str, Any], device: "torch.device") -> Encoder:
         if reference["kind"] == MODULE:
@@ -93,6 +95,12 @@ class LoadedEncoders:
         folder = self.inside_folder(reference)
         if folder is not None:
             read_inside(folder, reference)
+        elif has_files(reference) or "adapter" in reference:
+            raise DataError(
+                f"the encoder of {name!r}, {described(reference)}, was trained, and its weights are not stored in this "
+                f"space; pass encoders={{{name!r}: encoder}}, such as `encoder({name!r})` of the space that it was "
+                f"trained with, to Space.from_pretrained or with_encoders"
+            )
         with naming(name):
             return load(reference, device=device, offline=self.offline, folder=folder)
 
