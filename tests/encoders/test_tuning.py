@@ -390,7 +390,7 @@ def test_errors(folder: Path) -> None:
                 tune_parameters(encoder, TuneConfig(mode=mode))
     with pytest.raises(ConfigError, match="builtin:bag has no blocks of layers, so mode 'last' cannot be used"):
         tune_parameters(create("builtin:bag"), TuneConfig(mode="last"))
-    with pytest.raises(ConfigError, match="no linear or convolutional layers, so mode 'lora' cannot be used"):
+    with pytest.raises(ConfigError, match="no linear or convolutional layers of torch, so mode 'lora' cannot be used"):
         tune_parameters(create("builtin:bag"), TuneConfig(mode="lora"))
     with pytest.raises(ConfigError, match=r"needs `targets`, a list of layers .*are layers.0, layers.3.* mode 'all'"):
         tune_parameters(create("builtin:conv"), TuneConfig(mode="lora"))
@@ -399,6 +399,30 @@ def test_errors(folder: Path) -> None:
     half = create(f"transformers:{folder / 'bert'}", dtype="bfloat16", device="cpu")
     with pytest.raises(ConfigError, match=r"has weights in bfloat16 .* too coarse .* choose mode 'lora'"):
         tune_parameters(half, TuneConfig(mode="all"))
+
+
+def test_a_rank_that_a_layer_does_not_accept() -> None:
+    pytest.importorskip("peft")
+
+    class Grouped(nn.Module):
+        """Two convolutions, one with groups."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv1d(3, 4, 1), nn.Conv1d(4, 4, 1, groups=2)
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(values[..., None]))[..., 0]
+
+    module = Grouped()
+    encoder = wrap(module, media="text", dim=4, prepare=lambda text: {"values": ids(text)["ids"].astype("float32")})
+    names = [name for name, _ in module.named_parameters()]
+    with pytest.raises(ConfigError, match=r"no adapter can be added to the encoder module:Grouped: ValueError"):
+        tune_parameters(encoder, TuneConfig(mode="lora", r=3, targets=("first", "second")))
+    # The module is as before.
+    assert [name for name, _ in module.named_parameters()] == names
+    assert set(tune_parameters(encoder, TuneConfig(mode="all"))) == set(names)
+    assert len(tune_parameters(encoder, TuneConfig(mode="lora", r=2, targets=("first", "second")))) == 4
 
 
 def test_an_adapter_of_half_precision(folder: Path) -> None:

@@ -72,14 +72,16 @@ def inject(module: nn.Module, adapter: Adapter, what: str, *, seed: int = 0) -> 
     try:
         with torch.random.fork_rng(devices=[]):
             library.inject_adapter_in_model(settings, module, adapter_name=ADAPTER)
+        layers = adapter_layers(module)
+        if set(layers) != set(names):
+            raise ValueError(f"peft chose the layers {', '.join(layers)}, expected {', '.join(names)}")
     except Exception as error:  # peft raises many exceptions
+        remove(module)
         raise ConfigError(f"no adapter can be added to {what}: {type(error).__name__}: {one_line(error)}") from error
-    layers = adapter_layers(module)
-    if set(layers) != set(names):
-        raise ConfigError(f"peft adapted the layers {', '.join(layers)} of {what}; expected {', '.join(names)}")
-    for name, parameter in module.named_parameters():
-        if plain_name(name) in flags:
-            parameter.requires_grad_(flags[plain_name(name)])
+    finally:
+        for name, parameter in module.named_parameters():
+            if plain_name(name) in flags:
+                parameter.requires_grad_(flags[plain_name(name)])
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name in sorted(layers):

@@ -10,7 +10,8 @@ from unialign.errors import ConfigError
 
 __all__ = ["ADAPTER", "LAYERS", "adapter_layers", "choose_targets", "short_targets"]
 
-# The layers that can have an adapter, and the name of the adapter in peft.
+# The layers that can have an adapter, and the name of the adapter in peft. Subclasses of convolutions are excluded, since
+# they may pad their inputs in their own way.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 ADAPTER = "unialign"
 # Largest number of layers in a message.
@@ -42,7 +43,8 @@ def choose_targets(module: nn.Module, targets: Sequence[str] | None, what: str) 
     if not found:
         if not known:
             raise ConfigError(
-                f"{what} has no linear or convolutional layers, so mode 'lora' cannot be used; choose mode 'all'"
+                f"{what} has no linear or convolutional layers of torch, so mode 'lora' cannot be used; choose mode "
+                f"'all'"
             )
         raise ConfigError(
             f"{what} has no linear layers of attention, so mode 'lora' needs `targets`, a list of layers (its linear "
@@ -58,7 +60,8 @@ def _candidates(module: nn.Module) -> dict[str, nn.Module]:
     for name, inner in module.named_modules():
         layer = adapted[name].base_layer if name in adapted else inner
         inside = any(name.startswith(f"{other}.") for other in adapted)
-        if name and not inside and isinstance(layer, LAYERS) and not any(name.startswith(start) for start in fused):
+        can_have = isinstance(layer, nn.Linear) or type(layer) in LAYERS
+        if name and not inside and can_have and not any(name.startswith(start) for start in fused):
             found[name] = layer
     return found
 
