@@ -10,8 +10,8 @@ from unialign.errors import ConfigError
 
 __all__ = ["ADAPTER", "LAYERS", "adapter_layers", "choose_targets", "short_targets"]
 
-# The layers that can have an adapter, and the name of the adapter in peft. Subclasses of convolutions are excluded, since
-# they may pad their inputs in their own way.
+# The layers that can have an adapter, and the name of the adapter in peft. Subclasses of convolutions are excluded,
+# since they may pad their inputs in their own way.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 ADAPTER = "unialign"
 # Largest number of layers in a message.
