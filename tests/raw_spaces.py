@@ -41,7 +41,9 @@ def store() -> EmbeddingStore:
         present[name] = np.array([value is not None for value in values])
         provenance[name] = {"fingerprint": made.fingerprint, "reference": made.reference}
     split = ["train" if i % 3 else "test" for i in range(ITEMS)]
-    return EmbeddingStore.from_arrays(columns, present=present, split=split, provenance={"columns": provenance})
+    return EmbeddingStore.from_arrays(
+        columns, present=present, split=split, provenance={"columns": provenance, "data": {"license": "CC0-1.0"}}
+    )
 
 
 def make_space(**options: Any) -> Space:

@@ -401,6 +401,12 @@ def test_options_are_checked(items: Items, tmp_path: Path) -> None:
         ua.embed(items, {"image": image_encoder()}, tmp_path / "store", **SMALL)
 
 
+def test_the_root_folder_is_no_store() -> None:
+    """Regression test: the name of the work folder beside "/" raised ValueError."""
+    with pytest.raises(DataError, match="the store cannot be the root folder /"):
+        ua.embed(text_items(["a"]), {"text": text_encoder()}, "/", workers=0, progress="none")
+
+
 def test_restricted_licenses_must_be_accepted(tmp_path: Path) -> None:
     encoder = text_encoder()
     encoder._reference["license"] = "CC-BY-NC-ND-4.0"

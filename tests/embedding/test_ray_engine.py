@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +134,15 @@ def test_a_driver_that_is_killed_is_continued_by_the_local_engine(
 def test_too_few_cpus(address: str, items: Items, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="4 Ray actors need 5 CPUs, one of them for Ray, but the cluster has 4 CPUs"):
         ua.embed(items, ENCODERS, tmp_path / "store", engine="ray", ray_address=address, workers=4, **OPTIONS)
+
+
+def test_an_address_without_a_cluster(items: Items, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    for given in (address, f"ray://{address}"):
+        with pytest.raises(ConfigError, match=f"cannot connect to the Ray cluster '{given}'"):
+            ua.embed(items, ENCODERS, tmp_path / "store", engine="ray", ray_address=given, workers=1, **OPTIONS)
 
 
 def test_encoders_that_other_machines_cannot_load(address: str, items: Items, tmp_path: Path) -> None:

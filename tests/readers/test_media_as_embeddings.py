@@ -35,6 +35,14 @@ def test_a_folder_of_media_says_what_it_holds_and_which_command_reads_it(tmp_pat
     assert items.keys.tolist() == ["cat", "dog", "sea/lion"]
 
 
+def test_a_single_media_file_names_its_folder(tmp_path: Path) -> None:
+    """A shell expands `stamps/*` to single files."""
+    folder = make(tmp_path / "stamps", "cat.png", "cat.txt", "cat.ogg")
+    for name, kind in (("cat.png", "image"), ("cat.ogg", "audio")):
+        with pytest.raises(DataError, match=rf"{name} is a single {kind} file; pass its folder {folder}, "):
+            Items.open(folder / name)
+
+
 def test_other_sources_without_embeddings_name_the_command(tmp_path: Path) -> None:
     folder = make(tmp_path / "stamps", "cat.png")
     (tmp_path / "m.csv").write_text("image,text\nstamps/cat.png,a cat\n")

@@ -119,6 +119,14 @@ def test_the_table_has_intervals_notes_and_a_star_for_significant_results_only()
     assert all(ord(c) < 128 for line in lines for c in line)
 
 
+@pytest.mark.parametrize(("items", "noted"), [(49, True), (50, False), (1, True)])
+def test_few_items_are_noted(items, noted):
+    few = results()
+    few["data"]["test_items"] = items
+    expected = f"Only {items} item{'s' if items > 1 else ''} measured: intervals are wide."
+    assert (expected in text_table(few).splitlines()) == noted
+
+
 def test_a_baseline_is_starred_when_it_beats_the_first_which_beats_the_rest():
     chain = (comparison("lose"), comparison("win", baseline="gram"))
     row = text_table(results(*chain)).splitlines()[2]

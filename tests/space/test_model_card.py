@@ -83,6 +83,10 @@ def test_spaces_of_a_store_have_its_encoders_and_counts(method: str, tmp_path: P
     card = card_of(space, tmp_path)
     assert "## Training data" in card
     assert "| text, image, sensor | 13 |\n| text, sensor | 3 |\n" in card
+    assert "License of the data: CC0-1.0." in card
+    assert "License of the data: unknown." in card_of(
+        make_space(metadata={"data": {"combinations": []}}), tmp_path / "x"
+    )
 
 
 def test_the_evaluation(tmp_path: Path) -> None:

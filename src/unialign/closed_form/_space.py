@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.data import EmbeddingStore, combinations
+from unialign.data import EmbeddingStore, combinations, data_license
 from unialign.encoders import references_of
 
 # Weights with a smaller standard deviation, relative to their root mean square, are all equal.
@@ -22,7 +22,7 @@ def encoders_and_metadata(store: EmbeddingStore, modalities: Sequence[str], fact
     data = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(store.rows("train"))}
     encoders = references_of(store, modalities)
     if encoders:
-        data |= {"combinations": combinations(store, modalities, "train")}
+        data |= {"license": data_license(store), "combinations": combinations(store, modalities, "train")}
     return {"encoders": encoders, "metadata": {"closed_form": dict(facts), "data": data}}
 
 

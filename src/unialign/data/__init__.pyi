@@ -3,6 +3,7 @@ from unialign.data._combinations import combinations as combinations, combinatio
 from unialign.data._derive import derive_store as derive_store
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
 from unialign.data._item_values import label_codes as label_codes
+from unialign.data._license import data_license as data_license
 from unialign.data._load import load_dataset as load_dataset
 from unialign.data._mixture import Mixture as Mixture
 from unialign.data._row_blocks import RowReader as RowReader, row_blocks as row_blocks

@@ -169,6 +169,10 @@ def embed_with(
     if config.engine == "local" and ray_address is not None:
         raise ConfigError(f"ray_address is {ray_address!r}, but engine is 'local'; pass engine='ray'")
     target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
+    if not target.name:
+        raise DataError(
+            f"the store cannot be the root folder {target}; name a folder in it, such as {target / 'store'}"
+        )
     table = items if isinstance(items, Items) else Items.open(items)
     other = EmbeddingStore.open(reuse) if isinstance(reuse, str | os.PathLike) else reuse
     # References have features of fixed inputs, which depend on the number of threads.

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = ["compute_parts_on_ray"]
 
 # Ray needs a CPU for the tasks that create the rows; with actors on all CPUs, it waits without end.
 _OTHER_CPUS = 1
+_CONNECT_SECONDS = 10
 
 
 def compute_parts_on_ray(
@@ -177,13 +179,22 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        _check_reachable(address)
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"cannot connect to the Ray cluster {address!r}: {_first_line(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Connect to HOST:PORT once, since Ray tries for a minute to reach a cluster that does not exist."""
+    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+    if separator and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS):
+            pass
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ def _check(config: CompareConfig, store: EmbeddingStore) -> None:
     if config.resamples < least:
         raise ConfigError(
             f"resamples must be at least {least} for {len(config.entries)} objectives, since otherwise no difference "
-            f"can be significant after correction; got {config.resamples}"
+            f"can be significant after correction; got {config.resamples}; pass resamples={least} (--resamples {least})"
         )
     if config.anchor is not None and config.anchor not in store.modalities:
         known, hint = ", ".join(store.modalities), suggestion(config.anchor, store.modalities)

@@ -9,6 +9,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Reader
 from unialign.readers._foreign import foreign_folder, foreign_format
+from unialign.readers._item_records import kind_of_name
 from unialign.readers._no_arrays import items_of_folder
 
 __all__ = ["find_reader", "load_reader", "open_file", "recognized"]
@@ -124,6 +125,11 @@ def _unreadable(path: Path, head: bytes, expected: Callable[[], str] | None = No
         return DataError(f"{path} is {other}")
     if not head:
         return DataError(f"{path} is empty; {expected()}")
+    if expected is _expected_items and (kind := kind_of_name(path.name)):
+        return DataError(
+            f"{path} is a single {kind} file; pass its folder {path.parent}, whose files are grouped into items, "
+            "instead of single files or a pattern"
+        )
     what = foreign_format(path, head)
     if what is not None:
         return DataError(f"{path} is {what}")

@@ -15,7 +15,7 @@ from unialign.report._folder import ComparisonFolder, TestRows, read_comparison
 from unialign.report._generation import generated_images
 from unialign.report._model import ComparisonResults, number
 from unialign.report._projection import PCAMap, pca_map
-from unialign.report._summary import TRAINING_ITEMS, metric_style, verdict
+from unialign.report._summary import FEW_ITEMS, TRAINING_ITEMS, metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
 from unialign.report._template import fill
 
@@ -107,6 +107,8 @@ def _facts(results: ComparisonResults) -> list[str]:
         facts.append(f"measured on {count(data.test_items, 'unseen item')}")
     elif data.test_items is not None:
         facts.append(f"measured on {count(data.test_items, 'item')} of the split {data.split!r}")
+    if data.test_items is not None and data.test_items < FEW_ITEMS:
+        facts[-1] += ", so intervals are wide"
     objectives, seeds = len(results.objectives), len(results.seeds)
     if objectives > 1 or seeds > 1:
         facts.append(f"{count(objectives, 'objective')} × {count(seeds, 'seed')}")

@@ -124,7 +124,8 @@ def _data(data: Mapping[str, Any]) -> str:
         rows.append((f"{len(counts) - _ROWS} other combinations", ""))
     name = f" `{data['name']}`" if "name" in data else ""
     intro = f"The training items of{name or ' the data'} by the modalities that they have:"
-    return f"## Training data\n\n{intro}\n\n{_table(('modalities', 'items'), rows)}"
+    license = f"License of the data: {data.get('license') or 'unknown'}."
+    return f"## Training data\n\n{intro}\n\n{_table(('modalities', 'items'), rows)}\n\n{license}"
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> str:

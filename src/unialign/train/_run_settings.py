@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from unialign.config import TrainConfig
-from unialign.data import EmbeddingStore, combinations, encoder_fingerprint
+from unialign.data import EmbeddingStore, combinations, data_license, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
 from unialign.losses import FusedTarget, Matryoshka, Objective, create
 from unialign.space import Space, check_frozen, folder_of
@@ -109,7 +109,7 @@ def space_metadata(
     if not encoders:
         return dict(facts)
     counts = combinations(store, facts["training"]["modalities"], "train")
-    return {**facts, "data": {**facts["data"], "combinations": counts}}
+    return {**facts, "data": {**facts["data"], "license": data_license(store), "combinations": counts}}
 
 
 def run_dir(
