@@ -40,4 +40,4 @@ def with_source(items: Items, source: str, *, shared_ids: bool) -> Items:
 def _prefixed(texts_N: NDArray[np.str_], source: str) -> NDArray[np.str_]:
     """An empty text, which means none, stays empty."""
     texts = [text and f"{source}:{text}" for text in texts_N.tolist()]
-    return np.array(texts, dtype=StringDType())  # type: ignore[no-any-return]
+    return np.array(texts, dtype=StringDType())

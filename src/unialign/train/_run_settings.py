@@ -37,8 +37,15 @@ def check_alignment(store: EmbeddingStore, rows: NDArray[np.int64], config: Trai
     modalities = config.modalities or ()
     check_connected(store, modalities, rows)
     if config.epochs:
-        named = {"name": config.objective, "anchor": config.objective_options.get("anchor")}
-        check_pairs(store, modalities, rows, lambda: make_objective(config), dim=config.dim, **named)
+        check_pairs(
+            store,
+            modalities,
+            rows,
+            lambda: make_objective(config),
+            name=config.objective,
+            dim=config.dim,
+            anchor=config.objective_options.get("anchor"),
+        )
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
@@ -119,7 +126,7 @@ def run_dir(
     facts: dict[str, Any],
     init_from: Space | None = None,
 ) -> RunDir:
-    path = {} if store.path is None else {"path": str(store.path)}
+    path: dict[str, Any] = {} if store.path is None else {"path": str(store.path)}
     start: dict[str, Any] = {}
     if init_from is not None:
         folder = folder_of(init_from)

@@ -29,7 +29,7 @@ class SourceRows:
 
     def __init__(self, first: int, size: int, window: int, *, seed: int, name: str) -> None:
         self._first, self._size, self._window, self._seed, self._name = first, size, window, seed, name
-        self._forget()
+        self._cycle, self._order = -1, np.empty(0, np.int64)
         self._ends: dict[int, Rows] = {}
 
     def take(self, start: int, count: int) -> Tensor:
