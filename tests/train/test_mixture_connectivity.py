@@ -108,11 +108,18 @@ def test_a_source_without_a_pair_of_the_anchor(objective: str) -> None:
 
 def test_an_objective_of_complete_items_needs_some_in_every_source() -> None:
     complete = store("image", "text", "sound")
-    with pytest.raises(ConfigError, match=r"no training row of the source 'photos' has the modalities of 'symile'"):
+    with pytest.raises(ConfigError, match=r"no training row of the source 'photos' has all modalities of 'symile'"):
         check(mixture(all=complete, photos=store("image", "text")), "symile")
-    with pytest.raises(ConfigError, match="no training row of 'image' has the modalities that 'symile' pairs with it"):
+    with pytest.raises(
+        ConfigError, match="no training row of 'image' has all modalities that 'symile' compares with it"
+    ):
         check(mixture(photos=store("image", "text"), sounds=store("sound", "text")), "symile")
     check(mixture(all=complete, more=store("text", "image", "sound")), "symile")
+    # All images have the anchor, but none has the anchor and a sound.
+    with pytest.raises(ConfigError, match="no training row of 'image' has all modalities that 'triangle' compares"):
+        check(mixture(photos=store("image", "text"), sounds=store("sound", "text")), "triangle", anchor="text")
+    with pytest.raises(ConfigError, match=r"of the source 'photos' has all modalities of 'triangle'"):
+        check(mixture(all=complete, photos=store("image", "text")), "triangle", anchor="text")
 
 
 def test_terms_that_need_no_anchor_keep_a_modality() -> None:

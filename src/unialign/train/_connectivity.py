@@ -74,22 +74,31 @@ def check_pairs(
         found, *of_sources = [_paired(present_CM, modalities, objective, dim) for present_CM in present]
     except UniAlignError:
         return  # raised again, with the rows of the data, in the first step
-    has_anchor = anchor in modalities
     # The anchor itself comes last: if it has no pair, the messages about the others say why.
     if missing := sorted((one for one in modalities if one in expected - found), key=lambda one: one == anchor):
-        lacking = f"the anchor {anchor!r}" if has_anchor else f"the modalities that {name!r} pairs with it"
+        has_none = _lacks_anchor(present[0], modalities, anchor, (missing[0],))
+        lacking = f"the anchor {anchor!r}" if has_none else f"all modalities that {name!r} compares with it"
         raise ConfigError(
             f"no training row of {missing[0]!r} has {lacking}, so the objective {name!r} would not align "
             f"{missing[0]!r}; choose another anchor or objective, add rows with both, or omit {missing[0]!r} with "
             "`modalities`"
         )
-    for source, paired in zip(sources, of_sources, strict=True):
+    for source, present_CM, paired in zip(sources, present[1:], of_sources, strict=True):
         if expected and not paired:
-            lacking = f"the anchor {anchor!r} and another modality" if has_anchor else f"the modalities of {name!r}"
+            has_none = _lacks_anchor(present_CM, modalities, anchor, [one for one in modalities if one != anchor])
+            lacking = f"the anchor {anchor!r} and another modality" if has_none else f"all modalities of {name!r}"
             raise ConfigError(
                 f"no training row of the source {source!r} has {lacking}, so the objective {name!r} would align none "
                 f"of its items; choose another anchor or objective, or omit the source {source!r}"
             )
+
+
+def _lacks_anchor(present_CM: Masks, modalities: Sequence[str], anchor: object, others: Sequence[str]) -> bool:
+    """Return whether there is an anchor, but no combination of it with one of the others."""
+    if anchor not in modalities:
+        return False
+    has_others_C = present_CM[:, [modalities.index(one) for one in others]].any(1)
+    return not bool((present_CM[:, modalities.index(str(anchor))] & has_others_C).any())
 
 
 def combinations(store: EmbeddingStore, modalities: Sequence[str], rows_N: NDArray[np.int64]) -> Masks:
