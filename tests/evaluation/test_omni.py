@@ -10,7 +10,7 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.evaluation import omni
 from unialign.geometry import modality_gap_debiased
-from unialign.metrics import mixed_pool
+from unialign.metrics import mixed_pool, resample_weights
 
 K = 4
 
@@ -145,6 +145,28 @@ def test_pools():
     two = omni({name: z[name][rows] for name in ("image", "text")}, k=K, resamples=100).pairs["image-text"]
     for metric, interval in each.pairs["image-text"].metrics.items():
         assert interval.estimate == pytest.approx(two.metrics[metric].estimate, abs=1e-12), metric
+
+
+def test_intervals_resample_the_items_of_the_pool():
+    """Compare with loops over the shared resamples of all items, of which the pool is a part."""
+    z = embeddings()
+    present = np.arange(30) % 3 != 0
+    found = omni(z, present={"text": present}, k=K, resamples=200, seed=4, pool="pair").pairs["image-text"]
+    pool = np.flatnonzero(present)
+    weights = resample_weights(30, resamples=200, seed=4).numpy()[:, pool]
+    x, y = (unit(z[name][pool]) for name in ("image", "text"))
+    expected = reference(x, y, np.arange(len(pool)))
+    drawn = mixed_pool({"image": x, "text": y}, k=K, seeds=(0, 1, 2, 3)).overall
+    values = {
+        "ndcg_forward": weights @ expected["n_f"] / weights.sum(1),
+        "asymmetry": weights @ (expected["n_f"] - expected["n_b"]) / weights.sum(1),
+        "gap": np.linalg.norm(weights @ (x - y) / weights.sum(1)[:, None], axis=1),
+        "mixed_share": drawn.resample(torch.from_numpy(weights))["share"].numpy(),
+    }
+    for name, of_resamples in values.items():
+        estimate = found.metrics[name].estimate
+        bounds = np.quantile(of_resamples - of_resamples.mean() + estimate, [0.025, 0.975])
+        assert np.allclose([*found.metrics[name]], bounds, atol=1e-10), name
 
 
 def test_the_asymmetry_is_paired_by_item():

@@ -8,6 +8,7 @@ import torch
 
 from unialign import probes
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.metrics import resample_weights
 
 CLASSES = 7
 
@@ -221,6 +222,18 @@ def test_intervals():
     wide, narrow = doubled.interval("top1"), single.interval("top1")
     assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
     assert doubled.interval("top1", groups=np.arange(2 * len(z))) == narrow
+
+
+def test_the_mean_over_classes_leaves_out_classes_without_an_item_in_a_resample():
+    z, y, split = problem(items=60)
+    found = probes.knn(z, y, split, k=3)
+    labels, right = found.labels.numpy(), (found.predictions == found.labels).numpy()
+    values = []
+    for weights in resample_weights(len(labels), resamples=200, seed=5).numpy():
+        drawn = np.repeat(np.arange(len(labels)), weights.astype(int))
+        values.append(np.mean([right[drawn][labels[drawn] == c].mean() for c in np.unique(labels[drawn])]))
+    interval = found.interval("class_mean", resamples=200, seed=5)
+    assert np.allclose([*interval], np.quantile(values, [0.025, 0.975]), atol=1e-12)
 
 
 def test_reports_of_a_result():
