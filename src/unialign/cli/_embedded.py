@@ -20,7 +20,7 @@ from unialign.data import EmbeddingStore
 from unialign.embedding import embed
 from unialign.encoders import Encoder
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import STORE_FOLDER, open_run_dir
+from unialign.experiments import STORE_FOLDER, check_run_dir
 from unialign.inspection import inspect
 from unialign.items import Items
 from unialign.space import Space, described
@@ -42,22 +42,8 @@ def embedded_store(
     Modalities of `init_from` are embedded with its encoders, unless others are given.
     """
     path = options.out / STORE_FOLDER
-    _check_data(open_run_dir(options.out, "run"), path)
-    _check_not_trained(options)
-    items = open_items(sources, options)
-    if config.modalities is not None:
-        items = items.select(config.modalities)
-    if len(items.modalities) < 2:
-        raise ConfigError(
-            f"{items.name!r} has only the modality {items.modalities[0]!r}, but training needs at least two; name the "
-            f"others with --rule"
-        )
-    found = inspect(items)
-    echo(found.text())
-    # Groups that were found may cross a given split, which is used as it is.
-    table = items if items.has_split else found.items
-    _check_split(table, options.split)
-    _check_settings(table, config)
+    table = inspected_items(sources, config, options)
+    items = table
     given_encoders = chosen_names(options.encode)
     encoders: dict[str, str | Encoder] = dict(with_defaults(given_encoders, items.kinds))
     names = {name: str(chosen_encoder(encoders, name)) for name in items.modalities}
@@ -78,8 +64,30 @@ def embedded_store(
         device=options.device,
         progress=progress_mode(),
     )
-    _list_broken(store)
+    list_broken(store)
     return str(path)
+
+
+def inspected_items(sources: Sequence[str], config: TrainConfig, options: argparse.Namespace) -> Items:
+    """Open the items of the run, with groups and a split; raise errors of settings before anything is encoded."""
+    # Nothing is created, so that an error leaves no empty folder.
+    _check_data(check_run_dir(options.out, "run"), options.out / STORE_FOLDER)
+    _check_not_trained(options)
+    items = open_items(sources, options)
+    if config.modalities is not None:
+        items = items.select(config.modalities)
+    if len(items.modalities) < 2:
+        raise ConfigError(
+            f"{items.name!r} has only the modality {items.modalities[0]!r}, but training needs at least two; name the "
+            f"others with --rule"
+        )
+    found = inspect(items)
+    echo(found.text())
+    # Groups that were found may cross a given split, which is used as it is.
+    table = items if items.has_split else found.items
+    _check_split(table, options.split)
+    _check_settings(table, config)
+    return table
 
 
 def _check_not_trained(options: argparse.Namespace) -> None:
@@ -94,7 +102,7 @@ def _check_not_trained(options: argparse.Namespace) -> None:
         )
 
 
-def _list_broken(store: EmbeddingStore) -> None:
+def list_broken(store: EmbeddingStore) -> None:
     if BROKEN_FILE not in store.assets:
         return
     records = [json.loads(line) for line in store.asset(BROKEN_FILE).decode().splitlines()]

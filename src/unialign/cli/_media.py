@@ -19,7 +19,7 @@ def is_media(options: argparse.Namespace) -> bool:
     """Return whether the data of `unialign train` are media to embed, and not embeddings."""
     # Unlike pathlib, os.path accepts names that no file can have.
     tables = any(os.path.isfile(os.path.join(source, "items.json")) for source in options.data)
-    return bool(options.data and (has_item_options(options) or options.encode or tables))
+    return bool(options.data and (has_item_options(options) or options.encode or options.tuned or tables))
 
 
 def with_defaults(encoders: Mapping[str, str], kinds: "Mapping[str, Kind]") -> dict[str, str]:

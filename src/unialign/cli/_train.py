@@ -32,9 +32,18 @@ def train(
 ) -> int:
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
         config, begin = started(config, start)
+        if config.tune:
+            if options.mixture is not None:
+                raise ConfigError(
+                    "--tune trains the encoders of one item table, but --source names several; use "
+                    "`unialign.fit(unialign.data.Mixture(...), ...)` in Python, or omit --tune"
+                )
+            from unialign.cli._train_encoders import train_encoders
+
+            return train_encoders(sources, config, begin, options)
         data = process_group_of("auto").broadcast_from_rank0(lambda: _data(sources, config, begin, options))
         store = _opened(data, fingerprint, config, options)
-        name = store.name if isinstance(data, dict) else data
+        title = store.name if isinstance(data, dict) else data
         config, note = with_anchor(config, store.modalities)
         process_group_of("auto").broadcast_from_rank0(lambda: _check(store, config, begin, options))
         try:
@@ -49,14 +58,7 @@ def train(
                     **begin,
                 )
                 return 0
-            _print_header(
-                store.name if isinstance(data, dict) else data,
-                store,
-                config,
-                note,
-                options.out,
-                processes=process.world_size,
-            )
+            print_header(title, store.modalities, config, note, options.out, processes=process.world_size)
             record = run_once(
                 store,
                 config,
@@ -70,7 +72,7 @@ def train(
         except KeyboardInterrupt:
             kept = f"a checkpoint is in {shown(options.out)}; run the same command again to continue"
             raise KeyboardInterrupt(f"interrupted; {kept}") from None
-        _write_results(name, store, config, record, options)
+        write_results(title, store, config, record, options)
     return 0
 
 
@@ -122,8 +124,8 @@ def _check(store: EmbeddingStore, config: TrainConfig, begin: Mapping[str, Any],
     open_run_dir(options.out, "run")
 
 
-def _print_header(
-    data: str, store: EmbeddingStore, config: TrainConfig, note: str, out: Path, *, processes: int
+def print_header(
+    data: str, modalities: Sequence[str], config: TrainConfig, note: str, out: Path, *, processes: int
 ) -> None:
     newest = newest_checkpoint(out / "checkpoints")
     if (out / "space" / "config.json").exists():
@@ -137,7 +139,7 @@ def _print_header(
             f"note: {display_name(config.objective)} trains badly from random weights; use "
             "--infonce-warmup-ratio 0.5 to start with InfoNCE"
         )
-    over = f"{_name(config)} over {', '.join(store.modalities)}"
+    over = f"{_name(config)} over {', '.join(modalities)}"
     together = "" if processes == 1 else f"on {processes} processes, "
     echo(f"{data}: {over}, {describe_anchors([config])}, seed {config.seed}, {together}into {shown(out)}")
 
@@ -146,7 +148,7 @@ def _name(config: TrainConfig) -> str:
     return closed_form_of(config) or config.objective
 
 
-def _write_results(
+def write_results(
     data: str, store: EmbeddingStore, config: TrainConfig, record: RunRecord, options: argparse.Namespace
 ) -> None:
     for warning in record.warnings:

@@ -1,12 +1,12 @@
 """`unialign train`: train one space, on one process or on all processes of a torchrun or SLURM job."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 from unialign import registry
-from unialign._checks import suggestion
+from unialign._checks import check_choice, suggestion
 from unialign.cli._anchors import ANCHOR
 from unialign.cli._command import Command, add_out, add_resume
 from unialign.cli._items import add_item_options
@@ -16,7 +16,7 @@ from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.cli._start import add_start, resolve_start
 from unialign.cli.embed import add_encoders, chosen_names
-from unialign.config import EmbedConfig, Split, TrainConfig, read_yaml
+from unialign.config import EmbedConfig, Split, TrainConfig, TuneMode, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
@@ -27,15 +27,15 @@ _EXAMPLES = """\
   unialign train emoji --set frozen.image=whiten          a space around frozen embeddings, for `unialign generate`
   unialign train stamps/ --rule image=.png --rule text=.txt            embeds media, then trains
   unialign train items.csv --encode image=package:efficientnet-lite0 --encode text=builtin:chars
-  unialign train --source photos=photos-store/ --source sounds=sounds-store/ --weight photos=2 --mix blend
+  unialign train items.csv --encode image=builtin:conv --tune image=all --set tune.image.lr=1e-3 --augment basic
   unialign train my-store/ --init-from runs/train/space --train speech        add a modality to a trained space
+  unialign train --source photos=photos-store/ --source sounds=sounds-store/ --weight photos=2 --mix blend
   unialign train emoji --resume required                  continue an interrupted run from its newest checkpoint
   torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun also works)"""
 
 
 def run(options: argparse.Namespace) -> int:
     sources, fingerprint, config = resolve(options)
-
     settings = TrainConfig().to_dict() if options.config else training_settings(options)
     start = resolve_start(options, given=tuple(settings))
 
@@ -50,6 +50,9 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
     options.mixture = chosen_mixture(options)
     if options.config:
         written_for, written_on, config = _read(options.config)
+        if config.tune and not sources and written_for is not None:
+            # The features of a run that trains encoders are computed from its items.
+            options.data = [written_for]
         if not sources and written_for is not None:
             sources, fingerprint = (written_for,), written_on
         if not sources and options.mixture is None:
@@ -65,7 +68,14 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
         _check_media(options)
     elif options.mixture is None:
         required_data(sources, "train emoji")
-    return sources, fingerprint, config.override(settings)
+    config = config.override({f"tune.{name}.mode": mode for name, mode in tuned_modes(options.tuned).items()})
+    config = config.override(settings)
+    if config.tune:
+        # A run that trains encoders has their names as settings.
+        config = config.override(
+            {f"encoders.{name}": encoder for name, encoder in chosen_names(options.encode).items()}
+        )
+    return sources, fingerprint, config
 
 
 def _check_media(options: argparse.Namespace) -> None:
@@ -75,6 +85,19 @@ def _check_media(options: argparse.Namespace) -> None:
     for source in options.data:
         if (Path(source) / "store.json").is_file():
             raise ConfigError(f"{source} is a store, whose features are computed already; omit --rule and --encode")
+
+
+def tuned_modes(entries: Sequence[str]) -> dict[str, str]:
+    """Return modality or pattern -> mode of training its encoder."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        modality, sign, mode = entry.partition("=")
+        if not (modality and sign and mode):
+            raise ConfigError(f"--tune must have the form MODALITY=MODE, such as image=lora, got {entry!r}")
+        check_choice("--tune mode", mode, get_args(TuneMode))
+        if found.setdefault(modality, mode) != mode:
+            raise ConfigError(f"--tune gives {modality!r} two modes; give one")
+    return found
 
 
 def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip: tuple[str, ...] = ()) -> None:
@@ -100,6 +123,16 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_mixture_options(parser)
     add_item_options(parser)
     add_encoders(parser)
+    parser.add_argument(
+        "--tune",
+        dest="tuned",
+        action="append",
+        default=[],
+        metavar="MODALITY=MODE",
+        help="train the encoder of a modality or pattern with the heads, repeatable: `last` (its last blocks), `lora` "
+        "(matrices of low rank), `all` or `frozen`; --set tune.MODALITY.SETTING=VALUE changes a setting, such as lr "
+        "(default: frozen)",
+    )
     add_settings(parser, EmbedConfig, only=EMBEDDING_SETTINGS, title="embedding of media")
     add_config_file(parser, "run")
     parser.add_argument(
@@ -132,7 +165,7 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
     if not (isinstance(data, Mapping) and isinstance(fingerprint, str) and isinstance(raw.get("train"), Mapping)):
         raise ConfigError(f"{file}: expected the keys `data` and `train`, as in a config.yaml of `unialign train`")
     # A built-in data set can be loaded by name on any machine. A run on in-memory arrays has no path.
-    source = data["name"] if data.get("name") in list_datasets() else data.get("path")
+    source = data["name"] if data.get("name") in list_datasets() else data.get("items", data.get("path"))
     if source is not None and not isinstance(source, str):
         raise ConfigError(f"{file}: data.path must be the path of a store, got {source!r}")
     return source, fingerprint, TrainConfig.read(file, "train")

@@ -17,6 +17,7 @@ from unialign.experiments._results import (
 )
 from unialign.experiments._results_folder import (
     DATA_FOLDER as DATA_FOLDER,
+    ITEMS_FOLDER as ITEMS_FOLDER,
     STORE_FOLDER as STORE_FOLDER,
     check_run_dir as check_run_dir,
     open_run_dir as open_run_dir,
@@ -28,6 +29,7 @@ from unialign.experiments._run import (
     evaluate_split as evaluate_split,
     run as run,
 )
+from unialign.experiments._run_items import run_items as run_items
 from unialign.experiments._score_table import ScoreTable as ScoreTable, read_mteb as read_mteb
 from unialign.experiments._verdicts import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
 

@@ -40,7 +40,7 @@ def make_results(
     return {
         "schema": 1,
         "environment": describe_environment(),
-        "data": describe_data(store, split=config.split),
+        "data": _described(store, config, records),
         "protocol": _protocol(config, store, directions, queries=len(rows)),
         "objectives": {
             key: {
@@ -70,6 +70,15 @@ def make_results(
         "reproduce": repeat_command(command, out),
         "comparisons": compare_entries(first, evaluations, resampled),
     }
+
+
+def _described(
+    store: EmbeddingStore, config: CompareConfig, records: Mapping[tuple[str, int], RunRecord]
+) -> dict[str, Any]:
+    found = describe_data(store, split=config.split)
+    for record in records.values():
+        found["columns"] |= dict(record.columns)
+    return found
 
 
 def _note(entry: ComparisonEntry, record: RunRecord) -> str:

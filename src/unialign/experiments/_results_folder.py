@@ -19,6 +19,8 @@ DATA_FOLDER = "data"
 # Name of the store of embedded media in a results folder, and of the folder of its unfinished parts.
 STORE_FOLDER = "store"
 _STORE_PARTS = f".{STORE_FOLDER}.embed"
+# Names of the table of the items of a run that trains encoders, and of the store of the features of the trained ones.
+ITEMS_FOLDER, EVALUATED_FOLDER = "items", "evaluated"
 # Key in config.yaml that identifies each kind of result.
 _KEY_OF = {
     "comparison": "entries",
@@ -95,7 +97,7 @@ def _names_in(path: Path) -> set[str]:
     if not path.is_dir():
         return set()
     checkpoints = path / "checkpoints"
-    expected = {DATA_FOLDER, STORE_FOLDER, _STORE_PARTS, LOCK_FILE}
+    expected = {DATA_FOLDER, STORE_FOLDER, _STORE_PARTS, ITEMS_FOLDER, LOCK_FILE}
     if checkpoints.is_dir() and not any(checkpoints.iterdir()):
         expected.add(checkpoints.name)
     return {entry.name for entry in path.iterdir() if not is_leftover(entry)} - expected

@@ -1,7 +1,7 @@
 """Run one entry with one seed: train, embed the evaluated split, and compute the metrics."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ class RunRecord:
         warnings: records of the health monitor.
         closed_form: description of the closed form from which the run started, with its chosen settings; None for
             random weights.
+        columns: provenance of the evaluated columns, if it differs from that of the store.
     """
 
     seconds: float | None
@@ -37,6 +38,7 @@ class RunRecord:
     warnings: list[dict[str, Any]]
     evaluation: Evaluation
     closed_form: dict[str, Any] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(
@@ -73,7 +75,7 @@ def run(
         train=train,
     )
     return RunRecord(
-        seconds=_seconds(result.history),
+        seconds=training_seconds(result.history),
         parameters=sum(p.numel() for p in result.space.parameters() if p.requires_grad),
         warnings=[vars(warning) for warning in result.warnings],
         evaluation=evaluate_space(result.space, store, split, folder, anchor=anchor),
@@ -81,7 +83,7 @@ def run(
     )
 
 
-def _seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
+def training_seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
     seconds = history[-1].get("seconds") if history else None
     return seconds if isinstance(seconds, float) else None
 

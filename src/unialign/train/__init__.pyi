@@ -9,6 +9,7 @@ from unialign.train._fit import (
     fit as fit,
     training_steps as training_steps,
 )
+from unialign.train._fit_items import check_items as check_items
 from unialign.train._grad_cache import grad_cache_backward as grad_cache_backward
 from unialign.train._health_monitor import HealthMonitor as HealthMonitor
 from unialign.train._init_from import weights_digest as weights_digest

@@ -22,6 +22,7 @@ from unialign.space import Space
 from unialign.train._media_data import MediaSource, encoder_facts
 from unialign.train._process_group import ProcessGroup
 from unialign.train._run_dir import FEATURES, TABLE, RunDir, check_run_arguments
+from unialign.train._tuned_encoders import TunedEncoders
 
 Choice = str | Mapping[str, Any] | Encoder
 
@@ -80,7 +81,7 @@ def opened_items(
     """Create the encoders, and embed the items on process 0 with their initial weights."""
     if out is None and processes.world_size > 1:
         raise ConfigError("several processes need out=, a folder that all of them can read, to train on items")
-    table = processes.run_all_or_raise(lambda: checked_items(items, config))
+    table = processes.run_all_or_raise(lambda: check_items(items, config))
     embedding = EmbedConfig() if options.embedding is None else options.embedding
     encoders = processes.run_all_or_raise(
         lambda: created_encoders(
@@ -104,7 +105,7 @@ def opened_items(
         yield MediaSource(table, EmbeddingStore.open(path), encoders, embedding)
 
 
-def checked_items(items: Items, config: TrainConfig) -> Items:
+def check_items(items: Items, config: TrainConfig) -> Items:
     """Return the items with the modalities of the run; raise the errors of settings that do not fit them."""
     table = items if config.modalities is None else items.select(config.modalities)
     if len(table.modalities) < 2:
@@ -148,9 +149,8 @@ def created_encoders(
     _check_keys("encoders", choices, items.modalities)
     chosen = {name: _choice(name, choices) for name in items.modalities}
     if isinstance(init_from, Space):
-        chosen |= {
-            name: init_from.encoder(name) for name in init_from.encoders if name in chosen and chosen[name] is None
-        }
+        missing = [name for name, found in chosen.items() if found is None and name in init_from.encoders]
+        chosen |= {name: init_from.encoder(name) for name in missing}
     chosen = {name: default(items.kinds[name]) if found is None else found for name, found in chosen.items()}
     tuned = [name for name in items.modalities if config.tuning(name).mode != "frozen"]
     made = {name: _made(found, device, is_tuned=name in tuned) for name, found in chosen.items()}
@@ -160,6 +160,8 @@ def created_encoders(
         encoders |= _resolved(items, made, names, device)
     encoders |= _resolved(items, made, shared, device) if shared else {}
     _check_modules(encoders, tuned)
+    # Raise errors before hours of embedding; the features do not change.
+    TunedEncoders({name: encoders[name] for name in tuned}, config)
     return {name: encoders[name] for name in items.modalities}
 
 

@@ -131,7 +131,7 @@ def run_dir(
     if init_from is not None:
         folder = folder_of(init_from)
         start = {"init_from": facts["init_from"] | ({} if folder is None else {"path": os.path.abspath(folder)})}
-    table = {"items": str(Path(out) / TABLE)} if ENCODERS in facts else {}
+    table = {"items": os.path.abspath(Path(out) / TABLE)} if ENCODERS in facts else {}
     if store.sampling is not None and all(store.sampling.paths.values()):
         path = {"sources": dict(store.sampling.paths)}
     settings = {"data": facts["data"] | path | table, "train": facts["training"], **start}
