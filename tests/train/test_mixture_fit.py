@@ -10,7 +10,7 @@ import torch
 from train_cases import digest_of, run, stop_at, tiny_config, without_time
 from unialign import evaluate
 from unialign.closed_form import gcca
-from unialign.config import MixtureMode, read_yaml
+from unialign.config import EmbedConfig, MixtureMode, read_yaml
 from unialign.data import EmbeddingStore, Items, Mixture
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.train import _features, _training_data, training_steps
@@ -195,3 +195,24 @@ def test_items_of_several_tables(mode: MixtureMode, tmp_path: Path) -> None:
     facts = resumed.space.metadata["data"]["mixture"]
     assert facts["mode"] == mode
     assert {name: entry["items"] for name, entry in facts["sources"].items()} == {"p": 20, "s": 16}
+
+
+def test_an_encoder_is_trained_on_the_texts_of_all_sources(tmp_path: Path) -> None:
+    data = Mixture({"p": items("a", "pose", 20), "s": items("b", "pulse", 16)}, mode="blend")
+    config = tiny_config(
+        epochs=2, dropout=0.0, encoders={"text": "builtin:bag?dim=8"}, tune={"text": {"mode": "all", "lr": 0.01}}
+    )
+    options: dict[str, Any] = {"embedding": EmbedConfig(workers=0)}
+    whole = run(data, config, **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, config, out=tmp_path / "run", on_step=stop_at(2), **options)
+    resumed = run(data, config, out=tmp_path / "run", resume="required", **options)
+    assert digest_of(resumed) == digest_of(whole)
+    module = whole.space.encoder("text").module
+    initial = run(data, config.replace(tune={}), **options).space.encoder("text").module
+    assert module is not None
+    assert initial is not None
+    changed = [
+        not torch.equal(one, other) for one, other in zip(module.parameters(), initial.parameters(), strict=True)
+    ]
+    assert any(changed)
