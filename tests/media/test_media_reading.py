@@ -6,16 +6,19 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
 from media.media_files import PIXELS, TONE, image_bytes, sound_bytes, video_bytes
 from unialign.errors import ConfigError, DataError, MediaError, MissingDependencyError
+from unialign.items import Items
 from unialign.media import (
     TRANSIENT,
     Cell,
@@ -23,6 +26,7 @@ from unialign.media import (
     MediaLimits,
     OpenFiles,
     _stored_array as stored_array,
+    compressed_batches,
     decode,
     file_cells,
     file_mark,
@@ -263,6 +267,34 @@ def test_cells_of_tables_are_limited_before_they_are_decompressed(
     with open_cell(cell, roots=[tmp_path], limits=MediaLimits(bytes=4 << 20)) as file:
         assert file.read() == bytes(1 << 20)
     assert read == [3]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+@pytest.mark.parametrize("is_file", [True, False])
+def test_arrow_batches_are_limited_before_they_are_decompressed(
+    tmp_path: Path, compression: str, is_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = pa.array(["a", "b", "a"]).dictionary_encode()
+    table = pa.table({"image": pa.array([bytes(1 << 20), b"x", None]), "word": words})
+    new = ipc.new_file if is_file else ipc.new_stream
+    with new(tmp_path / "a.arrow", table.schema, options=ipc.IpcWriteOptions(compression=compression)) as file:
+        file.write_table(table, max_chunksize=2)
+    content = (tmp_path / "a.arrow").read_bytes()
+    assert len(content) < 1 << 16
+    sizes = list(compressed_batches(pa.py_buffer(content), is_file=is_file))
+    assert [rows for rows, _ in sizes] == [2, 2, 1]  # the dictionary, and two batches
+    assert [1 << 20 < size < (1 << 20) + 200 for _, size in sizes] == [False, True, False]
+    cell = Cell(table="a.arrow", column="image", row=1)
+    with open_cell(cell, roots=[tmp_path], limits=MediaLimits(bytes=1 << 20)) as file:
+        assert file.read() == b"x"
+    with pytest.raises(MediaError, match="expected at most 1,000") as caught:
+        load_cell(cell, "image", roots=[tmp_path], limits=MediaLimits(bytes=1000))
+    assert caught.value.code == "too-large"
+    monkeypatch.setattr("unialign.readers.arrow.MediaLimits", lambda: SimpleNamespace(bytes=1000))
+    with pytest.raises(
+        DataError, match=r"batch of 2 rows with 1,048,\d+ bytes after decompression, expected at most 1,000"
+    ):
+        Items.open(tmp_path / "a.arrow")
 
 
 def test_a_large_cell_among_small_ones_is_too_large(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from unialign.media._arrow_sizes import compressed_batches as compressed_batches
 from unialign.media._as_media import as_media as as_media
 from unialign.media._cell import Cell as Cell
 from unialign.media._codes import CODES as CODES, TRANSIENT as TRANSIENT

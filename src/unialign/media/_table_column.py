@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from unialign._checks import one_line
 from unialign._optional import optional_module
 from unialign.errors import MediaError, UniAlignError
+from unialign.media._arrow_sizes import compressed_batches
 
 __all__ = ["TableColumn", "TableFile", "TableValue"]
 
@@ -42,7 +43,7 @@ class TableColumn:
             if head.startswith(b"PAR1"):
                 self.rows, self._batches = _parquet(stream, column, limit)
             else:
-                self.rows, self._batches = _arrow(handle, size, column, is_file=head == _ARROW_MAGIC)
+                self.rows, self._batches = _arrow(handle, size, column, limit, is_file=head == _ARROW_MAGIC)
         except UniAlignError:
             raise
         except Exception as error:  # malicious input may raise any exception in the parser
@@ -119,11 +120,16 @@ def _too_large(size: int, limit: int) -> MediaError:
     return MediaError("too-large", f"{size:,} bytes, expected at most {limit:,}")
 
 
-def _arrow(handle: int, size: int, column: str, *, is_file: bool) -> tuple[int, _Batches]:
+def _arrow(handle: int, size: int, column: str, limit: int, *, is_file: bool) -> tuple[int, _Batches]:
     pa = optional_module("pyarrow", "reading Arrow files", "parquet")
     ipc = optional_module("pyarrow.ipc", "reading Arrow files", "parquet")
     # The table may be one batch that does not fit into memory.
     data = pa.py_buffer(mmap.mmap(handle, size, access=mmap.ACCESS_READ))
+
+    # A batch is decompressed as a whole.
+    for rows_of_batch, bytes_of_batch in compressed_batches(data, is_file=is_file):
+        if bytes_of_batch > limit * max(1, rows_of_batch):
+            raise _too_large(bytes_of_batch // max(1, rows_of_batch), limit)
 
     def all_batches() -> Iterator[Any]:
         if not is_file:

@@ -6,6 +6,7 @@ from typing import Any
 
 from unialign._checks import one_line
 from unialign.errors import DataError
+from unialign.media import MediaLimits, compressed_batches
 from unialign.readers._arrow_items import arrow_fields, first_values, row_values, sampled_columns, table_place
 from unialign.readers._arrow_table import ArrowCells, arrow_columns, arrow_module, readable
 from unialign.readers._entry import EmbeddingFile, repeated
@@ -15,6 +16,8 @@ from unialign.readers._manifest_plan import Field
 from unialign.readers._table import Cells, table_file
 
 __all__ = ["ArrowItems", "ArrowReader"]
+
+_MAGIC = b"ARROW1"
 
 
 class ArrowReader:
@@ -61,6 +64,7 @@ class _ArrowTable:
         self._pa = arrow_module("pyarrow", path)
         self.schema: Any = None
         self.rows = 0
+        self._check_sizes()
         for batch in self.record_batches():
             self.schema = batch.schema
             self.rows += len(batch)
@@ -70,6 +74,18 @@ class _ArrowTable:
             for name in repeated(self.schema.names):
                 raise DataError(f"{path} holds several columns called {name!r}; rename them")
             self.columns = arrow_columns(self.schema)
+
+    def _check_sizes(self) -> None:
+        """A damaged or hostile batch can be much larger than its file, and is decompressed as a whole."""
+        limit = MediaLimits().bytes
+        with readable(self.path, "Arrow"), self._pa.memory_map(str(self.path)) as source:
+            data = source.read_buffer()
+            for rows, size in compressed_batches(data, is_file=data[:6] == _MAGIC):
+                if size > limit * max(1, rows):
+                    raise DataError(
+                        f"{self.path} has a batch of {rows:,} rows with {size:,} bytes after decompression, expected "
+                        f"at most {limit:,} bytes a row; write it without compression"
+                    )
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[Sequence[Cells]]:
         for batch in self.record_batches(names):
@@ -90,7 +106,7 @@ class _ArrowTable:
             raise DataError(f"{self.path} is not a readable Arrow file ({one_line(error)}); write it again") from None
 
     def _unchecked(self, source: Any) -> Iterator[Any]:
-        is_stream = source.read(6) != b"ARROW1"
+        is_stream = source.read(6) != _MAGIC
         source.seek(0)
         if is_stream:
             yield from self._ipc.open_stream(source)
