@@ -88,9 +88,11 @@ class OmniResult:
         """Return the main findings in a few sentences."""
         uneven = [pair for pair in self.pairs.values() if pair.p_holm < 0.05]
         ndcg = (self.overall["ndcg_forward"].estimate + self.overall["ndcg_backward"].estimate) / 2
+        chance = sum(pair.chance["neighbor_agreement"] for pair in self.pairs.values()) / len(self.pairs)
         sentences = [
             f"NDCG@{self.k} is {percent(ndcg)} in the mean over directions, and both modalities of an item have "
-            f"{percent(self.overall['neighbor_agreement'].estimate)} of their {self.k} nearest items in common."
+            f"{percent(self.overall['neighbor_agreement'].estimate)} of their {self.k} nearest items in common "
+            f"({percent(chance)} for unrelated rows)."
         ]
         if not uneven:
             sentences.append("No pair has significantly different directions.")

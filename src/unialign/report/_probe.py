@@ -76,8 +76,10 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
 def _answer(results: Mapping[str, Any], task: str) -> str:
     top1 = read_estimate(results["metrics"]["top1"])
     above = "" if top1.low > number(results["majority"]) else ", which is not reliably above a constant prediction"
+    article = "" if results["task"] == "zero_shot" else "The "
+    name = task if not article else task[0].lower() + task[1:]
     return (
-        f"{task} of {results['modality']} is correct for {_PERCENT.with_unit(top1.mean)} of the items "
+        f"{article}{name} of {results['modality']} is correct for {_PERCENT.with_unit(top1.mean)} of the items "
         f"({_PERCENT.interval_with_unit(top1.low, top1.high)}){above}. Chance is "
         f"{_PERCENT.with_unit(number(results['chance']))}, the most frequent class "
         f"{_PERCENT.with_unit(number(results['majority']))}."
