@@ -65,6 +65,8 @@ def test_new_embeddings_equal_the_formula_and_others_are_bitwise_equal(space: Sp
     assert torch.equal(loaded.encode({"text": x["text"]})["text"], text)
     (entry,) = loaded.metadata["replaced"]
     assert entry["overlap"] == found.overlap.to_dict()
+    card = (tmp_path / "space" / "README.md").read_text("utf-8")
+    assert f"| image | not recorded | not recorded | {PAIRS} | {found.overlap.estimate:.3f} (" in card
 
 
 def test_the_interval_holds_the_overlap_of_other_items() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from train_cases import bits, checkpoint_bits, digest_of, run, stop_at, tiny_config, without_time
 from unialign.closed_form import fit_ridge_head
@@ -364,4 +364,8 @@ def test_a_modality_is_added_to_an_extended_space(tmp_path: Path) -> None:
     old, new = (load_file(tmp_path / name / "space" / "model.safetensors") for name in ("first", "third"))
     assert all(np.array_equal(new[key], old[key]) for key in old)
     assert len(new) > len(old)
-    save_file(new, tmp_path / "copy.safetensors")
+    card = (tmp_path / "third" / "space" / "README.md").read_text("utf-8")
+    assert "only depth was trained as described above" in card
+    assert "- audio only with `infonce` on `added` (fingerprint `" in card
+    assert "- image, text with `infonce` on `added` (fingerprint `" in card
+    assert card.index("- audio only") < card.index("- image, text")

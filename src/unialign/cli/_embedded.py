@@ -45,8 +45,9 @@ def embedded_store(
     table = inspected_items(sources, config, options)
     items = table
     given_encoders = chosen_names(options.encode)
-    encoders: dict[str, str | Encoder] = dict(with_defaults(given_encoders, items.kinds))
-    names = {name: str(chosen_encoder(encoders, name)) for name in items.modalities}
+    defaults = with_defaults(given_encoders, items.kinds)
+    names = {name: str(chosen_encoder(defaults, name)) for name in items.modalities}
+    encoders: dict[str, str | Encoder] = dict(defaults)
     for name, reference in ({} if init_from is None else init_from.encoders).items():
         if name in names and chosen_encoder(given_encoders, name) is None:
             assert init_from is not None

@@ -196,23 +196,27 @@ def _joined(old: _Features, new: _Features) -> tuple[NDArray[np.int64], NDArray[
             f"items in the same order"
         )
     else:
-        places = [np.flatnonzero(features.mask_N) for features in (old, new)]
-        ids = [features.ids_N[place] for features, place in zip((old, new), places, strict=True)]  # type: ignore[index]
-        for features, ids_n in zip((old, new), ids, strict=True):
-            unique, times = np.unique(ids_n, return_counts=True)
-            if (times > 1).any():
-                raise DataError(
-                    f"id {int(unique[times > 1][0])} repeats in {features.name!r}, so ids do not identify items; pass "
-                    f"two stores of the same items in the same order"
-                )
-        _, first_n, second_n = np.intersect1d(*ids, assume_unique=True, return_indices=True)
-        rows_n, new_rows_n = places[0][first_n], places[1][second_n]
+        place_n, new_place_n = np.flatnonzero(old.mask_N), np.flatnonzero(new.mask_N)
+        ids_n, new_ids_n = old.ids_N[place_n], new.ids_N[new_place_n]
+        _check_unique(old.name, ids_n)
+        _check_unique(new.name, new_ids_n)
+        _, first_n, second_n = np.intersect1d(ids_n, new_ids_n, assume_unique=True, return_indices=True)
+        rows_n, new_rows_n = place_n[first_n], new_place_n[second_n]
     if len(rows_n) < LEAST_PAIRS:
         raise DataError(
             f"{count(len(rows_n), 'item')} with features of both encoders, expected at least {LEAST_PAIRS}; 240 or "
             f"more give useful intervals"
         )
     return rows_n, new_rows_n
+
+
+def _check_unique(name: str, ids_n: NDArray[np.int64]) -> None:
+    unique, times = np.unique(ids_n, return_counts=True)
+    if (times > 1).any():
+        raise DataError(
+            f"id {int(unique[times > 1][0])} repeats in {name!r}, so ids do not identify items; pass two stores of the "
+            f"same items in the same order"
+        )
 
 
 def _with_statistics(space: Space, modality: str, new: _Features, rows_n: NDArray[np.int64]) -> tuple[Space, Array]:

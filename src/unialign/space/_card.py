@@ -27,7 +27,8 @@ _HUB_KINDS = ("transformers", "sentence-transformers", "sentence_transformers", 
 
 def model_card(space: "Space", metadata: Mapping[str, Any], towers: Sequence[Tower]) -> str:
     sections = [_introduction(space, metadata, towers), _modalities(space), _usage(space, towers)]
-    sections += [_data(_part(metadata, "data")), _evaluation(_part(metadata, "evaluation"))]
+    sections += [_data(_part(metadata, "data")), _earlier(metadata), _replaced(metadata)]
+    sections += [_evaluation(_part(metadata, "evaluation"))]
     body = "\n\n".join(section for section in sections if section)
     return f"---\n{marked(_front_matter(space, towers), is_yaml=True)}\n---\n\n{marked(body)}\n"
 
@@ -126,6 +127,44 @@ def _data(data: Mapping[str, Any]) -> str:
     intro = f"The training items of{name or ' the data'} by the modalities that they have:"
     license = f"License of the data: {data.get('license') or 'unknown'}."
     return f"## Training data\n\n{intro}\n\n{_table(('modalities', 'items'), rows)}\n\n{license}"
+
+
+def _earlier(metadata: Mapping[str, Any]) -> str:
+    """Describe the runs on other data, if only some modalities of a space were trained."""
+    lines, found = [], _part(metadata, "earlier")
+    while found:
+        training, data = _part(found, "training"), _part(found, "data")
+        names = training.get("modalities")
+        subject = ", ".join(map(str, names)) if isinstance(names, list) else "all modalities"
+        if isinstance(trained := _part(found, "init_from").get("train"), list):
+            subject = f"{', '.join(map(str, trained))} only"
+        source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""
+        objective = f" with `{training['objective']}`" if "objective" in training else ""
+        lines.append(f"- {subject}{objective}{source}, {data.get('training_items', '?')} training items")
+        found = _part(found, "earlier")
+    if not lines:
+        return ""
+    trained = _part(metadata, "init_from").get("train")
+    names = ", ".join(map(str, trained)) if isinstance(trained, list) else "a part"
+    return (
+        f"## Earlier training\n\nOf this space, only {names} was trained as described above. The other modalities have "
+        "the weights of an earlier space, trained on:\n\n" + "\n".join(lines)
+    )
+
+
+def _replaced(metadata: Mapping[str, Any]) -> str:
+    entries = metadata.get("replaced")
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, Mapping) for entry in entries):
+        return ""
+    rows = []
+    for entry in entries:
+        overlap = _part(entry, "overlap")
+        expected = f"{_number(overlap.get('estimate'))} ({_interval(overlap)})"
+        names = [entry.get(key) or "not recorded" for key in ("old", "new")]
+        rows.append((entry.get("modality", ""), *names, entry.get("pairs", ""), expected))
+    head = ("modality", "old encoder", "new encoder", "items", "expected overlap@10 with the old encoder")
+    intro = "A linear head maps the features of the new encoder to the embeddings of the old one."
+    return f"## Replaced encoders\n\n{intro}\n\n{_table(head, rows)}"
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> str:
