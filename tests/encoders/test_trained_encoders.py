@@ -29,6 +29,15 @@ from unialign.errors import ConfigError, DataError
 from unialign.items import Items
 
 
+# The others load and save their files in the same way.
+FAST = (("clip", "image"), ("bert", "text"), ("clap", "audio"), ("whisper", "audio"))
+CASES = [
+    pytest.param(name, media, marks=() if (name, media) in FAST else pytest.mark.slow)
+    for name, dims in models.DIMS.items()
+    for media in dims
+]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("models")
@@ -38,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("tuning", [LAST, LORA, ALL], ids=["last", "lora", "all"])
-@pytest.mark.parametrize(("name", "media"), [(name, media) for name, dims in models.DIMS.items() for media in dims])
+@pytest.mark.parametrize(("name", "media"), CASES)
 def test_transformers(folder: Path, tmp_path: Path, name: str, media: Any, tuning: TuneConfig) -> None:
     if tuning is LORA:
         pytest.importorskip("peft")
