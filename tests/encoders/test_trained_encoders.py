@@ -28,7 +28,6 @@ from unialign.encoders._reference import fingerprint_of
 from unialign.errors import ConfigError, DataError
 from unialign.items import Items
 
-
 # The others load and save their files in the same way.
 FAST = (("clip", "image"), ("bert", "text"), ("clap", "audio"), ("whisper", "audio"))
 CASES = [
