@@ -65,7 +65,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         ),
         "mrr": _number("MRR", "mean reciprocal rank, mean over ordered pairs"),
         "ndcg": _number("nDCG", "nDCG over the whole gallery, mean over ordered pairs"),
-        "map": _number("mAP", "mean average precision, mean over ordered pairs"),
+        "map": _number(
+            "mAP", "mean average precision, mean over ordered pairs; the MRR if each query has one true item"
+        ),
         "joint_recall@1": Metric(
             "joint R@1", "R@1 with the centroid of all other modalities as the query", primary=True
         ),
