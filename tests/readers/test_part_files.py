@@ -85,7 +85,10 @@ def test_shards_of_tables_are_one_table(tmp_path: Path, space: Space) -> None:
     assert collection.values["ids"].tolist() == [f"k{i}" for i in range(ITEMS)]
     with pytest.raises(DataError, match="3 of 4 parts of 'train' are given; missing parts: 2"):
         open_collection([paths[0], paths[1], paths[3]])
-    assert open_collection(paths[0]).items == 15
+    alone = open_collection(paths[0])
+    assert alone.items == 15
+    assert f"{paths[0]} is one of 4 parts; '{paths[0].parent}/train*.parquet' reads all" in alone.notes
+    assert not any("parts;" in note for note in collection.notes)
 
 
 def test_shards_with_names_of_splits_give_the_split(tmp_path: Path, space: Space) -> None:

@@ -68,7 +68,12 @@ def group_parts(paths: Sequence[Path], *, is_folder: bool = False) -> list[tuple
 
 def concatenate(name: str, files: Sequence[EmbeddingFile]) -> EmbeddingFile:
     if len(files) == 1:
-        return replace(files[0], stem=name or files[0].stem)
+        file, path = files[0], Path(files[0].label)
+        part = _part(path)
+        if part is not None and part.total is not None and part.total > 1:
+            pattern = path.with_name(f"{part.prefix}*{path.suffix}")
+            file = replace(file, notes=(*file.notes, f"{path} is one of {part.total:,} parts; '{pattern}' reads all"))
+        return replace(file, stem=name or file.stem)
     first, last = files[0], files[-1]
     label = f"{first.label} ... {Path(last.label).name}"
     keys = dict.fromkeys(key for file in files for key in file.entries)
