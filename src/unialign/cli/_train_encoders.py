@@ -10,7 +10,7 @@ from unialign.cli._console import echo, shown
 from unialign.cli._embedded import inspected_items, list_broken
 from unialign.cli._media import EMBEDDING_SETTINGS, is_media
 from unialign.cli._quiet import progress_mode
-from unialign.cli._train import print_header, write_results
+from unialign.cli._train_output import print_header, write_results
 from unialign.config import EmbedConfig, TrainConfig
 from unialign.errors import ConfigError
 from unialign.experiments import ITEMS_FOLDER, run_items

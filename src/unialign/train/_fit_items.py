@@ -151,9 +151,9 @@ def created_encoders(
     if isinstance(init_from, Space):
         missing = [name for name, found in chosen.items() if found is None and name in init_from.encoders]
         chosen |= {name: init_from.encoder(name) for name in missing}
-    chosen = {name: default(items.kinds[name]) if found is None else found for name, found in chosen.items()}
+    choice_of = {name: default(items.kinds[name]) if found is None else found for name, found in chosen.items()}
     tuned = [name for name in items.modalities if config.tuning(name).mode != "frozen"]
-    made = {name: _made(found, device, is_tuned=name in tuned) for name, found in chosen.items()}
+    made = {name: _made(found, device, is_tuned=name in tuned) for name, found in choice_of.items()}
     encoders: dict[str, Encoder] = {}
     shared = [name for name in made if name not in tuned]
     for names in ([name] for name in tuned):

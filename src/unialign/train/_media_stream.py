@@ -6,7 +6,6 @@ Shapes: `N` rows of the store, `B` rows of a batch.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,8 @@ class MediaColumn:
     work: ColumnWork
 
 
-class PreparedRows(NamedTuple):
+@dataclass(frozen=True)
+class PreparedRows:
     """Prepared media of consecutive rows of a batch, None for absent ones; a slice is a micro-batch."""
 
     rows: Sequence[Prepared | None]
@@ -39,7 +39,7 @@ class PreparedRows(NamedTuple):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, part: Any) -> "PreparedRows":
+    def __getitem__(self, part: slice) -> "PreparedRows":
         return PreparedRows(self.rows[part])
 
 

@@ -30,6 +30,8 @@ T = TypeVar("T")
 _DOING = "was training"
 # Seconds between two requests to the store while process 0 works.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.25
+# Gradients that are averaged at once, in bytes.
+_BUCKET_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -126,15 +128,33 @@ class ProcessGroup:
         """A parameter with a gradient on at least one process gets a gradient on all processes."""
         if self.world_size == 1:
             return
-        has_gradient = [float(p.grad is not None) for p in parameters]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        header = torch.tensor(has_gradient, dtype=gradients[0].dtype, device=gradients[0].device)
-        flat = torch.cat([header, *(gradient.flatten() for gradient in gradients)])
+        counts = torch.tensor([float(p.grad is not None) for p in parameters], device=gradients[0].device)
         with naming_failures(self.group, _DOING):
-            dist.all_reduce(flat, group=self.group)
-        counts, *sums = torch.split(flat, [len(parameters), *(p.numel() for p in parameters)])
-        for parameter, count, total in zip(parameters, counts.tolist(), sums, strict=True):
-            parameter.grad = total.div_(self.world_size).view_as(parameter) if count > 0 else None
+            dist.all_reduce(counts, group=self.group)
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradients[place].flatten() for place in bucket])
+            with naming_failures(self.group, _DOING):
+                dist.all_reduce(flat, group=self.group)
+            sums = flat.div_(self.world_size).split([gradients[place].numel() for place in bucket])
+            for place, mean in zip(bucket, sums, strict=True):
+                gradients[place] = mean.view_as(gradients[place])
+        for parameter, count, gradient in zip(parameters, counts.tolist(), gradients, strict=True):
+            parameter.grad = gradient if count > 0 else None
+
+
+def _buckets(gradients: Sequence[Tensor]) -> list[list[int]]:
+    """Divide gradients into runs of one dtype and limited size, so that large encoders need little more memory."""
+    found: list[list[int]] = []
+    size = 0
+    for place, gradient in enumerate(gradients):
+        is_new = not found or gradient.dtype != gradients[found[-1][-1]].dtype
+        if is_new or size + gradient.nbytes > _BUCKET_BYTES:
+            found.append([])
+            size = 0
+        found[-1].append(place)
+        size += gradient.nbytes
+    return found
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:

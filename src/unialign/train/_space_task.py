@@ -154,6 +154,7 @@ class SpaceTask(TrainingTask):
             dropout=config.dropout,
             input_norm=config.input_norm,
             frozen=config.frozen,
+            linear=() if self.init_from is None else self.init_from.linear,
             encoders={name: reference for name, reference in self.encoders.items() if name not in self.initial},
             metadata=self._metadata(),
             **kernel_options(config, source),
@@ -181,7 +182,8 @@ class SpaceTask(TrainingTask):
     def _store_rows(self, step: int) -> NDArray[np.int64]:
         """Return the rows of this process in a step."""
         local = [self.processes.local_rows(rows_B) for rows_B in self.batches.rows(step)]
-        return self.rows[torch.cat(local).numpy()]
+        rows: NDArray[np.int64] = self.rows[torch.cat(local).numpy()]
+        return rows
 
     def _extended_space(self, extension: Extension) -> Space:
         space = extension.make_space(self.encoders, without=tuple(self.initial))
