@@ -294,6 +294,20 @@ def test_ridge_replaces_a_head() -> None:
     torch.testing.assert_close(space.features[2].mean, mean)
 
 
+def test_all_modalities_of_an_extended_space_are_trained_further(tmp_path: Path) -> None:
+    """A linear head beside heads of another kind is kept."""
+    space = added(base_space(), head="linear", init="ridge", epochs=0).space
+    store = store_of(*DIMS)
+    options: dict[str, Any] = {"out": tmp_path / "run", "init_from": space}
+    with pytest.raises(KeyboardInterrupt):
+        quiet(store, config_of(), on_step=stop_at(2), **options)
+    resumed = quiet(store, config_of(), resume="required", **options).space
+    assert resumed.linear == ("depth",)
+    whole = quiet(store, config_of(), init_from=space).space
+    assert bits(resumed.state_dict()) == bits(whole.state_dict())
+    assert not torch.equal(whole.heads[3][1].weight, space.heads[3][1].weight)
+
+
 def test_a_start_by_ridge_is_trained_further() -> None:
     options: dict[str, Any] = {"head": "linear", "init": "ridge", "init_regularization": 0.1, "dropout": 0.0}
     start = added(base_space(), epochs=0, **options).space
