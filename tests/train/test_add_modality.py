@@ -1,8 +1,8 @@
 """Test training of some modalities of a space: the others stay bitwise equal."""
 
 import json
-import subprocess
-import sys
+import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from processes import context
 from train_cases import bits, checkpoint_bits, digest_of, run, stop_at, tiny_config, without_time
 from unialign.closed_form import fit_ridge_head
 from unialign.data import EmbeddingStore
@@ -164,23 +165,29 @@ def test_an_interrupted_run_ends_with_the_same_bits(head: str, tmp_path: Path) -
     assert bits(again.space.state_dict()) == bits(whole.space.state_dict())
 
 
+def _kill(info: Any) -> None:
+    if info["step"] == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _add_in_process(base: Path, out: Path, is_killed: bool) -> None:
+    torch.set_num_threads(1)
+    options: dict[str, Any] = {"on_step": _kill} if is_killed else {}
+    added(Space.from_pretrained(base), out=out, resume="auto", save_steps=2, **options)
+
+
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
     """The process is killed after its fifth step, and continues in a new process from the saved base space."""
     base = base_space()
     base.save_pretrained(tmp_path / "base")
     whole = added(base, out=tmp_path / "whole", save_steps=2)
-    script = f"""
-import os, signal, sys
-sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
-from test_add_modality import Space, added
-def kill(info):
-    if sys.argv[1] == "kill" and info["step"] == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-base = Space.from_pretrained({str(tmp_path / "base")!r})
-added(base, out={str(tmp_path / "run")!r}, resume="auto", on_step=kill, save_steps=2)
-"""
-    codes = [subprocess.run([sys.executable, "-c", script, word], check=False).returncode for word in ("kill", "go")]
-    assert codes == [-9, 0]
+    codes = []
+    for is_killed in (True, False):
+        process = context().Process(target=_add_in_process, args=(tmp_path / "base", tmp_path / "run", is_killed))
+        process.start()
+        process.join(200)
+        codes.append(process.exitcode)
+    assert codes == [-signal.SIGKILL, 0]
     assert bits(Space.from_pretrained(tmp_path / "run" / "space").state_dict()) == bits(whole.space.state_dict())
 
 
