@@ -16,7 +16,7 @@ from end_to_end_kill_driver import SETTINGS, TUNE
 
 from media_train_cases import ENCODERS, media_config, media_items, train, trained_bits, wrapped, wrapped_text
 from train_cases import stop_at
-from unialign.errors import CheckpointError
+from unialign.errors import CheckpointError, DataError
 from unialign.space import Space
 from unialign.train import newest_checkpoint
 from unialign.train._checkpoint import load_checkpoint
@@ -107,6 +107,27 @@ def test_other_initial_encoders_are_named(items: Any, tmp_path: Path) -> None:
         train(items, config.override({"tune.image.lr": 0.5}), out=tmp_path / "run", resume="auto")
     with pytest.raises(Exception, match="holds an unfinished run"):
         train(items, config, out=tmp_path / "run")
+
+
+def test_a_run_continues_with_another_version_of_torch(
+    items: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(items, media_config(), out=tmp_path / "run", on_step=stop_at(2))
+    store = (tmp_path / "run/store/store.json").read_bytes()
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    with pytest.warns(UserWarning, match=r"but torch 9.9 is installed"):
+        train(items, media_config(), out=tmp_path / "run", resume="required")
+    assert (tmp_path / "run/store/store.json").read_bytes() == store
+    monkeypatch.undo()
+    picture = items.roots[0] / "2.png"
+    content = picture.read_bytes()
+    picture.write_bytes(content + b" ")
+    try:
+        with pytest.raises(DataError, match=r"1 file differs from those that were encoded: 2.png"):
+            train(items, media_config(), out=tmp_path / "run", resume="auto")
+    finally:
+        picture.write_bytes(content)
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ class ProcessGroup:
             flat = torch.cat([gradients[place].flatten() for place in bucket])
             with naming_failures(self.group, _DOING):
                 dist.all_reduce(flat, group=self.group)
-            sums = flat.div_(self.world_size).split([gradients[place].numel() for place in bucket])
+            sums = torch.split(flat.div_(self.world_size), [gradients[place].numel() for place in bucket])
             for place, mean in zip(bucket, sums, strict=True):
                 gradients[place] = mean.view_as(gradients[place])
         for parameter, count, gradient in zip(parameters, counts.tolist(), gradients, strict=True):
