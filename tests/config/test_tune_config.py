@@ -18,6 +18,7 @@ def test_the_name_of_a_mode_is_a_configuration():
 def test_learning_rates():
     assert TuneConfig(mode="lora").learning_rate(0.5) == 0.5
     assert TuneConfig(mode="all").learning_rate(0.5) == pytest.approx(0.05)
+    assert TuneConfig(mode="all").learning_rate(0.5, initial="random") == 0.5
     assert TuneConfig(mode="last").learning_rate(0.5) == pytest.approx(0.05)
     assert TuneConfig(mode="all", lr=0.25).learning_rate(0.5) == 0.25
 

@@ -204,7 +204,7 @@ def test_groups_scale_with_the_schedule(items: Any) -> None:
             for group in groups:
                 owners = {names[id(parameter)].rpartition("/")[0] or "own" for parameter in group["params"]}
                 assert len(owners) == 1
-                scale = {"own": 1, "encoder/image": 0.2, "encoder/text": 0.1}[owners.pop()]
+                scale = {"own": 1, "encoder/image": 0.2, "encoder/text": 1}[owners.pop()]
                 assert group["lr"] == pytest.approx(base * scale)
                 decays = {names[id(parameter)]: parameter.ndim > 1 for parameter in group["params"]}
                 if group["weight_decay"] == 0:

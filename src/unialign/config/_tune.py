@@ -54,7 +54,8 @@ class TuneConfig(Config):
     )
     lr: float | None = setting(
         None,
-        "peak learning rate (default: that of the run for mode `lora`, a tenth of it for `last` and `all`)",
+        "peak learning rate (default: that of the run for mode `lora` and for built-in encoders with random weights, a "
+        "tenth of it otherwise)",
         positive,
     )
     weight_decay: float | None = setting(None, "weight decay (default: that of the run)", check_nonnegative)
@@ -68,11 +69,11 @@ class TuneConfig(Config):
         """
         return super().from_dict({"mode": values} if isinstance(values, str) else values)
 
-    def learning_rate(self, base: float) -> float:
-        """Return the peak learning rate, if that of the run is `base`."""
+    def learning_rate(self, base: float, *, initial: Literal["pretrained", "random"] = "pretrained") -> float:
+        """Return the peak learning rate, if that of the run is `base`, for an encoder with such initial weights."""
         if self.lr is not None:
             return self.lr
-        return base if self.mode == "lora" else base * _PRETRAINED
+        return base if self.mode == "lora" or initial == "random" else base * _PRETRAINED
 
     def same_weights(self, other: "TuneConfig") -> bool:
         """Return whether two configurations train the same weights of an encoder."""

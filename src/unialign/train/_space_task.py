@@ -137,9 +137,7 @@ class SpaceTask(TrainingTask):
         if self.infonce_steps:
             self.infonce = infonce_for_warmup(self.objective, tuple(self.dims)).to(self.device)
         self.parameters = trained_parameters(self._modules())
-        self.optimizer = make_optimizer(
-            self.parameters, config, {} if self.tuned is None else self.tuned.parameter_groups()
-        )
+        self.optimizer = make_optimizer(self.parameters, config, () if self.tuned is None else self.tuned)
         if self.tuned is not None:
             self.parameters |= self.tuned.parameters()
 

@@ -3,8 +3,9 @@
 Shapes: `n` present rows, `b` rows of a micro-batch, `W` dimension of the features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,14 @@ class TunedEncoder:
     encoder: Encoder
     tuning: TuneConfig
     parameters: Mapping[str, nn.Parameter]
+
+    @property
+    def initial(self) -> Literal["pretrained", "random"]:
+        """Built-in encoders have random weights, unless they were trained and saved before."""
+        reference = self.encoder.reference
+        inner = str(reference["name"]).partition(":")[2]
+        is_random = reference["kind"] == "builtin" and (not inner or inner.startswith("builtin:"))
+        return "random" if is_random and reference.get("stored") == "reference" else "pretrained"
 
 
 class TunedEncoders:
@@ -59,9 +68,8 @@ class TunedEncoders:
             for key, parameter in own.parameters.items()
         }
 
-    def parameter_groups(self) -> dict[str, tuple[TuneConfig, Mapping[str, nn.Parameter]]]:
-        """Return the settings and the parameters of each modality."""
-        return {name: (own.tuning, own.parameters) for name, own in self._encoders.items()}
+    def __iter__(self) -> Iterator[TunedEncoder]:
+        return iter(self._encoders.values())
 
     def set_training_mode(self) -> None:
         for own in self._encoders.values():
