@@ -53,4 +53,5 @@ def test_the_verdicts_follow_the_loss():
             assert run["overlap"]["truth"] >= 0.95
         else:
             assert run["verdict"] == "switch with C = 100"
-            assert task["on_demand"] >= 0.94 * task["full"]
+            # For 85 of 256 dims, the mean of eight draws of the pairs is 0.963, and the draw of the table has 0.949.
+            assert task["on_demand"] >= (0.94 if case == "wordllama first third" else 0.95) * task["full"]

@@ -57,6 +57,7 @@ def spaces() -> dict[str, Space]:
     [
         ("mlp", "onnx"),
         ("mlp", "torch"),
+        ("repaired", "onnx"),
         ("repaired", "torch"),
         ("frozen", "torch"),
         ("kernel", "torch"),
@@ -80,7 +81,7 @@ def test_heads(case: str, format: Any, tmp_path: Path) -> None:
             x = torch.randn(count, space.dims[name])
             z = RUN[format](tmp_path / "out" / entry["file"], {"features": x})
             expected = space.encode({name: x})[name].float()
-            torch.testing.assert_close(z, expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(z, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])
