@@ -186,7 +186,7 @@ def share_within(rows: Rows) -> float:
         if len(found) >= 8:
             cosines = [float((x * y).sum()) for i, x in enumerate(found) for j, y in enumerate(found) if i != j]
             widest = max(widest, sum(cosines) / len(cosines))
-    return min(1.0, 2 * (1 - widest))
+    return min(1.0, max(0.0, 2 - 4 * widest))
 
 
 def gram(rows: Rows, *, anchor: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids) -> Tensor:

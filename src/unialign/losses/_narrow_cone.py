@@ -10,19 +10,20 @@ from unialign.batch import Batch
 
 __all__ = ["share_within"]
 
-# Mean cosine between different items above which the rows of a modality are in a narrow cone.
-NARROW = 0.5
+# Mean cosines between different items: below the first, the rows of a modality are not in a narrow cone; above the
+# second, they are.
+WIDE, NARROW = 0.25, 0.5
 # The mean cosine of fewer rows depends mainly on which items are in the batch.
 _FEWEST_ROWS = 8
 
 
 def share_within(batch: Batch) -> float:
-    """Return beta = min(1, (1 - c) / (1 - NARROW)), with c the largest mean cosine of a modality.
+    """Return beta: 1 for c <= WIDE, 0 for c >= NARROW, linear between, with c the largest mean cosine of a modality.
 
     Modalities with fewer than eight rows are not considered. A beta of 1 is UniAlign.
     """
     count_M = batch.present_MB.sum(1)
     total_M = batch.z_MBD.detach().sum(1).square().sum(-1)
     cosine_M = (total_M - count_M) / (count_M * (count_M - 1)).clamp_min(1)
-    widest = cosine_M.masked_fill(count_M < _FEWEST_ROWS, 0).max()
-    return min(1.0, max(0.0, (1 - float(widest)) / (1 - NARROW)))
+    narrowest = cosine_M.masked_fill(count_M < _FEWEST_ROWS, 0).max()
+    return min(1.0, max(0.0, (NARROW - float(narrowest)) / (NARROW - WIDE)))

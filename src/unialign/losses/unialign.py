@@ -65,8 +65,8 @@ class UniAlign(Objective):
             beta of 1 is UniAlign; a beta of 0 with `clip`, `"matched"` and unit weights is exactly InfoNCE if all
             modalities are present. A pair uses the rows that have both modalities. Values below 1 require an anchor
             other than `"centroid"`, `mean` or `infonce_matched` weights, `mean_log`, no stop_gradient, and one geometry
-            for kernel and distance. `"auto"` sets beta for each batch: 1 if the mean cosine between different items is
-            at most 0.5 in every modality, and min over modalities of 2 (1 - mean cosine) otherwise, so that encoders
+            for kernel and distance. `"auto"` sets beta for each batch from the largest mean cosine between different
+            items of a modality: 1 if it is at most 0.25, 0 if it is at least 0.5, and linear between, so that encoders
             with random weights, whose outputs are in a narrow cone, do not collapse. Beta is a constant in the backward
             pass. By default as the preset says: `"auto"` in `balanced`, `infonce_matched` and `symmetric` if the other
             options support values below 1, and 1 otherwise.
