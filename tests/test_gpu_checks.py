@@ -5,14 +5,22 @@ import torch
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.checks import checks
+from benchmarks.gpu.encoder_checks import LORA, lora_error
 
-SLOW = ("compiled", "triton")
+SLOW = ("compiled", "triton", LORA)
 
 
 def test_every_check_holds_on_the_cpu():
     here = torch.device("cpu")
     ran = [name for name, check, bound in checks() if not name.startswith(SLOW) and gpu.run(name, check, bound, here)]
     assert ran == [name for name, _, _ in checks() if not name.startswith(SLOW)]
+
+
+@pytest.mark.slow
+def test_the_check_of_the_lora_example_holds_on_the_cpu():
+    pytest.importorskip("peft")
+    pytest.importorskip("transformers")
+    assert lora_error(torch.device("cpu")) == 0
 
 
 def test_a_large_error_and_an_exception_fail(capsys):

@@ -5,7 +5,7 @@ A check takes a device and returns the largest error relative to the norm of the
 Shapes: `B` items, `D` dimension.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 import unialign as ua
+from benchmarks.gpu.encoder_checks import encoder_checks
+from benchmarks.gpu.errors import Check, Unavailable, relative
 from loss_cases import (
     OBJECTIVES,
     draw_batch,
@@ -31,15 +33,11 @@ from unialign.errors import MissingDependencyError
 from unialign.ops import use_backend
 from unialign.train import grad_cache_backward
 
-Check = Callable[[torch.device], float]
 Embeddings = Mapping[str, Tensor]
 
 # Errors on a CPU are at most 1e-6; other devices add in another order.
 FLOAT32_BOUND = 1e-5
 ITEMS, DIM = 1000, 96
-
-
-class Unavailable(Exception): ...
 
 
 def checks() -> Iterator[tuple[str, Check, float]]:
@@ -58,6 +56,7 @@ def checks() -> Iterator[tuple[str, Check, float]]:
     yield "fit, against the CPU", fit_error, 1e-2
     yield "fit resumes bit by bit", resume_error, 0.0
     yield "NCCL with one process", nccl_error, 0.0
+    yield from encoder_checks()
 
 
 def objective_error(case: str, device: torch.device) -> float:
@@ -166,11 +165,3 @@ def largest_error(found: tuple[Tensor, Embeddings], expected: tuple[Tensor, Embe
     (value, gradients), (true_value, true_gradients) = found, expected
     stacked, true = (torch.cat([g.cpu().double() for g in part.values()]) for part in (gradients, true_gradients))
     return max(relative(value, true_value), relative(stacked, true))
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    """The norm of the expected tensor is at least 1e-6."""
-    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
-    if not bool(torch.isfinite(found).all()):
-        return float("inf")
-    return float((found - expected).norm() / expected.norm().clamp(min=1e-6))

@@ -160,6 +160,9 @@ def created_encoders(
         encoders |= _resolved(items, made, names, device)
     encoders |= _resolved(items, made, shared, device) if shared else {}
     _check_modules(encoders, tuned)
+    for name in tuned:
+        if (module := encoders[name].module) is not None:
+            module.to(device)  # a module that was given may be on another device
     # Raise errors before hours of embedding; the features do not change.
     TunedEncoders({name: encoders[name] for name in tuned}, config)
     return {name: encoders[name] for name in items.modalities}
