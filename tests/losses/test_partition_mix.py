@@ -190,3 +190,26 @@ def test_auto_with_a_temperature_of_the_call():
     torch.testing.assert_close(total, expected)
     slopes = [torch.autograd.grad(x, scale, retain_graph=True)[0] for x in (total, expected)]
     torch.testing.assert_close(slopes[0], slopes[1])
+
+
+def test_only_unialign_attracts_narrow_cones():
+    """The expansions of docs/findings/from_scratch.md: InfoNCE has no term in the distance of the cones."""
+    tau, items, dim = 0.07, 32, 16
+    generator = torch.Generator().manual_seed(11)
+    middles_2D, parts_2BD = (
+        torch.nn.functional.normalize(torch.randn(shape, generator=generator, dtype=torch.float64), dim=-1)
+        for shape in ((2, dim), (2, items, dim))
+    )
+    rows_2BD = (middles_2D[:, None] + 0.003 * parts_2BD).requires_grad_(True)
+    x_BD, y_BD = torch.nn.functional.normalize(rows_2BD, dim=2)
+    x_D, y_D = x_BD.mean(0), y_BD.mean(0)
+    covariance = ((x_BD - x_D) * (y_BD - y_D)).sum(1).mean() / tau
+    attraction = (x_D - y_D).square().sum() / (2 * tau)
+    variances = [((a_BD - a_BD.mean(0)) @ b_D).square().mean() for a_BD, b_D in ((x_BD, y_D), (y_BD, x_D))]
+    for loss, expansion in [
+        (UniAlign(partition_mix=1), attraction - covariance),
+        (InfoNCE(), sum(variances) / (4 * tau**2) - covariance),
+    ]:
+        (expected,) = torch.autograd.grad(expansion, rows_2BD, retain_graph=True)
+        (found,) = torch.autograd.grad(loss({"x": rows_2BD[0], "y": rows_2BD[1]}).total, rows_2BD)
+        assert (found - expected).norm() < 0.02 * expected.norm()
