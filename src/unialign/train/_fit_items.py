@@ -61,7 +61,7 @@ def opened_data(
     if used := [name for name, value in given.items() if value]:
         raise ConfigError(
             f"{used[0]} needs an item table, whose media are encoded, but the data are features; pass items, such as "
-            f"`unialign.Items.open(...)`"
+            f"`unialign.data.Items.open(...)`"
         )
     yield data, None
 
