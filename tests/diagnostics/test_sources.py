@@ -107,3 +107,14 @@ def test_a_mask_without_a_modality_is_reported(tmp_path):
     (finding,) = checked(tmp_path / "a.npz").findings_with("ignored")
     assert "present.imgae (no array with that name)" in finding.text
     assert "present.text" not in finding.text
+
+
+def test_items_that_a_file_lacks_are_reported(tmp_path):
+    ids = np.arange(ITEMS) + 1000
+    np.savez(tmp_path / "a.npz", image=SPACE["image"], ids=ids)
+    np.savez(tmp_path / "b.npz", text=SPACE["text"][10:], ids=ids[10:])
+    (finding,) = checked([tmp_path / "a.npz", tmp_path / "b.npz"]).findings_with("sources")
+    assert finding.severity == "note"
+    assert "b.npz" in finding.text
+    np.savez(tmp_path / "b.npz", text=SPACE["text"], ids=ids)
+    assert not checked([tmp_path / "a.npz", tmp_path / "b.npz"]).findings_with("sources")
