@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.functional._uniformity import Reduction
+from unialign.functional._value_order import pairs_in_value_order
 from unialign.ops import (
     ContrastBlocks,
     Kernel,
@@ -43,7 +44,7 @@ def block_contrasts(
         return None
     keys = different_ids(ids_B, batch.z_MBD.dtype)
     formula = ContrastBlocks(number, learned=len(parameters) > 0, keys=keys, smoothing=label_smoothing)
-    return pair_losses(formula, batch.z_MBD, pairs, parameters)
+    return _pair_losses(formula, batch.z_MBD, pairs, parameters)
 
 
 def block_sigmoids(
@@ -59,7 +60,7 @@ def block_sigmoids(
     if keys is not None:
         keys.fill_diagonal_(1)
     formula = SigmoidBlocks(*numbers, learned=len(parameters) > 0, keys=keys)
-    return pair_losses(formula, batch.z_MBD, pairs, parameters)
+    return _pair_losses(formula, batch.z_MBD, pairs, parameters)
 
 
 def block_uniformities(
@@ -75,6 +76,17 @@ def block_uniformities(
     every = len(modalities) == len(batch.names)
     z_PBD = batch.z_MBD if every else torch.stack([batch.rows(m) for m in modalities])
     return self_losses(UniformityBlocks(rate, outer_log=outer_log), z_PBD)
+
+
+def _pair_losses(
+    formula: ContrastBlocks | SigmoidBlocks,
+    z_MBD: Tensor,
+    pairs: Sequence[tuple[int, int]],
+    parameters: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    ordered, places = pairs_in_value_order(z_MBD, pairs)
+    values = pair_losses(formula, z_MBD, ordered, parameters)
+    return values if len(values) == 1 else tuple(values[place] for place in places)
 
 
 def _fits(batch: Batch, largest: int | None = None) -> bool:

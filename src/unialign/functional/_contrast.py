@@ -10,6 +10,7 @@ Shapes: `B` items, `N` selected items, `D` dimension.
 import torch
 from torch import Tensor
 
+from unialign.functional._value_order import in_value_order
 from unialign.ops import (
     CosineLogits,
     KernelFunction,
@@ -34,7 +35,7 @@ def cosine_contrast(
     Returns:
         A scalar of at least 0; 0 with zero gradient if no items are selected.
     """
-    x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
+    x_ND, y_ND = in_value_order(selection.take(x_BD), selection.take(y_BD))
     scale = 1 / torch.as_tensor(temperature, dtype=x_BD.dtype, device=x_BD.device)
     backend = rowwise_backend(x_ND, sharded=selection.shard is not None)
     if backend is None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unialign.functional._value_order import in_value_order
 from unialign.ops import (
     KernelFunction,
     RowSelection,
@@ -82,7 +83,7 @@ def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
     """Median distance between two rows of the pooled sets, in [0.01, 2], without gradient. If there are more than
     `limit` rows, a fixed, evenly spaced subset is used.
     """
-    pooled_ND = torch.cat(list(z))
+    pooled_ND = torch.cat(in_value_order(*z))
     if len(pooled_ND) > limit:
         steps = torch.arange(limit, device=pooled_ND.device) * len(pooled_ND) // limit
         pooled_ND = pooled_ND[steps]

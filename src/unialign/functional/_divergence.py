@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.functional._density import log_densities, log_mean_exp
+from unialign.functional._value_order import value_order
 from unialign.ops import RowSelection, ShardLayouts, shard_layout
 
 Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
@@ -31,7 +32,8 @@ def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, layouts
         layouts: shard layouts of both sets, to distribute the work across processes.
     """
     sets = x_ND, y_ND
-    xx, yy, xy = (_log_mean_kernel(sets, a, b, bandwidth, layouts) for a, b in ((0, 0), (1, 1), (0, 1)))
+    pairs = (0, 0), (1, 1), tuple(value_order(sets))
+    xx, yy, xy = (_log_mean_kernel(sets, a, b, bandwidth, layouts) for a, b in pairs)
     return xx + yy - 2 * xy
 
 
@@ -51,7 +53,7 @@ def unit_mmd2(
     sets = x_ND, y_ND
     xy, xx, yy = (
         _log_mean_kernel(sets, a, b, bandwidth, layouts, distinct=unbiased and a == b).exp()
-        for a, b in ((0, 1), (0, 0), (1, 1))
+        for a, b in (tuple(value_order(sets)), (0, 0), (1, 1))
     )
     return xx + yy - 2 * xy
 
@@ -79,6 +81,8 @@ def unit_holder(
     center = None if reference is None else batch.index(reference)
     if len(kept) < 2 or (center is not None and center not in kept):
         return batch.z_MBD.sum() * 0
+    if estimator == "pooled":  # `plugin` uses the first set as the reference
+        kept = [kept[m] for m in value_order([batch.z_MBD[m, batch.present_MB[m]] for m in kept])]
     items = [batch.present_MB[m].nonzero().flatten() for m in kept]
     rows = [batch.z_MBD[m, index] for m, index in zip(kept, items, strict=True)]
     return holder_of_rows(

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from unialign.functional._value_order import in_value_order
 from unialign.ops import (
     Kernel,
     KernelFunction,
@@ -33,7 +34,7 @@ def cross_log_partition(
         selection: items that have both modalities (`unialign.ops.select_items`).
     """
     function = KernelFunction(kernel, temperature)
-    x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
+    x_ND, y_ND = in_value_order(selection.take(x_BD), selection.take(y_BD))
     defined = torch.tensor(selection.size > 0, device=x_BD.device)
     backend = rowwise_backend(x_ND, sharded=selection.shard is not None)
     if backend is not None and function.rate is not None and selection.size > 0:
@@ -55,7 +56,7 @@ def cross_log_potential(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, 
     Args:
         selection: items that have both modalities (`unialign.ops.select_items`).
     """
-    x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
+    x_ND, y_ND = in_value_order(selection.take(x_BD), selection.take(y_BD))
     count = int(selection.others(torch.float64, x_BD.device).sum())
     defined = torch.tensor(count > 0, device=x_BD.device)
     if count == 0:

@@ -6,6 +6,7 @@ Shapes: `B` items, `N` items with both modalities, `D` dimension.
 import torch
 from torch import Tensor
 
+from unialign.functional._value_order import in_value_order
 from unialign.ops import RowSelection, softplus_total
 
 
@@ -24,7 +25,7 @@ def sigmoid_contrast(
     Returns:
         A scalar of at least 0; 0 with zero gradient if no items are selected.
     """
-    x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
+    x_ND, y_ND = in_value_order(selection.take(x_BD), selection.take(y_BD))
     scale, bias = (torch.as_tensor(value, dtype=x_BD.dtype, device=x_BD.device) for value in (scale, bias))
     positive = ((x_ND * y_ND).sum(-1) * scale + bias).sum()
     return (softplus_total(x_ND, y_ND, scale, bias, selection=selection) - positive) / max(1, selection.size)

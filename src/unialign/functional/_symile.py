@@ -12,6 +12,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor
 
+from unialign.functional._value_order import value_order
 from unialign.ops import RowSelection, TupleCosineLogits, mean_contrast
 
 
@@ -45,6 +46,8 @@ def symile_all(z_MND: Tensor, *, temperature: Tensor | float, ids_N: Tensor | No
     are masked, except the true tuples.
     """
     modalities, items, _ = z_MND.shape
+    order = value_order(z_MND.unbind())
+    z_MND = z_MND[order]
     half = modalities // 2
     table = (_product_rows(z_MND[:half]) / temperature) @ _product_rows(z_MND[half:]).mT
     table = table.reshape((items,) * modalities)
@@ -53,7 +56,8 @@ def symile_all(z_MND: Tensor, *, temperature: Tensor | float, ids_N: Tensor | No
     if ids_N is not None:
         table = table.masked_fill(_same_tuples(ids_N, modalities), -torch.inf)
     every = range(modalities)
-    return [(torch.logsumexp(table, [m for m in every if m != r]) - positive_N).mean() for r in every]
+    losses = [(torch.logsumexp(table, [m for m in every if m != r]) - positive_N).mean() for r in every]
+    return [losses[order.index(m)] for m in every]
 
 
 def _product_rows(z_MND: Tensor) -> Tensor:

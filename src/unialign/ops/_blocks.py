@@ -74,13 +74,14 @@ class _PairLosses(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         gradient = any(ctx.needs_input_grad)
         by_SPBD = z_MBD.new_empty(2, len(pairs) if gradient else 0, *z_MBD.shape[1:])
+        left, right = pairs[0] if _is_only_pair(pairs, z_MBD) else (0, 1)
         results = []
         for chunk, block_PBB in _chunks(len(pairs), z_MBD):
             x_PBD, y_PBD = _sides(z_MBD, pairs[chunk])
             result = formula.evaluate_(x_PBD, y_PBD, block_PBB, gradient=gradient)
             if gradient:
-                by_PBD = _product(by_SPBD[0, chunk], block_PBB, y_PBD, result)
-                _product(by_SPBD[1, chunk], block_PBB.mT, x_PBD, result)
+                by_PBD = _product(by_SPBD[left, chunk], block_PBB, y_PBD, result)
+                _product(by_SPBD[right, chunk], block_PBB.mT, x_PBD, result)
                 result = formula.with_parameters(result, x_PBD, by_PBD, block_PBB)
             results.append(result)
         value_P, by_parameters = _join(results)
@@ -95,7 +96,7 @@ class _PairLosses(torch.autograd.Function):
         parameters, by_parameters = _halves(rest)
         with _no_grad():
             unscaled = _is_one(g_P)
-            if ctx.pairs == ((0, 1),) and len(z_MBD) == 2:
+            if _is_only_pair(ctx.pairs, z_MBD):
                 by_MBD = (by_SPBD if unscaled else by_SPBD * g_P).view(z_MBD.shape)
             else:
                 places_MQ = z_MBD.new_tensor(_places(ctx.pairs, len(z_MBD)))
@@ -179,6 +180,11 @@ def _chunks(blocks: int, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield slice(start, stop), buffer_PBB[: stop - start]
 
 
+def _is_only_pair(pairs: _Pairs, z_MBD: Tensor) -> bool:
+    """Then the gradients by the two sides, in the order of the modalities, are the gradient by `z_MBD`."""
+    return len(pairs) == 1 and len(z_MBD) == 2
+
+
 def _sides(z_MBD: Tensor, pairs: _Pairs) -> tuple[Tensor, Tensor]:
     left, right = zip(*pairs, strict=True)
     return _rows(z_MBD, left), _rows(z_MBD, right)
@@ -230,7 +236,7 @@ def _halves(saved: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     return list(saved[: len(saved) // 2]), list(saved[len(saved) // 2 :])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _places(pairs: _Pairs, modalities: int) -> list[list[float]]:
     """(M, 2P) matrix: 1 where a modality is the first (first P columns) or second of a pair. A tensor created under
     `FakeTensorMode` has no values and must not be cached, so this is a list.
