@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from gram_clips import CAPTIONS, write_clips
 from unialign import named_data
@@ -80,6 +81,11 @@ def test_raw_media_are_embedded_and_every_clip_is_counted(here: Path, capsys: py
 
     assert main(["evaluate", "--config", "out/config.yaml", "--out", "again"]) == 0
     assert read("again")["gram"]["sets"] == results["gram"]["sets"]
+    settings = yaml.safe_load(Path("out/config.yaml").read_text())
+    assert settings["fingerprint"] == store.fingerprint
+    Path("other.yaml").write_text(yaml.safe_dump(settings | {"data": "msrvtt", "fingerprint": "0" * 64}))
+    assert main(["evaluate", "--config", "other.yaml", "--out", "failed"]) == 2
+    assert f"has fingerprint {store.fingerprint}, expected 000" in capsys.readouterr().err
     assert main(["evaluate", "space", "out/store", *OPTIONS, "--benchmark", "didemo", "--out", "stored"]) == 0
     assert read("stored")["gram"]["sets"]["all"]["captions"] == len(CAPTIONS)
     assert read("stored")["gram"]["published"]["gallery"] == 1003
@@ -115,7 +121,7 @@ def test_messages(here: Path, capsys: pytest.CaptureFixture[str], words: list[st
 def test_a_space_without_encoders_needs_a_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Space({"text": 4, "video": 4}, dim=6, hidden=8).eval().save_pretrained("plain")
     assert main(["evaluate", "plain", "msrvtt", *OPTIONS, "--out", "out"]) == 2
-    assert "encode them with `unialign embed`" in capsys.readouterr().err
+    assert "encode the media with `unialign embed`" in capsys.readouterr().err
 
 
 def test_published_numbers_have_a_source_and_are_found_by_the_name_of_the_data() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import raw_spaces
 from unialign.cli import main
@@ -59,7 +60,7 @@ def test_chosen_modalities_and_pools(here: Path) -> None:
     assert len({pair["items"] for pair in pairs.values()}) > 1
 
 
-def test_raw_media(here: Path) -> None:
+def test_raw_media(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = raw_spaces.raw()
     folder = here / "pictures"
     folder.mkdir()
@@ -83,6 +84,28 @@ def test_raw_media(here: Path) -> None:
     assert pair["items"] == int(present.sum())
     one = expected.pairs["text-image"].metrics["rank_correlation"].estimate
     assert pair["metrics"]["rank_correlation"]["mean"] == pytest.approx(one, abs=1e-5)
+
+    # All protocols and the probe accept the same table, and check a required fingerprint.
+    settings = yaml.safe_load(Path("runs/evaluate/config.yaml").read_text())
+    store = EmbeddingStore.open("runs/evaluate/store")
+    assert settings["fingerprint"] == store.fingerprint
+    assert main(["evaluate", "space", "table", "--resamples", "100", "--out", "every"]) == 0
+    stored = ["evaluate", "space", "runs/evaluate/store", "--resamples", "100", "--out", "stored"]
+    assert main(stored) == 0
+    assert results("every")["objectives"]["space"] == results("stored")["objectives"]["space"]
+    assert (
+        yaml.safe_load(Path("every/config.yaml").read_text())["fingerprint"] == results("every")["data"]["fingerprint"]
+    )
+    base = {"space": "space", "data": "table", "fingerprint": "0" * 64}
+    for command, more in (
+        ("evaluate", {}),
+        ("evaluate", {"protocol": "omni"}),
+        ("probe", {"task": "knn", "modality": "text"}),
+    ):
+        Path("other.yaml").write_text(yaml.safe_dump(base | more))
+        capsys.readouterr()
+        assert main([command, "--config", "other.yaml", "--out", f"failed-{command}-{len(more)}"]) == 2
+        assert "expected 000" in capsys.readouterr().err
 
 
 def test_errors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

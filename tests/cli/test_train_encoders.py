@@ -67,6 +67,11 @@ def test_a_run_from_items_to_the_report(here: Path, capsys: pytest.CaptureFixtur
     assert again.encoders == space.encoders
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in space.state_dict().items())
 
+    settings["data"]["fingerprint"] = "0" * 64
+    Path("other.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["train", "--config", "other.yaml", "--out", "failed", "--device", "cpu", "--workers", "0"]) == 2
+    assert f"has fingerprint {store.fingerprint}, expected 000" in capsys.readouterr().err
+
 
 def test_errors_leave_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = (

@@ -1,21 +1,25 @@
 """Implementation of `unialign evaluate`."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from unialign._plain_text import count
 from unialign.cli._console import echo, shown
+from unialign.cli._media import is_media
 from unialign.cli._single_run import finish
+from unialign.cli._space_data import store_for_space
 from unialign.config import CompareConfig, ComparisonEntry, EvaluateConfig, TrainConfig
 from unialign.errors import DataError
-from unialign.experiments import RunRecord, evaluate_space, open_run_dir, open_store, prepare_data
+from unialign.experiments import RunRecord, evaluate_space, open_run_dir
 from unialign.space import Space
 
 
-def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path, *, id: str | None = None) -> int:
-    space = Space.from_pretrained(config.space)
-    data = prepare_data(sources, out, "evaluation", id=id)
-    store = open_store(data, None, config.fingerprint)
+def evaluate(config: EvaluateConfig, sources: Sequence[str], options: argparse.Namespace) -> int:
+    """Measure the space, write the report, and return the exit status."""
+    space, out = Space.from_pretrained(config.space), options.out
+    store, config = store_for_space(space, config, sources, options, "evaluation", split=config.split)
+    data = config.data
     shared = tuple(name for name in space.modalities if name in store.columns)
     if len(shared) < 2:
         raise DataError(
@@ -23,12 +27,13 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path, *, id: s
             f"and {data} has {', '.join(store.columns)}"
         )
     store = store.select(shared)
-    config = config.replace(data=data, fingerprint=store.fingerprint)
     items = len(store.rows(config.split))
     if items < 2:
         raise DataError(f"the {config.split!r} split of {data} has {count(items, 'item')}; at least 2 are needed")
     open_run_dir(out, "evaluation", config.to_dict())
-    if items == store.items:
+    if items == store.items and is_media(sources, options):
+        which = f"{config.split} split, all {items:,} items"  # other items were not embedded
+    elif items == store.items:
         echo(
             f"all {items:,} items are evaluated, including training items if the space was trained on them; add an "
             "array `split` to the files to evaluate held-out items only"

@@ -1,20 +1,19 @@
 """Implementation of `unialign evaluate --protocol gram`."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unialign._plain_text import count, repeat_command, table_lines
 from unialign.cli._console import echo, shown
-from unialign.cli._space_media import store_of_media
+from unialign.cli._space_data import store_for_space
 from unialign.config import GramConfig
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, DataError
+from unialign.errors import DataError
 from unialign.evaluation import GramResult, GramSet, gram_benchmark, gram_own_rows, gram_protocol, gram_published
-from unialign.experiments import STORE_FOLDER, describe_data, open_run_dir, open_store, prepare_data, write_json
+from unialign.experiments import describe_data, open_run_dir, write_json
 from unialign.io import describe_environment
-from unialign.items import Items
-from unialign.readers import is_item_source
 from unialign.report import write_gram_report
 from unialign.space import Space
 
@@ -23,24 +22,23 @@ _DIRECTIONS = ("text->joint", "joint->text")
 _PRINTED = ("VAST", "GRAM", "UniAlign")
 
 
-def evaluate(config: GramConfig, sources: Sequence[str], out: Path, *, id: str | None = None) -> int:
+def evaluate(config: GramConfig, sources: Sequence[str], options: argparse.Namespace) -> int:
+    """Measure the space, write the report, and return the exit status."""
+    out = options.out
     if config.benchmark is not None:
         gram_published(config.benchmark)  # raises an error for an unknown name before anything is computed
     space = Space.from_pretrained(config.space)
-    if is_item_source([Path(source) for source in sources]):
-        open_run_dir(out, "evaluation", config.to_dict())
-        store = _embedded(space, sources, config, out)
-    else:
-        data = prepare_data(sources, out, "evaluation", id=id)
-        store = open_store(data, None, config.fingerprint)
-        config = config.replace(data=data, fingerprint=store.fingerprint)
-        open_run_dir(out, "evaluation", config.to_dict())
+    # Broken media never remove a clip.
+    store, config = store_for_space(
+        space, config, sources, options, "evaluation", split=config.split, max_broken=1.0, thumbnails=None
+    )
     names = [name for name in space.modalities if name in store.columns]
     if config.text not in names or len(names) < 2:
         raise DataError(
             f"the protocol needs the captions {config.text!r} and another modality; the space has "
             f"{', '.join(space.modalities)}, and the data have {', '.join(store.columns)}; name the captions (--text)"
         )
+    open_run_dir(out, "evaluation", config.to_dict())
     store = store.select(names)
     result = gram_protocol(
         store,
@@ -62,18 +60,6 @@ def evaluate(config: GramConfig, sources: Sequence[str], out: Path, *, id: str |
     _print(store, config, result, published)
     echo(f"Report: {shown(report)}")
     return 0
-
-
-def _embedded(space: Space, sources: Sequence[str], config: GramConfig, out: Path) -> EmbeddingStore:
-    """Encode the media of the split with the encoders of the space; the same command continues."""
-    items = Items.open(sources[0] if len(sources) == 1 else list(sources))
-    if missing := [name for name in items.modalities if name in space.dims and name not in space.encoders]:
-        raise ConfigError(
-            f"the space has no encoder of {missing[0]!r}, so its raw media cannot be embedded; encode them with "
-            "`unialign embed`, and evaluate the store"
-        )
-    # Broken media never remove a clip.
-    return store_of_media(space, items, out / STORE_FOLDER, split=config.split, max_broken=1.0, thumbnails=None)
 
 
 def _results(

@@ -1,37 +1,30 @@
 """Implementation of `unialign evaluate --protocol omni`."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unialign._plain_text import count, join_words, repeat_command
 from unialign.cli._console import echo, shown
-from unialign.cli._space_media import store_of_media
+from unialign.cli._space_data import store_for_space
 from unialign.config import OmniConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import OmniResult, omni
-from unialign.experiments import STORE_FOLDER, describe_data, open_run_dir, open_store, prepare_data, write_json
+from unialign.experiments import describe_data, open_run_dir, write_json
 from unialign.io import describe_environment, replace_file
-from unialign.items import Items
-from unialign.readers import is_item_source
 from unialign.report import write_omni_report
 from unialign.space import Space
 
 
-def evaluate(config: OmniConfig, sources: Sequence[str], out: Path, *, id: str | None = None) -> int:
+def evaluate(config: OmniConfig, sources: Sequence[str], options: argparse.Namespace) -> int:
     """Measure the space, write the report, and return the exit status."""
-    space = Space.from_pretrained(config.space)
-    media = is_item_source([Path(source) for source in sources])
-    if media:
-        open_run_dir(out, "evaluation", config.to_dict())
-        items = Items.open(sources[0] if len(sources) == 1 else list(sources))
-        path = out / STORE_FOLDER
-        store = store_of_media(space, items, path, modalities=config.modalities, split=config.split, thumbnails=None)
-    else:
-        data = prepare_data(sources, out, "evaluation", id=id)
-        store = open_store(data, None, config.fingerprint)
-        config = config.replace(data=data, fingerprint=store.fingerprint)
+    space, out = Space.from_pretrained(config.space), options.out
+    chosen, split = config.modalities, config.split
+    store, config = store_for_space(
+        space, config, sources, options, "evaluation", modalities=chosen, split=split, thumbnails=None
+    )
     names = [name for name in config.modalities or space.modalities if name in space.dims and name in store.columns]
     missing = [name for name in config.modalities or () if name not in names]
     if missing or len(names) < 2:
@@ -39,8 +32,7 @@ def evaluate(config: OmniConfig, sources: Sequence[str], out: Path, *, id: str |
             f"{'the protocol needs at least two modalities' if not missing else join_words(missing) + ' is missing'}: "
             f"the space has {join_words(space.modalities)}, and the data have {join_words(store.columns)}"
         )
-    if not media:
-        open_run_dir(out, "evaluation", config.to_dict())
+    open_run_dir(out, "evaluation", config.to_dict())
     store = store.select(names)
     result = omni(
         store,

@@ -67,7 +67,8 @@ _HELP = {
 
 def has_item_options(options: argparse.Namespace) -> bool:
     """Return whether an option was given that only a source of items has."""
-    return bool(options.rule or options.kind or options.reader or options.layout != "auto")
+    columns = any(getattr(options, f"{name}_column") is not None for name in _VALUES)
+    return bool(options.rule or options.kind or options.reader or columns or options.layout != "auto")
 
 
 def open_items(sources: Sequence[str], options: argparse.Namespace) -> "Items":

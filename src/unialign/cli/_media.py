@@ -1,9 +1,9 @@
-"""Media as the data of `unialign train`."""
+"""Media as the data of a command."""
 
 import argparse
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unialign.cli._items import has_item_options
@@ -15,11 +15,19 @@ if TYPE_CHECKING:
 EMBEDDING_SETTINGS = ("workers", "max_broken", "retry_broken", "allow_changed")
 
 
-def is_media(options: argparse.Namespace) -> bool:
-    """Return whether the data of `unialign train` are media to embed, and not embeddings."""
-    # Unlike pathlib, os.path accepts names that no file can have.
-    tables = any(os.path.isfile(os.path.join(source, "items.json")) for source in options.data)
-    return bool(options.data and (has_item_options(options) or options.encode or options.tuned or tables))
+def is_media(sources: Sequence[str], options: argparse.Namespace) -> bool:
+    """Return whether the data of a command are media to embed, by its options or by the files, and not embeddings."""
+    named = has_item_options(options) or getattr(options, "encode", ()) or getattr(options, "tuned", ())
+    return bool(sources) and (bool(named) or any(map(_is_item_source, sources)))
+
+
+def _is_item_source(source: str) -> bool:
+    from unialign.readers import is_item_source
+
+    try:
+        return is_item_source([Path(source)])
+    except (OSError, ValueError):  # The name has a null character or is too long.
+        return False
 
 
 def with_defaults(encoders: Mapping[str, str], kinds: "Mapping[str, Kind]") -> dict[str, str]:

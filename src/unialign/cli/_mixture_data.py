@@ -98,7 +98,7 @@ def _metrics(store: EmbeddingStore, found: Mapping[str, torch.Tensor], rows_N: A
 
 def _prepared(name: str, files: tuple[str, ...], config: TrainConfig, options: argparse.Namespace) -> str:
     own = argparse.Namespace(**{**vars(options), "data": list(files), "out": options.out / DATA_FOLDER / name})
-    if not is_media(own) or (len(files) == 1 and (Path(files[0]) / "store.json").is_file()):
+    if not is_media(files, own) or (len(files) == 1 and (Path(files[0]) / "store.json").is_file()):
         return prepare_data(files, own.out, "run", id=options.id)
     if options.id is not None:
         raise ConfigError("--id joins files of embeddings; for media use --id-column")

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from unialign._plain_text import count, join_words, repeat_command
 from unialign.cli._console import echo, shown
-from unialign.cli._items import open_items
-from unialign.cli._media import EMBEDDING_SETTINGS
-from unialign.cli._space_media import store_of_media
+from unialign.cli._space_data import store_for_space
 from unialign.config import ProbeConfig
 from unialign.data import EmbeddingStore, RowReader
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import STORE_FOLDER, open_run_dir, open_store, prepare_data, write_json
+from unialign.experiments import open_run_dir, write_json
 from unialign.io import describe_environment, replace_file, write_yaml
 from unialign.probes import ProbeResult, knn, linear, zero_shot
 from unialign.report import write_probe_report
@@ -30,7 +28,7 @@ from unialign.space import Space, check_encoders
 _BLOCK_ROWS = 4096
 
 
-def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespace, *, media: bool) -> int:
+def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespace) -> int:
     started, out = time.perf_counter(), options.out
     open_run_dir(out, "probe")  # An earlier probe is overwritten, since it takes only a minute to repeat.
     space = Space.from_pretrained(config.space)
@@ -40,16 +38,9 @@ def probe(config: ProbeConfig, sources: Sequence[str], options: argparse.Namespa
         raise ConfigError(
             f"the space has no modality {config.modality!r}; choose --modality {' or '.join(space.modalities)}"
         )
-    if media:
-        settings = {name: getattr(options, name) for name in EMBEDDING_SETTINGS if hasattr(options, name)}
-        items = open_items(sources, options)
-        path = out / STORE_FOLDER
-        store = store_of_media(space, items, path, modalities=[config.modality], device=options.device, **settings)
-        config = config.replace(data=str(store.path), fingerprint=store.fingerprint)
-    else:
-        data = prepare_data(sources, out, "probe", id=options.id)
-        store = open_store(data, None, config.fingerprint)
-        config = config.replace(data=data, fingerprint=store.fingerprint)
+    store, config = store_for_space(
+        space, config, sources, options, "probe", modalities=[config.modality], device=options.device
+    )
     if config.modality not in store.columns:
         raise DataError(f"{config.data} has no modality {config.modality!r}; it has {join_words(store.columns)}")
     check_encoders(space, store)

@@ -13,7 +13,7 @@ class Protocol:
         config: its settings; `space`, `data` and `fingerprint` are among them, and `protocol`, except for "all".
         options: settings that only this protocol has, which become options of the command. Settings with the name of
             an option of "all" share this option.
-        module: module with the function `evaluate(config, sources, out, *, id=None) -> int`, imported when it runs.
+        module: module with the function `evaluate(config, sources, options) -> int`, imported when it runs.
     """
 
     config: type[Config]

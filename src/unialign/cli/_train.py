@@ -37,7 +37,7 @@ def train(
                 )
             from unialign.cli._train_encoders import train_encoders
 
-            return train_encoders(sources, config, begin, options)
+            return train_encoders(sources, fingerprint, config, begin, options)
         data = process_group_of("auto").broadcast_from_rank0(lambda: _data(sources, config, begin, options))
         store = _opened(data, fingerprint, config, options)
         title = store.name if isinstance(data, dict) else data
@@ -100,7 +100,7 @@ def _data(
     """
     if options.mixture is not None:
         return prepared_sources(options.mixture, config, options)
-    if is_media(options):
+    if is_media(options.data, options):
         from unialign.cli._embedded import embedded_store
 
         return embedded_store(sources, config, options, init_from=begin.get("init_from"))

@@ -8,21 +8,31 @@ from typing import Any
 from unialign.cli._anchors import with_anchor
 from unialign.cli._console import echo, shown
 from unialign.cli._embedded import inspected_items, list_broken
-from unialign.cli._media import EMBEDDING_SETTINGS, is_media
+from unialign.cli._media import EMBEDDING_SETTINGS, chosen_encoder, is_media, with_defaults
 from unialign.cli._quiet import progress_mode
 from unialign.cli._train_output import print_header, write_results
 from unialign.config import EmbedConfig, TrainConfig
+from unialign.embedding import embed
 from unialign.errors import ConfigError
-from unialign.experiments import ITEMS_FOLDER, run_items
+from unialign.experiments import ITEMS_FOLDER, STORE_FOLDER, run_items
 from unialign.items import Items
 from unialign.train import check_items, chosen_device, fit, process_group_of
 
 
 def train_encoders(
-    sources: Sequence[str], config: TrainConfig, begin: Mapping[str, Any], options: argparse.Namespace
+    sources: Sequence[str],
+    fingerprint: str | None,
+    config: TrainConfig,
+    begin: Mapping[str, Any],
+    options: argparse.Namespace,
 ) -> int:
+    """Train the encoders and the space, evaluate them, and return the exit status.
+
+    Raises:
+        DataError: the features of the initial encoders have another fingerprint than the required one.
+    """
     processes = process_group_of("auto")
-    if not is_media(options):
+    if not is_media(options.data, options):
         raise ConfigError("tune trains encoders of media, but the data are features; name a folder or table of media")
     path = options.out / ITEMS_FOLDER
     if processes.world_size == 1:
@@ -41,6 +51,8 @@ def train_encoders(
         **begin,
     }
     try:
+        if fingerprint is not None:
+            processes.broadcast_from_rank0(lambda: _check_features(items, fingerprint, config, arguments, options.out))
         if not processes.is_rank0:
             fit(items, config, out=options.out, progress="none", **arguments)
             return 0
@@ -59,6 +71,27 @@ def train_encoders(
     list_broken(store)
     write_results(str(path), store, config, record, options)
     return 0
+
+
+def _check_features(
+    items: Items, fingerprint: str, config: TrainConfig, arguments: Mapping[str, Any], out: Path
+) -> None:
+    """Embed the items as `fit` does, which then uses this store, and compare its fingerprint."""
+    start = arguments.get("init_from")
+    encoders: dict[str, Any] = dict(config.encoders)
+    for name in () if start is None else start.encoders:
+        if name in items.modalities and chosen_encoder(encoders, name) is None:
+            encoders[name] = start.encoder(name)
+    store = embed(
+        items,
+        with_defaults(encoders, items.kinds),
+        out / STORE_FOLDER,
+        **{name: getattr(arguments["embedding"], name) for name in EMBEDDING_SETTINGS},
+        accept_licenses=arguments["accept_licenses"],
+        device=arguments["device"],
+        progress=progress_mode(),
+    )
+    store.check_fingerprint(fingerprint)
 
 
 def _save(items: Items, path: Path) -> None:

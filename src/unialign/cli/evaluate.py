@@ -9,10 +9,12 @@ from typing import Any
 
 from unialign._checks import check_choice
 from unialign.cli._command import Command, add_out
+from unialign.cli._items import add_item_options
+from unialign.cli._media import EMBEDDING_SETTINGS
 from unialign.cli._protocols import PROTOCOLS, Protocol
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, check_sources
-from unialign.config import EvaluateConfig, read_yaml
+from unialign.config import EmbedConfig, EvaluateConfig, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
@@ -22,7 +24,12 @@ _EXAMPLES = """\
   unialign evaluate runs/train/space held-out.npz
   unialign evaluate runs/train/space large-store/ --sample 2000
   unialign evaluate runs/train/space msrvtt/ --protocol gram --captions first
-  unialign evaluate runs/train/space emoji --protocol omni"""
+  unialign evaluate runs/train/space emoji --protocol omni
+  unialign evaluate runs/train/space photos/ --rule image=.jpg --rule text=.txt
+
+DATA is a store, a data set or files of features; or media (the folder of an item table, the folder of the annotations
+of a benchmark, or any source with --rule, --kind, --layout or --reader), which the encoders of the space encode into
+`store/` of --out."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         values["fingerprint"] = None  # The fingerprint in the file belongs to the data in the file.
     given = given_settings(options, protocol.config)
     config = protocol.config.from_dict(values | given | {"space": space, "data": sources[0]})
-    return int(import_module(protocol.module).evaluate(config, sources, options.out, id=options.id))
+    return int(import_module(protocol.module).evaluate(config, sources, options))
 
 
 def _protocol(options: argparse.Namespace) -> Protocol:
@@ -80,6 +87,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     for name, protocol in PROTOCOLS.items():
         if protocol.options:
             add_settings(parser, protocol.config, only=protocol.options, title=f"settings of --protocol {name}")
+    add_item_options(parser)
+    add_settings(parser, EmbedConfig, only=EMBEDDING_SETTINGS, title="embedding of media")
     add_out(parser, "evaluate")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unialign.cli._command import Command, add_device, add_out
-from unialign.cli._items import add_item_options, has_item_options
+from unialign.cli._items import add_item_options
 from unialign.cli._media import EMBEDDING_SETTINGS
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, check_sources
@@ -39,20 +39,11 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         values["fingerprint"] = None  # The fingerprint in the file belongs to the data in the file.
     config = ProbeConfig.from_dict(values | given | {"space": space, "data": sources[0]})
-    media = _is_media(options)
-    if not media:
-        check_sources(sources)
+    check_sources(sources)
 
     from unialign.cli._probe import probe
 
-    return probe(config, sources, options, media=media)
-
-
-def _is_media(options: argparse.Namespace) -> bool:
-    """Return whether the data are media to embed."""
-    # Unlike pathlib, os.path accepts names that no file can have.
-    tables = any(os.path.isfile(os.path.join(source, "items.json")) for source in options.data)
-    return bool(options.data and (has_item_options(options) or options.label_column or tables))
+    return probe(config, sources, options)
 
 
 def _from_files(options: argparse.Namespace) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
     if settings.get("objective", config.objective) != config.objective:
         # The options in the file belong to the objective in the file.
         settings = {"objective_options": {}, **settings}
-    if is_media(options):
+    if is_media(options.data, options):
         _check_media(options)
     elif options.mixture is None:
         required_data(sources, "train emoji")
@@ -75,6 +75,8 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
         config = config.override(
             {f"encoders.{name}": encoder for name, encoder in chosen_names(options.encode).items()}
         )
+    if config.tune and (options.encode or {"modalities", "encoders"} & {name.partition(".")[0] for name in settings}):
+        fingerprint = None  # The features are those of other encoders.
     return sources, fingerprint, config
 
 
