@@ -234,3 +234,12 @@ def test_arrow_stream_with_a_forged_length_raises(tmp_path: Path) -> None:
     (tmp_path / "a.arrow").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.arrow is not a readable Arrow file"):
         open_collection(tmp_path / "a.arrow")
+
+
+def test_cell_ids_as_text_join_an_array_file(tmp_path: Path, space: Space) -> None:
+    """Regression test: an array of text beside the embeddings, which nobody asked for, made the file unreadable."""
+    np.savez(tmp_path / "cells.npz", **space, cell_ids=np.array([f"cell-{i}" for i in range(ITEMS)]))
+    collection = open_collection(tmp_path / "cells.npz")
+    assert list(collection.modalities) == list(space)
+    for name, z in space.items():
+        np.testing.assert_array_equal(collection.modalities[name].load(), z)
