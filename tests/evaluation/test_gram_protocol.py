@@ -207,7 +207,7 @@ def test_the_table_and_the_dictionary_have_every_entry() -> None:
     z, has, ids = world()
     result = gram_protocol(z, present=has, ids=ids, subset="with-audio", resamples=100)
     assert isinstance(result, GramResult)
-    lines = result.text_table().splitlines()
+    lines = result.text().splitlines()
     assert sum("text->video+audio+subtitle" in line for line in lines) == 10
     assert sum("best single" in line for line in lines) == 4
     entries = result.to_dict()["sets"]["all"]["entries"]

@@ -138,6 +138,7 @@ def test_pools():
         assert pair.items == both.sum()
         for metric, interval in pair.metrics.items():
             assert interval.estimate == pytest.approx(only.pairs[name].metrics[metric].estimate, abs=1e-12), metric
+    assert set(shared.pairs) == {"image-text", "image-audio", "text-audio"}
     each = omni(z, present=present, k=K, resamples=100, pool="pair")
     counts = {"image-text": 20, "image-audio": 15, "text-audio": int(both.sum())}
     assert {name: pair.items for name, pair in each.pairs.items()} == counts

@@ -39,7 +39,7 @@ def test_media_are_found_by_exact_names_and_a_clip_without_sound_takes_the_sound
         {"video_id": "video977", "desc": "a cat", "subtitle": ""},
         {"video_id": "video9770", "desc": "a dog", "subtitle": "hello"},
         {"video_id": "video9", "desc": "a bird", "subtitle": "  "},
-        {"clip_id": "c", "video_id": "other", "caption": ["x", "y"], "vast_cap": "z"},
+        {"clip_id": None, "video_id": "c", "image_id": "other", "caption": ["x", "y"], "vast_cap": "z"},
     ]
     annotate(tmp_path / "msrvtt", test=entries)
     touch(

@@ -18,8 +18,6 @@ from unialign.report import write_gram_report
 from unialign.space import Space
 
 _DIRECTIONS = ("text->joint", "joint->text")
-# Published rows that are printed; the results and the report have all.
-_PRINTED = ("VAST", "GRAM", "UniAlign")
 
 
 def evaluate(config: GramConfig, sources: Sequence[str], options: argparse.Namespace) -> int:
@@ -110,15 +108,10 @@ def _print(store: EmbeddingStore, config: GramConfig, result: GramResult, publis
     for name, found in result.sets.items():
         echo(f"{store.name}, {config.split} split, {name}: {_counts(found)}")
     echo()
-    echo(result.text_table())
+    echo(result.text())
     echo()
     if published is None:
         return
-    printed = [
-        row
-        for row in published["rows"]
-        if row["stages"] == 1 or (row["model"] in _PRINTED and "Table 1" in row["source"])
-    ]
     rows = [
         (
             row["model"],
@@ -126,7 +119,7 @@ def _print(store: EmbeddingStore, config: GramConfig, result: GramResult, publis
             str(row["stages"] or "not stated"),
             f"{row['gallery'] or published['gallery']:,}",
         )
-        for row in (*published["own"], *printed)
+        for row in (*published["own"], *(row for row in published["rows"] if row["printed"]))
     ]
     echo(f"R@1 beside published numbers on {published['benchmark']}:")
     echo("\n".join(table_lines(("model", "text->clip", "clip->text", "stages", "clips"), rows)))

@@ -39,7 +39,7 @@ def add_mixture_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=X",
-        help="share of a source relative to the others, repeatable (default: 1)",
+        help="weight of a source relative to the others, repeatable (default: 1)",
     )
     group.add_argument(
         "--mix",
@@ -56,7 +56,7 @@ def add_mixture_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shared-ids",
         action="store_true",
-        help="items of different sources with equal ids are the same thing (default: they are different)",
+        help="equal ids in different sources refer to the same item (default: they are different)",
     )
 
 

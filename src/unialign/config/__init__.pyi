@@ -33,7 +33,7 @@ from unialign.config._differences import differing_settings as differing_setting
 from unialign.config._embed import EmbedConfig as EmbedConfig
 from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._gram import Captions as Captions, GramConfig as GramConfig, GramSubset as GramSubset
-from unialign.config._omni import OmniConfig as OmniConfig
+from unialign.config._omni import OmniConfig as OmniConfig, OmniPool as OmniPool
 from unialign.config._probe import ProbeConfig as ProbeConfig
 from unialign.config._rank import RankConfig as RankConfig
 from unialign.config._repair import RepairConfig as RepairConfig
@@ -53,6 +53,7 @@ __all__ = [
     "GenerateConfig",
     "GramConfig",
     "OmniConfig",
+    "OmniPool",
     "ProbeConfig",
     "RankConfig",
     "RepairConfig",

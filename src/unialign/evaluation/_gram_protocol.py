@@ -1,4 +1,5 @@
-"""Retrieval protocol of VAST, GRAM and UniAlign: captions against all modalities of a clip, in both directions.
+"""Retrieval protocol of VAST (Chen et al., NeurIPS 2023), GRAM (Cicchetti et al., ICLR 2025) and UniAlign (arXiv
+2602.09507): captions against all modalities of a clip, in both directions.
 
 Shapes: `N` items, `T` captions, `S` queries with a right answer, `D` dimension, `R` resamples.
 """
@@ -59,9 +60,11 @@ def gram_protocol(
 
     The gallery has every clip, also a clip without audio or without any media. A clip is scored by the modalities that
     it has: by the cosine of the caption with the normalized mean of its unit rows (`centroid`), by the volume that the
-    caption and its rows span, smallest first (`volume`; Cicchetti et al., ICLR 2025), and by each modality alone. A
-    clip about which a score knows nothing ties with all others as an answer or a query, so its expected rank is that of
-    a random order; as a wrong candidate, it is after all others. Ties count with their expected rank.
+    caption and its rows span, smallest first (`volume`; Cicchetti et al., "Gramian
+    multimodal representation learning and alignment", ICLR 2025), and by each modality alone. A
+    clip for which a score is undefined, since its modalities are absent, ties with all others as an answer or a query,
+    so its expected rank is that of a random order; as a wrong candidate, it is after all others. Ties count with their
+    expected rank.
 
     Args:
         embeddings: modality -> (N, D) floating-point tensor or array, whose rows are normalized. Alternatively, a store
@@ -199,15 +202,15 @@ def _entries(
         first = next(iter(results.values()))
         intervals = _intervals(list(results.values()), k, query_ids[first.rows], resamples, seed)
         for (name, stage), metrics in zip(results, intervals, strict=True):
-            known_G = next(score.known_G for score in scores if score.name == name)
-            unknown = ~known_G[query_ids[first.rows]]
+            defined_G = next(score.defined_G for score in scores if score.name == name)
+            undefined = ~defined_G[query_ids[first.rows]]
             yield GramEntry(
                 direction=direction,
                 score=name,
                 stage=stage,
                 queries=len(first.rows),
                 gallery=first.gallery_size,
-                at_chance=int(unknown.sum()),
+                at_chance=int(undefined.sum()),
                 chance={f"recall@{cut}": value for cut, value in first.chance.items()},
                 metrics=metrics,
                 ranks=results[name, stage].ranks,

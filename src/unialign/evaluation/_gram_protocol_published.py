@@ -20,7 +20,7 @@ def gram_published(benchmark: str) -> dict[str, Any]:
     Returns:
         `benchmark`, `gallery` (number of clips of the test set), `note`, and `rows` with `model`, `text_to_clip`,
         `clip_to_text` (None if it was not published), `stages` (2 with a matching head; None if it is not stated),
-        `gallery` (None if it is that of the test set) and `source`.
+        `gallery` (None if it is that of the test set), `source` and `printed`, whether the command prints the row.
 
     Raises:
         ConfigError: an unknown benchmark.
@@ -35,6 +35,7 @@ def gram_published(benchmark: str) -> dict[str, Any]:
             "stages": row["stages"],
             "gallery": found["other_galleries"].get(row["source"], {}).get(benchmark),
             "source": found["sources"][row["source"]],
+            "printed": row.get("printed", False),
         }
         for row in found["rows"]
         if benchmark in row

@@ -23,7 +23,7 @@ class GramEntry:
         score: "centroid", "volume" or a modality.
         stage: 1, or 2 after `rerank`.
         queries, gallery: number of queries with a right answer, and of candidates.
-        at_chance: number of queries that are, or whose answer is, a clip about which the score knows nothing.
+        at_chance: number of queries that are, or whose answer is, a clip for which the score is undefined.
         chance: recall of a random order.
         metrics: "recall@K" and "median_rank", with 95 % intervals over clips.
         ranks: (queries,) rank of the best right answer, the expected rank among ties.
@@ -77,14 +77,14 @@ class GramResult:
     """Result of `gram_protocol`.
 
     Attributes:
-        text, joint: modality of the captions, and modalities of a clip.
+        text_modality, joint: modality of the captions, and modalities of a clip.
         captions: "first" or "all".
         k: cut-offs of recall.
         items: N.
         sets: "all" and, if it was requested, "with-audio".
     """
 
-    text: str
+    text_modality: str
     joint: tuple[str, ...]
     captions: str
     k: tuple[int, ...]
@@ -94,9 +94,9 @@ class GramResult:
     def direction_name(self, direction: str) -> str:
         """Return the direction with the names of the modalities, such as "text->video+audio"."""
         joint = "+".join(self.joint)
-        return f"{self.text}->{joint}" if direction == "text->joint" else f"{joint}->{self.text}"
+        return f"{self.text_modality}->{joint}" if direction == "text->joint" else f"{joint}->{self.text_modality}"
 
-    def text_table(self) -> str:
+    def text(self) -> str:
         """Return the table of all entries as plain text; recalls are in percent, with 95 % intervals."""
         head = ("clips", "direction", "score", "stage", *(f"R@{cut}" for cut in self.k), "median rank")
         return "\n".join(table_lines(head, list(self._rows())))
@@ -119,7 +119,7 @@ class GramResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types, without the ranks of the queries."""
         return {
-            "text": self.text,
+            "text": self.text_modality,
             "joint": list(self.joint),
             "captions": self.captions,
             "k": list(self.k),
@@ -139,7 +139,7 @@ class GramResult:
         }
 
     def __repr__(self) -> str:
-        return self.text_table()
+        return self.text()
 
 
 def _entry(entry: GramEntry) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _entry(entry: GramEntry) -> dict[str, Any]:
         "at_chance": entry.at_chance,
         "chance": dict(entry.chance),
         "metrics": {
-            name: {"estimate": value.estimate, "low": value.low, "high": value.high}
+            name: {"mean": value.estimate, "low": value.low, "high": value.high}
             for name, value in entry.metrics.items()
         },
     }

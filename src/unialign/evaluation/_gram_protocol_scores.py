@@ -1,7 +1,7 @@
 """Scores between captions and clips, in tiles, and a second stage that scores the best candidates again.
 
-A clip about which a score knows nothing, since its modalities are absent, ties with all others if it is the right
-answer or the query, and is after all others if it is another candidate. So it has the rank of a random order.
+A clip for which a score is undefined, since its modalities are absent, ties with all others if it is the right answer
+or the query, and is after all others if it is another candidate. So it has the rank of a random order.
 
 Shapes: `G` clips, `T` captions, `K` modalities of a clip, `D` dimension; `g` clips and `t` captions of a tile; `q`
 queries of a tile, `C` candidates of a query.
@@ -36,12 +36,12 @@ class Score:
 
     Attributes:
         name: `centroid`, `volume` or a modality.
-        known_G: whether the clip has what is scored.
+        defined_G: whether the clip has the modalities of the score.
         pairs: function of caption rows (t, D) in float64 and clips (g,) that returns (t, g).
     """
 
     name: str
-    known_G: Tensor
+    defined_G: Tensor
     pairs: _PairScores
 
 
@@ -77,11 +77,11 @@ def from_captions(clips: Clips, score: Score) -> Callable[[Tensor], Tensor]:
 
     def tile(rows_q: Tensor) -> Tensor:
         t_qD = clips.caption_rows(rows_q)
-        s_qG = torch.empty(len(rows_q), len(score.known_G), dtype=torch.float64)
-        for part in _parts(len(score.known_G)):
+        s_qG = torch.empty(len(rows_q), len(score.defined_G), dtype=torch.float64)
+        for part in _parts(len(score.defined_G)):
             s_qG[:, part] = score.pairs(t_qD, torch.arange(part.start, part.stop))
-        s_qG[:, ~score.known_G] = -torch.inf
-        s_qG[~score.known_G[clips.clip_T[rows_q]]] = 0.0
+        s_qG[:, ~score.defined_G] = -torch.inf
+        s_qG[~score.defined_G[clips.clip_T[rows_q]]] = 0.0
         return s_qG
 
     return tile
@@ -96,7 +96,7 @@ def from_clips(clips: Clips, score: Score) -> Callable[[Tensor], Tensor]:
             t_tD = clips.caption_rows(part)
             for queries in row_tiles(len(rows_q), part.stop - part.start, most=_BLOCK_ROWS):
                 s_qT[queries, part] = score.pairs(t_tD, rows_q[queries]).mT
-        s_qT[~score.known_G[rows_q]] = 0.0
+        s_qT[~score.defined_G[rows_q]] = 0.0
         return s_qT
 
     return tile
@@ -107,7 +107,7 @@ def rescored(
 ) -> Callable[[Tensor], Tensor]:
     """Return the function whose scores put the first `top` candidates of `tile` in the order of `rerank`.
 
-    Queries whose candidates all tie, and candidates about which nothing is known, stay where they are.
+    Queries whose candidates all tie, and candidates for which the score is undefined, stay where they are.
     """
     # Equal scores at the cut-off must not depend on the order of the gallery.
     order_G = torch.randperm(len(gallery_rows), generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,7 @@ Shapes: `N` items, `n` items of a pool, `M` modalities, `D` dimension, `R` resam
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from unialign._checks import check_choice, check_integer, check_seed
 from unialign._pair_keys import pair_name
 from unialign._plain_text import join_words
 from unialign.batch import Batch, as_tensors, make_batch
+from unialign.config import OmniPool
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.evaluation._agreement import agreements
+from unialign.evaluation._agreement import Pair, agreements
 from unialign.evaluation._evaluate import sampled_places
 from unialign.evaluation._omni_result import OMNI_METRICS, OMNI_RANGES, OmniPair, OmniResult
 from unialign.evaluation._statistics import DebiasedGap, ItemMean, Statistic, resample
@@ -37,9 +38,8 @@ from unialign.metrics import (
 )
 from unialign.space import Space
 
-__all__ = ["Pool", "omni"]
+__all__ = ["omni"]
 
-Pool = Literal["shared", "pair"]
 _POOL_SEEDS = (0, 1, 2, 3)
 
 
@@ -51,11 +51,11 @@ def omni(
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
     groups: Any = None,
-    pool: Pool = "shared",
+    pool: OmniPool = "shared",
     k: int = 10,
     split: str = "test",
     sample: int | None = None,
-    resamples: int = 1000,
+    resamples: int = 2000,
     seed: int = 0,
 ) -> OmniResult:
     """Compare each pair (a, b) of modalities on the same items, so that differences are due to the modalities.
@@ -91,7 +91,7 @@ def omni(
             for each pair, the items that have both modalities.
         k: number of places of NDCG and mixed galleries, and of neighbors.
         split: split of the store.
-        sample: number of random items, at least 2. None: all items; time and memory grow with n^2 and n.
+        sample: number of random items, at least 3. None: all items; time and memory grow with n^2 and n.
         resamples: number R of resamples.
         seed: seed of the bootstrap and the sample.
 
@@ -103,11 +103,13 @@ def omni(
         ConfigError: an option is invalid, or `space`, `split` or `sample` does not fit `embeddings`.
         DataError: a pool has fewer than three items.
     """
-    check_choice("pool", pool, get_args(Pool))
+    check_choice("pool", pool, get_args(OmniPool))
     check_integer("k", k, low=1)
     check_seed(seed)
     batch, ids_N, groups_N = _batch(embeddings, space, present, ids, groups, split=split, sample=sample, seed=seed)
-    pairs = [_measured(batch, ids_N, rows_n, pair, k) for pair, rows_n in _pools(batch, pool).items()]
+    pools = _pools(batch, pool, is_sample=sample is not None)
+    agreement = _agreements(batch, ids_N, pools, pool, k)
+    pairs = [_measured(batch, ids_N, rows_n, pair, k, agreement[pair]) for pair, rows_n in pools.items()]
     statistics = {(one.name, name): (s, one.points[name]) for one in pairs for name, s in one.statistics.items()}
     values = resample(statistics, groups_N, resamples=resamples, seed=seed)
     p_values = [bootstrap_p_value(values[one.name, "asymmetry"]) for one in pairs]
@@ -144,7 +146,7 @@ def _batch(
 ) -> tuple[Batch, Tensor, Tensor]:
     """Return the items with their ids and groups."""
     if sample is not None:
-        check_integer("sample", sample, low=2)
+        check_integer("sample", sample, low=3)
     if isinstance(embeddings, EmbeddingStore):
         if present is not None or ids is not None:
             raise ConfigError("a store contains presence and ids; omit `present` and `ids`")
@@ -164,7 +166,7 @@ def _batch(
     return batch, ids_N, codes(ids_N if groups is None else groups, "groups", rows=number)
 
 
-def _pools(batch: Batch, pool: Pool) -> dict[tuple[int, int], Tensor]:
+def _pools(batch: Batch, pool: OmniPool, *, is_sample: bool) -> dict[Pair, Tensor]:
     """Return the rows of the items of the pool of each pair."""
     found = {}
     for a, b in combinations(range(len(batch.names)), 2):
@@ -174,6 +176,7 @@ def _pools(batch: Batch, pool: Pool) -> dict[tuple[int, int], Tensor]:
         if len(found[a, b]) < 3:
             raise DataError(
                 f"{len(found[a, b])} items have {join_words(names)}, but the protocol needs at least 3; "
+                + ("increase `sample`, or " if is_sample else "")
                 + ("use the pool 'pair', or fewer modalities" if pool == "shared" else "leave a modality out")
             )
     return found
@@ -182,14 +185,28 @@ def _pools(batch: Batch, pool: Pool) -> dict[tuple[int, int], Tensor]:
 @dataclass(frozen=True, eq=False)
 class _Measured:
     name: str
-    pair: tuple[int, int]
+    pair: Pair
     items: int
     points: dict[str, float]
     statistics: dict[str, Statistic]
     chance: dict[str, float]
 
 
-def _measured(batch: Batch, ids_N: Tensor, rows_n: Tensor, pair: tuple[int, int], k: int) -> _Measured:
+def _agreements(
+    batch: Batch, ids_N: Tensor, pools: Mapping[Pair, Tensor], pool: OmniPool, k: int
+) -> Mapping[Pair, tuple[Tensor, Tensor]]:
+    """Return the agreement of each pair; in a shared pool, the cosines of a modality are sorted once for all pairs."""
+    if pool == "shared":
+        rows_n = next(iter(pools.values()))
+        return agreements(batch.z_MBD[:, rows_n], ids_N[rows_n], k)
+    return {
+        pair: agreements(batch.z_MBD[list(pair)][:, rows_n], ids_N[rows_n], k)[0, 1] for pair, rows_n in pools.items()
+    }
+
+
+def _measured(
+    batch: Batch, ids_N: Tensor, rows_n: Tensor, pair: Pair, k: int, agreement: tuple[Tensor, Tensor]
+) -> _Measured:
     x_nD, y_nD = (batch.z_MBD[m, rows_n] for m in pair)
     ids_n, total = ids_N[rows_n], len(ids_N)
 
@@ -203,7 +220,7 @@ def _measured(batch: Batch, ids_N: Tensor, rows_n: Tensor, pair: tuple[int, int]
         for queries, gallery in ((x_nD, y_nD), (y_nD, x_nD))
     )
     first, second = _scores(forward, k), _scores(backward, k)
-    neighbors_n, correlation_n = agreements(torch.stack([x_nD, y_nD]), ids_n, k)[0, 1]
+    neighbors_n, correlation_n = agreement
     names = [batch.names[m] for m in pair]
     drawn = mixed_pool(dict(zip(names, (x_nD, y_nD), strict=True)), ids=ids_n, k=k, seeds=_POOL_SEEDS, pairs=False)
     mixed = replace(drawn.overall, items=rows_n[drawn.overall.items])

@@ -69,7 +69,7 @@ class SpaceEncoder:
                 UserWarning,
                 stacklevel=2,
             )
-        return z_ND.float().numpy()
+        return z_ND.numpy()
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """Return the (N1, N2) cosines of all pairs of rows."""
@@ -90,26 +90,20 @@ class SpaceEncoder:
             )
         sum_bD: Tensor | None = None
         for name in given:
-            values = [None if value is None else _CONVERTED[name](self, value) for value in batch[name]]
+            values = [None if value is None else self._value(name, value) for value in batch[name]]
             own = self.modalities[name]
             z_bD = self.space.encode({own: values})[own].cpu().double()
             sum_bD = z_bD if sum_bD is None else sum_bD + z_bD
         assert sum_bD is not None
         # Opposite rows have no mean direction; they keep the row 0.
         length_b1: Tensor = torch.linalg.vector_norm(sum_bD, dim=1, keepdim=True)
-        return sum_bD / length_b1.clamp(min=1e-9)
+        return (sum_bD / length_b1.clamp(min=1e-9)).float()
 
-    def _as_is(self, value: Any) -> Any:
-        return value
-
-    def _audio(self, value: Any) -> Any:
-        if hasattr(value, "get_all_samples"):  # a decoder of torchcodec
-            samples = value.get_all_samples()
-            value = {"array": samples.data, "sampling_rate": samples.sample_rate}
-        array = np.asarray(value["array"])
-        if array.ndim == 2 and array.shape[0] < array.shape[1]:
-            array = array.T  # mteb has channels first
-        return {"array": array, "sampling_rate": int(value["sampling_rate"])}
+    def _value(self, kind: str, value: Any) -> Any:
+        """Return a value as `Space.encode` accepts it."""
+        if kind == "audio":
+            return _audio(value)
+        return self._video(value) if kind == "video" else value
 
     def _video(self, value: Any) -> NDArray[np.uint8]:
         frames = value
@@ -125,12 +119,14 @@ class SpaceEncoder:
         return np.ascontiguousarray(array)
 
 
-_CONVERTED = {
-    "text": SpaceEncoder._as_is,
-    "image": SpaceEncoder._as_is,
-    "audio": SpaceEncoder._audio,
-    "video": SpaceEncoder._video,
-}
+def _audio(value: Any) -> dict[str, Any]:
+    if hasattr(value, "get_all_samples"):  # a decoder of torchcodec
+        samples = value.get_all_samples()
+        value = {"array": samples.data, "sampling_rate": samples.sample_rate}
+    array = np.asarray(value["array"])
+    if array.ndim == 2 and array.shape[0] < array.shape[1]:
+        array = array.T  # mteb has channels first
+    return {"array": array, "sampling_rate": int(value["sampling_rate"])}
 
 
 def _unit(embeddings: Any) -> Tensor:

@@ -73,12 +73,12 @@ class ProbeResult:
 
     @property
     def majority(self) -> float:
-        """Share of the most frequent class among the labeled items, the accuracy of a constant prediction."""
+        """Fraction of the most frequent class among the labeled items, the accuracy of a constant prediction."""
         labels_s = self._labels_s()
         return float(torch.unique(labels_s, return_counts=True)[1].max()) / len(labels_s)
 
     def interval(
-        self, metric: str = "top1", *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: Any = None
+        self, metric: str = "top1", *, level: float = 0.95, resamples: int = 2000, seed: int = 0, groups: Any = None
     ) -> Interval:
         """Compute the percentile bootstrap interval of a metric over the labeled items, for a fixed classifier.
 
@@ -120,7 +120,7 @@ class ProbeResult:
             )
         return records
 
-    def to_dict(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    def to_dict(self, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
         """Return the settings, counts and accuracies with 95 % intervals, as JSON values."""
         found: dict[str, Any] = {
             "task": self.task,
@@ -140,7 +140,7 @@ class ProbeResult:
             "per_class": self.per_class(),
         }
 
-    def text(self, *, resamples: int = 1000, seed: int = 0) -> str:
+    def text(self, *, resamples: int = 2000, seed: int = 0) -> str:
         """Return the accuracies with 95 % intervals and the settings, for a terminal."""
         chosen = ", ".join(f"{name} {_written(value)}" for name, value in self.settings.items())
         lines = [f"{self.task.replace('_', '-')}: {count(len(self.classes), 'class', 'classes')}, {chosen}"]

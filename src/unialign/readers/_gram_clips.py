@@ -95,7 +95,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 
 def _identifier(entry: dict[str, Any], keys: Sequence[str], where: str) -> str:
-    found = next((entry[key] for key in keys if key in entry), None)
+    found = next((entry[key] for key in keys if entry.get(key) is not None), None)
     if not isinstance(found, str | int) or isinstance(found, bool) or found == "":
         given = ", ".join(map(repr, entry))
         raise DataError(f"{where}: expected an id in one of {', '.join(keys)}; got {found!r}; the entry has {given}")

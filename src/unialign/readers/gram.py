@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from unialign._checks import check_choice
 from unialign._plain_text import count
+from unialign.config import Captions
 from unialign.errors import ConfigError
 from unialign.media import Kind
 from unialign.readers._entry import EmbeddingFile
@@ -15,9 +16,7 @@ from unialign.readers._gram_files import MediaFolder, is_annotation, is_gram_fol
 from unialign.readers._item_records import Folders, ItemOptions, ItemRecords
 from unialign.readers._no_arrays import no_arrays
 
-__all__ = ["Captions", "GramReader"]
-
-Captions = Literal["first", "all"]
+__all__ = ["GramReader"]
 
 _VIDEO = (".mp4", ".avi", ".webm", ".mkv")
 _AUDIO = (".wav", ".mp3", ".flac", ".m4a", ".mkv")
@@ -32,6 +31,8 @@ class GramReader:
 
     Every clip of the annotation files is an item, also without media. A clip without a sound file takes the sound of
     its video. Each caption of a clip is an item of its own; these items have equal ids and the same media.
+    An annotation file is parsed as a whole, which takes several times its size in memory: split larger files, such as
+    those of VAST-27M, by clips, and read them one at a time.
 
     Args:
         captions: "first" to list only the first caption of each clip.

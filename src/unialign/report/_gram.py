@@ -1,6 +1,5 @@
 """Write the page of an evaluation by the protocol `gram` from its `results.json`."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from unialign.report._bars import labeled_bars
 from unialign.report._format import DASH, NumberFormat
 from unialign.report._model import MetricEstimate, number
 from unialign.report._results import read_results
-from unialign.report._schema import clean
+from unialign.report._schema import clean, read_estimate
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 
@@ -180,5 +179,4 @@ def _label(entry: Mapping[str, Any], part: Mapping[str, Any]) -> str:
 
 
 def _estimate(entry: Mapping[str, Any], metric: str) -> MetricEstimate:
-    value = entry["metrics"][metric] if entry else {"estimate": math.nan, "low": math.nan, "high": math.nan}
-    return MetricEstimate(number(value["estimate"]), number(value["low"]), number(value["high"]))
+    return read_estimate(entry["metrics"][metric] if entry else {"mean": None, "low": None, "high": None})
