@@ -10,7 +10,7 @@ from torch import Tensor
 import reference
 from loss_cases import draw_batch, draw_present, value_and_gradients
 from unialign.errors import ConfigError
-from unialign.losses import InfoNCE, UniAlign
+from unialign.losses import PRESETS, InfoNCE, UniAlign
 
 
 @pytest.mark.parametrize("modalities", [2, 3, 4])
@@ -169,11 +169,11 @@ def test_auto_ignores_modalities_with_few_rows():
     assert not any("partition" in name for name in UniAlign()(embeddings, present=few).terms)
 
 
-@pytest.mark.parametrize("preset", ["balanced", "infonce_matched", "symmetric"])
-def test_auto_is_the_default_where_it_is_supported(preset: str):
-    assert UniAlign("m0", preset=preset).partition_mix == "auto"
-    assert UniAlign("m0", preset=preset, kernel="geodesic").partition_mix == 1
-    assert UniAlign("m0", preset="paper").partition_mix == 1
+def test_auto_is_the_default_where_it_is_supported():
+    assert UniAlign("m0").partition_mix == UniAlign("m0", preset="adaptive").partition_mix == "auto"
+    assert UniAlign("m0", kernel="geodesic").partition_mix == 1
+    for preset in set(PRESETS) - {"adaptive"}:
+        assert UniAlign("m0", preset=preset).partition_mix == 1
     assert UniAlign("centroid").partition_mix == 1
     with pytest.raises(ConfigError, match="does not support anchor='centroid'"):
         UniAlign("centroid", partition_mix="auto")

@@ -86,8 +86,11 @@ def _term_names(number: int, modalities: tuple[str, ...]) -> tuple[str, ...]:
     try:
         with torch.no_grad():
             dim = max(8, objective.smallest_dim)
-            rows = {name: torch.randn(4, dim, generator=generator).to(device) for name in modalities}
-            return tuple(objective.compute(rows, group=None)[1])
+            rows = {name: torch.randn(8, dim, generator=generator).to(device) for name in modalities}
+            # The terms of some objectives depend on whether the rows are in a narrow cone.
+            cone = {name: rows_BD + 100 for name, rows_BD in rows.items()}
+            found = [*objective.compute(rows, group=None)[1], *objective.compute(cone, group=None)[1]]
+            return tuple(dict.fromkeys(found))
     except UniAlignError:
         return ()  # the operator raises the error
     finally:

@@ -13,13 +13,15 @@ _BALANCED = {
     "stop_gradient": "none",
     "centroid_weight": 0.0,
     "volume_weight": 0.0,
-    "partition_mix": "auto",
+    "partition_mix": 1.0,
 }
 
 _PRESETS: dict[str, Mapping[str, Any]] = {
-    # For training from scratch and fine-tuning. At M = 2 this is InfoNCE with log-partitions within each modality,
-    # except while the rows of a modality are in a narrow cone.
+    # For fine-tuning, and for heads on standardized features. At M = 2 this is InfoNCE with log-partitions within each
+    # modality.
     "balanced": _BALANCED,
+    # For encoders with random weights: the loss of `balanced`, except while the rows of a modality are in a narrow cone.
+    "adaptive": _BALANCED | {"partition_mix": "auto"},
     # The formula as printed (Eqs. 9 to 13). Use it only to continue training at a tiny learning rate: from scratch,
     # uniformity outweighs alignment by a factor of about 200 (M - 1).
     "paper": _BALANCED
@@ -29,17 +31,16 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
         "weighting": "sum",
         "centroid_weight": 1.0,
         "volume_weight": 1.0,
-        "partition_mix": 1.0,
     },
     # The weights of the log-partitions in anchor InfoNCE: 1/2 for the anchor, 1 / (2 (M - 1)) for each other modality.
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
     # For a frozen pretrained anchor encoder, which needs no repulsion.
-    "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor", "partition_mix": 1.0},
+    "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
     # For data without a natural anchor: alignment over all pairs, ignoring `anchor`.
     "symmetric": _BALANCED | {"anchor": "all"},
     # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since the exponent of the geodesic kernel contains
     # tau squared.
-    "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic", "partition_mix": 1.0},
+    "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

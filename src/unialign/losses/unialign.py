@@ -47,8 +47,9 @@ class UniAlign(Objective):
     Args:
         anchor: the modality that the others align to, `"all"` (all pairs) or `"centroid"` (normalized mean of the
             tuple).
-        preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or
-            `geodesic`.
+        preset: `adaptive`, `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to
+            `"all"`) or `geodesic`. `adaptive` is `balanced` unless the rows of a modality are in a narrow cone (see
+            `partition_mix`).
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
         temperature: tau of the uniformity kernel and of the `"matched"` alignment scale. The temperature controls the
             hardness, whereas the two weights control the balance. A mapping gives every modality its tau. A uniformity
@@ -68,8 +69,8 @@ class UniAlign(Objective):
             for kernel and distance. `"auto"` sets beta for each batch from the largest mean cosine between different
             items of a modality: 1 if it is at most 0.25, 0 if it is at least 0.5, and linear between, so that encoders
             with random weights, whose outputs are in a narrow cone, do not collapse. Beta is a constant in the backward
-            pass. By default as the preset says: `"auto"` in `balanced`, `infonce_matched` and `symmetric` if the other
-            options support values below 1, and 1 otherwise.
+            pass. By default `"auto"` in the preset `adaptive` if the other options support values below 1, and 1
+            otherwise.
         uniformity_weight: lambda_uni, the weight of both partitions. With `balanced`, the space collapses at weights
             below about 0.1.
         alignment_weight: lambda_align.
@@ -92,7 +93,7 @@ class UniAlign(Objective):
         self,
         anchor: str = "all",
         *,
-        preset: str = "balanced",
+        preset: str = "adaptive",
         kernel: Kernel | None = None,
         temperature: float | Mapping[str, float] | None = None,
         reduction: Reduction | None = None,

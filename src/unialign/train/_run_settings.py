@@ -75,7 +75,12 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
 
 def make_objective(config: TrainConfig) -> Objective:
     """Include the fused term and the prefixes of the settings."""
-    objective = create(config.objective, **config.objective_options)
+    options = dict(config.objective_options)
+    if config.objective == "unialign" and not config.tune:
+        # The default of the loss is for encoders with random weights, which may map all items into a narrow cone. Here
+        # the heads start from standardized features.
+        options.setdefault("preset", "balanced")
+    objective = create(config.objective, **options)
     if config.fused_weight > 0:
         objective = FusedTarget(objective, config.fused_weight, subsets=config.fused_subsets)
     if config.matryoshka_dims is not None:
