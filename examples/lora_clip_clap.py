@@ -61,10 +61,7 @@ def main(arguments: list[str] | None = None) -> ua.evaluation.Evaluation:
     size = sum(path.stat().st_size for path in (out / "run" / "space").rglob("*") if path.is_file())
     print(f"the folder of the space has {size / 2**20:.2f} MiB")
 
-    test = items.rows_of(items.split == 2)
-    trained = {name: space.encoder(name) for name in space.modalities}
-    store = ua.embed(test, trained, out / "test-features", workers=0 if options.tiny else "auto", progress="none")
-    found = ua.evaluate(store, space)
+    found = ua.evaluate(items, space, embedding=embedding)
     for direction, metrics in found.directions.items():
         if "+" not in direction:
             print(f"{direction}: R@1 {100 * metrics['recall@1']:.1f} %, R@10 {100 * metrics['recall@10']:.1f} %")

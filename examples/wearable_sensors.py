@@ -120,9 +120,7 @@ def main(arguments: list[str] | None = None) -> ua.evaluation.Evaluation:
     # The saved space contains the trained weights, but not the code of the network.
     space = ua.Space.from_pretrained(options.out / "space").with_encoders({"motion": motion_encoder()})
     test = items.rows_of(items.split == 2)
-    encoders = {name: space.encoder(name) for name in space.modalities}
-    store = ua.embed(test, encoders, options.out / "test-features", workers=0, progress="none")
-    found = ua.evaluate(store, space)
+    found = ua.evaluate(items, space, embedding=embedding)
     print(f"{len(test)} windows of {len(set(test.groups))} persons who were not in training")
     for direction in ("text->motion", "motion->text", "heart->motion"):
         print(f"{direction}: R@10 {100 * found.directions[direction]['recall@10']:.1f} %")

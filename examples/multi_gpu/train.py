@@ -32,10 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
         space = ua.fit(items, config, out=options.out, resume="auto", embedding=embedding).space
     if process.rank != 0:
         return
-    test = items.rows_of(items.split == 2)
-    encoders = {name: space.encoder(name) for name in space.modalities}
-    store = ua.embed(test, encoders, options.out / "test-features", workers=workers, progress="none")
-    found = ua.evaluate(store, space)
+    found = ua.evaluate(items, space, embedding=embedding)
     low, high = found.interval("recall@1")
     print(f"{process.world_size} processes, R@1 {found.metrics['recall@1']:.3f} [{low:.3f}, {high:.3f}]")
 

@@ -121,7 +121,7 @@ def test_messages(here: Path, capsys: pytest.CaptureFixture[str], words: list[st
 def test_a_space_without_encoders_needs_a_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Space({"text": 4, "video": 4}, dim=6, hidden=8).eval().save_pretrained("plain")
     assert main(["evaluate", "plain", "msrvtt", *OPTIONS, "--out", "out"]) == 2
-    assert "encode the media with `unialign embed`" in capsys.readouterr().err
+    assert "encode the media with `embed`" in capsys.readouterr().err
 
 
 def test_published_numbers_have_a_source_and_are_found_by_the_name_of_the_data() -> None:

@@ -11,8 +11,9 @@ import yaml
 
 import raw_spaces
 from unialign.cli import main
+from unialign.config import EmbedConfig
 from unialign.data import EmbeddingStore
-from unialign.evaluation import omni
+from unialign.evaluation import evaluate, omni
 from unialign.items import Items
 from unialign.space import Space
 
@@ -96,6 +97,8 @@ def test_raw_media(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         yaml.safe_load(Path("every/config.yaml").read_text())["fingerprint"] == results("every")["data"]["fingerprint"]
     )
+    direct = evaluate(Items.load("table"), Space.from_pretrained("space"), embedding=EmbedConfig(workers=0))
+    assert direct.metrics == pytest.approx(results("every")["runs"][0]["metrics"])
     base = {"space": "space", "data": "table", "fingerprint": "0" * 64}
     for command, more in (
         ("evaluate", {}),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from unialign._plain_text import count, join_words
+from unialign._plain_text import count
 from unialign.cli._console import echo, shown
 from unialign.cli._items import open_items
 from unialign.cli._media import EMBEDDING_SETTINGS, is_media
@@ -13,9 +13,9 @@ from unialign.cli._quiet import progress_mode
 from unialign.config import EvaluateConfig, GramConfig, OmniConfig, ProbeConfig
 from unialign.data import EmbeddingStore
 from unialign.embedding import embed
-from unialign.errors import ConfigError, DataError
+from unialign.evaluation import accepted_licenses, encoders_for_items, items_of_split
 from unialign.experiments import STORE_FOLDER, open_run_dir, open_store, prepare_data
-from unialign.items import SPLITS, Items
+from unialign.items import Items
 from unialign.space import Space
 
 Settings = TypeVar("Settings", EvaluateConfig, GramConfig, OmniConfig, ProbeConfig)
@@ -83,31 +83,10 @@ def _store_of_media(
     """
     for note in items.notes:
         echo(note)
-    shared = [name for name in modalities or items.modalities if name in items.modalities and name in space.encoders]
-    if without := [
-        name for name in items.modalities if modalities is None and name in set(space.dims) - set(space.encoders)
-    ]:
-        raise ConfigError(
-            f"the space has no encoder of {without[0]!r}, so its raw media cannot be embedded; encode the media with "
-            "`unialign embed` and pass the store"
-        )
-    missing = [name for name in modalities or () if name not in shared]
-    if missing or not shared:
-        what = f"{join_words(missing)} cannot be encoded" if missing else "no modality can be encoded"
-        raise ConfigError(
-            f"{what}: the media have {join_words(items.modalities)}, and the space has encoders of "
-            f"{join_words(space.encoders) or 'no modality'}; name the modalities as in the space, or encode the media "
-            "with `unialign embed` and pass the store"
-        )
-    items = items.select(shared)
-    if split is not None:
-        items = items.rows_of(items.split == SPLITS.index(split)) if items.has_split else items
-        items = items if items.has_split else items.with_split([split] * len(items))
-        if not len(items):
-            raise DataError(f"{items.name!r} has no items in the split {split!r}; choose another --split")
-    encoders = {name: space.encoder(name) for name in shared}
+    encoders = encoders_for_items(space, items, modalities)
+    items = items.select(tuple(encoders))
+    items = items if split is None else items_of_split(items, split)
     listed = [f"{name} with {encoder.reference['name']}" for name, encoder in encoders.items()]
     echo(f"embedding {count(len(items), 'item')}: {', '.join(listed)}, into {shown(path)}")
-    # The licenses were accepted when the space was trained.
-    licenses = [str(encoder.reference.get("license", "unknown")) for encoder in encoders.values()]
+    licenses = accepted_licenses(encoders.values())
     return embed(items, encoders, path, accept_licenses=licenses, progress=progress_mode(), **settings)

@@ -12,6 +12,11 @@ from unialign.evaluation._gram_protocol_result import (
     GramResult as GramResult,
     GramSet as GramSet,
 )
+from unialign.evaluation._item_features import (
+    accepted_licenses as accepted_licenses,
+    encoders_for_items as encoders_for_items,
+    items_of_split as items_of_split,
+)
 from unialign.evaluation._joint import joint_retrieval as joint_retrieval
 from unialign.evaluation._metrics import (
     METRICS as METRICS,

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from unialign._checks import check_cutoffs, check_integer, check_seed
 from unialign.batch import Batch, as_tensors, make_batch, row_integers
+from unialign.config import EmbedConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation._evaluation import Evaluation, map_rows
 from unialign.evaluation._geometry_statistics import conflict_statistics, geometry_statistics
+from unialign.evaluation._item_features import store_of_items
 from unialign.evaluation._metrics import METRICS, all_metrics
 from unialign.evaluation._retrieval_statistics import (
     Directions,
@@ -26,13 +28,14 @@ from unialign.evaluation._retrieval_statistics import (
 )
 from unialign.evaluation._statistics import Statistic
 from unialign.evaluation._store_evaluation import StoreItems, sampled_retrieval
+from unialign.items import Items
 from unialign.space import Space
 
 __all__ = ["evaluate", "sampled_places"]
 
 
 def evaluate(
-    embeddings: Mapping[str, Any] | EmbeddingStore,
+    embeddings: Mapping[str, Any] | EmbeddingStore | Items,
     space: Space | None = None,
     *,
     present: Mapping[str, Any] | None = None,
@@ -43,6 +46,7 @@ def evaluate(
     seed: int = 0,
     split: str = "test",
     sample: int | None = None,
+    embedding: EmbedConfig | None = None,
 ) -> Evaluation:
     """Measure retrieval in every direction, joint queries, label mAP, clustering, gap, spread and conflict.
 
@@ -53,8 +57,10 @@ def evaluate(
 
     Args:
         embeddings: modality -> (N, D) floating-point tensor or array, whose rows are normalized. Alternatively, a store
-            of embeddings or, with `space`, of features; its presence masks, ids and labels are used.
-        space: space that embeds the features of a store.
+            of embeddings or, with `space`, of features; its presence masks, ids and labels are used. Or, with `space`,
+            an item table, whose media of the split the encoders of the space embed into a temporary folder; items
+            without a split are used. To keep the features, pass the store of `unialign.embed`.
+        space: space that embeds the features of a store, or the media of items.
         present: modality -> (N,) bool. A missing modality does not remove an item from the other directions; rows
             without a counterpart stay in the gallery as distractors.
         ids: (N,) integers; same-id items are positives of each other.
@@ -62,19 +68,30 @@ def evaluate(
         anchor: anchor of the conflict metrics. None: the mean over all modalities as anchors.
         k: cut-offs of recall; 1 and 10 are always included.
         seed: seed of k-means and of the sample.
-        split: split of the store: "train", "val" or "test".
+        split: split of the store or items: "train", "val" or "test".
         sample: number n of random items, at least 2. If `sample` is None or at least N, all items are used, with all
             embeddings in memory.
+        embedding: settings of the embedding of items. None: those of `EmbedConfig()`.
 
     Raises:
         ShapeError: as in `unialign.batch.make_batch`, or labels are not (N,) integers.
         NonFiniteError: as in `unialign.batch.make_batch`.
         ConfigError: a modality in `present` or `anchor` is unknown, an option is invalid, `space` or `sample` is given
-            without a store, or `present`, `ids` or `labels` is given together with a store.
+            without a store or items, `present`, `ids` or `labels` is given together with them, `embedding` is given
+            without items, or the space has no encoder of a modality of the items.
         DataError: no two modalities share an item, or the split has fewer than two items.
     """
     cutoffs = tuple(sorted({1, 10, *check_cutoffs(k)}))
     check_seed(seed)
+    if isinstance(embeddings, Items):
+        if present is not None or ids is not None or labels is not None:
+            raise ConfigError("items contain presence, ids and labels; omit `present`, `ids` and `labels`")
+        if space is None:
+            raise ConfigError("items need `space`, whose encoders embed the media; pass a space, or a store")
+        with store_of_items(embeddings, space, split=split, embedding=embedding) as store:
+            return evaluate(store, space, anchor=anchor, k=k, seed=seed, split=split, sample=sample)
+    if embedding is not None:
+        raise ConfigError("`embedding` has the settings of the embedding of items; pass items, or omit it")
     if isinstance(embeddings, EmbeddingStore):
         if present is not None or ids is not None or labels is not None:
             raise ConfigError("a store contains presence, ids and labels; omit `present`, `ids` and `labels`")
