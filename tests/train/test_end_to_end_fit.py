@@ -26,7 +26,8 @@ from media_train_cases import (
 )
 from unialign.config import EmbedConfig
 from unialign.data import EmbeddingStore
-from unialign.encoders import create
+from unialign.encoders import check_unchanged, create
+from unialign.encoders._tuning import has_trained_weights
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.losses import create as create_objective
 from unialign.space import Space
@@ -336,3 +337,48 @@ def test_instances(items: Any, tmp_path: Path) -> None:
         assert torch.equal(tensor, result.space.state_dict()[name])
     with pytest.raises(DataError, match="changed since its fingerprint"):
         train(items, config, encoders={"image": conv, "text": net})
+
+
+LORA = {"mode": "lora", "targets": ["first"]}
+
+
+@pytest.mark.parametrize("failure", ["settings", "step"])
+@pytest.mark.parametrize("mode", ["lora", "all"])
+def test_an_error_restores_the_settings_of_a_given_module(items: Any, mode: str, failure: str) -> None:
+    if mode == "lora":
+        pytest.importorskip("peft")
+    encoder = wrapped()
+    assert encoder.module is not None
+    encoder.module.train()
+    encoder.module.last.requires_grad_(False)  # type: ignore[union-attr]
+    flags = {name: parameter.requires_grad for name, parameter in encoder.module.named_parameters()}
+    state = copy.deepcopy(encoder.module.state_dict())
+    tune = {"image": LORA if mode == "lora" else "all"}
+    if failure == "settings":
+        tune["text"] = {"mode": "lora", "targets": ["nothing"]}
+    config = media_config(**PAIR | {"tune": tune})
+
+    def stop(_: Any) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises((ConfigError, RuntimeError), match=r"nothing|enough"):
+        train(items, config, encoders={"image": encoder, "text": wrapped_text()}, on_step=stop)
+    assert {name: parameter.requires_grad for name, parameter in encoder.module.named_parameters()} == flags
+    assert all(inner.training for inner in encoder.module.modules())
+    assert encoder.module.state_dict().keys() == state.keys()
+    if mode == "lora" or failure == "settings":
+        assert all(torch.equal(tensor, state[name]) for name, tensor in encoder.module.state_dict().items())
+        check_unchanged(encoder)
+        assert not has_trained_weights(encoder.module)
+    else:
+        assert has_trained_weights(encoder.module)
+
+
+def test_a_finished_run_restores_requires_grad(items: Any) -> None:
+    pytest.importorskip("peft")
+    encoders = {"image": wrapped(), "text": wrapped_text()}
+    train(items, media_config(**PAIR | {"tune": {"image": LORA}}), encoders=encoders)
+    assert encoders["image"].module is not None
+    named = dict(encoders["image"].module.named_parameters())
+    assert any("lora_A" in name for name in named)
+    assert all(parameter.requires_grad for parameter in named.values())

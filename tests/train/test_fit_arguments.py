@@ -30,7 +30,7 @@ def test_settings() -> None:
 
 def test_arguments_of_fit() -> None:
     for store in ("st/ok", None, 5, Path("x"), {"a": 1}):
-        with pytest.raises(DataError, match=r"store must be an EmbeddingStore.*data\.load"):
+        with pytest.raises(DataError, match=r"data must be an EmbeddingStore.*data\.load"):
             fit(store, tiny_config())  # type: ignore[arg-type]
     for config in ({"epochs": 1}, 5, "a"):
         with pytest.raises(ConfigError, match=r"config must be a TrainConfig.*from_dict"):

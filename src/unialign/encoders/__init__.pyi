@@ -14,6 +14,7 @@ from unialign.encoders._kinds import (
     names as names,
 )
 from unialign.encoders._lora import ADAPTER_FILE as ADAPTER_FILE
+from unialign.encoders._module_settings import module_settings_restored as module_settings_restored
 from unialign.encoders._names import EncoderName as EncoderName, parse_name as parse_name
 from unialign.encoders._reference import (
     BATCH_SIZE as BATCH_SIZE,

@@ -22,7 +22,7 @@ from unialign.io import read_tensors, write_tensors
 
 __all__ = [
     "ADAPTER_FILE", "Adapter", "adapter_of", "adapter_tensors", "copy_tensors", "has_effect", "inject", "plain_name",
-    "plain_state", "read_adapter", "set_dropout", "write_adapter",
+    "plain_state", "read_adapter", "remove", "set_dropout", "write_adapter",
 ]  # fmt: skip
 
 ADAPTER_FILE = "adapter.safetensors"

@@ -27,7 +27,8 @@ from unialign.errors import ConfigError, UniAlignError
 
 __all__ = ["load_tuned_tensors", "set_training_mode", "tune_parameters", "tuned_tensors"]
 
-_RECORD = "_unialign_tuned"
+# Attribute of a module.
+RECORD = "_unialign_tuned"
 # Reasons why encoders of these libraries have no gradient.
 _ENGINES = {
     "onnxruntime": "onnxruntime computes no gradients",
@@ -92,7 +93,7 @@ def tune_parameters(encoder: Encoder, tuning: TuneConfig, *, seed: int = 0) -> d
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(plain_name(name) in parameters)
     changes_weights = record.has_trained_weights or tuning.mode in ("last", "all")
-    setattr(module, _RECORD, replace(record, has_trained_weights=changes_weights))
+    setattr(module, RECORD, replace(record, has_trained_weights=changes_weights))
     return parameters
 
 
@@ -131,7 +132,7 @@ def load_tuned_tensors(encoder: Encoder, tensors: Mapping[str, Tensor]) -> None:
 
 def has_trained_weights(module: nn.Module) -> bool:
     """Return whether weights, other than an adapter, may have been trained since the module was created."""
-    record: _Tuned | None = getattr(module, _RECORD, None)
+    record: _Tuned | None = getattr(module, RECORD, None)
     return record is not None and record.has_trained_weights
 
 
@@ -150,7 +151,7 @@ def _tuned(encoder: Encoder) -> dict[str, nn.Parameter]:
 def _record(module: nn.Module) -> _Tuned:
     named = [(plain_name(name), parameter) for name, parameter in module.named_parameters() if ".lora_" not in name]
     trainable = frozenset(name for name, parameter in named if parameter.requires_grad)
-    before: _Tuned | None = getattr(module, _RECORD, None)
+    before: _Tuned | None = getattr(module, RECORD, None)
     # `requires_grad` was set by the last call, or by the caller since then.
     return _Tuned(trainable) if before is None else replace(before, trainable=before.trainable | trainable)
 

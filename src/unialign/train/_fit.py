@@ -134,13 +134,15 @@ def fit(
             raise KeyboardInterrupt to stop as Ctrl-C does.
         progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
         init_from: a space whose weights and input statistics are copied. Optimizer and schedule start from scratch.
-        train: modalities of `store` to train, for a given `init_from`; None: all. All others keep the weights of
-            `init_from`, and the result has all modalities of `init_from`, also those that are not in `store`. A
-            modality that `init_from` lacks, or whose features in `store` have another dim or encoder, gets a new head;
+        train: modalities of `data` to train, for a given `init_from`; None: all. All others keep the weights of
+            `init_from`, and the result has all modalities of `init_from`, also those that are not in `data`. A
+            modality that `init_from` lacks, or whose features in `data` have another dim or encoder, gets a new head;
             any other continues from its head in `init_from`, unless `init="ridge"`.
         encoders: for items: encoders by modality or pattern, which take precedence over `config.encoders`: names,
             references or encoders. Without them, modalities of `init_from` have its encoders. A module that was wrapped
-            by `unialign.encoders.wrap` is trained itself; other encoders are copied.
+            by `unialign.encoders.wrap` is trained itself; other encoders are copied. At the end, `requires_grad` of its
+            parameters is as before; after an error, an adapter that was added is removed, but weights trained before
+            the error stay.
         embedding: for items: settings of `embed`; None: the defaults.
         accept_licenses: for items: see `embed`.
         eval_callback: evaluation after selected steps; does not affect the run.

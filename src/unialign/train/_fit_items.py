@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from unialign._checks import suggestion
 from unialign.config import EmbedConfig, ProgressMode, Resume, TrainConfig
 from unialign.data import EmbeddingStore, Mixture
 from unialign.embedding import chosen_encoders, embed_with, finished_features
-from unialign.encoders import Encoder, check_unchanged, chosen_device, default, load, own_encoder
+from unialign.encoders import (
+    Encoder,
+    check_unchanged,
+    chosen_device,
+    default,
+    load,
+    module_settings_restored,
+    own_encoder,
+)
 from unialign.errors import ConfigError, DataError
 from unialign.items import Items
 from unialign.space import Space
@@ -41,7 +50,7 @@ class ItemOptions:
 def opened_data(
     data: EmbeddingStore | Items | Mixture, config: TrainConfig, options: ItemOptions, *, on_step: object, **run: Any
 ) -> Iterator[tuple[EmbeddingStore, MediaSource | None]]:
-    """Return the store of features, and for items also their media and encoders."""
+    """Yield the store of features, and for items also their media and encoders, else None."""
     if isinstance(data, Mixture):
         with opened_data(data.table, config, options, on_step=on_step, **run) as (store, source):
             store = store.with_sampling(data.sampling)
@@ -78,17 +87,17 @@ def opened_items(
     progress: ProgressMode,
     processes: ProcessGroup,
 ) -> Iterator[MediaSource]:
-    """Create the encoders, and embed the items on process 0 with their initial weights."""
+    """Embed the items with the initial encoders on process 0; yield the items, the store and the encoders."""
     if out is None and processes.world_size > 1:
         raise ConfigError("several processes need out=, a folder that all of them can read, to train on items")
     table = processes.run_all_or_raise(lambda: check_items(items, config))
     embedding = EmbedConfig() if options.embedding is None else options.embedding
-    encoders = processes.run_all_or_raise(
-        lambda: created_encoders(
-            table, config, options.encoders, device=chosen_device(device), init_from=options.init_from
-        )
-    )
+    choices = processes.run_all_or_raise(lambda: encoder_choices(table, config, options.encoders, options.init_from))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(module_settings_restored(_given_modules(config, choices)))
+        encoders = processes.run_all_or_raise(
+            lambda: created_encoders(table, config, choices, device=chosen_device(device))
+        )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
 
         def embed() -> str:
@@ -134,15 +143,10 @@ def check_items(items: Items, config: TrainConfig) -> Items:
     return table
 
 
-def created_encoders(
-    items: Items,
-    config: TrainConfig,
-    given: Mapping[str, Choice] | None,
-    *,
-    device: torch.device,
-    init_from: Space | None = None,
-) -> dict[str, Encoder]:
-    """Encoders that are trained are not shared with other modalities. Those of `init_from` are the defaults."""
+def encoder_choices(
+    items: Items, config: TrainConfig, given: Mapping[str, Choice] | None, init_from: Space | None
+) -> dict[str, Choice]:
+    """Return the encoder of each modality; those of `init_from` are the defaults."""
     if not isinstance(given, Mapping | None):
         raise ConfigError(f"encoders must be a mapping of modality to encoder, got {given!r:.80}")
     choices = {**config.encoders, **(given or {})}
@@ -151,9 +155,24 @@ def created_encoders(
     if isinstance(init_from, Space):
         missing = [name for name, found in chosen.items() if found is None and name in init_from.encoders]
         chosen |= {name: init_from.encoder(name) for name in missing}
-    choice_of = {name: default(items.kinds[name]) if found is None else found for name, found in chosen.items()}
+    return {name: default(items.kinds[name]) if found is None else found for name, found in chosen.items()}
+
+
+def _given_modules(config: TrainConfig, choices: Mapping[str, Choice]) -> list[nn.Module]:
+    """Return the modules of the user that are trained themselves; other encoders are copied."""
+    return [
+        choice.module
+        for name, choice in choices.items()
+        if config.tuning(name).mode != "frozen" and isinstance(choice, Encoder) and choice.module is not None
+    ]
+
+
+def created_encoders(
+    items: Items, config: TrainConfig, choices: Mapping[str, Choice], *, device: torch.device
+) -> dict[str, Encoder]:
+    """Encoders that are trained are not shared with other modalities."""
     tuned = [name for name in items.modalities if config.tuning(name).mode != "frozen"]
-    made = {name: _made(found, device, is_tuned=name in tuned) for name, found in choice_of.items()}
+    made = {name: _made(found, device, is_tuned=name in tuned) for name, found in choices.items()}
     encoders: dict[str, Encoder] = {}
     shared = [name for name in made if name not in tuned]
     for names in ([name] for name in tuned):

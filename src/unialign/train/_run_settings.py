@@ -52,8 +52,8 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
     """Raise the errors of `fit`."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
-            f"store must be an EmbeddingStore, got {type(store).__name__}; load files or arrays with "
-            "`unialign.data.load_dataset`"
+            f"data must be an EmbeddingStore, an Items table or a Mixture, got {type(store).__name__}; open features "
+            "with `unialign.data.load_dataset`, and media with `unialign.data.Items.open`"
         )
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"config must be a TrainConfig, got {config!r}; convert a dict with `TrainConfig.from_dict`")
