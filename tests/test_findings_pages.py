@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import findings, tuxpaint
+from benchmarks import end_to_end, findings, from_scratch, tuxpaint
 from research.pages import Section, Table, markdown_page, replace_blocks
 from unialign.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = sorted((ROOT / "docs" / "findings" / "results").glob("*.json"))
-# The page on the stamps has a table of `benchmarks.tuxpaint` and no study.
-PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem not in ("index", "tuxpaint"))
+# The tables of these pages are made by `benchmarks`, not by a study.
+OTHERS = ("index", "tuxpaint", "from_scratch")
+PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem not in OTHERS)
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
@@ -42,6 +43,20 @@ def test_the_tables_of_the_stamps_equal_the_results() -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / "tuxpaint.json").read_text("utf-8"))
     assert tuxpaint.table(results) in tuxpaint.PAGE.read_text("utf-8")
     assert results["commands"] == [" ".join(command.split()) for command in tuxpaint.commands()]
+
+
+def test_the_page_on_random_weights_equals_the_results() -> None:
+    page = from_scratch.PAGE.read_text("utf-8")
+    results = json.loads((ROOT / "benchmarks" / "results" / "from_scratch.json").read_text("utf-8"))
+    assert from_scratch.table(results) in page
+    assert from_scratch.drawing(results) == from_scratch.FIGURE.read_text("utf-8")
+    assert results["test"]["plain"]["difference"]["auto - unialign"]["mean"]["low"] > 0
+    trained = json.loads((ROOT / "benchmarks" / "results" / "end_to_end.json").read_text("utf-8"))
+    assert end_to_end.table(trained) in page
+    for objective in trained["objectives"].values():
+        assert all(objective["directions"][name]["mean"] >= 3 * chance for name, chance in trained["chance"].items())
+    low, high = (trained["objectives"]["infonce"]["directions"]["mean"][key] for key in ("low", "high"))
+    assert low <= trained["objectives"]["unialign"]["directions"]["mean"]["mean"] <= high
 
 
 SECTIONS = [

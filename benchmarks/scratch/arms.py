@@ -73,8 +73,8 @@ def _barrier(floor: float) -> Loss:
 
 UNIALIGN, AUTO, INFONCE = "unialign", "auto", "infonce"
 ARMS: dict[str, Arm] = {
-    UNIALIGN: Arm("UniAlign, repulsion within modalities only", _fixed(unialign())),
-    AUTO: Arm("UniAlign, partition_mix auto (default)", _fixed(UniAlign())),
+    UNIALIGN: Arm("UniAlign, balanced", _fixed(unialign())),
+    AUTO: Arm("UniAlign, adaptive (default)", _fixed(UniAlign())),
     INFONCE: Arm("InfoNCE", _fixed(InfoNCE())),
     "mix-0.5": Arm("partition_mix 0.5", _fixed(UniAlign(partition_mix=0.5))),
     "mix-0.25": Arm("partition_mix 0.25", _fixed(UniAlign(partition_mix=0.25))),
