@@ -101,6 +101,18 @@ def test_a_prepared_table_is_evaluated(here: Path, capsys: pytest.CaptureFixture
     assert len(named_data.prepare("gram:msrvtt", source="msrvtt")) == 7
 
 
+def test_a_failed_evaluation_does_not_block_the_corrected_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "space", "msrvtt", *OPTIONS, "--out", "out"]
+    assert main([*words, "--joint", "video", "depth"]) == 2
+    assert main(words) == 0
+    assert main([*words, "--captions", "all"]) == 2
+    assert "out holds another evaluation: captions is 'first' in the folder" in capsys.readouterr().err
+    for name in ("vision", "audio"):
+        shutil.rmtree(here / "msrvtt" / name)
+    assert main([*words[:-1], "empty"]) == 2
+    assert "has captions, but no clip has video or audio; the files" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

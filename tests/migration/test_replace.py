@@ -103,6 +103,16 @@ def test_stores_are_joined_by_ids_or_by_row(tmp_path: Path) -> None:
     shuffled = EmbeddingStore.from_arrays({"image": x["new"][order]}, ids=order)
     damaged = x["new"].copy()
     damaged[~kept] = np.nan
+    # Text ids are joined by their text: their numbers follow the order of each store.
+    names = np.array([f"item{i}" for i in range(ITEMS)])
+    text_old = EmbeddingStore.from_arrays({"image": x["old"]}, ids=names)
+    text_new = EmbeddingStore.from_arrays({"image": x["new"][order]}, ids=names[order])
+    by_text = ua.replace_encoder(space, "image", old=text_old, new=text_new)
+    by_number = ua.replace_encoder(space, "image", old=old, new=shuffled)
+    assert by_text.cosine == pytest.approx(by_number.cosine, abs=1e-6)
+    others = EmbeddingStore.from_arrays({"image": x["new"]}, ids=np.char.add("other", names))
+    with pytest.raises(DataError, match="no ids in common, such as"):
+        ua.replace_encoder(space, "image", old=text_old, new=others)
     masked = EmbeddingStore.from_arrays({"image": damaged}, present={"image": kept}, ids=np.arange(ITEMS))
     for new in (shuffled, masked):
         found = ua.replace_encoder(space, "image", old=old, new=new)

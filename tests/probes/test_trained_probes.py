@@ -170,6 +170,15 @@ def test_unlabeled_items_and_texts_as_labels():
             assert found.metrics == without.metrics
 
 
+def test_labels_may_be_large_numbers():
+    z, y, split = problem()
+    for found, without in zip(both(z, y.astype(np.int64) + 10**15, split), both(z, y, split), strict=True):
+        assert torch.equal(found.predictions, without.predictions)
+        assert found.classes == tuple(name + 10**15 for name in without.classes)
+    with pytest.raises(ShapeError, match=r"expected integers below 2\*\*63"):
+        both(z, y.astype(np.uint64) + np.uint64(2**63), split)
+
+
 def test_codes_and_names_of_splits():
     z, y, split = problem()
     codes = np.array([["train", "val", "test"].index(name) for name in split], np.int8)

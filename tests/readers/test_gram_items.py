@@ -166,6 +166,7 @@ def test_the_lines_of_vggsound_are_items_with_and_without_a_clip(tmp_path: Path)
     [
         ("a,1,dog", "got 3 cells"),
         ("a,x,dog,test", "whole number of seconds"),
+        (f"a,{'1' * 5000},dog,test", "whole number of seconds"),
         ("a,1,dog,tset", "split must be"),
         ("a,1,,test", "must not be empty"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from unialign._plain_text import count, repeat_command, table_lines
 from unialign.cli._console import echo, shown
-from unialign.cli._space_data import store_for_space
+from unialign.cli._space_data import check_evaluation, store_for_space
 from unialign.config import GramConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
@@ -31,12 +31,18 @@ def evaluate(config: GramConfig, sources: Sequence[str], options: argparse.Names
         space, config, sources, options, "evaluation", split=config.split, max_broken=1.0, thumbnails=None
     )
     names = [name for name in space.modalities if name in store.columns]
+    if config.text in names and len(names) == 1 and len(space.modalities) > 1:
+        others = " or ".join(name for name in space.modalities if name != config.text)
+        raise DataError(
+            f"{store.name!r} has captions, but no clip has {others}; the files of clips are expected in vision/ and "
+            "audio/ beside the annotations: name other folders with --rule video=FOLDER and --rule audio=FOLDER"
+        )
     if config.text not in names or len(names) < 2:
         raise DataError(
             f"the protocol needs the captions {config.text!r} and another modality; the space has "
             f"{', '.join(space.modalities)}, and the data have {', '.join(store.columns)}; name the captions (--text)"
         )
-    open_run_dir(out, "evaluation", config.to_dict())
+    check_evaluation(out, config)
     store = store.select(names)
     result = gram_protocol(
         store,
@@ -48,6 +54,8 @@ def evaluate(config: GramConfig, sources: Sequence[str], options: argparse.Names
         split=config.split,
         resamples=config.resamples,
     )
+    # An evaluation that fails leaves no settings, so that the corrected command can use the folder.
+    open_run_dir(out, "evaluation", config.to_dict())
     benchmark = config.benchmark or gram_benchmark(store.name)
     published = None if benchmark is None else gram_published(benchmark)
     if published is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from unialign._plain_text import count, join_words, repeat_command
 from unialign.cli._console import echo, shown
-from unialign.cli._space_data import store_for_space
+from unialign.cli._space_data import check_evaluation, store_for_space
 from unialign.config import OmniConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
@@ -32,7 +32,7 @@ def evaluate(config: OmniConfig, sources: Sequence[str], options: argparse.Names
             f"{'the protocol needs at least two modalities' if not missing else join_words(missing) + ' is missing'}: "
             f"the space has {join_words(space.modalities)}, and the data have {join_words(store.columns)}"
         )
-    open_run_dir(out, "evaluation", config.to_dict())
+    check_evaluation(out, config)
     store = store.select(names)
     result = omni(
         store,
@@ -43,6 +43,8 @@ def evaluate(config: OmniConfig, sources: Sequence[str], options: argparse.Names
         sample=config.sample,
         resamples=config.resamples,
     )
+    # An evaluation that fails leaves no settings, so that the corrected command can use the folder.
+    open_run_dir(out, "evaluation", config.to_dict())
     write_json(out / "results.json", _results(config, store, result, out))
     replace_file(out / "log.txt", result.text() + "\n")
     report = write_omni_report(out)

@@ -14,7 +14,7 @@ from unialign.config import EvaluateConfig, GramConfig, OmniConfig, ProbeConfig
 from unialign.data import EmbeddingStore
 from unialign.embedding import embed
 from unialign.evaluation import accepted_licenses, encoders_for_items, items_of_split
-from unialign.experiments import STORE_FOLDER, open_run_dir, open_store, prepare_data
+from unialign.experiments import STORE_FOLDER, check_run_dir, open_run_dir, open_store, prepare_data
 from unialign.items import Items
 from unialign.space import Space
 
@@ -62,6 +62,12 @@ def store_for_space(
         data = prepare_data(sources, out, kind, id=options.id)
         store = open_store(data, None, config.fingerprint)
     return store, config.replace(data=data, fingerprint=store.fingerprint)
+
+
+def check_evaluation(out: Path, config: GramConfig | OmniConfig) -> None:
+    """Raise ConfigError if the folder has an evaluation with other settings, before anything is computed."""
+    if check_run_dir(out, "evaluation") is not None:
+        open_run_dir(out, "evaluation", config.to_dict())
 
 
 def _store_of_media(

@@ -47,4 +47,6 @@ def _labels(labels: Any, name: str, rows: int | None) -> np.ndarray[Any, Any]:
         raise ShapeError(f"{name} cannot be converted to an array ({error}); expected {expected}") from None
     if values.dtype.kind not in "biuUS" or values.ndim != 1 or (rows is not None and len(values) != rows):
         raise ShapeError(f"{name} is {values.dtype} of shape {values.shape}; expected {expected}")
+    if values.dtype == np.uint64 and len(values) and values.max() >= 2**63:
+        raise ShapeError(f"{name} has the value {values.max()}; expected integers below 2**63")
     return values

@@ -24,9 +24,12 @@ def numbered(labels: Any, train_N: Tensor, *, rows: int) -> tuple[Tensor, tuple[
     names = [values_N[code_N >= 0][place].item() for place in first]
     in_train = np.isin(used, code_N[train_N.numpy()])
     order = [*np.flatnonzero(in_train), *np.flatnonzero(~in_train)]
-    number_of = np.full(int(used.max(initial=-1)) + 2, -1, np.int64)  # the last entry is that of code -1
-    number_of[used[order]] = np.arange(len(order))
-    return torch.from_numpy(number_of[code_N]), tuple(names[place] for place in order), int(in_train.sum())
+    number_of = np.empty(len(used), np.int64)
+    number_of[order] = np.arange(len(order))
+    # Labels may be large numbers, so no array is indexed by them.
+    number_N = np.full(len(code_N), -1, np.int64)
+    number_N[code_N >= 0] = number_of[np.searchsorted(used, code_N[code_N >= 0])]
+    return torch.from_numpy(number_N), tuple(names[place] for place in order), int(in_train.sum())
 
 
 def numbered_by_name(labels: Any, classes: Sequence[str], *, rows: int) -> Tensor:

@@ -20,6 +20,8 @@ __all__ = ["VGGSoundReader"]
 
 _KINDS: dict[str, Kind] = {"video": "video", "audio": "audio", "text": "text"}
 _HEADER = ["id", "start", "label", "split"]
+# Longest start in digits; names of clips have six.
+_START_DIGITS = 9
 
 
 class VGGSoundReader:
@@ -79,7 +81,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str, str]]:
         if len(cells) != len(_HEADER):
             raise DataError(f"{path}, line {number}: expected id,start,label,split, got {len(cells)} cells")
         video, start, label, split = (cell.strip() for cell in cells)
-        if not start.isdecimal():
+        if not start.isdecimal() or len(start) > _START_DIGITS:
             raise DataError(f"{path}, line {number}: the start must be a whole number of seconds, got {start!r:.40}")
         if split.lower() not in SPLIT_NAMES:
             raise DataError(f"{path}, line {number}: the split must be train, val or test, got {split!r:.40}")
