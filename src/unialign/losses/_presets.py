@@ -20,7 +20,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     # For fine-tuning, and for heads on standardized features. At M = 2 this is InfoNCE with log-partitions within each
     # modality.
     "balanced": _BALANCED,
-    # For encoders with random weights: the loss of `balanced`, except while the rows of a modality are in a narrow cone.
+    # For encoders with random weights: `balanced`, except while the rows of a modality are in a narrow cone.
     "adaptive": _BALANCED | {"partition_mix": "auto"},
     # The formula as printed (Eqs. 9 to 13). Use it only to continue training at a tiny learning rate: from scratch,
     # uniformity outweighs alignment by a factor of about 200 (M - 1).
