@@ -216,3 +216,26 @@ def test_an_encoder_is_trained_on_the_texts_of_all_sources(tmp_path: Path) -> No
         not torch.equal(one, other) for one, other in zip(module.parameters(), initial.parameters(), strict=True)
     ]
     assert any(changed)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_shared_ids_of_embedded_tables_are_joined_by_their_texts(tmp_path: Path, repeats: bool) -> None:
+    """Regression test: stores had ids numbered by first appearance, so that unrelated items were joined."""
+    from unialign.embedding import embed
+    from unialign.items import Items
+
+    ids = {"a": ["x", "x" if repeats else "w", "y", None], "b": ["q", "q" if repeats else "r", "z", "x"]}
+    stores, tables = {}, {}
+    for source, values in ids.items():
+        records = [
+            {"id": f"{source}{i}", "one": f"red {i}", "two": f"blue {i}", "ids": value}
+            for i, value in enumerate(values)
+        ]
+        tables[source] = Items.from_records(records, kinds={"one": "text", "two": "text"})
+        encoders = dict.fromkeys(("one", "two"), "builtin:bag?dim=4")
+        stores[source] = embed(tables[source], encoders, tmp_path / source, progress="none", device="cpu")
+        np.testing.assert_array_equal(stores[source].ids, tables[source].ids)
+    for sources in (stores, tables):
+        found = Mixture(sources, shared_ids=True).table.ids  # type: ignore[arg-type]
+        expected = [0, 0, 1, 2, 3, 3, 4, 0] if repeats else [0, 1, 2, 3, 4, 5, 6, 0]
+        np.testing.assert_array_equal(found, expected)

@@ -31,8 +31,10 @@ Cells = tuple[Sequence[Cell], NDArray[np.int64]]
 
 
 def store_options(items: Items) -> dict[str, Any]:
+    # Texts, since numbers by first appearance could not be compared with the ids of other stores.
+    text_ids = items.text_ids
     return {
-        "ids": items.ids if items.has_ids else None,
+        "ids": None if text_ids is None else text_ids.tolist(),
         "groups": items.groups if items.has_groups else None,
         "labels": items.labels if items.label_names else None,
         "label_names": items.label_names or None,

@@ -286,6 +286,20 @@ class Items:
         return self._codes("ids")
 
     @property
+    def text_ids(self) -> NDArray[Any] | None:
+        """(N,) texts that are equal where `ids` are equal; None if no item has an `ids` value."""
+        ids_N = self._table.columns.values.get("ids")
+        if ids_N is None:
+            return None
+        # An item without an id is different from all others: its key is its id, as in a mixture with shared ids.
+        is_missing_N = ids_N == ""
+        given = set(ids_N[~is_missing_N].tolist())
+        named = [key if key not in given else f"{key} (item)" for key in self.keys[is_missing_N].tolist()]
+        texts_N = np.array(ids_N, dtype=ids_N.dtype)
+        texts_N[is_missing_N] = named
+        return texts_N
+
+    @property
     def groups(self) -> NDArray[np.int64]:
         """(N,) codes; items of a group share a split, and the bootstrap resamples whole groups."""
         return self._codes("group")
