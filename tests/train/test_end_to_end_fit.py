@@ -419,3 +419,25 @@ def test_a_finished_run_restores_requires_grad(items: Any) -> None:
     named = dict(encoders["image"].module.named_parameters())
     assert any("lora_A" in name for name in named)
     assert all(parameter.requires_grad for parameter in named.values())
+
+
+def test_a_space_raises_after_its_module_was_trained_again(items: Any, folder: Path, tmp_path: Path) -> None:
+    """Regression test: the old heads were applied to the features of the new weights, and saved with them."""
+    encoders = {"image": wrapped(), "text": wrapped_text()}
+    config = media_config(**PAIR)
+    first = train(items, config, encoders=encoders)
+    first.space.save_pretrained(tmp_path / "first")
+    encoded_by(first, items, folder)
+    second = train(items, config, init_from=first.space)
+    for use in (lambda: encoded_by(first, items, folder), lambda: first.space.save_pretrained(tmp_path / "again")):
+        with pytest.raises(DataError, match=r"'image'.*changed since its fingerprint"):
+            use()
+    expected = encoded_by(second, items, folder)
+    given = {"image": wrapped(), "text": wrapped_text()}
+    loaded = Space.from_pretrained(tmp_path / "first", encoders=given)
+    raw = {"image": [folder / "0.png", folder / "1.png"], "text": ["red number 0", None]}
+    loaded.encode(raw)
+    second.space.save_pretrained(tmp_path / "second")
+    torch.testing.assert_close(Space.from_pretrained(tmp_path / "second", encoders=given).encode(raw), expected)
+    with pytest.raises(DataError, match=r"changed since its fingerprint"):
+        loaded.encode(raw)

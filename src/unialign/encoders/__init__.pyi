@@ -38,6 +38,7 @@ from unialign.encoders._trained import (
     trained_encoder as trained_encoder,
 )
 from unialign.encoders._tuning import (
+    changes_of as changes_of,
     load_tuned_tensors as load_tuned_tensors,
     set_training_mode as set_training_mode,
     tune_parameters as tune_parameters,

@@ -61,7 +61,7 @@ class _Settings:
         if not self.has_adapter:
             remove(module)
         # The record says whether weights may have been trained.
-        if state_digest(module) == self.digest:
+        if not self.has_adapter and state_digest(module) == self.digest:
             setattr(module, RECORD, self.record) if self.record is not None else module.__dict__.pop(RECORD, None)
         for name, inner in module.named_modules():
             inner.training = self.modes.get(name, inner.training)

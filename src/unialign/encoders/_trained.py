@@ -13,7 +13,7 @@ from unialign.encoders._encoder import Encoder
 from unialign.encoders._lora import adapter_tensors, has_effect, read_adapter
 from unialign.encoders._reference import is_same_form
 from unialign.encoders._state import read_state, state_digest
-from unialign.encoders._tuning import described_encoder, has_trained_weights
+from unialign.encoders._tuning import count_change, described_encoder, has_trained_weights
 from unialign.errors import ConfigError, DataError
 from unialign.io import digest
 
@@ -86,7 +86,7 @@ def own_encoder(encoder: Encoder) -> Encoder:
 def check_unchanged(encoder: Encoder) -> None:
     """Raise DataError if the module was trained since the fingerprint of the encoder was computed.
 
-    Other changes of weights are detected for built-in encoders and wrapped modules.
+    Changes by `fit` are always detected; changes by other code only for built-in encoders and wrapped modules.
     """
     module = encoder.module
     if module is None:
@@ -120,6 +120,7 @@ def restored(encoder: Encoder, reference: Mapping[str, Any], folder: Path) -> En
         return None
     what = described_encoder(encoder)
     files = reference.get("files", {})
+    count_change(encoder.module)
     read_state(encoder.module, folder, files)
     if "adapter" in reference:
         read_adapter(encoder.module, reference["adapter"], folder, what)

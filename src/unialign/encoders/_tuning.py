@@ -39,10 +39,16 @@ _ENGINES = {
 
 @dataclass(frozen=True)
 class _Tuned:
-    """The parameters of a module that may be trained, and whether weights below an adapter may have been."""
+    """The parameters of a module that may be trained, and what happened to it.
+
+    Attributes:
+        has_trained_weights: whether weights below an adapter may have been trained.
+        changes: number of times that its weights may have been changed by this package.
+    """
 
     trainable: frozenset[str]
     has_trained_weights: bool = False
+    changes: int = 0
 
 
 def tune_parameters(encoder: Encoder, tuning: TuneConfig, *, seed: int = 0) -> dict[str, nn.Parameter]:
@@ -93,7 +99,8 @@ def tune_parameters(encoder: Encoder, tuning: TuneConfig, *, seed: int = 0) -> d
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(plain_name(name) in parameters)
     changes_weights = record.has_trained_weights or tuning.mode in ("last", "all")
-    setattr(module, RECORD, replace(record, has_trained_weights=changes_weights))
+    changes = record.changes + bool(parameters)
+    setattr(module, RECORD, replace(record, has_trained_weights=changes_weights, changes=changes))
     return parameters
 
 
@@ -134,6 +141,17 @@ def has_trained_weights(module: nn.Module) -> bool:
     """Return whether weights, other than an adapter, may have been trained since the module was created."""
     record: _Tuned | None = getattr(module, RECORD, None)
     return record is not None and record.has_trained_weights
+
+
+def changes_of(encoder: Encoder) -> int:
+    """Return how many times the weights of an encoder may have been changed by this package."""
+    record: _Tuned | None = getattr(encoder.module, RECORD, None)
+    return 0 if record is None else record.changes
+
+
+def count_change(module: nn.Module) -> None:
+    record = _record(module)
+    setattr(module, RECORD, replace(record, changes=record.changes + 1))
 
 
 def described_encoder(encoder: Encoder) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from unialign._checks import check_choice, check_integer
 from unialign.encoders import (
     Encoder,
+    changes_of,
     check_reference,
+    check_unchanged,
     check_witness,
     create,
     is_same_form,
@@ -46,20 +48,24 @@ class LoadedEncoders:
         self.folder, self.offline = folder, offline
         self._given: dict[str, Encoder] = {}
         self._loaded: dict[tuple[str, str], Encoder] = {}
+        # Numbers of changes of the modules of given encoders at their last check.
+        self._changes: dict[str, int] = {}
 
     def __deepcopy__(self, memo: object) -> "LoadedEncoders":
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes load encoders again, since models of other libraries may not be picklable.
-        return self.__dict__ | {"_given": {}, "_loaded": {}}
+        return self.__dict__ | {"_given": {}, "_loaded": {}, "_changes": {}}
 
     def add(self, encoder: Encoder) -> None:
         self._given[encoder.fingerprint] = encoder
+        self._changes[encoder.fingerprint] = changes_of(encoder)
 
     def get(self, name: str, reference: Mapping[str, Any], device: "torch.device") -> Encoder:
         """Return the encoder of a modality; at its first use, its features are compared with the stored witness."""
         fingerprint = str(reference["fingerprint"])
+        self.check_given(name, reference)
         found = self._loaded.get((fingerprint, str(device)))
         if found is None:
             found = self._checked(name, reference) or self._load(name, reference, device)
@@ -76,6 +82,17 @@ class LoadedEncoders:
     def given(self, reference: Mapping[str, Any]) -> Encoder | None:
         """Return the encoder that the caller gave for a reference, if any."""
         return self._given.get(str(reference["fingerprint"]))
+
+    def check_given(self, name: str, reference: Mapping[str, Any]) -> None:
+        """Raise DataError if the module of a given encoder has other weights than when it was given.
+
+        The weights are compared only if they may have changed, since that takes a pass over all of them.
+        """
+        encoder = self.given(reference)
+        if encoder is not None and self._changes.get(encoder.fingerprint) != (changes := changes_of(encoder)):
+            with naming(name):
+                check_unchanged(encoder)
+            self._changes[encoder.fingerprint] = changes
 
     def inside_folder(self, reference: Mapping[str, Any]) -> Path | None:
         """Return the folder with the files of an encoder or an adapter that is stored inside of the space."""

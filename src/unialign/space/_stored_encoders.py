@@ -37,6 +37,7 @@ def _stored(space: "Space", name: str, reference: Reference, inside: Inside) -> 
     if inside == "always":
         return _written(name, loaded.get(name, reference, space._like().device))
     given = loaded.given(reference)
+    loaded.check_given(name, reference)
     is_code = reference["kind"] == MODULE and not has_files(reference)
     if inside == "auto" and given is not None and given.module is not None and not is_code:
         if reference["kind"] != MODULE and has_adapter(given) and _can_be_loaded(base(reference), loaded.offline):
