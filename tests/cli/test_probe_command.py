@@ -147,7 +147,9 @@ def test_errors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty.txt").write_text("\n")
     ua.Space({"image": 64, "text": 32}, dim=8).save_pretrained("other")
     cases = [
-        (["space", "store"], "the probe configuration needs 'task'"),
+        (["space", "store"], "no task is given; add --task zero-shot or linear or knn"),
+        (["space", "store", "--task", "linear", "--k", "5"], "--k has no effect with --task linear; it needs"),
+        (["space", "photos", "--layout", "classes", "--task", "zero-shot"], "choose --split train"),
         (["space"], "no space or no data is given"),
         (["space", "missing", "--task", "knn"], "missing"),
         (["space", "store", "--task", "best"], "unknown task 'best'"),

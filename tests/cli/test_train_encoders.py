@@ -72,6 +72,14 @@ def test_a_run_from_items_to_the_report(here: Path, capsys: pytest.CaptureFixtur
     assert main(["train", "--config", "other.yaml", "--out", "failed", "--device", "cpu", "--workers", "0"]) == 2
     assert f"has fingerprint {store.fingerprint}, expected 000" in capsys.readouterr().err
 
+    # A setting of a modality is merged with that of the pattern; a table is named for the settings of a file.
+    settings["data"]["fingerprint"] = store.fingerprint
+    Path("other.yaml").write_text(yaml.safe_dump(settings))
+    words = ["train", "table", "--config", "other.yaml", "--device", "cpu", "--workers", "0", "--epochs", "1"]
+    assert main([*words, "--tune", "t*=all", "--set", "tune.text.lr=1e-4", "--out", "merged"]) == 0
+    tuned = yaml.safe_load(Path("merged/config.yaml").read_text())["train"]["tune"]
+    assert (tuned["text"]["mode"], tuned["text"]["lr"]) == ("all", 1e-4)
+
 
 def test_errors_leave_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = (
@@ -81,7 +89,9 @@ def test_errors_leave_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) 
         ([*WORDS, "--tune", "sound=all"], "'sound' cannot be trained"),
         ([*WORDS, "--tune", "moon=all"], "tune has the modality 'moon'"),
         ([*WORDS, "--set", "tune.sound.lr=1"], "needs 'mode'"),
-        ([*WORDS, "--set", "tune.image.rank=1"], "rank"),
+        ([*WORDS, "--set", "tune.image.rank=1"], "unknown tuning setting 'rank'"),
+        (["train", "table", "--augment", "basic"], "all are frozen; add --tune"),
+        (["train", "emoji", "--source", "a=emoji"], "so emoji belongs to none"),
         (["train", "emoji", "--set", "tune.image.mode=all"], "name a folder or table of media"),
     )
     for words, message in cases:

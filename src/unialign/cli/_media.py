@@ -1,6 +1,7 @@
 """Media as the data of a command."""
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,12 +24,13 @@ def is_media(sources: Sequence[str], options: argparse.Namespace) -> bool:
 
 
 def _is_item_source(source: str) -> bool:
+    # Unlike pathlib, os.path accepts names that no file can have.
+    if not os.path.exists(source):
+        return False
+
     from unialign.readers import is_item_source
 
-    try:
-        return is_item_source([Path(source)])
-    except (OSError, ValueError):  # The name has a null character or is too long.
-        return False
+    return is_item_source([Path(source)])
 
 
 def with_defaults(encoders: Mapping[str, str], kinds: "Mapping[str, Kind]") -> dict[str, str]:

@@ -66,14 +66,14 @@ def chosen_mixture(options: argparse.Namespace) -> MixtureChoice | None:
     Raises:
         ConfigError: an option is malformed, or has no sources that it belongs to.
     """
+    if options.source and options.data:
+        raise ConfigError(
+            f"--source names the data of each source, so {options.data[0]} belongs to none; add "
+            f"--source NAME={options.data[0]} or leave it out"
+        )
     sources = _sources(options.source)
     found = None
     if sources:
-        if options.data:
-            raise ConfigError(
-                f"--source names the data of each source, so {options.data[0]} belongs to none; add "
-                f"--source NAME={options.data[0]} or leave it out"
-            )
         check_sources([source for files in sources.values() for source in files])
         found = MixtureChoice(sources, {})
     elif options.config and not options.data:

@@ -21,6 +21,7 @@ from unialign.data import EmbeddingStore, RowReader
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import open_run_dir, write_json
 from unialign.io import describe_environment, replace_file, write_yaml
+from unialign.items import SPLITS
 from unialign.probes import ProbeResult, knn, linear, zero_shot
 from unialign.report import write_probe_report
 from unialign.space import Space, check_encoders
@@ -78,7 +79,12 @@ def _classified(space: Space, store: EmbeddingStore, config: ProbeConfig, names:
         rows_n = store.rows(config.split)
         rows_n = rows_n[present_N[rows_n]]
         if not len(rows_n):
-            raise DataError(f"no item of the split {config.split!r} of {config.data} has {config.modality!r}")
+            found_n = np.flatnonzero(present_N)
+            splits = [name for code, name in enumerate(SPLITS) if (store.split[found_n] == code).any()]
+            raise DataError(
+                f"no item of the split {config.split!r} of {config.data} has {config.modality!r}"
+                + (f"; choose --split {' or '.join(splits)}" if splits else "")
+            )
         return zero_shot(
             space,
             _rows(space, store, config.modality, rows_n),

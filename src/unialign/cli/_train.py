@@ -30,11 +30,6 @@ def train(
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
         config, begin = started(config, start)
         if config.tune:
-            if options.mixture is not None:
-                raise ConfigError(
-                    "--tune trains the encoders of one item table, but --source names several; use "
-                    "`unialign.fit(unialign.data.Mixture(...), ...)` in Python, or omit --tune"
-                )
             from unialign.cli._train_encoders import train_encoders
 
             return train_encoders(sources, fingerprint, config, begin, options)

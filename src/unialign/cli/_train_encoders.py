@@ -8,10 +8,11 @@ from typing import Any
 from unialign.cli._anchors import with_anchor
 from unialign.cli._console import echo, shown
 from unialign.cli._embedded import inspected_items, list_broken
-from unialign.cli._media import EMBEDDING_SETTINGS, chosen_encoder, is_media, with_defaults
+from unialign.cli._media import EMBEDDING_SETTINGS, chosen_encoder, with_defaults
 from unialign.cli._quiet import progress_mode
 from unialign.cli._train_output import print_header, write_results
 from unialign.config import EmbedConfig, TrainConfig
+from unialign.data import list_datasets
 from unialign.embedding import embed
 from unialign.errors import ConfigError
 from unialign.experiments import ITEMS_FOLDER, STORE_FOLDER, run_items
@@ -32,7 +33,7 @@ def train_encoders(
         DataError: the features of the initial encoders have another fingerprint than the required one.
     """
     processes = process_group_of("auto")
-    if not is_media(options.data, options):
+    if any(source in list_datasets() or (Path(source) / "store.json").is_file() for source in sources):
         raise ConfigError("tune trains encoders of media, but the data are features; name a folder or table of media")
     path = options.out / ITEMS_FOLDER
     if processes.world_size == 1:
@@ -77,7 +78,7 @@ def _check_features(
     items: Items, fingerprint: str, config: TrainConfig, arguments: Mapping[str, Any], out: Path
 ) -> None:
     """Embed the items as `fit` does, which then uses this store, and compare its fingerprint."""
-    start = arguments.get("init_from")
+    start: Any = arguments.get("init_from")
     encoders: dict[str, Any] = dict(config.encoders)
     for name in () if start is None else start.encoders:
         if name in items.modalities and chosen_encoder(encoders, name) is None:

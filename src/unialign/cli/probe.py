@@ -3,14 +3,14 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from unialign.cli._command import Command, add_device, add_out
 from unialign.cli._items import add_item_options
 from unialign.cli._media import EMBEDDING_SETTINGS
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, check_sources
-from unialign.config import EmbedConfig, ProbeConfig
+from unialign.config import EmbedConfig, ProbeConfig, ProbeTask
 from unialign.errors import ConfigError
 
 _EXAMPLES = """\
@@ -23,6 +23,16 @@ _EXAMPLES = """\
 and `knn` train on the split `train`, choose their settings on `val`, and are tested once on `test`. DATA is a store, a
 data set or files of features; or media (with --rule, --kind, --layout, --reader, --label-column, or the folder of an
 item table), which the encoders of the space encode into `store/` of --out."""
+
+# Settings of some tasks only.
+_TASKS_OF = {
+    "templates": ("zero-shot",),
+    "split": ("zero-shot",),
+    "input": ("linear", "knn"),
+    "C": ("linear",),
+    "k": ("knn",),
+    "temperature": ("knn",),
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,6 +48,12 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.data:
         values["fingerprint"] = None  # The fingerprint in the file belongs to the data in the file.
+    task = given.get("task", values.get("task"))
+    if task is None:
+        raise ConfigError(f"no task is given; add --task {' or '.join(get_args(ProbeTask))}")
+    for name, tasks in _TASKS_OF.items():
+        if name in given and task in get_args(ProbeTask) and task not in tasks:
+            raise ConfigError(f"--{name} has no effect with --task {task}; it needs --task {' or '.join(tasks)}")
     config = ProbeConfig.from_dict(values | given | {"space": space, "data": sources[0]})
     check_sources(sources)
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import get_args
 
@@ -69,7 +70,17 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
     elif options.mixture is None:
         required_data(sources, "train emoji")
     config = config.override({f"tune.{name}.mode": mode for name, mode in tuned_modes(options.tuned).items()})
-    config = config.override(settings)
+    config = _with_pattern_settings(config, settings).override(settings)
+    if config.tune and options.mixture is not None:
+        raise ConfigError(
+            "--tune trains the encoders of one item table, but --source names several; use "
+            "`unialign.fit(unialign.data.Mixture(...), ...)` in Python, or omit --tune"
+        )
+    if config.augment != "none" and not config.tune and is_media(options.data, options):
+        raise ConfigError(
+            f"augment={config.augment} changes the media of encoders that are trained, but all are frozen; add --tune "
+            f"MODALITY=MODE, or omit --augment"
+        )
     if config.tune:
         # A run that trains encoders has their names as settings.
         config = config.override(
@@ -80,13 +91,27 @@ def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, T
     return sources, fingerprint, config
 
 
+def _with_pattern_settings(config: TrainConfig, settings: Mapping[str, object]) -> TrainConfig:
+    """Add an entry of `tune` for each modality in `settings` that only a pattern of `tune` matches."""
+    for name in settings:
+        modality = name.removeprefix("tune.").rpartition(".")[0]
+        if not name.startswith("tune.") or not modality or modality in config.tune:
+            continue
+        if any(fnmatchcase(modality, key) for key in config.tune):
+            config = config.override({f"tune.{modality}": config.tuning(modality).to_dict()})
+    return config
+
+
 def _check_media(options: argparse.Namespace) -> None:
     if options.id is not None:
         raise ConfigError("--id joins files of embeddings; for media use --id-column")
     chosen_names(options.encode)
     for source in options.data:
         if (Path(source) / "store.json").is_file():
-            raise ConfigError(f"{source} is a store, whose features are computed already; omit --rule and --encode")
+            raise ConfigError(
+                f"{source} is a store, whose features are computed already; omit --rule, --encode and --tune, or name "
+                f"the media"
+            )
 
 
 def tuned_modes(entries: Sequence[str]) -> dict[str, str]:

@@ -34,7 +34,7 @@ from unialign.config._embed import EmbedConfig as EmbedConfig
 from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._gram import Captions as Captions, GramConfig as GramConfig, GramSubset as GramSubset
 from unialign.config._omni import OmniConfig as OmniConfig, OmniPool as OmniPool
-from unialign.config._probe import ProbeConfig as ProbeConfig
+from unialign.config._probe import ProbeConfig as ProbeConfig, ProbeTask as ProbeTask
 from unialign.config._rank import RankConfig as RankConfig
 from unialign.config._repair import RepairConfig as RepairConfig
 from unialign.config._train import TrainConfig as TrainConfig
@@ -55,6 +55,7 @@ __all__ = [
     "OmniConfig",
     "OmniPool",
     "ProbeConfig",
+    "ProbeTask",
     "RankConfig",
     "RepairConfig",
     "TrainConfig",

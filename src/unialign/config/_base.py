@@ -110,24 +110,26 @@ class Config:
             name, dot, option = key.partition(".")
             if name not in settings:
                 raise cls._unknown(name)
-            nested, _, setting_name = cls._nested_setting(name, option)
+            nested, _, setting_name = cls._nested_setting(name, option, value)
             if nested is not None:
                 nested.check({setting_name: value})
             else:
                 _checked(settings[name], {option: value} if dot else value)
 
     @classmethod
-    def _nested_setting(cls, name: str, option: str) -> "tuple[type[Config] | None, str, str]":
-        """Split `KEY.SETTING` at the last dot, if the mapping has such settings."""
+    def _nested_setting(cls, name: str, option: str, value: Any) -> "tuple[type[Config] | None, str, str]":
+        """Split `KEY.SETTING` at the last dot, if the mapping has such settings; a key may have dots, too."""
         key, dot, setting_name = option.rpartition(".")
         nested = cls.nested.get(name)
         if nested is None or not dot or all(setting_name != entry.name for entry in nested.settings()):
+            if nested is not None and dot and not isinstance(value, str | Mapping | Config):
+                raise nested._unknown(setting_name)
             return None, option, ""
         return nested, key, setting_name
 
     @classmethod
     def _entry(cls, name: str, option: str, value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-        nested, key, setting_name = cls._nested_setting(name, option)
+        nested, key, setting_name = cls._nested_setting(name, option, value)
         return {key: {**values[name].get(key, {}), setting_name: value}} if nested is not None else {option: value}
 
     @classmethod

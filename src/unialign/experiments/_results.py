@@ -85,7 +85,7 @@ def _note(entry: ComparisonEntry, record: RunRecord) -> str:
     selection = (record.closed_form or {}).get("selection")
     if selection is None or closed_form_of(entry.train) is None:
         return entry.note
-    return f"{entry.note}; source of the settings: {selection['source']}"
+    return "; ".join(filter(None, (entry.note, f"source of the settings: {selection['source']}")))
 
 
 def _closed_form(record: RunRecord) -> dict[str, Any]:
