@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unialign.data import EmbeddingStore, Items, Mixture, RowReader, load_dataset, row_blocks
+from unialign.embedding import embed
 from unialign.errors import ConfigError, DataError, ShapeError
 
 
@@ -294,3 +295,36 @@ def test_errors_of_item_tables() -> None:
         Mixture({"p": items("a"), "s": other})
     with pytest.raises(DataError, match="give the source a shorter name"):
         Mixture({"a-long-name": items("k" * 1020), "s": items("b")})
+
+
+def embedded(folder: Path, table: Items) -> EmbeddingStore:
+    return embed(table, {"text": "builtin:bag?dim=4"}, folder / table.name, progress="none", device="cpu", workers=0)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_shared_ids_of_embedded_tables_are_their_values(tmp_path: Path, repeats: bool) -> None:
+    """Codes of both stores are 0, 1, ..., but only the item `x` is in both."""
+    a = items("k0", "k1", "k2", ids=["x", "x" if repeats else "w", "y"])
+    b = items("l0", "l1", "l2", "y", ids=["q", "q" if repeats else "r", "x", None])
+    stores = {"p": embedded(tmp_path / "p", a), "s": embedded(tmp_path / "s", b)}
+    table = store_of(Mixture(stores, shared_ids=True))
+    assert _classes(table.ids) == _classes(Mixture({"p": a, "s": b}, shared_ids=True).table.ids)
+    assert _classes(table.ids) == ([[0, 1, 5], [2, 6], [3, 4]] if repeats else [[0, 5], [1], [2, 6], [3], [4]])
+    assert table.keys == ("x", "x" if repeats else "w", "y", "q", "q" if repeats else "r", "x", "y")
+    assert _classes(table.save(tmp_path / "both").ids) == _classes(table.ids)
+
+
+def test_shared_ids_of_embedded_tables_without_ids_are_their_keys(tmp_path: Path) -> None:
+    a, b = embedded(tmp_path / "p", items("cat", "dog")), embedded(tmp_path / "s", items("owl", "cat"))
+    assert _classes(store_of(Mixture({"p": a, "s": b}, shared_ids=True)).ids) == [[0, 3], [1], [2]]
+    texts = EmbeddingStore.from_arrays({"sound": rows(0, 2, 3)}, ids=["dog", "fox"])
+    assert _classes(store_of(Mixture({"p": a, "s": texts}, shared_ids=True)).ids) == [[0], [1, 2], [3]]
+
+
+def test_row_numbers_are_not_shared_ids(tmp_path: Path) -> None:
+    numbered = items("0", "1")
+    with pytest.raises(ConfigError, match="'s' has none, and its keys are row numbers; name the column"):
+        Mixture({"p": items("cat", "dog"), "s": numbered}, shared_ids=True)
+    stores = {"p": embedded(tmp_path / "p", items("cat", "dog")), "s": embedded(tmp_path / "s", numbered)}
+    with pytest.raises(ConfigError, match="'s' has none, or only row numbers"):
+        Mixture(stores, shared_ids=True)

@@ -2,6 +2,11 @@ from unialign._datasets import list_datasets as list_datasets
 from unialign.data._combinations import combinations as combinations, combinations_of as combinations_of
 from unialign.data._derive import derive_store as derive_store
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
+from unialign.data._item_identity import (
+    are_row_numbers as are_row_numbers,
+    item_ids as item_ids,
+    item_keys as item_keys,
+)
 from unialign.data._item_values import label_codes as label_codes
 from unialign.data._license import data_license as data_license
 from unialign.data._load import load_dataset as load_dataset

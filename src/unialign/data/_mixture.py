@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unialign._checks import check_choice, check_integer, check_number, suggestion, unsafe_name
 from unialign._html import html_table
 from unialign.config import MixtureMode
+from unialign.data._item_identity import are_row_numbers
 from unialign.data._mixture_store import MixtureStore
 from unialign.data._mixture_values import check_shared
 from unialign.data._sampling import Sampling, mixture_fingerprint
@@ -49,11 +50,13 @@ class Mixture:
             source with the most training rows once, rounded up to whole batches. Other sources start over, in a new
             order, when all of their rows were visited.
         shared_ids: whether items of different sources with equal ids are the same thing, and never negatives of each
-            other. Default: ids and groups of different sources are different, even if they are equal.
+            other. Their values are compared: texts, or integers. An item of a table, or of a store that was embedded
+            from a table, has its key as its id if it has no other. Default: ids and groups of different sources are
+            different, even if they are equal.
 
     Raises:
         ConfigError: there are fewer than two sources, stores and items are mixed, an option is invalid, only some of
-            the item tables have a split, or `shared_ids` is set for stores without ids.
+            the item tables have a split, or `shared_ids` is set for sources without ids, or whose keys are row numbers.
         ShapeError: a modality has different dims in two sources.
         DataError: a modality has different encoders or kinds in two sources, or a shared group crosses splits.
     """
@@ -208,6 +211,12 @@ def _combined(
         return MixtureStore(stores, name, shared_ids=shared_ids).with_sampling(sampling)
     tables = {name: source for name, source in sources.items() if isinstance(source, Items)}
     _check_tables(tables)
+    for source, items in tables.items():
+        if shared_ids and not items.has_ids and are_row_numbers(items.keys.tolist()):
+            raise ConfigError(
+                f"shared_ids=True needs ids in every source, but {source!r} has none, and its keys are row numbers; "
+                "name the column of the ids (`Items.open(..., ids=...)`, --ids-column), or omit shared_ids"
+            )
     return Items.concat([with_source(items, source, shared_ids=shared_ids) for source, items in tables.items()], name)
 
 

@@ -69,11 +69,10 @@ class MixtureStore(EmbeddingStore):
     @property
     def keys(self) -> tuple[str, ...] | None:
         """N text ids with the prefix of their source, or without it if ids are shared; None if no source has any."""
-        sources = list(self._sources.values())
-        if all(store.keys is None for store in sources):
-            return None
         if self._shared_ids:
-            return self._cached("keys", lambda: tuple(key for store in sources for key in store.keys or ()))
+            return self._cached("keys", lambda: values.shared_keys(self._sources))
+        if all(store.keys is None for store in self._sources.values()):
+            return None
         return self._cached("keys", lambda: values.prefixed_keys(self._sources))
 
     @property

@@ -9,25 +9,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign.data._item_identity import item_ids
 from unialign.data._item_values import validate_values
 from unialign.data._store import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.readers import first_appearance_codes
 
-__all__ = ["check_shared", "combined_groups", "combined_ids", "combined_labels", "combined_names", "prefixed_keys"]
+__all__ = [
+    "check_shared",
+    "combined_groups",
+    "combined_ids",
+    "combined_labels",
+    "combined_names",
+    "prefixed_keys",
+    "shared_keys",
+]
 
 Codes = NDArray[np.int64]
 
 
 def check_shared(sources: Mapping[str, EmbeddingStore]) -> None:
     """Raise ConfigError unless the ids of all stores are comparable, and DataError for a group that crosses splits."""
-    for name, store in sources.items():
-        if not store.has_ids and store.keys is None:
+    found = {name: item_ids(store) for name, store in sources.items()}
+    for name, ids in found.items():
+        if ids is None:
             raise ConfigError(
                 f"shared_ids=True needs ids in every source, but {name!r} has none, or only row numbers; write the "
-                "store with `ids=`, or omit shared_ids"
+                "store with `ids=`, embed a table with ids (`Items.open(..., ids=...)`, --ids-column), or omit "
+                "shared_ids"
             )
-    kinds = {name: store.keys is not None for name, store in sources.items()}
+    kinds = {name: isinstance(ids, tuple) for name, ids in found.items()}
     if len(set(kinds.values())) > 1:
         texts, integers = ([name for name, is_text in kinds.items() if is_text is kind] for kind in (True, False))
         raise ConfigError(
@@ -42,11 +53,17 @@ def check_shared(sources: Mapping[str, EmbeddingStore]) -> None:
 def combined_ids(sources: Mapping[str, EmbeddingStore], *, shared: bool) -> Codes:
     if not shared:
         return _apart([store.ids for store in sources.values()])
-    if all(store.keys is not None for store in sources.values()):
-        return first_appearance_codes(
-            np.array([key for store in sources.values() for key in store.keys or ()], np.str_)
-        )
+    keys = shared_keys(sources)
+    if keys is not None:
+        return first_appearance_codes(np.array(keys, np.str_))
     return np.concatenate([store.ids for store in sources.values()])
+
+
+def shared_keys(sources: Mapping[str, EmbeddingStore]) -> tuple[str, ...] | None:
+    """Return the text ids of all items, without the prefix of a source; None if ids are integers."""
+    found = [item_ids(store) for store in sources.values()]
+    texts = [ids for ids in found if isinstance(ids, tuple)]
+    return tuple(key for ids in texts for key in ids) if len(texts) == len(found) else None
 
 
 def combined_groups(sources: Mapping[str, EmbeddingStore], *, shared: bool) -> Codes:
