@@ -35,10 +35,24 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "table")
 
 
-@pytest.mark.parametrize(("processes", "changes"), [(2, {}), (3, {"micro_batch_size": 2, "augment": "basic"})])
+# Adam amplifies rounding differences of small gradients by the learning rate.
+LORA = {"mode": "lora", "targets": ["layers.3", "layers.6"], "lr": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("processes", "changes"),
+    [
+        (2, {}),
+        (2, {"tune": {"image": LORA, "sound": {"mode": "last", "blocks": 1, "lr": 1e-3}}, "micro_batch_size": 3}),
+        (3, {"micro_batch_size": 2, "augment": "basic"}),
+    ],
+    ids=["all", "lora", "augmented"],
+)
 def test_the_curve_of_one_process(
     pool: Pool, table: str, tmp_path: Path, processes: int, changes: dict[str, Any]
 ) -> None:
+    if "tune" in changes:
+        pytest.importorskip("peft")
     settings = CHANGES | changes
     alone = run(0, None, table, str(tmp_path / "alone"), settings, None)
     assert alone["error"] is None
