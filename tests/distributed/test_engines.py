@@ -348,3 +348,64 @@ def test_interruption_of_one_encoder_raises_everywhere(pool: Pool) -> None:
     """Regression test: after Ctrl-C on one process, the other process waited until the timeout."""
     _, shares = draw_steps()
     assert pool.run(raised_error, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2
+
+
+# Encoders with an adapter: only its matrices are trained.
+
+
+def adapted_towers() -> Towers:
+    from unialign.config import TuneConfig
+    from unialign.encoders import tune_parameters, wrap
+
+    towers = Towers()
+    for number, name in enumerate(NAMES):
+        module = towers.encoders[name].float()
+        encoder = wrap(module, media="array", dim=6, prepare=as_input, name=name, example=torch.zeros(5).numpy())
+        tune_parameters(encoder, TuneConfig(mode="lora", r=2, targets=("0", "2")), seed=number)
+        module.double()
+        generator = torch.Generator().manual_seed(number)
+        with torch.no_grad():
+            for key, parameter in module.named_parameters():
+                if "lora_B" in key:
+                    parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return towers
+
+
+def as_input(value: Any) -> dict[str, Any]:
+    return {"input": value}
+
+
+def trained_gradients(towers: Towers, objective: Objective) -> dict[str, Tensor]:
+    gradients = {}
+    for name, parameter in towers.named_parameters():
+        assert parameter.requires_grad == ("lora_" in name)
+        if parameter.requires_grad:
+            gradient = parameter.grad
+            assert gradient is not None
+            gradients[name] = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient.clone()
+        else:
+            assert parameter.grad is None
+    return gradients
+
+
+def adapted(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict[str, Tensor]:
+    towers, objective = adapted_towers(), new_objective("unialign")
+    encode, modules = ENGINES[engine](towers, group)
+    micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
+    out = grad_cache_backward(objective, encode, micro_batches, group=group, modules=modules)
+    return {"total": out.total} | trained_gradients(towers, objective)
+
+
+@pytest.mark.parametrize("engine", ["fsdp-each", "fsdp-all"])
+def test_cache_with_adapters(pool: Pool, engine: str) -> None:
+    pytest.importorskip("peft")
+    wholes, shares = draw_steps()
+    towers, objective = adapted_towers(), new_objective("unialign")
+    total = objective(towers(wholes[0]), group=None).total
+    total.backward()
+    expected = {"total": total.detach()} | trained_gradients(towers, objective)
+    assert all(bool(gradient.any()) for gradient in expected.values())
+    for found in pool.run(adapted, engine, shares[0], processes=2):
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            assert_close(value, expected[name], 1e-9)

@@ -1,8 +1,10 @@
 """Test which weights of an encoder are trained, their gradients, and that all others keep their bits."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -462,3 +464,21 @@ class Quantized(nn.Module):
 
     def forward(self, values: torch.Tensor) -> Any:
         return self.inner(values)
+
+
+def test_layers_without_statistics_are_named_in_a_warning() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.LayerNorm(3))
+    encoder = wrap(net, media="array", dim=3, prepare=_vector, name="net", example=torch.zeros(4).numpy())
+    with pytest.warns(UserWarning, match=r"module:net has layers with initial statistics of batches \(1: mean 0"):
+        tune_parameters(encoder, TuneConfig(mode="all"))
+    with torch.no_grad():
+        net[1].running_mean.fill_(0.5)  # type: ignore[operator,union-attr]
+    again = wrap(net, media="array", dim=3, prepare=_vector, name="net", example=torch.zeros(4).numpy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tune_parameters(again, TuneConfig(mode="all"))
+        tune_parameters(again, TuneConfig(mode="frozen"))
+
+
+def _vector(value: Any) -> dict[str, Any]:
+    return {"input": np.asarray(value, np.float32)}

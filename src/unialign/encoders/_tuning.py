@@ -3,6 +3,7 @@
 The record of a tuned module is an attribute of the module, since several encoders may share it.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -63,7 +64,8 @@ def tune_parameters(encoder: Encoder, tuning: TuneConfig, *, seed: int = 0) -> d
       not change yet. The layers are by default the linear layers of attention; for models with `nn.MultiheadAttention`,
       such as those of open_clip, the linear layers beside it. Requires `unialign[lora]`.
     - `all`: all parameters that affect the features, except those whose `requires_grad` was False before the first
-      call.
+      call. Statistics of BatchNorm and similar layers are not trained; if they are the initial ones (mean 0, variance
+      1), a UserWarning names the layers, which do not normalize.
 
     The fingerprint and the witness of the encoder remain those of its initial weights; see `trained_encoder`.
 
@@ -90,6 +92,8 @@ def tune_parameters(encoder: Encoder, tuning: TuneConfig, *, seed: int = 0) -> d
         raise ConfigError(f"{what} cannot be trained, since {_reason(encoder)}; {_alternatives(encoder)}")
     _ = encoder.reference  # the witness of the initial weights
     record = _record(module)
+    if tuning.mode == "all":
+        _warn_of_initial_statistics(module, what)
     if tuning.mode == "lora":
         parameters = _lora(encoder, module, tuning, seed, what)
     elif tuning.mode == "frozen":
@@ -251,6 +255,25 @@ def _adapter_parameters(
             f"used without calling it; choose other targets"
         )
     return parameters
+
+
+def _warn_of_initial_statistics(module: nn.Module, what: str) -> None:
+    initial = [
+        name
+        for name, inner in module.named_modules()
+        if getattr(inner, "running_mean", None) is not None
+        and getattr(inner, "running_var", None) is not None
+        and not inner.running_mean.any()  # type: ignore[operator,union-attr]
+        and bool((inner.running_var == 1).all())
+    ]
+    if initial:
+        warnings.warn(
+            f"{what} has layers with initial statistics of batches ({', '.join(initial[:3])}"
+            f"{' ...' if initial[3:] else ''}: mean 0, variance 1), which stay as they are in training, so the layers "
+            f"do not normalize; use GroupNorm or LayerNorm, or compute the statistics first, in training mode",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _reason(encoder: Encoder) -> str:
