@@ -13,8 +13,9 @@ from unialign.cli._quiet import progress_mode
 from unialign.config import EvaluateConfig, GramConfig, OmniConfig, ProbeConfig
 from unialign.data import EmbeddingStore
 from unialign.embedding import embed
+from unialign.errors import DataError
 from unialign.evaluation import accepted_licenses, encoders_for_items, items_of_split
-from unialign.experiments import STORE_FOLDER, check_run_dir, open_run_dir, open_store, prepare_data
+from unialign.experiments import DATA_FOLDER, STORE_FOLDER, check_run_dir, open_run_dir, open_store, prepare_data
 from unialign.items import Items
 from unialign.space import Space
 
@@ -59,7 +60,15 @@ def store_for_space(
             store.check_fingerprint(config.fingerprint)
         data = str(store.path)
     else:
-        data = prepare_data(sources, out, kind, id=options.id)
+        try:
+            data = prepare_data(sources, out, kind, id=options.id)
+        except DataError as error:
+            if not space.encoders or (out / DATA_FOLDER).exists():
+                raise
+            raise DataError(
+                f"{error}. If these are media, add --rule, such as --rule image=.png, and the encoders of the space "
+                f"encode them"
+            ) from None
         store = open_store(data, None, config.fingerprint)
     return store, config.replace(data=data, fingerprint=store.fingerprint)
 

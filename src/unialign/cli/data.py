@@ -39,7 +39,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--source", type=Path, metavar="DIR", help="folder of the data (default: that of the package, if there is one)"
     )
-    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder of the item table (default: tables/NAME, with - for :)")
+    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder of the table (default: tables/NAME, - for :)")
     prepare.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
 
 
