@@ -23,16 +23,6 @@ def test_learning_rates():
     assert TuneConfig(mode="all", lr=0.25).learning_rate(0.5) == 0.25
 
 
-def test_settings_that_train_the_same_weights():
-    lora = TuneConfig(mode="lora")
-    assert lora.same_weights(lora.replace(lr=0.1, weight_decay=0.2, blocks=5, dropout="model", lora_dropout=0.1))
-    for change in ({"r": 4}, {"alpha": 8}, {"targets": ["query"]}, {"mode": "all"}):
-        assert not lora.same_weights(lora.override(change))
-    last = TuneConfig(mode="last")
-    assert last.same_weights(last.replace(r=3))
-    assert not last.same_weights(last.replace(blocks=3))
-
-
 def test_wrong_settings_raise():
     for values, message in (
         ("full", "unknown mode 'full'; expected one of 'frozen', 'last', 'lora', 'all'"),

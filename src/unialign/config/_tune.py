@@ -74,8 +74,3 @@ class TuneConfig(Config):
         if self.lr is not None:
             return self.lr
         return base if self.mode == "lora" or initial == "random" else base * _PRETRAINED
-
-    def same_weights(self, other: "TuneConfig") -> bool:
-        """Return whether two configurations train the same weights of an encoder."""
-        keys = {"last": ("blocks",), "lora": ("r", "alpha", "targets")}.get(self.mode, ())
-        return all(getattr(self, key) == getattr(other, key) for key in ("mode", *keys))

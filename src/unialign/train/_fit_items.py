@@ -219,12 +219,16 @@ def _check_keys(what: str, keys: Collection[str], names: Collection[str]) -> Non
 
 
 def _check_modules(encoders: Mapping[str, Encoder], tuned: Collection[str]) -> None:
+    parameters = {
+        name: set() if encoder.module is None else set(map(id, encoder.module.parameters()))
+        for name, encoder in encoders.items()
+    }
     for name in tuned:
-        others = [other for other in encoders if other != name and encoders[other].module is encoders[name].module]
-        if others and encoders[name].module is not None:
+        others = [other for other in encoders if other != name and parameters[other] & parameters[name]]
+        if others:
             raise ConfigError(
-                f"the encoders of {name!r} and {others[0]!r} have the same module, but tune trains that of {name!r}; "
-                f"pass a module for each, or the name of the encoder"
+                f"the encoders of {name!r} and {others[0]!r} have the same module or parameters, but tune trains those "
+                f"of {name!r}; pass a module for each, or the name of the encoder"
             )
 
 

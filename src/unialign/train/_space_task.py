@@ -222,7 +222,8 @@ class SpaceTask(TrainingTask):
         self.processes.mean_gradients(trained)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(trained, limit, foreach=True)
-        # On one process, this is the only device synchronization of a step.
+        # On one process, this is the only device synchronization of a step, except for losses that compare values on
+        # the CPU, such as `unialign` with partition_mix="auto".
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
             raise explain_non_finite(self, objective, step, local, None)

@@ -19,7 +19,7 @@ from unialign.encoders import (
     tune_parameters,
     tuned_tensors,
 )
-from unialign.errors import CheckpointError, ConfigError
+from unialign.errors import CheckpointError, ConfigError, ShapeError
 from unialign.train._batches import derived_seed
 from unialign.train._media_stream import PreparedRows
 
@@ -89,6 +89,11 @@ class TunedEncoders:
             return torch.zeros(len(prepared), own.encoder.dim, device=device)
         batch = own.encoder.collate([row for row in prepared.rows if row is not None])
         found_nW = own.encoder.encode(batch)
+        if found_nW.shape != (len(places), own.encoder.dim):
+            raise ShapeError(
+                f"the encoder of {name!r} returned features of shape {tuple(found_nW.shape)} in training, expected "
+                f"{(len(places), own.encoder.dim)}; its module must return a row for each item, also with gradient"
+            )
         if len(places) == len(prepared):
             return found_nW
         features_bW = found_nW.new_zeros(len(prepared), own.encoder.dim)
