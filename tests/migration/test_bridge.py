@@ -10,7 +10,7 @@ import torch
 from migration_cases import first_ten, new_rows, overlap, rotation, sample, unit
 
 import unialign as ua
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, Items
 from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.migration import Bridge, _bridge, _build, _level, _plan, _search, bridge, plan
 
@@ -113,6 +113,51 @@ def test_pairs_are_joined_by_ids(tmp_path):
     np.savez(tmp_path / "old.npz", old=old, ids=np.r_[keys[:-1], keys[:1]])
     with pytest.raises(DataError, match="ids of the old index repeat"):
         bridge(tmp_path / "old.npz", Z[PAIRS], pairs=keys[PAIRS])
+
+
+@pytest.mark.parametrize("kind", ["text", "integers"])
+def test_stores_are_joined_by_the_values_of_their_ids(tmp_path, kind):
+    """Both stores list the same number of items in other orders; codes of text ids are 0, 1, ... in both."""
+    numbers = np.arange(len(Z)) + 7
+    ids = np.array([f"item {i}" for i in numbers]) if kind == "text" else numbers
+    old, new = OLD["noisy"].astype(np.float32)[PAIRS], Z[PAIRS].astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(PAIRS))
+    index = EmbeddingStore.from_arrays({"a": old}, ids=ids[PAIRS])
+    written = EmbeddingStore.write(tmp_path / "new", {"a": new[order]}, ids=ids[PAIRS][order])
+    by_row = bridge(old, new[order], pairs=order, queries=QUERIES)
+    for given in (written, written.path):
+        found = bridge(index, given, queries=QUERIES)
+        np.testing.assert_array_equal(found.pairs, order)
+        assert found.overlap == by_row.overlap
+
+
+def test_stores_of_embed_are_joined_by_the_keys_of_their_items(tmp_path):
+    items = Items.from_records([{"id": f"k{i}", "text": f"word {i} {'abc'[i % 3] * (i % 7)}"} for i in range(60)])
+    order = np.random.default_rng(0).permutation(60)
+    options = {"progress": "none", "device": "cpu", "workers": 0}
+    old = ua.embed(items, {"text": "builtin:chars?dim=12"}, tmp_path / "old", **options)
+    new = ua.embed(items.rows_of(order), {"text": "builtin:bag?dim=8"}, tmp_path / "new", **options)
+    np.testing.assert_array_equal(bridge(old, new).pairs, order)
+    part = ua.embed(items.rows_of(order[:40]), {"text": "builtin:bag?dim=8"}, tmp_path / "part", **options)
+    np.testing.assert_array_equal(bridge(old, part).pairs, order[:40])
+    with pytest.raises(DataError, match="no item with the id of row"):
+        bridge(part, new)
+
+
+def test_ids_of_stores_that_do_not_identify_items():
+    old, new = OLD["noisy"].astype(np.float32)[PAIRS], Z[PAIRS].astype(np.float32)
+    ids = np.array([f"item {i}" for i in PAIRS])
+    index = EmbeddingStore.from_arrays({"a": old}, ids=ids)
+    cases = {
+        "no ids in common": EmbeddingStore.from_arrays({"a": new}, ids=np.char.add("other ", ids)),
+        "id 'x' repeats in 'new'": EmbeddingStore.from_arrays({"a": new}, ids=["x"] * len(new)),
+        "'new' has none, or only row numbers": EmbeddingStore.from_arrays({"a": new}),
+    }
+    for message, given in cases.items():
+        with pytest.raises(DataError, match=message):
+            bridge(index, given)
+    by_row = bridge(EmbeddingStore.from_arrays({"a": old}), EmbeddingStore.from_arrays({"a": new}), queries=QUERIES)
+    np.testing.assert_array_equal(by_row.pairs, np.arange(len(PAIRS)))
 
 
 def test_a_mask_marks_the_sampled_rows():

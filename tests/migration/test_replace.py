@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import unialign as ua
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, Items
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.space import Space
 
@@ -120,6 +120,77 @@ def test_stores_are_joined_by_ids_or_by_row(tmp_path: Path) -> None:
         torch.testing.assert_close(
             found.space.encode({"image": x["new"][kept]}), whole.space.encode({"image": x["new"][kept]})
         )
+
+
+def shuffled_pair() -> tuple[Space, EmbeddingStore, EmbeddingStore, Any]:
+    """Return a space, a store of old features, and one of new features in another order; ids are texts."""
+    torch.manual_seed(0)
+    x = features()
+    order = np.random.default_rng(1).permutation(ITEMS)
+    ids = np.array([f"item {row}" for row in range(ITEMS)])
+    old = EmbeddingStore.from_arrays({"image": x["old"]}, ids=ids)
+    new = EmbeddingStore.from_arrays({"image": x["new"][order]}, ids=ids[order])
+    return Space({"image": 12, "text": 9}, dim=5, head="linear").eval(), old, new, x
+
+
+def test_text_ids_are_joined_by_value() -> None:
+    """Codes of the text ids are 0, 1, ... in both stores."""
+    space, old, new, x = shuffled_pair()
+    found = ua.replace_encoder(space, "image", old=old, new=new)
+    by_row = ua.replace_encoder(space, "image", old=x["old"], new=x["new"])
+    assert found.cosine == pytest.approx(by_row.cosine, abs=1e-6)
+    z, expected = (one.space.encode({"image": x["new"]})["image"] for one in (found, by_row))
+    torch.testing.assert_close(z, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("ids", ["none", "numbered", "unique", "repeated"])
+def test_embedded_tables_are_joined_by_ids_or_keys(tmp_path: Path, ids: str) -> None:
+    values = {
+        "none": [None] * 60,
+        "numbered": [None] * 60,
+        "unique": [f"i{i}" for i in range(60)],
+        "repeated": [f"i{i // 2}" for i in range(60)],
+    }
+    records = [
+        {
+            "id": str(i) if ids == "numbered" else f"k{i}",
+            "text": f"word {i} {'abc'[i % 3] * (i % 7)}",
+            "ids": own,
+        }
+        for i, own in enumerate(values[ids])
+    ]
+    items = Items.from_records(records)
+    order = np.random.default_rng(0).permutation(60)
+    options: dict[str, Any] = {"progress": "none", "device": "cpu", "workers": 0}
+    old = ua.embed(items, {"text": "builtin:chars?dim=12"}, tmp_path / "old", **options)
+    straight, shuffled = (
+        ua.embed(table, {"text": "builtin:bag?dim=8"}, tmp_path / name, **options)
+        for name, table in (("straight", items), ("shuffled", items.rows_of(order)))
+    )
+    torch.manual_seed(0)
+    space = Space({"text": 12, "image": 9}, dim=4, head="linear").eval()
+    found = [ua.replace_encoder(space, "text", old=old, new=new) for new in (straight, shuffled)]
+    assert found[0].pairs == found[1].pairs == 60
+    assert found[1].cosine == pytest.approx(found[0].cosine, abs=1e-6)
+
+
+def test_ids_that_do_not_identify_items_raise() -> None:
+    space, old, new, x = shuffled_pair()
+    other = EmbeddingStore.from_arrays({"image": x["new"]}, ids=[f"other {row}" for row in range(ITEMS)])
+    same = EmbeddingStore.from_arrays({"image": x["new"]}, ids=["x"] * ITEMS)
+    none = EmbeddingStore.from_arrays({"image": x["new"]})
+    numbers = EmbeddingStore.from_arrays({"image": x["old"]}, ids=np.arange(ITEMS) + 7)
+    shorter = EmbeddingStore.from_arrays({"image": x["old"][:300]})
+    cases = [
+        (old, other, "no ids in common, such as 'item 0' in 'old' and 'other 0' in 'new'"),
+        (old, same, "id 'x' repeats in 'new'"),
+        (old, none, "'old' has text ids, but 'new' has none, or only row numbers"),
+        (numbers, new, "'new' has text ids, but 'old' has integers"),
+        (shorter, none, "'old' has 300 items and 'new' 400; without ids"),
+    ]
+    for first, second, message in cases:
+        with pytest.raises(DataError, match=message):
+            ua.replace_encoder(space, "image", old=first, new=second)
 
 
 def test_a_repaired_modality_keeps_its_embeddings() -> None:

@@ -57,7 +57,9 @@ def bridge(
         new: (n, E) embeddings of the sampled items by the new model; at least 240 are recommended.
         pairs: (n,) row numbers (integers) or ids (strings) of the sampled items in the index, or (N,) bool, True for
             the sampled items, whose new rows are in the order of the index. None: items are joined by the ids of both
-            sources or, if `new` has no ids, by row.
+            sources or, if `new` has no ids, by row. Two stores are joined by the values of their ids or, if they were
+            embedded from item tables and have no unique ids, by the keys of the items; only two stores without ids and
+            keys are paired by row.
         queries: (Q, E) embeddings of logged queries by the new model. None: the new rows of the pairs are the queries.
         goal: required overlap@10 with the results of full re-embedding, in (0, 1].
         methods: `auto` or names of candidate maps: `identity`, `procrustes`, `ridge`, `identity_ridge`, `scaled_ridge`,

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from unialign._invalid_rows import first_bad_row, usable_rows
-from unialign.data import EmbeddingStore, encoder_fingerprint, list_datasets, load_dataset, open_collection
+from unialign.data import EmbeddingStore, encoder_fingerprint, item_ids, list_datasets, load_dataset, open_collection
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.migration._identity import joined_rows
 from unialign.readers import ArrayEntry, Rows
 
 Array = NDArray[Any]
@@ -37,6 +38,7 @@ class RowSource:
     ids: NDArray[np.str_] | None = None
     encoder: str | None = None
     labels: NDArray[np.int64] | None = None
+    store: EmbeddingStore | None = None
 
     def __len__(self) -> int:
         return self.rows.shape[0]
@@ -88,21 +90,30 @@ def open_rows(source: Any, name: str, *, modality: str | None = None) -> RowSour
     if not entry_of.present_N.all():
         absent = int(np.flatnonzero(~entry_of.present_N)[0])
         raise DataError(f"{name!r} has no row for item {absent}; leave out items without a row")
-    ids = None if "ids" not in found.values else np.asarray(found.values["ids"]).astype(np.str_)
-    return RowSource(name, entry_of.rows, entry_of.load, ids, _encoder(source, column), found.labels_N)
-
-
-def _encoder(source: Any, column: str) -> str | None:
-    if isinstance(source, str) and source in list_datasets():
-        store = load_dataset(source)
-    elif isinstance(source, EmbeddingStore):
-        store = source
-    elif isinstance(source, str | os.PathLike) and (Path(source) / "store.json").is_file():
-        store = EmbeddingStore.open(source)
+    store = _store(source)
+    if store is None:
+        ids = None if "ids" not in found.values else np.asarray(found.values["ids"]).astype(np.str_)
     else:
+        # Files of a store hold codes of the ids; their values can be compared with those of another source.
+        values = item_ids(store)
+        ids = None if values is None else np.asarray(values).astype(np.str_)
+    return RowSource(name, entry_of.rows, entry_of.load, ids, _encoder(store, column), found.labels_N, store)
+
+
+def _store(source: Any) -> EmbeddingStore | None:
+    if isinstance(source, EmbeddingStore):
+        return source
+    if isinstance(source, str) and source in list_datasets():
+        return load_dataset(source)
+    if isinstance(source, str | os.PathLike) and (Path(source) / "store.json").is_file():
+        return EmbeddingStore.open(source)
+    return None
+
+
+def _encoder(store: EmbeddingStore | None, column: str) -> str | None:
+    if store is None or column not in store.provenance.get("columns", {}):
         return None
-    recorded = column in store.provenance.get("columns", {})
-    return encoder_fingerprint(store, column) if recorded else None
+    return encoder_fingerprint(store, column)
 
 
 def as_array(values: Any) -> Array:
@@ -127,7 +138,12 @@ def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0
 
 
 def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
-    """`pairs` are row numbers (integers), ids (strings), or a mask (N,). None: join by ids or, without ids, by row."""
+    """`pairs` are row numbers (integers), ids (strings), or a mask (N,). None: join by ids or, without ids, by row.
+
+    Two stores are joined as in `joined_rows`, and each row of `new` must be an item of `old`.
+    """
+    if pairs is None and old.store is not None and new.store is not None:
+        pairs = _rows_of_store(old.store, new.store)
     if pairs is None and new.ids is None:
         if len(old) != len(new):
             raise DataError(
@@ -152,6 +168,21 @@ def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
         raise DataError(
             f"row {repeated} of the index is paired {int(count.max())} times; pass each row once, because copies make "
             "left-out errors too small"
+        )
+    return rows_n
+
+
+def _rows_of_store(old: EmbeddingStore, new: EmbeddingStore) -> NDArray[np.int64] | None:
+    found = joined_rows(old, new, np.ones(old.items, np.bool_), np.ones(new.items, np.bool_))
+    if found is None:
+        return None
+    rows_n = np.full(new.items, -1, np.int64)
+    rows_n[found[1]] = found[0]
+    if (rows_n < 0).any():
+        row = int((rows_n < 0).argmax())
+        raise DataError(
+            f"the old index has no item with the id of row {row} of 'new' ({int((rows_n < 0).sum()):,} missing); leave "
+            "out these rows"
         )
     return rows_n
 

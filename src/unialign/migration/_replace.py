@@ -18,6 +18,7 @@ from unialign._plain_text import count
 from unialign.data import EmbeddingStore
 from unialign.encoders import references_of
 from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.migration._identity import joined_rows
 from unialign.migration._inputs import FIT_PAIRS, LEAST_PAIRS, as_array
 from unialign.migration._interval import OverlapInterval, estimate_overlap
 from unialign.migration._maps import FittedMap, fit_ridge
@@ -109,7 +110,9 @@ def replace_encoder(
         modality: name of the modality.
         old: features of items by the old encoder: a store with a column `modality`, or an array (n, V).
         new: features of the same items by the new encoder: a store with a column `modality`, or an array (n, W). Stores
-            are joined by their ids, or by row if the ids are equal or a store has none; absent rows are left out.
+            are joined by the values of their ids or, for stores that were embedded from item tables, by the keys of the
+            items if there are no ids or they repeat. Only arrays, and two stores without ids and keys, are paired by
+            row, so they must list the same items in the same order. Absent rows are left out.
         items: N, the number of rows of the old index; None: the number of rows of `old`.
         seed: seed of the choice of items and queries.
 
@@ -118,9 +121,9 @@ def replace_encoder(
 
     Raises:
         ConfigError: the space has no such modality, or an option is out of range.
-        DataError: fewer than 16 items have both features, the ids of a store repeat and differ in order from
-            those of the other, or the stores have no ids in common; or the column in
-            `old` is from another encoder than that of the space.
+        DataError: fewer than 16 items have both features, the ids of a store repeat, no id is in both stores, only one
+            of the stores has text ids, sources without ids have different numbers of rows, or the column in `old` is
+            from another encoder than that of the space.
         ShapeError: the features have a wrong shape.
         NonFiniteError: a present row is not finite, or has no direction in the space.
     """
@@ -184,73 +187,27 @@ def _open(source: Any, modality: str, name: str) -> _Features:
     return _Features(name, array, np.ones(len(array), bool), None, {})
 
 
-def _common_ids(old: _Features, new: _Features) -> tuple[Array | None, Array | None]:
-    """Return ids of both sources that can be compared. The numbers of text ids follow the order of their store, so the
-    texts are compared; stores of `embed` have the keys of the items as names.
-    """
-    texts = [_texts_of(features.store) for features in (old, new)]
-    if texts[0] is not None and texts[1] is not None:
-        return texts[0], texts[1]
-    numbers = [None if features.store is None else features.store.ids for features in (old, new)]
-    if texts[0] is None and texts[1] is None:
-        return numbers[0], numbers[1]
-    # Integers without a meaning are the row numbers of a store.
-    given = [features.store is not None and features.store.has_ids for features in (old, new)]
-    found = [
-        text if text is not None else number.astype(np.str_) if has_ids and number is not None else None
-        for text, number, has_ids in zip(texts, numbers, given, strict=True)
-    ]
-    return found[0], found[1]
-
-
-def _texts_of(store: EmbeddingStore | None) -> Array | None:
-    if store is None:
-        return None
-    if store.keys is not None:
-        return np.array(store.keys, np.str_)
-    if store.has_ids or not store.has_names or len(set(store.item_names)) < store.items:
-        return None
-    return np.array(store.item_names, np.str_)
-
-
 def _joined(old: _Features, new: _Features) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of the items with both features."""
-    ids_N, new_ids_N = _common_ids(old, new)
-    same = len(old.array) == len(new.array) and (ids_N is None or new_ids_N is None or np.array_equal(ids_N, new_ids_N))
-    if same:
+    if old.store is None or new.store is None:
+        found = None
+    else:
+        found = joined_rows(old.store, new.store, old.mask_N, new.mask_N)
+    if found is not None:
+        rows_n, new_rows_n = found
+    elif len(old.array) == len(new.array):
         rows_n = new_rows_n = np.flatnonzero(old.mask_N & new.mask_N)
-    elif ids_N is None or new_ids_N is None:
+    else:
         raise DataError(
             f"'old' has {len(old.array):,} items and 'new' {len(new.array):,}; without ids, both must list the same "
             f"items in the same order"
         )
-    else:
-        place_n, new_place_n = np.flatnonzero(old.mask_N), np.flatnonzero(new.mask_N)
-        ids_n, new_ids_n = ids_N[place_n], new_ids_N[new_place_n]
-        _check_unique(old.name, ids_n)
-        _check_unique(new.name, new_ids_n)
-        _, first_n, second_n = np.intersect1d(ids_n, new_ids_n, assume_unique=True, return_indices=True)
-        rows_n, new_rows_n = place_n[first_n], new_place_n[second_n]
-        if not len(rows_n):
-            raise DataError(
-                f"'old' and 'new' have no ids in common, such as {ids_n[:1].tolist()} and {new_ids_n[:1].tolist()}; "
-                f"pass features of the same items"
-            )
     if len(rows_n) < LEAST_PAIRS:
         raise DataError(
             f"{count(len(rows_n), 'item')} with features of both encoders, expected at least {LEAST_PAIRS}; 240 or "
             f"more give useful intervals"
         )
     return rows_n, new_rows_n
-
-
-def _check_unique(name: str, ids_n: Array) -> None:
-    unique, times = np.unique(ids_n, return_counts=True)
-    if (times > 1).any():
-        raise DataError(
-            f"id {unique[times > 1][0]!s:.80} repeats in {name!r}, so ids do not identify items; pass two stores of "
-            f"the same items in the same order"
-        )
 
 
 def _with_statistics(space: Space, modality: str, new: _Features, rows_n: NDArray[np.int64]) -> tuple[Space, Array]:
