@@ -32,7 +32,7 @@ from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.losses import create as create_objective
 from unialign.space import Space
 from unialign.train._fit_items import ItemOptions, opened_items
-from unialign.train._media_stream import KeptArrays, MediaStream
+from unialign.train._media_stream import MediaStream, PreparedCache
 from unialign.train._process_group import ProcessGroup
 from unialign.train._space_task import SpaceTask
 
@@ -301,19 +301,21 @@ def test_kept_arrays_have_a_limit_and_missing_files_raise(items: Any, folder: Pa
         columns = task.media.columns
     rows = np.flatnonzero(task.store.present("image"))[:6]
     for limit in (0, 2000, 1 << 20):
-        kept = KeptArrays(limit)
-        stream = MediaStream(columns, rows_of=lambda step: rows, steps=4, seed_of=None, workers=0, kept=kept)
+        cache = PreparedCache(limit)
+        stream = MediaStream(columns, rows_of=lambda step: rows, steps=4, seed_of=None, workers=0, cache=cache)
         for step in range(4):
             found = stream.prepared(step, "image", rows)
             assert [row["pixels"].shape for row in found.rows if row is not None] == [(3, 16, 16)] * 6
             assert len(found[2:4]) == 2
         stream.close()
-        assert len(kept._found) == {0: 0, 2000: 2}.get(limit, len(kept._found))
-    assert len([key for key in kept._found if key[0] == "image"]) == 6
+        assert len(cache._found) == {0: 0, 2000: 2}.get(limit, len(cache._found))
+    assert len([key for key in cache._found if key[0] == "image"]) == 6
     moved = folder / "1.png"
     moved.rename(folder / "moved.png")
     try:
-        stream = MediaStream(columns, rows_of=lambda step: rows, steps=4, seed_of=None, workers=0, kept=KeptArrays(0))
+        stream = MediaStream(
+            columns, rows_of=lambda step: rows, steps=4, seed_of=None, workers=0, cache=PreparedCache(0)
+        )
         with pytest.raises(DataError, match=r"'image', 1.png, cannot be decoded in training"):
             stream.prepared(0, "image", rows)
     finally:

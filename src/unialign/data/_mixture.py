@@ -49,7 +49,7 @@ class Mixture:
         epoch_steps: number of optimizer steps of an epoch. Default: as many as needed to visit each training row of the
             source with the most training rows once, rounded up to whole batches. Other sources start over, in a new
             order, when all of their rows were visited.
-        shared_ids: whether items of different sources with equal ids are the same thing, and never negatives of each
+        shared_ids: whether items of different sources with equal ids are the same item, and never negatives of each
             other. Their values are compared: texts, or integers. An item of a table, or of a store that was embedded
             from a table, has its key as its id if it has no other. Default: ids and groups of different sources are
             different, even if they are equal.

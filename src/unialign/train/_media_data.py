@@ -20,14 +20,14 @@ from unialign.encoders import BATCH_SIZE, Encoder, encode_prepared
 from unialign.items import Items
 from unialign.space import Space, Standardize, normalization_of
 from unialign.train._batches import derived_seed
-from unialign.train._media_stream import KeptArrays, MediaColumn, MediaStream, PreparedRows, prepared_cells_of
+from unialign.train._media_stream import MediaColumn, MediaStream, PreparedCache, PreparedRows, prepared_cells_of
 from unialign.train._process_group import ProcessGroup
 from unialign.train._run_dir import ENCODERS
 from unialign.train._training_data import Inputs, TrainingData
 from unialign.train._tuned_encoders import TunedEncoders
 
 # Prepared arrays that the processes of a machine keep in memory, in bytes.
-_KEPT_BYTES = 1 << 30
+_CACHE_BYTES = 1 << 30
 # Smallest standard deviation of a column, as a fraction of the largest one of its modality.
 _SMALLEST_STD = 1e-2
 # Entries of a reference that do not affect the features.
@@ -69,7 +69,7 @@ class Media:
         workers = chosen_workers(source.embedding.workers, device.type, work)
         # The processes of a machine share its cores, unless the number of workers of each one is given.
         self._workers = workers if source.embedding.workers != "auto" else min(workers, max(1, workers // local))
-        self._kept = KeptArrays(_KEPT_BYTES // local)
+        self._cached = PreparedCache(_CACHE_BYTES // local)
         self._stream: MediaStream | None = None
 
     def start(self, config: TrainConfig, *, rows_of: Callable[[int], NDArray[np.int64]], steps: int) -> None:
@@ -82,17 +82,17 @@ class Media:
             steps=steps,
             seed_of=seed_of if config.augment != "none" else None,
             workers=self._workers,
-            kept=self._kept,
+            cache=self._cached,
         )
 
     def prepared(self, step: int, name: str, rows_B: NDArray[np.int64]) -> PreparedRows:
         assert self._stream is not None
         return self._stream.prepared(step, name, rows_B)
 
-    def present_features(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Return the features (len(rows), W) of media by the present encoders; absent rows are 0."""
+    def current_features(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Return the features (len(rows), W) of media by the current encoders; absent rows are 0."""
         found = {name: np.zeros((len(rows), self.encoders[name].dim), np.float32) for name in self.encoders.names}
-        for name, cells, prepared in prepared_cells_of(self.columns, rows, self._kept, workers=self._workers):
+        for name, cells, prepared in prepared_cells_of(self.columns, rows, self._cached, workers=self._workers):
             features = encode_prepared(self.encoders[name], prepared, batch_size=BATCH_SIZE).numpy()
             index = self.columns[name].index_N[rows]
             place = np.searchsorted(cells, index).clip(max=len(cells) - 1)
@@ -100,10 +100,10 @@ class Media:
             found[name][taken] = features[place[taken]]
         return found
 
-    def present_store(self, split: str) -> EmbeddingStore:
-        """Return the rows of a split in memory, with the features of the present encoders."""
+    def current_store(self, split: str) -> EmbeddingStore:
+        """Return the rows of a split in memory, with the features of the current encoders."""
         store, rows = self._store, self._store.rows(split)
-        features = self.present_features(rows)
+        features = self.current_features(rows)
         names = store.modalities
         labels = store.labels[rows]
         return EmbeddingStore.from_arrays(
@@ -165,7 +165,7 @@ def encoder_facts(initial: Mapping[str, Encoder]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def widen_statistics(space: Space, modalities: Sequence[str]) -> None:
+def clamp_std(space: Space, modalities: Sequence[str]) -> None:
     """Raise small standard deviations of columns of encoders that are trained.
 
     The features change, and a column that hardly varies at first would multiply them, and the gradient of the encoder,

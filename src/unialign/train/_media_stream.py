@@ -43,8 +43,8 @@ class PreparedRows:
         return PreparedRows(self.rows[part])
 
 
-class KeptArrays:
-    """Prepared arrays of cells without random changes, up to a size in bytes. They are never removed."""
+class PreparedCache:
+    """Prepared arrays of cells without random changes, up to a size in bytes. Arrays are never evicted."""
 
     def __init__(self, limit: int) -> None:
         self._free = limit
@@ -63,7 +63,7 @@ class KeptArrays:
 class MediaStream:
     """Prepare the media of the training rows, in the order of the steps.
 
-    The media of a step are a pure function of the seed and the step. Without random changes, prepared arrays are kept
+    The media of a step are a pure function of the seed and the step. Without random changes, prepared arrays are cached
     in memory while they fit.
 
     Args:
@@ -72,7 +72,7 @@ class MediaStream:
         steps: number of steps.
         seed_of: seed of the random changes, given step, row and modality; None: no changes.
         workers: worker processes, 0 for none.
-        kept: where arrays are kept without random changes.
+        cache: where arrays are cached without random changes.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class MediaStream:
         steps: int,
         seed_of: Callable[[int, int, str], int] | None,
         workers: int,
-        kept: KeptArrays,
+        cache: PreparedCache,
     ) -> None:
         self._columns, self._rows_of, self._steps = columns, rows_of, steps
-        self._seed_of, self._workers, self._kept = seed_of, workers, kept
+        self._seed_of, self._workers, self._cached = seed_of, workers, cache
         self._preparer = Preparer({name: column.work for name, column in columns.items()}, workers=workers)
         self._queue = _Queue()
         self._running: Iterator[PreparedBatch] = iter(())
@@ -115,7 +115,7 @@ class MediaStream:
 
     def _of(self, name: str, row: int, cell: int) -> Prepared:
         key = (name, cell if self._seed_of is None else row)
-        found = self._kept.get(key) if self._seed_of is None else None
+        found = self._cached.get(key) if self._seed_of is None else None
         return self._found[key] if found is None else found
 
     def _collect(self, step: int) -> None:
@@ -130,7 +130,7 @@ class MediaStream:
             for key, arrays in copied_arrays(batch, doing="training"):
                 self._found[key] = arrays
                 if self._seed_of is None:
-                    self._kept.add(key, arrays)
+                    self._cached.add(key, arrays)
         self._step = step
 
     def _request_until(self, step: int) -> None:
@@ -148,7 +148,7 @@ class MediaStream:
             cells = column.index_N[rows]
             rows_n, cells_n = rows[cells >= 0].tolist(), cells[cells >= 0].tolist()
             if self._seed_of is None:
-                wanted = {cell: cell for cell in cells_n if self._kept.get((name, cell)) is None}
+                wanted = {cell: cell for cell in cells_n if self._cached.get((name, cell)) is None}
             else:
                 wanted = dict(zip(rows_n, cells_n, strict=True))
             keys = list(wanted)
@@ -176,7 +176,7 @@ class _Queue:
 
 
 def prepared_cells_of(
-    columns: Mapping[str, MediaColumn], rows: NDArray[np.int64], kept: KeptArrays, *, workers: int
+    columns: Mapping[str, MediaColumn], rows: NDArray[np.int64], cache: PreparedCache, *, workers: int
 ) -> Iterator[tuple[str, NDArray[np.int64], list[Prepared]]]:
     """Yield the prepared media of the distinct cells of rows, without random changes, by modality in blocks."""
     preparer = Preparer({name: column.work for name, column in columns.items()}, workers=workers)
@@ -188,7 +188,7 @@ def prepared_cells_of(
             size = _TASK_CELLS * max(1, workers) * 4
             for start in range(0, len(cells), size):
                 block = cells[start : start + size]
-                missing = [cell for cell in block.tolist() if kept.get((name, cell)) is None]
+                missing = [cell for cell in block.tolist() if cache.get((name, cell)) is None]
                 tasks = []
                 for first in range(0, len(missing), _TASK_CELLS):
                     part = missing[first : first + _TASK_CELLS]
@@ -198,14 +198,14 @@ def prepared_cells_of(
                 for batch in preparer.batches(iter(tasks)) if tasks else ():
                     found |= dict(copied_arrays(batch, doing="evaluation"))
                 for key, arrays in found.items():
-                    kept.add(key, arrays)
-                yield name, block, [found.get((name, cell)) or _kept(kept, name, cell) for cell in block.tolist()]
+                    cache.add(key, arrays)
+                yield name, block, [_cached(found, cache, (name, cell)) for cell in block.tolist()]
     finally:
         preparer.close()
 
 
-def _kept(kept: KeptArrays, name: str, cell: int) -> Prepared:
-    arrays = kept.get((name, cell))
+def _cached(found: Mapping[tuple[str, int], Prepared], cache: PreparedCache, key: tuple[str, int]) -> Prepared:
+    arrays = found[key] if key in found else cache.get(key)
     assert arrays is not None
     return arrays
 

@@ -27,7 +27,7 @@ from unialign.train._extension import Extension, check_extension, extended_metad
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
 from unialign.train._infonce_warmup import infonce_for_warmup
 from unialign.train._init_from import check_init_from, copy_weights
-from unialign.train._media_data import Media, MediaSource, MediaTrainingData, encoder_facts, widen_statistics
+from unialign.train._media_data import Media, MediaSource, MediaTrainingData, clamp_std, encoder_facts
 from unialign.train._monitor import HealthWarning, check_health
 from unialign.train._nan_diagnosis import explain_non_finite
 from unialign.train._optimizer import learning_rate, load_optimizer_tensors, optimizer_tensors
@@ -163,7 +163,7 @@ class SpaceTask(TrainingTask):
             copy_weights(space, self.init_from)
         else:
             space.fit_normalizer(self.store, self.rows)
-            widen_statistics(space, tuple(self.initial))
+            clamp_std(space, tuple(self.initial))
         return space
 
     def _prepare_encoders(self, source: MediaSource) -> None:
@@ -175,7 +175,7 @@ class SpaceTask(TrainingTask):
             self.data, tuple(self.dims), space=self.space, media=self.media, device=self.device
         )
         if self.early_stopping is not None:
-            self.early_stopping.current_store = partial(self.media.present_store, "val")
+            self.early_stopping.current_store = partial(self.media.current_store, "val")
 
     def _store_rows(self, step: int) -> NDArray[np.int64]:
         """Return the rows of this process in a step."""
@@ -186,7 +186,7 @@ class SpaceTask(TrainingTask):
     def _extended_space(self, extension: Extension) -> Space:
         space = extension.make_space(self.encoders, without=tuple(self.initial))
         fit_stages(space, self.store, self.rows, tuple(extension.new))
-        widen_statistics(space, [name for name in extension.new if name in self.initial])
+        clamp_std(space, [name for name in extension.new if name in self.initial])
         if self.extension_start is None:
             self.extension_start = extension.fit_heads(space, self.store, self.config)
         space.metadata = extended_metadata(self._metadata(), extension.base)
