@@ -101,6 +101,7 @@ def test_errors_leave_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) 
         assert not Path("run").exists(), words
 
 
+@pytest.mark.slow
 def test_two_processes(here: Path) -> None:
     assert main([*WORDS, "--out", "alone"]) == 0
     with socket.socket() as free:
