@@ -263,7 +263,7 @@ def _warn_of_initial_statistics(module: nn.Module, what: str) -> None:
         for name, inner in module.named_modules()
         if getattr(inner, "running_mean", None) is not None
         and getattr(inner, "running_var", None) is not None
-        and not inner.running_mean.any()  # type: ignore[operator,union-attr]
+        and not inner.running_mean.any()
         and bool((inner.running_var == 1).all())
     ]
     if initial:
