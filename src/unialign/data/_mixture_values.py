@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unialign.data._item_identity import item_ids
 from unialign.data._item_values import validate_values
 from unialign.data._store import EmbeddingStore
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, DataError
 from unialign.readers import first_appearance_codes
 
 __all__ = [
@@ -47,7 +47,14 @@ def check_shared(sources: Mapping[str, EmbeddingStore]) -> None:
         )
     split_N = np.concatenate([store.split for store in sources.values()])
     ids_N, groups_N = combined_ids(sources, shared=True), combined_groups(sources, shared=True)
-    validate_values({"ids": ids_N, "groups": groups_N, "split": split_N}, len(split_N), ())
+    try:
+        validate_values({"ids": ids_N, "groups": groups_N, "split": split_N}, len(split_N), ())
+    except DataError as error:
+        raise DataError(
+            f"the sources with shared ids have different splits: {error}; rows are those of {' + '.join(sources)}. "
+            "Give every table a split column in which items with equal ids agree, since a split that is suggested for "
+            "one source does not consider the others"
+        ) from None
 
 
 def combined_ids(sources: Mapping[str, EmbeddingStore], *, shared: bool) -> Codes:
