@@ -1,5 +1,6 @@
 """Test that interrupted training of encoders ends with the bits of an uninterrupted run."""
 
+import copy
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ from end_to_end_kill_driver import SETTINGS, TUNE
 
 from media_train_cases import ENCODERS, media_config, media_items, train, trained_bits, wrapped, wrapped_text
 from train_cases import stop_at
+from unialign.encoders import wrap
 from unialign.errors import CheckpointError, DataError
 from unialign.space import Space
 from unialign.train import newest_checkpoint
@@ -58,6 +60,43 @@ def test_resuming_with_other_workers_gives_the_same_bits(items: Any, tmp_path: P
     assert not any("sound" in name for name in (*tensors["encoders"], *tensors["optimizer"]))
     again = train(items, config, out=tmp_path / "run", resume="auto", workers=0)
     assert trained_bits(again) == trained_bits(whole)
+
+
+def test_buffers_that_change_in_training_are_resumed(items: Any, tmp_path: Path) -> None:
+    """Spectral normalization updates its vectors in each forward pass in training mode."""
+    config = media_config(
+        epochs=4, modalities=("image", "text"), encoders={}, tune={"image": {"mode": "all", "dropout": "model"}}
+    )
+
+    def encoders() -> dict[str, Any]:
+        encoder = wrapped()
+        layer = next(
+            layer for layer in encoder.module.modules() if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+        )
+        torch.nn.utils.parametrizations.spectral_norm(layer)
+        module = wrap(
+            encoder.module, media="image", dim=encoder.dim, prepare=encoder.prepare, decoding=encoder.decoding
+        )
+        return {"image": module, "text": wrapped_text()}
+
+    torch.manual_seed(0)
+    start = encoders()
+    states = {name: copy.deepcopy(encoder.module.state_dict()) for name, encoder in start.items()}
+
+    def again() -> dict[str, Any]:
+        torch.manual_seed(0)
+        found = encoders()
+        for name, encoder in found.items():
+            encoder.module.load_state_dict(states[name])
+        return found
+
+    whole = train(items, config, encoders=again(), out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(items, config, encoders=again(), out=tmp_path / "run", on_step=stop_at(3))
+    result = train(items, config, encoders=again(), out=tmp_path / "run", resume="required")
+    modules = [found.space._loaded_encoders.given(found.space.encoders["image"]).module for found in (whole, result)]
+    for name, tensor in modules[0].state_dict().items():
+        assert torch.equal(tensor, modules[1].state_dict()[name]), name
 
 
 def test_the_base_of_an_adapter_does_not_move(items: Any, tmp_path: Path) -> None:

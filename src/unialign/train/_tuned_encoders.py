@@ -23,6 +23,8 @@ from unialign.errors import CheckpointError, ConfigError, ShapeError
 from unialign.train._batches import derived_seed
 from unialign.train._media_stream import PreparedRows
 
+_BUFFERS = "buffers/"
+
 
 @dataclass(frozen=True)
 class TunedEncoder:
@@ -100,11 +102,11 @@ class TunedEncoders:
         return features_bW.index_put((torch.tensor(places, device=found_nW.device),), found_nW)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the trained tensors, named `encoder/MODALITY/PARAMETER`."""
+        """Return the tensors that training changes, named `encoder/MODALITY/NAME`, with `buffers/` before a buffer."""
         return {
             f"encoder/{name}/{key}": tensor
             for name, own in self._encoders.items()
-            for key, tensor in tuned_tensors(own.encoder).items()
+            for key, tensor in (tuned_tensors(own.encoder) | _buffers(own)).items()
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -112,8 +114,11 @@ class TunedEncoders:
         for name, own in self._encoders.items():
             prefix = f"encoder/{name}/"
             mine = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            buffers = {key: mine.pop(key) for key in [*mine] if key.startswith(_BUFFERS)}
             load_tuned_tensors(own.encoder, mine)
-            taken += len(mine)
+            for key, tensor in _buffers(own).items():
+                tensor.copy_(buffers[key])
+            taken += len(mine) + len(buffers)
         if taken != len(tensors):
             raise CheckpointError(
                 f"the checkpoint has {len(tensors)} tensors of trained encoders, but this run trains {taken}"
@@ -122,3 +127,13 @@ class TunedEncoders:
     def trained(self) -> dict[str, Encoder]:
         """Return encoders with the fingerprints of the present weights."""
         return {name: trained_encoder(own.encoder) for name, own in self._encoders.items()}
+
+
+def _buffers(own: TunedEncoder) -> dict[str, Tensor]:
+    """Return the buffers of layers in training mode, which may change in each forward pass, as of `spectral_norm`."""
+    assert own.encoder.module is not None
+    if own.tuning.dropout == "off":
+        return {}
+    parameters = dict(own.encoder.module.named_parameters())
+    state = own.encoder.module.state_dict()
+    return {f"{_BUFFERS}{key}": x for key, x in state.items() if key not in parameters and isinstance(x, Tensor)}
