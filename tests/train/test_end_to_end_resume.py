@@ -142,6 +142,8 @@ def test_other_initial_encoders_are_named(items: Any, tmp_path: Path) -> None:
     changed["image"] = trained_encoder(changed["image"])
     with pytest.raises(CheckpointError, match=r"image.weights.state"):
         train(items, pair, encoders=changed, out=tmp_path / "wrapped", resume="auto")
+    with pytest.raises(CheckpointError, match=r"the encoders of 'image', 'text', but this run trains those of 'im"):
+        train(items, media_config(tune={"image": "all"}), out=tmp_path / "run", resume="auto")
     with pytest.raises(CheckpointError, match=r"tune.image.lr"):
         train(items, config.override({"tune.image.lr": 0.5}), out=tmp_path / "run", resume="auto")
     with pytest.raises(Exception, match="holds an unfinished run"):

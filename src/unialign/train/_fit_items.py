@@ -215,7 +215,7 @@ def _check_keys(what: str, keys: Collection[str], names: Collection[str]) -> Non
     for key in keys:
         if not any(fnmatchcase(name, key) or name == key for name in names):
             hint = suggestion(key, names, otherwise=f"the modalities are {', '.join(names)}")
-            raise ConfigError(f"{what} has the modality {key!r}, which the items lack{hint}")
+            raise ConfigError(f"{what} has the modality {key!r}, which this run does not train{hint}")
 
 
 def _check_modules(encoders: Mapping[str, Encoder], tuned: Collection[str]) -> None:

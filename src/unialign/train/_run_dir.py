@@ -148,6 +148,12 @@ def _check_same_encoders(there: Any, here: Any, source: Path) -> None:
     """Compare the references of the initial encoders of a run that trains encoders."""
     if not isinstance(there, dict) or not isinstance(here, dict):
         return
+    if set(there) != set(here):
+        old, new = (", ".join(map(repr, sorted(names))) or "no modality" for names in (there, here))
+        raise CheckpointError(
+            f"{source} trained the encoders of {old}, but this run trains those of {new}; use the same `tune`, or "
+            f"choose another folder"
+        )
     changed = differing_settings(there, here)
     if changed:
         listed = "; ".join(f"{name}: {_short(old)} -> {_short(new)}" for name, (old, new) in changed.items())
