@@ -44,7 +44,8 @@ LORA = {"mode": "lora", "targets": ["layers.3", "layers.6"], "lr": 1e-3}
     [
         (2, {}),
         (2, {"tune": {"image": LORA, "sound": {"mode": "last", "blocks": 1, "lr": 1e-3}}, "micro_batch_size": 3}),
-        (3, {"micro_batch_size": 2, "augment": "basic"}),
+        # A higher learning rate amplifies rounding to more than the tolerances.
+        (3, {"micro_batch_size": 2, "augment": "basic", "lr": 1e-3}),
     ],
     ids=["all", "lora", "augmented"],
 )

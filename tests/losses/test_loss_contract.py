@@ -91,10 +91,10 @@ def test_presets():
 
 
 def test_every_preset_is_listed():
-    assert set(ua.losses.PRESETS) == set(PRESET_TABLE)
+    assert set(ua.losses.PRESETS) == set(PRESET_TABLE) | {"adaptive"}
 
 
-def test_balanced_is_the_default():
+def test_the_default_is_balanced_outside_of_narrow_cones():
     embeddings = draw_batch(1, 3, 4, 5)
     default = ua.losses.UniAlign("m0")(embeddings).total
     assert torch.equal(default, ua.losses.UniAlign("m0", preset="balanced")(embeddings).total)
@@ -161,7 +161,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("Align+Uniform", {}, r"did you mean 'align_uniform'\?$"),
     ("clip", {}, r"'triangle'; to use a plug-in, install the package that adds it"),
     ("gram", {}, "gram needs anchor="),
-    ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of 'balanced', 'paper'"),
+    ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of 'balanced', 'adaptive', 'paper'"),
     ("unialign", {"kernel": "rbf"}, "unknown kernel 'rbf'; expected one of 'gaussian', 'clip'"),
     ("unialign", {"reduction": "log"}, "unknown reduction 'log'"),
     ("unialign", {"weighting": "max"}, "unknown weighting 'max'"),

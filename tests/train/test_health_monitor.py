@@ -32,7 +32,7 @@ def test_a_healthy_loop_has_no_warnings() -> None:
 
 def test_a_collapsed_modality_is_reported_once() -> None:
     """The rows of `image` have a uniformity of -0.13, which corresponds to a mean cosine of 0.99."""
-    loss, z = create("unialign", anchor="text"), rows()
+    loss, z = create("unialign", anchor="text", preset="balanced"), rows()
     z["image"] = 7 + 0.6 * z["image"]
     out = loss(z)
     assert float(out.terms["uniformity/image"]) > -0.2

@@ -3,6 +3,7 @@
 Shapes: `N` training rows, `M` modalities, `C` combinations of present modalities, `R` rows of a probe, `D` dimension.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -53,7 +54,9 @@ def check_pairs(
     dim: int,
     anchor: object,
 ) -> None:
-    """Raise ConfigError if the objective would not align a modality, or any item of a source of a mixture.
+    """Raise ConfigError if the objective would not align a modality of a mixture, or any item of one of its sources.
+
+    For a single source, a modality that would not be aligned gives a warning.
 
     An objective with an anchor aligns only pairs that contain it. Without such pairs, the others have no loss, or are
     only spread. Whether an objective uses the pairing of a modality is measured: its terms, without those that only
@@ -78,11 +81,16 @@ def check_pairs(
     if missing := sorted((one for one in modalities if one in expected - found), key=lambda one: one == anchor):
         has_none = _lacks_anchor(present[0], modalities, anchor, (missing[0],))
         lacking = f"the anchor {anchor!r}" if has_none else f"all modalities that {name!r} compares with it"
-        raise ConfigError(
+        message = (
             f"no training row of {missing[0]!r} has {lacking}, so the objective {name!r} would not align "
             f"{missing[0]!r}; choose another anchor or objective, add rows with both, or omit {missing[0]!r} with "
             "`modalities`"
         )
+        if store.sampling is None:
+            # The modalities are connected, so that an InfoNCE warmup or a closed form may still align them.
+            warnings.warn(message, stacklevel=2)
+            return
+        raise ConfigError(message)
     for source, present_CM, paired in zip(sources, present[1:], of_sources, strict=True):
         if expected and not paired:
             has_none = _lacks_anchor(present_CM, modalities, anchor, [one for one in modalities if one != anchor])
