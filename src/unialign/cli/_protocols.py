@@ -1,4 +1,4 @@
-"""Protocols of `unialign evaluate`. Each has a configuration, options of its own, and a module that implements it."""
+"""Register the protocols of `unialign evaluate`: configuration, additional options, and implementing module."""
 
 from dataclasses import dataclass
 

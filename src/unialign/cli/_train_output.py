@@ -1,4 +1,4 @@
-"""What `unialign train` prints, and its results."""
+"""Print the progress of `unialign train`, and write its results."""
 
 import argparse
 from collections.abc import Sequence

@@ -94,7 +94,7 @@ class MixtureStore(EmbeddingStore):
         raise IndexError(f"row {row} is not a row of {self.name!r}")
 
     def save(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> EmbeddingStore:
-        """Write the rows of all sources into one store; its fingerprint is that of its own files.
+        """Write the rows of all sources into one store, whose fingerprint is computed from its own files.
 
         Raises:
             DataError: `path` exists, or a file system error occurs.

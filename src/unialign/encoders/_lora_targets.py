@@ -24,8 +24,8 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 def choose_targets(module: nn.Module, targets: Sequence[str] | None, what: str) -> tuple[str, ...]:
     """Return the names of the layers that get matrices.
 
-    Without `targets`, they are the linear layers of attention. Attention of `nn.MultiheadAttention` (open_clip) cannot
-    have matrices; if there is no other, they are the linear layers beside it in the same blocks.
+    Without `targets`, select the linear layers of attention. `nn.MultiheadAttention` (open_clip) does not support
+    adapters; if a module has no other attention, select the other linear layers of the same blocks.
 
     Raises:
         ConfigError: no layer has one of the names, or the module has no attention.

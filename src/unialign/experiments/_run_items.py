@@ -11,7 +11,7 @@ from unialign.embedding import embed_with, finished_features
 from unialign.errors import DataError
 from unialign.experiments._results_folder import EVALUATED_FOLDER, STORE_FOLDER
 from unialign.experiments._run import RunRecord, evaluate_space, training_seconds
-from unialign.items import Items
+from unialign.items import SPLITS, Items
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 
@@ -39,6 +39,11 @@ def run_items(
         DataError: the split has fewer than two items, or the folder contains a run on other data.
         ConfigError, CheckpointError, NonFiniteError: see `unialign.fit`.
     """
+    # Without a split, all items are training items.
+    split_N = items.split.clip(min=0)
+    size = int((split_N == SPLITS.index(split)).sum())
+    if size < 2:
+        raise DataError(f"the {split!r} split of {items.name!r} has {count(size, 'item')}; at least 2 are needed")
     result = fit(
         items,
         config,
@@ -52,10 +57,7 @@ def run_items(
         train=train,
     )
     store = EmbeddingStore.open(folder / STORE_FOLDER)
-    rows = store.rows(split)
-    if len(rows) < 2:
-        raise DataError(f"the {split!r} split of {items.name!r} has {count(len(rows), 'item')}; at least 2 are needed")
-    part = items.select(store.modalities).rows_of(rows)
+    part = items.select(store.modalities).rows_of(store.rows(split))
     encoders = {name: result.space.encoder(name) for name in part.modalities}
     target = folder / EVALUATED_FOLDER
     evaluated = finished_features(target, part, encoders, embedding)

@@ -107,7 +107,7 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
 
     No file is copied. Items with equal texts have equal ids, so they are never negatives of each other. Near-duplicates
     are in one group: items with equal texts or, depending on the data set, equal files. The split has 70 % training,
-    8 % validation and 22 % test items, unless the data set has a split of its own.
+    8 % validation and 22 % test items, unless the data set defines a split.
 
     Args:
         name: name of a data set (see `names`).

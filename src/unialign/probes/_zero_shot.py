@@ -58,7 +58,7 @@ def zero_shot(
         See `ProbeResult`.
 
     Raises:
-        ConfigError: an unknown modality, an invalid option, raw media without encoder, or a label that is no class.
+        ConfigError: a modality is unknown, an option is invalid, raw media have no encoder, or a label is not a class.
         DataError: no item is present, or labels are given and no present item has one.
         ShapeError, NonFiniteError, MediaError: as in `Space.encode`; also ShapeError for labels or groups that are not
             (N,).

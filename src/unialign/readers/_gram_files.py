@@ -39,7 +39,7 @@ def list_annotations(path: Path) -> list[Path]:
             raise DataError(f"{path} has no descs_ret_train.json, descs_ret_test.json or another annotation file")
         return files
     if not path.is_file():
-        raise DataError(f"there is no file {path}; pass the folder of descs_ret_test.json")
+        raise DataError(f"{path} does not exist; pass the folder that contains descs_ret_test.json")
     return [path]
 
 

@@ -18,7 +18,7 @@ def table_of(path: Path) -> Path:
     """Return the table in a folder, or the file itself."""
     found = path / _TABLE if path.is_dir() else path
     if not found.is_file():
-        raise DataError(f"there is no file {found}; pass the folder of {_TABLE}, or the file")
+        raise DataError(f"{found} does not exist; pass {_TABLE} or the folder that contains it")
     return found
 
 
