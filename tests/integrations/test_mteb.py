@@ -11,6 +11,7 @@ import pytest
 
 import tiny_towers
 import unialign as ua
+from mteb_tasks import LETTERS, retrieval_task
 from unialign.errors import ConfigError
 
 pytestmark = [
@@ -30,33 +31,8 @@ def rows(prefix: str, kind: str) -> Any:
 
 
 def task(query: str, document: str, relevant: dict[str, dict[str, int]]) -> Any:
-    from mteb.abstasks import AbsTaskRetrieval
-    from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
-    from mteb.abstasks.task_metadata import TaskMetadata
-
-    letters = {"text": "t", "image": "i", "audio": "a"}
-
-    class Task(AbsTaskRetrieval):
-        metadata = TaskMetadata(
-            name=f"Tiny{query.title()}To{document.title()}",
-            description="A task in memory.",
-            type="Any2AnyRetrieval",
-            category=f"{letters[query]}2{letters[document]}",
-            modalities=sorted({query, document}),
-            dataset={"path": "none/none", "revision": "1"},
-            eval_splits=["test"],
-            eval_langs=["eng-Latn"],
-            main_score="ndcg_at_10",
-        )
-
-        def load_data(self, **_: Any) -> None:
-            split = RetrievalSplitData(
-                queries=rows("q", query), corpus=rows("d", document), relevant_docs=relevant, top_ranked=None
-            )
-            self.dataset = {"default": {"test": split}}
-            self.data_loaded = True
-
-    return Task()
+    category = f"{LETTERS[query]}2{LETTERS[document]}"
+    return retrieval_task(category, rows("q", query), rows("d", document), relevant)
 
 
 def nearest(vectors: dict[str, np.ndarray], query: str, document: str) -> dict[str, dict[str, int]]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import unialign as ua
+from mteb_tasks import LETTERS, retrieval_task
 from unialign.encoders import Encoder, create, wrap
 from unialign.errors import ConfigError
 from unialign.integrations._mteb_encoder import SpaceEncoder, chosen_modalities
@@ -21,7 +22,6 @@ from unialign.space import Space
 needs_mteb = pytest.mark.skipif(find_spec("mteb") is None, reason="needs the environment of `make test-integrations`")
 
 TEXTS = ["a red cat", "two dogs run", "the sea at night", "a green tree", "snow"]
-LETTERS = {"text": "t", "image": "i", "audio": "a", "video": "v"}
 
 
 class Clips(nn.Module):
@@ -200,33 +200,8 @@ def expected(names: str) -> np.ndarray[Any, Any]:
 
 
 def task(category: str, relevant: dict[str, dict[str, int]]) -> Any:
-    from mteb.abstasks import AbsTaskRetrieval
-    from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
-    from mteb.abstasks.task_metadata import TaskMetadata
-
     query, document = category.split("2")
-
-    class Task(AbsTaskRetrieval):
-        metadata = TaskMetadata(
-            name=f"Tiny{category}",
-            description="A task in memory.",
-            type="Any2AnyRetrieval",
-            category=category,
-            modalities=[name for name, letter in LETTERS.items() if letter in category],
-            dataset={"path": "none/none", "revision": "1"},
-            eval_splits=["test"],
-            eval_langs=["eng-Latn"],
-            main_score="ndcg_at_10",
-        )
-
-        def load_data(self, **_: Any) -> None:
-            split = RetrievalSplitData(
-                queries=dataset("q", query), corpus=dataset("d", document), relevant_docs=relevant, top_ranked=None
-            )
-            self.dataset = {"default": {"test": split}}
-            self.data_loaded = True
-
-    return Task()
+    return retrieval_task(category, dataset("q", query), dataset("d", document), relevant)
 
 
 @pytest.mark.integrations
