@@ -40,7 +40,9 @@ LAYERS = (
     ("train",),
     ("experiments",),
     ("diagnostics", "generation", "correction", "migration", "integrations", "inspection", "named_data"),
+    ("index",),
     ("report",),
+    ("serve",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -12,6 +12,7 @@ from unialign import (
     functional as functional,
     generation as generation,
     geometry as geometry,
+    index as index,
     inspection as inspection,
     integrations as integrations,
     items as items,
@@ -32,12 +33,14 @@ from unialign.diagnostics import diagnose as diagnose
 from unialign.embedding import embed as embed
 from unialign.evaluation import evaluate as evaluate
 from unialign.experiments import compare as compare
+from unialign.index import Index as Index, query as query
 from unialign.inspection import inspect as inspect
 from unialign.migration import bridge as bridge, replace_encoder as replace_encoder
 from unialign.space import Space as Space
 from unialign.train import fit as fit
 
 __all__ = [
+    "Index",
     "Space",
     "TrainConfig",
     "__version__",
@@ -60,6 +63,7 @@ __all__ = [
     "functional",
     "generation",
     "geometry",
+    "index",
     "inspect",
     "inspection",
     "integrations",
@@ -71,6 +75,7 @@ __all__ = [
     "named_data",
     "ops",
     "probes",
+    "query",
     "registry",
     "repair",
     "replace_encoder",

@@ -1,5 +1,6 @@
 from unialign.correction._apply_store import repair_collection as repair_collection
 from unialign.correction._candidates import measure_candidates as measure_candidates
+from unialign.correction._csls import local_similarity as local_similarity
 from unialign.correction._fit import repair as repair
 from unialign.correction._layers import METHODS as METHODS
 from unialign.correction._repair import Repair as Repair

@@ -6,7 +6,7 @@ Shapes: `B` rows, `D` dimension, `R` reference rows, `Q` queries, `G` gallery ro
 import io
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,20 @@ from unialign.space import Space
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore, Overwrite
+
+
+class IndexLayer(NamedTuple):
+    """The correction of a modality in an index, in float64.
+
+    Attributes:
+        weight: (D, D), or None for the identity matrix.
+        bias: (D,). Corrected rows are `z @ weight + bias`, normalized to unit length.
+        reference: (R, D) centered unit rows, for CSLS scores.
+    """
+
+    weight: Tensor | None
+    bias: Tensor
+    reference: Tensor
 
 
 class Repair:
@@ -165,6 +179,20 @@ class Repair:
         z_BD = self.apply({modality: embeddings}, for_index=True)[modality].double()
         rows_RD = self._layer(reference).reference.double()
         return local_similarity(z_BD, rows_RD, same_modality=modality == reference)
+
+    def index_layer(self, modality: str) -> "IndexLayer":
+        """Return the affine map of `index_choice` for a modality, and the reference rows of its CSLS scores.
+
+        Raises:
+            ConfigError: unknown modality.
+        """
+        layer = self._layer(modality)
+        reference_RD = layer.reference.double()
+        if self.index_choice == "none":
+            return IndexLayer(None, torch.zeros_like(layer.bias), reference_RD)
+        if self.index_choice == self.choice and self.index_choice == "coral":
+            return IndexLayer(layer.weight, layer.bias, reference_RD)
+        return IndexLayer(None, -layer.mean, reference_RD)
 
     def apply_store(
         self,

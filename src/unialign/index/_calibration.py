@@ -1,0 +1,83 @@
+"""The correction of an index, fitted by `ua.repair` to a sample of its items.
+
+Shapes: `B` rows, `R` reference rows, `D` dimension.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.correction import Repair, local_similarity, repair
+from unialign.errors import DataError, ShapeError
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An affine map for each modality and, with CSLS, reference rows.
+
+    Attributes:
+        method: `none`, `center`, `coral` or `center_csls`.
+        reason: reason for the method.
+        weight: modality -> (D, D) float64; a missing name means the identity matrix.
+        bias: modality -> (D,) float64; a missing name means 0.
+        reference: modality -> (R, D) corrected unit rows, float64; empty unless the method uses CSLS.
+    """
+
+    method: str
+    reason: str
+    modalities: tuple[str, ...]
+    weight: Mapping[str, Tensor] = field(default_factory=dict)
+    bias: Mapping[str, Tensor] = field(default_factory=dict)
+    reference: Mapping[str, Tensor] = field(default_factory=dict)
+    repair: Repair | None = None
+
+    def affine(self, name: str, z_BD: Tensor) -> Tensor:
+        """Map unit rows in float64, without normalization."""
+        out_BD = z_BD.double()
+        if name in self.weight:
+            out_BD = out_BD @ self.weight[name]
+        return out_BD + self.bias[name] if name in self.bias else out_BD
+
+    def correct(self, name: str, z_BD: Tensor) -> Tensor:
+        """Map unit rows, and normalize them; rows equal to the mean of their modality become NaN."""
+        out_BD = self.affine(name, z_BD)
+        norm_B1 = torch.linalg.vector_norm(out_BD, dim=1, keepdim=True)
+        return out_BD / norm_B1.masked_fill(norm_B1 < 1e-9, torch.nan)
+
+    def local(self, name: str, corrected_BD: Tensor, reference: str) -> Tensor:
+        """(B,) mean cosine of corrected rows of a modality with their nearest reference rows of another."""
+        return local_similarity(corrected_BD, self.reference[reference], same_modality=name == reference)
+
+
+def uncorrected(modalities: tuple[str, ...], reason: str) -> Calibration:
+    """Return a calibration that changes nothing."""
+    return Calibration("none", reason, modalities)
+
+
+def fit_calibration(
+    embeddings: Mapping[str, Any],
+    modalities: tuple[str, ...],
+    *,
+    present: Mapping[str, Any] | None = None,
+    labels: Any = None,
+    method: str = "auto",
+) -> Calibration:
+    """Fit the correction to embeddings, modality -> (B, D)."""
+    try:
+        fitted = repair(embeddings, present=present, labels=labels, methods="auto" if method == "auto" else [method])
+    except (DataError, ShapeError) as error:
+        return uncorrected(modalities, str(error))
+    layers = {name: fitted.index_layer(name) for name in fitted.modalities}
+    uses_csls = fitted.index_choice == "center_csls"
+    return Calibration(
+        fitted.index_choice,
+        "chosen on held-out items" if method == "auto" else "given",
+        modalities,
+        {name: layer.weight for name, layer in layers.items() if layer.weight is not None},
+        {name: layer.bias for name, layer in layers.items()},
+        {name: layer.reference for name, layer in layers.items()} if uses_csls else {},
+        fitted,
+    )
