@@ -4,8 +4,8 @@ A built-in plug-in is an object in a public module of its group's package (`loss
 equals the module name. Packages add names through entry points (`[project.entry-points."unialign.objectives"]`).
 Notebooks and tests add names by calling `register`. Importing this module does not import torch. Entry points are read
 only to list all names, or to look up a name that is neither built in nor registered. The names of the group `encoders`
-are kinds of encoders, such as `builtin` or `transformers`. The group `index` is reserved: it accepts plug-ins, but no
-function of this library uses them yet.
+are kinds of encoders, such as `builtin` or `transformers`. Plug-ins of the group
+`index` are back ends of `ua.Index.connect`.
 """
 
 import pkgutil
@@ -28,6 +28,7 @@ _PACKAGES = {
     "objectives": "unialign.losses",
     "readers": "unialign.readers",
     "encoders": "unialign.encoders",
+    "index": "unialign.index",
     "commands": "unialign.cli",
 }
 _FIRST = {
@@ -45,6 +46,9 @@ _FIRST = {
         "diagnose",
         "repair",
         "bridge",
+        "index",
+        "search",
+        "serve",
         "export",
         "generate",
         "decoder",
