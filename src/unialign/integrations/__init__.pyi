@@ -1,4 +1,5 @@
 from unialign.integrations import (
+    lightly_studio as lightly_studio,
     lightning as lightning,
     mteb as mteb,
     sentence_transformers as sentence_transformers,
@@ -6,4 +7,4 @@ from unialign.integrations import (
     transformers as transformers,
 )
 
-__all__ = ["lightning", "mteb", "sentence_transformers", "tracking", "transformers"]
+__all__ = ["lightly_studio", "lightning", "mteb", "sentence_transformers", "tracking", "transformers"]

@@ -1,18 +1,14 @@
 """Run the tasks of mteb on a space, or on a space that was saved as a SentenceTransformer folder."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unialign.errors import ConfigError, MissingDependencyError
 from unialign.integrations._mteb_encoder import MODALITIES, SpaceEncoder, chosen_modalities
-from unialign.space import Space
+from unialign.space import Space, fingerprint_of, space_fingerprint
 
 
 def model(
@@ -56,7 +52,7 @@ def model(
     chosen = chosen_modalities(space, modalities)
     details = {
         "name": name,
-        "revision": revision or _space_fingerprint(space, chosen),
+        "revision": revision or space_fingerprint(space, encoders=chosen.values())[:40],
         "modalities": list(chosen),
         "embed_dim": space.dim,
         "framework": ["PyTorch"],
@@ -104,12 +100,6 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _space_fingerprint(space: Space, modalities: Mapping[str, str]) -> str:
-    encoders = {kind: str(space.encoders[name]["fingerprint"]) for kind, name in modalities.items()}
-    described = json.dumps([space.get_config(), encoders], sort_keys=True, default=str)
-    return _hashed(described, space.state_dict())
-
-
 def _load(model: Any, name: str | None, device: str | None) -> tuple[Any, str]:
     sentence_transformer = _library("sentence_transformers").SentenceTransformer
     if isinstance(model, str | os.PathLike):
@@ -153,15 +143,7 @@ def _sampling_rate(model: Any) -> int | None:
 
 def _fingerprint(model: Any) -> str:
     """Return 40 hexadecimal characters that depend on the modules and all weights."""
-    return _hashed(repr(model), model.state_dict())
-
-
-def _hashed(described: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    hasher = hashlib.sha256(described.encode())
-    for key, tensor in sorted(tensors.items()):
-        hasher.update(key.encode())
-        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return hasher.hexdigest()[:40]
+    return fingerprint_of(repr(model), model.state_dict())[:40]
 
 
 def _library(module: str) -> Any:

@@ -7,6 +7,7 @@ from unialign.space._encoders import (
 )
 from unialign.space._evaluating import evaluating as evaluating
 from unialign.space._extension import with_new_modalities as with_new_modalities
+from unialign.space._fingerprint import fingerprint_of as fingerprint_of, space_fingerprint as space_fingerprint
 from unialign.space._kernel_basis import (
     Blocks as Blocks,
     KernelBasis as KernelBasis,
