@@ -3,8 +3,10 @@
 Shapes: `B` rows, `R` reference rows, `D` dimension.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from unialign.correction import Repair, local_similarity, repair
 from unialign.errors import DataError, ShapeError
+from unialign.io import write_json
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,48 @@ def fit_calibration(
         fitted = repair(embeddings, present=present, labels=labels, methods="auto" if method == "auto" else [method])
     except (DataError, ShapeError) as error:
         return uncorrected(modalities, str(error))
+    return from_repair(fitted, "chosen on held-out items" if method == "auto" else "given", modalities)
+
+
+def from_repair(fitted: Repair, reason: str, modalities: tuple[str, ...]) -> Calibration:
+    """Return the calibration with the index method of a repair."""
     layers = {name: fitted.index_layer(name) for name in fitted.modalities}
     uses_csls = fitted.index_choice == "center_csls"
     return Calibration(
         fitted.index_choice,
-        "chosen on held-out items" if method == "auto" else "given",
+        reason,
         modalities,
         {name: layer.weight for name, layer in layers.items() if layer.weight is not None},
         {name: layer.bias for name, layer in layers.items()},
         {name: layer.reference for name, layer in layers.items()} if uses_csls else {},
         fitted,
     )
+
+
+def save_calibration(calibration: Calibration, folder: Path) -> None:
+    """Write `calibration.json` and, unless nothing is corrected, a folder `repair`, to an existing folder."""
+    described = {"method": calibration.method, "reason": calibration.reason, "modalities": calibration.modalities}
+    if calibration.repair is not None:
+        calibration.repair.save(folder / "repair")
+    write_json(folder / "calibration.json", described)
+
+
+def load_calibration(folder: Path) -> Calibration:
+    """Read what `save_calibration` wrote.
+
+    Raises:
+        DataError, CheckpointError: a file is missing or damaged.
+    """
+    try:
+        described = json.loads((folder / "calibration.json").read_bytes())
+        reason, modalities = str(described["reason"]), tuple(map(str, described["modalities"]))
+        method = str(described["method"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the calibration {folder} cannot be read ({error}); calibrate the index again") from None
+    if not (folder / "repair").is_dir():
+        return uncorrected(modalities, reason) if method == "none" else _missing(folder)
+    return from_repair(Repair.load(folder / "repair"), reason, modalities)
+
+
+def _missing(folder: Path) -> Calibration:
+    raise DataError(f"the calibration {folder} has no folder `repair`; calibrate the index again")

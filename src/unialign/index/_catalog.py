@@ -1,35 +1,67 @@
 """The catalog of an index: keys, labels, metadata, generations and places of items, in SQLite.
 
-An item is visible at generation g if it was added at g or before and not removed at g or before, so a reader sees one
-generation until it reads the next one.
+An item is visible at generation g if it was added at g or before, and not removed at g or before. A reader therefore
+sees one generation until it asks for the next. Metadata and previews belong to a payload, which a compaction does not
+copy.
 """
 
+import contextlib
+import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SCHEMA = """
+from unialign.errors import ConfigError, DataError
+
+SCHEMA = 1
+DATABASE = "index.sqlite"
+
+_TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE commits (generation INTEGER PRIMARY KEY, time REAL NOT NULL, added INTEGER, replaced INTEGER, deleted INTEGER);
-CREATE TABLE parts (id INTEGER PRIMARY KEY, name TEXT NOT NULL, items INTEGER NOT NULL, generation INTEGER NOT NULL,
-  retired INTEGER);
+CREATE TABLE commits (generation INTEGER PRIMARY KEY, time REAL NOT NULL, added INTEGER NOT NULL,
+  replaced INTEGER NOT NULL, deleted INTEGER NOT NULL);
+CREATE TABLE parts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, items INTEGER NOT NULL,
+  generation INTEGER NOT NULL, retired INTEGER, retired_time REAL);
+CREATE TABLE files (folder TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+  PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE items (id INTEGER PRIMARY KEY, key TEXT NOT NULL, name TEXT, part INTEGER NOT NULL, place INTEGER NOT NULL,
-  label TEXT, present INTEGER NOT NULL, metadata TEXT, generation INTEGER NOT NULL, removed INTEGER);
+  label TEXT, present INTEGER NOT NULL, payload INTEGER NOT NULL, metadata TEXT, checksum INTEGER NOT NULL,
+  generation INTEGER NOT NULL, removed INTEGER);
 CREATE UNIQUE INDEX living_keys ON items (key) WHERE removed IS NULL;
 CREATE UNIQUE INDEX item_places ON items (part, place);
-CREATE TABLE fields (name TEXT NOT NULL, value NOT NULL, item INTEGER NOT NULL, PRIMARY KEY (name, value, item))
+CREATE INDEX item_labels ON items (label) WHERE label IS NOT NULL;
+CREATE INDEX removed_items ON items (removed) WHERE removed IS NOT NULL;
+CREATE TABLE fields (name TEXT NOT NULL, value NOT NULL, payload INTEGER NOT NULL, PRIMARY KEY (name, value, payload))
   WITHOUT ROWID;
+CREATE INDEX payload_fields ON fields (payload);
+CREATE TABLE previews (payload INTEGER NOT NULL, modality TEXT NOT NULL, type TEXT NOT NULL, data BLOB NOT NULL,
+  checksum INTEGER NOT NULL, PRIMARY KEY (payload, modality)) WITHOUT ROWID;
 """
+_COLUMNS = "id, key, name, part, place, label, present, payload, metadata, checksum"
+_VISIBLE = "generation <= ? AND (removed IS NULL OR removed > ?)"
+# Writers wait this many seconds for another transaction.
+_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
 class ItemRecord:
-    """An item as the catalog describes it."""
+    """An item of the catalog.
+
+    Attributes:
+        id: number of this version of the item.
+        key, name, label, metadata: what the user gave; the name is the key if there is no other.
+        part, place: position of its rows.
+        present: bits of the modalities it has, in the order of the index.
+        payload: number of its metadata and previews.
+    """
 
     id: int
     key: str
@@ -38,102 +70,416 @@ class ItemRecord:
     place: int
     label: str | None
     present: int
+    payload: int
     metadata: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class PartRecord:
+    """A part of the catalog; `generation` is that of the commit that added it."""
+
+    id: int
+    name: str
+    items: int
+    generation: int
+
+
+@dataclass
+class NewItems:
+    """Items of a new part, in the order of their places; optional lists may contain None.
+
+    Attributes:
+        payloads: payloads of the items to reuse; None: a new payload with the given metadata and previews.
+        previews: for each item, modality -> (content type, content).
+    """
+
+    keys: Sequence[str]
+    present: NDArray[np.int64]
+    names: Sequence[str | None] | None = None
+    labels: Sequence[str | None] | None = None
+    metadata: Sequence[Mapping[str, Any] | None] | None = None
+    previews: Sequence[Mapping[str, tuple[str, bytes]] | None] | None = None
+    payloads: Sequence[int | None] | None = None
+
+
+@dataclass
+class Changes:
+    """Content of one commit.
+
+    Attributes:
+        parts: names and items of the new parts.
+        removed: ids of removed items.
+        retired: ids of parts that contain no living item after the commit.
+        counts: numbers of added, replaced and deleted items.
+        meta: names and values to set.
+        files: further files, by folder.
+        forgotten: folders whose files are no longer listed.
+    """
+
+    parts: Sequence[tuple[str, NewItems]] = ()
+    removed: Sequence[int] = ()
+    retired: Sequence[int] = ()
+    counts: tuple[int, int, int] = (0, 0, 0)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, tuple[int, str]]] = field(default_factory=dict)
+    forgotten: Sequence[str] = ()
+
+
 class Catalog:
-    """Connection to the database of an index; a path, or `:memory:`."""
+    """A database of an index, in a file or in memory. Methods may be called from several threads."""
 
-    def __init__(self, path: str = ":memory:") -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.executescript(_SCHEMA)
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._lock = threading.RLock()
 
-    def add_items(
-        self,
-        part: int,
-        generation: int,
-        keys: Sequence[str],
-        present: NDArray[np.int64],
-        *,
-        names: Sequence[str | None] | None = None,
-        labels: Sequence[str | None] | None = None,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
-    ) -> None:
-        with self._transaction():
-            first = self._value("SELECT coalesce(max(id), 0) + 1 FROM items")
-            self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, NULL)", (part, str(part), len(keys), generation))
-            self._db.executemany(
-                "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-                (
-                    (
-                        first + place,
-                        key,
-                        names[place] if names else None,
-                        part,
-                        place,
-                        labels[place] if labels else None,
-                        int(present[place]),
-                        json.dumps(metadata[place]) if metadata and metadata[place] else None,
-                        generation,
-                    )
-                    for place, key in enumerate(keys)
-                ),
+    @classmethod
+    def create(cls, path: Path | None, meta: Mapping[str, Any]) -> "Catalog":
+        """Create a database; None: in memory."""
+        target = ":memory:" if path is None else str(path)
+        made = cls(sqlite3.connect(target, isolation_level=None, check_same_thread=False, timeout=_TIMEOUT))
+        made._settings(durable=path is not None)
+        with made.transaction():
+            for statement in filter(str.strip, _TABLES.split(";")):
+                made._db.execute(statement)
+            made._set_meta({"schema": SCHEMA, **meta})
+            made._db.execute("INSERT INTO commits VALUES (0, ?, 0, 0, 0)", (time.time(),))
+        return made
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool) -> "Catalog":
+        """Open a database.
+
+        Raises:
+            DataError: the file is not a database of an index, is damaged, or has another schema.
+        """
+        if path.is_symlink() or not path.is_file():
+            raise DataError(
+                f"{path.parent} is not an index, since it has no file {path.name}; create it with Index.create"
             )
-            if metadata:
-                self._db.executemany(
-                    "INSERT INTO fields VALUES (?, ?, ?)",
-                    (
-                        (name, value, first + place)
-                        for place, fields in enumerate(metadata)
-                        for name, value in (fields or {}).items()
-                        if value is not None
-                    ),
-                )
-            self._db.execute("INSERT INTO commits VALUES (?, 0, ?, 0, 0)", (generation, len(keys)))
+        mode = "rw" if writable else "ro"
+        try:
+            found = cls(_connect(path, mode))
+            found._settings(durable=writable)
+            schema = found.meta("schema")
+        except sqlite3.OperationalError as error:
+            if writable:
+                raise _damaged(path, error) from None
+            try:  # A read-only folder cannot hold the shared memory of the write-ahead log.
+                found = cls(_connect(path, "ro", "&immutable=1"))
+                schema = found.meta("schema")
+            except sqlite3.Error as second:
+                raise _damaged(path, second) from None
+        except sqlite3.Error as error:
+            raise _damaged(path, error) from None
+        if schema != SCHEMA:
+            raise DataError(f"{path} has schema {schema!r}, but this version reads schema {SCHEMA}; update unialign")
+        return found
+
+    def _settings(self, *, durable: bool) -> None:
+        if durable:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA trusted_schema = OFF")
+        self._db.execute("PRAGMA cell_size_check = ON")
+        self._db.execute("PRAGMA case_sensitive_like = ON")
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
+
+    # --- reading ---
+
+    def meta(self, name: str, default: Any = None) -> Any:
+        """Return a value of the description of the index."""
+        row = self._one("SELECT value FROM meta WHERE name = ?", (name,))
+        return default if row is None else json.loads(row[0])
+
+    @property
+    def generation(self) -> int:
+        """Number of the last commit."""
+        return int(self._one("SELECT max(generation) FROM commits")[0])
+
+    def parts(self, generation: int) -> list[PartRecord]:
+        """Return the parts that a reader of a generation needs."""
+        query = (
+            "SELECT id, name, items, generation FROM parts WHERE generation <= ? AND (retired IS NULL OR retired > ?) "
+            "ORDER BY id"
+        )
+        return [PartRecord(*row) for row in self._all(query, (generation, generation))]
+
+    def retired_parts(self, before: float) -> list[PartRecord]:
+        """Return the parts that were retired before a time."""
+        query = "SELECT id, name, items, generation FROM parts WHERE retired IS NOT NULL AND retired_time < ?"
+        return [PartRecord(*row) for row in self._all(query, (before,))]
+
+    def part_names(self) -> set[str]:
+        """Return the names of all parts, retired ones included."""
+        return {row[0] for row in self._all("SELECT name FROM parts")}
+
+    def files(self, folder: str) -> dict[str, tuple[int, str]]:
+        """Return name -> (size, sha256) of the files of a folder."""
+        return {
+            name: (size, sha256)
+            for name, size, sha256 in self._all("SELECT name, bytes, sha256 FROM files WHERE folder = ?", (folder,))
+        }
+
+    def folders(self) -> list[str]:
+        """Return the folders with files."""
+        return [row[0] for row in self._all("SELECT DISTINCT folder FROM files ORDER BY folder")]
+
+    def removed_places(self, generation: int, since: int = -1) -> NDArray[np.int64]:
+        """Return the (R, 2) parts and places of items that were removed after `since`, up to a generation."""
+        query = "SELECT part, place FROM items WHERE removed IS NOT NULL AND removed > ? AND removed <= ?"
+        return np.array(self._all(query, (since, generation)), np.int64).reshape(-1, 2)
+
+    def count(self, generation: int) -> int:
+        """Return the number of visible items."""
+        return int(self._one(f"SELECT count(*) FROM items WHERE {_VISIBLE}", (generation, generation))[0])
+
+    def label_counts(self, generation: int, most: int = 1000) -> dict[str, int]:
+        """Return label -> number of visible items, the most frequent labels first."""
+        query = (
+            f"SELECT label, count(*) FROM items WHERE label IS NOT NULL AND {_VISIBLE} GROUP BY label "
+            "ORDER BY 2 DESC, 1 LIMIT ?"
+        )
+        return dict(self._all(query, (generation, generation, most)))
+
+    def field_names(self, most: int = 100) -> list[str]:
+        """Return the names of metadata fields."""
+        # One step into the index per name, instead of a scan of all values.
+        query = (
+            "WITH RECURSIVE names(name) AS (SELECT min(name) FROM fields UNION ALL "
+            "SELECT (SELECT min(name) FROM fields WHERE name > names.name) FROM names WHERE names.name IS NOT NULL) "
+            "SELECT name FROM names WHERE name IS NOT NULL LIMIT ?"
+        )
+        return [row[0] for row in self._all(query, (most,))]
 
     def at_places(self, places: Iterable[tuple[int, int]]) -> list[ItemRecord]:
         """Return the items at (part, place), in this order."""
         query = f"SELECT {_COLUMNS} FROM items WHERE part = ? AND place = ?"
-        return [_record(self._db.execute(query, (part, place)).fetchone()) for part, place in places]
+        with self._lock:
+            rows = [self._one(query, (int(part), int(place))) for part, place in places]
+        if any(row is None for row in rows):
+            raise DataError("the database of the index lacks an item whose rows are stored; check it with `verify`")
+        return [_record(row) for row in rows]
 
-    def find(self, key: str, generation: int) -> ItemRecord | None:
-        """Return the item with a key at a generation."""
-        row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM items WHERE key = ? AND generation <= ? AND (removed IS NULL OR removed > ?)",
-            (key, generation, generation),
-        ).fetchone()
-        return None if row is None else _record(row)
+    def find(self, keys: Iterable[str], generation: int) -> list[ItemRecord | None]:
+        """Return the visible items with given keys, in this order."""
+        query = f"SELECT {_COLUMNS} FROM items WHERE key = ? AND {_VISIBLE}"
+        with self._lock:
+            rows = [self._one(query, (key, generation, generation)) for key in keys]
+        return [None if row is None else _record(row) for row in rows]
+
+    def similar_keys(self, key: str, generation: int) -> list[str]:
+        """Return some visible keys that start like a key, for messages."""
+        query = f"SELECT key FROM items WHERE key >= ? AND key < ? AND {_VISIBLE} ORDER BY key LIMIT 200"
+        start = key[:1]
+        return [row[0] for row in self._all(query, (start, start + "\U0010ffff", generation, generation))]
 
     def select(self, condition: str, parameters: Sequence[Any], generation: int) -> NDArray[np.int64]:
-        """Return the (S, 2) parts and places of the visible items that satisfy an SQL condition, by part and place."""
-        rows = self._db.execute(
-            f"SELECT part, place FROM items WHERE generation <= ? AND (removed IS NULL OR removed > ?) AND ({condition}) "
-            "ORDER BY part, place",
-            (generation, generation, *parameters),
-        ).fetchall()
-        return np.array(rows, np.int64).reshape(-1, 2)
+        """Return the (S, 2) parts and places of the visible items that satisfy an SQL condition, in this order."""
+        query = f"SELECT part, place FROM items WHERE {_VISIBLE} AND {condition} ORDER BY part, place"
+        return np.array(self._all(query, (generation, generation, *parameters)), np.int64).reshape(-1, 2)
 
-    def _value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
-        return self._db.execute(query, parameters).fetchone()[0]
+    def page(
+        self, generation: int, *, after: int, limit: int, condition: str = "1", parameters: Sequence[Any] = ()
+    ) -> list[ItemRecord]:
+        """Return visible items with an id above `after`, by id."""
+        query = f"SELECT {_COLUMNS} FROM items WHERE id > ? AND {_VISIBLE} AND {condition} ORDER BY id LIMIT ?"
+        return [_record(row) for row in self._all(query, (after, generation, generation, *parameters, limit))]
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._db)
+    def records(self, generation: int) -> Iterator[ItemRecord]:
+        """Yield all visible items, by part and place."""
+        query = f"SELECT {_COLUMNS} FROM items WHERE {_VISIBLE} ORDER BY part, place"
+        for row in self._all(query, (generation, generation)):
+            yield _record(row)
+
+    def preview(self, payload: int, modality: str) -> tuple[str, bytes] | None:
+        """Return the content type and content of a preview."""
+        row = self._one(
+            "SELECT type, data, checksum FROM previews WHERE payload = ? AND modality = ?", (payload, modality)
+        )
+        if row is None:
+            return None
+        if row[2] != checksum_of(payload, modality, row[0], row[1]):
+            raise DataError(
+                f"the preview of {modality!r} was altered after it was written; check the index with `verify`"
+            )
+        return str(row[0]), bytes(row[1])
+
+    def preview_modalities(self, payload: int) -> list[str]:
+        """Return the modalities with a stored preview."""
+        return [row[0] for row in self._all("SELECT modality FROM previews WHERE payload = ? ORDER BY 1", (payload,))]
+
+    # --- writing ---
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit on success, roll back on an exception."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                raise ConfigError(f"the index cannot be written ({error}); close the other writer") from None
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def commit(self, changes: Changes) -> int:
+        """Apply changes in one transaction, and return the generation."""
+        try:
+            with self.transaction():
+                generation = self.generation + 1
+                now = time.time()
+                self._db.executemany(
+                    "UPDATE items SET removed = ? WHERE id = ?", ((generation, each) for each in changes.removed)
+                )
+                self._db.executemany(
+                    "UPDATE parts SET retired = ?, retired_time = ? WHERE id = ?",
+                    ((generation, now, each) for each in changes.retired),
+                )
+                for name, items in changes.parts:
+                    self._add_part(name, items, generation)
+                for folder in changes.forgotten:
+                    self._db.execute("DELETE FROM files WHERE folder = ?", (folder,))
+                for folder, files in changes.files.items():
+                    self._db.executemany(
+                        "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                        ((folder, name, size, sha256) for name, (size, sha256) in files.items()),
+                    )
+                self._set_meta(changes.meta)
+                self._db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", (generation, now, *changes.counts))
+        except sqlite3.Error as error:
+            raise DataError(f"the index cannot be written ({error}); nothing was changed") from error
+        return generation
+
+    def purge(self, parts: Sequence[PartRecord]) -> None:
+        """Delete what is known of retired parts, and payloads that no item uses."""
+        with self.transaction():
+            for part in parts:
+                self._db.execute("DELETE FROM items WHERE part = ?", (part.id,))
+                self._db.execute("DELETE FROM parts WHERE id = ?", (part.id,))
+                self._db.execute("DELETE FROM files WHERE folder = ?", (f"parts/{part.name}",))
+            for table in ("fields", "previews"):
+                self._db.execute(f"DELETE FROM {table} WHERE payload NOT IN (SELECT payload FROM items)")
+
+    def _add_part(self, name: str, items: NewItems, generation: int) -> None:
+        part = int(self.meta("next_part", 1))
+        first = int(self._one("SELECT coalesce(max(id), 0) + 1 FROM items")[0])
+        # Numbers of parts and payloads are never used again, since readers of earlier generations may know them.
+        payload = int(self.meta("next_payload", 1))
+        count = len(items.keys)
+        self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, NULL, NULL)", (part, name, count, generation))
+        payloads = [
+            payload + place if items.payloads is None or items.payloads[place] is None else items.payloads[place]
+            for place in range(count)
+        ]
+        self._set_meta({"next_part": part + 1, "next_payload": payload + count})
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            for place, key in enumerate(items.keys):
+                given = items.metadata[place] if items.metadata else None
+                values = (
+                    key,
+                    items.names[place] if items.names else None,
+                    part,
+                    place,
+                    items.labels[place] if items.labels else None,
+                    int(items.present[place]),
+                    payloads[place],
+                    json.dumps(given, ensure_ascii=False, sort_keys=True, allow_nan=False) if given else None,
+                )
+                yield first + place, *values, checksum_of(*values), generation
+
+        self._db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", rows())
+        new = [place for place in range(count) if items.payloads is None or items.payloads[place] is None]
+        if items.metadata:
+            self._db.executemany(
+                "INSERT INTO fields VALUES (?, ?, ?)",
+                (
+                    (field_name, int(value) if isinstance(value, bool) else value, payloads[place])
+                    for place in new
+                    for field_name, value in (items.metadata[place] or {}).items()
+                    if value is not None
+                ),
+            )
+        if items.previews:
+            self._db.executemany(
+                "INSERT INTO previews VALUES (?, ?, ?, ?, ?)",
+                (
+                    (payloads[place], modality, kind, data, checksum_of(payloads[place], modality, kind, data))
+                    for place in new
+                    for modality, (kind, data) in (items.previews[place] or {}).items()
+                ),
+            )
+
+    def _set_meta(self, meta: Mapping[str, Any]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)", ((name, json.dumps(value)) for name, value in meta.items())
+        )
+
+    # --- checks ---
+
+    def problems(self) -> Iterator[str]:
+        """Yield a sentence for each inconsistency of the database."""
+        try:
+            for (text,) in self._all("PRAGMA integrity_check(20)"):
+                if text != "ok":
+                    yield f"the database is damaged: {text}"
+            for row in self._all(f"SELECT {_COLUMNS} FROM items"):
+                if row[9] != checksum_of(*row[1:9]):
+                    yield f"the item {row[1]!r} was altered after it was written"
+            for payload, modality, kind, data, checksum in self._all("SELECT * FROM previews"):
+                if checksum != checksum_of(payload, modality, kind, data):
+                    yield f"the preview of {modality!r} with number {payload} was altered after it was written"
+            yield from self._field_problems()
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            yield f"the database is damaged: {error}"
+
+    def _field_problems(self) -> Iterator[str]:
+        stored: dict[int, dict[str, Any]] = {}
+        for name, value, payload in self._all("SELECT name, value, payload FROM fields"):
+            stored.setdefault(payload, {})[name] = value
+        for key, payload, metadata in self._all("SELECT key, payload, metadata FROM items WHERE removed IS NULL"):
+            given = json.loads(metadata) if metadata else {}
+            expected = {name: value for name, value in given.items() if value is not None}
+            if expected != stored.get(payload, {}):
+                yield f"the metadata of {key!r} differ from its fields in filters"
+
+    def _one(self, query: str, parameters: Sequence[Any] = ()) -> Any:
+        with self._lock:
+            return self._db.execute(query, parameters).fetchone()
+
+    def _all(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            return self._db.execute(query, parameters).fetchall()
 
 
-class _Transaction:
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+def checksum_of(*values: Any) -> int:
+    """Return 63 bits of a checksum of texts, integers, bytes and None."""
+    hasher = hashlib.blake2b(digest_size=8)
+    for value in values:
+        data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+        hasher.update(f"{type(value).__name__}{len(data)}:".encode())
+        hasher.update(data)
+    return int.from_bytes(hasher.digest(), "big") >> 1
 
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+def _connect(path: Path, mode: str, options: str = "") -> sqlite3.Connection:
+    address = f"{path.resolve().as_uri()}?mode={mode}{options}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=_TIMEOUT)
 
 
-_COLUMNS = "id, key, name, part, place, label, present, metadata"
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be read ({error}); restore the index, or add its items to a new one")
 
 
 def _record(row: tuple[Any, ...]) -> ItemRecord:
-    id, key, name, part, place, label, present, metadata = row
-    return ItemRecord(id, key, name or key, part, place, label, present, json.loads(metadata) if metadata else {})
+    id, key, name, part, place, label, present, payload, metadata, _ = row
+    fields = json.loads(metadata) if metadata else {}
+    return ItemRecord(id, key, name or key, part, place, label, present, payload, fields)

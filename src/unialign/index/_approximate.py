@@ -1,0 +1,254 @@
+"""Approximate candidates for large indexes, by faiss.
+
+A graph or an inverted file over the corrected vectors of one target (`any`: the normalized sums of the rows of each
+item) returns candidates, which are then scored exactly. It is a cache: items that it does not cover are compared
+exactly, and it can be built again at any time.
+
+Shapes: `N` covered items, `Q` queries, `D` dimension, `C` candidates.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unialign._checks import check_choice, check_number
+from unialign._optional import optional_module
+from unialign.errors import ConfigError, DataError
+from unialign.index._calibration import Calibration
+from unialign.index._derived import row_places
+from unialign.index._snapshot import Part, Snapshot
+from unialign.io import digest, replace_file
+
+Kind = Literal["hnsw", "ivf"]
+KINDS = ("hnsw", "ivf")
+
+_NEIGHBORS = 32
+_BUILD_EFFORT = 80
+# Rows that train the cells of an inverted file, per cell.
+_TRAINING_ROWS = 64
+_QUERIES = 200
+_BLOCK = 16384
+
+
+@dataclass(frozen=True)
+class ApproximateInfo:
+    """Description of an approximate index.
+
+    Attributes:
+        kind: `hnsw` (a graph) or `ivf` (an inverted file).
+        target: `any` or a modality.
+        recall: fraction of the exact ten nearest items that are found, over held-out queries of all modalities.
+        effort: `efSearch` of the graph or `nprobe` of the inverted file, chosen for the wanted recall.
+        parts: ids of the covered parts.
+        calibration: identity of the calibration whose corrected vectors are covered.
+        seconds: duration of the build.
+    """
+
+    kind: Kind
+    target: str
+    recall: float
+    effort: int
+    parts: tuple[int, ...]
+    calibration: str
+    seconds: float
+
+
+class Approximate:
+    """Candidates for a target.
+
+    Attributes:
+        info: the description.
+        at_N2: (N, 2) part and place of the covered items.
+    """
+
+    def __init__(self, info: ApproximateInfo, faiss_index: Any, at_N2: NDArray[np.int64]) -> None:
+        self.info, self.at_N2 = info, at_N2
+        self._faiss_index = faiss_index
+
+    def candidates(
+        self, q_QD: NDArray[np.float32], count: int, *, effort: int | None = None
+    ) -> list[NDArray[np.int64]]:
+        """For each query, the (C, 2) parts and places of at most `count` items, best first."""
+        faiss = _faiss()
+        effort = max(self.info.effort if effort is None else effort, count if self.info.kind == "hnsw" else 1)
+        # Parameters of this call; attributes of the shared index would change concurrent searches.
+        parameters = (
+            faiss.SearchParametersHNSW(efSearch=effort)
+            if self.info.kind == "hnsw"
+            else faiss.SearchParametersIVF(nprobe=effort)
+        )
+        wanted = min(count, len(self.at_N2))
+        _, rows_QC = self._faiss_index.search(np.ascontiguousarray(q_QD, np.float32), wanted, params=parameters)
+        # Places that could not be filled are -1.
+        return [self.at_N2[rows_C[rows_C >= 0]] for rows_C in rows_QC]
+
+    def save(self, folder: Path) -> str:
+        """Write `NAME.faiss` and `NAME.json` to a folder, and return NAME, the start of the checksum."""
+        content = _faiss().serialize_index(self._faiss_index).tobytes()
+        places = self.at_N2.astype("<i8").tobytes()
+        checksum = digest(content + places)
+        name = checksum[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / f"{name}.faiss", content + places, error=DataError)
+        described = asdict(self.info) | {"checksum": checksum, "items": len(self.at_N2)}
+        replace_file(folder / f"{name}.json", json.dumps(described).encode(), error=DataError)
+        return name
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> "Approximate":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: a file is missing or altered.
+        """
+        try:
+            described = json.loads((folder / f"{name}.json").read_bytes())
+            content = (folder / f"{name}.faiss").read_bytes()
+            if digest(content) != described.pop("checksum"):
+                raise DataError("its checksum differs")
+            items = described.pop("items")
+            split = len(content) - 16 * items
+            at_N2 = np.frombuffer(content[split:], "<i8").reshape(items, 2).astype(np.int64)
+            info = ApproximateInfo(**described | {"parts": tuple(described["parts"])})
+        except (OSError, ValueError, KeyError, TypeError, DataError) as error:
+            raise DataError(
+                f"the approximate index {folder / name} cannot be used ({error}); build it again with "
+                "`build_approximate`, until then searches are exact"
+            ) from None
+        found = _faiss().deserialize_index(np.frombuffer(content[:split], np.uint8))
+        return cls(info, found, at_N2)
+
+
+def build_approximate(
+    snapshot: Snapshot,
+    calibration: Calibration,
+    exact: Callable[[NDArray[np.float64], int], list[NDArray[np.int64]]],
+    *,
+    kind: Kind,
+    target: str,
+    recall: float,
+    calibration_id: str,
+    seed: int = 0,
+) -> Approximate:
+    """Build a graph or inverted file over the corrected vectors of a target, and choose its effort.
+
+    Args:
+        exact: function (queries, k) -> (k, 2) parts and places of the exact nearest items by cosine, for the measured
+            recall.
+        kind: `hnsw` or `ivf`.
+        target: `any` or a modality.
+        recall: wanted fraction of the exact ten nearest items, in (0, 1]. The effort is doubled until it is reached.
+        calibration_id: identity of the calibration.
+        seed: seed of the training rows and of the held-out queries.
+
+    Raises:
+        ConfigError: an option is invalid, or the target has no rows.
+        MissingDependencyError: faiss is not installed.
+    """
+    check_choice("kind", kind, KINDS)
+    check_number("recall", recall, "in (0, 1]", lambda x: 0 < x <= 1)
+    faiss = _faiss()
+    started = time.perf_counter()
+    rng = np.random.default_rng(seed)
+    blocks = [target_vectors(part, snapshot, calibration, target) for part in snapshot.parts]
+    at_N2 = np.concatenate(
+        [
+            np.stack([np.full(len(places), part.id), places], 1)
+            for part, (places, _) in zip(snapshot.parts, blocks, strict=True)
+        ]
+    )
+    if not len(at_N2):
+        raise ConfigError(f"no item of the index has the target {target!r}")
+    z_ND = np.concatenate([rows for _, rows in blocks])
+    built = _empty(faiss, kind, z_ND, rng)
+    for start in range(0, len(z_ND), _BLOCK):
+        built.add(z_ND[start : start + _BLOCK])
+    parts = tuple(part.id for part in snapshot.parts)
+    info = ApproximateInfo(kind, target, 0.0, 16 if kind == "hnsw" else 1, parts, calibration_id, 0.0)
+    found = Approximate(info, built, at_N2)
+    queries_QD = _queries(snapshot, calibration, rng)
+    nearest = [set(map(tuple, places)) for places in exact(queries_QD, 10)]
+    most = len(z_ND) if kind == "hnsw" else built.nlist
+    effort, measured = info.effort, 0.0
+    while True:
+        close = found.candidates(queries_QD.astype(np.float32), 10, effort=effort)
+        measured = float(
+            np.mean(
+                [len(true & set(map(tuple, got))) / max(1, len(true)) for true, got in zip(nearest, close, strict=True)]
+            )
+        )
+        if measured >= recall or effort >= most:
+            break
+        effort = min(2 * effort, most)
+    seconds = time.perf_counter() - started
+    return Approximate(ApproximateInfo(kind, target, measured, effort, parts, calibration_id, seconds), built, at_N2)
+
+
+def target_vectors(
+    part: Part, snapshot: Snapshot, calibration: Calibration, target: str
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(n,) places of the living items that have the target, and their (n, D) unit vectors.
+
+    The vector of `any` is the normalized sum of the corrected rows of an item.
+    """
+    names = snapshot.modalities if target == "any" else (target,)
+    sum_nD = np.zeros((part.items, snapshot.dim), np.float32)
+    for name in names:
+        if name in part.rows:
+            places = row_places(part, name)
+            for start in range(0, len(places), _BLOCK):
+                rows = slice(start, start + _BLOCK)
+                z_bD = torch.from_numpy(np.array(part.rows[name][rows]))
+                sum_nD[places[rows]] += calibration.correct(name, z_bD).nan_to_num().float().numpy()
+    norm_n = np.linalg.norm(sum_nD, axis=1)
+    keep_n = norm_n > 1e-3
+    alive = snapshot.alive.get(part.id)
+    if alive is not None:
+        keep_n &= alive
+    places = np.flatnonzero(keep_n)
+    return places, sum_nD[places] / norm_n[places, None]
+
+
+def _empty(faiss: Any, kind: Kind, z_ND: NDArray[np.float32], rng: np.random.Generator) -> Any:
+    items, dim = z_ND.shape
+    if kind == "hnsw":
+        built = faiss.IndexHNSWFlat(dim, _NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
+        built.hnsw.efConstruction = _BUILD_EFFORT
+        return built
+    cells = max(1, min(int(4 * items**0.5), items // 40))
+    built = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, faiss.METRIC_INNER_PRODUCT)
+    sample = rng.permutation(items)[: _TRAINING_ROWS * cells]
+    built.train(z_ND[np.sort(sample)])
+    return built
+
+
+def _queries(snapshot: Snapshot, calibration: Calibration, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(Q, D) corrected rows of random items, drawn from all modalities in turn."""
+    counts = snapshot.counts()
+    names = [name for name in snapshot.modalities if counts[name]]
+    chosen: list[NDArray[np.float64]] = []
+    for name in names:
+        parts = [part for part in snapshot.parts if name in part.rows and len(part.rows[name])]
+        for _ in range(max(1, _QUERIES // len(names))):
+            part = parts[int(rng.integers(len(parts)))]
+            row = int(rng.integers(len(part.rows[name])))
+            z_1D = torch.from_numpy(np.array(part.rows[name][row : row + 1]))
+            chosen.append(calibration.correct(name, z_1D).numpy())
+    queries_QD = np.concatenate(chosen)
+    return queries_QD[~np.isnan(queries_QD).any(1)]
+
+
+def uncovered_parts(approximate: Approximate, snapshot: Snapshot) -> Sequence[Part]:
+    """Return the parts of a snapshot that the approximate index does not cover, which are searched exactly."""
+    return [part for part in snapshot.parts if part.id not in approximate.info.parts]
+
+
+def _faiss() -> Any:
+    return optional_module("faiss", "an approximate index", "index")

@@ -1,0 +1,296 @@
+"""The state of an index: a catalog and parts, in memory or in a folder.
+
+A commit writes new folders aside, syncs them to disk, renames them, and then commits the transaction of the catalog.
+After a crash, folders that no transaction mentions are deleted when the index is opened for writing.
+"""
+
+import shutil
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import ConfigError, DataError
+from unialign.index._calibration import Calibration, load_calibration, save_calibration, uncorrected
+from unialign.index._catalog import DATABASE, Catalog, Changes
+from unialign.index._changes import Block, to_items, to_part
+from unialign.index._derived import derive
+from unialign.index._parts import (
+    PARTS,
+    Files,
+    part_name,
+    read_derived,
+    read_part,
+    write_derived,
+    write_part,
+)
+from unialign.index._snapshot import Derived, Part, Snapshot
+from unialign.io import (
+    atomic_directory,
+    checked_path,
+    digest,
+    discard_leftovers,
+    file_chunks,
+    lock_folder,
+    open_regular,
+)
+
+CALIBRATIONS, DERIVED, SPACE, APPROXIMATE, MAPS = "calibrations", "derived", "space", "approximate", "maps"
+# Retired parts are kept for readers of earlier generations for this many seconds.
+_GRACE = 600.0
+
+Mode = Literal["r", "w"]
+
+
+class Storage:
+    """Catalog, parts and calibration of an index.
+
+    Attributes:
+        folder: folder of the index; None: in memory.
+        catalog: the catalog.
+        modalities, dim: modalities of the index, and dimension of the rows.
+        snapshot: the generation that is shown.
+        calibration: the correction of the generation that is shown.
+    """
+
+    def __init__(self, catalog: Catalog, folder: Path | None, *, writable: bool) -> None:
+        self.catalog, self.folder, self.writable = catalog, folder, writable
+        self.modalities = tuple(catalog.meta("modalities"))
+        self.dim = int(catalog.meta("dim"))
+        self._resources = ExitStack()
+        self._derived: dict[tuple[str, int], Derived] = {}
+        # Parts of an index in memory, which has no files.
+        self._memory: dict[int, Part] = {}
+        self.snapshot = Snapshot(-1, self.modalities, self.dim, ())
+        self.calibration_id = ""
+        self.calibration = uncorrected(self.modalities, "the index is not calibrated")
+        self._memory_calibration = self.calibration
+        self.refresh()
+
+    # --- life cycle ---
+
+    @classmethod
+    def in_memory(cls, modalities: tuple[str, ...], dim: int) -> "Storage":
+        """Create an empty index without a folder."""
+        return cls(Catalog.create(None, {"modalities": modalities, "dim": dim}), None, writable=True)
+
+    @classmethod
+    def create(cls, folder: Path, meta: Mapping[str, Any], fill: Any = None) -> None:
+        """Create the folder of an empty index; `fill` writes further files into the folder before it is renamed.
+
+        Raises:
+            ConfigError: the folder exists and is not empty.
+            DataError: it cannot be written.
+        """
+        folder = checked_path(folder, "the folder of the index", error=ConfigError)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} exists; open it with Index.open, or choose another folder")
+        try:
+            with atomic_directory(folder) as partial:
+                (partial / PARTS).mkdir()
+                for name in (CALIBRATIONS, DERIVED):
+                    (partial / name).mkdir()
+                if fill is not None:
+                    fill(partial)
+                Catalog.create(partial / DATABASE, meta).close()
+        except OSError as error:
+            raise DataError(f"cannot create the index {folder}: {error.strerror or error}") from error
+
+    @classmethod
+    def open(cls, folder: Path, mode: Mode) -> "Storage":
+        """Open an index; one process can open it for writing.
+
+        Raises:
+            DataError: the folder is not an index, or damaged.
+            ConfigError: another process has opened it for writing.
+        """
+        folder = checked_path(folder, "the folder of the index", error=ConfigError)
+        if not (folder / DATABASE).exists():
+            raise DataError(f"{folder} is not an index, since it has no file {DATABASE}; create it with Index.create")
+        with ExitStack() as stack:
+            if mode == "w":
+                try:
+                    stack.enter_context(lock_folder(folder, doing="writing the index"))
+                except OSError as error:
+                    raise DataError(f"{folder} cannot be written ({error.strerror}); open it with mode='r'") from None
+            found = cls(Catalog.open(folder / DATABASE, writable=mode == "w"), folder, writable=mode == "w")
+            found._resources = stack.pop_all()
+        if mode == "w":
+            found._clean()
+        return found
+
+    def close(self) -> None:
+        """Release the lock and the files."""
+        self.catalog.close()
+        self._resources.close()
+        self._derived.clear()
+
+    # --- reading ---
+
+    def refresh(self) -> bool:
+        """Show the last generation, and return whether it changed."""
+        generation = self.catalog.generation
+        if generation == self.snapshot.generation:
+            return False
+        known = {part.id: part for part in self.snapshot.parts}
+        records = self.catalog.parts(generation)
+        parts = tuple(known.get(record.id) or self._part(record.id, record.name, record.items) for record in records)
+        alive = {part.id: mask for part in parts if (mask := self.snapshot.alive.get(part.id)) is not None}
+        gone = self.catalog.removed_places(generation, self.snapshot.generation)
+        by_id = {part.id: part for part in parts}
+        for number in np.unique(gone[:, 0]).tolist():
+            if number in by_id:
+                mask_n = alive[number].copy() if number in alive else np.ones(by_id[number].items, np.bool_)
+                mask_n[gone[gone[:, 0] == number, 1]] = False
+                alive[number] = mask_n
+        self._load_calibration()
+        self.snapshot = Snapshot(generation, self.modalities, self.dim, parts, alive)
+        self._names = {record.id: record.name for record in records}
+        kept = {(self.calibration_id, part.id) for part in parts}
+        self._derived = {key: value for key, value in self._derived.items() if key in kept}
+        return True
+
+    def derived(self) -> dict[int, Derived]:
+        """Return part -> numbers for the calibration; missing or damaged files are computed again."""
+        return {part.id: self._derived_of(part) for part in self.snapshot.parts}
+
+    def living(self) -> int:
+        """Return the number of items."""
+        dead = sum(int((~mask).sum()) for mask in self.snapshot.alive.values())
+        return sum(part.items for part in self.snapshot.parts) - dead
+
+    def _part(self, number: int, name: str, items: int) -> Part:
+        if self.folder is None:
+            return self._memory[number]
+        files = self.catalog.files(f"{PARTS}/{name}")
+        return read_part(self.folder / PARTS / name, number, items, files, self.modalities, self.dim)
+
+    def _derived_of(self, part: Part) -> Derived:
+        key = (self.calibration_id, part.id)
+        if key not in self._derived:
+            self._derived[key] = self._stored_derived(part) or derive(part, self.calibration)
+        return self._derived[key]
+
+    def _stored_derived(self, part: Part) -> Derived | None:
+        if self.folder is None or not self.calibration_id:
+            return None
+        name = f"{DERIVED}/{self.calibration_id}-{self._names[part.id]}"
+        files = self.catalog.files(name)
+        try:
+            has_local = bool(self.calibration.reference)
+            return read_derived(self.folder / name, files, part, len(self.modalities), has_local=has_local)
+        except DataError as error:
+            warnings.warn(f"{error}; the numbers of this part are computed again", stacklevel=4)
+            return None
+
+    def _load_calibration(self) -> None:
+        identity = str(self.catalog.meta("calibration", ""))
+        if identity == self.calibration_id:
+            return
+        if self.folder is None:
+            self.calibration = self._memory_calibration
+        elif identity:
+            self.calibration = load_calibration(self.folder / CALIBRATIONS / identity)
+        self.calibration_id = identity
+
+    # --- writing ---
+
+    def check_writable(self) -> None:
+        """Raise ConfigError unless the index can be changed."""
+        if not self.writable:
+            raise ConfigError("the index is open for reading; open it with mode='w' to change it")
+
+    def commit(
+        self,
+        blocks: Sequence[Block],
+        *,
+        removed: Sequence[int] = (),
+        retired: Sequence[int] = (),
+        counts: tuple[int, int, int] = (0, 0, 0),
+        meta: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Add blocks as parts and remove items in one transaction, and show the new generation."""
+        self.check_writable()
+        first = int(self.catalog.meta("next_part", 1))
+        changes = Changes(removed=removed, retired=retired, counts=counts, meta=meta or {})
+        files: dict[str, Files] = {}
+        parts: list[tuple[str, Any]] = []
+        memory: list[Part] = []
+        for number, block in enumerate(blocks):
+            part = to_part(block, first + number, self.modalities)
+            name = part_name(self.snapshot.generation + 1 if self.snapshot.generation > 0 else 1)
+            parts.append((name, to_items(block, self.modalities)))
+            memory.append(part)
+            if self.folder is not None:
+                files[f"{PARTS}/{name}"] = write_part(self.folder / PARTS / name, part)
+                if self.calibration_id:
+                    target = f"{DERIVED}/{self.calibration_id}-{name}"
+                    files[target] = write_derived(self.folder / target, derive(part, self.calibration))
+        changes = replace(changes, parts=parts, files=files)
+        generation = self.catalog.commit(changes)
+        if self.folder is None:
+            self._memory |= {part.id: part for part in memory}
+        self.refresh()
+        return generation
+
+    def set_calibration(self, calibration: Calibration) -> int:
+        """Store a calibration and the numbers of all parts, and show the new generation."""
+        self.check_writable()
+        identity = f"{self.snapshot.generation + 1:08d}"
+        files: dict[str, Files] = {}
+        if self.folder is not None:
+            target = self.folder / CALIBRATIONS / identity
+            shutil.rmtree(target, ignore_errors=True)
+            with atomic_directory(target) as partial:
+                save_calibration(calibration, partial)
+            files[f"{CALIBRATIONS}/{identity}"] = _listed(target)
+            for part in self.snapshot.parts:
+                name = f"{DERIVED}/{identity}-{self._names[part.id]}"
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                files[name] = write_derived(self.folder / name, derive(part, calibration))
+        self._memory_calibration = calibration
+        outdated = [
+            folder
+            for folder in self.catalog.folders()
+            if folder.startswith((f"{CALIBRATIONS}/", f"{DERIVED}/")) and folder not in files
+        ]
+        generation = self.catalog.commit(Changes(meta={"calibration": identity}, files=files, forgotten=outdated))
+        self.refresh()
+        return generation
+
+    def _clean(self) -> None:
+        """Delete folders that no transaction mentions, and parts that were retired long ago."""
+        assert self.folder is not None
+        old = self.catalog.retired_parts(time.time() - _GRACE)
+        if old:
+            self.catalog.purge(old)
+        known = {*self.catalog.folders(), *(f"{PARTS}/{name}" for name in self.catalog.part_names())}
+        for parent in (PARTS, CALIBRATIONS, DERIVED):
+            directory = self.folder / parent
+            if not directory.is_dir():
+                continue
+            discard_leftovers(directory)
+            for entry in directory.iterdir():
+                if f"{parent}/{entry.name}" not in known and entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+
+
+def _listed(folder: Path) -> Files:
+    found: Files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with open_regular(path) as file:
+                found[path.relative_to(folder).as_posix()] = (path.stat().st_size, digest(file_chunks(file)))
+    return found
+
+
+def place_mask(snapshot: Snapshot, part: Part) -> NDArray[np.bool_]:
+    """(n,) mask of the living items of a part."""
+    mask = snapshot.alive.get(part.id)
+    return np.ones(part.items, np.bool_) if mask is None else mask

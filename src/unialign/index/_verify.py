@@ -1,0 +1,34 @@
+"""Find damaged files and inconsistencies of an index, and copy what is whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unialign.index._parts import PARTS, check_file
+from unialign.index._storage import SPACE, Storage
+
+
+def problems_of(storage: Storage) -> list[str]:
+    """Return a sentence for each damaged file and each inconsistency; reads all files."""
+    return list(_problems(storage))
+
+
+def _problems(storage: Storage) -> Iterator[str]:
+    yield from storage.catalog.problems()
+    folder = storage.folder
+    if folder is None:
+        return
+    for directory in storage.catalog.folders():
+        for name, (size, sha256) in storage.catalog.files(directory).items():
+            problem = check_file(folder / directory, name, size, sha256)
+            if problem is not None:
+                yield problem
+    yield from _unknown_files(folder, storage)
+
+
+def _unknown_files(folder: Path, storage: Storage) -> Iterator[str]:
+    """Yield parts of the catalog without files."""
+    for record in storage.catalog.parts(storage.snapshot.generation):
+        if not storage.catalog.files(f"{PARTS}/{record.name}"):
+            yield f"the part {record.name} has no files in the catalog"
+    if storage.catalog.meta("space") is not None and not (folder / SPACE).is_dir():
+        yield f"{folder / SPACE} is missing"
