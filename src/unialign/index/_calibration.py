@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign.correction import Repair, local_similarity, repair
-from unialign.errors import DataError, ShapeError
+from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.io import write_json
 
 
@@ -70,9 +70,18 @@ def fit_calibration(
 ) -> Calibration:
     """Fit the correction to embeddings, modality -> (B, D)."""
     try:
-        fitted = repair(embeddings, present=present, labels=labels, methods="auto" if method == "auto" else [method])
+        # CSLS scores use centered rows.
+        methods = {"auto": "auto", "center_csls": ["center"]}.get(method, [method])
+        fitted = repair(embeddings, present=present, labels=labels, methods=methods)
     except (DataError, ShapeError) as error:
         return uncorrected(modalities, str(error))
+    if method not in ("auto", "center_csls", fitted.choice):
+        raise ConfigError(
+            f"the method {method!r} cannot be fitted to these items (it needs at least 50 rows of each modality); choose "
+            "'center' or 'auto'"
+        )
+    if method != "auto":
+        fitted = fitted.with_index_choice(method)
     return from_repair(fitted, "chosen on held-out items" if method == "auto" else "given", modalities)
 
 

@@ -49,7 +49,8 @@ def store_blocks(
     names = [name for name in modalities if name in store.columns]
     if not names:
         raise ConfigError(
-            f"the store {store.name!r} has {', '.join(store.columns)}, but none of the modalities {', '.join(modalities)}"
+            f"the store {store.name!r} has {', '.join(store.columns)}, but none of the modalities of the index, "
+            f"{', '.join(modalities)}"
         )
     chosen_N = _chosen_rows(store, rows)
     all_keys = _store_keys(store) if keys is None else check_keys(keys, len(chosen_N))
@@ -103,7 +104,8 @@ def mapping_block(
     for name in (*tensors, *masks):
         if name not in modalities:
             raise ConfigError(
-                f"unknown modality {name!r}; the index has {', '.join(map(repr, modalities))}{suggestion(name, modalities)}"
+                f"unknown modality {name!r}; the index has {', '.join(map(repr, modalities))}"
+                f"{suggestion(name, modalities)}"
             )
     count = len(next(iter(tensors.values())))
     checked = check_keys(keys, count) if keys is not None else [str(first + row) for row in range(count)]
@@ -208,7 +210,7 @@ def _chosen_rows(store: EmbeddingStore, rows: str | Sequence[int] | NDArray[np.i
     chosen = np.asarray(rows)
     if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "iu"):
         raise ConfigError("rows must be the name of a split, or a list of row numbers")
-    if len(chosen) and not (0 <= chosen.min() and chosen.max() < store.items):
+    if len(chosen) and (chosen.min() < 0 or chosen.max() >= store.items):
         raise ConfigError(f"rows must be from 0 to {store.items - 1}, got {chosen.min()} to {chosen.max()}")
     if len(np.unique(chosen)) != len(chosen):
         raise ConfigError("rows has a row twice")

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, overload
@@ -15,7 +15,8 @@ from torch import Tensor
 from unialign._checks import check_choice, check_integer, check_seed, suggestion
 from unialign.correction import METHODS
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.errors import ConfigError, ShapeError
+from unialign.index._backends import ConnectedIndex, connect
 from unialign.index._calibration import Calibration, fit_calibration
 from unialign.index._catalog import ItemRecord
 from unialign.index._changes import Block, Pending
@@ -28,6 +29,7 @@ from unialign.index._encoders import (
     one_value,
     query_encoders,
 )
+from unialign.index._export import export_index
 from unialign.index._filter import parse_filter
 from unialign.index._filter_sql import compile_filter
 from unialign.index._found import Found
@@ -685,6 +687,31 @@ class Index:
             label_names=labels,
             names=found.keys,
         )
+
+    def export(self, address: str) -> int:
+        """Write corrected vectors to another vector database, such as `lancedb:FOLDER` or `qdrant:URL`.
+
+        The cosine search of the database is then right without this library, and `Index.connect` adds CSLS scores,
+        queries of several parts and their encoding. An earlier export is replaced.
+
+        Returns:
+            The number of items.
+
+        Raises:
+            ConfigError: unknown back end.
+            MissingDependencyError: the client of the database is not installed.
+        """
+        return export_index(self._storage, address)
+
+    @staticmethod
+    def connect(
+        address: str,
+        *,
+        space: Space | str | None = None,
+        encoders: Mapping[str, QueryEncoder | Encode] | None = None,
+    ) -> ConnectedIndex:
+        """Open an index that was exported to another vector database; see `unialign.index.connect`."""
+        return connect(address, space=space, encoders=encoders)
 
     # --- search ---
 

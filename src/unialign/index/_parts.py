@@ -150,7 +150,8 @@ def check_file(folder: Path, name: str, size: int, sha256: str) -> str | None:
 
 def _altered(folder: Path, name: str, problem: str) -> DataError:
     return DataError(
-        f"{folder / name} cannot be used ({problem}); `verify` lists all damaged files, and `salvage` copies what is whole"
+        f"{folder / name} cannot be used ({problem}); `verify` lists all damaged files, and `salvage` copies what is "
+        "whole"
     )
 
 
