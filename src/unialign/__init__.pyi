@@ -24,6 +24,7 @@ from unialign import (
     ops as ops,
     probes as probes,
     registry as registry,
+    serve as serve,
     train as train,
 )
 from unialign._version import __version__ as __version__
@@ -79,5 +80,6 @@ __all__ = [
     "registry",
     "repair",
     "replace_encoder",
+    "serve",
     "train",
 ]

@@ -37,6 +37,7 @@ from unialign.config._omni import OmniConfig as OmniConfig, OmniPool as OmniPool
 from unialign.config._probe import ProbeConfig as ProbeConfig, ProbeTask as ProbeTask
 from unialign.config._rank import RankConfig as RankConfig
 from unialign.config._repair import RepairConfig as RepairConfig
+from unialign.config._serve import ServeConfig as ServeConfig
 from unialign.config._train import TrainConfig as TrainConfig
 from unialign.config._tune import TuneConfig as TuneConfig, TuneMode as TuneMode
 from unialign.config._yaml import parse_yaml as parse_yaml, read_yaml as read_yaml
@@ -58,6 +59,7 @@ __all__ = [
     "ProbeTask",
     "RankConfig",
     "RepairConfig",
+    "ServeConfig",
     "TrainConfig",
     "TuneConfig",
 ]
