@@ -36,7 +36,7 @@ $(INTEGRATIONS)/.ready: .venv/.dev
 	$(V)/python -m venv --clear $(INTEGRATIONS)
 	$(V)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(echo $(INTEGRATIONS)/lib/python3*/site-packages)/dev.pth
 	$(INTEGRATIONS)/bin/pip install -q -c constraints.txt mteb haystack-ai sentence-transformers-haystack langchain-core
-	$(INTEGRATIONS)/bin/pip install -q -c constraints.txt openai cohere mcp lancedb qdrant-client umap-learn lightly-studio-serve
+	$(INTEGRATIONS)/bin/pip install -q -c constraints.txt openai cohere mcp lancedb qdrant-client umap-learn lightly-studio-serve "ray[serve]"
 	$(INTEGRATIONS)/bin/pip install -q -c constraints.txt --no-deps langchain-huggingface
 	touch $@
 

@@ -16,12 +16,13 @@ REPLICAS = 2
 PORT = 8000
 
 
-def deployment(path: str, *, replicas: int = REPLICAS, port: int = PORT) -> Any:
+def deployment(path: str, *, replicas: int = REPLICAS) -> Any:
     """Return an application of Ray Serve that serves the index at a path."""
 
     def application() -> Any:
-        # Built in the replica, since an open index cannot be sent to another process.
-        return ua.serve.app(ua.Index.open(path), hosts=(f"127.0.0.1:{port}", f"localhost:{port}"))
+        # Built in the replica, since an open index cannot be sent to another process. Limits per client are off, since
+        # replicas do not see the addresses of clients.
+        return ua.serve.app(ua.Index.open(path), burst=0, connections=0)
 
     @serve.deployment(
         num_replicas=replicas,

@@ -47,8 +47,9 @@ def test_the_application_describes_the_space_and_embeds_texts_and_images(space: 
     client = TestClient(create_app(ua.integrations.lightly_studio.embedder(space)))
     described = client.get("/v1/describe").json()
     assert space_fingerprint(space) in str(described)
-    assert "image_bytes" in str(described) and "text" in str(described)
-    routes = {route for route in client.get("/openapi.json").json()["paths"]}
+    assert "image_bytes" in str(described)
+    assert "text" in str(described)
+    routes = set(client.get("/openapi.json").json()["paths"])
     texts = next(route for route in routes if "text" in route)
     answer = client.post(texts, json={"texts": TEXTS})
     assert answer.status_code == 200, answer.text
@@ -68,7 +69,8 @@ def test_embeddings_equal_those_of_the_space_and_broken_images_are_left_out(spac
     assert texts.kept_indices == [0, 1]
     np.testing.assert_allclose(texts.embeddings, space.encode({"caption": TEXTS[:2]})["caption"].numpy(), atol=1e-6)
     empty = found.embed_text([])
-    assert empty.embeddings.shape == (0, 8) and empty.kept_indices == []
+    assert empty.embeddings.shape == (0, 8)
+    assert empty.kept_indices == []
 
 
 @pytest.mark.integrations
@@ -82,7 +84,8 @@ def test_spaces_without_encoders_and_unknown_modalities_raise(space: Space) -> N
 
 def test_the_fingerprint_depends_on_weights_and_encoders(space: Space) -> None:
     digits = space_fingerprint(space)
-    assert len(digits) == 64 and digits == space_fingerprint(space)
+    assert len(digits) == 64
+    assert digits == space_fingerprint(space)
     assert digits != space_fingerprint(space, encoders=["caption"])
     torch.manual_seed(2)
     other = Space({name: space.encoder(name).dim for name in space.modalities}, dim=8, hidden=16)
