@@ -1,8 +1,8 @@
 """Serve an index with several replicas on Ray Serve, with a bounded queue.
 
-Run with `pip install "ray[serve]" "unialign[serve]"`, then `python examples/ray_serve.py INDEX`, where INDEX is a folder
-of `unialign index`. Each replica opens the index read-only. Ray routes requests to replicas; the service of unialign
-checks them and limits their number within each replica.
+Run with `pip install "ray[serve]" "unialign[serve]"`, then `python examples/ray_serve.py INDEX`, where INDEX is a
+folder of `unialign index`. Each replica opens the index read-only. Ray routes requests to replicas; the service of
+unialign checks them and limits their number within each replica.
 """
 
 import sys
