@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from unialign._checks import check_choice, check_number, check_seed
 from unialign._version import __version__
 from unialign.correction._candidates import (
@@ -13,10 +11,9 @@ from unialign.correction._candidates import (
     choose,
     describe,
     measure_candidates,
-    references,
 )
+from unialign.correction._given import made_repair
 from unialign.correction._layers import AFFINE, METHODS, MIN_ROWS, Method, fit_layers
-from unialign.correction._modules import RepairLayers
 from unialign.correction._repair import Repair
 from unialign.correction._rows import ItemRows, groups_of, merged_rows, present_counts, read_rows, split_items
 from unialign.data import Sources, open_collection
@@ -119,7 +116,6 @@ def _chosen(
     compared = measure_candidates(tuple(dict.fromkeys(("none", choice))), fit.rows(), held, seed=seed, pairs=True)
     before, after = compared["none"], compared[choice]
     rows = merged_rows(fit, held)
-    layers, means, reference = fit_layers(choice, rows), fit_layers("center", rows), references(rows)
     metadata = {
         **details,
         "rows": present_counts(rows),
@@ -139,19 +135,7 @@ def _chosen(
             for method, candidate in candidates.items()
         },
     }
-    dim = next(iter(rows.values())).shape[1]
-    modules = RepairLayers(
-        {name: len(z_RD) for name, z_RD in reference.items()}, dim=dim, choice=choice, index_choice=index_choice
-    )
-    with torch.no_grad():
-        for name in rows:
-            weight_DD = layers[name].weight
-            if weight_DD is not None:
-                modules[name].weight.copy_(weight_DD)
-            modules[name].bias.copy_(layers[name].bias)
-            modules[name].mean.copy_(-means[name].bias)
-            modules[name].reference.copy_(reference[name])
-    return Repair(modules, metadata)
+    return made_repair(choice, index_choice, rows, fit_layers(choice, rows), metadata)
 
 
 def _space_and_data(source: Sources | Space, data: Sources | None) -> tuple[Space | None, Sources]:
