@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unialign._checks import check_choice, suggestion
+from unialign._checks import suggestion
 from unialign.batch import as_tensors, make_batch
 from unialign.correction._apply_store import apply_store
 from unialign.correction._candidates import csls_score
@@ -193,17 +193,6 @@ class Repair:
         if self.index_choice == self.choice and self.index_choice == "coral":
             return IndexLayer(layer.weight, layer.bias, reference_RD)
         return IndexLayer(None, -layer.mean, reference_RD)
-
-    def with_index_choice(self, method: str) -> "Repair":
-        """Return the same affine maps with another method of `scores`: `none`, `center`, `center_csls` or `choice`.
-
-        Raises:
-            ConfigError: another method.
-        """
-        check_choice("method", method, dict.fromkeys(("none", "center", "center_csls", self.choice)))
-        layers = RepairLayers(self._layers.references, dim=self.dim, choice=self.choice, index_choice=method).double()
-        layers.load_state_dict(self._layers.state_dict())
-        return Repair(layers, self.metadata)
 
     def apply_store(
         self,

@@ -1,19 +1,22 @@
 """The correction of an index, fitted by `ua.repair` to a sample of its items.
 
-Shapes: `B` rows, `R` reference rows, `D` dimension.
+Shapes: `B` rows, `n` sampled items, `R` reference rows, `D` dimension.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from unialign.correction import Repair, local_similarity, repair
-from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.batch import make_batch
+from unialign.correction import MIN_ROWS, Repair, fit_given, local_similarity, repair
+from unialign.errors import CheckpointError, ConfigError, DataError, ShapeError
+from unialign.index._probability import Curves, fit_curves, load_curves, save_curves
 from unialign.io import write_json
 
 
@@ -24,9 +27,12 @@ class Calibration:
     Attributes:
         method: `none`, `center`, `coral` or `center_csls`.
         reason: reason for the method.
+        modalities: names of the modalities of the index.
         weight: modality -> (D, D) float64; a missing name means the identity matrix.
         bias: modality -> (D,) float64; a missing name means 0.
         reference: modality -> (R, D) corrected unit rows, float64; empty unless the method uses CSLS.
+        repair: the fitted repair, with its measurements on held-out items; None if nothing was fitted.
+        curves: quantiles and probabilities of scores; None if there were too few rows.
     """
 
     method: str
@@ -36,6 +42,7 @@ class Calibration:
     bias: Mapping[str, Tensor] = field(default_factory=dict)
     reference: Mapping[str, Tensor] = field(default_factory=dict)
     repair: Repair | None = None
+    curves: Curves | None = None
 
     def affine(self, name: str, z_BD: Tensor) -> Tensor:
         """Map unit rows in float64, without normalization."""
@@ -54,6 +61,38 @@ class Calibration:
         """(B,) mean cosine of corrected rows of a modality with their nearest reference rows of another."""
         return local_similarity(corrected_BD, self.reference[reference], same_modality=name == reference)
 
+    def judge(self, share: Sequence[float], modality: str, score: float) -> tuple[float | None, float | None]:
+        """Return (probability, quantile) of the score of a row; see `Hit`.
+
+        Args:
+            share: fraction of the query's absolute weights in each modality.
+            modality: modality of the row.
+            score: corrected score of the row.
+        """
+        return (None, None) if self.curves is None else self.curves.judge(self.modalities, share, modality, score)
+
+    def near(self, a: str, b: str, rows: int) -> float | None:
+        """Return the cosine that about one in 1,000 queries exceeds with one of `rows` unrelated rows, or None."""
+        return None if self.curves is None else self.curves.near(a, b, rows)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Describe the calibration as a JSON object.
+
+        Its keys are `method`, `reason`, `rows` (modality -> number of rows), `pairs` (for each pair, the debiased
+        modality `gap`, and `own`, `cross`, `balanced` and `share` of mixed-pool retrieval, before and after the affine
+        map) and `methods` (the same measurements of all methods on the pool of all modalities, and the reason for
+        the rejection of a method). A `share` of 1 is fair: the modality of the query is found as often as others.
+        """
+        made = {} if self.repair is None else self.repair.metadata
+        return {
+            "method": self.method,
+            "reason": self.reason,
+            "rows": dict(made.get("rows", {})),
+            "pairs": list(made.get("table", [])),
+            "methods": dict(made.get("candidates", {})),
+        }
+
 
 def uncorrected(modalities: tuple[str, ...], reason: str) -> Calibration:
     """Return a calibration that changes nothing."""
@@ -67,44 +106,110 @@ def fit_calibration(
     present: Mapping[str, Any] | None = None,
     labels: Any = None,
     method: str = "auto",
+    seed: int = 0,
 ) -> Calibration:
-    """Fit the correction to embeddings, modality -> (B, D)."""
+    """Fit the correction to embeddings, modality -> (n, D).
+
+    The method `auto` is chosen by `ua.repair` on held-out items with two modalities or more. Without such items, it is
+    `center`, and with fewer than 50 rows of a modality `none`.
+
+    Raises:
+        ConfigError: the given method needs more rows.
+    """
+    masks = dict(present or {})
+    z, has = _unit_rows(embeddings, masks)
+    counts = {name: int(mask_n.sum()) for name, mask_n in has.items()}
+    few = [name for name, rows in counts.items() if rows < MIN_ROWS]
+    if len(z) < 2:
+        return uncorrected(modalities, "the index has fewer than two modalities, so there is no gap between modalities")
+    if few and method == "none":
+        return uncorrected(modalities, "given")
+    if few and method in ("auto", "coral", "center_csls"):
+        reason = f"{few[0]!r} has {counts[few[0]]} rows, and a correction needs {MIN_ROWS} rows of each modality"
+        if method != "auto":
+            raise ConfigError(f"the method {method!r} cannot be fitted: {reason}; add items, or choose 'auto'")
+        return uncorrected(modalities, reason)
+    rows = {name: z_nD[has[name]] for name, z_nD in z.items()}
+    measured, problem = _measured(embeddings, masks, labels, method, seed)
     try:
-        # CSLS scores use centered rows.
-        methods = {"auto": "auto", "center_csls": ["center"]}.get(method, [method])
-        fitted = repair(embeddings, present=present, labels=labels, methods=methods)
-    except (DataError, ShapeError) as error:
+        if measured is None or method != "auto":
+            chosen = "center" if method == "auto" else method
+            found = fit_given(chosen, rows, metadata=None if measured is None else measured.metadata)
+            found.metadata["rows"] = counts
+            reason = "given" if method != "auto" else f"the methods cannot be compared on held-out items: {problem}"
+        else:
+            found, reason = measured, _reason(measured)
+    except DataError as error:
         return uncorrected(modalities, str(error))
-    if method not in ("auto", "center_csls", fitted.choice):
-        raise ConfigError(
-            f"the method {method!r} cannot be fitted to these items (it needs at least 50 rows of each modality); choose "
-            "'center' or 'auto'"
-        )
-    if method != "auto":
-        fitted = fitted.with_index_choice(method)
-    return from_repair(fitted, "chosen on held-out items" if method == "auto" else "given", modalities)
+    curves = fit_curves(_scorer(found.index_choice, modalities), z, has, seed=seed)
+    return from_repair(found, reason, modalities, curves)
 
 
-def from_repair(fitted: Repair, reason: str, modalities: tuple[str, ...]) -> Calibration:
+def _unit_rows(embeddings: Mapping[str, Any], masks: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    z: dict[str, Tensor] = {}
+    has: dict[str, Tensor] = {}
+    for name, rows in embeddings.items():
+        rows_nD = torch.as_tensor(np.asarray(rows))
+        mask_n = torch.as_tensor(np.asarray(masks[name])) if name in masks else torch.ones(len(rows_nD)).bool()
+        if bool(mask_n.any()):
+            batch = make_batch({name: rows_nD.double()}, present={name: mask_n}, minimum=1)
+            z[name], has[name] = batch.z_MBD[0], mask_n
+    return z, has
+
+
+def _measured(
+    embeddings: Mapping[str, Any], masks: Mapping[str, Any], labels: Any, method: str, seed: int
+) -> tuple[Repair | None, str]:
+    methods: list[str] | str = "auto" if method == "auto" else list(dict.fromkeys(("none", "center", method)))
+    try:
+        return repair(embeddings, present=masks, labels=labels, methods=methods, seed=seed), ""
+    except (DataError, ShapeError) as error:
+        return None, str(error)
+
+
+def _reason(found: Repair) -> str:
+    if found.index_choice != "none":
+        before, after = (100 * found.candidates[name]["balanced"]["mean"] for name in ("none", found.index_choice))
+        return f"highest balanced NDCG@10 on held-out items: {after:.1f} %, {before:.1f} % without correction"
+    reasons = [entry["reason"] for entry in found.candidates.values() if entry.get("reason")]
+    return f"no method is better on held-out items: {reasons[0]}" if reasons else "no other method was compared"
+
+
+def _scorer(method: Any, modalities: tuple[str, ...]) -> Any:
+    """Return a function that fits the method to rows of some items, for curves on the other items."""
+    return lambda rows: from_repair(fit_given(method, rows), "", modalities)
+
+
+def from_repair(fitted: Repair, reason: str, modalities: tuple[str, ...], curves: Curves | None = None) -> Calibration:
     """Return the calibration with the index method of a repair."""
     layers = {name: fitted.index_layer(name) for name in fitted.modalities}
     uses_csls = fitted.index_choice == "center_csls"
+    corrects = fitted.index_choice != "none"
     return Calibration(
         fitted.index_choice,
         reason,
         modalities,
         {name: layer.weight for name, layer in layers.items() if layer.weight is not None},
-        {name: layer.bias for name, layer in layers.items()},
+        {name: layer.bias for name, layer in layers.items()} if corrects else {},
         {name: layer.reference for name, layer in layers.items()} if uses_csls else {},
         fitted,
+        curves,
     )
 
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:
-    """Write `calibration.json` and, unless nothing is corrected, a folder `repair`, to an existing folder."""
-    described = {"method": calibration.method, "reason": calibration.reason, "modalities": calibration.modalities}
+    """Write `calibration.json`, and what was fitted: a folder `repair` and `curves.safetensors`."""
+    described: dict[str, Any] = {
+        "method": calibration.method,
+        "reason": calibration.reason,
+        "modalities": calibration.modalities,
+    }
     if calibration.repair is not None:
         calibration.repair.save(folder / "repair")
+    described |= {
+        "repair": calibration.repair is not None,
+        "curves": None if calibration.curves is None else save_curves(calibration.curves, folder),
+    }
     write_json(folder / "calibration.json", described)
 
 
@@ -117,13 +222,13 @@ def load_calibration(folder: Path) -> Calibration:
     try:
         described = json.loads((folder / "calibration.json").read_bytes())
         reason, modalities = str(described["reason"]), tuple(map(str, described["modalities"]))
-        method = str(described["method"])
+        has_repair, sha256 = bool(described["repair"]), described["curves"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the calibration {folder} cannot be read ({error}); calibrate the index again") from None
-    if not (folder / "repair").is_dir():
-        return uncorrected(modalities, reason) if method == "none" else _missing(folder)
-    return from_repair(Repair.load(folder / "repair"), reason, modalities)
-
-
-def _missing(folder: Path) -> Calibration:
-    raise DataError(f"the calibration {folder} has no folder `repair`; calibrate the index again")
+    if not has_repair:
+        return uncorrected(modalities, reason)
+    try:
+        curves = load_curves(folder, str(sha256)) if sha256 is not None else None
+        return from_repair(Repair.load(folder / "repair"), reason, modalities, curves)
+    except CheckpointError as error:
+        raise DataError(f"the calibration {folder} is damaged ({error}); calibrate the index again") from None

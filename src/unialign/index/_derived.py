@@ -1,6 +1,9 @@
 """Compute the numbers of a part that depend on the calibration.
 
-Shapes: `m` rows of a modality, `b` rows of a block, `n` items, `D` dimension, `M` modalities, `P` pairs of modalities.
+Products are in float32, and the numbers are stored in float32.
+
+Shapes: `m` rows of a modality, `b` rows or items of a block, `n` items, `R` reference rows, `D` dimension, `M`
+modalities, `P` pairs of modalities.
 """
 
 from itertools import combinations
@@ -9,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign.correction import local_similarity
 from unialign.index._calibration import Calibration
 from unialign.index._snapshot import Derived, Floats, Part
 
@@ -16,46 +20,56 @@ _BLOCK = 4096
 
 
 def derive(part: Part, calibration: Calibration) -> Derived:
-    """Compute reciprocal norms, mean cosines with reference rows, and inner products within items, in float64."""
-    inverse_norm: dict[str, Floats] = {}
+    """Compute reciprocal norms, mean cosines with reference rows, and inner products within items."""
+    names = calibration.modalities
+    pairs = list(combinations(names, 2))
+    inverse_norm: dict[str, Floats] = {name: np.ones(len(rows_mD), np.float32) for name, rows_mD in part.rows.items()}
     local: dict[str, Floats] = {}
-    for name, rows_mD in part.rows.items():
-        inverse_norm[name] = np.empty(len(rows_mD), np.float32)
-        if calibration.reference:
-            local[name] = np.zeros((len(rows_mD), len(calibration.modalities)), np.float32)
-        for start in range(0, len(rows_mD), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            mapped_bD = calibration.affine(name, torch.from_numpy(np.array(rows_mD[block])))
-            norm_b = torch.linalg.vector_norm(mapped_bD, dim=1)
-            inverse_norm[name][block] = norm_b.clamp(min=1e-9).reciprocal().numpy()
-            for column, reference in enumerate(calibration.modalities):
-                if reference in calibration.reference:
-                    unit_bD = mapped_bD / norm_b.clamp(min=1e-9)[:, None]
-                    local[name][block, column] = calibration.local(name, unit_bD, reference).numpy()
-    return Derived(inverse_norm, local, _inner_products(part, calibration))
-
-
-def _inner_products(part: Part, calibration: Calibration) -> Floats:
-    pairs = list(combinations(calibration.modalities, 2))
+    if calibration.reference:
+        local = {name: np.zeros((len(rows_mD), len(names)), np.float32) for name, rows_mD in part.rows.items()}
     inner_nP = np.zeros((part.items, len(pairs)), np.float32)
-    for column, (a, b) in enumerate(pairs):
-        if a not in part.rows or b not in part.rows:
-            continue
-        places_a, places_b = row_places(part, a), row_places(part, b)
-        both = np.intersect1d(places_a, places_b, assume_unique=True)
-        for start in range(0, len(both), _BLOCK):
-            chosen_b = both[start : start + _BLOCK]
-            x_bD = _corrected(part, calibration, a, np.searchsorted(places_a, chosen_b))
-            y_bD = _corrected(part, calibration, b, np.searchsorted(places_b, chosen_b))
-            inner_nP[chosen_b, column] = (x_bD * y_bD).sum(1).nan_to_num().numpy()
-    return inner_nP
+    # Other modalities have too few rows for a correction.
+    maps = {name: _Float32(calibration, name) for name in part.rows}
+    reference = {name: rows_RD.float() for name, rows_RD in calibration.reference.items()}
+    for start in range(0, part.items, _BLOCK):
+        stop = min(start + _BLOCK, part.items)
+        unit: dict[str, Tensor] = {}
+        for name, rows_mD in part.rows.items():
+            places_m = part.places.get(name)
+            rows = slice(start, stop) if places_m is None else slice(*np.searchsorted(places_m, (start, stop)))
+            mapped_bD = maps[name](torch.from_numpy(np.array(rows_mD[rows])))
+            inverse_b = torch.linalg.vector_norm(mapped_bD, dim=1).clamp(min=1e-9).reciprocal()
+            inverse_norm[name][rows] = inverse_b.numpy()
+            unit_bD = mapped_bD.mul_(inverse_b[:, None])
+            for column, other in enumerate(names):
+                if other in reference:
+                    near_b = local_similarity(unit_bD, reference[other], same_modality=name == other)
+                    local[name][rows, column] = near_b.numpy()
+            if places_m is None:
+                unit[name] = unit_bD
+            else:
+                unit[name] = torch.zeros(stop - start, unit_bD.shape[1])
+                unit[name][torch.from_numpy(np.asarray(places_m[rows], np.int64) - start)] = unit_bD
+        for column, (a, b) in enumerate(pairs):
+            if a in unit and b in unit:
+                inner_nP[start:stop, column] = (unit[a] * unit[b]).sum(1).numpy()
+    return Derived(inverse_norm, local, inner_nP)
+
+
+class _Float32:
+    """The affine map of a modality in float32."""
+
+    def __init__(self, calibration: Calibration, name: str) -> None:
+        weight_DD, bias_D = calibration.weight.get(name), calibration.bias.get(name)
+        self.weight_DD = None if weight_DD is None else weight_DD.float()
+        self.bias_D = None if bias_D is None else bias_D.float()
+
+    def __call__(self, z_bD: Tensor) -> Tensor:
+        out_bD = z_bD.float() if self.weight_DD is None else z_bD.float() @ self.weight_DD
+        return out_bD if self.bias_D is None else out_bD + self.bias_D
 
 
 def row_places(part: Part, name: str) -> np.ndarray:
     """(m,) places of the rows of a modality among the items."""
     places = part.places.get(name)
     return np.arange(part.items) if places is None else places
-
-
-def _corrected(part: Part, calibration: Calibration, name: str, rows: np.ndarray) -> Tensor:
-    return calibration.correct(name, torch.from_numpy(part.rows[name][rows]))
