@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, overload
@@ -26,7 +26,6 @@ from unialign.index._encoders import (
     QueryEncoder,
     encode_values,
     no_encoder,
-    one_value,
     query_encoders,
 )
 from unialign.index._export import export_index
@@ -40,10 +39,11 @@ from unialign.index._incoming import (
     mapping_block,
     store_blocks,
 )
+from unialign.index._options import Unit, search_options
 from unialign.index._previews import Preview, StorePreviews
-from unialign.index._query import Query, QueryPart
-from unialign.index._query_vectors import query_vectors
-from unialign.index._search import search
+from unialign.index._query import Query, QueryPart, check_queries, query as make_query
+from unialign.index._query_vectors import Fuse
+from unialign.index._search_index import others, search_index
 from unialign.index._snapshot import Part
 from unialign.index._storage import SPACE, Mode, Storage, place_mask
 from unialign.index._verify import problems_of
@@ -716,12 +716,10 @@ class Index:
     # --- search ---
 
     @overload
-    def search(
-        self, query: Query, *, k: int = ..., target: str | Sequence[str] = ..., where: str | None = ...
-    ) -> Found: ...
+    def search(self, query: Query, *, k: int = ..., target: str | Sequence[str] = ..., **options: Any) -> Found: ...
     @overload
     def search(
-        self, query: Sequence[Query], *, k: int = ..., target: str | Sequence[str] = ..., where: str | None = ...
+        self, query: Sequence[Query], *, k: int = ..., target: str | Sequence[str] = ..., **options: Any
     ) -> list[Found]: ...
     def search(
         self,
@@ -729,28 +727,83 @@ class Index:
         *,
         k: int = 10,
         target: str | Sequence[str] = "any",
+        unit: Unit = "item",
         where: str | None = None,
+        correction: Literal["auto", "none"] = "auto",
+        fuse: Fuse = "mean",
+        exact: bool | Literal["auto"] = "auto",
+        deduplicate: float | None = None,
+        min_probability: float | None = None,
+        exclude: Collection[str] = (),
     ) -> Found | list[Found]:
-        """Find the items nearest to a query."""
-        check_integer("k", k, low=1)
-        queries = [query] if isinstance(query, Query) else list(query)
-        vectors = query_vectors(queries, self.calibration, self.dim, encode=self._encode_one, lookup=self._rows_of)
-        exclude = [{part.value for part in one.parts if part.kind == "item"} for one in queries]
-        found = search(
-            self._storage.snapshot,
-            self._storage.derived(),
-            self._storage.catalog,
-            self.calibration,
-            vectors,
+        """Find the items nearest to a query, or to each query of a list.
+
+        Results are the same as in float64, with scores within 1e-12 sorted by key.
+
+        Args:
+            query: a query (see `ua.query`), or a list of queries, whose products are computed together.
+            k: number of results, from 1 to 100,000.
+            target: modalities to compare with: `any` and a list use the normalized mean of the rows that an item has,
+                `best` its best row, a name one modality. Items without any of them are left out, with a warning.
+            unit: `item`, or `row` for one result for each row of the target modalities.
+            where: filter, such as `label in ('car', 'bus') and has(audio) and price < 5`.
+            correction: `auto` for the calibration of the index, or `none` for plain cosines.
+            fuse: how to combine the parts of a query: `mean` (normalized weighted sum), `frechet_mean` (smallest sum
+                of squared angles), `max` (largest weighted score, minus the largest of the parts with negative
+                weights) or `rrf` (reciprocal rank fusion with the constant 60; ranks above 1,000, or above k if that
+                is larger, add nothing; ties share a rank). With `max` and `rrf`, each row of an item is a part.
+            exact: whether to compare all items; `auto` and True do unless the index has approximate candidates.
+            deduplicate: leave out items whose vector, the normalized mean of their corrected target rows, has at least
+                this cosine with that of a better item, and fill up to k.
+            min_probability: leave out results with a smaller or unknown probability.
+            exclude: keys to leave out. Items of the query are always left out.
+
+        Raises:
+            ConfigError: an option or the filter is invalid, an item or encoder does not exist, or the parts of a
+                query cancel.
+            ShapeError, NonFiniteError: a vector of a query is invalid.
+        """
+        options = search_options(
+            self.modalities,
             k=k,
             target=target,
-            allowed=None if where is None else self._selected(where),
+            unit=unit,
+            correction=correction,
+            fuse=fuse,
+            exact=exact,
+            deduplicate=deduplicate,
+            min_probability=min_probability,
             exclude=exclude,
+        )
+        found = search_index(
+            self._storage,
+            check_queries(query),
+            options,
+            lookup=self._rows_of,
+            space=self._space,
+            encoders=self._encoders,
+            select=lambda: None if where is None else self._selected(where),
         )
         return found[0] if isinstance(query, Query) else found
 
-    def _encode_one(self, modality: str, value: Any) -> Tensor:
-        return encode_values(self._space, self._encoders, modality, one_value(value))[0].double()
+    def others(self, key: str, *, target: str) -> Query:
+        """Return a query by all modalities of an item but `target`.
+
+        Raises:
+            ConfigError: unknown modality.
+        """
+        return others(self.modalities, key, target)
+
+    def neighbors(self, key: str, *, modalities: Sequence[str] | None = None, k: int = 10, **options: Any) -> Found:
+        """Find the items nearest to an item of the index.
+
+        Args:
+            key: key of the item.
+            modalities: its modalities to use. Default: all that it has.
+            k: number of items.
+            options: further options of `search`.
+        """
+        return self.search(make_query(item=key, modalities=modalities), k=k, **options)
 
     def _rows_of(self, query: QueryPart) -> dict[str, Tensor]:
         record = self._record(query.value)

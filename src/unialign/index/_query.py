@@ -30,7 +30,9 @@ class QueryPart:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """A weighted sum of parts, created by `ua.query`. Queries can be added, subtracted, negated and multiplied by numbers.
+    """A weighted sum of parts, created by `ua.query`.
+
+    Queries can be added, subtracted, negated and multiplied by numbers.
 
     Attributes:
         parts: the terms of the sum.
@@ -111,3 +113,14 @@ def check_weight(weight: object) -> float:
     if not abs(value) < float("inf") or value == 0:
         raise ConfigError(f"weight must be finite and not 0, got {weight!r}")
     return value
+
+
+def check_queries(given: object) -> list[Query]:
+    """Return one query or several as a list; raise ConfigError for other types."""
+    if isinstance(given, Query):
+        return [given]
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes) and all(isinstance(g, Query) for g in given):
+        return list(given)
+    raise ConfigError(
+        f"expected a query or a list of queries, got {type(given).__name__}; create one with ua.query(text='a red car')"
+    )

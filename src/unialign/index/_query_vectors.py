@@ -6,7 +6,7 @@ Shapes: `Q` vectors, `D` dimension, `M` modalities.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,17 +21,29 @@ from unialign.index._query import Query, QueryPart
 _NO_DIRECTION = 1e-6
 
 
+Fuse = Literal["mean", "frechet_mean", "max", "rrf"]
+FUSES = get_args(Fuse)
+
+
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors of several queries.
+    """Vectors of several queries; with `max` and `rrf`, a query has one vector for each of its parts.
 
     Attributes:
         q_QD: corrected unit vectors, float64.
-        share_QM: fraction of the absolute weights in each modality of the index.
+        share_QM: fraction of the absolute weights of a vector in each modality of the index.
+        owner_Q: number of the query of each vector, ascending.
+        weight_Q: weights of the vectors; their absolute values sum to 1 for each query.
     """
 
     q_QD: Tensor
     share_QM: Tensor
+    owner_Q: Tensor
+    weight_Q: Tensor
+
+    def of(self, query: int) -> Tensor:
+        """Numbers of the vectors of a query."""
+        return (self.owner_Q == query).nonzero()[:, 0]
 
 
 # (modality, value) -> (D,) uncorrected unit embedding.
@@ -41,37 +53,97 @@ Lookup = Callable[[QueryPart], dict[str, Tensor]]
 
 
 def query_vectors(
-    queries: Sequence[Query], calibration: Calibration, dim: int, *, encode: Encode, lookup: Lookup
+    queries: Sequence[Query],
+    calibration: Calibration,
+    dim: int,
+    *,
+    encode: Encode,
+    lookup: Lookup,
+    fuse: Fuse = "mean",
 ) -> Vectors:
-    """Correct the parts of each query by their own modality, add them with their weights, and normalize.
+    """Correct the parts of each query by their own modality, and fuse them.
+
+    `mean` is the normalized weighted sum, in which an item counts as one part, the normalized mean of its rows.
+    `frechet_mean` minimizes the weighted sum of squared angles. `max` and `rrf` keep one vector for each row.
 
     Raises:
-        ConfigError: a modality is unknown, or the parts of a query cancel.
+        ConfigError: a modality is unknown, or the parts of a query cancel or have no Fréchet mean.
         ShapeError, NonFiniteError: a vector is not (D,), or not finite, or has no direction.
     """
     names = calibration.modalities
-    q_QD = torch.zeros(len(queries), dim, dtype=torch.float64)
-    share_QM = torch.zeros(len(queries), len(names), dtype=torch.float64)
+    q: list[Tensor] = []
+    share: list[Tensor] = []
+    owner: list[int] = []
+    weight: list[float] = []
     for number, query in enumerate(queries):
-        total = 0.0
-        for part in query.parts:
-            rows = _rows(part, names, dim, encode, lookup)
-            mean_D = torch.zeros(dim, dtype=torch.float64)
-            for name, z_D in rows.items():
-                mean_D += _corrected(calibration, name, z_D)
-                share_QM[number, names.index(name)] += abs(part.weight) / len(rows)
-            norm = float(torch.linalg.vector_norm(mean_D))
-            if norm > _NO_DIRECTION:
-                q_QD[number] += part.weight * mean_D / norm
-            total += abs(part.weight)
-        norm = float(torch.linalg.vector_norm(q_QD[number]))
-        if norm <= _NO_DIRECTION * total:
-            raise ConfigError(
-                "the parts of the query cancel, so their sum has no direction; change the weights or the parts"
-            )
-        q_QD[number] /= norm
-        share_QM[number] /= total
-    return Vectors(q_QD, share_QM)
+        rows = [
+            [
+                (name, _corrected(calibration, name, z_D))
+                for name, z_D in _rows(part, names, dim, encode, lookup).items()
+            ]
+            for part in query.parts
+        ]
+        total = sum(abs(part.weight) for part in query.parts)
+        share_M = torch.zeros(len(names), dtype=torch.float64)
+        for part, found in zip(query.parts, rows, strict=True):
+            for name, q_D in found:
+                part_weight = part.weight / total / len(found)
+                share_M[names.index(name)] += abs(part_weight)
+                if fuse in ("max", "rrf"):
+                    q.append(q_D)
+                    share.append(one_hot(names, name))
+                    owner.append(number)
+                    weight.append(part_weight)
+        if fuse in ("mean", "frechet_mean"):
+            fused = _mean if fuse == "mean" else _frechet_mean
+            q.append(fused(query.parts, [[q_D for _, q_D in found] for found in rows]))
+            share.append(share_M)
+            owner.append(number)
+            weight.append(1.0)
+    if not q:
+        empty = torch.zeros(0, dtype=torch.float64)
+        return Vectors(empty.view(0, dim), empty.view(0, len(names)), empty.long(), empty)
+    return Vectors(torch.stack(q), torch.stack(share), torch.tensor(owner), torch.tensor(weight, dtype=torch.float64))
+
+
+def one_hot(names: Sequence[str], name: str) -> Tensor:
+    """(M,) 1 for a modality, 0 for the others."""
+    share_M = torch.zeros(len(names), dtype=torch.float64)
+    share_M[names.index(name)] = 1
+    return share_M
+
+
+def _mean(parts: Sequence[QueryPart], rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    sum_D = torch.zeros_like(rows[0][0])
+    for part, found in zip(parts, rows, strict=True):
+        mean_D = torch.stack(list(found)).sum(0)
+        norm = float(torch.linalg.vector_norm(mean_D))
+        if norm > _NO_DIRECTION:
+            sum_D += part.weight * mean_D / norm
+    norm = float(torch.linalg.vector_norm(sum_D))
+    if norm <= _NO_DIRECTION * sum(abs(part.weight) for part in parts):
+        raise ConfigError(
+            "the parts of the query cancel, so their sum has no direction; change the weights or the parts"
+        )
+    return sum_D / norm
+
+
+def _frechet_mean(parts: Sequence[QueryPart], rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    # Imported here, since other searches do not need the package.
+    from unialign.generation import frechet_mean
+
+    if any(part.weight < 0 for part in parts):
+        raise ConfigError("fuse='frechet_mean' needs positive weights; use fuse='mean' to subtract parts")
+    flat = {
+        f"part {number} row {place}": q_D[None] for number, found in enumerate(rows) for place, q_D in enumerate(found)
+    }
+    weights = [part.weight / len(found) for part, found in zip(parts, rows, strict=True) for _ in found]
+    if len(flat) == 1:
+        return rows[0][0]
+    try:
+        return frechet_mean(flat, weights=weights)[0].double()
+    except NonFiniteError as error:
+        raise ConfigError(f"the parts of the query have no Fréchet mean ({error}); use fuse='mean'") from None
 
 
 def _rows(part: QueryPart, names: tuple[str, ...], dim: int, encode: Encode, lookup: Lookup) -> dict[str, Tensor]:

@@ -1,89 +1,202 @@
-"""Scores of the items of a part.
+"""Scores of items in float32 with error bounds, and in float64.
 
 The score of a row g of modality m for a query q is s = c(q) c(g), where c corrects and normalizes, or with CSLS 2 s -
-r_m(q) - r_q(g) (see `correction/_csls.py`), where r_q is the mean of r over the modalities of the query. The score of an
-item is the sum of its row scores over the target modalities it has, divided by the norm of the sum of its corrected
-rows: for cosines, this is the cosine with their normalized mean, so absent modalities are not penalized.
+r_m(q) - r_q(g) (see `correction/_csls.py`), where r_q(g) is the mean of r_a(g) over the modalities a of the query, by
+their absolute weights. The score of an item is the sum of its row scores over the target modalities it has, divided by
+the norm of the sum of its corrected rows: for cosines, this is the cosine with their normalized mean, so absent
+modalities are not penalized. For the target `best`, it is the largest row score.
 
-Shapes: `Q` queries, `n` items, `m` rows of a modality, `D` dimension, `M` modalities.
+The affine map of a correction is applied to the query instead of the rows:
+c(q) c(g) = (g (W c(q)) + b c(q)) / |g W + b|.
+
+Shapes: `Q` vectors of queries, `C` pairs of a vector and an item, `c` items of a tile, `r` rows of a tile, `n` items,
+`D` dimension, `M` modalities.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.index._calibration import Calibration
-from unialign.index._derived import row_places
+from unialign.index._prepared import PreparedPart, TargetRows, weight_norm
 from unialign.index._query_vectors import Vectors
-from unialign.index._snapshot import Derived, Part
+from unialign.ops import row_products
 
-# Items whose corrected rows have a sum with a smaller norm have no direction.
-SMALLEST_SUM = 1e-3
+_BLOCK = 1024
 
 
-def row_scores(
-    part: Part, derived: Derived, calibration: Calibration, vectors: Vectors, targets: Sequence[str]
-) -> dict[str, Tensor]:
-    """Modality -> (Q, m) scores of the rows of each target modality, float64."""
-    found: dict[str, Tensor] = {}
+@dataclass(frozen=True)
+class QueryTerms:
+    """Numbers of the queries for one target modality.
+
+    Attributes:
+        mapped_QD: W c(q), twice that with CSLS; float64.
+        offset_Q: b c(q), twice that with CSLS.
+        local_Q: r_m(q), 0 without CSLS.
+    """
+
+    mapped_QD: Tensor
+    offset_Q: Tensor
+    local_Q: Tensor
+
+
+def query_terms(calibration: Calibration, vectors: Vectors, targets: Sequence[str]) -> dict[str, QueryTerms]:
+    """Return target modality -> numbers of the queries."""
+    factor = 2.0 if calibration.reference else 1.0
+    found: dict[str, QueryTerms] = {}
     for name in targets:
-        if name not in part.rows:
-            continue
-        q_QD, offset_Q1 = vectors.q_QD, torch.zeros(len(vectors.q_QD), 1, dtype=torch.float64)
-        if name in calibration.bias:
-            offset_Q1 = (q_QD @ calibration.bias[name])[:, None]
+        mapped_QD = factor * vectors.q_QD
+        offset_Q = (
+            mapped_QD @ calibration.bias[name] if name in calibration.bias else torch.zeros(len(mapped_QD)).double()
+        )
         if name in calibration.weight:
-            q_QD = q_QD @ calibration.weight[name].mT
-        z_mD = torch.from_numpy(part.rows[name]).double()
-        inverse_m = torch.from_numpy(derived.inverse_norm[name]).double()
-        s_Qm = (q_QD @ z_mD.mT + offset_Q1) * inverse_m
-        if calibration.reference:
-            local_Q = torch.stack(
-                [share_M @ _query_local(calibration, q_D, name) for q_D, share_M in zip(*_pairs(vectors), strict=True)]
-            )
-            local_mM = torch.from_numpy(derived.local[name]).double()
-            s_Qm = 2 * s_Qm - local_Q[:, None] - vectors.share_QM @ local_mM.mT
-        found[name] = s_Qm
+            mapped_QD = mapped_QD @ calibration.weight[name].mT
+        found[name] = QueryTerms(mapped_QD, offset_Q, _query_local(calibration, vectors, name))
     return found
 
 
-def item_scores(
-    part: Part, derived: Derived, rows: Mapping[str, Tensor], targets: Sequence[str], modalities: tuple[str, ...]
-) -> tuple[Tensor, Tensor]:
-    """(Q, n) scores, -inf for items without a target, and the (n,) mask of items whose rows cancel."""
-    queries = len(next(iter(rows.values()))) if rows else 0
-    sum_Qn = torch.zeros(queries, part.items, dtype=torch.float64)
-    square_n = torch.zeros(part.items, dtype=torch.float64)
-    for name, s_Qm in rows.items():
-        places_m = torch.from_numpy(row_places(part, name).astype("int64"))
-        sum_Qn[:, places_m] += s_Qm
-        square_n[places_m] += 1
-    has_n = square_n > 0
-    for column, (a, b) in enumerate(combinations(modalities, 2)):
-        if a in rows and b in rows:
-            square_n += 2 * torch.from_numpy(derived.inner[:, column]).double()
-    norm_n = square_n.clamp(min=0).sqrt()
-    cancelled_n = has_n & (norm_n < SMALLEST_SUM)
-    scores_Qn = (sum_Qn / norm_n).masked_fill(~has_n | cancelled_n, -torch.inf)
-    return scores_Qn, cancelled_n
+def error_factor(calibration: Calibration, terms: dict[str, QueryTerms]) -> float:
+    """The factor, at least 1, of the error bounds of prepared parts."""
+    factor = 2.0 if calibration.reference else 1.0
+    longest = {name: float(torch.linalg.vector_norm(term.mapped_QD, dim=1).max()) for name, term in terms.items()}
+    return max([1.0, *(length / factor / weight_norm(calibration, name) for name, length in longest.items())])
 
 
-def best_scores(part: Part, rows: Mapping[str, Tensor]) -> Tensor:
-    """(Q, n) largest row score of each item, -inf for items without a target."""
-    queries = len(next(iter(rows.values()))) if rows else 0
-    best_Qn = torch.full((queries, part.items), -torch.inf, dtype=torch.float64)
-    for name, s_Qm in rows.items():
-        places_m = torch.from_numpy(row_places(part, name).astype("int64"))
-        best_Qn[:, places_m] = torch.maximum(best_Qn[:, places_m], s_Qm)
-    return best_Qn
+def tile_scores(
+    prepared: PreparedPart, at: slice | NDArray[np.int64], terms: dict[str, QueryTerms], vectors: Vectors, *, best: bool
+) -> Tensor:
+    """(Q, c) float32 scores of the items in a range, or at ascending places."""
+    single: Tensor | None = None
+    size = at.stop - at.start if isinstance(at, slice) else len(at)
+    for target in prepared.targets:
+        rows, positions = _tile_rows(target, at)
+        s_Qr = _row_scores(target, rows, terms[target.name], vectors, blank=-torch.inf if best else 0.0)
+        if positions is None and single is None:
+            single = s_Qr
+            continue
+        if single is None:
+            single = s_Qr.new_full((len(s_Qr), size), -torch.inf if best else 0.0)
+        if positions is None:
+            single = torch.maximum(single, s_Qr) if best else single.add_(s_Qr)
+        elif best:
+            single.scatter_reduce_(1, positions.expand(len(s_Qr), -1), s_Qr, "amax")
+        else:
+            single.index_add_(1, positions, s_Qr)
+    if single is None:
+        return torch.full((len(vectors.q_QD), size), -torch.inf)
+    if prepared.scale_n is not None:
+        single.mul_(prepared.scale_n[at] if isinstance(at, slice) else prepared.scale_n[torch.from_numpy(at)])
+    return single
 
 
-def _query_local(calibration: Calibration, q_D: Tensor, target: str) -> Tensor:
-    """(M,) mean cosine of the query with reference rows of the target; rows of the query's own modality may be in it."""
-    return torch.stack([calibration.local(name, q_D[None], target)[0] for name in calibration.modalities])
+def _tile_rows(target: TargetRows, at: slice | NDArray[np.int64]) -> tuple[slice | Tensor, Tensor | None]:
+    """Row numbers of a modality, and their positions among the items of the tile; None for all positions."""
+    places = target.places_m
+    if isinstance(at, slice):
+        if places is None:
+            return at, None
+        first, last = np.searchsorted(places, [at.start, at.stop])
+        return slice(int(first), int(last)), torch.from_numpy(places[first:last].astype(np.int64) - at.start)
+    if places is None:
+        return torch.from_numpy(at), None
+    row = np.searchsorted(places, at)
+    has = places[np.minimum(row, len(places) - 1)] == at
+    return torch.from_numpy(row[has]), torch.from_numpy(np.flatnonzero(has))
 
 
-def _pairs(vectors: Vectors) -> tuple[Tensor, Tensor]:
-    return vectors.q_QD, vectors.share_QM
+def _row_scores(
+    target: TargetRows, rows: slice | Tensor, terms: QueryTerms, vectors: Vectors, *, blank: float
+) -> Tensor:
+    s_Qr = row_products(terms.mapped_QD, target.rows_mD[rows])
+    if bool(terms.offset_Q.any()):
+        s_Qr.add_(terms.offset_Q.to(s_Qr)[:, None])
+    if target.inverse_m is not None:
+        s_Qr.mul_(target.inverse_m[rows])
+    if target.local_mM is not None:
+        torch.addmm(s_Qr, vectors.share_QM.to(s_Qr), target.local_mM[rows].to(s_Qr).mT, alpha=-1, out=s_Qr)
+        s_Qr.sub_(terms.local_Q.to(s_Qr)[:, None])
+    if target.blank_m is not None:
+        s_Qr.masked_fill_(target.blank_m[rows], blank)
+    return s_Qr
+
+
+@dataclass(frozen=True)
+class ExactItems:
+    """Corrected rows of few items, in float64.
+
+    Attributes:
+        unit: modality -> (n, D) corrected unit rows, 0 where absent or without direction.
+        has: modality -> (n,) bool.
+        local: modality -> (n, M) mean cosines with reference rows; empty without CSLS.
+    """
+
+    unit: dict[str, Tensor]
+    has: dict[str, Tensor]
+    local: dict[str, Tensor]
+
+
+def exact_items(prepared: PreparedPart, calibration: Calibration, places: NDArray[np.int64]) -> ExactItems:
+    """Read and correct the rows of items at given places."""
+    unit: dict[str, Tensor] = {}
+    has: dict[str, Tensor] = {}
+    local: dict[str, Tensor] = {}
+    for target in prepared.targets:
+        rows, positions = _tile_rows(target, places)
+        at = slice(None) if positions is None else positions
+        dim = target.rows_mD.shape[1]
+        unit_nD, has_n = torch.zeros(len(places), dim, dtype=torch.float64), torch.zeros(len(places), dtype=torch.bool)
+        unit_nD[at] = calibration.correct(target.name, target.rows_mD[rows]).nan_to_num(nan=0.0)
+        has_n[at] = True if target.blank_m is None else ~target.blank_m[rows]
+        unit[target.name], has[target.name] = unit_nD * has_n[:, None], has_n
+        if target.local_mM is not None:
+            local_nM = torch.zeros(len(places), target.local_mM.shape[1], dtype=torch.float64)
+            local_nM[at] = target.local_mM[rows].double()
+            local[target.name] = local_nM
+    return ExactItems(unit, has, local)
+
+
+def exact_row_scores(
+    items: ExactItems, terms: dict[str, QueryTerms], vectors: Vectors, q_C: Tensor, n_C: Tensor
+) -> dict[str, Tensor]:
+    """Modality -> (C,) row scores, NaN for absent rows."""
+    found: dict[str, Tensor] = {}
+    for name, unit_nD in items.unit.items():
+        s_C = torch.empty(len(q_C), dtype=torch.float64)
+        for start in range(0, len(q_C), _BLOCK):
+            few = slice(start, start + _BLOCK)
+            s_C[few] = (vectors.q_QD[q_C[few]] * unit_nD[n_C[few]]).sum(1)
+        if name in items.local:
+            s_C = 2 * s_C - terms[name].local_Q[q_C] - (vectors.share_QM[q_C] * items.local[name][n_C]).sum(1)
+        found[name] = s_C.masked_fill(~items.has[name][n_C], torch.nan)
+    return found
+
+
+def exact_scores(items: ExactItems, rows: dict[str, Tensor], n_C: Tensor, *, best: bool) -> Tensor:
+    """(C,) scores of items from row scores."""
+    scores_MC = torch.stack(list(rows.values()))
+    if best:
+        return scores_MC.nan_to_num(nan=-torch.inf).amax(0)
+    if len(rows) == 1:
+        return scores_MC[0]
+    norm_n = torch.linalg.vector_norm(torch.stack(list(items.unit.values())).sum(0), dim=1)
+    return scores_MC.nan_to_num(nan=0.0).sum(0) / norm_n[n_C]
+
+
+def _query_local(calibration: Calibration, vectors: Vectors, target: str) -> Tensor:
+    """(Q,) mean cosines of the queries with their nearest reference rows of the target.
+
+    A query of the target modality may be a reference row itself, which is left out.
+    """
+    local_Q = torch.zeros(len(vectors.q_QD), dtype=torch.float64)
+    if target not in calibration.reference:
+        return local_Q
+    own_Q = vectors.share_QM[:, calibration.modalities.index(target)] > 0
+    other = next((name for name in calibration.modalities if name != target), target)
+    for mask_Q, name in ((own_Q, target), (~own_Q, other)):
+        if bool(mask_Q.any()):
+            local_Q[mask_Q] = calibration.local(name, vectors.q_QD[mask_Q], target)
+    return local_Q

@@ -1,39 +1,31 @@
-"""The steps of a search: targets -> filter -> scores -> best items -> records."""
+"""The steps of a search: chosen items -> exact best items -> records -> hits."""
 
 import time
 from collections.abc import Collection, Sequence
-from typing import Literal
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unialign._checks import suggestion
-from unialign.errors import ConfigError
-from unialign.index._calibration import Calibration
-from unialign.index._catalog import Catalog
+from unialign.index._calibration import Calibration, uncorrected
+from unialign.index._catalog import Catalog, ItemRecord
+from unialign.index._derived import derive
 from unialign.index._found import Found, Hit
+from unialign.index._options import SearchOptions, search_options, target_modalities as target_modalities
 from unialign.index._query_vectors import Vectors
-from unialign.index._scores import best_scores, item_scores, row_scores
-from unialign.index._snapshot import Derived, Part, Snapshot
+from unialign.index._scan import Scan
+from unialign.index._scores import exact_items, exact_row_scores
+from unialign.index._snapshot import Derived, Snapshot
+from unialign.ops import TIE_TOLERANCE
 
-Fuse = Literal["mean", "frechet_mean", "max", "rrf"]
+# Reciprocal rank fusion (Cormack et al., SIGIR 2009): the constant, and the length of the lists.
+_RRF, _RRF_DEPTH = 60, 1000
+# `deduplicate` and `min_probability` look at this many items at most.
+_MOST_DEPTH = 10_000
 
-
-def target_modalities(target: str | Sequence[str], modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the modalities of a target: all for `any` and `best`."""
-    if target in ("any", "best"):
-        return modalities
-    names = (target,) if isinstance(target, str) else tuple(target)
-    for name in names:
-        if name not in modalities:
-            known = (*modalities, "any", "best")
-            raise ConfigError(
-                f"unknown target {name!r}; expected {', '.join(map(repr, known))}{suggestion(name, known)}"
-            )
-    if not names:
-        raise ConfigError("target must name at least one modality")
-    return names
+# (score, number in the scan, record)
+_Ranked = tuple[float, int, ItemRecord]
 
 
 def search(
@@ -43,94 +35,308 @@ def search(
     calibration: Calibration,
     vectors: Vectors,
     *,
-    k: int,
+    k: int = 10,
     target: str | Sequence[str] = "any",
+    options: SearchOptions | None = None,
     allowed: NDArray[np.int64] | None = None,
     exclude: Sequence[Collection[str]] = (),
+    candidates: Sequence[NDArray[np.int64]] | None = None,
+    seconds: dict[str, float] | None = None,
 ) -> list[Found]:
-    """Compare all items with each query, and return the best k."""
+    """Compare the items of a snapshot with each query, and return the best k.
+
+    Args:
+        options: checked options; None: only `k` and `target` are given.
+        allowed: (S, 2) parts and places of the items that the filter selects; None for all.
+        exclude: keys to leave out, for each query.
+        candidates: (C, 2) parts and places for each query, of which the best are returned; None to compare all items.
+        seconds: durations of earlier stages.
+    """
     started = time.perf_counter()
-    targets = target_modalities(target, snapshot.modalities)
-    best: list[list[tuple[float, str, int, int]]] = [[] for _ in vectors.q_QD]
-    scanned, cancelled, without = 0, 0, 0
-    for part in snapshot.parts:
-        rows = row_scores(part, derived[part.id], calibration, vectors, targets)
-        if not rows:
-            without += part.items
-            continue
-        if target == "best":
-            scores_Qn = best_scores(part, rows)
-        else:
-            scores_Qn, cancelled_n = item_scores(part, derived[part.id], rows, targets, snapshot.modalities)
-            cancelled += int(cancelled_n.sum())
-        keep_n = _kept(part, snapshot, allowed)
-        scores_Qn = scores_Qn.masked_fill(~keep_n, -torch.inf)
-        scanned += int((keep_n & (scores_Qn[0] > -torch.inf)).sum())
-        without += int((keep_n & (scores_Qn[0] == -torch.inf)).sum())
-        for number, scores_n in enumerate(scores_Qn):
-            wide = min(part.items, k + len(exclude[number]) if exclude else k)
-            values, places = scores_n.topk(wide)
-            records = catalog.at_places([(part.id, int(place)) for place in places])
-            for value, place, record in zip(values.tolist(), places.tolist(), records, strict=True):
-                if value > -torch.inf and not (exclude and record.key in exclude[number]):
-                    best[number].append((value, record.key, part.id, place))
-    seconds = {"search": time.perf_counter() - started}
-    warnings = _warnings(without, cancelled, targets)
-    parts = {part.id: part for part in snapshot.parts}
-    found = []
-    for number, candidates in enumerate(best):
-        candidates.sort(key=lambda entry: (-entry[0], entry[1]))
-        hits = tuple(
-            _hit(entry, parts[entry[2]], derived[entry[2]], snapshot, catalog, calibration, vectors, number, targets)
-            for entry in candidates[:k]
+    if options is None:
+        options = search_options(snapshot.modalities, k=k, target=target)
+    queries = int(vectors.owner_Q.max()) + 1 if len(vectors.owner_Q) else 0
+    scan = Scan(
+        snapshot,
+        derived,
+        calibration,
+        vectors,
+        groups=options.groups,
+        best=options.best,
+        combine=options.fuse == "max",
+        allowed=allowed,
+        excluded=_excluded(catalog, snapshot, exclude, vectors, options, queries),
+    )
+    chosen = None if candidates is None else _numbers(scan, candidates)
+    scanned = time.perf_counter()
+    found = _fill(scan, catalog, calibration, vectors, options, queries, chosen)
+    timed = {**(seconds or {}), "search": scanned - started + found[1], "records": found[2]}
+    warnings = _warnings(scan, options)
+    results = []
+    for number, (hits, limited) in enumerate(found[0]):
+        first = int(vectors.of(number)[0]) if options.fuse == "rrf" else number
+        looked_at = scan.counts.scanned_Q[first] if chosen is None else len(chosen[first])
+        results.append(
+            Found(
+                hits,
+                chosen is None,
+                looked_at,
+                calibration.method,
+                timed,
+                (*warnings, *limited),
+                snapshot.generation,
+            )
         )
-        found.append(Found(hits, True, scanned, calibration.method, seconds, warnings, snapshot.generation))
+    return results
+
+
+def plain_derived(snapshot: Snapshot, derived: dict[int, Derived]) -> tuple[Calibration, dict[int, Derived]]:
+    """Return a calibration without correction and its numbers, which are computed once."""
+    plain = uncorrected(snapshot.modalities, "no correction was requested")
+    found = {}
+    for part in snapshot.parts:
+        kept = derived[part.id].kept
+        if "plain" not in kept:
+            kept["plain"] = derive(part, plain)
+        found[part.id] = kept["plain"]
+    return plain, found
+
+
+def _excluded(
+    catalog: Catalog,
+    snapshot: Snapshot,
+    exclude: Sequence[Collection[str]],
+    vectors: Vectors,
+    options: SearchOptions,
+    queries: int,
+) -> NDArray[np.int64]:
+    """(E, 3) queries, parts and places; with `rrf`, each vector of a query is searched by itself."""
+    keys = [set(options.exclude) | set(exclude[number] if exclude else ()) for number in range(queries)]
+    distinct = sorted(set().union(*keys))
+    records = dict(zip(distinct, catalog.find(distinct, snapshot.generation), strict=True)) if distinct else {}
+    rows = []
+    for number, of_query in enumerate(keys):
+        searched = vectors.of(number).tolist() if options.fuse == "rrf" else [number]
+        for key in of_query:
+            record = records[key]
+            if record is not None:
+                rows.extend((one, record.part, record.place) for one in searched)
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def _numbers(scan: Scan, candidates: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """Numbers of the candidates among the chosen items of the scan."""
+    found = []
+    for number in range(scan.queries):
+        at = candidates[int(scan.vectors.owner_Q[number]) if not scan.combine else number]
+        chosen = []
+        for entry in scan.entries:
+            places = np.unique(at[at[:, 0] == entry.prepared.part.id, 1])
+            if entry.places is not None:
+                places = places[np.isin(places, entry.places)]
+            elif entry.mask_n is not None:
+                places = places[entry.mask_n.numpy()[places]]
+            out = entry.excluded[entry.excluded[:, 0] == number, 1]
+            chosen.append(entry.first + np.setdiff1d(places, out))
+        found.append(np.concatenate([*chosen, np.zeros(0, np.int64)]))
     return found
 
 
-def _kept(part: Part, snapshot: Snapshot, allowed: NDArray[np.int64] | None) -> torch.Tensor:
-    alive = snapshot.alive.get(part.id)
-    keep_n = torch.ones(part.items, dtype=torch.bool) if alive is None else torch.from_numpy(alive.copy())
-    if allowed is not None:
-        chosen_n = torch.zeros(part.items, dtype=torch.bool)
-        chosen_n[torch.from_numpy(allowed[allowed[:, 0] == part.id, 1])] = True
-        keep_n &= chosen_n
-    return keep_n
-
-
-def _hit(
-    entry: tuple[float, str, int, int],
-    part: Part,
-    derived: Derived,
-    snapshot: Snapshot,
+def _fill(
+    scan: Scan,
     catalog: Catalog,
     calibration: Calibration,
     vectors: Vectors,
-    number: int,
-    targets: Sequence[str],
+    options: SearchOptions,
+    queries: int,
+    chosen: list[NDArray[np.int64]] | None,
+) -> tuple[list[tuple[tuple[Hit, ...], tuple[str, ...]]], float, float]:
+    """Hits and warnings of each query, and seconds of the search and of the records.
+
+    Deduplication and `min_probability` remove items, so the depth grows until k are left.
+    """
+    searching = reading = 0.0
+    depth = options.k
+    filtered = options.deduplicate is not None or options.min_probability is not None
+    while True:
+        started = time.perf_counter()
+        ranked = _ranked(scan, options, vectors, queries, depth, chosen)
+        searched = time.perf_counter()
+        ordered = _ordered(scan, catalog, ranked, depth)
+        searching += searched - started
+        if options.deduplicate is not None:
+            kept = [_distinct(scan, one, options.deduplicate) for one in ordered]
+        else:
+            kept = ordered
+        if not filtered:
+            hits = _hits(scan, calibration, vectors, [one[: options.k] for one in kept])
+            reading += time.perf_counter() - searched
+            return [(one, ()) for one in hits], searching, reading
+        hits = _hits(scan, calibration, vectors, kept)
+        if options.min_probability is not None:
+            least = options.min_probability
+            hits = [tuple(h for h in one if h.probability is not None and h.probability >= least) for one in hits]
+        reading += time.perf_counter() - searched
+        open_queries = [
+            number for number, one in enumerate(hits) if len(one) < options.k and len(ordered[number]) >= depth
+        ]
+        if not open_queries or depth >= _MOST_DEPTH:
+            limit = f"only the best {depth:,} items were looked at for `deduplicate` and `min_probability`"
+            return (
+                [(one[: options.k], (limit,) if number in open_queries else ()) for number, one in enumerate(hits)],
+                searching,
+                reading,
+            )
+        depth = min(max(4 * depth, 100), max(_MOST_DEPTH, options.k))
+
+
+def _ranked(
+    scan: Scan,
+    options: SearchOptions,
+    vectors: Vectors,
+    queries: int,
+    depth: int,
+    chosen: list[NDArray[np.int64]] | None,
+) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    if options.fuse != "rrf":
+        return scan.top(depth) if chosen is None else scan.ranked(chosen, depth)
+    length = max(_RRF_DEPTH, depth)
+    lists = scan.top(length) if chosen is None else scan.ranked(chosen, length)
+    found = []
+    for number in range(queries):
+        total: dict[int, float] = {}
+        of_query = vectors.of(number).tolist()
+        for vector in of_query:
+            scores, numbers = lists[vector]
+            ranks = _ranks(scores)
+            for item, rank in zip(numbers[ranks <= length].tolist(), ranks[ranks <= length].tolist(), strict=True):
+                total[item] = total.get(item, 0.0) + float(vectors.weight_Q[vector]) / (_RRF + rank)
+        numbers = np.fromiter(total.keys(), np.int64, len(total))
+        scores = np.fromiter(total.values(), np.float64, len(total))
+        order = np.argsort(-scores, kind="stable")
+        found.append((scores[order], numbers[order]))
+    return found
+
+
+def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Ranks from 1 of descending scores; scores that tie share the first rank."""
+    opens = np.ones(len(scores), np.bool_)
+    opens[1:] = scores[:-1] - scores[1:] > TIE_TOLERANCE
+    starts = np.flatnonzero(opens)
+    found: NDArray[np.int64] = starts[np.cumsum(opens) - 1] + 1 if len(scores) else np.zeros(0, np.int64)
+    return found
+
+
+def _ordered(
+    scan: Scan, catalog: Catalog, ranked: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], depth: int
+) -> list[list[_Ranked]]:
+    """The best items with their records; ties by key. All records are read at once."""
+    wanted = []
+    for scores, numbers in ranked:
+        end = min(depth, len(scores))
+        while 0 < end < len(scores) and scores[end - 1] - scores[end] <= TIE_TOLERANCE:
+            end += 1
+        wanted.append((scores[:end], numbers[:end]))
+    distinct = np.unique(np.concatenate([*(numbers for _, numbers in wanted), np.zeros(0, np.int64)]))
+    places = [(0, 0)] * len(distinct)
+    for entry, chosen, at in scan.split(distinct):
+        for position, place in zip(chosen.tolist(), at.tolist(), strict=True):
+            places[position] = (entry.prepared.part.id, place)
+    records = dict(zip(distinct.tolist(), catalog.at_places(places), strict=True))
+    found = []
+    for scores, numbers in wanted:
+        rows = [(s, n, records[n]) for s, n in zip(scores.tolist(), numbers.tolist(), strict=True)]
+        starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(rows)) if a[0] - b[0] > TIE_TOLERANCE), len(rows)]
+        groups = [sorted(rows[a:b], key=lambda row: (row[2].key, row[1])) for a, b in pairwise(starts)]
+        found.append([row for group in groups for row in group][:depth])
+    return found
+
+
+def _distinct(scan: Scan, rows: list[_Ranked], threshold: float) -> list[_Ranked]:
+    """Leave out items whose vector has at least this cosine with that of a better item."""
+    numbers = np.array([number for _, number, _ in rows], np.int64)
+    unit_nD = torch.zeros(len(rows), scan.vectors.q_QD.shape[1], dtype=torch.float64)
+    for entry, chosen, places in scan.split(numbers):
+        distinct, which = np.unique(places, return_inverse=True)
+        items = exact_items(entry.prepared, scan.calibration, distinct)
+        unit_nD[torch.from_numpy(chosen)] = torch.stack(list(items.unit.values())).sum(0)[torch.from_numpy(which)]
+    unit_nD /= torch.linalg.vector_norm(unit_nD, dim=1, keepdim=True).clamp(min=1e-9)
+    kept: list[int] = []
+    for place in range(len(rows)):
+        if not kept or float((unit_nD[kept] @ unit_nD[place]).max()) < threshold:
+            kept.append(place)
+    return [rows[place] for place in kept]
+
+
+def _hits(
+    scan: Scan,
+    calibration: Calibration,
+    vectors: Vectors,
+    found: Sequence[Sequence[_Ranked]],
+) -> list[tuple[Hit, ...]]:
+    """Describe items by their rows: cosines, the modality with the highest row score, probabilities."""
+    flat = [(query, number) for query, rows in enumerate(found) for _, number, _ in rows]
+    detail: dict[tuple[int, int], tuple[dict[str, float], str, int, float]] = {}
+    for entry, chosen, places in scan.split(np.array([number for _, number in flat], np.int64)):
+        distinct, which = np.unique(places, return_inverse=True)
+        items = exact_items(entry.prepared, calibration, distinct)
+        for query in sorted({flat[position][0] for position in chosen}):
+            of_query = [i for i, position in enumerate(chosen) if flat[position][0] == query]
+            of_vector = vectors.of(query)
+            pulled = of_vector[vectors.weight_Q[of_vector] > 0]
+            v_V = pulled if len(pulled) else of_vector
+            n_P = torch.from_numpy(which[of_query])
+            pairs = (v_V.repeat_interleave(len(n_P)), n_P.repeat(len(v_V)))
+            rows = exact_row_scores(items, scan.terms, vectors, *pairs)
+            cosines = {
+                name: (vectors.q_QD[v_V] @ unit_nD[n_P].mT).amax(0).tolist() for name, unit_nD in items.unit.items()
+            }
+            best = {name: s_P.view(len(v_V), -1).max(0) for name, s_P in rows.items()}
+            for column, i in enumerate(of_query):
+                has = [name for name in best if bool(items.has[name][n_P[column]])]
+                matched = max(has, key=lambda name: float(best[name].values[column]))
+                detail[flat[chosen[i]]] = (
+                    {name: cosines[name][column] for name in has},
+                    matched,
+                    int(v_V[best[matched].indices[column]]),
+                    float(best[matched].values[column]),
+                )
+    shares = vectors.share_QM.tolist()
+    return [
+        tuple(_hit(score, record, detail[query, number], calibration, shares) for score, number, record in rows)
+        for query, rows in enumerate(found)
+    ]
+
+
+def _hit(
+    score: float,
+    record: ItemRecord,
+    detail: tuple[dict[str, float], str, int, float],
+    calibration: Calibration,
+    shares: list[list[float]],
 ) -> Hit:
-    score, _, _, place = entry
-    record = catalog.at_places([(part.id, place)])[0]
-    cosines: dict[str, float] = {}
-    missing = []
-    for name in snapshot.modalities:
-        places = part.places.get(name)
-        row = place if places is None else int(np.searchsorted(places, place))
-        if name not in part.rows or (places is not None and (row == len(places) or places[row] != place)):
-            missing.append(name)
-        elif name in targets:
-            z_1D = torch.from_numpy(np.array(part.rows[name][row : row + 1]))
-            cosines[name] = float(calibration.correct(name, z_1D)[0] @ vectors.q_QD[number])
-    matched = max(cosines, key=lambda name: cosines[name])
+    cosines, matched, vector, row_score = detail
+    probability, quantile = calibration.judge(shares[vector], matched, row_score)
+    missing = tuple(name for bit, name in enumerate(calibration.modalities) if not record.present >> bit & 1)
     return Hit(
-        record.key, record.name, score, None, None, matched, cosines, tuple(missing), record.label, record.metadata
+        record.key,
+        record.name,
+        score,
+        probability,
+        quantile,
+        matched,
+        cosines,
+        missing,
+        record.label,
+        record.metadata,
     )
 
 
-def _warnings(without: int, cancelled: int, targets: Sequence[str]) -> tuple[str, ...]:
+def _warnings(scan: Scan, options: SearchOptions) -> tuple[str, ...]:
     found = []
-    if without:
-        found.append(f"{without} items have none of the target modalities {', '.join(targets)}")
-    if cancelled:
-        found.append(f"the vectors of {cancelled} items cancel, so these items have no direction")
+    if scan.counts.without:
+        names = ", ".join(options.targets)
+        found.append(f"{scan.counts.without} items have none of the target modalities {names}")
+    if scan.counts.cancelled:
+        found.append(f"the vectors of {scan.counts.cancelled} items cancel, so these items have no direction")
     return tuple(found)

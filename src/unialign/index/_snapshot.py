@@ -9,6 +9,7 @@ modalities, M (M - 1) / 2.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,13 @@ class Derived:
             `correction/_csls.py`); empty unless the correction uses CSLS.
         inner: (n, P) inner products of the corrected rows of an item, 0 for absent rows. They determine the norm of the
             sum over any subset of modalities.
+        kept: values that searches compute once and use again (see `_prepared.py`).
     """
 
     inverse_norm: Mapping[str, Floats]
     local: Mapping[str, Floats]
     inner: Floats
+    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

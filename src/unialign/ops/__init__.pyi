@@ -32,6 +32,13 @@ from unialign.ops._logits import (
     KernelLogits as KernelLogits,
     TupleCosineLogits as TupleCosineLogits,
 )
+from unialign.ops._prepared import (
+    Candidates as Candidates,
+    product_error as product_error,
+    row_products as row_products,
+    score_tiles as score_tiles,
+    trusted_rows as trusted_rows,
+)
 from unialign.ops._row_selection import (
     RowSelection as RowSelection,
     SelfPairs as SelfPairs,
