@@ -32,7 +32,7 @@ export function mount(root, context) {
     if (!state.info.decoders?.length) {
       body.replaceChildren(empty("No decoder is loaded",
         el("p", { text: "A decoder is trained once on the pictures of your items. Then this screen makes new pictures of any mixture." }),
-        el("pre", { text: `unialign train-decoder STORE --space SPACE --out my-decoder\nunialign serve ${state.index.name} --decoder my-decoder` }),
+        el("pre", { text: `unialign decoder train DATA --out my-decoder\nunialign serve ${state.index.name} --decoder my-decoder` }),
         el("p", { class: "soft", text: "The demo trains one: make demo" })));
       return;
     }

@@ -26,17 +26,17 @@ export function drawResults(list, answer, query, { context, open, add }) {
     const chosen = state.selection.has(hit.key);
     const card = el("button", {
       class: "result", type: "button", tabindex: place ? -1 : 0, "data-key": hit.key, "aria-pressed": query.open === hit.key,
-      "aria-label": `${hit.name}, rank ${place + 1}, score ${hit.score.toFixed(2)}, found by ${hit.modality}${absent.length ? `, without ${absent.join(", ")}` : ""}`,
       on: { click: () => open(hit.key) },
     },
     visual(hit, context),
     el("span", { class: "result-name", dir: "auto", text: hit.name }),
     el("span", { class: "bar", style: { "--w": `${width(hit.score)}%` } }),
     el("span", { class: "result-facts" },
-      el("span", { class: "score", text: hit.score.toFixed(2) }),
+      el("span", { class: "score" }, el("span", { class: "visually-hidden", text: " score " }), hit.score.toFixed(2)),
+      el("span", { class: "visually-hidden", text: ", found by " }),
       modalityName(state, hit.modality),
       hit.probability === null || hit.probability === undefined ? null
-        : el("span", { class: "soft", title: "Estimated probability that it belongs to the query", text: `p ${percent(hit.probability)}` })),
+        : el("span", { class: "soft", title: "Estimated probability that it belongs to the query", text: `${percent(hit.probability)} likely` })),
     absent.length ? el("span", { class: "absent", title: `Without ${absent.join(", ")}` }, absent.map((name) => mark(state, name, false)), el("span", { text: `no ${absent.join(", ")}` })) : null);
     const box = el("input", { type: "checkbox", class: "pick", tabindex: -1, checked: chosen, "aria-label": `Select ${hit.name}`,
       on: { change: (event) => state.select(hit.key, event.target.checked) } });

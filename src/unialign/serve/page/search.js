@@ -137,10 +137,9 @@ export function mount(root, context) {
   function request() {
     const all = [...query.parts, ...(query.draft ? [{ text: query.draft, weight: 1 }] : [])];
     const { parts, files } = state.requestParts(all);
-    const own = parts.filter((part) => part.item !== undefined).map((part) => part.item);
     const where = whereText(query);
     const body = { ...state.indexParam(), parts, k: query.k, target: query.target, fuse: query.fuse, correction: query.correction,
-      ...(where ? { where } : {}), ...(own.length ? { exclude: [...new Set(own)] } : {}) };
+      ...(where ? { where } : {}) };
     return { body, files };
   }
 
@@ -200,23 +199,39 @@ export function mount(root, context) {
     detail.hidden = true;
     state.results = null;
     const examples = el("div", { class: "examples" });
-    const usable = state.modalities().map((one) => el("li", { class: one.encoder ? "" : "off" },
-      el("span", { class: "modality" }, icon({ image: "picture", audio: "sound", text: "text" }[state.kind(one.name)] ?? "key"), el("b", { text: one.name })),
-      el("span", { class: "soft", text: one.encoder ? { image: "drop, paste or choose a picture", audio: "record or choose a sound", text: "type or paste a text" }[state.kind(one.name)] ?? "vectors"
-        : `${one.rows?.toLocaleString("en-US") ?? ""} items; new ones cannot be read: ${one.reason ?? "no encoder"}` })));
+    const ways = { image: "drop, paste or choose a picture", audio: "record or choose a sound", text: "type or paste a text" };
+    const icons = { image: "picture", audio: "sound", text: "text" };
+    const [able, unable] = [true, false].map((on) => state.modalities().filter((one) => Boolean(one.encoder) === on));
+    const usable = able.map((one) => el("li", {},
+      el("span", { class: "modality" }, icon(icons[state.kind(one.name)] ?? "key"), el("b", { text: one.name })),
+      el("span", { class: "soft", text: ways[state.kind(one.name)] ?? "vectors" })));
+    const closed = unable.map((one) => el("li", { class: "off" },
+      el("span", { class: "modality" }, icon(icons[state.kind(one.name)] ?? "key"), el("b", { text: one.name })),
+      el("details", {}, el("summary", { text: "only by items of the index" }), el("p", { class: "soft small", text: one.reason ?? "It has no encoder." }))));
     message.replaceChildren(el("div", { class: "welcome" },
       el("h2", { text: "Find anything by anything" }),
       el("p", { class: "soft", text: "One space holds all modalities: a word finds pictures, a picture finds sounds, and several parts mix. Start with one of these." }),
       examples,
-      el("h3", { text: "What you can ask with" }), el("ul", { class: "possible" }, usable, el("li", {}, el("span", { class: "modality" }, icon("key"), el("b", { text: "any item" })), el("span", { class: "soft", text: "type its key, or press + on a result" })))));
+      el("h3", { text: "What you can ask with" }), el("ul", { class: "possible" }, usable, el("li", {}, el("span", { class: "modality" }, icon("key"), el("b", { text: "any item" })), el("span", { class: "soft", text: "type its key, or press + on a result" })), closed)));
     try {
-      const page = await api.get("/items", { query: { limit: 60, ...state.indexParam() } });
-      const rich = [...page.items].sort((a, b) => Object.keys(b.media).length - Object.keys(a.media).length);
-      const best = rich.filter((item) => Object.keys(item.media).length === Object.keys(rich[0]?.media ?? {}).length);
-      const three = [0.12, 0.5, 0.86].map((share) => best[Math.floor(share * best.length)]).filter((item, place, all) => item && all.indexOf(item) === place);
+      const three = await exampleItems();
       examples.replaceChildren(...three.map((item) => el("button", { type: "button", class: "example", on: { click: () => change({ parts: [{ item: item.key, weight: 1 }], open: null }) } },
         visual(item, context), el("span", { dir: "auto", text: item.name ?? item.key }))));
     } catch (error) { examples.replaceChildren(errorBox(error, start)); }
+  }
+
+  /** Three items with many media, of different labels if there are some. */
+  async function exampleItems() {
+    const labels = Array.isArray(state.index.labels) ? state.index.labels : Object.keys(state.index.labels ?? {});
+    const spread = (list) => [0.15, 0.5, 0.85].map((share) => list[Math.floor(share * list.length)]);
+    const pages = labels.length >= 3 ? spread(labels).map((label) => `label = ${quoted(label)}`) : [null];
+    const lists = await Promise.all(pages.map((where) => api.get("/items", { query: { where, limit: 60, ...state.indexParam() } })));
+    const rich = lists.map(({ items }) => {
+      const most = Math.max(0, ...items.map((item) => Object.keys(item.media).length));
+      return items.filter((item) => Object.keys(item.media).length === most);
+    });
+    const found = rich.length > 1 ? rich.map((list) => list[Math.floor(list.length / 3)]) : spread(rich[0]);
+    return found.filter((item, place, all) => item && all.indexOf(item) === place);
   }
 
   function open(key) {
