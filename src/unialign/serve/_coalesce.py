@@ -28,6 +28,7 @@ class _Waiting:
 
 @dataclass
 class _Group:
+    name: str
     index: Index
     options: Mapping[str, Any]
     waiting: list[_Waiting] = field(default_factory=list)
@@ -43,7 +44,7 @@ class Coalescer:
         metrics: Metrics,
         *,
         batch: int,
-        search: Callable[[Index, Sequence[Query], Mapping[str, Any]], list[Found]],
+        search: Callable[[str, Index, Sequence[Query], Mapping[str, Any]], list[Found]],
     ) -> None:
         self._executor, self._metrics, self._batch, self._search = executor, metrics, batch, search
         self._groups: dict[Hashable, _Group] = {}
@@ -53,7 +54,7 @@ class Coalescer:
     ) -> Found:
         """Return the result of one query, which may be computed together with others."""
         key = (name, *((option, _hashable(value)) for option, value in sorted(options.items())))
-        group = self._groups.setdefault(key, _Group(index, options))
+        group = self._groups.setdefault(key, _Group(name, index, options))
         waiting = _Waiting(query, asyncio.get_running_loop().create_future(), gone)
         group.waiting.append(waiting)
         if not group.running:
@@ -80,9 +81,7 @@ class Coalescer:
             return
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
-        results = await loop.run_in_executor(
-            self._executor, self._results, group.index, [one.query for one in batch], group.options
-        )
+        results = await loop.run_in_executor(self._executor, self._results, group, [one.query for one in batch])
         self._metrics.stage("search", time.perf_counter() - started)
         self._metrics.count("batches")
         self._metrics.count("searches", amount=len(batch))
@@ -94,18 +93,16 @@ class Coalescer:
             else:
                 one.future.set_result(result)
 
-    def _results(
-        self, index: Index, queries: Sequence[Query], options: Mapping[str, Any]
-    ) -> list[Found | BaseException]:
+    def _results(self, group: _Group, queries: Sequence[Query]) -> list[Found | BaseException]:
         try:
-            return list(self._search(index, queries, options))
+            return list(self._search(group.name, group.index, queries, group.options))
         except Exception as error:
             if len(queries) == 1:
                 return [error]
             if not isinstance(error, UniAlignError):
                 return [error] * len(queries)
         # One invalid query must not fail the others.
-        return [result for query in queries for result in self._results(index, [query], options)]
+        return [result for query in queries for result in self._results(group, [query])]
 
 
 def _hashable(value: Any) -> Hashable:

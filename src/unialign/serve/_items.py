@@ -204,7 +204,7 @@ def _put(service: Service, key: str, body: ItemBody, if_match: str | None) -> tu
         raise ApiError(422, "no_rows", "an item needs at least one of vectors and texts", field="vectors")
     import numpy as np
 
-    with service.writing(name):
+    with service.guards[name].writing():
         commit = index.add(
             {modality: np.asarray(row, np.float32)[None] for modality, row in rows.items()},
             keys=[key],
@@ -221,7 +221,7 @@ def _patch(service: Service, key: str, body: ItemBody, if_match: str | None) -> 
     _existing(index, key)
     _matching(index, if_match)
     rows = _rows(service, index, body)
-    with service.writing(name):
+    with service.guards[name].writing():
         commit = index.update(
             key, rows or None, label=body.label, metadata=body.metadata, previews=_previews(body) or None
         )
@@ -232,7 +232,7 @@ def _delete(service: Service, name: str | None, key: str, if_match: str | None) 
     name, index = service.index(name)
     _existing(index, key)
     _matching(index, if_match)
-    with service.writing(name):
+    with service.guards[name].writing():
         commit = index.delete(keys=[key])
     return {"generation": commit.generation, "deleted": commit.deleted}
 

@@ -67,7 +67,7 @@ class _Reader:
     def _count(self, size: int) -> None:
         self._size += size
         if self._size > _MOST_HEADER:
-            raise ApiError(413, "too_large", "the header of a part is too long", limit=_MOST_HEADER)
+            raise ApiError(400, "malformed", "the header of a part is too long", limit=_MOST_HEADER)
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._count(end - start)

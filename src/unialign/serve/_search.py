@@ -30,13 +30,14 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter()
     settings, metrics = service.settings, service.metrics
 
-    def batch_search(index: Index, queries: Sequence[Query], options: Mapping[str, Any]) -> list[Found]:
+    def batch_search(name: str, index: Index, queries: Sequence[Query], options: Mapping[str, Any]) -> list[Found]:
         started = time.perf_counter()
         ready = encoded(index, queries)
         seconds = time.perf_counter() - started
         if seconds > 1e-4:
             metrics.stage("encode", seconds)
-        found: list[Found] = index.search(ready, **options)
+        with service.guards[name].reading():
+            found: list[Found] = index.search(ready, **options)
         return [replace(one, seconds={"encode": seconds, **one.seconds}) for one in found]
 
     coalescer = Coalescer(service.heavy, metrics, batch=settings.batch, search=batch_search)

@@ -1,11 +1,9 @@
 """What the routes of one service share: indexes, settings, workers, jobs and metrics."""
 
 import asyncio
-import contextlib
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +13,7 @@ from unialign.config import ServeConfig
 from unialign.errors import ConfigError
 from unialign.index import Index
 from unialign.serve._errors import ApiError
+from unialign.serve._guard import Guard
 from unialign.serve._jobs import Jobs
 from unialign.serve._metrics import Metrics
 
@@ -51,6 +50,8 @@ class Service:
         decoding: the decoder, or None.
         heavy: threads for computations.
         light: threads for reading items and media.
+        state: objects that routes keep.
+        guards: name -> guard of the index: `with service.guards[name].reading():` around searches.
     """
 
     indexes: Mapping[str, Index]
@@ -61,9 +62,8 @@ class Service:
     decoding: Decoding | None
     heavy: ThreadPoolExecutor
     light: ThreadPoolExecutor
-    # For objects that routes keep, by the name of their module.
     state: dict[str, Any] = field(default_factory=dict)
-    locks: dict[str, threading.Lock] = field(default_factory=dict)
+    guards: dict[str, Guard] = field(default_factory=dict)
 
     def index(self, name: str | None) -> tuple[str, Index]:
         """Return the named index, or the first; raise ApiError 404 if there is none with this name."""
@@ -73,17 +73,6 @@ class Service:
             hint = suggestion(name, list(self.indexes))
             raise ApiError(404, "no_index", f"there is no index {name[:100]!r}{hint}", field="index")
         return name, self.indexes[name]
-
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[None]:
-        """Allow one change of an index at a time; raise ApiError 423 if another takes long."""
-        lock = self.locks[name]
-        if not lock.acquire(timeout=self.settings.wait_seconds):
-            raise ApiError(423, "locked", "another change of the index is in progress", retry_after=1)
-        try:
-            yield
-        finally:
-            lock.release()
 
     async def compute(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
         """Run a computation in a worker thread."""
@@ -121,5 +110,5 @@ def make_service(
         decoding,
         ThreadPoolExecutor(computing, "unialign-compute"),
         ThreadPoolExecutor(4, "unialign-read"),
-        locks={name: threading.Lock() for name in indexes},
+        guards={name: Guard(one, settings.wait_seconds, writable=settings.writable) for name, one in indexes.items()},
     )
