@@ -1,7 +1,10 @@
 """What a search knows about a part before it sees a query: reciprocal norms, error bounds, and usable items.
 
 The float32 score of an item differs from the exact score by at most `error_n`, for queries whose mapped vectors W c(q)
-are at most `weight_norm` long; for longer ones the bound grows in proportion.
+are at most `weight_norm` long; for longer ones the bound grows in proportion. The bound includes the errors of the
+derived numbers, which were computed in float32: u |b| of z + b, D u |W|_F (Frobenius norm) of z W, and (D / 2 + 4) u
+of a norm, relative to the norm of the mapped row. Norms of the few items for which this is not precise enough are
+computed again in float64.
 
 Shapes: `n` items, `m` rows of a modality, `M` modalities.
 """
@@ -21,8 +24,9 @@ from unialign.ops import product_error, trusted_rows
 
 # Items whose corrected rows have a sum with a smaller norm have no direction.
 SMALLEST_SUM = 1e-3
-# Reciprocal norm of rows that equal the mean of their modality, which have no direction (see `_derived.py`).
-_NO_DIRECTION = 0.99e9
+# Error bound above every score.
+_ALWAYS = 1e7
+_BLOCK = 4096
 _UNIT = 2.0**-24
 _MOST_KEPT = 16
 
@@ -45,6 +49,20 @@ class TargetRows:
     local_mM: Tensor | None
     places_m: NDArray[np.int32] | None
     blank_m: Tensor | None
+
+    def at(self, items: slice | NDArray[np.int64]) -> tuple[slice | Tensor, Tensor | None]:
+        """Rows of the items in a range or at ascending places, and their positions there; None if all have one."""
+        places = self.places_m
+        if isinstance(items, slice):
+            if places is None:
+                return items, None
+            first, last = np.searchsorted(places, [items.start, items.stop])
+            return slice(int(first), int(last)), torch.from_numpy(places[first:last].astype(np.int64) - items.start)
+        if places is None:
+            return torch.from_numpy(items), None
+        row = np.searchsorted(places, items)
+        has = places[np.minimum(row, len(places) - 1)] == items
+        return torch.from_numpy(row[has]), torch.from_numpy(np.flatnonzero(has))
 
 
 @dataclass(frozen=True)
@@ -100,48 +118,34 @@ def _prepare(
     largest = 4.0 if calibration.reference else 1.0
     rows: list[TargetRows] = []
     count_n, error_n = np.zeros(part.items, np.int16), np.zeros(part.items)
+    # Errors of unit rows, for the errors of inner products.
+    relative: dict[str, NDArray[np.float64]] = {}
     for name in names:
-        inverse_m = np.asarray(derived.inverse_norm[name])
-        blank_m = inverse_m >= _NO_DIRECTION
-        has_blank = bool(blank_m.any())
-        places_m = places_of(part, name)
-        # The product, the offset and the reciprocal norm.
-        bias = calibration.bias.get(name)
-        offset = 0.0 if bias is None else 4 * _UNIT * float(torch.linalg.vector_norm(bias))
-        length = weight_norm(calibration, name)
-        error_m = inverse_m.astype(np.float64) * (product_error(part.rows[name].shape[1]) * length + offset) + 8 * _UNIT
-        if calibration.reference:
-            error_m = 2 * error_m + (len(calibration.modalities) + 24) * _UNIT
-        deviation = 0.0 if has_blank else float(np.abs(inverse_m - 1).max())
-        plain = not has_blank and deviation < 1e-6
-        error_m += 4 * deviation if plain else 0.0
-        error_m[blank_m] = 0
-        at = slice(None) if places_m is None else places_m
-        count_n[at] += ~blank_m
+        target, error_m, relative_m = _target_rows(part, derived, calibration, name)
+        at = slice(None) if target.places_m is None else target.places_m
+        count_n[at] += 1 if target.blank_m is None else ~target.blank_m.numpy()
         error_n[at] = np.maximum(error_n[at], error_m) if best else error_n[at] + error_m
-        rows.append(
-            TargetRows(
-                name,
-                trusted_rows(part.rows[name]),
-                None if plain else trusted_rows(derived.inverse_norm[name]),
-                trusted_rows(derived.local[name]) if calibration.reference else None,
-                places_m,
-                torch.from_numpy(blank_m) if has_blank else None,
-            )
-        )
+        relative[name] = np.zeros(part.items)
+        relative[name][at] = relative_m
+        rows.append(target)
     usable_n = count_n > 0
     if best or len(rows) <= 1:
         error_n += 4 * _UNIT * largest
         return PreparedPart(part, derived, tuple(rows), None, _bound(error_n), _unless_all(usable_n), None)
-    square_n, pairs = item_squares(derived, calibration.modalities, names, count_n)
+    square_n = count_n.astype(np.float64)
+    deviation_n = np.zeros(part.items)
+    for column, (a, b) in enumerate(combinations(calibration.modalities, 2)):
+        if a in relative and b in relative:
+            square_n += 2 * np.asarray(derived.inner[:, column], np.float64)
+            deviation_n += 2 * (2 * relative[a] + 2 * relative[b] + (part.rows[a].shape[1] + 4) * _UNIT)
+    coarse_n = np.flatnonzero(usable_n & (square_n < 4 * deviation_n))
+    square_n[coarse_n] = _exact_squares(part, calibration, rows, coarse_n)
+    deviation_n[coarse_n] = 1e-12
     norm_n = np.sqrt(np.maximum(square_n, SMALLEST_SUM**2))
     cancelled_n = usable_n & (square_n < SMALLEST_SUM**2)
-    # Relative error of the reciprocal norm, from the rounded inner products; infinite where they decide the norm.
-    deviation_n = 2.5 * pairs * _UNIT / norm_n**2
-    relative_n = np.where(deviation_n < 0.5, deviation_n, np.inf)
-    with np.errstate(invalid="ignore"):
-        error_n = error_n / norm_n * (1 + relative_n)
-        error_n += largest * count_n / norm_n * (relative_n + (len(rows) + 8) * _UNIT)
+    relative_n = deviation_n / norm_n**2
+    error_n = error_n / norm_n * (1 + relative_n)
+    error_n += largest * count_n / norm_n * (relative_n + (len(rows) + 8) * _UNIT)
     error_n = np.where(usable_n, error_n, 0)
     return PreparedPart(
         part,
@@ -154,16 +158,59 @@ def _prepare(
     )
 
 
-def item_squares(
-    derived: Derived, modalities: Sequence[str], targets: Sequence[str], count_n: NDArray[np.int16]
-) -> tuple[NDArray[np.float64], int]:
-    """(n,) squared norms of the sums of corrected rows, and the number of inner products in each."""
-    square_n, pairs = count_n.astype(np.float64), 0
-    for column, (a, b) in enumerate(combinations(modalities, 2)):
-        if a in targets and b in targets:
-            square_n += 2 * np.asarray(derived.inner[:, column], np.float64)
-            pairs += 1
-    return square_n, pairs
+def _target_rows(
+    part: Part, derived: Derived, calibration: Calibration, name: str
+) -> tuple[TargetRows, NDArray[np.float64], NDArray[np.float64]]:
+    """The rows of a modality, (m,) error bounds of their scores, and (m,) relative errors of their norms."""
+    rows_mD = trusted_rows(part.rows[name])
+    inverse_m = np.asarray(derived.inverse_norm[name])
+    dim = rows_mD.shape[1]
+    weight, bias = calibration.weight.get(name), calibration.bias.get(name)
+    bias_norm = 0.0 if bias is None else float(torch.linalg.vector_norm(bias))
+    mapped = 2 * _UNIT * bias_norm
+    if weight is not None:
+        mapped += (dim + 4) * _UNIT * float(torch.linalg.matrix_norm(weight))
+    large_m = inverse_m.astype(np.float64)
+    relative_m = 1.5 * large_m * mapped + (dim / 2 + 6) * _UNIT
+    product = product_error(dim) * weight_norm(calibration, name) + 4 * _UNIT * bias_norm
+    error_m = 1.5 * large_m * product + relative_m + 8 * _UNIT
+    if calibration.reference:
+        error_m = 2 * error_m + (len(calibration.modalities) + 24) * _UNIT
+    # The norms of these rows are not known; they are always candidates, or have no direction.
+    loose_m = np.flatnonzero(relative_m > 0.25)
+    blank_m = np.zeros(len(inverse_m), np.bool_)
+    blank_m[loose_m] = calibration.correct(name, rows_mD[torch.from_numpy(loose_m)]).isnan().any(1).numpy()
+    error_m[loose_m] = _ALWAYS
+    error_m[blank_m] = 0
+    deviation = float(np.abs(inverse_m - 1).max())
+    plain = deviation < 1e-6
+    if plain:
+        error_m += 4 * deviation
+    target = TargetRows(
+        name,
+        rows_mD,
+        None if plain else trusted_rows(derived.inverse_norm[name]),
+        trusted_rows(derived.local[name]) if calibration.reference else None,
+        places_of(part, name),
+        torch.from_numpy(blank_m) if blank_m.any() else None,
+    )
+    return target, error_m, relative_m
+
+
+def _exact_squares(
+    part: Part, calibration: Calibration, rows: Sequence[TargetRows], places: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Squared norms of the sums of the corrected rows of items."""
+    found = np.zeros(len(places))
+    for start in range(0, len(places), _BLOCK):
+        block = places[start : start + _BLOCK]
+        sum_bD = torch.zeros(len(block), rows[0].rows_mD.shape[1], dtype=torch.float64)
+        for target in rows:
+            chosen, positions = target.at(block)
+            at = slice(None) if positions is None else positions
+            sum_bD[at] += calibration.correct(target.name, target.rows_mD[chosen]).nan_to_num(nan=0.0)
+        found[start : start + _BLOCK] = sum_bD.square().sum(1).numpy()
+    return found
 
 
 def _bound(error_n: NDArray[np.float64]) -> Tensor:

@@ -73,7 +73,7 @@ def tile_scores(
     single: Tensor | None = None
     size = at.stop - at.start if isinstance(at, slice) else len(at)
     for target in prepared.targets:
-        rows, positions = _tile_rows(target, at)
+        rows, positions = target.at(at)
         s_Qr = _row_scores(target, rows, terms[target.name], vectors, blank=-torch.inf if best else 0.0)
         if positions is None and single is None:
             single = s_Qr
@@ -91,21 +91,6 @@ def tile_scores(
     if prepared.scale_n is not None:
         single.mul_(prepared.scale_n[at] if isinstance(at, slice) else prepared.scale_n[torch.from_numpy(at)])
     return single
-
-
-def _tile_rows(target: TargetRows, at: slice | NDArray[np.int64]) -> tuple[slice | Tensor, Tensor | None]:
-    """Row numbers of a modality, and their positions among the items of the tile; None for all positions."""
-    places = target.places_m
-    if isinstance(at, slice):
-        if places is None:
-            return at, None
-        first, last = np.searchsorted(places, [at.start, at.stop])
-        return slice(int(first), int(last)), torch.from_numpy(places[first:last].astype(np.int64) - at.start)
-    if places is None:
-        return torch.from_numpy(at), None
-    row = np.searchsorted(places, at)
-    has = places[np.minimum(row, len(places) - 1)] == at
-    return torch.from_numpy(row[has]), torch.from_numpy(np.flatnonzero(has))
 
 
 def _row_scores(
@@ -145,7 +130,7 @@ def exact_items(prepared: PreparedPart, calibration: Calibration, places: NDArra
     has: dict[str, Tensor] = {}
     local: dict[str, Tensor] = {}
     for target in prepared.targets:
-        rows, positions = _tile_rows(target, places)
+        rows, positions = target.at(places)
         at = slice(None) if positions is None else positions
         dim = target.rows_mD.shape[1]
         unit_nD, has_n = torch.zeros(len(places), dim, dtype=torch.float64), torch.zeros(len(places), dtype=torch.bool)
