@@ -25,27 +25,27 @@ SCHEMA = 1
 DATABASE = "index.sqlite"
 
 _TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE commits (generation INTEGER PRIMARY KEY, time REAL NOT NULL, added INTEGER NOT NULL,
-  replaced INTEGER NOT NULL, deleted INTEGER NOT NULL);
+  replaced INTEGER NOT NULL, deleted INTEGER NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE parts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, items INTEGER NOT NULL,
-  generation INTEGER NOT NULL, retired INTEGER, retired_time REAL);
+  generation INTEGER NOT NULL, retired INTEGER, retired_time REAL, checksum INTEGER NOT NULL);
 CREATE TABLE files (folder TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
   PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE items (id INTEGER PRIMARY KEY, key TEXT NOT NULL, name TEXT, part INTEGER NOT NULL, place INTEGER NOT NULL,
   label TEXT, present INTEGER NOT NULL, payload INTEGER NOT NULL, metadata TEXT, checksum INTEGER NOT NULL,
-  generation INTEGER NOT NULL, removed INTEGER);
+  generation INTEGER NOT NULL, removed INTEGER, removed_checksum INTEGER);
 CREATE UNIQUE INDEX living_keys ON items (key) WHERE removed IS NULL;
 CREATE UNIQUE INDEX item_places ON items (part, place);
 CREATE INDEX item_labels ON items (label) WHERE label IS NOT NULL;
-CREATE INDEX removed_items ON items (removed) WHERE removed IS NOT NULL;
+CREATE INDEX removed_items ON items (removed, part, place) WHERE removed IS NOT NULL;
 CREATE TABLE fields (name TEXT NOT NULL, value NOT NULL, payload INTEGER NOT NULL, PRIMARY KEY (name, value, payload))
   WITHOUT ROWID;
 CREATE INDEX payload_fields ON fields (payload);
 CREATE TABLE previews (payload INTEGER NOT NULL, modality TEXT NOT NULL, type TEXT NOT NULL, data BLOB NOT NULL,
   checksum INTEGER NOT NULL, PRIMARY KEY (payload, modality)) WITHOUT ROWID;
 """
-_COLUMNS = "id, key, name, part, place, label, present, payload, metadata, checksum"
+_COLUMNS = "id, key, name, part, place, label, present, payload, metadata"
 _VISIBLE = "generation <= ? AND (removed IS NULL OR removed > ?)"
 # Writers wait this many seconds for another transaction.
 _TIMEOUT = 10.0
@@ -139,10 +139,10 @@ class Catalog:
         made = cls(sqlite3.connect(target, isolation_level=None, check_same_thread=False, timeout=_TIMEOUT))
         made._settings(durable=path is not None)
         with made.transaction():
-            for statement in filter(str.strip, _TABLES.split(";")):
+            for statement in _statements():
                 made._db.execute(statement)
             made._set_meta({"schema": SCHEMA, **meta})
-            made._db.execute("INSERT INTO commits VALUES (0, ?, 0, 0, 0)", (time.time(),))
+            made._add_commit(0, time.time(), (0, 0, 0))
         return made
 
     @classmethod
@@ -156,24 +156,45 @@ class Catalog:
             raise DataError(
                 f"{path.parent} is not an index, since it has no file {path.name}; create it with Index.create"
             )
-        mode = "rw" if writable else "ro"
         try:
-            found = cls(_connect(path, mode))
+            found = cls(_connect(path, "rw" if writable else "ro"))
             found._settings(durable=writable)
-            schema = found.meta("schema")
+            found._check_schema(path)
         except sqlite3.OperationalError as error:
             if writable:
                 raise _damaged(path, error) from None
-            try:  # A read-only folder cannot hold the shared memory of the write-ahead log.
-                found = cls(_connect(path, "ro", "&immutable=1"))
-                schema = found.meta("schema")
-            except sqlite3.Error as second:
-                raise _damaged(path, second) from None
-        except sqlite3.Error as error:
+            return cls._open_unchanging(path, error)
+        except (sqlite3.Error, ValueError) as error:
             raise _damaged(path, error) from None
-        if schema != SCHEMA:
-            raise DataError(f"{path} has schema {schema!r}, but this version reads schema {SCHEMA}; update unialign")
         return found
+
+    @classmethod
+    def _open_unchanging(cls, path: Path, error: Exception) -> "Catalog":
+        """Open a database in a read-only folder, which cannot hold the shared memory of the write-ahead log."""
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise DataError(
+                f"{path} cannot be read ({error}): {log.name} has commits that are not in it, and the folder is not "
+                "writable; copy the folder, or open it for writing once"
+            )
+        try:
+            found = cls(_connect(path, "ro", "&immutable=1"))
+            found._settings(durable=False)
+            found._check_schema(path)
+        except (sqlite3.Error, ValueError) as second:
+            raise _damaged(path, second) from None
+        return found
+
+    def _check_schema(self, path: Path) -> None:
+        """The tables are compared with those of this version, since a file could contain triggers or views."""
+        found = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if {_normal(sql) for (sql,) in found} != {_normal(sql) for sql in _statements()}:
+            row = self._db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+            schema = "unknown" if row is None else row[0]
+            if schema == str(SCHEMA):
+                raise DataError(f"{path} has other tables than an index; create the index again")
+            raise DataError(f"{path} has schema {schema}, but this version reads schema {SCHEMA}; update unialign")
+        self.meta("schema")
 
     def _settings(self, *, durable: bool) -> None:
         if durable:
@@ -190,9 +211,21 @@ class Catalog:
 
     # --- reading ---
 
+    @contextlib.contextmanager
+    def consistent(self) -> Iterator[None]:
+        """Read the state of one time in the block, also if another process commits meanwhile."""
+        with self._lock:
+            self._one("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
     def meta(self, name: str, default: Any = None) -> Any:
         """Return a value of the description of the index."""
-        row = self._one("SELECT value FROM meta WHERE name = ?", (name,))
+        row = self._one("SELECT value, checksum FROM meta WHERE name = ?", (name,))
+        if row is not None and row[1] != checksum_of(name, row[0]):
+            raise DataError(f"the value {name!r} of the index was altered after it was written; restore the index")
         return default if row is None else json.loads(row[0])
 
     @property
@@ -337,12 +370,11 @@ class Catalog:
                 generation = self.generation + 1
                 now = time.time()
                 self._db.executemany(
-                    "UPDATE items SET removed = ? WHERE id = ?", ((generation, each) for each in changes.removed)
+                    "UPDATE items SET removed = ?, removed_checksum = ? WHERE id = ?",
+                    ((generation, checksum_of(generation, each), each) for each in changes.removed),
                 )
-                self._db.executemany(
-                    "UPDATE parts SET retired = ?, retired_time = ? WHERE id = ?",
-                    ((generation, now, each) for each in changes.retired),
-                )
+                for each in changes.retired:
+                    self._retire(each, generation, now)
                 for name, items in changes.parts:
                     self._add_part(name, items, generation)
                 for folder in changes.forgotten:
@@ -353,7 +385,7 @@ class Catalog:
                         ((folder, name, size, sha256) for name, (size, sha256) in files.items()),
                     )
                 self._set_meta(changes.meta)
-                self._db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", (generation, now, *changes.counts))
+                self._add_commit(generation, now, changes.counts)
         except sqlite3.Error as error:
             raise DataError(f"the index cannot be written ({error}); nothing was changed") from error
         return generation
@@ -364,7 +396,11 @@ class Catalog:
             for part in parts:
                 self._db.execute("DELETE FROM items WHERE part = ?", (part.id,))
                 self._db.execute("DELETE FROM parts WHERE id = ?", (part.id,))
-                self._db.execute("DELETE FROM files WHERE folder = ?", (f"parts/{part.name}",))
+                # The names of folders end with that of the part, also those of its derived numbers.
+                self._db.execute(
+                    "DELETE FROM files WHERE folder = ? OR (folder LIKE 'derived/%' AND folder LIKE ?)",
+                    (f"parts/{part.name}", f"%-{part.name}"),
+                )
             for table in ("fields", "previews"):
                 self._db.execute(f"DELETE FROM {table} WHERE payload NOT IN (SELECT payload FROM items)")
 
@@ -374,7 +410,8 @@ class Catalog:
         # Numbers of parts and payloads are never used again, since readers of earlier generations may know them.
         payload = int(self.meta("next_payload", 1))
         count = len(items.keys)
-        self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, NULL, NULL)", (part, name, count, generation))
+        described = (part, name, count, generation, None, None)
+        self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)", (*described, checksum_of(*described)))
         payloads = [
             payload + place if items.payloads is None or items.payloads[place] is None else items.payloads[place]
             for place in range(count)
@@ -394,9 +431,9 @@ class Catalog:
                     payloads[place],
                     json.dumps(given, ensure_ascii=False, sort_keys=True, allow_nan=False) if given else None,
                 )
-                yield first + place, *values, checksum_of(*values), generation
+                yield first + place, *values, checksum_of(first + place, *values, generation), generation
 
-        self._db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", rows())
+        self._db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)", rows())
         new = [place for place in range(count) if items.payloads is None or items.payloads[place] is None]
         if items.metadata:
             self._db.executemany(
@@ -418,9 +455,21 @@ class Catalog:
                 ),
             )
 
+    def _retire(self, part: int, generation: int, now: float) -> None:
+        row = self._one("SELECT id, name, items, generation FROM parts WHERE id = ?", (part,))
+        described = (*row, generation, now)
+        self._db.execute(
+            "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)", (*described, checksum_of(*described))
+        )
+
+    def _add_commit(self, generation: int, now: float, counts: tuple[int, int, int]) -> None:
+        described = (generation, now, *counts)
+        self._db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", (*described, checksum_of(*described)))
+
     def _set_meta(self, meta: Mapping[str, Any]) -> None:
         self._db.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)", ((name, json.dumps(value)) for name, value in meta.items())
+            "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)",
+            ((name, text, checksum_of(name, text)) for name, text in ((n, json.dumps(v)) for n, v in meta.items())),
         )
 
     # --- checks ---
@@ -431,15 +480,34 @@ class Catalog:
             for (text,) in self._all("PRAGMA integrity_check(20)"):
                 if text != "ok":
                     yield f"the database is damaged: {text}"
-            for row in self._all(f"SELECT {_COLUMNS} FROM items"):
-                if row[9] != checksum_of(*row[1:9]):
-                    yield f"the item {row[1]!r} was altered after it was written"
+            for table in ("meta", "commits", "parts"):
+                for *values, checksum in self._all(f"SELECT * FROM {table}"):
+                    if checksum != checksum_of(*values):
+                        yield f"the row {values[0]!r} of the table {table} was altered after it was written"
+            yield from self._item_problems()
             for payload, modality, kind, data, checksum in self._all("SELECT * FROM previews"):
                 if checksum != checksum_of(payload, modality, kind, data):
                     yield f"the preview of {modality!r} with number {payload} was altered after it was written"
             yield from self._field_problems()
-        except (sqlite3.Error, ValueError, OverflowError) as error:
+        except (DataError, sqlite3.Error, TypeError, ValueError, OverflowError) as error:
             yield f"the database is damaged: {error}"
+
+    def _item_problems(self) -> Iterator[str]:
+        counts: dict[int, int] = {}
+        for *values, checksum, generation, removed, removed_checksum in self._each("SELECT * FROM items"):
+            id, key, part = values[0], values[1], values[3]
+            expected = None if removed is None else checksum_of(removed, id)
+            if checksum != checksum_of(*values, generation) or removed_checksum != expected:
+                yield f"the item {key!r} was altered after it was written"
+            counts[part] = counts.get(part, 0) + 1
+        for part, name, items in self._all("SELECT id, name, items FROM parts"):
+            if counts.pop(part, 0) != items:
+                yield f"the part {name} has {items} items, but the database lists another number"
+        if counts:
+            yield f"the database lists items of unknown parts: {', '.join(map(str, sorted(counts)[:5]))}"
+        generations = [row[0] for row in self._all("SELECT generation FROM commits ORDER BY generation")]
+        if generations != list(range(len(generations))):
+            yield "the list of commits has gaps"
 
     def _field_problems(self) -> Iterator[str]:
         stored: dict[int, dict[str, Any]] = {}
@@ -452,12 +520,35 @@ class Catalog:
                 yield f"the metadata of {key!r} differ from its fields in filters"
 
     def _one(self, query: str, parameters: Sequence[Any] = ()) -> Any:
-        with self._lock:
+        with self._lock, _readable():
             return self._db.execute(query, parameters).fetchone()
 
     def _all(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
+        with self._lock, _readable():
             return self._db.execute(query, parameters).fetchall()
+
+    def _each(self, query: str) -> Iterator[Any]:
+        """Yield rows without a list of all; the database must not be changed meanwhile."""
+        with self._lock, _readable():
+            yield from self._db.execute(query)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:
+        raise ConfigError(f"the index cannot be read ({error}); open it again if it was closed") from None
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise DataError(f"the database of the index cannot be read ({error}); check it with `verify`") from error
+
+
+def _statements() -> list[str]:
+    return [statement.strip() for statement in _TABLES.split(";") if statement.strip()]
+
+
+def _normal(sql: str) -> str:
+    return " ".join(sql.split())
 
 
 def checksum_of(*values: Any) -> int:
@@ -480,6 +571,9 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _record(row: tuple[Any, ...]) -> ItemRecord:
-    id, key, name, part, place, label, present, payload, metadata, _ = row
-    fields = json.loads(metadata) if metadata else {}
+    id, key, name, part, place, label, present, payload, metadata = row
+    try:
+        fields = json.loads(metadata) if metadata else {}
+    except ValueError as error:
+        raise DataError(f"the metadata of {key!r} cannot be read ({error}); check the index with `verify`") from None
     return ItemRecord(id, key, name or key, part, place, label, present, payload, fields)
