@@ -4,6 +4,7 @@ Shapes: `n` items, `m` rows of a modality, `D` dimension.
 """
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -35,6 +36,12 @@ Files = dict[str, tuple[int, str]]
 def part_name(number: int) -> str:
     """Return a new name for the folder of a part."""
     return f"{number:08d}-{secrets.token_hex(4)}"
+
+
+def check_part_name(name: str) -> None:
+    """Raise DataError if a name of the catalog is not one of `part_name`, since it could lead out of the folder."""
+    if not re.fullmatch(r"\d{8,}-[0-9a-f]{8}", name):
+        raise DataError(f"the database of the index names a part {name[:100]!r}; restore the index")
 
 
 def write_part(folder: Path, part: Part) -> Files:
@@ -116,6 +123,8 @@ def map_array(
     """Map an array whose size is in the catalog; its content is checked by `check_file`."""
     path = folder / name
     try:
+        if folder.is_symlink() or path.is_symlink():
+            raise ValueError("it is a symbolic link")
         size, _ = files[name]
         with open_regular(path) as file:
             header = read_npy_header(file)
@@ -140,6 +149,8 @@ def map_array(
 def check_file(folder: Path, name: str, size: int, sha256: str) -> str | None:
     """Return a sentence about a file that is missing or altered, or None."""
     try:
+        if folder.is_symlink() or (folder / name).is_symlink():
+            return f"{folder / name} is a symbolic link"
         with open_regular(folder / name) as file:
             if os.fstat(file.fileno()).st_size != size or digest(file_chunks(file)) != sha256:
                 return f"{folder / name} was altered after it was written"

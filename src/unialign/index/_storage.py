@@ -4,26 +4,30 @@ A commit writes new folders aside, syncs them to disk, renames them, and then co
 After a crash, folders that no transaction mentions are deleted when the index is opened for writing.
 """
 
+import contextlib
+import re
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign._checks import unsafe_name
 from unialign.errors import ConfigError, DataError
+from unialign.index._approximate import Approximate
 from unialign.index._calibration import Calibration, load_calibration, save_calibration, uncorrected
-from unialign.index._catalog import DATABASE, Catalog, Changes
+from unialign.index._catalog import DATABASE, Catalog, Changes, NewItems
 from unialign.index._changes import Block, to_items, to_part
 from unialign.index._derived import derive
 from unialign.index._parts import (
     PARTS,
     Files,
+    check_part_name,
     part_name,
     read_derived,
     read_part,
@@ -63,6 +67,9 @@ class Storage:
         self.catalog, self.folder, self.writable = catalog, folder, writable
         self.modalities = tuple(catalog.meta("modalities"))
         self.dim = int(catalog.meta("dim"))
+        for name in self.modalities:
+            if unsafe_name(name) is not None:
+                raise DataError(f"the index has a modality {name!r}: {unsafe_name(name)}")
         self._resources = ExitStack()
         self._derived: dict[tuple[str, int], Derived] = {}
         # Parts of an index in memory, which has no files.
@@ -71,6 +78,7 @@ class Storage:
         self.calibration_id = ""
         self.calibration = uncorrected(self.modalities, "the index is not calibrated")
         self._memory_calibration = self.calibration
+        self._approximate: dict[str, Approximate | None] = {}
         self.refresh()
 
     # --- life cycle ---
@@ -122,7 +130,7 @@ class Storage:
             found = cls(Catalog.open(folder / DATABASE, writable=mode == "w"), folder, writable=mode == "w")
             found._resources = stack.pop_all()
         if mode == "w":
-            found._clean()
+            found.clean()
         return found
 
     def close(self) -> None:
@@ -135,6 +143,17 @@ class Storage:
 
     def refresh(self) -> bool:
         """Show the last generation, and return whether it changed."""
+        try:
+            with self.catalog.consistent():
+                return self._show_last()
+        except DataError:
+            # Another process may have replaced the calibration, and deleted the files of the previous one.
+            if self.writable:
+                raise
+            with self.catalog.consistent():
+                return self._show_last()
+
+    def _show_last(self) -> bool:
         generation = self.catalog.generation
         if generation == self.snapshot.generation:
             return False
@@ -150,6 +169,8 @@ class Storage:
                 mask_n[gone[gone[:, 0] == number, 1]] = False
                 alive[number] = mask_n
         self._load_calibration()
+        if self.folder is not None:
+            self._approximate = {}
         self.snapshot = Snapshot(generation, self.modalities, self.dim, parts, alive)
         self._names = {record.id: record.name for record in records}
         kept = {(self.calibration_id, part.id) for part in parts}
@@ -165,9 +186,43 @@ class Storage:
         dead = sum(int((~mask).sum()) for mask in self.snapshot.alive.values())
         return sum(part.items for part in self.snapshot.parts) - dead
 
+    def approximate(self, target: str) -> Approximate | None:
+        """Return the approximate index of a target for the calibration that is shown; None if there is none.
+
+        A missing or damaged file is reported by a warning.
+        """
+        if target not in self._approximate:
+            self._approximate[target] = self._load_approximate(target)
+        found = self._approximate[target]
+        return found if found is not None and found.info.calibration == self.calibration_id else None
+
+    def set_approximate(self, target: str, built: Approximate) -> None:
+        """Store an approximate index and use it."""
+        self.check_writable()
+        if self.folder is not None:
+            name = built.save(self.folder / APPROXIMATE)
+            known = dict(self.catalog.meta("approximate", {})) | {target: name}
+            self.catalog.commit(Changes(meta={"approximate": known}))
+            for path in (self.folder / APPROXIMATE).iterdir():
+                if path.stem not in known.values():
+                    path.unlink(missing_ok=True)
+        self._approximate[target] = built
+        self.refresh()
+
+    def _load_approximate(self, target: str) -> Approximate | None:
+        name = dict(self.catalog.meta("approximate", {})).get(target)
+        if self.folder is None or name is None or not re.fullmatch("[0-9a-f]{16}", str(name)):
+            return None
+        try:
+            return Approximate.load(self.folder / APPROXIMATE, name)
+        except DataError as error:
+            warnings.warn(str(error), stacklevel=5)
+            return None
+
     def _part(self, number: int, name: str, items: int) -> Part:
         if self.folder is None:
             return self._memory[number]
+        check_part_name(name)
         files = self.catalog.files(f"{PARTS}/{name}")
         return read_part(self.folder / PARTS / name, number, items, files, self.modalities, self.dim)
 
@@ -218,24 +273,30 @@ class Storage:
         """Add blocks as parts and remove items in one transaction, and show the new generation."""
         self.check_writable()
         first = int(self.catalog.meta("next_part", 1))
-        changes = Changes(removed=removed, retired=retired, counts=counts, meta=meta or {})
         files: dict[str, Files] = {}
-        parts: list[tuple[str, Any]] = []
+        parts: list[tuple[str, NewItems]] = []
         memory: list[Part] = []
-        for number, block in enumerate(blocks):
-            part = to_part(block, first + number, self.modalities)
-            name = part_name(self.snapshot.generation + 1 if self.snapshot.generation > 0 else 1)
-            parts.append((name, to_items(block, self.modalities)))
-            memory.append(part)
-            if self.folder is not None:
+        try:
+            for number, block in enumerate(blocks):
+                part = to_part(block, first + number, self.modalities)
+                name = part_name(self.snapshot.generation + 1)
+                parts.append((name, to_items(block, self.modalities)))
+                if self.folder is None:
+                    memory.append(part)
+                    continue
                 files[f"{PARTS}/{name}"] = write_part(self.folder / PARTS / name, part)
                 if self.calibration_id:
                     target = f"{DERIVED}/{self.calibration_id}-{name}"
                     files[target] = write_derived(self.folder / target, derive(part, self.calibration))
-        changes = replace(changes, parts=parts, files=files)
-        generation = self.catalog.commit(changes)
+            changes = Changes(parts, removed, retired, counts, meta or {}, files)
+            generation = self.catalog.commit(changes)
+        except BaseException:
+            self._discard(files)
+            raise
         if self.folder is None:
             self._memory |= {part.id: part for part in memory}
+            for each in retired:  # There are no readers of earlier generations.
+                self._memory.pop(each, None)
         self.refresh()
         return generation
 
@@ -244,29 +305,55 @@ class Storage:
         self.check_writable()
         identity = f"{self.snapshot.generation + 1:08d}"
         files: dict[str, Files] = {}
-        if self.folder is not None:
-            target = self.folder / CALIBRATIONS / identity
-            shutil.rmtree(target, ignore_errors=True)
-            with atomic_directory(target) as partial:
-                save_calibration(calibration, partial)
-            files[f"{CALIBRATIONS}/{identity}"] = _listed(target)
-            for part in self.snapshot.parts:
-                name = f"{DERIVED}/{identity}-{self._names[part.id]}"
-                shutil.rmtree(self.folder / name, ignore_errors=True)
-                files[name] = write_derived(self.folder / name, derive(part, calibration))
+        try:
+            if self.folder is not None:
+                files = self._write_calibration(calibration, self.folder, identity)
+            outdated = [
+                folder
+                for folder in self.catalog.folders()
+                if folder.startswith((f"{CALIBRATIONS}/", f"{DERIVED}/")) and folder not in files
+            ]
+            changes = Changes(meta={"calibration": identity}, files=files, forgotten=outdated)
+            generation = self.catalog.commit(changes)
+        except BaseException:
+            self._discard([*files, f"{CALIBRATIONS}/{identity}"])
+            raise
         self._memory_calibration = calibration
-        outdated = [
-            folder
-            for folder in self.catalog.folders()
-            if folder.startswith((f"{CALIBRATIONS}/", f"{DERIVED}/")) and folder not in files
-        ]
-        generation = self.catalog.commit(Changes(meta={"calibration": identity}, files=files, forgotten=outdated))
         self.refresh()
         return generation
 
-    def _clean(self) -> None:
+    def _write_calibration(self, calibration: Calibration, folder: Path, identity: str) -> dict[str, Files]:
+        target = folder / CALIBRATIONS / identity
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            with atomic_directory(target) as partial:
+                save_calibration(calibration, partial)
+            files = {f"{CALIBRATIONS}/{identity}": _listed(target)}
+        except OSError as error:
+            raise DataError(f"cannot write {target} ({error.strerror or error}); the index is unchanged") from error
+        try:
+            for part in self.snapshot.parts:
+                name = f"{DERIVED}/{identity}-{self._names[part.id]}"
+                shutil.rmtree(folder / name, ignore_errors=True)
+                files[name] = write_derived(folder / name, derive(part, calibration))
+        except BaseException:
+            self._discard(files)
+            raise
+        return files
+
+    def _discard(self, folders: Iterable[str]) -> None:
+        """Delete folders of a failed commit, unless the transaction was committed in spite of the error."""
+        if self.folder is None:
+            return
+        with contextlib.suppress(DataError, ConfigError):
+            known = {*self.catalog.folders(), *(f"{PARTS}/{name}" for name in self.catalog.part_names())}
+            for name in set(folders) - known:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def clean(self) -> None:
         """Delete folders that no transaction mentions, and parts that were retired long ago."""
-        assert self.folder is not None
+        if self.folder is None:
+            return
         old = self.catalog.retired_parts(time.time() - _GRACE)
         if old:
             self.catalog.purge(old)
