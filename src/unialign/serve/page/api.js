@@ -27,7 +27,11 @@ export function makeApi({ onOnline }) {
   };
 
   async function call(method, path, { body, query, signal, form } = {}) {
-    const url = new URL(path.startsWith(BASE) || path.startsWith("/readyz") ? path : BASE + path, location.origin);
+    const full = path.startsWith(BASE) || path.startsWith("/readyz") ? path : BASE + path;
+    const url = new URL(full, location.origin);
+    // Browsers resolve the path segments `.` and `..`, so that items with these keys have no address.
+    if (url.pathname.split("/").length !== full.split("?")[0].split("/").length)
+      throw new ApiError(404, { code: "no_address", message: "The key of this item cannot be part of an address." });
     for (const [name, value] of Object.entries(query ?? {}))
       if (value !== null && value !== undefined) url.searchParams.set(name, value);
     const options = { method, signal, headers: headers(), cache: "no-store" };

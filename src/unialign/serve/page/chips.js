@@ -1,11 +1,11 @@
 // Parts of a query as chips with a weight slider.
 
-import { button, el, icon, visual } from "./ui.js";
+import { button, el, fill, icon, visual } from "./ui.js";
 
 /** Draw the parts; `onChange(parts, {commit})` gets the new list. */
 export function drawChips(root, query, { context, onChange, onEdit }) {
   const { state } = context;
-  root.replaceChildren(...query.parts.map((part, place) => chip(part, place)));
+  fill(root, ...query.parts.map((part, place) => chip(part, place)));
 
   function change(place, changes, options) {
     onChange(query.parts.map((one, at) => (at === place ? { ...one, ...changes } : one)), options);

@@ -1,6 +1,6 @@
 // The screen Export: results or selected items as a file, and the same in a shell and in Python.
 
-import { button, el, errorBox, number } from "./ui.js";
+import { button, el, errorBox, fill, number } from "./ui.js";
 import { quoted, whereText } from "./state.js";
 
 const FORMATS = [
@@ -45,7 +45,7 @@ export function mount(root, context) {
   }
 
   async function save() {
-    message.replaceChildren(el("p", { class: "soft", text: "Preparing the file" }));
+    fill(message, el("p", { class: "soft", text: "Preparing the file" }));
     try {
       const { buffer, headers } = await api.bytes("/export", { body: request() });
       let blob = new Blob([buffer], { type: headers.get("Content-Type") ?? "" });
@@ -59,9 +59,9 @@ export function mount(root, context) {
       el("a", { href: url, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(url), 10000);
       const size = blob.size < 10240 ? `${number(blob.size)} bytes` : `${number(Math.round(blob.size / 1024))} kB`;
-      message.replaceChildren(el("p", { class: "note", text: `Saved ${name}, ${size}.` }));
+      fill(message, el("p", { class: "note", text: `Saved ${name}, ${size}.` }));
       announce(`Saved ${name}`);
-    } catch (error) { message.replaceChildren(errorBox(error, save)); }
+    } catch (error) { fill(message, errorBox(error, save)); }
   }
 
   function draw() {
@@ -70,7 +70,7 @@ export function mount(root, context) {
     const radio = (name, value, current, text, hint, off, act) => el("label", {},
       el("input", { type: "radio", name, value, checked: value === current, disabled: off, on: { change: () => { act(value); draw(); root.querySelector(`input[name="${name}"]:checked`)?.focus(); } } }),
       el("span", {}, text, hint ? el("small", { text: hint }) : null));
-    body.replaceChildren(
+    fill(body, 
       el("fieldset", { class: "choices" }, el("legend", { text: "What" }),
         all.map((one) => radio("what", one.id, what, one.count === null ? one.text : `${one.text}, ${number(one.count)}`, one.hint, one.off, (value) => { what = value; }))),
       el("fieldset", { class: "choices" }, el("legend", { text: "Format" }), FORMATS.map(([id, text, hint]) => radio("format", id, format, text, hint, false, (value) => { format = value; }))),

@@ -1,6 +1,6 @@
 // What is searched and which items are left out.
 
-import { button, el, mark, select } from "./ui.js";
+import { button, el, fill, mark, select } from "./ui.js";
 
 export function drawFilters(root, query, { context, onChange }) {
   const { state } = context;
@@ -22,7 +22,7 @@ export function drawFilters(root, query, { context, onChange }) {
       field("fuse", "Mix parts by", select("Mix parts by", [["mean", "mean"], ["frechet_mean", "Fréchet mean"], ["max", "highest score"], ["rrf", "ranks"]], query.fuse, (value) => onChange({ fuse: value }))),
       field("correction", "Correct for the modality gap", select("Correct for the modality gap", [["auto", "yes"], ["none", "no"]], query.correction, (value) => onChange({ correction: value }))),
       field("k", "Results", select("Results", [12, 24, 48, 96, 200].map((value) => [String(value), String(value)]), String(query.k), (value) => onChange({ k: Number(value) })))));
-  root.replaceChildren(
+  fill(root, 
     el("label", { class: "inline" }, el("span", { class: "soft", text: "Find in" }), target),
     el("div", { class: "inline", role: "group", "aria-label": "Only items with" }, el("span", { class: "soft", text: "Only with" }),
       modalities.map(({ name }) => {

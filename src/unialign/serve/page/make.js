@@ -2,7 +2,7 @@
 
 import { drawChips, nameOf } from "./chips.js";
 import { writeQuery } from "./state.js";
-import { button, el, empty, errorBox, progress, visual } from "./ui.js";
+import { button, el, empty, errorBox, fill, progress, visual } from "./ui.js";
 
 export function mount(root, context) {
   const { api, state, router, announce } = context;
@@ -30,7 +30,7 @@ export function mount(root, context) {
 
   function draw() {
     if (!state.info.decoders?.length) {
-      body.replaceChildren(empty("No decoder is loaded",
+      fill(body, empty("No decoder is loaded",
         el("p", { text: "A decoder is trained once on the pictures of your items. Then this screen makes new pictures of any mixture." }),
         el("pre", { text: `unialign decoder train DATA --out my-decoder\nunialign serve ${state.index.name} --decoder my-decoder` }),
         el("p", { class: "soft", text: "The demo trains one: make demo" })));
@@ -39,7 +39,7 @@ export function mount(root, context) {
     const now = query();
     drawChips(chips, now, { context, onChange: (parts, { live = false }) => { if (!live) edit(parts); }, onEdit: () => router.visit("search") });
     const left = now.parts.length - usable().length;
-    body.replaceChildren(chips,
+    fill(body, chips,
       now.parts.length ? el("div") : empty("Nothing to mix yet", el("p", { class: "soft", text: "Search for something, or start with an example." }), el("div", { class: "row" }, button("Go to Search", () => router.visit("search"), { primary: true }), el("span", { class: "row", id: "make-examples" }))),
       left ? el("p", { class: "note", text: `${left} file${left > 1 ? "s are" : " is"} left out: pictures are made from texts and items.` }) : el("span"), form, out);
     strip.options[1].parentElement.disabled = usable().length < 2;
@@ -64,7 +64,7 @@ export function mount(root, context) {
     if (!parts.length) return;
     const control = new AbortController();
     running = control;
-    out.replaceChildren(progress(0, 0, "Making pictures"), button("Cancel", () => control.abort()));
+    fill(out, progress(0, 0, "Making pictures"), button("Cancel", () => control.abort()));
     announce("Making pictures");
     try {
       const body = { ...state.indexParam(), parts, seed: Number(seed.value) || 0, samples: strip.value ? 1 : Math.max(1, Math.min(8, Number(samples.value) || 1)), ...(strip.value ? { strip: Number(strip.value) } : {}) };
@@ -77,14 +77,14 @@ export function mount(root, context) {
       announce(`${result.rows.reduce((sum, row) => sum + row.images.length, 0)} pictures`);
     } catch (error) {
       if (running !== control) return;
-      out.replaceChildren(error.name === "AbortError" ? el("p", { class: "soft", text: "Cancelled." }) : errorBox(error, make));
+      fill(out, error.name === "AbortError" ? el("p", { class: "soft", text: "Cancelled." }) : errorBox(error, make));
     }
   }
 
   function show(result, path) {
     const label = query().parts.map((part) => nameOf(part, state)).join(" + ");
     const pictures = result.rows.flatMap((row) => row.images.map((source, place) => ({ source, near: row.nearest?.[place], copy: row.copies?.[place], row })));
-    out.replaceChildren(
+    fill(out, 
       el("div", { class: `pictures${path ? " strip" : ""}` }, pictures.map(({ source, near, row }, place) => {
         const picture = el("img", { src: source, alt: `Picture ${place + 1} of ${path ? row.name : label}` });
         picture.addEventListener("load", () => { if (picture.naturalWidth <= 96) picture.classList.add("small-source"); });

@@ -1,6 +1,6 @@
 // Results as cards, and the panel with the details of one item.
 
-import { button, el, mark, number, visual } from "./ui.js";
+import { button, el, fill, mark, number, visual } from "./ui.js";
 
 const percent = (value) => (value >= 0.995 ? "> 99 %" : value < 0.01 ? "< 1 %" : `${Math.round(100 * value)} %`);
 
@@ -21,7 +21,7 @@ export function drawResults(list, answer, query, { context, open, add }) {
   const { state } = context;
   const hits = answer.results;
   const width = barOf(hits);
-  list.replaceChildren(...hits.map((hit, place) => {
+  fill(list, ...hits.map((hit, place) => {
     const absent = hit.missing ?? [];
     const chosen = state.selection.has(hit.key);
     const card = el("button", {
@@ -98,12 +98,19 @@ export function drawDetail(root, item, hit, { context, actions }) {
   const pictures = shown.filter((name) => ["image", "video"].includes(state.kind(name)));
   const others = shown.filter((name) => !pictures.includes(name));
   const chosen = state.selection.has(item.key);
-  root.replaceChildren(
+  fill(root, 
     el("div", { class: "detail-head" }, el("h2", { dir: "auto", text: item.name ?? item.key }),
       button("", actions.close, { icon: "close", label: "Close the details", class: "quiet" })),
     el("div", { class: `detail-media n${Math.min(2, pictures.length)}` },
       pictures.map((name) => el("figure", {}, visual(item, context, { modality: name, controls: true }), el("figcaption", {}, modalityName(state, name))))),
     others.map((name) => el("div", { class: "detail-other" }, modalityName(state, name), visual(item, context, { modality: name, controls: true }))),
+    el("div", { class: "row actions" },
+      button("Use as query", actions.use, { primary: true }),
+      button("Add", actions.add, { icon: "plus", title: "Add to the query" }),
+      button("Subtract", actions.subtract, { icon: "minus", title: "Subtract from the query" }),
+      button("Similar", actions.similar, { title: "Items that are alike in the modality that was found" }),
+      button("Map", actions.map, { icon: "map" }),
+      button(chosen ? "Selected" : "Select", () => state.select(item.key), { icon: chosen ? "check" : "export", "aria-pressed": chosen, title: "Select for Export (x)" })),
     hit ? el("p", { class: "why" }, "Found by ", el("b", { text: hit.modality }),
       hit.probability !== null && hit.probability !== undefined ? ` · probability ${percent(hit.probability)}` : "",
       hit.quantile !== null && hit.quantile !== undefined ? ` · above ${percent(hit.quantile)} of unrelated pairs` : "") : null,
@@ -116,13 +123,6 @@ export function drawDetail(root, item, hit, { context, actions }) {
             : el("span", { class: "bar", style: { "--w": `${Math.max(0, Math.min(1, score)) * 100}%` } })),
           el("td", { class: "number", text: score === undefined ? "" : score.toFixed(2) }));
       }))),
-    el("div", { class: "row actions" },
-      button("Use as query", actions.use, { primary: true }),
-      button("Add", actions.add, { icon: "plus", title: "Add to the query" }),
-      button("Subtract", actions.subtract, { icon: "minus", title: "Subtract from the query" }),
-      button("Similar", actions.similar, { title: "Items that are alike in the modality that was found" }),
-      button("Map", actions.map, { icon: "map" }),
-      button(chosen ? "Selected" : "Select", () => state.select(item.key), { icon: chosen ? "check" : "export", "aria-pressed": chosen, title: "Select for Export (x)" })),
     facts(item));
 }
 

@@ -5,7 +5,7 @@ import { drawFilters } from "./filters.js";
 import { acceptAnywhere, keepFile, kindOfFile, microphone } from "./inputs.js";
 import { drawDetail, drawResults, listKeys, summary } from "./results.js";
 import { conditions, quoted, readQuery, whereText, writeQuery } from "./state.js";
-import { button, el, empty, errorBox, icon, visual } from "./ui.js";
+import { button, el, empty, errorBox, fill, icon, visual } from "./ui.js";
 
 const DEBOUNCE = 250;
 const DIM_AFTER = 150;
@@ -91,12 +91,12 @@ export function mount(root, context) {
     try {
       const where = `key >= ${quoted(text)} and key < ${quoted(`${text}\uffff`)}`;
       const page = await api.get("/items", { query: { where, limit: 6, ...state.indexParam() }, signal: suggestions.signal });
-      hints.replaceChildren(...(page.items.length ? [el("span", { class: "soft", text: "Items:" })] : []),
+      fill(hints, ...(page.items.length ? [el("span", { class: "soft", text: "Items:" })] : []),
         ...page.items.map((item) => el("button", { type: "button", class: "hint", on: { click: () => { input.value = ""; hints.replaceChildren(); change({ draft: "" }, { push: false }); add(item.key, 1); } } },
           el("span", { class: "thumb" }, visual(item, context)), el("span", { dir: "auto", text: item.name ?? item.key }))));
       if (!page.items.length && !textEncoder()) {
         const record = state.modalities().find((one) => state.kind(one.name) === "text");
-        hints.replaceChildren(el("p", { class: "soft", text: `No item has a key that begins with “${text}”. Free text cannot be searched here: ${record?.reason ?? "this index has no encoder of text"}` }));
+        fill(hints, el("p", { class: "soft", text: `No item has a key that begins with “${text}”. Free text cannot be searched here: ${record?.reason ?? "this index has no encoder of text"}` }));
       }
       return page.items;
     } catch (error) { if (error.name !== "AbortError" && !error.status) hints.replaceChildren(); return []; }
@@ -109,13 +109,13 @@ export function mount(root, context) {
   }
   function addFiles(files) {
     const known = files.filter(kindOfFile);
-    if (!known.length) { message.replaceChildren(errorBox({ message: "This file is neither a picture nor a sound.", code: "unknown_media" })); return; }
+    if (!known.length) { fill(message, errorBox({ message: "This file is neither a picture nor a sound.", code: "unknown_media" })); return; }
     for (const file of known) addFile(file, file.name, kindOfFile(file));
   }
   function addFile(blob, name, kind) {
     if (!state.encoderOf(kind)) {
       const record = state.modalities().find((one) => state.kind(one.name) === kind);
-      message.replaceChildren(errorBox({ code: "no_encoder", message: `This index cannot read a new ${kind === "image" ? "picture" : "sound"}: ${record?.reason ?? "it has no encoder for it"}` }));
+      fill(message, errorBox({ code: "no_encoder", message: `This index cannot read a new ${kind === "image" ? "picture" : "sound"}: ${record?.reason ?? "it has no encoder for it"}` }));
       announce("This index cannot read this file");
       return;
     }
@@ -163,7 +163,7 @@ export function mount(root, context) {
       draw(answer);
     } catch (error) {
       if (error.name === "AbortError" || running !== control) return;
-      message.replaceChildren(errorBox(error, () => run(true), { signal: control.signal }));
+      fill(message, errorBox(error, () => run(true), { signal: control.signal }));
       announce(error.message);
       if (error.status === 422 && error.code === "cancelled_out")
         message.append(el("p", { class: "note", text: "The parts cancel each other. Change a weight." }));
@@ -176,7 +176,7 @@ export function mount(root, context) {
   function draw(answer) {
     line.textContent = answer.results.length ? `${answer.results.length} results · ${summary(answer)}` : "";
     drawResults(list, answer, query, { context, open, add });
-    notes.replaceChildren(...(answer.warnings ?? []).map((text) => el("p", { class: "note", text })));
+    fill(notes, ...(answer.warnings ?? []).map((text) => el("p", { class: "note", text })));
     if (!answer.results.length) nothing();
     else announce(`${answer.results.length} results, first ${answer.results[0].name}`);
     refreshOpen();
@@ -184,7 +184,7 @@ export function mount(root, context) {
 
   function nothing() {
     const filtersInUse = conditions(query);
-    message.replaceChildren(empty("Nothing found",
+    fill(message, empty("Nothing found",
       el("p", { class: "soft", text: filtersInUse.length ? "Your filters leave no item that can be compared. Lift one:" : query.target !== "any" ? "No item has the modality that you look in." : "The index has no item to compare with." }),
       el("div", { class: "row" }, filtersInUse.map((one) => button(`Lift ${one.shown ?? one.text}`, () => change(one.lift))),
         query.target !== "any" ? button("Find in all modalities", () => change({ target: "any" })) : null)));
@@ -208,16 +208,16 @@ export function mount(root, context) {
     const closed = unable.map((one) => el("li", { class: "off" },
       el("span", { class: "modality" }, icon(icons[state.kind(one.name)] ?? "key"), el("b", { text: one.name })),
       el("details", {}, el("summary", { text: "only by items of the index" }), el("p", { class: "soft small", text: one.reason ?? "It has no encoder." }))));
-    message.replaceChildren(el("div", { class: "welcome" },
+    fill(message, el("div", { class: "welcome" },
       el("h2", { text: "Find anything by anything" }),
       el("p", { class: "soft", text: "One space holds all modalities: a word finds pictures, a picture finds sounds, and several parts mix. Start with one of these." }),
       examples,
       el("h3", { text: "What you can ask with" }), el("ul", { class: "possible" }, usable, el("li", {}, el("span", { class: "modality" }, icon("key"), el("b", { text: "any item" })), el("span", { class: "soft", text: "type its key, or press + on a result" })), closed)));
     try {
       const three = await exampleItems();
-      examples.replaceChildren(...three.map((item) => el("button", { type: "button", class: "example", on: { click: () => change({ parts: [{ item: item.key, weight: 1 }], open: null }) } },
+      fill(examples, ...three.map((item) => el("button", { type: "button", class: "example", on: { click: () => change({ parts: [{ item: item.key, weight: 1 }], open: null }) } },
         visual(item, context), el("span", { dir: "auto", text: item.name ?? item.key }))));
-    } catch (error) { examples.replaceChildren(errorBox(error, start)); }
+    } catch (error) { fill(examples, errorBox(error, start)); }
   }
 
   /** Three items with many media, of different labels if there are some. */
@@ -248,8 +248,8 @@ export function mount(root, context) {
     if (!query.open) { detail.hidden = true; root.classList.remove("with-detail"); return; }
     const key = query.open;
     const hit = state.results?.results.find((one) => one.key === key) ?? null;
-    let item;
-    try { item = await itemOf(context, key); } catch (error) { detail.replaceChildren(errorBox(error)); detail.hidden = false; return; }
+    let item = hit;
+    try { item ??= await itemOf(context, key); } catch (error) { fill(detail, errorBox(error)); detail.hidden = false; return; }
     if (query.open !== key) return;
     const alike = hit?.modality ?? state.modalities().map((one) => one.name).find((name) => !item.missing.includes(name));
     drawDetail(detail, item, hit, { context, actions: {

@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 export function el(tag, options = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
-    if (value === null || value === undefined || value === false) continue;
+    if (value === null || value === undefined) continue;
     if (name === "class") element.className = value;
     else if (name === "text") element.textContent = value;
     else if (name === "attrs") for (const [key, one] of Object.entries(value)) setAttribute(element, key, one);
@@ -14,13 +14,21 @@ export function el(tag, options = {}, ...children) {
     else if (name === "style") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, one);
     else setAttribute(element, name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  const kept = children.flat(2).filter((child) => child instanceof Node || (typeof child === "string" && child));
+  if (kept.length) element.append(...kept);
+  return element;
+}
+
+/** Replace the children of an element; lists are flattened, and null and false are left out. */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(2).filter((child) => child instanceof Node || (typeof child === "string" && child)));
   return element;
 }
 
 function setAttribute(element, name, value) {
-  if (value === null || value === undefined || value === false) return;
-  element.setAttribute(name, value === true ? "" : String(value));
+  if (value === null || value === undefined) return;
+  if (name.startsWith("aria-")) element.setAttribute(name, String(value));
+  else if (value !== false) element.setAttribute(name, value === true ? "" : String(value));
 }
 
 const PATHS = {
