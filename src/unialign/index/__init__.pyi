@@ -1,3 +1,4 @@
+from unialign.index._approximate import ApproximateInfo as ApproximateInfo
 from unialign.index._backends import (
     BackEnd as BackEnd,
     ConnectedIndex as ConnectedIndex,
@@ -9,4 +10,16 @@ from unialign.index._found import Found as Found, Hit as Hit
 from unialign.index._index import Index as Index
 from unialign.index._query import Query as Query, query as query
 
-__all__ = ["BackEnd", "ConnectedIndex", "Found", "Hit", "Index", "Query", "QueryEncoder", "Row", "connect", "query"]
+__all__ = [
+    "ApproximateInfo",
+    "BackEnd",
+    "ConnectedIndex",
+    "Found",
+    "Hit",
+    "Index",
+    "Query",
+    "QueryEncoder",
+    "Row",
+    "connect",
+    "query",
+]

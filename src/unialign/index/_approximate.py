@@ -9,7 +9,6 @@ Shapes: `N` covered items, `Q` queries, `D` dimension, `C` candidates.
 
 import json
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unialign._checks import check_choice, check_number
 from unialign._optional import optional_module
@@ -129,7 +129,6 @@ class Approximate:
 def build_approximate(
     snapshot: Snapshot,
     calibration: Calibration,
-    exact: Callable[[NDArray[np.float64], int], list[NDArray[np.int64]]],
     *,
     kind: Kind,
     target: str,
@@ -140,8 +139,6 @@ def build_approximate(
     """Build a graph or inverted file over the corrected vectors of a target, and choose its effort.
 
     Args:
-        exact: function (queries, k) -> (k, 2) parts and places of the exact nearest items by cosine, for the measured
-            recall.
         kind: `hnsw` or `ivf`.
         target: `any` or a modality.
         recall: wanted fraction of the exact ten nearest items, in (0, 1]. The effort is doubled until it is reached.
@@ -174,14 +171,17 @@ def build_approximate(
     info = ApproximateInfo(kind, target, 0.0, 16 if kind == "hnsw" else 1, parts, calibration_id, 0.0)
     found = Approximate(info, built, at_N2)
     queries_QD = _queries(snapshot, calibration, rng)
-    nearest = [set(map(tuple, places)) for places in exact(queries_QD, 10)]
+    nearest = [set(map(tuple, at_N2[rows].tolist())) for rows in _nearest(queries_QD, z_ND, 10)]
     most = len(z_ND) if kind == "hnsw" else built.nlist
     effort, measured = info.effort, 0.0
     while True:
         close = found.candidates(queries_QD.astype(np.float32), 10, effort=effort)
         measured = float(
             np.mean(
-                [len(true & set(map(tuple, got))) / max(1, len(true)) for true, got in zip(nearest, close, strict=True)]
+                [
+                    len(true & set(map(tuple, got.tolist()))) / max(1, len(true))
+                    for true, got in zip(nearest, close, strict=True)
+                ]
             )
         )
         if measured >= recall or effort >= most:
@@ -189,6 +189,23 @@ def build_approximate(
         effort = min(2 * effort, most)
     seconds = time.perf_counter() - started
     return Approximate(ApproximateInfo(kind, target, measured, effort, parts, calibration_id, seconds), built, at_N2)
+
+
+def _nearest(queries_QD: NDArray[np.float64], z_ND: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """(Q, k) rows with the largest inner products, in float32, which suffices to measure the recall."""
+    q_QD = torch.from_numpy(queries_QD.astype(np.float32))
+    best: Tensor | None = None
+    rows: Tensor | None = None
+    for start in range(0, len(z_ND), _BLOCK):
+        s_Qb = q_QD @ torch.from_numpy(z_ND[start : start + _BLOCK]).mT
+        number_Qb = torch.arange(start, start + s_Qb.shape[1]).expand_as(s_Qb)
+        if best is not None and rows is not None:
+            s_Qb, number_Qb = torch.cat([best, s_Qb], 1), torch.cat([rows, number_Qb], 1)
+        best, place = s_Qb.topk(min(k, s_Qb.shape[1]), dim=1)
+        rows = number_Qb.gather(1, place)
+    assert rows is not None
+    found: NDArray[np.int64] = rows.numpy()
+    return found
 
 
 def target_vectors(
@@ -245,9 +262,25 @@ def _queries(snapshot: Snapshot, calibration: Calibration, rng: np.random.Genera
     return queries_QD[~np.isnan(queries_QD).any(1)]
 
 
-def uncovered_parts(approximate: Approximate, snapshot: Snapshot) -> Sequence[Part]:
-    """Return the parts of a snapshot that the approximate index does not cover, which are searched exactly."""
-    return [part for part in snapshot.parts if part.id not in approximate.info.parts]
+def approximate_candidates(
+    approximate: Approximate, snapshot: Snapshot, q_QD: NDArray[np.float32], count: int
+) -> list[NDArray[np.int64]]:
+    """For each query, (C, 2) parts and places: candidates, and all items of the parts that are not covered."""
+    living = {part.id for part in snapshot.parts}
+    rest = [part for part in snapshot.parts if part.id not in approximate.info.parts]
+    added = [np.stack([np.full(part.items, part.id), np.arange(part.items)], 1) for part in rest]
+    found = []
+    for at_C2 in approximate.candidates(q_QD, count):
+        known_C2 = at_C2[np.isin(at_C2[:, 0], list(living))]
+        found.append(np.concatenate([known_C2, *added]))
+    return found
+
+
+def uncovered(approximate: Approximate, snapshot: Snapshot) -> float:
+    """Return the fraction of items in parts that the approximate index does not cover."""
+    items = sum(part.items for part in snapshot.parts)
+    outside = sum(part.items for part in snapshot.parts if part.id not in approximate.info.parts)
+    return outside / max(1, items)
 
 
 def _faiss() -> Any:

@@ -16,6 +16,7 @@ from unialign._checks import check_choice, check_integer, check_seed, suggestion
 from unialign.correction import METHODS
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, ShapeError
+from unialign.index._approximate import ApproximateInfo, Kind, build_approximate
 from unialign.index._backends import ConnectedIndex, connect
 from unialign.index._calibration import Calibration, fit_calibration
 from unialign.index._catalog import ItemRecord
@@ -544,6 +545,42 @@ class Index:
         sample = self.embeddings(limit=items, seed=seed, keys=rows)
         return self._fit(sample.z, sample.present, sample.labels, method)
 
+    def build_approximate(
+        self, *, kind: Kind = "hnsw", target: str = "any", recall: float = 0.95, seed: int = 0
+    ) -> ApproximateInfo:
+        """Build a graph or an inverted file of faiss, whose candidates searches of many items then compare.
+
+        It is a cache: items that are added later are compared exactly, and deleted items are left out.
+
+        Args:
+            kind: `hnsw` (a graph: fast searches, slow to build) or `ivf` (an inverted file).
+            target: `any`, or a modality; searches with other targets compare all items.
+            recall: wanted fraction of the exact ten nearest items that are found, measured with held-out queries of all
+                modalities. The effort of searches is raised until it is reached.
+            seed: seed of the queries.
+
+        Returns:
+            The description, with the measured recall.
+
+        Raises:
+            ConfigError: an option is invalid, or the index is open for reading.
+            MissingDependencyError: faiss is not installed.
+        """
+        self._storage.check_writable()
+        check_choice("target", target, ("any", *self.modalities))
+        storage = self._storage
+        built = build_approximate(
+            storage.snapshot,
+            storage.calibration,
+            kind=kind,
+            target=target,
+            recall=recall,
+            calibration_id=storage.calibration_id,
+            seed=seed,
+        )
+        storage.set_approximate(target, built)
+        return built.info
+
     def _calibrate_from(self, store: EmbeddingStore) -> None:
         """Never use the items of a test split."""
         split = np.asarray(store.split)
@@ -752,7 +789,9 @@ class Index:
                 of squared angles), `max` (largest weighted score, minus the largest of the parts with negative
                 weights) or `rrf` (reciprocal rank fusion with the constant 60; ranks above 1,000, or above k if that
                 is larger, add nothing; ties share a rank). With `max` and `rrf`, each row of an item is a part.
-            exact: whether to compare all items; `auto` and True do unless the index has approximate candidates.
+            exact: whether to compare all items. `auto` uses the approximate index of the target (see
+                `build_approximate`) for more than 250,000 items, unless a filter selects at most 20,000 items or 10 %.
+                False uses it for any number of items. Without one, all items are compared; see `Found.exact`.
             deduplicate: leave out items whose vector, the normalized mean of their corrected target rows, has at least
                 this cosine with that of a better item, and fill up to k.
             min_probability: leave out results with a smaller or unknown probability.

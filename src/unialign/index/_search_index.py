@@ -1,6 +1,7 @@
 """Search an index: encode the queries, apply the filter, choose the correction, compare and re-rank."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,17 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.errors import ConfigError
+from unialign.index._approximate import approximate_candidates, uncovered
 from unialign.index._encoders import QueryEncoder, encode_values
 from unialign.index._found import Found
 from unialign.index._options import SearchOptions
 from unialign.index._query import Query, QueryPart, query
-from unialign.index._query_vectors import Lookup, is_features, query_vectors
+from unialign.index._query_vectors import Lookup, Vectors, is_features, query_vectors
 from unialign.index._search import plain_derived, search
 from unialign.index._storage import Storage
 from unialign.space import Space
 
-# Vectors of the queries, number of candidates -> (C, 2) parts and places for each query.
-Propose = Callable[[NDArray[np.float32], int], list[NDArray[np.int64]]]
+# Larger indexes use approximate candidates if there are any, unless a filter selects few items.
+_EXACT_ITEMS = 250_000
+_EXACT_SELECTED, _EXACT_FRACTION = 20_000, 0.1
+# Candidates per result, since they are found without the terms of CSLS.
+_WIDER, _FEWEST = 10, 100
+_MOST_UNCOVERED = 0.2
 
 
 def search_index(
@@ -50,6 +56,7 @@ def search_index(
         calibration, derived = plain_derived(snapshot, derived)
     seconds = {"encode": ready - started, "filter": filtered - ready}
     vectors = query_vectors(encoded, calibration, storage.dim, encode=_not_encoded, lookup=lookup, fuse=options.fuse)
+    candidates = _candidates(storage, options, vectors, allowed)
     return search(
         snapshot,
         derived,
@@ -59,8 +66,38 @@ def search_index(
         options=options,
         allowed=allowed,
         exclude=[own_keys(one) for one in queries],
+        candidates=candidates,
         seconds=seconds,
     )
+
+
+def _candidates(
+    storage: Storage, options: SearchOptions, vectors: Vectors, allowed: NDArray[np.int64] | None
+) -> list[NDArray[np.int64]] | None:
+    """Return approximate candidates of each query, or None to compare all items."""
+    items = storage.living()
+    is_wanted = options.exact is False or (options.exact == "auto" and items > _EXACT_ITEMS)
+    target = "any" if options.targets == storage.modalities else options.targets[0]
+    fits = options.correction == "auto" and options.fuse in ("mean", "frechet_mean") and not options.best
+    fits = fits and options.unit == "item" and options.targets in (storage.modalities, (target,))
+    if not is_wanted or not fits:
+        return None
+    if allowed is not None and len(allowed) <= max(_EXACT_SELECTED, _EXACT_FRACTION * items):
+        return None
+    found = storage.approximate(target)
+    if found is None:
+        return None
+    missing = uncovered(found, storage.snapshot)
+    if missing > _MOST_UNCOVERED:
+        warnings.warn(
+            f"the approximate index of {target!r} does not cover {missing:.0%} of the items, which are compared "
+            "exactly; build it again with `build_approximate`",
+            stacklevel=4,
+        )
+    # Of the candidates, a filter keeps this fraction on average.
+    kept = 1.0 if allowed is None else len(allowed) / items
+    count = max(_FEWEST, int(np.ceil(_WIDER * options.k / kept)))
+    return approximate_candidates(found, storage.snapshot, vectors.q_QD.float().numpy(), count)
 
 
 def own_keys(one: Query) -> set[str]:
