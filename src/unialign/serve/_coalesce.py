@@ -22,7 +22,8 @@ __all__ = ["Coalescer"]
 @dataclass
 class _Waiting:
     query: Query
-    future: asyncio.Future[Found]
+    finish: Callable[[Found], Any]
+    future: asyncio.Future[Any]
     gone: asyncio.Event
 
 
@@ -50,12 +51,18 @@ class Coalescer:
         self._groups: dict[Hashable, _Group] = {}
 
     async def submit(
-        self, name: str, index: Index, query: Query, options: Mapping[str, Any], gone: asyncio.Event
-    ) -> Found:
-        """Return the result of one query, which may be computed together with others."""
+        self,
+        name: str,
+        index: Index,
+        query: Query,
+        options: Mapping[str, Any],
+        gone: asyncio.Event,
+        finish: Callable[[Found], Any],
+    ) -> Any:
+        """Return what `finish` makes of the result of a query, which may be computed together with others."""
         key = (name, *((option, _hashable(value)) for option, value in sorted(options.items())))
         group = self._groups.setdefault(key, _Group(name, index, options))
-        waiting = _Waiting(query, asyncio.get_running_loop().create_future(), gone)
+        waiting = _Waiting(query, finish, asyncio.get_running_loop().create_future(), gone)
         group.waiting.append(waiting)
         if not group.running:
             # Requests of the same moment join: the batch starts after the other events of this turn of the loop.
@@ -81,7 +88,7 @@ class Coalescer:
             return
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
-        results = await loop.run_in_executor(self._executor, self._results, group, [one.query for one in batch])
+        results = await loop.run_in_executor(self._executor, self._finished, group, batch)
         self._metrics.stage("search", time.perf_counter() - started)
         self._metrics.count("batches")
         self._metrics.count("searches", amount=len(batch))
@@ -93,6 +100,13 @@ class Coalescer:
             else:
                 one.future.set_result(result)
 
+    def _finished(self, group: _Group, batch: Sequence[_Waiting]) -> list[Any]:
+        # In the same thread, since each change of threads costs time.
+        return [
+            found if isinstance(found, BaseException) else _caught(one.finish, found)
+            for one, found in zip(batch, self._results(group, [one.query for one in batch]), strict=True)
+        ]
+
     def _results(self, group: _Group, queries: Sequence[Query]) -> list[Found | BaseException]:
         try:
             return list(self._search(group.name, group.index, queries, group.options))
@@ -103,6 +117,13 @@ class Coalescer:
                 return [error] * len(queries)
         # One invalid query must not fail the others.
         return [result for query in queries for result in self._results(group, [query])]
+
+
+def _caught(finish: Callable[[Found], Any], found: Found) -> Any:
+    try:
+        return finish(found)
+    except Exception as error:
+        return error
 
 
 def _hashable(value: Any) -> Hashable:

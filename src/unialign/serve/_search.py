@@ -45,14 +45,19 @@ def routes(service: Service) -> APIRouter:
     async def run(request: Request, body: SearchRequest, files: Mapping[str, bytes]) -> Any:
         name, index = service.index(body.index)
         _check_depth(body, service)
-        if files:
+        if files or settings.writable:
+            # Files take long to decode, and a change may lock the catalog.
             query = await service.compute(make_query, index, body.parts, files, settings)
         else:
             query = make_query(index, body.parts, {}, settings)
+        state = request.scope["state"]
+
+        def answer(found: Found) -> Any:
+            timed = replace(found, seconds={"queue": state.get("queued", 0.0), **found.seconds})
+            return json_response(found_to_json(service, name, index, timed, body.offset))
+
         options = search_options(service, index, body)
-        found = await coalescer.submit(name, index, query, options, request.scope["state"]["gone"])
-        found = replace(found, seconds={"queue": request.scope["state"].get("queued", 0.0), **found.seconds})
-        return json_response(await service.read(found_to_json, service, name, index, found, body.offset))
+        return await coalescer.submit(name, index, query, options, state["gone"], answer)
 
     @router.post("/search", summary="Find items by a mixture of texts, items and vectors")
     async def search(request: Request, body: SearchRequest) -> Any:
