@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+
 from unialign._optional import optional_module
 from unialign._version import __version__
 from unialign.errors import ConfigError, UniAlignError
@@ -95,5 +97,8 @@ def _diagnose(index: Index) -> dict[str, Any]:
     from unialign.diagnostics import diagnose
 
     sample = index.embeddings(limit=_SAMPLE)
-    report = diagnose(sample.z, present=sample.present, labels=sample.labels)
+    known = sorted({label for label in sample.labels if label is not None})
+    # Negative numbers are unlabeled items.
+    codes = [known.index(label) if label is not None else -1 for label in sample.labels]
+    report = diagnose(sample.z, present=sample.present, labels=np.array(codes) if known else None)
     return {"items": len(sample.keys), "report": report.text()}
