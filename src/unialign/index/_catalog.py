@@ -328,6 +328,17 @@ class Catalog:
         for row in self._all(query, (generation, generation)):
             yield _record(row)
 
+    def living(self, part: int, generation: int) -> list[ItemRecord]:
+        """Return the visible items of a part, by place."""
+        query = f"SELECT {_COLUMNS} FROM items WHERE part = ? AND {_VISIBLE} ORDER BY place"
+        return [_record(row) for row in self._all(query, (part, generation, generation))]
+
+    def highest_number(self, generation: int) -> int:
+        """Return the highest visible key that is a number, or -1."""
+        query = f"SELECT max(CAST(key AS INTEGER)) FROM items WHERE key NOT GLOB '*[^0-9]*' AND {_VISIBLE}"
+        found = self._one(query, (generation, generation))[0]
+        return -1 if found is None else int(found)
+
     def preview(self, payload: int, modality: str) -> tuple[str, bytes] | None:
         """Return the content type and content of a preview."""
         row = self._one(

@@ -26,6 +26,7 @@ Rows = Literal["all", "train", "val", "test"]
 _BLOCK = 8192
 _MOST_KEY = 1000
 _MOST_FIELDS = 100
+_MOST_TEXT = 1_000_000
 
 
 def store_blocks(
@@ -74,6 +75,18 @@ def store_blocks(
             else [_previews(previews, int(row), shown) for row in rows_B],
         )
         yield block.take(np.flatnonzero(has_B))
+
+
+def item_rows(
+    store: EmbeddingStore, modalities: Sequence[str], rows: str | Sequence[int] | NDArray[np.int64] = "all"
+) -> NDArray[np.int64]:
+    """Return the rows of the store that `store_blocks` yields as items."""
+    chosen_N = _chosen_rows(store, rows)
+    has_N = np.zeros(len(chosen_N), np.bool_)
+    for name in modalities:
+        if name in store.columns:
+            has_N |= np.asarray(store.present(name))[chosen_N]
+    return chosen_N[has_N]
 
 
 def mapping_block(
@@ -163,6 +176,7 @@ def check_keys(keys: Sequence[str], count: int) -> list[str]:
             )
         if key in seen:
             raise ConfigError(f"the key {key!r} occurs twice; keys must be unique")
+        _check_text(key, "the key")
         seen.add(key)
     return [str(key) for key in keys]
 
@@ -171,7 +185,7 @@ def check_labels(labels: Sequence[Any], count: int) -> list[str | None]:
     """Return labels as strings; None means unlabeled."""
     if isinstance(labels, str) or len(labels) != count:
         raise ConfigError(f"labels must be a list of {count} strings or None")
-    return [None if label is None else str(label) for label in labels]
+    return [None if label is None else _check_text(str(label), "the label") for label in labels]
 
 
 def check_metadata(metadata: Mapping[str, Any] | None, key: str) -> dict[str, Any] | None:
@@ -186,6 +200,9 @@ def check_metadata(metadata: Mapping[str, Any] | None, key: str) -> dict[str, An
             raise ConfigError(f"the metadata of {key!r} has the field {name!r}; `label` and `key` are not metadata")
         if isinstance(value, np.generic):
             value = value.item()
+        _check_text(name, f"the metadata of {key!r} has the field")
+        if isinstance(value, str):
+            value = _check_text(value, f"the field {name!r} of {key!r} is")
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if is_number and not abs(value) < float("inf"):
             raise ConfigError(f"the field {name!r} of {key!r} is {value!r}; numbers must be finite")
@@ -193,8 +210,23 @@ def check_metadata(metadata: Mapping[str, Any] | None, key: str) -> dict[str, An
             raise ConfigError(
                 f"the field {name!r} of {key!r} has type {type(value).__name__}; expected a string, number or boolean"
             )
+        if is_number and not isinstance(value, int):
+            value = float(value)
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise ConfigError(f"the field {name!r} of {key!r} is {value}; integers must fit into 64 bits")
         found[name] = value
     return found
+
+
+def _check_text(text: str, what: str) -> str:
+    """Raise ConfigError if a text cannot be stored as UTF-8, or has more than 1,000,000 characters."""
+    if len(text) > _MOST_TEXT:
+        raise ConfigError(f"{what} {text[:60]!r}... of {len(text)} characters; the limit is {_MOST_TEXT}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{what} {text[:60]!r}, which is not valid Unicode ({error.reason})") from None
+    return text
 
 
 def _zipped(values: Sequence[Any], keys: Sequence[str]) -> Iterator[tuple[Any, str]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,12 @@ from torch import Tensor
 from unialign._checks import check_choice, check_integer, check_seed, suggestion
 from unialign.correction import METHODS
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, ShapeError
+from unialign.errors import ConfigError, DataError, ShapeError, UniAlignError
 from unialign.index._approximate import ApproximateInfo, Kind, build_approximate
 from unialign.index._backends import ConnectedIndex, connect
 from unialign.index._calibration import Calibration, fit_calibration
 from unialign.index._catalog import ItemRecord
-from unialign.index._changes import Block, Pending
+from unialign.index._changes import MOST_ITEMS, Block, Pending
 from unialign.index._derived import row_places
 from unialign.index._encoders import (
     Encode,
@@ -37,6 +38,7 @@ from unialign.index._incoming import (
     check_labels,
     check_metadata,
     check_modalities,
+    item_rows,
     mapping_block,
     store_blocks,
 )
@@ -122,7 +124,7 @@ class Index:
         # Store whose rows outside of the split `test` calibrate the index.
         self._calibration_store: EmbeddingStore | None = None
         self._previews: StorePreviews | None = None
-        self._preview_rows = 0
+        self._preview_rows = np.zeros(0, np.int64)
 
     # --- life cycle ---
 
@@ -193,9 +195,7 @@ class Index:
         check_choice("mode", mode, ("r", "w"))
         storage = Storage.open(Path(path), mode)
         try:
-            folder = Path(path) / SPACE
-            space = Space.from_pretrained(folder) if folder.is_dir() else None
-            return cls(storage, space, encoders)
+            return cls(storage, _stored_space(storage, Path(path) / SPACE), encoders)
         except BaseException:
             storage.close()
             raise
@@ -235,9 +235,8 @@ class Index:
         made = cls(Storage.in_memory(names, dims.pop()), space, encoders)
         blocks = list(store_blocks(store, space, names, made.dim, rows=rows, with_previews=False))
         made._storage.commit(_merged(blocks, names), counts=(sum(len(block.keys) for block in blocks), 0, 0))
-        if isinstance(rows, str) and rows == "all" and len(made) == store.items:
-            # Payloads are numbered from 1 in the order of the rows.
-            made._previews, made._preview_rows = StorePreviews(store), store.items
+        # Payloads are numbered from 1 in the order of the items.
+        made._previews, made._preview_rows = StorePreviews(store), item_rows(store, names, rows)
         if calibrate:
             made._calibrate_from(store)
         return made
@@ -382,6 +381,12 @@ class Index:
         if isinstance(data, EmbeddingStore):
             if any(value is not None for value in (present, labels, metadata, previews)):
                 raise ConfigError("present, labels, metadata and previews belong to a mapping; a store has its own")
+            known = self._storage.catalog.meta("space")
+            if (data.provenance.get("space") or known) != known and known is not None:
+                raise DataError(
+                    f"the store {data.name!r} has embeddings of another space; embed its items with the space of the "
+                    "index"
+                )
             blocks = list(store_blocks(data, self._space, self.modalities, self.dim, rows=rows, keys=keys))
             self._calibration_store = data
         else:
@@ -395,7 +400,7 @@ class Index:
                     labels=labels,
                     metadata=metadata,
                     previews=previews,
-                    first=len(self),
+                    first=self._next_number(data) if keys is None else 0,
                 )
             ]
             has_B = np.logical_or.reduce(list(blocks[0].present.values()))
@@ -516,6 +521,7 @@ class Index:
         if len(chosen) == 1 and place_mask(snapshot, chosen[0]).all():
             chosen = []
         self._rewrite(chosen)
+        self._storage.clean()
         return Commit(self.generation, 0, 0, 0)
 
     # --- calibration ---
@@ -723,6 +729,7 @@ class Index:
             labels=np.array([codes.get(label, -1) if label is not None else -1 for label in found.labels]),
             label_names=labels,
             names=found.keys,
+            provenance={"made_by": "unialign.Index", "space": self._storage.catalog.meta("space")},
         )
 
     def export(self, address: str) -> int:
@@ -878,9 +885,12 @@ class Index:
         return Item(record.key, record.name, record.label, record.metadata, has, rows)
 
     def _preview(self, record: ItemRecord, modality: str) -> Preview | None:
-        found = self._storage.catalog.preview(record.payload, modality)
-        if found is None and self._previews is not None and record.payload <= self._preview_rows:
-            return self._previews.read(record.payload - 1, modality)
+        return self._payload_preview(record.payload, modality)
+
+    def _payload_preview(self, payload: int, modality: str) -> Preview | None:
+        found = self._storage.catalog.preview(payload, modality)
+        if found is None and self._previews is not None and payload <= len(self._preview_rows):
+            return self._previews.read(int(self._preview_rows[payload - 1]), modality)
         return found
 
     def _condition(self, where: str | None) -> tuple[str, tuple[Any, ...]]:
@@ -908,12 +918,16 @@ class Index:
         blocks = pending.merged(self.modalities)
         counts = (pending.added, pending.replaced, pending.deleted)
         self._storage.commit(blocks, removed=list(pending.removed.values()), counts=counts)
-        if not self._storage.calibration_id and len(self) >= CALIBRATED_FROM:
-            if self._calibration_store is not None:
-                self._calibrate_from(self._calibration_store)
-            else:
-                self.calibrate()
-        self._merge_small_parts()
+        try:
+            if not self._storage.calibration_id and len(self) >= CALIBRATED_FROM:
+                if self._calibration_store is not None:
+                    self._calibrate_from(self._calibration_store)
+                else:
+                    self.calibrate()
+            self._merge_small_parts()
+        except UniAlignError as error:
+            # The changes are committed, so an exception would be wrong.
+            warnings.warn(f"the changes are saved, but the index could not be maintained: {error}", stacklevel=4)
 
     def _add_block(self, pending: Pending, block: Block, on_conflict: OnConflict) -> None:
         stored = self._storage.catalog.find(block.keys, self.generation)
@@ -978,9 +992,22 @@ class Index:
     def _stored_previews(self, block: Block) -> dict[str, Preview]:
         if block.payloads is None or block.payloads[0] is None:
             return dict((block.previews or [{}])[0] or {})
-        catalog, payload = self._storage.catalog, block.payloads[0]
-        found = {name: catalog.preview(payload, name) for name in catalog.preview_modalities(payload)}
+        payload = block.payloads[0]
+        found = {name: self._payload_preview(payload, name) for name in self.modalities}
         return {name: preview for name, preview in found.items() if preview is not None}
+
+    def _next_number(self, data: Mapping[str, Any]) -> int:
+        """First of consecutive numbers that are no keys of the index or of the open batch."""
+        if not isinstance(data, Mapping):
+            return 0  # `mapping_block` raises.
+        first, pending = len(self), self._pending
+        count = next((len(rows) for rows in data.values() if hasattr(rows, "__len__")), 0)
+        taken = dict(pending.places) if pending is not None else {}
+        first = max(first, *(int(key) + 1 for key in taken if key.isdecimal()), 0)
+        numbers = [str(first + row) for row in range(count)]
+        if any(record is not None for record in self._storage.catalog.find(numbers, self.generation)):
+            first = max(first, self._storage.catalog.highest_number(self.generation) + 1)
+        return first
 
     def _merge_small_parts(self) -> None:
         small = [part for part in self._storage.snapshot.parts if part.items < _SMALL]
@@ -988,19 +1015,34 @@ class Index:
             self._rewrite(small)
 
     def _rewrite(self, parts: Sequence[Part]) -> None:
-        snapshot = self._storage.snapshot
-        records: list[ItemRecord] = []
-        for part in parts:
-            places = np.flatnonzero(place_mask(snapshot, part))
-            records.extend(self._storage.catalog.at_places([(part.id, int(place)) for place in places]))
         if not parts:
             return
-        blocks = [self._stored_block(records)] if records else []
-        self._storage.commit(
-            _merged(blocks, self.modalities),
-            removed=[record.id for record in records],
-            retired=[part.id for part in parts],
-        )
+        removed: list[int] = []
+
+        def blocks() -> Iterator[Block]:
+            """Only the items of one new part are in memory at a time; the commit reads `removed` afterwards."""
+            records: list[ItemRecord] = []
+            for part in parts:
+                records.extend(self._storage.catalog.living(part.id, self.generation))
+                while len(records) >= MOST_ITEMS or (records and part is parts[-1]):
+                    chosen, records = records[:MOST_ITEMS], records[MOST_ITEMS:]
+                    removed.extend(record.id for record in chosen)
+                    yield self._stored_block(chosen)
+
+        self._storage.commit(blocks(), removed=removed, retired=[part.id for part in parts])
+
+
+def _stored_space(storage: Storage, folder: Path) -> Space | None:
+    """The space of an index; raise DataError if it is not the one with which the index was created."""
+    known = storage.catalog.meta("space")
+    if known is None:
+        return None
+    if not folder.is_dir():
+        raise DataError(f"{folder} is missing; copy the space of the index there")
+    space = Space.from_pretrained(folder)
+    if space_fingerprint(space) != known:
+        raise DataError(f"{folder} is not the space of the index; restore it, or create a new index")
+    return space
 
 
 def _merged(blocks: Sequence[Block], modalities: tuple[str, ...]) -> list[Block]:
