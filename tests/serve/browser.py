@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ KEYS = [HTML_KEY, RIGHT_TO_LEFT, CJK]
 class Live:
     """The service in a thread, on a port of the loopback; it can be stopped and started again."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    def __init__(self, make_app: Callable[[], Any]) -> None:
+        self.make_app = make_app
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -52,7 +52,12 @@ class Live:
 
         self._server = uvicorn.Server(
             uvicorn.Config(
-                self.app, host="127.0.0.1", port=self.port, log_level="error", timeout_graceful_shutdown=1, ws="none"
+                self.make_app(),
+                host="127.0.0.1",
+                port=self.port,
+                log_level="error",
+                timeout_graceful_shutdown=1,
+                ws="none",
             )
         )
         self._thread = threading.Thread(target=asyncio.run, args=(self._server.serve(),), daemon=True)
@@ -81,7 +86,7 @@ def page_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ua.Index]:
 @pytest.fixture(scope="session")
 def live(page_index: ua.Index) -> Iterator[Live]:
     """The service of `page_index`."""
-    served = Live(ua.serve.app({"things": page_index}, burst=0, connections=0))
+    served = Live(lambda: ua.serve.app({"things": page_index}, burst=0, connections=0))
     yield served
     served.stop()
 
