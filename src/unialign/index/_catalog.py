@@ -157,15 +157,23 @@ class Catalog:
                 f"{path.parent} is not an index, since it has no file {path.name}; create it with Index.create"
             )
         try:
-            found = cls(_connect(path, "rw" if writable else "ro"))
-            found._settings(durable=writable)
-            found._check_schema(path)
+            return cls._checked(path, "rw" if writable else "ro")
         except sqlite3.OperationalError as error:
             if writable:
                 raise _damaged(path, error) from None
             return cls._open_unchanging(path, error)
-        except (sqlite3.Error, ValueError) as error:
+        except sqlite3.Error as error:
             raise _damaged(path, error) from None
+
+    @classmethod
+    def _checked(cls, path: Path, mode: str, options: str = "") -> "Catalog":
+        found = cls(_connect(path, mode, options))
+        try:
+            found._settings(durable=mode == "rw")
+            found._check_schema(path)
+        except BaseException:
+            found.close()
+            raise
         return found
 
     @classmethod
@@ -178,12 +186,9 @@ class Catalog:
                 "writable; copy the folder, or open it for writing once"
             )
         try:
-            found = cls(_connect(path, "ro", "&immutable=1"))
-            found._settings(durable=False)
-            found._check_schema(path)
-        except (sqlite3.Error, ValueError) as second:
+            return cls._checked(path, "ro", "&immutable=1")
+        except sqlite3.Error as second:
             raise _damaged(path, second) from None
-        return found
 
     def _check_schema(self, path: Path) -> None:
         """The tables are compared with those of this version, since a file could contain triggers or views."""

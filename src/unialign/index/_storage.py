@@ -127,7 +127,9 @@ class Storage:
                     stack.enter_context(lock_folder(folder, doing="writing the index"))
                 except OSError as error:
                     raise DataError(f"{folder} cannot be written ({error.strerror}); open it with mode='r'") from None
-            found = cls(Catalog.open(folder / DATABASE, writable=mode == "w"), folder, writable=mode == "w")
+            catalog = Catalog.open(folder / DATABASE, writable=mode == "w")
+            stack.callback(catalog.close)
+            found = cls(catalog, folder, writable=mode == "w")
             found._resources = stack.pop_all()
         if mode == "w":
             found.clean()
@@ -135,8 +137,8 @@ class Storage:
 
     def close(self) -> None:
         """Release the lock and the files."""
-        self.catalog.close()
         self._resources.close()
+        self.catalog.close()
         self._derived.clear()
 
     # --- reading ---
@@ -251,7 +253,16 @@ class Storage:
         if self.folder is None:
             self.calibration = self._memory_calibration
         elif identity:
-            self.calibration = load_calibration(self.folder / CALIBRATIONS / identity)
+            if not re.fullmatch(r"\d{8,}", identity):
+                raise DataError(f"the database of the index names a calibration {identity[:100]!r}; restore the index")
+            try:
+                self.calibration = load_calibration(self.folder / CALIBRATIONS / identity)
+            except DataError as error:
+                if not self.writable:
+                    raise
+                # Open the index all the same, so that it can be calibrated again.
+                warnings.warn(f"{error}; until then, searches are not corrected", stacklevel=6)
+                self.calibration = uncorrected(self.modalities, "the calibration is damaged")
         self.calibration_id = identity
 
     # --- writing ---
