@@ -118,7 +118,7 @@ def test_search_equals_brute_force(seed: int, method: str, target: Any, fuse: st
     items = draw_items(rng, count, dim)
     correction = correction_of(method, rng, dim)
     gone = [key for key in items if rng.random() < 0.2][: count - 1]
-    index = build(items, correction, parts=int(rng.integers(1, 4)), deleted=gone)
+    index = build(items, correction, parts=int(rng.integers(1, min(count, 3) + 1)), deleted=gone)
     living = stored(index)
     assert set(living) == set(items) - set(gone)
     k = int(rng.integers(1, 80))

@@ -24,7 +24,7 @@ from torch import Tensor
 from unialign.index._calibration import Calibration
 from unialign.index._prepared import PreparedPart, TargetRows, weight_norm
 from unialign.index._query_vectors import Vectors
-from unialign.ops import row_products
+from unialign.ops import rounded_queries, row_products
 
 _BLOCK = 1024
 
@@ -35,13 +35,16 @@ class QueryTerms:
 
     Attributes:
         mapped_QD: W c(q), twice that with CSLS; float64.
+        rounded_QD: the same for products.
         offset_Q: b c(q), twice that with CSLS.
         local_Q: r_m(q), 0 without CSLS.
     """
 
     mapped_QD: Tensor
+    rounded_QD: Tensor
     offset_Q: Tensor
     local_Q: Tensor
+    has_offset: bool
 
 
 def query_terms(calibration: Calibration, vectors: Vectors, targets: Sequence[str]) -> dict[str, QueryTerms]:
@@ -55,7 +58,9 @@ def query_terms(calibration: Calibration, vectors: Vectors, targets: Sequence[st
         )
         if name in calibration.weight:
             mapped_QD = mapped_QD @ calibration.weight[name].mT
-        found[name] = QueryTerms(mapped_QD, offset_Q, _query_local(calibration, vectors, name))
+        local_Q = _query_local(calibration, vectors, name)
+        rounded_QD, has_offset = rounded_queries(mapped_QD), name in calibration.bias
+        found[name] = QueryTerms(mapped_QD, rounded_QD, offset_Q, local_Q, has_offset)
     return found
 
 
@@ -96,8 +101,8 @@ def tile_scores(
 def _row_scores(
     target: TargetRows, rows: slice | Tensor, terms: QueryTerms, vectors: Vectors, *, blank: float
 ) -> Tensor:
-    s_Qr = row_products(terms.mapped_QD, target.rows_mD[rows])
-    if bool(terms.offset_Q.any()):
+    s_Qr = row_products(terms.rounded_QD, target.rows_mD[rows])
+    if terms.has_offset:
         s_Qr.add_(terms.offset_Q.to(s_Qr)[:, None])
     if target.inverse_m is not None:
         s_Qr.mul_(target.inverse_m[rows])

@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from unialign.index._calibration import Calibration, uncorrected
-from unialign.index._catalog import Catalog, ItemRecord
+from unialign.index._catalog import Catalog
 from unialign.index._derived import derive
 from unialign.index._found import Found, Hit
+from unialign.index._hits import Ranked, describe
 from unialign.index._options import SearchOptions, search_options, target_modalities as target_modalities
 from unialign.index._query_vectors import Vectors
 from unialign.index._scan import Scan
-from unialign.index._scores import exact_items, exact_row_scores
+from unialign.index._scores import exact_items
 from unialign.index._snapshot import Derived, Snapshot
 from unialign.ops import TIE_TOLERANCE
 
@@ -23,9 +24,6 @@ from unialign.ops import TIE_TOLERANCE
 _RRF, _RRF_DEPTH = 60, 1000
 # `deduplicate` and `min_probability` look at this many items at most.
 _MOST_DEPTH = 10_000
-
-# (score, number in the scan, record)
-_Ranked = tuple[float, int, ItemRecord]
 
 
 def search(
@@ -169,10 +167,10 @@ def _fill(
         else:
             kept = ordered
         if not filtered:
-            hits = _hits(scan, calibration, vectors, [one[: options.k] for one in kept])
+            hits = describe(scan, calibration, vectors, [one[: options.k] for one in kept])
             reading += time.perf_counter() - searched
             return [(one, ()) for one in hits], searching, reading
-        hits = _hits(scan, calibration, vectors, kept)
+        hits = describe(scan, calibration, vectors, kept)
         if options.min_probability is not None:
             least = options.min_probability
             hits = [tuple(h for h in one if h.probability is not None and h.probability >= least) for one in hits]
@@ -229,7 +227,7 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _ordered(
     scan: Scan, catalog: Catalog, ranked: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], depth: int
-) -> list[list[_Ranked]]:
+) -> list[list[Ranked]]:
     """The best items with their records; ties by key. All records are read at once."""
     wanted = []
     for scores, numbers in ranked:
@@ -252,7 +250,7 @@ def _ordered(
     return found
 
 
-def _distinct(scan: Scan, rows: list[_Ranked], threshold: float) -> list[_Ranked]:
+def _distinct(scan: Scan, rows: list[Ranked], threshold: float) -> list[Ranked]:
     """Leave out items whose vector has at least this cosine with that of a better item."""
     numbers = np.array([number for _, number, _ in rows], np.int64)
     unit_nD = torch.zeros(len(rows), scan.vectors.q_QD.shape[1], dtype=torch.float64)
@@ -266,70 +264,6 @@ def _distinct(scan: Scan, rows: list[_Ranked], threshold: float) -> list[_Ranked
         if not kept or float((unit_nD[kept] @ unit_nD[place]).max()) < threshold:
             kept.append(place)
     return [rows[place] for place in kept]
-
-
-def _hits(
-    scan: Scan,
-    calibration: Calibration,
-    vectors: Vectors,
-    found: Sequence[Sequence[_Ranked]],
-) -> list[tuple[Hit, ...]]:
-    """Describe items by their rows: cosines, the modality with the highest row score, probabilities."""
-    flat = [(query, number) for query, rows in enumerate(found) for _, number, _ in rows]
-    detail: dict[tuple[int, int], tuple[dict[str, float], str, int, float]] = {}
-    for entry, chosen, places in scan.split(np.array([number for _, number in flat], np.int64)):
-        distinct, which = np.unique(places, return_inverse=True)
-        items = exact_items(entry.prepared, calibration, distinct)
-        for query in sorted({flat[position][0] for position in chosen}):
-            of_query = [i for i, position in enumerate(chosen) if flat[position][0] == query]
-            of_vector = vectors.of(query)
-            pulled = of_vector[vectors.weight_Q[of_vector] > 0]
-            v_V = pulled if len(pulled) else of_vector
-            n_P = torch.from_numpy(which[of_query])
-            pairs = (v_V.repeat_interleave(len(n_P)), n_P.repeat(len(v_V)))
-            rows = exact_row_scores(items, scan.terms, vectors, *pairs)
-            cosines = {
-                name: (vectors.q_QD[v_V] @ unit_nD[n_P].mT).amax(0).tolist() for name, unit_nD in items.unit.items()
-            }
-            best = {name: s_P.view(len(v_V), -1).max(0) for name, s_P in rows.items()}
-            for column, i in enumerate(of_query):
-                has = [name for name in best if bool(items.has[name][n_P[column]])]
-                matched = max(has, key=lambda name: float(best[name].values[column]))
-                detail[flat[chosen[i]]] = (
-                    {name: cosines[name][column] for name in has},
-                    matched,
-                    int(v_V[best[matched].indices[column]]),
-                    float(best[matched].values[column]),
-                )
-    shares = vectors.share_QM.tolist()
-    return [
-        tuple(_hit(score, record, detail[query, number], calibration, shares) for score, number, record in rows)
-        for query, rows in enumerate(found)
-    ]
-
-
-def _hit(
-    score: float,
-    record: ItemRecord,
-    detail: tuple[dict[str, float], str, int, float],
-    calibration: Calibration,
-    shares: list[list[float]],
-) -> Hit:
-    cosines, matched, vector, row_score = detail
-    probability, quantile = calibration.judge(shares[vector], matched, row_score)
-    missing = tuple(name for bit, name in enumerate(calibration.modalities) if not record.present >> bit & 1)
-    return Hit(
-        record.key,
-        record.name,
-        score,
-        probability,
-        quantile,
-        matched,
-        cosines,
-        missing,
-        record.label,
-        record.metadata,
-    )
 
 
 def _warnings(scan: Scan, options: SearchOptions) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from unialign.ops._logits import (
 from unialign.ops._prepared import (
     Candidates as Candidates,
     product_error as product_error,
+    rounded_queries as rounded_queries,
     row_products as row_products,
     score_tiles as score_tiles,
     trusted_rows as trusted_rows,

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from unialign.ops._search import product_dtype
 
+# Scores of rows that are left out are lower.
+_LOWEST = torch.finfo(torch.float32).min
 # Number of scores of a tile, so that they stay in the cache.
-_ENTRIES, _FEWEST, _MOST = 2**18, 2048, 2**15
+_ENTRIES, _FEWEST, _MOST = 2**18, 2048, 2**17
 
 
 def trusted_rows(rows: NDArray[np.float32]) -> Tensor:
@@ -31,13 +33,14 @@ def trusted_rows(rows: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(rows)
 
 
-def row_products(queries_QD: Tensor, rows_cD: Tensor) -> Tensor:
-    """(Q, c) inner products of float64 queries, rounded to float32, with float32 rows.
+def rounded_queries(queries_QD: Tensor) -> Tensor:
+    """Round float64 queries to float32; keep them if the precision of float32 products was lowered in torch."""
+    return queries_QD.to(product_dtype(queries_QD.device, queries_QD.shape[1]))
 
-    The products are float64 if the precision of float32 products was lowered in torch.
-    """
-    dtype = product_dtype(rows_cD.device, rows_cD.shape[1])
-    x_QD, y_cD = queries_QD.to(dtype), rows_cD.to(dtype)
+
+def row_products(x_QD: Tensor, rows_cD: Tensor) -> Tensor:
+    """(Q, c) inner products of rounded queries with float32 rows."""
+    y_cD = rows_cD.to(x_QD.dtype)
     if len(x_QD) == 1:
         return torch.mv(y_cD, x_QD[0], out=x_QD.new_empty(len(y_cD)))[None]
     # Writing to `out` also disables autocast.
@@ -67,6 +70,8 @@ class Candidates:
         self.k = k
         self.limit_Q = torch.full((queries,), -torch.inf)
         self._lower_Qk = torch.full((queries, k), -torch.inf)
+        # Whether a query has fewer than k rows.
+        self._open = queries > 0
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, scores_Qc: Tensor, error_c: Tensor, rows_c: Tensor) -> None:
@@ -77,7 +82,7 @@ class Candidates:
             rows_c: int64 numbers of the rows, unique in all tiles.
         """
         upper_Qc = scores_Qc + error_c
-        first = bool(torch.isneginf(self.limit_Q).any())
+        first = self._open
         if first and upper_Qc.shape[1] > self.k:
             lower_Qk = (scores_Qc - error_c).topk(self.k, dim=1).values
             self._raise_limit(torch.arange(len(lower_Qk)), lower_Qk)
@@ -104,16 +109,18 @@ class Candidates:
         return q_C[keep_C], rows_C[keep_C]
 
     def _above(self, upper_Qc: Tensor) -> tuple[Tensor, Tensor]:
+        limit_Q = self.limit_Q.clamp(min=_LOWEST)
         if len(upper_Qc) == 1:
-            c_C = ((upper_Qc[0] >= self.limit_Q[0]) & (upper_Qc[0] > -torch.inf)).nonzero()[:, 0]
+            c_C = (upper_Qc[0] >= limit_Q).nonzero()[:, 0]
             return torch.zeros_like(c_C), c_C
         # Most rows of the matrix have no candidate once the limit is known.
-        near_n = (upper_Qc.amax(1) >= self.limit_Q).nonzero()[:, 0]
+        near_n = (upper_Qc.amax(1) >= limit_Q).nonzero()[:, 0]
         upper_nc = upper_Qc[near_n]
-        n_C, c_C = ((upper_nc >= self.limit_Q[near_n, None]) & (upper_nc > -torch.inf)).nonzero(as_tuple=True)
+        n_C, c_C = (upper_nc >= limit_Q[near_n, None]).nonzero(as_tuple=True)
         return near_n[n_C], c_C
 
     def _raise_limit(self, queries_n: Tensor, lower_nw: Tensor) -> None:
         joined_nw = torch.cat([self._lower_Qk[queries_n], lower_nw.float()], 1)
         self._lower_Qk[queries_n] = joined_nw.topk(self.k, dim=1).values
         self.limit_Q = self._lower_Qk[:, -1].clone()
+        self._open = self._open and bool(torch.isneginf(self.limit_Q).any())
