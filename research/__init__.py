@@ -27,6 +27,7 @@ STUDIES = {
     "missing": "training with 30, 60 and 90 % of the entries missing, or with two modalities that never occur together",
     "partition_mix": "interpolation between InfoNCE and UniAlign",
     "recipe": "training from kernel GCCA, the closed forms themselves, and training from random weights",
+    "search": "an index by correction of the modality gap, with missing modalities, and with fused queries",
     "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
     "weights": "sensitivity of UniAlign to the weights of its four terms",
 }
@@ -42,6 +43,7 @@ COSTS = {
     "missing": (272, 5),
     "partition_mix": (110, 4),
     "recipe": (92, 6),
+    "search": (40, 20),
     "temperature": (140, 3),
     "weights": (175, 4),
 }

@@ -133,9 +133,16 @@ def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statis
     return score_images(view.space, view.store, view.split, view.study_folder, **arguments)
 
 
+def measure_search_index(view: View, **arguments: Any) -> dict[str, float | Statistic]:
+    from research._search_measures import measure_search
+
+    return measure_search(view, **arguments)
+
+
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "conflict": measure_conflict,
     "divergence": measure_divergence,
     "generation": measure_generation,
     "modalities": measure_modalities,
+    "search": measure_search_index,
 }
