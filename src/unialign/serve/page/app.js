@@ -117,8 +117,10 @@ async function showScreen(current = router.current, again = false) {
     if (link.dataset.screen === current.screen) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   if (shown !== current.screen) {
-    (await mounted.get(shown))?.hide?.();
+    // Set before anything is awaited: the address may change again meanwhile.
+    const left = shown;
     shown = current.screen;
+    mounted.get(left)?.then((screen) => screen?.hide?.(), () => null);
     for (const name of SCREENS) document.getElementById(`screen-${name}`).hidden = name !== current.screen;
     scrollTo(0, 0);
   }

@@ -1,7 +1,7 @@
 // The screen Make: pictures that the decoder makes of the current mixture.
 
 import { drawChips, nameOf } from "./chips.js";
-import { writeQuery } from "./state.js";
+import { readQuery, writeQuery } from "./state.js";
 import { button, el, empty, errorBox, fill, progress, visual } from "./ui.js";
 
 export function mount(root, context) {
@@ -48,9 +48,21 @@ export function mount(root, context) {
     if (!now.parts.length) offer();
   }
   function edit(parts) {
-    const params = writeQuery({ ...query(), parts, open: null }, state.indexParam());
-    router.go("search", params, { replace: true });
-    router.go("make", router.current.screen === "make" ? router.current.params : {}, { replace: true });
+    router.remember("search", writeQuery({ ...query(), parts, open: null }, state.indexParam()));
+    router.go("make", address(), { replace: false });
+  }
+  /** Parameters of this screen: the parts of the mixture, the seed and the kind of pictures. */
+  function address() {
+    const { parts } = query();
+    return { ...state.indexParam(), q: parts.length ? JSON.stringify(parts) : null, seed: seed.value === "0" ? null : seed.value, strip: strip.value };
+  }
+  function show(params) {
+    if (params.get("q") && params.get("q") !== JSON.stringify(query().parts))
+      router.remember("search", writeQuery({ ...query(), ...{ parts: readQuery(params).parts, draft: "", open: null } }, state.indexParam()));
+    if (params.get("seed")) seed.value = params.get("seed");
+    if (params.get("strip")) strip.value = params.get("strip");
+    if (!params.get("q") && query().parts.length) { router.go("make", address(), { replace: true }); return; }
+    draw();
   }
   function offer() {
     const place = document.getElementById("make-examples");
@@ -64,6 +76,7 @@ export function mount(root, context) {
     if (!parts.length) return;
     const control = new AbortController();
     running = control;
+    router.go("make", address(), { replace: true });
     fill(out, progress(0, 0, "Making pictures"), button("Cancel", () => control.abort()));
     announce("Making pictures");
     try {
@@ -73,7 +86,7 @@ export function mount(root, context) {
         out.firstChild?.replaceWith(progress(done, total, waiting === "waiting" ? "Waiting for another picture" : "Making pictures"));
       } });
       if (running !== control) return;
-      show(result, Boolean(strip.value));
+      showPictures(result, Boolean(strip.value));
       announce(`${result.rows.reduce((sum, row) => sum + row.images.length, 0)} pictures`);
     } catch (error) {
       if (running !== control) return;
@@ -81,7 +94,7 @@ export function mount(root, context) {
     }
   }
 
-  function show(result, path) {
+  function showPictures(result, path) {
     const label = query().parts.map((part) => nameOf(part, state)).join(" + ");
     const pictures = result.rows.flatMap((row) => row.images.map((source, place) => ({ source, near: row.nearest?.[place], copy: row.copies?.[place], row })));
     fill(out, 
@@ -94,5 +107,5 @@ export function mount(root, context) {
       el("p", { class: "note", text: `Seed ${result.seed}, decoded at the anchor ${result.anchor}.` }));
   }
 
-  return { show: draw, hide() { running?.abort(); running = null; } };
+  return { show, hide() { running?.abort(); running = null; } };
 }

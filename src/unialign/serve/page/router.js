@@ -33,6 +33,10 @@ export function makeRouter() {
     visit(screen) {
       router.go(screen, last.get(screen) ?? {});
     },
+    /** Set how a screen will be visited, without going there. */
+    remember(screen, params) {
+      last.set(screen, params);
+    },
     /** Change parameters of the current screen; null removes one. */
     set(changes, { replace = true } = {}) {
       const { screen, params } = parse();
