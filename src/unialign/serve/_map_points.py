@@ -18,12 +18,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unialign._optional import optional_module
 from unialign.errors import UniAlignError
 from unialign.index import Index
 from unialign.io import read_tensors, write_tensors
 
-__all__ = ["FLAGS", "MapPoints", "corrected", "encode_points", "place_points", "sample_points", "umap_places"]
+__all__ = [
+    "FLAGS",
+    "MapPoints",
+    "corrected",
+    "encode_points",
+    "place_points",
+    "principal_places",
+    "sample_points",
+    "to_units",
+]
 
 # Bits of the flags of a point.
 FLAGS: Mapping[str, int] = {"hub": 1, "outlier": 2, "mispaired": 4, "copy": 8, "filtered": 16}
@@ -161,25 +169,6 @@ def to_units(places_P2: NDArray[np.float32]) -> NDArray[np.uint16]:
     # The y axis points down on a screen.
     unit[:, 1] = 1.0 - unit[:, 1]
     return np.asarray(np.round(unit * _UNITS), np.uint16)
-
-
-def umap_places(z_PD: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return places by UMAP with the cosine distance.
-
-    Raises:
-        MissingDependencyError: umap-learn is not installed.
-    """
-    umap = optional_module("umap", "the layout `umap`", "map")
-    neighbors = min(15, len(z_PD) - 1)
-    if len(z_PD) < 5:
-        return to_units(principal_places(z_PD)[0])
-    # A start at the principal axes keeps the rough arrangement of the first layout.
-    start = principal_places(z_PD)[0]
-    start = 10 * start / max(float(np.abs(start).max()), 1e-9)
-    model = umap.UMAP(
-        n_neighbors=neighbors, min_dist=0.15, metric="cosine", init=start, random_state=_SEED, n_jobs=1, low_memory=True
-    )
-    return to_units(np.asarray(model.fit_transform(z_PD), np.float32))
 
 
 def encode_points(

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Path, Query, Response
 from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
-from unialign._optional import optional_module
 from unialign.errors import ConfigError
 from unialign.index import Index
 from unialign.serve._answers import json_response, media_links
@@ -29,11 +28,13 @@ from unialign.serve._map_points import (
     encode_points,
     keep_places,
     place_points,
+    principal_places,
     sample_points,
-    umap_places,
+    to_units,
 )
 from unialign.serve._schemas import Body
 from unialign.serve._service import Service
+from unialign.serve._umap_process import check_umap, umap_places
 
 __all__ = ["routes"]
 
@@ -133,7 +134,7 @@ def routes(service: Service) -> APIRouter:
 
 def _places(service: Service, name: str, index: Index, kept: _Kept, layout: Layout) -> NDArray[np.uint16] | None:
     if layout not in kept.places:
-        optional_module("umap", "the layout `umap`", "map")
+        check_umap()
         found = cached_places(index, kept.points, layout)
         if found is None:
             return None
@@ -151,7 +152,10 @@ def _compute_umap(
     if again.generation != kept.points.generation:
         raise ConfigError("the index has changed while its map was computed; read the map again")
     progress(1, 2)
-    xy = umap_places(again.z)
+    start = principal_places(again.z)[0]
+    # Too few points have no neighborhoods.
+    places = start if len(start) < 8 else umap_places(again.z, start, check=lambda: progress(1, 2))
+    xy = to_units(places)
     keep_places(index, kept.points, "umap", xy)
     kept.places["umap"] = xy
     return {"layout": "umap", "points": len(xy), "generation": again.generation}

@@ -295,6 +295,7 @@ export function mount(root, context) {
         return [{ point, text: name, picture: item.picture }];
       });
       map.repaint();
+      describe();
       for (const point of chosenPoints) picture(described.get(points.item[point]));
     } catch { labels = []; }
   }

@@ -1,0 +1,91 @@
+"""UMAP in a process of its own: its import and compilation would stop all threads of the service for half a minute.
+
+`python -m unialign.serve._umap_process` reads the (P, D) rows from its standard input and writes the (P, 2) places to
+its standard output, both as `.npy`.
+"""
+
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._optional import optional_module
+from unialign.errors import ConfigError
+
+__all__ = ["check_umap", "umap_places"]
+
+_PAUSE = 0.25
+_SEED = 0
+
+
+def check_umap() -> None:
+    """Raise MissingDependencyError if umap-learn is not installed; does not import it."""
+    if find_spec("umap") is None:
+        optional_module("umap", "the layout `umap`", "map")
+
+
+def umap_places(
+    z_PD: NDArray[np.float32], start_P2: NDArray[np.float32], *, check: Callable[[], None]
+) -> NDArray[np.float32]:
+    """Return places by UMAP with the cosine distance (McInnes, Healy and Melville, 2018).
+
+    Args:
+        z_PD: rows.
+        start_P2: places from which the layout starts.
+        check: called several times a second; the process ends if it raises.
+
+    Raises:
+        MissingDependencyError: umap-learn is not installed.
+        ConfigError: the computation failed.
+    """
+    check_umap()
+    given = io.BytesIO()
+    np.save(given, np.concatenate([z_PD, start_P2], 1), allow_pickle=False)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unialign.serve._umap_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    answer: list[bytes] = []
+    reader = threading.Thread(target=lambda: answer.append(process.communicate(given.getvalue())[0]), daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive():
+            check()
+            reader.join(_PAUSE)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        reader.join(5)
+    if process.returncode != 0 or not answer:
+        raise ConfigError("UMAP failed; the log of the service may have the cause. Use the layout `pca`")
+    return np.asarray(np.load(io.BytesIO(answer[0]), allow_pickle=False), np.float32)
+
+
+def _main() -> None:
+    import umap
+
+    given = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+    z_PD, start_P2 = given[:, :-2], given[:, -2:]
+    model = umap.UMAP(
+        n_neighbors=min(15, len(z_PD) - 1),
+        min_dist=0.15,
+        metric="cosine",
+        init=10 * start_P2 / max(float(np.abs(start_P2).max()), 1e-9),
+        random_state=_SEED,
+        n_jobs=1,
+        low_memory=True,
+    )
+    out = io.BytesIO()
+    np.save(out, np.asarray(model.fit_transform(z_PD), np.float32), allow_pickle=False)
+    sys.stdout.buffer.write(out.getvalue())
+
+
+if __name__ == "__main__":
+    _main()
