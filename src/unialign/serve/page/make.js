@@ -2,7 +2,7 @@
 
 import { drawChips, nameOf } from "./chips.js";
 import { readQuery, writeQuery } from "./state.js";
-import { button, el, empty, errorBox, fill, progress, visual } from "./ui.js";
+import { button, card, el, empty, errorBox, fill, progress, visual } from "./ui.js";
 
 export function mount(root, context) {
   const { api, state, router, announce } = context;
@@ -96,14 +96,18 @@ export function mount(root, context) {
 
   function showPictures(result, path) {
     const label = query().parts.map((part) => nameOf(part, state)).join(" + ");
-    const pictures = result.rows.flatMap((row) => row.images.map((source, place) => ({ source, near: row.nearest?.[place], copy: row.copies?.[place], row })));
-    fill(out, 
-      el("div", { class: `pictures${path ? " strip" : ""}` }, pictures.map(({ source, near, row }, place) => {
+    const pictures = result.rows.flatMap((row) => row.images.map((source, place) => ({ source, copy: path ? null : row.copies?.[place], row })));
+    const near = path ? [] : result.rows[0]?.nearest ?? [];
+    fill(out,
+      el("div", { class: `pictures${path ? " strip" : ""}` }, pictures.map(({ source, copy, row }, place) => {
         const picture = el("img", { src: source, alt: `Picture ${place + 1} of ${path ? row.name : label}` });
         picture.addEventListener("load", () => { if (picture.naturalWidth <= 96) picture.classList.add("small-source"); });
-        return el("figure", {}, picture, near && !path ? el("figcaption", { class: "nearest" },
-          near.key ? visual(near, context) : el("span"), el("span", {}, "nearest training picture: ", el("b", { dir: "auto", text: near.name ?? near.key ?? "" }))) : path ? el("figcaption", { class: "soft small", text: row.name }) : null);
+        return el("figure", {}, picture,
+          copy ? el("figcaption", { class: "nearest" }, copy.key ? visual(copy, context) : el("span"), el("span", {}, "most alike training picture: ", el("b", { dir: "auto", text: copy.name ?? copy.key ?? "" }))) : null,
+          path ? el("figcaption", { class: "soft small", text: row.name }) : null);
       })),
+      near.length ? [el("h2", { class: "near-title", text: "Nearest training items" }),
+        el("div", { class: "near-items" }, near.map((item) => card(item, context, { onClick: item.key ? () => router.go("search", state.asQuery(item.key)) : null })))] : null,
       el("p", { class: "note", text: `Seed ${result.seed}, decoded at the anchor ${result.anchor}.` }));
   }
 
