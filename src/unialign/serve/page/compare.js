@@ -97,8 +97,11 @@ export function mount(root, context) {
     views.forEach((map, side) => {
       const list = result.points[side ? "b" : "a"];
       const n = list.length;
+      // Steps by rank: the tenth that kept the fewest neighbors, the next two tenths, the next three, the rest.
+      const ranked = [...result.points.kept].sort((x, y) => x - y);
+      const steps = [0.1, 0.3, 0.6].map((share) => ranked[Math.floor(share * (n - 1))]);
       map.setData({ n, x: Float32Array.from(list, (one) => one[0]), y: Float32Array.from(list, (one) => one[1]),
-        modality: Uint8Array.from(result.points.kept, (kept) => Math.min(3, Math.floor(kept * 4))), flags: new Uint8Array(n), item: Uint32Array.from({ length: n }, (_, i) => i) });
+        modality: Uint8Array.from(result.points.kept, (kept) => (kept === 1 ? 3 : steps.filter((step) => kept > step).length)), flags: new Uint8Array(n), item: Uint32Array.from({ length: n }, (_, i) => i) });
       const name = side ? other().name : state.index.name;
       titles[side].textContent = name;
       hosts[side].setAttribute("aria-label", `Map of ${name}: ${n} items; arrows move, plus and minus zoom, L draws a rectangle`);
@@ -118,11 +121,12 @@ export function mount(root, context) {
       el("table", { class: "table" }, el("caption", { class: "visually-hidden", text: "Measurements of both indexes" }),
         el("thead", {}, el("tr", {}, el("td"), el("th", { scope: "col", text: state.index.name }), el("th", { scope: "col", text: other().name }))),
         el("tbody", {}, a.map((one, i) => {
-          const better = Math.sign(b[i].value - one.value) * (one.better === "higher" ? 1 : -1);
+          const differ = one.low === null ? show(one) !== show(b[i]) : one.low > b[i].high || b[i].low > one.high;
+          const better = differ ? Math.sign(b[i].value - one.value) * (one.better === "higher" ? 1 : -1) : 0;
           const cell = (entry, wins) => el("td", { class: wins ? "is-better" : "" }, el("b", { text: show(entry) }), " ", el("span", { class: "soft small", text: range(entry) }));
           return el("tr", {}, el("th", { scope: "row", text: one.name }), cell(one, better < 0), cell(b[i], better > 0));
         }))));
-    note.textContent = `${number(result.items)}${result.items < result.of ? ` of ${number(result.of)}` : ""} items, those used in training included; R@k over all directions between ${result.modalities.join(", ")}, with 95 % intervals. The second map is turned onto the first; ${(100 * result.residual).toFixed(0)} % of the arrangement in full dimension is not explained by a turn. Blue points keep their neighbors, orange ones lost them.`;
+    note.textContent = `${number(result.items)}${result.items < result.of ? ` of ${number(result.of)}` : ""} items, those used in training included; R@k over all directions between ${result.modalities.join(", ")}, with 95 % intervals. The second map is turned onto the first; ${(100 * result.residual).toFixed(0)} % of the arrangement in full dimension is not explained by a turn. Dark orange points lost the most neighbors, dark blue ones the fewest.`;
   }
 
   async function described(key) {

@@ -1,6 +1,6 @@
 // Health: findings of the diagnosis, and the affected items with both halves, to be judged and exported.
 
-import { button, el, errorBox, icon, mark, number, progress, visual } from "./ui.js";
+import { button, el, errorBox, fill, icon, mark, number, progress, visual } from "./ui.js";
 
 const SEVERITIES = { problem: "Problem", warning: "Warning", note: "Note", ok: "Fine" };
 const HINTS = {
@@ -55,7 +55,7 @@ export function mount(root, context) {
     const lists = Object.entries(report.lists);
     const bad = report.findings.filter((one) => one.severity !== "ok");
     const fine = report.findings.filter((one) => one.severity === "ok");
-    body.replaceChildren(
+    fill(body,
       el("p", { class: "health-answer", text: report.answer }),
       el("div", { class: "health-kinds", role: "group", "aria-label": "Items behind the findings" }, lists.map(([name, list]) =>
         el("button", { type: "button", class: `health-kind${list.total ? "" : " is-empty"}`, "aria-pressed": String(kind === name), disabled: !list.total,

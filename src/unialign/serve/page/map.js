@@ -1,7 +1,7 @@
 // Map: all rows of the index on a plane, with links between the modalities of an item.
 
 import { FLAG, PointMap, pageStyle, readPoints } from "./points.js";
-import { button, card, el, errorBox, icon, mark, number, progress, visual } from "./ui.js";
+import { button, card, el, errorBox, fill, icon, mark, number, progress, visual } from "./ui.js";
 
 export const KINDS = [
   ["mispaired", "Mispaired", "a modality that does not fit the others"], ["copy", "Copies", "equal rows"],
@@ -411,7 +411,7 @@ export function mount(root, context) {
       const item = chosen;
       const shown = Object.keys(item.rows).sort((a, b) => state.shape(a) - state.shape(b));
       const picked = state.selection.has(item.key);
-      side.replaceChildren(
+      fill(side,
         el("div", { class: "detail-head" }, el("h2", { dir: "auto", text: item.name }), button("", () => { chosen = null; map.repaint(); drawSide(); }, { icon: "close", label: "Close", class: "quiet" })),
         el("div", { class: "map-halves" }, shown.map((name) => el("figure", {}, item.media[name] ? visual(item, context, { modality: name, controls: true }) : el("span", { class: "visual" }, icon("key")),
           el("figcaption", { class: "modality" }, mark(state, name), el("span", { text: name }))))),
@@ -424,7 +424,7 @@ export function mount(root, context) {
     }
     if (lasso) {
       const all = lasso.keys.length && lasso.keys.every((one) => state.selection.has(one));
-      side.replaceChildren(
+      fill(side,
         el("div", { class: "detail-head" }, el("h2", { text: `${number(lasso.total_items)} item${lasso.total_items === 1 ? "" : "s"}` }),
           button("", () => { lasso = null; map.polygon = null; map.repaint(); drawSide(); }, { icon: "close", label: "Close the list", class: "quiet" })),
         el("p", { class: "soft small", text: `${number(lasso.total_rows)} points inside the line${lasso.total_items > lasso.items.length ? `; the first ${lasso.items.length} items are shown` : ""}` }),
@@ -465,7 +465,7 @@ export function mount(root, context) {
       faults.replaceChildren(button("Find hubs, outliers, copies and mispaired items", findFaults, { class: "map-find", icon: "health" }));
       return;
     }
-    faults.replaceChildren(el("span", { class: "soft small", text: "Mark" }), ...KINDS.map(([kind, title, what]) => {
+    fill(faults, el("span", { class: "soft small", text: "Mark" }), ...KINDS.map(([kind, title, what]) => {
       let count = 0;
       for (let i = 0; i < points.n; i += 1) if (points.flags[i] & FLAG[kind]) count += 1;
       return el("button", { type: "button", class: "toggle", "aria-pressed": String(overlay === kind), title: what, disabled: !count, on: { click: () => router.set({ overlay: overlay === kind ? null : kind }) } },
