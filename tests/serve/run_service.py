@@ -7,10 +7,7 @@ raises, and the service ends with status 3.
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def guard(event: str, arguments: tuple[Any, ...]) -> None:

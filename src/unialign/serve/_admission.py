@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict, deque
+from typing import Any
 
 from unialign.serve._errors import ApiError
 
@@ -27,7 +28,7 @@ class Lane:
         self.most, self.capacity, self.wait_seconds = computing, computing + waiting, wait_seconds
         self.inside = 0
         self.computing = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[asyncio.Future[Any]] = deque()
 
     @property
     def queued(self) -> int:
@@ -48,11 +49,11 @@ class Lane:
         if self.computing < self.most and not self._queue:
             self.computing += 1
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append(place)
-        left = asyncio.ensure_future(gone.wait())
+        left: asyncio.Future[Any] = asyncio.ensure_future(gone.wait())
         try:
-            await asyncio.wait({place, left}, timeout=self.wait_seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([place, left], timeout=self.wait_seconds, return_when=asyncio.FIRST_COMPLETED)
             if gone.is_set():
                 raise Gone
             if not place.done():

@@ -64,8 +64,8 @@ def build(
     _add(inner, _state_routes.root_routes(service))
     for routes in (_search.routes, _items.routes, _state_routes.job_routes, _generate.routes, _export.routes):
         _add(inner, routes(service), BASE)
-    for routes in _further_routes():
-        _add(inner, routes(service), BASE)
+    for further in _further_routes():
+        _add(inner, further(service), BASE)
     _add(inner, _static.routes(files, reload=settings.reload_page))
     _add(inner, _dialects.routes(service))
     _handle_errors(inner)
