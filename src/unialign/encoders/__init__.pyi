@@ -1,3 +1,4 @@
+from unialign.encoders._column_projection import Projection as Projection, find_projection as find_projection
 from unialign.encoders._create import create as create, load as load, resolve as resolve, save as save
 from unialign.encoders._encode import encode_media as encode_media, encode_prepared as encode_prepared
 from unialign.encoders._encoder import (

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.errors import ConfigError, MediaError
+from unialign.errors import ConfigError, MediaError, MissingDependencyError
 from unialign.index._query_vectors import is_features
 from unialign.space import Space
 
@@ -22,10 +22,12 @@ class QueryEncoder:
     Attributes:
         kind: kind of media: `text`, `image`, `audio`, `video` or `array`.
         encode: function from raw values to features; None: the encoder of the space.
+        problem: reason why the encoder cannot be used, such as a package that is not installed, or None.
     """
 
     kind: str
     encode: Encode | None = None
+    problem: str | None = None
 
 
 def query_encoders(
@@ -67,6 +69,8 @@ def encode_values(
     encoder = encoders.get(modality)
     if encoder is None:
         raise ConfigError(no_encoder(modality, encoders))
+    if encoder.problem is not None:
+        raise MissingDependencyError(encoder.problem)
     if encoder.encode is None:
         return space.encode({modality: list(values)})[modality].cpu()
     if any(value is None for value in values):

@@ -45,8 +45,9 @@ from unialign.index._incoming import (
 from unialign.index._options import Unit, search_options
 from unialign.index._previews import Preview, StorePreviews
 from unialign.index._query import Query, QueryPart, check_queries, query as make_query
-from unialign.index._query_vectors import Fuse
-from unialign.index._search_index import others, search_index
+from unialign.index._query_vectors import Fuse, query_vectors
+from unialign.index._rerank import Reranker, rerank_found
+from unialign.index._search_index import encode_inputs, not_encoded, others, search_index
 from unialign.index._snapshot import Part
 from unialign.index._storage import SPACE, Mode, Storage, place_mask
 from unialign.index._verify import problems_of
@@ -137,6 +138,7 @@ class Index:
         dim: int | None = None,
         modalities: Sequence[str] | None = None,
         encoders: Mapping[str, QueryEncoder | Encode] | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> Self:
         """Create an empty index in a new folder, and open it for writing.
 
@@ -146,6 +148,7 @@ class Index:
             dim: without a space, the dimension D of the embeddings.
             modalities: names of the modalities. Default: those of the space.
             encoders: modality -> function from raw query values to features of the space.
+            info: JSON object to keep with the index, such as the name of its data.
 
         Raises:
             ConfigError: the folder exists, or options are missing or contradict the space.
@@ -167,6 +170,7 @@ class Index:
             "modalities": names,
             "dim": width,
             "space": None if space is None else space_fingerprint(space),
+            "info": dict(info or {}),
         }
         folder = Path(path)
         given = space
@@ -285,6 +289,19 @@ class Index:
         return dict(self._encoders)
 
     @property
+    def info(self) -> dict[str, Any]:
+        """The JSON object that was given to `create`."""
+        return dict(self._storage.catalog.meta("info", {}))
+
+    def set_encoders(self, encoders: Mapping[str, QueryEncoder | Encode]) -> None:
+        """Use further encoders of raw query values, as the option of `open`, in this process.
+
+        Raises:
+            ConfigError: the index has no space, or a modality is unknown.
+        """
+        self._encoders = query_encoders(self._space, encoders, self.modalities)
+
+    @property
     def generation(self) -> int:
         """Number of the commit that is shown."""
         return self._storage.snapshot.generation
@@ -318,7 +335,8 @@ class Index:
         """Return None if raw values of a modality can be queries, or the reason why not."""
         if self._space is None:
             return "the index has no space, so only items and vectors can be queries"
-        return None if modality in self._encoders else no_encoder(modality, self._encoders)
+        encoder = self._encoders.get(modality)
+        return no_encoder(modality, self._encoders) if encoder is None else encoder.problem
 
     def stats(self) -> dict[str, Any]:
         """Return numbers of items, rows, parts and bytes, and the calibration, as a JSON object."""
@@ -760,10 +778,40 @@ class Index:
     # --- search ---
 
     @overload
-    def search(self, query: Query, *, k: int = ..., target: str | Sequence[str] = ..., **options: Any) -> Found: ...
+    def search(
+        self,
+        query: Query,
+        *,
+        k: int = ...,
+        target: str | Sequence[str] = ...,
+        unit: Unit = ...,
+        where: str | None = ...,
+        correction: Literal["auto", "none"] = ...,
+        fuse: Fuse = ...,
+        exact: bool | Literal["auto"] = ...,
+        deduplicate: float | None = ...,
+        rerank: Reranker | None = ...,
+        rerank_depth: int = ...,
+        min_probability: float | None = ...,
+        exclude: Collection[str] = ...,
+    ) -> Found: ...
     @overload
     def search(
-        self, query: Sequence[Query], *, k: int = ..., target: str | Sequence[str] = ..., **options: Any
+        self,
+        query: Sequence[Query],
+        *,
+        k: int = ...,
+        target: str | Sequence[str] = ...,
+        unit: Unit = ...,
+        where: str | None = ...,
+        correction: Literal["auto", "none"] = ...,
+        fuse: Fuse = ...,
+        exact: bool | Literal["auto"] = ...,
+        deduplicate: float | None = ...,
+        rerank: Reranker | None = ...,
+        rerank_depth: int = ...,
+        min_probability: float | None = ...,
+        exclude: Collection[str] = ...,
     ) -> list[Found]: ...
     def search(
         self,
@@ -777,6 +825,8 @@ class Index:
         fuse: Fuse = "mean",
         exact: bool | Literal["auto"] = "auto",
         deduplicate: float | None = None,
+        rerank: Reranker | None = None,
+        rerank_depth: int = 50,
         min_probability: float | None = None,
         exclude: Collection[str] = (),
     ) -> Found | list[Found]:
@@ -801,6 +851,9 @@ class Index:
                 False uses it for any number of items. Without one, all items are compared; see `Found.exact`.
             deduplicate: leave out items whose vector, the normalized mean of their corrected target rows, has at least
                 this cosine with that of a better item, and fill up to k.
+            rerank: function of the query and its hits that returns one number for each hit, by which the hits are
+                ordered; see `unialign.index.cross_encoder` and `gram_volume`.
+            rerank_depth: number of hits that `rerank` orders, at least k.
             min_probability: leave out results with a smaller or unknown probability.
             exclude: keys to leave out. Items of the query are always left out.
 
@@ -812,6 +865,7 @@ class Index:
         options = search_options(
             self.modalities,
             k=k,
+            rerank_depth=None if rerank is None else rerank_depth,
             target=target,
             unit=unit,
             correction=correction,
@@ -821,16 +875,25 @@ class Index:
             min_probability=min_probability,
             exclude=exclude,
         )
+        queries = check_queries(query)
         found = search_index(
             self._storage,
-            check_queries(query),
+            queries,
             options,
             lookup=self._rows_of,
             space=self._space,
             encoders=self._encoders,
             select=lambda: None if where is None else self._selected(where),
         )
+        if rerank is not None:
+            found = [rerank_found(rerank, one, its, k) for one, its in zip(queries, found, strict=True)]
         return found[0] if isinstance(query, Query) else found
+
+    def query_vector(self, query: Query) -> Tensor:
+        """Return the corrected (D,) unit vector of a query with `fuse="mean"`, float64."""
+        encoded = encode_inputs(check_queries(query), self._space, self._encoders)
+        vectors = query_vectors(encoded, self.calibration, self.dim, encode=not_encoded, lookup=self._rows_of)
+        return vectors.q_QD[0]
 
     def others(self, key: str, *, target: str) -> Query:
         """Return a query by all modalities of an item but `target`.
