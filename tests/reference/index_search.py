@@ -61,11 +61,18 @@ def item_score(
     rows = {name: g for name, g in rows.items() if g is not None}
     if not rows:
         return None
-    scores = [row_score(correction, modalities, q, share, name, g) for name, g in rows.items()]
     if best:
-        return max(scores)
-    norm = float(np.linalg.norm(np.sum(list(rows.values()), axis=0)))
-    return None if norm < 1e-3 else sum(scores) / norm
+        return max(float(q @ g) for g in rows.values())
+    total = np.sum(list(rows.values()), axis=0)
+    norm = float(np.linalg.norm(total))
+    if len(rows) > 1 and norm < 1e-3:
+        return None
+    cosine = float(q @ total) / norm
+    if not correction.reference:
+        return cosine
+    scores = [row_score(correction, modalities, q, share, name, g) for name, g in rows.items()]
+    local = [2 * float(q @ g) - score for g, score in zip(rows.values(), scores, strict=True)]
+    return 2 * cosine - sum(local) / len(local)
 
 
 def fused(

@@ -14,7 +14,7 @@ from unialign.index._catalog import ItemRecord
 from unialign.index._found import Hit
 from unialign.index._query_vectors import Vectors
 from unialign.index._scan import Scan
-from unialign.index._scores import exact_items, exact_row_scores
+from unialign.index._scores import exact_items, exact_row_scores, query_terms
 
 # (score, number in the scan, record)
 Ranked = tuple[float, int, ItemRecord]
@@ -30,6 +30,8 @@ def describe(
     number_H = np.array([number for rows in found for _, number, _ in rows], np.int64)
     pulling = [_pulling(vectors, query) for query in range(len(found))]
     details: list[_Detail | None] = [None] * len(number_H)
+    # Curves are those of row scores, also if items are ordered by cosines.
+    terms = query_terms(calibration, vectors, list(scan.terms)) if scan.best else scan.terms
     for entry, chosen, places in scan.split(number_H):
         distinct, which = np.unique(places, return_inverse=True)
         items = exact_items(entry.prepared, calibration, distinct)
@@ -37,12 +39,12 @@ def describe(
         ends_h = np.cumsum([len(pulling[query]) for query in query_H[chosen]])
         n_P = np.repeat(which, np.diff(ends_h, prepend=0))
         pairs = (torch.from_numpy(v_P), torch.from_numpy(n_P))
-        rows = {name: s_P.numpy() for name, s_P in exact_row_scores(items, scan.terms, vectors, *pairs).items()}
+        rows = {name: s_P.numpy() for name, s_P in exact_row_scores(items, terms, vectors, *pairs).items()}
         cosines = {
             name: (vectors.q_QD[pairs[0]] * unit_nD[pairs[1]]).sum(1).numpy() for name, unit_nD in items.unit.items()
         }
         for hit, (start, end) in enumerate(zip([0, *ends_h[:-1].tolist()], ends_h.tolist(), strict=True)):
-            details[chosen[hit]] = _detail(rows, cosines, v_P, start, end)
+            details[chosen[hit]] = _detail(rows, cosines, v_P, start, end, by=cosines if scan.best else rows)
     shares = vectors.share_QM.tolist()
     flat = iter(details)
     return [tuple(_hit(score, record, next(flat), calibration, shares) for score, _, record in rows) for rows in found]
@@ -62,13 +64,16 @@ def _detail(
     v_P: NDArray[np.int64],
     start: int,
     end: int,
+    *,
+    by: dict[str, NDArray[np.float64]],
 ) -> _Detail:
+    """The matched modality and vector are those with the largest number in `by`."""
     best: dict[str, int] = {}
     for name, s_P in rows.items():
         # Scores of absent rows are NaN, for all vectors.
         if s_P[start] == s_P[start]:
-            best[name] = start if end == start + 1 else start + int(s_P[start:end].argmax())
-    matched = max(best, key=lambda name: float(rows[name][best[name]]))
+            best[name] = start if end == start + 1 else start + int(by[name][start:end].argmax())
+    matched = max(best, key=lambda name: float(by[name][best[name]]))
     shown = {name: float(cosines[name][start:end].max()) for name in best}
     return shown, matched, int(v_P[best[matched]]), float(rows[matched][best[matched]])
 

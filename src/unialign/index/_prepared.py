@@ -10,7 +10,7 @@ Shapes: `n` items, `m` rows of a modality, `M` modalities.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -39,6 +39,8 @@ class TargetRows:
         rows_mD: unit rows without correction.
         inverse_m: reciprocal norms after the affine map; None if all are 1.
         local_mM: mean cosines with reference rows; None without CSLS.
+        ratio_m: norm of the sum of the item's corrected rows over their number; None if all are 1. Terms of CSLS are
+            multiplied by it, since the sum of row scores is divided by the norm.
         places_m: places of the rows; None if all items have one.
         blank_m: mask of rows without direction; None if there are none.
     """
@@ -47,6 +49,7 @@ class TargetRows:
     rows_mD: Tensor
     inverse_m: Tensor | None
     local_mM: Tensor | None
+    ratio_m: Tensor | None
     places_m: NDArray[np.int32] | None
     blank_m: Tensor | None
 
@@ -94,7 +97,7 @@ def weight_norm(calibration: Calibration, name: str) -> float:
 def prepare_part(
     part: Part, derived: Derived, calibration: Calibration, targets: Sequence[str], *, best: bool
 ) -> PreparedPart:
-    """Prepare a part for scores by the sum (`any`, lists, single modalities) or by the largest row score (`best`)."""
+    """Prepare a part for scores by the mean (`any`, lists, single modalities) or by the largest cosine (`best`)."""
     key = (tuple(targets), best)
     found: PreparedPart | None = derived.kept.get(key)
     if found is None:
@@ -145,8 +148,11 @@ def _prepare(
     cancelled_n = usable_n & (square_n < SMALLEST_SUM**2)
     relative_n = deviation_n / norm_n**2
     error_n = error_n / norm_n * (1 + relative_n)
-    error_n += largest * count_n / norm_n * (relative_n + (len(rows) + 8) * _UNIT)
+    error_n += largest * count_n / norm_n * (relative_n + (len(rows) + 12) * _UNIT)
     error_n = np.where(usable_n, error_n, 0)
+    if calibration.reference:
+        ratio_n = torch.from_numpy((norm_n / np.maximum(count_n, 1)).astype(np.float32))
+        rows = [replace(t, ratio_m=ratio_n if t.places_m is None else ratio_n[t.places_m.tolist()]) for t in rows]
     return PreparedPart(
         part,
         derived,
@@ -190,7 +196,8 @@ def _target_rows(
         name,
         rows_mD,
         None if plain else trusted_rows(derived.inverse_norm[name]),
-        trusted_rows(derived.local[name]) if calibration.reference else None,
+        trusted_rows(derived.local[name]) if name in derived.local else None,
+        None,
         places_of(part, name),
         torch.from_numpy(blank_m) if blank_m.any() else None,
     )

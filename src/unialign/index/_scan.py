@@ -4,7 +4,7 @@ Shapes: `Q` queries, `V` vectors of queries, `C` candidates, `c` items of a tile
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from unialign.index._scores import (
     QueryTerms,
     error_factor,
     exact_items,
-    exact_row_scores,
     exact_scores,
     query_terms,
     tile_scores,
@@ -87,10 +86,12 @@ class Scan:
         """`allowed` has parts and places, `excluded` has queries, parts and places."""
         self.calibration, self.vectors, self.best = calibration, vectors, best
         self.combine = combine and len(vectors.owner_Q) > 0
-        self.terms: dict[str, QueryTerms] = query_terms(calibration, vectors, sorted({n for g in groups for n in g}))
+        # The largest score with the terms of CSLS finds fewer items than the largest cosine.
+        scored = replace(calibration, reference={}) if best else calibration
+        self.terms: dict[str, QueryTerms] = query_terms(scored, vectors, sorted({n for g in groups for n in g}))
         self.owner_V = vectors.owner_Q if self.combine else torch.arange(len(vectors.owner_Q))
         self.queries = int(self.owner_V.max()) + 1 if len(self.owner_V) else 0
-        self.factor = error_factor(calibration, self.terms) if self.queries else 1.0
+        self.factor = error_factor(scored, self.terms) if self.queries else 1.0
         if self.combine and bool((vectors.weight_Q < 0).any()):
             self.factor *= 2
         self.entries: list[Entry] = []
@@ -101,7 +102,7 @@ class Scan:
             has_n = np.zeros(part.items, np.bool_)
             skipped = excluded[excluded[:, 1] == part.id][:, [0, 2]]
             for group in groups:
-                prepared = prepare_part(part, derived[part.id], calibration, group, best=best)
+                prepared = prepare_part(part, derived[part.id], scored, group, best=best)
                 usable_n = prepared.usable_n
                 mask_n = keep_n if usable_n is None else usable_n if keep_n is None else keep_n & usable_n
                 count = part.items if mask_n is None else int(mask_n.sum())
@@ -182,7 +183,7 @@ class Scan:
         items = exact_items(entry.prepared, self.calibration, distinct)
         v_P, candidate_P = self.vector_pairs(q_C)
         n_P = torch.from_numpy(which)[candidate_P]
-        s_P = exact_scores(items, exact_row_scores(items, self.terms, self.vectors, v_P, n_P), n_P, best=self.best)
+        s_P = exact_scores(items, self.terms, self.vectors, v_P, n_P, best=self.best)
         return s_P if not self.combine else _largest(s_P, self._weights()[v_P], candidate_P, len(q_C))
 
     def _weights(self) -> Tensor:

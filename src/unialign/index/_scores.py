@@ -2,9 +2,10 @@
 
 The score of a row g of modality m for a query q is s = c(q) c(g), where c corrects and normalizes, or with CSLS 2 s -
 r_m(q) - r_q(g) (see `correction/_csls.py`), where r_q(g) is the mean of r_a(g) over the modalities a of the query, by
-their absolute weights. The score of an item is the sum of its row scores over the target modalities it has, divided by
-the norm of the sum of its corrected rows: for cosines, this is the cosine with their normalized mean, so absent
-modalities are not penalized. For the target `best`, it is the largest row score.
+their absolute weights. The score of an item is the cosine with the normalized mean of its corrected rows in the target
+modalities, so absent modalities are not penalized; with CSLS, twice this cosine minus the means of r_m(q) and r_q(g)
+over these rows. (Row scores divided by the norm would prefer items with few modalities, since they can be negative.)
+For the target `best`, it is the largest cosine of a row, without the terms of CSLS.
 
 The affine map of a correction is applied to the query instead of the rows:
 c(q) c(g) = (g (W c(q)) + b c(q)) / |g W + b|.
@@ -38,6 +39,7 @@ class QueryTerms:
         rounded_QD: the same for products.
         offset_Q: b c(q), twice that with CSLS.
         local_Q: r_m(q), 0 without CSLS.
+        uses_local: whether scores have the terms of CSLS.
     """
 
     mapped_QD: Tensor
@@ -45,6 +47,7 @@ class QueryTerms:
     offset_Q: Tensor
     local_Q: Tensor
     has_offset: bool
+    uses_local: bool
 
 
 def query_terms(calibration: Calibration, vectors: Vectors, targets: Sequence[str]) -> dict[str, QueryTerms]:
@@ -60,7 +63,7 @@ def query_terms(calibration: Calibration, vectors: Vectors, targets: Sequence[st
             mapped_QD = mapped_QD @ calibration.weight[name].mT
         local_Q = _query_local(calibration, vectors, name)
         rounded_QD, has_offset = rounded_queries(mapped_QD), name in calibration.bias
-        found[name] = QueryTerms(mapped_QD, rounded_QD, offset_Q, local_Q, has_offset)
+        found[name] = QueryTerms(mapped_QD, rounded_QD, offset_Q, local_Q, has_offset, bool(calibration.reference))
     return found
 
 
@@ -106,9 +109,13 @@ def _row_scores(
         s_Qr.add_(terms.offset_Q.to(s_Qr)[:, None])
     if target.inverse_m is not None:
         s_Qr.mul_(target.inverse_m[rows])
-    if target.local_mM is not None:
-        torch.addmm(s_Qr, vectors.share_QM.to(s_Qr), target.local_mM[rows].to(s_Qr).mT, alpha=-1, out=s_Qr)
-        s_Qr.sub_(terms.local_Q.to(s_Qr)[:, None])
+    if terms.uses_local and target.local_mM is not None:
+        if target.ratio_m is None:
+            torch.addmm(s_Qr, vectors.share_QM.to(s_Qr), target.local_mM[rows].to(s_Qr).mT, alpha=-1, out=s_Qr)
+            s_Qr.sub_(terms.local_Q.to(s_Qr)[:, None])
+        else:
+            local_Qr = vectors.share_QM.to(s_Qr) @ target.local_mM[rows].to(s_Qr).mT
+            s_Qr.sub_(local_Qr.add_(terms.local_Q.to(s_Qr)[:, None]).mul_(target.ratio_m[rows]))
     if target.blank_m is not None:
         s_Qr.masked_fill_(target.blank_m[rows], blank)
     return s_Qr
@@ -153,27 +160,47 @@ def exact_row_scores(
     items: ExactItems, terms: dict[str, QueryTerms], vectors: Vectors, q_C: Tensor, n_C: Tensor
 ) -> dict[str, Tensor]:
     """Modality -> (C,) row scores, NaN for absent rows."""
+    found = _exact_cosines(items, vectors, q_C, n_C)
+    for name, local_C in _exact_local(items, terms, vectors, q_C, n_C).items():
+        found[name] = 2 * found[name] - local_C
+    return found
+
+
+def exact_scores(
+    items: ExactItems, terms: dict[str, QueryTerms], vectors: Vectors, q_C: Tensor, n_C: Tensor, *, best: bool
+) -> Tensor:
+    """(C,) scores of items."""
+    if best or len(items.unit) == 1:
+        scores_MC = torch.stack(list(exact_row_scores(items, terms, vectors, q_C, n_C).values()))
+        return scores_MC.nan_to_num(nan=-torch.inf).amax(0) if best else scores_MC[0]
+    cosines_MC = torch.stack(list(_exact_cosines(items, vectors, q_C, n_C).values()))
+    norm_n = torch.linalg.vector_norm(torch.stack(list(items.unit.values())).sum(0), dim=1)
+    cosine_C = cosines_MC.nansum(0) / norm_n[n_C]
+    local = _exact_local(items, terms, vectors, q_C, n_C)
+    return 2 * cosine_C - torch.stack(list(local.values())).nanmean(0) if local else cosine_C
+
+
+def _exact_cosines(items: ExactItems, vectors: Vectors, q_C: Tensor, n_C: Tensor) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, unit_nD in items.unit.items():
         s_C = torch.empty(len(q_C), dtype=torch.float64)
         for start in range(0, len(q_C), _BLOCK):
             few = slice(start, start + _BLOCK)
             s_C[few] = (vectors.q_QD[q_C[few]] * unit_nD[n_C[few]]).sum(1)
-        if name in items.local:
-            s_C = 2 * s_C - terms[name].local_Q[q_C] - (vectors.share_QM[q_C] * items.local[name][n_C]).sum(1)
         found[name] = s_C.masked_fill(~items.has[name][n_C], torch.nan)
     return found
 
 
-def exact_scores(items: ExactItems, rows: dict[str, Tensor], n_C: Tensor, *, best: bool) -> Tensor:
-    """(C,) scores of items from row scores."""
-    scores_MC = torch.stack(list(rows.values()))
-    if best:
-        return scores_MC.nan_to_num(nan=-torch.inf).amax(0)
-    if len(rows) == 1:
-        return scores_MC[0]
-    norm_n = torch.linalg.vector_norm(torch.stack(list(items.unit.values())).sum(0), dim=1)
-    return scores_MC.nan_to_num(nan=0.0).sum(0) / norm_n[n_C]
+def _exact_local(
+    items: ExactItems, terms: dict[str, QueryTerms], vectors: Vectors, q_C: Tensor, n_C: Tensor
+) -> dict[str, Tensor]:
+    """Modality -> (C,) terms of CSLS, NaN for absent rows; empty without CSLS."""
+    found: dict[str, Tensor] = {}
+    for name, local_nM in items.local.items():
+        if terms[name].uses_local:
+            local_C = terms[name].local_Q[q_C] + (vectors.share_QM[q_C] * local_nM[n_C]).sum(1)
+            found[name] = local_C.masked_fill(~items.has[name][n_C], torch.nan)
+    return found
 
 
 def _query_local(calibration: Calibration, vectors: Vectors, target: str) -> Tensor:
