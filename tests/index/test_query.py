@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import unialign as ua
-from tests.index.test_search import NAMES, build, correction_of, draw_items, unit_rows
+from tests.index_cases import NAMES, build, correction_of, draw_items, unit_rows
 from tests.reference import index_search as reference
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.index import Index

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,84 +10,15 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import unialign as ua
+from tests.index_cases import METHODS, NAMES, Items, build, correction_of, draw_items, stored, unit_rows
 from tests.reference import index_search as reference
 from unialign.errors import ConfigError
 from unialign.index import Index
 from unialign.index._calibration import Calibration, uncorrected
-from unialign.index._prepared import prepare_part
 from unialign.index._query_vectors import query_vectors
 from unialign.index._scan import Scan
-from unialign.index._scores import error_factor, query_terms, tile_scores
+from unialign.index._scores import tile_scores
 from unialign.index._storage import Storage
-
-NAMES = ("audio", "image", "text")
-METHODS = ("none", "center", "coral", "center_csls")
-Items = dict[str, dict[str, np.ndarray]]
-
-
-def unit_rows(rng: np.random.Generator, rows: int, dim: int, shift: np.ndarray | float = 0.0) -> np.ndarray:
-    z = rng.standard_normal((rows, dim)) + shift
-    return (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
-
-
-def correction_of(method: str, rng: np.random.Generator, dim: int, names: Sequence[str] = NAMES) -> Calibration:
-    if method == "none":
-        return uncorrected(tuple(names), "test")
-    weight, reference_rows = {}, {}
-    bias = {name: torch.from_numpy(0.3 * rng.standard_normal(dim) / dim**0.5) for name in names}
-    if method == "coral":
-        weight = {name: torch.from_numpy(rng.standard_normal((dim, dim)) / dim**0.5) for name in names}
-    if method == "center_csls":
-        reference_rows = {
-            name: torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((30, dim))), dim=1)
-            for name in names
-        }
-    return Calibration(method, "test", tuple(names), weight, bias, reference_rows)
-
-
-def build(
-    items: Mapping[str, Mapping[str, np.ndarray]],
-    correction: Calibration,
-    *,
-    parts: int = 1,
-    deleted: Sequence[str] = (),
-    names: Sequence[str] = NAMES,
-    metadata: bool = False,
-) -> Index:
-    """Absent rows are NaN."""
-    dim = len(next(iter(next(iter(items.values())).values())))
-    storage = Storage.in_memory(tuple(names), dim)
-    index = Index(storage, None)
-    for keys in np.array_split(np.array(list(items), object), parts):
-        rows = {name: np.full((len(keys), dim), np.nan, np.float32) for name in names}
-        present = {name: np.array([name in items[key] for key in keys]) for name in names}
-        for place, key in enumerate(keys):
-            for name, row in items[key].items():
-                rows[name][place] = row
-        meta = [{"number": int(key[1:])} for key in keys] if metadata else None
-        index.add(rows, present=present, keys=list(keys), metadata=meta)
-    storage.set_calibration(correction)
-    if deleted:
-        index.delete(keys=list(deleted))
-    return index
-
-
-def stored(index: Index) -> Items:
-    """The rows as they are stored, normalized and rounded to float32."""
-    found = index.embeddings()
-    return {
-        key: {name: found.z[name][place] for name in found.z if found.present[name][place]}
-        for place, key in enumerate(found.keys)
-    }
-
-
-def draw_items(rng: np.random.Generator, count: int, dim: int, names: Sequence[str] = NAMES) -> Items:
-    rows = {name: unit_rows(rng, count, dim) for name in names}
-    items: Items = {}
-    for number in range(count):
-        has = [name for name in names if rng.random() < 0.7] or [names[int(rng.integers(len(names)))]]
-        items[f"k{number:04d}"] = {name: rows[name][number] for name in has}
-    return items
 
 
 def check(
@@ -199,15 +129,9 @@ def test_error_bounds_hold_and_candidates_are_few() -> None:
             }
         index = build(items, correction)
         storage = index._storage
-        part, derived = storage.snapshot.parts[0], storage.derived()[1]
-        prepared = prepare_part(part, derived, correction, NAMES, best=best)
         q = unit_rows(rng, 5, dim)
         queries = [ua.query(vector=row, modality="text") for row in q]
         vectors = query_vectors(queries, correction, dim, encode=_never, lookup=_never)
-        terms = query_terms(correction, vectors, NAMES)
-        fast = tile_scores(prepared, slice(0, part.items), terms, vectors, best=best).double().numpy()
-        bound = prepared.error_n.double().numpy() * error_factor(correction, terms)
-        usable = np.ones(part.items, bool) if prepared.usable_n is None else prepared.usable_n
         scan = Scan(
             storage.snapshot,
             storage.derived(),
@@ -219,6 +143,11 @@ def test_error_bounds_hold_and_candidates_are_few() -> None:
             allowed=None,
             excluded=np.zeros((0, 3), np.int64),
         )
+        prepared = scan.entries[0].prepared
+        everything = slice(0, prepared.part.items)
+        fast = tile_scores(prepared, everything, scan.terms, vectors, best=best).double().numpy()
+        bound = prepared.error_n.double().numpy() * scan.factor
+        usable = np.ones(prepared.part.items, bool) if prepared.usable_n is None else prepared.usable_n
         numbers = np.flatnonzero(usable)
         for row, (scores, order) in enumerate(scan.ranked([numbers] * 5, 1)):
             error = np.abs(fast[row][order] - scores)
@@ -428,3 +357,17 @@ def test_a_search_copies_no_rows() -> None:
         index.search(q)
     allocated = sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
     assert allocated < 64 * count  # The rows have 512 bytes each.
+
+
+def test_rerank_orders_more_hits_than_are_returned() -> None:
+    rng = np.random.default_rng(15)
+    items = draw_items(rng, 60, 8)
+    index = build(items, correction_of("center", rng, 8))
+    q = ua.query(vector=reference.unit(rng.standard_normal(8)), modality="text")
+    plain = index.search(q, k=20)
+    found = index.search(q, k=3, rerank=lambda _, hits: [-hit.score for hit in hits], rerank_depth=20)
+    assert found.keys == tuple(reversed(plain.keys))[:3]
+    with pytest.raises(ConfigError, match="rerank_depth must be"):
+        index.search(q, rerank=lambda _, hits: [0.0] * len(hits), rerank_depth=0)
+    with torch.no_grad():
+        assert float(torch.linalg.vector_norm(index.query_vector(q))) == pytest.approx(1)

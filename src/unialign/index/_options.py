@@ -42,6 +42,7 @@ def search_options(
     modalities: tuple[str, ...],
     *,
     k: object,
+    rerank_depth: object = None,
     target: str | Sequence[str] = "any",
     unit: Any = "item",
     correction: Any = "auto",
@@ -51,7 +52,7 @@ def search_options(
     min_probability: Any = None,
     exclude: Collection[str] = (),
 ) -> SearchOptions:
-    """Check the options of a search.
+    """Check the options of a search; with `rerank_depth`, the result has as many items if that is more than k.
 
     Raises:
         ConfigError: an option is invalid.
@@ -71,6 +72,10 @@ def search_options(
         if not isinstance(key, str):
             raise ConfigError(f"exclude must contain keys of items, which are strings; got {key!r}")
     assert isinstance(k, int)
+    if rerank_depth is not None:
+        check_integer("rerank_depth", rerank_depth, low=1, high=MOST_RESULTS)
+        assert isinstance(rerank_depth, int)
+        k = max(k, rerank_depth)
     targets = target_modalities(target, modalities)
     best = target == "best"
     return SearchOptions(k, targets, best, unit, correction, fuse, exact, deduplicate, min_probability, keys)

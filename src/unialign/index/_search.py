@@ -112,7 +112,7 @@ def _excluded(
     keys = [set(options.exclude) | set(exclude[number] if exclude else ()) for number in range(queries)]
     distinct = sorted(set().union(*keys))
     records = dict(zip(distinct, catalog.find(distinct, snapshot.generation), strict=True)) if distinct else {}
-    rows = []
+    rows: list[tuple[int, int, int]] = []
     for number, of_query in enumerate(keys):
         searched = vectors.of(number).tolist() if options.fuse == "rrf" else [number]
         for key in of_query:

@@ -55,7 +55,7 @@ def search_index(
     if options.correction == "none" and calibration.method != "none":
         calibration, derived = plain_derived(snapshot, derived)
     seconds = {"encode": ready - started, "filter": filtered - ready}
-    vectors = query_vectors(encoded, calibration, storage.dim, encode=_not_encoded, lookup=lookup, fuse=options.fuse)
+    vectors = query_vectors(encoded, calibration, storage.dim, encode=not_encoded, lookup=lookup, fuse=options.fuse)
     candidates = _candidates(storage, options, vectors, allowed)
     return search(
         snapshot,
@@ -137,5 +137,5 @@ def encode_inputs(queries: Sequence[Query], space: Space | None, encoders: Mappi
     return [Query(tuple(found)) for found in parts]
 
 
-def _not_encoded(modality: str, _: QueryPart) -> Tensor:
+def not_encoded(modality: str, _: QueryPart) -> Tensor:
     raise ConfigError(f"the {modality!r} input of the query was not encoded")

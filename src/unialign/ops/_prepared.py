@@ -94,7 +94,7 @@ class Candidates:
         if first and upper_Qc.shape[1] > self.k:
             return
         # Rows of the tile per query, padded to the same number.
-        touched_n, number_C, counts_n = q_C.unique_consecutive(return_inverse=True, return_counts=True)
+        touched_n, number_C, counts_n = torch.unique(q_C, return_inverse=True, return_counts=True)
         starts_n = counts_n.cumsum(0) - counts_n
         lower_nw = torch.full((len(touched_n), int(counts_n.max())), -torch.inf)
         lower_nw[number_C, torch.arange(len(q_C)) - starts_n[number_C]] = (upper_C - 2 * error_c[c_C]).float()

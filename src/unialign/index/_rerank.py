@@ -1,0 +1,102 @@
+"""Order the best results of a search again, by any function.
+
+Shapes: `h` hits, `M` modalities, `D` dimension.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.functional import unit_volumes
+from unialign.index._found import Found, Hit
+from unialign.index._query import Query
+
+if TYPE_CHECKING:
+    from unialign.index._index import Index
+
+
+class Reranker(Protocol):
+    """A function of a query and its hits that returns one score for each hit; higher is better."""
+
+    def __call__(self, query: Query, hits: Sequence[Hit], /) -> Sequence[float]: ...
+
+
+def rerank_found(rerank: Reranker, query: Query, found: Found, k: int) -> Found:
+    """Return the k hits with the highest scores of `rerank`; equal scores keep the order of the search.
+
+    The scores of the hits are those of `rerank`.
+
+    Raises:
+        ShapeError: it does not return one number for each hit.
+        NonFiniteError: a score is NaN or infinite.
+    """
+    if not callable(rerank):
+        raise ConfigError(f"rerank must be a function of a query and hits that returns scores, got {rerank!r}")
+    if not len(found):
+        return found
+    scores_h = np.asarray(rerank(query, found.hits), np.float64)
+    if scores_h.shape != (len(found),):
+        raise ShapeError(f"rerank returned scores of shape {scores_h.shape} for {len(found)} hits")
+    bad = np.flatnonzero(~np.isfinite(scores_h))
+    if len(bad):
+        raise NonFiniteError(f"rerank returned {scores_h[bad[0]]} for the item {found[int(bad[0])].key!r}")
+    order = np.argsort(-scores_h, kind="stable")[:k]
+    return replace(found, hits=tuple(replace(found.hits[i], score=float(scores_h[i])) for i in order.tolist()))
+
+
+def cross_encoder(
+    model: Any, texts: Mapping[str, str] | Callable[[Hit], str], *, query_text: str | None = None
+) -> Reranker:
+    """Order hits by a cross-encoder over pairs of texts, such as `sentence_transformers.CrossEncoder`.
+
+    Args:
+        model: object with a method `predict(pairs)` that returns a score for each pair of texts.
+        texts: key of an item -> its text, or a function of the hit.
+        query_text: text of the query. None: the `text` input of the query.
+
+    Raises:
+        ConfigError: when it is called, the query has no text, or an item has none.
+    """
+
+    def scores(query: Query, hits: Sequence[Hit], /) -> Sequence[float]:
+        asked = query_text
+        if asked is None:
+            given = [part.value for part in query.parts if part.kind == "input" and isinstance(part.value, str)]
+            if len(given) != 1:
+                raise ConfigError(f"a cross-encoder needs one text in the query, got {len(given)}; pass query_text=")
+            asked = given[0]
+        pairs = []
+        for hit in hits:
+            text = texts(hit) if callable(texts) else texts.get(hit.key)
+            if not isinstance(text, str):
+                raise ConfigError(f"the item {hit.key!r} has no text for the cross-encoder")
+            pairs.append((asked, text))
+        predicted = np.asarray(model.predict(pairs), np.float64)
+        return predicted.reshape(len(hits), -1)[:, 0].tolist() if predicted.size == len(hits) else predicted.tolist()
+
+    return scores
+
+
+def gram_volume(index: "Index") -> Reranker:
+    """Order hits by the volume of the parallelotope of the query and all rows of an item, the smallest first (GRAM,
+    Cicchetti et al., ICLR 2025, equation 3).
+
+    Rows and the query are corrected as in the search. The score is 1 minus the volume of unit vectors, which is in
+    [0, 1] and 1 if they are linearly dependent; it only compares items with the same number of modalities well.
+    """
+
+    def scores(query: Query, hits: Sequence[Hit], /) -> Sequence[float]:
+        q_D = index.query_vector(query)
+        found = []
+        for hit in hits:
+            rows = index.get(hit.key).rows
+            vectors = [index.calibration.correct(name, torch.from_numpy(row)[None])[0] for name, row in rows.items()]
+            stacked_MD = torch.stack([q_D, *vectors]).nan_to_num()
+            found.append(1.0 - float(unit_volumes(stacked_MD[:, None])[0]))
+        return found
+
+    return scores
