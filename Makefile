@@ -40,9 +40,9 @@ $(INTEGRATIONS)/.ready: .venv/.dev
 	$(INTEGRATIONS)/bin/pip install -q -c constraints.txt --no-deps langchain-huggingface
 	touch $@
 
-# Data sets and weights are a separate distribution; Pillow reads the thumbnails.
+# Data sets and weights are a separate distribution; Pillow reads the thumbnails, and `serve` shows the results.
 .venv/.demo: .venv/.core
-	$(V)/pip install -q -c constraints.txt -e ./unialign-datasets -e ".[demo]"
+	$(V)/pip install -q -c constraints.txt -e ./unialign-datasets -e ".[demo,serve]"
 	touch $@
 
 demo: .venv/.demo

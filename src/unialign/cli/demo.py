@@ -14,11 +14,15 @@ _EXAMPLES = """\
 
 def run(options: argparse.Namespace) -> int:
     from unialign.cli._compare import run_comparison
+    from unialign.cli._console import echo, shown
     from unialign.cli._demo_images import add_images
     from unialign.experiments import recipe
 
     config = recipe("emoji").override(given_settings(options, CompareConfig))
-    return run_comparison(config, options.out, options.workers, extend=add_images)
+    status = run_comparison(config, options.out, options.workers, extend=add_images)
+    if status == 0:
+        echo(f"Search, map and mix its items on a page: unialign serve {shown(options.out)}")
+    return status
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,8 @@
 """Files of the page: a fixed list of names, read once, with an ETag."""
 
+import gzip
 import hashlib
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -16,6 +18,12 @@ _TYPES = {
     ".json": "application/json",
 }
 _INDEX = "index.html"
+
+
+@lru_cache(maxsize=64)
+def _compressed(content: bytes) -> bytes:
+    # The time in the header would change the bytes.
+    return gzip.compress(content, mtime=0)
 
 
 def page_files() -> dict[str, tuple[str, bytes]]:
@@ -45,10 +53,14 @@ def routes(files: dict[str, tuple[str, bytes]], *, reload: bool = False) -> APIR
     def add(path: str) -> None:
         async def send(request: Request) -> Any:
             kind, content = (page_files() if reload else files)[path]
-            tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            headers = {"ETag": tag, "Cache-Control": "no-cache"}
+            is_small = "gzip" in request.headers.get("accept-encoding", "")
+            tag = f'"{hashlib.sha256(content).hexdigest()[:32]}{"-gzip" if is_small else ""}"'
+            headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers=headers)
+            if is_small:
+                headers["Content-Encoding"] = "gzip"
+                content = _compressed(content)
             return Response(content, headers=headers, media_type=kind)
 
         router.add_api_route(path, send, methods=["GET", "HEAD"], include_in_schema=False)
