@@ -119,7 +119,7 @@ def test_update_keeps_what_is_not_given(index: ua.Index) -> None:
         index.update("3", {"image": None})
     with pytest.raises(ConfigError, match="no item 'x'"):
         index.update("x", label="a")
-    with pytest.raises(NonFiniteError, match="'image' row 0 .item '5'"):
+    with pytest.raises(NonFiniteError, match=r"'image' row 0 \(item '5'\)"):
         index.update("5", {"image": np.full(DIM, np.nan)})
 
 
@@ -179,10 +179,15 @@ def test_invalid_items_change_nothing(
 def test_batch_is_one_commit_or_nothing(index: ua.Index) -> None:
     filled(index)
     before, generation = content(index), index.generation
-    with pytest.raises(RuntimeError, match="stop"), index.batch():
-        index.delete(keys=["1"])
-        index.add(rows(1), keys=["x"])
-        raise RuntimeError("stop")
+
+    def stop() -> None:
+        with index.batch():
+            index.delete(keys=["1"])
+            index.add(rows(1), keys=["x"])
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop()
     assert content(index) == before
     assert index.generation == generation
     with index.batch():
@@ -278,10 +283,6 @@ def test_two_writers(index: ua.Index) -> None:
     filled(index)
     with pytest.raises(ConfigError, match="another run is writing the index"):
         ua.Index.open(str(index.path), mode="w")
-    code = f"import unialign as ua; ua.Index.open({str(index.path)!r}, mode='w')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "another run is writing the index" in done.stderr
     index.close()
     ua.Index.open(str(index.path), mode="w").close()
     with pytest.raises(ConfigError, match="open it again if it was closed"):
@@ -482,7 +483,7 @@ def test_full_disk_changes_nothing(index: ua.Index, limit: int) -> None:
     size = limit if limit < 1000 else (folder / "index.sqlite-wal").stat().st_size + 100
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        with pytest.raises(DataError, match="cannot write|cannot be written"):
+        with pytest.raises(DataError, match=r"cannot write|cannot be written"):
             index.add(rows(200, 5), keys=[f"new {n}" for n in range(200)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -509,6 +510,7 @@ def test_failed_calibration_does_not_fail_the_commit(index: ua.Index, monkeypatc
     assert index.calibration.reason != "the index is not calibrated"
 
 
+@pytest.mark.slow
 def test_read_only_folder(index: ua.Index, tmp_path: Path) -> None:
     if os.geteuid() != 0 or not shutil.which("mount"):
         pytest.skip("only root can mount a folder for reading")
@@ -583,6 +585,7 @@ def test_store_round_trip(index: ua.Index, tmp_path: Path) -> None:
                 np.testing.assert_allclose(first.rows[name], other.rows[name], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_refresh_during_commits_of_another_process(index: ua.Index) -> None:
     """A reader never sees a mixture of two generations: each commit moves one item to the next number."""
     index.add(rows(1), keys=["0"])

@@ -16,7 +16,7 @@ from unialign.errors import ConfigError
 
 MOST_NODES, MOST_VALUES, MOST_CHARACTERS, MOST_DEPTH = 64, 1000, 20_000, 32
 
-Value = str | float | bool
+Value = str | int | float | bool
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 
 
@@ -218,7 +218,9 @@ class _Parser:
             self._fail_here(f"a value; strings need quotes, such as '{token.text}'")
         self._place += 1
         if token.kind == "number":
-            return float(token.text)
+            # Large integers are not representable as floats.
+            is_integer = token.text.lstrip("+-").isdecimal() and abs(int(token.text[:40])) < 1 << 63
+            return int(token.text) if is_integer else float(token.text)
         if token.kind == "text":
             quote = token.text[0]
             return token.text[1:-1].replace(2 * quote, quote)
