@@ -26,10 +26,13 @@ _OPERATIONS, _MOST_ITEMS = 4e11, 20_000
 # A pair of modalities can tell mispaired items apart if the true counterpart of the median item is among this fraction
 # of the candidates; a counterpart beyond `_FAR` of the candidates, in both directions, is no better than a random one.
 _TRUSTED, _FAR = 0.05, 0.25
+# Two items whose rows are each other's nearest counterparts, in both directions, are probably swapped. A wrong
+# counterpart may be near by chance, so a lower fraction suffices.
+_SWAPPED_FAR = 0.03
 # A hub is a neighbor this many times as often as the average row.
 _HUB = 5.0
 # Robust z-value of the similarity with the nearest rows, below which a row is an outlier.
-_OUTLIER_Z = -5.0
+_OUTLIER_Z = -3.5
 # Cosine from which rows in float32 count as equal.
 _EQUAL = 1 - 2e-6
 
@@ -189,21 +192,21 @@ def _mispaired(
     compared: Mapping[tuple[str, str], _Neighbors],
     has: Mapping[str, Tensor],
 ) -> tuple[list[Fault], list[tuple[str, str]]]:
-    far: dict[tuple[str, str], Tensor] = {}
+    nearest = {pair: _nearest(len(keys), one) for pair, one in compared.items()}
+    far: dict[tuple[str, str], _Far] = {}
     untrusted = []
     for place, a in enumerate(names):
         for m in names[place + 1 :]:
             # The better of both directions.
-            worst_n = torch.fmin(compared[a, m].percentile_n, compared[m, a].percentile_n)
-            known_n = worst_n[~worst_n.isnan()]
+            value_n = torch.fmin(compared[a, m].percentile_n, compared[m, a].percentile_n)
+            known_n = value_n[~value_n.isnan()]
             if len(known_n) < 20 or float(known_n.median()) > _TRUSTED:
                 untrusted.append((a, m))
-            else:
-                far[a, m] = worst_n
+                continue
+            exchanged_n = _exchanged(nearest[a, m], nearest[m, a])
+            is_far_n = (value_n > _FAR) | (exchanged_n & (value_n > _SWAPPED_FAR))
+            far[a, m] = _Far(value_n.tolist(), is_far_n.tolist())
     odd = [found for item in range(len(keys)) if (found := _odd(item, names, far, has)) is not None]
-    nearest = {
-        pair: dict(zip(c.query_n.tolist(), c.near_qk[:, 0].tolist(), strict=True)) for pair, c in compared.items()
-    }
     for one in odd:
         one.best = _best_counterpart(one, far, nearest)
     by_item = {one.item: one for one in odd}
@@ -215,22 +218,45 @@ def _mispaired(
     return sorted(faults, key=lambda fault: (not fault.is_swap, -fault.value)), untrusted
 
 
+@dataclass(eq=False)
+class _Far:
+    """For each item, the fraction of nearer candidates (NaN without a pair), and whether that is too many."""
+
+    value: list[float]
+    is_far: list[bool]
+
+
+def _nearest(items: int, compared: _Neighbors) -> Tensor:
+    """Return (n,) numbers of the nearest other items; -1 without the modality."""
+    nearest_n = torch.full((items,), -1)
+    nearest_n[compared.query_n] = compared.near_qk[:, 0]
+    return nearest_n
+
+
+def _exchanged(forward_n: Tensor, backward_n: Tensor) -> Tensor:
+    """Return (n,) bool: the nearest counterpart in both directions is that of one other item, whose is this item's."""
+    own_n = torch.arange(len(forward_n))
+    other_n = forward_n.clamp(min=0)
+    same_n = (forward_n >= 0) & (backward_n == forward_n)
+    return same_n & (forward_n[other_n] == own_n) & (backward_n[other_n] == own_n)
+
+
 def _odd(
-    item: int, names: Sequence[str], far: Mapping[tuple[str, str], Tensor], has: Mapping[str, Tensor]
+    item: int, names: Sequence[str], far: Mapping[tuple[str, str], _Far], has: Mapping[str, Tensor]
 ) -> _Odd | None:
-    values = {pair: float(value_n[item]) for pair, value_n in far.items() if not bool(value_n[item].isnan())}
-    bad = {pair: value for pair, value in values.items() if value > _FAR}
+    values = {pair: one.value[item] for pair, one in far.items() if not math.isnan(one.value[item])}
+    bad = {pair: value for pair, value in values.items() if far[pair].is_far[item]}
     if not bad:
         return None
-    # A modality is odd if it fits no other one, and two others fit each other.
-    lonely = []
-    for name in names:
-        mine = [value for pair, value in values.items() if name in pair]
-        if mine and all(value > _FAR for value in mine):
-            lonely.append(name)
     value = float(np.mean(list(bad.values())))
     if len(values) == 1:
         return _Odd(item, next(iter(values)), value)
+    # A modality is odd if it fits no other one, and two others fit each other.
+    lonely = [
+        name
+        for name in names
+        if (mine := [pair for pair in values if name in pair]) and all(pair in bad for pair in mine)
+    ]
     if len(lonely) == 1 and len(bad) < len(values):
         return _Odd(item, (lonely[0],), value)
     if len(bad) == len(values):
@@ -239,13 +265,13 @@ def _odd(
 
 
 def _best_counterpart(
-    one: _Odd, far: Mapping[tuple[str, str], Tensor], nearest: Mapping[tuple[str, str], Mapping[int, int]]
+    one: _Odd, far: Mapping[tuple[str, str], _Far], nearest: Mapping[tuple[str, str], Tensor]
 ) -> int | None:
     votes: dict[int, int] = {}
     for a, m in far:
         for query, gallery in ((a, m), (m, a)):
             # Rows of the item's other modalities look for the row that belongs to them.
-            if gallery in one.modalities and (best := nearest[query, gallery].get(one.item)) is not None:
+            if gallery in one.modalities and (best := int(nearest[query, gallery][one.item])) >= 0:
                 votes[best] = votes.get(best, 0) + 1
     return max(votes, key=lambda item: votes[item]) if votes else None
 
