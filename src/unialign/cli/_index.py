@@ -8,7 +8,7 @@ from typing import Any
 from unialign._datasets import list_datasets
 from unialign._plain_text import count
 from unialign.cli._console import echo, shown
-from unialign.cli._index_source import column_encoders, described, open_index, space_of_data
+from unialign.cli._index_source import column_encoders, described, open_index, space_for, space_of_data
 from unialign.cli._items import open_items
 from unialign.cli._media import is_media
 from unialign.cli._quiet import progress_mode
@@ -58,7 +58,7 @@ def change_index(options: argparse.Namespace) -> int:
     mode: Any = "w" if any(getattr(options, name) for name in changes) else "r"
     with open_index(path, mode=mode) as index:
         if options.add:
-            store, _ = _store_and_space(options, options.add, index.space, path)
+            store = _added_store(options, index, path)
             _add(index, store, options, on_conflict=options.on_conflict or "error")
         if options.delete:
             echo(f"deleted {count(index.delete(keys=options.delete).deleted, 'item')}")
@@ -100,6 +100,14 @@ def _add(index: Index, store: EmbeddingStore, options: argparse.Namespace, *, on
     )
 
 
+def _added_store(options: argparse.Namespace, index: Index, path: Path) -> EmbeddingStore:
+    """Return features for the space of the index, or embeddings if it has none."""
+    if is_media(options.add, options) or index.space is not None:
+        return _store_and_space(options, options.add, index.space, path)[0]
+    check_sources(options.add)
+    return load_dataset(options.add if len(options.add) > 1 else options.add[0], id=options.id)
+
+
 def _store_and_space(
     options: argparse.Namespace, sources: list[str], space: Space | None, out: Path
 ) -> tuple[EmbeddingStore, Space | None]:
@@ -120,4 +128,5 @@ def _store_and_space(
         if found is not None:
             return found
     check_sources(sources)
-    return load_dataset(sources if len(sources) > 1 else sources[0], id=options.id), space
+    store = load_dataset(sources if len(sources) > 1 else sources[0], id=options.id)
+    return store, space_for(store, sources[0]) if space is None else space

@@ -69,7 +69,7 @@ def open_source(source: str, *, space: str | None = None, id: str | None = None)
     if space is None and source == "emoji" and (_DEMO / "results.json").is_file():
         echo(f"searching in {shown(_DEMO)}; name another space with --space")
         return _comparison(_DEMO) or Source()
-    chosen = _space_for(store, source, space)
+    chosen = space_for(store, source) if space is None else Space.from_pretrained(space)
     index = Index.from_store(store, chosen, encoders=column_encoders(store, chosen))
     return Source({_name(store.name): index}, store=store)
 
@@ -188,9 +188,11 @@ def _of_space(store: EmbeddingStore, folder: Path) -> Index:
     return Index.from_store(store, space, encoders=column_encoders(store, space))
 
 
-def _space_for(store: EmbeddingStore, source: str, space: str | None) -> Space | None:
-    if space is not None:
-        return Space.from_pretrained(space)
+def space_for(store: EmbeddingStore, source: str) -> Space | None:
+    """Return a space for features, fitted to them; None for embeddings, whose modalities have the same dim.
+
+    The columns of named data sets are features.
+    """
     dims = {store.dim(name) for name in store.modalities}
     if source in list_datasets() or len(dims) != 1:
         from unialign.closed_form import gcca
@@ -226,4 +228,4 @@ def described(index: Index) -> str:
     return f"{len(index):,} items, {len(index.modalities)} modalities ({', '.join(index.modalities)})"
 
 
-__all__ = ["Source", "column_encoders", "described", "open_index", "open_source", "space_of_data"]
+__all__ = ["Source", "column_encoders", "described", "open_index", "open_source", "space_for", "space_of_data"]
