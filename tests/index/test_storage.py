@@ -618,3 +618,53 @@ with ua.Index.open({str(index.path)!r}, mode="w") as index:
         reader.refresh()
         assert writer.wait() == 0
         assert [item.key for item in reader.items()] == ["25"]
+
+
+def test_salvage_copies_what_is_undamaged(index: ua.Index, tmp_path: Path) -> None:
+    filled(index)
+    index.add(rows(10, 1), keys=[f"second {n}" for n in range(10)])
+    index.delete(keys=["7"])
+    expected = content(index)
+    folder = index.path
+    assert folder is not None
+    index.close()
+    first, second = sorted((folder / "parts").iterdir())
+    flip(first / "z.image.npy", 200, 3)
+    (first / "rows.audio.npy").unlink()
+    (second / "z.text.npy").write_bytes(b"")
+    with pytest.raises(DataError, match="salvage"):
+        ua.Index.open(folder)
+    found = ua.Index.salvage(folder, tmp_path / "out")
+    with_text = {str(n) for n in range(30) if n % 3 and n != 7}
+    assert found.items == len(with_text) + 10
+    assert set(found.lost) == {str(n) for n in range(30) if n % 3 == 0}
+    assert set(found.incomplete) == with_text | {f"second {n}" for n in range(10)}
+    assert len(found.problems) == 3
+    with ua.Index.open(tmp_path / "out") as copy:
+        assert copy.verify() == []
+        for key, item in content(copy).items():
+            name, label, metadata, kept, previews = expected[key]
+            modalities = ("image", "audio") if key.startswith("second") else ("text",)
+            assert item == (name, label, metadata, {each: kept[each] for each in modalities}, previews)
+
+
+def test_salvage_from_a_damaged_database(index: ua.Index, tmp_path: Path) -> None:
+    index.add(rows(2000), metadata=[{"text": "x" * 50} for _ in range(2000)], labels=["a"] * 2000)
+    folder = index.path
+    assert folder is not None
+    index.close()
+    with sqlite3.connect(folder / "index.sqlite") as database:
+        query = "SELECT pageno FROM dbstat WHERE name = 'items' AND pagetype = 'leaf' ORDER BY path"
+        try:
+            pages = [row[0] for row in database.execute(query)]
+        except sqlite3.OperationalError:
+            pytest.skip("SQLite was built without dbstat")
+    database.close()
+    with (folder / "index.sqlite").open("r+b") as file:
+        file.seek((pages[len(pages) // 2] - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    found = ua.Index.salvage(folder, tmp_path / "out")
+    assert 1900 < found.items < 2000
+    assert any("database" in problem for problem in found.problems)
+    with ua.Index.open(tmp_path / "out") as copy:
+        assert copy.get("0").label == copy.get("1999").label == "a"

@@ -361,6 +361,41 @@ class Catalog:
         """Return the modalities with a stored preview."""
         return [row[0] for row in self._all("SELECT modality FROM previews WHERE payload = ? ORDER BY 1", (payload,))]
 
+    def undamaged(self) -> tuple[list[ItemRecord], list[str]]:
+        """Return the items of the last commit whose checksums are right, by part and place, and problems.
+
+        A damaged page ends a scan, so the items are read from both ends.
+        """
+        found: dict[int, ItemRecord] = {}
+        problems: list[str] = []
+        for order in ("ASC", "DESC"):
+            try:
+                for *values, checksum, generation, removed, removed_checksum in self._each(
+                    f"SELECT * FROM items NOT INDEXED ORDER BY id {order}"
+                ):
+                    expected = None if removed is None else checksum_of(removed, values[0])
+                    if checksum != checksum_of(*values, generation) or removed_checksum != expected:
+                        problems.append(f"the item {str(values[1])[:100]!r} was altered after it was written")
+                    elif removed is None:
+                        found[values[0]] = _record(tuple(values))
+            except (DataError, TypeError, ValueError) as error:
+                problems.append(str(error))
+                continue
+            break
+        by_key = {record.key: record for record in found.values()}
+        records = sorted(by_key.values(), key=lambda record: (record.part, record.place))
+        return records, list(dict.fromkeys(problems))
+
+    def present_bits(self, part: int) -> NDArray[np.int64]:
+        """Return the (n,) bits of the modalities of all items of a part, by place."""
+        return np.array(
+            [row[0] for row in self._all("SELECT present FROM items WHERE part = ? ORDER BY place", (part,))]
+        )
+
+    def names_of_parts(self) -> dict[int, str]:
+        """Return number -> name of all parts."""
+        return dict(self._all("SELECT id, name FROM parts ORDER BY id"))
+
     # --- writing ---
 
     @contextlib.contextmanager

@@ -47,6 +47,7 @@ from unialign.index._previews import Preview, StorePreviews
 from unialign.index._query import Query, QueryPart, check_queries, query as make_query
 from unialign.index._query_vectors import Fuse, query_vectors
 from unialign.index._rerank import Reranker, rerank_found
+from unialign.index._salvage import Salvaged, salvage
 from unialign.index._search_index import encode_inputs, not_encoded, others, search_index
 from unialign.index._snapshot import Part
 from unialign.index._storage import SPACE, Mode, Storage, place_mask
@@ -731,6 +732,29 @@ class Index:
     def verify(self) -> list[str]:
         """Read all files and compare them with their checksums; return a sentence for each problem."""
         return problems_of(self._storage)
+
+    @classmethod
+    def salvage(cls, path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Salvaged:
+        """Copy the undamaged items of a damaged index to a new index.
+
+        Items whose rows of a modality are in a damaged file keep their other rows. The correction is fitted again.
+
+        Args:
+            path: folder of the damaged index, which is only read.
+            out: folder of the new index.
+
+        Returns:
+            The number of copied items, the keys of lost and of incomplete items, and the problems.
+
+        Raises:
+            DataError: the description of the index is damaged, so that nothing can be read.
+            ConfigError: the output folder exists.
+        """
+        found = salvage(Path(path), Path(out))
+        if found.items >= CALIBRATED_FROM:
+            with cls.open(out, mode="w") as made:
+                made.calibrate()
+        return found
 
     def to_store(self, path: str | os.PathLike[str], *, keys: Sequence[str] | None = None) -> EmbeddingStore:
         """Write the embeddings of all or of given items to a new store."""

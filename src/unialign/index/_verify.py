@@ -1,8 +1,11 @@
-"""Find damaged files and inconsistencies of an index, and copy what is whole."""
+"""Find damaged files and inconsistencies of an index."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
+from unialign.index._derived import row_places
 from unialign.index._parts import PARTS, check_file
 from unialign.index._storage import SPACE, Storage
 
@@ -14,6 +17,14 @@ def problems_of(storage: Storage) -> list[str]:
 
 def _problems(storage: Storage) -> Iterator[str]:
     yield from storage.catalog.problems()
+    for part in storage.snapshot.parts:
+        present_n = storage.catalog.present_bits(part.id)
+        for bit, name in enumerate(storage.modalities):
+            has_n = np.zeros(part.items, np.bool_)
+            if name in part.rows:
+                has_n[row_places(part, name)] = True
+            if len(present_n) != part.items or (has_n != (present_n >> bit & 1).astype(np.bool_)).any():
+                yield f"the rows of {name!r} in the part with number {part.id} do not match the database"
     folder = storage.folder
     if folder is None:
         return
