@@ -22,6 +22,29 @@ def fit_given(method: Method, rows: Mapping[str, Tensor], *, metadata: Mapping[s
     return made_repair(choice, method, rows, fit_layers(choice, rows), metadata or {})
 
 
+def with_few_rows(repair: Repair, rows: Mapping[str, Tensor], *, least: int) -> Repair:
+    """Return the repair with additional modalities, which have too few rows to compare methods.
+
+    Their rows are centered if there are `least` or more, unless the repair does not change rows, and else not changed.
+    """
+    names = [*repair.modalities, *rows]
+    old = {name: repair._layer(name) for name in repair.modalities}
+    sizes = {name: len(rows[name]) if name in rows else len(old[name].reference) for name in names}
+    modules = RepairLayers(sizes, dim=repair.dim, choice=repair.choice, index_choice=repair.index_choice)
+    with torch.no_grad():
+        for name in names:
+            if name in old:
+                modules[name].load_state_dict(old[name].state_dict())
+                continue
+            z_nD = rows[name]
+            mean_D = z_nD.mean(0) if len(z_nD) >= least else torch.zeros_like(z_nD[0])
+            modules[name].mean.copy_(mean_D)
+            modules[name].reference.copy_(torch.nn.functional.normalize(z_nD - mean_D, dim=1, eps=1e-300))
+            if repair.choice != "none":
+                modules[name].bias.copy_(-mean_D)
+    return Repair(modules.double(), repair.metadata)
+
+
 def made_repair(
     choice: Method,
     index_choice: Method,

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from unialign.batch import make_batch
-from unialign.correction import MIN_ROWS, Repair, fit_given, local_similarity, repair
+from unialign.correction import MIN_ROWS, Repair, fit_given, local_similarity, repair, with_few_rows
 from unialign.errors import CheckpointError, ConfigError, DataError, ShapeError
 from unialign.index._probability import Curves, fit_curves, load_curves, save_curves
 from unialign.io import write_json
+
+# Modalities with fewer rows are not corrected.
+_LEAST_CENTERED = 10
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,18 @@ class Calibration:
         return None if self.curves is None else self.curves.near(a, b, rows)
 
     @property
+    def few_rows(self) -> list[str]:
+        """Modalities with too few rows to be corrected reliably: less than 50 in the sample."""
+        made = {} if self.repair is None else self.repair.metadata.get("rows", {})
+        return [name for name in self.modalities if made and made.get(name, 0) < MIN_ROWS]
+
+    @property
     def summary(self) -> dict[str, Any]:
         """Describe the calibration as a JSON object.
 
-        Its keys are `method`, `reason`, `rows` (modality -> number of rows), `pairs` (for each pair, the debiased
-        modality `gap`, and `own`, `cross`, `balanced` and `share` of mixed-pool retrieval, before and after the affine
-        map) and `methods` (the same measurements of all methods on the pool of all modalities, and the reason for
+        Its keys are `method`, `reason`, `rows` (modality -> number of rows), `few_rows`, `pairs` (for each pair, the
+        debiased modality `gap`, and `own`, `cross`, `balanced` and `share` of mixed-pool retrieval, before and after
+        the affine map) and `methods` (the same measurements of all methods on the pool of all modalities, and the reason for
         the rejection of a method). A `share` of 1 is fair: the modality of the query is found as often as others.
         """
         made = {} if self.repair is None else self.repair.metadata
@@ -89,6 +98,7 @@ class Calibration:
             "method": self.method,
             "reason": self.reason,
             "rows": dict(made.get("rows", {})),
+            "few_rows": self.few_rows,
             "pairs": list(made.get("table", [])),
             "methods": dict(made.get("candidates", {})),
         }
@@ -110,8 +120,9 @@ def fit_calibration(
 ) -> Calibration:
     """Fit the correction to embeddings, modality -> (n, D).
 
-    The method `auto` is chosen by `ua.repair` on held-out items with two modalities or more. Without such items, it is
-    `center`, and with fewer than 50 rows of a modality `none`.
+    The method `auto` is chosen by `ua.repair` on held-out items with two modalities or more; without such items, it is
+    `center`. If fewer than two modalities have 50 rows, it is `none`. Other modalities with fewer than 50 rows do not
+    take part in the choice; with 10 rows or more they are centered, and with fewer they are not corrected.
 
     Raises:
         ConfigError: the given method needs more rows.
@@ -122,27 +133,29 @@ def fit_calibration(
     few = [name for name, rows in counts.items() if rows < MIN_ROWS]
     if len(z) < 2:
         return uncorrected(modalities, "the index has fewer than two modalities, so there is no gap between modalities")
-    if few and method == "none":
-        return uncorrected(modalities, "given")
-    if few and method in ("auto", "coral", "center_csls"):
-        reason = f"{few[0]!r} has {counts[few[0]]} rows, and a correction needs {MIN_ROWS} rows of each modality"
-        if method != "auto":
-            raise ConfigError(f"the method {method!r} cannot be fitted: {reason}; add items, or choose 'auto'")
-        return uncorrected(modalities, reason)
+    # Centering was asked for, so that it needs no measurement.
+    fitted = [name for name in z if name not in few] if method != "center" else list(z)
+    if len(fitted) < 2:
+        reason = f"{few[0]!r} has {counts[few[0]]} rows, and a correction needs two modalities with {MIN_ROWS} rows"
+        if method in ("auto", "none"):
+            return uncorrected(modalities, "given" if method == "none" else reason)
+        raise ConfigError(f"the method {method!r} cannot be fitted: {reason}; add items, or choose 'auto'")
     rows = {name: z_nD[has[name]] for name, z_nD in z.items()}
-    measured, problem = _measured(embeddings, masks, labels, method, seed)
+    used = {name: rows[name] for name in fitted}
+    measured, problem = _measured({name: embeddings[name] for name in fitted}, masks, labels, method, seed)
     try:
         if measured is None or method != "auto":
-            chosen = "center" if method == "auto" else method
-            found = fit_given(chosen, rows, metadata=None if measured is None else measured.metadata)
-            found.metadata["rows"] = counts
+            chosen: Any = "center" if method == "auto" else method
+            found = fit_given(chosen, used, metadata=None if measured is None else measured.metadata)
             reason = "given" if method != "auto" else f"the methods cannot be compared on held-out items: {problem}"
         else:
             found, reason = measured, _reason(measured)
     except DataError as error:
         return uncorrected(modalities, str(error))
-    curves = fit_curves(_scorer(found.index_choice, modalities), z, has, seed=seed)
-    return from_repair(found, reason, modalities, curves)
+    found.metadata["rows"] = counts
+    left = {name: rows[name] for name in z if name not in fitted}
+    curves = fit_curves(_scorer(found.index_choice, modalities), {n: z[n] for n in fitted}, has, seed=seed)
+    return from_repair(with_few_rows(found, left, least=_LEAST_CENTERED) if left else found, reason, modalities, curves)
 
 
 def _unit_rows(embeddings: Mapping[str, Any], masks: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -161,6 +174,7 @@ def _measured(
     embeddings: Mapping[str, Any], masks: Mapping[str, Any], labels: Any, method: str, seed: int
 ) -> tuple[Repair | None, str]:
     methods: list[str] | str = "auto" if method == "auto" else list(dict.fromkeys(("none", "center", method)))
+    masks = {name: mask for name, mask in masks.items() if name in embeddings}
     try:
         return repair(embeddings, present=masks, labels=labels, methods=methods, seed=seed), ""
     except (DataError, ShapeError) as error:

@@ -16,7 +16,7 @@ from unialign.correction import local_similarity
 from unialign.index._calibration import Calibration
 from unialign.index._snapshot import Derived, Floats, Part
 
-_BLOCK = 4096
+_BLOCK, _STEPS = 4096, 2.0**20
 
 
 def derive(part: Part, calibration: Calibration) -> Derived:
@@ -44,7 +44,8 @@ def derive(part: Part, calibration: Calibration) -> Derived:
             for column, other in enumerate(names):
                 if other in reference:
                     near_b = local_similarity(unit_bD, reference[other], same_modality=name == other)
-                    local[name][rows, column] = near_b.numpy()
+                    # Rounded so that equal rows have equal numbers in every part, whatever the block of the product.
+                    local[name][rows, column] = (near_b * _STEPS).round_().div_(_STEPS).numpy()
             if places_m is None:
                 unit[name] = unit_bD
             else:

@@ -23,6 +23,7 @@ from unialign.index._calibration import Calibration, fit_calibration
 from unialign.index._catalog import ItemRecord
 from unialign.index._changes import MOST_ITEMS, Block, Pending
 from unialign.index._derived import row_places
+from unialign.index._duplicates import DuplicateGroup, Within, find_duplicates
 from unialign.index._encoders import (
     Encode,
     QueryEncoder,
@@ -918,6 +919,25 @@ class Index:
         encoded = encode_inputs(check_queries(query), self._space, self._encoders)
         vectors = query_vectors(encoded, self.calibration, self.dim, encode=not_encoded, lookup=self._rows_of)
         return vectors.q_QD[0]
+
+    def duplicates(self, threshold: float | None = None, within: Within = "modality") -> list[DuplicateGroup]:
+        """Find groups of items with equal or nearly equal rows, by comparing all rows.
+
+        The time is quadratic in the number of items: minutes for 100,000 items.
+
+        Args:
+            threshold: cosine after the correction from which rows are near, in (0, 1]. None: about one in 1,000 rows has
+                an unrelated row above it; without a calibration, only equal rows are found.
+            within: compare rows of the same modality, or `across` different modalities.
+
+        Returns:
+            Groups with their keys, cause and smallest cosine, the largest first.
+
+        Raises:
+            ConfigError: an option is invalid.
+        """
+        found = self.embeddings()
+        return find_duplicates(found.keys, found.z, found.present, self.calibration, threshold=threshold, within=within)
 
     def others(self, key: str, *, target: str) -> Query:
         """Return a query by all modalities of an item but `target`.

@@ -104,13 +104,13 @@ def fit_curves(fit: Fit, z: Mapping[str, Tensor], present: Mapping[str, Tensor],
         present: modality -> (n,) bool.
 
     Returns:
-        None if a half has fewer than 50 rows of a modality.
+        Curves of the modalities with 50 rows or more in each half; None for fewer than two such modalities.
     """
-    names = tuple(z)
     items = len(next(iter(z.values())))
     order = torch.from_numpy(np.random.default_rng(seed).permutation(items))
     halves = order[: items // 2].sort().values, order[items // 2 :][:_MOST_ROWS].sort().values
-    if min(int(present[name][half].sum()) for name in names for half in halves) < MIN_ROWS:
+    names = tuple(name for name in z if min(int(present[name][half].sum()) for half in halves) >= MIN_ROWS)
+    if len(names) < 2:
         return None
     used, held = halves
     calibration = fit({name: z[name][used][present[name][used]] for name in names})

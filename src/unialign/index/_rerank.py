@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
-from unialign.functional import unit_volumes
+from unialign.functional import gram_volume as gram_volume_of
 from unialign.index._found import Found, Hit
 from unialign.index._query import Query
+from unialign.index._query_vectors import query_vectors
+from unialign.index._search_index import encode_inputs, not_encoded
 
 if TYPE_CHECKING:
     from unialign.index._index import Index
@@ -85,18 +87,26 @@ def gram_volume(index: "Index") -> Reranker:
     """Order hits by the volume of the parallelotope of the query and all rows of an item, the smallest first (GRAM,
     Cicchetti et al., ICLR 2025, equation 3).
 
-    Rows and the query are corrected as in the search. The score is 1 minus the volume of unit vectors, which is in
-    [0, 1] and 1 if they are linearly dependent; it only compares items with the same number of modalities well.
+    Rows and the query are corrected as in the search. The score is 1 minus the volume, in [0, 1]. Each further modality
+    can only lower the volume, so that items with more modalities are preferred.
     """
 
     def scores(query: Query, hits: Sequence[Hit], /) -> Sequence[float]:
-        q_D = index.query_vector(query)
-        found = []
-        for hit in hits:
-            rows = index.get(hit.key).rows
-            vectors = [index.calibration.correct(name, torch.from_numpy(row)[None])[0] for name, row in rows.items()]
-            stacked_MD = torch.stack([q_D, *vectors]).nan_to_num()
-            found.append(1.0 - float(unit_volumes(stacked_MD[:, None])[0]))
-        return found
+        encoded = encode_inputs([query], index.space, index.encoders)
+        calibration = index.calibration
+        vectors = query_vectors(encoded, calibration, index.dim, encode=not_encoded, lookup=index._rows_of)
+        z = {"query": vectors.q_QD.expand(len(hits), -1)}
+        present: dict[str, torch.Tensor] = {}
+        rows = [index.get(hit.key).rows for hit in hits]
+        for name in index.modalities:
+            z_hD = torch.zeros(len(hits), index.dim, dtype=torch.float64)
+            for place, each in enumerate(rows):
+                if name in each:
+                    z_hD[place] = calibration.correct(name, torch.from_numpy(each[name])[None])[0]
+            # Rows that equal the mean of their modality have no direction.
+            present[f"row.{name}"] = z_hD.isfinite().all(1) & (z_hD != 0).any(1)
+            z[f"row.{name}"] = z_hD
+        volumes_h = gram_volume_of(z, present=present)
+        return (1 - volumes_h).tolist()
 
     return scores
