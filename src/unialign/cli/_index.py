@@ -54,6 +54,8 @@ def make_index(options: argparse.Namespace) -> int:
 def change_index(options: argparse.Namespace) -> int:
     """Apply the changes in the order: add, delete, calibrate, compact, approximate; then the checks."""
     path = Path(options.data[0])
+    if options.salvage:
+        return _salvaged(path, options.salvage)
     changes = ("add", "delete", "delete_where", "calibrate", "compact", "approximate")
     mode: Any = "w" if any(getattr(options, name) for name in changes) else "r"
     with open_index(path, mode=mode) as index:
@@ -74,13 +76,23 @@ def change_index(options: argparse.Namespace) -> int:
         if options.approximate:
             info = index.build_approximate(kind=options.approximate, target=options.target)
             echo(f"{info.kind} for {info.target}: recall@10 {info.recall:.3f}, built in {info.seconds:.1f} s")
-        if options.salvage:
-            echo(f"copied {count(index.salvage(options.salvage), 'item')} to {shown(options.salvage)}")
         if options.stats:
             echo(json.dumps(index.stats(), indent=2))
         elif not options.verify:
             echo(f"{path}: {described(index)}, correction {index.calibration.method}, generation {index.generation}")
         return _verified(index) if options.verify else 0
+
+
+def _salvaged(path: Path, out: Path) -> int:
+    """A damaged index cannot be opened, so it is only read here."""
+    found = Index.salvage(path, out)
+    for problem in found.problems:
+        echo(problem)
+    echo(
+        f"copied {count(found.items, 'item')} to {shown(out)}; {len(found.lost):,} are lost and {len(found.incomplete):,} "
+        "lack some rows"
+    )
+    return 0
 
 
 def _verified(index: Index) -> int:

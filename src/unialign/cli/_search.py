@@ -52,10 +52,10 @@ def _query(index: Index, options: argparse.Namespace) -> Query:
         _part(index, kind, value, options) * weight
         for (kind, value), weight in zip(options.parts, weights, strict=True)
     ]
-    first, *rest = parts
-    for part in rest:
-        first = first + part
-    return first
+    total: Query = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 def _part(index: Index, kind: str, value: str, options: argparse.Namespace) -> Query:
@@ -66,7 +66,8 @@ def _part(index: Index, kind: str, value: str, options: argparse.Namespace) -> Q
     if kind == "vector":
         modality, _, file = value.partition("=")
         return query(vector=_vector(file or value), modality=modality if file else "")
-    return query(**{_modality(index, kind, options): value if kind == "text" else Path(value)})
+    inputs: dict[str, Any] = {_modality(index, kind, options): value if kind == "text" else Path(value)}
+    return query(**inputs)
 
 
 def _vector(file: str) -> np.ndarray[Any, Any]:

@@ -74,7 +74,7 @@ def encode_values(
     if encoder.encode is None:
         return space.encode({modality: list(values)})[modality].cpu()
     if any(value is None for value in values):
-        raise MediaError(f"{modality!r} has values that are None")
+        raise MediaError("empty", f"{modality!r} has values that are None")
     return space.encode({modality: encoder.encode(values)})[modality].cpu()
 
 

@@ -91,9 +91,9 @@ def _text(value: Any, what: str) -> Content:
 
 def _formatted(z_BD: NDArray[np.float32], name: str) -> list[Any]:
     if name == "float":
-        return z_BD.tolist()
+        return list(z_BD.tolist())
     if name == "base64":
         return [base64.b64encode(z_D.astype("<f4").tobytes()).decode() for z_D in z_BD]
     packed_Bb = np.packbits(z_BD > 0, axis=1)
     # `binary` stores bytes with an offset of 128, as signed integers.
-    return (packed_Bb if name == "ubinary" else packed_Bb.astype(np.int16) - 128).tolist()
+    return list((packed_Bb if name == "ubinary" else packed_Bb.astype(np.int16) - 128).tolist())

@@ -78,7 +78,8 @@ def embed_contents(index: Index, inputs: Sequence[Sequence[Content]], dim: int |
     norm_B1 = np.linalg.norm(kept_BD, axis=1, keepdims=True)
     if (norm_B1 < 1e-6).any():
         raise ConfigError(f"the contents of input {int(norm_B1.argmin())} cancel, so they have no mean direction")
-    return (kept_BD / norm_B1).astype(np.float32)
+    unit_BD: NDArray[np.float32] = (kept_BD / norm_B1).astype(np.float32)
+    return unit_BD
 
 
 def _check_text(text: str, number: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from unialign._optional import optional_module
 from unialign._version import __version__
 from unialign.errors import ConfigError, UniAlignError
-from unialign.index import Index, query
+from unialign.index import Index, Query, query
 
 _MOST = 100
 # Items that `diagnose` reads.
@@ -57,7 +57,7 @@ def mcp_server(index: Index, *, name: str = "unialign") -> Any:
         `target` is `any`, `best` or the modality in which items are compared. `where` filters items, for example
         `label = 'car' and has(audio)`.
         """
-        return answered(lambda: _search(index, query(**{_text_modality(index): text}), k, target, where))
+        return answered(lambda: _search(index, _text_query(index, text), k, target, where))
 
     @server.tool()  # type: ignore[untyped-decorator]
     def similar(
@@ -81,16 +81,18 @@ def mcp_server(index: Index, *, name: str = "unialign") -> Any:
 def _search(index: Index, asked: Any, k: int, target: str | Literal["any"], where: str | None) -> dict[str, Any]:
     if not 1 <= k <= _MOST:
         raise ConfigError(f"k must be from 1 to {_MOST}, got {k}")
-    return index.search(asked, k=k, target=target, where=where).to_dict()
+    found: dict[str, Any] = index.search(asked, k=k, target=target, where=where).to_dict()
+    return found
 
 
-def _text_modality(index: Index) -> str:
-    """Return the modality that encodes texts, `text` if there are several."""
+def _text_query(index: Index, text: str) -> Query:
+    """Return a query of the modality that encodes texts, `text` if there are several."""
     kinds = {name: encoder.kind for name, encoder in index.encoders.items()}
     names = sorted((name for name, kind in kinds.items() if kind == "text"), key=lambda name: name != "text")
     if not names:
         raise ConfigError("the index has no encoder of texts; use the tool `similar` with the key of an item")
-    return names[0]
+    inputs: dict[str, Any] = {names[0]: text}
+    return query(**inputs)
 
 
 def _diagnose(index: Index) -> dict[str, Any]:
