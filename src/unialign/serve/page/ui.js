@@ -194,6 +194,3 @@ export function empty(title, ...children) {
 }
 
 export const number = (value) => Number(value).toLocaleString("en-US");
-
-/** Replace the children of an element; empty ones are left out. */
-export const fill = (element, ...children) => element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
