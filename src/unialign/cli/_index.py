@@ -8,12 +8,13 @@ from typing import Any
 from unialign._datasets import list_datasets
 from unialign._plain_text import count
 from unialign.cli._console import echo, shown
+from unialign.cli._fix_list import read_removed
 from unialign.cli._index_source import column_encoders, described, open_index, space_for, space_of_data
 from unialign.cli._items import open_items
 from unialign.cli._media import is_media
 from unialign.cli._quiet import progress_mode
 from unialign.cli._sources import check_sources
-from unialign.data import EmbeddingStore, load_dataset
+from unialign.data import EmbeddingStore, load_dataset, without_items
 from unialign.embedding import embed
 from unialign.errors import ConfigError
 from unialign.evaluation import accepted_licenses, encoders_for_items
@@ -28,6 +29,8 @@ def make_index(options: argparse.Namespace) -> int:
     out = options.out or _DEFAULT_OUT
     space = None if options.space is None else Space.from_pretrained(options.space)
     store, space = _store_and_space(options, options.data, space, out)
+    if options.without is not None:
+        store = without_items(store, read_removed(options.without))
     if (out / "index.sqlite").exists():
         index = open_index(out, mode="w")
     elif space is not None:
@@ -56,7 +59,7 @@ def change_index(options: argparse.Namespace) -> int:
     path = Path(options.data[0])
     if options.salvage:
         return _salvaged(path, options.salvage)
-    changes = ("add", "delete", "delete_where", "calibrate", "compact", "approximate")
+    changes = ("add", "delete", "delete_where", "delete_listed", "calibrate", "compact", "approximate")
     mode: Any = "w" if any(getattr(options, name) for name in changes) else "r"
     with open_index(path, mode=mode) as index:
         if options.add:
@@ -66,6 +69,9 @@ def change_index(options: argparse.Namespace) -> int:
             echo(f"deleted {count(index.delete(keys=options.delete).deleted, 'item')}")
         if options.delete_where:
             echo(f"deleted {count(index.delete(where=options.delete_where).deleted, 'item')}")
+        if options.delete_listed:
+            listed = [key for key in read_removed(options.delete_listed) if key in index]
+            echo(f"deleted {count(index.delete(keys=listed).deleted if listed else 0, 'item')}")
         if options.calibrate:
             fitted = index.calibrate(method=options.calibrate)
             echo(f"correction: {fitted.method} ({fitted.reason})")
@@ -89,8 +95,8 @@ def _salvaged(path: Path, out: Path) -> int:
     for problem in found.problems:
         echo(problem)
     echo(
-        f"copied {count(found.items, 'item')} to {shown(out)}; {len(found.lost):,} are lost and {len(found.incomplete):,} "
-        "lack some rows"
+        f"copied {count(found.items, 'item')} to {shown(out)}; {len(found.lost):,} are lost and "
+        f"{len(found.incomplete):,} lack some rows"
     )
     return 0
 
