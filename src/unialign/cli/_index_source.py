@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from unialign._checks import suggestion
 from unialign._datasets import list_datasets
 from unialign.cli._console import echo, shown
 from unialign.data import EmbeddingStore, encoder_fingerprint, load_dataset
-from unialign.encoders import find_projection, text_encoder
+from unialign.encoders import TextEncoder, find_projection, text_encoder
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import open_store
 from unialign.index import Index, QueryEncoder
@@ -100,16 +101,18 @@ def column_encoders(store: EmbeddingStore, space: Space | None) -> dict[str, Que
 
 
 class _LazyTexts:
-    """Load the encoder with the first text, since this takes seconds."""
+    """Load the encoder with the first text, since this takes seconds; indexes of one store share it."""
 
     def __init__(self, store: EmbeddingStore, column: str) -> None:
         self._store, self._column = store, column
-        self._encoder: Any = None
 
     def __call__(self, texts: Sequence[str]) -> Any:
-        if self._encoder is None:
-            self._encoder = text_encoder(self._store, self._column)
-        return self._encoder(list(texts))
+        return _loaded(self._store, self._column)(list(texts))
+
+
+@lru_cache(maxsize=8)
+def _loaded(store: EmbeddingStore, column: str) -> TextEncoder:
+    return text_encoder(store, column)
 
 
 def _comparison(path: Path) -> Source | None:

@@ -4,18 +4,21 @@ import argparse
 import contextlib
 import os
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Any
 
 from unialign.cli._console import echo
 from unialign.cli._index_source import Source, described, open_index, open_source
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, UniAlignError
 from unialign.generation import load_decoder, load_space
 from unialign.index import Index
 from unialign.serve import Address, app, mcp_server, new_token, read_tokens, run
 
 _TOKEN = "UNIALIGN_TOKEN"
+# Spaces of other objectives that the page can compare; each takes seconds to open.
+_MOST_OTHERS = 2
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -26,7 +29,7 @@ def serve(options: argparse.Namespace) -> int:
         for name, index in source.indexes.items():
             indexes[_free(name, indexes)] = index
     for source in sources if len(sources) == 1 else ():
-        for name, opened in source.others.items():
+        for name, opened in list(source.others.items())[:_MOST_OTHERS]:
             indexes[_free(name, indexes)] = opened()
     token, write_token = _tokens(options)
     settings: dict[str, Any] = {"writable": options.writable, "log_queries": options.log_queries}
@@ -38,7 +41,8 @@ def serve(options: argparse.Namespace) -> int:
     made = app(indexes, token=token, write_token=write_token, **_decoder(sources[0], options), **settings)
     for name, index in indexes.items():
         echo(f"{name}: {described(index)}, correction {index.calibration.method}")
-    run(made, host=options.host, port=options.port, token=token, ready=lambda found: _ready(found, options))
+    first = next(iter(indexes.values()))
+    run(made, host=options.host, port=options.port, token=token, ready=lambda found: _ready(found, first, options))
     echo("stopped")
     return 0
 
@@ -91,9 +95,19 @@ def _decoder(source: Source, options: argparse.Namespace) -> dict[str, Any]:
     return {"decoder": decoder, "generation_space": space, "store": source.store}
 
 
-def _ready(address: Address, options: argparse.Namespace) -> None:
+def _ready(address: Address, index: Index, options: argparse.Namespace) -> None:
+    # Loading an encoder takes seconds, which the first search would wait for.
+    threading.Thread(target=_load_encoders, args=(index,), daemon=True).start()
     echo(f"serving at {address.link}")
     echo("press Ctrl+C to stop")
     if not options.no_browser:
         # Without a browser this prints nothing and returns False.
         webbrowser.open(address.link)
+
+
+def _load_encoders(index: Index) -> None:
+    for name, encoder in index.encoders.items():
+        if encoder.kind == "text" and encoder.problem is None:
+            # A search reports what is wrong with the encoder.
+            with contextlib.suppress(UniAlignError):
+                index.encode({name: ["text"]})
