@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from unialign.cli._console import echo, shown
+from unialign.cli._fix_list import check_fix_list, find_fixes, write_fix_list
 from unialign.cli._quiet import is_quiet
 from unialign.config import DiagnoseConfig
 from unialign.diagnostics import DiagnosisReport, DriftReport, diagnose, make_drift_results, make_results
@@ -21,9 +22,13 @@ from unialign.io import replace_file, write_yaml
 from unialign.report import write_diagnosis_report, write_drift_report
 
 
-def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> int:
+def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None, fix_list: Path | None = None) -> int:
     """Return 1 if a finding is at least as severe as `fail_on`, else 0."""
     _check_out(out, [*config.files, *(config.against or ())])
+    if fix_list is not None:
+        check_fix_list(fix_list)
+        if config.against is not None:
+            raise ConfigError("--fix-list lists faults of items and cannot be combined with --against")
     new = not out.exists()
     open_run_dir(out, "diagnosis")  # An earlier diagnosis is overwritten, since it takes only a minute to repeat.
     started = time.perf_counter()
@@ -32,6 +37,7 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
             report = _diagnosis(config, progress)
         seconds = time.perf_counter() - started
         _write(out, config, report, seconds)
+        fixes = None if fix_list is None else find_fixes(config)
     finally:
         # Remove the new folder of a failed diagnosis if it is empty.
         if new:
@@ -42,6 +48,14 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
     echo(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
     if isinstance(report, DiagnosisReport) and report.proposed_ids is not None:
         echo(f"Proposed ids: {shown(out / 'ids.npy')}")
+    if fix_list is not None and fixes is not None:
+        found, compared, items = fixes
+        write_fix_list(fix_list, found)
+        removed = len({fix.key for fix in found if fix.action == "remove"})
+        checked = len({fix.key for fix in found if fix.action == "check"})
+        echo(f"Items to check: {checked:,}, to remove: {removed:,}, in {shown(fix_list)}")
+        if compared < items:
+            echo(f"Mispaired items, copies, hubs and outliers were looked for in {compared:,} of {items:,} items.")
     failing = {None: (), "problem": ("problem",), "warning": ("problem", "warning")}[fail_on]
     return int(report.severity in failing)
 

@@ -1,6 +1,7 @@
 """`unialign diagnose`: find problems in embeddings."""
 
 import argparse
+from pathlib import Path
 
 from unialign.cli._command import Command, add_out
 from unialign.cli._settings import add_config_file, add_settings, given_settings
@@ -12,6 +13,7 @@ _EXAMPLES = """\
   unialign diagnose image.npy text.safetensors audio=run7/last_layer.npy
   unialign diagnose my-store/ --modalities image text --out runs/check
   unialign diagnose new.npy --against old.npy
+  unialign diagnose my-store/ --fix-list fix.csv
 
 Files: .npz, .npy, .safetensors, .csv, .tsv, .jsonl, word2vec text, flat faiss indexes, .parquet, .feather, .arrow
 (need pyarrow: pip install 'unialign[parquet]'), HDF5, .h5ad, .h5mu (need h5py: 'unialign[hdf5]'), or the folder of an
@@ -36,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
     from unialign.cli._diagnose import diagnose_files
 
-    return diagnose_files(config, options.out, options.fail_on)
+    return diagnose_files(config, options.out, options.fail_on, options.fix_list)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--fail-on",
         choices=("problem", "warning"),
         help="exit with status 1 if a finding is at least this severe, for CI (default: always 0)",
+    )
+    parser.add_argument(
+        "--fix-list",
+        type=Path,
+        metavar="FILE",
+        help="write the items to check or remove to a .csv or .json file: key, modality, finding, value, action",
     )
     add_out(parser, "diagnose")
 

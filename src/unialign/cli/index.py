@@ -18,7 +18,10 @@ The first argument is data to index (a store, a data set, files of embeddings, a
 which the encoders of --space embed), or the folder of an index to change. Items keep the keys of the data; a repeated
 command leaves indexed items out, so a stopped one continues. Without changes, the command describes the index."""
 
-_ACTIONS = ("add", "delete_where", "delete", "calibrate", "compact", "approximate", "verify", "salvage", "stats")
+_ACTIONS = (
+    "add", "delete_where", "delete", "delete_listed", "calibrate", "compact", "approximate", "verify", "salvage",
+    "stats",
+)  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     given = [name for name in _ACTIONS if getattr(options, name)]
     if is_index and (options.space or options.out):
         raise ConfigError(f"{options.data[0]} is an index; --space and --out belong to new indexes")
+    if is_index and options.without:
+        raise ConfigError("--without leaves items out of a new index; use --delete-listed")
     if is_index and len(options.data) > 1:
         raise ConfigError(f"{options.data[0]} is an index; add other data with --add")
     if not is_index and given:
@@ -45,6 +50,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("new index")
     group.add_argument("--space", metavar="DIR", help="space that embeds the data; not needed for embeddings")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the index (default: runs/index)")
+    group.add_argument(
+        "--without", type=Path, metavar="FILE", help="leave out the items of a list, as with --delete-listed"
+    )
     group.add_argument("--split", metavar="NAME", help="index only this split of the data")
     group.add_argument("--id", metavar="NAME", help="array or column of ids in files")
     group = parser.add_argument_group("changes")
@@ -56,6 +64,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--delete", nargs="+", metavar="KEY", help="delete items")
     group.add_argument("--delete-where", metavar="FILTER", help="delete the items that a filter selects")
+    group.add_argument(
+        "--delete-listed",
+        type=Path,
+        metavar="FILE",
+        help="delete the items of a list: those with the action `remove` of `unialign diagnose --fix-list`, or all of "
+        "an export",
+    )
     group.add_argument("--calibrate", nargs="?", const="auto", metavar="METHOD", help="fit the correction again")
     group.add_argument("--compact", action="store_true", help="rewrite parts with deleted items")
     group.add_argument("--approximate", choices=("hnsw", "ivf"), help="build approximate candidates with faiss")

@@ -6,6 +6,7 @@ from unialign.data._item_identity import (
     are_row_numbers as are_row_numbers,
     item_ids as item_ids,
     item_keys as item_keys,
+    unique_keys as unique_keys,
 )
 from unialign.data._item_values import label_codes as label_codes
 from unialign.data._license import data_license as data_license
@@ -19,7 +20,17 @@ from unialign.data._store import EmbeddingStore as EmbeddingStore
 from unialign.data._streamed_asset import StreamedAsset as StreamedAsset
 from unialign.data._thumbnail_archive import thumbnail_archive as thumbnail_archive
 from unialign.data._thumbnails import THUMBNAILS as THUMBNAILS, Thumbnails as Thumbnails
+from unialign.data._without import without_items as without_items
 from unialign.data._write import Overwrite as Overwrite
 from unialign.items import Items as Items
 
-__all__ = ["EmbeddingStore", "Items", "Mixture", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]
+__all__ = [
+    "EmbeddingStore",
+    "Items",
+    "Mixture",
+    "encoder_fingerprint",
+    "list_datasets",
+    "load_dataset",
+    "random_split",
+    "without_items",
+]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError
 
-__all__ = ["are_row_numbers", "item_ids", "item_keys"]
+__all__ = ["are_row_numbers", "item_ids", "item_keys", "unique_keys"]
 
 # The item table in a store that `unialign.embed` wrote.
 _TABLE = "items.jsonl"
@@ -47,6 +47,18 @@ def item_keys(store: EmbeddingStore) -> tuple[str, ...] | None:
         return None
     found: tuple[str, ...] = store._cached("item keys", lambda: _read(store))
     return found
+
+
+def unique_keys(store: EmbeddingStore) -> list[str]:
+    """Return N unique keys: those of the item table, text ids, or names if they are unique; else the row numbers.
+
+    Raises:
+        DataError: the stored item table is damaged.
+    """
+    for found in (item_keys(store) or (), store.keys or (), store.item_names if store.has_names else ()):
+        if len(found) == store.items == len(set(found)) and all(found) and not are_row_numbers(found):
+            return list(found)
+    return [str(row) for row in range(store.items)]
 
 
 def are_row_numbers(keys: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unialign._checks import check_choice, suggestion
 from unialign._invalid_rows import first_bad_row, usable_rows
 from unialign.batch import as_dense, as_tensors, row_mask
-from unialign.data import EmbeddingStore, are_row_numbers, item_keys
+from unialign.data import EmbeddingStore, unique_keys
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.index._changes import Block
 from unialign.index._previews import Preview, StorePreviews
@@ -54,7 +54,7 @@ def store_blocks(
             f"{', '.join(modalities)}"
         )
     chosen_N = _chosen_rows(store, rows)
-    all_keys = _store_keys(store) if keys is None else check_keys(keys, len(chosen_N))
+    all_keys = unique_keys(store) if keys is None else check_keys(keys, len(chosen_N))
     previews = StorePreviews(store) if with_previews else None
     shown = previews.modalities() & set(modalities) if previews is not None else set()
     labels_N, label_names = np.asarray(store.labels), store.label_names
@@ -247,14 +247,6 @@ def _chosen_rows(store: EmbeddingStore, rows: str | Sequence[int] | NDArray[np.i
     if len(np.unique(chosen)) != len(chosen):
         raise ConfigError("rows has a row twice")
     return chosen.astype(np.int64)
-
-
-def _store_keys(store: EmbeddingStore) -> Sequence[str]:
-    """Keys of the item table or names of the items, if they are unique; else row numbers."""
-    for found in (item_keys(store) or (), store.keys or (), store.item_names if store.has_names else ()):
-        if len(found) == store.items == len(set(found)) and all(found) and not are_row_numbers(found):
-            return list(found)
-    return [str(row) for row in range(store.items)]
 
 
 def _labels(codes_B: NDArray[np.int64], names: tuple[str, ...]) -> list[str | None] | None:
