@@ -17,7 +17,7 @@ from unialign.batch import as_dense, as_tensors, row_mask
 from unialign.data import EmbeddingStore, unique_keys
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.index._changes import Block
-from unialign.index._previews import Preview, StorePreviews
+from unialign.index._previews import Preview, StorePreviews, check_previews
 from unialign.space import Space
 
 Rows = Literal["all", "train", "val", "test"]
@@ -141,7 +141,9 @@ def mapping_block(
         has,
         labels=None if labels is None else check_labels(labels, count),
         metadata=None if metadata is None else [check_metadata(each, key) for each, key in _zipped(metadata, checked)],
-        previews=None if previews is None else [dict(each or {}) for each, _ in _zipped(previews, checked)],
+        previews=None
+        if previews is None
+        else [check_previews(each, modalities, key) for each, key in _zipped(previews, checked)],
     )
 
 

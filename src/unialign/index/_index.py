@@ -44,7 +44,7 @@ from unialign.index._incoming import (
     store_blocks,
 )
 from unialign.index._options import Unit, search_options
-from unialign.index._previews import Preview, StorePreviews
+from unialign.index._previews import Preview, StorePreviews, check_previews
 from unialign.index._query import Query, QueryPart, check_queries, query as make_query
 from unialign.index._query_vectors import Fuse, query_vectors
 from unialign.index._rerank import Reranker, rerank_found
@@ -126,6 +126,8 @@ class Index:
         self._pending: Pending | None = None
         # Store whose rows outside of the split `test` calibrate the index.
         self._calibration_store: EmbeddingStore | None = None
+        # Whether a commit fits the correction if there is none.
+        self._calibrates = True
         self._previews: StorePreviews | None = None
         self._preview_rows = np.zeros(0, np.int64)
 
@@ -223,7 +225,7 @@ class Index:
             space: the space of the features. None: the rows of the store are embeddings.
             rows: name of a split, or row numbers. Default: all rows.
             calibrate: whether to fit the correction of the modality gap (see `calibrate`) to the items of the splits
-                `train` and `val`, or to all items of a store without a split.
+                `train` and `val`, or to all items of a store without a split. If False, only `calibrate` does.
             encoders: modality -> function from raw query values to features of the space, such as
                 `unialign.encoders.text_encoder(store)`.
 
@@ -243,6 +245,7 @@ class Index:
         made._storage.commit(_merged(blocks, names), counts=(sum(len(block.keys) for block in blocks), 0, 0))
         # Payloads are numbered from 1 in the order of the items.
         made._previews, made._preview_rows = StorePreviews(store), item_rows(store, names, rows)
+        made._calibrates = calibrate
         if calibrate:
             made._calibrate_from(store)
         return made
@@ -475,9 +478,8 @@ class Index:
             changed = check_metadata(metadata, key) if metadata is not None else None
             if changed is not None or rows or previews:
                 kept = {**((old.metadata or [None])[0] or {}), **(changed or {})}
-                shown = {n: p for n, p in self._stored_previews(old).items() if n not in (rows or {})} | dict(
-                    previews or {}
-                )
+                kept_previews = {n: p for n, p in self._stored_previews(old).items() if n not in (rows or {})}
+                shown = kept_previews | check_previews(previews, self.modalities, key)
                 new.metadata = [{name: value for name, value in kept.items() if value is not None}]
                 new.previews, new.payloads = [shown], None
             self._remove(pending, key)
@@ -926,8 +928,8 @@ class Index:
         The time is quadratic in the number of items: minutes for 100,000 items.
 
         Args:
-            threshold: cosine after the correction from which rows are near, in (0, 1]. None: about one in 1,000 rows has
-                an unrelated row above it; without a calibration, only equal rows are found.
+            threshold: cosine after the correction from which rows are near, in (0, 1]. None: about one in 1,000 rows
+                has an unrelated row above it; without a calibration, only equal rows are found.
             within: compare rows of the same modality, or `across` different modalities.
 
         Returns:
@@ -1026,7 +1028,7 @@ class Index:
         counts = (pending.added, pending.replaced, pending.deleted)
         self._storage.commit(blocks, removed=list(pending.removed.values()), counts=counts)
         try:
-            if not self._storage.calibration_id and len(self) >= CALIBRATED_FROM:
+            if self._calibrates and not self._storage.calibration_id and len(self) >= CALIBRATED_FROM:
                 if self._calibration_store is not None:
                     self._calibrate_from(self._calibration_store)
                 else:

@@ -1,11 +1,12 @@
 """Previews of the items of a store: thumbnails and texts, read when they are shown."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
-from unialign.errors import DataError
+from unialign.errors import ConfigError, DataError
 
 Preview = tuple[str, bytes]
 
@@ -14,6 +15,9 @@ _TABLE = "items.jsonl"
 _TYPES = {"webp": "image/webp", "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 _TEXT = "text/plain; charset=utf-8"
 _MOST_CHARACTERS = 2000
+_MOST_BYTES = 16 << 20
+# SVG images could contain scripts.
+_SHOWN = re.compile(r"(?:(?:image|audio|video)/(?!svg)[a-z0-9.+-]+|text/plain)(?:; ?charset=utf-8)?", re.ASCII)
 
 
 class StorePreviews:
@@ -35,12 +39,15 @@ class StorePreviews:
 
     def modalities(self) -> set[str]:
         """Return the modalities with previews."""
-        return self._thumbnails().modalities | set(self._text_columns()) | set(self._cells(0))
+        self._cells(0)
+        cells = {name for line in self._lines or () for name in line}
+        return self._thumbnails().modalities | set(self._text_columns()) | cells
 
     def _thumbnails(self) -> Thumbnails:
         if self._images is None:
             archive = self._store.asset(THUMBNAILS) if THUMBNAILS in self._store.assets else None
-            self._images = Thumbnails(archive) if archive is not None else _none()
+            name = f"{THUMBNAILS} of {self._store.name!r}"
+            self._images = Thumbnails(archive, name) if archive is not None else _none()
         return self._images
 
     def _text(self, row: int, modality: str) -> str | None:
@@ -65,6 +72,29 @@ class StorePreviews:
                 lines = self._store.asset(_TABLE).splitlines()
                 self._lines = [_texts_of(_load(line, self._store.name)) for line in lines]
         return self._lines[row] if row < len(self._lines) else {}
+
+
+def check_previews(previews: Mapping[str, Preview] | None, modalities: Sequence[str], key: str) -> dict[str, Preview]:
+    """Return the previews of an item; raise ConfigError unless they are images, sounds, videos or plain texts."""
+    if previews is None:
+        return {}
+    if not isinstance(previews, Mapping):
+        raise ConfigError(f"the previews of {key!r} must be a mapping of modalities to (content type, content)")
+    for name, preview in previews.items():
+        if name not in modalities:
+            raise ConfigError(f"{key!r} has a preview of {name!r}, which is not a modality of the index")
+        if not isinstance(preview, tuple) or len(preview) != 2 or not isinstance(preview[1], bytes):
+            raise ConfigError(f"the preview of {name!r} of {key!r} must be (content type, bytes)")
+        if not isinstance(preview[0], str) or not _SHOWN.fullmatch(preview[0]):
+            raise ConfigError(
+                f"the preview of {name!r} of {key!r} has the content type {str(preview[0])[:100]!r}; expected "
+                "image/..., audio/..., video/... or text/plain"
+            )
+        if len(preview[1]) > _MOST_BYTES:
+            raise ConfigError(
+                f"the preview of {name!r} of {key!r} has {len(preview[1])} bytes; the limit is {_MOST_BYTES}"
+            )
+    return dict(previews)
 
 
 def _columns(loaded: Any, columns: tuple[str, ...]) -> dict[str, list[Any]]:
