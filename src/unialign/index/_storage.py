@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from unialign._checks import unsafe_name
 from unialign.errors import ConfigError, DataError
+from unialign.index._alive import LazyMasks, updated_masks
 from unialign.index._approximate import Approximate
 from unialign.index._calibration import Calibration, load_calibration, save_calibration, uncorrected
 from unialign.index._catalog import DATABASE, Catalog, Changes, NewItems
@@ -162,14 +163,15 @@ class Storage:
         known = {part.id: part for part in self.snapshot.parts}
         records = self.catalog.parts(generation)
         parts = tuple(known.get(record.id) or self._part(record.id, record.name, record.items) for record in records)
-        alive = {part.id: mask for part in parts if (mask := self.snapshot.alive.get(part.id)) is not None}
-        gone = self.catalog.removed_places(generation, self.snapshot.generation)
-        by_id = {part.id: part for part in parts}
-        for number in np.unique(gone[:, 0]).tolist():
-            if number in by_id:
-                mask_n = alive[number].copy() if number in alive else np.ones(by_id[number].items, np.bool_)
-                mask_n[gone[gone[:, 0] == number, 1]] = False
-                alive[number] = mask_n
+        previous = self.snapshot.alive
+        alive: Mapping[int, NDArray[np.bool_]]
+        if isinstance(previous, LazyMasks) and previous.is_loaded:
+            gone_R2 = self.catalog.removed_places(generation, self.snapshot.generation)
+            masks = updated_masks(previous, parts, gone_R2)
+            alive = LazyMasks(lambda: masks)
+            len(alive)
+        else:
+            alive = LazyMasks(lambda: updated_masks({}, parts, self.catalog.removed_places(generation)))
         self._load_calibration()
         if self.folder is not None:
             self._approximate = {}
