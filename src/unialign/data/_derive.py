@@ -25,6 +25,7 @@ def derive_store(
     source: str,
     overwrite: Overwrite,
     batch_size: int,
+    provenance: Mapping[str, Any] | None = None,
 ) -> EmbeddingStore:
     """Compute embeddings in batches, and write them with all other data of the store: presence, ids, ..., assets.
 
@@ -32,6 +33,7 @@ def derive_store(
         compute: maps readers of the columns and (b,) row numbers to the new rows of each column.
         modalities: modalities that `compute` supports.
         source: what computes the embeddings, such as `space`, for the provenance and messages.
+        provenance: further entries of the provenance. The `space` of the given store is not that of the result.
 
     Raises:
         ConfigError: the store has none of the modalities, or `batch_size` is below 1.
@@ -62,7 +64,9 @@ def derive_store(
         split=store.split,
         names=store.item_names if store.has_names else None,
         assets={name: _copied(store, name) for name in store.assets},
-        provenance=store.provenance | {"columns": {name: {"embedding": f"a {source}"} for name in names}},
+        provenance={name: value for name, value in store.provenance.items() if name != "space"}
+        | {"columns": {name: {"embedding": f"a {source}"} for name in names}}
+        | dict(provenance or {}),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unialign.data import EmbeddingStore, Overwrite, RowReader, derive_store
 from unialign.space._encoders import check_encoders
+from unialign.space._fingerprint import space_fingerprint
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
@@ -31,5 +32,13 @@ def encode_store(
         return {name: z_bD.float().cpu().numpy() for name, z_bD in embeddings.items()}
 
     return derive_store(
-        store, path, embed, modalities=space.modalities, source="space", overwrite=overwrite, batch_size=batch_size
+        store,
+        path,
+        embed,
+        modalities=space.modalities,
+        source="space",
+        overwrite=overwrite,
+        batch_size=batch_size,
+        # An index accepts only embeddings of its own space.
+        provenance={"space": space_fingerprint(space)},
     )
