@@ -90,8 +90,9 @@ class Calibration:
 
         Its keys are `method`, `reason`, `rows` (modality -> number of rows), `few_rows`, `pairs` (for each pair, the
         debiased modality `gap`, and `own`, `cross`, `balanced` and `share` of mixed-pool retrieval, before and after
-        the affine map) and `methods` (the same measurements of all methods on the pool of all modalities, and the reason for
-        the rejection of a method). A `share` of 1 is fair: the modality of the query is found as often as others.
+        the affine map) and `methods` (the same measurements of all methods on the pool of all modalities, and the
+        reason for the rejection of a method). A `share` of 1 is fair: the modality of the query is found as often as
+        others.
         """
         made = {} if self.repair is None else self.repair.metadata
         return {

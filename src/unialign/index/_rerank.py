@@ -83,12 +83,19 @@ def cross_encoder(
     return scores
 
 
-def gram_volume(index: "Index") -> Reranker:
-    """Order hits by the volume of the parallelotope of the query and all rows of an item, the smallest first (GRAM,
-    Cicchetti et al., ICLR 2025, equation 3).
+def gram_volume(index: "Index", *, relative: bool = True) -> Reranker:
+    """Order hits by the volume of the parallelotope of the query and the rows of an item, the smallest first (GRAM,
+    Cicchetti et al., ICLR 2025).
 
-    Rows and the query are corrected as in the search. The score is 1 minus the volume, in [0, 1]. Each further modality
-    can only lower the volume, so that items with more modalities are preferred.
+    Args:
+        index: the searched index. Rows and the query are corrected as in its search.
+        relative: whether to divide by the volume of the item's rows alone, which is the distance of the query from
+            their span. Without it, items whose own rows are close to each other, or that have many modalities, come
+            first for every query: on held-out emoji, R@10 of texts among items of the other four modalities decreases
+            from 71 % to 35 % (71 % if relative).
+
+    Returns:
+        A function for `rerank=`, whose scores are 1 minus the volume, in [0, 1].
     """
 
     def scores(query: Query, hits: Sequence[Hit], /) -> Sequence[float]:
@@ -107,6 +114,9 @@ def gram_volume(index: "Index") -> Reranker:
             present[f"row.{name}"] = z_hD.isfinite().all(1) & (z_hD != 0).any(1)
             z[f"row.{name}"] = z_hD
         volumes_h = gram_volume_of(z, present=present)
+        if relative:
+            alone_h = gram_volume_of({name: z_hD for name, z_hD in z.items() if name != "query"}, present=present)
+            volumes_h = volumes_h / alone_h.clamp(min=1e-12)
         return (1 - volumes_h).tolist()
 
     return scores
