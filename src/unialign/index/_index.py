@@ -583,7 +583,7 @@ class Index:
         Args:
             kind: `hnsw` (a graph: fast searches, slow to build) or `ivf` (an inverted file).
             target: `any`, or a modality; searches with other targets compare all items.
-            recall: wanted fraction of the exact ten nearest items that are found, measured with held-out queries of all
+            recall: wanted fraction of the exact ten nearest items that are found, measured with rows of each modality. The
                 modalities. The effort of searches is raised until it is reached.
             seed: seed of the queries.
 
