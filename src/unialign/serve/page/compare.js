@@ -22,14 +22,14 @@ export function mount(root, context) {
   const numbers = el("div", { class: "compare-numbers" });
   const note = el("p", { class: "soft small" });
   const hosts = ["a", "b"].map(() => el("div", { class: "map-canvas small", tabindex: 0, role: "application" }));
-  const titles = ["a", "b"].map(() => el("h3", {}));
+  const titles = ["a", "b"].map(() => el("h2", {}));
   const tip = el("p", { class: "compare-tip", "aria-live": "polite" });
   const maps = el("div", { class: "compare-maps" }, hosts.map((host, side) => el("figure", {}, titles[side], host)));
   const answers = el("div", { class: "compare-answers" });
   const movers = el("div", {});
   const body = el("div", { class: "stack" }, numbers, note, maps, tip, form, answers, movers);
   const message = el("div", {});
-  root.append(el("div", { class: "screen-head" }, el("h2", { text: "Compare" }), el("p", { text: "Two indexes of the same items: what moved, and what each of them answers." }), pickers), message, body);
+  root.append(el("div", { class: "screen-head" }, el("h1", { text: "Compare" }), el("p", { text: "Two indexes of the same items: what moved, and what each of them answers." }), pickers), message, body);
   body.hidden = true;
 
   const views = hosts.map((host, side) => new PointMap(host, {
@@ -135,7 +135,7 @@ export function mount(root, context) {
   }
 
   function drawMovers() {
-    movers.replaceChildren(el("h3", { text: "Items that moved most" }), el("ul", { class: "movers" }, result.movers.slice(0, 12).map((one) => {
+    movers.replaceChildren(el("h2", { text: "Items that moved most" }), el("ul", { class: "movers" }, result.movers.slice(0, 12).map((one) => {
       const picture = el("span", { class: "thumb" });
       described(one.key).then((item) => picture.append(visual(item, context))).catch(() => null);
       return el("li", {}, el("button", { type: "button", class: "mover", on: { click: () => { field.value = one.key; ask(one.key); form.scrollIntoView({ block: "nearest" }); } } }, picture,
@@ -159,7 +159,7 @@ export function mount(root, context) {
 
   function drawAnswers(found) {
     answers.replaceChildren(...["a", "b"].map((side) => el("section", { class: "panel", "aria-label": side === "a" ? state.index.name : other().name },
-      el("h3", { text: side === "a" ? state.index.name : other().name }),
+      el("h2", { text: side === "a" ? state.index.name : other().name }),
       el("ol", {}, found[side].results.map((hit) => {
         const moved = hit.other_rank === null ? `not in the first ${found[side].depth}` : hit.other_rank === hit.rank ? "=" : `${hit.other_rank > hit.rank ? "↑" : "↓"} ${Math.abs(hit.other_rank - hit.rank)}`;
         const kind = hit.other_rank === hit.rank ? "" : hit.other_rank === null || hit.other_rank > hit.rank ? "is-up" : "is-down";

@@ -17,7 +17,7 @@ export function mount(root, context) {
   let wanted = "";
   let shown = PAGE;
   let abort = null;
-  const head = el("div", { class: "screen-head" }, el("h2", { text: "Health" }), el("p", { text: "What the embeddings of this index have that harms search, and the items behind it." }));
+  const head = el("div", { class: "screen-head" }, el("h1", { text: "Health" }), el("p", { text: "What the embeddings of this index have that harms search, and the items behind it." }));
   const body = el("div", { class: "health" });
   root.append(head, body);
   const address = () => `/diagnosis/${encodeURIComponent(state.index.id)}`;
@@ -44,7 +44,7 @@ export function mount(root, context) {
 
   function drawStart(plan) {
     const part = plan.items < plan.of ? `${number(plan.items)} of ${number(plan.of)} items, drawn at random` : `all ${number(plan.of)} items`;
-    body.replaceChildren(el("div", { class: "panel health-start stack" }, icon("health"), el("h3", { text: "Not checked yet" }),
+    body.replaceChildren(el("div", { class: "panel health-start stack" }, icon("health"), el("h2", { text: "Not checked yet" }),
       el("p", { text: `Compares ${part} in ${state.modalities().length} modalities: mispaired items, copies, hubs, outliers, the gap between modalities, collapsed or constant columns.` }),
       el("div", { class: "row" }, button("Run the checks", () => { body.replaceChildren(progress(0, 0, "Comparing all rows")); ask(true); }, { primary: true }),
         el("span", { class: "soft small", text: `about ${plan.seconds} s; the index stays usable` }))));
@@ -62,7 +62,7 @@ export function mount(root, context) {
           on: { click: () => { shown = PAGE; router.set({ finding: kind === name ? null : name }, { replace: false }); } } },
         el("b", { text: number(list.total_items) }), el("span", { text: list.title })))),
       report.lists[kind]?.total ? drawList(kind, report.lists[kind]) : null,
-      el("h3", { text: bad.length ? "Findings" : "No findings" }),
+      el("h2", { text: bad.length ? "Findings" : "No findings" }),
       el("div", { class: "findings" }, bad.map(finding)),
       fine.length ? el("details", { class: "fine" }, el("summary", { text: `${fine.length} checks found nothing wrong` }), el("div", { class: "findings" }, fine.map(finding))) : null,
       el("p", { class: "note", text: `${report.items < report.of ? `A random sample of ${number(report.items)} of ${number(report.of)} items was compared` : `All ${number(report.of)} items were compared`}, with the correction “${report.correction}” for the lists and without it for the findings.${report.untrusted.length ? ` Not judged, since even true counterparts are far apart: ${report.untrusted.map((pair) => pair.join(" and ")).join("; ")}.` : ""}` }));
@@ -71,7 +71,7 @@ export function mount(root, context) {
   function finding(one) {
     const list = one.list && report.lists[one.list]?.total ? one.list : null;
     return el("article", { class: `card finding is-${one.severity}` },
-      el("div", { class: "finding-head" }, el("span", { class: "finding-severity", text: SEVERITIES[one.severity] }), el("h4", { text: one.code.replaceAll("_", " ") }),
+      el("div", { class: "finding-head" }, el("span", { class: "finding-severity", text: SEVERITIES[one.severity] }), el("h3", { text: one.code.replaceAll("_", " ") }),
         el("span", { class: "finding-of" }, one.modalities.map((name) => el("span", { class: "modality small" }, mark(state, name), el("span", { text: name }))))),
       el("p", { text: one.text }), one.advice ? el("p", { class: "soft", text: one.advice }) : null,
       list ? el("div", { class: "row" }, button("Show the items", () => { shown = PAGE; router.set({ finding: list }, { replace: false }); }),
@@ -83,7 +83,7 @@ export function mount(root, context) {
     const grid = el("ul", { class: "faults" }, items.map((one) => fault(kind, one)));
     const markAll = button(`Mark all ${number(list.total_items)}`, () => { state.selectAll(list.keys); announce(`${list.keys.length} items marked`); });
     return el("section", { class: "panel stack fault-list", "aria-label": list.title },
-      el("div", { class: "fault-list-head" }, el("div", {}, el("h3", { text: list.title }), el("p", { class: "soft small", text: HINTS[kind] })),
+      el("div", { class: "fault-list-head" }, el("div", {}, el("h2", { text: list.title }), el("p", { class: "soft small", text: HINTS[kind] })),
         el("div", { class: "row" }, button("On the map", () => router.go("map", { overlay: kind, ...state.indexParam() }), { icon: "map" }), markAll,
           button("Export marked keys", () => router.go("export", state.indexParam()), { icon: "export", primary: true }))),
       grid,

@@ -51,6 +51,7 @@ export function mount(root, context) {
     button("All", () => map.reset(), { label: "Show all points" }));
   host.append(tools, tip);
   root.append(
+    el("h1", { class: "visually-hidden", text: "Map" }),
     el("div", { class: "map-head" },
       el("form", { class: "row map-filter", role: "search", on: { submit: (event) => { event.preventDefault(); router.set({ where: filter.value.trim() || null }); } } }, filter, el("button", { class: "button", text: "Filter" })),
       layouts, lassoButton),
