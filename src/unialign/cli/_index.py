@@ -129,6 +129,11 @@ def _added_store(options: argparse.Namespace, index: Index, path: Path) -> Embed
 def _store_and_space(
     options: argparse.Namespace, sources: list[str], space: Space | None, out: Path
 ) -> tuple[EmbeddingStore, Space | None]:
+    # Results folders contain files that would be taken for media.
+    if len(sources) == 1 and sources[0] not in list_datasets():
+        found = space_of_data(Path(sources[0]))
+        if found is not None:
+            return found[0], found[1] if space is None else space
     if is_media(sources, options):
         if space is None:
             raise ConfigError("media need a space with encoders; name it with --space")
@@ -141,10 +146,6 @@ def _store_and_space(
         licenses = accepted_licenses(encoders.values())
         chosen = items.select(tuple(encoders))
         return embed(chosen, encoders, target, accept_licenses=licenses, progress=progress_mode()), space
-    if len(sources) == 1 and sources[0] not in list_datasets():
-        found = space_of_data(Path(sources[0])) if space is None else None
-        if found is not None:
-            return found
     check_sources(sources)
     store = load_dataset(sources if len(sources) > 1 else sources[0], id=options.id)
     return store, space_for(store, sources[0]) if space is None else space

@@ -143,7 +143,7 @@ def _runs_of(path: Path) -> tuple[EmbeddingStore, dict[str, Path]] | None:
     data = settings.get("data")
     if not runs or data is None:
         return None
-    store = open_store(str(data), None, settings.get("fingerprint"))
+    store = _open_data(data, settings.get("fingerprint"))
     seed = min(int(run.get("seed", 0)) for run in runs)
     spaces = {
         _name(str(run["objective"])): path / str(run["folder"]) / "space"
@@ -169,7 +169,14 @@ def _trained_data(path: Path) -> EmbeddingStore:
         raise DataError(
             f"{path / 'config.yaml'} does not name the data of its space; name them, and the space by --space"
         )
-    return open_store(str(data), None, None)
+    return _open_data(data, None)
+
+
+def _open_data(data: Any, fingerprint: Any) -> EmbeddingStore:
+    """Open the data that a configuration names: a name or path, or as `train` writes it, with a fingerprint."""
+    if isinstance(data, Mapping):
+        data, fingerprint = data.get("path") or data.get("name"), data.get("fingerprint")
+    return open_store(str(data), None, fingerprint)
 
 
 def space_of_data(path: Path) -> tuple[EmbeddingStore, Space] | None:

@@ -17,12 +17,16 @@ from unialign.index import Index
 from unialign.serve import Address, app, mcp_server, new_token, read_tokens, run
 
 _TOKEN = "UNIALIGN_TOKEN"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Exit status of a command that SIGTERM stopped.
+_TERMINATED = 143
 # Spaces of other objectives that the page can compare; each takes seconds to open.
 _MOST_OTHERS = 2
 
 
 def serve(options: argparse.Namespace) -> int:
     """Open the sources, print the link, and serve until SIGINT or SIGTERM."""
+    token, write_token = _tokens(options)
     sources = [_opened(source, options) for source in options.sources]
     indexes: dict[str, Index] = {}
     for source in sources:
@@ -31,18 +35,22 @@ def serve(options: argparse.Namespace) -> int:
     for source in sources if len(sources) == 1 else ():
         for name, opened in list(source.others.items())[:_MOST_OTHERS]:
             indexes[_free(name, indexes)] = opened()
-    token, write_token = _tokens(options)
     settings: dict[str, Any] = {"writable": options.writable, "log_queries": options.log_queries}
-    if options.name or options.host not in ("127.0.0.1", "localhost", "::1"):
+    if options.name or options.host not in _LOOPBACK:
         own = () if options.host in ("0.0.0.0", "::") else (options.host,)
-        settings["hosts"] = ("127.0.0.1", "localhost", "::1", *own, *options.name)
+        settings["hosts"] = (*_LOOPBACK, *own, *options.name)
     if options.origin:
         settings["origins"] = tuple(options.origin)
     made = app(indexes, token=token, write_token=write_token, **_decoder(sources[0], options), **settings)
     for name, index in indexes.items():
         echo(f"{name}: {described(index)}, correction {index.calibration.method}")
     first = next(iter(indexes.values()))
-    run(made, host=options.host, port=options.port, token=token, ready=lambda found: _ready(found, first, options))
+    try:
+        run(made, host=options.host, port=options.port, token=token, ready=lambda found: _ready(found, first, options))
+    except SystemExit as error:
+        # SIGTERM, which uvicorn raises again after the requests in progress have ended.
+        if error.code != _TERMINATED:
+            raise
     echo("stopped")
     return 0
 
@@ -78,6 +86,11 @@ def _tokens(options: argparse.Namespace) -> tuple[str, str | None]:
     given = os.environ.get(_TOKEN)
     if given is not None:
         return given, None
+    if options.host not in _LOOPBACK:
+        raise ConfigError(
+            f"other computers can reach the service at {options.host}, so it needs a token that is kept: name a file "
+            f"with --token-file, or set {_TOKEN}"
+        )
     return new_token(), None
 
 
