@@ -295,7 +295,7 @@ class Catalog:
         )
         return [row[0] for row in self._all(query, (most,))]
 
-    def at_places(self, places: Iterable[tuple[int, int]]) -> list[ItemRecord]:
+    def at_places(self, places: Iterable[Sequence[int]]) -> list[ItemRecord]:
         """Return the items at (part, place), in this order."""
         query = f"SELECT {_COLUMNS} FROM items WHERE part = ? AND place = ?"
         with self._lock:

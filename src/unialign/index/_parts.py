@@ -46,7 +46,7 @@ def check_part_name(name: str) -> None:
 
 def write_part(folder: Path, part: Part) -> Files:
     """Write the arrays of a part to a new folder: complete on return, absent after an exception or a crash."""
-    arrays = {_rows_file(name): rows for name, rows in part.rows.items()}
+    arrays: dict[str, NDArray[Any]] = {_rows_file(name): rows for name, rows in part.rows.items()}
     arrays |= {_places_file(name): places for name, places in part.places.items() if places is not None}
     return write_arrays(folder, arrays)
 

@@ -276,7 +276,7 @@ class Storage:
 
     def commit(
         self,
-        blocks: Sequence[Block],
+        blocks: Iterable[Block],
         *,
         removed: Sequence[int] = (),
         retired: Sequence[int] = (),
