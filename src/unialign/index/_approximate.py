@@ -44,7 +44,7 @@ class ApproximateInfo:
     Attributes:
         kind: `hnsw` (a graph) or `ivf` (an inverted file).
         target: `any` or a modality.
-        recall: fraction of the exact ten nearest items that are found, over held-out queries of all modalities.
+        recall: fraction of the exact ten nearest items that are found, for rows of the modality with the smallest one.
         effort: `efSearch` of the graph or `nprobe` of the inverted file, chosen for the wanted recall.
         parts: ids of the covered parts.
         calibration: identity of the calibration whose corrected vectors are covered.
@@ -141,7 +141,8 @@ def build_approximate(
     Args:
         kind: `hnsw` or `ivf`.
         target: `any` or a modality.
-        recall: wanted fraction of the exact ten nearest items, in (0, 1]. The effort is doubled until it is reached.
+        recall: wanted fraction of the exact ten nearest items, in (0, 1]. The effort is doubled until it is reached by
+            the rows of each modality.
         calibration_id: identity of the calibration.
         seed: seed of the training rows and of the held-out queries.
 
@@ -170,20 +171,19 @@ def build_approximate(
     parts = tuple(part.id for part in snapshot.parts)
     info = ApproximateInfo(kind, target, 0.0, 16 if kind == "hnsw" else 1, parts, calibration_id, 0.0)
     found = Approximate(info, built, at_N2)
-    queries_QD = _queries(snapshot, calibration, rng)
+    queries_QD, modality_Q = _queries(snapshot, calibration, rng)
     nearest = [set(map(tuple, at_N2[rows].tolist())) for rows in _nearest(queries_QD, z_ND, 10)]
     most = len(z_ND) if kind == "hnsw" else built.nlist
     effort, measured = info.effort, 0.0
     while True:
         close = found.candidates(queries_QD.astype(np.float32), 10, effort=effort)
-        measured = float(
-            np.mean(
-                [
-                    len(true & set(map(tuple, got.tolist()))) / max(1, len(true))
-                    for true, got in zip(nearest, close, strict=True)
-                ]
-            )
+        found_Q = np.array(
+            [
+                len(true & set(map(tuple, got.tolist()))) / max(1, len(true))
+                for true, got in zip(nearest, close, strict=True)
+            ]
         )
+        measured = min(float(found_Q[modality_Q == number].mean()) for number in np.unique(modality_Q))
         if measured >= recall or effort >= most:
             break
         effort = min(2 * effort, most)
@@ -246,8 +246,10 @@ def _empty(faiss: Any, kind: Kind, z_ND: NDArray[np.float32], rng: np.random.Gen
     return built
 
 
-def _queries(snapshot: Snapshot, calibration: Calibration, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(Q, D) corrected rows of random items, drawn from all modalities in turn."""
+def _queries(
+    snapshot: Snapshot, calibration: Calibration, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(Q, D) corrected rows of random items, and the (Q,) numbers of their modalities; as many of each modality."""
     counts = snapshot.counts()
     names = [name for name in snapshot.modalities if counts[name]]
     chosen: list[NDArray[np.float64]] = []
@@ -259,7 +261,9 @@ def _queries(snapshot: Snapshot, calibration: Calibration, rng: np.random.Genera
             z_1D = torch.from_numpy(np.array(part.rows[name][row : row + 1]))
             chosen.append(calibration.correct(name, z_1D).numpy())
     queries_QD = np.concatenate(chosen)
-    return queries_QD[~np.isnan(queries_QD).any(1)]
+    modality_Q = np.repeat(np.arange(len(names)), len(chosen) // len(names))
+    usable_Q = ~np.isnan(queries_QD).any(1)
+    return queries_QD[usable_Q], modality_Q[usable_Q]
 
 
 def approximate_candidates(
@@ -267,12 +271,13 @@ def approximate_candidates(
 ) -> list[NDArray[np.int64]]:
     """For each query, (C, 2) parts and places: candidates, and all items of the parts that are not covered."""
     living = {part.id for part in snapshot.parts}
+    all_live = living.issuperset(approximate.info.parts)
     rest = [part for part in snapshot.parts if part.id not in approximate.info.parts]
     added = [np.stack([np.full(part.items, part.id), np.arange(part.items)], 1) for part in rest]
     found = []
     for at_C2 in approximate.candidates(q_QD, count):
-        known_C2 = at_C2[np.isin(at_C2[:, 0], list(living))]
-        found.append(np.concatenate([known_C2, *added]))
+        known_C2 = at_C2 if all_live else at_C2[np.isin(at_C2[:, 0], list(living))]
+        found.append(np.concatenate([known_C2, *added]) if added else known_C2)
     return found
 
 

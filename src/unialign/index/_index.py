@@ -583,8 +583,8 @@ class Index:
         Args:
             kind: `hnsw` (a graph: fast searches, slow to build) or `ivf` (an inverted file).
             target: `any`, or a modality; searches with other targets compare all items.
-            recall: wanted fraction of the exact ten nearest items that are found, measured with rows of each modality. The
-                modalities. The effort of searches is raised until it is reached.
+            recall: wanted fraction of the exact ten nearest items that are found, measured with rows of each
+                modality. The effort of searches is raised until all modalities reach it.
             seed: seed of the queries.
 
         Returns:

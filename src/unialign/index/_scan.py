@@ -99,7 +99,7 @@ class Scan:
         fewer = np.zeros(self.queries, np.int64)
         for part in snapshot.parts:
             keep_n = _chosen(snapshot, part.id, part.items, allowed)
-            has_n = np.zeros(part.items, np.bool_)
+            has_n: NDArray[np.bool_] | None = np.zeros(part.items, np.bool_)  # None: all items
             skipped = excluded[excluded[:, 1] == part.id][:, [0, 2]]
             for group in groups:
                 prepared = prepare_part(part, derived[part.id], scored, group, best=best)
@@ -108,8 +108,8 @@ class Scan:
                 count = part.items if mask_n is None else int(mask_n.sum())
                 if prepared.cancelled_n is not None:
                     cancelled += int((prepared.cancelled_n & (True if keep_n is None else keep_n)).sum())
-                    has_n |= prepared.cancelled_n
-                has_n |= True if usable_n is None else usable_n
+                    has_n = None if has_n is None else has_n | prepared.cancelled_n
+                has_n = None if has_n is None or usable_n is None else has_n | usable_n
                 if count:
                     few = None if mask_n is None or count > _FEW * part.items else np.flatnonzero(mask_n)
                     dense = None if mask_n is None or few is not None else torch.from_numpy(mask_n)
@@ -118,8 +118,9 @@ class Scan:
                     self.entries.append(Entry(prepared, first, few, dense, inside))
                     scanned += count
                 first += part.items
-            missing_n = ~has_n if keep_n is None else keep_n & ~has_n
-            without += int(missing_n.sum())
+            if has_n is not None:
+                missing_n = ~has_n if keep_n is None else keep_n & ~has_n
+                without += int(np.count_nonzero(missing_n))
         self.counts = Counts((scanned - fewer).tolist(), without, cancelled)
         self._firsts = np.array([entry.first for entry in self.entries], np.int64)
 

@@ -129,13 +129,14 @@ def _numbers(scan: Scan, candidates: Sequence[NDArray[np.int64]]) -> list[NDArra
         at = candidates[int(scan.vectors.owner_Q[number]) if not scan.combine else number]
         chosen = []
         for entry in scan.entries:
-            places = np.unique(at[at[:, 0] == entry.prepared.part.id, 1])
+            places = np.sort(at[at[:, 0] == entry.prepared.part.id, 1])
             if entry.places is not None:
                 places = places[np.isin(places, entry.places)]
             elif entry.mask_n is not None:
                 places = places[entry.mask_n.numpy()[places]]
-            out = entry.excluded[entry.excluded[:, 0] == number, 1]
-            chosen.append(entry.first + np.setdiff1d(places, out))
+            if len(entry.excluded):
+                places = places[~np.isin(places, entry.excluded[entry.excluded[:, 0] == number, 1])]
+            chosen.append(entry.first + places)
         found.append(np.concatenate([*chosen, np.zeros(0, np.int64)]))
     return found
 

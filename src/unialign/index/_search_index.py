@@ -25,8 +25,9 @@ from unialign.space import Space
 # Larger indexes use approximate candidates if there are any, unless a filter selects few items.
 _EXACT_ITEMS = 250_000
 _EXACT_SELECTED, _EXACT_FRACTION = 20_000, 0.1
-# Candidates per result, since they are found without the terms of CSLS.
-_WIDER, _FEWEST = 10, 100
+# Candidates per result, and at least. With CSLS there are more, since candidates are found without its terms, and also
+# for options that leave out some of the best items.
+_CANDIDATES, _WIDE_CANDIDATES = (3, 30), (10, 100)
 _MOST_UNCOVERED = 0.2
 
 
@@ -96,7 +97,10 @@ def _candidates(
         )
     # Of the candidates, a filter keeps this fraction on average.
     kept = 1.0 if allowed is None else len(allowed) / items
-    count = max(_FEWEST, int(np.ceil(_WIDER * options.k / kept)))
+    left_out = options.deduplicate is not None or options.min_probability is not None or options.exclude
+    wide = bool(storage.calibration.reference or left_out or allowed is not None or storage.snapshot.alive)
+    per_result, fewest = _WIDE_CANDIDATES if wide else _CANDIDATES
+    count = max(fewest, int(np.ceil(per_result * options.k / kept)))
     return approximate_candidates(found, storage.snapshot, vectors.q_QD.float().numpy(), count)
 
 
