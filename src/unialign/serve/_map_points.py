@@ -85,7 +85,7 @@ def corrected(index: Index, z: Mapping[str, NDArray[np.float32]]) -> dict[str, N
     for name, z_nD in z.items():
         rows = [
             torch.nan_to_num(calibration.correct(name, part)).float().numpy()
-            for part in torch.from_numpy(np.ascontiguousarray(z_nD)).split(8192)
+            for part in torch.split(torch.from_numpy(np.ascontiguousarray(z_nD)), 8192)
         ]
         found[name] = np.concatenate(rows) if rows else np.zeros(z_nD.shape, np.float32)
     return found

@@ -69,8 +69,7 @@ def umap_places(
 
 
 def _main() -> None:
-    import umap
-
+    umap = optional_module("umap", "the layout `umap`", "map")
     given = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
     z_PD, start_P2 = given[:, :-2], given[:, -2:]
     model = umap.UMAP(
