@@ -10,7 +10,8 @@ from planted import COPIES, HUB, ITEMS, MODALITIES, OUTLIER, SWAPPED, planted_in
 
 import unialign as ua
 from serve_support import Client
-from unialign.serve import _faults
+from unialign.diagnostics import items_compared, suspicious_items
+from unialign.diagnostics._suspicious_neighbors import compare_rows
 
 ADDRESS = "/api/v1/diagnosis/index"
 
@@ -101,7 +102,7 @@ def test_percentiles_and_neighbors_equal_those_of_the_full_matrix() -> None:
     has = {"a": rng.random(70) < 0.8, "b": rng.random(70) < 0.8}
     import torch
 
-    found = _faults._compare(
+    found = compare_rows(
         torch.from_numpy(z["a"]), torch.from_numpy(has["a"]), torch.from_numpy(z["b"]), torch.from_numpy(has["b"]), 4,
         same=False,
     )  # fmt: skip
@@ -123,7 +124,7 @@ def test_unrelated_modalities_are_not_judged() -> None:
     noise = np.random.default_rng(8).normal(size=rows["text"].shape).astype(np.float32)
     rows["text"] = noise / np.linalg.norm(noise, axis=1, keepdims=True)
     present = {name: np.ones(ITEMS, np.bool_) for name in MODALITIES}
-    faults = _faults.find_faults([f"item-{n}" for n in range(ITEMS)], rows, present)
+    faults = suspicious_items(rows, keys=[f"item-{n}" for n in range(ITEMS)], present=present)
     assert set(faults.untrusted) == {("image", "text"), ("text", "audio")}
     assert len(faults.of("mispaired")) <= 3
 
@@ -131,14 +132,14 @@ def test_unrelated_modalities_are_not_judged() -> None:
 def test_two_modalities_name_both_halves() -> None:
     rows = {name: z for name, z in planted_rows().items() if name != "audio"}
     present = {name: np.ones(ITEMS, np.bool_) for name in rows}
-    faults = _faults.find_faults([f"item-{n}" for n in range(ITEMS)], rows, present)
+    faults = suspicious_items(rows, keys=[f"item-{n}" for n in range(ITEMS)], present=present)
     swapped = [fault for fault in faults.of("mispaired") if fault.is_swap]
     assert {fault.key for fault in swapped} == set(SWAPPED)
     assert all(fault.modalities == ("image", "text") for fault in swapped)
 
 
 def test_the_budget_bounds_the_number_of_compared_items() -> None:
-    assert _faults.items_compared(1000, 5, 128) == 1000
-    many = _faults.items_compared(10**7, 5, 512)
+    assert items_compared(1000, 5, 128) == 1000
+    many = items_compared(10**7, 5, 512)
     assert 2 * 25 * many**2 * 512 <= 4e11
-    assert _faults.items_compared(10**7, 1, 1) == 20_000
+    assert items_compared(10**7, 1, 1) == 20_000

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from unialign.config import DiagnoseConfig
 from unialign.data import EmbeddingStore, list_datasets, load_dataset, open_collection, unique_keys
+from unialign.diagnostics import SuspiciousItem, items_compared, suspicious_items
 from unialign.errors import ConfigError, DataError
 from unialign.index import Index
 from unialign.io import replace_file
-from unialign.serve import Fault, corrected, find_faults, items_compared
+from unialign.serve import corrected
 
 Action = Literal["check", "remove"]
 _SUFFIXES = (".csv", ".json")
@@ -143,17 +144,17 @@ def _invalid(rows_cD: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
 
 def _faults(
     rows: Mapping[str, NDArray[np.float32]], present: Mapping[str, NDArray[np.bool_]], keys: Sequence[str]
-) -> tuple[Fault, ...]:
+) -> tuple[SuspiciousItem, ...]:
     """Compare corrected rows, as searches do, so that a gap between modalities is no fault of an item."""
     cleaned = {name: np.where(present[name][:, None], value, 0) for name, value in rows.items()}
     store = EmbeddingStore.from_arrays(cleaned, present=dict(present), names=list(keys))
     index = Index.from_store(store)
     drawn = index.embeddings()
-    return find_faults(drawn.keys, corrected(index, drawn.z), drawn.present).found
+    return suspicious_items(corrected(index, drawn.z), keys=drawn.keys, present=drawn.present).found
 
 
 def _fixes(
-    faults: Sequence[Fault],
+    faults: Sequence[SuspiciousItem],
     keys: Sequence[str],
     ids_N: NDArray[np.int64] | None,
     row_of: Mapping[str, int],

@@ -1,5 +1,4 @@
 from unialign.serve._app import app as app
-from unialign.serve._faults import Fault as Fault, find_faults as find_faults, items_compared as items_compared
 from unialign.serve._map_points import corrected as corrected
 from unialign.serve._mcp import mcp_server as mcp_server
 from unialign.serve._run import Address as Address, new_token as new_token, read_tokens as read_tokens, run as run

@@ -5,31 +5,37 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from unialign.diagnostics import Finding
+from unialign.diagnostics import (
+    Finding,
+    SuspicionKind,
+    SuspiciousItem,
+    SuspiciousItems,
+    items_compared,
+    suspicious_items,
+)
 from unialign.index import Index
 from unialign.serve._answers import json_response, media_links
 from unialign.serve._errors import ApiError
-from unialign.serve._faults import Fault, FaultKind, Faults, find_faults, items_compared
 from unialign.serve._jobs import Progress
 from unialign.serve._map_points import calibration_name, corrected
 from unialign.serve._service import Service
 
 __all__ = ["routes"]
 
-# Faults of a kind that an answer describes, and keys that it lists for exports.
+# Suspicions of a kind that an answer describes, and keys that it lists for exports.
 _MOST_SHOWN, _MOST_KEYS = 500, 100_000
 # Measured on one core: operations per second of the comparisons, and seconds of the rest.
 _RATE, _FIXED_SECONDS = 3e10, 3.0
 _RESAMPLES, _SAMPLE = 200, 1024
 _SEED = 0
-_TITLES: dict[FaultKind, str] = {
+_TITLES: dict[SuspicionKind, str] = {
     "mispaired": "Mispaired items",
     "copy": "Copies",
     "hub": "Hubs",
     "outlier": "Outliers",
 }
 # Findings that lists of items explain.
-_EXPLAINED: dict[str, FaultKind] = {
+_EXPLAINED: dict[str, SuspicionKind] = {
     "random_pairs": "mispaired",
     "misaligned_block": "mispaired",
     "row_offset": "mispaired",
@@ -83,7 +89,9 @@ def _diagnose(service: Service, name: str, index: Index, items: int, progress: P
         drawn = index.embeddings(limit=items, seed=_SEED)
         z = corrected(index, drawn.z)
         method = index.calibration.method
-    faults = find_faults(drawn.keys, z, drawn.present, on_progress=lambda done, _: progress(1 + done, steps))
+    faults = suspicious_items(
+        z, keys=drawn.keys, present=drawn.present, on_progress=lambda done, _: progress(1 + done, steps)
+    )
     progress(steps - 1, steps)
     # The rows as they are stored: a diagnosis of corrected rows would hide a gap.
     given = {modality: rows for modality, rows in drawn.z.items() if drawn.present[modality].any()}
@@ -125,7 +133,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _listed(service: Service, name: str, index: Index, faults: Faults, kind: FaultKind) -> dict[str, Any]:
+def _listed(service: Service, name: str, index: Index, faults: SuspiciousItems, kind: SuspicionKind) -> dict[str, Any]:
     found = faults.of(kind)
     keys = list(dict.fromkeys(fault.key for fault in found))
     return {
@@ -137,7 +145,7 @@ def _listed(service: Service, name: str, index: Index, faults: Faults, kind: Fau
     }
 
 
-def _described(service: Service, name: str, index: Index, fault: Fault) -> dict[str, Any]:
+def _described(service: Service, name: str, index: Index, fault: SuspiciousItem) -> dict[str, Any]:
     found = fault.to_dict()
     for field, key in (("item", fault.key), ("other", fault.partner)):
         if key is None or key not in index:

@@ -14,11 +14,11 @@ from fastapi import APIRouter, Path, Query, Response
 from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
+from unialign.diagnostics import SuspiciousItems
 from unialign.errors import ConfigError
 from unialign.index import Index
 from unialign.serve._answers import json_response, media_links
 from unialign.serve._errors import ApiError
-from unialign.serve._faults import Faults
 from unialign.serve._jobs import Progress
 from unialign.serve._map_points import (
     FLAGS,
@@ -181,7 +181,7 @@ def _encoded(
 def _flags(service: Service, name: str, index: Index, kept: _Kept) -> tuple[NDArray[np.uint8], bool]:
     """Return (P,) flags by the last diagnosis, and whether there was one of this generation."""
     points = kept.points
-    faults: Faults | None = service.state.get("faults", {}).get((name, points.generation, points.calibration))
+    faults: SuspiciousItems | None = service.state.get("faults", {}).get((name, points.generation, points.calibration))
     flags_nM = np.zeros((len(points.keys), len(index.modalities)), np.uint8)
     for fault in faults.found if faults is not None else ():
         number = kept.number_of.get(fault.key)
