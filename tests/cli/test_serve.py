@@ -40,6 +40,7 @@ def request(port, path, token=None, body=None):
     return answer.status, content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_link_works_and_a_signal_stops_the_service(here, number):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
