@@ -34,8 +34,8 @@ def test_algebra_of_queries() -> None:
         with pytest.raises(TypeError):
             wrong()
     for wrong, message in (
-        (lambda: a * 0, "finite and not 0"),
-        (lambda: a * float("nan"), "finite and not 0"),
+        (lambda: a * 0, "from 1e-06 to"),
+        (lambda: a * float("nan"), "from 1e-06 to"),
         (lambda: ua.query(), "needs an input"),
         (lambda: ua.query(vector=[1.0]), "belong together"),
         (lambda: ua.query(text="x", modalities=["text"]), "belongs to `item`"),

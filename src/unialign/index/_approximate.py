@@ -156,14 +156,14 @@ def build_approximate(
     started = time.perf_counter()
     rng = np.random.default_rng(seed)
     blocks = [target_vectors(part, snapshot, calibration, target) for part in snapshot.parts]
+    if not sum(len(places) for places, _ in blocks):
+        raise ConfigError(f"no item of the index has the target {target!r}, so there is nothing to build")
     at_N2 = np.concatenate(
         [
             np.stack([np.full(len(places), part.id), places], 1)
             for part, (places, _) in zip(snapshot.parts, blocks, strict=True)
         ]
     )
-    if not len(at_N2):
-        raise ConfigError(f"no item of the index has the target {target!r}")
     z_ND = np.concatenate([rows for _, rows in blocks])
     built = _empty(faiss, kind, z_ND, rng)
     for start in range(0, len(z_ND), _BLOCK):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
+from unialign._checks import has_surrogate
 from unialign.errors import ConfigError
 
 MOST_NODES, MOST_VALUES, MOST_CHARACTERS, MOST_DEPTH = 64, 1000, 20_000, 32
@@ -99,6 +100,8 @@ def parse_filter(text: str) -> Expression:
     """
     if not isinstance(text, str):
         raise ConfigError(f"a filter must be a string, such as \"label = 'car'\", got {type(text).__name__}")
+    if has_surrogate(text):
+        raise ConfigError("the filter is not valid Unicode, since it has an unpaired surrogate")
     if len(text) > MOST_CHARACTERS:
         raise ConfigError(f"the filter has {len(text)} characters; the limit is {MOST_CHARACTERS}")
     return _Parser(text).parse()
@@ -219,8 +222,11 @@ class _Parser:
         self._place += 1
         if token.kind == "number":
             # Large integers are not representable as floats.
-            is_integer = token.text.lstrip("+-").isdecimal() and abs(int(token.text[:40])) < 1 << 63
-            return int(token.text) if is_integer else float(token.text)
+            digits = token.text.lstrip("+-0")
+            is_integer = token.text.lstrip("+-").isdecimal() and len(digits) < 20 and int(digits or "0") < 1 << 63
+            if not is_integer:
+                return float(token.text)
+            return -int(digits or "0") if token.text.startswith("-") else int(digits or "0")
         if token.kind == "text":
             quote = token.text[0]
             return token.text[1:-1].replace(2 * quote, quote)

@@ -26,6 +26,8 @@ Rows = Literal["all", "train", "val", "test"]
 _BLOCK = 8192
 _MOST_KEY = 1000
 _MOST_FIELDS = 100
+# Targets of searches, and words of filters.
+_RESERVED = {"any", "best", "label", "key", "and", "or", "not", "in", "has", "missing", "true", "false"}
 _MOST_TEXT = 1_000_000
 
 
@@ -294,6 +296,8 @@ def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
     if isinstance(modalities, str) or not 1 <= len(modalities) <= 62 or len(set(modalities)) != len(modalities):
         raise ConfigError(f"modalities must be a list of 1 to 62 different names, got {modalities!r}")
     for name in modalities:
+        if str(name).lower() in _RESERVED:
+            raise ConfigError(f"the modality {name!r} has a name with a meaning in targets or filters; rename it")
         problem = unsafe_name(name)
         if problem is not None:
             raise DataError(f"the modality {name!r} cannot be stored: {problem}")

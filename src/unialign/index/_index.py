@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer, check_seed, suggestion
+from unialign._checks import check_choice, check_integer, check_seed, has_surrogate, suggestion
 from unialign.correction import METHODS
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError, UniAlignError
@@ -330,7 +330,11 @@ class Index:
         return self._storage.living()
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._storage.catalog.find([key], self.generation)[0] is not None
+        return (
+            isinstance(key, str)
+            and not has_surrogate(key)
+            and self._storage.catalog.find([key], self.generation)[0] is not None
+        )
 
     def __repr__(self) -> str:
         where = f", path={str(self.path)!r}" if self.path is not None else ""
@@ -977,9 +981,10 @@ class Index:
     # --- helpers ---
 
     def _record(self, key: str) -> ItemRecord:
-        record = self._storage.catalog.find([key], self.generation)[0] if isinstance(key, str) else None
+        is_text = isinstance(key, str) and not has_surrogate(key)
+        record = self._storage.catalog.find([key], self.generation)[0] if is_text else None
         if record is None:
-            known = self._storage.catalog.similar_keys(key, self.generation) if isinstance(key, str) else ()
+            known = self._storage.catalog.similar_keys(key, self.generation) if is_text else ()
             raise ConfigError(f"the index has no item {str(key)[:100]!r}{suggestion(key, known)}")
         return record
 

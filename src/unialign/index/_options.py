@@ -67,7 +67,9 @@ def search_options(
         check_number("deduplicate", deduplicate, "a cosine in (0, 1], or None", lambda x: 0 < x <= 1)
     if min_probability is not None:
         check_number("min_probability", min_probability, "a number in [0, 1], or None", lambda x: 0 <= x <= 1)
-    keys = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    if isinstance(exclude, str):
+        raise ConfigError(f"exclude must be a list of keys, got the string {exclude[:60]!r}; pass [{exclude[:60]!r}]")
+    keys = tuple(exclude)
     for key in keys:
         if not isinstance(key, str):
             raise ConfigError(f"exclude must contain keys of items, which are strings; got {key!r}")

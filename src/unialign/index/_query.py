@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from unialign.errors import ConfigError
 
+# Weights of other sizes would make the other parts vanish in a sum of floating-point numbers.
+_LEAST, _MOST = 1e-6, 1e6
+
 Kind = Literal["input", "vector", "item"]
 
 
@@ -106,12 +109,12 @@ def query(
 
 
 def check_weight(weight: object) -> float:
-    """Return the weight as a float; raise ConfigError unless it is finite and not 0."""
+    """Return the weight as a float; raise ConfigError unless its size is from 1e-6 to 1e6."""
     if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
         raise ConfigError(f"weight must be a number, got {weight!r}")
     value = float(weight)
-    if not abs(value) < float("inf") or value == 0:
-        raise ConfigError(f"weight must be finite and not 0, got {weight!r}")
+    if not _LEAST <= abs(value) <= _MOST:
+        raise ConfigError(f"weight must be from {_LEAST:g} to {_MOST:g} or negative of this size, got {weight!r}")
     return value
 
 
