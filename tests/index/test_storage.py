@@ -289,13 +289,14 @@ def test_two_writers(index: ua.Index) -> None:
         index.get("1")
 
 
-def test_first_500_items_calibrate(index: ua.Index) -> None:
-    rng = np.random.default_rng(0)
-    shared = rng.normal(size=(600, DIM))
-    index.add({"image": shared[:400] + 4, "text": shared[:400] - 4})
+def test_first_items_calibrate(index: ua.Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _index.CALIBRATED_FROM == 500
+    monkeypatch.setattr(_index, "CALIBRATED_FROM", 100)
+    shared = np.random.default_rng(0).normal(size=(120, DIM))
+    index.add({"image": shared[:80] + 4, "text": shared[:80] - 4})
     assert index.calibration.method == "none"
     assert index.generation == 1
-    index.add({"image": shared[400:] + 4, "text": shared[400:] - 4})
+    index.add({"image": shared[80:] + 4, "text": shared[80:] - 4})
     assert index.calibration.reason != "the index is not calibrated"
     assert index.generation == 3
     folder = str(index.path)
@@ -379,13 +380,13 @@ def test_flipped_bits_in_the_database_are_noticed_or_change_nothing(index: ua.In
     index.close()
     expected = observed(folder)
     rng = np.random.default_rng(0)
-    size = (folder / "index.sqlite").stat().st_size
-    silent, noticed = 0, 0
-    for number in range(100):
+    # Most of the bytes that are zero belong to no row.
+    used = np.flatnonzero(np.frombuffer((folder / "index.sqlite").read_bytes(), np.uint8))
+    noticed = 0
+    for number in range(60):
         copy = tmp_path / "copy"
         shutil.copytree(folder, copy)
-        # The first pages contain the header, the schema and small tables.
-        flip(copy / "index.sqlite", int(rng.integers(size if number % 2 else 600)), int(rng.integers(8)))
+        flip(copy / "index.sqlite", int(rng.choice(used)), int(rng.integers(8)))
         try:
             with ua.Index.open(copy) as reader:
                 problems = reader.verify()
@@ -393,12 +394,10 @@ def test_flipped_bits_in_the_database_are_noticed_or_change_nothing(index: ua.In
                 noticed += 1
             else:
                 assert observed(copy) == expected, number
-                silent += 1
         except DataError:
             noticed += 1
         shutil.rmtree(copy)
-    assert noticed > 10
-    assert silent > 0
+    assert noticed > 30
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "link", "pickle", "objects", "huge", "fortran"])
@@ -500,12 +499,14 @@ def test_failed_calibration_does_not_fail_the_commit(index: ua.Index, monkeypatc
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(_index, "CALIBRATED_FROM", 100)
     monkeypatch.setattr(_storage, "save_calibration", fail)
     with pytest.warns(UserWarning, match="changes are saved, but.*No space left"):
-        assert index.add(rows(600)).added == 600
-    assert len(index) == 600
+        assert index.add(rows(120)).added == 120
+    assert len(index) == 120
     assert index.verify() == []
     monkeypatch.undo()
+    monkeypatch.setattr(_index, "CALIBRATED_FROM", 100)
     index.add(rows(1))
     assert index.calibration.reason != "the index is not calibrated"
 
@@ -648,7 +649,8 @@ def test_salvage_copies_what_is_undamaged(index: ua.Index, tmp_path: Path) -> No
             assert item == (name, label, metadata, {each: kept[each] for each in modalities}, previews)
 
 
-def test_salvage_from_a_damaged_database(index: ua.Index, tmp_path: Path) -> None:
+def test_salvage_from_a_damaged_database(index: ua.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_index, "CALIBRATED_FROM", 10_000)
     index.add(rows(2000), metadata=[{"text": "x" * 50} for _ in range(2000)], labels=["a"] * 2000)
     folder = index.path
     assert folder is not None

@@ -162,7 +162,7 @@ class Catalog:
             if writable:
                 raise _damaged(path, error) from None
             return cls._open_unchanging(path, error)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _damaged(path, error) from None
 
     @classmethod
@@ -187,7 +187,7 @@ class Catalog:
             )
         try:
             return cls._checked(path, "ro", "&immutable=1")
-        except sqlite3.Error as second:
+        except (sqlite3.Error, UnicodeDecodeError) as second:
             raise _damaged(path, second) from None
 
     def _check_schema(self, path: Path) -> None:

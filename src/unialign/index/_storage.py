@@ -66,6 +66,8 @@ class Storage:
 
     def __init__(self, catalog: Catalog, folder: Path | None, *, writable: bool) -> None:
         self.catalog, self.folder, self.writable = catalog, folder, writable
+        if catalog.meta("modalities") is None or catalog.meta("dim") is None:
+            raise DataError("the database of the index does not describe its modalities; restore the index")
         self.modalities = tuple(catalog.meta("modalities"))
         self.dim = int(catalog.meta("dim"))
         for name in self.modalities:
