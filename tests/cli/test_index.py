@@ -8,6 +8,7 @@ import pytest
 
 import unialign as ua
 from unialign.cli import main
+from unialign.cli._fix_list import Fix, read_removed, write_fix_list
 from unialign.errors import ConfigError
 
 
@@ -116,12 +117,17 @@ def planted(here):
     return z
 
 
-@pytest.mark.parametrize("suffix", ["csv", "json"])
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
 def test_a_fix_list_has_the_planted_faults_and_removes_items(here, capsys, suffix):
     planted(here)
     assert main(["diagnose", "planted.npz", "--resamples", "100", "--fix-list", f"fix.{suffix}"]) == 0
     text = (here / f"fix.{suffix}").read_text()
-    rows = list(csv.DictReader(text.splitlines())) if suffix == "csv" else json.loads(text)["items"]
+    rows = {
+        "csv": lambda: list(csv.DictReader(text.splitlines())),
+        "json": lambda: json.loads(text)["items"],
+        "jsonl": lambda: [json.loads(line) for line in text.splitlines()],
+    }[suffix]()
+    assert all(row["key"] == f"item-{row['row']}" for row in rows)
     found = {(row["finding"], row["key"]): row for row in rows}
     assert found["mispaired", "item-10"]["modality"] == "text"
     assert found["mispaired", "item-10"]["partner"] == "item-200"
@@ -146,11 +152,32 @@ def test_a_fix_list_has_the_planted_faults_and_removes_items(here, capsys, suffi
         assert "item-77" not in clean
         assert "item-50" in clean
 
+    # A store is written without them.
+    capsys.readouterr()
+    assert main(["data", "drop", "store", "--keys", f"fix.{suffix}", "--out", "clean-store"]) == 0
+    assert "clean-store: 117 items, 3 items left out" in capsys.readouterr().out
+    store, dropped = (ua.data.EmbeddingStore.open(name) for name in ("store", "clean-store"))
+    kept = [i for i in range(120) if i not in (5, 6, 77)]
+    assert dropped.item_names == tuple(f"item-{i}" for i in kept)
+    np.testing.assert_array_equal(dropped.array("image"), store.array("image")[kept])
+    assert main(["data", "drop", "store", "--keys", f"fix.{suffix}", "--out", "clean-store"]) == 2
+    assert "clean-store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
+def test_keys_that_look_like_formulas_are_quoted_in_csv_only(tmp_path, suffix):
+    keys = ["=1+1", "'quoted", "'=x", "-5", "@a", "plain", "caf\u00e9", "two\nlines", "'"]
+    fixes = [Fix(row, key, "image", "nan", 1.0, "remove", "", "") for row, key in enumerate(keys)]
+    file = tmp_path / f"fix.{suffix}"
+    write_fix_list(file, [*fixes, Fix(9, "kept", "image", "hub", 7.0, "check", "", "")])
+    assert read_removed(file) == keys
+    assert ("'=1+1" in file.read_text("utf-8")) == (suffix == "csv")
+
 
 def test_lists_that_cannot_be_used_are_errors(here, capsys):
     planted(here)
     assert main(["diagnose", "planted.npz", "--fix-list", "fix.txt"]) == 2
-    assert "must end in .csv or .json" in capsys.readouterr().err
+    assert "must end in .csv, .json or .jsonl" in capsys.readouterr().err
     assert main(["diagnose", "planted.npz", "--against", "planted.npz", "--fix-list", "fix.csv"]) == 2
     assert "cannot be combined with --against" in capsys.readouterr().err
     (here / "bad.csv").write_text("name\na\n")

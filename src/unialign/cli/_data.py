@@ -5,7 +5,9 @@ from pathlib import Path
 from unialign import named_data
 from unialign._plain_text import count, table_lines
 from unialign.cli._console import echo, shown
-from unialign.data import list_datasets
+from unialign.cli._fix_list import read_removed
+from unialign.cli._sources import check_sources
+from unialign.data import list_datasets, load_dataset, without_items
 
 
 def show_all() -> int:
@@ -49,4 +51,13 @@ def prepare_table(name: str, source: Path | None, out: Path | None, seed: int) -
     for line in data.differences(items):
         echo(f"Warning: the counts differ from those of the known version: {line}")
     echo(f"Item table: {shown(target)}")
+    return 0
+
+
+def drop_items(source: str, keys: Path, out: Path) -> int:
+    """Write a store without the items of a list."""
+    check_sources([source])
+    store = load_dataset(source)
+    new = without_items(store, read_removed(keys)).save(out)
+    echo(f"{shown(out)}: {count(new.items, 'item')}, {count(store.items - new.items, 'item')} left out")
     return 0

@@ -23,7 +23,9 @@ from unialign.io import replace_file
 from unialign.serve import corrected
 
 Action = Literal["check", "remove"]
-_SUFFIXES = (".csv", ".json")
+_SUFFIXES = (".csv", ".json", ".jsonl")
+# First letters of texts that a spreadsheet reads as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _BLOCK = 65_536
 
 
@@ -32,6 +34,7 @@ class Fix:
     """A row of the list.
 
     Attributes:
+        row: row number of the item in the files.
         key: the item.
         modality: affected modalities, separated by a blank.
         finding: `nan`, `infinite`, `zero`, `mispaired`, `copy`, `hub` or `outlier`.
@@ -41,6 +44,7 @@ class Fix:
         reason: the finding in words.
     """
 
+    row: int
     key: str
     modality: str
     finding: str
@@ -51,9 +55,9 @@ class Fix:
 
 
 def check_fix_list(path: Path) -> None:
-    """Raise ConfigError unless the suffix is .csv or .json."""
+    """Raise ConfigError unless the suffix is .csv, .json or .jsonl."""
     if path.suffix not in _SUFFIXES:
-        raise ConfigError(f"--fix-list {path} must end in .csv or .json")
+        raise ConfigError(f"--fix-list {path} must end in .csv, .json or .jsonl")
 
 
 def find_fixes(config: DiagnoseConfig) -> tuple[list[Fix], int, int]:
@@ -73,7 +77,7 @@ def find_fixes(config: DiagnoseConfig) -> tuple[list[Fix], int, int]:
                 for row in start + np.flatnonzero(bad_c & modality.present_N[start : start + _BLOCK]):
                     usable[name][row] = False
                     reason = f"{name}: the row of this item is {finding}"
-                    fixes.append(Fix(keys[row], name, finding, 1.0, "remove", "", reason))
+                    fixes.append(Fix(int(row), keys[row], name, finding, 1.0, "remove", "", reason))
     compared = data.items
     for dim, names in by_dim.items():
         number = items_compared(data.items, len(names), dim)
@@ -89,15 +93,17 @@ def find_fixes(config: DiagnoseConfig) -> tuple[list[Fix], int, int]:
 
 
 def write_fix_list(path: Path, fixes: Sequence[Fix]) -> None:
-    """Write a list as CSV or JSON, by the suffix of the file."""
+    """Write a list as CSV, JSON or JSON lines, by the suffix of the file."""
     rows = [asdict(fix) for fix in fixes]
     if path.suffix == ".json":
         content = json.dumps({"items": rows}, indent=1, ensure_ascii=False) + "\n"
+    elif path.suffix == ".jsonl":
+        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
         out = io.StringIO()
         writer = csv.DictWriter(out, list(Fix.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _quoted(value) for name, value in row.items()} for row in rows)
         content = out.getvalue()
     replace_file(path, content, error=DataError)
 
@@ -110,19 +116,33 @@ def read_removed(path: Path) -> list[str]:
     """
     try:
         text = path.read_text("utf-8")
-        if path.suffix == ".json":
+        rows: list[Any]
+        if path.suffix == ".jsonl":
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+            rows = [row if isinstance(row, dict) else {"key": row} for row in rows]
+        elif path.suffix == ".json":
             given = json.loads(text)
-            rows: list[Any] = given["items"] if isinstance(given, dict) else given
+            rows = given["items"] if isinstance(given, dict) else given
             rows = [row if isinstance(row, dict) else {"key": row} for row in rows]
         else:
             rows = list(csv.DictReader(io.StringIO(text)))
+            rows = [row | {"key": _unquoted(row["key"])} for row in rows]
         keys = [str(row["key"]) for row in rows if row.get("action") in (None, "remove")]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read as a list of items ({type(error).__name__}: {error}); expected CSV with a column "
-            "`key`, or JSON, as written by `unialign diagnose --fix-list` or by the page's Export"
+            "`key`, JSON or JSON lines, as written by `unialign diagnose --fix-list` or by the page's Export"
         ) from None
     return list(dict.fromkeys(keys))
+
+
+def _quoted(value: object) -> object:
+    """Put an apostrophe before texts that a spreadsheet would read as a formula, and before apostrophes."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("'", *_FORMULA)) else value
+
+
+def _unquoted(key: str) -> str:
+    return key[1:] if key.startswith("'") and key[1:].startswith(("'", *_FORMULA)) else key
 
 
 def _keys(files: Sequence[str], values: Mapping[str, NDArray[Any]], items: int) -> list[str]:
@@ -173,6 +193,15 @@ def _fixes(
                     continue  # the first of equal items is kept
                 action = "remove"
         fixes.append(
-            Fix(fault.key, " ".join(fault.modalities), fault.kind, fault.value, action, fault.partner or "", fault.text)
+            Fix(
+                row,
+                fault.key,
+                " ".join(fault.modalities),
+                fault.kind,
+                fault.value,
+                action,
+                fault.partner or "",
+                fault.text,
+            )
         )
     return fixes

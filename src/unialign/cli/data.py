@@ -11,10 +11,12 @@ _EXAMPLES = """\
   unialign data prepare tuxpaint --out tables/tuxpaint
   unialign data prepare qabcs --source unpacked/usr/share/qabcs
   unialign data prepare gram:msrvtt --source msrvtt/
+  unialign data drop my-store/ --keys fix.csv --out clean-store
 
 `prepare` writes an item table that refers to the files where they are, with groups of near-duplicates and a split by
 groups; test sets of papers (`gram:NAME`, `vggsound`) keep their split. `unialign inspect`, `unialign embed`,
-`unialign train` and `unialign evaluate --protocol gram` read the table."""
+`unialign train` and `unialign evaluate --protocol gram` read the table. `drop` writes a store
+without the items of a list, such as that of `unialign diagnose --fix-list`."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
         return _data.show_all()
     if options.action == "show":
         return _data.show(options.name)
+    if options.action == "drop":
+        return _data.drop_items(options.name, options.keys, options.out)
     return _data.prepare_table(options.name, options.source, options.out, options.seed)
 
 
@@ -41,6 +45,20 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     prepare.add_argument("--out", type=Path, metavar="DIR", help="folder of the table (default: tables/NAME, - for :)")
     prepare.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    drop = actions.add_parser(
+        "drop",
+        help="write a store without listed items",
+        usage="unialign data drop STORE --keys FILE --out DIR",
+    )
+    drop.add_argument("name", metavar="STORE", help="folder of a store, data set or file of embeddings")
+    drop.add_argument(
+        "--keys",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="list of items: those with the action `remove` of `unialign diagnose --fix-list`, or all of an export",
+    )
+    drop.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new store")
 
 
 COMMAND = Command(

@@ -60,7 +60,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--fix-list",
         type=Path,
         metavar="FILE",
-        help="write the items to check or remove to a .csv or .json file: key, modality, finding, value, action",
+        help="write the items to check or remove to a .csv, .json or .jsonl file: "
+        "row, key, modality, finding, value, action",
     )
     add_out(parser, "diagnose")
 
