@@ -71,7 +71,37 @@ def test_a_damaged_part_is_found_and_the_rest_is_salvaged(here, capsys):
     part.write_bytes(content)
     capsys.readouterr()
     assert main(["index", "my-index", "--verify"]) == 1
-    assert "z.image.npy" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "z.image.npy" in printed
+    assert printed.splitlines()[-1] == "1 problem found"
+    assert main(["index", "my-index", "--salvage", "saved"]) == 0
+    with ua.Index.open("saved") as saved:
+        assert f"copied {len(saved)} items to saved" in capsys.readouterr().out
+        assert len(saved) > 0
+        assert saved.verify() == []
+
+
+@pytest.mark.integrations
+def test_approximate_candidates_are_built(here, capsys):
+    pytest.importorskip("faiss")
+    assert main(["index", "store", "--out", "my-index"]) == 0
+    assert main(["index", "my-index", "--approximate", "hnsw", "--target", "image"]) == 0
+    assert "hnsw for image: recall@10 " in capsys.readouterr().out
+    with ua.Index.open("my-index") as index:
+        query = ua.query(item="item-4")
+        found = index.search(query, k=5, target="image", exact=False)
+        assert not found.exact
+        assert found.keys[0] == index.search(query, k=5, target="image").keys[0]
+
+
+def test_a_split_can_be_indexed_alone(here, capsys):
+    assert main(["index", "store", "--split", "test", "--out", "my-index"]) == 0
+    store = ua.data.EmbeddingStore.open("store")
+    with ua.Index.open("my-index") as index:
+        keys = {item.key for item in index.items(limit=200)}
+    assert keys == {store.item_names[row] for row in np.flatnonzero(store.split == 2)}
+    left_out = 120 - len(keys)
+    assert f"added {len(keys)} items, replaced 0, left out {left_out} " in capsys.readouterr().out
 
 
 def test_errors_say_what_to_do(here, capsys):

@@ -4,8 +4,10 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ def request(port, path, token=None, body=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_the_link_works_and_a_signal_stops_the_service(here, number):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     environment.pop("UNIALIGN_TOKEN", None)
@@ -92,6 +94,33 @@ def test_an_address_that_others_can_reach_needs_a_token(here, capsys, monkeypatc
     monkeypatch.delenv("UNIALIGN_TOKEN", raising=False)
     assert main(["serve", "my-index", "--host", "0.0.0.0", "--no-browser", "--port", "0"]) == 2
     assert "--token-file" in capsys.readouterr().err
+
+
+def test_a_taken_port_is_named(here, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "my-index", "--port", str(port), "--no-browser"]) == 2
+    captured = capsys.readouterr()
+    assert str(port) in captured.err
+    assert "--port" in captured.err
+    assert "serving at" not in captured.out
+
+
+def test_a_token_of_the_environment_or_a_file_is_used(here, monkeypatch):
+    from unialign.cli._serve import _tokens
+
+    def options(host, file=None):
+        return SimpleNamespace(host=host, token_file=file)
+
+    monkeypatch.delenv("UNIALIGN_TOKEN", raising=False)
+    first, second = (_tokens(options("127.0.0.1"))[0] for _ in range(2))
+    assert first != second
+    reader, writer = "r" * 40, "w" * 40
+    (here / "tokens.txt").write_text(f"read {reader}\nwrite {writer}\n")
+    (here / "tokens.txt").chmod(0o600)
+    assert _tokens(options("0.0.0.0", here / "tokens.txt")) == (reader, writer)
+    monkeypatch.setenv("UNIALIGN_TOKEN", reader)
+    assert _tokens(options("0.0.0.0")) == (reader, None)
 
 
 def test_indexes_of_the_same_name_get_numbers():
