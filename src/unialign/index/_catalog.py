@@ -49,6 +49,7 @@ _COLUMNS = "id, key, name, part, place, label, present, payload, metadata"
 _VISIBLE = "generation <= ? AND (removed IS NULL OR removed > ?)"
 # Writers wait this many seconds for another transaction.
 _TIMEOUT = 10.0
+_CHECKPOINT_MS = 200
 
 
 @dataclass(frozen=True)
@@ -445,9 +446,26 @@ class Catalog:
             raise DataError(f"the index cannot be written ({error}); nothing was changed") from error
         return generation
 
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, if no reader is in the way.
+
+        A damaged log ends at the damage without an error, whereas the rows of the database have checksums.
+        """
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout = {int(1000 * _TIMEOUT)}")
+
     def purge(self, parts: Sequence[PartRecord]) -> None:
         """Delete what is known of retired parts, and payloads that no item uses."""
         with self.transaction():
+            retired = [
+                self._one("SELECT coalesce(retired, 0) FROM parts WHERE id = ?", (part.id,))[0] for part in parts
+            ]
+            # Readers of earlier generations need what is deleted here.
+            self._set_meta({"purged": max([self.meta("purged", 0), *retired])})
             for part in parts:
                 self._db.execute("DELETE FROM items WHERE part = ?", (part.id,))
                 self._db.execute("DELETE FROM parts WHERE id = ?", (part.id,))

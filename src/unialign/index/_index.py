@@ -667,6 +667,7 @@ class Index:
         """
         check_integer("limit", limit, low=1, high=10_000)
         condition, parameters = self._condition(where)
+        self._storage.check_current()
         first = 0 if after is None else self._record(after).id
         catalog = self._storage.catalog
         records = catalog.page(self.generation, after=first, limit=limit, condition=condition, parameters=parameters)
@@ -914,7 +915,7 @@ class Index:
             lookup=self._rows_of,
             space=self._space,
             encoders=self._encoders,
-            select=lambda: None if where is None else self._selected(where),
+            select=lambda generation: None if where is None else self._selected(where, generation),
         )
         if rerank is not None:
             found = [rerank_found(rerank, one, its, k) for one, its in zip(queries, found, strict=True)]
@@ -981,6 +982,7 @@ class Index:
     # --- helpers ---
 
     def _record(self, key: str) -> ItemRecord:
+        self._storage.check_current()
         is_text = isinstance(key, str) and not has_surrogate(key)
         record = self._storage.catalog.find([key], self.generation)[0] if is_text else None
         if record is None:
@@ -1012,9 +1014,10 @@ class Index:
             return "1", ()
         return compile_filter(parse_filter(where), {name: bit for bit, name in enumerate(self.modalities)})
 
-    def _selected(self, where: str) -> NDArray[np.int64]:
+    def _selected(self, where: str, generation: int | None = None) -> NDArray[np.int64]:
         condition, parameters = self._condition(where)
-        return self._storage.catalog.select(condition, parameters, self.generation)
+        shown = self.generation if generation is None else generation
+        return self._storage.catalog.select(condition, parameters, shown)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[Pending]:

@@ -39,20 +39,20 @@ def search_index(
     lookup: Lookup,
     space: Space | None,
     encoders: Mapping[str, QueryEncoder],
-    select: Callable[[], NDArray[np.int64] | None],
+    select: Callable[[int], NDArray[np.int64] | None],
 ) -> list[Found]:
     """Search with checked options.
 
     Args:
         lookup: function from a part of kind `item` to its rows.
-        select: function that returns the parts and places that the filter selects, or None.
+        select: function from the generation to the parts and places that the filter selects, or None.
     """
     started = time.perf_counter()
     encoded = encode_inputs(queries, space, encoders)
     ready = time.perf_counter()
-    allowed = select()
+    snapshot, calibration, derived = storage.view()
+    allowed = select(snapshot.generation)
     filtered = time.perf_counter()
-    snapshot, calibration, derived = storage.snapshot, storage.calibration, storage.derived()
     if options.correction == "none" and calibration.method != "none":
         calibration, derived = plain_derived(snapshot, derived)
     seconds = {"encode": ready - started, "filter": filtered - ready}

@@ -5,8 +5,10 @@ After a crash, folders that no transaction mentions are deleted when the index i
 """
 
 import contextlib
+import json
 import re
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +24,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.index._alive import LazyMasks, updated_masks
 from unialign.index._approximate import Approximate
 from unialign.index._calibration import Calibration, load_calibration, save_calibration, uncorrected
-from unialign.index._catalog import DATABASE, Catalog, Changes, NewItems
+from unialign.index._catalog import DATABASE, Catalog, Changes, NewItems, checksum_of
 from unialign.index._changes import Block, to_items, to_part
 from unialign.index._derived import derive
 from unialign.index._parts import (
@@ -44,8 +46,11 @@ from unialign.io import (
     file_chunks,
     lock_folder,
     open_regular,
+    replace_file,
 )
 
+# Generation of the last commit, to notice that the database lost it.
+COMMITTED = "committed.json"
 CALIBRATIONS, DERIVED, SPACE, APPROXIMATE, MAPS = "calibrations", "derived", "space", "approximate", "maps"
 # Retired parts are kept for readers of earlier generations for this many seconds.
 _GRACE = 600.0
@@ -74,6 +79,7 @@ class Storage:
             if unsafe_name(name) is not None:
                 raise DataError(f"the index has a modality {name!r}: {unsafe_name(name)}")
         self._resources = ExitStack()
+        self._lock = threading.RLock()
         self._derived: dict[tuple[str, int], Derived] = {}
         # Parts of an index in memory, which has no files.
         self._memory: dict[int, Part] = {}
@@ -132,6 +138,9 @@ class Storage:
                     raise DataError(f"{folder} cannot be written ({error.strerror}); open it with mode='r'") from None
             catalog = Catalog.open(folder / DATABASE, writable=mode == "w")
             stack.callback(catalog.close)
+            problem = lost_commits(folder, catalog)
+            if problem is not None:
+                raise DataError(problem)
             found = cls(catalog, folder, writable=mode == "w")
             found._resources = stack.pop_all()
         if mode == "w":
@@ -148,6 +157,10 @@ class Storage:
 
     def refresh(self) -> bool:
         """Show the last generation, and return whether it changed."""
+        with self._lock:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         try:
             with self.catalog.consistent():
                 return self._show_last()
@@ -187,6 +200,27 @@ class Storage:
         """Return part -> numbers for the calibration; missing or damaged files are computed again."""
         return {part.id: self._derived_of(part) for part in self.snapshot.parts}
 
+    def view(self) -> tuple[Snapshot, Calibration, dict[int, Derived]]:
+        """Return what a search needs, of one generation also if another thread refreshes the index.
+
+        Raises:
+            DataError: another process has deleted files of the generation that is shown.
+        """
+        self.check_current()
+        with self._lock:
+            return self.snapshot, self.calibration, self.derived()
+
+    def check_current(self) -> None:
+        """Raise DataError if another process has deleted items of the generation that is shown."""
+        if self.writable or self.folder is None:
+            return
+        purged = int(self.catalog.meta("purged", 0))
+        if purged > self.snapshot.generation:
+            raise DataError(
+                f"the index shows generation {self.snapshot.generation}, of which another process has deleted files "
+                "since; call `refresh`"
+            )
+
     def living(self) -> int:
         """Return the number of items."""
         dead = sum(int((~mask).sum()) for mask in self.snapshot.alive.values())
@@ -208,7 +242,7 @@ class Storage:
         if self.folder is not None:
             name = built.save(self.folder / APPROXIMATE)
             known = dict(self.catalog.meta("approximate", {})) | {target: name}
-            self.catalog.commit(Changes(meta={"approximate": known}))
+            self._committed(Changes(meta={"approximate": known}))
             for path in (self.folder / APPROXIMATE).iterdir():
                 if path.stem not in known.values():
                     path.unlink(missing_ok=True)
@@ -304,7 +338,7 @@ class Storage:
                     target = f"{DERIVED}/{self.calibration_id}-{name}"
                     files[target] = write_derived(self.folder / target, derive(part, self.calibration))
             changes = Changes(parts, removed, retired, counts, meta or {}, files)
-            generation = self.catalog.commit(changes)
+            generation = self._committed(changes)
         except BaseException:
             self._discard(files)
             raise
@@ -313,6 +347,20 @@ class Storage:
             for each in retired:  # There are no readers of earlier generations.
                 self._memory.pop(each, None)
         self.refresh()
+        return generation
+
+    def _committed(self, changes: Changes) -> int:
+        """Commit the transaction, and record its generation outside of the database."""
+        generation = self.catalog.commit(changes)
+        if self.folder is not None:
+            self.catalog.checkpoint()
+            record = {"generation": generation, "checksum": checksum_of(generation)}
+            try:
+                replace_file(self.folder / COMMITTED, json.dumps(record), error=DataError)
+            except DataError as error:
+                warnings.warn(
+                    f"{error}; the change is complete, but a later loss of it would not be noticed", stacklevel=4
+                )
         return generation
 
     def set_calibration(self, calibration: Calibration) -> int:
@@ -329,7 +377,7 @@ class Storage:
                 if folder.startswith((f"{CALIBRATIONS}/", f"{DERIVED}/")) and folder not in files
             ]
             changes = Changes(meta={"calibration": identity}, files=files, forgotten=outdated)
-            generation = self.catalog.commit(changes)
+            generation = self._committed(changes)
         except BaseException:
             self._discard([*files, f"{CALIBRATIONS}/{identity}"])
             raise
@@ -396,3 +444,26 @@ def place_mask(snapshot: Snapshot, part: Part) -> NDArray[np.bool_]:
     """(n,) mask of the living items of a part."""
     mask = snapshot.alive.get(part.id)
     return np.ones(part.items, np.bool_) if mask is None else mask
+
+
+def lost_commits(folder: Path, catalog: Catalog) -> str | None:
+    """Return a sentence if the database lacks commits that were acknowledged, or None.
+
+    SQLite reads a damaged write-ahead log up to the damage, without an error.
+    """
+    path = folder / COMMITTED
+    try:
+        record = json.loads(path.read_bytes())
+        generation = int(record["generation"])
+        if record["checksum"] != checksum_of(generation):
+            return f"{path} was altered after it was written"
+    except FileNotFoundError:
+        return f"{path} is missing" if catalog.generation else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return f"{path} cannot be read ({error})"
+    if catalog.generation >= generation:
+        return None
+    return (
+        f"the database of {folder} has generation {catalog.generation}, but generation {generation} was written: its "
+        "write-ahead log was damaged or removed; restore the folder, or copy what is left with `salvage`"
+    )

@@ -7,7 +7,7 @@ import numpy as np
 
 from unialign.index._derived import row_places
 from unialign.index._parts import PARTS, check_file
-from unialign.index._storage import SPACE, Storage
+from unialign.index._storage import SPACE, Storage, lost_commits
 
 
 def problems_of(storage: Storage) -> list[str]:
@@ -28,6 +28,9 @@ def _problems(storage: Storage) -> Iterator[str]:
     folder = storage.folder
     if folder is None:
         return
+    problem = lost_commits(folder, storage.catalog)
+    if problem is not None:
+        yield problem
     for directory in storage.catalog.folders():
         for name, (size, sha256) in storage.catalog.files(directory).items():
             problem = check_file(folder / directory, name, size, sha256)
