@@ -39,7 +39,7 @@ def compare_rows(
     k = min(k, len(gallery_n) - 1)
     near, cosine = [], []
     percentile_n = torch.full((len(query_nD),), torch.nan)
-    for block_q in query_n.split(_BLOCK):
+    for block_q in torch.split(query_n, _BLOCK):
         score_qG = query_nD[block_q] @ gallery_GD.mT
         own_q = place_n[block_q]
         paired = (own_q >= 0).nonzero().flatten()

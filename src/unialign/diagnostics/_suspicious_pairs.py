@@ -53,7 +53,7 @@ def mispaired_items(
             exchanged_n = _exchanged(nearest[a, m], nearest[m, a])
             is_far_n = (value_n > _FAR) | (exchanged_n & (value_n > _SWAPPED_FAR))
             far[a, m] = _Far(value_n.tolist(), is_far_n.tolist())
-    odd = [found for item in range(len(keys)) if (found := _odd(item, names, far, has)) is not None]
+    odd = [one for item in range(len(keys)) if (one := _odd(item, names, far, has)) is not None]
     for one in odd:
         one.best = _best_counterpart(one, far, nearest)
     by_item = {one.item: one for one in odd}
