@@ -321,7 +321,7 @@ def measured(call: Callable[[], Any]) -> dict[str, Any]:
 def run(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     environment = os.environ | {f"{library}_NUM_THREADS": str(arguments.threads) for library in ("OMP", "MKL")}
     environment["LANCE_CPU_THREADS"] = environment["TOKIO_WORKER_THREADS"] = str(arguments.threads)
-    environment["LANCE_LOG"] = environment["RUST_LOG"] = "error"
+    environment["LANCEDB_LOG"] = environment["LANCE_LOG"] = "error"
     command = [sys.executable, "-m", "benchmarks.search", "--child", name, str(folder)]
     for option in ("queries", "rounds", "threads"):
         command += [f"--{option}", str(getattr(arguments, option))]
