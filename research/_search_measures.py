@@ -5,9 +5,11 @@ The correction is calibrated on training and validation items, and the gallery a
 Shapes: `N` held-out items, `Q` queries, `D` dimension, `R` resamples.
 """
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ MASKS = (0, 30, 60)
 ITEM_METHODS = ("center", "center_csls")
 SCORES = ("any", "best", "mean", "sum")
 FUSIONS = ("single", "mean", "frechet_mean", "max", "rrf")
+_FUSED: tuple[Literal["mean", "frechet_mean", "max", "rrf"], ...] = ("mean", "frechet_mean", "max", "rrf")
 # Cosine of a row and its noisy copy, which is the query if the gallery contains the query's own row.
 _SIMILARITY, _K, _DEPTH = 0.7, 10, 20
 Rows = Mapping[str, Tensor]
@@ -315,8 +318,8 @@ def _fused(data: Data, held: NDArray[np.int64], calibration: Any) -> dict[str, S
             for queries in single.values()
         ]
         hits["single"].append(torch.stack(alone).mean(0))
-        fused = [sum(parts[1:], parts[0]) for parts in zip(*single.values(), strict=True)]
-        for fusion in FUSIONS[1:]:
-            answers = index.search(fused, k=_K, target=target, fuse=fusion)  # type: ignore[arg-type]
+        fused = [reduce(operator.add, parts) for parts in zip(*single.values(), strict=True)]
+        for fusion in _FUSED:
+            answers = index.search(fused, k=_K, target=target, fuse=fusion)
             hits[fusion].append(_recall(data, held, asked, [f.keys for f in answers], index))
     return {f"search/fuse/{fusion}": ItemMean(torch.stack(values)) for fusion, values in hits.items()}

@@ -101,6 +101,8 @@ def _print(index: Index, found: Found, options: argparse.Namespace) -> None:
     if not found:
         where = f" that satisfies {options.where!r}" if options.where else ""
         echo(f"no item found{where}: {found.scanned:,} items compared")
+        for warning in found.warnings:
+            echo(f"note: {warning}")
         return
     protocol = None if options.no_images else image_protocol()
     width = max(len(hit.name) for hit in found)

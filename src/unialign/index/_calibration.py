@@ -58,7 +58,8 @@ class Calibration:
         """Map unit rows, and normalize them; rows equal to the mean of their modality become NaN."""
         out_BD = self.affine(name, z_BD)
         norm_B1 = torch.linalg.vector_norm(out_BD, dim=1, keepdim=True)
-        return out_BD / norm_B1.masked_fill(norm_B1 < 1e-9, torch.nan)
+        unit_BD: Tensor = out_BD / norm_B1.masked_fill(norm_B1 < 1e-9, torch.nan)
+        return unit_BD
 
     def local(self, name: str, corrected_BD: Tensor, reference: str) -> Tensor:
         """(B,) mean cosine of corrected rows of a modality with their nearest reference rows of another."""

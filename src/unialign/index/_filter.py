@@ -107,6 +107,17 @@ def parse_filter(text: str) -> Expression:
     return _Parser(text).parse()
 
 
+def names_of(expression: Expression) -> set[str]:
+    """Return the names of fields and modalities in a filter."""
+    match expression:
+        case Combination(_, operands):
+            return set().union(*map(names_of, operands))
+        case Not(operand):
+            return names_of(operand)
+        case _:
+            return {expression.name}
+
+
 class _Parser:
     """Recursive descent with one token of lookahead."""
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, overload
@@ -32,7 +33,7 @@ from unialign.index._encoders import (
     query_encoders,
 )
 from unialign.index._export import export_index
-from unialign.index._filter import parse_filter
+from unialign.index._filter import names_of, parse_filter
 from unialign.index._filter_sql import compile_filter
 from unialign.index._found import Found
 from unialign.index._incoming import (
@@ -917,6 +918,9 @@ class Index:
             encoders=self._encoders,
             select=lambda generation: None if where is None else self._selected(where, generation),
         )
+        unknown = self._unknown_names(where)
+        if unknown:
+            found = [replace(its, warnings=(*its.warnings, *unknown)) for its in found]
         if rerank is not None:
             found = [rerank_found(rerank, one, its, k) for one, its in zip(queries, found, strict=True)]
         return found[0] if isinstance(query, Query) else found
@@ -1013,6 +1017,15 @@ class Index:
         if where is None:
             return "1", ()
         return compile_filter(parse_filter(where), {name: bit for bit, name in enumerate(self.modalities)})
+
+    def _unknown_names(self, where: str | None) -> list[str]:
+        """Return a sentence for each name in a filter that no item has."""
+        if where is None:
+            return []
+        names = names_of(parse_filter(where)) - {*self.modalities, "label", "key"}
+        known = self._storage.catalog.field_names(most=10_000) if names else []
+        options = ("label", "key", *self.modalities, *known)
+        return [f"no item has the field {name!r}{suggestion(name, options)}" for name in sorted(names - set(known))]
 
     def _selected(self, where: str, generation: int | None = None) -> NDArray[np.int64]:
         condition, parameters = self._condition(where)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unialign._checks import check_choice, check_integer, check_number, suggestion
+from unialign._checks import check_choice, check_integer, check_number, has_surrogate, suggestion
 from unialign.errors import ConfigError
 from unialign.index._query_vectors import FUSES, Fuse
 
@@ -71,7 +71,7 @@ def search_options(
         raise ConfigError(f"exclude must be a list of keys, got the string {exclude[:60]!r}; pass [{exclude[:60]!r}]")
     keys = tuple(exclude)
     for key in keys:
-        if not isinstance(key, str):
+        if not isinstance(key, str) or has_surrogate(key):
             raise ConfigError(f"exclude must contain keys of items, which are strings; got {key!r}")
     assert isinstance(k, int)
     if rerank_depth is not None:

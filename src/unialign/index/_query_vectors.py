@@ -163,9 +163,15 @@ def _rows(part: QueryPart, names: tuple[str, ...], dim: int, encode: Encode, loo
 
 
 def _vector(part: QueryPart, dim: int) -> Tensor:
-    z_D = torch.as_tensor(np.asarray(part.value) if not isinstance(part.value, Tensor) else part.value).detach()
+    try:
+        z_D = torch.as_tensor(np.asarray(part.value) if not isinstance(part.value, Tensor) else part.value).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ShapeError(f"the query vector is a {type(part.value).__name__}; expected ({dim},) numbers") from None
     if z_D.shape != (dim,) or not z_D.is_floating_point():
-        raise ShapeError(f"the query vector has shape {tuple(z_D.shape)}; expected ({dim},) floating-point numbers")
+        raise ShapeError(
+            f"the query vector has shape {tuple(z_D.shape)} and dtype {z_D.dtype}; expected ({dim},) floating-point "
+            "numbers"
+        )
     return z_D.cpu().double()
 
 

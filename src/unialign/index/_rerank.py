@@ -78,7 +78,8 @@ def cross_encoder(
                 raise ConfigError(f"the item {hit.key!r} has no text for the cross-encoder")
             pairs.append((asked, text))
         predicted = np.asarray(model.predict(pairs), np.float64)
-        return predicted.reshape(len(hits), -1)[:, 0].tolist() if predicted.size == len(hits) else predicted.tolist()
+        flat = predicted.reshape(len(hits), -1)[:, 0] if predicted.size == len(hits) else predicted
+        return list(flat.tolist())
 
     return scores
 

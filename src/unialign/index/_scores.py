@@ -175,7 +175,7 @@ def exact_scores(
         return scores_MC.nan_to_num(nan=-torch.inf).amax(0) if best else scores_MC[0]
     cosines_MC = torch.stack(list(_exact_cosines(items, vectors, q_C, n_C).values()))
     norm_n = torch.linalg.vector_norm(torch.stack(list(items.unit.values())).sum(0), dim=1)
-    cosine_C = cosines_MC.nansum(0) / norm_n[n_C]
+    cosine_C: Tensor = cosines_MC.nansum(0) / norm_n[n_C]
     local = _exact_local(items, terms, vectors, q_C, n_C)
     return 2 * cosine_C - torch.stack(list(local.values())).nanmean(0) if local else cosine_C
 

@@ -85,7 +85,10 @@ class Storage:
         self._memory: dict[int, Part] = {}
         self.snapshot = Snapshot(-1, self.modalities, self.dim, ())
         self.calibration_id = ""
-        self.calibration = uncorrected(self.modalities, "the index is not calibrated")
+        self.calibration = uncorrected(
+            self.modalities,
+            "not calibrated: an index of 500 items or more is calibrated by itself, a smaller one by `calibrate`",
+        )
         self._memory_calibration = self.calibration
         self._approximate: dict[str, Approximate | None] = {}
         self.refresh()

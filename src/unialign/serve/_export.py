@@ -155,6 +155,10 @@ def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
         values = [line[place] for line in table]
         if len({_cell_kind(value) for value in values if value is not None}) > 1:
             values = [None if value is None else str(value) for value in values]
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        if any(isinstance(value, float) for value in numbers):
+            # Arrow rejects large integers in a column of floats.
+            values = [float(value) if value is not None else None for value in values]
         arrays[name] = arrow.array(values)
     out = io.BytesIO()
     parquet.write_table(arrow.table(arrays), out)

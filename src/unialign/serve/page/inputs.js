@@ -13,7 +13,7 @@ export function keepFile(state, blob, name, kind) {
 }
 
 /** Accept files and texts that are dropped or pasted anywhere on the page. */
-export function acceptAnywhere({ onFiles, onText }) {
+export function acceptAnywhere({ onFiles, handleText }) {
   let depth = 0;
   const veil = el("div", { class: "veil", hidden: true }, el("p", { text: "Drop a picture, a sound or a text to search with it" }));
   document.body.append(veil);
@@ -39,7 +39,7 @@ export function acceptAnywhere({ onFiles, onText }) {
     if (files.length) onFiles(files);
     else {
       const text = data?.getData("text/plain")?.trim();
-      if (text) onText(text.slice(0, 20000));
+      if (text) handleText(text.slice(0, 20000));
     }
   }
 }

@@ -37,7 +37,7 @@ export function mount(root, context) {
   form.addEventListener("submit", (event) => { event.preventDefault(); enter(); });
   input.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(typed, DEBOUNCE); });
   picker.addEventListener("change", () => { addFiles([...picker.files]); picker.value = ""; });
-  acceptAnywhere({ onFiles: addFiles, onText: (text) => addText(text) });
+  acceptAnywhere({ onFiles: addFiles, handleText: (text) => addText(text) });
   listKeys(list, { context, add });
   state.on("selection", refreshSelection);
   addEventListener("unialign-online", () => { if (router.current.screen === "search") run(true); });
