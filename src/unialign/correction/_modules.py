@@ -26,7 +26,8 @@ class Layer(nn.Module):
 
     def __init__(self, dim: int, references: int) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.eye(dim, dtype=torch.float64))
+        # Not torch.eye, which imports sympy on the device meta, on which stored modules are created; this takes a second.
+        self.register_buffer("weight", torch.zeros(dim, dim, dtype=torch.float64).fill_diagonal_(1.0))
         self.register_buffer("bias", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("reference", torch.zeros(references, dim, dtype=torch.float32))
