@@ -277,3 +277,38 @@ def test_derived_numbers_are_those_of_float64(method: str) -> None:
     full[torch.from_numpy(places["text"].astype(np.int64))] = corrected["text"]
     np.testing.assert_allclose(found.inner[:, 0], (full * corrected["image"]).sum(1), atol=1e-6)
     assert not found.inner[:, 1:].any()
+
+
+def test_a_modality_that_comes_later_is_calibrated_when_it_has_enough_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(700, 12))
+    rows = {name: shared + 0.5 * rng.normal(size=(700, 12)) + 3 * place for place, name in enumerate(("image", "text"))}
+    keys = [f"item {number}" for number in range(700)]
+    with ua.Index.create(tmp_path / "index", dim=12, modalities=["image", "text", "audio"]) as index:
+        index.add(rows, keys=keys)
+        first = index.calibration
+        assert "audio" not in first.bias
+        for number in range(5):
+            index.update(keys[number], {"audio": shared[number] - 3})
+        assert index.calibration is first
+        found = index.search(ua.query(item=keys[9], modalities=["image"]), target="audio")
+        assert any("gap of 'audio' is not corrected" in warning for warning in found.warnings)
+        with index.batch():
+            for number in range(5, 80):
+                index.update(keys[number], {"audio": shared[number] - 3})
+        assert "audio" in index.calibration.bias
+        found = index.search(ua.query(item=keys[9], modalities=["image"]), target="audio")
+        assert found.warnings == ("620 items have none of the target modalities audio",)
+
+
+def test_a_method_that_was_chosen_by_hand_is_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with ua.Index.create(tmp_path / "index", dim=12, modalities=["image", "text"]) as index:
+        index.add({name: rng.normal(size=(600, 12)) for name in ("image", "text")})
+        index.calibrate(method="none")
+        index.add({name: rng.normal(size=(2000, 12)) for name in ("image", "text")})
+        assert index.calibration.method == "none"
+        index.calibrate(items=600)
+        fitted = index.calibration
+        index.add({name: rng.normal(size=(100, 12)) for name in ("image", "text")})
+        assert index.calibration is not fitted

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_seed, has_surrogate, suggestion
-from unialign.correction import METHODS
+from unialign.correction import METHODS, MIN_ROWS
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError, UniAlignError
 from unialign.index._approximate import ApproximateInfo, Kind, build_approximate
@@ -44,7 +44,7 @@ from unialign.index._incoming import (
     mapping_block,
     store_blocks,
 )
-from unialign.index._options import Unit, search_options
+from unialign.index._options import SearchOptions, Unit, search_options
 from unialign.index._previews import Preview, StorePreviews, check_previews
 from unialign.index._query import Query, QueryPart, check_queries, query as make_query
 from unialign.index._query_vectors import Fuse, query_vectors
@@ -63,6 +63,8 @@ _CALIBRATION_ITEMS = 5000
 # A commit merges small parts if there are more than this number.
 _MOST_SMALL, _SMALL = 32, 4096
 _MOST_DEAD = 0.2
+# The correction is fitted again if the index has this many times the items of a smaller fit.
+_GROWN = 4
 
 
 class Commit(NamedTuple):
@@ -576,7 +578,7 @@ class Index:
         check_choice("method", method, ("auto", *METHODS))
         check_integer("items", items, low=4)
         sample = self.embeddings(limit=items, seed=seed, keys=rows)
-        return self._fit(sample.z, sample.present, sample.labels, method)
+        return self._fit(sample.z, sample.present, sample.labels, method, seed=seed)
 
     def build_approximate(
         self, *, kind: Kind = "hnsw", target: str = "any", recall: float = 0.95, seed: int = 0
@@ -631,10 +633,17 @@ class Index:
             )
         )
         block = _merged(blocks, self.modalities)[0]
-        self._fit(block.rows, block.present, block.labels or [], "auto")
+        self._fit(block.rows, block.present, block.labels or [], "auto", is_split=True)
 
     def _fit(
-        self, z: Mapping[str, Any], present: Mapping[str, Any], labels: Sequence[str | None], method: str
+        self,
+        z: Mapping[str, Any],
+        present: Mapping[str, Any],
+        labels: Sequence[str | None],
+        method: str,
+        *,
+        seed: int = 0,
+        is_split: bool = False,
     ) -> Calibration:
         used = [name for name in self.modalities if name in z and present[name].any()]
         known = [label for label in labels if label is not None]
@@ -644,8 +653,14 @@ class Index:
             present={name: present[name] for name in used},
             labels=_label_codes(labels) if known else None,
             method=method,
+            seed=seed,
         )
-        self._storage.set_calibration(fitted)
+        sample = {
+            "method": "split" if is_split else method,
+            "items": len(next(iter(z.values()), ())),
+            "rows": {name: int(np.asarray(present[name]).sum()) for name in used},
+        }
+        self._storage.set_calibration(fitted, sample)
         return fitted
 
     # --- reading ---
@@ -918,9 +933,9 @@ class Index:
             encoders=self._encoders,
             select=lambda generation: None if where is None else self._selected(where, generation),
         )
-        unknown = self._unknown_names(where)
-        if unknown:
-            found = [replace(its, warnings=(*its.warnings, *unknown)) for its in found]
+        notes = [*self._unknown_names(where), *self._uncorrected(options)]
+        if notes:
+            found = [replace(its, warnings=(*its.warnings, *notes)) for its in found]
         if rerank is not None:
             found = [rerank_found(rerank, one, its, k) for one, its in zip(queries, found, strict=True)]
         return found[0] if isinstance(query, Query) else found
@@ -1018,6 +1033,17 @@ class Index:
             return "1", ()
         return compile_filter(parse_filter(where), {name: bit for bit, name in enumerate(self.modalities)})
 
+    def _uncorrected(self, options: SearchOptions) -> list[str]:
+        """Return a sentence for each target that the correction of the others leaves out."""
+        calibration = self.calibration
+        if options.correction == "none" or calibration.method == "none":
+            return []
+        return [
+            f"the gap of {name!r} is not corrected, since it had too few rows; call `calibrate` when it has {MIN_ROWS}"
+            for name in options.targets
+            if name not in calibration.bias
+        ]
+
     def _unknown_names(self, where: str | None) -> list[str]:
         """Return a sentence for each name in a filter that no item has."""
         if where is None:
@@ -1049,7 +1075,7 @@ class Index:
         counts = (pending.added, pending.replaced, pending.deleted)
         self._storage.commit(blocks, removed=list(pending.removed.values()), counts=counts)
         try:
-            if self._calibrates and not self._storage.calibration_id and len(self) >= CALIBRATED_FROM:
+            if self._needs_calibration():
                 if self._calibration_store is not None:
                     self._calibrate_from(self._calibration_store)
                 else:
@@ -1058,6 +1084,22 @@ class Index:
         except UniAlignError as error:
             # The changes are committed, so an exception would be wrong.
             warnings.warn(f"the changes are saved, but the index could not be maintained: {error}", stacklevel=4)
+
+    def _needs_calibration(self) -> bool:
+        """Whether the correction was never fitted, or before a modality had enough rows, or to far fewer items.
+
+        A method that was chosen by hand, or items of a test split, are left alone.
+        """
+        if not self._calibrates or len(self) < CALIBRATED_FROM:
+            return False
+        sample = self._storage.catalog.meta("calibration_sample")
+        if sample is None:
+            return not self._storage.calibration_id
+        if sample["method"] != "auto":
+            return False
+        counts = self._storage.snapshot.counts()
+        is_late = any(sample["rows"].get(name, 0) < MIN_ROWS <= counts[name] for name in self.modalities)
+        return is_late or (sample["items"] < _CALIBRATION_ITEMS and len(self) >= _GROWN * sample["items"])
 
     def _add_block(self, pending: Pending, block: Block, on_conflict: OnConflict) -> None:
         stored = self._storage.catalog.find(block.keys, self.generation)

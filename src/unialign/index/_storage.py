@@ -366,8 +366,11 @@ class Storage:
                 )
         return generation
 
-    def set_calibration(self, calibration: Calibration) -> int:
-        """Store a calibration and the numbers of all parts, and show the new generation."""
+    def set_calibration(self, calibration: Calibration, sample: Mapping[str, Any] | None = None) -> int:
+        """Store a calibration and the numbers of all parts, and show the new generation.
+
+        `sample` describes the items of the fit, as a JSON object; without it, later commits do not fit it again.
+        """
         self.check_writable()
         identity = f"{self.snapshot.generation + 1:08d}"
         files: dict[str, Files] = {}
@@ -379,7 +382,11 @@ class Storage:
                 for folder in self.catalog.folders()
                 if folder.startswith((f"{CALIBRATIONS}/", f"{DERIVED}/")) and folder not in files
             ]
-            changes = Changes(meta={"calibration": identity}, files=files, forgotten=outdated)
+            changes = Changes(
+                meta={"calibration": identity, "calibration_sample": dict(sample or {"method": "given"})},
+                files=files,
+                forgotten=outdated,
+            )
             generation = self._committed(changes)
         except BaseException:
             self._discard([*files, f"{CALIBRATIONS}/{identity}"])
