@@ -81,9 +81,10 @@ export function mount(root, context) {
 
   const word = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
   function shell() {
-    if (what !== "results" || !state.results) return `# see the lines in Python; or save the list of keys and use\nunialign index ${word(state.index.name)} --delete-where ${word(state.selection.size ? `key in (${[...state.selection].slice(0, 3).map(quoted).join(", ")}${state.selection.size > 3 ? ", …" : ""})` : "…")}`;
+    const served = "# INDEX: what is served, such as my-index or runs/demo\n";
+    if (what !== "results" || !state.results) return `${served}# save the list of keys as keys.csv, then\nunialign index INDEX --delete-listed keys.csv`;
     const { request: asked } = state.results;
-    const words = ["unialign search", word(state.index.name)];
+    const words = [`${served}unialign search INDEX`];
     for (const part of asked.parts) {
       const minus = part.weight < 0 ? "minus-" : "";
       if (part.text !== undefined) words.push(`--${minus}text ${word(part.text)}`);
@@ -99,7 +100,7 @@ export function mount(root, context) {
   }
   function python() {
     const text = JSON.stringify;
-    const lines = ["import unialign as ua", "", `index = ua.Index.open(${text(state.index.name)})`];
+    const lines = ["import unialign as ua", "", 'index = ua.Index.open("INDEX")  # folder of `unialign index`'];
     if (what === "results" && state.results) {
       const { request: asked } = state.results;
       const terms = asked.parts.map((part) => {

@@ -53,6 +53,12 @@ export function mount(root, context) {
   });
 
   function textEncoder() { return state.encoderOf("text"); }
+  // Names only what the encoders of the index can read.
+  function invitation() {
+    if (!textEncoder()) return "Type the key of an item";
+    const more = [state.encoderOf("image") && "drop a picture", state.encoderOf("audio") && "record a sound"].filter(Boolean);
+    return more.length ? `Type, ${more.join(" or ")}` : "Type what to find";
+  }
   function soundReason() {
     if (state.encoderOf("audio")) return null;
     const sound = state.modalities().find((one) => state.kind(one.name) === "audio");
@@ -290,7 +296,7 @@ export function mount(root, context) {
       } });
     if (focused !== undefined) (slider ? chips.children[focused]?.querySelector("input[type=range]") : chips.children[focused]?.querySelector("button"))?.focus();
     chips.hidden = !query.parts.length;
-    input.placeholder = query.parts.length ? "Add another part" : textEncoder() ? "Type, drop, paste or record" : "Type the key of an item";
+    input.placeholder = query.parts.length ? "Add another part" : invitation();
   }
 
   return {
