@@ -43,7 +43,7 @@ COSTS = {
     "missing": (272, 5),
     "partition_mix": (110, 4),
     "recipe": (92, 6),
-    "search": (40, 20),
+    "search": (30, 20),
     "temperature": (140, 3),
     "weights": (175, 4),
 }

@@ -14,7 +14,7 @@ from unialign.cli._index_source import open_source
 from unialign.cli._terminal_images import image_escape, image_protocol
 from unialign.errors import ConfigError, DataError
 from unialign.index import Found, Hit, Index, Query, query
-from unialign.io import replace_file
+from unialign.io import open_regular, read_npy_header, replace_file
 
 # Kinds of media of the options.
 _MEDIA = ("text", "image", "audio", "video")
@@ -72,8 +72,10 @@ def _part(index: Index, kind: str, value: str, options: argparse.Namespace) -> Q
 
 def _vector(file: str) -> np.ndarray[Any, Any]:
     try:
-        found = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with open_regular(Path(file)) as opened:
+            header = read_npy_header(opened)
+            found = np.frombuffer(opened.read(), header.dtype).reshape(header.shape)
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"--vector {file} cannot be read ({error}); expected MODALITY=FILE.npy") from None
     if found.ndim == 2 and len(found) == 1:
         found = found[0]

@@ -34,7 +34,7 @@ from unialign.serve._map_points import (
 )
 from unialign.serve._schemas import Body
 from unialign.serve._service import Service
-from unialign.serve._umap_process import check_umap, umap_places
+from unialign.serve._umap_process import check_umap, has_umap, umap_places
 
 __all__ = ["routes"]
 
@@ -170,6 +170,7 @@ def _encoded(
         flags_P = flags_P | np.where(_matches(service, name, index, kept, where), 0, FLAGS["filtered"]).astype(np.uint8)
     headers = {
         "X-Map-Rows": str(points.generation),
+        "X-Map-Layouts": "pca umap" if has_umap() else "pca",
         "X-Map-Items": str(len(points.keys)),
         "X-Map-Total": f"{sum(points.rows.values())}",
         "X-Map-Overlays": "yes" if has_overlays else "no",

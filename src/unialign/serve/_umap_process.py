@@ -23,9 +23,14 @@ _PAUSE = 0.25
 _SEED = 0
 
 
+def has_umap() -> bool:
+    """Return whether umap-learn is installed; does not import it."""
+    return find_spec("umap") is not None
+
+
 def check_umap() -> None:
-    """Raise MissingDependencyError if umap-learn is not installed; does not import it."""
-    if find_spec("umap") is None:
+    """Raise MissingDependencyError if umap-learn is not installed."""
+    if not has_umap():
         optional_module("umap", "the layout `umap`", "map")
 
 

@@ -84,6 +84,11 @@ export function mount(root, context) {
     try {
       let answer = await get("pca");
       if (which !== "umap" || !points) await place(answer, "pca");
+      if (which === "umap" && !(answer.headers.get("X-Map-Layouts") ?? "").includes("umap")) {
+        // A request for it would be answered by an error.
+        layout = which = "pca";
+        drawLayouts("UMAP is not installed: pip install 'unialign[map]'");
+      }
       if (which === "pca") { drawStatus(); return; }
       answer = await get("umap");
       if (answer.status === 202) {
