@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +42,20 @@ class Client:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.loop = asyncio.new_event_loop()
+        # A thread of its own, since Playwright keeps a loop running in the main thread.
+        self._thread = ThreadPoolExecutor(1)
+
+    def run(self, work: Any) -> Any:
+        """Complete a coroutine in the loop."""
+        return self._thread.submit(self.loop.run_until_complete, work).result()
 
     def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
-        return self.loop.run_until_complete(self.send(method, path, body, **options))
+        answer: Answer = self.run(self.send(method, path, body, **options))
+        return answer
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self.loop.close()
 
     async def send(
         self,
@@ -115,7 +127,8 @@ class Client:
         async def gather() -> list[Answer]:
             return await asyncio.gather(*requests)
 
-        return self.loop.run_until_complete(gather())
+        answers: list[Answer] = self.run(gather())
+        return answers
 
 
 def png(color: tuple[int, int, int] = (200, 10, 10), size: tuple[int, int] = (40, 30)) -> bytes:

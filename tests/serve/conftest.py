@@ -1,10 +1,13 @@
 """A small index with pictures and texts, and clients of apps that serve it."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import FLAGS
 
 import unialign as ua
 from serve_support import Client, fill, make_space
@@ -36,4 +39,18 @@ def client(index: ua.Index) -> Iterator[Callable[..., Client]]:
 
     yield build
     for one in made:
-        one.loop.close()
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Chromium; tests that need it are skipped with the reason if it is absent."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+        except playwright.Error as error:
+            pytest.skip(f"Chromium cannot be started: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()

@@ -35,7 +35,7 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     ):
         client = Client(ua.serve.app({"a": a, "b": b, "c": c}, burst=0, connections=0))
         yield client
-        client.loop.close()
+        client.close()
 
 
 def compared(call: Client, **body: Any) -> Any:

@@ -26,7 +26,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ua.Index]:
 def call(planted: ua.Index) -> Iterator[Client]:
     client = Client(ua.serve.app(planted, burst=0, connections=0))
     yield client
-    client.loop.close()
+    client.close()
 
 
 @pytest.fixture(scope="module")

@@ -194,7 +194,7 @@ def test_a_full_queue_gets_503_and_a_closed_connection(client: Make, monkeypatch
         go.set()
         return [rejected, *await asyncio.gather(*first)]
 
-    rejected, *answered = call.loop.run_until_complete(crowd())
+    rejected, *answered = call.run(crowd())
     assert (rejected.status, rejected.code) == (503, "busy")
     assert rejected.headers["retry-after"] == "20"
     assert rejected.headers["connection"] == "close"
@@ -216,7 +216,7 @@ def test_a_request_waits_no_longer_than_the_limit(client: Make, monkeypatch: pyt
         go.set()
         return [waited, await first]
 
-    waited, first = call.loop.run_until_complete(crowd())
+    waited, first = call.run(crowd())
     assert (waited.status, waited.code, first.status) == (503, "busy", 200)
 
 
@@ -242,7 +242,7 @@ def test_a_client_that_hangs_up_while_it_waits_is_not_computed(client: Make, mon
         go.set()
         return [await first, *left]
 
-    first, *left = call.loop.run_until_complete(crowd())
+    first, *left = call.run(crowd())
     assert first.status == 200
     assert [answer.status for answer in left] == [0] * 3
     assert len(counted) == 1
@@ -257,7 +257,7 @@ def test_a_client_that_hangs_up_while_its_body_is_read_frees_its_place(client: M
         gone.set()
         return await call.send("POST", PATH, chunks=[b"{"], stall=True, hang_up=gone)
 
-    assert call.loop.run_until_complete(leave()).status == 0
+    assert call.run(leave()).status == 0
     assert call.app.lanes["search"].inside == 0
 
 
@@ -279,7 +279,7 @@ def test_an_answer_that_takes_too_long_keeps_its_place_until_it_ends(
             await asyncio.sleep(0.01)
         return [late, computing, call.app.lanes["search"].computing]
 
-    late, computing, after = call.loop.run_until_complete(crowd())
+    late, computing, after = call.run(crowd())
     assert (late.status, late.code) == (503, "too_slow")
     assert (computing, after) == (1, 0)
 
@@ -344,7 +344,7 @@ def test_the_requests_in_progress_of_one_client_are_bounded(client: Make, monkey
         go.set()
         return [rejected, other, *await asyncio.gather(*first)]
 
-    rejected, other, *rest = call.loop.run_until_complete(crowd())
+    rejected, other, *rest = call.run(crowd())
     assert (rejected.status, rejected.code, other.status) == (429, "too_many_connections", 200)
     assert [answer.status for answer in rest] == [200, 200]
     assert call("GET", "/healthz").status == 200
@@ -390,5 +390,5 @@ def test_websockets_are_closed(client: Make) -> None:
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    call.loop.run_until_complete(call.app({"type": "websocket"}, receive, send))
+    call.run(call.app({"type": "websocket"}, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]

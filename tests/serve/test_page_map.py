@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import Live, chromium, find_axe, page, violations, wait_until
+from browser import Live, find_axe, page, violations, wait_until
 from planted import HUB, ITEMS, SWAPPED, planted_index, planted_rows
 
 import unialign as ua
 
-__all__ = ["chromium", "page"]
+__all__ = ["page"]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from browser import (
     HTML_KEY,
     RIGHT_TO_LEFT,
     Live,
-    chromium,
     find_axe,
     live,
     page,
@@ -23,7 +22,7 @@ from browser import (
 import unialign as ua
 from serve_support import png
 
-__all__ = ["chromium", "live", "page", "page_index"]
+__all__ = ["live", "page", "page_index"]
 
 
 SHOWN = "[...document.querySelectorAll('.result-name')].map((one) => one.textContent).join()"

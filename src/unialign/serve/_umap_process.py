@@ -4,7 +4,7 @@
 its standard output, both as `.npy`.
 """
 
-import io
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +21,8 @@ __all__ = ["check_umap", "umap_places"]
 
 _PAUSE = 0.25
 _SEED = 0
+# Numbers of rows and columns, before the rows in float32.
+_SHAPE = struct.Struct("<QQ")
 
 
 def has_umap() -> bool:
@@ -49,8 +51,8 @@ def umap_places(
         ConfigError: the computation failed.
     """
     check_umap()
-    given = io.BytesIO()
-    np.save(given, np.concatenate([z_PD, start_P2], 1), allow_pickle=False)
+    rows = np.ascontiguousarray(np.concatenate([z_PD, start_P2], 1), "<f4")
+    given = _SHAPE.pack(*rows.shape) + rows.tobytes()
     process = subprocess.Popen(
         [sys.executable, "-m", "unialign.serve._umap_process"],
         stdin=subprocess.PIPE,
@@ -58,7 +60,7 @@ def umap_places(
         stderr=subprocess.DEVNULL,
     )
     answer: list[bytes] = []
-    reader = threading.Thread(target=lambda: answer.append(process.communicate(given.getvalue())[0]), daemon=True)
+    reader = threading.Thread(target=lambda: answer.append(process.communicate(given)[0]), daemon=True)
     reader.start()
     try:
         while reader.is_alive():
@@ -70,12 +72,13 @@ def umap_places(
         reader.join(5)
     if process.returncode != 0 or not answer:
         raise ConfigError("UMAP failed; the log of the service may have the cause. Use the layout `pca`")
-    return np.asarray(np.load(io.BytesIO(answer[0]), allow_pickle=False), np.float32)
+    return np.frombuffer(answer[0], "<f4").reshape(len(rows), 2).astype(np.float32)
 
 
 def _main() -> None:
     umap = optional_module("umap", "the layout `umap`", "map")
-    given = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+    content = sys.stdin.buffer.read()
+    given = np.frombuffer(content, "<f4", offset=_SHAPE.size).reshape(_SHAPE.unpack_from(content))
     z_PD, start_P2 = given[:, :-2], given[:, -2:]
     model = umap.UMAP(
         n_neighbors=min(15, len(z_PD) - 1),
@@ -86,9 +89,7 @@ def _main() -> None:
         n_jobs=1,
         low_memory=True,
     )
-    out = io.BytesIO()
-    np.save(out, np.asarray(model.fit_transform(z_PD), np.float32), allow_pickle=False)
-    sys.stdout.buffer.write(out.getvalue())
+    sys.stdout.buffer.write(np.ascontiguousarray(model.fit_transform(z_PD), "<f4").tobytes())
 
 
 if __name__ == "__main__":
