@@ -164,7 +164,7 @@ def _rows(part: QueryPart, names: tuple[str, ...], dim: int, encode: Encode, loo
 
 def _vector(part: QueryPart, dim: int) -> Tensor:
     try:
-        z_D = torch.as_tensor(np.asarray(part.value) if not isinstance(part.value, Tensor) else part.value).detach()
+        z_D = torch.as_tensor(np.array(part.value) if not isinstance(part.value, Tensor) else part.value).detach()
     except (TypeError, ValueError, RuntimeError):
         raise ShapeError(f"the query vector is a {type(part.value).__name__}; expected ({dim},) numbers") from None
     if z_D.shape != (dim,) or not z_D.is_floating_point():
