@@ -1,5 +1,6 @@
 """Test the MCP server with a client of the MCP library, in memory and on standard input."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def test_the_command_serves_standard_input(tmp_path: Path) -> None:
     example().save(tmp_path / "store")
     command = ["-m", "unialign", "serve", str(tmp_path / "store"), "--mcp"]
     tools, similar = call(
-        StdioServerParameters(command=sys.executable, args=command), ("similar", {"key": "item-3", "k": 2})
+        # By default, the client passes only a few variables on, without the path of the library.
+        StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ)),
+        ("similar", {"key": "item-3", "k": 2}),
     )
     assert len(tools.tools) == 3
     assert len(similar.structured_content["results"]) == 2
