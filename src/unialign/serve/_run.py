@@ -152,7 +152,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, OverflowError) as error:
         raise ConfigError(f"{host!r} port {port} is no address ({error})") from None
-    listener = socket.socket(family[0], socket.SOCK_STREAM)
+    # With the number of the protocol, asyncio sends small answers at once (TCP_NODELAY) instead of after 40 ms.
+    listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
