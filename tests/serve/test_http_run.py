@@ -198,3 +198,9 @@ def test_a_reader_shows_what_another_process_adds(tmp_path: Path) -> None:
         while post(port, body)[1]["results"][0]["key"] != "new":
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+def test_answers_are_sent_without_delay() -> None:
+    """asyncio sets TCP_NODELAY for sockets whose protocol is known to be TCP."""
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
