@@ -19,7 +19,7 @@ import pytest
 import unialign as ua
 from serve_support import TOKEN, make_space
 from unialign.errors import ConfigError
-from unialign.serve._run import new_token, read_tokens
+from unialign.serve._run import _listen, new_token, read_tokens
 
 SCRIPT = Path(__file__).with_name("run_service.py")
 BODY = json.dumps({"parts": [{"item": "item-7"}], "k": 3}).encode()
