@@ -35,7 +35,7 @@ def serve(options: argparse.Namespace) -> int:
     for source in sources if len(sources) == 1 else ():
         for name, opened in list(source.others.items())[:_MOST_OTHERS]:
             indexes[_free(name, indexes)] = opened()
-    settings: dict[str, Any] = {"writable": options.writable, "log_queries": options.log_queries}
+    settings: dict[str, Any] = {"writable": options.writable}
     if options.name or options.host not in _LOOPBACK:
         own = () if options.host in ("0.0.0.0", "::") else (options.host,)
         settings["hosts"] = (*_LOOPBACK, *own, *options.name)

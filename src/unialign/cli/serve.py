@@ -52,7 +52,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the tokens of clients")
     parser.add_argument("--writable", action="store_true", help="allow changes of items")
     parser.add_argument("--decoder", metavar="DIR", help="decoder that makes images of mixtures")
-    parser.add_argument("--log-queries", action="store_true", help="write the texts of queries to the log")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--mcp", action="store_true", help="serve an agent on standard input instead")
 

@@ -27,7 +27,6 @@ class ServeConfig(Config):
     )
     origins: tuple[str, ...] = setting((), "origins of other pages that may call the service", _origins)
     writable: bool = setting(False, "whether items may be added, changed and deleted")
-    log_queries: bool = setting(False, "whether the log contains the texts of queries")
     body_bytes: int = setting(_MIB, "largest JSON body, in bytes", integer(1))
     upload_bytes: int = setting(25 * _MIB, "largest multipart body, in bytes", integer(1))
     file_bytes: int = setting(20 * _MIB, "largest file of a multipart body, in bytes", integer(1))

@@ -88,7 +88,7 @@ def _info(service: Service) -> dict[str, Any]:
         "limits": {
             entry.name: getattr(settings, entry.name)
             for entry in settings.settings()
-            if entry.name not in ("hosts", "origins", "writable", "log_queries")
+            if entry.name not in ("hosts", "origins", "writable")
         },
         "writable": settings.writable,
         "decoders": [] if service.decoding is None else ["default"],
