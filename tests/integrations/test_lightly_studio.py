@@ -76,9 +76,9 @@ def test_embeddings_equal_those_of_the_space_and_broken_images_are_left_out(spac
 @pytest.mark.integrations
 @needs_lightly
 def test_spaces_without_encoders_and_unknown_modalities_raise(space: Space) -> None:
-    with pytest.raises(ConfigError, match="no encoder of texts or images"):
+    with pytest.raises(ConfigError, match="no encoder of text or image"):
         ua.integrations.lightly_studio.embedder(Space({"a": 3, "b": 3}, dim=8))
-    with pytest.raises(ConfigError, match="encoder of text; encoders: caption"):
+    with pytest.raises(ConfigError, match="expected a modality that encodes text"):
         ua.integrations.lightly_studio.embedder(space, modalities={"text": "photo"})
 
 

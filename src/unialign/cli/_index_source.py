@@ -27,7 +27,7 @@ _DEMO = Path("runs") / "demo"
 
 @dataclass
 class Source:
-    """What a command searches.
+    """Indexes to search, and what the page needs to make images.
 
     Attributes:
         indexes: name -> index, of which the first is the default.

@@ -69,7 +69,7 @@ class BackEnd(Protocol):
         ...
 
     def manifest(self) -> Mapping[str, Any]:
-        """Return the manifest; raise DataError if there is no table of an index."""
+        """Return the manifest; raise DataError if no index was exported."""
         ...
 
     def nearest(self, target: str, vector: NDArray[np.float32], count: int, where: Expression | None) -> list[Row]:
@@ -223,7 +223,7 @@ def connect(
 
     Raises:
         ConfigError: unknown back end.
-        DataError: there is no exported index, or it is of another space.
+        DataError: no index was exported to the address, or its space differs.
         MissingDependencyError: the client of the database is not installed.
     """
     if isinstance(space, str):

@@ -134,7 +134,7 @@ def fit_calibration(
     counts = {name: int(mask_n.sum()) for name, mask_n in has.items()}
     few = [name for name, rows in counts.items() if rows < MIN_ROWS]
     if len(z) < 2:
-        return uncorrected(modalities, "the index has fewer than two modalities, so there is no gap between modalities")
+        return uncorrected(modalities, "a gap between modalities requires at least two modalities")
     # Centering was asked for, so that it needs no measurement.
     fitted = [name for name in z if name not in few] if method != "center" else list(z)
     if len(fitted) < 2:

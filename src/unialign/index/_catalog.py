@@ -58,7 +58,7 @@ class ItemRecord:
 
     Attributes:
         id: number of this version of the item.
-        key, name, label, metadata: what the user gave; the name is the key if there is no other.
+        key, name, label, metadata: values given by the user; the name defaults to the key.
         part, place: position of its rows.
         present: bits of the modalities it has, in the order of the index.
         payload: number of its metadata and previews.

@@ -4,7 +4,7 @@ Shapes: `b` items of a batch, `D` dimension of the space, `M` modalities.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,19 +136,21 @@ def _unit(embeddings: Any) -> Tensor:
     return z / length.clamp(min=1e-12)
 
 
-def chosen_modalities(space: Space, modalities: Mapping[str, str] | None) -> dict[str, str]:
-    """Return modality of mteb -> modality of the space with an encoder of this kind of media."""
+def chosen_modalities(
+    space: Space, modalities: Mapping[str, str] | None, *, kinds_of_media: Sequence[str] = MODALITIES
+) -> dict[str, str]:
+    """Return kind of media -> modality of the space with an encoder of this kind."""
     kinds = {name: str(reference["media"]) for name, reference in space.encoders.items()}
     found: dict[str, str] = {}
     for kind, name in (modalities or {}).items():
-        if kind not in MODALITIES:
-            raise ConfigError(f"modalities has the key {kind!r}; the modalities of mteb are {join_words(MODALITIES)}")
+        if kind not in kinds_of_media:
+            raise ConfigError(f"modalities has the key {kind!r}; expected {join_words(kinds_of_media)}")
         if kinds.get(name) != kind:
             has = f"has an encoder of {kinds[name]}" if name in kinds else "has no encoder"
             raise ConfigError(f"modalities[{kind!r}] is {name!r}, which {has}; expected a modality that encodes {kind}")
         found[kind] = name
     if modalities is None:
-        for kind in MODALITIES:
+        for kind in kinds_of_media:
             named = [name for name, own in kinds.items() if own == kind]
             if len(named) > 1 and kind not in named:
                 raise ConfigError(
@@ -159,6 +161,7 @@ def chosen_modalities(space: Space, modalities: Mapping[str, str] | None) -> dic
                 found[kind] = kind if kind in named else named[0]
     if not found:
         raise ConfigError(
-            "the space has no encoder of text, image, audio or video; add encoders with space.with_encoders"
+            f"the space has no encoder of {', '.join(kinds_of_media[:-1])} or {kinds_of_media[-1]}; add encoders with "
+            "space.with_encoders"
         )
-    return {kind: found[kind] for kind in MODALITIES if kind in found}
+    return {kind: found[kind] for kind in kinds_of_media if kind in found}

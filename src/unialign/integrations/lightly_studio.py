@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unialign._optional import optional_module
-from unialign._plain_text import join_words
-from unialign.errors import ConfigError
+from unialign.integrations._mteb_encoder import chosen_modalities
 from unialign.space import Space, space_fingerprint
 
 # Kind of media -> interface of lightly_studio_serve and its method.
@@ -38,7 +37,7 @@ def embedder(space: Space, *, modalities: Mapping[Literal["text", "image"], str]
         MissingDependencyError: lightly-studio-serve is not installed.
     """
     library = optional_module("lightly_studio_serve", "an embedder of LightlyStudio", "lightly-studio")
-    chosen = _chosen(space, dict(modalities or {}))
+    chosen = chosen_modalities(space, modalities, kinds_of_media=tuple(_INTERFACES))
     types = library.types
     lock = threading.Lock()
     spec = types.EmbeddingSpaceSpec(space_key=f"unialign@{space_fingerprint(space)}", dimension=space.dim)
@@ -56,31 +55,3 @@ def embedder(space: Space, *, modalities: Mapping[Literal["text", "image"], str]
         members[_INTERFACES[kind][1]] = lambda self, values, name=name: embed(name, values)
     bases = tuple(getattr(library, _INTERFACES[kind][0]) for kind in chosen)
     return type("SpaceEmbedder", bases, members)()
-
-
-def _chosen(space: Space, given: dict[Any, str]) -> dict[str, str]:
-    kinds = {name: str(reference["media"]) for name, reference in space.encoders.items()}
-    for kind, name in given.items():
-        if kind not in _INTERFACES or kinds.get(name) != kind:
-            raise ConfigError(
-                f"modalities[{kind!r}] is {name!r}; expected a modality of the space with an encoder of {kind}; "
-                f"encoders: {', '.join(f'{n} ({k})' for n, k in kinds.items()) or 'none'}"
-            )
-    if given:
-        return {str(kind): name for kind, name in given.items()}
-    found: dict[str, str] = {}
-    for kind in _INTERFACES:
-        named = [name for name, own in kinds.items() if own == kind]
-        if len(named) > 1 and kind not in named:
-            raise ConfigError(
-                f"the space has several modalities of {kind} ({join_words(named)}); choose one with "
-                f"modalities={{{kind!r}: {named[0]!r}}}"
-            )
-        if named:
-            found[kind] = kind if kind in named else named[0]
-    if not found:
-        raise ConfigError(
-            "the space has no encoder of texts or images; add encoders with `Space.with_encoders`, or train "
-            "from raw media"
-        )
-    return found
