@@ -165,7 +165,7 @@ def _invalid(rows_cD: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
 def _faults(
     rows: Mapping[str, NDArray[np.float32]], present: Mapping[str, NDArray[np.bool_]], keys: Sequence[str]
 ) -> tuple[SuspiciousItem, ...]:
-    """Compare corrected rows, as searches do, so that a gap between modalities is no fault of an item."""
+    """Find suspicious items among corrected rows, since a modality gap is not a fault of single items."""
     cleaned = {name: np.where(present[name][:, None], value, 0) for name, value in rows.items()}
     store = EmbeddingStore.from_arrays(cleaned, present=dict(present), names=list(keys))
     index = Index.from_store(store)

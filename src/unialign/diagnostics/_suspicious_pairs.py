@@ -15,7 +15,7 @@ from unialign.diagnostics._suspicious_item import SuspiciousItem
 from unialign.diagnostics._suspicious_neighbors import Neighbors
 
 # A pair of modalities can tell mispaired items apart if the true counterpart of the median item is among this fraction
-# of the candidates; a counterpart beyond `_FAR` of the candidates, in both directions, is no better than a random one.
+# of the candidates; a counterpart beyond `_FAR` of the candidates, in both directions, is a random match.
 _TRUSTED, _FAR = 0.05, 0.25
 # Two items whose rows are each other's nearest counterparts, in both directions, are probably swapped. A wrong
 # counterpart may be near by chance, so a lower fraction suffices.

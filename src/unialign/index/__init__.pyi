@@ -7,7 +7,7 @@ from unialign.index._backends import (
 )
 from unialign.index._calibration import Calibration as Calibration
 from unialign.index._duplicates import DuplicateGroup as DuplicateGroup
-from unialign.index._encoders import QueryEncoder as QueryEncoder
+from unialign.index._encoders import QueryEncoder as QueryEncoder, modality_of_kind as modality_of_kind
 from unialign.index._found import Found as Found, Hit as Hit
 from unialign.index._index import Index as Index
 from unialign.index._query import Query as Query, query as query

@@ -51,6 +51,12 @@ def query_encoders(
     return found
 
 
+def modality_of_kind(encoders: Mapping[str, QueryEncoder], kind: str) -> str | None:
+    """Return the modality that encodes a kind of media: the one of this name, else the first one, else None."""
+    names = [name for name, encoder in encoders.items() if encoder.kind == kind]
+    return kind if kind in names else next(iter(names), None)
+
+
 def encode_values(
     space: Space | None, encoders: Mapping[str, QueryEncoder], modality: str, values: Sequence[Any] | Tensor
 ) -> Tensor:

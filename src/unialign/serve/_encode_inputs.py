@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unialign._checks import suggestion
 from unialign.errors import ConfigError
-from unialign.index import Index
+from unialign.index import Index, modality_of_kind
 
 _MOST_INPUTS = 256
 _MOST_CHARACTERS = 20_000
@@ -90,9 +90,8 @@ def _check_text(text: str, number: int) -> None:
 
 
 def _modality(index: Index, kind: str) -> str:
-    """Return the modality that encodes a kind of media, preferably the one of this name."""
-    names = [name for name, encoder in index.encoders.items() if encoder.kind == kind]
-    if not names:
+    name = modality_of_kind(index.encoders, kind)
+    if name is None:
         kinds = sorted({encoder.kind for encoder in index.encoders.values()})
         raise ConfigError(f"the index cannot encode {kind}; it encodes {', '.join(kinds) or 'no raw media'}")
-    return kind if kind in names else names[0]
+    return name

@@ -8,7 +8,7 @@ import numpy as np
 from unialign._optional import optional_module
 from unialign._version import __version__
 from unialign.errors import ConfigError, UniAlignError
-from unialign.index import Index, Query, query
+from unialign.index import Index, Query, modality_of_kind, query
 
 _MOST = 100
 # Items that `diagnose` reads.
@@ -87,11 +87,10 @@ def _search(index: Index, asked: Any, k: int, target: str | Literal["any"], wher
 
 def _text_query(index: Index, text: str) -> Query:
     """Return a query of the modality that encodes texts, `text` if there are several."""
-    kinds = {name: encoder.kind for name, encoder in index.encoders.items()}
-    names = sorted((name for name, kind in kinds.items() if kind == "text"), key=lambda name: name != "text")
-    if not names:
+    name = modality_of_kind(index.encoders, "text")
+    if name is None:
         raise ConfigError("the index has no encoder of texts; use the tool `similar` with the key of an item")
-    inputs: dict[str, Any] = {names[0]: text}
+    inputs: dict[str, Any] = {name: text}
     return query(**inputs)
 
 
