@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ _INTERFACES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def embedder(space: Space, *, modalities: Mapping[Literal["text", "image"], str] | None = None) -> Any:
+def embedder(space: Space, *, modalities: Mapping[str, str] | None = None) -> Any:
     """Return a space as an embedder for `lightly_studio_serve.serve`.
 
     It implements the interfaces of the media that the space encodes: texts, and images as bytes. Blank texts and images
