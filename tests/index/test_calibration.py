@@ -104,7 +104,7 @@ def test_few_rows() -> None:
     assert fit_calibration({name: rows[:49] for name, rows in z.items()}, NAMES, method="center").method == "center"
     one = fit_calibration({"image": z["image"]}, NAMES)
     assert one.method == "none"
-    assert "fewer than two" in one.reason
+    assert "at least two modalities" in one.reason
 
 
 @pytest.mark.parametrize(("rows", "centered"), [(20, True), (9, False)])
