@@ -23,7 +23,7 @@ FEW_NEIGHBORS = 2.0
 
 
 class DivergenceWarning(UserWarning):
-    """The bandwidth is so small that the divergence compares paired points rather than distributions."""
+    """Warning that the bandwidth is too small: the divergence compares paired points rather than distributions."""
 
 
 def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
@@ -41,7 +41,7 @@ def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
 
 
 def median_of(rows: Sequence[Tensor]) -> float:
-    """Use at most 2,048 rows."""
+    """Return the median bandwidth of at most 2,048 rows."""
     return median_bandwidth_of(rows, limit=_MEDIAN_ROWS)
 
 
@@ -50,7 +50,7 @@ def self_pairs_of(estimator: Estimator) -> SelfPairs:
 
 
 def neighbors(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Effective number of neighbors, averaged over the rows of a set and then over sets."""
+    """Return the effective number of neighbors, averaged over the rows of each set and then over sets."""
     return sum(mean_neighbors(z_ND, bandwidth=bandwidth, self_pairs=self_pairs) for z_ND in rows) / len(rows)
 
 

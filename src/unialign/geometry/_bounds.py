@@ -83,7 +83,7 @@ def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
 
 
 def _by_count(count_B: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield each positive count with the items that have this count."""
+    """Yield each nonzero count and the items that have this count."""
     for count in range(1, int(count_B.max()) + 1 if len(count_B) else 1):
         rows = (count_B == count).nonzero().flatten()
         if len(rows):

@@ -28,7 +28,7 @@ PairWeights = Mapping[tuple[str, str], float]
 
 _PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalized", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 _SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
-# Fields shown in the representation of a result.
+# Fields shown in the repr of a result.
 _SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
 # A sum of vectors shorter than this fraction of their total length is rounding noise.
@@ -140,7 +140,7 @@ def conflict(
             anchor, direction or modality in `weights`, and for a temperature or weight that is not positive.
     """
     batch, weights_MM = _validate(embeddings, present, temperature, direction, weights)
-    if anchor in ("all", "centroid") and anchor not in batch.names:
+    if anchor in ("all", "centroid", "leave_one_out") and anchor not in batch.names:
         raise ConfigError(f"conflict needs an anchor modality, got {anchor!r}; call conflict for each of {batch.names}")
     return _measure(batch, batch.index(anchor), temperature, direction, weights_MM)
 
@@ -154,7 +154,7 @@ def conflict_over_anchors(
     present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> AnchorsResult:
-    """Compute `conflict` with each modality as anchor; the paper reports means over items and anchors (Eq. 4).
+    """Compute `conflict` with each modality as the anchor; the paper reports means over items and anchors (Eq. 4).
 
     Args, Raises: see `conflict`; `direction`, `weights` and `present` apply to every anchor.
     """
@@ -231,7 +231,7 @@ def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
 
 
 def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> Tensor:
-    """NaN where either vector is a sum that has canceled to rounding noise."""
+    """Return cosines; NaN where either vector is a sum whose terms cancel up to rounding errors."""
     x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
     sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
     # Normalize first: forces of distant negatives can be as small as 1e-200, and the product of two such numbers

@@ -76,7 +76,8 @@ def holder_divergence(
     Raises:
         ShapeError, NonFiniteError: see `unialign.batch.make_batch`; ShapeError also for a modality without present rows
             (for `debiased`, with fewer than two).
-        ConfigError: an unknown option, a bandwidth that is not positive, or memory needs above `max_bytes`.
+        ConfigError: an unknown option, a bandwidth that is not positive, or a computation that needs more than
+            `max_bytes` of memory.
     """
     check_choice("estimator", estimator, get_args(Estimator))
     check_integer("max_bytes", max_bytes, low=1)

@@ -27,7 +27,7 @@ class DivergenceRow:
         label: the requested bandwidth, a number or `median`.
         bandwidth: the bandwidth as a number.
         values: estimator -> D_H; None for `debiased` if a modality has only one row, and for `exact` if it needs more
-            than `max_bytes`.
+            than `max_bytes` of memory.
         neighbors: effective number of rows of a density, including the row itself.
         neighbors_debiased: effective number of rows without the row itself, as in `debiased`; 0 if a modality has only
             one row.

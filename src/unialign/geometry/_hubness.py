@@ -106,7 +106,7 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
     retrieved = min(len(gallery), k + _SPARE)
     scores_QW, rows_QW = top_k(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
-    # Share places between ties. If ties were sorted by index, the first of equal rows would be hubs, and the
+    # Share places between ties. If ties were sorted by index, the first of several equal rows would be a hub, and the
     # others would be antihubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW

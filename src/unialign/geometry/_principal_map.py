@@ -21,8 +21,8 @@ def drawn_places(items: int, modalities: int) -> NDArray[np.int64]:
 
 
 def principal_map(z: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return `map`, the [x, y] of each item by modality (None where absent), and `explained`, the fraction of the
-    variance on each axis; empty for fewer than 2 dims or 3 items.
+    """Return `map`, the coordinates [x, y] of each item by modality (None where absent), and `explained`, the fraction
+    of the variance on each axis; empty for fewer than 2 dims or 3 items.
 
     Args:
         z: modality -> (d, D) rows.

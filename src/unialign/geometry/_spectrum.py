@@ -1,4 +1,4 @@
-"""Effective rank, the number of directions along which a space varies.
+"""Compute the effective rank, the number of directions along which the rows of a space vary.
 
 Shapes: `N` items, `D` dimension.
 """
