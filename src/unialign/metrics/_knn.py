@@ -1,4 +1,4 @@
-"""Exact nearest neighbors by cosine.
+"""Find exact nearest neighbors by cosine.
 
 Shapes: `Q` queries, `G` gallery rows, `D` dimension.
 """

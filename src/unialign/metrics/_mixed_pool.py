@@ -4,8 +4,8 @@ Retrieval within a pair of modalities does not show a bias towards the modality 
 the same modality. A mixed pool contains each item once, in a random modality. A query is in the cross half if its item
 is in the pool in another modality. Otherwise, the query is in the own half, and is a noisy copy of the row in the pool.
 
-Shapes: `M` modalities, `N` items, `D` dimension, `G` gallery rows, `b` queries of a batch, `Q` queries, `k` places,
-`R` resamples.
+Shapes: `M` modalities, `N` items, `D` dimension, `G` gallery rows, `b` queries of a batch, `Q` queries, `k` ranks, `R`
+resamples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ def mixed_pool(
 
     Queries of the own half are noisy copies m + |x - m| (c u + sqrt(1 - c^2) e) of a gallery row x, where m is the mean
     of the modality, u the direction of x - m, c the `similarity`, and e random noise with the covariance of the
-    modality, orthogonal to u. Tied candidates share their places equally (McSherry and Najork, ECIR 2008).
+    modality, orthogonal to u. Metrics are means over all orders of tied candidates (McSherry and Najork, ECIR 2008).
 
     Args:
         embeddings: modality -> (N, D) floating-point array or tensor; rows are L2-normalized here.
@@ -63,7 +63,7 @@ def mixed_pool(
         labels: (N,) integers (negative: unlabeled) or strings, for `label_precision`.
         copies: modality -> (N, D) queries of the own half, such as second views of the items. Default: noisy copies.
         similarity: cosine of a row and its noisy copy after subtraction of the mean, in [0, 1].
-        k: number of places of NDCG@k, `share` and `label_precision`.
+        k: cut-off of NDCG@k, `share` and `label_precision`.
         seeds: seeds of the draws of modalities and noise; the queries of all draws are used together.
         score: function of the query modality, (b, D) queries, the gallery modality and (g, D) gallery rows that returns
             (b, g) scores. Rows are float64 unit rows. Default: cosine.

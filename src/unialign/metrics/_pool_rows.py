@@ -13,7 +13,7 @@ _TERMS = 8
 
 
 def draw_modalities(present_MN: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Among items with equal masks, each modality is drawn equally often."""
+    """Draw a modality for each item. Among items with the same mask, each modality is drawn equally often."""
     rng = np.random.default_rng(seed)
     patterns, pattern_N = np.unique(present_MN, axis=1, return_inverse=True)
     drawn_N = np.empty(present_MN.shape[1], np.int64)

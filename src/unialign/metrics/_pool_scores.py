@@ -21,7 +21,7 @@ class PoolScores:
         shares: (Q,) float64, fraction of the query's modality among the first k candidates, divided by the fraction of
             this modality in the gallery; NaN if the gallery has no row of this modality.
         label_precisions: (Q,) float64, fraction of the first k other items that have the label of the query; NaN
-            without label.
+            without a label.
     """
 
     items: Tensor
@@ -32,12 +32,12 @@ class PoolScores:
 
     @property
     def own(self) -> float:
-        """Mean NDCG of the own half: the relevant rows have the modality of the query."""
+        """Mean NDCG of the own half, where the relevant rows have the modality of the query."""
         return self._values()["own"]
 
     @property
     def cross(self) -> float:
-        """Mean NDCG of the cross half: the relevant rows have another modality than the query."""
+        """Mean NDCG of the cross half, where the relevant rows have another modality than the query."""
         return self._values()["cross"]
 
     @property
