@@ -326,7 +326,7 @@ def test_wrong_input_is_refused_with_advice(tmp_path, results):
     with pytest.raises(ConfigError, match="no results on the task 'Task99'"):
         read_mteb(results, tasks=["Task99"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="has no results of mteb"):
+    with pytest.raises(DataError, match="has no mteb results"):
         read_mteb(tmp_path / "empty")
     with pytest.raises(DataError, match="only task"):
         rank_models(read_mteb(results, tasks=["Task1"]))

@@ -1,4 +1,4 @@
-"""Evaluate embeddings of a set of items with every metric in every direction, and with intervals."""
+"""Evaluate the embeddings of a set of items: all metrics in all directions, with intervals."""
 
 from unialign._lazy import attach_stub
 

@@ -30,7 +30,11 @@ from unialign.evaluation._omni_result import (
     OmniPair as OmniPair,
     OmniResult as OmniResult,
 )
-from unialign.evaluation._selection import log_score as log_score, selection_metrics as selection_metrics
+from unialign.evaluation._selection import (
+    SELECTION_METRICS as SELECTION_METRICS,
+    log_score as log_score,
+    selection_metrics as selection_metrics,
+)
 from unialign.evaluation._statistics import (
     ConstantStatistic as ConstantStatistic,
     ItemMean as ItemMean,
@@ -40,6 +44,7 @@ from unialign.evaluation._statistics import (
 from unialign.evaluation._validation_score import (
     check_selection_metric as check_selection_metric,
     selection_score as selection_score,
+    validation_metrics as validation_metrics,
     validation_rows as validation_rows,
 )
 

@@ -1,4 +1,4 @@
-"""Agreement of two modalities on the neighborhoods and on the order of all similarities of the same items.
+"""Measure how far two modalities agree on the nearest neighbors of an item, and on the ranking of all other items.
 
 Shapes: `M` modalities, `N` items, `D` dimension, `q` items of a tile, `k` neighbors.
 """
@@ -19,9 +19,9 @@ def agreements(z_MND: Tensor, ids_N: Tensor, k: int) -> dict[Pair, tuple[Tensor,
 
     The neighbor agreement of item i is `sum_j w_a(i, j) w_b(i, j) / k_i`, where `w_a(i, j)` is the probability that j
     is among the `k_i = min(k, number of other items)` items with the highest cosine to i in modality a, if tied items
-    are in random order; without ties it is the fraction of common neighbors. The rank correlation is Spearman's between
-    the cosines of i to all other items in both modalities, with average ranks for ties; it is 0 if all are tied. Items
-    with the id of i are not among the others. Items without others have NaN.
+    are in random order. Without ties, the sum is the fraction of common neighbors. The rank correlation is Spearman's
+    between the cosines of i to all other items in both modalities, with average ranks for ties; it is 0 if all are
+    tied. Items with the same id as i are excluded. Both values are NaN if no other items are left.
     """
     modalities, items = z_MND.shape[:2]
     pairs = list(combinations(range(modalities), 2))
@@ -46,7 +46,9 @@ def agreements(z_MND: Tensor, ids_N: Tensor, k: int) -> dict[Pair, tuple[Tensor,
 
 
 def membership(s_qN: Tensor, candidate_qN: Tensor, places_q: Tensor) -> Tensor:
-    """Return the (q, N) probability that a candidate is among the first `places_q` of its row, for random ties."""
+    """Return the (q, N) probability that a candidate is among the first `places_q` of its row, with ties in random
+    order.
+    """
     s_qN = torch.where(candidate_qN, s_qN, -torch.inf)
     most = int(places_q.max())
     if most == 0:
@@ -62,7 +64,7 @@ def average_ranks(s_qN: Tensor, candidate_qN: Tensor) -> Tensor:
     """Return (q, N) ascending ranks of the candidates from 1; tied candidates share the mean of their ranks."""
     sorted_qN, order_qN = torch.where(candidate_qN, s_qN, torch.inf).sort(1)
     opens_qN = torch.ones_like(sorted_qN, dtype=torch.bool)
-    # The difference of two infinite entries is NaN, which does not open a tie.
+    # The difference of two infinite entries is NaN, and the comparison with NaN is False, so these entries are tied.
     opens_qN[:, 1:] = sorted_qN[:, 1:] - sorted_qN[:, :-1] > TIE_TOLERANCE
     block_qN = opens_qN.cumsum(1) - 1
     place_qN = torch.arange(1, s_qN.shape[1] + 1, dtype=torch.float64, device=s_qN.device).expand_as(s_qN)

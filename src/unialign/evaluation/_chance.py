@@ -1,4 +1,4 @@
-"""Chance level of retrieval: the R@1 of a random ranking, averaged over directions."""
+"""Compute the chance level of retrieval: the R@1 of a random ranking, averaged over directions."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Compute all metrics of embeddings of a set of items, with the statistics for intervals.
+"""Compute all metrics of the embeddings of a set of items, and the statistics from which intervals are computed.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -58,8 +58,8 @@ def evaluate(
     Args:
         embeddings: modality -> (N, D) floating-point tensor or array, whose rows are normalized. Alternatively, a store
             of embeddings or, with `space`, of features; its presence masks, ids and labels are used. Or, with `space`,
-            an item table, whose media of the split the encoders of the space embed into a temporary folder; items
-            without a split are used. To keep the features, pass the store of `unialign.embed`.
+            an item table: the encoders of the space embed the media of the split (all items, if the table has no split)
+            into a temporary folder. To keep the features, pass the store of `unialign.embed` instead.
         space: space that embeds the features of a store, or the media of items.
         present: modality -> (N,) bool. A missing modality does not remove an item from the other directions; rows
             without a counterpart stay in the gallery as distractors.
@@ -71,7 +71,7 @@ def evaluate(
         split: split of the store or items: "train", "val" or "test".
         sample: number n of random items, at least 2. If `sample` is None or at least N, all items are used, with all
             embeddings in memory.
-        embedding: settings of the embedding of items. None: those of `EmbedConfig()`.
+        embedding: settings for embedding items. None: those of `EmbedConfig()`.
 
     Raises:
         ShapeError: as in `unialign.batch.make_batch`, or labels are not (N,) integers.
@@ -87,11 +87,13 @@ def evaluate(
         if present is not None or ids is not None or labels is not None:
             raise ConfigError("items contain presence, ids and labels; omit `present`, `ids` and `labels`")
         if space is None:
-            raise ConfigError("items need `space`, whose encoders embed the media; pass a space, or a store")
+            raise ConfigError(
+                "an item table requires `space`, whose encoders embed the media; pass `space`, or pass a store"
+            )
         with store_of_items(embeddings, space, split=split, embedding=embedding) as store:
             return evaluate(store, space, anchor=anchor, k=k, seed=seed, split=split, sample=sample)
     if embedding is not None:
-        raise ConfigError("`embedding` has the settings of the embedding of items; pass items, or omit it")
+        raise ConfigError("`embedding` contains settings for embedding items; pass items, or omit `embedding`")
     if isinstance(embeddings, EmbeddingStore):
         if present is not None or ids is not None or labels is not None:
             raise ConfigError("a store contains presence, ids and labels; omit `present`, `ids` and `labels`")

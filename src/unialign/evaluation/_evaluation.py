@@ -150,7 +150,8 @@ class Evaluation:
     def interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
     ) -> Interval:
-        """Compute the bootstrap interval of a metric over items, or over (N,) `groups` of items, which stay together.
+        """Compute the bootstrap interval of a metric over items, or over (N,) `groups` of items, which are resampled
+        together.
 
         The bootstrap resamples queries against the fixed gallery. Median rank, raw gap, uniformity and effective rank
         do not support item weights, so the intervals of these metrics have zero width. Intervals are clipped to the

@@ -1,7 +1,7 @@
 """Retrieval protocol of VAST (Chen et al., NeurIPS 2023), GRAM (Cicchetti et al., ICLR 2025) and UniAlign (arXiv
 2602.09507): captions against all modalities of a clip, in both directions.
 
-Shapes: `N` items, `T` captions, `S` queries with a right answer, `D` dimension, `R` resamples.
+Shapes: `N` items, `T` captions, `S` queries with a correct answer, `D` dimension, `R` resamples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ from unialign.space import Space
 
 __all__ = ["gram_protocol"]
 
-# Texts that describe a clip but are neither its content nor its caption.
+# Modalities with texts that describe a clip but are neither its content nor its caption.
 _NOT_JOINT = ("vision_cap", "audio_cap", "audio_caption")
 _JOINT = ("centroid", "volume")
 
@@ -58,13 +58,13 @@ def gram_protocol(
 ) -> GramResult:
     """Measure retrieval between captions and clips, in both directions, with every score.
 
-    The gallery has every clip, also a clip without audio or without any media. A clip is scored by the modalities that
-    it has: by the cosine of the caption with the normalized mean of its unit rows (`centroid`), by the volume that the
-    caption and its rows span, smallest first (`volume`; Cicchetti et al., "Gramian
-    multimodal representation learning and alignment", ICLR 2025), and by each modality alone. A
-    clip for which a score is undefined, since its modalities are absent, ties with all others as an answer or a query,
-    so its expected rank is that of a random order; as a wrong candidate, it is after all others. Ties count with their
-    expected rank.
+    The gallery contains every clip, including clips without audio or without any media. A clip is scored by the
+    modalities that are present: by the cosine of the caption with the normalized mean of its unit rows (`centroid`), by
+    the volume that the caption and its rows span, smallest first (`volume`; Cicchetti et al., "Gramian multimodal
+    representation learning and alignment", ICLR 2025), and by each modality alone. If a score is undefined for a clip,
+    since its modalities are absent, then the clip ties with all others as the query or the correct answer, so the
+    expected rank is that of a random order; as an incorrect candidate, the clip is ranked last. Ties are scored by
+    their expected rank.
 
     Args:
         embeddings: modality -> (N, D) floating-point tensor or array, whose rows are normalized. Alternatively, a store
@@ -74,14 +74,15 @@ def gram_protocol(
         ids: (N,) integers; items with equal ids are captions of one clip. Default: every item is a clip.
         text: modality of the captions.
         joint: modalities of a clip. Default: all others, except vision_cap, audio_cap and audio_caption.
-        captions: "first": the first caption of a clip is a query; "all": each caption is a query, and all are right
-            answers to the clip.
-        subset: "with-audio": also evaluate the clips with the modality `audio` alone, as other papers do.
+        captions: "first": the first caption of a clip is a query; "all": each caption is a query, and all captions are
+            correct answers for the clip.
+        subset: "with-audio": also report results on only those clips that have the modality `audio`, as other papers
+            do.
         k: cut-offs of recall; 1 is always included.
         rerank: second stage, a function of the item rows of queries (q,) and of their candidates (q, C) that returns
-            scores (q, C), where larger is better. It scores the first `rerank_top` candidates of `centroid` and
-            `volume`. A mapping has one function for each direction, "text->joint" and "joint->text"; a single function
-            is used in both, with captions as queries and then with clips as queries.
+            scores (q, C), where larger is better. The function scores the first `rerank_top` candidates of `centroid`
+            and `volume`. A mapping has one function for each direction, "text->joint" and "joint->text"; a single
+            function is used in both, with captions as queries and then with clips as queries.
         rerank_top: number of candidates of the second stage.
         split: split of the store.
         resamples: number R of bootstrap resamples of the clips.
@@ -121,7 +122,7 @@ def gram_protocol(
     sets = {"all": clips}
     if subset == "with-audio":
         if "audio" not in names:
-            raise ConfigError(f"subset='with-audio' needs the modality 'audio'; a clip has {', '.join(names)}")
+            raise ConfigError(f"subset='with-audio' needs the modality 'audio'; the clips have {', '.join(names)}")
         sets["with-audio"] = with_modality(clips, "audio")
     found = {
         name: GramSet(
@@ -220,7 +221,9 @@ def _entries(
 def _intervals(
     results: Sequence[RetrievalResult], k: tuple[int, ...], clip_S: Tensor, resamples: int, seed: int
 ) -> list[dict[str, Interval]]:
-    """All scores of a direction share the resamples, in which the captions of a clip are drawn together."""
+    """Compute the entries of a direction. All scores share the resamples, in which the captions of a clip are drawn
+    together.
+    """
     names = [*(f"recall@{cut}" for cut in k), "median_rank"]
     columns = [[result.scores(name) for name in names] for result in results]
     values: list[list[list[Tensor]]] = [[[] for _ in names] for _ in results]

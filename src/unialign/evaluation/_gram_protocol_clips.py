@@ -49,7 +49,9 @@ class Clips:
 
 
 def clips_of(batch: Batch, ids_N: Tensor, *, text: str, joint: tuple[str, ...], captions: Captions) -> Clips:
-    """Clips are numbered by first appearance. A clip takes the first row of each modality that its items have."""
+    """Group items into clips, numbered by first appearance. A clip has the first present row of each modality of its
+    items.
+    """
     clip_N = _by_appearance(ids_N)
     count = int(clip_N.max()) + 1
     texts = batch.present_MB[batch.names.index(text)].nonzero().flatten()

@@ -22,11 +22,11 @@ class GramEntry:
         direction: "text->joint" or "joint->text".
         score: "centroid", "volume" or a modality.
         stage: 1, or 2 after `rerank`.
-        queries, gallery: number of queries with a right answer, and of candidates.
-        at_chance: number of queries that are, or whose answer is, a clip for which the score is undefined.
+        queries, gallery: number of queries with a correct answer, and of candidates.
+        at_chance: number of queries for which the score is undefined, for the query itself or for its answer.
         chance: recall of a random order.
         metrics: "recall@K" and "median_rank", with 95 % intervals over clips.
-        ranks: (queries,) rank of the best right answer, the expected rank among ties.
+        ranks: (queries,) rank of the best correct answer; with ties, the expected rank.
     """
 
     direction: str
@@ -67,7 +67,7 @@ class GramSet:
         raise KeyError((direction, score, stage))
 
     def best_single(self, direction: str) -> str:
-        """Return the modality with the highest recall at the smallest cut-off; it is chosen on these clips."""
+        """Return the modality with the highest recall at the smallest cut-off on these clips."""
         singles = [e for e in self.entries if e.direction == direction and e.stage == 1 and e.score not in _SCORES]
         return max(singles, key=lambda entry: next(iter(entry.metrics.values())).estimate).score
 

@@ -1,7 +1,7 @@
-"""Scores between captions and clips, in tiles, and a second stage that scores the best candidates again.
+"""Compute scores between captions and clips, in tiles, and rescore the best candidates in a second stage.
 
-A clip for which a score is undefined, since its modalities are absent, ties with all others if it is the right answer
-or the query, and is after all others if it is another candidate. So it has the rank of a random order.
+If a score is undefined for a clip, since its modalities are absent, then the clip ties with all others as the query or
+the correct answer, so the expected rank is that of a random order. As an incorrect candidate, the clip is ranked last.
 
 Shapes: `G` clips, `T` captions, `K` modalities of a clip, `D` dimension; `g` clips and `t` captions of a tile; `q`
 queries of a tile, `C` candidates of a query.
@@ -67,7 +67,7 @@ def scores_of(clips: Clips) -> list[Score]:
         return lambda t_tD, g: t_tD @ clips.single_rows(k, g).mT
 
     joint = [Score("centroid", defined_G, centroid), Score("volume", any_G, volume)]
-    # With one modality, its cosine is the centroid.
+    # With a single modality, the cosine with this modality equals the centroid score.
     alone = [Score(name, clips.present_KG[k], single(k)) for k, name in enumerate(clips.names)]
     return [*joint, *alone] if len(clips.names) > 1 else [Score(clips.names[0], any_G, single(0)), joint[1]]
 
@@ -105,9 +105,9 @@ def from_clips(clips: Clips, score: Score) -> Callable[[Tensor], Tensor]:
 def rescored(
     tile: Callable[[Tensor], Tensor], rerank: Rerank, query_rows: Tensor, gallery_rows: Tensor, *, top: int
 ) -> Callable[[Tensor], Tensor]:
-    """Return the function whose scores put the first `top` candidates of `tile` in the order of `rerank`.
+    """Return a score function that reorders the first `top` candidates of `tile` by the scores of `rerank`.
 
-    Queries whose candidates all tie, and candidates for which the score is undefined, stay where they are.
+    If all candidates of a query tie, or the score of a candidate is undefined, the first-stage scores are kept.
     """
     # Equal scores at the cut-off must not depend on the order of the gallery.
     order_G = torch.randperm(len(gallery_rows), generator=torch.Generator().manual_seed(0))
@@ -121,7 +121,7 @@ def rescored(
         first_qC, place_qC = s_qG[open_q][:, order_G].topk(candidates, 1)
         at_qC = order_G[place_qC]
         found_qC = _checked(rerank(query_rows[rows_q[open_q]].numpy(), gallery_rows[at_qC].numpy()), tuple(at_qC.shape))
-        # First-stage scores are at most 1, so these are above all of them; equal scores stay equal.
+        # First-stage scores are at most 1, so the new scores are larger; equal scores of `rerank` stay equal.
         better_qC = torch.stack([(found_qC > found_qC[:, c : c + 1]).sum(1) for c in range(candidates)], 1)
         new_qC = torch.where(first_qC == -torch.inf, first_qC, 2.0 + candidates - better_qC.double())
         s_qG[open_q] = s_qG[open_q].scatter(1, at_qC, new_qC)

@@ -1,4 +1,4 @@
-"""Features of the media of an item table, by the encoders of a space."""
+"""Encode the media of an item table with the encoders of a space."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ def store_of_items(
 
 
 def encoders_for_items(space: Space, items: Items, modalities: Sequence[str] | None = None) -> dict[str, Encoder]:
-    """Return the encoders of the space for modalities of the items; None: for all modalities that both have.
+    """Return the encoders of the space for the given modalities of the items; None: for all shared modalities.
 
     Raises:
         ConfigError: a modality has no encoder, or the space and the items share no modality.
@@ -64,7 +64,7 @@ def encoders_for_items(space: Space, items: Items, modalities: Sequence[str] | N
 
 
 def items_of_split(items: Items, split: str) -> Items:
-    """Return the items of a split; items without a split are in this split.
+    """Return the items of a split; all items, if the table has no split.
 
     Raises:
         DataError: no item is in the split.
@@ -78,5 +78,5 @@ def items_of_split(items: Items, split: str) -> Items:
 
 
 def accepted_licenses(encoders: Iterable[Encoder]) -> list[str]:
-    """Return the licenses of encoders of a space, which were accepted when it was trained."""
+    """Return the licenses of the encoders, which were accepted when the space was trained."""
     return [str(encoder.reference.get("license", "unknown")) for encoder in encoders]

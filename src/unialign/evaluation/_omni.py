@@ -64,21 +64,22 @@ def omni(
 
     - Retrieval, forward (a -> b) and backward (b -> a): R@1 and NDCG@k of the queries `x_i` in the gallery
       `y_1, ..., y_n`, and vice versa; see `metrics.retrieval`.
-    - Asymmetry: the mean over i of `m_i(a -> b) - m_i(b -> a)` for `m` R@1 and NDCG@k. Both directions have the same
-      items, so interval and p-value are those of paired differences; p-values are corrected for all pairs (Holm).
+    - Asymmetry: the mean over i of `m_i(a -> b) - m_i(b -> a)`, where `m` is R@1 or NDCG@k. Both directions have the
+      same items, so the interval and the p-value are those of paired differences; Holm's correction covers all pairs.
     - Equivalence, common neighbors: the mean over i of `|N_a(i) & N_b(i)| / k`, where `N_a(i)` are the k other items
       with the highest `<x_i, x_j>`, and `N_b(i)` those with the highest `<y_i, y_j>` (mutual k-nearest neighbors; Huh
-      et al., "The platonic representation hypothesis", ICML 2024). Unrelated rows have `k / (n - 1)`.
+      et al., "The platonic representation hypothesis", ICML 2024). Expected for unrelated rows: `k / (n - 1)`.
     - Equivalence, rank correlation: the mean over i of Spearman's correlation of `<x_i, x_j>` and `<y_i, y_j>` over all
       other items j (row by row, as in representational similarity analysis; Kriegeskorte et al. 2008).
-    - Mixed gallery: NDCG@k if the gallery has every item once, in a random one of both modalities, and the share of the
-      modality of the query among the first k results; see `metrics.mixed_pool`. Means over four draws.
+    - Mixed gallery: NDCG@k for a gallery that contains every item once, in one of the two modalities at random, and the
+      frequency of the query's modality among the first k results, relative to its frequency in the gallery; see
+      `metrics.mixed_pool`. Values are means over four draws.
     - Gap: `|mean_i x_i - mean_i y_i|` (Liang et al., NeurIPS 2022), and its debiased form; see
       `geometry.modality_gap_debiased`.
 
-    These are the questions of mteb's experiments for omni-modal models (embeddings-benchmark/mteb issues 5358, 5359 and
-    5360), with intervals. Ties count by chance. Intervals are percentile bootstraps over items for fixed galleries; all
-    metrics and pairs share the resamples.
+    The measures follow mteb's experiments for omni-modal models (embeddings-benchmark/mteb issues 5358, 5359 and 5360);
+    the intervals are added here. Ties are scored by their expectation. Intervals are percentile bootstraps over items
+    for fixed galleries; all metrics and pairs share the resamples.
 
     Args:
         embeddings: modality -> (N, D) floating-point tensor or array, whose rows are normalized; or a store of
@@ -89,9 +90,9 @@ def omni(
         groups: (N,) labels; items of a group are resampled together. None: those of the store, or `ids`.
         pool: "shared": the items that have every modality, so that all pairs are measured on the same items. "pair":
             for each pair, the items that have both modalities.
-        k: number of places of NDCG and mixed galleries, and of neighbors.
+        k: cut-off of NDCG and of mixed galleries, and number of neighbors.
         split: split of the store.
-        sample: number of random items, at least 3. None: all items; time and memory grow with n^2 and n.
+        sample: number of random items, at least 3. None: all items; time grows with n^2, and memory with n.
         resamples: number R of resamples.
         seed: seed of the bootstrap and the sample.
 
@@ -195,7 +196,7 @@ class _Measured:
 def _agreements(
     batch: Batch, ids_N: Tensor, pools: Mapping[Pair, Tensor], pool: OmniPool, k: int
 ) -> Mapping[Pair, tuple[Tensor, Tensor]]:
-    """Return the agreement of each pair; in a shared pool, the cosines of a modality are sorted once for all pairs."""
+    """Return the agreement of each pair. In a shared pool, the cosines of each modality are sorted only once."""
     if pool == "shared":
         rows_n = next(iter(pools.values()))
         return agreements(batch.z_MBD[:, rows_n], ids_N[rows_n], k)
@@ -253,7 +254,7 @@ def _measured(
 
 
 def _scores(result: RetrievalResult, k: int) -> dict[str, Tensor]:
-    """Every item of the pool has a positive, so all queries have scores."""
+    """Rank the items of a pool. Every item of the pool has a positive, so all queries have scores."""
     return {"recall": result.scores("recall@1"), "ndcg": result.scores(f"ndcg@{k}")}
 
 

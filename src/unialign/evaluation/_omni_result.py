@@ -16,11 +16,19 @@ from unialign.metrics import Interval
 OMNI_METRICS: dict[str, tuple[str, str, str]] = {
     "recall@1_forward": ("R@1, forward", "percent", "queries of the first modality whose item ranks first"),
     "recall@1_backward": ("R@1, backward", "percent", "queries of the second modality whose item ranks first"),
-    "ndcg_forward": ("NDCG, forward", "percent", "NDCG of the first places for queries of the first modality"),
-    "ndcg_backward": ("NDCG, backward", "percent", "NDCG of the first places for queries of the second modality"),
-    "asymmetry_recall@1": ("R@1, forward - backward", "points", "difference of both directions, paired by item"),
-    "asymmetry": ("NDCG, forward - backward", "points", "difference of both directions, paired by item"),
-    "neighbor_agreement": ("Common neighbors", "percent", "nearest other items that both modalities have in common"),
+    "ndcg_forward": ("NDCG, forward", "percent", "NDCG@k for queries of the first modality"),
+    "ndcg_backward": ("NDCG, backward", "percent", "NDCG@k for queries of the second modality"),
+    "asymmetry_recall@1": (
+        "R@1, forward - backward",
+        "points",
+        "difference between the two directions, paired by item",
+    ),
+    "asymmetry": ("NDCG, forward - backward", "points", "difference between the two directions, paired by item"),
+    "neighbor_agreement": (
+        "Common neighbors",
+        "percent",
+        "fraction of the k nearest items that both modalities have in common",
+    ),
     "rank_correlation": (
         "Rank correlation",
         "number",
@@ -29,9 +37,13 @@ OMNI_METRICS: dict[str, tuple[str, str, str]] = {
     "mixed_balanced": ("Mixed, balanced", "percent", "mean of `own` and `cross`"),
     "mixed_own": ("Mixed, own", "percent", "NDCG in a mixed gallery that has the item in the modality of the query"),
     "mixed_cross": ("Mixed, cross", "percent", "NDCG in a mixed gallery that has the item in the other modality"),
-    "mixed_share": ("Mixed, share", "number", "results in the modality of the query / its share of the gallery"),
-    "gap": ("Gap", "number", "distance of the means of both modalities, 0 to 2"),
-    "gap_debiased": ("Gap, debiased", "number", "distance of the means, corrected for sampling noise, 0 to 2"),
+    "mixed_share": (
+        "Mixed, share",
+        "number",
+        "frequency of the query's modality among the first k results, relative to the gallery",
+    ),
+    "gap": ("Gap", "number", "distance between the means of the two modalities, 0 to 2"),
+    "gap_debiased": ("Gap, debiased", "number", "distance between the means, corrected for sampling noise, 0 to 2"),
 }
 # Unit -> factor, decimals and sign of a number in a table.
 _UNITS = {"percent": (100, 1, " %"), "points": (100, 1, ""), "number": (1, 3, "")}
@@ -75,7 +87,7 @@ class OmniResult:
         overall: name -> mean over pairs, with its 95 % interval; not for asymmetries, whose signs are arbitrary.
         items: number N of items.
         pool: `shared` or `pair`.
-        k: number of places of NDCG and of neighbors.
+        k: cut-off of NDCG, and number of neighbors.
     """
 
     pairs: dict[str, OmniPair]
@@ -90,12 +102,12 @@ class OmniResult:
         ndcg = (self.overall["ndcg_forward"].estimate + self.overall["ndcg_backward"].estimate) / 2
         chance = sum(pair.chance["neighbor_agreement"] for pair in self.pairs.values()) / len(self.pairs)
         sentences = [
-            f"NDCG@{self.k} is {percent(ndcg)} in the mean over directions, and both modalities of an item have "
+            f"NDCG@{self.k} is {percent(ndcg)} on average over directions, and both modalities of an item have "
             f"{percent(self.overall['neighbor_agreement'].estimate)} of their {self.k} nearest items in common "
             f"({percent(chance)} for unrelated rows)."
         ]
         if not uneven:
-            sentences.append("No pair has significantly different directions.")
+            sentences.append("No pair differs significantly between its two directions.")
         else:
             words = []
             for pair in uneven:

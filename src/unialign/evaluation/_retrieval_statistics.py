@@ -54,7 +54,7 @@ def pairwise_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tupl
 
 
 def joint_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[Directions, dict[str, Statistic]]:
-    """Empty for two modalities."""
+    """Return the metrics of joint retrieval by direction and as statistics; both are empty for two modalities."""
     directions: Directions = {}
     scores: dict[str, list[Tensor]] = defaultdict(list)
     for target, name in enumerate(batch.names if len(batch.names) > 2 else ()):
@@ -72,7 +72,7 @@ def joint_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[D
 
 
 def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Statistic]:
-    """Empty with fewer than two classes."""
+    """Return label mAP, V-measure and NMI as statistics; empty for fewer than two classes."""
     label_map = label_map_statistic(batch, labels_N)
     if label_map is None:
         return {}

@@ -1,4 +1,4 @@
-"""Validation metrics for the choice of settings and weights.
+"""Compute validation metrics for the choice of settings and weights.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -27,7 +27,7 @@ def selection_metrics(
     labels: Tensor | None = None,
     names: Collection[str] = SELECTION_METRICS,
 ) -> dict[str, float]:
-    """Metrics that are undefined for the items are omitted."""
+    """Return the selection metrics of embeddings, without those that are undefined for these items."""
     batch = make_batch(as_tensors(embeddings), present=present, ids=ids)
     items = batch.z_MBD.shape[1]
     ids_N = torch.arange(items) if batch.ids_B is None else batch.ids_B
@@ -43,5 +43,5 @@ def selection_metrics(
 
 
 def log_score(metrics: Mapping[str, float], *, items: int) -> float:
-    """Mean logarithm of metrics, where values below 0.5 / items are replaced by 0.5 / items."""
+    """Return the mean logarithm of the metrics; values below 0.5 / items are replaced by 0.5 / items."""
     return sum(math.log(max(value, 0.5 / items)) for value in metrics.values()) / len(metrics)

@@ -74,7 +74,7 @@ class DebiasedGap:
 
 @dataclass(frozen=True)
 class ClusterAgreement:
-    """Clusters are not recomputed in resamples."""
+    """V-measure or NMI of fixed clusters, which are not recomputed in resamples."""
 
     labels_J: Tensor
     clusters_J: Tensor

@@ -37,7 +37,7 @@ class StoreItems:
     def __init__(self, store: EmbeddingStore, space: Space | None, split: str) -> None:
         self.names = [name for name in store.modalities if space is None or name in space.modalities]
         if len(self.names) < 2:
-            known = "" if space is None else f", the space has {', '.join(space.modalities)}"
+            known = "" if space is None else f", and the space has {', '.join(space.modalities)}"
             raise ConfigError(
                 f"the store has {', '.join(store.modalities)}{known}; an evaluation needs two common modalities"
             )

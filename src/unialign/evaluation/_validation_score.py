@@ -1,5 +1,6 @@
 """Compute a single score of a space on the validation split of a store."""
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from unialign.evaluation._selection import SELECTION_METRICS, log_score, selecti
 from unialign.evaluation._store_evaluation import StoreItems
 from unialign.space import Space
 
-__all__ = ["check_selection_metric", "selection_score", "validation_rows"]
+__all__ = ["check_selection_metric", "selection_score", "validation_metrics", "validation_rows"]
 
 # Maximum number of validation items that are queries; the gallery always contains all items.
 _MOST_QUERIES = 4096
@@ -49,8 +50,17 @@ def selection_score(store: EmbeddingStore, space: Space, metric: str) -> float:
     """At most 4,096 random items, the same in every call, are queries. All items are in the gallery. `auto` is the mean
     logarithm of R@1, joint R@1 and label mAP.
     """
-    items = StoreItems(store, space, "val")
     names = SELECTION_METRICS if metric == "auto" else (metric,)
+    chosen = validation_metrics(store, space, names)
+    if not chosen:
+        needs = "labels of at least two classes" if metric in ("label_map", "v_measure", "nmi") else "more modalities"
+        raise DataError(f"{metric!r} is undefined for the validation split of {store.name!r}, which lacks {needs}")
+    return log_score(chosen, items=len(store.rows("val"))) if metric == "auto" else chosen[metric]
+
+
+def validation_metrics(store: EmbeddingStore, space: Space, names: Collection[str]) -> dict[str, float]:
+    """Measure the validation split as `selection_score` does; metrics that are undefined for its items are omitted."""
+    items = StoreItems(store, space, "val")
     if len(items) > _MOST_QUERIES or not set(names) <= set(SELECTION_METRICS):
         found = dict(evaluate(store, space, split="val", sample=_MOST_QUERIES).metrics)
     else:
@@ -58,8 +68,4 @@ def selection_score(store: EmbeddingStore, space: Space, metric: str) -> float:
         embeddings, present = items.embed(places_N)
         ids_N = torch.from_numpy(np.array(items.ids_N))
         found = selection_metrics(embeddings, present=present, ids=ids_N, labels=items.labels(places_N), names=names)
-    chosen = {name: found[name] for name in names if name in found}
-    if not chosen:
-        needs = "labels of at least two classes" if metric in ("label_map", "v_measure", "nmi") else "more modalities"
-        raise DataError(f"{metric!r} is undefined for the validation split of {store.name!r}, which lacks {needs}")
-    return log_score(chosen, items=len(items)) if metric == "auto" else chosen[metric]
+    return {name: found[name] for name in names if name in found}

@@ -55,7 +55,7 @@ def find_models(folders: Sequence[Path]) -> tuple[list[ModelFiles], list[str]]:
             notes.append(f"{path} has no finite main_score and is not used")
     if not models:
         raise DataError(
-            f"{', '.join(map(str, folders))} has no results of mteb; expected files such as MODEL/REVISION/TASK.json "
+            f"{', '.join(map(str, folders))} has no mteb results; expected files such as MODEL/REVISION/TASK.json "
             "with an entry `scores`"
         )
     notes += _attach(predictions, models)
@@ -77,7 +77,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def _json_files(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     for folder in folders:
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; name the folder with the results of mteb")
+            raise DataError(f"{folder} is not a folder; pass the folder that contains the mteb results")
         for path in sorted(folder.rglob("*.json")):
             if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
                 yield folder, path

@@ -1,7 +1,7 @@
 """Compute the nDCG@10 of each query.
 
 The formula is that of trec_eval, which mteb uses. Ties are broken by document id in descending order, and a document
-with the id of the query is left out.
+with the same id as the query is ignored.
 """
 
 import csv
@@ -60,7 +60,9 @@ def parts_of(content: Mapping[str, Any], path: Path) -> dict[Part, Qrels]:
 
 
 def ndcg_per_query(retrieved: Qrels, qrels: Qrels) -> dict[str, float]:
-    """Queries without relevant documents are left out; queries without retrieved documents have 0."""
+    """Return the nDCG@10 of each query. Queries without relevant documents are omitted; queries without retrieved
+    documents score 0.
+    """
     found = {}
     for query, relevances in qrels.items():
         ideal = _dcg(sorted((value for value in relevances.values() if value > 0), reverse=True))

@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
@@ -22,26 +22,28 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 PlugIns = dict[tuple[registry.Group, str], Any]
 
-# Number of seconds in which a worker must write a checkpoint after the parent process has ended.
+# Number of seconds that a worker has to write a checkpoint after the parent process has ended.
 GRACE = 20.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
-def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job | None], workers: int) -> Iterator[tuple[Job, Result]]:
     """Run jobs in `workers` processes (1: the current process), and yield each job with its result when it is finished.
 
     If the caller is interrupted or terminated, running workers write a checkpoint and exit.
 
     Args:
         work: a module-level function, since workers import it.
-        jobs: picklable values, since workers receive copies.
+        jobs: picklable values, since workers receive copies. A job is taken when a worker is free, so a generator may
+            use the results so far; it gives None if its next job needs the result of a job that is still running.
 
     Raises:
         DataError: a worker process was killed. Exceptions of `work` are raised unchanged.
     """
     if workers <= 1:
         for job in jobs:
-            yield job, work(job)
+            if job is not None:
+                yield job, work(job)
         return
     # Spawn the workers, since a fork of a process that has used OpenMP may hang.
     pool = ProcessPoolExecutor(
@@ -50,11 +52,16 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
         initializer=_start_worker,
         initargs=(workers, GRACE, _plug_ins()),
     )
+    source, running = iter(jobs), dict[Future[Result], Job]()
     try:
-        with _interrupts_ignored():
-            futures = {pool.submit(_call, work, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        while True:
+            while len(running) < workers and (job := next(source, None)) is not None:
+                with _interrupts_ignored():
+                    running[pool.submit(_call, work, job)] = job
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
     except BrokenProcessPool:
         raise DataError(
             "a worker process was killed, possibly because it ran out of memory; repeat the command to continue with "
@@ -71,7 +78,9 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C is sent to the whole process group; the parent terminates its child processes."""
+    """Ignore SIGINT: Ctrl-C is sent to the whole process group, and the parent terminates its child processes
+    itself.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -110,7 +119,7 @@ def _call(work: Callable[[Job], Result], job: Job) -> Result:
 
 
 def _plug_ins() -> PlugIns:
-    """Workers import the modules that define the registered objects."""
+    """Return the registered objects; raise ConfigError if worker processes cannot import one of them."""
     objects = registry.registered()
     interactive = not hasattr(sys.modules["__main__"], "__file__")
     for (_, name), value in objects.items():

@@ -11,15 +11,15 @@ from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover,
 
 Kind = Literal[
     "comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder", "bridge", "repair", "ranking",
-    "inspection", "probe",
+    "inspection", "probe", "tuning",
 ]  # fmt: skip
 
 # Name of the store that `prepare_data` writes into a results folder.
 DATA_FOLDER = "data"
-# Name of the store of embedded media in a results folder, and of the folder of its unfinished parts.
+# Name of the store of embedded media in a results folder, and of the folder with its unfinished parts.
 STORE_FOLDER = "store"
 _STORE_PARTS = f".{STORE_FOLDER}.embed"
-# Names of the table of the items of a run that trains encoders, and of the store of the features of the trained ones.
+# Names of the item table of a run that trains encoders, and of the store with the features of the trained encoders.
 ITEMS_FOLDER, EVALUATED_FOLDER = "items", "evaluated"
 # Key in config.yaml that identifies each kind of result.
 _KEY_OF = {
@@ -35,9 +35,10 @@ _KEY_OF = {
     "repair": "sources",
     "bridge": "old",
     "inspection": "items",
+    "tuning": "search",
 }
 # Names that identify a results folder if config.yaml is missing.
-_RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "space"}
+_RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "space", "trials.jsonl"}
 
 
 def open_run_dir(path: Path, kind: Kind, settings: Mapping[str, Any] | None = None) -> dict[str, Any] | None:

@@ -175,7 +175,10 @@ def _chosen_tasks(
         sizes = _listed([f"{model.name} ({count(len(model.scores), 'task')})" for model in entries])
         raise DataError(f"the models have no common task: {sizes}; name the tasks or the models to compare")
     if len(common) < len(every):
-        notes.append(f"{len(every) - len(common):,} of {len(every):,} tasks are left out, since a model lacks them")
+        notes.append(
+            f"{len(every) - len(common):,} of {len(every):,} tasks are left out, since not all models have results on "
+            "them"
+        )
     return entries, common
 
 
@@ -189,7 +192,7 @@ def _shared_parts(
     if not parts:
         notes.append(f"{task} is left out, since the models have no common split and subset of it")
     elif missing:
-        notes.append(f"{task}: {count(len(missing), 'subset')} left out, since a model lacks them")
+        notes.append(f"{task}: {count(len(missing), 'subset')} left out, since not all models have results on them")
     return parts
 
 

@@ -89,7 +89,7 @@ def compare_entries(
             )
             differences_SR = resampled[first][metric] - resampled[baseline][metric]
             difference_R = add_seed_variance(differences_SR, points_S)
-            if bool(difference_R.isnan().all()):  # No resample of few items defines the metric for both entries.
+            if bool(difference_R.isnan().all()):  # With few items, possibly no resample defines the metric for both.
                 continue
             low, high = percentile_interval(difference_R, LEVEL)
             records.append(
