@@ -39,6 +39,7 @@ LAYERS = (
     ("closed_form",),
     ("train",),
     ("experiments",),
+    ("tuning",),
     ("diagnostics", "generation", "correction", "migration", "integrations", "inspection", "named_data"),
     ("index",),
     ("report",),

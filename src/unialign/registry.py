@@ -43,6 +43,7 @@ _FIRST = {
         "evaluate",
         "probe",
         "compare",
+        "tune",
         "diagnose",
         "repair",
         "bridge",
