@@ -12,13 +12,13 @@ __all__ = ["combinations", "combinations_of"]
 
 
 def combinations(store: EmbeddingStore, modalities: Sequence[str], split: str) -> list[dict[str, Any]]:
-    """Return `combinations_of` the items of a split."""
+    """Return the result of `combinations_of` for the items of a split."""
     rows_N = store.rows(split)
     return combinations_of(np.stack([store.present(name)[rows_N] for name in modalities], axis=1), modalities)
 
 
 def combinations_of(present_NM: NDArray[np.bool_], modalities: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one object with `modalities` and `items` per combination, the most frequent first."""
+    """Return one dict with `modalities` and `items` (a count) per combination, the most frequent first."""
     masks, counts = np.unique(present_NM, axis=0, return_counts=True)
     found = [
         {"modalities": [name for name, is_present in zip(modalities, mask, strict=True) if is_present], "items": int(n)}

@@ -1,4 +1,4 @@
-"""A column whose rows are those of several arrays, which stay where they are, such as in memory-mapped files.
+"""A column that concatenates the rows of several arrays, such as memory-mapped files, without copying them.
 
 Shapes: `N` rows, `W` dimension, `R` chosen rows.
 """
@@ -15,18 +15,18 @@ Array = NDArray[Any]
 
 
 class ConcatenatedColumn:
-    """Read-only (N, W) array-like. Indexing by rows returns an array; rows within one part are a view of it.
+    """Read-only (N, W) array-like. Indexing by rows returns an array; a slice within one part is a view.
 
     Args:
-        parts: (n, W) arrays, or the number n of rows that are absent, which are zeros.
-        dtype: dtype of rows that are read; it can represent the dtypes of all parts.
+        parts: (n, W) arrays; or an integer n for n absent rows, which are read as zeros.
+        dtype: dtype of the column, which must be able to represent the dtypes of all parts.
     """
 
     ndim = 2
 
     def __init__(self, parts: Sequence[Array | int], dtype: DTypeLike, dim: int) -> None:
         self.dtype = np.dtype(dtype)
-        # A broadcast row needs no memory for its rows.
+        # Broadcast one row of zeros, so that absent rows take no memory.
         self.parts = [
             np.broadcast_to(np.zeros((1, dim), self.dtype), (part, dim)) if isinstance(part, int) else part
             for part in parts

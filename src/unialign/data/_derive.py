@@ -27,13 +27,14 @@ def derive_store(
     batch_size: int,
     provenance: Mapping[str, Any] | None = None,
 ) -> EmbeddingStore:
-    """Compute embeddings in batches, and write them with all other data of the store: presence, ids, ..., assets.
+    """Compute embeddings in batches, and write them together with all other data of the store (presence, ids, labels,
+    assets, ...).
 
     Args:
         compute: maps readers of the columns and (b,) row numbers to the new rows of each column.
         modalities: modalities that `compute` supports.
-        source: what computes the embeddings, such as `space`, for the provenance and messages.
-        provenance: further entries of the provenance. The `space` of the given store is not that of the result.
+        source: name of the object that computes the embeddings, such as `space`, for the provenance and messages.
+        provenance: further entries of the provenance. The entry `space` of the given store is not copied.
 
     Raises:
         ConfigError: the store has none of the modalities, or `batch_size` is below 1.

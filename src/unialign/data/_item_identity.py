@@ -21,10 +21,10 @@ _TABLE = "items.jsonl"
 
 
 def item_ids(store: EmbeddingStore) -> tuple[str, ...] | NDArray[np.int64] | None:
-    """Return N text ids, or (N,) integer ids, whose values can be compared with those of other stores.
+    """Return N text ids, or (N,) integer ids, that can be compared with the ids of other stores.
 
-    The keys of an encoded table are its ids if it has none. None: the store has no ids, and its items have no keys, or
-    only row numbers.
+    If the store has no ids, the keys of the item table that was encoded are returned, or None if there are no keys
+    other than row numbers.
 
     Raises:
         DataError: the stored item table is damaged.
@@ -50,7 +50,8 @@ def item_keys(store: EmbeddingStore) -> tuple[str, ...] | None:
 
 
 def unique_keys(store: EmbeddingStore) -> list[str]:
-    """Return N unique keys: those of the item table, text ids, or names if they are unique; else the row numbers.
+    """Return N unique keys: the keys of the item table, text ids or names, whichever is found first and unique; else
+    row numbers.
 
     Raises:
         DataError: the stored item table is damaged.
@@ -62,7 +63,7 @@ def unique_keys(store: EmbeddingStore) -> list[str]:
 
 
 def are_row_numbers(keys: Sequence[str]) -> bool:
-    """Whether the keys are "0", "1", ..., as for tables whose source names no items."""
+    """Whether the keys are "0", "1", ..., as in tables whose source has no names of items."""
     return all(key == str(row) for row, key in enumerate(keys))
 
 

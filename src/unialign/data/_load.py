@@ -100,7 +100,7 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
         if together_N is not None and together_N.dtype.kind not in "iu":
             together_N = first_appearance_codes(together_N)
         split_N = random_split(items, groups=together_N)
-        # This text is part of the fingerprint.
+        # Do not change this text, which is part of the fingerprint.
         provenance["split"] = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
         warnings.warn(
             f"{collection.name!r} has no array `split`, so the split is random: 70 % train, 10 % val, 20 % test, seed "

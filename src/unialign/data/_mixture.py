@@ -1,4 +1,4 @@
-"""`Mixture`: several tables with different modalities, from which one space is trained.
+"""`Mixture`: several tables with different modalities, on which one space is trained.
 
 Shapes: `N` items of all sources.
 """
@@ -25,13 +25,13 @@ __all__ = ["Mixture"]
 
 
 class Mixture:
-    """Several sources of items, such as photos with captions and sounds with captions, from which `unialign.fit` trains
+    """Several sources of items, such as photos with captions and sounds with captions, on which `unialign.fit` trains
     one space.
 
-    The items are those of all sources, one source after another. The shares of the sources in the batches are exact:
-    after any number of batches, the number of batches (`alternate`) or rows (`blend`) of a source differs from its
-    share by less than one. The batches depend only on the seed of the run and the step. Evaluation, early stopping,
-    closed forms and the statistics of the features use all items of their split, without weights.
+    The items are those of all sources, one source after another. Sources are sampled in proportion to their weights:
+    after any number of batches, the number of batches (`alternate`) or rows (`blend`) of a source differs from the
+    exact proportion by less than one. The batches depend only on the seed of the run and the step. Evaluation, early
+    stopping, closed forms and the statistics of the features use all items of their split, without weights.
 
     Examples:
         >>> photos = EmbeddingStore.from_arrays({"image": np.ones((8, 3)), "text": np.ones((8, 2))})
@@ -41,18 +41,18 @@ class Mixture:
         (14, ('image', 'text', 'sound'), {'photos': 2.0, 'sounds': 1.0})
 
     Args:
-        sources: source -> table; all `EmbeddingStore` or all `Items`. Names may contain ASCII letters, digits, `_`, `.`
-            and `-`. A modality has the same name in all sources.
-        weights: source -> positive number, the share of the source relative to the others. Default: 1 each.
-        mode: `alternate`: each batch has the items of one source. `blend`: each batch has items of all sources, in
+        sources: name of the source -> table; all tables are `EmbeddingStore`, or all are `Items`. Names may contain
+            ASCII letters, digits, `_`, `.` and `-`. A modality must have the same name in all sources.
+        weights: source -> positive number, the sampling weight of the source. Default: 1 each.
+        mode: `alternate`: the items of a batch are from one source. `blend`: each batch has items of all sources, in
             random order.
-        epoch_steps: number of optimizer steps of an epoch. Default: as many as needed to visit each training row of the
-            source with the most training rows once, rounded up to whole batches. Other sources start over, in a new
-            order, when all of their rows were visited.
-        shared_ids: whether items of different sources with equal ids are the same item, and never negatives of each
-            other. Their values are compared: texts, or integers. An item of a table, or of a store that was embedded
-            from a table, has its key as its id if it has no other. Default: ids and groups of different sources are
-            different, even if they are equal.
+        epoch_steps: number of optimizer steps of an epoch. Default: as many as are needed to use each training row of
+            the source with the most training rows once, rounded up to whole batches. The other sources are reshuffled
+            and start over when all of their rows were used.
+        shared_ids: whether equal ids in different sources refer to the same item, so that these items are never
+            negatives of each other. In item tables, and in stores that were embedded from item tables, the key of an
+            item is used if the item has no id. Default: ids and groups of different sources are different, even if
+            their values are equal.
 
     Raises:
         ConfigError: there are fewer than two sources, stores and items are mixed, an option is invalid, only some of
@@ -90,7 +90,7 @@ class Mixture:
 
     @property
     def sources(self) -> dict[str, EmbeddingStore] | dict[str, Items]:
-        """The tables by source."""
+        """Name of the source -> table."""
         return self._sources.copy()
 
     @property
@@ -98,13 +98,13 @@ class Mixture:
         """The items of all sources, one source after another, with the modalities of all.
 
         Keys and names of the items have the prefix of their source, such as `photos:cat`. Labels with names are merged
-        by name. Features of stores stay where they are, such as in memory-mapped files.
+        by name. Features of stores are not copied.
         """
         return self._table
 
     @property
     def sampling(self) -> Sampling:
-        """The shares of the sources."""
+        """Sources and sampling weights of the mixture."""
         return self._sampling
 
     @property
@@ -130,12 +130,12 @@ class Mixture:
 
     @property
     def mode(self) -> MixtureMode:
-        """Whether a batch has the items of one source (`alternate`) or of all sources (`blend`)."""
+        """Whether the items of a batch are from one source (`alternate`) or from all sources (`blend`)."""
         return self._sampling.mode
 
     @property
     def epoch_steps(self) -> int | None:
-        """Number of steps of an epoch; None: determined by the source with the most training rows."""
+        """Number of steps of an epoch; None: chosen by the source with the most training rows."""
         return self._sampling.epoch_steps
 
     @property

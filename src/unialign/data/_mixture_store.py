@@ -1,4 +1,4 @@
-"""One store of the rows of several stores, which are read where they are.
+"""A store that concatenates the rows of several stores without copying them.
 
 Shapes: `N` items, `W` dimension of a column.
 """
@@ -31,8 +31,8 @@ class MixtureStore(EmbeddingStore):
     """Items of several stores, one store after another, with the modalities of all.
 
     Features are read from the sources when they are needed. `array` returns an array-like that supports indexing by
-    rows, and `numpy.asarray`, which loads all rows. Rows of a source without a modality are absent. Assets of the
-    sources are left out.
+    rows, and `numpy.asarray`, which loads all rows. If a source lacks a modality, the rows of this source are absent in
+    it. Assets of the sources are not included.
     """
 
     def __init__(self, sources: Mapping[str, EmbeddingStore], name: str, *, shared_ids: bool) -> None:
@@ -47,7 +47,7 @@ class MixtureStore(EmbeddingStore):
         return mixture_fingerprint(fingerprints, shared_ids=self._shared_ids)
 
     def _files(self) -> dict[str, Callable[[], Any]]:
-        """Return functions that read or compute the content of the files that this store would have."""
+        """Return a function for each file of this store, which reads or computes the content of the file."""
         sources, shared = self._sources, self._shared_ids
         stores = list(sources.values())
         files: dict[str, Callable[[], Any]] = {}
@@ -68,7 +68,7 @@ class MixtureStore(EmbeddingStore):
 
     @property
     def keys(self) -> tuple[str, ...] | None:
-        """N text ids with the prefix of their source, or without it if ids are shared; None if no source has any."""
+        """N text ids, prefixed with the name of the source unless ids are shared; None if no source has text ids."""
         if self._shared_ids:
             return self._cached("keys", lambda: values.shared_keys(self._sources))
         if all(store.keys is None for store in self._sources.values()):
@@ -82,7 +82,7 @@ class MixtureStore(EmbeddingStore):
 
     @property
     def item_names(self) -> tuple[str, ...]:
-        """N item names with the prefix of their source."""
+        """N item names, prefixed with the name of the source."""
         return self._cached("names", lambda: values.combined_names(self._sources))
 
     def item_name(self, row: int) -> str:
@@ -94,7 +94,7 @@ class MixtureStore(EmbeddingStore):
         raise IndexError(f"row {row} is not a row of {self.name!r}")
 
     def save(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> EmbeddingStore:
-        """Write the rows of all sources into one store, whose fingerprint is computed from its own files.
+        """Write the rows of all sources into one store; the fingerprint of the new store is computed from its files.
 
         Raises:
             DataError: `path` exists, or a file system error occurs.
@@ -129,7 +129,7 @@ class MixtureStore(EmbeddingStore):
 
 
 class _Storage:
-    """Content of the files that the mixture would have if it were written."""
+    """Generate the content of the files that the mixture would have if it were written."""
 
     path = None
 
@@ -139,7 +139,7 @@ class _Storage:
     def record(self, file: str, size: int) -> FileRecord | None:
         if file not in self.files:
             return None
-        # The content follows from the sources, so it is identified without reading it.
+        # The sources determine the content, so its checksum is computed from their fingerprints, without reading files.
         return FileRecord(size, digest(canonical_json([self.identity, file])))
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
@@ -211,7 +211,7 @@ def _check_column(column: str, having: Mapping[str, EmbeddingStore]) -> tuple[in
 
 
 def _provenance(column: str, having: list[EmbeddingStore]) -> Any:
-    """Return the provenance of the first source, unless another source does not state its encoder."""
+    """Return the provenance of the column in the first source; None if a source does not state its encoder."""
     if any(stated_fingerprint(store, column) is None for store in having):
         return None
     return having[0].provenance["columns"][column]

@@ -1,6 +1,6 @@
 """Combine the ids, groups, labels and names of the items of several stores.
 
-Shapes: `n` items of a store, `N` items of all.
+Shapes: `n` items of one store, `N` items of all stores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def shared_keys(sources: Mapping[str, EmbeddingStore]) -> tuple[str, ...] | None
 
 
 def combined_groups(sources: Mapping[str, EmbeddingStore], *, shared: bool) -> Codes:
-    """With shared ids, groups of two sources with an id in common are one group."""
+    """Return the groups of all items. With shared ids, groups of two sources that have an id in common are merged."""
     group_N = _apart([store.groups for store in sources.values()])
     if not shared:
         return group_N
@@ -88,8 +88,8 @@ def combined_groups(sources: Mapping[str, EmbeddingStore], *, shared: bool) -> C
 
 
 def combined_labels(sources: Mapping[str, EmbeddingStore]) -> tuple[Codes, tuple[str, ...]]:
-    """Labels with names are merged by name. Labels of a source without names are other classes than those of the other
-    sources, such as `photos:3`.
+    """Return the labels of all items and the class names. Labels with names are merged by name; each label of a source
+    without names becomes a separate class such as `photos:3`.
     """
     labels = {name: store.labels for name, store in sources.items()}
     labeled = [name for name, labels_n in labels.items() if (labels_n >= 0).any()]
@@ -113,7 +113,7 @@ def combined_names(sources: Mapping[str, EmbeddingStore]) -> tuple[str, ...]:
 
 
 def prefixed_keys(sources: Mapping[str, EmbeddingStore]) -> tuple[str, ...]:
-    """Integer ids become texts."""
+    """Return N ids as texts with the prefix of their source; integer ids are converted to texts."""
     return tuple(
         f"{name}:{key}"
         for name, store in sources.items()
@@ -122,7 +122,7 @@ def prefixed_keys(sources: Mapping[str, EmbeddingStore]) -> tuple[str, ...]:
 
 
 def _apart(parts: Sequence[NDArray[Any]]) -> Codes:
-    """Return codes that are equal only for equal values of one part."""
+    """Return codes that are equal only for equal values in the same part."""
     codes, start = [], 0
     for values_n in parts:
         distinct, code_n = np.unique(values_n, return_inverse=True)
@@ -132,7 +132,7 @@ def _apart(parts: Sequence[NDArray[Any]]) -> Codes:
 
 
 def _least(value_N: Codes, code_N: Codes) -> Codes:
-    """Return, for each item, the least value among the items with its code."""
+    """Return, for each item, the smallest value of the items with the same code."""
     least = np.full(int(code_N.max()) + 1, np.iinfo(np.int64).max)
     np.minimum.at(least, code_N, value_N)
     result: Codes = least[code_N]

@@ -28,7 +28,9 @@ def in_parts(columns: Any) -> bool:
 
 
 def write_parts(folder: Path, columns: Any, present: Any) -> tuple[dict[str, Any], set[str]]:
-    """Return all columns, with those given in parts as memory maps, and the names of these columns."""
+    """Write the columns that are given in parts; return all columns, and the names of the written ones, which are
+    memory-mapped.
+    """
     masks = present if isinstance(present, Mapping) else {}
     if not isinstance(columns, Mapping):
         together = _write_together(folder, columns, masks)
@@ -116,7 +118,7 @@ class _ColumnWriter:
         return mask_b
 
     def result(self) -> NDArray[Any]:
-        """The file must be closed."""
+        """Return the written column as a memory map; the file must be closed."""
         if self._file is None or self.rows == 0:
             raise ShapeError(f"column {self._name!r} has no rows in {self._parts} parts; expected at least one row")
         result: NDArray[Any] = np.lib.format.open_memmap(self._path, mode="r")

@@ -1,4 +1,4 @@
-"""How the batches of a run are drawn from the sources of a mixture."""
+"""Sampling of the batches of a run from the sources of a mixture."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ __all__ = ["Sampling", "mixture_fingerprint"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """Rows of a table that come from several sources, one after another, and the shares of the sources in training.
+    """Sources of the rows of a table, one source after another, and their sampling weights in training.
 
     Attributes:
-        items: source -> number of its items.
-        fingerprints: source -> fingerprint of its table.
-        paths: source -> folder of its store; None in memory, and for item tables.
+        items: source -> number of items.
+        fingerprints: source -> fingerprint of the table.
+        paths: source -> folder of the store; None for stores in memory and for item tables.
         weights: source -> positive number.
     """
 
@@ -33,7 +33,7 @@ class Sampling:
     shared_ids: bool
 
     def sizes(self, rows_n: NDArray[np.int64]) -> dict[str, int]:
-        """Return how many of the ascending rows are in each source."""
+        """Return the number of the given rows, in ascending order, that belong to each source."""
         stops = np.cumsum(list(self.items.values()))
         counts = np.diff(np.searchsorted(rows_n, stops), prepend=0)
         return dict(zip(self.items, counts.tolist(), strict=True))
@@ -45,7 +45,7 @@ class Sampling:
         return range(start, start + self.items[source])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object for the facts of a run, without the paths."""
+        """Return the sampling as a JSON object for the metadata of a run, without the paths."""
         sources = {
             name: {"fingerprint": self.fingerprints[name], "items": items, "weight": self.weights[name]}
             for name, items in self.items.items()
@@ -59,5 +59,5 @@ class Sampling:
 
 
 def mixture_fingerprint(fingerprints: Mapping[str, str], *, shared_ids: bool) -> str:
-    # A list, since the order of the sources is the order of the rows.
+    # Use a list, since the order of the sources affects the order of the rows.
     return digest(canonical_json({"mixture": list(map(list, fingerprints.items())), "shared_ids": shared_ids}))

@@ -60,10 +60,10 @@ def open_collection(
 
 
 def _ids_beside(arrays: Sequence[EmbeddingFile]) -> list[tuple[str | None, EmbeddingFile]]:
-    """A file with another number of ids is left out, with a note."""
+    """Open the id files beside the arrays; a file with another number of ids is left out, with a note."""
     found: list[tuple[str | None, EmbeddingFile]] = []
     for path in ids_beside([Path(array.label) for array in arrays]):
-        # The found path is absolute.
+        # `ids_beside` returns absolute paths.
         beside = [array for array in arrays if Path(os.path.abspath(array.label)).parent == path.parent]
         rows = {entry.shape[0] for array in beside for entry in array.entries.values()}
         try:

@@ -157,13 +157,13 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def sampling(self) -> Sampling | None:
-        """Sources of the rows and their shares in training, for the data of a `Mixture`; else None."""
+        """Sources of the rows and their sampling weights, for the data of a `Mixture`; else None."""
         return self._sampling
 
     def with_sampling(self, sampling: Sampling | None) -> "EmbeddingStore":
         """Return the same store with the sources of a `Mixture`, whose items are the rows of the store in order."""
         if sampling is not None and sum(sampling.items.values()) != self.items:
-            raise ShapeError(f"the sources have {sum(sampling.items.values())} items, the store has {self.items}")
+            raise ShapeError(f"the sources have {sum(sampling.items.values())} items, but the store has {self.items}")
         store = copy(self)
         store._sampling = sampling
         return store

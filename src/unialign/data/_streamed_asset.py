@@ -6,7 +6,7 @@ __all__ = ["StreamedAsset"]
 
 
 class StreamedAsset:
-    """Content of an asset in chunks, which together may exceed memory. `chunks` must return the same content in each
+    """Content of an asset in chunks, whose total size may exceed memory. `chunks` must return the same content in each
     call.
     """
 

@@ -11,7 +11,7 @@ _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
 _END = struct.Struct("<4sHHHHIIH")
 _END_64 = struct.Struct("<4sQHHIIQQQQ")
 _LOCATOR_64 = struct.Struct("<4sIQI")
-# Equal images give equal archives, so all files have the first date that the format has: 1980-01-01.
+# All files have the earliest date of the zip format, 1980-01-01, so that equal images produce equal archives.
 _TIME, _DATE = 0, 0x21
 _VERSION, _VERSION_64 = 20, 45
 _MODE = 0o100644 << 16
@@ -19,7 +19,9 @@ _MOST_16, _MOST_32 = 0xFFFF, 0xFFFFFFFF
 
 
 def thumbnail_archive(images: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
-    """Names are in ASCII, such as `image/7.webp`; contents have less than 4 GiB."""
+    """Yield the bytes of an archive of (name, content) pairs, with ASCII names such as `image/7.webp` and contents
+    below 4 GiB.
+    """
     directory = bytearray()
     offset = count = 0
     for name, content in images:

@@ -83,7 +83,7 @@ def _assets(store: EmbeddingStore, kept_K: NDArray[np.int64]) -> dict[str, bytes
 
 
 def _texts(store: EmbeddingStore, kept_K: NDArray[np.int64]) -> dict[str, bytes]:
-    """Select from all lists of N values, also in mappings of languages to lists."""
+    """Select the kept items in all lists of N values, including lists by language."""
 
     def select(value: object) -> object:
         if isinstance(value, dict):
