@@ -1,4 +1,4 @@
-"""Item tables: N items, each with cells (values, or references to files) of several modalities."""
+"""Item tables: N items, each with one cell (a value, or a reference to a file) per modality."""
 
 from unialign._lazy import attach_stub
 

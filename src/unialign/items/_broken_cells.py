@@ -1,4 +1,4 @@
-"""Describe broken cells by the names of their items.
+"""List broken cells with the names of the affected items.
 
 Shapes: `N` items.
 """

@@ -1,4 +1,4 @@
-"""Convert cells from and to the texts in the columns of a table.
+"""Convert cells to the texts in the columns of a table, and back.
 
 "" is an absent cell, "=TEXT" a text, and "ROOT/PATH" a file, with an empty ROOT for root 0. Other cells are JSON.
 """
@@ -52,7 +52,7 @@ def text_of(cell: Mapping[str, Any]) -> str:
         return "/" + str(cell["path"])
     if keys == {"path", "root"}:
         return f"{cell['root'] or ''}/{cell['path']}"
-    # JSON has no NaN; null in a vector becomes NaN again, which the decoder reports.
+    # JSON has no NaN. When the cell is read, null in a vector becomes NaN again, and the decoder reports it.
     return _encode(finite({key: value for key, value in cell.items() if key != "root" or value}))
 
 
@@ -67,7 +67,7 @@ def plain_text(text: str) -> dict[str, Any]:
 
 
 def with_nan(cell: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Null in a vector becomes NaN."""
+    """Replace null by NaN in a vector."""
     value = cell.get("value")
     if not isinstance(value, list | tuple) or None not in value:
         return cell
@@ -88,7 +88,7 @@ def json_of(text: str) -> str:
 
 
 def with_roots(text: str, roots: Sequence[int]) -> str:
-    """Root i becomes `roots[i]`."""
+    """Renumber the root of a cell: root i becomes `roots[i]`."""
     if text[0] == "=":
         return text
     if text[0] != "{":

@@ -12,7 +12,7 @@ __all__ = ["collected"]
 
 
 def collected(found: ItemRecords, *, ruled: Collection[str]) -> Table:
-    """`ruled` modalities must have cells; others without cells are omitted."""
+    """Collect the records into a table. Modalities in `ruled` must have cells; others without cells are omitted."""
     check_kinds(found.kinds)
     columns = build_columns(found.records, found.kinds, found.where)
     if not len(columns):

@@ -65,12 +65,14 @@ class Columns:
 def build_columns(
     records: Iterable[Mapping[str, Any]], kinds: Mapping[str, Kind], where: Callable[[int], str]
 ) -> Columns:
-    """Records have the form of the lines of `items.jsonl`. `where` returns the place of a record for messages."""
+    """Build columns from records in the form of the lines of `items.jsonl`. `where` returns the place of a record for
+    messages.
+    """
     keys, cells = list[Array](), {name: list[Array]() for name in kinds}
     values, splits = {name: list[Array]() for name in VALUES}, list[Array]()
     seen: set[str] = set()
     remaining, start = iter(records), 0
-    # Whole chunks are checked at once, which takes half the time of checking each record.
+    # Check whole chunks at once, which takes half as long as checking record by record.
     while chunk := list(islice(remaining, _CHUNK)):
         _check_entries(chunk, "entry", _KNOWN, where, start)
         keys.append(_keys(chunk, seen, keys, where, start))

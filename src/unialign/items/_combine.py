@@ -52,7 +52,7 @@ def joined(first: Table, second: Table, how: Literal["inner", "outer"]) -> Table
     at_n = np.array([place.get(key, -1) for key in second.columns.keys.tolist()], np.int64)
     own_N = np.full(len(first.columns), -1, np.int64)
     own_N[at_n[at_n >= 0]] = np.flatnonzero(at_n >= 0)
-    # Row of each item in the first and in the second table; -1 if it is not there.
+    # Row of each item in the first and in the second table; -1 if the table lacks the item.
     if how == "inner":
         first_N = np.flatnonzero(own_N >= 0)
         second_N = own_N[first_N]
@@ -89,7 +89,7 @@ def _check_distinct(tables: Sequence[Table]) -> None:
 
 
 def _moved(columns: Columns, numbers: Sequence[int]) -> Columns:
-    """References get other numbers of roots."""
+    """Renumber the roots in the references of all cells."""
     if all(old == new for old, new in enumerate(numbers)):
         return columns
     cells: Mapping[str, Array] = {
@@ -111,7 +111,7 @@ def _split(columns: Columns) -> Array:
 
 
 def _taken(texts_N: Array, rows_N: Array) -> Array:
-    """Return "" for row -1."""
+    """Return the texts at these rows; "" for row -1."""
     taken = np.zeros(len(rows_N), StringDType())
     taken[rows_N >= 0] = texts_N[rows_N[rows_N >= 0]]
     return taken
@@ -126,7 +126,7 @@ def _taken_value(columns: Columns, name: str, rows_N: Array) -> Array | None:
 
 
 def _agreed(parts: Sequence[Array | None], name: str, keys: Array, tables: tuple[Table, Table]) -> Array | None:
-    """Values of the second table complete those of the first."""
+    """Fill missing values of the first table from the second; raise DataError if the tables contradict each other."""
     one, two = parts
     if one is None or two is None:
         return two if one is None else one

@@ -20,12 +20,12 @@ __all__ = ["content_codes", "joined_groups", "normalized_text", "text_codes"]
 
 
 def normalized_text(text: str) -> str:
-    """Unicode NFKC, case folded, single spaces, without final punctuation."""
+    """Return the text in Unicode NFKC, case-folded, with single spaces and without final punctuation."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?")
 
 
 def text_codes(items: Items, modality: str) -> NDArray[np.int64]:
-    """(N,) codes, equal for items with equal texts; -1 for absent, blank and broken cells.
+    """Return (N,) codes, which are equal for items with equal texts; -1 for absent, blank and broken cells.
 
     Raises:
         DataError: the machine or file system failed, also after several attempts.
@@ -39,7 +39,7 @@ def text_codes(items: Items, modality: str) -> NDArray[np.int64]:
 
 
 def content_codes(items: Items, modality: str) -> NDArray[np.int64]:
-    """(N,) codes, equal for items whose cells have the same bytes; -1 for absent and broken cells.
+    """Return (N,) codes, which are equal for items whose cells have the same bytes; -1 for absent and broken cells.
 
     Raises:
         DataError: the machine or file system failed, also after several attempts.
@@ -56,8 +56,8 @@ def content_codes(items: Items, modality: str) -> NDArray[np.int64]:
 
 
 def joined_groups(codes: Iterable[NDArray[np.int64]], items: int) -> NDArray[np.int64]:
-    """Items are connected by equal codes of at least 0, directly or through other items. Return the number of the first
-    item of each group, (N,).
+    """Return (N,) group numbers, each the row number of the first item of the group. Items with an equal code of at
+    least 0 are in one group, directly or through other items.
     """
     connections = [(np.flatnonzero(code_N >= 0), code_N[code_N >= 0]) for code_N in codes]
     group_N = np.arange(items, dtype=np.int64)
@@ -68,7 +68,7 @@ def joined_groups(codes: Iterable[NDArray[np.int64]], items: int) -> NDArray[np.
                 lowest = np.full(int(code.max()) + 1, items, dtype=np.int64)
                 np.minimum.at(lowest, code, group_N[rows])
                 group_N[rows] = lowest[code]
-        group_N = group_N[group_N]  # shortens chains, so that few passes are needed
+        group_N = group_N[group_N]  # shorten chains, so that few passes are needed
         if np.array_equal(before_N, group_N):
             return group_N
 
@@ -76,8 +76,8 @@ def joined_groups(codes: Iterable[NDArray[np.int64]], items: int) -> NDArray[np.
 def _codes(items: Items, modality: str, key_of: Callable[[Cell, OpenFiles], str | bytes | None]) -> NDArray[np.int64]:
     cells, index_N = items.column(modality)
     numbers: dict[str | bytes, int] = {}
-    code_of = np.full(len(cells) + 1, -1, dtype=np.int64)  # the last entry is that of absent cells
-    # Without it, each row of a table would open the table.
+    code_of = np.full(len(cells) + 1, -1, dtype=np.int64)  # the last entry is for absent cells
+    # Keep files open; otherwise, a table would be opened again for each of its rows.
     with OpenFiles() as files:
         for place, cell in enumerate(cells):
             try:

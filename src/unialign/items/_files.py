@@ -119,7 +119,7 @@ def _description(table: Table, target: Path, sha256: str, size: int) -> dict[str
 
 
 def _saved_root(root: Path, target: Path) -> str:
-    # A table inside its root, or beside it, can be moved together with the media.
+    # Use relative paths for a table inside or beside its root, so that both can be moved together.
     if target.is_relative_to(root) or root.is_relative_to(target.parent):
         return Path(os.path.relpath(root, target)).as_posix()
     return root.as_posix()
@@ -187,4 +187,4 @@ def _parsed(lines: Sequence[bytes], where: Callable[[int], str], start: int) -> 
             json.loads(line.decode())
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where(row)} is not JSON ({one_line(error)}); {_REPAIR}") from None
-    raise DataError(f"{where(start)} and later lines are not one object a line; {_REPAIR}")
+    raise DataError(f"{where(start)} and later lines do not have one object per line; {_REPAIR}")

@@ -34,7 +34,7 @@ def listed(records: object) -> list[Mapping[str, Any]]:
 
 
 def given_kinds(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind] | None) -> dict[str, Kind]:
-    """Kinds are determined by the argument, else by the name, else by the first value."""
+    """Determine the kind of each modality by the argument, else by the name, else by the first value."""
     first: dict[str, Any] = {}
     for record in records:
         for name, value in _cells(record).items():
@@ -49,7 +49,7 @@ def given_kinds(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind] 
 def given_records(
     records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind], folders: Folders
 ) -> Iterator[dict[str, Any]]:
-    """A record without id is named by its number."""
+    """Convert records to lines; the id of a record without `id` is its number."""
     for row, record in enumerate(records):
         values = {name: _plain(record[name]) for name in _VALUES if name in record and not _is_absent(record[name])}
         cells = {

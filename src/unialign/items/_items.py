@@ -32,7 +32,7 @@ Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class Items:
-    """Read-only table of N items, which have a cell or no cell in each modality.
+    """Read-only table of N items, each of which has at most one cell per modality.
 
     A cell is a value (a text or a vector) or a reference to media in a file. Create a table with `open` (folders,
     manifests, archives), `from_records` (Python objects) or `load` (a saved table). No media are read.
@@ -70,13 +70,13 @@ class Items:
                 folder of a saved table is loaded.
             reader: name of a reader of items (see `registry.names("readers")`). Default: the reader that recognizes the
                 content.
-            rules: modality -> where its cells are, one or several in order of priority: suffixes of files (`".png"`,
+            rules: modality -> location of its cells, one or several in order of priority: suffixes of files (`".png"`,
                 `"_fr.ogg"`) or subfolders (`"images/"`) of a folder, extensions in tar archives (`"jpg"`), columns of a
-                table, or arrays of an array file. Default: derived from the source, if it has only one reading.
+                table, or arrays of an array file. Default: derived from the source, if the result is unambiguous.
             kinds: modality -> "image", "text", "audio", "video" or "array". Default: by suffix, content or name.
             root: folder that the paths in a manifest are relative to. Default: the folder of the manifest.
-            layout: of a folder: "suffixes" (files of an item have one stem), "folders" (a subfolder per modality) or
-                "classes" (a subfolder per class). Default: "auto", derived from the rules or the files.
+            layout: layout of a folder: "suffixes" (files of an item have one stem), "folders" (a subfolder per
+                modality) or "classes" (a subfolder per class). Default: "auto", derived from the rules or the files.
             id, group, ids, label, split: columns of a table with these values. Default: columns with these names.
             name: name of the table. Default: the name of the source.
             license: SPDX identifier of the data, if the source does not state it. Default: "unknown".
@@ -86,7 +86,7 @@ class Items:
         Raises:
             DataError: the source is missing or damaged, no reader or rule fits, an id occurs twice, or a row of a
                 manifest is invalid, such as a path outside of `root`.
-            ConfigError: an option is invalid, or the source has several readings.
+            ConfigError: an option is invalid, or the source is ambiguous.
         """
         values = {"id": id, "group": group, "ids": ids, "label": label, "split": split}
         if (
@@ -132,8 +132,8 @@ class Items:
         Args:
             records: mappings, a `pandas.DataFrame` or a `pyarrow.Table`. The entries `id`, `group`, `ids`, `label` and
                 `split` are values of the item; every other entry is a modality: a path, a text, a vector, a `Cell`, a
-                mapping such as `{"path": "a.mp4", "span": [0, 2]}`, or None if absent. A record without `id` is named
-                by its number.
+                mapping such as `{"path": "a.mp4", "span": [0, 2]}`, or None if absent. The id of a record without `id`
+                is its number.
             kinds: modality -> kind of media. Default: by the name of the modality, else by its first value.
             root: folder that paths are relative to. Default: the current folder.
             name: name of the table in reports.
@@ -195,11 +195,11 @@ class Items:
 
         Args:
             other: a table with other modalities.
-            how: "outer" keeps all items, first those of this table; "inner" keeps the items of both tables.
+            how: "outer" keeps all items, those of this table first; "inner" keeps the items that are in both tables.
 
         Raises:
             ConfigError: both tables have a modality of the same name.
-            DataError: the tables give an item different groups, ids, labels or splits.
+            DataError: an item has different groups, ids, labels or splits in the two tables.
         """
         check_choice("how", how, ("outer", "inner"))
         return Items(joined(self._table, other._table, how))
@@ -225,11 +225,13 @@ class Items:
         return self._with(split=split_N)
 
     def with_groups(self, groups: Values | None) -> "Items":
-        """Return a copy with other groups: (N,) strings or integers; None or "" is a group of its own."""
+        """Return a copy with other groups: (N,) strings or integers; an item with None or "" is in a separate group."""
         return self._with_values("group", groups)
 
     def with_ids(self, ids: Values | None) -> "Items":
-        """Return a copy with other ids: (N,) strings or integers; None or "" is different from all others."""
+        """Return a copy with other ids: (N,) strings or integers; an item with None or "" is different from all
+        others.
+        """
         return self._with_values("ids", ids)
 
     def with_labels(self, labels: Values | None) -> "Items":
@@ -272,7 +274,7 @@ class Items:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of modalities, kinds and lines, which include groups, ids, labels and split, but not of media."""
+        """sha256 of modalities, kinds and lines (with groups, ids, labels and split), but not of the media."""
         return self._table.fingerprint
 
     @property
@@ -282,7 +284,7 @@ class Items:
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """(N,) codes; items with equal codes are the same thing and never negatives of each other."""
+        """(N,) codes; items with equal codes have the same identity and are never negatives of each other."""
         return self._codes("ids")
 
     @property
@@ -291,7 +293,8 @@ class Items:
         ids_N = self._table.columns.values.get("ids")
         if ids_N is None:
             return None
-        # An item without an id is different from all others: its key is its id, as in a mixture with shared ids.
+        # The key of an item without an id is used as the id, which differs from all others, as in a mixture with shared
+        # ids.
         is_missing_N = ids_N == ""
         given = set(ids_N[~is_missing_N].tolist())
         named = [key if key not in given else f"{key} (item)" for key in self.keys[is_missing_N].tolist()]
@@ -324,17 +327,17 @@ class Items:
 
     @property
     def has_groups(self) -> bool:
-        """Whether an item has a group; otherwise, every item is a group."""
+        """Whether any item has a group; otherwise, every item is a separate group."""
         return "group" in self._table.columns.values
 
     @property
     def has_ids(self) -> bool:
-        """Whether an item has an `ids` value; otherwise, all items are different things."""
+        """Whether any item has an `ids` value; otherwise, all items are different."""
         return "ids" in self._table.columns.values
 
     @property
     def has_split(self) -> bool:
-        """Whether an item has a split."""
+        """Whether any item has a split."""
         return self._table.columns.split is not None
 
     def present(self, modality: str) -> NDArray[np.bool_]:
@@ -353,8 +356,8 @@ class Items:
         """Return the distinct cells of a modality, and the index of the cell of each item.
 
         Returns:
-            The distinct cells in order of first appearance, as objects that are made on access, and an (N,) index into
-            them, -1 if absent.
+            The distinct cells in order of first appearance, as objects that are created on access, and an (N,) index
+            into them, -1 if absent.
         """
         self._check_modality(modality)
         texts_N = self._table.columns.cells[modality]

@@ -1,4 +1,4 @@
-"""Mark the items of a table as those of one source of a mixture."""
+"""Mark the items of a table as belonging to one source of a mixture."""
 
 from dataclasses import replace
 
@@ -16,8 +16,8 @@ __all__ = ["with_source"]
 def with_source(items: Items, source: str, *, shared_ids: bool) -> Items:
     """Prefix the keys with the source and, unless ids are shared, also the groups and ids of the items.
 
-    With shared ids, an item without an id has its key as its id, so that items with the same key in several sources are
-    the same thing.
+    With shared ids, the key of an item without an id is used as the id, so that items with the same key in several
+    sources are the same item.
 
     Raises:
         DataError: a key is too long for the prefix.
@@ -38,6 +38,6 @@ def with_source(items: Items, source: str, *, shared_ids: bool) -> Items:
 
 
 def _prefixed(texts_N: NDArray[np.str_], source: str) -> NDArray[np.str_]:
-    """An empty text, which means none, stays empty."""
+    """Prefix texts with the source; an empty text means that there is no value, and stays empty."""
     texts = [text and f"{source}:{text}" for text in texts_N.tolist()]
     return np.array(texts, dtype=StringDType())

@@ -34,7 +34,7 @@ class Table:
         kinds: modality -> kind of media, in the order of the modalities.
         roots: folders that the paths of cells are relative to.
         license: SPDX expression, or "unknown".
-        sealed: sha256 of the lines, if it is known from a file.
+        sealed: sha256 of the lines, if known from a file.
         notes: messages about how the source was read.
     """
 

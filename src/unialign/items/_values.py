@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 def codes_by_appearance(texts_N: Array | None, items: int) -> NDArray[np.int64]:
-    """An item without text has a separate code."""
+    """Return codes of texts; an item without text has a separate code."""
     if texts_N is None:
         return np.arange(items, dtype=np.int64)
     codes: dict[str, int] = {}
@@ -35,7 +35,7 @@ def codes_by_appearance(texts_N: Array | None, items: int) -> NDArray[np.int64]:
 
 
 def label_codes(texts_N: Array | None, items: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Items without a label have code -1; also return the sorted class names."""
+    """Return (N,) codes, -1 for items without a label, and the sorted class names."""
     if texts_N is None:
         return np.full(items, -1, np.int64), ()
     texts = texts_N.tolist()
@@ -58,7 +58,7 @@ def texts_given(values: object, what: str, items: int) -> Array:
 
 
 def split_given(split: object, items: int) -> Array:
-    """None and -1 are items without a split."""
+    """Convert names or codes of splits; None and -1 mark items without a split."""
     values_N = np.asarray(split)
     if values_N.shape != (items,):
         raise ShapeError(f"split has shape {values_N.shape}, expected ({items},)")
@@ -93,5 +93,5 @@ def rows_chosen(rows: ArrayLike, items: int) -> NDArray[np.int64]:
     if rows_n.size and not 0 <= rows_n.min() <= rows_n.max() < items:
         raise ConfigError(f"rows contains {rows_n.min()} to {rows_n.max()}, expected numbers from 0 to {items - 1}")
     if len(np.unique(rows_n)) < len(rows_n):
-        raise ConfigError("rows contains a number twice; ids must be unique, so each item can be taken once")
+        raise ConfigError("rows contains a number twice; ids must be unique, so each item can be selected only once")
     return rows_n
