@@ -15,7 +15,7 @@ from unialign.errors import MediaError
 from unialign.items import Items
 from unialign.media import Audio, Cell, Decoding, Kind, Media, MediaLimits, Video, file_mark, open_cell, with_retries
 
-# What the size of a decoded value of each kind is measured in.
+# Unit of the size of a decoded value of each kind.
 UNITS: dict[Kind, str] = {
     "image": "pixels",
     "text": "characters",
@@ -67,7 +67,7 @@ def check_cells(items: Items, *, decode: int | None, limits: MediaLimits, seed: 
 
 
 def _check_files(report: CellReport, items: Items, limits: MediaLimits) -> None:
-    # Rows of arrays and tables, and members of archives, are limited one by one.
+    # For rows of arrays and tables, and members of archives, the limit applies to each row or member.
     unlimited = replace(limits, bytes=sys.maxsize)
     found: dict[tuple[int, str, bool], int | MediaError] = {}
     counted: set[tuple[int, str]] = set()

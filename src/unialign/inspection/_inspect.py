@@ -1,4 +1,4 @@
-"""`inspect`: what an item table contains, and which cells are broken."""
+"""`inspect`: list the content of an item table, and find broken cells."""
 
 import html
 import os
@@ -22,7 +22,8 @@ from unialign.media import MediaLimits
 __all__ = ["Inspection", "inspect"]
 
 _EXAMPLES = 5
-# A text of more items and of a larger fraction of them, such as the name of a class, does not make them duplicates.
+# Items with a text that more items, and a larger fraction of them, have in common are not duplicates; the text may be a
+# class name.
 _COMMON_ITEMS, _COMMON_FRACTION = 10, 0.05
 
 
@@ -31,7 +32,7 @@ class Inspection:
     """Result of `inspect`.
 
     Attributes:
-        items: the table, with the groups that were found and, if it had none, a split by groups.
+        items: the table, with the groups that were found and, if it had no split, a split by groups.
         results: all numbers as JSON values.
         broken: one mapping per broken cell, with `modality`, `cell` (place), `source` (the cell as JSON), `items` (up
             to 5 names), `count` (number of items), `code` and `detail`.
@@ -74,7 +75,7 @@ def inspect(
 
     Every file is opened; worker processes decode a random sample. Items with equal texts (ignoring case and final
     punctuation) or, with `hash`, equal files, are joined into groups, which keep near-duplicates in one part of a
-    split. A text of more than 10 items and more than 5 % of the items does not join them.
+    split. A text shared by more than 10 items and more than 5 % of the items is not used for groups.
 
     Args:
         source: an item table, or a source for `Items.open`.
@@ -165,7 +166,7 @@ def _combinations(items: Items) -> list[dict[str, Any]]:
 
 
 def _common(code_N: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark the items whose text is common."""
+    """Mark the items whose text is shared by too many items to indicate duplicates."""
     counts = np.bincount(code_N[code_N >= 0], minlength=1)
     return (code_N >= 0) & (counts[code_N] > max(_COMMON_ITEMS, _COMMON_FRACTION * len(code_N)))
 
@@ -177,7 +178,7 @@ def _common_texts(items: Items, code_N: NDArray[np.int64], common_N: NDArray[np.
 
 
 def _cause(group_N: NDArray[np.int64], codes: Mapping[str, NDArray[np.int64]]) -> str | None:
-    """Return the name of the codes that connect most items of the largest group, or None if no items are joined."""
+    """Return the name of the values that join most items of the largest group, or None if no items are joined."""
     sizes = np.bincount(group_N, minlength=1)
     if sizes.max(initial=0) < 2:
         return None
@@ -225,6 +226,6 @@ def _labels(items: Items) -> dict[str, Any]:
 
 
 def _group_names(items: Items, group_N: NDArray[np.int64]) -> list[str]:
-    """A group has the name of its first item; an item that is alone has no group."""
+    """Return the group of each item: the name of the group's first item, or "" for an item without duplicates."""
     sizes = np.bincount(group_N, minlength=len(items))
     return [str(items.keys[group]) if sizes[group] > 1 else "" for group in group_N.tolist()]

@@ -20,20 +20,20 @@ FRACTIONS = (0.7, 0.08, 0.22)
 
 @dataclass(frozen=True, kw_only=True)
 class NamedData:
-    """Description of a data set.
+    """Description of a named data set.
 
     Attributes:
         name: name for `prepare`.
-        title: what the data are.
+        title: short description of the data.
         license: SPDX identifier.
-        install: command that installs the package with the data; "" for data that only the user can have.
-        folder: folder in which the package puts the data.
+        install: command that installs the package with the data; "" for data that no package provides.
+        folder: folder in which the package installs the data.
         version: version of the package that `counts` were taken from.
         counts: number of items, and of present cells of each modality, in that version.
-        equal_texts: modalities in which equal texts give items one id and one group.
-        equal_files: modalities in which equal files put items into one group.
-        read: function of the folder that lists the items, without groups and split.
-        keeps_split: whether `read` gives the split of the source, which is kept.
+        equal_texts: modalities in which items with equal texts get the same id and group.
+        equal_files: modalities in which items with equal files get the same group.
+        read: function that lists the items of the folder, without groups and split.
+        keeps_split: whether `read` returns the split of the source, which is kept.
         count: function of the items that returns the numbers for `counts`. None: items, and present cells by modality.
         layout: files of the folder, for messages.
     """
@@ -58,7 +58,7 @@ class NamedData:
         return bool(self.install) and self.folder.is_dir()
 
     def counted(self, items: Items) -> Mapping[str, int]:
-        """Return the numbers that `counts` has for the known version."""
+        """Return the numbers to compare with `counts`."""
         if self.count is not None:
             return self.count(items)
         return {"items": len(items), **{name: int(items.present(name).sum()) for name in items.modalities}}
@@ -76,7 +76,7 @@ class NamedData:
 def table(data: NamedData, records: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind], folder: Path) -> Items:
     if not records:
         raise DataError(
-            f"{folder} has no items of {data.name}; pass the folder that holds its files as source (--source)"
+            f"{folder} has no items of {data.name}; pass the folder that contains its files as source (--source)"
         )
     present = {name: kind for name, kind in kinds.items() if any(record.get(name) for record in records)}
     items = Items.from_records(records, kinds=present, root=folder, name=data.name, license=data.license)
@@ -103,7 +103,7 @@ def _sets(module: str) -> dict[str, NamedData]:
 
 
 def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: int = 0) -> Items:
-    """List the items of a data set where its package put them, with groups and a split by groups.
+    """List the items of an installed data set, with groups and a split by groups.
 
     No file is copied. Items with equal texts have equal ids, so they are never negatives of each other. Near-duplicates
     are in one group: items with equal texts or, depending on the data set, equal files. The split has 70 % training,
@@ -116,7 +116,7 @@ def prepare(name: str, *, source: str | os.PathLike[str] | None = None, seed: in
 
     Raises:
         ConfigError: unknown name.
-        DataError: the data are not installed; the message gives the command. Or the folder has another layout, or
+        DataError: the data are not installed (the message contains the command), or the folder has another layout or
             cannot be read.
     """
     data = find(name)

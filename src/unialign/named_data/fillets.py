@@ -1,4 +1,4 @@
-"""Dialogues of Fish Fillets NG: lines as text in several languages, and acted speech in Czech and Dutch."""
+"""Dialogs of Fish Fillets NG: lines as text in several languages, and recorded speech in Czech and Dutch."""
 
 import re
 from pathlib import Path
@@ -15,8 +15,8 @@ _KINDS: dict[str, Kind] = {
     **{f"speech_{language}": "audio" for language in _SPEECH},
     **{f"text_{language}": "text" for language in _TEXTS},
 }
-# The scripts are matched, never executed. `dialogId` has a name, a font and the English line; `dialogStr` follows with
-# the translation.
+# The scripts are parsed with regular expressions, never executed. `dialogId` has a name, a font and the English line;
+# `dialogStr` follows with the translation.
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _CALL = re.compile(
     rf"dialogId\(\s*{_STRING}\s*,\s*{_STRING}\s*,\s*{_STRING}\s*\)(?:\s*dialogStr\(\s*{_STRING}\s*\))?", re.DOTALL
@@ -56,7 +56,7 @@ def _plain(text: str) -> str:
 
 DATA = NamedData(
     name="fillets",
-    title="lines of a game: text in seven languages, acted Czech and Dutch speech",
+    title="lines of a game: text in seven languages, recorded Czech and Dutch speech",
     license="GPL-2.0-or-later",
     install="apt-get install --no-install-recommends fillets-ng-data fillets-ng-data-cs fillets-ng-data-nl",
     folder=Path("/usr/share/games/fillets-ng"),

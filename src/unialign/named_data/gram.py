@@ -57,7 +57,7 @@ def _data(name: str, title: str, counts: Mapping[str, int]) -> NamedData:
 DATA = {
     data.name: data
     for data in (
-        _data("msrvtt", "MSR-VTT: videos with a caption each, subtitles for some", {"clips (test)": 1000}),
+        _data("msrvtt", "MSR-VTT: videos with one caption each, some with subtitles", {"clips (test)": 1000}),
         _data("didemo", "DiDeMo: videos with one paragraph each", {"clips (train)": 8363, "clips (test)": 1003}),
         _data(
             "activitynet",
@@ -66,7 +66,7 @@ DATA = {
         ),
         _data("vatex", "VATEX: videos with ten captions each", {"clips (test)": 1500, "captions (test)": 15000}),
         _data("audiocaps", "AudioCaps: sounds with captions", {"clips (test)": 729}),
-        _data("youcook", "YouCook2: clips of recipes with a caption each", {}),
+        _data("youcook", "YouCook2: clips of recipes with one caption each", {}),
         _data("vast", "VAST-27M or a part of it: clips with captions of video, audio and subtitles", {}),
     )
 }

@@ -18,7 +18,7 @@ _LONGEST = 1 << 20
 def read(folder: Path) -> Items:
     """List the drawings with the title that is stored in the PNG file.
 
-    A title that more than eight drawings share is the name of a series, so these drawings are left out.
+    Drawings with a title that more than eight drawings share are left out, since such a title is the name of a series.
     """
     paths = sorted((folder / "png").rglob("*.png"), key=lambda path: path.as_posix().encode())
     titles = {path.relative_to(folder / "png").as_posix(): _title(path) for path in paths}

@@ -13,7 +13,7 @@ def read(folder: Path) -> Items:
 
 DATA = NamedData(
     name="vggsound",
-    title="clips of ten seconds: video, its sound, the label as text",
+    title="clips of ten seconds: video, sound of the video, label as text",
     license="CC-BY-4.0",
     install="",
     folder=Path("vggsound"),
