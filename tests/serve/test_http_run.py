@@ -152,7 +152,7 @@ def test_a_taken_port_is_an_error_that_names_a_free_one(index: ua.Index) -> None
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"cannot listen at 127.0.0.1 port {port} .*--port \d+"):
+        with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1 port {port} .*--port \d+"):
             ua.serve.run(app, port=port)
 
 

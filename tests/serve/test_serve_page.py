@@ -184,7 +184,7 @@ def test_texts_of_items_stay_texts_in_every_script(page: Any, live: Live) -> Non
 def test_without_results_the_filters_can_be_lifted(page: Any, live: Live) -> None:
     opened(page, live, "#/search?t=winter&label=names&has=image")
     page.wait_for_selector(".empty")
-    assert page.locator(".empty .button").all_text_contents() == ["Lift has(image)", "Lift label in ('names')"]
+    assert page.locator(".empty .button").all_text_contents() == ["Remove has(image)", "Remove label in ('names')"]
     page.locator(".empty .button").first.click()
     page.wait_for_selector(".result")
     assert "has=" not in page.url

@@ -1,4 +1,4 @@
-"""An HTTP service for indexes: search, items, media, jobs and a page, behind limits that are checked first."""
+"""An HTTP service for indexes: search, items, media, jobs and a web page, with limits that are checked first."""
 
 from unialign._lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""Admission of requests: places for computations, a bounded queue, and limits for each client."""
+"""Admission control: slots for computations, a bounded queue, and limits for each client."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from unialign.serve._errors import ApiError
 
 __all__ = ["Gone", "Lane", "RateLimit"]
 
-# Clients whose limits are remembered.
+# Number of clients whose limits are kept in memory.
 _MOST_CLIENTS = 10_000
 
 
@@ -18,10 +18,10 @@ class Gone(Exception):
 
 
 class Lane:
-    """A bounded number of requests that compute, and a bounded number that wait.
+    """Limit the number of requests that compute, and of those that wait.
 
-    `enter` is called before the body is read and fails at once when the lane is full; `start` waits for a place among
-    the computing requests. All methods belong to the event loop.
+    `enter` is called before the body is read and fails at once when the lane is full; `start` waits for a slot. All
+    methods must be called in the event loop.
     """
 
     def __init__(self, computing: int, waiting: int, wait_seconds: float) -> None:
@@ -32,7 +32,7 @@ class Lane:
 
     @property
     def queued(self) -> int:
-        """Number of requests that wait for a place."""
+        """Number of requests that wait for a slot."""
         return sum(not future.done() for future in self._queue)
 
     def enter(self) -> None:
@@ -45,7 +45,7 @@ class Lane:
         self.inside -= 1
 
     async def start(self, gone: asyncio.Event) -> None:
-        """Wait for a place; raise ApiError 503 after `wait_seconds`, and Gone if the client leaves."""
+        """Wait for a slot; raise ApiError 503 after `wait_seconds`, and Gone if the client leaves."""
         if self.computing < self.most and not self._queue:
             self.computing += 1
             return
@@ -60,7 +60,7 @@ class Lane:
                 raise self._busy()
         except BaseException:
             if place.done() and not place.cancelled():
-                # The place was given to this request while it left.
+                # This request got the slot while its client disconnected.
                 self.finish()
             else:
                 place.cancel()
@@ -69,7 +69,7 @@ class Lane:
             left.cancel()
 
     def finish(self) -> None:
-        """Give the place to the next request."""
+        """Pass the slot to the next request."""
         while self._queue:
             place = self._queue.popleft()
             if not place.done():
@@ -85,7 +85,7 @@ class Lane:
 
 
 class RateLimit:
-    """Token buckets and numbers of requests in progress by client address."""
+    """Token buckets and counts of requests in progress, by client address."""
 
     def __init__(self, rate: float, burst: int, connections: int) -> None:
         self._rate, self._burst, self._connections = rate, burst, connections

@@ -1,4 +1,4 @@
-"""Answers in JSON, and addresses of media."""
+"""JSON responses, and URLs of media."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _MOST_LINKS = 100_000
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
-    """Return a response; numbers that are not finite raise, since JSON has none."""
+    """Return a JSON response; raise for numbers that are not finite, which JSON cannot represent."""
     from fastapi import Response
 
     body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
@@ -23,9 +23,9 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 
 
 def media_links(service: Service, name: str, index: Index, key: str) -> dict[str, str]:
-    """Return modality -> address of the media of an item."""
+    """Return modality -> URL of the media of an item."""
     suffix = "" if name == next(iter(service.indexes)) else f"?index={quote(name, safe='')}"
-    # Whether an item has previews takes a read of each, so it is remembered.
+    # Cached, since finding the previews of an item reads each of them.
     cache: dict[tuple[str, int, str], dict[str, str]] = service.state.setdefault("media_links", {})
     place = (name, index.generation, key)
     if place not in cache:
@@ -39,7 +39,7 @@ def media_links(service: Service, name: str, index: Index, key: str) -> dict[str
 
 
 def found_to_json(service: Service, name: str, index: Index, found: Found, offset: int) -> dict[str, Any]:
-    """Return the answer to a search."""
+    """Return the JSON object of search results."""
     contents = found.to_dict()
     hits = found.hits[offset:]
     contents["results"] = [

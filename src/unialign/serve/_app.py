@@ -23,22 +23,22 @@ def app(
     config: ServeConfig | None = None,
     **settings: Any,
 ) -> Any:
-    """Return an ASGI app that serves indexes over HTTP, with a page for people.
+    """Return an ASGI app that serves indexes over HTTP, with a web page.
 
     The app checks host, origin, token, route, size and admission before it reads a body. It fetches no URLs, takes no
     paths from clients, and writes nothing to the disk except changes of a `writable` index.
 
     Args:
         index: an index, or a mapping of names to indexes, of which the first is the default.
-        token: secret that clients send as `Authorization: Bearer TOKEN`. None: no authentication, for a service that
-            only this computer reaches, or behind another one that authenticates.
-        write_token: secret that allows changes, if it is not `token`.
+        token: secret that clients send as `Authorization: Bearer TOKEN`. None: no authentication; only for a service
+            that no other computer can reach, or that is behind a proxy with authentication.
+        write_token: secret that allows changes. Default: `token`.
         decoder: a `unialign.generation.Decoder`, which enables `POST /generate`.
         generation_space: space with a frozen anchor, in which mixtures are decoded. Default: the space of the index.
-        store: features of the items for `generation_space`, and training items that pictures are compared with.
+        store: features of the items for `generation_space`, and training items to compare generated images with.
         rerankers: name -> callable for the option `rerank` of searches.
         config: settings. Default: `ServeConfig()`.
-        settings: changes of single settings, such as `writable=True`, `hosts=("search.example.org",)`.
+        settings: individual settings to override, such as `writable=True`, `hosts=("search.example.org",)`.
 
     Returns:
         An ASGI app for uvicorn, Ray Serve or tests.

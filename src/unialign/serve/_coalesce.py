@@ -1,7 +1,7 @@
-"""Coalescing: searches with equal options that wait together become one call of `index.search`.
+"""Coalescing: combine waiting searches with equal options into one call of `index.search`.
 
-A search that finds nothing running starts at once, so that a single client has no delay. While a batch is computed,
-later searches collect, and start together when it ends.
+A search starts at once if no other one is running, so a single client has no delay. Searches that arrive while a batch
+is computed wait, and start together when it ends.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class _Group:
 
 
 class Coalescer:
-    """Collects searches by index and options; belongs to one event loop."""
+    """Collect searches by index and options; used in one event loop."""
 
     def __init__(
         self,
@@ -59,15 +59,15 @@ class Coalescer:
         gone: asyncio.Event,
         finish: Callable[[Found], Any],
     ) -> Any:
-        """Return what `finish` makes of the result of a query, which may be computed together with others."""
+        """Search, in a batch with other queries if there are any, and return `finish(result)`."""
         key = (name, *((option, _hashable(value)) for option, value in sorted(options.items())))
         group = self._groups.setdefault(key, _Group(name, index, options))
         waiting = _Waiting(query, finish, asyncio.get_running_loop().create_future(), gone)
         group.waiting.append(waiting)
         if not group.running:
-            # Requests of the same moment join: the batch starts after the other events of this turn of the loop.
+            # Requests that arrive together share a batch, since it starts after the pending events of the loop.
             group.running += 1
-            asyncio.get_running_loop().create_task(self._drain(key, group))  # the group refers to it
+            asyncio.get_running_loop().create_task(self._drain(key, group))  # kept alive by `group`
         return await waiting.future
 
     async def _drain(self, key: Hashable, group: _Group) -> None:
@@ -101,7 +101,7 @@ class Coalescer:
                 one.future.set_result(result)
 
     def _finished(self, group: _Group, batch: Sequence[_Waiting]) -> list[Any]:
-        # In the same thread, since each change of threads costs time.
+        # In the same thread, since each thread switch costs time.
         return [
             found if isinstance(found, BaseException) else _caught(one.finish, found)
             for one, found in zip(batch, self._results(group, [one.query for one in batch]), strict=True)

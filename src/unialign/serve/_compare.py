@@ -1,4 +1,4 @@
-"""Route of comparisons: `/compare`, two indexes of the same items.
+"""Route `/compare`: compare two indexes of the same items.
 
 Shapes: `n` items, `D` dimension of an index, `k` neighbors.
 """
@@ -83,7 +83,7 @@ def routes(service: Service) -> APIRouter:
 
 def _answers(service: Service, body: CompareRequest, parts: list[PartBody]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    # Ranks beyond the shown ones tell how far an item moved.
+    # Ranks beyond the displayed ones show how far an item moved.
     depth = min(service.settings.depth, max(100, 10 * body.k))
     for side, name in (("a", body.a), ("b", body.b)):
         index = service.index(name)[1]
@@ -194,10 +194,10 @@ def _nearest(center_nD: Floats, k: int) -> NDArray[np.int64]:
 
 
 def procrustes(a_nD: Floats, b_nD: Floats) -> tuple[Floats, float]:
-    """Turn, mirror, scale and shift `b` onto `a` (Schönemann, Psychometrika 1966).
+    """Rotate, reflect, scale and translate `b` to fit `a` (Schönemann, Psychometrika 1966).
 
     Returns:
-        The turned (n, D) rows, and the residual: the part of the variance of `a` that is not explained, from 0 to 1.
+        The transformed (n, D) rows, and the residual: the fraction of the variance of `a` that is not explained.
     """
     mean_a, mean_b = a_nD.mean(0), b_nD.mean(0)
     a, b = a_nD - mean_a, b_nD - mean_b
@@ -215,7 +215,7 @@ def _same_width(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 
 
 def _unit_places(a_n2: Floats, b_n2: Floats) -> tuple[Floats, Floats]:
-    """Scale both maps to 0 ... 1 in the same way."""
+    """Scale both maps to [0, 1] with the same scale and offset."""
     both = np.concatenate([a_n2, b_n2])
     low, high = np.quantile(both, [0.002, 0.998], axis=0)
     span = max(float((high - low).max()), 1e-9) * 1.08
@@ -226,7 +226,7 @@ def _unit_places(a_n2: Floats, b_n2: Floats) -> tuple[Floats, Floats]:
 
 
 def _metrics(z: Mapping[str, NDArray[np.float32]], present: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
-    """Return retrieval over all directions, the gap and the skewness of hubs, with 95 % intervals over items."""
+    """Return recall over all directions with 95 % intervals over items, the modality gap and the hubness skewness."""
     names = list(z)
     items = len(next(iter(z.values())))
     hits = {1: np.full((items, len(names) ** 2), np.nan), 10: np.full((items, len(names) ** 2), np.nan)}
@@ -272,7 +272,7 @@ def _metrics(z: Mapping[str, NDArray[np.float32]], present: Mapping[str, NDArray
 
 
 def _skewness(count_G: NDArray[np.int64]) -> float:
-    """Return the skewness of the counts of neighbors; see `unialign.geometry.hubness`, which also shares ties."""
+    """Return the skewness of the neighbor counts; see `unialign.geometry.hubness`, which also shares ties."""
     centered = count_G - count_G.mean()
     deviation = float(np.sqrt((centered**2).mean()))
     return float((centered**3).mean() / deviation**3) if deviation > 0 else 0.0

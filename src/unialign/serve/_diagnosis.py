@@ -1,4 +1,4 @@
-"""Route of the diagnosis: `/diagnosis/{id}`, findings of `unialign.diagnose` and the items that explain them."""
+"""Route `/diagnosis/{id}`: findings of `unialign.diagnose` and the affected items."""
 
 import math
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from unialign.serve._service import Service
 
 __all__ = ["routes"]
 
-# Suspicions of a kind that an answer describes, and keys that it lists for exports.
+# Maximum number of suspected items of each kind in a response, and of their keys for exports.
 _MOST_SHOWN, _MOST_KEYS = 500, 100_000
 # Measured on one core: operations per second of the comparisons, and seconds of the rest.
 _RATE, _FIXED_SECONDS = 3e10, 3.0
@@ -34,7 +34,7 @@ _TITLES: dict[SuspicionKind, str] = {
     "hub": "Hubs",
     "outlier": "Outliers",
 }
-# Findings that lists of items explain.
+# Findings for which affected items are listed.
 _EXPLAINED: dict[str, SuspicionKind] = {
     "random_pairs": "mispaired",
     "misaligned_block": "mispaired",

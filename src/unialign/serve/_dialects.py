@@ -1,4 +1,4 @@
-"""Routes of the embedding endpoints in the dialects of other services."""
+"""Embedding endpoints that are compatible with the APIs of OpenAI and Cohere."""
 
 import json
 from typing import Any
@@ -21,10 +21,10 @@ _BODY = {
 
 
 def routes(service: Service) -> APIRouter:
-    """Return the routes; errors have the form of each dialect."""
+    """Return the routes; errors have the format of each API."""
     router = APIRouter()
 
-    @router.get("/v1/models", summary="Indexes as models, in OpenAI's format")
+    @router.get("/v1/models", summary="List the indexes as models, in OpenAI's format")
     async def models() -> Any:
         return json_response(openai_models(service.indexes))
 

@@ -1,4 +1,4 @@
-"""Embed texts and media of requests in the dialects of other services.
+"""Embed texts and media of requests in the formats of other APIs.
 
 Shapes: `B` inputs, `D` dimension.
 """
@@ -42,7 +42,7 @@ def check_fields(request: object, known: Sequence[str], *, required: Sequence[st
 
 
 def check_dim(index: Index, dim: object, field: str) -> int | None:
-    """Return the number of leading dimensions to keep, None for all; raise ConfigError if it is not possible."""
+    """Return the number of leading dimensions to keep, None for all; raise ConfigError if it is out of range."""
     if dim is None or dim == index.dim:
         return None
     if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= index.dim:

@@ -22,7 +22,7 @@ class ApiError(Exception):
     Attributes:
         status: HTTP status.
         code: short name of the cause.
-        message: a sentence for people; contains no path and no traceback.
+        message: a readable sentence without paths and tracebacks.
         field: field of the request, or None.
         limit: the limit that was exceeded, or None.
         retry_after: seconds after which the request may be repeated, or None.
@@ -67,7 +67,7 @@ def as_api_error(error: UniAlignError) -> ApiError:
     if isinstance(error, MissingDependencyError):
         return ApiError(409, "missing_dependency", message)
     if isinstance(error, DataError):
-        # The message may name files of the server; the log has it.
+        # The message may contain paths of the server, so it is only logged.
         return ApiError(503, "index_damaged", "the index cannot be read; see the log of the service", retry_after=10)
     if isinstance(error, ShapeError | NonFiniteError):
         return ApiError(422, "bad_vector", message)

@@ -1,4 +1,4 @@
-"""Route of exports: `/export`, items as JSON, CSV, Parquet or a store."""
+"""Route `/export`: items as JSON, CSV, Parquet or a store."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ _TYPES = {
     "store.zip": "application/zip",
 }
 _COLUMNS = ("key", "name", "label", "modalities", "score")
-# A program that opens a table would run cells with these beginnings as formulas.
+# Spreadsheet programs run cells that start with these characters as formulas.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _PAGE = 1000
 
@@ -64,7 +64,7 @@ def _results(service: Service, index: Index, body: ExportRequest) -> list[dict[s
     if body.search is None:
         raise ApiError(422, "bad_request", "the export of results needs `search`", field="search")
     if body.keys is not None or body.where is not None:
-        raise ApiError(422, "bad_request", "keys and where do not belong to results", field="keys")
+        raise ApiError(422, "bad_request", "an export of results takes neither keys nor where", field="keys")
     settings = service.settings
     if body.search.k > settings.k or body.search.offset + body.search.k > settings.depth:
         raise ApiError(422, "too_many_results", f"k is larger than {settings.k}", field="search.k", limit=settings.k)
@@ -133,7 +133,7 @@ def _flat(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]
 
 
 def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a CSV table; cells that a program would run as formulas are preceded by a quote."""
+    """Return a CSV table; cells that a spreadsheet program would run as formulas are prefixed with a quote."""
     columns, table = _flat(rows)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

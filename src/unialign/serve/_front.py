@@ -1,7 +1,7 @@
-"""The front of the service: checks host, origin, token, route, size and admission before a body is read.
+"""Check host, origin, token, route, size and admission of a request before its body is read.
 
-The order of the checks is that of `Front._check`. A request that is rejected costs no parsing, and its connection is
-closed if its body was not read. Bodies are counted while they are read, and stay in memory.
+The order of the checks is that of `Front._check`. A rejected request is not parsed, and its connection is closed if its
+body was not read. Bodies are read into memory, and their sizes are limited while they are read.
 """
 
 import asyncio
@@ -50,13 +50,13 @@ _BEARER = b"bearer "
 
 @dataclass(frozen=True)
 class Rule:
-    """A route as the front sees it.
+    """A route and the checks for it.
 
     Attributes:
         template: path with names in braces.
         pattern: regular expression of the path.
         methods: allowed methods.
-        lane: admission.
+        lane: kind of admission.
         open: whether the route needs no token.
         writes: whether the route changes the index.
         multipart: whether the body is multipart instead of JSON.
@@ -95,15 +95,15 @@ class Reading:
 
 
 class Front:
-    """An ASGI app that checks requests and hands those that pass to another app.
+    """ASGI middleware that checks requests and passes the accepted ones to an app.
 
     Args:
-        app: the app behind the front.
+        app: the wrapped app.
         rules: its routes.
         settings: limits and permissions.
         token: secret of the header `Authorization: Bearer`, or None for a service without authentication.
         write_token: secret that also allows changes; None: `token` does.
-        metrics: where requests are counted.
+        metrics: counters of requests.
     """
 
     def __init__(
@@ -171,9 +171,9 @@ class Front:
         except Gone:
             request.status = 499
         except Exception:
-            # Never a traceback in an answer; the id finds it in the log.
+            # A response never contains the traceback; the request id identifies it in the log.
             _LOG.exception("request %s failed", request.id)
-            await answer.error(ApiError(500, "internal", "the service failed; its log has the cause"))
+            await answer.error(ApiError(500, "internal", "the service failed; see its log for the cause"))
         finally:
             if entered:
                 self._rates.leave(request.client)
@@ -182,17 +182,17 @@ class Front:
     def _check_host_and_origin(self, request: _Request) -> None:
         host = request.headers.get(b"host", b"").decode("latin-1")
         if _host_name(host) not in self.settings.hosts and host.lower() not in self.settings.hosts:
-            raise ApiError(421, "foreign_host", "this service has another name", close=True)
+            raise ApiError(421, "foreign_host", "the service does not accept this host name", close=True)
         origin = request.headers.get(b"origin")
         if origin is not None:
             text = origin.decode("latin-1")
             if text.partition("://")[2].lower() != host.lower() and text not in self.settings.origins:
-                raise ApiError(403, "foreign_origin", "this page may not call the service", close=True)
+                raise ApiError(403, "foreign_origin", "the service does not accept this origin", close=True)
 
     async def _preflight(self, request: _Request, answer: "_Answer") -> None:
         origin = request.headers.get(b"origin", b"").decode("latin-1")
         if origin not in self.settings.origins:
-            raise ApiError(403, "foreign_origin", "this page may not call the service", close=True)
+            raise ApiError(403, "foreign_origin", "the service does not accept this origin", close=True)
         await answer.plain(
             204,
             (
@@ -258,7 +258,7 @@ class Front:
         if kind != expected:
             raise ApiError(415, "bad_content_type", f"Content-Type must be {expected.decode()}", close=True)
         if rule.multipart and request.headers.get(b"x-unialign") != b"1":
-            # A form of another page could send multipart without preflight, but not with this header.
+            # A form on another page could send multipart without a preflight request, but not with this header.
             raise ApiError(403, "missing_header", "multipart requests need the header `X-Unialign: 1`", close=True)
 
     def _limit(self, rule: Rule) -> int:
@@ -299,7 +299,7 @@ class Front:
         answer: "_Answer",
         lane: Lane | None,
     ) -> None:
-        """Call the app; its place is free when it has ended, even if its time is over or the client has left."""
+        """Call the app, and release its slot when it ends, which may be after a timeout or a disconnect."""
         state = scope.setdefault("state", {})
         state["gone"], state["request_id"] = gone, request.id
         given = False
@@ -317,7 +317,7 @@ class Front:
             task.add_done_callback(lambda _: lane.finish())
         done, _ = await asyncio.wait({task}, timeout=self.settings.request_seconds)
         if not done and answer.started:
-            # A long answer is being sent; a client that does not read it is cut off.
+            # A long response is being sent; a client that does not read it is disconnected.
             done, _ = await asyncio.wait({task}, timeout=10 * self.settings.request_seconds)
             if not done:
                 task.cancel()
@@ -325,7 +325,7 @@ class Front:
         if not done:
             task.add_done_callback(_forget)
             limit = self.settings.request_seconds
-            raise ApiError(503, "too_slow", f"the answer takes longer than {limit:g} s", limit=limit, retry_after=5)
+            raise ApiError(503, "too_slow", f"the response takes longer than {limit:g} s", limit=limit, retry_after=5)
         if gone.is_set() and isinstance(task.exception(), Gone):
             raise Gone
         if (error := task.exception()) is not None:
@@ -339,13 +339,13 @@ class Front:
         started = time.monotonic()
         try:
             while True:
-                # The allowed time grows with what has arrived.
+                # The time limit grows with the number of received bytes.
                 extra = max(0, request.received - _FIRST_BYTES) / settings.body_rate
                 left = started + settings.body_seconds + extra - time.monotonic()
                 try:
                     message = await asyncio.wait_for(receive(), max(left, 0.001))
                 except TimeoutError:
-                    raise ApiError(408, "slow_body", "the body of the request arrives too slowly", close=True) from None
+                    raise ApiError(408, "slow_body", "the request body arrives too slowly", close=True) from None
                 if message["type"] == "http.disconnect":
                     raise Gone
                 chunk = message.get("body", b"")
@@ -353,7 +353,7 @@ class Front:
                 if request.received > limit:
                     raise _too_large(limit)
                 if self._reading.held[0] + len(chunk) > settings.buffered_bytes:
-                    raise ApiError(503, "busy", "too many bodies are being read", retry_after=2, close=True)
+                    raise ApiError(503, "busy", "too many request bodies are being read", retry_after=2, close=True)
                 self._reading.held[0] += len(chunk)
                 held += len(chunk)
                 chunks.append(chunk)
@@ -386,7 +386,7 @@ class Front:
 
 
 class _Answer:
-    """Adds headers to the answer, and sends errors unless an answer has begun."""
+    """Add headers to the response, and send errors unless a response has started."""
 
     def __init__(self, send: Send, request: _Request) -> None:
         self._send, self._request = send, request
@@ -430,7 +430,7 @@ class _Answer:
 
     async def plain(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         length = (b"content-length", str(len(body)).encode())
-        # 403 comes before the origin is accepted, so its answer must not allow that origin.
+        # A 403 is sent before the origin is accepted, so it must not allow that origin.
         try:
             if status in (403, 421):
                 self.started, self._request.status = True, status
@@ -454,7 +454,7 @@ def _header_map(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         name = name.lower()
-        # Two hosts, tokens or lengths would be read differently by a proxy.
+        # A proxy could interpret duplicate hosts, tokens or lengths differently.
         found[name] = value if name not in found else found[name] + b", " + value
     return found
 

@@ -1,6 +1,6 @@
-"""Route of generated pictures: `/generate`, a job.
+"""Route `/generate`: generate images in a job.
 
-Shapes: `D` dimension of the decoder's space, `T` steps of a strip.
+Shapes: `D` dimension of the decoder's space, `T` steps of an interpolation.
 """
 
 import base64
@@ -27,10 +27,10 @@ _TEXT = "text"
 
 
 def routes(service: Service) -> APIRouter:
-    """Return the route of pictures."""
+    """Return the route of image generation."""
     router = APIRouter()
 
-    @router.post("/generate", status_code=202, summary="Generate pictures of a mixture, as a job")
+    @router.post("/generate", status_code=202, summary="Generate images of a mixture, as a job")
     async def generate(body: GenerateRequest) -> Any:
         name, index = service.index(body.index)
         if service.decoding is None:
@@ -56,7 +56,7 @@ def routes(service: Service) -> APIRouter:
 def _check_parts(service: Service, index: Index, body: GenerateRequest) -> None:
     parts, settings = body.parts, service.settings
     if not parts:
-        raise ApiError(422, "no_parts", "a picture needs at least one part: a text or an item")
+        raise ApiError(422, "no_parts", "the mixture needs at least one part: a text or an item")
     if len(parts) > settings.parts:
         raise ApiError(
             422, "too_many_parts", f"{len(parts)} parts; the limit is {settings.parts}", limit=settings.parts
@@ -66,7 +66,7 @@ def _check_parts(service: Service, index: Index, body: GenerateRequest) -> None:
     for place, part in enumerate(parts):
         field = f"parts[{place}]"
         if part.file is not None:
-            raise ApiError(422, "no_file", "pictures are made from texts and items", field=field)
+            raise ApiError(422, "no_file", "images are generated from texts and items only", field=field)
         if part.item is not None and part.item not in index:
             raise ApiError(422, "unknown_item", f"the index has no item {part.item[:100]!r}", field=field)
         if part.text is not None:
@@ -84,7 +84,7 @@ def _pictures(service: Service, name: str, index: Index, body: GenerateRequest, 
     assert decoding is not None
     space = decoding.space if decoding.space is not None else index.space
     if space is None:
-        raise ConfigError("the index has no space whose mixtures could be decoded")
+        raise ConfigError("the index has no space, so its mixtures cannot be decoded")
     anchor = resolve_anchor(space, decoding.decoder)
     rows = [_part_row(index, decoding, space, anchor, part) for part in body.parts]
     if body.strip is not None:
@@ -134,7 +134,7 @@ def _part_row(index: Index, decoding: Decoding, space: Any, anchor: str, part: P
     if part.vector is not None:
         if not same:
             raise ApiError(
-                409, "other_space", "the decoder uses another space, in which vectors of this index mean nothing"
+                409, "other_space", "the decoder uses another space, so it cannot decode vectors of this index"
             )
         z_D = torch.tensor(part.vector, dtype=torch.float32)
         return z_D / torch.linalg.vector_norm(z_D).clamp_min(1e-12), "vector"
@@ -145,7 +145,7 @@ def _part_row(index: Index, decoding: Decoding, space: Any, anchor: str, part: P
         return _encoded_text(index, space, modality, part.text), part.text
     key = str(part.item)
     item = index.get(key)
-    # The anchor of the item itself would only decode its own picture.
+    # From the item's own anchor row, the decoder would only reproduce its image.
     chosen = part.modalities or [name for name in item.modalities if name != anchor] or list(item.modalities)
     if same:
         rows = [torch.from_numpy(item.rows[name]) for name in chosen if name in item.rows]

@@ -1,4 +1,4 @@
-"""Guard of an index: searches share it, a change has it alone."""
+"""Readers-writer lock of an index: searches share it, and a change has exclusive access."""
 
 import contextlib
 import threading
@@ -10,12 +10,12 @@ from unialign.serve._errors import ApiError
 
 __all__ = ["Guard"]
 
-# A reader looks for commits of another process at most once in this time.
+# Minimum seconds between checks for commits of another process.
 _REFRESH_SECONDS = 1.0
 
 
 class Guard:
-    """Searches share an index. A change waits until they end, and later searches wait for the change."""
+    """Lock that searches share. A change waits until they end, and later searches wait for the change."""
 
     def __init__(self, index: Index, wait_seconds: float, *, writable: bool) -> None:
         self._index, self._wait, self._writable = index, wait_seconds, writable
@@ -27,7 +27,7 @@ class Guard:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Share the index; commits of another process are shown from here on."""
+        """Acquire shared access, after showing the last commit of another process."""
         if not self._writable and self._index.path is not None:
             self._refresh()
         with self._condition:
@@ -42,7 +42,7 @@ class Guard:
 
     @contextlib.contextmanager
     def writing(self, *, wait: float | None = None) -> Iterator[None]:
-        """Have the index alone; raise ApiError 423 if that takes too long."""
+        """Acquire exclusive access; raise ApiError 423 on a timeout."""
         with self._condition:
             self._writers += 1
             try:

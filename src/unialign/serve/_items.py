@@ -31,7 +31,7 @@ def routes(service: Service) -> APIRouter:
     """Return the routes of items."""
     router = APIRouter()
 
-    # Keys may contain slashes, so that the longer path is declared first.
+    # Keys may contain slashes, so the longer path is declared first.
     @router.get("/items/{key:path}/media/{modality}", summary="Picture, text or sound of an item")
     async def media(
         request: Request,
@@ -50,7 +50,7 @@ def routes(service: Service) -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(content, headers=headers, media_type=kind)
 
-    @router.get("/items", summary="Items in the order in which they were added, in pages")
+    @router.get("/items", summary="Items in the order in which they were added, page by page")
     async def items(
         index: _Index = None,
         cursor: Annotated[str | None, Query(max_length=20_000)] = None,
@@ -60,7 +60,7 @@ def routes(service: Service) -> APIRouter:
         name, chosen = service.index(index)
         most = service.settings.page_items
         if limit > most:
-            raise ApiError(422, "too_many_results", f"the limit is {most} items a page", field="limit", limit=most)
+            raise ApiError(422, "too_many_results", f"the limit is {most} items per page", field="limit", limit=most)
         return json_response(await service.read(_page, service, name, chosen, cursor, limit, where))
 
     @router.get("/items/{key:path}", summary="One item")
@@ -138,7 +138,7 @@ def _read_cursor(text: str) -> tuple[int, str]:
     except (ValueError, TypeError, binascii.Error, RecursionError):
         generation = after = None
     if not isinstance(generation, int) or not isinstance(after, str):
-        raise ApiError(422, "bad_cursor", "the cursor is not one of this service", field="cursor")
+        raise ApiError(422, "bad_cursor", "the cursor was not created by this service", field="cursor")
     return generation, after
 
 
@@ -152,7 +152,7 @@ def _media(index: Index, key: str, modality: str, size: str | None) -> tuple[str
     kind, content = found
     if size is not None and kind.startswith("image/"):
         return _scaled(kind, content, int(size))
-    # Only known types are sent as they are; anything else would be run by a browser as what it is not.
+    # Only known types are sent unchanged; a browser could execute content of other types.
     if not kind.startswith(("image/png", "image/jpeg", "image/webp", "image/gif", "audio/", "text/plain")):
         kind = "application/octet-stream"
     return kind, content
@@ -242,7 +242,7 @@ def _check_key(service: Service, key: str) -> None:
     if len(key) > limit:
         raise ApiError(422, "too_long", f"the key has more than {limit:,} characters", field="key", limit=limit)
     if any(ord(letter) < 32 for letter in key):
-        raise ApiError(422, "bad_key", "a key must not have control characters", field="key")
+        raise ApiError(422, "bad_key", "a key must not contain control characters", field="key")
 
 
 def _address(name: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Jobs: computations that outlast a request. One runs, a few wait, and results are kept for some time."""
+"""Jobs: computations that outlast a request. One runs at a time, a few wait, and results are kept for some time."""
 
 import logging
 import secrets
@@ -16,7 +16,7 @@ __all__ = ["Cancelled", "Job", "Jobs", "Progress"]
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _LOG = logging.getLogger("unialign.serve")
-# Finished jobs that are kept.
+# Number of finished jobs that are kept.
 _MOST_KEPT = 64
 
 
@@ -66,20 +66,20 @@ class Job:
 
 
 class Progress:
-    """What a computation is given to tell its progress, and to notice that it was cancelled."""
+    """Report the progress of a computation, and check for its cancellation."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def __call__(self, done: int, total: int) -> None:
-        """Note the progress; raise Cancelled if a client cancelled the job."""
+        """Record the progress; raise Cancelled if a client cancelled the job."""
         self._job.done, self._job.total = done, total
         if self._job.cancel.is_set():
             raise Cancelled
 
 
 class Jobs:
-    """Runs one job at a time in a thread."""
+    """Run one job at a time in a thread."""
 
     def __init__(self, waiting: int, keep_seconds: float) -> None:
         self._waiting, self._keep = waiting, keep_seconds
@@ -88,7 +88,7 @@ class Jobs:
         self._executor = ThreadPoolExecutor(1, "unialign-job")
 
     def submit(self, kind: str, compute: Callable[[Progress], Any], *, key: Hashable = None) -> Job:
-        """Start a job, or return the one that computes the same `key`.
+        """Submit a job, or return the existing job with the same `key`.
 
         `compute` is called with a `Progress` in a worker thread, and returns a JSON object.
 
@@ -110,7 +110,7 @@ class Jobs:
             return job
 
     def get(self, job_id: str) -> Job:
-        """Return a job; raise ApiError 404 if it is unknown or was forgotten."""
+        """Return a job; raise ApiError 404 if it is unknown or was discarded."""
         with self._lock:
             self._forget()
             job = self._jobs.get(job_id)
@@ -119,7 +119,7 @@ class Jobs:
         return job
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job: a waiting one never starts, a running one ends at its next step of progress."""
+        """Cancel a job: a waiting one never starts, and a running one ends when it next reports its progress."""
         job = self.get(job_id)
         job.cancel.set()
         with self._lock:
@@ -152,7 +152,9 @@ class Jobs:
             job.error = as_api_error(error)
         except Exception:
             _LOG.exception("job %s failed", job.id)
-            job.error = ApiError(500, "internal", f"the job failed; the log of the service has the cause ({job.id})")
+            job.error = ApiError(
+                500, "internal", f"the job failed; see the log of the service for the cause ({job.id})"
+            )
         with self._lock:
             job.state, job.ended = state, time.monotonic()
 

@@ -48,12 +48,12 @@ class MapPoints:
         generation: generation of the index.
         calibration: short name of the correction that was applied.
         keys, labels: keys and labels of the n items.
-        item: (P,) int32 numbers of items.
-        modality: (P,) uint8 numbers of modalities.
-        rows: modality -> number of rows of the index, those outside of the sample included.
+        item: (P,) int32 item number of each point.
+        modality: (P,) uint8 modality number of each point.
+        rows: modality -> number of rows of the index, including those outside the sample.
         items: number of items of the index.
         z: (P, D) float32 corrected unit rows; empty once the layout is known.
-        xy: (P, 2) uint16 places.
+        xy: (P, 2) uint16 coordinates.
         explained: fraction of the variance on the two axes of PCA.
     """
 
@@ -74,7 +74,7 @@ class MapPoints:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the index has rows that are no points."""
+        """Whether the index has rows that are not points of the map."""
         return len(self) < sum(self.rows.values())
 
 
@@ -103,10 +103,9 @@ def calibration_name(index: Index) -> str:
 
 
 def sample_points(index: Index, points: int) -> MapPoints:
-    """Return at most `points` rows of randomly drawn whole items, in random order, without places.
+    """Return at most `points` rows of randomly drawn whole items, in random order, without coordinates.
 
-    Whole items are drawn, so that the share of each modality is that of the index, and an item's modalities can be
-    linked.
+    Whole items are drawn, so that modalities are as frequent as in the index, and an item's modalities can be linked.
     """
     rows = dict(index.stats()["modalities"])
     total, items = sum(rows.values()), len(index)
@@ -140,7 +139,7 @@ def place_points(points: MapPoints) -> MapPoints:
 
 
 def principal_places(z_PD: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Return places on the first two principal axes, and the fractions of the variance that they explain."""
+    """Return coordinates on the first two principal axes, and the fractions of the variance that they explain."""
     count, dim = z_PD.shape
     if count < 2 or dim < 2:
         return np.zeros((count, 2), np.float32), (0.0, 0.0)
@@ -160,7 +159,7 @@ def principal_places(z_PD: NDArray[np.float32]) -> tuple[NDArray[np.float32], tu
 
 
 def to_units(places_P2: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Scale places to 0 ... 65,535 with equal units on both axes; a few far points are moved to the edge."""
+    """Scale coordinates to 0 ... 65,535 with equal units on both axes; a few distant points are moved to the edge."""
     if len(places_P2) == 0:
         return np.zeros((0, 2), np.uint16)
     low, high = np.quantile(places_P2, [0.0005, 0.9995], axis=0)
@@ -189,7 +188,7 @@ def encode_points(
 
 
 def cached_places(index: Index, points: MapPoints, layout: str) -> NDArray[np.uint16] | None:
-    """Return the places that `keep_places` wrote for this state of the index, or None."""
+    """Return the coordinates that `keep_places` wrote for this state of the index, or None."""
     path = _cache_path(index, points, layout)
     if path is None or not path.is_file():
         return None
@@ -202,7 +201,7 @@ def cached_places(index: Index, points: MapPoints, layout: str) -> NDArray[np.ui
 
 
 def keep_places(index: Index, points: MapPoints, layout: str, xy: NDArray[np.uint16]) -> None:
-    """Write places next to the index if its folder can be written; a layout can always be computed again."""
+    """Write coordinates next to the index if its folder is writable; a layout can always be computed again."""
     path = _cache_path(index, points, layout)
     if path is None:
         return

@@ -39,9 +39,9 @@ from unialign.serve._umap_process import check_umap, has_umap, umap_places
 __all__ = ["routes"]
 
 Layout = Literal["pca", "umap"]
-# Points of a map if the request does not say, and at most.
+# Default and maximum number of points of a map.
 _POINTS, _MOST_POINTS = 100_000, 500_000
-# Items that one answer describes; keys are listed for more.
+# Maximum number of items that a response describes, and of keys that it lists.
 _MOST_ITEMS, _MOST_KEYS = 1_000, 100_000
 _KEPT = 4
 
@@ -50,7 +50,7 @@ _Number = Annotated[float, Field(ge=0, le=65_535)]
 
 
 class RowsRequest(Body):
-    """Body of `POST /maps/{id}/rows`: numbers of points, a polygon on the map, or keys of items."""
+    """Body of `POST /maps/{id}/rows`: point numbers, a polygon on the map, or keys of items."""
 
     layout: Layout = "pca"
     points: Annotated[StrictInt, Field(ge=1, le=_MOST_POINTS)] = _POINTS
@@ -126,7 +126,7 @@ def routes(service: Service) -> APIRouter:
         name, index = service.index(id)
         kept = await service.compute(store.get, service, name, index, body.points)
         if body.generation not in (None, kept.points.generation):
-            raise ApiError(410, "map_expired", "the index has changed; read the map again", field="generation")
+            raise ApiError(410, "map_expired", "the index has changed; request the map again", field="generation")
         return json_response(await service.compute(_rows, service, name, index, kept, body))
 
     return router
@@ -150,10 +150,10 @@ def _compute_umap(
         # The embeddings of the sample are read again, since keeping them would take gigabytes.
         again = sample_points(index, points)
     if again.generation != kept.points.generation:
-        raise ConfigError("the index has changed while its map was computed; read the map again")
+        raise ConfigError("the index has changed while its map was computed; request the map again")
     progress(1, 2)
     start = principal_places(again.z)[0]
-    # Too few points have no neighborhoods.
+    # UMAP needs more points for its neighborhoods.
     places = start if len(start) < 8 else umap_places(again.z, start, check=lambda: progress(1, 2))
     xy = to_units(places)
     keep_places(index, kept.points, "umap", xy)

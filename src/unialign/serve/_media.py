@@ -73,7 +73,7 @@ def _image(content: bytes, settings: ServeConfig, field: str) -> Any:
 
 
 def _sound(content: bytes, settings: ServeConfig, field: str) -> Audio:
-    """Read a sound in pieces, so that a header that claims more than the limit allocates nothing."""
+    """Read a sound in blocks, so that a false length in the header causes no large allocation."""
     soundfile = optional_module("soundfile", "sounds of requests", "serve")
     try:
         sound = soundfile.SoundFile(io.BytesIO(content))

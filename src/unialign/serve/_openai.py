@@ -23,7 +23,7 @@ def openai_embeddings(index: Index, request: Mapping[str, Any]) -> dict[str, Any
     """Embed the inputs of a request, and return the answer as a JSON object.
 
     `input` is a text or a list of texts. With the additional field `modality` set to `image` or `audio`, inputs are
-    data URIs; without it, an input that starts with `data:image/` or `data:audio/` is one as well.
+    data URIs; without it, inputs that start with `data:image/` or `data:audio/` are also read as data URIs.
 
     Raises:
         ConfigError: a field is unknown or invalid, or the index cannot encode the inputs.

@@ -71,7 +71,7 @@ def _term(index: Index, part: PartBody, files: Mapping[str, bytes], settings: Se
             )
         if not part.text.strip():
             raise ApiError(422, "blank_text", "the text is blank", field=f"{field}.text")
-        # A text for an encoder of another kind would be taken for the path of a file, so the kind decides.
+        # An encoder of another kind would read a text as a file path, so the kind is checked.
         return query(**{modality_of_kind(index, "text", part.modality, field): part.text}, weight=part.weight)
     name = part.file or ""
     if name not in files:
@@ -109,7 +109,7 @@ def modality_of_kind(index: Index, kind: str, name: str | None, field: str) -> s
 
 
 def encoded(index: Index, queries: Sequence[Query]) -> list[Query]:
-    """Replace raw media by their embeddings, with one call of each encoder for all queries."""
+    """Replace raw media with their embeddings, with one call of each encoder for all queries."""
     values: dict[str, list[Any]] = {}
     for one in queries:
         for part in one.parts:

@@ -1,4 +1,4 @@
-"""Put the routes of all modules behind the front."""
+"""Combine the routes of all modules, behind the checks of `Front`."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -54,7 +54,7 @@ def build(
     inner = FastAPI(
         title="unialign",
         version=__version__,
-        description="Search in an embedding space of any number of modalities.",
+        description="Search in an embedding space with any number of modalities.",
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
@@ -81,7 +81,7 @@ def build(
 
 
 def _further_routes() -> list[Callable[[Service], APIRouter]]:
-    """Routes of the modules for maps, diagnosis and comparison."""
+    """Return the routes of maps, diagnosis and comparison."""
     from importlib import import_module
     from importlib.util import find_spec
 
@@ -91,7 +91,7 @@ def _further_routes() -> list[Callable[[Service], APIRouter]]:
 
 
 def _add(inner: FastAPI, router: APIRouter, prefix: str = "") -> None:
-    # Flat routes, so that the front can list them.
+    # Flat routes, so that `Front` can list them.
     for route in router.routes:
         inner.router.add_api_route(
             prefix + route.path,  # type: ignore[attr-defined]
@@ -173,8 +173,8 @@ def _handle_errors(inner: FastAPI) -> None:
 
     @inner.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # The front logs the cause, with the id of the answer.
-        return answer(request, ApiError(500, "internal", "the service failed; its log has the cause"))
+        # `Front` logs the cause with the request id.
+        return answer(request, ApiError(500, "internal", "the service failed; see its log for the cause"))
 
     @inner.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

@@ -16,12 +16,12 @@ __all__ = ["Address", "new_token", "read_tokens", "run"]
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _TOKEN_BYTES = 32
-# Ports that are tried to suggest a free one.
+# Number of ports to try in order to suggest a free one.
 _TRIED = 100
 
 
 class Address:
-    """Where the service listens.
+    """Address of a running service.
 
     Attributes:
         host, port: as bound.
@@ -59,7 +59,7 @@ def read_tokens(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     """
     try:
         with open(path, encoding="ascii") as file:
-            # Elsewhere than on POSIX, the mode says nothing about who can read.
+            # Only on POSIX does the file mode describe read access.
             if os.name == "posix" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise ConfigError(f"other users can read the token file {str(path)!r}; run chmod 600 on it")
             lines = [line.split() for line in file.read(10_000).splitlines() if line.strip()]
@@ -95,13 +95,13 @@ def run(
 
     Args:
         app: app of `ua.serve.app`.
-        host: address to listen at. One that other computers reach needs an app with a token.
+        host: address to listen on. One that other computers can reach requires an app with a token.
         port: port; 0 chooses a free one.
-        token: the token of the app, for the link that `ready` gets.
+        token: the token of the app, for the link that is passed to `ready`.
         ready: called with the address when the service listens.
 
     Raises:
-        ConfigError: the port is taken or not allowed, the host is no address of this computer, or an app without a
+        ConfigError: the port is taken or not allowed, the host is not an address of this computer, or an app without a
             token would be reachable from other computers.
         MissingDependencyError: uvicorn is not installed.
     """
@@ -151,8 +151,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"{host!r} port {port} is no address ({error})") from None
-    # With the number of the protocol, asyncio sends small answers at once (TCP_NODELAY) instead of after 40 ms.
+        raise ConfigError(f"{host!r} port {port} is not an address ({error})") from None
+    # With the protocol number, asyncio sets TCP_NODELAY: small responses are sent at once instead of after 40 ms.
     listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
@@ -163,7 +163,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         free = _next_free(family[0], host, port)
         hint = f"; port {free} is free: --port {free}" if free is not None else ""
-        raise ConfigError(f"cannot listen at {host} port {port} ({_reason(error)}){hint}") from None
+        raise ConfigError(f"cannot listen on {host} port {port} ({_reason(error)}){hint}") from None
     listener.setblocking(False)
     return listener
 
@@ -195,7 +195,7 @@ def _protocol(seconds: float) -> Any:
             self._arm()
 
         def data_received(self, data: bytes) -> None:
-            # The first byte of a further request starts its time.
+            # The time limit of a further request starts at its first byte.
             if self._timer is None and (self.cycle is None or self.cycle.response_complete):
                 self._arm()
             super().data_received(data)

@@ -44,9 +44,9 @@ class PartBody(Body):
         if len(given) != 1:
             raise ValueError("a part needs exactly one of text, item, vector and file")
         if self.modalities is not None and self.item is None:
-            raise ValueError("modalities belongs to item")
+            raise ValueError("modalities can only be given with item")
         if self.modality is not None and self.item is not None:
-            raise ValueError("item takes modalities, a list, not modality")
+            raise ValueError("with item, give the list modalities instead of modality")
         if self.weight == 0:
             raise ValueError("weight must not be 0")
         return self

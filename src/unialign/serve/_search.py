@@ -1,4 +1,4 @@
-"""Routes of searches: `/search`, `/search/files`, `/embed`, `/duplicates`."""
+"""Routes for searches: `/search`, `/search/files`, `/embed`, `/duplicates`."""
 
 import json
 import time

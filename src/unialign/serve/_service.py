@@ -1,4 +1,4 @@
-"""What the routes of one service share: indexes, settings, workers, jobs and metrics."""
+"""State that the routes of a service share: indexes, settings, workers, jobs and metrics."""
 
 import asyncio
 import os
@@ -25,12 +25,12 @@ _NAME = re.compile(r"[\w.\- ]{1,100}")
 
 @dataclass(frozen=True)
 class Decoding:
-    """A decoder of images and what it needs.
+    """A decoder of images with its space and data.
 
     Attributes:
         decoder: the decoder.
         space: space with a frozen anchor, in which mixtures are decoded; may differ from the space of an index.
-        store: features of the items of the indexes, and the training items that pictures are compared with.
+        store: features of the items of the indexes, and the training items to compare generated images with.
     """
 
     decoder: Any
@@ -50,7 +50,7 @@ class Service:
         decoding: the decoder, or None.
         heavy: threads for computations.
         light: threads for reading items and media.
-        state: objects that routes keep.
+        state: objects that routes store.
         guards: name -> guard of the index: `with service.guards[name].reading():` around searches.
     """
 

@@ -14,7 +14,7 @@ from unialign.serve._service import Service
 
 __all__ = ["job_routes", "root_routes"]
 
-# Readiness is measured at most once in this time, so that probes cost nothing.
+# Minimum seconds between measurements of readiness, so that frequent probes are cheap.
 _PROBE_SECONDS = 1.0
 
 
@@ -23,11 +23,11 @@ def root_routes(service: Service) -> APIRouter:
     router = APIRouter()
     last: list[Any] = [-_PROBE_SECONDS, None]
 
-    @router.get("/healthz", summary="Whether the process answers")
+    @router.get("/healthz", summary="Whether the process responds")
     async def healthz() -> Any:
         return json_response({"status": "ok"})
 
-    @router.get("/readyz", summary="Whether every index answers a search")
+    @router.get("/readyz", summary="Whether every index can be searched")
     async def readyz() -> Any:
         if time.monotonic() - last[0] >= _PROBE_SECONDS:
             last[1] = await service.read(_probe, service)
@@ -75,7 +75,7 @@ def _probe(service: Service) -> str | None:
                 index.search(query(item=items[0].key), k=1)
         except UniAlignError:
             return f"the index {name!r} cannot be searched"
-        except Exception:  # SQLite and file systems raise many types
+        except Exception:  # SQLite and file systems raise many types of exceptions
             return f"the index {name!r} cannot be read"
     return None
 
@@ -100,7 +100,7 @@ def _index_info(service: Service, name: str, index: Index) -> dict[str, Any]:
     key = (name, index.generation)
     cache: dict[Any, Any] = service.state.setdefault("info", {})
     if key not in cache:
-        # Counts and examples cost a pass over the index.
+        # Counts and examples require a pass over the index.
         cache.clear() if len(cache) > 2 * len(service.indexes) else None
         cache[key] = _described(index) | {"id": name, "name": name}
     return dict(cache[key])

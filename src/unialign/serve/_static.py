@@ -22,7 +22,7 @@ _INDEX = "index.html"
 
 @lru_cache(maxsize=64)
 def _compressed(content: bytes) -> bytes:
-    # The time in the header would change the bytes.
+    # A timestamp in the header would change the bytes.
     return gzip.compress(content, mtime=0)
 
 

@@ -1,7 +1,7 @@
-"""UMAP in a process of its own: its import and compilation would stop all threads of the service for half a minute.
+"""Run UMAP in a separate process: its import and compilation would block all threads of the service for half a minute.
 
-`python -m unialign.serve._umap_process` reads the (P, D) rows from its standard input and writes the (P, 2) places to
-its standard output, both as `.npy`.
+`python -m unialign.serve._umap_process` reads the (P, D) rows from its standard input and writes the (P, 2) coordinates
+to its standard output, both as `.npy`.
 """
 
 import struct
@@ -39,11 +39,11 @@ def check_umap() -> None:
 def umap_places(
     z_PD: NDArray[np.float32], start_P2: NDArray[np.float32], *, check: Callable[[], None]
 ) -> NDArray[np.float32]:
-    """Return places by UMAP with the cosine distance (McInnes, Healy and Melville, 2018).
+    """Return coordinates by UMAP with the cosine distance (McInnes, Healy and Melville, 2018).
 
     Args:
         z_PD: rows.
-        start_P2: places from which the layout starts.
+        start_P2: initial coordinates.
         check: called several times a second; the process ends if it raises.
 
     Raises:
@@ -71,7 +71,7 @@ def umap_places(
             process.kill()
         reader.join(5)
     if process.returncode != 0 or not answer:
-        raise ConfigError("UMAP failed; the log of the service may have the cause. Use the layout `pca`")
+        raise ConfigError("UMAP failed; see the log of the service, or use the layout `pca`")
     return np.frombuffer(answer[0], "<f4").reshape(len(rows), 2).astype(np.float32)
 
 

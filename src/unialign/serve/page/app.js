@@ -60,7 +60,7 @@ function tokenForm() {
     sessionStorage.setItem("unialign-token", field.value.trim());
     start();
   } } },
-  el("h2", { text: "This service asks for its token" }),
+  el("h2", { text: "This service requires a token" }),
   el("p", { class: "soft", text: "Open the address that `unialign serve` printed, or enter the token here." }),
   el("label", { for: "token", text: "Token" }), field, el("button", { class: "button primary", text: "Open" }));
 }
@@ -89,7 +89,7 @@ function buildTop() {
         || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
       state.setTheme(dark ? "light" : "dark");
     }, { icon: "theme", label: "Light or dark" }),
-    button("", help, { icon: "help", label: "Help and keys" }),
+    button("", help, { icon: "help", label: "Help and keyboard shortcuts" }),
   );
   state.on("index", () => {
     const { info, index } = state;
@@ -143,11 +143,11 @@ function onOnline(now) {
   const banner = document.getElementById("banner");
   if (now) {
     banner.replaceChildren();
-    announce("The service answers again");
+    announce("The service is available again");
     return;
   }
   banner.replaceChildren(el("div", { class: "offline" },
-    el("span", { class: "live-dot" }), el("span", { text: "The service does not answer. This page tries again by itself." })));
+    el("span", { class: "live-dot" }), el("span", { text: "The service does not answer. This page retries automatically." })));
   const poll = async () => {
     try { await api.get("/readyz"); } catch { if (!online) { setTimeout(poll, 1500); return; } }
     if (!started) start();
@@ -173,13 +173,13 @@ function keys() {
 function help() {
   const rows = [
     ["/", "type a query"], ["Enter", "search at once; add the text as a part"], ["arrows, Home, End", "move in the results"],
-    ["Enter on a result", "open it"], ["+ −", "add it to the query, or against it"], ["x", "select it for Export"],
+    ["Enter on a result", "open it"], ["+ −", "add it to the query, or subtract it"], ["x", "select it for Export"],
     ["n on a weight", "negate it"], ["Ctrl Z", "restore the parts"], ["Esc", "cancel or close"],
     ["g then s m h k e c", "Search, Map, Health, Make, Export, Compare"], ["?", "this help"],
   ];
   const dialog = el("dialog", { class: "panel help", "aria-label": "Help" },
     el("h2", { text: "How to search" }),
-    el("p", { text: "Type, drop a picture, paste or record. Every part has a weight, and a negative weight moves away from it. Results show by which modality an item was found and which it lacks." }),
+    el("p", { text: "Type, drop a picture, paste or record. Every part has a weight; a negative weight moves the query away from the part. Each result shows the modality that matched and those that are missing." }),
     el("dl", { class: "keys" }, rows.map(([key, text]) => el("div", {}, el("dt", {}, el("kbd", { text: key })), el("dd", { text })))),
     button("Close", () => dialog.close(), { primary: true }));
   dialog.addEventListener("close", () => dialog.remove());

@@ -16,7 +16,7 @@ export function mount(root, context) {
   const other = () => others().find((one) => one.id === router.current.params.get("with")) ?? others()[0];
   const items = new Map();
 
-  const field = el("input", { type: "text", "aria-label": "Query of both indexes", placeholder: "a text, or the key of an item", spellcheck: "false" });
+  const field = el("input", { type: "text", "aria-label": "Query for both indexes", placeholder: "a text, or the key of an item", spellcheck: "false" });
   const form = el("form", { class: "row compare-query", role: "search", on: { submit: (event) => { event.preventDefault(); ask(field.value.trim()); } } }, field, el("button", { class: "button primary", text: "Ask both" }));
   const pickers = el("div", { class: "row" });
   const numbers = el("div", { class: "compare-numbers" });
@@ -29,7 +29,7 @@ export function mount(root, context) {
   const movers = el("div", {});
   const body = el("div", { class: "stack" }, numbers, note, maps, tip, form, answers, movers);
   const message = el("div", {});
-  root.append(el("div", { class: "screen-head" }, el("h1", { text: "Compare" }), el("p", { text: "Two indexes of the same items: what moved, and what each of them answers." }), pickers), message, body);
+  root.append(el("div", { class: "screen-head" }, el("h1", { text: "Compare" }), el("p", { text: "Two indexes of the same items: which items moved, and what each index returns." }), pickers), message, body);
   body.hidden = true;
 
   const views = hosts.map((host, side) => new PointMap(host, {
@@ -72,7 +72,7 @@ export function mount(root, context) {
     else if (chosen.size) {
       const kept = [...chosen].reduce((sum, i) => sum + result.points.kept[i], 0) / chosen.size;
       tip.textContent = `${number(chosen.size)} items inside the line keep ${(100 * kept).toFixed(0)} % of their neighbors.`;
-    } else tip.textContent = "Move over a point to see it in both maps; shift and drag takes items; click asks both indexes.";
+    } else tip.textContent = "Hover over a point to see it in both maps; shift and drag selects items; a click searches both indexes.";
   }
 
   async function load() {
@@ -86,7 +86,7 @@ export function mount(root, context) {
     } catch (error) {
       if (!signal.aborted) {
         message.replaceChildren(error.code === "different_items"
-          ? empty("These two cannot be compared", el("p", { text: error.message })) : errorBox(error, load));
+          ? empty("These indexes cannot be compared", el("p", { text: error.message })) : errorBox(error, load));
       }
       return;
     }
@@ -126,7 +126,7 @@ export function mount(root, context) {
           const cell = (entry, wins) => el("td", { class: wins ? "is-better" : "" }, el("b", { text: show(entry) }), " ", el("span", { class: "soft small", text: range(entry) }));
           return el("tr", {}, el("th", { scope: "row", text: one.name }), cell(one, better < 0), cell(b[i], better > 0));
         }))));
-    note.textContent = `${number(result.items)}${result.items < result.of ? ` of ${number(result.of)}` : ""} items, those used in training included; R@k over all directions between ${result.modalities.join(", ")}, with 95 % intervals. The second map is turned onto the first; ${(100 * result.residual).toFixed(0)} % of the arrangement in full dimension is not explained by a turn. Dark orange points lost the most neighbors, dark blue ones the fewest.`;
+    note.textContent = `${number(result.items)}${result.items < result.of ? ` of ${number(result.of)}` : ""} items, including those used in training; R@k over all directions between ${result.modalities.join(", ")}, with 95 % intervals. The second map is rotated onto the first; ${(100 * result.residual).toFixed(0)} % of the variance in full dimension is not explained by a rotation. Dark orange points lost the most neighbors, dark blue ones the fewest.`;
   }
 
   async function described(key) {

@@ -5,7 +5,7 @@ import { quoted, whereText } from "./state.js";
 
 const FORMATS = [
   ["json", "JSON", "items with labels and metadata"], ["csv", "CSV", "a table for other programs"],
-  ["keys", "List of keys", "one key a line"], ["store.zip", "Store", "embeddings of these items as a new store"],
+  ["keys", "List of keys", "one key per line"], ["store.zip", "Store", "embeddings of these items as a new store"],
 ];
 const MOST_LEFT_OUT = 1000;
 
@@ -14,7 +14,7 @@ export function mount(root, context) {
   let what = null;
   let format = "json";
   const message = el("div");
-  root.append(el("div", { class: "screen-head" }, el("h1", { text: "Export" }), el("p", { text: "Take results or selected items with you. Select with the box on a result, with x, or in Health." })));
+  root.append(el("div", { class: "screen-head" }, el("h1", { text: "Export" }), el("p", { text: "Save results or selected items as a file. Select with the box on a result, with x, or in Health." })));
   const body = el("div", { class: "export-grid" });
   root.append(body, message);
   state.on("selection", () => { if (router.current.screen === "export") draw(); });
@@ -26,7 +26,7 @@ export function mount(root, context) {
     return [
       { id: "results", text: "The results of the search", count: results, off: !results },
       { id: "selection", text: "The selected items", count: chosen, off: !chosen },
-      { id: "rest", text: "All items without the selected ones", count: state.index.items - chosen, off: !chosen || chosen > MOST_LEFT_OUT,
+      { id: "rest", text: "All items except the selected ones", count: state.index.items - chosen, off: !chosen || chosen > MOST_LEFT_OUT,
         hint: chosen > MOST_LEFT_OUT ? `at most ${number(MOST_LEFT_OUT)} items can be left out here; export the list of keys instead` : "for example without mispaired items and copies" },
       { id: "all", text: where ? "All items that pass the filter" : "All items", count: where ? null : state.index.items, hint: where },
     ];
@@ -38,7 +38,7 @@ export function mount(root, context) {
     if (what === "selection") return { ...usual, what: "selection", keys: [...state.selection] };
     if (what === "rest") return { ...usual, what: "selection", where: restFilter() };
     if (what === "all") { const where = whereText(state.query); return { ...usual, what: "selection", ...(where ? { where } : {}) }; }
-    // Files are not kept by the service: results of a file are exported by their keys.
+    // The service does not keep files, so results of a query with a file are exported by their keys.
     const { request: asked, results } = state.results;
     if (asked.parts.some((part) => part.file) || format === "store.zip") return { ...usual, what: "selection", keys: results.map((hit) => hit.key) };
     return { ...usual, what: "results", search: asked };

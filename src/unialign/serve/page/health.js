@@ -4,9 +4,9 @@ import { button, el, errorBox, fill, icon, mark, number, progress, visual } from
 
 const SEVERITIES = { problem: "Problem", warning: "Warning", note: "Note", ok: "Fine" };
 const HINTS = {
-  mispaired: "A modality does not fit the others of its item. Look at both halves: if they do not belong together, mark the item.",
-  copy: "Rows that are equal. Copies of the same thing can be removed; equal words for different things are no fault.",
-  hub: "Rows that are among the nearest of very many others, so that they crowd out better answers.",
+  mispaired: "A modality does not fit the others of its item. Compare both halves: if they do not belong together, mark the item.",
+  copy: "Rows that are equal. Copies of the same thing can be removed; equal texts of different things are not an error.",
+  hub: "Rows that are among the nearest neighbors of very many others, and crowd out better results.",
   outlier: "Rows far from all others of their modality: broken files, other content, or rare things.",
 };
 const PAGE = 24;
@@ -17,7 +17,7 @@ export function mount(root, context) {
   let wanted = "";
   let shown = PAGE;
   let abort = null;
-  const head = el("div", { class: "screen-head" }, el("h1", { text: "Health" }), el("p", { text: "What the embeddings of this index have that harms search, and the items behind it." }));
+  const head = el("div", { class: "screen-head" }, el("h1", { text: "Health" }), el("p", { text: "Problems of the embeddings that harm search, and the items that cause them." }));
   const body = el("div", { class: "health" });
   root.append(head, body);
   const address = () => `/diagnosis/${encodeURIComponent(state.index.id)}`;
@@ -88,7 +88,7 @@ export function mount(root, context) {
           button("Export marked keys", () => router.go("export", state.indexParam()), { icon: "export", primary: true }))),
       grid,
       list.items.length > shown ? button(`Show ${Math.min(PAGE, list.items.length - shown)} more`, () => { shown += PAGE; draw(); }) : null,
-      list.total > list.items.length && shown >= list.items.length ? el("p", { class: "soft small", text: `The strongest ${list.items.length} of ${number(list.total)} are listed; “mark all” takes all.` }) : null);
+      list.total > list.items.length && shown >= list.items.length ? el("p", { class: "soft small", text: `The strongest ${list.items.length} of ${number(list.total)} are listed; “Mark all” marks all of them.` }) : null);
   }
 
   function half(item, name, caption) {

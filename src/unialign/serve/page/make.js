@@ -17,7 +17,7 @@ export function mount(root, context) {
   const form = el("form", { class: "make-form", on: { submit: (event) => { event.preventDefault(); make(); } } },
     field("Make", strip), field("Pictures", samples), field("Seed", seed),
     button("New seed", () => { seed.value = Math.floor(Math.random() * 2 ** 31); make(); }), go);
-  const head = el("div", { class: "screen-head" }, el("h1", { text: "Make" }), el("p", { text: "The decoder turns a point of the space into pictures: of one text or sound, of a mixture, or of the way from one to the other." }));
+  const head = el("div", { class: "screen-head" }, el("h1", { text: "Make" }), el("p", { text: "The decoder turns a point of the space into pictures: of one text or sound, of a mixture, or of a path from one part to another." }));
   const body = el("div");
   root.append(head, body);
 
@@ -103,7 +103,7 @@ export function mount(root, context) {
         const picture = el("img", { src: source, alt: `Picture ${place + 1} of ${path ? row.name : label}` });
         picture.addEventListener("load", () => { if (picture.naturalWidth <= 96) picture.classList.add("small-source"); });
         return el("figure", {}, picture,
-          copy ? el("figcaption", { class: "nearest" }, copy.key ? visual(copy, context) : el("span"), el("span", {}, "most alike training picture: ", el("b", { dir: "auto", text: copy.name ?? copy.key ?? "" }))) : null,
+          copy ? el("figcaption", { class: "nearest" }, copy.key ? visual(copy, context) : el("span"), el("span", {}, "most similar training picture: ", el("b", { dir: "auto", text: copy.name ?? copy.key ?? "" }))) : null,
           path ? el("figcaption", { class: "soft small", text: row.name }) : null);
       })),
       near.length ? [el("h2", { class: "near-title", text: "Nearest training items" }),

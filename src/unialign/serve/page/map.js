@@ -5,7 +5,7 @@ import { button, card, el, errorBox, fill, icon, mark, number, progress, visual 
 
 export const KINDS = [
   ["mispaired", "Mispaired", "a modality that does not fit the others"], ["copy", "Copies", "equal rows"],
-  ["hub", "Hubs", "near to everything"], ["outlier", "Outliers", "far from everything"],
+  ["hub", "Hubs", "near everything"], ["outlier", "Outliers", "far from everything"],
 ];
 const AUTO_UMAP = 20000;
 const reduced = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -37,7 +37,7 @@ export function mount(root, context) {
     "aria-label": "Map. Arrows move, plus and minus zoom, 0 shows all, Tab visits points, Enter opens one, L draws a rectangle" });
   const tip = el("div", { class: "map-tip", hidden: true });
   const legend = el("div", { class: "map-legend row", role: "group", "aria-label": "Modalities" });
-  const faults = el("div", { class: "row", role: "group", "aria-label": "Marks over the map" });
+  const faults = el("div", { class: "row", role: "group", "aria-label": "Marks on the map" });
   const status = el("div", { class: "map-status" });
   const side = el("aside", { class: "map-side panel", "aria-label": "Selection" });
   const text = el("p", { class: "note", id: "map-text" });
@@ -60,7 +60,7 @@ export function mount(root, context) {
   const map = new PointMap(host, { onHover: hover, onPick: (point) => pick(point), onLasso: choose, onView: viewed, paint, onKey: key,
     onEscape: () => { lasso = null; chosen = null; drawSide(); },
     onMode: (mode) => { lassoButton.setAttribute("aria-pressed", String(mode === "lasso"));
-      if (mode === "rectangle") announce("Rectangle: arrows move it, shift and arrows change its size, Enter takes what is inside, Escape cancels"); } });
+      if (mode === "rectangle") announce("Rectangle: arrows move it, shift and arrows change its size, Enter selects the points inside, Escape cancels"); } });
   // For measurements by scripts.
   host.map = map;
 
@@ -93,12 +93,12 @@ export function mount(root, context) {
       answer = await get("umap");
       if (answer.status === 202) {
         await api.job(answer.buffer, { signal, onProgress: () =>
-          status.replaceChildren(progress(0, 0, "Arranging the map (UMAP); the first layout is shown until then")) });
+          status.replaceChildren(progress(0, 0, "Computing the UMAP layout; the first layout is shown until it is ready")) });
         answer = await get("umap");
       }
       await place(answer, "umap");
       drawStatus();
-      announce("The map is arranged by UMAP");
+      announce("The map shows the UMAP layout");
     } catch (error) {
       if (error.name === "AbortError" || signal.aborted) return;
       if (which === "umap" && points) {
@@ -440,9 +440,9 @@ export function mount(root, context) {
           card(item, context, { onClick: () => { chosen = item; map.repaint(); drawSide(); } })))));
       return;
     }
-    side.replaceChildren(el("h2", { text: "What lies together is alike" }),
-      el("p", { class: "soft", text: "Every point is an item in one modality. Move over a point to see it and the lines to its other modalities; click it to keep it." }),
-      el("dl", { class: "keys map-keys" }, [["drag, wheel", "move and zoom"], ["shift and drag", "take what is inside a line"], ["Tab, Enter", "visit points, open one"], ["L", "rectangle by arrows"]].map(([one, what]) =>
+    side.replaceChildren(el("h2", { text: "Nearby points are similar" }),
+      el("p", { class: "soft", text: "Every point is an item in one modality. Hover over a point to see it and the lines to its other modalities; click to keep it open." }),
+      el("dl", { class: "keys map-keys" }, [["drag, wheel", "move and zoom"], ["shift and drag", "select the points inside a line"], ["Tab, Enter", "visit points, open one"], ["L", "draw a rectangle with the arrows"]].map(([one, what]) =>
         el("div", {}, el("dt", {}, el("kbd", { text: one })), el("dd", { text: what })))));
   }
 
@@ -489,7 +489,7 @@ export function mount(root, context) {
   }
 
   function drawStatus(problem = "") {
-    const sampled = points.total > points.n ? `A random sample of ${number(points.items)} items is shown, with the same share of every modality: ${number(points.n)} of ${number(points.total)} rows. ` : "";
+    const sampled = points.total > points.n ? `A random sample of ${number(points.items)} items is shown, with every modality as frequent as in the index: ${number(points.n)} of ${number(points.total)} rows. ` : "";
     status.replaceChildren(el("span", { class: "soft small", text: sampled + problem }));
   }
 

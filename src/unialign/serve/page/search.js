@@ -191,9 +191,9 @@ export function mount(root, context) {
   function nothing() {
     const filtersInUse = conditions(query);
     fill(message, empty("Nothing found",
-      el("p", { class: "soft", text: filtersInUse.length ? "Your filters leave no item that can be compared. Lift one:" : query.target !== "any" ? "No item has the modality that you look in." : "The index has no item to compare with." }),
-      el("div", { class: "row" }, filtersInUse.map((one) => button(`Lift ${one.shown ?? one.text}`, () => change(one.lift))),
-        query.target !== "any" ? button("Find in all modalities", () => change({ target: "any" })) : null)));
+      el("p", { class: "soft", text: filtersInUse.length ? "Your filters leave no item that can be compared. Lift one:" : query.target !== "any" ? "No item has the modality that is searched." : "The index has no item to compare with." }),
+      el("div", { class: "row" }, filtersInUse.map((one) => button(`Remove ${one.shown ?? one.text}`, () => change(one.lift))),
+        query.target !== "any" ? button("Search all modalities", () => change({ target: "any" })) : null)));
     announce("Nothing found");
   }
 
@@ -213,12 +213,12 @@ export function mount(root, context) {
       el("span", { class: "soft", text: ways[state.kind(one.name)] ?? "vectors" })));
     const closed = unable.map((one) => el("li", { class: "off" },
       el("span", { class: "modality" }, icon(icons[state.kind(one.name)] ?? "key"), el("b", { text: one.name })),
-      el("details", {}, el("summary", { text: "only by items of the index" }), el("p", { class: "soft small", text: one.reason ?? "It has no encoder." }))));
+      el("details", {}, el("summary", { text: "only with items of the index" }), el("p", { class: "soft small", text: one.reason ?? "It has no encoder." }))));
     fill(message, el("div", { class: "welcome" },
-      el("h2", { text: "Find anything by anything" }),
-      el("p", { class: "soft", text: "One space holds all modalities: a word finds pictures, a picture finds sounds, and several parts mix. Start with one of these." }),
+      el("h2", { text: "Find anything with anything" }),
+      el("p", { class: "soft", text: "One space holds all modalities: a word finds pictures, a picture finds sounds, and several parts can be mixed. Start with one of these." }),
       examples,
-      el("h3", { text: "What you can ask with" }), el("ul", { class: "possible" }, usable, el("li", {}, el("span", { class: "modality" }, icon("key"), el("b", { text: "any item" })), el("span", { class: "soft", text: "type its key, or press + on a result" })), closed)));
+      el("h3", { text: "What you can search with" }), el("ul", { class: "possible" }, usable, el("li", {}, el("span", { class: "modality" }, icon("key"), el("b", { text: "any item" })), el("span", { class: "soft", text: "type its key, or press + on a result" })), closed)));
     try {
       const three = await exampleItems();
       fill(examples, ...three.map((item) => el("button", { type: "button", class: "example", on: { click: () => change({ parts: [{ item: item.key, weight: 1 }], open: null }) } },

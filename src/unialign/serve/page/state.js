@@ -14,7 +14,7 @@ export function makeState({ router }) {
     index: null,
     results: null,
     selection: new Set(),
-    // Files that were dropped, recorded or pasted: they live as long as the page.
+    // Files that were dropped, recorded or pasted; kept until the page is closed.
     files: new Map(),
     theme: "",
     on(event, listener) {

@@ -1,4 +1,4 @@
-// Elements, icons and small widgets. Texts of users are only ever set as text nodes.
+// Elements, icons and small widgets. Texts from users are only ever set as text nodes.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -115,7 +115,7 @@ export function progress(done, total, text = "") {
   );
 }
 
-/** Error with its sentence, code, identifier and a Retry button; a 503 repeats by itself after a countdown. */
+/** Error with its sentence, code, identifier and a Retry button; a 503 is retried automatically after a countdown. */
 export function errorBox(error, retry, { signal } = {}) {
   const wait = error.status === 503 || error.status === 429 ? Math.max(1, error.retryAfter ?? 2) : 0;
   const text = el("p", { class: "error-text", text: error.message || "Something went wrong." });
