@@ -155,7 +155,7 @@ def test_the_fingerprint_depends_on_everything_but_the_root(items: Items) -> Non
         ({"image": b"\x89PNG"}, "record 2, 'image' is of type bytes.*save media in memory to files first"),
         ({"image": "/etc/passwd"}, r"record 2, 'image': /etc/passwd is outside of .*allow_absolute=True"),
         ({"image": "../x.png"}, r"\.\./x\.png is outside of"),
-        ({"image": "http://a.b/c.png"}, "is an address; download the file first"),
+        ({"image": "http://a.b/c.png"}, "is a URL; download the file first"),
         ({"image": {"path": "a.mp4", "span": [3, 2]}}, "record 2: the cell of 'image' is not valid.*start < end"),
         ({"image": {"file": "a"}}, "record 2: the cell of 'image' is not valid: a cell must have one of"),
         ({"group": 1.5}, r"record 2: group is 1\.5, expected a string or an integer"),

@@ -61,8 +61,8 @@ def test_lines_that_end_with_cr_alone_are_an_error(tmp_path: Path, ending: str) 
     path = tmp_path / "m.csv"
     path.write_bytes(ending.join(["id,image,text", "1,a.png,a", "2,b.png,b", ""]).encode())
     for opened in (Items.open, open_collection):
-        with pytest.raises(DataError, match=r"m\.csv, line 1: a line ends with CR alone; save the file with line ends"):
+        with pytest.raises(DataError, match=r"m\.csv, line 1: a line ends with CR only; save the file with line ends"):
             opened(path)
     path.write_bytes(b"id,text\n1,a\r2,b\n")
-    with pytest.raises(DataError, match=r"m\.csv, line 2: a line ends with CR alone"):
+    with pytest.raises(DataError, match=r"m\.csv, line 2: a line ends with CR only"):
         Items.open(path)

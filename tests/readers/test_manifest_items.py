@@ -236,7 +236,7 @@ def test_paths_outside_of_the_root(tmp_path: Path) -> None:
     assert items.cell(1, "image") == Cell(path=str(outside)[1:], root=1)
     for path in ("../x/a.png", "a/../../x/a.png", "https://a.b/c.png"):
         (tmp_path / "m" / "m.csv").write_text(f"id,image\n1,{path}\n")
-        with pytest.raises(DataError, match=r"line 2: .*is (outside|an address)"):
+        with pytest.raises(DataError, match=r"line 2: .*is (outside|a URL)"):
             Items.open(tmp_path / "m" / "m.csv")
 
 

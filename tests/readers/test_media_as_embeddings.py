@@ -109,7 +109,7 @@ def test_missing_parts_of_clip_retrieval_are_errors(tmp_path: Path) -> None:
     for name in ("img_emb", "text_emb"):
         (folder / name / f"{name}_3.npy").unlink()
     with pytest.raises(
-        DataError, match=r"img_emb: of the parts up to img_emb_4, these are missing: 3; make them again"
+        DataError, match=r"img_emb: of the parts up to img_emb_4, these are missing: 3; create them again"
     ):
         load_dataset(folder)
     with pytest.raises(DataError, match=r"no media files; it has 8 \.npy; if they are embeddings, .*unialign train"):

@@ -157,7 +157,7 @@ def test_a_shard_that_is_cut_off_stops_unless_allowed(
 ) -> None:
     path = write(tmp_path / "s.tar", [info("a.jpg"), info("b.jpg", b"y" * 1000), info("c.jpg")])
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=rf"s\.tar is damaged or cut off .*{words}.*allow_truncated=True"):
+    with pytest.raises(DataError, match=rf"s\.tar is damaged or truncated .*{words}.*allow_truncated=True"):
         Items.open(path)
     items = Items.open(path, allow_truncated=True)
     assert items.keys.tolist() == ["a", "b", "c"][:rest]
@@ -187,7 +187,7 @@ def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
 def test_sizes_that_make_no_sense_are_errors(tmp_path: Path, data: bytes) -> None:
     path = write(tmp_path / "s.tar", [info("a.jpg")])
     path.write_bytes(path.read_bytes()[:1024] + data)
-    with pytest.raises(DataError, match=r"s\.tar is damaged or cut off after 'a\.jpg'"):
+    with pytest.raises(DataError, match=r"s\.tar is damaged or truncated after 'a\.jpg'"):
         Items.open(path)
     assert Items.open(path, allow_truncated=True).keys.tolist() == ["a"]
 

@@ -28,7 +28,7 @@ def text_codes(items: Items, modality: str) -> NDArray[np.int64]:
     """Return (N,) codes, which are equal for items with equal texts; -1 for absent, blank and broken cells.
 
     Raises:
-        DataError: the machine or file system failed, also after several attempts.
+        DataError: the machine or file system failed, even after several attempts.
     """
 
     def key_of(cell: Cell, files: OpenFiles) -> str | None:
@@ -42,7 +42,7 @@ def content_codes(items: Items, modality: str) -> NDArray[np.int64]:
     """Return (N,) codes, which are equal for items whose cells have the same bytes; -1 for absent and broken cells.
 
     Raises:
-        DataError: the machine or file system failed, also after several attempts.
+        DataError: the machine or file system failed, even after several attempts.
     """
 
     def key_of(cell: Cell, files: OpenFiles) -> bytes:

@@ -81,7 +81,7 @@ class Items:
             name: name of the table. Default: the name of the source.
             license: SPDX identifier of the data, if the source does not state it. Default: "unknown".
             allow_absolute: whether a manifest may refer to files outside of `root`.
-            allow_truncated: whether to use the complete members of an archive that is cut off.
+            allow_truncated: whether to use the complete members of a truncated archive.
 
         Raises:
             DataError: the source is missing or damaged, no reader or rule fits, an id occurs twice, or a row of a

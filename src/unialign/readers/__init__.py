@@ -1,4 +1,4 @@
-"""Read embedding files of many formats: arrays are listed from headers, and rows are read in chunks."""
+"""Read embeddings from files of many formats: arrays are listed from the headers, and rows are read in chunks."""
 
 from unialign._lazy import attach_stub
 

@@ -56,7 +56,7 @@ def mudata_entries(path: Path, file: Any) -> Entries:
 
 
 def mudata_matrices(path: Path, file: Any) -> ArrayFile:
-    """Return the matrices of the modalities by their keys in the file, and the values of the cells."""
+    """Return the matrices of all modalities, and the per-cell values."""
     columns = []
     items = _length(file["obs"])
     for name in _in_order(file["mod"]):
@@ -184,7 +184,7 @@ def _gathered_entry(entry: ArrayEntry, key: str, row_N: NDArray[np.int64]) -> Ar
 
 
 def _rows_of(path: Path, file: Any, modality: str, items: int) -> NDArray[np.int64]:
-    """Return -1 for cells that are absent in the modality."""
+    """Return the row of each cell in the modality; -1 for absent cells."""
     rows = _length(file["mod"][modality]["obs"])
     if "obsmap" in file and modality in file["obsmap"]:
         row_N = np.asarray(file["obsmap"][modality][()], np.int64).reshape(-1) - 1

@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 # Generic keys, which are replaced by the name of the file.
 _GENERIC = frozenset({"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "x", "X"})
-# Keys of per-item values, if no others are given.
+# Default keys of per-item values.
 _VALUE_KEYS = {
     "label": ("labels", "label"),
     "group": ("groups", "group"),
@@ -47,7 +47,7 @@ class MatrixColumn:
         key: key of the array in the file; None if the file has only one array.
         items: number N of items.
         row_N: (N,) rows of the items, -1 if absent; None if item i is row i.
-        aliases: other names of the matrix in rules.
+        aliases: other names by which rules may refer to the matrix.
         present: function that returns the (N,) presence mask; None if all items are present.
         skipped: reason why the matrix cannot be used, or "".
         is_default: whether the matrix is a modality if no rules are given.
@@ -98,7 +98,7 @@ def array_file(path: Path, file: EmbeddingFile) -> ArrayFile:
 
 
 def array_items(files: Sequence[ArrayFile], options: ItemOptions) -> ItemRecords:
-    """Several files must have the same items in the same order."""
+    """List the items of array files; several files must have the same items in the same order."""
     chosen = _chosen(files, options)
     first = next(iter(chosen.values()))
     for name, (file, column) in chosen.items():
@@ -196,7 +196,7 @@ def _values(files: Sequence[ArrayFile], items: int, options: ItemOptions) -> dic
             raise DataError(f"{files[0].path} has no values {given!r}; it has {', '.join(known) or 'none'}")
     if "id" in options.values:
         return found
-    # Names that are not unique are left out; unique ids are names.
+    # Use unique ids as names; ids that repeat are not used.
     if "id" in found and not _are_unique(found["id"]):
         del found["id"]
     if "id" not in found and "ids" in found and _are_unique(found["ids"]):

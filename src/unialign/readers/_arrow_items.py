@@ -29,7 +29,7 @@ _FLOATS = ("halffloat", "float", "double")
 
 
 def features_of(schema: Any) -> Mapping[str, Any]:
-    """Return the `features` of `datasets` in the metadata of a schema."""
+    """Return the `features` that the library `datasets` stores in the metadata of a schema."""
     text = (schema.metadata or {}).get(_METADATA)
     if text is None:
         return {}
@@ -46,7 +46,7 @@ def arrow_fields(schema: Any, first: Mapping[str, Sequence[Any]]) -> list[Field]
 
 
 def sampled_columns(schema: Any) -> list[str]:
-    """The values of these columns or leaves determine what the column contains."""
+    """Return the columns or leaves whose values must be read to determine the kind of a column."""
     texts = [field.name for field in schema if _text_type(field.type) in _TEXTS]
     return texts + [f"{field.name}.path" for field in schema if is_media(field.type)]
 
@@ -61,12 +61,12 @@ def first_values(schema: Any, batch: Any) -> dict[str, Sequence[Any]]:
 
 
 def is_media(kind: Any) -> bool:
-    """`datasets` writes media as a struct of `bytes` and `path`."""
+    """Return whether a type is a struct of `bytes` and `path`, as the library `datasets` writes media."""
     return str(kind).startswith("struct") and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
 
 
 def is_reference(kind: Any) -> bool:
-    """The values of the type stay in the file."""
+    """Return whether cells refer to the values in the file instead of copying them."""
     return is_media(kind) or str(kind) in _BYTES or _is_vectors(kind)
 
 
@@ -104,7 +104,9 @@ def _classes(feature: Mapping[str, Any]) -> tuple[str, ...]:
 def row_values(
     columns: Mapping[str, Any], start: int, size: int, table: Mapping[str, Any]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """`columns` contains Arrow arrays, or the name of the referenced leaf if all rows are present."""
+    """Yield the number and the values of each row. `columns` contains Arrow arrays, or the name of the referenced leaf
+    if all rows are present.
+    """
     values = {name: _values(name, column, start, size, table) for name, column in columns.items()}
     names = list(values)
     for i, row in enumerate(zip(*values.values(), strict=True) if values else ((),) * size, start):

@@ -60,7 +60,7 @@ def _column(kind: Any) -> Column:
 
 
 def _signed(array: Any) -> Any:
-    """Convert to int64, which can represent -1 for empty cells."""
+    """Convert integers to int64, which can represent -1 for empty cells."""
     try:
         return array.cast("int64")
     except ValueError:  # ArrowInvalid is a subclass of ValueError

@@ -76,7 +76,7 @@ class Collection:
 
     @cached_property
     def labels_N(self) -> NDArray[np.int64] | None:
-        """Class codes, with -1 for unlabeled items; None if there are no labels."""
+        """Class codes, -1 for unlabeled items; None if there are no labels."""
         if "labels" not in self.values:
             return None
         values_N = self.values["labels"]
@@ -146,7 +146,7 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
 def _with_argument(
     ids_N: NDArray[Any], sources: Sequence[CollectedFile], items: int, *, is_guessed: bool
 ) -> NDArray[Any]:
-    """The argument `ids` replaces guessed ids; other ids must equal it."""
+    """Replace guessed ids by the argument `ids`; ids that are not guessed must equal the argument."""
     given = [source for source in sources if source.file.kind == "arguments" and "ids" in source.file.entries]
     if not given:
         return ids_N

@@ -11,7 +11,7 @@ __all__ = ["Series", "choose_columns"]
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)[\s_.:\-\[(]*(?P<number>\d+)[\])]?")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-# Columns with these words in their prefix are not coordinates, unless the prefix has a word such as "emb".
+# Columns with these words in their prefix are not coordinates, unless the prefix also contains a word such as "emb".
 _OTHER_WORDS = frozenset(
     {"age", "area", "category", "class", "cluster", "code", "codes", "confidence", "count", "counts", "date",
      "day", "dist", "distance", "distances", "fold", "group", "groups", "guid", "hash", "height", "hour", "id",
@@ -21,7 +21,7 @@ _OTHER_WORDS = frozenset(
      "rating", "row", "rows", "score", "scores", "sim", "similarity", "size", "split", "target", "time",
      "timestamp", "uuid", "week", "weight", "weights", "width", "year"}
 )  # fmt: skip
-# A matrix whose column prefix consists of these words is named after its file.
+# If the column prefix of a matrix consists of these words, the matrix is named after its file.
 _GENERIC_WORDS = frozenset(
     {"array", "c", "col", "column", "columns", "comp", "component", "components", "coord", "coordinate",
      "coordinates", "coords", "d", "data", "dim", "dimension", "dims", "e", "emb", "embed", "embedding",
@@ -30,7 +30,7 @@ _GENERIC_WORDS = frozenset(
 )  # fmt: skip
 # Minimum number of columns of a series that has gaps or contains only integers.
 _LONG_SERIES = 8
-_SINGLE = "one number per item; the columns of a matrix are numbered, such as e0, e1, ..."
+_SINGLE = "one number per item; columns of a matrix must be numbered, such as e0, e1, ..."
 
 
 @dataclass(frozen=True)

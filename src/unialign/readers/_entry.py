@@ -102,7 +102,7 @@ class EmbeddingFile:
 
     @classmethod
     def at(cls, path: Path, kind: str, entries: Iterable[ArrayEntry], *, notes: Iterable[str] = ()) -> "EmbeddingFile":
-        """Describe the file at a path; its stem is the file name up to the first dot."""
+        """Describe the file at a path; the stem is the file name up to the first dot."""
         listed = list(entries)
         for key in repeated(entry.key for entry in listed):
             raise DataError(f"{path} holds several arrays called {key!r}; rename them")

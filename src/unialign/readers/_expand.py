@@ -21,7 +21,7 @@ __all__ = ["is_pattern", "open_sources"]
 
 _MAX_FILES = 100_000
 _MAX_DEPTH = 2
-# Prefixes of part files such as train-00000-of-00004.parquet -> name of the split.
+# Prefix of part files, such as train-00000-of-00004.parquet -> name of the split.
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -87,7 +87,7 @@ def _open_folder(paths: Sequence[Path], reader: str | Reader | None) -> list[Emb
 
 
 def _whole(found: Sequence[tuple[str, Path, str]], files: Sequence[EmbeddingFile]) -> list[EmbeddingFile]:
-    """Return [] unless every modality has one file per split."""
+    """Concatenate the splits of each modality; return [] unless every modality has one file per split."""
     modalities: dict[tuple[Path, str], dict[str, EmbeddingFile]] = {}
     for (split, folder, name), file in zip(found, files, strict=True):
         modalities.setdefault((folder, name), {})[split] = file
@@ -150,7 +150,7 @@ def _joined(name: str, paths: Sequence[Path], files: list[EmbeddingFile]) -> lis
 
 
 def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
-    """Return None for a path that a reader opens as one file."""
+    """Return the files of a folder or pattern; None for a path that a reader opens as one file."""
     if is_pattern(text):
         found = sorted((Path(path) for path in glob.iglob(text) if os.path.isfile(path)), key=numeric_order)
         if not found:
@@ -160,7 +160,7 @@ def _files(text: str, reader: str | Reader | None) -> list[Path] | None:
     if not path.is_dir() or reader is not None or recognized(path) or foreign_folder(path):
         return None
     found = sorted(_walk(path), key=numeric_order)
-    # Captions beside images may look like tables.
+    # Text files with captions of images may look like tables.
     is_media = all(kind_of_name(file.name) == "text" for file in found) and bool(items_of_folder(path))
     return None if is_media or not found else found
 

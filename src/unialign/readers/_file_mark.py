@@ -9,7 +9,7 @@ __all__ = ["check_unchanged", "file_mark"]
 
 
 def file_mark(path: Path) -> tuple[int, int]:
-    """Size and modification time."""
+    """Return the size and the modification time of a file."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -19,4 +19,4 @@ def file_mark(path: Path) -> tuple[int, int]:
 
 def check_unchanged(path: Path, mark: tuple[int, int]) -> None:
     if file_mark(path) != mark:
-        raise DataError(f"{path} changed while it was read; read it again when no other process writes it")
+        raise DataError(f"{path} changed while it was read; read it again when no other process is writing it")

@@ -15,7 +15,7 @@ from unialign.readers._item_records import suffix_of
 __all__ = ["STORE_FILE", "FolderFiles", "by_suffix", "is_unsafe_name", "list_files"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# Folders that archive programs add.
+# Folders that archive tools add.
 _SKIPPED = ("__MACOSX",)
 _SHOWN = 5
 # File of an `EmbeddingStore`, whose files are not media.
@@ -33,7 +33,7 @@ class FolderFiles:
 
 
 def list_files(folder: Path) -> FolderFiles:
-    """Hidden entries are omitted, and links to folders are not followed."""
+    """List the files of a folder. Hidden entries are omitted, and links to folders are not followed."""
     paths: list[str] = []
     links: list[str] = []
     unreadable: list[str] = []
@@ -46,7 +46,7 @@ def list_files(folder: Path) -> FolderFiles:
             with os.scandir(folder / prefix) as entries:
                 found = list(entries)
         except OSError as error:
-            # A folder without permission is a property of the data; other errors, such as EIO, are not.
+            # A folder that may not be listed is skipped with a note; other errors, such as EIO, are raised.
             if error.errno not in (errno.EACCES, errno.EPERM) or not prefix:
                 raise DataError(
                     f"{folder / prefix} cannot be listed ({error.strerror or error}); check path and file system"
@@ -78,7 +78,7 @@ def list_files(folder: Path) -> FolderFiles:
 
 
 def is_unsafe_name(path: str) -> bool:
-    """The path cannot be the name of an item."""
+    """Return whether a path cannot be the name of an item."""
     return _CONTROL.search(path) is not None or len(path.encode("utf-8", "surrogateescape")) > _MAX_BYTES
 
 

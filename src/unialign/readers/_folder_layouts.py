@@ -18,7 +18,7 @@ from unialign.readers._suffix_rules import Matched, SuffixRules, empty_modality,
 
 __all__ = ["Arranged", "arranged", "parts_of"]
 
-# A layout is only derived from the files if this share of the items has files of several modalities.
+# A layout is derived from the files only if this fraction of the items has files of several modalities.
 _MIN_SHARE = 0.5
 _LISTED_BY_PATTERN = (".tar", ".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".h5ad", ".h5mu")
 _ARRAYS = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
@@ -36,7 +36,7 @@ class Arranged:
 
 
 def arranged(found: FolderFiles, options: ItemOptions) -> Arranged:
-    """Raise an error if no layout, or more than one, fits."""
+    """Assign the files to items and modalities; raise an error unless exactly one layout fits."""
     parts = parts_of(found.paths)
     rests = [path[len(prefix) :] for prefix, paths in parts.items() for path in paths]
     layout, rules = _layout(found, rests, options)
@@ -66,7 +66,7 @@ def arranged(found: FolderFiles, options: ItemOptions) -> Arranged:
 
 def parts_of(paths: Sequence[str]) -> dict[str, list[str]]:
     """Return the paths of each split if all top folders are splits, else all paths under ""."""
-    # Loose texts such as README.txt do not matter.
+    # Ignore text files at the top level, such as README.txt.
     tops = {
         path.partition("/")[0] for path in paths if kind_of_name(path) if "/" in path or kind_of_name(path) != "text"
     }
@@ -93,13 +93,13 @@ def _layout(
     if not tops:
         raise _no_media(found)
     if tops.get("") == {"text"} and len(tops) > 2:
-        del tops[""]  # texts such as README.txt beside the subfolders
+        del tops[""]  # text files beside the subfolders, such as README.txt
     kinds = set().union(*tops.values())
     by_folder: dict[str, tuple[str, ...]] = {top.rstrip("/"): (top,) for top in sorted(tops)}
     by_kind: dict[str, tuple[str, ...]] = {kind: SUFFIXES[kind] for kind in KINDS if kind in kinds}
     is_nested = "" not in tops and len(tops) > 1
     is_pure = is_nested and all(len(own) == 1 for own in tops.values())
-    # Share of the items that would have several modalities.
+    # Fraction of the items that would have several modalities.
     folders = _share(rests, "folders", by_folder) if is_pure else 0.0
     if options.layout != "auto":
         return options.layout, by_folder if options.layout == "folders" else by_kind

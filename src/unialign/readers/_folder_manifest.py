@@ -22,7 +22,7 @@ _SOURCES: Mapping[str, Callable[[Path], RowSource]] = {
 
 
 def manifest_of(found: FolderFiles, options: ItemOptions) -> ItemRecords | None:
-    """Return None if there is no manifest in the folder or in the folders of its splits."""
+    """Read the manifest in the folder or in the folders of its splits; return None if there is none."""
     paths = [path for path in found.paths if path.rpartition("/")[2] in _SOURCES and path.count("/") <= 1]
     if (
         not paths
@@ -40,7 +40,7 @@ def manifest_of(found: FolderFiles, options: ItemOptions) -> ItemRecords | None:
 
 
 def _is_place(rule: str) -> bool:
-    """A suffix or a subfolder, but not a column."""
+    """Return whether a rule is a suffix or a subfolder, not a column."""
     return rule.endswith("/") or "." in rule
 
 

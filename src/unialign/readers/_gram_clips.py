@@ -43,7 +43,7 @@ def read_clips(
             clip = clips.setdefault(name, Clip(name))
             part = annotation_split(path)
             if clip.files and part not in clip.files:
-                # A clip that two files list, such as train and trainval, has the texts of the later one.
+                # If two files list a clip, such as train and trainval, use the texts of the later file.
                 clip.captions, clip.texts = [], {}
             clip.files.add(part)
             clip.captions += next((found for key in text_keys if (found := _texts(entry, key, where))), [])
@@ -62,7 +62,9 @@ def read_clips(
         clip.split = _split(clip.files, splits)
         crossing += "test" in clip.files and len(clip.files) > 1
     if crossing:
-        notes.append(f"{count(crossing, 'clip')} of descs_ret_test.json also in another file: used as test only")
+        notes.append(
+            f"{count(crossing, 'clip')} of descs_ret_test.json also in another file: used only for the test split"
+        )
     if silent := sum(not clip.captions for clip in clips.values()):
         notes.append(f"{count(silent, 'clip')} without a caption")
     return list(clips.values()), notes

@@ -11,7 +11,7 @@ from unialign.readers._item_records import Folders
 
 __all__ = ["MediaFolder", "annotation_split", "is_annotation", "is_gram_folder", "list_annotations"]
 
-# In the order in which clips are listed; a clip of `test` is never a training clip.
+# Splits in the order in which clips are listed; a clip in `test` is never used for training.
 _PARTS = ("train", "trainval", "val", "test")
 _NAME = re.compile(rf"descs_ret_({'|'.join(_PARTS)})\.json")
 
@@ -44,7 +44,7 @@ def list_annotations(path: Path) -> list[Path]:
 
 
 class MediaFolder:
-    """Files of one or several folders, found by an exact stem and a list of suffixes."""
+    """Find files in one or several folders by their exact stem and a list of suffixes."""
 
     def __init__(self, folders: Folders, places: Sequence[str], is_required: bool) -> None:
         self._files: list[tuple[dict[str, Any], str, frozenset[str]]] = []
@@ -52,7 +52,9 @@ class MediaFolder:
             self._files += _listed(folders, place.rstrip("/") or ".", is_required)
 
     def find(self, stem: str, suffixes: Sequence[str]) -> dict[str, Any] | None:
-        """Return the reference of the first file; a name that only begins with the stem is another clip."""
+        """Return a reference to the first file that is found; names that only begin with the stem belong to other
+        clips.
+        """
         for root, prefix, names in self._files:
             for suffix in suffixes:
                 for name in (stem + suffix, stem + suffix.upper()):
@@ -71,7 +73,7 @@ def _listed(folders: Folders, place: str, is_required: bool) -> list[tuple[dict[
     resolved = folder.resolve()
     prefix = "" if path == "." else f"{path}/"
     if not resolved.is_relative_to(folders.roots[root].resolve()):
-        # Cells below a root may not leave it by a link, so the target of the link becomes a root.
+        # Cells must not leave their root by a link, so the target of the link becomes a root.
         if not folders.allow_absolute:
             raise DataError(
                 f"{folder} is a link to {resolved}, outside of {folders.roots[root]}; allow it with "

@@ -80,6 +80,6 @@ class Hdf5Rows:
                 return np.empty((0, self.shape[1]), np.float32)
             rows, data = np.asarray(rows_n, dtype=np.int64), file[self.name]
             low, high = int(rows[0]), int(rows[-1]) + 1
-            # Reading a slice is much faster than reading single rows.
+            # Reading one slice is much faster than reading single rows.
             near = high - low <= 4 * len(rows)
             return to_float(data[low:high][rows - low] if near else data[rows], self.dtype)

@@ -24,7 +24,7 @@ _NAMES = (
     "barcode", "obs_names", "sample_key", "__key__", "filename", "file_name", "image_path", "file_path", "filepath",
     "path", "url",
 )  # fmt: skip
-# Names of data frame indexes. The numbers repeat if data frames were concatenated, and are then not used as ids.
+# Names of data frame indexes. If data frames were concatenated, the numbers repeat and are not used as ids.
 _ROW_NUMBERS = ("index", "__index_level_0__", "unnamed: 0")
 
 
@@ -114,7 +114,7 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
     for usual in map(_plain, _ROW_NUMBERS):
         if usual in usable:
             values_N = entries[usable[usual]].load()
-            # Do not use 0, 1, ... as ids, since rows may have been renumbered after other rows were dropped.
+            # Do not use 0, 1, ... as ids, since they may have been renumbered after rows were dropped.
             counted = values_N.dtype.kind in "iu" and np.array_equal(values_N, np.arange(len(values_N)))
             if not counted and len(np.unique(values_N)) == len(values_N):
                 return usable[usual]
@@ -122,7 +122,7 @@ def _chosen(source: CollectedFile, name: str | None) -> str | None:
 
 
 def _plain(key: str) -> str:
-    """Return "imageid" for `imageId` and `table/image_id`."""
+    """Normalize a name: "imageid" for `imageId` and `table/image_id`."""
     return re.sub(r"[-_ :]", "", key.rpartition("/")[2].lower())
 
 

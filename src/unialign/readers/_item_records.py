@@ -33,13 +33,13 @@ class ItemOptions:
     """Options for reading items; see `Items.open`.
 
     Attributes:
-        rules: modality -> places of its cells, in order of priority.
+        rules: modality -> locations of its cells, in order of priority.
         kinds: modality -> kind of media.
         root: folder that paths are relative to.
         layout: layout of a folder.
         values: "id", "group", "ids", "label" and "split" -> name of the column.
         allow_absolute: whether paths outside of `root` are accepted.
-        allow_truncated: whether an archive that is cut off is accepted.
+        allow_truncated: whether a truncated archive is accepted.
     """
 
     rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class ItemRecords:
         kinds: modality -> kind of media, in the order of the modalities.
         records: mappings in the form of the lines of `items.jsonl`: `id`, `cells` (modality -> JSON form of a `Cell`),
             and optionally `group`, `ids`, `label` and `split`. They are iterated once.
-        where: function that returns the place of record i for messages, for records that were yielded.
+        where: function that returns the location of record i for messages; record i must already have been yielded.
         roots: folders that paths of cells are relative to; complete after the last record.
         notes: messages for the user; complete after the last record.
         license: SPDX identifier, or "unknown".
@@ -111,11 +111,13 @@ class ItemRecords:
 class ItemReader(Reader, Protocol):
     """Reader whose files also contain items: media, texts, or references to media.
 
-    A reader of items that are no arrays has the attribute `items_only = True`; its `open` raises a DataError.
+    A reader of formats without arrays has the attribute `items_only = True`, and its `open` raises a DataError.
     """
 
     def read_items(self, paths: Sequence[Path], options: ItemOptions) -> ItemRecords:
-        """List the items of one or several files of the format, without decoding media; raise DataError for damage."""
+        """List the items of one or several files of the format, without decoding media; raise DataError for damaged
+        files.
+        """
 
 
 class Folders:
@@ -131,24 +133,24 @@ class Folders:
 
     @property
     def roots(self) -> Sequence[Path]:
-        """The list grows with `place` and `add`."""
+        """The current roots; `place` and `add` may append to them."""
         return self._roots
 
     def add(self, folder: Path) -> int:
-        """Return the number of a root, which is added if it is new."""
+        """Return the index of a root, which is appended if it is new."""
         absolute = Path(os.path.abspath(folder))
         if absolute not in self._roots:
             self._roots.append(absolute)
         return self._roots.index(absolute)
 
     def place(self, path: str) -> tuple[str, int]:
-        """Return the path relative to a root, and the number of the root."""
+        """Return the path relative to a root, and the index of the root."""
         if not path or "\0" in path:
             raise DataError(f"{path!r} is not a path")
         if path[0] != "/" and "//" not in path and "./" not in path:
             return path, 0
         if "://" in path:
-            raise DataError(f"{path:.80} is an address; download the file first, since nothing is fetched")
+            raise DataError(f"{path:.80} is a URL; download the file first, since URLs are not fetched")
         root = self._roots[0].as_posix()
         absolute = posixpath.normpath(posixpath.join(root, path))
         if absolute.startswith(f"{root.rstrip('/')}/"):

@@ -1,4 +1,4 @@
-"""Tell sources of items with media from files of embeddings."""
+"""Distinguish sources of items with media from files of embeddings."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -106,7 +106,7 @@ def _row_count(ids: FoundIds) -> int:
 def _attach_ids(
     sources: Sequence[CollectedFile], rows: dict[CollectedFile, int], found: dict[CollectedFile, FoundIds]
 ) -> list[str]:
-    """A file that contains only ids is used for the files in its folder."""
+    """Use a file that contains only ids as the ids of the other files in its folder."""
     notes = []
     givers = [source for source in sources if source in found and source not in rows]
     for giver in givers:
@@ -191,7 +191,7 @@ def _axis(codes_F: Sequence[NDArray[np.int64]], keyed: Sequence[CollectedFile]) 
 
 
 def _order(axis: NDArray[np.int64], code_F: NDArray[np.int64], *, is_base: bool) -> NDArray[np.int64]:
-    """Return -1 for items that are absent in the file."""
+    """Return the row of each item in the file; -1 for absent items."""
     if is_base or np.array_equal(axis[: len(code_F)], code_F):
         return np.where(np.arange(len(axis)) < len(code_F), np.arange(len(axis)), -1)
     row = np.full(int(axis.max()) + 1, -1, np.int64)

@@ -55,7 +55,7 @@ class ManifestFile:
 
 
 def manifest_of_files(sources: Sequence[RowSource], options: ItemOptions) -> ItemRecords:
-    """Splits are read from the names of the files."""
+    """List the items of manifest files; splits are read from the file names."""
     paths = [source.path for source in sources]
     files = [
         ManifestFile(source, split=split, label=split or "")
@@ -67,7 +67,9 @@ def manifest_of_files(sources: Sequence[RowSource], options: ItemOptions) -> Ite
 def manifest_items(
     files: Sequence[ManifestFile], options: ItemOptions, *, name: str, root: Path | None = None
 ) -> ItemRecords:
-    """Files must have the same columns. By default, paths are relative to the folder of the first file."""
+    """List the items of manifest files with the same columns. By default, paths are relative to the folder of the first
+    file.
+    """
     first = files[0].source
     folders = Folders(options.root or root or first.path.parent, allow_absolute=options.allow_absolute)
     plan = make_plan(first.fields(), options, first.path)
@@ -78,7 +80,7 @@ def manifest_items(
                 "with the same columns"
             )
     marks = [file_mark(file.source.path) for file in files]
-    # Number of the row of each item, and number of the first item of each file.
+    # Row number of each item, and index of the first item of each file.
     numbers, starts = array("q"), list[int]()
     notes = plan.notes(first.path)
 
@@ -120,7 +122,7 @@ def sampled_fields(rows: Sequence[Mapping[str, Any]]) -> list[Field]:
 
 
 def manifest_name(paths: Sequence[Path]) -> str:
-    """Return the name of the file up to the first dot, or the name of the folder of several files."""
+    """Return the name of a single file up to the first dot, or the name of the folder of several files."""
     path = paths[0].absolute()
     return path.name.split(".")[0] or path.name if len(paths) == 1 else path.parent.name
 

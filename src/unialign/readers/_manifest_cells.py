@@ -19,7 +19,7 @@ _FILES = ("path", "array", "table")
 
 @dataclass(frozen=True)
 class RowConverter:
-    """Conversion of rows of one file; `label` is the prefix of the ids of items without ids."""
+    """Converts rows of one file to records; `label` is the prefix of generated ids."""
 
     plan: Plan
     folders: Folders
@@ -28,7 +28,7 @@ class RowConverter:
     label: str = ""
 
     def records(self, row: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]]:
-        """`number` is the id if the file has no ids."""
+        """Yield the records of a row; `number` is used as the id if the file has no ids."""
         record = self._values(row, number)
         cells = {}
         for modality in self.plan.modalities:
@@ -53,7 +53,7 @@ class RowConverter:
                 names = self.plan.names[column]
                 if not -1 <= value < len(names):
                     raise DataError(f"{column} is {value}, expected -1 or a class from 0 to {len(names) - 1}")
-                # datasets marks items without a label by -1.
+                # The library datasets marks items without a label by -1.
                 value = None if value < 0 else names[value]
             if value is not None:
                 record[name] = value

@@ -12,11 +12,11 @@ from unialign.readers._item_records import ItemOptions, kind_of_name
 
 __all__ = ["Field", "Modality", "Plan", "field_of_values", "make_plan"]
 
-# What the values of a column are: "cell" is the JSON form of a cell, "texts" a list of texts.
+# Type of the values of a column: "cell" is the JSON form of a cell, "texts" a list of texts.
 Holds = Literal["text", "number", "vector", "cell", "texts", "other"]
 How = Literal["value", "path", "vector", "cell"]
 
-# Names of columns that are values of the item if no other names are given.
+# Default names of the columns with per-item values.
 _VALUE_COLUMNS = {
     "id": ("id", "key", "__key__"),
     "group": ("group", "groups"),
@@ -44,7 +44,7 @@ class Modality:
     """Modality of a manifest.
 
     Attributes:
-        columns: columns with its cells, in order of priority, and how their values become cells.
+        columns: columns with its cells, in order of priority, and how values are converted to cells.
         span: columns with the start and the end in seconds, or None.
     """
 
@@ -61,7 +61,7 @@ class Plan:
     Attributes:
         values: "id", "group", "ids", "label" and "split" -> column.
         names: column -> class names.
-        expanded: column with lists of texts, each of which is an item; None if there is none.
+        expanded: column whose lists of texts are expanded to one item per text, or None.
         unused: columns without a meaning.
     """
 
@@ -87,13 +87,13 @@ class Plan:
             notes.append(f"{where}: columns without a rule are not used: {_listed(self.unused)}")
         if self.expanded:
             notes.append(
-                f"{where}: each text in the lists of {self.expanded!r} is an item; those of a row have equal ids"
+                f"{where}: each text in the lists of {self.expanded!r} is an item; the items of a row have equal ids"
             )
         return notes
 
 
 def field_of_values(name: str, values: Sequence[Any]) -> Field:
-    """`values` must not contain None."""
+    """Determine the type of a column from some of its values, which must not contain None."""
     types = {type(value) for value in values}
     if types <= {str}:
         texts = [value for value in values if value.strip()]
@@ -181,7 +181,7 @@ def _ruled(
 
 
 def _guessed(field: Field, options: ItemOptions) -> Modality | None:
-    """Return None for a column whose meaning is not evident."""
+    """Return the modality of a column; None if its meaning is not evident."""
     name, column = field.name, field.name
     if column == _FILE_NAME:
         name = field.kind or "image"

@@ -22,7 +22,7 @@ def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: 
             prefix = mask_prefix(key)
             if prefix is None:
                 continue
-            # In a renamed file, the single mask may still use the original key.
+            # If the file was renamed, its single mask may still use the original key.
             key = key.removeprefix(prefix)
             own = [name for name, (other, matrix) in matrices.items() if other is source and matrix.key == key]
             name = own[0] if own else source.given or key
@@ -41,7 +41,9 @@ def presence_masks(sources: Sequence[CollectedFile], matrices: Matrices, items: 
 
 
 def unused_masks(sources: Sequence[CollectedFile], matrices: Matrices) -> list[tuple[CollectedFile, ArrayEntry]]:
-    """Find masks that belong to no array; ignoring a misspelled mask would treat absent rows as present."""
+    """Return masks that belong to no array. If a misspelled mask were ignored, absent rows would be treated as
+    present.
+    """
     keys = {key for source in sources for key in source.file.entries} | set(matrices)
     return [
         (source, entry)

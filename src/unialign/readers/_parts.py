@@ -20,7 +20,7 @@ __all__ = ["concatenate", "group_parts", "numeric_order"]
 _PART = re.compile(
     r"(?P<prefix>.*?)(?P<mark>[-_.]?(?:part|shard|chunk|batch)?[-_.]?)(?P<number>\d{1,9})(?P<of>[-_]of[-_](?P<total>\d{1,9})(?:-[0-9a-f]{8,64})?)?"
 )
-# Prefixes that need no separator before the number of the part.
+# Prefixes that may be followed directly by the number of the part, without a separator.
 _WORDS = frozenset({"emb", "embs", "embedding", "embeddings", "vectors", "features", "feats", "data"})
 
 
@@ -94,7 +94,7 @@ def _part(path: Path) -> _Part | None:
 
 
 def _is_alternative(prefix: str) -> bool:
-    """Return whether the numbers denote alternatives for the same items, such as layers."""
+    """Return whether the numbers denote alternatives for the same items, such as layers, rather than parts."""
     return re.split(r"[-_. ]", prefix.lower())[-1] in _ALTERNATIVES
 
 
@@ -125,8 +125,8 @@ def _check_gaps(parts: Sequence[_Part], files: Sequence[Path]) -> None:
     if missing:
         listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            f"{files[0].parent}: of the parts up to {parts[0].prefix}_{last}, these are missing: {listed}; make them "
-            "again, or number the others without gaps"
+            f"{files[0].parent}: of the parts up to {parts[0].prefix}_{last}, these are missing: {listed}; create "
+            "them again, or renumber the others without gaps"
         )
 
 
@@ -148,7 +148,7 @@ def _check_complete(parts: Sequence[_Part], files: Sequence[Path]) -> None:
 def _concatenated(key: str, files: Sequence[EmbeddingFile]) -> ArrayEntry:
     entries = [file.entries.get(key) for file in files]
     if mask_prefix(key):
-        # A table lists a mask only if some of its rows are absent.
+        # Tables list a mask only if some rows are absent.
         return _concatenated_mask(key, files)
     found = [entry for entry in entries if entry is not None]
     if any(entry.skipped or not entry.shape for entry in found):

@@ -6,14 +6,14 @@ __all__ = ["kept_lines", "open_quote"]
 
 
 def kept_lines(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
-    """Append each line to `kept`; the caller clears the list after each row."""
+    """Yield the lines, and append each to `kept`, which the caller clears after each row."""
     for line in lines:
         kept.append(line)
         yield line
 
 
 def open_quote(lines: Sequence[str], delimiter: str) -> int | None:
-    """Return the place of the line of a row in which a quote opens that is not closed, or None.
+    """Return the index of the line of a row at which an unclosed quote opens, or None.
 
     As in the csv module, a quote opens only at the start of a cell, and "" inside quotes is a quote.
     """

@@ -36,7 +36,7 @@ def read_items(
 
     Raises:
         DataError: a file is missing or damaged, or no reader or rule fits.
-        ConfigError: the reader is unknown or reads no items, or the source has several readings.
+        ConfigError: the reader is unknown or reads no items, or the source is ambiguous.
     """
     paths = _paths(source)
     found = load_reader(reader) if reader is not None else _recognized(paths)
@@ -54,7 +54,7 @@ def expand_braces(text: str) -> Iterator[str]:
         return
     first, last = int(found[1]), int(found[2])
     if not 0 <= last - first < _MAX_FILES:
-        raise ConfigError(f"{found[0]} in {text!r} must count upwards, by at most {_MAX_FILES:,} files")
+        raise ConfigError(f"{found[0]} in {text!r} must be an ascending range of at most {_MAX_FILES:,} files")
     for number in range(first, last + 1):
         yield from expand_braces(f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}")
 

@@ -1,4 +1,4 @@
-"""Read rows in chunks of bounded memory. Pages of a memory map would count as memory of the process.
+"""Read rows in chunks of bounded memory, without memory maps, whose pages would count as memory of the process.
 
 Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` requested rows.
 """

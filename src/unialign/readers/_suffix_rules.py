@@ -1,4 +1,4 @@
-"""Match file names with suffix rules: the longest suffix wins, and the rest of the name is the item."""
+"""Match file names with suffix rules: the longest matching suffix is used, and the rest of the name is the item."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from unialign.readers._item_records import kind_of_name, suffix_of
 __all__ = ["Matched", "SuffixRules", "empty_modality", "rule_name", "suggested_rules"]
 
 _NEAREST = 5
-# Share of the items that a suffix must occur in to be suggested as a rule.
+# Fraction of the items in which a suffix must occur to be suggested as a rule.
 _SUGGESTED = 0.02
 
 
@@ -65,7 +65,9 @@ class SuffixRules:
         return None
 
     def double_suffixes(self, stems: Iterable[str]) -> list[str]:
-        """Stems may themselves end with the suffix of a rule, such as `cat_fr.ogg` of `cat_fr.ogg.ogg`."""
+        """Return the stems that also end with the suffix of a rule, such as `cat_fr.ogg` of the file
+        `cat_fr.ogg.ogg`.
+        """
         return [stem for stem in stems if self.match(stem) is not None]
 
 
@@ -79,11 +81,13 @@ def empty_modality(modality: str, rule: Sequence[str], paths: Sequence[str]) -> 
 
 
 def suggested_rules(paths: Sequence[str]) -> dict[str, int]:
-    """Return suffixes that would join files to items, such as `_fr.ogg` beside `.png`, with their numbers of files."""
+    """Return suffix -> number of files, for suffixes that would group files into items, such as `_fr.ogg` beside
+    `.png`.
+    """
     suffixes = Counter(suffix_of(path).lower() for path in paths)
     main = next(iter(sorted(suffixes, key=lambda suffix: (-suffixes[suffix], suffix))), "")
-    # Stems of the files whose stem is the whole name of an item: all suffixes but the most frequent one, if there are
-    # several, since the most frequent one may be that of several modalities.
+    # Stems that are probably names of items: those of all suffixes but the most frequent one, which may be used by
+    # several modalities.
     stems = {path[: len(path) - len(suffix_of(path))] for path in paths if suffix_of(path).lower() != main}
     counts: Counter[str] = Counter()
     for path in paths:

@@ -54,7 +54,9 @@ class Cells(Protocol):
         """Return (c,) floats, NaN for null cells."""
 
     def values(self, *, fill: bool) -> Array | None:
-        """Replace null cells by -1 or "" if `fill` is True; otherwise return None if there are any."""
+        """Return (c,) values. Null cells become -1 or "" if `fill` is True; otherwise, None is returned if there are
+        any.
+        """
 
     def texts(self) -> list[str | None]: ...
 
@@ -86,7 +88,7 @@ def table_file(table: Table, kind: str) -> EmbeddingFile:
             entries += _vector_entries(table, name, text.dim)
     kinds = {name: column.kind[0] for name, column in table.columns.items() if column.kind in ("float", "integer")}
     series, left = choose_columns(kinds)
-    # Beside columns of vectors, numbered columns are often other values of the items.
+    # In a table with columns of vectors, numbered columns are often other values of the items.
     is_default = not entries
     for found in series:
         entries += _series_entries(table, found, is_default=is_default)
@@ -166,7 +168,7 @@ def _series_entries(table: Table, series: Series, *, is_default: bool) -> list[A
 
     entries = [_streamed(series.name, (table.rows, len(names)), dtype, chunks, is_default=is_default)]
     key = f"present.{series.name}"
-    # Most tables have no blank cell in the first column, which is faster to read than all columns.
+    # Check the first column before all columns, which is faster; most tables have no blank cell in it.
     if key not in table.columns and any(blank_c.any() for blank_c in blank(names[:1])) and not mask().all():
         entries.append(ArrayEntry(key, (table.rows,), "|b1", unreadable, mask))
     return entries

@@ -1,7 +1,7 @@
 """Index the members of WebDataset shards: key, field, and position of the bytes.
 
 As in WebDataset, the key is the directory and the name up to the first dot of the base name; the field is the rest, in
-lower case. Members of a key may lie apart, and in different shards.
+lower case. Members with the same key need not be adjacent, and may be in different shards.
 """
 
 import tarfile
@@ -21,7 +21,7 @@ from unialign.readers._folder_files import is_unsafe_name
 
 __all__ = ["Member", "TarIndex", "index_shards"]
 
-# Longest extended header, which `tarfile` reads into memory.
+# Maximum size of an extended header, which `tarfile` reads into memory.
 _MAX_HEADER_BYTES = 1 << 17
 _EXTENDED = (
     tarfile.XHDTYPE,
@@ -47,7 +47,7 @@ class _Positions:
 
     def __init__(self) -> None:
         self.shards, self.offsets, self.sizes = array("q"), array("q"), array("q")
-        # Names in the archive, where they are not the key, a dot and the field.
+        # Names in the archive that are not of the form KEY.FIELD.
         self.names: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -158,9 +158,9 @@ def _members(path: Path, size: int, allow_truncated: bool, notes: list[str]) -> 
         try:
             with tarfile.open(fileobj=stream, mode="r:", tarinfo=_BoundedInfo, encoding="utf-8") as archive:
                 while (info := archive.next()) is not None:
-                    # The list of all members would hold a kilobyte for each of them.
+                    # Clear the list of members, which would need a kilobyte per member.
                     archive.members.clear()  # type: ignore[attr-defined]
-                    # Sizes below 0 would lead back to earlier members, without end.
+                    # A negative size would cause an infinite loop over earlier members.
                     if info.size < 0 or (info.isreg() and info.offset_data + info.size > size):
                         raise tarfile.ReadError("unexpected end of data")
                     last = info.name
@@ -177,14 +177,16 @@ def _members(path: Path, size: int, allow_truncated: bool, notes: list[str]) -> 
     place = f"after {last!r}" if last else "at its start"
     if not allow_truncated:
         raise DataError(
-            f"{path} is damaged or cut off {place} ({problem}); fetch it again, or use its complete members with "
+            f"{path} is damaged or truncated {place} ({problem}); download it again, or use its complete members with "
             "allow_truncated=True (--allow-truncated)"
         )
-    notes.append(f"{path} is damaged or cut off {place} ({problem}); the members before are used")
+    notes.append(f"{path} is damaged or truncated {place} ({problem}); only the members before are used")
 
 
 def _problem_at_end(stream: BinaryIO, end: int, size: int) -> str:
-    """Return why the end of an archive, which is a block of zeros, is missing or is not at the end of the file."""
+    """Return what is wrong with the end of an archive, a block of zeros that must be at the end of the file; "" if
+    nothing.
+    """
     stream.seek(end)
     rest = stream.read(1 << 20)
     if not rest:
@@ -195,7 +197,7 @@ def _problem_at_end(stream: BinaryIO, end: int, size: int) -> str:
 
 
 def _unusable(info: tarfile.TarInfo) -> str:
-    """Return why a member is left out, or ""."""
+    """Return the reason why a member is left out, or ""."""
     parts = info.name.split("/")
     if info.issym() or info.islnk():
         return "links are not followed"

@@ -21,7 +21,7 @@ _CONTROL = frozenset(range(32)) - {9, 10, 12, 13}
 
 
 def is_text(head: bytes) -> bool:
-    """The last character of `head` may be incomplete."""
+    """Return whether `head` is UTF-8 text; its last character may be incomplete."""
     if not head or _CONTROL & set(head):
         return False
     try:
@@ -86,7 +86,7 @@ def _is_json_line(line: str, *, is_cut: bool) -> bool:
 
 
 def _is_word2vec(lines: list[str]) -> bool:
-    """GloVe files have no header "N D"."""
+    """Return whether the lines are word vectors; GloVe files have no header "N D"."""
     header = re.fullmatch(r"\d+ (\d+)\s*", lines[0])
     words = lines[1:2] if header else lines[:2]
     if not words or any("\t" in line or "," in line for line in words):

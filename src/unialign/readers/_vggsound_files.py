@@ -23,7 +23,7 @@ def table_of(path: Path) -> Path:
 
 
 def clip_folders(root: Path) -> Sequence[str]:
-    """Return the root and its subfolders, in the order of their names."""
+    """Return the root and its subfolders, sorted by name."""
     try:
         names = [entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as error:

@@ -76,7 +76,9 @@ class _ArrowTable:
             self.columns = arrow_columns(self.schema)
 
     def _check_sizes(self) -> None:
-        """A damaged or hostile batch can be much larger than its file, and is decompressed as a whole."""
+        """Raise DataError for a batch that is too large, since batches are decompressed as a whole, and a damaged or
+        malicious batch may be much larger than its file.
+        """
         limit = MediaLimits().bytes
         with readable(self.path, "Arrow"), self._pa.memory_map(str(self.path)) as source:
             data = source.read_buffer()

@@ -27,7 +27,7 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
 
 class CsvReader:
-    """Reader of tables with cells separated by commas, tabs, semicolons, bars or blanks."""
+    """Reader of tables with cells separated by commas, tabs, semicolons, vertical bars or spaces."""
 
     name = "csv"
     suffixes = (".csv", ".tsv")
@@ -116,7 +116,7 @@ class _CsvTable:
             first.append(record)
             if len(first) == _TYPED_ROWS:
                 break
-        # Many European locales separate cells by semicolons and use a decimal comma.
+        # In many European locales, cells are separated by semicolons and numbers have a decimal comma.
         numbers = [cell for record in first[:20] for cell in record if _DECIMAL_COMMA.fullmatch(cell.strip())]
         self.has_decimal_comma = self.delimiter == ";" and bool(numbers)
         return {name: _column([self._cell(record[i]) or "" for record in first]) for i, name in enumerate(self.names)}
@@ -133,7 +133,7 @@ class _CsvTable:
             yield [ListCells([self._cell(record[place]) for record in batch]) for place in places]
 
     def _is_numbered(self, cells: Sequence[str], following: Sequence[str]) -> bool:
-        """Data frames without column names number the columns from 0 or 1."""
+        """Return whether the header only numbers the columns from 0 or 1, as data frames without column names do."""
         numbers = [cell.strip() for cell in cells]
         if not any(numbers == [str(first + i) for i in range(len(cells))] for first in (0, 1)):
             return False
@@ -147,7 +147,7 @@ class _CsvTable:
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the number of the last line and the cells of each row."""
-        # Lines of the row that is read.
+        # Lines of the current row.
         read: list[str] = []
         before = 0
         if self.delimiter == " ":
@@ -185,14 +185,14 @@ class _CsvTable:
 
     def _open_quote(self, line: int) -> DataError:
         return DataError(
-            f"{self.path}, line {line}: a quote opens and is not closed in the rest of the file; close it, or double "
-            'quotes inside of a quoted cell ("")'
+            f"{self.path}, line {line}: a quote opens and is not closed in the rest of the file; close the quote, or "
+            'double quotes inside a quoted cell ("")'
         )
 
     def _unreadable(self, error: csv.Error, line: str, number: int) -> DataError:
         if "\r" in line.rstrip("\r\n"):
             return DataError(
-                f"{self.path}, line {number}: a line ends with CR alone; save the file with line ends LF or CR LF"
+                f"{self.path}, line {number}: a line ends with CR only; save the file with line ends LF or CR LF"
             )
         return DataError(f"{self.path}, line {number} cannot be read as a table ({error}); write it again")
 

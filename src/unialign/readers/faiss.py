@@ -22,7 +22,7 @@ _OTHERS = {
     b"IxPT": "transformed vectors", b"IxRF": "refined vectors", b"IxHe": "LSH",
     b"IBwF": "binary IVF", b"IBHf": "binary HNSW", b"INSf": "NSG",
 }  # fmt: skip
-# In a file, metric types above L2 are followed by an argument of the metric.
+# In the file format, metric types above L2 are followed by an argument of the metric.
 _INNER_PRODUCT, _L2 = 0, 1
 
 

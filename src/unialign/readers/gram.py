@@ -1,4 +1,4 @@
-"""Read the annotation files of VAST and GRAM, with videos in `vision/` and sounds in `audio/`."""
+"""Read the annotation files of VAST and GRAM, with videos in `vision/` and audio files in `audio/`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,10 +29,10 @@ _CORRUPTED = ("corrupted", "corrupted.txt")
 class GramReader:
     """Reader of `descs_ret_{train,trainval,val,test}.json` with media in `vision/` and `audio/`.
 
-    Every clip of the annotation files is an item, also without media. A clip without a sound file takes the sound of
-    its video. Each caption of a clip is an item of its own; these items have equal ids and the same media.
-    An annotation file is parsed as a whole, which takes several times its size in memory: split larger files, such as
-    those of VAST-27M, by clips, and read them one at a time.
+    Every clip of the annotation files is an item, even without media. If a clip has no audio file, the audio of its
+    video is used. Each caption of a clip is a separate item; these items have equal ids and the same media. An
+    annotation file is parsed as a whole, which needs several times its size in memory. Split large files, such as those
+    of VAST-27M, by clips, and read them one at a time.
 
     Args:
         captions: "first" to list only the first caption of each clip.
@@ -72,14 +72,14 @@ class GramReader:
 
 
 def _rules(options: ItemOptions) -> tuple[dict[str, Sequence[str]], dict[str, Sequence[str]]]:
-    """Return the keys of ids and captions, and the folders of videos and sounds."""
+    """Return the keys of ids and captions, and the folders of videos and audio files."""
     if other := sorted({*options.rules} - {"video", "audio", "text"}):
         raise ConfigError(
             f"the reader gram has no rule for {other[0]!r}; rules name the folder of `video` and `audio` (--rule "
             "video=videos/) and the key of `text`"
         )
     if other := sorted({*options.values} - {"id"}):
-        raise ConfigError(f"the reader gram reads {other[0]} from no column; omit the option")
+        raise ConfigError(f"the reader gram does not read {other[0]} from a column; omit the option")
     if wrong := [name for name, kind in options.kinds.items() if (_KINDS | _OPTIONAL).get(name) != kind]:
         raise ConfigError(f"the reader gram has no modality {wrong[0]!r} of kind {options.kinds[wrong[0]]}")
     found_id = options.values.get("id")
@@ -96,7 +96,7 @@ def _records(
     for clip in clips:
         cells: dict[str, Any] = {}
         video = media["video"].find(clip.name, _VIDEO)
-        # A video without an audio stream has no sound, which decoding finds.
+        # Whether the video has an audio stream is known only when it is decoded.
         audio = media["audio"].find(clip.name, _AUDIO) or video
         cells |= {name: cell for name, cell in (("video", video), ("audio", audio)) if cell is not None}
         cells |= {name: {"value": text} for name, text in clip.texts.items()}
@@ -121,4 +121,6 @@ def _corrupted(folder: Path, clips: Sequence[Clip]) -> list[str]:
         return []
     listed = set(re.findall(r"""[^\s,\[\]'"]+""", path.read_text("utf-8", errors="replace")))
     found = sum(clip.name in listed for clip in clips)
-    return [f"{path.name} lists {count(found, 'clip')} of the annotation files; their media are used if they decode"]
+    return [
+        f"{path.name} lists {count(found, 'clip')} of the annotation files; their media are used if they can be decoded"
+    ]

@@ -1,4 +1,4 @@
-"""Read folders that `datasets` wrote with `save_to_disk`, with the splits of a `DatasetDict`."""
+"""Read folders written by `save_to_disk` of the library `datasets`, with the splits of a `DatasetDict`."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ _MAX_JSON_BYTES = 1 << 24
 
 
 class HuggingFaceReader:
-    """Reader of Hugging Face data sets on disk. Parquet files of `datasets` are read by the `parquet` reader."""
+    """Reader of Hugging Face data sets on disk. Parquet files written by `datasets` are read by the `parquet`
+    reader.
+    """
 
     name = "hf"
     suffixes = ()

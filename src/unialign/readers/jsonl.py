@@ -66,7 +66,7 @@ class JsonItems:
 
 
 def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the cells of a line in the form of `items.jsonl` as entries of the line."""
+    """Convert a line in the form of `items.jsonl` to an object whose entries are the cells."""
     cells = record.get("cells")
     if not isinstance(cells, dict):
         return record

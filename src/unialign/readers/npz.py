@@ -23,7 +23,7 @@ __all__ = ["NpzReader"]
 
 # Maximum size in bytes of a compressed array in column-major order, which cannot be read row by row.
 _MAX_COLUMN_ORDER = 1 << 30
-# Size of a local file header up to the name, and offset of the lengths of the name and the extra field.
+# Size of a local file header before the name, and offset of the lengths of the name and the extra field.
 _LOCAL_HEADER, _LENGTHS = 30, 26
 
 
@@ -71,7 +71,7 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
         lengths = file.read(4)
         start = info.header_offset + _LOCAL_HEADER + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
         return npy_entry(key, path, file, start + header_bytes, header, where)
-    # The offset is relative to the decompressed member.
+    # The offset counts from the start of the decompressed member.
     region = FileRegion(path, header_bytes, without_single_axes(header.shape), header.dtype.str, header.order)
     if info.file_size != header_bytes + region.bytes:
         raise DataError(

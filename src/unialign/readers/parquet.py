@@ -71,7 +71,7 @@ class ParquetItems:
             table = table_place(self.path, folders, kinds.values())
             leaves = {name: leaf_of(name, kind) for name, kind in kinds.items() if is_reference(kind)}
             for group in range(file.metadata.num_row_groups):
-                # Media and vectors are only read to find absent ones, if the number of nulls is not known to be 0.
+                # Media and vectors are read only to find absent cells, if the number of nulls is not known to be 0.
                 present = {name: leaf for name, leaf in leaves.items() if _is_full(file, group, leaf)}
                 read = [name for name in columns if name not in present]
                 if not read:
@@ -91,9 +91,10 @@ def _batches(file: Any, names: Sequence[str], rows: int, groups: Sequence[int] |
 
 
 def _is_full(file: Any, group: int, leaf: str) -> bool:
-    """Return whether the statistics of a row group say that no value of a leaf is null."""
+    """Return whether, according to the statistics of a row group, no value of a leaf is null."""
     paths = [_LIST.sub("", file.schema.column(i).path) for i in range(len(file.schema))]
-    # pyarrow ends the process if the metadata of a column is damaged; reading a row raises an exception instead.
+    # Read a row first: with damaged column metadata, this raises an exception, whereas other calls of pyarrow would end
+    # the process.
     if paths.count(leaf) != 1 or next(_batches(file, [leaf], 1, [group]), None) is None:
         return False
     statistics = file.metadata.row_group(group).column(paths.index(leaf)).statistics

@@ -131,7 +131,7 @@ def _place(path: Path, folders: Folders) -> dict[str, Any]:
 
 
 class _Shards:
-    """Texts of members; one shard is open at a time."""
+    """Read the texts of members; one shard is open at a time."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths, self._shard = paths, -1

@@ -20,16 +20,17 @@ __all__ = ["VGGSoundReader"]
 
 _KINDS: dict[str, Kind] = {"video": "video", "audio": "audio", "text": "text"}
 _HEADER = ["id", "start", "label", "split"]
-# Longest start in digits; names of clips have six.
+# Maximum number of digits of a start; the names of clips have six.
 _START_DIGITS = 9
 
 
 class VGGSoundReader:
     """Reader of a folder with `vggsound.csv`; or of the file alone, if the reader is chosen by its name.
 
-    A line has the id of a video, the second at which the clip starts, the label and the split; the file has no line
-    of column names. The clip of a line is `ID_START.mp4` with START in six digits, beside the table or in a subfolder.
-    Every line is an item, also without a clip. Its audio is the audio stream of the clip, and its text is the label.
+    A line has the id of a video, the start of the clip in seconds, the label and the split; the file has no line of
+    column names. The clip of a line is `ID_START.mp4` with START in six digits, beside the table or in a subfolder.
+    Every line is an item, even if the clip is missing. The audio of an item is the audio stream of the clip, and the
+    text is the label.
     """
 
     name = "vggsound"
@@ -69,7 +70,7 @@ def _records(lines: Sequence[tuple[str, str, str, str]], clips: MediaFolder) -> 
         clip = clips.find(name, (".mp4",))
         cells: dict[str, Any] = {} if clip is None else {"video": clip, "audio": clip}
         cells["text"] = {"value": label}
-        # Two clips of one video are in the same group.
+        # Clips of the same video are in one group.
         yield {"id": name, "cells": cells, "label": label, "group": video, "split": split}
 
 

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 class Word2VecReader:
-    """Reader of lines with a word and its numbers, after an optional line "N D"."""
+    """Reader of lines with a word and its vector, after an optional header "N D"."""
 
     name = "word2vec"
     suffixes = (".vec",)
@@ -73,7 +73,7 @@ def _split(path: Path, dim: int, has_header: bool) -> Iterator[tuple[int, str, l
     for number, line in enumerate(text_lines(path), 1):
         if (number == 1 and has_header) or not line.strip():
             continue
-        # Words may contain blanks.
+        # Words may contain spaces.
         word, *cells = line.rstrip("\r\n ").rsplit(" ", dim)
         if len(cells) != dim:
             raise DataError(f"{path}, line {number} has {len(cells)} numbers, expected {dim}; write the file again")
