@@ -23,7 +23,7 @@ __all__ = ["Group", "check", "is_built_in", "load", "names", "register", "regist
 
 Group = Literal["objectives", "readers", "encoders", "decoders", "index", "commands", "metrics"]
 
-# Packages of the built-in plug-ins, and the names to list first.
+# Packages of the built-in plug-ins, and the names that are listed first.
 _PACKAGES = {
     "objectives": "unialign.losses",
     "readers": "unialign.readers",

@@ -65,7 +65,9 @@ def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> No
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Return False, without changes, if the swap fails; it works only on Linux, on most file systems."""
+    """Swap two folders atomically. Return False, without changes, if this fails; only Linux and most of its file
+    systems support swaps.
+    """
     if sys.platform != "linux":
         return False
     try:
@@ -78,7 +80,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> None:
     if exchange(partial, path):
-        # `partial` is now the path of the previous folder, which the caller deletes.
+        # `partial` now contains the previous folder, which the caller deletes.
         try:
             check_replaced(partial)
         except BaseException:

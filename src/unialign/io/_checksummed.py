@@ -18,7 +18,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
-    """Exactly the verified bytes are parsed."""
+    """Read a safetensors file and verify its checksum; exactly the verified bytes are parsed."""
     data = read_regular(path)
     _reject_other_formats(path, data)
     if digest(data) != sha256:

@@ -25,7 +25,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def training_environment(device: torch.device, processes: int) -> dict[str, Any]:
-    """These settings affect bitwise reproducibility, so they are compared when a run is resumed."""
+    """Return settings that affect bitwise reproducibility, which are compared when a run is resumed."""
     return {
         "unialign": __version__,
         "torch": str(torch.__version__),

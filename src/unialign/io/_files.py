@@ -36,7 +36,9 @@ def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path
 
 
 def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) -> None:
-    """Links into the blobs of a Hugging Face Hub cache are accepted: `snapshots/NAME/file` -> `blobs/HASH`."""
+    """Raise an error for links out of the folder, except into the blobs of a Hugging Face Hub cache
+    (`snapshots/NAME/file` -> `blobs/HASH`).
+    """
     try:
         root, target = folder.resolve(strict=True), file.resolve(strict=True)
     except (OSError, RuntimeError) as reason:  # RuntimeError: a symlink loop
@@ -48,7 +50,9 @@ def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) ->
 
 
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
-    """Readers see either the old or the new content. `advice` is the last sentence of the error message."""
+    """Replace a file atomically: readers see either the old or the new content. `advice` is the end of the error
+    message.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if not path.name:
         raise error(f"{path} is a folder; pass the path of a file")
@@ -104,7 +108,7 @@ def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Without a sync, a power loss could undo a rename."""
+    """Sync a folder to disk, since a power loss could otherwise undo a rename."""
     # Only POSIX systems can open and sync folders.
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)

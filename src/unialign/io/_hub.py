@@ -27,8 +27,8 @@ def local_folder(
     cache: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
 ) -> Path:
-    """Download the folder from the Hub if `source` is an `owner/name` and not a folder. `offline` is None for the value
-    of the variable HF_HUB_OFFLINE.
+    """Download the folder from the Hub if `source` is an `owner/name` and not a folder. If `offline` is None, the
+    environment variable HF_HUB_OFFLINE is used.
     """
     folder = checked_path(source, f"the folder of {what}", error=CheckpointError)
     if folder.is_dir():

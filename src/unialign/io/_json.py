@@ -11,7 +11,7 @@ CHECKSUM = "checksum"
 
 
 def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
-    """ASCII without spaces; pass `sort_keys=False` if the order of the keys matters."""
+    """Return JSON in ASCII without spaces; pass `sort_keys=False` if the order of the keys matters."""
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 

@@ -42,7 +42,7 @@ class MappedPages:
 
 
 def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
-    """Return None for a private map: releasing its pages discards its changes."""
+    """Return the map of an array; None for a private map, since releasing its pages would discard changes."""
     owner: Any = array
     shared = False
     while isinstance(owner, np.ndarray):
@@ -56,7 +56,7 @@ def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
 
 
 def _resident_file_bytes() -> int:
-    """Return 0 if the number is unknown."""
+    """Return the number of resident bytes of mapped files; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
     return 0

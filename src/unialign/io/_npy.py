@@ -20,7 +20,7 @@ class NpyHeader(NamedTuple):
 
 
 def read_npy_header(file: BinaryIO) -> NpyHeader:
-    """Stop at the start of the data; raise ValueError for anything but a plain array."""
+    """Read the header, up to the start of the data; raise ValueError for anything but a plain array."""
     try:
         version = npy_format.read_magic(file)
         if version == (1, 0):
@@ -42,7 +42,7 @@ def file_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
-    """Version 1.0, C order, little-endian. Only one chunk is in memory at a time."""
+    """Yield the bytes of an .npy file (version 1.0, C order, little-endian), with one chunk in memory at a time."""
     little = array.dtype.newbyteorder("<")
     yield _header(little, array.shape)
     row_bytes = max(1, array[:1].nbytes)
@@ -52,7 +52,7 @@ def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
 
 
 class NpyAppender:
-    """Write an .npy file in parts, byte for byte equal to that of `npy_chunks`; N need not be known in advance."""
+    """Write an .npy file in parts, with the same bytes as `npy_chunks`; N need not be known in advance."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], width: int) -> None:
         self.dtype, self.width, self.rows = dtype, width, 0

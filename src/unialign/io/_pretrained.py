@@ -175,7 +175,7 @@ def is_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG
 
 
 def _finish_interrupted(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> None:
-    """Move the configuration that a crash left in the staging folder."""
+    """Move a configuration that remained in the staging folder after a crash."""
     if is_interrupted(folder, weights=weights, config=config, key=key):
         os.replace(folder / STAGING / config, folder / config)
         sync_folder(folder)
@@ -188,7 +188,9 @@ def _reject_other_kinds(kind: str, folder: Path) -> None:
     if _readable(folder, **BRIDGE_FILES).get("library") == "unialign":
         held.add("bridge")
     if others := sorted(held - {kind}):
-        raise CheckpointError(f"{folder} holds a {others[0]}, which is kept; save the {kind} in another folder")
+        raise CheckpointError(
+            f"{folder} holds a {others[0]}, which is not overwritten; save the {kind} in another folder"
+        )
 
 
 def _readable(folder: Path, *, weights: str = WEIGHTS, config: str = CONFIG, key: str = "weights") -> dict[str, Any]:
