@@ -26,6 +26,7 @@ from unialign import (
     registry as registry,
     serve as serve,
     train as train,
+    tuning as tuning,
 )
 from unialign._version import __version__ as __version__
 from unialign.config import TrainConfig as TrainConfig
@@ -39,6 +40,7 @@ from unialign.inspection import inspect as inspect
 from unialign.migration import bridge as bridge, replace_encoder as replace_encoder
 from unialign.space import Space as Space
 from unialign.train import fit as fit
+from unialign.tuning import tune as tune
 
 __all__ = [
     "Index",
@@ -82,4 +84,6 @@ __all__ = [
     "replace_encoder",
     "serve",
     "train",
+    "tune",
+    "tuning",
 ]

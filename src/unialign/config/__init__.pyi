@@ -33,6 +33,10 @@ from unialign.config._differences import differing_settings as differing_setting
 from unialign.config._embed import EmbedConfig as EmbedConfig
 from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._gram import Captions as Captions, GramConfig as GramConfig, GramSubset as GramSubset
+from unialign.config._hyperparameter_search import (
+    FIXABLE as FIXABLE,
+    HyperparameterSearchConfig as HyperparameterSearchConfig,
+)
 from unialign.config._omni import OmniConfig as OmniConfig, OmniPool as OmniPool
 from unialign.config._probe import ProbeConfig as ProbeConfig, ProbeTask as ProbeTask
 from unialign.config._rank import RankConfig as RankConfig
@@ -53,6 +57,7 @@ __all__ = [
     "EvaluateConfig",
     "GenerateConfig",
     "GramConfig",
+    "HyperparameterSearchConfig",
     "OmniConfig",
     "OmniPool",
     "ProbeConfig",

@@ -36,6 +36,7 @@ from unialign.report._svg import (
     ticks as ticks,
 )
 from unialign.report._template import fill as fill
+from unialign.report._tuning import write_tuning_report as write_tuning_report
 
 __all__ = [
     "Plot",
@@ -52,4 +53,5 @@ __all__ = [
     "write_ranking_report",
     "write_repair_report",
     "write_report",
+    "write_tuning_report",
 ]

@@ -1,0 +1,58 @@
+"""Read the test split once: a comparison of the chosen settings with the default on the same items.
+
+This is the only module of the package that passes a store with test rows to training or evaluation.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
+from unialign.data import EmbeddingStore
+from unialign.experiments import compare, make_entry
+from unialign.io import replace_file
+from unialign.space import Space
+from unialign.tuning._choose import DEFAULT
+from unialign.tuning._search import Search
+
+FOLDER = "comparison"
+CHOSEN, SHIPPED = "tuned", "default"
+
+
+def compare_with_default(
+    search: Search, store: EmbeddingStore, data: str, chosen: int, on_run: Callable[..., None] | None = None
+) -> dict[str, Any]:
+    """Train the chosen settings and the default with new seeds, and return the results on the test split.
+
+    The comparison is in the folder `comparison`, whose `config.yaml` repeats it. The seeds are those after the seeds of
+    the search, which were used to choose.
+    """
+    config, first = search.config, search.seeds[-1] + 1
+    numbers = {CHOSEN: chosen}
+    if chosen != DEFAULT and search.first(DEFAULT).state == "complete":
+        numbers[SHIPPED] = DEFAULT
+    entries = {key: _entry(key, search.first(number).train) for key, number in numbers.items()}
+    comparison = CompareConfig(
+        data=data,
+        fingerprint=store.fingerprint,
+        entries=entries,
+        seeds=tuple(range(first, first + config.seeds)),
+        resamples=max(config.resamples, 400),
+        selection=f"`unialign tune`: {', '.join(config.metric)} on the validation split, "
+        f"{len(search.finished())} trials",
+    )
+    return compare(comparison, search.folder / FOLDER, workers=search.workers, on_run=on_run)
+
+
+def publish_chosen(folder: Path, seed: int) -> Space:
+    """Copy the space of the chosen settings to `space/`, and their settings to `train.yaml`."""
+    run = folder / FOLDER / "runs" / f"{CHOSEN}-seed{seed}"
+    Space.from_pretrained(run / "space").save_pretrained(folder / "space")
+    replace_file(folder / "train.yaml", (run / "config.yaml").read_bytes())
+    return Space.from_pretrained(folder / "space")
+
+
+def _entry(key: str, train: TrainConfig) -> ComparisonEntry:
+    entry = make_entry(train)
+    word = "Tuned" if key == CHOSEN else "Default"
+    return entry.replace(label=f"{word}: {entry.label}")
