@@ -74,7 +74,7 @@ def test_errors_are_one_paragraph(media: Path, capsys: pytest.CaptureFixture[str
         "two encoders": [*table, "--encode", "image=builtin:color", "--encode", "image=builtin:conv"],
         "an encoder was given for 'sound'": [*table, "--encode", "sound=builtin:logmel"],
         "did you mean": [*table, "--encode", "image=builtin:colour"],
-        "no multiple of batch_size": [*table, "--encode", "image=builtin:color", "--part-cells", "100"],
+        "not a multiple of batch_size": [*table, "--encode", "image=builtin:color", "--part-cells", "100"],
         "there is no unfinished run": [*table, "--encode", "image=builtin:color", "--resume", "required"],
         "expected a number of at least 1": [*table, "--limit", "0"],
         "unknown entry 'pixel'": [*table, "--set", "limits.pixel=4"],

@@ -385,7 +385,7 @@ def test_errors_of_the_store_come_before_encoding(tmp_path: Path, items: Items) 
 
 def test_options_are_checked(items: Items, tmp_path: Path) -> None:
     cases = {
-        "part_cells": (10, "no multiple of batch_size 4; use 8"),
+        "part_cells": (10, "not a multiple of batch_size 4; use 8"),
         "max_broken": (2, r"a number in \[0, 1\]"),
         "workers": (-1, "workers"),
         "engine": ("spark", "engine"),

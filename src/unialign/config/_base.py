@@ -51,7 +51,7 @@ class Config:
     """
 
     kind: ClassVar[str] = ""
-    # Mappings whose values have the settings of a configuration, of which single ones can be changed.
+    # Settings that are mappings of configurations, whose single settings can be changed.
     nested: ClassVar[Mapping[str, type["Config"]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -118,7 +118,7 @@ class Config:
 
     @classmethod
     def _nested_setting(cls, name: str, option: str, value: Any) -> "tuple[type[Config] | None, str, str]":
-        """Split `KEY.SETTING` at the last dot, if the mapping has such settings; a key may have dots, too."""
+        """Split `KEY.SETTING` at the last dot, if the mapping has such settings; keys may also contain dots."""
         key, dot, setting_name = option.rpartition(".")
         nested = cls.nested.get(name)
         if nested is None or not dot or all(setting_name != entry.name for entry in nested.settings()):

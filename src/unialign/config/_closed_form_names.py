@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """`head` is the head of its spaces, `init` the setting of its runs."""
+    """A closed form: `head` is the head of the resulting spaces, and `init` the setting that selects the closed
+    form.
+    """
 
     label: str
     head: str

@@ -18,13 +18,13 @@ _USED = (
     "landmarks",
     "epochs",
 )
-# Settings of an entry that options for all entries do not change.
+# Settings of an entry that are not changed by options for all entries.
 _FIXED = ("head", "init", "epochs")
 _DIM = 256
 
 
 def closed_form_config(name: str, settings: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Settings that a closed form does not use are ignored."""
+    """Return the configuration of a closed form; settings that it does not use are ignored."""
     form = CLOSED_FORMS[name]
     start: dict[str, Any] = {"dim": _DIM, "head": form.head, "init": form.init, "epochs": 0}
     return TrainConfig.from_dict(start).override(closed_form_settings(start, settings or {}))
@@ -37,7 +37,7 @@ def closed_form_settings(train: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def closed_form_of(train: TrainConfig) -> str | None:
-    """Return None if the settings require training."""
+    """Return the name of the closed form that the settings select; None if they require training."""
     if train.epochs > 0:
         return None
     return next(name for name, form in CLOSED_FORMS.items() if (form.head, form.init) == (train.head, train.init))

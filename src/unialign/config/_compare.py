@@ -60,7 +60,8 @@ class CompareConfig(Config):
     selection: str = setting("", "how hyper-parameters were chosen, for the report")
     entries: Mapping[str, ComparisonEntry] = setting(
         REQUIRED,
-        "entries, keyed by the name for results and folders; the first entry is compared with all others",
+        "mapping from entry names, which are used in results and folders, to entries; the first entry is compared "
+        "with all others",
         _entries,
     )
 

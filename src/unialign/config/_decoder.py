@@ -42,7 +42,8 @@ class DecoderConfig(Config):
     condition_noise: float = setting(
         1.6,
         "maximum standard deviation of the noise added to conditions in training, relative to the root mean square of "
-        "the condition; it is drawn uniformly from 0 to this value, and delays memorization of training images",
+        "the condition; the standard deviation is drawn uniformly from 0 to this value; noise delays the "
+        "memorization of training images",
         check_nonnegative,
     )
     condition_dropout: float = setting(

@@ -30,5 +30,8 @@ class DiagnoseConfig(Config):
         "number of items in the random sample (default: up to 2048, fewer for more than 6 modalities)",
         integer(16),
     )
+    batch_size: int = setting(
+        256, "items of a training batch, whose similar negatives are counted (not with --against)", integer(2)
+    )
     resamples: int = setting(1000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
     seed: int = setting(0, "seed of the sample and the bootstrap", integer(0))

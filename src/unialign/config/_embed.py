@@ -31,44 +31,45 @@ class EmbedConfig(Config):
 
     kind: ClassVar[str] = "embedding"
 
-    batch_size: int = setting(64, "cells of a batch of an encoder", integer(1))
+    batch_size: int = setting(64, "number of cells per batch of an encoder", integer(1))
     part_cells: int = setting(
         1024,
-        "cells of a part, a multiple of batch_size; a part is the progress that an interruption can lose",
+        "number of cells per part, a multiple of batch_size; finished parts are kept after an interruption",
         integer(1),
     )
-    dtype: Literal["float32", "float16"] = setting("float32", "type of the stored features")
+    dtype: Literal["float32", "float16"] = setting("float32", "dtype of the stored features")
     threads: int | Literal["auto"] = setting(
         "auto",
-        "threads of an encoder on a CPU; `auto`: those of an unfinished run, else half of the cores, or 1 on Ray",
+        "number of CPU threads of an encoder; `auto`: as in an unfinished run, else half of the cores, or 1 on Ray",
         integer(1, 1024),
     )
     workers: int | Literal["auto"] = setting(
         "auto",
-        "processes that read and decode media, 0 for none; `auto` is half of the cores, or all but one with CUDA",
+        "number of processes that read and decode media, 0 for none; `auto` is half of the cores, or all but one "
+        "with CUDA",
         integer(0),
         bookkeeping=True,
     )
     max_broken: float = setting(
         0.01,
-        "largest share of broken cells of a modality, in [0, 1]; up to 10 are always accepted",
+        "maximum fraction of broken cells per modality, in [0, 1]; up to 10 are always accepted",
         _share,
         bookkeeping=True,
     )
     on_broken: Literal["absent", "raise"] = setting(
-        "absent", "`absent` lists a broken cell and continues, `raise` stops at the first one", bookkeeping=True
+        "absent", "`absent` lists broken cells and continues; `raise` stops at the first broken cell", bookkeeping=True
     )
-    retry_broken: bool = setting(False, "compute parts with broken cells again", bookkeeping=True)
+    retry_broken: bool = setting(False, "recompute parts with broken cells", bookkeeping=True)
     allow_changed: bool = setting(
-        False, "compute parts again whose files changed, instead of stopping", bookkeeping=True
+        False, "recompute parts whose files have changed, instead of raising an error", bookkeeping=True
     )
     thumbnails: int | None = setting(
-        64, "largest side of stored thumbnails in pixels; none: no thumbnails", integer(8, 512)
+        64, "maximum side length of stored thumbnails in pixels; none: no thumbnails", integer(8, 512)
     )
     hash: bool = setting(False, "store the sha256 of every file in the asset files.jsonl")
     limits: Mapping[str, float] = setting(
         {},
-        f"largest media, by {', '.join(_LIMITS[:-1])} and seconds of decoding; larger ones are broken cells",
+        f"limits on media: {', '.join(_LIMITS[:-1])}, and seconds of decoding; larger media are broken cells",
         _limits,
     )
     engine: Literal["local", "ray"] = setting(
@@ -79,5 +80,6 @@ class EmbedConfig(Config):
         if self.part_cells % self.batch_size:
             nearest = max(1, round(self.part_cells / self.batch_size)) * self.batch_size
             raise ConfigError(
-                f"part_cells is {self.part_cells}, no multiple of batch_size {self.batch_size}; use {nearest}"
+                f"part_cells is {self.part_cells}, which is not a multiple of batch_size {self.batch_size}; use "
+                f"{nearest}"
             )

@@ -24,7 +24,7 @@ class GramConfig(Config):
     split: Split = setting("test", "split to evaluate")
     captions: Captions = setting("first", "captions that are queries: the first of each clip, or all")
     subset: GramSubset = setting(
-        "all", "`with-audio`: also evaluate the clips that have audio alone, beside all clips of the split"
+        "all", "`with-audio`: in addition to all clips of the split, evaluate the subset of clips that have audio"
     )
     text: str = setting("text", "modality of the captions")
     joint: tuple[str, ...] | None = setting(

@@ -29,7 +29,7 @@ class OmniConfig(Config):
         "`shared`: the items that have every modality, so that pairs are compared on the same items; `pair`: for each "
         "pair, the items that have both",
     )
-    k: int = setting(10, "number of places of NDCG, and of neighbors", integer(1))
+    k: int = setting(10, "cut-off of NDCG, and number of neighbors", integer(1))
     sample: int | None = setting(
         None, "number of random items; time grows with its square (default: all items of the split)", integer(3)
     )

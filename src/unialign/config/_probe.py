@@ -27,7 +27,7 @@ def _templates(name: str, value: tuple[str, ...]) -> None:
     not_empty(name, value)
     for template in value:
         if "{}" not in template:
-            raise ConfigError(f"{name} has {template!r}, which has no place for the name of the class, written {{}}")
+            raise ConfigError(f"{name} has {template!r}, which has no placeholder {{}} for the class name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,14 @@ class ProbeConfig(Config):
     data: str = setting(REQUIRED, "name of a data set, path of a store, or a source of media")
     task: ProbeTask = setting(
         REQUIRED,
-        "`zero-shot`: class names as prompts; `linear`: logistic regression; `knn`: votes of near training items",
+        "`zero-shot`: class names as prompts; `linear`: logistic regression; `knn`: votes of the nearest training "
+        "items",
     )
     fingerprint: str | None = setting(None, "required fingerprint of the data; a mismatch raises DataError")
     modality: str = setting("image", "modality to classify")
     text: str = setting("text", "zero-shot: modality of the prompts")
     templates: tuple[str, ...] = setting(
-        ("a photo of a {}.",), "zero-shot: prompts of a class, with {} for its name", _templates
+        ("a photo of a {}.",), "zero-shot: prompt templates, with {} for the name of the class", _templates
     )
     labels: tuple[str, ...] | None = setting(
         None, "names of the classes in the order of their numbers (default: those of the data)", not_empty
@@ -57,7 +58,7 @@ class ProbeConfig(Config):
     )
     C: tuple[float, ...] = setting(
         tuple(10.0**power for power in range(-5, 5)),
-        "linear: inverse penalties, of which the best on the validation items is used",
+        "linear: inverse regularization strengths, of which the best on the validation items is used",
         _positive_numbers,
     )
     k: tuple[int, ...] = setting((20,), "knn: numbers of neighbors, of which the best is used", _counts)

@@ -13,7 +13,7 @@ class RankConfig(Config):
 
     kind: ClassVar[str] = "ranking"
 
-    results: tuple[str, ...] = setting(REQUIRED, "folders with results of mteb: MODEL/REVISION/TASK.json", not_empty)
+    results: tuple[str, ...] = setting(REQUIRED, "folders with mteb results: MODEL/REVISION/TASK.json", not_empty)
     models: tuple[str, ...] | None = setting(None, "models to rank (default: all)", not_empty)
     tasks: tuple[str, ...] | None = setting(
         None, "tasks to use; models that lack a task are left out (default: the tasks that all models have)", not_empty
@@ -25,7 +25,7 @@ class RankConfig(Config):
         None, "folder with the relevant documents of the tasks, TASK.json or TASK.tsv, to score single queries"
     )
     statistic: Literal["mean", "borda"] = setting(
-        "mean", "`mean` averages scores over tasks, `borda` averages the fraction of the other models that are beaten"
+        "mean", "`mean` averages scores over tasks, `borda` averages the fraction of the other models that score lower"
     )
     resamples: int = setting(2000, "number of bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
     seed: int = setting(0, "seed of the bootstrap", integer(0))

@@ -87,12 +87,12 @@ def _reference(name: object, encoder: Any) -> dict[str, Any]:
             f"the encoder of {name!r} has weights that its reference cannot rebuild, so it cannot be a setting; pass "
             f"it as fit(..., encoders={{{name!r}: encoder}})"
         )
-    # Packages of another version compute a slightly different witness.
+    # Leave out the witness, which differs slightly between versions of packages.
     return {key: entry for key, entry in reference.items() if key not in ("witness", "packages")}
 
 
 def _tuning(tune: Any) -> Any:
-    """Write the default values of all settings out."""
+    """Replace each entry by a mapping of all settings, including defaults."""
     if not isinstance(tune, Mapping):
         return tune
     found = {}
@@ -122,8 +122,8 @@ class TrainConfig(Config):
     )
     matryoshka_dims: tuple[int, ...] | None = setting(
         None,
-        "numbers of leading dimensions of the space that the objective is also trained on, so that embeddings can be "
-        "truncated to them; the full dimension is always added (default: only the full dimension)",
+        "prefix lengths: the objective is also computed on this number of leading dimensions, so that embeddings "
+        "can be truncated to it; the full dimension is always added (default: only the full dimension)",
         _prefixes,
     )
     fused_weight: float = setting(
@@ -134,7 +134,8 @@ class TrainConfig(Config):
     )
     fused_subsets: FusedSubsets = setting(
         "leave_one_out",
-        "means of `fused_weight`: of the other modalities of an item (`leave_one_out`), or of every subset (`all`)",
+        "means that `fused_weight` contrasts: of all other modalities of an item (`leave_one_out`), or of every "
+        "subset (`all`)",
     )
     modalities: tuple[str, ...] | None = setting(
         None, "modalities to train on, at least two (default: the data set's default modalities)", _modalities
@@ -152,8 +153,8 @@ class TrainConfig(Config):
     )
     augment: Literal["none", "basic"] = setting(
         "none",
-        "random changes of the media of trained encoders: `basic` crops and flips images, changes the gain of sounds "
-        "and shifts them, and draws the frames of videos",
+        "random changes of the media of trained encoders: `basic` crops and flips images, shifts audio and changes "
+        "its gain, and samples random frames of videos",
     )
     dim: int = setting(128, "dimension of the shared space", integer(1))
     head: Head = setting(
@@ -228,7 +229,7 @@ class TrainConfig(Config):
     infonce_warmup_ratio: float = setting(
         0.0,
         "fraction of the steps, in [0, 1], that train InfoNCE before the objective; InfoNCE uses the anchor of the "
-        "objective, and its temperature if that divides cosines",
+        "objective, and its temperature if the objective divides cosines by a temperature",
         _infonce_warmup,
     )
     early_stopping_patience: int | None = setting(
@@ -239,8 +240,8 @@ class TrainConfig(Config):
     )
     early_stopping_metric: str = setting(
         "recall@1",
-        "evaluation metric of early stopping, such as `joint_recall@1` or `label_map`, or `auto`, the mean of the "
-        "logarithms of these three",
+        "evaluation metric of early stopping, such as `joint_recall@1` or `label_map`, or `auto`, the mean "
+        "logarithm of R@1, joint R@1 and label mAP",
     )
     eval_epochs: int = setting(1, "number of epochs between the evaluations of early stopping", integer(1))
     save_steps: int | None = setting(
@@ -274,7 +275,7 @@ class TrainConfig(Config):
         """Return how the encoder of a modality is trained; names are preferred to patterns."""
         keys = [modality] if modality in self.tune else [key for key in self.tune if fnmatchcase(modality, key)]
         if len(keys) > 1:
-            raise ConfigError(f"the modality {modality!r} matches both {keys[0]!r} and {keys[1]!r} of tune")
+            raise ConfigError(f"the modality {modality!r} matches both {keys[0]!r} and {keys[1]!r} in tune")
         return TuneConfig.from_dict(self.tune[keys[0]] if keys else "frozen")
 
     def validate(self) -> None:

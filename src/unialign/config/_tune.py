@@ -30,8 +30,8 @@ class TuneConfig(Config):
 
     mode: TuneMode = setting(
         REQUIRED,
-        "weights to train: none (`frozen`), the last blocks and all layers that follow them (`last`), matrices of low "
-        "rank that are added to the weights of some layers (`lora`), or all weights (`all`)",
+        "weights to train: none (`frozen`), the last blocks and all layers that follow them (`last`), low-rank "
+        "matrices that are added to the weights of some layers (`lora`), or all weights (`all`)",
     )
     blocks: int = setting(2, "number of blocks to train with mode `last`, such as transformer layers", integer(1))
     r: int = setting(8, "rank of the matrices of mode `lora`", integer(1))
@@ -43,7 +43,8 @@ class TuneConfig(Config):
     )
     targets: tuple[str, ...] | None = setting(
         None,
-        "layers of mode `lora`: names of linear or convolutional layers, or ends of names such as `q_proj` (default: "
+        "layers of mode `lora`: names of linear or convolutional layers, or suffixes of names such as `q_proj` "
+        "(default: "
         "the linear layers of attention)",
         _targets,
     )
@@ -70,7 +71,7 @@ class TuneConfig(Config):
         return super().from_dict({"mode": values} if isinstance(values, str) else values)
 
     def learning_rate(self, base: float, *, initial: Literal["pretrained", "random"] = "pretrained") -> float:
-        """Return the peak learning rate, if that of the run is `base`, for an encoder with such initial weights."""
+        """Return the peak learning rate of an encoder with these initial weights, where `base` is that of the run."""
         if self.lr is not None:
             return self.lr
         return base if self.mode == "lora" or initial == "random" else base * _PRETRAINED
