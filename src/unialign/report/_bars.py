@@ -17,7 +17,7 @@ BarRows = Sequence[tuple[str, MetricEstimate]]
 
 
 def bars(key: str, title: str, fmt: NumberFormat, rows: BarRows, *, floor: tuple[float, str] | None = None) -> Markup:
-    """`floor` is a reference value with a label."""
+    """Draw a bar chart with intervals; `floor` is a reference value with a label."""
     ends = [v for _, e in rows for v in (e.mean, e.low, e.high) if math.isfinite(v)]
     ends += [floor[0]] if floor else []
     low, high = min([0.0, *ends]), max([0.0, *ends])
@@ -37,7 +37,7 @@ def bars(key: str, title: str, fmt: NumberFormat, rows: BarRows, *, floor: tuple
 
 
 def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: BarRows) -> Markup:
-    """Labels are above the bars, to leave room for long labels."""
+    """Draw a bar chart with the labels above the bars, which leaves room for long labels."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, parts = (WIDTH - _RIGHT - 2) / top, []
     for i, row in enumerate(rows):
@@ -74,7 +74,7 @@ def _described(fmt: NumberFormat, estimate: MetricEstimate) -> str:
 
 
 def difference_chart(comparison: MetricComparison, metric: MetricInfo, reach: float) -> Markup:
-    """Better values are on the right."""
+    """Draw a difference with its interval; better values are on the right."""
     width, height, middle = 150.0, 22.0, 11.0
     sign = -1.0 if metric.higher_is_better is False else 1.0
     center, unit = width / 2, sign * (width / 2 - 6) / max(reach, 1e-12)

@@ -14,7 +14,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 20.0, 20.0, 12.0, 26.0
 
 
 def cosine_panel(key: str, label: str, histogram: Mapping[str, Any]) -> Markup:
-    """The maxima of both histograms have equal heights."""
+    """Draw both histograms, scaled to the same maximum height."""
     low, high = float(histogram["low"]), float(histogram["high"])
     width_px, bottom = WIDTH - _LEFT - _RIGHT, HEIGHT - _BOTTOM
     parts = []

@@ -30,7 +30,7 @@ class CurvePanel(NamedTuple):
 
 
 def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[CurvePanel]:
-    """The family of a term is the part of its name before the slash."""
+    """Return the panels of the total loss and of each family of terms (the part of the name before the slash)."""
     seeds = sorted(logs)
     tints = {seed: "accent" if seed == seeds[0] else "other" for seed in seeds}
     loss = [
@@ -94,14 +94,14 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
 
 
 def _parts(points: Sequence[tuple[int, float]], cuts: Sequence[int]) -> list[list[tuple[int, float]]]:
-    """Losses of different objectives are not comparable."""
+    """Split a curve where the objective changes, since losses of different objectives are not comparable."""
     edges = [-math.inf, *cuts, math.inf]
     parts = [[point for point in points if low <= point[0] < high] for low, high in pairwise(edges)]
     return [part * 2 if len(part) == 1 else part for part in parts]  # a line through a single point would be invisible
 
 
 def _series(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """If there are many points, return an evenly spaced subset."""
+    """Return the finite points; if there are many, an evenly spaced subset."""
     kept = [(step, value) for step, value in points if math.isfinite(value)]
     return [kept[i] for i in spread(len(kept), _MOST_STEPS - 2)] if len(kept) > _MOST_STEPS else kept
 
@@ -111,7 +111,7 @@ def _inner(name: str) -> str:
 
 
 def _modality(name: str, family: Sequence[str], modalities: Sequence[str]) -> int | None:
-    """For pairs, return the modality that not all pairs share."""
+    """Return the index of the modality that distinguishes a term from the others of its family, or None."""
     inner = _inner(name)
     held = [m for m in modalities if m == inner or m in inner.split("-")]
     apart = [m for m in held if len(family) == 1 or not all(m in _inner(other).split("-") for other in family)]

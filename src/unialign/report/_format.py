@@ -29,7 +29,7 @@ class NumberFormat:
         return text + (" %" if self.percent and text else "")
 
     def magnitude(self, value: float) -> str:
-        """Use one more decimal if the value would round to 0."""
+        """Return the absolute value, with one more decimal if it would round to 0."""
         if not math.isfinite(value):
             return DASH
         size = abs(value) * (100 if self.percent else 1)
@@ -38,7 +38,7 @@ class NumberFormat:
 
 
 def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
-    """The largest value determines the number of decimals."""
+    """Return the format of a column; the largest value determines the number of decimals."""
     if unit == "percent":
         return NumberFormat(percent=True, decimals=1)
     top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)

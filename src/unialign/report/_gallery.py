@@ -44,7 +44,9 @@ def directions(modalities: Sequence[str], with_images: set[str], anchor: str) ->
 
 
 def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
-    """Queries are evenly spaced over the items that have all modalities, and alternate between the directions."""
+    """Return example queries, evenly spaced over the items that have all modalities and alternating between
+    directions.
+    """
     results, images = comparison.results, EmbeddedImages(comparison.thumbnails)
     cards = []
     if comparison.items is not None and spaces:
@@ -62,7 +64,7 @@ def example_section(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]
 
 
 def share(results: ComparisonResults) -> str:
-    """The 8 examples are not representative."""
+    """Return a sentence about all queries, since the 8 examples are not representative."""
     known = [o for o in results.objectives.values() if math.isfinite(results.estimate(o.key, "recall@5").mean)]
     if not known:
         return ""
@@ -118,7 +120,7 @@ def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[
 
 
 def best_rank(score_G: NDArray[np.float64], ids_G: NDArray[np.int64], query_id: int) -> float:
-    """With tied scores, return the expected rank, as in `unialign.metrics.retrieval`."""
+    """Return the rank of the best correct answer; with ties, the expected rank, as in `unialign.metrics.retrieval`."""
     right_G = ids_G == query_id
     best = score_G[right_G].max()
     tied_G = np.abs(score_G - best) <= _TIE_TOLERANCE

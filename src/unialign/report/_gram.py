@@ -85,13 +85,13 @@ def _lead(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 def _notes(every: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     present = join_words([f"{n:,} with {name}" for name, n in every["present"].items()])
-    notes = [f"The gallery has every clip of the split: {count(every['clips'], 'clip')}, {present}."]
+    notes = [f"The gallery contains every clip of the split: {count(every['clips'], 'clip')}, {present}."]
     if every["empty"]:
         notes.append(
-            f"{count(every['empty'], 'clip')} without media: as an answer or a query, the rank of a random order."
+            f"{count(every['empty'], 'clip')} without media: scored as in a random order, as an answer and as a query."
         )
     if every["without_caption"]:
-        notes.append(f"{count(every['without_caption'], 'clip')} without a caption: candidates only.")
+        notes.append(f"{count(every['without_caption'], 'clip')} without a caption: used only as candidates.")
     if len(found["joint"]) > 1:
         notes.append("The best single modality is chosen on these clips, so its number is slightly too high.")
     return notes
@@ -155,8 +155,8 @@ def _published(found: Mapping[str, Any], published: Mapping[str, Any]) -> dict[s
         )
     clips, name = found["sets"]["all"]["clips"], published["benchmark"]
     warning = (
-        f"These data have {count(clips, 'clip')}, the test set of {name} has {published['gallery']:,}; the numbers "
-        "cannot be compared."
+        f"These data have {count(clips, 'clip')}, but the test set of {name} has {published['gallery']:,}; the "
+        "numbers cannot be compared."
     )
     return {
         "benchmark": name,

@@ -29,7 +29,7 @@ def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str])
 
 
 def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
-    """Return None unless each side of `a->b` is one modality or all others (JOINT)."""
+    """Return query and answer of `a->b`; None unless each side is one modality or all others (JOINT)."""
     for answer in modalities:
         query = name.removesuffix(f"->{answer}")
         if query == name:
@@ -45,7 +45,7 @@ def direction_pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | No
 def heatmap(
     key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
 ) -> Markup:
-    """`top` is the value shown in full color."""
+    """Draw a heat map; `top` is the value shown in full color."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)

@@ -20,7 +20,7 @@ def thumbnail_url(thumbnails: Thumbnails, modality: str, number: int) -> str:
 
 
 class EmbeddedImages:
-    """Each thumbnail is embedded once, as a CSS class."""
+    """Embeds each thumbnail once, as a CSS class."""
 
     def __init__(self, thumbnails: Thumbnails) -> None:
         self._thumbnails, self._left = thumbnails, _BUDGET

@@ -1,4 +1,4 @@
-"""Tables of a diagnosis about mixed galleries, cut-offs and truncation."""
+"""Tables of a diagnosis about mixed galleries, cut-offs, training batches and truncation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +21,14 @@ _MIXED = (
 _CUTOFFS = (
     "Cosine that the given fraction of the random pairs exceeds, with its interval, and the fraction of true pairs "
     "that exceed it. A rate is left out if fewer than 20 random pairs of the sample exceed its cut-off."
+)
+_BATCH = (
+    "Negatives of a query in a random batch of {batch:,} items, by the cosines of standardized features. Copies: expected "
+    "number of equal or nearly equal negatives with another id. Close: expected number of other negatives that are more "
+    "similar than chance explains, and the smallest cosine of such negatives. Above: expected number of negatives with at "
+    "least this cosine. Largest cosine: median over queries and batches, and the middle 90 %. Removed: fraction of the "
+    "weight of all negatives that similarity_scale removes, and the mean weight left to close negatives. Shared: fraction "
+    "of the close negatives that are close in another modality, and by chance."
 )
 _DIMS = (
     "R@1 and NDCG@10 with fewer dims, as a mean over all directions. First: the first coordinates. Principal: the "
@@ -45,6 +53,14 @@ def index_sections(numbers: Mapping[str, Any]) -> list[Section]:
             heads += [f"Cosine for {_rate(rate)}", f"True pairs above, {_rate(rate)}"]
         rows = table_rows(pairs, lambda values: _cutoffs(values, rates))
         found.append(_section("cutoffs", "Cut-offs by false-positive rate", _CUTOFFS, heads, rows))
+    batch = {name: m["negatives"] for name, m in numbers["modalities"].items() if "negatives" in m}
+    if batch:
+        first = next(iter(batch.values()))
+        heads = ["Modality", "Negatives", "Copies", "Close", "Close, cosine"]
+        heads += [f"Above {found['cosine']:g}" for found in first["above"]] + ["Largest cosine"]
+        heads += [f"Removed, {found['similarity_scale']:g}" for found in first["scales"]] + ["Shared", "Same label"]
+        note = _BATCH.format(batch=first["batch_size"])
+        found.append(_section("batch", "Similar negatives in a training batch", note, heads, table_rows(batch, _batch)))
     if "truncation" in numbers:
         heads = ["Kept dims", "R@1", "R@1, loss", "NDCG@10", "NDCG@10, loss"]
         rows = table_rows(_dims(numbers["truncation"]), _truncated)
@@ -108,6 +124,34 @@ def _cutoffs(rows: Sequence[Mapping[str, Any]], rates: Sequence[float]) -> list[
             column([cutoff.get("true_fraction") for cutoff in found], "percent"),
         ]
     return columns
+
+
+def _batch(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+    largest = [[found["cosine"] for found in n["largest_cosine"]] for n in rows]
+    return [
+        column([n["count"] for n in rows]),
+        column([n["copies"] for n in rows]),
+        column([n["close"] for n in rows]),
+        column([n["close_cosine"] for n in rows]),
+        *(column([n["above"][i]["count"] for n in rows]) for i in range(len(rows[0]["above"]))),
+        column([{"low": low, "mean": median, "high": high} for low, median, high in largest]),
+        *(_removed([n["scales"][i] for n in rows]) for i in range(len(rows[0]["scales"]))),
+        _with_chance(rows, "close_in_other_modalities", "close_in_other_modalities_chance"),
+        _with_chance(rows, "close_same_label", "same_label"),
+    ]
+
+
+def _removed(scales: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    removed, left = (
+        column([s["removed"] for s in scales], "percent"),
+        column([s["close_weight"] for s in scales], "percent"),
+    )
+    return [(value, f"close: {weight} left") for (value, _), (weight, _) in zip(removed, left, strict=True)]
+
+
+def _with_chance(rows: Sequence[Mapping[str, Any]], key: str, chance: str) -> list[Cell]:
+    found, usual = column([n[key] for n in rows], "percent"), column([n[chance] for n in rows], "percent")
+    return [(value, f"chance {small}") for (value, _), (small, _) in zip(found, usual, strict=True)]
 
 
 def _dims(truncation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

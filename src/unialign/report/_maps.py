@@ -21,18 +21,18 @@ _MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
 def reach(projections: Sequence[PCAMap]) -> float:
-    """All panels share a scale, so that a collapsed space looks collapsed."""
+    """Return the common scale of all panels, so that a collapsed space looks collapsed."""
     tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
     return max([*tops, 1e-6]) * 1.04
 
 
 def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
-    """If there are many items, return an evenly spaced subset."""
+    """Return the items to draw; if there are many, an evenly spaced subset."""
     return spread(items, max(50, min(_MOST_POINTS, _MOST_ON_PAGE // panels) // modalities))
 
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
-    """Markers are defined once, so that each point on a path takes only two numbers."""
+    """Define the markers once, so that each point on a path takes only two numbers."""
     size = {"markerWidth": 8, "markerHeight": 8, "refX": 4, "refY": 4}
     marks = []
     for i in range(len(modalities)):
@@ -86,7 +86,7 @@ def space_map(
 def _linked(
     data: DataInfo, points: Mapping[str, NDArray[np.float64]], names: Sequence[str], place: Placer
 ) -> tuple[list[str], list[Markup]]:
-    """Lines connect the modalities of each item to their mean."""
+    """Draw lines from the modalities of some items to their mean."""
     links: list[str] = []
     marks: list[Markup] = []
     for n in spread(len(names), LINKED):

@@ -81,7 +81,7 @@ class DataInfo:
 
     @property
     def is_whole(self) -> bool:
-        """All items were evaluated, so the data has no training items of its own."""
+        """Whether all items were evaluated, so that the data has no separate training items."""
         return self.items is not None and self.items == self.test_items
 
     def display_name(self, modality: str) -> str:
@@ -115,7 +115,7 @@ class ComparisonResults:
         return len(self.objectives) == 1
 
     def estimate(self, objective: str, metric: str) -> MetricEstimate:
-        """The bounds are NaN for a single seed and a metric without item weights."""
+        """Return the mean and interval; the bounds are NaN for a single seed and a metric without item weights."""
         found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan))
         # A zero-width interval from a single measurement would be mistaken for certainty.
         certain = len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9)

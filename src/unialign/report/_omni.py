@@ -58,7 +58,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "answer": found["answer"],
         "figures": [
             (f"NDCG@{k}", "by direction, %, with 95 % intervals", _direction_bars(pairs)),
-            ("Common neighbors", f"of the {k} nearest other items, %, with 95 % intervals", _pair_bars(pairs)),
+            ("Common neighbors", f"fraction of the {k} nearest items, %, with 95 % intervals", _pair_bars(pairs)),
         ],
         "notes": [pool],
         "sections": [
@@ -66,8 +66,9 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
                 "key": "directions",
                 "title": "Directions",
                 "notes": [
-                    f"R@1: queries whose item ranks first (chance {_chance(first, 'recall@1_forward')}). The "
-                    "difference of both directions is paired by item; p-values are corrected for all pairs (Holm)."
+                    "R@1: fraction of queries whose item ranks first (chance "
+                    f"{_chance(first, 'recall@1_forward')}). The difference between the two directions is paired "
+                    "by item; p-values are corrected for all pairs (Holm)."
                 ],
                 "heads": ["Direction", "R@1", f"NDCG@{k}", "NDCG, minus reverse", "p, corrected"],
                 "rows": [row for pair in pairs.values() for row in _direction_rows(pair)],
@@ -76,10 +77,11 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
                 "key": "equivalence",
                 "title": "Equivalence and gap",
                 "notes": [
-                    f"Common neighbors: fraction of the {k} nearest other items that both modalities of an item have "
-                    f"in common; {_chance(first, 'neighbor_agreement')} for unrelated rows. Rank correlation: "
+                    f"Common neighbors: fraction of the {k} nearest items that both modalities of an item have in "
+                    f"common; {_chance(first, 'neighbor_agreement')} for unrelated rows. Rank correlation: "
                     "Spearman's, of the cosines of an item to all others in both modalities; 0 for unrelated rows. "
-                    "Gap: distance of the means of both modalities. The debiased gap is corrected for sampling noise."
+                    "Gap: distance between the means of the two modalities. The debiased gap is corrected for "
+                    "sampling noise."
                 ],
                 "heads": ["Pair", "Common neighbors", "Rank correlation", "Gap", "Gap, debiased"],
                 "rows": _rows(
@@ -90,7 +92,8 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
                 "key": "mixed",
                 "title": "Mixed galleries",
                 "notes": [
-                    f"The gallery has every item once, in a random one of both modalities. Own and cross: NDCG@{k} if "
+                    "The gallery contains every item once, in one of the two modalities at random. Own and cross: "
+                    f"NDCG@{k} if "
                     "the item is in the gallery in the modality of the query (which is then a noisy copy), or in the "
                     f"other one. Balanced: their mean. Share: fraction of the query's modality among the first {k} "
                     "results, divided by its fraction of the gallery; 1 means no bias towards the query's modality."

@@ -90,7 +90,7 @@ def _classes(results: Mapping[str, Any]) -> dict[str, Any]:
     found = sorted(results["per_class"], key=lambda record: (record["top1"], -record["items"]))
     notes = ["The classes with the lowest accuracy come first."]
     if len(found) > _CLASSES:
-        notes.append(f"The table has {_CLASSES} of {len(found):,} classes; results.json has all.")
+        notes.append(f"The table lists {_CLASSES} of {len(found):,} classes; results.json lists all.")
     return {
         "key": "classes",
         "title": "Classes",

@@ -19,7 +19,7 @@ class PCAMap:
 
 
 def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
-    """Orient axes as in `like`, or else make the largest loading of each axis positive."""
+    """Compute the map; axes are oriented as in `like`, or else the largest loading of each axis is positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])

@@ -86,7 +86,7 @@ def verdict(results: ComparisonResults) -> OverallVerdict:
 
 
 def primary_metrics(results: ComparisonResults) -> list[MetricInfo]:
-    """Return all metrics if none is marked as primary."""
+    """Return the primary metrics; all metrics if none is marked as primary."""
     return [m for m in results.metrics.values() if m.primary] or list(results.metrics.values())
 
 
@@ -183,7 +183,7 @@ def _interval(fmt: NumberFormat, comparison: MetricComparison) -> str:
 
 
 def _is_visible(size: str) -> bool:
-    """The text of a difference is not 0, as in `0.0 points`."""
+    """Return whether a formatted difference is not 0, as in `0.0 points`."""
     return bool(size.split()[0].strip("0.,"))
 
 

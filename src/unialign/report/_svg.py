@@ -9,7 +9,7 @@ Content = str | Markup
 
 
 def tag(name: str, *children: Content, **attributes: str | float | None) -> Markup:
-    """The attribute `a_b` becomes `a-b`, `class_` becomes `class`, and None is omitted."""
+    """Return an element; the attribute `a_b` becomes `a-b`, `class_` becomes `class`, and None is omitted."""
     text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else num(value))}"'
         for key, value in attributes.items()
@@ -20,13 +20,13 @@ def tag(name: str, *children: Content, **attributes: str | float | None) -> Mark
 
 
 def num(value: float) -> str:
-    """Use at most two decimals, so that pages are identical on all machines."""
+    """Format a number with at most two decimals, so that pages are identical on all machines."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
 def svg(key: str, width: float, height: float, title: str, description: str, *children: Content) -> Markup:
-    """`key` must be unique on the page."""
+    """Return an SVG element; `key` must be unique on the page."""
     return tag(
         "svg",
         tag("title", title, id=f"{key}-t"),
@@ -57,7 +57,7 @@ def rect(
 
 
 def polyline(points: Iterable[tuple[float, float]]) -> str:
-    """Interrupt the path at non-finite points."""
+    """Return path data through the points, interrupted at non-finite points."""
     parts, pen = [], "M"
     for x, y in points:
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -69,7 +69,7 @@ def polyline(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _polygon(corners: int, *, turn: float = 0.0, inner: float = 1.0) -> list[tuple[float, float]]:
-    """The polygon is a star if `inner` (radius of odd corners) is below 1."""
+    """Return the corners of a polygon, or of a star if `inner` (the radius of odd corners) is below 1."""
     angles = [2 * math.pi * i / corners - math.pi / 2 + turn for i in range(corners)]
     radii = [inner if i % 2 else 1.0 for i in range(corners)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
@@ -110,7 +110,7 @@ def color(index: int) -> str:
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """About `wanted` round numbers in [low, high]."""
+    """Return about `wanted` round numbers in [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low] if math.isfinite(low) else []
     raw = (high - low) / wanted

@@ -23,7 +23,7 @@ _REPEATED = {"map": "mrr", "nmi": "v_measure"}
 
 
 def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
-    """A metric that repeats another is listed in that metric's row."""
+    """Return one row per metric; a metric that repeats another is listed in the row of the other."""
     return [
         {
             "metric": metric,
@@ -39,7 +39,7 @@ def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
 
 
 def _repeats_of(results: ComparisonResults, metric: str) -> list[str]:
-    """The tolerance is below the displayed precision."""
+    """Return the metrics with the same values as `metric`, up to a tolerance below the displayed precision."""
     found = []
     for name, original in _REPEATED.items():
         pairs = [(results.estimate(key, name).mean, results.estimate(key, metric).mean) for key in results.objectives]
@@ -67,7 +67,7 @@ def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> dic
 
 
 def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
-    """Differing settings come first."""
+    """Return one row per setting, with settings that differ between objectives first."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
     for settings in flat.values():
         settings.pop("seed", None)  # the seeds are listed in the header
@@ -89,7 +89,7 @@ def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def warning_rows(results: ComparisonResults) -> list[tuple[str, str, str, str]]:
-    """Identical messages from several seeds share a row."""
+    """Return one row per warning; identical messages from several seeds share a row."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:
         label = results.objectives[run.objective].label
