@@ -12,7 +12,7 @@ from unialign.media._stored_array import StoredArray, npy_array, npz_array, safe
 __all__ = ["open_array", "row_of", "whole_vector"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-# MuData and MATLAB write a block of text before the signature.
+# MuData and MATLAB write 512 bytes of text before the signature.
 _HDF5_PLACES = (0, 512)
 
 
@@ -43,7 +43,7 @@ def row_of(array: StoredArray | Hdf5Array, index: int, limits: MediaLimits) -> N
 
 
 def whole_vector(stream: BinaryIO, size: int, limits: MediaLimits) -> NDArray[Any]:
-    """The file must have a single array."""
+    """Return the vector of a file, which must contain a single array."""
     array = open_array(stream, size, None)
     assert isinstance(array, StoredArray)  # HDF5 raises without a key
     if array.bytes > limits.bytes:

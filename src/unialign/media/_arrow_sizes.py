@@ -1,4 +1,4 @@
-"""Sizes of compressed Arrow record batches, read from their metadata before pyarrow decompresses them.
+"""Read the sizes of compressed Arrow record batches from their metadata, before pyarrow decompresses them.
 
 A message of the Arrow IPC format is a flatbuffer (`Message.fbs` and `File.fbs` of the format's specification) and a
 body. Each compressed buffer in the body begins with its uncompressed size.
@@ -48,7 +48,7 @@ def _stream_messages(data: Any) -> Iterator[Any]:
 
 
 def _file_messages(data: Any) -> Iterator[Any]:
-    """The footer lists where the batches are; a reader of files uses no other batches."""
+    """Yield the messages of the batches that the footer lists; readers of the file format use no other batches."""
     ipc = optional_module("pyarrow.ipc", "reading Arrow files", "parquet")
     view = memoryview(data)
     (length,) = struct.unpack_from("<i", view, len(view) - len(_MAGIC) - 4)
@@ -91,7 +91,7 @@ def _root(view: memoryview) -> int:
 
 
 def _place(view: memoryview, table: int, field: int) -> int:
-    """Return the place of a field of a table; 0 if the table lacks it."""
+    """Return the offset of a field of a table; 0 if the table lacks the field."""
     entries = table - int(struct.unpack_from("<i", view, table)[0])
     (size,) = struct.unpack_from("<H", view, entries)
     if 4 + 2 * field >= size:
@@ -106,7 +106,7 @@ def _table(view: memoryview, table: int, field: int) -> int:
 
 
 def _vector(view: memoryview, table: int, field: int) -> tuple[int, int]:
-    """Return the place of the first element and the number of elements."""
+    """Return the offset of the first element, and the number of elements."""
     place = _place(view, table, field)
     if not place:
         return 0, 0

@@ -1,4 +1,4 @@
-"""Convert the values that callers pass to decoded media."""
+"""Convert values passed by callers to decoded media."""
 
 import os
 import re
@@ -50,8 +50,7 @@ def as_media(
             also an array (T,) or (T, channels) with its rate, as `(array, rate)` or
             `{"array": array, "sampling_rate": rate}`; integers are scaled by their range. Video: also a uint8 array
             (T, H, W, 3). Array: also a sequence of numbers. Arrays may be NumPy arrays or torch tensors, and paths may
-            also be given as `{"bytes": ..., "path": ...}`. Media that were decoded before stay as they are. None stays
-            None.
+            also be given as `{"bytes": ..., "path": ...}`. Decoded media and None are returned unchanged.
         kind: kind of media.
         limits: limits on the size; by default those of `MediaLimits()`.
         decoding: options of decoding; by default those of `Decoding()`.
@@ -68,7 +67,7 @@ def as_media(
     check_choice("kind", kind, KINDS)
     limits, decoding = limits or MediaLimits(), decoding or Decoding()
     if isinstance(value, Mapping) and value and value.keys() <= {"bytes", "path"}:
-        # As `datasets` gives media that are not decoded.
+        # The form in which the library `datasets` returns media that are not decoded.
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if value is None:
         return None
@@ -88,7 +87,7 @@ def _from_file(file: str, kind: Kind, limits: MediaLimits, decoding: Decoding) -
     if not isinstance(file, str):
         raise ConfigError(f"a path must be a string or pathlib.Path, got {file!r:.80}")
     if _URL.match(file):
-        raise MediaError("not-a-file", "a URL, and nothing is downloaded; download it and pass the file", file[:200])
+        raise MediaError("not-a-file", "a URL, which is not downloaded; download it and pass the file", file[:200])
     with open_range(locate_anywhere(file), file, limits) as (stream, size):
         try:
             return decode_stream(stream, size, kind, limits, decoding)
@@ -97,7 +96,7 @@ def _from_file(file: str, kind: Kind, limits: MediaLimits, decoding: Decoding) -
 
 
 def _decoded(value: Any, kind: Kind, limits: MediaLimits, decoding: Decoding) -> Media | None:
-    """Return None if the type of the value does not fit the kind."""
+    """Convert a value to media of a kind; return None if the type of the value does not fit."""
     if kind == "audio":
         return _audio(value, limits, decoding)
     if kind == "image" and _is_a(value, "PIL.Image", "Image"):
@@ -113,7 +112,7 @@ def _decoded(value: Any, kind: Kind, limits: MediaLimits, decoding: Decoding) ->
 
 
 def _is_a(value: Any, module: str, name: str) -> bool:
-    """The module of the class is not imported."""
+    """Return whether a value is an instance of a class, without importing the module of the class."""
     return module in sys.modules and isinstance(value, getattr(sys.modules[module], name))
 
 

@@ -1,4 +1,4 @@
-"""Decode sounds with libsndfile, or with FFmpeg if libsndfile does not support the format."""
+"""Decode audio with libsndfile, or with FFmpeg if libsndfile does not support the format."""
 
 import io
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _UNKNOWN_SIZE = b"\xff\xff\xff\xff"
 def decode_audio(
     stream: BinaryIO, size: int, limits: MediaLimits, decoding: Decoding, span: Span = None
 ) -> Audio | None:
-    """Return None for a video without sound."""
+    """Decode audio; return None for a video without an audio stream."""
     check_declared_size(stream, size)
     if _is_video_container(stream):
         return decode_av_audio(stream, limits, decoding, span)
@@ -50,7 +50,7 @@ def _with_av(stream: BinaryIO, limits: MediaLimits, decoding: Decoding, span: Sp
     try:
         return decode_av_audio(stream, limits, decoding, span)
     except MissingDependencyError:
-        # Without PyAV, whether the file is a sound in another format or no sound at all cannot be known.
+        # Without PyAV, audio in other formats cannot be distinguished from files that are not audio.
         raise MediaError(
             "undecodable", f"libsndfile: {reason}; other formats are read after pip install 'unialign[video]'"
         ) from None
@@ -67,7 +67,7 @@ def _read(sound: Any, limits: MediaLimits, decoding: Decoding, span: Span) -> Au
     if span is not None:
         first = round(span[0] * rate)
         if first >= sound.frames:
-            raise MediaError("empty", f"the sound ends at {sound.frames / rate:g} s, before its span starts")
+            raise MediaError("empty", f"the audio ends at {sound.frames / rate:g} s, before its span starts")
         sound.seek(first)
     return collect_audio(_blocks(sound), rate, limits, decoding, shortest(span, decoding.seconds))
 
@@ -78,13 +78,13 @@ def _blocks(sound: Any) -> Iterator[NDArray[Any]]:
     while len(block := sound.read(frames, dtype="float32", always_2d=True)):
         place += len(block)
         yield block
-    # The number of frames of MP3 is an estimate.
+    # For MP3, the number of frames is an estimate.
     if sound.format != "MP3" and place < sound.frames:
-        raise MediaError("truncated", f"the sound ends after {place:,} of {sound.frames:,} samples")
+        raise MediaError("truncated", f"the audio ends after {place:,} of {sound.frames:,} samples")
 
 
 class _Patched(io.RawIOBase):
-    """A stream in which some bytes are replaced."""
+    """Stream in which some bytes are replaced."""
 
     def __init__(self, stream: BinaryIO, place: int, data: bytes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Decode the sound of videos, and formats that libsndfile does not support."""
+"""Decode the audio of videos, and audio formats that libsndfile does not support."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -17,19 +17,19 @@ from unialign.media._span import Span, shortest
 
 __all__ = ["decode_av_audio"]
 
-# Packets that may fail before the first sound, such as the rest of a tag.
+# Maximum number of undecodable packets before the first audio packet, such as the rest of a tag.
 _MAX_LEADING_ERRORS = 16
-# Decoders need some packets before a place to decode it exactly.
+# Decoding starts this many seconds early, since decoders need preceding packets to be exact.
 _LEAD_SECONDS = 2.0
 
 
 def decode_av_audio(stream: BinaryIO, limits: MediaLimits, decoding: Decoding, span: Span) -> Audio | None:
-    """Return None for a video without sound."""
+    """Decode audio; return None for a video without an audio stream."""
     with open_container(stream, limits) as container:
         if not container.streams.audio:
             if container.streams.video:
                 return None
-            raise MediaError("undecodable", "the file has neither sound nor video")
+            raise MediaError("undecodable", "the file has neither audio nor video")
         track = container.streams.audio[0]
         start = span[0] if span else 0.0
         if start > _LEAD_SECONDS and is_seekable(container):
@@ -40,12 +40,12 @@ def decode_av_audio(stream: BinaryIO, limits: MediaLimits, decoding: Decoding, s
 
 
 def _origin(container: Any) -> int:
-    """Time of the start in microseconds."""
+    """Return the start time in microseconds."""
     return int(container.start_time or 0)
 
 
 def _blocks(container: Any, track: Any, rate: int, start: float) -> Iterator[NDArray[Any]]:
-    """(frames, channels) float32 blocks, from the second `start` on."""
+    """Yield (frames, channels) float32 blocks, beginning `start` seconds after the start of the file."""
     av = optional_module("av", "decoding sounds", "video")
     convert, skipped = None, 0
     for frame in _frames(container, track):

@@ -11,7 +11,7 @@ from unialign.media._limits import MediaLimits
 
 __all__ = ["declared_size", "is_seekable", "open_container"]
 
-# Formats that FFmpeg may open. Others could read further files, such as playlists, or render any text as a video.
+# Formats that FFmpeg may open. Others, such as playlists, could open further files, or render any text as a video.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,mp3,aac,flac,wav,w64,aiff,au,caf,amr,ac3,eac3,wv,tta"
 # In other containers, seeking is approximate.
 _EXACT = ("mov", "matroska")
@@ -19,14 +19,14 @@ _EXACT = ("mov", "matroska")
 
 @contextlib.contextmanager
 def open_container(stream: BinaryIO, limits: MediaLimits) -> Iterator[Any]:
-    """Errors of FFmpeg inside the context are raised as MediaError."""
-    # `max_pixels` also holds while FFmpeg decodes the first frames to detect the format.
+    """Open a container; errors of FFmpeg inside the context are raised as MediaError."""
+    # `max_pixels` also applies to the first frames, which FFmpeg decodes to detect the format.
     with _opened(stream, {"max_pixels": str(limits.pixels), "fflags": "+genpts"}) as container:
         yield container
 
 
 def declared_size(stream: BinaryIO) -> tuple[int, int]:
-    """Width and height of the first video in the header; (0, 0) without a video."""
+    """Return width and height of the first video according to the header; (0, 0) without a video."""
     stream.seek(0)
     with _opened(stream, {"probesize": "32", "analyzeduration": "0"}) as container:
         context = container.streams.video[0].codec_context

@@ -1,4 +1,4 @@
-"""A read-only stream over a range of bytes of an open file."""
+"""Read-only stream over a range of bytes of an open file."""
 
 import io
 import os

@@ -12,7 +12,7 @@ __all__ = ["Cell"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One modality of one item: exactly one of `value`, `path`, `array` and `table` is given.
+    """Cell of one modality of one item: exactly one of `value`, `path`, `array` and `table` is given.
 
     Args:
         value: a text, or the numbers of a vector.
@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def where(self) -> str:
-        """Return the place as text for messages."""
+        """Return the location of the cell as text for messages."""
         if self.file is None:
             return f"value {self.value!r:.60}"
         parts = [self.file]
@@ -76,7 +76,7 @@ class Cell:
 
     @classmethod
     def from_json(cls, kind: Kind, value: Mapping[str, Any]) -> "Cell":
-        """Return the cell of a JSON object.
+        """Build a cell from a JSON object.
 
         Raises:
             DataError: a field is unknown, missing or has the wrong type, or a path is absolute.

@@ -4,7 +4,7 @@ import errno
 
 __all__ = ["CODES", "TRANSIENT"]
 
-# Reasons why a cell is broken; the `code` of a MediaError.
+# Codes of a MediaError, which state why a cell is broken.
 CODES: tuple[str, ...] = (
     "missing-file",
     "empty",
@@ -25,8 +25,8 @@ CODES: tuple[str, ...] = (
     "zero-features",
 )
 
-# Numbers of errors of the machine or of the file system. These are raised as OSError and never recorded as a broken
-# cell, since the same cell may be readable later.
+# Error numbers (errno) of failures of the machine or of the file system. These are raised as OSError and never recorded
+# as a broken cell, since the same cell may be readable later.
 TRANSIENT: frozenset[int] = frozenset(
     getattr(errno, name)
     for name in (

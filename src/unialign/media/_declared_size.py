@@ -1,4 +1,4 @@
-"""Compare the sizes that a file declares with its size.
+"""Compare the size that a file declares in its header with the actual size.
 
 Decoders return the readable part of many truncated files without an error.
 """
@@ -9,7 +9,7 @@ from unialign.errors import MediaError
 
 __all__ = ["check_declared_size", "unfinished_size"]
 
-# Sizes that programs leave which write to a pipe: ffmpeg and most others, sox, arecord.
+# Placeholders for the size that programs leave when they write to a pipe: ffmpeg and most others, sox, arecord.
 _UNKNOWN_32 = range(0xFFFFFF00, 1 << 32)
 _UNKNOWN_31 = range(0x7FFF0000, 0x80000100)
 _CHUNK_HEADER, _RIFF_HEADER = 8, 12
@@ -21,7 +21,7 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def check_declared_size(stream: BinaryIO, size: int) -> None:
-    """Raise MediaError with the code `truncated`."""
+    """Raise MediaError with the code `truncated` if the file is shorter than it declares."""
     stream.seek(0)
     head = stream.read(64)
     end = _declared_end(stream, size, head)
@@ -31,14 +31,16 @@ def check_declared_size(stream: BinaryIO, size: int) -> None:
 
 
 def unfinished_size(stream: BinaryIO, size: int) -> int | None:
-    """Return the offset of the size field of a WAV file in which a writer to a pipe left 0."""
+    """Return the offset of the size field of a WAV file if a program that wrote to a pipe left 0 in it; None
+    otherwise.
+    """
     stream.seek(0)
     head = stream.read(_RIFF_HEADER)
     found = None
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         place, length = _samples(stream, b"data", "little")
         declared = _CHUNK_HEADER + int.from_bytes(head[4:8], "little")
-        # A finished file without samples declares its other chunks.
+        # In a complete file without samples, the declared size includes the other chunks.
         if length == 0 and place and declared <= place + _CHUNK_HEADER < size:
             found = place + 4
     stream.seek(0)
@@ -75,7 +77,7 @@ def _is_unknown(length: int) -> bool:
 
 
 def _samples(stream: BinaryIO, name: bytes, order: str) -> tuple[int, int]:
-    """Offset and length of the chunk with the samples, or (0, 0)."""
+    """Return offset and length of the chunk with the samples, or (0, 0)."""
     place = _RIFF_HEADER
     for _ in range(_MAX_CHUNKS):
         stream.seek(place)
@@ -95,7 +97,7 @@ def _samples_end(stream: BinaryIO, name: bytes, order: str) -> int:
 
 
 def _ogg_end(stream: BinaryIO, size: int, serial: bytes) -> int:
-    """Streams without an end mark are common and not truncated."""
+    """Return the end of the last page. Streams without an end mark are common, and are not treated as truncated."""
     start = max(0, size - _MAX_OGG_PAGE - _OGG_PAGE_HEADER)
     stream.seek(start)
     tail = stream.read()
@@ -117,7 +119,7 @@ def _mp4_end(stream: BinaryIO, size: int) -> int:
         length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        # Length 0 means: to the end of the file. Bytes after the last box are ignored by players.
+        # Length 0 means "to the end of the file". Players ignore bytes after the last box.
         if len(header) < _CHUNK_HEADER or length < _CHUNK_HEADER or not kind.isalnum():
             return 0
         place += length
@@ -135,13 +137,13 @@ def _matroska_end(stream: BinaryIO) -> int:
     if stream.read(4) != _SEGMENT:
         return 0
     length, width = _ebml_number(stream)
-    # All bits set means that the size is unknown, as in live streams.
+    # If all bits are set, the size is unknown, as in live streams.
     unknown = length == (1 << 7 * width) - 1 or width == 0
     return 0 if unknown else place + len(_SEGMENT) + width + length
 
 
 def _ebml_number(stream: BinaryIO) -> tuple[int, int]:
-    """Return a number of variable width, and its width in bytes; (0, 0) if there is none."""
+    """Read a variable-width number; return it and its width in bytes, or (0, 0) if there is none."""
     first = stream.read(1)
     if not first or first[0] == 0:
         return 0, 0
@@ -151,7 +153,7 @@ def _ebml_number(stream: BinaryIO) -> tuple[int, int]:
 
 
 def _mp3_end(stream: BinaryIO, head: bytes) -> int:
-    """Only files with a variable bit rate declare an end."""
+    """Return the declared end, or 0; only files with a variable bit rate declare it."""
     start = 0
     if head[:3] == b"ID3":
         for byte in head[6:10]:
@@ -167,5 +169,5 @@ def _mp3_end(stream: BinaryIO, head: bytes) -> int:
         return 0
     place += 12 if flags & 1 else 8
     length = int.from_bytes(frame[place : place + 4], "big")
-    # The tag at the end may be counted, and removed later.
+    # The declared size may include the tag at the end, which may have been removed later.
     return max(0, start + length - _MP3_TAG)

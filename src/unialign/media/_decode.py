@@ -76,7 +76,7 @@ def decode_stream(
             return decode_video(stream, size, limits, decoding, span)
         return as_vector(whole_vector(stream, size, limits), decoding)
     except MemoryError as error:
-        # Limits bound the memory that data can request, so that the machine is short of it.
+        # The limits bound the memory that data can request, so the cause is a lack of memory of the machine.
         raise OSError(errno.ENOMEM, f"not enough memory to decode ({error})") from None
 
 
@@ -85,7 +85,7 @@ def _image(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Decoding)
         return decode_image(stream, limits, decoding)
     except MediaError as error:
         if error.code == "undecodable":
-            # Pillow does not say that a WebP file is cut off.
+            # Pillow does not report that a WebP file is truncated.
             check_declared_size(stream, size)
         raise
 

@@ -1,4 +1,4 @@
-"""Options of an encoder for the decoder."""
+"""Options with which an encoder requires media to be decoded."""
 
 import math
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ __all__ = ["MAX_RATE", "VERSIONS", "Decoding"]
 
 # Version of the decoder of each kind. A change that alters decoded values increases the number.
 VERSIONS: Mapping[Kind, int] = MappingProxyType({"image": 1, "text": 1, "audio": 1, "video": 1, "array": 1})
-# Samples per second. Conversion between rates that differ by a larger factor takes minutes.
+# Maximum rate in samples per second. Conversion between rates that differ by a larger factor would take minutes.
 MAX_RATE = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """Options of decoding; each kind of media uses those that are listed for it.
+    """Options of decoding; each applies only to the kind of media named in its description.
 
     Args:
         rate: audio: samples per second of the result; by default that of the file.
-        seconds: audio: longest duration that is read, from the start of the sound or of its span; by default all of it.
-        frames: video: number of frames. The video is divided into this many runs of equal length, and the frame in the
-            middle of each run is taken; videos with fewer frames repeat the last one. By default all frames.
-        seed: video: take a random frame of each run, drawn with this seed, instead of the one in the middle.
+        seconds: audio: maximum duration that is read, from the start of the file or of the span; by default all of it.
+        frames: video: number of frames. The video is divided into this many segments of equal length, and the middle
+            frame of each segment is used; videos with fewer frames repeat the last one. By default all frames.
+        seed: video: use a random frame of each segment, drawn with this seed, instead of the middle frame.
         background: image: RGB color behind transparent pixels, each 0 to 255.
         dim: array: required length of the vector; by default any.
 

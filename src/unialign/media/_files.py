@@ -33,7 +33,7 @@ _FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
-    # Paths are resolved before, so a link here was created in the meantime.
+    # Paths are resolved before they are opened, so a link here must have been created in the meantime.
     | getattr(os, "O_NOFOLLOW", 0)
 )
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -41,7 +41,9 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 
 class FileMark(NamedTuple):
-    """Size in bytes and modification time in nanoseconds of a file; a changed file almost always has another mark."""
+    """Size in bytes and modification time in nanoseconds of a file, which almost always differ if the file has
+    changed.
+    """
 
     size: int
     mtime_ns: int
@@ -53,7 +55,7 @@ class OpenFile(NamedTuple):
 
 
 def locate(file: str, roots: Sequence[Path], root: int, where: str) -> str:
-    """All links are resolved."""
+    """Return the absolute path of a file, with all links resolved."""
     if root >= len(roots):
         raise DataError(f"{where}: the cell refers to root {root}, but there are {len(roots)} roots")
     try:
@@ -61,7 +63,7 @@ def locate(file: str, roots: Sequence[Path], root: int, where: str) -> str:
     except OSError as error:
         if error.errno in TRANSIENT:
             raise
-        # A folder that is not mounted says nothing about its files.
+        # If the folder is not mounted, its files are not necessarily missing.
         raise DataError(f"the folder {roots[root]} cannot be read ({error.strerror}); restore or mount it") from None
     try:
         path = os.path.realpath(os.path.join(folder, file), strict=True)
@@ -75,7 +77,7 @@ def locate(file: str, roots: Sequence[Path], root: int, where: str) -> str:
 
 
 def locate_anywhere(file: str) -> str:
-    """All links are resolved."""
+    """Return the absolute path of a file, with all links resolved."""
     try:
         return os.path.realpath(file, strict=True)
     except OSError as error:
@@ -86,7 +88,7 @@ def locate_anywhere(file: str) -> str:
 
 @contextlib.contextmanager
 def open_file(path: str, where: str) -> Iterator[OpenFile]:
-    """The path must have no links."""
+    """Open a regular file; the path must not contain links."""
     try:
         handle = os.open(path, _FLAGS)
     except OSError as error:
@@ -106,7 +108,9 @@ def open_file(path: str, where: str) -> Iterator[OpenFile]:
 def open_range(
     path: str, where: str, limits: MediaLimits, at: tuple[int, int] | None = None
 ) -> Iterator[tuple[BinaryIO, int]]:
-    """A failed read or a changed file raises an error in place of that of a decoder."""
+    """Open a range of bytes. After a failed read or a change of the file, this error replaces the error of a
+    decoder.
+    """
     with open_file(path, where) as (handle, mark):
         offset, size = at or (0, mark.size)
         if offset + size > mark.size:
@@ -143,7 +147,7 @@ def broken_file(error: OSError, where: str) -> Exception:
     if error.errno in _MISSING:
         return MediaError("missing-file", "there is no such file", where)
     if error.errno == errno.ELOOP:
-        return MediaError("link-loop", "the path is a link that leads back to itself", where)
+        return MediaError("link-loop", "the path is a link that points back to itself", where)
     if error.errno == errno.ENXIO:
         return MediaError("not-a-file", "expected a regular file, found a socket or device", where)
     reason = "no permission to read it" if error.errno in _DENIED else error.strerror or str(error)
@@ -152,7 +156,7 @@ def broken_file(error: OSError, where: str) -> Exception:
 
 def _is_inside(path: str, folder: str) -> bool:
     inside = path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
-    # The files of a Hugging Face Hub cache are links: snapshots/REVISION/file -> blobs/HASH.
+    # In a Hugging Face Hub cache, files are links: snapshots/REVISION/file -> blobs/HASH.
     parents = Path(folder).parents
     blobs = next((str(parent.parent / "blobs") for parent in parents if parent.name == "snapshots"), None)
     return inside or os.path.dirname(path) == blobs or path == folder

@@ -1,4 +1,4 @@
-"""Choose frames of a video: divide it into runs of equal length, and take one frame of each."""
+"""Choose frames of a video: divide it into segments of equal length, and use one frame of each."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,8 +7,8 @@ __all__ = ["chosen_frames"]
 
 
 def chosen_frames(count: int, wanted: int | None, seed: int | None) -> NDArray[np.int64]:
-    """Without a seed, the frame of a run of n frames is (n + 1) // 2 - 1, as in the evaluation of VAST and GRAM. A
-    video with fewer frames repeats its last frame.
+    """Return the indices of the chosen frames. Without a seed, frame (n + 1) // 2 - 1 of each segment of n frames is
+    used, as in the evaluation of VAST and GRAM. A video with fewer frames repeats its last frame.
     """
     if wanted is None:
         return np.arange(count)

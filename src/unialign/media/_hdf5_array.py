@@ -1,4 +1,4 @@
-"""Rows of dense and CSR matrices in HDF5 files; links and values in other files are never followed."""
+"""Read rows of dense and CSR matrices in HDF5 files; links and values in other files are never followed."""
 
 from typing import Any, BinaryIO
 
@@ -16,12 +16,12 @@ Array = NDArray[Any]
 
 # The maximum compression ratio of gzip is about 1,030; an array that declares a higher ratio is invalid.
 _MAX_RATIO, _SMALL = 2048, 1 << 26
-# Size in bytes up to which the rows of one chunk are kept, so that a chunk is not decompressed for each row.
+# Maximum size in bytes of the rows of one chunk that are kept, so that a chunk is not decompressed for each row.
 _MAX_KEPT = 1 << 26
 
 
 class Hdf5Array:
-    """Compressed rows in ascending order are decompressed once."""
+    """Matrix of an HDF5 file. If compressed rows are read in ascending order, each chunk is decompressed once."""
 
     def __init__(self, stream: BinaryIO, key: str | None) -> None:
         h5py = optional_module("h5py", "reading HDF5 files", "hdf5")

@@ -18,10 +18,11 @@ from unialign.media._limits import MediaLimits
 
 __all__ = ["FORMATS", "check_pixels", "decode_image", "decode_pil", "image_pixels"]
 
-# Formats that Pillow may open. Others, such as EPS, would start another program or have no fixed size in pixels.
+# Formats that Pillow may open. For others, such as EPS, Pillow starts another program, or there is no fixed size in
+# pixels.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 _ORIENTATION = 0x0112
-# Largest number of pixels that are converted at once.
+# Maximum number of pixels that are converted at once.
 _BAND = 1 << 20
 _FULL_SCALE_16 = 65535
 _BYTE_OF_16 = _FULL_SCALE_16 // 255
@@ -36,7 +37,7 @@ def decode_image(stream: BinaryIO, limits: MediaLimits, decoding: Decoding) -> N
 def decode_pil(image: Any, limits: MediaLimits, decoding: Decoding) -> NDArray[np.uint8]:
     pil = optional_module("PIL.Image", "decoding images", "media")
     with _pillow_errors(pil):
-        # The header gives the size, so that nothing is allocated for an image that is too large.
+        # Check the size in the header first, so that no memory is allocated for an image that is too large.
         _check_size(image, limits)
         image.load()
         _check_size(image, limits)
@@ -64,13 +65,13 @@ def check_pixels(width: int, height: int, limits: MediaLimits) -> None:
 
 
 def image_pixels(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Images are converted to RGB and rotated upright."""
+    """Convert an image to RGB, and rotate it upright."""
     width, height = image.size
     step = max(1, _BAND // width)
     if step >= height:
         pixels_HW3 = _rgb(image, background)
     else:
-        # Conversions need several copies of what they convert.
+        # Convert in bands, since conversions need several copies of their input.
         pixels_HW3 = np.empty((height, width, 3), np.uint8)
         for top in range(0, height, step):
             bottom = min(height, top + step)
@@ -80,7 +81,7 @@ def image_pixels(image: Any, background: tuple[int, int, int]) -> NDArray[np.uin
 
 def _upright(pixels_HW3: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in (5, 6, 7, 8):
-        # The first row of the file is a column of the picture.
+        # The first row in the file is a column of the image.
         pixels_HW3 = pixels_HW3.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
         pixels_HW3 = pixels_HW3[:, ::-1]
@@ -95,7 +96,7 @@ def _check_size(image: Any, limits: MediaLimits) -> None:
 def _orientation(image: Any) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # EXIF data is often damaged, and then says nothing about the image
+    except Exception:  # EXIF data are often damaged even if the image is intact
         return 1
 
 
@@ -115,10 +116,10 @@ def _rgb(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def _grey_16(image: Any, background: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pillow would clip 16-bit values at 255."""
+    """Convert 16-bit gray values, which Pillow would clip at 255."""
     grey_HW = np.asarray(image)
     if grey_HW.min() < 0 or grey_HW.max() > _FULL_SCALE_16:
-        raise MediaError("undecodable", f"grey values of {grey_HW.min()} to {grey_HW.max()}, expected 0 to 65535")
+        raise MediaError("undecodable", f"gray values of {grey_HW.min()} to {grey_HW.max()}, expected 0 to 65535")
     byte_HW = ((grey_HW.astype(np.uint32) + _BYTE_OF_16 // 2) // _BYTE_OF_16).astype(np.uint8)
     pixels_HW3 = np.repeat(byte_HW[..., None], 3, axis=2)
     clear = image.info.get("transparency")

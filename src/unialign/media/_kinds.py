@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """A decoded sound.
+    """Decoded audio.
 
     Attributes:
         samples: (T,) float32, the mean of the channels; full scale is 1.

@@ -1,4 +1,4 @@
-"""The largest media that are decoded."""
+"""Limits on the size of media that are decoded."""
 
 import math
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ __all__ = ["MediaLimits"]
 
 @dataclass(frozen=True, kw_only=True)
 class MediaLimits:
-    """Limits on the size of media; larger ones are broken cells.
+    """Limits on the size of media; cells with larger media are broken.
 
     Args:
         bytes: size of a file, member or value, and of the decoded frames of a video. Above it, the code is `too-large`,
             and `too-many-pixels` for frames.
         pixels: width times height of an image or of a video frame. Above it, the code is `too-many-pixels`. The default
             is the value above which Pillow warns; Pillow itself rejects images of more than twice its value.
-        samples: samples of a sound after rate conversion. Above it, the code is `too-long`. A `Decoding` with `seconds`
-            never reads more than that duration.
-        characters: characters of a text. Above it, the code is `too-long`.
-        seconds: time to decode one cell, in seconds. It is applied by the process that starts the decoding processes;
-            functions of this package do not measure time.
+        samples: number of audio samples after rate conversion. Above it, the code is `too-long`. A `Decoding` with
+            `seconds` never reads more than that duration.
+        characters: number of characters of a text. Above it, the code is `too-long`.
+        seconds: time to decode one cell, in seconds. This limit is applied by the process that starts the decoding
+            processes; functions of this package ignore it.
 
     Raises:
         ConfigError: a limit is not positive.

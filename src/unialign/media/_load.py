@@ -47,11 +47,11 @@ def load_cell(
 
     Returns:
         The decoded value, or None if the cell has no content of this kind: a blank text, an empty cell of a table, or a
-        video without sound that is read as audio.
+        video without an audio stream that is read as audio.
 
     Raises:
         MediaError: the cell is broken; the error has a code.
-        DataError: the root folder does not exist, or the cell has no value and no file.
+        DataError: the root folder does not exist, or the cell has neither a value nor a file.
         ConfigError: the kind is unknown, or the value of the cell is not of this kind.
         OSError: the machine or file system failed, with a number in `TRANSIENT`; the cell may be readable later.
         MissingDependencyError: an optional package is not installed.
@@ -80,7 +80,7 @@ def open_cell(
 ) -> Iterator[BinaryIO]:
     """Open the encoded bytes of a cell, for example to compute their checksum.
 
-    Texts are given as UTF-8, numbers as little-endian float64, and a missing value as no bytes.
+    Texts are encoded as UTF-8 and numbers as little-endian float64; a missing value has no bytes.
 
     Args:
         cell: the value or reference.
@@ -92,7 +92,8 @@ def open_cell(
         A context manager of a stream.
 
     Raises:
-        MediaError: the cell is broken; the error has a code. A change while it is read is found at the end.
+        MediaError: the cell is broken; the error has a code. A change of the file during reading is detected at the
+            end.
         DataError: see `load_cell`.
         OSError: see `load_cell`.
     """
@@ -115,9 +116,9 @@ def open_cell(
 def file_cells(
     cell: Cell, *, roots: Sequence[Path], limits: MediaLimits | None = None, files: OpenFiles | None = None
 ) -> list[Cell]:
-    """Return cells for `file_mark` of all files that are read for a cell.
+    """Return one cell per file that is read for a cell, to be passed to `file_mark`.
 
-    These are the file of the cell, and the file to which a cell of a table refers. A value has no files. See
+    The files are that of the cell and, for a cell of a table, the file to which it refers. A value has no files. See
     `load_cell` for arguments and errors.
     """
     if cell.table is None:
@@ -153,7 +154,7 @@ def _naming(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stream(cell: Cell, roots: Sequence[Path], limits: MediaLimits) -> Iterator[tuple[BinaryIO, int]]:
-    """A failed read or a changed file raises an error in place of others."""
+    """Yield a stream. After a failed read or a change of the file, this error replaces other errors."""
     assert cell.path is not None
     with open_range(locate(cell.path, roots, cell.root, cell.where), cell.where, limits, cell.at) as opened:
         yield opened

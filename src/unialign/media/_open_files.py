@@ -24,7 +24,8 @@ class _Opened(NamedTuple):
 
 
 class OpenFiles:
-    """Array and table files that stay open between calls of `load_cell`, so that not each row opens its file.
+    """Array and table files that stay open between calls of `load_cell`, so that a file is not opened again for each
+    row.
 
     Use it as a context manager, in one thread. Rows in ascending order are fastest.
     """
@@ -50,8 +51,8 @@ class OpenFiles:
 def kept_open(
     files: OpenFiles, path: str, part: str, build: Callable[[BinaryIO, int, int], Any], where: str
 ) -> Iterator[Any]:
-    """Yield the reader that `build(stream, handle, size)` returned for a file. A failed read or a changed file raises
-    an error in place of that of the reader.
+    """Yield the reader that `build(stream, handle, size)` returns for a file. After a failed read or a change of the
+    file, this error replaces the error of the reader.
     """
     key = (path, part)
     opened = files._opened.get(key)
@@ -60,7 +61,7 @@ def kept_open(
         opened = _open(path, build, where)
         while len(files._opened) >= _MAX_OPEN:
             _close(files, next(iter(files._opened)))
-    # The last used file is the last in the dictionary.
+    # Move the file to the end of the dictionary, so that the least recently used file is closed first.
     files._opened.pop(key, None)
     files._opened[key] = opened
     try:

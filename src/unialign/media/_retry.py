@@ -1,4 +1,4 @@
-"""Repeat a read after trouble of the machine or the file system."""
+"""Repeat a read after a failure of the machine or the file system."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ __all__ = ["RETRY_SECONDS", "with_retries"]
 
 T = TypeVar("T")
 
-# Waiting times before a read is repeated.
+# Seconds to wait before each repetition of a read.
 RETRY_SECONDS = (1.0, 4.0, 16.0)
 
 
@@ -20,7 +20,7 @@ def with_retries(read: Callable[[], T], where: str, *, waits: Sequence[float] = 
 
     Args:
         read: function that reads a cell or a file.
-        where: place of the cell or file, for the error.
+        where: location of the cell or file, for the error.
         waits: seconds to wait before each repetition.
 
     Raises:
@@ -34,8 +34,8 @@ def with_retries(read: Callable[[], T], where: str, *, waits: Sequence[float] = 
                 raise
             if wait is None:
                 raise DataError(
-                    f"{where} cannot be read ({error.strerror or error}), also after several attempts; this is no "
-                    "fault of the data: check the disk or network, and repeat the call"
+                    f"{where} cannot be read ({error.strerror or error}), even after several attempts; the data "
+                    "are not the cause: check the disk or network, and repeat the call"
                 ) from error
             time.sleep(wait)
     raise AssertionError("unreachable")

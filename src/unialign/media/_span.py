@@ -1,4 +1,4 @@
-"""Spans of time in sounds and videos."""
+"""Spans of time in audio and videos."""
 
 __all__ = ["Span", "shortest"]
 
@@ -7,6 +7,6 @@ Span = tuple[float, float] | None
 
 
 def shortest(span: Span, seconds: float | None) -> float | None:
-    """Duration to read; None for all."""
+    """Return the duration to read; None for all."""
     given = [value for value in (span and span[1] - span[0], seconds) if value is not None]
     return min(given, default=None)

@@ -1,4 +1,4 @@
-"""Arrays of .npy, .npz and .safetensors files, read row by row; nothing is unpickled or memory-mapped.
+"""Read arrays of .npy, .npz and .safetensors files row by row; nothing is unpickled or memory-mapped.
 
 Shapes: `N` rows, `D` numbers in each row, `R` rows of a block.
 """
@@ -23,17 +23,17 @@ _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "BOOL": "|b1", "I8": "|i1", "I16": "<i2",
     "I32": "<i4", "I64": "<i8", "U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
 }  # fmt: skip
-# The library that writes safetensors allows no longer headers.
+# Maximum header size that the safetensors library allows.
 _MAX_SAFETENSORS_HEADER = 100_000_000
-# Size of the header of a member up to its name, and offset of the lengths of the name and the extra field.
+# Size of the header of a member before its name, and offset of the lengths of the name and the extra field.
 _LOCAL_HEADER, _LENGTHS = 30, 26
 _MAX_LISTED = 5
-# The numbers of a row in Fortran order are far apart, so that many rows are read at once.
+# In Fortran order, the numbers of a row are far apart, so many rows are read at once.
 _BLOCK_BYTES = 1 << 22
 
 
 class StoredArray:
-    """An array at an offset of a stream; `dtype` is a NumPy dtype or "bfloat16"."""
+    """Array at an offset of a stream; `dtype` is a NumPy dtype or "bfloat16"."""
 
     def __init__(
         self, stream: BinaryIO, offset: int, shape: tuple[int, ...], dtype: str, order: Literal["C", "F"] = "C"
@@ -85,7 +85,7 @@ class StoredArray:
 
 
 def shape_of_rows(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(N, D) of an array (N,), (N, D) or with further axes of length 1."""
+    """Return the shape (N, D) of an array of shape (N,), (N, D), or with further axes of length 1."""
     longer = [length for length in shape[1:] if length != 1]
     if not shape or len(longer) > 1:
         raise MediaError("wrong-shape", f"the array has shape {shape}, expected one vector in each row")

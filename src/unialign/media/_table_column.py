@@ -1,4 +1,4 @@
-"""Cells of a column of a parquet or Arrow file, read in batches; rows in ascending order are read once."""
+"""Read the cells of a column of a parquet or Arrow file in batches; in ascending order, each batch is read once."""
 
 import mmap
 from collections.abc import Callable, Iterator
@@ -14,25 +14,25 @@ from unialign.media._arrow_sizes import compressed_batches
 
 __all__ = ["TableColumn", "TableFile", "TableValue"]
 
-# Cells with media are large, so that few rows are read at once.
+# Read few rows at once, since cells with media are large.
 _PARQUET_ROWS = 32
 _ARROW_MAGIC = b"ARROW1"
 
 
 class TableFile(NamedTuple):
-    """A path in a cell, relative to the folder of the table."""
+    """Path in a cell, relative to the folder of the table."""
 
     path: str
 
 
 # Bytes of a file, a text, numbers, a path, or nothing.
 TableValue = bytes | str | NDArray[Any] | TableFile | None
-# Yields (first row, cells) of batches, from the one that has the given row.
+# Function that yields (first row, cells) of batches, beginning with the batch that contains the given row.
 _Batches = Callable[[int], Iterator[tuple[int, Any]]]
 
 
 class TableColumn:
-    """`limit` is the largest size of a cell in bytes."""
+    """Column of a table file; `limit` is the maximum size of a cell in bytes."""
 
     def __init__(self, stream: BinaryIO, handle: int, size: int, column: str, limit: int) -> None:
         self._limit = limit
@@ -73,7 +73,7 @@ class TableColumn:
         if row >= self.rows:
             raise MediaError("wrong-shape", f"the table has {self.rows} rows")
         following = self._start + len(self._cells)
-        # Continue only to the next batch, since others may be skipped.
+        # Continue with the next batch only if it contains the row; otherwise, batches can be skipped.
         self._start, self._cells = next(self._next, (0, ())) if row >= following else (0, ())
         if not self._start <= row < self._start + len(self._cells):
             self._next = self._batches(row)
@@ -91,7 +91,7 @@ def _parquet(stream: BinaryIO, column: str, limit: int) -> tuple[int, _Batches]:
 
     def batches(row: int) -> Iterator[tuple[int, Any]]:
         first = int(np.searchsorted(starts, row, side="right")) - 1
-        # The groups are read one by one, since the size of a batch depends on the size of their cells.
+        # Read the groups one by one, since the number of rows per batch depends on the size of their cells.
         for group in range(first, len(sizes)):
             start = int(starts[group])
             for batch in file.iter_batches(
@@ -108,7 +108,7 @@ def _parquet(stream: BinaryIO, column: str, limit: int) -> tuple[int, _Batches]:
 
 
 def _rows_at_once(group: Any, names: list[str], limit: int) -> int:
-    """A page that is decompressed may be much larger than its part of the file."""
+    """Return the number of rows per batch, since a page may be much larger after decompression."""
     columns = (group.column(i) for i in range(group.num_columns))
     size = sum(own.total_uncompressed_size for own in columns if own.path_in_schema.split(".")[: len(names)] == names)
     if size > limit * group.num_rows:
@@ -123,10 +123,10 @@ def _too_large(size: int, limit: int) -> MediaError:
 def _arrow(handle: int, size: int, column: str, limit: int, *, is_file: bool) -> tuple[int, _Batches]:
     pa = optional_module("pyarrow", "reading Arrow files", "parquet")
     ipc = optional_module("pyarrow.ipc", "reading Arrow files", "parquet")
-    # The table may be one batch that does not fit into memory.
+    # Map the file, since the table may be a single batch that does not fit into memory.
     data = pa.py_buffer(mmap.mmap(handle, size, access=mmap.ACCESS_READ))
 
-    # A batch is decompressed as a whole.
+    # Check the sizes first, since a batch is decompressed as a whole.
     for rows_of_batch, bytes_of_batch in compressed_batches(data, is_file=is_file):
         if bytes_of_batch > limit * max(1, rows_of_batch):
             raise _too_large(bytes_of_batch // max(1, rows_of_batch), limit)
@@ -153,7 +153,7 @@ def _arrow(handle: int, size: int, column: str, limit: int, *, is_file: bool) ->
 
 
 def _path(column: str, schema: Any) -> list[str]:
-    """A struct column is given by its name and its field."""
+    """Return the path of a column; a field of a struct column is given as COLUMN.FIELD."""
     outer, _, inner = column.partition(".")
     if schema.names.count(column) == 1:
         return [column]
@@ -180,7 +180,7 @@ def _value(scalar: Any) -> TableValue:
         return np.asarray(value.to_numpy(zero_copy_only=False))
     value = scalar.as_py()
     if isinstance(value, dict) and {"bytes", "path"} & value.keys():
-        # `datasets` writes media as {"bytes", "path"}.
+        # The library `datasets` writes media as {"bytes", "path"}.
         if value.get("bytes") is not None:
             value = value["bytes"]
         else:

@@ -14,7 +14,7 @@ _MAX_BYTES_PER_CHARACTER = 4
 
 def decode_text(stream: BinaryIO, size: int, limits: MediaLimits) -> str | None:
     if size > limits.characters * _MAX_BYTES_PER_CHARACTER + len(_MARK):
-        raise MediaError("too-long", f"{size:,} bytes are more than {limits.characters:,} characters")
+        raise MediaError("too-long", f"{size:,} bytes contain more than {limits.characters:,} characters")
     data = stream.read()
     start = len(_MARK) if data.startswith(_MARK) else 0
     try:
@@ -26,7 +26,7 @@ def decode_text(stream: BinaryIO, size: int, limits: MediaLimits) -> str | None:
 
 
 def text_of(text: str, limits: MediaLimits) -> str | None:
-    """Return None if the text is blank."""
+    """Return the text; None if it is blank."""
     if has_surrogate(text):
         raise MediaError("bad-utf8", "the text has an unpaired surrogate, which UTF-8 cannot encode; remove it")
     if len(text) > limits.characters:

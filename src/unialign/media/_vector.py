@@ -12,11 +12,11 @@ __all__ = ["as_vector"]
 
 
 def as_vector(values: Any, decoding: Decoding) -> NDArray[np.float32]:
-    """An array (1, D) is also accepted."""
+    """Convert numbers to a vector; an array of shape (1, D) is also accepted."""
     try:
         raw = np.asarray(values)
     except ValueError:  # lists of different lengths
-        raise MediaError("wrong-shape", "the numbers are not a list of one dimension") from None
+        raise MediaError("wrong-shape", "the numbers are not a one-dimensional list") from None
     if raw.dtype.kind not in "iufb":
         raise MediaError("wrong-shape", f"expected numbers, found values of type {raw.dtype}")
     if raw.ndim == 2 and raw.shape[0] == 1:
@@ -30,5 +30,7 @@ def as_vector(values: Any, decoding: Decoding) -> NDArray[np.float32]:
     finite_D = np.isfinite(vector_D)
     if not finite_D.all():
         place = int(np.argmin(finite_D))
-        raise MediaError("not-finite", f"number {place} is {raw[place]}, expected finite numbers of float32")
+        raise MediaError(
+            "not-finite", f"number {place} is {raw[place]}, expected a finite number within the range of float32"
+        )
     return vector_D

@@ -33,7 +33,7 @@ def decode_video(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Dec
         base, origin = float(track.time_base), int(track.start_time or 0)
         times, keys = _time_stamps(container, track)
     if span is not None:
-        # Half a unit of the time base makes up for rounding.
+        # Subtract half a unit of the time base to compensate for rounding.
         low, high = (origin + second / base - 0.5 for second in span)
         times = [time for time in times if low <= time < high]
     if not times:
@@ -43,7 +43,7 @@ def decode_video(stream: BinaryIO, size: int, limits: MediaLimits, decoding: Dec
     stream.seek(0)
     with open_container(stream, limits) as container:
         frames_THW3 = _decoded(container, _track(container), wanted, keys, limits)
-    # The last frame lasts as long as the mean of the others.
+    # Assume that the last frame lasts as long as the others on average.
     seconds = (times[-1] - times[0]) * base * len(times) / max(1, len(times) - 1)
     return Video(frames_THW3, (np.array(wanted, np.float64) - origin) * base, float(seconds))
 
@@ -58,17 +58,17 @@ def check_clip_size(shape: tuple[int, ...], limits: MediaLimits) -> None:
 
 def _track(container: Any) -> Any:
     for track in container.streams.video:
-        # Sounds carry their cover as a video.
+        # Audio files store cover art as a video stream.
         if _ATTACHED_PICTURE not in str(track.disposition).lower():
             return track
-    raise MediaError("undecodable", "the file has no video, only sound" if container.streams.audio else "no video")
+    raise MediaError("undecodable", "the file has no video, only audio" if container.streams.audio else "no video")
 
 
 def _frame_size(track: Any, stream: BinaryIO, limits: MediaLimits) -> tuple[int, int]:
     width, height = track.codec_context.width, track.codec_context.height
     known = width * height > 0
     if not known:
-        # FFmpeg also has no size if it is above `max_pixels`.
+        # FFmpeg also reports no size if it is above `max_pixels`.
         width, height = declared_size(stream)
     check_pixels(width, height, limits)
     if not known:
@@ -94,7 +94,7 @@ def _decoded(container: Any, track: Any, wanted: list[int], keys: list[int], lim
     while done < len(wanted):
         key = keys[max(0, bisect_right(keys, wanted[done]) - 1) :][:1]
         if exact and key > sought and (now is None or key > [now]):
-            # Nothing between here and the last key frame before the wanted frame is needed.
+            # Seek to the last key frame before the wanted frame, since nothing in between is needed.
             container.seek(key[0], stream=track)
             frames, sought = container.decode(track), key
         frame = next(frames, None)
@@ -103,7 +103,7 @@ def _decoded(container: Any, track: Any, wanted: list[int], keys: list[int], lim
         now = frame.pts
         while done < len(wanted) and now is not None and now >= wanted[done]:
             if frames_THW3 is None:
-                # Frames may be larger than the header says.
+                # Frames may be larger than the header declares.
                 check_pixels(frame.width, frame.height, limits)
                 check_clip_size((len(wanted), frame.height, frame.width, 3), limits)
             pixels_HW3 = _pixels(frame)
