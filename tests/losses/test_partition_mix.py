@@ -172,8 +172,10 @@ def test_auto_ignores_modalities_with_few_rows():
 def test_auto_is_the_default_where_it_is_supported():
     assert UniAlign("m0").partition_mix == UniAlign("m0", preset="adaptive").partition_mix == "auto"
     assert UniAlign("m0", kernel="geodesic").partition_mix == 1
-    for preset in set(PRESETS) - {"adaptive"}:
-        assert UniAlign("m0", preset=preset).partition_mix == 1
+    for preset, options in PRESETS.items():
+        if preset != "adaptive":
+            expected = {"small_batch": 0.0, "joint_queries": 0.0, "classes": 0.0, "retrieval": 0.25}.get(preset, 1.0)
+            assert UniAlign("m0", preset=preset).partition_mix == options["partition_mix"] == expected
     assert UniAlign("centroid").partition_mix == 1
     with pytest.raises(ConfigError, match="does not support anchor='centroid'"):
         UniAlign("centroid", partition_mix="auto")

@@ -5,7 +5,7 @@ rows of shape (D,).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ __all__ = [
     "gram_volumes",
     "infonce",
     "log_kernel",
+    "log_weights_of",
     "symmetric_contrast",
     "unialign",
     "uniformity",
@@ -63,6 +64,7 @@ def uniformity(
     reduction: str | None = None,
     order: int = 1,
     ids: Ids = None,
+    log_weights: Sequence[Sequence[Tensor]] | None = None,
 ) -> Tensor | None:
     """Return the uniformity U(Z), Eq. 9; None if there is no pair of rows with different ids (decision 1)."""
     logs = []
@@ -72,7 +74,7 @@ def uniformity(
         exponents = []
         for j, y in enumerate(rows):
             if j != i and y is not None and (ids is None or ids[i] != ids[j]):
-                exponents.append(log_kernel(x, y, kernel, tau))
+                exponents.append(log_kernel(x, y, kernel, tau) + (0.0 if log_weights is None else log_weights[i][j]))
         if exponents:
             logs.append(_log_mean_exp(exponents))
     if not logs:
@@ -92,6 +94,8 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
         elif anchor == "centroid":
             if len(tuple_of(rows, i)) >= 2:
                 pairs += [(rows[m][i], middle) for m in names]
+        elif anchor == "leave_one_out":
+            pairs += [(rows[m][i], centroids({n: [rows[n][i]] for n in names if n != m})[0]) for m in names]
         else:
             pairs += [(rows[n][i], rows[anchor][i]) for n in names if n != anchor]
     squares = []
@@ -163,16 +167,46 @@ def infonce(
     return mean(losses)
 
 
-def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: Ids = None) -> Tensor | None:
+def log_weights_of(features: Mapping[str, Tensor], scale: float) -> dict[str, list[list[Tensor]]]:
+    """Return -s max(0, cos) of the features of all pairs of items."""
+    tables = {}
+    for m, x_BW in features.items():
+        norms = [max(float(x.norm()), 1e-300) for x in x_BW.double()]
+        cosines = [
+            [(x * y).sum() / (a * b) for y, b in zip(x_BW.double(), norms, strict=True)]
+            for x, a in zip(x_BW.double(), norms, strict=True)
+        ]
+        tables[m] = [[-scale * cosine.clamp(min=0) for cosine in row] for row in cosines]
+    return tables
+
+
+def cross_partitions(
+    rows: Rows,
+    *,
+    anchor: str,
+    kernel: str,
+    tau: float,
+    ids: Ids = None,
+    positive: str = "included",
+    log_weights: Mapping[str, Sequence[Sequence[Tensor]]] | None = None,
+) -> Tensor | None:
     """Return the mean log-partition of InfoNCE over pairs and both directions; None without rows."""
+
+    def log_weight(names: Sequence[str], i: int, k: int) -> Tensor | float:
+        found = [log_weights[m][i][k] for m in names if m in log_weights] if log_weights and i != k else []
+        return sum(found) / 2  # the geometric mean of two modalities
+
     values = []
-    for m, n in pairs_of(rows, anchor):
+    for m, n in pairs_of(rows, "all" if anchor == "leave_one_out" else anchor):
         items = both(rows, m, n)
         logs = []
         for i, x, y in items:
-            keys = [(u, v) for k, u, v in items if k == i or ids is None or ids[k] != ids[i]]
-            logs.append(torch.logsumexp(torch.stack([log_kernel(x, v, kernel, tau) for _, v in keys]), 0))
-            logs.append(torch.logsumexp(torch.stack([log_kernel(y, u, kernel, tau) for u, _ in keys]), 0))
+            keys = [(k, u, v) for k, u, v in items if k == i or ids is None or ids[k] != ids[i]]
+            keys = [key for key in keys if positive == "included" or key[0] != i]
+            if keys:
+                of_x = [log_kernel(x, v, kernel, tau) + log_weight((m, n), i, k) for k, _, v in keys]
+                of_y = [log_kernel(y, u, kernel, tau) + log_weight((m, n), i, k) for k, u, _ in keys]
+                logs += [torch.logsumexp(torch.stack(terms), 0) for terms in (of_x, of_y)]
         if logs:
             values.append(mean(logs))
     return mean(values) if values else None
@@ -207,6 +241,8 @@ def unialign(
     reduction: str | None,
     weighting: str,
     partition_mix: float | str,
+    partition_positive: str,
+    similarity_scale: float,
     uniformity_weight: float,
     alignment_weight: float,
     alignment_scale: float | str,
@@ -217,15 +253,19 @@ def unialign(
     volume_weight: float,
     volume_eps: float | None,
     ids: Ids = None,
+    similarity: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Return the UniAlign loss, Eq. 13, with the options of `UniAlign.get_config()` (decisions 1, 3, 4, 6 and 7)."""
     order = len(rows) - 1 if reduction == "outer_log" else 1
     total = torch.zeros((), dtype=torch.float64)
     partition_mix = share_within(rows) if isinstance(partition_mix, str) else partition_mix
 
+    weights = log_weights_of(similarity or {}, similarity_scale)
+
     spreads = {}
     for m in rows:
-        value = uniformity(rows[m], kernel=kernel, tau=temperature, reduction=reduction, order=order, ids=ids)
+        options = {"kernel": kernel, "tau": temperature, "reduction": reduction, "order": order, "ids": ids}
+        value = uniformity(rows[m], log_weights=weights.get(m), **options)
         if value is not None and not (weighting == "exclude_anchor" and m == anchor):
             spreads[m] = value
     for m, value in spreads.items():
@@ -234,7 +274,8 @@ def unialign(
             weight = 1 / 2 if m == anchor else 1 / (2 * (len(rows) - 1))
         total = total + partition_mix * uniformity_weight * weight * value
 
-    partitions = cross_partitions(rows, anchor=anchor, kernel=kernel, tau=temperature, ids=ids)
+    options = {"anchor": anchor, "kernel": kernel, "tau": temperature, "ids": ids}
+    partitions = cross_partitions(rows, positive=partition_positive, log_weights=weights, **options)
     if partition_mix < 1 and partitions is not None:
         total = total + (1 - partition_mix) * uniformity_weight * partitions
 

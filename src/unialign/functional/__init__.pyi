@@ -48,10 +48,17 @@ from unialign.functional._uniformity import (
     unit_uniformity as unit_uniformity,
 )
 from unialign.functional._volume import gram_volume as gram_volume, unit_volumes as unit_volumes
+from unialign.functional._weighted_partitions import (
+    Partition as Partition,
+    PartitionPositive as PartitionPositive,
+    weighted_partitions as weighted_partitions,
+)
 
 __all__ = [
     "Distance",
     "Estimator",
+    "Partition",
+    "PartitionPositive",
     "Reduction",
     "StopGradient",
     "alignment",
@@ -77,4 +84,5 @@ __all__ = [
     "unit_uniformity",
     "unit_volumes",
     "volume_contrast",
+    "weighted_partitions",
 ]

@@ -15,7 +15,7 @@ from unialign._checks import check_choice, check_number
 from unialign._single_backward import first_order_only
 from unialign.batch import Batch, make_batch
 from unialign.errors import ConfigError
-from unialign.functional._centroid import unit_centroids
+from unialign.functional._centroid import unit_centroids, unit_or_zero
 from unialign.functional._order_free_sum import order_free_sum
 from unialign.ops import WANG_ISOLA_T, Kernel, arccos_squared, current_backend
 
@@ -39,10 +39,11 @@ def alignment(
     Args:
         embeddings: modality -> (B, D); rows are normalized here.
         anchor: a modality (only pairs that contain this modality), `"all"` (all pairs), or `"centroid"` (pairs of each
-            present vector and the normalized mean of all present vectors of the same item).
+            present vector and the normalized mean of all present vectors of the same item), or `"leave_one_out"` (pairs
+            of each present vector and the normalized mean of the other present vectors of the same item).
         scale: factor of the mean; `1 / (2 tau)` balances the uniformity with the `clip` kernel.
         distance: `euclidean` |x-y|^2, or `geodesic` arccos^2 (paper Eq. 14).
-        stop_gradient: `anchor` detaches the anchor (or centroid), so only the other modalities get gradients.
+        stop_gradient: `anchor` detaches the anchor (or mean), so only the other side of each pair gets a gradient.
         present: modality -> (B,) bool. The mean is taken over the pairs with both modalities present.
 
     Returns:
@@ -77,7 +78,7 @@ def unit_alignment(
     Args:
         scales: factors of the terms, all 1 by default. For the anchor "all", one factor per pair of modalities, in the
             order (0, 1), (0, 2), ..., (1, 2), ...; for a modality as anchor, one factor per other modality; for
-            "centroid", one factor per modality.
+            "centroid" and "leave_one_out", one factor per modality.
     """
     if anchor == "all" and stop_gradient != "none":
         raise ConfigError('stop_gradient="anchor" needs an anchor modality or "centroid", got "all"')
@@ -91,6 +92,10 @@ def unit_alignment(
         y_PBD = centroid_BD[None].expand_as(x_PBD)
         # Skip items whose centroid is undefined because their vectors cancel.
         pairs_PB = present_MB & (present_MB.sum(0) >= 2) & defined_B
+    elif anchor == "leave_one_out":
+        x_PBD = batch.z_MBD
+        y_PBD, defined_PB = _means_of_others(batch.z_MBD)
+        pairs_PB = present_MB & defined_PB
     elif anchor == "all":
         left, right = zip(*combinations(modalities, 2), strict=True)
         x_PBD, y_PBD = (torch.stack([batch.rows(m) for m in side]) for side in (left, right))
@@ -110,6 +115,14 @@ def unit_alignment(
     sum_P = torch.where(pairs_PB, power_PB, 0.0).sum(1)
     total = order_free_sum(sum_P if scales is None else sum_P * sum_P.new_tensor(scales))
     return _mean(total, pairs_PB.sum())
+
+
+def _means_of_others(z_MBD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit means of the other modalities, and the (M, B) mask of those that are defined."""
+    modalities = range(len(z_MBD))
+    sums = [order_free_sum(torch.stack([z_MBD[n] for n in modalities if n != m])) for m in modalities]
+    means, defined = zip(*map(unit_or_zero, sums), strict=True)
+    return torch.stack(means), torch.stack(defined)
 
 
 def _all_pairs(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from unialign._checks import check_number
 from unialign.batch import Batch, ZeroRows
 from unialign.errors import ConfigError
 from unialign.losses._negatives import ModalityNegatives, check_names, check_negatives, queued_rows
+from unialign.losses._similarity import check_similarity, check_similarity_names
 
 if TYPE_CHECKING:
     from unialign.losses._memory_queue import MemoryQueue
@@ -33,6 +34,7 @@ class CallArguments(TypedDict, total=False):
     logit_bias: Number | None
     negatives: Mapping[str, Tensor] | None
     queue: "MemoryQueue | None"
+    similarity: Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class CallInputs:
     scale: Tensor | float | None = None
     bias: Tensor | float | None = None
     negatives: Mapping[str, ModalityNegatives] = field(default_factory=dict)
+    similarity: Mapping[str, Tensor] = field(default_factory=dict)  # unit rows
     zero_rows: ZeroRows = "error"
 
     def tau(self, default: Callable[[], Tensor | float]) -> Tensor | float:
@@ -70,6 +73,7 @@ def inputs_of(batch: Batch) -> CallInputs:
 
 def with_inputs(batch: Batch, inputs: CallInputs) -> Batch:
     check_names(inputs.negatives, batch.names)
+    check_similarity_names(inputs.similarity, batch.names)
     return BatchWithInputs(batch.names, batch.z_MBD, batch.present_MB, batch.ids_B, batch.shard, inputs)
 
 
@@ -131,6 +135,7 @@ def prepare_inputs(
         ),
         bias=_scalar(arguments.get("logit_bias"), "logit_bias", "a finite number", math.isfinite),
         negatives=negatives,
+        similarity={} if arguments.get("similarity") is None else check_similarity(arguments["similarity"], batch),
         zero_rows=zero_rows,
     )
 

@@ -1,8 +1,8 @@
 """Run objectives inside `torch.compile`: a custom operator evaluates a whole call without a graph break.
 
 The operator computes total, terms and gradients in eager mode. A compiled call returns the terms of a complete batch:
-terms that are undefined for the given batch are 0, whereas eager mode omits them. Calls with `negatives`, a `queue` or
-a process group are not traced and cause a graph break.
+terms that are undefined for the given batch are 0, whereas eager mode omits them. Calls with `negatives`, a `queue`,
+`similarity` or a process group are not traced and cause a graph break.
 """
 
 import sys
@@ -36,7 +36,8 @@ class TracedCall(NamedTuple):
 
 def traced_call(objective: Any, embeddings: Any, options: Mapping[str, Any]) -> TracedCall | None:
     present, ids = options["present"] or {}, options["ids"]
-    plain = options["negatives"] is None and options["queue"] is None and options["group"] in ("auto", None)
+    untraced = ("negatives", "queue", "similarity")
+    plain = all(options[name] is None for name in untraced) and options["group"] in ("auto", None)
     if not plain or not isinstance(embeddings, Mapping) or not isinstance(present, Mapping) or len(embeddings) == 0:
         return None
     given = [name for name in _NUMBERS if options[name] is not None]
@@ -89,7 +90,9 @@ def _term_names(number: int, modalities: tuple[str, ...]) -> tuple[str, ...]:
             rows = {name: torch.randn(8, dim, generator=generator).to(device) for name in modalities}
             # The terms of some objectives depend on whether the rows are in a narrow cone.
             cone = {name: rows_BD + 100 for name, rows_BD in rows.items()}
-            found = [*objective.compute(rows, group=None)[1], *objective.compute(cone, group=None)[1]]
+            features = {"similarity": rows} if objective.needs_similarity() else {}
+            parts = [objective.compute(z, group=None, **features)[1] for z in (rows, cone)]
+            found = [name for terms in parts for name in terms]
             return tuple(dict.fromkeys(found))
     except UniAlignError:
         return ()  # the operator raises the error

@@ -67,7 +67,7 @@ class TupleContrast(Objective):
     ) -> None:
         super().__init__()
         check_text("anchor", anchor)
-        if anchor in ("all", "centroid"):
+        if anchor in ("all", "centroid", "leave_one_out"):
             raise ConfigError(
                 f"{self.name} contrasts an anchor modality with tuples of the others, but anchor={anchor!r} "
                 "is not a modality; pass the name of a modality"

@@ -31,6 +31,7 @@ from unialign.errors import ConfigError, DistributedError, ShapeError
 from unialign.losses._call_inputs import CallInputs, with_inputs
 from unialign.losses._consistency import Header, check_headers, checksum, different_calls, make_header, same_names
 from unialign.losses._negatives import check_names, gather_negatives
+from unialign.losses._similarity import check_similarity_names, gather_similarity
 
 # Function that validates the other arguments of the call, given the local batch.
 Prepare = Callable[[Batch | None], CallInputs]
@@ -62,7 +63,10 @@ def gather_batch(
     if inputs is None:
         return whole
     check_names(inputs.negatives, names)
-    return with_inputs(whole, replace(inputs, negatives=gather_negatives(inputs.negatives, z_MBD, shard)))
+    check_similarity_names(inputs.similarity, names)
+    negatives = gather_negatives(inputs.negatives, z_MBD, shard)
+    similarity = gather_similarity(inputs.similarity, shard, z_MBD.detach())
+    return with_inputs(whole, replace(inputs, negatives=negatives, similarity=similarity))
 
 
 def _validate(

@@ -20,8 +20,9 @@ T = TypeVar("T")
 
 
 def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
+    """Pairs with the anchor; all pairs for `"all"` and `"leave_one_out"`."""
     modalities = range(len(batch.names))
-    if anchor == "all":
+    if anchor in ("all", "leave_one_out"):
         return [(m, n) for m in modalities for n in modalities if m < n]
     a = batch.index(anchor)
     return [(a, n) for n in modalities if n != a]

@@ -31,6 +31,7 @@ from unialign.losses._gather import gather_batch
 from unialign.losses._graph_numbers import register
 from unialign.losses._modality_temperature import ModalityTemperature
 from unialign.losses._modality_terms import Pair, PairTemperatures
+from unialign.losses._similarity import uses_similarity
 
 if TYPE_CHECKING:
     from unialign.losses._memory_queue import MemoryQueue
@@ -75,7 +76,7 @@ class Objective(nn.Module, ABC):
         needs_anchor: the kind of anchor that is required: `modality`, `any` (a modality or "all"), or `no`.
         temperature_kind: `cosines` if the temperature divides cosines and can be shared with an InfoNCE warmup.
         call_arguments: the supported arguments of `forward` among `temperature`, `logit_scale`, `logit_bias`,
-            `negatives` and `queue`.
+            `negatives`, `queue` and `similarity`.
         smallest_dim: the smallest dimension of embeddings that the objective accepts.
     """
 
@@ -113,6 +114,7 @@ class Objective(nn.Module, ABC):
         logit_bias: Number | None = None,
         negatives: Mapping[str, Tensor] | None = None,
         queue: "MemoryQueue | None" = None,
+        similarity: Mapping[str, Tensor] | None = None,
     ) -> LossOutput:
         """Compute the loss of a batch, which may be sharded over several processes.
 
@@ -144,6 +146,10 @@ class Objective(nn.Module, ABC):
                 rows are concatenated, so pass each row on only one process, but pass the same modalities on all
                 processes.
             queue: rows of earlier batches as additional negatives, for `InfoNCE`; see `MemoryQueue`.
+            similarity: modality -> (B, W) features of the items, such as the embeddings of frozen encoders, for
+                objectives with a `similarity_scale`: negatives with similar features get smaller weights. The features
+                have no gradient; rows of norm zero are similar to none. With several processes, pass the same
+                modalities on all processes.
 
         Raises:
             ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor; an argument
@@ -154,7 +160,7 @@ class Objective(nn.Module, ABC):
         """
         options: dict[str, Any] = {"present": present, "ids": ids, "group": group, "zero_rows": zero_rows}
         options |= {"temperature": temperature, "logit_scale": logit_scale, "logit_bias": logit_bias}
-        options |= {"negatives": negatives, "queue": queue}
+        options |= {"negatives": negatives, "queue": queue, "similarity": similarity}
         if torch.compiler.is_compiling():
             from unialign.losses._compiled import traced_call
 
@@ -217,6 +223,10 @@ class Objective(nn.Module, ABC):
 
     def _prepare(self, arguments: CallArguments, zero_rows: ZeroRows, batch: Batch | None) -> CallInputs:
         return prepare_inputs(arguments, batch, objective=self.name, supported=self.call_arguments, zero_rows=zero_rows)
+
+    def needs_similarity(self) -> bool:
+        """Return whether calls need `similarity`."""
+        return uses_similarity(getattr(self, "similarity_scale", 0.0))
 
     def call_temperature(self, batch: Batch) -> Tensor | float:
         """Return the temperature passed to the call of a batch, or the temperature of the objective."""

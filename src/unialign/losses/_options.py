@@ -6,9 +6,9 @@ from unialign.errors import ConfigError
 
 def check_pair_anchor(anchor: object, objective: str) -> None:
     check_text("anchor", anchor)
-    if anchor == "centroid":
+    if anchor in ("centroid", "leave_one_out"):
         raise ConfigError(
-            f"{objective} works on pairs of modalities; anchor must be a modality or 'all', not 'centroid'"
+            f"{objective} works on pairs of modalities; anchor must be a modality or 'all', not {anchor!r}"
         )
 
 

@@ -14,7 +14,12 @@ _BALANCED = {
     "centroid_weight": 0.0,
     "volume_weight": 0.0,
     "partition_mix": 1.0,
+    "partition_positive": "included",
+    "alignment_weight": 1.0,
+    "similarity_scale": 0.0,
 }
+# Attraction apart from repulsion, and most of the repulsion across modalities.
+_DECOUPLED = _BALANCED | {"anchor": "all", "partition_mix": 0.0, "partition_positive": "excluded"}
 
 _PRESETS: dict[str, Mapping[str, Any]] = {
     # For fine-tuning, and for heads on standardized features. At M = 2 this is InfoNCE with log-partitions within each
@@ -40,6 +45,17 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     "symmetric": _BALANCED | {"anchor": "all"},
     # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since the exponent of the geodesic kernel contains
     # tau squared.
+    # Decoupled contrastive learning (Yeh et al. 2022) over all pairs of modalities: InfoNCE without the positive in the
+    # denominator. Its gradient does not vanish in small batches.
+    "small_batch": _DECOUPLED,
+    # For joint queries of several modalities: `small_batch` with smaller weights of similar negatives.
+    "joint_queries": _DECOUPLED | {"similarity_scale": 5.0, "alignment_weight": 0.7},
+    # For classes: even smaller weights of similar negatives.
+    "classes": _DECOUPLED | {"similarity_scale": 10.0, "alignment_weight": 0.9},
+    # For retrieval of single modalities: a quarter of the repulsion within modalities, and the mean of the other
+    # modalities as target.
+    "retrieval": _DECOUPLED
+    | {"anchor": "leave_one_out", "partition_mix": 0.25, "similarity_scale": 5.0, "alignment_weight": 0.7},
     "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
 

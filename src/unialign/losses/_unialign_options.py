@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature, check_text
 from unialign.errors import ConfigError
-from unialign.functional import Distance, Reduction, StopGradient
+from unialign.functional import Distance, PartitionPositive, Reduction, StopGradient
 from unialign.losses._modality_temperature import check_temperatures
+from unialign.losses._similarity import check_similarity_scale, uses_similarity
 from unialign.ops import Kernel
 
 Weighting = Literal["mean", "sum", "infonce_matched", "exclude_anchor"]
@@ -25,6 +26,7 @@ def check_unialign(options: Mapping[str, Any]) -> None:
         ("weighting", get_args(Weighting)),
         ("distance", get_args(Distance)),
         ("stop_gradient", get_args(StopGradient)),
+        ("partition_positive", get_args(PartitionPositive)),
     ):
         check_choice(option, options[option], allowed)
     for option in ("uniformity_weight", "alignment_weight", "centroid_weight", "volume_weight"):
@@ -36,13 +38,16 @@ def check_unialign(options: Mapping[str, Any]) -> None:
     mix = options["partition_mix"]
     if not isinstance(mix, str) or mix != "auto":
         check_number("partition_mix", mix, "'auto' or a number in [0, 1]", lambda x: 0 <= x <= 1)
+    check_similarity_scale(options["similarity_scale"])
     if anchor == "all" and options["stop_gradient"] == "anchor":
-        raise ConfigError("stop_gradient='anchor' needs an anchor modality or 'centroid', got 'all'")
-    if anchor in ("all", "centroid") and weighting in ("infonce_matched", "exclude_anchor"):
+        raise ConfigError("stop_gradient='anchor' needs an anchor modality, 'centroid' or 'leave_one_out', got 'all'")
+    if anchor in ("all", "centroid", "leave_one_out") and weighting in ("infonce_matched", "exclude_anchor"):
         raise ConfigError(f"weighting={weighting!r} needs an anchor modality, got anchor={anchor!r}")
     if mix == "auto" or mix < 1:
         for option, reason in _obstacles_to_mix(options):
             raise ConfigError(f"partition_mix below 1 does not support {option}={options[option]!r}: {reason}")
+    if uses_similarity(options["similarity_scale"]) and not _is_mean_log(options):
+        raise ConfigError("similarity_scale needs reduction='mean_log', since its weights are inside the logarithms")
 
 
 def supports_mix(options: Mapping[str, Any]) -> bool:
@@ -61,10 +66,15 @@ def _obstacles_to_mix(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "stop_gradient", "its partition also has a gradient at the anchor; use 'none'"
     if reduction == "outer_log":
         yield "reduction", "its partition is a mean of logs; use 'mean_log'"
-    if reduction is None and kernel == "wang_isola":
+    if reduction is None and not _is_mean_log(options):
         yield "kernel", "its default reduction is 'outer_log'; use reduction='mean_log'"
     if (kernel == "geodesic") != (distance == "geodesic"):
         yield (
             "kernel",
             f"with distance={distance!r} attraction and repulsion have two geometries; use one for both",
         )
+
+
+def _is_mean_log(options: Mapping[str, Any]) -> bool:
+    reduction = options["reduction"]
+    return reduction == "mean_log" or (reduction is None and options["kernel"] != "wang_isola")

@@ -37,6 +37,9 @@ class ObjectiveWrapper(Objective):
     def cosine_temperature(self, batch: Batch) -> Tensor | float | ModalityTemperature | None:
         return self.objective.cosine_temperature(batch)
 
+    def needs_similarity(self) -> bool:
+        return self.objective.needs_similarity()
+
     def draw_number(self) -> int:
         return self.objective.draw_number()
 

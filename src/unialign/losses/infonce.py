@@ -8,14 +8,16 @@ from torch import Tensor
 from unialign._checks import check_choice, check_number
 from unialign.batch import Batch
 from unialign.errors import ConfigError
+from unialign.functional import weighted_partitions
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._extended_contrast import Direction, extended_contrasts
 from unialign.losses._modality_temperature import make_temperature
-from unialign.losses._modality_terms import Pair, modality_pairs, pair_contrasts
+from unialign.losses._modality_terms import Pair, modality_pairs, name_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
 from unialign.losses._pair_weights import check_pair_weights, mean_over_pairs
+from unialign.losses._similarity import SimilarityScale, check_similarity_scale, scaled_rows, uses_similarity
 from unialign.ops import ContrastSettings, SameIds
 
 Pairs = Literal["anchor", "all"]
@@ -46,6 +48,9 @@ class InfoNCE(Objective):
             in its denominator are N exp(beta * cosine) / sum of exp(beta * cosine). The value 0 gives InfoNCE. The
             released code multiplies cosine / tau instead, so its beta is tau times ours. A positive hardness does not
             support label smoothing.
+        similarity_scale: s of the weights exp(-s max(0, cos)) of negatives with similar features, as in `UniAlign`; the
+            positive has weight 1. A positive scale requires the features as `similarity` in every call, and supports
+            neither label smoothing, hardness, a direction, `same_ids="positive"` nor additional negatives.
 
     The call also accepts `temperature` or `logit_scale`, `negatives` and `queue`; see `forward`. The rows of
     `negatives` and of a `queue` are never positives, even with `same_ids="positive"`.
@@ -54,7 +59,7 @@ class InfoNCE(Objective):
     name = "infonce"
     display_name = "InfoNCE"
     temperature_kind = "cosines"
-    call_arguments = (*TEMPERATURE_ARGUMENTS, "negatives", "queue")
+    call_arguments = (*TEMPERATURE_ARGUMENTS, "negatives", "queue", "similarity")
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class InfoNCE(Objective):
         same_ids: SameIds = "exclude",
         pair_weights: Mapping[str, float] | None = None,
         hardness: float = 0.0,
+        similarity_scale: SimilarityScale = 0.0,
     ) -> None:
         super().__init__()
         if anchor is not None:
@@ -94,6 +100,17 @@ class InfoNCE(Objective):
         self.same_ids: SameIds = same_ids
         self.pair_weights = None if pair_weights is None else dict(pair_weights)
         self.hardness = float(hardness)
+        check_similarity_scale(similarity_scale)
+        self.similarity_scale: SimilarityScale = (
+            dict(similarity_scale) if isinstance(similarity_scale, Mapping) else similarity_scale
+        )
+        if uses_similarity(similarity_scale):
+            plain = label_smoothing == 0 and hardness == 0 and direction == "both" and same_ids == "exclude"
+            if not plain:
+                raise ConfigError(
+                    "similarity_scale supports neither label_smoothing, hardness, direction nor same_ids='positive'; "
+                    "leave them at their defaults"
+                )
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, str(self.anchor) if self.pairs == "anchor" else "all")
@@ -101,6 +118,9 @@ class InfoNCE(Objective):
 
     def _contrasts(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
         temperature = self.pair_temperatures(batch, pairs)
+        if uses_similarity(self.similarity_scale):
+            taus = temperature if isinstance(temperature, list) else [temperature] * len(pairs)
+            return self._weighted_contrasts(batch, pairs, taus)
         several_positives = self.same_ids == "positive" and batch.ids_B is not None
         if self.direction == "both" and self.hardness == 0 and not several_positives and not inputs_of(batch).negatives:
             return pair_contrasts(batch, pairs, temperature=temperature, label_smoothing=self.label_smoothing)
@@ -111,3 +131,15 @@ class InfoNCE(Objective):
             direction=self.direction,
             settings=ContrastSettings(self.same_ids, self.hardness, self.label_smoothing),
         )
+
+    def _weighted_contrasts(self, batch: Batch, pairs: list[Pair], taus: list[Tensor | float]) -> dict[str, Tensor]:
+        inputs = inputs_of(batch)
+        if inputs.negatives:
+            raise ConfigError("infonce with a similarity_scale does not support negatives= and queue=; omit them")
+        similarity = scaled_rows(batch, inputs.similarity, self.similarity_scale)
+        parts = weighted_partitions(
+            batch, pairs, kernel="clip", temperatures=taus, similarity=similarity, positive="included"
+        )
+        values = [(part.value - part.positive).to(batch.z_MBD.dtype) for part in parts]
+        named = name_pairs(batch, pairs, "contrast", values)
+        return {name: value for (name, value), part in zip(named.items(), parts, strict=True) if part.defined}

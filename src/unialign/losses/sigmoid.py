@@ -16,6 +16,7 @@ from unialign.losses._modality_terms import modality_pairs, name_pairs, pair_val
 from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_pair_anchor
 from unialign.losses._pair_weights import check_pair_weights, mean_over_pairs
+from unialign.losses._similarity import SimilarityScale, check_similarity_scale, scaled_rows
 
 Sharing = Literal["shared", "per_pair"]
 
@@ -38,11 +39,13 @@ class Sigmoid(Objective):
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
         modalities: names of all modalities, for `per_pair`.
         pair_weights: weights of the mean over pairs, as in `InfoNCE`.
+        similarity_scale: s of the weights exp(-s max(0, cos)) of negatives with similar features, as in `UniAlign`;
+            they multiply the losses of the negative pairs.
     """
 
     name = "sigmoid"
     display_name = "Sigmoid"
-    call_arguments = (*TEMPERATURE_ARGUMENTS, "logit_bias")
+    call_arguments = (*TEMPERATURE_ARGUMENTS, "logit_bias", "similarity")
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Sigmoid(Objective):
         sharing: Sharing = "shared",
         modalities: list[str] | tuple[str, ...] | None = None,
         pair_weights: Mapping[str, float] | None = None,
+        similarity_scale: SimilarityScale = 0.0,
     ) -> None:
         super().__init__()
         check_pair_anchor(anchor, self.name)
@@ -67,6 +71,10 @@ class Sigmoid(Objective):
             raise ConfigError("modalities is only for sharing='per_pair'; omit modalities or use sharing='per_pair'")
         check_pair_weights(pair_weights)
         self.pair_weights = None if pair_weights is None else dict(pair_weights)
+        check_similarity_scale(similarity_scale)
+        self.similarity_scale: SimilarityScale = (
+            dict(similarity_scale) if isinstance(similarity_scale, Mapping) else similarity_scale
+        )
         # One scale and bias for each pair, or one for all pairs.
         self.logits = nn.ModuleList(
             nn.ModuleDict(
@@ -83,14 +91,18 @@ class Sigmoid(Objective):
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         values: dict[str, Tensor] = {}
         inputs, pairs = inputs_of(batch), modality_pairs(batch, self.anchor)
+        features = scaled_rows(batch, inputs.similarity, self.similarity_scale)
         for group in [pairs] if self.modalities is None else [[pair] for pair in pairs]:
             own_scale, own_bias = self._logit(*(batch.names[m] for m in group[0]))
             scale, bias = inputs.multiplier(own_scale), own_bias() if inputs.bias is None else inputs.bias
-            computed = block_sigmoids(batch, group, scale=scale, bias=bias)
-            if computed is None:
-                values |= pair_values(sigmoid_contrast, batch, group, "sigmoid", scale=scale, bias=bias)
-            else:
+            computed = None if features else block_sigmoids(batch, group, scale=scale, bias=bias)
+            if computed is not None:
                 values |= name_pairs(batch, group, "sigmoid", computed)
+                continue
+            for pair in group:
+                rows = [features[name] for name in (batch.names[m] for m in pair) if name in features]
+                options = {"scale": scale, "bias": bias, "features": rows}
+                values |= pair_values(sigmoid_contrast, batch, [pair], "sigmoid", **options)
         return mean_over_pairs(batch, pairs, values, "sigmoid", self.pair_weights)
 
     def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Shapes: `M` modalities, `B` items.
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional import (
     Distance,
+    PartitionPositive,
     Reduction,
     StopGradient,
     block_uniformities,
@@ -26,6 +27,7 @@ from unialign.functional import (
     unit_centroids,
     unit_uniformity,
     unit_volumes,
+    weighted_partitions,
 )
 from unialign.losses._call_inputs import TEMPERATURE_ARGUMENTS, inputs_of
 from unialign.losses._kernel_temperature import RateGradient
@@ -34,22 +36,25 @@ from unialign.losses._modality_terms import defined_values, modality_pairs, pair
 from unialign.losses._narrow_cone import share_within
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._presets import PRESETS
+from unialign.losses._similarity import SimilarityScale, scaled_rows, uses_similarity
 from unialign.losses._unialign_options import Weighting, check_unialign, supports_mix
 from unialign.ops import WANG_ISOLA_T, Kernel, select_items
 
 
 class UniAlign(Objective):
-    """Uniformity within each modality and alignment of true pairs, without cross-modal negatives (paper Eqs. 9 to 13).
+    """Uniformity within each modality and alignment of true pairs (paper Eqs. 9 to 13), and its family.
 
     The loss is uniformity_weight * sum_m w_m U(Z^m) + alignment_weight * scale * L_align + tuple terms. `preset` sets
     all options that are not given; see `unialign.losses.PRESETS`.
 
     Args:
-        anchor: the modality that the others align to, `"all"` (all pairs) or `"centroid"` (normalized mean of the
-            tuple).
-        preset: `adaptive`, `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to
-            `"all"`) or `geodesic`. `adaptive` is `balanced` unless the rows of a modality are in a narrow cone (see
-            `partition_mix`).
+        anchor: the modality that the others align to, `"all"` (all pairs), `"centroid"` (normalized mean of the
+            tuple) or `"leave_one_out"` (normalized mean of the other modalities of the tuple).
+        preset: `adaptive`, `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` or `geodesic`, without
+            cross-modal negatives as in the paper; or, with cross-modal negatives, `small_batch`, `joint_queries`,
+            `classes` or `retrieval`, which are named by what they are for. The last three have a `similarity_scale`.
+            `symmetric` and these four set the anchor. `adaptive` is `balanced` unless the rows of a modality are in a
+            narrow cone (see `partition_mix`).
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
         temperature: tau of the uniformity kernel and of the `"matched"` alignment scale. The temperature controls the
             hardness, whereas the two weights control the balance. A mapping gives every modality its tau. A uniformity
@@ -71,12 +76,19 @@ class UniAlign(Objective):
             with random weights, whose outputs are in a narrow cone, do not collapse. Beta is a constant in the backward
             pass. By default `"auto"` in the preset `adaptive` if the other options support values below 1, and 1
             otherwise.
+        partition_positive: whether the sums over k of `partition_mix` contain the true pair. With `excluded`,
+            attraction does not depend on repulsion, as in decoupled contrastive learning (Yeh et al. 2022).
+        similarity_scale: s of the weights w_ij = exp(-s max(0, cos(x_i, x_j))) of the negatives in the sums of both
+            partitions, where x are the features passed to the call as `similarity`. The weight of a pair of modalities
+            is the geometric mean of both weights. A large s is a soft form of `ids`: items with similar features do not
+            repel each other. A mapping gives every modality its s, 0 by default. Our extension; `fit` passes its
+            standardized inputs.
         uniformity_weight: lambda_uni, the weight of both partitions. With `balanced`, the space collapses at weights
             below about 0.1.
         alignment_weight: lambda_align.
         alignment_scale: `"matched"` (1 / (2 tau) for `clip`, 1 / (2 tau^2) for `gaussian` and `geodesic`), or a number.
         distance: `euclidean` or `geodesic` distance of true pairs.
-        stop_gradient: `anchor` detaches the anchor (or centroid) in the alignment.
+        stop_gradient: `anchor` detaches the anchor (or mean) in the alignment.
         centroid_weight: weight of U(C), with C the centroids of items with at least two modalities.
         centroid_temperature: tau of the centroid term; `temperature` by default.
         volume_weight: weight of the mean Gram volume of items with at least two modalities. Minimizing the volume
@@ -87,7 +99,7 @@ class UniAlign(Objective):
     name = "unialign"
     display_name = "UniAlign"
     temperature_kind = "cosines"
-    call_arguments = TEMPERATURE_ARGUMENTS
+    call_arguments = (*TEMPERATURE_ARGUMENTS, "similarity")
 
     def __init__(
         self,
@@ -99,8 +111,10 @@ class UniAlign(Objective):
         reduction: Reduction | None = None,
         weighting: Weighting | None = None,
         partition_mix: float | Literal["auto"] | None = None,
+        partition_positive: PartitionPositive | None = None,
+        similarity_scale: SimilarityScale | None = None,
         uniformity_weight: float = 1.0,
-        alignment_weight: float = 1.0,
+        alignment_weight: float | None = None,
         alignment_scale: float | Literal["matched"] | None = None,
         distance: Distance | None = None,
         stop_gradient: StopGradient | None = None,
@@ -123,7 +137,11 @@ class UniAlign(Objective):
         self.temperature: float | dict[str, float] = dict(chosen) if isinstance(chosen, Mapping) else chosen
         self.reduction = reduction
         self.weighting: Weighting = choose("weighting", weighting)
-        self.uniformity_weight, self.alignment_weight = uniformity_weight, alignment_weight
+        self.partition_positive: PartitionPositive = choose("partition_positive", partition_positive)
+        scale = choose("similarity_scale", similarity_scale)
+        self.similarity_scale: SimilarityScale = dict(scale) if isinstance(scale, Mapping) else scale
+        self.uniformity_weight = uniformity_weight
+        self.alignment_weight: float = choose("alignment_weight", alignment_weight)
         self.alignment_scale: float | Literal["matched"] = choose("alignment_scale", alignment_scale)
         self.distance: Distance = choose("distance", distance)
         self.stop_gradient: StopGradient = choose("stop_gradient", stop_gradient)
@@ -158,9 +176,10 @@ class UniAlign(Objective):
         names = [batch.names[m] for m in modalities or range(len(batch.names))]
         return geometric_mean(self.temperature[known_name(name, self.temperature)] for name in names)
 
-    def _all_terms(self, batch: Batch) -> dict[str, LossTerm]:
+    def _all_terms(self, batch: Batch, learned: Tensor | None = None) -> dict[str, LossTerm]:
+        """`learned` is a temperature with a gradient, equal to that of the objective; only weighted sums use it."""
         within = share_within(batch) if self.partition_mix == "auto" else self.partition_mix
-        repulsion = self._uniformity_terms(batch, within) | self._partition_terms(batch, 1 - within)
+        repulsion = self._repulsion_terms(batch, within, learned)
         return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)
 
     def _terms_at(self, batch: Batch, temperature: Tensor | float) -> dict[str, LossTerm]:
@@ -168,11 +187,13 @@ class UniAlign(Objective):
             raise ConfigError("unialign with kernel='wang_isola' has no temperature; use kernel='clip'")
         other = copy(self)
         other.temperature = float(temperature.detach() if isinstance(temperature, Tensor) else temperature)
-        terms = other._all_terms(batch)
         if not (isinstance(temperature, Tensor) and temperature.requires_grad and torch.is_grad_enabled()):
-            return terms
+            return other._all_terms(batch)
         rate = RateGradient(self.kernel, temperature, batch.shard)
+        terms, weighted = other._all_terms(batch, temperature), other._weighted_kinds()
         for name, (value, weight) in terms.items():
+            if name.partition("/")[0] in weighted:
+                continue
             compute, rows = other._kernel_sum(batch, name)
             if rows:
                 terms[name] = LossTerm(rate.add(value, compute, rows), weight)
@@ -206,20 +227,58 @@ class UniAlign(Objective):
                 return lambda *rows: partition(*rows)[0], [batch.rows(m), batch.rows(n)]  # noqa: B023
         return torch.sum, []
 
-    def _uniformity_terms(self, batch: Batch, share: float) -> dict[str, LossTerm]:
-        weight = share * self.uniformity_weight
-        if weight == 0:
-            return {}
-        values = self._uniformities(batch)
-        return {
-            f"uniformity/{name}": LossTerm(value, weight * self._modality_weight(name, batch, len(values)))
-            for name, value in values.items()
-        }
-
-    def _uniformities(self, batch: Batch) -> dict[str, Tensor]:
+    def _repulsion_terms(self, batch: Batch, share_within: float, learned: Tensor | None) -> dict[str, LossTerm]:
+        within, across = share_within * self.uniformity_weight, (1 - share_within) * self.uniformity_weight
         names = {
             m: name for m, name in enumerate(batch.names) if self.weighting != "exclude_anchor" or name != self.anchor
         }
+        pairs = modality_pairs(batch, self.anchor) if across != 0 else []
+        kinds = self._weighted_kinds()
+        weighted = self._weighted_values(
+            batch,
+            list(names) if "uniformity" in kinds and within != 0 else [],
+            pairs if "partition" in kinds else [],
+            learned,
+        )
+        uniformities, partitions = weighted.uniformities, weighted.partitions
+        if "uniformity" not in kinds and within != 0:
+            uniformities = self._uniformities(batch, names)
+        if "partition" not in kinds and across != 0:
+            partitions = self._partitions(batch, pairs)
+        terms = {
+            f"uniformity/{name}": LossTerm(value, within * self._modality_weight(name, batch, len(uniformities)))
+            for name, value in uniformities.items()
+        }
+        return terms | mean_terms(partitions, across)
+
+    def _weighted_kinds(self) -> tuple[str, ...]:
+        """Return the kinds of terms that are computed with weights or without the positive."""
+        if uses_similarity(self.similarity_scale):
+            return ("uniformity", "partition")
+        return ("partition",) if self.partition_positive == "excluded" else ()
+
+    def _weighted_values(
+        self, batch: Batch, modalities: list[int], pairs: list[tuple[int, int]], learned: Tensor | None
+    ) -> "_Repulsion":
+        both = [(m, m) for m in modalities] + pairs
+        if not both:
+            return _Repulsion({}, {})
+        found = weighted_partitions(
+            batch,
+            both,
+            kernel=self.kernel,
+            temperatures=[self._tau(batch, m, n) if learned is None else learned for m, n in both],
+            similarity=scaled_rows(batch, inputs_of(batch).similarity, self.similarity_scale),
+            positive=self.partition_positive,
+        )
+        names = [batch.names[m] for m in modalities]
+        names += [f"partition/{pair_name(batch.names[m], batch.names[n])}" for m, n in pairs]
+        values = [(name, part.value.to(batch.z_MBD.dtype)) for name, part in zip(names, found, strict=True)]
+        defined = [pair if part.defined else None for pair, part in zip(values, found, strict=True)]
+        count = len(modalities)
+        return _Repulsion(*(dict(filter(None, part)) for part in (defined[:count], defined[count:])))
+
+    def _uniformities(self, batch: Batch, names: dict[int, str]) -> dict[str, Tensor]:
         values = None
         if self._order(batch) == 1 and not isinstance(self.temperature, dict):
             values = block_uniformities(
@@ -254,15 +313,12 @@ class UniAlign(Objective):
             return 0.5 if name == self.anchor else 0.5 / (len(batch.names) - 1)
         return 1 / defined
 
-    def _partition_terms(self, batch: Batch, share: float) -> dict[str, LossTerm]:
-        weight = share * self.uniformity_weight
-        if weight == 0:
-            return {}
+    def _partitions(self, batch: Batch, pairs: list[tuple[int, int]]) -> dict[str, Tensor]:
         values: dict[str, tuple[Tensor, Tensor]] = {}
-        for m, n in modality_pairs(batch, self.anchor):
+        for m, n in pairs:
             options = {"kernel": self.kernel, "temperature": self._tau(batch, m, n)}
             values |= pair_values(cross_log_partition, batch, [(m, n)], "partition", **options)
-        return mean_terms(defined_values(values), weight)
+        return defined_values(values)
 
     def _alignment_terms(self, batch: Batch) -> dict[str, LossTerm]:
         scale: float = 1.0 if self.alignment_scale == "matched" else self.alignment_scale
@@ -279,7 +335,7 @@ class UniAlign(Objective):
         return {"alignment": LossTerm(value, self.alignment_weight * scale)}
 
     def _pair_scales(self, batch: Batch) -> list[float]:
-        if self.anchor == "centroid":
+        if self.anchor in ("centroid", "leave_one_out"):
             everything = self._tau(batch)
             taus = [geometric_mean([self._tau(batch, m), everything]) for m in range(len(batch.names))]
         else:
@@ -299,3 +355,8 @@ class UniAlign(Objective):
             volume_B = unit_volumes(batch, eps=self.volume_eps or 0.0)
             terms["volume"] = LossTerm(volume_B[tuples_B].mean(), self.volume_weight)
         return terms
+
+
+class _Repulsion(NamedTuple):
+    uniformities: dict[str, Tensor]
+    partitions: dict[str, Tensor]

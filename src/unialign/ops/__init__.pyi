@@ -70,5 +70,6 @@ from unialign.ops._unit_vectors import (
     query_and_gallery as query_and_gallery,
     unit_rows as unit_rows,
 )
+from unialign.ops._weighted_log_sums import PairSums as PairSums, weighted_log_sums as weighted_log_sums
 
 __all__ = ["Backend", "select_items", "select_rows", "use_backend"]

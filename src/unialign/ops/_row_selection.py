@@ -55,9 +55,9 @@ class RowSelection:
         """Set pairs of local rows `i` and selected rows `j` with the same id, and excluded self pairs, to `value`."""
         same_IJ = self._same_id(i, j)
         if self_pairs == "excluded":
-            self._fill_self_pairs_(x_IJ, i, j, value)
+            self.mask_self_pairs_(x_IJ, i, j, value)
         elif same_IJ is not None:
-            self._fill_self_pairs_(same_IJ, i, j, False)
+            self.mask_self_pairs_(same_IJ, i, j, False)
         if same_IJ is not None:
             x_IJ.masked_fill_(same_IJ, value)
 
@@ -91,7 +91,7 @@ class RowSelection:
         row_I, column_J = self.codes_N[i if self.local_R is None else self.local_R[i]], self.codes_N[j]
         return None if column_J[0] > row_I[-1] or row_I[0] > column_J[-1] else row_I[:, None] == column_J
 
-    def _fill_self_pairs_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
+    def mask_self_pairs_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
         if self.local_R is not None:
             x_IJ.masked_fill_(self.local_R[i, None] == torch.arange(j.start, j.stop, device=x_IJ.device), value)
         elif i == j:
