@@ -444,9 +444,9 @@ def test_hostile_databases(index: ua.Index, tmp_path: Path) -> None:
         database.close()
         return copy
 
-    with pytest.raises(DataError, match="other tables"):
+    with pytest.raises(DataError, match="does not have the tables"):
         ua.Index.open(altered("CREATE TRIGGER t AFTER INSERT ON items BEGIN DELETE FROM items; END"))
-    with pytest.raises(DataError, match="other tables"):
+    with pytest.raises(DataError, match="does not have the tables"):
         ua.Index.open(altered("DROP TABLE previews", "CREATE VIEW previews AS SELECT * FROM items"))
     with pytest.raises(DataError, match="names a part"):
         ua.Index.open(altered("UPDATE parts SET name = '../../../etc'"))

@@ -16,8 +16,7 @@ Masks = dict[int, NDArray[np.bool_]]
 class LazyMasks(Mapping[int, NDArray[np.bool_]]):
     """Number of a part -> (n,) mask, for parts with removed items.
 
-    An index is opened in milliseconds also if many items were removed, since the masks are not needed before the first
-    search.
+    An index with many removed items still opens in milliseconds, since only searches need the masks.
     """
 
     def __init__(self, load: Callable[[], Masks]) -> None:

@@ -44,10 +44,10 @@ class ApproximateInfo:
     Attributes:
         kind: `hnsw` (a graph) or `ivf` (an inverted file).
         target: `any` or a modality.
-        recall: fraction of the exact ten nearest items that are found, for rows of the modality with the smallest one.
-        effort: `efSearch` of the graph or `nprobe` of the inverted file, chosen for the wanted recall.
+        recall: fraction of the exact ten nearest items that are found; the lowest one of the query modalities.
+        effort: `efSearch` of the graph or `nprobe` of the inverted file, chosen to reach the requested recall.
         parts: ids of the covered parts.
-        calibration: identity of the calibration whose corrected vectors are covered.
+        calibration: id of the calibration that corrected the covered vectors.
         seconds: duration of the build.
     """
 
@@ -75,10 +75,10 @@ class Approximate:
     def candidates(
         self, q_QD: NDArray[np.float32], count: int, *, effort: int | None = None
     ) -> list[NDArray[np.int64]]:
-        """For each query, the (C, 2) parts and places of at most `count` items, best first."""
+        """Return, for each query, the (C, 2) parts and places of at most `count` items, best first."""
         faiss = _faiss()
         effort = max(self.info.effort if effort is None else effort, count if self.info.kind == "hnsw" else 1)
-        # Parameters of this call; attributes of the shared index would change concurrent searches.
+        # Passed to this call, since attributes of the shared index would affect concurrent searches.
         parameters = (
             faiss.SearchParametersHNSW(efSearch=effort)
             if self.info.kind == "hnsw"
@@ -86,7 +86,7 @@ class Approximate:
         )
         wanted = min(count, len(self.at_N2))
         _, rows_QC = self._faiss_index.search(np.ascontiguousarray(q_QD, np.float32), wanted, params=parameters)
-        # Places that could not be filled are -1.
+        # faiss returns -1 if it finds fewer items.
         return [self.at_N2[rows_C[rows_C >= 0]] for rows_C in rows_QC]
 
     def save(self, folder: Path) -> str:
@@ -120,7 +120,7 @@ class Approximate:
         except (OSError, ValueError, KeyError, TypeError, DataError) as error:
             raise DataError(
                 f"the approximate index {folder / name} cannot be used ({error}); build it again with "
-                "`build_approximate`, until then searches are exact"
+                "`build_approximate`; until then, searches are exact"
             ) from None
         found = _faiss().deserialize_index(np.frombuffer(content[:split], np.uint8))
         return cls(info, found, at_N2)
@@ -141,9 +141,9 @@ def build_approximate(
     Args:
         kind: `hnsw` or `ivf`.
         target: `any` or a modality.
-        recall: wanted fraction of the exact ten nearest items, in (0, 1]. The effort is doubled until it is reached by
-            the rows of each modality.
-        calibration_id: identity of the calibration.
+        recall: requested fraction of the exact ten nearest items, in (0, 1]. The effort is doubled until the rows of
+            each modality reach it.
+        calibration_id: id of the calibration.
         seed: seed of the training rows and of the held-out queries.
 
     Raises:
@@ -192,7 +192,7 @@ def build_approximate(
 
 
 def _nearest(queries_QD: NDArray[np.float64], z_ND: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """(Q, k) rows with the largest inner products, in float32, which suffices to measure the recall."""
+    """Return the (Q, k) rows with the largest inner products, in float32, which suffices to measure the recall."""
     q_QD = torch.from_numpy(queries_QD.astype(np.float32))
     best: Tensor | None = None
     rows: Tensor | None = None
@@ -211,7 +211,7 @@ def _nearest(queries_QD: NDArray[np.float64], z_ND: NDArray[np.float32], k: int)
 def target_vectors(
     part: Part, snapshot: Snapshot, calibration: Calibration, target: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(n,) places of the living items that have the target, and their (n, D) unit vectors.
+    """Return the (n,) places of the living items that have the target, and their (n, D) unit vectors.
 
     The vector of `any` is the normalized sum of the corrected rows of an item.
     """
@@ -249,7 +249,9 @@ def _empty(faiss: Any, kind: Kind, z_ND: NDArray[np.float32], rng: np.random.Gen
 def _queries(
     snapshot: Snapshot, calibration: Calibration, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(Q, D) corrected rows of random items, and the (Q,) numbers of their modalities; as many of each modality."""
+    """Return (Q, D) corrected rows of random items, and the (Q,) numbers of their modalities; the same number for each
+    modality.
+    """
     counts = snapshot.counts()
     names = [name for name in snapshot.modalities if counts[name]]
     chosen: list[NDArray[np.float64]] = []
@@ -269,7 +271,7 @@ def _queries(
 def approximate_candidates(
     approximate: Approximate, snapshot: Snapshot, q_QD: NDArray[np.float32], count: int
 ) -> list[NDArray[np.int64]]:
-    """For each query, (C, 2) parts and places: candidates, and all items of the parts that are not covered."""
+    """Return, for each query, (C, 2) parts and places: candidates, and all items of the parts that are not covered."""
     living = {part.id for part in snapshot.parts}
     all_live = living.issuperset(approximate.info.parts)
     rest = [part for part in snapshot.parts if part.id not in approximate.info.parts]

@@ -1,6 +1,6 @@
 """Search an index that was exported to another vector database.
 
-The database holds corrected vectors, so that its own cosine search is right without this library. It returns
+The database holds corrected vectors, so its own cosine search is correct without this library. Here, it returns
 candidates; their scores, with CSLS if the calibration uses it, are computed here, by the same code as for an `Index`.
 
 Shapes: `D` dimension, `M` modalities, `n` candidates.
@@ -60,7 +60,9 @@ class Row:
 
 
 class BackEnd(Protocol):
-    """A table of a vector database; plug-ins of the registry group `index` are functions from an address to one."""
+    """A table of a vector database; plug-ins of the registry group `index` are functions that return one for an
+    address.
+    """
 
     def replace(
         self, rows: Iterator[list[Row]], *, modalities: Sequence[str], dim: int, manifest: Mapping[str, Any]
@@ -195,7 +197,9 @@ class ConnectedIndex:
         return {name: self._uncorrected(name, z_D) for name, z_D in found.items()}
 
     def _uncorrected(self, name: str, z_D: Tensor) -> Tensor:
-        """Return an embedding whose correction is the stored vector: the intersection of its line with the sphere."""
+        """Return the unit embedding that the correction maps to the stored vector: a line intersected with the
+        sphere.
+        """
         weight_DD, bias_D = self.calibration.weight.get(name), self.calibration.bias.get(name)
         if bias_D is None:
             return z_D
@@ -264,7 +268,7 @@ def pack_calibration(calibration: Calibration) -> str:
 
 
 def unpack_calibration(text: str) -> Calibration:
-    """Read what `pack_calibration` returned; only known names of files are extracted."""
+    """Read what `pack_calibration` returned; only files with known names are extracted."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(text, validate=True)))
         with tempfile.TemporaryDirectory() as folder, archive:

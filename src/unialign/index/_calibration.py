@@ -62,7 +62,7 @@ class Calibration:
         return unit_BD
 
     def local(self, name: str, corrected_BD: Tensor, reference: str) -> Tensor:
-        """(B,) mean cosine of corrected rows of a modality with their nearest reference rows of another."""
+        """Return the (B,) mean cosine of corrected rows of a modality with their nearest reference rows of another."""
         return local_similarity(corrected_BD, self.reference[reference], same_modality=name == reference)
 
     def judge(self, share: Sequence[float], modality: str, score: float) -> tuple[float | None, float | None]:
@@ -81,7 +81,7 @@ class Calibration:
 
     @property
     def few_rows(self) -> list[str]:
-        """Modalities with too few rows to be corrected reliably: less than 50 in the sample."""
+        """Modalities with too few rows to be corrected reliably: fewer than 50 in the sample."""
         made = {} if self.repair is None else self.repair.metadata.get("rows", {})
         return [name for name in self.modalities if made and made.get(name, 0) < MIN_ROWS]
 
@@ -135,7 +135,7 @@ def fit_calibration(
     few = [name for name, rows in counts.items() if rows < MIN_ROWS]
     if len(z) < 2:
         return uncorrected(modalities, "a gap between modalities requires at least two modalities")
-    # Centering was asked for, so that it needs no measurement.
+    # Centering was requested, so no measurement is needed.
     fitted = [name for name in z if name not in few] if method != "center" else list(z)
     if len(fitted) < 2:
         reason = f"{few[0]!r} has {counts[few[0]]} rows, and a correction needs two modalities with {MIN_ROWS} rows"

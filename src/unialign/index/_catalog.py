@@ -192,13 +192,13 @@ class Catalog:
             raise _damaged(path, second) from None
 
     def _check_schema(self, path: Path) -> None:
-        """The tables are compared with those of this version, since a file could contain triggers or views."""
+        """Compare the tables with those of this version, since a file could contain triggers or views."""
         found = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         if {_normal(sql) for (sql,) in found} != {_normal(sql) for sql in _statements()}:
             row = self._db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
             schema = "unknown" if row is None else row[0]
             if schema == str(SCHEMA):
-                raise DataError(f"{path} has other tables than an index; create the index again")
+                raise DataError(f"{path} does not have the tables of an index; create the index again")
             raise DataError(f"{path} has schema {schema}, but this version reads schema {SCHEMA}; update unialign")
         self.meta("schema")
 
@@ -219,7 +219,7 @@ class Catalog:
 
     @contextlib.contextmanager
     def consistent(self) -> Iterator[None]:
-        """Read the state of one time in the block, also if another process commits meanwhile."""
+        """Read a single state in the block, even if another process commits meanwhile."""
         with self._lock:
             self._one("BEGIN")
             try:
@@ -269,7 +269,7 @@ class Catalog:
 
     def removed_places(self, generation: int, since: int = -1) -> NDArray[np.int64]:
         """Return the (R, 2) parts and places of items that were removed after `since`, up to a generation."""
-        # One number per item is faster than a pair: an index is opened with 100,000 deleted items in 30 ms.
+        # One number per item is faster than a pair: an index with 100,000 deleted items opens in 30 ms.
         query = "SELECT (part << 32) | place FROM items WHERE removed IS NOT NULL AND removed > ? AND removed <= ?"
         packed = np.array([row[0] for row in self._all(query, (since, generation))], np.int64)
         return np.stack([packed >> 32, packed & 0xFFFFFFFF], 1)
@@ -288,7 +288,7 @@ class Catalog:
 
     def field_names(self, most: int = 100) -> list[str]:
         """Return the names of metadata fields."""
-        # One step into the index per name, instead of a scan of all values.
+        # One index lookup per name, instead of a scan of all values.
         query = (
             "WITH RECURSIVE names(name) AS (SELECT min(name) FROM fields UNION ALL "
             "SELECT (SELECT min(name) FROM fields WHERE name > names.name) FROM names WHERE names.name IS NOT NULL) "
@@ -313,7 +313,7 @@ class Catalog:
         return [None if row is None else _record(row) for row in rows]
 
     def similar_keys(self, key: str, generation: int) -> list[str]:
-        """Return some visible keys that start like a key, for messages."""
+        """Return some visible keys with the same start as a key, for suggestions in messages."""
         query = f"SELECT key FROM items WHERE key >= ? AND key < ? AND {_VISIBLE} ORDER BY key LIMIT 200"
         start = key[:1]
         return [row[0] for row in self._all(query, (start, start + "\U0010ffff", generation, generation))]
@@ -367,7 +367,7 @@ class Catalog:
         return [row[0] for row in self._all("SELECT modality FROM previews WHERE payload = ? ORDER BY 1", (payload,))]
 
     def undamaged(self) -> tuple[list[ItemRecord], list[str]]:
-        """Return the items of the last commit whose checksums are right, by part and place, and problems.
+        """Return the items of the last commit with valid checksums, by part and place, and a list of problems.
 
         A damaged page ends a scan, so the items are read from both ends.
         """
@@ -447,7 +447,7 @@ class Catalog:
         return generation
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the database, if no reader is in the way.
+        """Move the write-ahead log into the database, if no reader blocks it.
 
         A damaged log ends at the damage without an error, whereas the rows of the database have checksums.
         """
@@ -459,7 +459,7 @@ class Catalog:
                 self._db.execute(f"PRAGMA busy_timeout = {int(1000 * _TIMEOUT)}")
 
     def purge(self, parts: Sequence[PartRecord]) -> None:
-        """Delete what is known of retired parts, and payloads that no item uses."""
+        """Delete the records of retired parts, and payloads that no item uses."""
         with self.transaction():
             retired = [
                 self._one("SELECT coalesce(retired, 0) FROM parts WHERE id = ?", (part.id,))[0] for part in parts
@@ -469,7 +469,7 @@ class Catalog:
             for part in parts:
                 self._db.execute("DELETE FROM items WHERE part = ?", (part.id,))
                 self._db.execute("DELETE FROM parts WHERE id = ?", (part.id,))
-                # The names of folders end with that of the part, also those of its derived numbers.
+                # Folder names end with the name of the part, including those of its derived numbers.
                 self._db.execute(
                     "DELETE FROM files WHERE folder = ? OR (folder LIKE 'derived/%' AND folder LIKE ?)",
                     (f"parts/{part.name}", f"%-{part.name}"),
@@ -480,7 +480,7 @@ class Catalog:
     def _add_part(self, name: str, items: NewItems, generation: int) -> None:
         part = int(self.meta("next_part", 1))
         first = int(self._one("SELECT coalesce(max(id), 0) + 1 FROM items")[0])
-        # Numbers of parts and payloads are never used again, since readers of earlier generations may know them.
+        # Numbers of parts and payloads are never reused, since readers of earlier generations may still use them.
         payload = int(self.meta("next_payload", 1))
         count = len(items.keys)
         described = (part, name, count, generation, None, None)
@@ -601,7 +601,7 @@ class Catalog:
             return self._db.execute(query, parameters).fetchall()
 
     def _each(self, query: str) -> Iterator[Any]:
-        """Yield rows without a list of all; the database must not be changed meanwhile."""
+        """Yield rows without loading all of them; the database must not be changed meanwhile."""
         with self._lock, _readable():
             yield from self._db.execute(query)
 

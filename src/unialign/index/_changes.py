@@ -65,10 +65,10 @@ class Pending:
 
     Attributes:
         blocks: items to add, later ones last.
-        places: key -> (block, place) of the items that will exist.
+        places: key -> (block, place) of the items to add.
         dropped: block -> places that a later change replaced or deleted.
-        removed: key -> id of stored items that will not exist any more.
-        added, replaced, deleted: numbers for the commit.
+        removed: key -> id of the stored items to remove.
+        added, replaced, deleted: numbers of items, for the commit.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Pending:
         self.places.update((key, (number, place)) for place, key in enumerate(block.keys))
 
     def drop(self, key: str) -> None:
-        """Forget an item of an earlier block."""
+        """Discard an item of an earlier block."""
         number, place = self.places.pop(key)
         self.dropped.setdefault(number, set()).add(place)
 

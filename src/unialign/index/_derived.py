@@ -71,6 +71,6 @@ class _Float32:
 
 
 def row_places(part: Part, name: str) -> np.ndarray:
-    """(m,) places of the rows of a modality among the items."""
+    """Return the (m,) places of the rows of a modality among the items."""
     places = part.places.get(name)
     return np.arange(part.items) if places is None else places

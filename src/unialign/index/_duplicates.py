@@ -57,8 +57,8 @@ def find_duplicates(
         z: modality -> rows of all items.
         present: modality -> mask of the items that have it.
         calibration: the correction of the index.
-        threshold: cosine after the correction from which rows are near, in (0, 1]. None: about one in 1,000 rows has an
-            unrelated row above it (see `Calibration.near`); without curves, only equal rows are found.
+        threshold: cosine after the correction from which rows are near, in (0, 1]. None: the cosine above which about
+            one in 1,000 rows has an unrelated row (see `Calibration.near`); without curves, only equal rows are found.
         within: compare rows of the same modality, or `across` different modalities.
 
     Returns:
@@ -91,7 +91,7 @@ def find_duplicates(
 
 
 def _near_rows(x_nD: Tensor, y_nD: Tensor, limit: float, *, same: bool) -> list[tuple[int, int, float]]:
-    """Float32 products may round equal rows below 1."""
+    """Return the pairs of rows with a cosine of at least `limit`; float32 products only select candidates."""
     found = []
     for start in range(0, len(x_nD), _BLOCK):
         rest_nD = y_nD[start:] if same else y_nD
@@ -121,7 +121,7 @@ def _join(
     names: set[str],
     cosine: float,
 ) -> None:
-    """Two items may be connected by several modalities; the strongest cause is kept."""
+    """Record a duplicate; if several modalities connect two items, the strongest cause is kept."""
     old = found.get((one, other))
     if old is None:
         found[one, other] = (cause, set(names), cosine)

@@ -52,7 +52,9 @@ def query_encoders(
 
 
 def modality_of_kind(encoders: Mapping[str, QueryEncoder], kind: str) -> str | None:
-    """Return the modality that encodes a kind of media: the one of this name, else the first one, else None."""
+    """Return the modality that encodes a kind of media: the one with the name of the kind, else the first one, or
+    None.
+    """
     names = [name for name, encoder in encoders.items() if encoder.kind == kind]
     return kind if kind in names else next(iter(names), None)
 
@@ -60,7 +62,7 @@ def modality_of_kind(encoders: Mapping[str, QueryEncoder], kind: str) -> str | N
 def encode_values(
     space: Space | None, encoders: Mapping[str, QueryEncoder], modality: str, values: Sequence[Any] | Tensor
 ) -> Tensor:
-    """(B, D) unit embeddings of raw values or of (B, W) features; rows of absent values are 0.
+    """Return (B, D) unit embeddings of raw values or of (B, W) features; rows of absent values are 0.
 
     Raises:
         ConfigError: the index has no space, or no encoder for the raw values.

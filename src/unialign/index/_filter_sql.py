@@ -45,7 +45,8 @@ def _presence(name: str, modalities: Mapping[str, int], parameters: list[Any]) -
 
 
 def _tested(name: str, test: str, values: tuple[Value, ...], parameters: list[Any]) -> str:
-    """Numbers and texts are never equal, and comparisons hold only between values of the same type.
+    """Return the SQL of a comparison. Numbers and texts are never equal, and comparisons hold only between values of
+    the same type.
 
     Strict inequality also needs the same type, since SQLite orders all numbers before all texts.
     """

@@ -30,7 +30,7 @@ def describe(
     number_H = np.array([number for rows in found for _, number, _ in rows], np.int64)
     pulling = [_pulling(vectors, query) for query in range(len(found))]
     details: list[_Detail | None] = [None] * len(number_H)
-    # Curves are those of row scores, also if items are ordered by cosines.
+    # The curves are for row scores, even if items are ordered by cosines.
     terms = query_terms(calibration, vectors, list(scan.terms)) if scan.best else scan.terms
     for entry, chosen, places in scan.split(number_H):
         distinct, which = np.unique(places, return_inverse=True)
@@ -51,7 +51,7 @@ def describe(
 
 
 def _pulling(vectors: Vectors, query: int) -> NDArray[np.int64]:
-    """Vectors of a query with positive weights; all if there are none."""
+    """Return the vectors of a query with positive weights; all if there are none."""
     of_query = vectors.of(query)
     positive = of_query[vectors.weight_Q[of_query] > 0]
     found: NDArray[np.int64] = (positive if len(positive) else of_query).numpy()
@@ -67,7 +67,7 @@ def _detail(
     *,
     by: dict[str, NDArray[np.float64]],
 ) -> _Detail:
-    """The matched modality and vector are those with the largest number in `by`."""
+    """Describe a hit; the matched modality and vector are those with the largest number in `by`."""
     best: dict[str, int] = {}
     for name, s_P in rows.items():
         # Scores of absent rows are NaN, for all vectors.

@@ -22,11 +22,11 @@ from unialign.space import Space
 
 Rows = Literal["all", "train", "val", "test"]
 
-# Items whose rows are embedded at a time.
+# Number of items to embed at a time.
 _BLOCK = 8192
 _MOST_KEY = 1000
 _MOST_FIELDS = 100
-# Targets of searches, and words of filters.
+# Names of search targets, and keywords of filters.
 _RESERVED = {"any", "best", "label", "key", "and", "or", "not", "in", "has", "missing", "true", "false"}
 _MOST_TEXT = 1_000_000
 
@@ -150,7 +150,7 @@ def mapping_block(
 
 
 def unit_rows(name: str, z_BD: torch.Tensor, present_B: NDArray[np.bool_], keys: Sequence[str]) -> NDArray[np.float32]:
-    """(B, D) float32 unit rows; absent rows are 0.
+    """Return (B, D) float32 unit rows; absent rows are 0.
 
     Raises:
         NonFiniteError: a present row is not finite or has norm zero; the message has its key.
@@ -297,7 +297,7 @@ def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
         raise ConfigError(f"modalities must be a list of 1 to 62 different names, got {modalities!r}")
     for name in modalities:
         if str(name).lower() in _RESERVED:
-            raise ConfigError(f"the modality {name!r} has a name with a meaning in targets or filters; rename it")
+            raise ConfigError(f"the modality name {name!r} is reserved for targets or filters; rename it")
         problem = unsafe_name(name)
         if problem is not None:
             raise DataError(f"the modality {name!r} cannot be stored: {problem}")

@@ -85,7 +85,7 @@ class Item(NamedTuple):
     """An item of an index.
 
     Attributes:
-        key, name, label, metadata: what was added; the name is the key if there is no other.
+        key, name, label, metadata: the values that were added; the name defaults to the key.
         modalities: the modalities that the item has.
         rows: modality -> (D,) float32 unit embedding, without correction; empty if rows were not requested.
     """
@@ -105,7 +105,7 @@ class IndexEmbeddings(NamedTuple):
         keys: n keys.
         z: modality -> (n, D) float32 unit rows without correction, 0 where absent.
         present: modality -> (n,) bool.
-        labels: n labels or None.
+        labels: n labels, None for items without a label.
     """
 
     keys: list[str]
@@ -302,7 +302,7 @@ class Index:
         return dict(self._storage.catalog.meta("info", {}))
 
     def set_encoders(self, encoders: Mapping[str, QueryEncoder | Encode]) -> None:
-        """Use further encoders of raw query values, as the option of `open`, in this process.
+        """Use additional encoders of raw query values in this process, like the option `encoders` of `open`.
 
         Raises:
             ConfigError: the index has no space, or a modality is unknown.
@@ -388,7 +388,7 @@ class Index:
         rows: str | Sequence[int] | NDArray[np.int64] = "all",
         on_conflict: OnConflict = "error",
     ) -> Commit:
-        """Add items: all of them, or none after an error.
+        """Add items: all of them, or none if an error occurs.
 
         Args:
             data: a store, whose features the space of the index embeds, or a mapping of modality to (B, D) embeddings.
@@ -399,7 +399,7 @@ class Index:
             metadata: for a mapping, B mappings of field names to strings, numbers, booleans or None.
             previews: for a mapping, B mappings of modality to (content type, content).
             rows: for a store, the name of a split or row numbers.
-            on_conflict: `error` raises for keys of the index, `replace` replaces their items, `skip` keeps these.
+            on_conflict: `error` raises for keys of the index, `replace` replaces the existing items, `skip` keeps them.
 
         Raises:
             ConfigError: a key exists, an option is invalid, or the index is open for reading.
@@ -451,7 +451,7 @@ class Index:
         metadata: Mapping[str, Any] | None = None,
         previews: Mapping[str, Preview] | None = None,
     ) -> Commit:
-        """Change an item: add or replace rows, the label or metadata; what is not given is kept.
+        """Change an item: add or replace rows, the label or metadata; other values are kept.
 
         Args:
             key: key of the item.
@@ -535,10 +535,10 @@ class Index:
             self._pending = None
 
     def compact(self, *, everything: bool = False) -> Commit:
-        """Rewrite parts of which more than 20 % of the items are dead, and small parts; or all parts.
+        """Rewrite small parts, and parts of which more than 20 % of the items are deleted; or all parts.
 
-        Deleted rows leave the disk when the index is opened for writing ten minutes later or more, so that readers of
-        earlier generations keep their files.
+        Deleted rows stay on the disk until the index is opened for writing at least ten minutes later, so that readers
+        of earlier generations keep their files.
         """
         self._storage.check_writable()
         snapshot = self._storage.snapshot
@@ -583,14 +583,14 @@ class Index:
     def build_approximate(
         self, *, kind: Kind = "hnsw", target: str = "any", recall: float = 0.95, seed: int = 0
     ) -> ApproximateInfo:
-        """Build a graph or an inverted file of faiss, whose candidates searches of many items then compare.
+        """Build a faiss graph or inverted file, which finds the candidates for searches of large indexes.
 
         It is a cache: items that are added later are compared exactly, and deleted items are left out.
 
         Args:
             kind: `hnsw` (a graph: fast searches, slow to build) or `ivf` (an inverted file).
             target: `any`, or a modality; searches with other targets compare all items.
-            recall: wanted fraction of the exact ten nearest items that are found, measured with rows of each
+            recall: requested fraction of the exact ten nearest items that are found, measured with rows of each
                 modality. The effort of searches is raised until all modalities reach it.
             seed: seed of the queries.
 
@@ -617,7 +617,7 @@ class Index:
         return built.info
 
     def _calibrate_from(self, store: EmbeddingStore) -> None:
-        """Never use the items of a test split."""
+        """Fit the correction to the items of a store, except those of a test split."""
         split = np.asarray(store.split)
         if not len(split) or not (split == 2).any():
             self.calibrate()
@@ -771,7 +771,7 @@ class Index:
             The number of copied items, the keys of lost and of incomplete items, and the problems.
 
         Raises:
-            DataError: the description of the index is damaged, so that nothing can be read.
+            DataError: the description of the index is damaged, so nothing can be read.
             ConfigError: the output folder exists.
         """
         found = salvage(Path(path), Path(out))
@@ -801,7 +801,7 @@ class Index:
     def export(self, address: str) -> int:
         """Write corrected vectors to another vector database, such as `lancedb:FOLDER` or `qdrant:URL`.
 
-        The cosine search of the database is then right without this library, and `Index.connect` adds CSLS scores,
+        The cosine search of the database is then correct without this library, and `Index.connect` adds CSLS scores,
         queries of several parts and their encoding. An earlier export is replaced.
 
         Returns:
@@ -883,10 +883,11 @@ class Index:
         Results are the same as in float64, with scores within 1e-12 sorted by key.
 
         Args:
-            query: a query (see `ua.query`), or a list of queries, whose products are computed together.
+            query: a query (see `ua.query`), or a list of queries, which are computed together.
             k: number of results, from 1 to 100,000.
             target: modalities to compare with: `any` and a list use the normalized mean of the rows that an item has,
-                `best` its best row, a name one modality. Items without any of them are left out, with a warning.
+                `best` uses its best row, and a name uses one modality. Items without any of them are left out, with a
+                warning.
             unit: `item`, or `row` for one result for each row of the target modalities.
             where: filter, such as `label in ('car', 'bus') and has(audio) and price < 5`.
             correction: `auto` for the calibration of the index, or `none` for plain cosines.
@@ -896,7 +897,8 @@ class Index:
                 is larger, add nothing; ties share a rank). With `max` and `rrf`, each row of an item is a part.
             exact: whether to compare all items. `auto` uses the approximate index of the target (see
                 `build_approximate`) for more than 250,000 items, unless a filter selects at most 20,000 items or 10 %.
-                False uses it for any number of items. Without one, all items are compared; see `Found.exact`.
+                False uses it for any number of items. Without an approximate index, all items are compared; see
+                `Found.exact`.
             deduplicate: leave out items whose vector, the normalized mean of their corrected target rows, has at least
                 this cosine with that of a better item, and fill up to k.
             rerank: function of the query and its hits that returns one number for each hit, by which the hits are
@@ -952,8 +954,8 @@ class Index:
         The time is quadratic in the number of items: minutes for 100,000 items.
 
         Args:
-            threshold: cosine after the correction from which rows are near, in (0, 1]. None: about one in 1,000 rows
-                has an unrelated row above it; without a calibration, only equal rows are found.
+            threshold: cosine after the correction from which rows are near, in (0, 1]. None: the cosine above which
+                about one in 1,000 rows has an unrelated row; without a calibration, only equal rows are found.
             within: compare rows of the same modality, or `across` different modalities.
 
         Returns:
@@ -966,7 +968,7 @@ class Index:
         return find_duplicates(found.keys, found.z, found.present, self.calibration, threshold=threshold, within=within)
 
     def others(self, key: str, *, target: str) -> Query:
-        """Return a query by all modalities of an item but `target`.
+        """Return a query with all modalities of an item except `target`.
 
         Raises:
             ConfigError: unknown modality.
@@ -1034,7 +1036,7 @@ class Index:
         return compile_filter(parse_filter(where), {name: bit for bit, name in enumerate(self.modalities)})
 
     def _uncorrected(self, options: SearchOptions) -> list[str]:
-        """Return a sentence for each target that the correction of the others leaves out."""
+        """Return a sentence for each target modality that is not corrected while others are."""
         calibration = self.calibration
         if options.correction == "none" or calibration.method == "none":
             return []
@@ -1086,9 +1088,10 @@ class Index:
             warnings.warn(f"the changes are saved, but the index could not be maintained: {error}", stacklevel=4)
 
     def _needs_calibration(self) -> bool:
-        """Whether the correction was never fitted, or before a modality had enough rows, or to far fewer items.
+        """Whether the correction was never fitted, or was fitted to far fewer items or before a modality had enough
+        rows.
 
-        A method that was chosen by hand, or items of a test split, are left alone.
+        A method that was chosen explicitly is never replaced.
         """
         if not self._calibrates or len(self) < CALIBRATED_FROM:
             return False
@@ -1169,7 +1172,7 @@ class Index:
         return {name: preview for name, preview in found.items() if preview is not None}
 
     def _next_number(self, data: Mapping[str, Any]) -> int:
-        """First of consecutive numbers that are no keys of the index or of the open batch."""
+        """Return the first of consecutive numbers that are not keys of the index or of the open batch."""
         if not isinstance(data, Mapping):
             return 0  # `mapping_block` raises.
         first, pending = len(self), self._pending
@@ -1192,7 +1195,7 @@ class Index:
         removed: list[int] = []
 
         def blocks() -> Iterator[Block]:
-            """Only the items of one new part are in memory at a time; the commit reads `removed` afterwards."""
+            """Yield the items of one new part at a time, to bound memory; the commit reads `removed` afterwards."""
             records: list[ItemRecord] = []
             for part in parts:
                 records.extend(self._storage.catalog.living(part.id, self.generation))
@@ -1205,7 +1208,7 @@ class Index:
 
 
 def _stored_space(storage: Storage, folder: Path) -> Space | None:
-    """The space of an index; raise DataError if it is not the one with which the index was created."""
+    """Return the space of an index; raise DataError if it is not the one with which the index was created."""
     known = storage.catalog.meta("space")
     if known is None:
         return None
@@ -1226,7 +1229,7 @@ def _merged(blocks: Sequence[Block], modalities: tuple[str, ...]) -> list[Block]
 
 
 def _row_numbers(part: Part, name: str, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Row numbers of a modality at places, and whether the items have it."""
+    """Return the row numbers of a modality at places, and whether the items have it."""
     known = part.places.get(name)
     if known is None:
         return places.astype(np.int64), np.ones(len(places), np.bool_)

@@ -52,7 +52,7 @@ def search_options(
     min_probability: Any = None,
     exclude: Collection[str] = (),
 ) -> SearchOptions:
-    """Check the options of a search; with `rerank_depth`, the result has as many items if that is more than k.
+    """Check the options of a search; `k` is raised to `rerank_depth` if that is larger.
 
     Raises:
         ConfigError: an option is invalid.

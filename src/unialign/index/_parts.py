@@ -39,7 +39,7 @@ def part_name(number: int) -> str:
 
 
 def check_part_name(name: str) -> None:
-    """Raise DataError if a name of the catalog is not one of `part_name`, since it could lead out of the folder."""
+    """Raise DataError if a name in the catalog is not from `part_name`, since it could point outside the folder."""
     if not re.fullmatch(r"\d{8,}-[0-9a-f]{8}", name):
         raise DataError(f"the database of the index names a part {name[:100]!r}; restore the index")
 
@@ -162,7 +162,7 @@ def check_file(folder: Path, name: str, size: int, sha256: str) -> str | None:
 def _altered(folder: Path, name: str, problem: str) -> DataError:
     return DataError(
         f"{folder / name} cannot be used ({problem}); `verify` lists all damaged files, and `salvage` copies what is "
-        "whole"
+        "undamaged"
     )
 
 

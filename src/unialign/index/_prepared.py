@@ -1,9 +1,9 @@
-"""What a search knows about a part before it sees a query: reciprocal norms, error bounds, and usable items.
+"""Compute what a search needs from a part for any query: reciprocal norms, error bounds, and usable items.
 
 The float32 score of an item differs from the exact score by at most `error_n`, for queries whose mapped vectors W c(q)
 are at most `weight_norm` long; for longer ones the bound grows in proportion. The bound includes the errors of the
 derived numbers, which were computed in float32: u |b| of z + b, D u |W|_F (Frobenius norm) of z W, and (D / 2 + 4) u
-of a norm, relative to the norm of the mapped row. Norms of the few items for which this is not precise enough are
+of a norm, relative to the norm of the mapped row. For the few items for which this is not precise enough, norms are
 computed again in float64.
 
 Shapes: `n` items, `m` rows of a modality, `M` modalities.
@@ -54,7 +54,9 @@ class TargetRows:
     blank_m: Tensor | None
 
     def at(self, items: slice | NDArray[np.int64]) -> tuple[slice | Tensor, Tensor | None]:
-        """Rows of the items in a range or at ascending places, and their positions there; None if all have one."""
+        """Return the rows of the items in a range or at ascending places, and their positions there; None if all have
+        one.
+        """
         places = self.places_m
         if isinstance(items, slice):
             if places is None:
@@ -89,7 +91,7 @@ class PreparedPart:
 
 
 def weight_norm(calibration: Calibration, name: str) -> float:
-    """A typical norm of W q for unit queries q: the root mean square of the singular values of W."""
+    """Return a typical norm of W q for unit queries q: the root mean square of the singular values of W."""
     weight = calibration.weight.get(name)
     return 1.0 if weight is None else max(1e-6, float(torch.linalg.matrix_norm(weight)) / len(weight) ** 0.5)
 
@@ -109,7 +111,7 @@ def prepare_part(
 
 
 def places_of(part: Part, name: str) -> NDArray[np.int32] | None:
-    """Places of the rows of a modality; None if all items have one."""
+    """Return the places of the rows of a modality; None if all items have one."""
     places = part.places.get(name)
     return None if places is None or len(places) == part.items else places
 
@@ -167,7 +169,7 @@ def _prepare(
 def _target_rows(
     part: Part, derived: Derived, calibration: Calibration, name: str
 ) -> tuple[TargetRows, NDArray[np.float64], NDArray[np.float64]]:
-    """The rows of a modality, (m,) error bounds of their scores, and (m,) relative errors of their norms."""
+    """Return the rows of a modality, (m,) error bounds of their scores, and (m,) relative errors of their norms."""
     rows_mD = trusted_rows(part.rows[name])
     inverse_m = np.asarray(derived.inverse_norm[name])
     dim = rows_mD.shape[1]
@@ -207,7 +209,7 @@ def _target_rows(
 def _exact_squares(
     part: Part, calibration: Calibration, rows: Sequence[TargetRows], places: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Squared norms of the sums of the corrected rows of items."""
+    """Return the squared norms of the sums of the corrected rows of items."""
     found = np.zeros(len(places))
     for start in range(0, len(places), _BLOCK):
         block = places[start : start + _BLOCK]

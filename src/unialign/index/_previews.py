@@ -65,7 +65,7 @@ class StorePreviews:
         return self._texts
 
     def _cells(self, row: int) -> Mapping[str, Any]:
-        """Texts in the item table of a store that `unialign.embed` wrote."""
+        """Return the texts in the item table of a store that `unialign.embed` wrote."""
         if self._lines is None:
             self._lines = []
             if _TABLE in self._store.assets and self._store.provenance.get("made_by") == "unialign.embed":
@@ -98,7 +98,7 @@ def check_previews(previews: Mapping[str, Preview] | None, modalities: Sequence[
 
 
 def _columns(loaded: Any, columns: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Column -> texts of the items; `names` maps languages to texts, and English names are the column `text`."""
+    """Return column -> texts of the items; `names` maps languages to texts, and English names are the column `text`."""
     if not isinstance(loaded, dict):
         return {}
     names = loaded.get("names")

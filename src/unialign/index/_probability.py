@@ -2,7 +2,7 @@
 
 A quantile is the fraction of unpaired rows with a lower score. A probability is a logistic curve of the score, fitted
 to the rows of the same item and of other items. It is only defined between different modalities, since an item has one
-row of a modality. It is never used to order results.
+row per modality. It is never used to order results.
 
 Shapes: `n` items, `p` pairs of rows of one item, `u` unpaired rows, `L` levels, `M` modalities, `D` dimension.
 """
@@ -169,14 +169,14 @@ def fit_logistic(paired_p: Floats, unpaired_u: Floats) -> tuple[float, float]:
 
 
 def save_curves(curves: Curves, folder: Path) -> str:
-    """Return the sha256 of the file."""
+    """Write the curves to a file, and return its sha256."""
     tensors = {part: torch.from_numpy(getattr(curves, part)) for part in ("quantiles", "logistic", "tail")}
     names = "\0".join(curves.modalities).encode()
     return write_tensors(folder / FILE, {**tensors, "modalities": torch.tensor(list(names), dtype=torch.uint8)})
 
 
 def load_curves(folder: Path, sha256: str) -> Curves:
-    """Raise DataError or CheckpointError for a damaged file."""
+    """Read the curves; raise DataError or CheckpointError if the file is damaged."""
     tensors: dict[str, Any] = read_tensors(folder / FILE, sha256=sha256)
     try:
         names = tuple(bytes(tensors["modalities"].tolist()).decode().split("\0"))

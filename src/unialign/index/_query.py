@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from unialign.errors import ConfigError
 
-# Weights of other sizes would make the other parts vanish in a sum of floating-point numbers.
+# Weights outside this range would make other parts vanish in a floating-point sum.
 _LEAST, _MOST = 1e-6, 1e6
 
 Kind = Literal["input", "vector", "item"]
@@ -109,12 +109,12 @@ def query(
 
 
 def check_weight(weight: object) -> float:
-    """Return the weight as a float; raise ConfigError unless its size is from 1e-6 to 1e6."""
+    """Return the weight as a float; raise ConfigError unless its absolute value is from 1e-6 to 1e6."""
     if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
         raise ConfigError(f"weight must be a number, got {weight!r}")
     value = float(weight)
     if not _LEAST <= abs(value) <= _MOST:
-        raise ConfigError(f"weight must be from {_LEAST:g} to {_MOST:g} or negative of this size, got {weight!r}")
+        raise ConfigError(f"weight must have an absolute value from {_LEAST:g} to {_MOST:g}, got {weight!r}")
     return value
 
 

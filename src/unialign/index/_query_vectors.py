@@ -42,7 +42,7 @@ class Vectors:
     weight_Q: Tensor
 
     def of(self, query: int) -> Tensor:
-        """Numbers of the vectors of a query."""
+        """Return the numbers of the vectors of a query."""
         return (self.owner_Q == query).nonzero()[:, 0]
 
 
@@ -107,7 +107,7 @@ def query_vectors(
 
 
 def one_hot(names: Sequence[str], name: str) -> Tensor:
-    """(M,) 1 for a modality, 0 for the others."""
+    """Return (M,) numbers, 1 for a modality and 0 for the others."""
     share_M = torch.zeros(len(names), dtype=torch.float64)
     share_M[names.index(name)] = 1
     return share_M

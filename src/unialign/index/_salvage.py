@@ -22,8 +22,8 @@ class Salvaged(NamedTuple):
 
     Attributes:
         items: number of copied items.
-        lost: keys of items of which no rows are undamaged.
-        incomplete: keys of items of which some rows are lost.
+        lost: keys of items without any undamaged row.
+        incomplete: keys of items that lost some of their rows.
         problems: a sentence for each damaged file, and for a damaged database.
     """
 
@@ -125,7 +125,7 @@ def _block(
 
 
 def _rows(path: Path, files: Files, name: str, dim: int, place_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a modality, and the row numbers of items at places that have it."""
+    """Return the rows of a modality, and the row numbers of items at places that have it."""
     names = [f"z.{name}.npy", *(each for each in (f"rows.{name}.npy",) if each in files)]
     for each in names:
         problem = check_file(path, each, *files[each]) if each in files else f"{path / each} is not in the catalog"

@@ -125,7 +125,8 @@ class Scan:
         self._firsts = np.array([entry.first for entry in self.entries], np.int64)
 
     def top(self, k: int) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """For each query, exact scores and numbers of the k best items and of all that tie with the k-th, best first.
+        """Return, for each query, exact scores and numbers of the k best items and of all that tie with the k-th, best
+        first.
 
         Scores that tie, see `TIE_TOLERANCE`, are in arbitrary order.
         """
@@ -146,7 +147,7 @@ class Scan:
     def ranked(
         self, numbers: Sequence[NDArray[np.int64]], k: int
     ) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """As `top`, among given items of each query."""
+        """Return the same as `top`, among given items of each query."""
         q_C = torch.cat([torch.full((len(one),), number) for number, one in enumerate(numbers)])
         return self._ranked(q_C, torch.from_numpy(np.concatenate([*numbers, np.zeros(0, np.int64)])), k)
 
@@ -158,7 +159,7 @@ class Scan:
             yield self.entries[place], chosen, numbers[chosen] - self.entries[place].first
 
     def vector_pairs(self, q_C: Tensor) -> tuple[Tensor, Tensor]:
-        """The (V',) vectors of the queries of candidates, and the numbers of their candidates."""
+        """Return the (V',) vectors of the queries of candidates, and the numbers of their candidates."""
         if not self.combine:
             return q_C, torch.arange(len(q_C))
         counts_Q = torch.bincount(self.owner_V, minlength=self.queries)
@@ -188,14 +189,14 @@ class Scan:
         return s_P if not self.combine else _largest(s_P, self._weights()[v_P], candidate_P, len(q_C))
 
     def _weights(self) -> Tensor:
-        """Weights of the vectors, relative to the largest weight of their query."""
+        """Return the weights of the vectors, relative to the largest weight of their query."""
         weight_V = self.vectors.weight_Q
         largest_Q = torch.zeros(self.queries, dtype=torch.float64)
         largest_Q.scatter_reduce_(0, self.owner_V, weight_V.abs(), "amax")
         return weight_V / largest_Q[self.owner_V]
 
     def _combined(self, s_Vc: Tensor) -> Tensor:
-        """(Q, c) scores of the queries."""
+        """Return the (Q, c) scores of the queries."""
         if not self.combine:
             return s_Vc
         weight_V1 = self._weights().to(s_Vc)[:, None]
@@ -212,7 +213,7 @@ class Scan:
 
 
 def _largest(s_P: Tensor, weight_P: Tensor, candidate_P: Tensor, candidates: int) -> Tensor:
-    """(C,) largest weighted score of the vectors with positive weights, minus that of the others."""
+    """Return the (C,) largest weighted score of the vectors with positive weights, minus that of the others."""
     total_C = torch.zeros(candidates, dtype=torch.float64)
     for sign in (1, -1):
         chosen_P = sign * weight_P > 0
@@ -224,7 +225,7 @@ def _largest(s_P: Tensor, weight_P: Tensor, candidate_P: Tensor, candidates: int
 
 
 def _chosen(snapshot: Snapshot, part: int, items: int, allowed: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
-    """(n,) mask of the living items that the filter allows; None if these are all."""
+    """Return the (n,) mask of the living items that the filter allows; None if these are all."""
     alive = snapshot.alive.get(part)
     if allowed is None:
         return alive

@@ -68,7 +68,7 @@ def query_terms(calibration: Calibration, vectors: Vectors, targets: Sequence[st
 
 
 def error_factor(calibration: Calibration, terms: dict[str, QueryTerms]) -> float:
-    """The factor, at least 1, of the error bounds of prepared parts."""
+    """Return the factor, at least 1, of the error bounds of prepared parts."""
     factor = 2.0 if calibration.reference else 1.0
     longest = {name: float(torch.linalg.vector_norm(term.mapped_QD, dim=1).max()) for name, term in terms.items()}
     return max([1.0, *(length / factor / weight_norm(calibration, name) for name, length in longest.items())])
@@ -77,7 +77,7 @@ def error_factor(calibration: Calibration, terms: dict[str, QueryTerms]) -> floa
 def tile_scores(
     prepared: PreparedPart, at: slice | NDArray[np.int64], terms: dict[str, QueryTerms], vectors: Vectors, *, best: bool
 ) -> Tensor:
-    """(Q, c) float32 scores of the items in a range, or at ascending places."""
+    """Return (Q, c) float32 scores of the items in a range, or at ascending places."""
     single: Tensor | None = None
     size = at.stop - at.start if isinstance(at, slice) else len(at)
     for target in prepared.targets:
@@ -159,7 +159,7 @@ def exact_items(prepared: PreparedPart, calibration: Calibration, places: NDArra
 def exact_row_scores(
     items: ExactItems, terms: dict[str, QueryTerms], vectors: Vectors, q_C: Tensor, n_C: Tensor
 ) -> dict[str, Tensor]:
-    """Modality -> (C,) row scores, NaN for absent rows."""
+    """Return modality -> (C,) row scores, NaN for absent rows."""
     found = _exact_cosines(items, vectors, q_C, n_C)
     for name, local_C in _exact_local(items, terms, vectors, q_C, n_C).items():
         found[name] = 2 * found[name] - local_C
@@ -169,7 +169,7 @@ def exact_row_scores(
 def exact_scores(
     items: ExactItems, terms: dict[str, QueryTerms], vectors: Vectors, q_C: Tensor, n_C: Tensor, *, best: bool
 ) -> Tensor:
-    """(C,) scores of items."""
+    """Return (C,) scores of items."""
     if best or len(items.unit) == 1:
         scores_MC = torch.stack(list(exact_row_scores(items, terms, vectors, q_C, n_C).values()))
         return scores_MC.nan_to_num(nan=-torch.inf).amax(0) if best else scores_MC[0]
@@ -194,7 +194,7 @@ def _exact_cosines(items: ExactItems, vectors: Vectors, q_C: Tensor, n_C: Tensor
 def _exact_local(
     items: ExactItems, terms: dict[str, QueryTerms], vectors: Vectors, q_C: Tensor, n_C: Tensor
 ) -> dict[str, Tensor]:
-    """Modality -> (C,) terms of CSLS, NaN for absent rows; empty without CSLS."""
+    """Return modality -> (C,) terms of CSLS, NaN for absent rows; empty without CSLS."""
     found: dict[str, Tensor] = {}
     for name, local_nM in items.local.items():
         if terms[name].uses_local:
@@ -204,7 +204,7 @@ def _exact_local(
 
 
 def _query_local(calibration: Calibration, vectors: Vectors, target: str) -> Tensor:
-    """(Q,) mean cosines of the queries with their nearest reference rows of the target.
+    """Return the (Q,) mean cosines of the queries with their nearest reference rows of the target.
 
     A query of the target modality may be a reference row itself, which is left out.
     """

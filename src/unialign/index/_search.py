@@ -22,7 +22,7 @@ from unialign.ops import TIE_TOLERANCE
 
 # Reciprocal rank fusion (Cormack et al., SIGIR 2009): the constant, and the length of the lists.
 _RRF, _RRF_DEPTH = 60, 1000
-# `deduplicate` and `min_probability` look at this many items at most.
+# Maximum number of items that `deduplicate` and `min_probability` consider.
 _MOST_DEPTH = 10_000
 
 
@@ -108,7 +108,7 @@ def _excluded(
     options: SearchOptions,
     queries: int,
 ) -> NDArray[np.int64]:
-    """(E, 3) queries, parts and places; with `rrf`, each vector of a query is searched by itself."""
+    """Return (E, 3) queries, parts and places; with `rrf`, each vector of a query is searched separately."""
     keys = [set(options.exclude) | set(exclude[number] if exclude else ()) for number in range(queries)]
     distinct = sorted(set().union(*keys))
     records = dict(zip(distinct, catalog.find(distinct, snapshot.generation), strict=True)) if distinct else {}
@@ -123,7 +123,7 @@ def _excluded(
 
 
 def _numbers(scan: Scan, candidates: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-    """Numbers of the candidates among the chosen items of the scan."""
+    """Return the numbers of the candidates among the chosen items of the scan."""
     found = []
     for number in range(scan.queries):
         at = candidates[int(scan.vectors.owner_Q[number]) if not scan.combine else number]
@@ -150,7 +150,7 @@ def _fill(
     queries: int,
     chosen: list[NDArray[np.int64]] | None,
 ) -> tuple[list[tuple[tuple[Hit, ...], tuple[str, ...]]], float, float]:
-    """Hits and warnings of each query, and seconds of the search and of the records.
+    """Return the hits and warnings of each query, and seconds of the search and of the records.
 
     Deduplication and `min_probability` remove items, so the depth grows until k are left.
     """
@@ -180,7 +180,7 @@ def _fill(
             number for number, one in enumerate(hits) if len(one) < options.k and len(ordered[number]) >= depth
         ]
         if not open_queries or depth >= _MOST_DEPTH:
-            limit = f"only the best {depth:,} items were looked at for `deduplicate` and `min_probability`"
+            limit = f"only the best {depth:,} items were considered for `deduplicate` and `min_probability`"
             return (
                 [(one[: options.k], (limit,) if number in open_queries else ()) for number, one in enumerate(hits)],
                 searching,
@@ -218,7 +218,7 @@ def _ranked(
 
 
 def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Ranks from 1 of descending scores; scores that tie share the first rank."""
+    """Return the ranks from 1 of descending scores; scores that tie share the first rank."""
     opens = np.ones(len(scores), np.bool_)
     opens[1:] = scores[:-1] - scores[1:] > TIE_TOLERANCE
     starts = np.flatnonzero(opens)
@@ -229,7 +229,7 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 def _ordered(
     scan: Scan, catalog: Catalog, ranked: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], depth: int
 ) -> list[list[Ranked]]:
-    """The best items with their records; ties by key. All records are read at once."""
+    """Return the best items with their records; ties by key. All records are read at once."""
     wanted = []
     for scores, numbers in ranked:
         end = min(depth, len(scores))

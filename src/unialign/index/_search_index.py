@@ -25,8 +25,8 @@ from unialign.space import Space
 # Larger indexes use approximate candidates if there are any, unless a filter selects few items.
 _EXACT_ITEMS = 250_000
 _EXACT_SELECTED, _EXACT_FRACTION = 20_000, 0.1
-# Candidates per result, and at least. With CSLS there are more, since candidates are found without its terms, and also
-# for options that leave out some of the best items.
+# Number of candidates per result, and minimum number. With CSLS there are more, since candidates are found without its
+# terms, and also for options that leave out some of the best items.
 _CANDIDATES, _WIDE_CANDIDATES = (3, 30), (10, 100)
 _MOST_UNCOVERED = 0.2
 
@@ -95,7 +95,7 @@ def _candidates(
             "exactly; build it again with `build_approximate`",
             stacklevel=4,
         )
-    # Of the candidates, a filter keeps this fraction on average.
+    # A filter keeps this fraction of the candidates on average.
     kept = 1.0 if allowed is None else len(allowed) / items
     left_out = options.deduplicate is not None or options.min_probability is not None or options.exclude
     wide = bool(storage.calibration.reference or left_out or allowed is not None or storage.snapshot.alive)
@@ -105,12 +105,12 @@ def _candidates(
 
 
 def own_keys(one: Query) -> set[str]:
-    """Keys of the items of a query, which are not among its results."""
+    """Return the keys of the items of a query, which are not among its results."""
     return {part.value for part in one.parts if part.kind == "item"}
 
 
 def others(modalities: tuple[str, ...], key: str, target: str) -> Query:
-    """Return the query by all modalities of an item but one."""
+    """Return the query with all modalities of an item except one."""
     if target not in modalities:
         raise ConfigError(f"unknown target {target!r}; the index has {', '.join(modalities)}")
     rest = [name for name in modalities if name != target]

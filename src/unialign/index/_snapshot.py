@@ -44,7 +44,7 @@ class Derived:
             `correction/_csls.py`); empty unless the correction uses CSLS.
         inner: (n, P) inner products of the corrected rows of an item, 0 for absent rows. They determine the norm of the
             sum over any subset of modalities.
-        kept: values that searches compute once and use again (see `_prepared.py`).
+        kept: values that searches compute once and reuse (see `_prepared.py`).
     """
 
     inverse_norm: Mapping[str, Floats]

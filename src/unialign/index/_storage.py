@@ -1,7 +1,7 @@
 """The state of an index: a catalog and parts, in memory or in a folder.
 
 A commit writes new folders aside, syncs them to disk, renames them, and then commits the transaction of the catalog.
-After a crash, folders that no transaction mentions are deleted when the index is opened for writing.
+After a crash, folders that no transaction refers to are deleted when the index is opened for writing.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ from unialign.io import (
     replace_file,
 )
 
-# Generation of the last commit, to notice that the database lost it.
+# Generation of the last commit, to detect that the database lost it.
 COMMITTED = "committed.json"
 CALIBRATIONS, DERIVED, SPACE, APPROXIMATE, MAPS = "calibrations", "derived", "space", "approximate", "maps"
 # Retired parts are kept for readers of earlier generations for this many seconds.
@@ -87,7 +87,7 @@ class Storage:
         self.calibration_id = ""
         self.calibration = uncorrected(
             self.modalities,
-            "not calibrated: an index of 500 items or more is calibrated by itself, a smaller one by `calibrate`",
+            "not calibrated: an index of 500 items or more is calibrated automatically, a smaller one by `calibrate`",
         )
         self._memory_calibration = self.calibration
         self._approximate: dict[str, Approximate | None] = {}
@@ -204,7 +204,7 @@ class Storage:
         return {part.id: self._derived_of(part) for part in self.snapshot.parts}
 
     def view(self) -> tuple[Snapshot, Calibration, dict[int, Derived]]:
-        """Return what a search needs, of one generation also if another thread refreshes the index.
+        """Return the data of a search, all from one generation even if another thread refreshes the index.
 
         Raises:
             DataError: another process has deleted files of the generation that is shown.
@@ -301,7 +301,7 @@ class Storage:
             except DataError as error:
                 if not self.writable:
                     raise
-                # Open the index all the same, so that it can be calibrated again.
+                # Open the index anyway, so that it can be calibrated again.
                 warnings.warn(f"{error}; until then, searches are not corrected", stacklevel=6)
                 self.calibration = uncorrected(self.modalities, "the calibration is damaged")
         self.calibration_id = identity
@@ -362,7 +362,7 @@ class Storage:
                 replace_file(self.folder / COMMITTED, json.dumps(record), error=DataError)
             except DataError as error:
                 warnings.warn(
-                    f"{error}; the change is complete, but a later loss of it would not be noticed", stacklevel=4
+                    f"{error}; the change is complete, but its later loss would not be detected", stacklevel=4
                 )
         return generation
 
@@ -415,7 +415,7 @@ class Storage:
         return files
 
     def _discard(self, folders: Iterable[str]) -> None:
-        """Delete folders of a failed commit, unless the transaction was committed in spite of the error."""
+        """Delete folders of a failed commit, unless the transaction was committed despite the error."""
         if self.folder is None:
             return
         with contextlib.suppress(DataError, ConfigError):
@@ -424,7 +424,7 @@ class Storage:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def clean(self) -> None:
-        """Delete folders that no transaction mentions, and parts that were retired long ago."""
+        """Delete folders that no transaction refers to, and parts that were retired long ago."""
         if self.folder is None:
             return
         old = self.catalog.retired_parts(time.time() - _GRACE)
@@ -451,7 +451,7 @@ def _listed(folder: Path) -> Files:
 
 
 def place_mask(snapshot: Snapshot, part: Part) -> NDArray[np.bool_]:
-    """(n,) mask of the living items of a part."""
+    """Return the (n,) mask of the living items of a part."""
     mask = snapshot.alive.get(part.id)
     return np.ones(part.items, np.bool_) if mask is None else mask
 
