@@ -148,7 +148,7 @@ def _gain(candidate: Candidate, before: Candidate, weights_Rn: Tensor) -> tuple[
 
 
 def bootstrap_weights(held: ItemRows, seed: int) -> Tensor:
-    """Items of the same group are resampled together."""
+    """Return bootstrap weights; items of the same group are resampled together."""
     return resample_weights(held.ids_n if held.groups_n is None else held.groups_n, resamples=_RESAMPLES, seed=seed)
 
 

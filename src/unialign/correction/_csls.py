@@ -18,12 +18,12 @@ _EQUAL = 1 - 1e-6
 
 
 def neighbors(references: int) -> int:
-    """10, or a tenth of the reference rows if there are fewer than 100."""
+    """Return the number of neighbors: 10, or a tenth of the reference rows if there are fewer than 100."""
     return min(_MOST_NEIGHBORS, max(1, references // 10))
 
 
 def local_similarity(z_BD: Tensor, reference_RD: Tensor, *, same_modality: bool) -> Tensor:
-    """Reference rows of the same modality may contain the row itself, which is left out."""
+    """Return the mean cosine with the nearest reference rows, without the row itself if it is a reference row."""
     k = neighbors(len(reference_RD))
     out_B = z_BD.new_zeros(len(z_BD))
     for start in range(0, len(z_BD), _BLOCK):

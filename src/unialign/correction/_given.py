@@ -25,7 +25,7 @@ def fit_given(method: Method, rows: Mapping[str, Tensor], *, metadata: Mapping[s
 def with_few_rows(repair: Repair, rows: Mapping[str, Tensor], *, least: int) -> Repair:
     """Return the repair with additional modalities, which have too few rows to compare methods.
 
-    Their rows are centered if there are `least` or more, unless the repair does not change rows, and else not changed.
+    Their rows are centered if there are at least `least` of them and the repair changes rows, else left unchanged.
     """
     names = [*repair.modalities, *rows]
     old = {name: repair._layer(name) for name in repair.modalities}

@@ -35,9 +35,9 @@ class Affine:
 
 
 def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
-    """`center` subtracts the mean m_i of a modality. `coral` also aligns the covariances (correlation alignment, Sun,
-    Feng and Saenko, AAAI 2016): z -> (z - m_i) C_i^(-1/2) P^(1/2) with C_i = .1 S_i + .9 (tr S_i / D) I, where S_i is
-    the covariance of the modality and P the mean of all C_i.
+    """Fit a layer per modality. `center` subtracts the mean m_i of a modality. `coral` also aligns the covariances
+    (correlation alignment, Sun, Feng and Saenko, AAAI 2016): z -> (z - m_i) C_i^(-1/2) P^(1/2) with C_i = .1 S_i + .9
+    (tr S_i / D) I, where S_i is the covariance of the modality and P the mean of all C_i.
     """
     if method == "none":
         return {name: Affine(None, torch.zeros_like(z_nD[0])) for name, z_nD in rows.items()}
@@ -45,7 +45,7 @@ def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
     for name, z_nD in rows.items():
         if not bool(((z_nD - means[name]).abs() > 1e-9).any()):
             raise DataError(
-                f"all {len(z_nD)} rows of {name!r} are equal, so no direction is left without their mean; leave it out "
+                f"all {len(z_nD)} rows of {name!r} are equal, so they have no direction after centering; leave it out "
                 "with `modalities`"
             )
     if method != "coral":
@@ -55,8 +55,8 @@ def fit_layers(method: Method, rows: Mapping[str, Tensor]) -> dict[str, Affine]:
 
 
 def _coral_weights(centered: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """With fewer rows than dimensions, the roots are computed in the span of the rows, since C_i is a multiple of the
-    identity in the orthogonal complement.
+    """Return the weights of `coral`. With fewer rows than dimensions, the roots are computed in the span of the rows,
+    since C_i is a multiple of the identity in the orthogonal complement.
     """
     every_XD = torch.cat(list(centered.values()))
     dim = every_XD.shape[1]

@@ -26,7 +26,7 @@ class Layer(nn.Module):
 
     def __init__(self, dim: int, references: int) -> None:
         super().__init__()
-        # Not torch.eye, which imports sympy on the device meta, where modules are created before loading: a second.
+        # Not torch.eye: on the device meta, where modules are created before loading, it imports sympy for a second.
         self.register_buffer("weight", torch.zeros(dim, dim, dtype=torch.float64).fill_diagonal_(1.0))
         self.register_buffer("bias", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))

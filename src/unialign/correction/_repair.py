@@ -218,7 +218,7 @@ class Repair:
         return apply_store(self, store, path, overwrite=overwrite, batch_size=batch_size)
 
     def fold_into(self, space: Space) -> Space:
-        """Return a copy of a space whose embeddings are repaired; it is saved and loaded as any other space.
+        """Return a copy of a space whose embeddings are repaired; it is saved and loaded like any other space.
 
         The affine map follows the normalization of the head's output, and its result is normalized again.
 

@@ -44,7 +44,9 @@ class ItemRows:
 def split_items(
     data: Collection, groups_N: NDArray[np.int64], holdout: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Items of the test split are never used. Without a validation split, random groups are held out."""
+    """Return the items to fit and the held-out items, without the test split. Without a validation split, random groups
+    are held out.
+    """
     rng = np.random.default_rng(seed)
     present_MN = np.stack([modality.present_N for modality in data.modalities.values()])
     has_row_N, has_pair_N = present_MN.any(0), present_MN.sum(0) >= 2

@@ -133,7 +133,7 @@ class Bridge:
         embed: Embed | None = None,
         cache: Cache | None = None,
     ) -> SearchResult:
-        """Search the mapped index; with `embed`, order the first candidates by their embeddings by the new model.
+        """Search the mapped index; with `embed`, re-rank the first candidates by their embeddings from the new model.
 
         Args:
             queries: (Q, E) embeddings of the queries by the new model.

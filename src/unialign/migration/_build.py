@@ -64,7 +64,7 @@ def bridge(
         goal: required overlap@10 with the results of full re-embedding, in (0, 1].
         methods: `auto` or names of candidate maps: `identity`, `procrustes`, `ridge`, `identity_ridge`, `scaled_ridge`,
             `kernel`.
-        candidates: number of results of each query that are re-embedded with the new model and sorted again.
+        candidates: number of results of each query that are re-embedded and re-ranked with the new model.
         labels: (N,) labels of the index, to score the old model and the mapped index by label precision; -1 marks a row
             without a label. None: the labels of the file or store are used, if there are any.
         known: (Q,) row number of the relevant item of each query, to measure recall; requires `queries`.
@@ -166,7 +166,7 @@ def _check_tasks(known: Any, queries: Any, old_queries: Any) -> None:
 def _queries(queries: Any, dim: int, name: str = "queries") -> Array:
     rows = open_rows(queries, name)
     if rows.dim != dim:
-        raise ShapeError(f"{name!r} have dim {rows.dim}, expected {dim}; embed queries and rows by the same model")
+        raise ShapeError(f"{name!r} have dim {rows.dim}, expected {dim}; embed queries and rows with the same model")
     return rows.take(np.arange(len(rows)))
 
 

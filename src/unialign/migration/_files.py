@@ -35,7 +35,7 @@ _PAIRS = "pairs"
 def write_bridge(
     directory: str | os.PathLike[str], found: Map, pairs_n: NDArray[np.int64], body: Mapping[str, Any]
 ) -> None:
-    """After a crash, either the old or the new bridge is complete."""
+    """Write the files of a bridge; after a crash, either the old or the new bridge is complete."""
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     tensors = {key: torch.from_numpy(np.array(value, np.float64)).float() for key, value in found.tensors.items()}
     with staged_files("bridge", folder, **BRIDGE_FILES) as staging:

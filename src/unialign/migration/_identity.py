@@ -67,7 +67,7 @@ def _values(store: EmbeddingStore, ids: tuple[str, ...] | Rows | None) -> Values
 
 
 def _repeated(values: Values, present_N: Mask) -> list[str | int]:
-    """Return the first value of two present items, or nothing."""
+    """Return the first id that two present items share, or an empty list."""
     seen: set[str | int] = set()
     for row in np.flatnonzero(present_N).tolist():
         value = values[row]
@@ -91,7 +91,9 @@ def _matched(old: Values, new: Values, old_N: Mask, new_M: Mask) -> tuple[Rows, 
 
 
 def _of_equal_ids(values: tuple[Values, Values], rows: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
-    """Keys that are row numbers may name other items in another table, which the ids show."""
+    """Check that rows with equal keys have equal ids, since keys that are row numbers may differ in meaning between
+    tables.
+    """
     for row, new_row in zip(*(rows_n.tolist() for rows_n in rows), strict=True):
         if values[0][row] != values[1][new_row]:
             raise DataError(

@@ -29,7 +29,7 @@ class TopScores:
 
     Attributes:
         scores: (Q, K), descending.
-        weight: number of rows of the index for which each scored row stands, 1 if all rows were scored.
+        weight: number of rows of the index that each scored row represents, 1 if all rows were scored.
     """
 
     scores: Array

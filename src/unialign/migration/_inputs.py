@@ -117,7 +117,7 @@ def _encoder(store: EmbeddingStore | None, column: str) -> str | None:
 
 
 def as_array(values: Any) -> Array:
-    """A tensor may be on any device and require gradients."""
+    """Convert rows to an array; a tensor may be on any device and require gradients."""
     if hasattr(values, "detach") and hasattr(values, "cpu"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values
@@ -125,7 +125,7 @@ def as_array(values: Any) -> Array:
 
 
 def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0) -> Array:
-    """`start` is the row number of the first row, or holds the row numbers of all rows."""
+    """Return unit rows; `start` is the row number of the first row, or holds the row numbers of all rows."""
     raw = torch.from_numpy(np.ascontiguousarray(rows_nD, dtype=np.float64))
     bad = first_bad_row(raw, ~usable_rows(raw))
     if bad is not None:
@@ -138,7 +138,8 @@ def checked_unit(rows_nD: Array, name: str, start: "int | NDArray[np.int64]" = 0
 
 
 def pair_rows(pairs: Any, old: RowSource, new: RowSource) -> NDArray[np.int64]:
-    """`pairs` are row numbers (integers), ids (strings), or a mask (N,). None: join by ids or, without ids, by row.
+    """Return the rows of the pairs. `pairs` are row numbers (integers), ids (strings), or a mask (N,). None: join by
+    ids or, without ids, by row.
 
     Two stores are joined as in `joined_rows`, and each row of `new` must be an item of `old`.
     """

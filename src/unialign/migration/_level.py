@@ -170,7 +170,7 @@ class _LabelScore:
         labels_N: NDArray[Any],
         seed: int,
     ) -> "_LabelScore | None":
-        """None without labeled pairs or with too few labeled rows."""
+        """Return the score; None without labeled pairs or with too few labeled rows."""
         labeled_N = labels_N >= 0 if labels_N.dtype.kind in "if" else np.ones(len(labels_N), np.bool_)
         searches, asked, missing = [], [], LABEL_QUERIES
         for fold_f in np.array_split(np.random.default_rng(seed).permutation(len(pairs_n)), FOLDS):

@@ -1,10 +1,10 @@
 """Estimate the overlap in the whole index from the errors of pairs that are near the same query.
 
-The scores of all mapped rows of the index are known, and the true scores of the pairs. The true score of row i for a
-query is modeled as b s_i + e_i, where s_i is the score of the mapped row and e_i is independent Gaussian noise with
-standard deviation d. The constants b and d are fitted to the pairs that are among the first R mapped rows of a query in
-the whole index, after subtraction of the mean over these pairs, so that errors that all rows near a query share have no
-effect. The expected overlap then depends only on b / d: the threshold t of the true first k rows solves
+The scores of all mapped rows of the index are known, and so are the true scores of the pairs. The true score of row i
+for a query is modeled as b s_i + e_i, where s_i is the score of the mapped row and e_i is independent Gaussian noise
+with standard deviation d. The constants b and d are fitted to the pairs that are among the first R mapped rows of a
+query in the whole index, after subtraction of the mean over these pairs, so that errors common to all rows near a query
+have no effect. The expected overlap then depends only on b / d: the threshold t of the true first k rows solves
 
     sum_i Phi((b s_i - t) / d) = k,
 
@@ -33,7 +33,7 @@ Array = NDArray[Any]
 LEAST_KEPT, _KEPT_PER_SPACING = 1500, 4
 # The smallest window, number of windows, and number of groups of the jackknife.
 _SMALLEST, _WINDOWS, _GROUPS = 20, 10, 12
-# The minimum number of degrees of freedom of a window, and the number that no larger window needs.
+# The minimum number of degrees of freedom of a window, and the number that is enough for any window.
 _FEWEST, _ENOUGH = 50, 400
 # Largest difference of estimates that agree, in standard errors.
 _AGREES = 1.25

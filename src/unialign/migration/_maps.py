@@ -84,8 +84,8 @@ class FittedMap:
 
     Attributes:
         left_out: (n, E) stored rows of the pairs, each predicted by a map that was fitted without this pair.
-        error: mean squared distance, in [0, 4], between left-out and true new rows, from which the mean of the new rows
-            is subtracted and which are then normalized.
+        error: mean squared distance, in [0, 4], between left-out and true new rows, after subtraction of the mean of
+            the new rows and normalization.
         smoothing: the smoother of the map; None for the identity and rotations.
     """
 
@@ -96,13 +96,13 @@ class FittedMap:
 
 
 def stored_rows(offsets_NE: Array, mean_E: Array, length: float) -> Array:
-    """unit(mean + length * offset / |offset|); an offset of zero gives the mean."""
+    """Return unit(mean + length * offset / |offset|); an offset of zero gives the mean."""
     size_N1 = np.linalg.norm(offsets_NE, axis=1, keepdims=True)
     return unit(mean_E + length * offsets_NE / np.maximum(size_N1, 1e-12))
 
 
 def unit(x_ND: Array) -> Array:
-    """A row of zeros stays zero."""
+    """Normalize rows to unit length; a row of zeros stays zero."""
     return np.asarray(x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12))
 
 
@@ -113,7 +113,7 @@ def padded(x_ND: Array, dim: int) -> Array:
 
 
 def gaussian_kernel(x_ND: Array, centers_nD: Array, scale: float) -> Array:
-    """exp(-scale |x - center|^2)."""
+    """Return exp(-scale |x - center|^2)."""
     squared_Nn = (x_ND**2).sum(1)[:, None] + (centers_nD**2).sum(1) - 2 * x_ND @ centers_nD.T
     return np.asarray(np.exp(-scale * np.maximum(squared_Nn, 0)))
 
@@ -124,7 +124,7 @@ def fit_identity(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fit_procrustes(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Rotation of the centered rows (Schoenemann 1966); held-out predictions use five folds."""
+    """Fit a rotation of the centered rows (Schoenemann 1966); held-out predictions use five folds."""
     fold_n = np.arange(len(x_nD)) % FOLDS
     left_out_nE = np.empty_like(y_nE)
     for fold in range(FOLDS):
@@ -134,7 +134,7 @@ def fit_procrustes(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fold_rotations(x_nD: Array, y_nE: Array) -> dict[tuple[int, int], Map]:
-    """(a, b) -> rotation that is fitted without the folds a and b, for all a <= b."""
+    """Return (a, b) -> rotation that is fitted without the folds a and b, for all a <= b."""
     fold_n = np.arange(len(x_nD)) % FOLDS
     kept = {(a, b): (fold_n != a) & (fold_n != b) for a in range(FOLDS) for b in range(a, FOLDS)}
     return {folds: _rotation(x_nD[rows], y_nE[rows]) for folds, rows in kept.items()}
@@ -145,7 +145,7 @@ def fit_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fit_identity_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
-    """Ridge regression of the difference from a scaled identity, for two versions of the same space."""
+    """Fit ridge regression of the difference from a scaled identity, for two versions of the same space."""
     start_DE = np.eye(x_nD.shape[1], y_nE.shape[1])
     x_nE, y_centered = padded(x_nD - x_nD.mean(0), y_nE.shape[1]), y_nE - y_nE.mean(0)
     total = float(np.square(x_nE).sum())
@@ -181,7 +181,7 @@ def fit_scaled_ridge(x_nD: Array, y_nE: Array) -> FittedMap:
 
 
 def fit_kernel(x_nD: Array, y_nE: Array) -> FittedMap:
-    """exp(-g |x - x'|^2 / median); leave-one-out error selects g in {0.25, 0.5, 1}."""
+    """Fit kernel ridge regression with exp(-g |x - x'|^2 / median); leave-one-out error selects g in {0.25, 0.5, 1}."""
     squared_nn = np.maximum(2 - 2 * x_nD @ x_nD.T, 0)
     above = squared_nn[np.triu_indices(len(x_nD), 1)]
     median = float(np.median(above)) or 1.0

@@ -44,7 +44,7 @@ class OverlapCurve:
 
 
 def measure_overlap(true_Qn: Array, mapped_Qn: Array, *, width: int, seed: int) -> OverlapCurve:
-    """Scores are -inf for the query itself."""
+    """Measure the overlap of true and mapped scores, which are -inf for the query itself."""
     pairs = true_Qn.shape[1]
     generator = np.random.default_rng(seed)
     points: list[tuple[int, int, Array, Array]] = []
@@ -63,7 +63,7 @@ def measure_overlap(true_Qn: Array, mapped_Qn: Array, *, width: int, seed: int) 
 
 
 def _overlaps(true_Qm: Array, mapped_Qm: Array, cutoffs: list[int], width: int) -> Array:
-    """Overlap and containment, (2, cutoffs, Q)."""
+    """Return overlap and containment, (2, cutoffs, Q)."""
     size = mapped_Qm.shape[1]
     # Later places are not compared with any cut-off, so all of them have the rank `size`.
     order_QR = _first_columns(mapped_Qm, min(size, width * max(cutoffs)))
@@ -76,7 +76,7 @@ def _overlaps(true_Qm: Array, mapped_Qm: Array, cutoffs: list[int], width: int) 
 
 
 def _first_columns(scores_Qm: Array, count: int) -> NDArray[np.int64]:
-    """Equal scores are in the order of the columns."""
+    """Return the columns with the highest scores; equal scores are in the order of the columns."""
     size = scores_Qm.shape[1]
     if 4 * count > size:
         return np.asarray(np.argsort(-scores_Qm, axis=1, kind="stable")[:, :count])

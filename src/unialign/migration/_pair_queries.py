@@ -21,7 +21,7 @@ _BLOCK = 256
 
 
 def pair_scores(fitted: FittedMap, x_nD: Array, y_nE: Array, own_Q: NDArray[np.int64]) -> Array:
-    """A query's score with itself is arbitrary."""
+    """Return the scores of all pairs for the queries; a query's score with itself is arbitrary."""
     if fitted.map.method == "procrustes":
         return _rotated_scores(x_nD, y_nE, own_Q)
     if fitted.smoothing is None:

@@ -39,7 +39,7 @@ def plan(old: Any, n: int, *, seed: int = 0, modality: str | None = None) -> NDA
 
 
 def plan_rows(old: RowSource, n: int, *, taken: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Rows nearest to the centers of clusters, which are computed from a random sample of the rows."""
+    """Return the rows nearest to the centers of clusters, which are computed from a random sample of the rows."""
     check_integer("n", n, low=1)
     check_seed(seed)
     free_N = np.ones(len(old), np.bool_)
@@ -72,7 +72,7 @@ def _nearest_distinct(rows_SD: NDArray[np.float64], centers_nD: NDArray[np.float
 def _nearest_of_each(
     old: RowSource, centers_cD: NDArray[np.float64], free_N: NDArray[np.bool_], n: int
 ) -> NDArray[np.int64]:
-    """The nearest row of each cluster, then each second nearest row, and so on."""
+    """Return the nearest row of each cluster, then the second nearest row of each, and so on."""
     cluster_N, cosine_N = np.empty(len(old), np.int32), np.empty(len(old), np.float32)
     for rows, x_bD in old.blocks():
         cosine_bc = x_bD @ centers_cD.T

@@ -46,7 +46,7 @@ _PAIRED = 4000
 
 @dataclass(frozen=True, eq=False)
 class ReplacedEncoder:
-    """A space with another encoder of one modality, and the expected agreement with the old index.
+    """A space with a new encoder of one modality, and the expected agreement with the old index.
 
     Attributes:
         space: the new space; all other modalities are bitwise equal to those of the given space.
@@ -219,7 +219,7 @@ def _with_statistics(space: Space, modality: str, new: _Features, rows_n: NDArra
     norm = normalization_of(replaced.features[replaced.modalities.index(modality)])
     assert isinstance(norm, Standardize)
     norm.fit(new.array, rows_n, name=modality)
-    # This raises an error that names a row that is not finite.
+    # Raises an error with the number of a row that is not finite.
     replaced.encode({modality: new.array[rows_n]})
     x_nW = normalize_rows(copy.deepcopy(norm).cpu(), torch.from_numpy(np.array(new.array[rows_n])))
     return replaced, x_nW.numpy()

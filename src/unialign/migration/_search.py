@@ -66,7 +66,7 @@ def _check_cached(rows_n: NDArray[np.int64], dim: int, cache: Cache) -> None:
 
 
 def _embed_missing(rows_n: NDArray[np.int64], dim: int, embed: Embed, cache: Cache) -> int:
-    """The cache keeps finished blocks if a later block fails."""
+    """Embed the rows that are not in the cache, which keeps finished blocks if a later block fails."""
     missing_n = np.array([row for row in rows_n.tolist() if row not in cache], np.int64)
     for start in range(0, len(missing_n), EMBED_ROWS):
         rows_b = missing_n[start : start + EMBED_ROWS]

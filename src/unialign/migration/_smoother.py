@@ -56,7 +56,7 @@ class Smoother:
         return self.values / (self.values + penalty)
 
     def leverage(self, penalty: float) -> Array:
-        """Diagonal of the hat matrix, including the intercept."""
+        """Return the diagonal of the hat matrix, including the intercept."""
         return 1 / len(self.vectors) + self.vectors**2 @ self.weights(penalty)
 
     def residuals(self, y_nE: Array, penalty: float) -> Array:
@@ -76,7 +76,7 @@ class Smoother:
         return float(self.penalties[int(np.argmin(errors))])
 
     def dual(self, y_nE: Array, penalty: float) -> Array:
-        """Coefficients of the centered kernel functions."""
+        """Return the coefficients of the centered kernel functions."""
         centered_nE: Any = y_nE - y_nE.mean(0)
         coefficients_nE: Array = self.vectors @ ((self.vectors.T @ centered_nE) / (self.values + penalty)[:, None])
         return coefficients_nE

@@ -9,7 +9,7 @@ from unialign.migration._level import Level, describe_level
 # If at least this share of the true first ten was among the candidates, known-item recall was above 95 % of that of
 # full re-embedding in all measured cases (benchmarks/results/bridge.json).
 CONTAINED = 0.75
-# With fewer pairs, the map improves much with each further pair.
+# With fewer pairs, each additional pair improves the map considerably.
 _ENOUGH = 240
 # Widest interval that decides between the verdicts.
 _WIDEST = 0.4
@@ -20,16 +20,18 @@ _UNRELATED, _ERRORS = 0.05, 4
 def decide(
     overlap: OverlapInterval, contained: OverlapInterval, *, goal: float, candidates: int
 ) -> tuple[str, tuple[str, ...]]:
-    """`contained` is the interval of the share of the true first ten among the candidates."""
+    """Return the verdict and its reasons; `contained` is the interval of the share of the true first ten among the
+    candidates.
+    """
     reasons = [
-        f"The first 10 results are expected to agree with those of full re-embedding to {_range(overlap)}; "
+        f"The first 10 results are expected to overlap by {_range(overlap)} with those of full re-embedding; "
         f"the goal is {100 * goal:g} %.",
-        f"The first {candidates} candidates are expected to hold {_range(contained)} of the true first 10.",
+        f"The first {candidates} candidates are expected to contain {_range(contained)} of the true first 10.",
     ]
     if _look_unrelated(overlap):
         reasons.append(
             "The pairs look unrelated: check the order of `--pairs` and NEW first. The held-out mapped rows rank the "
-            f"pairs no better than chance, so the first 10 of {overlap.pairs:,} pairs agree to "
+            f"pairs no better than chance: the first 10 of {overlap.pairs:,} pairs overlap by "
             f"{100 * overlap.within_pairs:.0f} %. If the order is right, re-embed the index or keep the old model."
         )
         return "re-embed or stay", tuple(reasons)
@@ -38,7 +40,7 @@ def decide(
     undecided = _undecided(overlap, contained)
     if overlap.estimate >= goal:
         reasons.append(
-            "The lower end of the interval is below the goal, so this is no safe switch. More random pairs can make "
+            "The lower end of the interval is below the goal, so the switch is not safe. More random pairs can make "
             "the interval narrower."
         )
     if contained.estimate >= CONTAINED:
@@ -58,7 +60,7 @@ def decide(
 
 
 def _look_unrelated(overlap: OverlapInterval) -> bool:
-    """The overlap@10 among the pairs, from held-out mapped rows, is about that of a random ranking."""
+    """Return whether the overlap@10 of the held-out mapped rows among the pairs is about that of a random ranking."""
     chance = K / overlap.pairs
     if chance >= 1:
         return False
@@ -80,8 +82,8 @@ def _undecided(overlap: OverlapInterval, contained: OverlapInterval) -> tuple[st
 
 
 def level_reasons(levels: Sequence[Level], verdict: str) -> tuple[str, ...]:
-    """The score of the candidates is an upper bound, so a high score does not show that the bridge is better than the
-    old model.
+    """Return reasons from task scores. The score of the candidates is an upper bound, so a high score does not show
+    that the bridge is better than the old model.
     """
     sentences = [describe_level(level) for level in levels]
     for level in levels:
