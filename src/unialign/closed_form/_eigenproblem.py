@@ -74,7 +74,7 @@ class MaskedGcca:
         return Solution(regularization, values_D, {modality.name: part_rD for modality, part_rD in parts})
 
     def _products(self, items: int, components: int) -> Tensor:
-        """The (R, R) matrix V'C^-1 V, where V contains the coordinates of all modalities."""
+        """Return the (R, R) matrix V'C^-1 V, where V contains the coordinates of all modalities."""
         product_RR = torch.zeros(components, components, dtype=torch.float64)
         sizes = [len(modality.basis.spectrum_r) for modality in self.modalities]
         for block, parts in item_blocks(self.modalities, items):

@@ -133,7 +133,7 @@ def _choose(
     dim: int,
     options: dict[str, Any],
 ) -> _Chosen:
-    """Validation rows are used only if there are several candidates."""
+    """Choose the settings; validation rows are used only if there are several candidates."""
     regularizations, powers = candidates
     if len(regularizations) == len(powers) == 1:
         return _Chosen(regularizations[0], powers[0], None)

@@ -33,11 +33,11 @@ class Basis(Protocol):
     def rows(self) -> int: ...
 
     def vectors(self, x_bW: Tensor) -> Tensor:
-        """Entries (b, r) of the left singular vectors."""
+        """Return the entries (b, r) of the left singular vectors."""
         ...
 
     def ridge_weights(self, regularization: float) -> Tensor:
-        """s^2 / (s^2 + regularization n), (r,)."""
+        """Return s^2 / (s^2 + regularization n), (r,)."""
         ...
 
 

@@ -24,7 +24,7 @@ Packed = tuple[str, str, int | str | None]
 
 
 def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> list[list[int]]:
-    """Integers must be below 2^63, and their number must be the same on every process."""
+    """Gather integers, which must be below 2^63, and their number must be the same on every process."""
     row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))
     return [[int(number) for number in row] for row in gather_tensors(row_K, group, doing=doing).tolist()]
 
@@ -49,7 +49,9 @@ def devices_of(group: Any) -> tuple[str, ...]:
 
 
 def check_device(device: torch.device, group: Any, *, what: str) -> None:
-    """`what` is subject and verb of the message, such as `embeddings are`."""
+    """Raise ConfigError unless the group supports the device; `what` is subject and verb of the message, such as
+    `embeddings are`.
+    """
     taken = devices_of(group)
     if device.type not in taken:
         raise ConfigError(
@@ -59,12 +61,12 @@ def check_device(device: torch.device, group: Any, *, what: str) -> None:
 
 
 def collective_device(group: Any) -> torch.device:
-    """A device available on every process of the group, preferably the CPU."""
+    """Return a device available on every process of the group, preferably the CPU."""
     return torch.device("cpu") if "cpu" in devices_of(group) else accelerator_of(group)
 
 
 def accelerator_of(group: Any) -> torch.device:
-    """A device type that the group supports, preferably CUDA."""
+    """Return a device type that the group supports, preferably CUDA."""
     kinds = devices_of(group)
     kind = next(kind for kind in ("cuda", *kinds) if kind in kinds and kind != "cpu")
     return torch.device(kind, torch.accelerator.current_device_index())
@@ -76,8 +78,8 @@ def serialize_error(error: BaseException) -> Packed:
 
 
 def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
-    """Errors other than UniAlignError and SystemExit become DistributedError. `did` is the predicate of the message,
-    such as `rejected its batch`.
+    """Restore an error. Errors other than UniAlignError and SystemExit become DistributedError. `did` is the predicate
+    of the message, such as `rejected its batch`.
     """
     kind, message, code = packed
     if kind == "SystemExit":

@@ -71,7 +71,7 @@ def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool 
 
 @contextmanager
 def _torchrun_error_file() -> Iterator[None]:
-    """torchrun prints the first error of a job, which it reads from this file."""
+    """Record an exception in torchrun's error file, from which torchrun prints the first error of a job."""
     try:
         yield
     except Exception as error:

@@ -47,7 +47,7 @@ class Shard:
         return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
-        """(n, ...) -> (B, ...), in one collective."""
+        """Gather (n, ...) rows into (B, ...), in one collective."""
         own_n = own_n.detach()
         longest = max(self.sizes)
         if longest == 0:
@@ -63,7 +63,7 @@ class Shard:
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
     def gather_numbers(self, own_K: Tensor) -> Tensor:
-        """(K,) -> (P, K), in one collective."""
+        """Gather (K,) numbers into (P, K), in one collective."""
         return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:

@@ -31,13 +31,13 @@ _active: list["Watchdog"] = []
 
 
 def watchdog_is_running() -> bool:
-    """The result is the same on all processes, since they enter and leave `init` together."""
+    """Return whether the watchdog runs: the same on all processes, since they enter and leave `init` together."""
     return bool(_active)
 
 
 @contextmanager
 def watching(watch: "Watchdog") -> Iterator[None]:
-    """If another process fails, its error replaces the error of a collective."""
+    """Replace the error of a collective by that of another process that failed."""
     _active.append(watch)
     try:
         yield
