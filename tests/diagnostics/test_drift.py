@@ -184,7 +184,7 @@ def test_modalities_are_matched_by_name_and_the_answer_names_each_difference():
     old = {"image": OLD, "text": rows(4), "audio": rows(5)}
     report = compared({"text": rows(4), "image": OLD[ORDER]}, old)
     assert report.severity == "problem"
-    assert report.answer == "image has its rows in another order; text is identical in both versions."
+    assert report.answer == "image has its rows in a different order; text is identical in both versions."
     with pytest.raises(DataError, match="no modality of the same name"):
         compared({"a": OLD, "b": OLD}, {"c": OLD, "d": OLD})
 
@@ -316,7 +316,7 @@ def test_the_command_writes_a_results_folder(tmp_path, monkeypatch, capsys):
     quick = ["--resamples", "100", "--out", "check"]
     assert main(["diagnose", "new.npz", "--against", "old.npz", *quick]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("text has its rows in another order; image<b> is identical in both versions.")
+    assert printed.startswith("text has its rows in a different order; image<b> is identical in both versions.")
     assert sorted(p.name for p in (tmp_path / "check").iterdir()) == [
         "config.yaml", "log.txt", "report.html", "results.json",
     ]  # fmt: skip
@@ -326,7 +326,7 @@ def test_the_command_writes_a_results_folder(tmp_path, monkeypatch, capsys):
     page = (tmp_path / "check/report.html").read_text()
     assert "image&lt;b&gt;" in page
     assert "image<b>" not in page
-    assert "another order" in page
+    assert "a different order" in page
     np.save("small.npy", OLD.astype(np.float64) * 1e-10)
     np.save("large.npy", OLD.astype(np.float64) * 1e200)
     for new, old, ratio in (("small", "large", "1e-210"), ("large", "small", "1e+210")):

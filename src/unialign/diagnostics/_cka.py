@@ -1,4 +1,4 @@
-"""Compare the arrangement of the items in two modalities, whose coordinates and dims may differ.
+"""Compare the similarity structure of the items in two modalities, whose coordinates and dims may differ.
 
 Shapes: `n` items, `D` and `E` dims.
 """
@@ -12,7 +12,7 @@ _PERMUTATIONS = 200
 
 
 def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float]:
-    """Debiased linear CKA of paired rows, and its p-value from a permutation test of the pairing.
+    """Return the debiased linear CKA of paired rows, and its p-value from a permutation test of the pairing.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC of Song et al. (JMLR 2012, Eq. 5) as in Nguyen
     et al. (ICLR 2021). It is NaN for a modality without spread or for fewer than 8 items.
@@ -34,8 +34,8 @@ def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float
 
 
 def _u_centered(x_nD: Tensor) -> Tensor:
-    """U-centered Gram matrix (Székely & Rizzo 2014); the entrywise product of two of them sums to n (n - 3) times the
-    unbiased HSIC.
+    """Return the U-centered Gram matrix (Székely & Rizzo 2014); the entrywise product of two of them sums to n (n - 3)
+    times the unbiased HSIC.
     """
     items = len(x_nD)
     gram_nn = x_nD @ x_nD.mT

@@ -51,7 +51,7 @@ def compare_copies(
     *,
     random_cosine: float,
 ) -> CopyStats:
-    """`z` are (k, D) unit rows, and `raw` are the same rows as stored; D is at least 2."""
+    """Compare two modalities. `z` are (k, D) unit rows, and `raw` are the same rows as stored; D is at least 2."""
     residual_k = (z[0] - z[1]).square().sum(1) / 2
     base = max(1 - random_cosine, 1e-12)
     fraction = float((residual_k <= min(_SAME_DIRECTION, 1e-3 * base)).double().mean())
@@ -96,7 +96,7 @@ def _copy_kind(raw: tuple[NDArray[np.float64], NDArray[np.float64]], relative: f
 
 
 def _is_affine(x_kD: NDArray[np.float64], y_kD: NDArray[np.float64]) -> bool:
-    """Nearly every column of one matrix is highly correlated with the same column of the other."""
+    """Return whether nearly every column of one matrix is highly correlated with the same column of the other."""
     x_kD, y_kD = (z / max(float(np.abs(z).max()), 1e-300) for z in (x_kD, y_kD))
     x_kD, y_kD = x_kD - x_kD.mean(0), y_kD - y_kD.mean(0)
     spread_D = np.sqrt(np.square(x_kD).sum(0) * np.square(y_kD).sum(0))

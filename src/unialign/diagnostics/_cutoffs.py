@@ -28,8 +28,9 @@ class Cutoff:
 
 
 def measure_cutoffs(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], weights_Rn: Tensor) -> tuple[Cutoff, ...]:
-    """The interval of a cut-off follows from the resampled rate at the cut-off (Woodruff 1952): if the rate on a
-    resample is p', the cut-off on this resample is estimated by the cosine with the rate p^2 / p' in the sample.
+    """Compute the cut-offs. The interval of a cut-off follows from the resampled rate at the cut-off (Woodruff 1952):
+    if the rate on a resample is p', the cut-off on this resample is estimated by the cosine with the rate p^2 / p' in
+    the sample.
     """
     cosine_nn = (x_nD @ y_nD.mT).numpy()
     true_n = cosine_nn.diagonal().copy()

@@ -121,7 +121,7 @@ def _deviation(sample: ItemSample, near: NearRows, name: str, most: int) -> Esti
 
 
 def shared_component(sample: ItemSample) -> Estimate | None:
-    """|mean over modalities of E z|^2: the fraction of the squared length of the rows that is due to one common
+    """Return |mean over modalities of E z|^2, the fraction of the squared length of the rows that is due to one common
     direction.
     """
     names = [name for name in sample.z if bool(sample.usable[name].any())]
@@ -164,7 +164,7 @@ def _all_modalities(
 def _classes(
     sample: ItemSample, near: Mapping[str, NearRows], names: list[str], rows_k: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Items with equal rows in any modality are positives of each other."""
+    """Return classes of items that are positives of each other, since their rows are equal in any modality."""
     codes = [near[name].code_n[rows_k] for name in names]
     return connected(sample.ids_n[rows_k], *codes)
 
@@ -172,7 +172,7 @@ def _classes(
 def _truncation(
     sample: ItemSample, near: Mapping[str, NearRows], pairs: list[PairName], most: int
 ) -> TruncationStats | None:
-    """Measure every second item; the principal directions are those of the other items."""
+    """Measure every second item; the principal directions are computed from the other items."""
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     odd_n = torch.arange(len(sample.rows_n)) % 2 == 1
     axes_Dr = principal_directions([sample.z[name][sample.usable[name] & odd_n] for name in names])

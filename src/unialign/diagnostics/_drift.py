@@ -32,7 +32,7 @@ from unialign.diagnostics._estimate import LEVEL
 from unialign.errors import ConfigError
 from unialign.readers import Modality
 
-# Number of rows whose vector is searched for at other positions.
+# Number of rows for which equal vectors are searched at other positions.
 _PROBES = 256
 # Maximum number of changed rows in the text.
 _LISTED = 5
@@ -96,7 +96,9 @@ def _measure(
     seed: int,
     on_rows: Callable[[int, int], None] | None,
 ) -> tuple[DriftFacts, RowDrift]:
-    """`changed_presence` holds the row numbers, in the new version, of rows that are valid in only one version."""
+    """Compare one modality. `changed_presence` holds the row numbers, in the new version, of rows that are valid in
+    only one version.
+    """
     dims = (old.rows.shape[1], new.rows.shape[1])
     size = min(drift_sample_size(dims, sample), len(items))
     if size > MAX_REQUESTED:

@@ -39,7 +39,7 @@ class MatchedItems:
 
 
 def match_items(old: Collection, new: Collection) -> MatchedItems:
-    """Match by ids, or by the order of the rows if a version has no ids."""
+    """Match the items by ids, or by the order of the rows if a version has no ids."""
     old_ids, new_ids = old.values.get("ids"), new.values.get("ids")
     if old_ids is None or new_ids is None:
         if old.items != new.items:
@@ -78,7 +78,7 @@ def match_items(old: Collection, new: Collection) -> MatchedItems:
 
 
 def match_modalities(old: Collection, new: Collection) -> dict[str, tuple[Modality, Modality]]:
-    """Two single modalities may have different names."""
+    """Match modalities by name; if each version has a single modality, the names may differ."""
     if len(old.modalities) == len(new.modalities) == 1:
         ((name, after),) = new.modalities.items()
         (before,) = old.modalities.values()

@@ -26,14 +26,14 @@ _QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.5)
 
 @dataclass(frozen=True, repr=False)
 class DriftReport:
-    """How two versions of the same embeddings differ.
+    """Differences between two versions of the same embeddings.
 
     Attributes:
         verdicts: modality -> verdict with `kind`, `severity`, `text` and `advice`. The kinds are "identical", "same"
-            (float32 arithmetic), "rounded", "truncated" (other width, same first columns), "partly_changed" (other
-            preprocessing for part of the rows), "reordered", "shifted" (by a constant vector), "rotated", "changed"
-            (all rows, but related), "different" (other model), "too_few" (items) and
-            "missing_rows" (rows that are valid in the old version only).
+            (float32 arithmetic), "rounded", "truncated" (different width, same first columns), "partly_changed"
+            (different preprocessing of some rows), "reordered", "shifted" (by a constant vector), "rotated", "changed"
+            (all rows, but related), "different" (a different model), "too_few" (items) and "missing_rows" (rows that
+            are valid in the old version only).
         numbers: modality -> measurements: quantiles of the cosines, rows with the lowest cosines, fraction of equal
             rows, scale, and the agreement of the neighborhoods with 95 % intervals.
         notes: remarks on how the rows were matched.

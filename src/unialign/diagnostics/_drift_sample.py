@@ -101,7 +101,9 @@ def measure_sample(old_nD: Array, new_nD: Array, *, resamples: int, seed: int) -
 
 
 def _overlap(old_nn: Array, scores_nn: Array, weights_Rn: Tensor) -> Estimate:
-    """Candidates whose old cosine ties with the tenth also count, so that copies of a row do not lower the overlap."""
+    """Return the overlap of the 10 nearest rows. Candidates whose old cosine ties with the tenth also count, so that
+    copies of a row do not lower the overlap.
+    """
     n = len(old_nn)
     old, scores = torch.from_numpy(old_nn.copy()), torch.from_numpy(scores_nn.copy())
     for matrix in (old, scores):
@@ -114,7 +116,7 @@ def _overlap(old_nn: Array, scores_nn: Array, weights_Rn: Tensor) -> Estimate:
 
 
 def _agreement(old_nn: Array, new_nn: Array) -> float:
-    """Correlation of the cosines of different items; NaN if a version has only one value."""
+    """Return the correlation of the cosines of different items; NaN if a version has only one value."""
     n = len(old_nn)
     if n < 3:
         return float("nan")
@@ -126,7 +128,7 @@ def _agreement(old_nn: Array, new_nn: Array) -> float:
 
 
 def _procrustes(a_nD: Array, b_nD: Array, *, seed: int) -> tuple[float, float]:
-    """Median cosine and relative residual on held-out rows after the best orthogonal map of a to b."""
+    """Return the median cosine and the relative residual on held-out rows after the best orthogonal map of a to b."""
     half = len(a_nD) // 2
     if half < _ROWS_PER_COLUMN * max(a_nD.shape[1], b_nD.shape[1]):
         return float("nan"), float("nan")
@@ -144,10 +146,10 @@ def find_precision(old_nD: Array, new_nD: Array) -> str:
     candidates = (old_nD, unit_rows(old_nD)[0])
     with np.errstate(over="ignore"):
         new_f = new_nD.astype(np.float32)
-    # Entries outside the range of float32 equal no rounded entry.
+    # Entries outside the range of float32 do not equal any rounded entry.
     kept_nD = np.isfinite(new_f) & ((new_f != 0) | (new_nD == 0))
     for name, rounding in _ROUNDINGS.items():
-        # If the old rows were already rounded, rounding does not change them, so equality shows nothing.
+        # If the old rows were already rounded, rounding does not change them, so equality is not informative.
         for rows in candidates:
             with np.errstate(over="ignore"):
                 rows_f = rows.astype(np.float32)
@@ -167,13 +169,13 @@ def _are_integers(x_nD: Array) -> bool:
 
 
 def _are_row_codes(x_nD: Array) -> bool:
-    """Each row is a multiple of its largest entry / 127."""
+    """Return whether the entries of each row are multiples of its largest entry / 127."""
     steps_nD = x_nD / np.abs(x_nD).max(1, keepdims=True) * 127
     return x_nD.shape[1] >= 32 and bool((np.abs(steps_nD - np.round(steps_nD)) < 1e-3).mean() > 0.99)
 
 
 def _are_column_codes(x_nD: Array) -> bool:
-    """Columns with at most 256 values are informative only for 1,024 rows or more."""
+    """Return whether every column has at most 256 values, which is informative only for 1,024 rows or more."""
     return len(x_nD) >= 1024 and max(len(np.unique(column)) for column in x_nD.T[:64]) <= 256
 
 
@@ -200,7 +202,7 @@ _ROUNDINGS: dict[str, Callable[[Array], Array]] = {"float16": _to_float16, "bflo
 def nearest_old(
     probes_qD: Array, blocks: Any, *, limit: float = np.inf
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rows with a cosine above `limit` are skipped."""
+    """Return the nearest old row of each probe, and its cosine; rows with a cosine above `limit` are skipped."""
     best_q, at_q = np.full(len(probes_qD), -np.inf), np.full(len(probes_qD), -1, np.int64)
     for start, rows_bD in blocks:
         rows_bD = np.where(np.isfinite(rows_bD).all(1)[:, None], rows_bD, 0.0)

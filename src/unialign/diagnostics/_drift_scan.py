@@ -95,13 +95,13 @@ def _equal(old_bD: Array, new_bD: Array) -> NDArray[np.bool_]:
 
 
 def _differences(old_bD: Array, new_bD: Array) -> tuple[Array, Array]:
-    """1 - cosine of the shared columns, with an absolute error of about 1e-15, and the ratio of the norms."""
+    """Return 1 - cosine of the shared columns, with an absolute error of about 1e-15, and the ratio of the norms."""
     shared = min(old_bD.shape[1], new_bD.shape[1])
     old_bD, old_b = _scaled(old_bD)
     new_bD, new_b = _scaled(new_bD)
     u_bd, v_bd = old_bD[:, :shared], new_bD[:, :shared]
     dot_b, u_b, v_b = (np.einsum("ij,ij->i", x, y) for x, y in ((u_bd, v_bd), (u_bd, u_bd), (v_bd, v_bd)))
-    # A prefix of zeros has no direction.
+    # A prefix that consists of zeros has no direction.
     has_b = (u_b > 0) & (v_b > 0)
     error_b = np.ones(len(dot_b))
     error_b[has_b] = np.clip(1 - dot_b[has_b] / np.sqrt(u_b[has_b] * v_b[has_b]), 0.0, 2.0)

@@ -113,7 +113,7 @@ def _is_rotated(sample: SampleDrift) -> bool:
 
 
 def keeps_neighbors(sample: SampleDrift) -> bool:
-    """True if too few items were measured."""
+    """Return whether too few items were measured."""
     return sample.overlap is None or sample.overlap.mean >= MIN_OVERLAP
 
 
@@ -121,12 +121,12 @@ SENTENCES: dict[Kind, str] = {
     "identical": "is identical in both versions",
     "same": "is the same up to float32 arithmetic",
     "rounded": "is the same up to rounding",
-    "truncated": "has another number of columns, with the same first columns",
+    "truncated": "has a different number of columns, with the same first columns",
     "partly_changed": "was computed differently for part of the rows",
-    "reordered": "has its rows in another order",
+    "reordered": "has its rows in a different order",
     "shifted": "is the same up to a constant vector",
     "rotated": "is the same up to a rotation or projection",
-    "changed": "changed in all rows, as after other preprocessing or training",
+    "changed": "changed in all rows, as after different preprocessing or training",
     "different": "comes from a different model",
     "too_few": "cannot be compared",
     "missing_rows": "lacks rows that the old version has",

@@ -17,7 +17,7 @@ Kind = Literal[
 
 # Number of items below which only row-by-row verdicts are given.
 FEW_ITEMS = 50
-# Fraction of probes whose counterpart is another row, above which rows are in another order.
+# Fraction of probes whose counterpart is another row, above which the rows are in a different order.
 REORDERED = 0.9
 # Variation of the ratio of norms (95 % quantile / 5 % quantile - 1) below which there is one scale factor.
 SCALE_SPREAD = 0.01
@@ -68,7 +68,7 @@ def _scale_words(f: DriftFacts) -> str:
     if f.high_scale / f.low_scale - 1 <= SCALE_SPREAD:
         return "" if abs(f.scale - 1) <= SCALE_SPREAD else f" The new rows are {_ratio(f.scale)} times as long."
     if f.unit_new:
-        return " The new rows have norm 1, the old ones have various norms."
+        return " The new rows have norm 1; the norms of the old rows vary."
     return f" The norms differ by factors of {_ratio(f.low_scale)} to {_ratio(f.high_scale)}."
 
 
@@ -77,7 +77,7 @@ def _ratio(value: float) -> str:
 
 
 def presence_words(f: DriftFacts) -> str:
-    """Return "" without rows that are valid in one version only."""
+    """Describe the rows that are valid in only one version; "" if there are none."""
     words = ""
     if f.lost:
         verb = "is" if f.lost == 1 else "are"
@@ -139,7 +139,11 @@ def _truncated(f: DriftFacts) -> tuple[str, str]:
     which = f"the first {new:,} of {old:,} columns of the old rows" if new < old else f"{new - old:,} more columns"
     exact = "" if f.largest_error == 0 else f", with 1 - cosine of at most {f.largest_error:.1g}"
     text = f"The new rows have {which}{exact}.{_neighbor_words(f)}"
-    return text, f"Cut the longer rows to {min(old, new):,} columns and normalize them again before you compare both."
+    return (
+        text,
+        f"Truncate the longer rows to {min(old, new):,} columns, and normalize them again before comparing both "
+        "versions.",
+    )
 
 
 def _partly_changed(f: DriftFacts) -> tuple[str, str]:
@@ -154,8 +158,8 @@ def _partly_changed(f: DriftFacts) -> tuple[str, str]:
     if f.moved >= REORDERED:
         return f"{text} They are stored at other positions.", "Sort both versions by their ids, or store `ids` in both."
     return text, (
-        "Compare the inputs of the changed rows, such as long texts that were cut, images of another size, failed "
-        "files and batches with another padding, and embed these rows again."
+        "Check the inputs of the changed rows (truncated long texts, another image size, failed files, different "
+        "padding of batches), and embed these rows again."
     )
 
 
@@ -170,7 +174,10 @@ def _shifted(f: DriftFacts) -> tuple[str, str]:
         "The versions are equal up to a constant vector: the median cosine of counterparts is "
         f"{number(1 - f.median_error)}, and {number(f.sample.centered_cosine)} after centering.{_neighbor_words(f)}"
     )
-    return text, "Subtract the same mean from both versions; compare the last steps of both pipelines for a centering."
+    return (
+        text,
+        "Subtract the same mean from both versions; check whether one pipeline centers embeddings in its last steps.",
+    )
 
 
 def _rotated(f: DriftFacts) -> tuple[str, str]:
@@ -212,8 +219,8 @@ def _different(f: DriftFacts) -> tuple[str, str]:
         f"between items have correlation {number(f.sample.cosine_agreement)}.{_neighbor_words(f)}"
     )
     return text, (
-        "Check that row i of both versions is the same item. If it is, embed all items again, or measure with "
-        "`unialign bridge` what a map between the versions keeps."
+        "Check that row i of both versions is the same item. If so, embed all items again, or use `unialign "
+        "bridge` to measure how well a map between the versions works."
     )
 
 
@@ -221,8 +228,8 @@ def _too_few(f: DriftFacts) -> tuple[str, str]:
     if f.items == 0:
         return "No item has a valid row in both versions.", "Check the ids and the presence masks of both versions."
     text = (
-        f"The rows differ (the median cosine of counterparts is {number(1 - f.median_error)}), but there are too few "
-        f"items ({f.items:,}) to find out how."
+        f"The rows differ (the median cosine of counterparts is {number(1 - f.median_error)}), but there are too "
+        f"few items ({f.items:,}) to determine how."
     )
     return text, f"Compare at least {FEW_ITEMS} items."
 

@@ -28,7 +28,7 @@ class Duplicates:
 
 
 def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
-    """Two odd 64-bit weights per word, fixed (splitmix64) so that fingerprints never change."""
+    """Return two odd 64-bit weights per word, which are fixed (splitmix64) so that fingerprints never change."""
     words = -(-row_bytes // 8)
     with np.errstate(over="ignore"):
         state = np.arange(1, 2 * words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -39,9 +39,9 @@ def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
 
 
 def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.uint64]:
-    """sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row: multilinear hashing (Carter &
-    Wegman 1979). The second term gives the upper halves separate weights, since words that differ only there differ by
-    a multiple of 2^32, whose product with `a` has few nonzero bits.
+    """Return sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row: multilinear hashing
+    (Carter & Wegman 1979). The second term gives the upper halves separate weights, since words that differ only there
+    differ by a multiple of 2^32, whose product with `a` has few nonzero bits.
     """
     if chunk_cD.nbytes // len(chunk_cD) % 8:
         chunk_cD = np.concatenate([chunk_cD, np.zeros((len(chunk_cD), 1), chunk_cD.dtype)], 1)

@@ -30,12 +30,14 @@ class Estimate:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
     def exceeds(self, other: "Estimate") -> bool:
-        """At least 97.5 % of the resamples exceed the paired resamples of `other`."""
+        """Return whether at least 97.5 % of the resamples exceed the paired resamples of `other`."""
         return float(np.nanquantile((self.values_R - other.values_R).numpy(), 0.025)) > 0
 
 
 def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum: float = np.inf) -> Estimate:
-    """Shift the resamples so that their mean is the value, which removes the bias caused by repeated items."""
+    """Return an estimate; the resamples are shifted so that their mean is the value, which removes the bias of repeated
+    items.
+    """
     # The value is undefined in a resample that repeats a single item, since such a resample has no pair of different
     # items.
     values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
@@ -47,20 +49,20 @@ def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf, maximum
 
 
 def estimate_mean(scores_n: Tensor, weights_Rn: Tensor) -> Estimate:
-    """Scores are at most 1; NaN marks an item without a score."""
+    """Estimate the mean of scores of at most 1; NaN marks an item without a score."""
     minimum = 0.0 if bool((scores_n.nan_to_num() >= 0).all()) else -1.0
     return estimate(float(scores_n.nanmean()), weighted_mean(scores_n, weights_Rn), minimum=minimum, maximum=1.0)
 
 
 def estimate_rate(scores_n: Tensor, weights_Rn: Tensor, *, units: int) -> Estimate:
-    """Mean of scores in [0, 1] of `units` independent items; NaN marks an item without a score."""
+    """Estimate the mean of scores in [0, 1] of `units` independent items; NaN marks an item without a score."""
     return widen_constant(estimate_mean(scores_n, weights_Rn), units=units)
 
 
 def widen_constant(found: Estimate, *, units: int) -> Estimate:
-    """If all scores are 0 or all are 1, every resample is equal. One bound is then replaced by the rate at which only
-    2.5 % of samples would have all scores equal: a^(1 / units) for scores of 1, with a = 0.025 (Clopper & Pearson
-    1934). With 200 units or more, the bound would move by less than two percentage points.
+    """Widen an interval of zero width: if all scores are 0 or all are 1, all resamples are equal. One bound is then
+    replaced by the rate at which only 2.5 % of samples would have all scores equal: a^(1 / units) for scores of 1, with
+    a = 0.025 (Clopper & Pearson 1934). With 200 units or more, the bound would move by less than two percentage points.
     """
     if units >= _FEW_UNITS:
         return found
@@ -79,7 +81,7 @@ def ratio(first: Estimate, second: Estimate) -> Estimate:
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate | None:
-    """Average resample by resample; None if no estimate is finite."""
+    """Average estimates, resample by resample; None if no estimate is finite."""
     finite = [value for value in estimates if np.isfinite(value.mean)]
     if not finite:
         return None

@@ -1,4 +1,4 @@
-"""Format numbers and lists in ASCII, so that every terminal shows them."""
+"""Format numbers and lists in ASCII, which every terminal can display."""
 
 import math
 import string
@@ -9,7 +9,7 @@ from unialign._plain_text import join_words
 
 
 def percent(fraction: float) -> str:
-    """Use enough digits that values near 0 and 1 are not shown as `0 %` or `100 %`."""
+    """Format a percentage, with enough digits that values near 0 and 1 are not shown as `0 %` or `100 %`."""
     if not math.isfinite(fraction):
         return "-"
     value = 100 * fraction
@@ -25,7 +25,7 @@ def percent_interval(estimate: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Use three digits, or more just below 1 to show a collapse."""
+    """Format a number with up to three decimals, or five just below 1, where a collapse would be rounded away."""
     if not math.isfinite(value):
         return "-"
     if 0.99 < abs(value) < 1:
@@ -44,7 +44,7 @@ def size(value: float) -> str:
 
 
 def at_most(words: Iterable[str], limit: int = 8) -> list[str]:
-    """If words were left out, the last element states how many."""
+    """Return the first words; if words were left out, the last element states how many."""
     listed = list(words)
     more = len(listed) - limit
     return listed if more <= 0 else [*listed[:limit], f"{more:,} more"]

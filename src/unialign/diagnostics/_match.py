@@ -26,7 +26,7 @@ LIKELY, SURE = 0.5, 0.95
 
 @dataclass(frozen=True)
 class MatchStats:
-    """Pairs and non-pairs are assumed to be equally frequent."""
+    """Cosine thresholds for likely matches, assuming that pairs and non-pairs are equally frequent."""
 
     cosine: float  # threshold above which a match is more likely than not
     true_fraction: float  # fraction of pairs that reach the threshold (cross-validated)
@@ -37,8 +37,8 @@ class MatchStats:
 
 
 def calibrate_match(x_nD: Tensor, y_nD: Tensor, class_n: NDArray[np.int64], *, seed: int) -> MatchStats | None:
-    """The fractions that reach a threshold are measured on each half of the items, with a threshold computed from the
-    other half.
+    """Compute the thresholds. The fractions that reach a threshold are cross-validated: each half of the items is
+    measured with the threshold of the other half.
     """
     if len(x_nD) < limits.FEW_ITEMS:
         return None

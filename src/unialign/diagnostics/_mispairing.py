@@ -61,7 +61,7 @@ def _grid(*axes: Array) -> tuple[Array, ...]:
 
 
 def _split_normal(center_G: Array, left_G: Array, right_G: Array) -> Array:
-    """Normal distributions with different spreads below and above the center."""
+    """Return bin masses of normal distributions with different spreads below and above the center."""
     weight_G = left_G / (left_G + right_G)
     t_GB = _EDGES_B[None] - center_G[:, None]
     low_GB = 2 * weight_G[:, None] * _normal_cdf(np.minimum(t_GB, 0) / left_G[:, None])
@@ -70,7 +70,7 @@ def _split_normal(center_G: Array, left_G: Array, right_G: Array) -> Array:
 
 
 def _varying_difficulty(largest_G: Array, power_G: Array, spread_G: Array) -> Array:
-    """Normal distributions around `largest` u^(1 / power), with u uniform in (0, 1)."""
+    """Return bin masses of normal distributions around `largest` u^(1 / power), with u uniform in (0, 1)."""
     u_U = (np.arange(64) + 0.5) / 64
     center_GU = largest_G[:, None] * u_U[None] ** (1 / power_G[:, None])
     edge_GUB = (_EDGES_B - center_GU[..., None]) / spread_G[:, None, None]
@@ -102,8 +102,8 @@ def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
 
 
 def random_fraction(percentile_n: Array) -> float:
-    """Return 0 unless a mixture fits better than true pairs with a long tail. Vuong (Econometrica 1989, Eq. 4.2)
-    compares the two models, which have three parameters each.
+    """Return the fraction of random counterparts; 0 unless a mixture fits better than true pairs with a long tail by
+    the test of Vuong (Econometrica 1989, Eq. 4.2), where both models have three parameters.
     """
     if len(percentile_n) < MIN_ITEMS:
         return 0.0
@@ -120,7 +120,7 @@ def random_fraction(percentile_n: Array) -> float:
 
 
 def random_stretches(percentile_n: Array) -> list[tuple[int, int]]:
-    """Ranges [start, stop) of items in row order."""
+    """Return ranges [start, stop) of randomly paired items, in row order."""
     bin_n = _bins(percentile_n)
     _, _, mixture_B = _fit_mixture(bin_n)
     random_n = _deviating_segment(percentile_n)
@@ -153,8 +153,8 @@ def _stretches(mask_n: Array) -> list[tuple[int, int]]:
 
 
 def _is_random(percentile_k: Array, outside: float) -> bool:
-    """Two cases that look similar are rejected: hard items, with percentiles below the rest but above chance, and a
-    class of nearly equal rows, with percentiles that are nearly constant instead of uniform.
+    """Return whether a block is randomly paired. Two similar cases are rejected: hard items, with percentiles below the
+    rest but above chance, and classes of nearly equal rows, with nearly constant rather than uniform percentiles.
     """
     size = len(percentile_k)
     inside, error = float(percentile_k.mean()), 0.29 / size**0.5  # 0.29 is the standard deviation of a uniform variable
@@ -168,7 +168,7 @@ def _is_random(percentile_k: Array, outside: float) -> bool:
 
 
 def _deviating_segment(percentile_n: Array) -> Array:
-    """Segment (or complement) with the most significantly low mean, as an initial guess."""
+    """Return the segment (or its complement) with the most significantly low mean, as an initial guess."""
     n = len(percentile_n)
     cut_C = np.unique(np.append(np.arange(0, n + 1, max(1, n // 128)), n))
     sum_C = np.concatenate([[0.0], np.cumsum(percentile_n - percentile_n.mean())])[cut_C]
@@ -183,7 +183,7 @@ def _deviating_segment(percentile_n: Array) -> Array:
 
 
 def _viterbi(gain_n: Array) -> Array:
-    """A True state adds `gain_n`, and each change costs the penalty."""
+    """Return the best path of states, where True at item n adds `gain_n` and each change of state costs the penalty."""
     true, random = 0.0, 0.0
     back: list[tuple[bool, bool]] = []
     for gain in gain_n.tolist():

@@ -67,7 +67,7 @@ class ModalityStats:
 
 
 def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: ItemSample) -> ModalityStats:
-    """Norms and duplicates are measured on all rows, everything else on the sample."""
+    """Measure norms and duplicates on all rows, and everything else on the sample."""
     modality = data.modalities[name]
     near = find_near_rows(sample.z[name], sample.usable[name], sample.checksums[name], sample.ids_n)
     distinct_n = torch.from_numpy(near.code_n == np.arange(len(near.code_n))) & sample.usable[name]
@@ -103,7 +103,7 @@ def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: It
 
 
 def _holds_codes(raw_nD: NDArray[np.float64]) -> bool:
-    """Unsigned 8-bit codes are integers from 0 to a large maximum of at most 255."""
+    """Return whether the values may be unsigned 8-bit codes: integers from 0 to a large maximum of at most 255."""
     plain = len(raw_nD) > 0 and raw_nD.min() >= 0 and _MIN_LARGEST_CODE <= raw_nD.max() <= 255
     return bool(plain and (raw_nD == np.floor(raw_nD)).all())
 
@@ -133,7 +133,7 @@ def _norms(scan: ModalityScan) -> NormStats | None:
 
 
 def _mean_cosine(z_nD: Tensor, weights_Rn: Tensor) -> Estimate:
-    """mean_{i != j} <z_i, z_j> = (|sum z|^2 - n) / (n (n - 1))."""
+    """Estimate mean_{i != j} <z_i, z_j> = (|sum z|^2 - n) / (n (n - 1))."""
 
     def mean(weights_Kn: Tensor) -> Tensor:
         squares_K, sum_K = weights_Kn.square().sum(1), weights_Kn.sum(1)
@@ -144,7 +144,7 @@ def _mean_cosine(z_nD: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def _uniformity(z_nD: Tensor) -> float:
-    """log mean_{i != j} exp(-2 |z_i - z_j|^2) (Wang & Isola 2020)."""
+    """Return log mean_{i != j} exp(-2 |z_i - z_j|^2) (Wang & Isola 2020)."""
     total = -float(len(z_nD))  # subtract the n self-pairs, each of value 1
     for tile_tD in torch.split(z_nD, 1024):
         total += float(KernelFunction("wang_isola").log(tile_tD @ z_nD.mT).exp().sum())
@@ -152,7 +152,7 @@ def _uniformity(z_nD: Tensor) -> float:
 
 
 def _changed_top1(sample: ItemSample, name: str, scan: ModalityScan) -> float:
-    """Fraction of queries with different first results by dot product and cosine."""
+    """Return the fraction of queries with different first results by dot product and by cosine."""
     others = [m for m in sample.z if m != name and sample.z[m].shape[1] == sample.z[name].shape[1]]
     query = others[0] if others else name
     rows = sample.common(query, name)[:_MAX_QUERIES]

@@ -39,12 +39,12 @@ class NearRows:
 
     @property
     def has_few_distinct(self) -> bool:
-        """Over half of the rows are copies, which are then counted once for hubs and spread."""
+        """Whether over half of the rows are copies, which are then counted once for hubs and spread."""
         return self.distinct < limits.FEW_DISTINCT * self.rows
 
     @property
     def are_answers(self) -> bool:
-        """Enough rows are nearly equal to score them as correct answers."""
+        """Whether enough rows are nearly equal to be scored as correct answers."""
         return self.repeats >= limits.NEAR_ANSWERS * max(self.rows, 1)
 
     @property
@@ -81,7 +81,7 @@ def _result(code_n: NDArray[np.int64], repeats: int, radius: float, usable_n: Te
 
 
 def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
-    """Return the first row that is connected to each row by steps of at most `radius`."""
+    """Return, for each row, the first row that is connected to it by steps of at most `radius`."""
     code_u = torch.arange(len(z_uD))
     while True:
         before_u = code_u
@@ -96,7 +96,7 @@ def connect_near(z_uD: Tensor, radius: float) -> NDArray[np.int64]:
 
 
 def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return the first item that is connected to each item by a chain of equal codes."""
+    """Return, for each item, the first item that is connected to it by a chain of equal codes."""
     first_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
     while True:
@@ -110,14 +110,14 @@ def connected(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 def equal_codes(checksums_N: NDArray[np.uint64], usable_N: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Each unusable row forms a separate group."""
+    """Return groups of equal rows; each unusable row forms a separate group."""
     _, code_N = np.unique(checksums_N, return_inverse=True)
     grouped_N = np.where(usable_N, len(code_N) + code_N.reshape(-1), np.arange(len(code_N)))
     return connected(grouped_N)
 
 
 def _repeats(code_n: NDArray[np.int64], ids_n: NDArray[np.int64]) -> int:
-    """Sum, over all groups, the number of distinct ids in the group minus one."""
+    """Return the sum over groups of the number of distinct ids minus one."""
     different = len(np.unique(np.stack([code_n, ids_n]), axis=1).T)
     return different - len(np.unique(code_n))
 

@@ -52,7 +52,7 @@ class PairStats:
     items: int  # items with both modalities
     gap: Estimate  # debiased distance between the means
     gap_z: float  # z-value of the squared distance under the hypothesis of no gap, by classes of positives
-    modality_gap: float  # distance of the means
+    modality_gap: float  # distance between the means
     gap_fraction: float  # fraction of the mean squared distance of true pairs that is due to the gap
     true_pair_cosine: Estimate  # mean cosine of row i of one modality with row i of the other
     random_pair_cosine: float  # mean cosine of row i with another row
@@ -73,17 +73,17 @@ class PairStats:
 
     @property
     def is_copy(self) -> bool:
-        """The agreement of a modality with its copy is meaningless."""
+        """Whether one modality is a copy of the other, so that their agreement is meaningless."""
         return self.copy.kind != "" or self.identical >= limits.DUPLICATE_MODALITY
 
     @property
     def auc(self) -> float:
-        """NaN if retrieval was not measured."""
+        """Mean AUC over both directions; NaN if retrieval was not measured."""
         return float(np.mean([d.auc.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
 def positive_classes(sample: ItemSample, near: Mapping[str, NearRows], a: str, b: str) -> NDArray[np.int64]:
-    """Items of one class are positives of each other."""
+    """Return class codes; items of one class are positives of each other."""
     rows_n = sample.common(a, b).numpy()
     codes = [sample.checksums[m][rows_n] for m in (a, b)]
     class_n = connected(sample.ids_n[rows_n], *codes, *(near[m].code_n[rows_n] for m in (a, b) if near[m].are_answers))
@@ -143,7 +143,9 @@ def measure_pair(
 
 
 def _frequent_row(cosine_n: Tensor, checksums_n: NDArray[np.uint64]) -> tuple[float, float] | None:
-    """Mean cosine of true pairs with the most frequent row, and of all others; None if no row is frequent."""
+    """Return the mean cosine of true pairs with the most frequent row, and of all others; None if no row is
+    frequent.
+    """
     _, row_n, count_C = np.unique(checksums_n, return_inverse=True, return_counts=True)
     if not limits.FREQUENT_ROW <= count_C.max() < len(row_n):
         return None
@@ -157,9 +159,9 @@ def _gap(x_nD: Tensor, y_nD: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def _gap_z(difference_nD: Tensor, class_n: NDArray[np.int64]) -> float:
-    """z-value of the squared distance of the means. Without a gap, the mean sum_c w_c m_c of independent class means
-    m_c with covariance S has the expected squared length tr(S) sum w_c^2, with the standard deviation sqrt(2 tr(S^2))
-    sum w_c^2. A few captions shared by many items therefore count as few observations.
+    """Return the z-value of the squared distance between the means. Without a gap, the mean sum_c w_c m_c of
+    independent class means m_c with covariance S has the expected squared length tr(S) sum w_c^2, with the standard
+    deviation sqrt(2 tr(S^2)) sum w_c^2. A few captions shared by many items therefore count as few observations.
     """
     code_n = torch.from_numpy(class_n)
     count_C = torch.bincount(code_n).double()
@@ -194,7 +196,7 @@ def _direction(
     *,
     distinct: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> DirectionStats:
-    """`distinct` holds the groups of nearly equal queries and of nearly equal candidates."""
+    """Measure one direction. `distinct` holds the groups of nearly equal queries and of nearly equal candidates."""
     result, n = _retrieve(q_nD, g_nD, class_n), len(q_nD)
     positives_n = torch.from_numpy(np.bincount(class_n)[class_n])
     p_n, negatives_n = positives_n.double(), (n - positives_n).double()
@@ -228,7 +230,7 @@ def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> Retriev
 
 
 def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample, *, rate: bool = False) -> Estimate:
-    """A rate has scores in [0, 1]."""
+    """Estimate a mean of scores at the given rows; the scores of a rate are in [0, 1]."""
     scores_n = torch.full((len(sample.rows_n),), torch.nan, dtype=torch.float64)
     scores_n[rows] = values.double()
     if rate:

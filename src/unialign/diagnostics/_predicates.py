@@ -12,12 +12,12 @@ Pairs = dict[PairName, PairStats]
 
 
 def is_unpaired(pair: PairStats) -> bool:
-    """True pairs are hardly more similar than random pairs."""
+    """Return whether true pairs are hardly more similar than random pairs."""
     return bool(pair.directions) and pair.auc < limits.MIN_AUC
 
 
 def is_unclear(pair: PairStats) -> bool:
-    """Too few items were measured to decide if true pairs are more similar than random pairs."""
+    """Return whether too few items were measured to decide if true pairs are more similar than random pairs."""
     if not pair.directions:
         return False
     aucs = [direction.auc for direction in pair.directions.values()]
@@ -35,7 +35,7 @@ def touches_block(measured: Measurements, pair: PairName) -> bool:
 
 
 def is_mispaired(measured: Measurements, pair: PairName) -> bool:
-    """Too many rows are mispaired to judge retrieval."""
+    """Return whether too many rows are mispaired to judge retrieval."""
     stats = measured.pairs[pair]
     scattered = any(
         alignment.random_fraction >= limits.MANY_RANDOM and set(names) & set(pair)
@@ -50,7 +50,7 @@ def is_collapsed(measured: Measurements, name: str) -> bool:
 
 
 def is_useless(measured: Measurements, name: str) -> bool:
-    """The modality has collapsed, and its retrieval is poor."""
+    """Return whether the modality has collapsed and its retrieval is poor."""
     return is_collapsed(measured, name) and min(recalls(measured, name), default=0.0) < limits.GOOD_RECALL
 
 
@@ -72,7 +72,7 @@ def retrieval_pairs(measured: Measurements) -> Pairs:
 
 
 def hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
-    """A few queries cannot find most candidates."""
+    """Return directions with enough distinct queries to judge hubs, since a few queries cannot find most candidates."""
     pairs = {
         pair: stats
         for pair, stats in measured.pairs.items()
@@ -91,7 +91,7 @@ def is_weak(direction: DirectionStats) -> bool:
 
 
 def has_hubs(direction: DirectionStats) -> bool:
-    """A few candidates are returned for most queries; False if too few are distinct."""
+    """Return whether a few candidates are returned for most queries; False if too few candidates are distinct."""
     hubs = direction.hubs
     if direction.distinct < limits.HUB_ITEMS:
         return False

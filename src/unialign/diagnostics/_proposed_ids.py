@@ -19,8 +19,8 @@ _MAX_ITEMS, _MAX_BYTES = 8192, 2**30
 
 
 def propose_ids(data: Collection, modalities: Mapping[str, ModalityStats]) -> NDArray[np.int64] | None:
-    """Items connected by equal or nearly equal rows get the row number of the first of them. Return None if no rows of
-    different items are nearly equal.
+    """Return (N,) ids: items connected by equal or nearly equal rows get the row number of the first of them. None if
+    no rows of different items are nearly equal.
     """
     codes = [] if data.ids_N is None else [data.ids_N]
     given = len(codes)
@@ -36,7 +36,7 @@ def propose_ids(data: Collection, modalities: Mapping[str, ModalityStats]) -> ND
 
 
 def has_room_for_all(items: int, dim: int) -> bool:
-    """Search nearly equal rows among all items, not only in the sample."""
+    """Search for nearly equal rows among all items, not only in the sample."""
     return items <= _MAX_ITEMS and 8 * items * dim <= _MAX_BYTES
 
 

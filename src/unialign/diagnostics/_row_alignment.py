@@ -1,6 +1,6 @@
 """Find blocks of unpaired rows, and scattered unpaired rows.
 
-Each modality is compared with the mean of its peers, so that a fault is reported only for the faulty modality. The
+Each modality is compared with the mean of the others, so that a fault is reported only for the faulty modality. The
 statistic of an item is the percentile of its true pair's similarity among random pairs.
 
 Shapes: `n` sampled items, `k` items compared, `D` dimension, `o` offsets, `t` rows of a tile.
@@ -39,7 +39,9 @@ class RowAlignment:
 def measure_row_alignment(
     sample: ItemSample, pairs: Sequence[tuple[str, str]], *, seed: int
 ) -> dict[tuple[str, ...], RowAlignment]:
-    """Two modalities without other peers share one entry."""
+    """Compare each modality with all others that are comparable; two modalities without further ones share one
+    entry.
+    """
     peers: dict[str, list[str]] = {}
     for a, b in pairs:
         peers.setdefault(a, []).append(b)
@@ -74,7 +76,7 @@ def _centered(sample: ItemSample, name: str) -> Tensor:
 
 
 def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
-    """Items whose row is equal to the row of an item with a different id."""
+    """Return a mask of the items whose row equals that of an item with a different id."""
     _, group_n = np.unique(sample.checksums[name], return_inverse=True)
     _, id_n = np.unique(sample.ids_n, return_inverse=True)
     low_g, high_g = np.full(int(group_n.max()) + 1, len(group_n)), np.full(int(group_n.max()) + 1, -1)
@@ -84,9 +86,9 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:
-    """Fraction of random pairs that are less similar than each true pair, uniformly distributed if the rows are
-    unpaired. Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap
-    nor a hub makes all pairs of a row similar.
+    """Return, for each true pair, the fraction of random pairs that are less similar, which is uniformly distributed if
+    the rows are unpaired. Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that
+    neither a gap nor a hub makes all pairs of a row similar.
     """
     n = len(x_nD)
     x_nD, y_nD = x_nD - x_nD.mean(0), y_nD - y_nD.mean(0)

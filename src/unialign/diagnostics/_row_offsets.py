@@ -65,7 +65,7 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
 
 
 def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) -> Array:
-    """Increase of the cosine of row i of `a` if its counterpart in `b` is row i + offset. It is NaN if a row is
+    """Return the increase of the cosine of row i of `a` if its counterpart in `b` is row i + offset; NaN if a row is
     unusable or the counterpart is outside the window.
     """
     gain_WL = (windows.z[a] * windows.z[b].roll(-offset, 1)).sum(-1).numpy() - cosine_WL
@@ -76,12 +76,12 @@ def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) ->
 
 
 def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
-    """Return z-value, first and last window."""
+    """Return the z-value, the first window and the last window of the best run."""
     known_WL = ~np.isnan(gain_WL) & free_W[:, None]
     value_WL = np.where(known_WL, gain_WL, 0.0)
 
     def run_sums(part_W: Array) -> Array:
-        """Sums over the windows between each pair of cuts."""
+        """Return the sums over the windows between each pair of cuts."""
         sum_C = np.concatenate([[0.0], np.cumsum(part_W)])
         return np.asarray(sum_C[None] - sum_C[:, None])
 
@@ -97,7 +97,7 @@ def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
 
 
 def _boundary(rows_WL: Array, gain_WL: Array, window: int, side: int) -> tuple[int, int] | None:
-    """Locate the begin (side -1) or the end (side 1) of a run by the largest cumulative gain."""
+    """Locate the start (side -1) or the end (side 1) of a run by the largest cumulative gain."""
     beside = window + side
     near = [window] if not 0 <= beside < len(rows_WL) else sorted((window, beside))
     row_l, gain_l = rows_WL[near].reshape(-1)[::side], np.nan_to_num(gain_WL[near].reshape(-1))[::side]

@@ -39,7 +39,7 @@ def _strong(mixing: Mixing) -> bool:
 
 
 def _mixable(measured: Measurements) -> Details:
-    """Omit pairs whose weak retrieval explains a bias."""
+    """Return the pairs without those whose bias is explained by weak retrieval."""
     judged = _judged(measured)
     return {
         pair: found

@@ -29,7 +29,7 @@ _NEARLY_ONE = 0.9999
 
 
 def _judged(measured: Measurements, *, decidable: bool) -> Pairs:
-    """If not `decidable`, return the pairs with too few items."""
+    """Return the pairs with enough items for a decision, or if not `decidable`, those with too few."""
     pairs = comparable_pairs(measured, unless=is_useless)
     return {pair: stats for pair, stats in pairs.items() if bool(stats.directions) == decidable}
 
@@ -201,7 +201,7 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
 
 
 def _matching_groups(names: tuple[str, ...], bad: Pairs) -> list[str]:
-    """No group contains a bad pair."""
+    """Return groups of modalities that match each other, without bad pairs."""
     if len(names) < 3:
         return []
     matches = {name: tuple(m for m in names if m == name or not {(m, name), (name, m)} & set(bad)) for name in names}

@@ -30,7 +30,7 @@ def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
 
 
 def is_uneven(low: Estimate, high: Estimate) -> bool:
-    """R@1 is much higher in one direction, as a difference and as a ratio."""
+    """Return whether R@1 is much higher in one direction, both as a difference and as a ratio."""
     large = high.mean - low.mean >= limits.UNEVEN_DIFFERENCE and high.mean >= limits.UNEVEN_RATIO * low.mean
     return large and high.exceeds(low)
 

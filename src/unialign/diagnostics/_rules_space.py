@@ -58,7 +58,7 @@ def _largest_cosine(measured: Measurements) -> Iterator[Case]:
 
 
 def _low_rank(possible: int) -> float:
-    """Smaller for few possible directions."""
+    """Return the effective rank below which the rank is low; smaller if few directions are possible."""
     return max(min(limits.LOW_RANK, possible / 2), limits.LOW_RANK_FRACTION * possible)
 
 
@@ -129,7 +129,8 @@ def _mixing_effect(measured: Measurements, pair: PairName) -> str:
     if found is None:
         return ""
     return (
-        f" In a gallery of both modalities, that of the query is {factor(found.mixing.share.mean)} times as frequent "
+        f" In a gallery of both modalities, the query's own modality is {factor(found.mixing.share.mean)} times as "
+        "frequent "
         f"among the first 10 results as in the gallery ({factor(found.centered_mixing.share.mean)} times after "
         "subtracting the means)."
     )
@@ -217,7 +218,7 @@ def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> li
 
 
 def _follows_from(finding: Finding, name: str, measured: Measurements) -> bool:
-    """Hubs or weak directions of other modalities are not consequences."""
+    """Return whether a finding is a consequence; hubs or weak directions of other modalities are not."""
     if finding.code == "anisotropy":
         return finding.modalities == (name,)
     if finding.code == "uneven_retrieval":

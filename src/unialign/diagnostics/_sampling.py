@@ -55,7 +55,7 @@ class RowWindows:
 
 
 def sample_size(data: Collection, requested: int | None) -> int:
-    """By default, a diagnosis takes about ten seconds; memory limits the size."""
+    """Return the sample size: by default such that a diagnosis takes about ten seconds, and limited by memory."""
     directions = len(data.modalities) * (len(data.modalities) - 1)
     size = requested if requested is not None else min(_MAX_ITEMS, int((_MAX_COSINES / max(1, directions)) ** 0.5))
     total_dim = sum(modality.rows.shape[1] for modality in data.modalities.values())
@@ -63,7 +63,7 @@ def sample_size(data: Collection, requested: int | None) -> int:
 
 
 def draw_items(data: Collection, size: int, *, seed: int) -> NDArray[np.int64]:
-    """Items have at least two modalities. Items are added until each modality and each pair has 512 items, if
+    """Draw items with at least two modalities, and add items until each modality and each pair has 512 items, if
     available.
     """
     rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def draw_items(data: Collection, size: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def window_rows(items: int, size: int) -> NDArray[np.int64]:
-    """Windows are evenly spread and have about `size` rows in total; all rows if there are fewer."""
+    """Return evenly spread windows with about `size` rows in total; all rows if there are fewer."""
     length = min(_WINDOW, items)
     windows = max(1, min(items, max(size, 8 * length)) // length)
     starts_W = np.linspace(0, items - length, windows).round().astype(np.int64)

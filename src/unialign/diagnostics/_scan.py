@@ -146,7 +146,7 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
 
 
 class _ConstantColumns:
-    """Usually none are left after the first chunk, which makes updates cheap."""
+    """Remove columns that are not constant; usually none are left after the first chunk, which makes updates cheap."""
 
     def __init__(self, dim: int) -> None:
         self.columns = np.arange(dim)

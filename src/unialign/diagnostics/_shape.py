@@ -36,7 +36,7 @@ def measure_shape(
 ) -> ShapeStats:
     """The distribution gap is the square root of the unbiased MMD^2 (Gretton et al., JMLR 2012, Lemma 6) of the
     centered unit rows, and 0 if the estimate is negative. It is the part of the modality gap that does not depend on
-    the distance of the means (arXiv 2604.00279).
+    the distance between the means (arXiv 2604.00279).
     """
     code_n = torch.from_numpy(class_n)
     different_nn = code_n[:, None] != code_n
@@ -56,7 +56,7 @@ def cosine_deviation(cosine_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor
 
 
 def _covariance_mismatch(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> Estimate:
-    """tr(S_a S_b) = mean <x_i, y_j>^2 over independent centered rows x_i and y_j."""
+    """Estimate the mismatch from tr(S_a S_b) = mean <x_i, y_j>^2 over independent centered rows x_i and y_j."""
     (aa, aa_R), (bb, bb_R), (ab, ab_R) = (
         pair_means((p @ q.mT).square(), different_nn, weights_Rn) for p, q in ((x_nD, x_nD), (y_nD, y_nD), (x_nD, y_nD))
     )
@@ -66,7 +66,7 @@ def _covariance_mismatch(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor, weigh
 
 
 def _kernel_difference(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor) -> tuple[Tensor, float]:
-    """h_ij = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), whose mean is MMD^2, and the bandwidth."""
+    """Return h_ij = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), whose mean is MMD^2, and the bandwidth."""
     cosines = [x_nD @ x_nD.mT, y_nD @ y_nD.mT, x_nD @ y_nD.mT]
     median = float(torch.cat([cosine_nn[different_nn] for cosine_nn in cosines]).median())
     # Unit rows closer than 0.01 are treated as equal, as in `geometry.median_bandwidth`.
@@ -76,10 +76,10 @@ def _kernel_difference(x_nD: Tensor, y_nD: Tensor, different_nn: Tensor) -> tupl
 
 
 def _kernel(cosine_nn: Tensor, square: float) -> Tensor:
-    """exp((c - 1) / square) without the constant and the linear term of its series in the cosine c.
+    """Return exp((c - 1) / square) without the constant and the linear term of its series in the cosine c.
 
     All other coefficients are positive, so the kernel is positive definite. The linear term would measure the distance
-    of the means, which centering makes exactly zero, so the unbiased MMD^2 would be too small.
+    between the means, which is exactly zero after centering, so the unbiased MMD^2 would be too small.
     """
     return torch.exp((cosine_nn - 1) / square) - math.exp(-1 / square) * (1 + cosine_nn / square)
 
@@ -87,8 +87,8 @@ def _kernel(cosine_nn: Tensor, square: float) -> Tensor:
 def _distribution_gap(
     kernel_nn: Tensor, different_nn: Tensor, code_n: Tensor, weights_Rn: Tensor, *, seed: int
 ) -> tuple[Estimate, float]:
-    """If the two rows of an item are exchanged, h_ij changes its sign for all j, so the p-value compares MMD^2 with its
-    values for random signs of the classes.
+    """Return the gap and its p-value. If the two rows of an item are exchanged, h_ij changes its sign for all j, so the
+    p-value compares MMD^2 with its values for random signs of the classes.
     """
     squared, squared_R = exact_pair_means(kernel_nn, different_nn, weights_Rn)
     found = estimate(squared, squared_R, maximum=2.0)

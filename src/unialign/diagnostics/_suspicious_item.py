@@ -1,4 +1,4 @@
-"""Suspicions about single items, for a person to judge."""
+"""Suspected faults of single items, which should be checked manually."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,16 +8,16 @@ SuspicionKind = Literal["mispaired", "copy", "hub", "outlier"]
 
 @dataclass(frozen=True)
 class SuspiciousItem:
-    """A suspicion about an item.
+    """A suspected fault of an item.
 
     Attributes:
         kind: `mispaired`, `copy`, `hub` or `outlier`.
-        key: the item.
-        modalities: its affected modalities.
-        value: strength; its meaning depends on the kind (see `text`).
+        key: key of the item.
+        modalities: affected modalities of the item.
+        value: strength, whose meaning depends on the kind (see `text`).
         text: the reason in words.
-        partner: another item that belongs to the suspicion, or None.
-        is_swap: for mispaired items, whether the partner has what belongs here and the other way around.
+        partner: key of another item that is involved, or None.
+        is_swap: for mispaired items, whether the item and its partner are probably swapped.
     """
 
     kind: SuspicionKind
@@ -42,10 +42,10 @@ class SuspiciousItem:
 
 @dataclass(frozen=True, eq=False)
 class SuspiciousItems:
-    """Suspicions of a sample of items, the strongest of each kind first.
+    """Suspected faults in a sample of items, the strongest of each kind first.
 
     Attributes:
-        found: the suspicions.
+        found: the suspected faults.
         items: number of items that were compared.
         untrusted: pairs of modalities whose true counterparts are too far apart to judge single items.
     """
@@ -55,5 +55,5 @@ class SuspiciousItems:
     untrusted: tuple[tuple[str, str], ...] = ()
 
     def of(self, kind: SuspicionKind) -> list[SuspiciousItem]:
-        """Return the suspicions of a kind."""
+        """Return the suspected faults of a kind."""
         return [one for one in self.found if one.kind == kind]

@@ -1,6 +1,6 @@
-"""Items that explain the findings of a diagnosis: mispaired items, copies, hubs and outliers.
+"""Find the items that explain the findings of a diagnosis: mispaired items, copies, hubs and outliers.
 
-The thresholds are set so that lists stay short where a space is sound.
+The thresholds are chosen so that the lists are short for spaces without faults.
 
 Shapes: `n` items, `D` dimension, `q` queries, `k` neighbors.
 """
@@ -22,13 +22,13 @@ from unialign.errors import ConfigError, DataError
 __all__ = ["items_compared", "suspicious_items"]
 
 _NEIGHBORS = 10
-# Multiplications and additions that a diagnosis may take, and the largest number of items.
+# Maximum number of multiplications and additions of a diagnosis, and maximum number of items.
 _OPERATIONS, _MOST_ITEMS = 4e11, 20_000
 # A hub is a neighbor this many times as often as the average row.
 _HUB = 5.0
 # Robust z-value of the similarity with the nearest rows, below which a row is an outlier.
 _OUTLIER_Z = -3.5
-# Cosine from which rows in float32 count as equal.
+# Minimum cosine of float32 rows that are treated as equal.
 _EQUAL = 1 - 2e-6
 
 
@@ -48,13 +48,13 @@ def suspicious_items(
 ) -> SuspiciousItems:
     """Return items that may be mispaired, copies of others, hubs or outliers.
 
-    A modality of an item is mispaired if more than a quarter of the rows of the other modalities fit it better, in both
-    directions, or if two items fit each other's rows best (a swap). A copy has an equal row of another item. A hub is
-    among the nearest rows 5 times as often as the average row. The mean cosine of an outlier with its nearest rows is
-    3.5 robust standard deviations below the median. All are suspicions for a person to judge.
+    An item is mispaired in a modality if, in both directions, more than a quarter of the candidates are nearer than its
+    true counterpart, or if two items are each other's nearest counterparts (a swap). A copy has the same row as another
+    item. A hub is among the nearest rows 5 times as often as the average row. The mean cosine of an outlier with its
+    nearest rows is 3.5 robust standard deviations below the median. Check all results manually.
 
-    The gap between modalities should be corrected before, as by `unialign.correction`; `unialign diagnose --fix-list`
-    does it. All pairs of rows are compared, which takes `2 * M^2 * n^2 * D` operations for M modalities.
+    Correct the gap between modalities first, for example with `unialign.correction`, as `unialign diagnose --fix-list`
+    does. All pairs of rows are compared, which takes `2 * M^2 * n^2 * D` operations for M modalities.
 
     Args:
         z: modality -> (n, D) rows, which are normalized here. Absent rows may hold any values.
@@ -63,8 +63,8 @@ def suspicious_items(
         on_progress: called with the number of compared pairs of modalities, and their total.
 
     Returns:
-        The suspicions, the strongest of each kind first, and the pairs of modalities that match too weakly for a
-        judgment of single items.
+        The suspected faults, the strongest of each kind first, and the pairs of modalities that match too weakly to
+        judge single items.
 
     Raises:
         ConfigError: `z` is empty, or a name in `present` is unknown.
@@ -143,7 +143,7 @@ def _copies(
         more = f", and to {len(others) - 1} more" if len(others) > 1 else ""
         text = f"equal to {keys[best]!r} in {shared}{more}"
         found.append(SuspiciousItem("copy", keys[item], modalities, float(len(others[best])), text, keys[best]))
-    # Copies in several modalities first, and the two of a pair next to each other.
+    # List copies in several modalities first, and the two items of a pair next to each other.
     return sorted(found, key=lambda one: (-one.value, min(one.key, one.partner or ""), one.key))
 
 

@@ -1,4 +1,4 @@
-"""Nearest rows of a modality for the rows of another one.
+"""Find the nearest rows of one modality for the rows of another.
 
 Shapes: `n` items, `D` dimension, `q` queries of a block, `G` rows of a gallery, `p` queries with a counterpart, `k`
 neighbors.
@@ -14,11 +14,11 @@ _BLOCK = 2048
 
 @dataclass(eq=False)
 class Neighbors:
-    """Neighbors of the rows of modality a in modality m; numbers are those of items.
+    """Neighbors of the rows of modality a in modality m, as numbers of items.
 
     Attributes:
         query_n: numbers of the items with modality a.
-        near_qk: numbers of the nearest items without the query's own.
+        near_qk: numbers of the nearest items, except the query itself.
         cosine_qk: their cosines.
         percentile_n: (n,) fraction of the candidates that are nearer than the item's own row in m; NaN without one.
     """

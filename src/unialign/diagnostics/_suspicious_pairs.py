@@ -1,4 +1,4 @@
-"""Items whose rows in different modalities do not fit each other.
+"""Find items whose rows in different modalities do not match each other.
 
 Shapes: `n` items.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 from unialign.diagnostics._suspicious_item import SuspiciousItem
 from unialign.diagnostics._suspicious_neighbors import Neighbors
 
-# A pair of modalities can tell mispaired items apart if the true counterpart of the median item is among this fraction
-# of the candidates; a counterpart beyond `_FAR` of the candidates, in both directions, is a random match.
+# Mispaired items can be detected in a pair of modalities if the true counterpart of the median item is among this
+# fraction of the nearest candidates. In both directions, a counterpart beyond the fraction `_FAR` is a random match.
 _TRUSTED, _FAR = 0.05, 0.25
 # Two items whose rows are each other's nearest counterparts, in both directions, are probably swapped. A wrong
 # counterpart may be near by chance, so a lower fraction suffices.
@@ -24,12 +24,12 @@ _SWAPPED_FAR = 0.03
 
 @dataclass(eq=False)
 class _Odd:
-    """An item whose row in some modalities does not fit the others."""
+    """An item whose rows in some modalities do not match the others."""
 
     item: int
     modalities: tuple[str, ...]
     value: float
-    # Number of the item whose rows the odd ones fit best, by the most modalities.
+    # Number of the item whose rows match the mismatched rows best, by majority over the modalities.
     best: int | None = field(default=None)
 
 
@@ -44,7 +44,7 @@ def mispaired_items(
     untrusted = []
     for place, a in enumerate(names):
         for m in names[place + 1 :]:
-            # The better of both directions.
+            # Use the better of the two directions.
             value_n = torch.fmin(compared[a, m].percentile_n, compared[m, a].percentile_n)
             known_n = value_n[~value_n.isnan()]
             if len(known_n) < 20 or float(known_n.median()) > _TRUSTED:
@@ -67,7 +67,7 @@ def mispaired_items(
 
 @dataclass(eq=False)
 class _Far:
-    """For each item, the fraction of nearer candidates (NaN without a pair), and whether that is too many."""
+    """For each item, the fraction of candidates that are nearer (NaN without a pair), and whether it is too large."""
 
     value: list[float]
     is_far: list[bool]
@@ -81,7 +81,9 @@ def _nearest(items: int, compared: Neighbors) -> Tensor:
 
 
 def _exchanged(forward_n: Tensor, backward_n: Tensor) -> Tensor:
-    """Return (n,) bool: the nearest counterpart in both directions is that of one other item, whose is this item's."""
+    """Return (n,) bool: whether the item and one other item are each other's nearest counterparts in both
+    directions.
+    """
     own_n = torch.arange(len(forward_n))
     other_n = forward_n.clamp(min=0)
     same_n = (forward_n >= 0) & (backward_n == forward_n)
@@ -98,7 +100,7 @@ def _odd(
     value = float(np.mean(list(bad.values())))
     if len(values) == 1:
         return _Odd(item, next(iter(values)), value)
-    # A modality is odd if it fits no other one, and two others fit each other.
+    # A modality is mismatched if it matches no other modality, while two others match each other.
     lonely = [
         name
         for name in names
@@ -117,7 +119,7 @@ def _best_counterpart(
     votes: dict[int, int] = {}
     for a, m in far:
         for query, gallery in ((a, m), (m, a)):
-            # Rows of the item's other modalities look for the row that belongs to them.
+            # Use the nearest row of the rows of the item's other modalities.
             if gallery in one.modalities and (best := int(nearest[query, gallery][one.item])) >= 0:
                 votes[best] = votes.get(best, 0) + 1
     return max(votes, key=lambda item: votes[item]) if votes else None

@@ -1,4 +1,4 @@
-"""Measure what fewer dims cost: R@1 and NDCG@10 of the first coordinates and of the principal directions.
+"""Measure the loss from fewer dims: R@1 and NDCG@10 of the first coordinates and of the principal directions.
 
 Shapes: `n` sampled items, `k` measured items, `p` rows of the fit, `D` dim, `d` kept dims, `R` resamples.
 """
@@ -41,8 +41,9 @@ class TruncationStats:
 
 
 def principal_directions(rows: Sequence[Tensor]) -> Tensor | None:
-    """Orthonormal columns (D, r), ordered by the second moment. The rows are not centered, so that all directions
-    together preserve the cosines. Directions beyond half the number of rows are mostly noise and are left out.
+    """Return orthonormal columns (D, r), ordered by the second moment. The rows are not centered, so that all
+    directions together preserve the cosines. Directions beyond half the number of rows are mostly noise and are left
+    out.
     """
     rows_pD = torch.cat(list(rows)) if rows else torch.zeros(0, 1, dtype=torch.float64)
     if len(rows_pD) < 2:
@@ -61,7 +62,7 @@ Direction = dict[tuple[str, int], dict[str, Estimate]]
 def measure_truncation(
     x_kD: Tensor, y_kD: Tensor, class_k: NDArray[np.int64], weights_Rk: Tensor, axes_Dr: Tensor | None
 ) -> list[Direction]:
-    """The keys are the kind and the number of dims, ("all", D) for all dims."""
+    """Measure one direction. The keys are the kind and the number of dims, ("all", D) for all dims."""
     dim = x_kD.shape[1]
     kept = [d for fraction in _FRACTIONS if (d := dim // fraction) >= 1]
     versions: dict[tuple[str, int], tuple[Tensor, Tensor]] = {("all", dim): (x_kD, y_kD)}
@@ -94,7 +95,7 @@ def _scores(
 
 
 def _one_positive(cosine_kk: Tensor) -> Tensor:
-    """Tied candidates have a random order, as in `retrieval`, which takes several times as long."""
+    """Return R@1 and NDCG@10 per query, with ties in random order as in `retrieval`, but several times faster."""
     positive_k1 = cosine_kk.diagonal()[:, None]
     above_k = (cosine_kk > positive_k1 + TIE_TOLERANCE).sum(1)
     places_k = (cosine_kk >= positive_k1 - TIE_TOLERANCE).sum(1) - above_k
@@ -104,7 +105,7 @@ def _one_positive(cosine_kk: Tensor) -> Tensor:
 
 
 def average_truncation(directions: Sequence[Direction], *, items: int) -> TruncationStats | None:
-    """A reduced number of dims is included if it was measured in every direction."""
+    """Average over directions; a reduced number of dims is included if it was measured in every direction."""
     if not directions:
         return None
     ((whole, dim),) = (key for key in directions[0] if key[0] == "all")

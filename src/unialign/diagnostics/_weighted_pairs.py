@@ -8,8 +8,9 @@ from torch import Tensor
 
 
 def pair_means(values_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> tuple[float, Tensor]:
-    """The weight w_i w_j of a pair is replaced by w_i + w_j - 1 for weights of mean 1, the first-order projection of a
-    U-statistic (Hoeffding 1948). The cost per resample is then O(n) instead of O(n^2).
+    """Return the mean, and its values on resamples. The weight w_i w_j of a pair is replaced by w_i + w_j - 1 for
+    weights of mean 1, the first-order projection of a U-statistic (Hoeffding 1948). The cost per resample is then O(n)
+    instead of O(n^2).
     """
     value_nn = torch.where(different_nn, values_nn, 0.0)
     value_n = value_nn.sum(1) + value_nn.sum(0)
@@ -20,7 +21,7 @@ def pair_means(values_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> t
 
 
 def exact_pair_means(values_nn: Tensor, different_nn: Tensor, weights_Rn: Tensor) -> tuple[float, Tensor]:
-    """Use the exact weights w_i w_j, for statistics whose first-order projection is zero."""
+    """Return the same with the exact weights w_i w_j, for statistics whose first-order projection is zero."""
     value_nn, count_nn = torch.where(different_nn, values_nn, 0.0), different_nn.double()
     values_R = ((weights_Rn @ value_nn) * weights_Rn).sum(1) / ((weights_Rn @ count_nn) * weights_Rn).sum(1)
     return float(value_nn.sum() / count_nn.sum()), values_R
