@@ -64,7 +64,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_config_file(parser, "search")
     add_settings(parser, HyperparameterSearchConfig, skip=("fixed",), title="search")
-    add_settings(parser, TrainConfig, only=FIXABLE, title="training settings that are fixed, not searched")
+    add_settings(parser, TrainConfig, only=FIXABLE, title="training settings that are not searched (for all trials)")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="number of trials that run in parallel (default: number of cores)"
     )

@@ -19,6 +19,7 @@ from unialign.experiments._results_folder import (
     DATA_FOLDER as DATA_FOLDER,
     ITEMS_FOLDER as ITEMS_FOLDER,
     STORE_FOLDER as STORE_FOLDER,
+    TUNING_FOLDER as TUNING_FOLDER,
     check_run_dir as check_run_dir,
     open_run_dir as open_run_dir,
 )

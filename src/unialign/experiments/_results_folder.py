@@ -21,6 +21,8 @@ STORE_FOLDER = "store"
 _STORE_PARTS = f".{STORE_FOLDER}.embed"
 # Names of the item table of a run that trains encoders, and of the store with the features of the trained encoders.
 ITEMS_FOLDER, EVALUATED_FOLDER = "items", "evaluated"
+# Name of the folder of the searches of a comparison with tuned entries.
+TUNING_FOLDER = "tuning"
 # Key in config.yaml that identifies each kind of result.
 _KEY_OF = {
     "comparison": "entries",
@@ -98,7 +100,7 @@ def _names_in(path: Path) -> set[str]:
     if not path.is_dir():
         return set()
     checkpoints = path / "checkpoints"
-    expected = {DATA_FOLDER, STORE_FOLDER, _STORE_PARTS, ITEMS_FOLDER, LOCK_FILE}
+    expected = {DATA_FOLDER, STORE_FOLDER, _STORE_PARTS, ITEMS_FOLDER, TUNING_FOLDER, LOCK_FILE}
     if checkpoints.is_dir() and not any(checkpoints.iterdir()):
         expected.add(checkpoints.name)
     return {entry.name for entry in path.iterdir() if not is_leftover(entry)} - expected

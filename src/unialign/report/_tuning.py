@@ -52,6 +52,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "legend": _LEGEND,
         "mark": mark,
         "hypervolume": _hypervolume(results),
+        "earlier": results["test"]["earlier"],
         "test_heads": ["Test split", *_test_labels(results)],
         "test_rows": _test_rows(results),
         "test_charts": _test_charts(results),

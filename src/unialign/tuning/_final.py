@@ -17,6 +17,8 @@ from unialign.tuning._search import Search
 
 FOLDER = "comparison"
 CHOSEN, SHIPPED = "tuned", "default"
+# The smallest number with which one comparison can be significant after correction.
+_LEAST_RESAMPLES = 400
 
 
 def compare_with_default(
@@ -25,7 +27,7 @@ def compare_with_default(
     """Train the chosen settings and the default with new seeds, and return the results on the test split.
 
     The comparison is in the folder `comparison`, whose `config.yaml` repeats it. The seeds are those after the seeds of
-    the search, which were used to choose.
+    the search, which were used to choose. A finished comparison of the same settings is read back.
     """
     config, first = search.config, search.seeds[-1] + 1
     numbers = {CHOSEN: chosen}
@@ -37,11 +39,23 @@ def compare_with_default(
         fingerprint=store.fingerprint,
         entries=entries,
         seeds=tuple(range(first, first + config.seeds)),
-        resamples=max(config.resamples, 400),
-        selection=f"`unialign tune`: {', '.join(config.metric)} on the validation split, "
-        f"{len(search.finished())} trials",
+        resamples=max(config.resamples, _LEAST_RESAMPLES),
+        selection=f"`unialign tune`: {', '.join(config.metric)} on the validation split",
     )
+    _set_aside(search.folder, comparison)
     return compare(comparison, search.folder / FOLDER, workers=search.workers, on_run=on_run)
+
+
+def earlier_comparisons(folder: Path) -> list[str]:
+    """Return the folders of tests of settings that were chosen before the search was continued with more trials."""
+    return sorted(path.name for path in folder.glob(f"{FOLDER}-*") if path.is_dir())
+
+
+def _set_aside(folder: Path, comparison: CompareConfig) -> None:
+    """Rename a comparison of other settings; the page counts how often the test split was read."""
+    path = folder / FOLDER
+    if (path / "config.yaml").exists() and CompareConfig.read(path / "config.yaml") != comparison:
+        path.rename(folder / f"{FOLDER}-{len(earlier_comparisons(folder)) + 1}")
 
 
 def publish_chosen(folder: Path, seed: int) -> Space:

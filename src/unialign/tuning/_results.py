@@ -11,7 +11,7 @@ from unialign.data import EmbeddingStore
 from unialign.experiments import describe_data, describe_metrics
 from unialign.io import describe_environment
 from unialign.tuning._choose import DEFAULT, Candidate, front_of
-from unialign.tuning._final import CHOSEN, FOLDER, SHIPPED
+from unialign.tuning._final import CHOSEN, FOLDER, SHIPPED, earlier_comparisons
 from unialign.tuning._scores import Goal, hypervolume
 from unialign.tuning._search import Search
 from unialign.tuning._trial import Trial
@@ -58,6 +58,7 @@ def make_tuning_results(
         "trials": [_row(trial, search.goal) for trial in trials],
         "test": {
             "folder": FOLDER,
+            "earlier": earlier_comparisons(search.folder),
             **{key: test[key] for key in ("objectives", "summary", "comparisons", "protocol")},
         },
         "environment": describe_environment(),
@@ -117,7 +118,9 @@ def _tested(results: Mapping[str, Any]) -> str:
             bounds = f"[{_signed(record['low'])}, {_signed(record['high'])}]"
             text += f", {_signed(record['difference'])} {bounds} against the default"
         parts.append(text)
-    return f"On {count(items, 'test item')}, read once, with 95 % intervals: {'; '.join(parts)}."
+    looks = len(test["earlier"]) + 1
+    times = "once" if looks == 1 else f"{looks} times"
+    return f"On {count(items, 'test item')}, read {times}, with 95 % intervals: {'; '.join(parts)}."
 
 
 def _shown_metrics(results: Mapping[str, Any]) -> list[str]:
