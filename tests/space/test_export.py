@@ -117,7 +117,7 @@ def test_other_files_are_kept(tmp_path: Path) -> None:
         folder.mkdir()
         for name, text in files.items():
             (folder / name).write_text(text)
-        with pytest.raises(CheckpointError, match="which is kept; export to another folder"):
+        with pytest.raises(CheckpointError, match="which is not from an earlier export; export to another folder"):
             space.export(folder, format="torch")
         assert {path.name: path.read_text() for path in folder.iterdir()} == files
     (tmp_path / "file").touch()

@@ -211,7 +211,7 @@ def test_the_witness(is_given: bool, recwarn: pytest.WarningsRecorder) -> None:
 
     encode(1e-4)
     assert not recwarn.list
-    with pytest.warns(UserWarning, match=r"builtin:chars computes other features .* relative difference is 0\.01"):
+    with pytest.warns(UserWarning, match=r"builtin:chars computes different features .* relative difference is 0\.01"):
         encode(1e-2)
     with pytest.raises(DataError, match=r"encoder of 'text' cannot be used: .* relative difference is 0\.\d+|1"):
         encode(1.0)

@@ -114,7 +114,7 @@ def test_an_encoder_that_is_trained_after_it_was_given(tmp_path: Path) -> None:
     space.save_pretrained(tmp_path)
     assert files(tmp_path) == ["README.md", "config.json", "model.safetensors"]
     train(image)
-    with pytest.raises(DataError, match=r"encoder of 'image' cannot be used: .* computes other features"):
+    with pytest.raises(DataError, match=r"encoder of 'image' cannot be used: .* computes different features"):
         space.encode({"image": raw()["image"]})
     space.save_pretrained(tmp_path)
     loaded = Space.from_pretrained(tmp_path)

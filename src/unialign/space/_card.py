@@ -10,7 +10,7 @@ from unialign.space._towers import CLOSED, Tower
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
-# Values of a license that mean that it is not known.
+# Values for an unknown license.
 _UNKNOWN = ("unknown", "none", "")
 # Largest number of combinations of modalities in the card.
 _ROWS = 20
@@ -147,7 +147,7 @@ def _earlier(metadata: Mapping[str, Any]) -> str:
     trained = _part(metadata, "init_from").get("train")
     names = ", ".join(map(str, trained)) if isinstance(trained, list) else "a part"
     return (
-        f"## Earlier training\n\nOf this space, only {names} was trained as described above. The other modalities have "
+        f"## Earlier training\n\nOnly {names} of this space was trained as described above. The other modalities have "
         "the weights of an earlier space, trained on:\n\n" + "\n".join(lines)
     )
 

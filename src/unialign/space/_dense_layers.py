@@ -47,7 +47,9 @@ class DenseHead:
 
 @torch.no_grad()
 def dense_head(space: "Space", name: str) -> DenseHead:
-    """Standardization is folded into the first layer; whitening is a single layer."""
+    """Return the dense layers of a modality: standardization is folded into the first one, and whitening is a single
+    layer.
+    """
     place = space.modalities.index(name)
     stage, head = space.features[place], space.heads[place]
     if kernel_of(stage) is not None:

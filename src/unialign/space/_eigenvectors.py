@@ -42,8 +42,8 @@ def leading_eigenvectors(matrix_nn: Tensor, *, most: int | None = None) -> tuple
 
 
 def _krylov(matrix_nn: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
-    """Block Lanczos method with complete orthogonalization (Golub, Van Loan 2013, "Matrix computations", section
-    10.3.6). Return None if it does not converge within n / 2 vectors.
+    """Apply the block Lanczos method with complete orthogonalization (Golub, Van Loan 2013, "Matrix computations",
+    section 10.3.6). Return None if it does not converge within n / 2 vectors.
     """
     size = len(matrix_nn)
     limit = size // 2

@@ -48,7 +48,7 @@ class LoadedEncoders:
         self.folder, self.offline = folder, offline
         self._given: dict[str, Encoder] = {}
         self._loaded: dict[tuple[str, str], Encoder] = {}
-        # Numbers of changes of the modules of given encoders at their last check.
+        # Version counters of the modules of given encoders at their last check.
         self._changes: dict[str, int] = {}
 
     def __deepcopy__(self, memo: object) -> "LoadedEncoders":
@@ -84,9 +84,9 @@ class LoadedEncoders:
         return self._given.get(str(reference["fingerprint"]))
 
     def check_given(self, name: str, reference: Mapping[str, Any]) -> None:
-        """Raise DataError if the module of a given encoder has other weights than when it was given.
+        """Raise DataError if the weights of the module of a given encoder have changed since it was given.
 
-        The weights are compared only if they may have changed, since that takes a pass over all of them.
+        The weights are compared only if they may have changed, since a comparison reads all of them.
         """
         encoder = self.given(reference)
         if encoder is not None and self._changes.get(encoder.fingerprint) != (changes := changes_of(encoder)):
@@ -95,7 +95,7 @@ class LoadedEncoders:
             self._changes[encoder.fingerprint] = changes
 
     def inside_folder(self, reference: Mapping[str, Any]) -> Path | None:
-        """Return the folder with the files of an encoder or an adapter that is stored inside of the space."""
+        """Return the folder with the files of an encoder or an adapter that is stored inside the space."""
         if self.folder is None or not has_files(reference):
             return None
         folder = self.folder / ENCODERS / inside_name(reference)
@@ -196,7 +196,7 @@ def check_same_encoder(name: str, ours: Mapping[str, Any], theirs: Mapping[str, 
 
 
 def check_encoders(space: "Space", store: "EmbeddingStore") -> None:
-    """Raise DataError if a column of a store was computed by another encoder than the modality of the space."""
+    """Raise DataError if a column of a store was computed by a different encoder than that of the space."""
     shared = [name for name in space.encoders if name in store.columns]
     for name, reference in references_of(store, shared).items():
         check_same_encoder(name, space.encoders[name], reference, f"the column of {store.name!r} has features by")

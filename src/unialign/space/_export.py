@@ -130,7 +130,7 @@ def _described(
 
 
 def _check_replaced(folder: Path) -> None:
-    """Only an earlier export, or an empty folder, is replaced."""
+    """Raise CheckpointError unless the folder is empty or holds an earlier export, which are replaced."""
     names = {path.name for path in folder.iterdir()}
     if not names:
         return
@@ -140,7 +140,9 @@ def _check_replaced(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         files = set()
     if other := sorted(names - files - {DESCRIPTION}) or ([] if files else [DESCRIPTION]):
-        raise CheckpointError(f"{folder} holds {other[0]}, which is kept; export to another folder")
+        raise CheckpointError(
+            f"{folder} holds {other[0]}, which is not from an earlier export; export to another folder"
+        )
 
 
 def _slug(name: str) -> str:

@@ -34,7 +34,7 @@ def with_new_modalities(
         encoders: references of the encoders of the given modalities.
 
     Raises:
-        ConfigError: a dim is invalid, or an encoder has another dim.
+        ConfigError: a dim is invalid, or differs from that of the encoder.
     """
     check_sizes({**space.dims, **dims}, space.dim, space.hidden, space.dropout)
     if unknown := [name for name in linear if name not in dims]:

@@ -14,8 +14,8 @@ _MAX_BYTES = 64 * 10**9
 
 
 def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
-    """The first dropout acts on the features, which is most useful for small data sets. `linear` has no bias: on
-    standardized features, it would only shift the mean.
+    """Return a head. The first dropout acts on the features, which is most useful for small data sets. `linear` has no
+    bias: on standardized features, it would only shift the mean.
     """
     check_choice("head", head, get_args(Head))
     numbers = in_dim * hidden + hidden * dim if head == "mlp" else in_dim * dim

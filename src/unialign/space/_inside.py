@@ -21,7 +21,7 @@ def has_files(reference: Mapping[str, Any]) -> bool:
 
 
 def inside_name(reference: Mapping[str, Any]) -> str:
-    """Return the name of the folder of an encoder; encoders of other features have other names."""
+    """Return the name of the folder of an encoder; encoders with different features have different names."""
     return str(reference["fingerprint"])[:16]
 
 
@@ -54,7 +54,9 @@ def read_inside(folder: Path, reference: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _reject_others(folder: Path, names: Collection[str]) -> None:
-    """Libraries also read files that the reference does not list, such as adapters."""
+    """Raise CheckpointError for files that the reference does not list, such as adapters, since libraries also read
+    them.
+    """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name not in names and (path.is_symlink() or not path.is_dir()) and not is_leftover(path):

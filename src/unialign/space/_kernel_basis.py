@@ -67,7 +67,7 @@ class KernelBasis:
 
 
 def gaussian_kernel(x_bW: Tensor, y_LW: Tensor, bandwidth: float | Tensor) -> Tensor:
-    """exp(-|x - y|^2 / (2 bandwidth)), (b, L)."""
+    """Return exp(-|x - y|^2 / (2 bandwidth)), (b, L)."""
     return (-squared_distances(x_bW, y_LW) / (2 * bandwidth)).exp_()
 
 
@@ -130,7 +130,7 @@ def _check_distances(landmarks_LW: Tensor, bandwidth: float, rows: int, name: st
 
 
 def median_squared_distance(x_nW: Tensor, *, seed: int = 0) -> float:
-    """Median over at most 2,000 rows; if most rows are copies, over pairs of rows that differ."""
+    """Return the median over at most 2,000 rows; if most rows are copies, over pairs of rows that differ."""
     if len(x_nW) > _BANDWIDTH_ROWS:
         rows = np.random.default_rng(seed).choice(len(x_nW), _BANDWIDTH_ROWS, replace=False)
         x_nW = x_nW[torch.from_numpy(rows)]

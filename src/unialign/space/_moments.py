@@ -38,7 +38,7 @@ def column_moments(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> t
 
 
 def column_covariance(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """NaN if a row is not finite."""
+    """Return the mean and the covariance; NaN if a row is not finite."""
     width = array_NW.shape[1]
     mean_W, product_WW = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
     for part, block_bW in row_blocks(array_NW, rows, _COVARIANCE_ROWS):
@@ -55,7 +55,7 @@ def column_covariance(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -
 def row_lengths_mean(
     array_NW: NDArray[np.floating], rows: NDArray[np.int64], mean_W: Tensor, axes_WD: Tensor, scale_D: Tensor
 ) -> float:
-    """Mean norm of (x - mean) axes / scale."""
+    """Return the mean norm of (x - mean) axes / scale."""
     total = 0.0
     for _, block_bW in row_blocks(array_NW, rows, _COVARIANCE_ROWS):
         z_bD = (_float64(block_bW) - mean_W) @ axes_WD / scale_D

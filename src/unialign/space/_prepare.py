@@ -55,7 +55,7 @@ def normalize_rows(norm: nn.Module, x_bW: Tensor) -> Tensor:
 def fit_stages(
     space: "Space", store: "EmbeddingStore", rows: NDArray[np.int64], names: Collection[str] | None = None
 ) -> None:
-    """`names` are the modalities whose statistics are set; None: all."""
+    """Fit the statistics of the modalities `names`; None: all."""
     for place, (name, in_dim) in enumerate(space.dims.items()):
         if names is not None and name not in names:
             continue
@@ -81,7 +81,7 @@ def fit_stages(
 
 
 def set_kernel_basis(space: "Space", name: str, basis: KernelBasis) -> None:
-    """The head gets new random weights if the number of features changes."""
+    """Set the kernel components; the head gets new random weights if the number of features changes."""
     place = space.modalities.index(name)
     kernel = kernel_of(space.features[place])
     if kernel is None:

@@ -130,7 +130,7 @@ def _arrays(encoder: Encoder, media: Media) -> Prepared:
         return encoder.prepare(media)
     except UniAlignError:
         raise
-    except Exception as error:  # prepare may be code of a user
+    except Exception as error:  # prepare may be user code
         raise ConfigError(
             f"the encoder {encoder!r} cannot prepare the value ({type(error).__name__}: {one_line(error)}); its "
             f"function prepare must accept decoded media of kind {encoder.media!r}"

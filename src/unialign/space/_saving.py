@@ -93,7 +93,9 @@ def _discard_other_encoders(folder: Path) -> None:
 
 
 def _check_licenses(space: "Space", folder: Path, copied: set[str], license: str | None) -> None:
-    """`copied` are modalities whose encoders are in the folder, besides those in the subfolder of encoders."""
+    """Check that licenses permit copies; `copied` are modalities whose encoders are in the folder, besides those in the
+    subfolder of encoders.
+    """
     for name, reference in space.encoders.items():
         found = license_of(reference)
         is_inside = name in copied or _has_weights(folder / ENCODERS / inside_name(reference))
@@ -108,5 +110,7 @@ def _check_licenses(space: "Space", folder: Path, copied: set[str], license: str
 
 
 def _has_weights(folder: Path) -> bool:
-    """An adapter alone contains no weights of the encoder below it."""
+    """Return whether a folder contains weights of an encoder; an adapter alone contains no weights of its base
+    encoder.
+    """
     return folder.is_dir() and any(path.name != ADAPTER_FILE for path in folder.iterdir())

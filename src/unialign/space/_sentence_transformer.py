@@ -29,7 +29,7 @@ MODULE_FILES = (MODULES, SETTINGS, f"{ROUTER}/*", f"{NORMALIZE}/*")
 
 
 def write_modules(space: "Space", towers: Sequence[Tower], folder: Path, save_space: Callable[[], None]) -> None:
-    """`save_space` is called after the check."""
+    """Write the modules of sentence-transformers; `save_space` is called after the check."""
     with quiet_loading():
         router = _router(space, towers)
     normalize = _modules().Normalize()
@@ -58,7 +58,7 @@ def write_modules(space: "Space", towers: Sequence[Tower], folder: Path, save_sp
 
 
 def discard_modules(folder: Path) -> None:
-    """The modules compute the embeddings of an earlier space."""
+    """Delete the modules, which compute the embeddings of an earlier space."""
     if _wrote_modules(folder):
         for name in (MODULES, SETTINGS):
             (folder / name).unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def _router(space: "Space", towers: Sequence[Tower]) -> Any:
 
 
 def _restricted(module: Any, kinds: set[str]) -> Any:
-    """The returned encoder shares the weights of the given one."""
+    """Return an encoder of the given kinds that shares the weights of the given one."""
     declared = getattr(module, "modality_config", None)
     kept = {key: value for key, value in (declared or {}).items() if key in kinds or key == "message"}
     if not declared or len(kept) == len(declared):

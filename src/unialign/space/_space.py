@@ -186,7 +186,7 @@ class Space(nn.Module):
                 for `unialign.encoders.create`, or its reference. None removes the encoder of the space.
 
         Raises:
-            ConfigError: unknown modality, or the encoder has another dim than the modality.
+            ConfigError: unknown modality, or the dims of the encoder and the modality differ.
             DataError: the space already has another encoder of the modality.
         """
         space = copy.deepcopy(self)
@@ -198,7 +198,7 @@ class Space(nn.Module):
 
         Raises:
             ConfigError: the modality is not in the space, or has no encoder that can be loaded.
-            DataError: the encoder computes other features than when the space was made.
+            DataError: the encoder computes different features than when the space was created.
             MissingDependencyError: the encoder needs a package that is not installed.
         """
         check_names([name], self.dims, "encoder")
@@ -242,7 +242,7 @@ class Space(nn.Module):
             ConfigError: a modality is not in the space, `dim` is not from 1 to the dimension of the space, or raw media
                 have an unsupported type or no encoder.
             MediaError: raw media cannot be decoded, or all their features are 0.
-            DataError: the encoder cannot be loaded, or computes other features than when the space was made.
+            DataError: the encoder cannot be loaded, or computes different features than when the space was created.
             MissingDependencyError: the encoder or the decoder needs a package that is not installed.
             ShapeError: features are not real numbers of shape (B, W), where W is the dim of the modality.
             NonFiniteError: a present row contains NaN or infinity, or is mapped to 0 and thus has no direction.
@@ -455,7 +455,7 @@ class Space(nn.Module):
         is loaded and compared with the space at B = 1 and 17.
 
         Args:
-            path: folder, which is absent, empty, or an earlier export.
+            path: folder that does not exist, is empty, or holds an earlier export.
             format: `onnx` writes ONNX files, and requires `unialign[export]`. `torch` writes files for
                 `torch.export.load`.
             modalities: modalities to export. None: all; with `encoders`, all that have an encoder.

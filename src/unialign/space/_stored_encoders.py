@@ -1,4 +1,4 @@
-"""Choose which encoders are stored inside of a saved space, and read their files."""
+"""Choose which encoders are stored inside a saved space, and read their files."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Reference = dict[str, Any]
 
 
 def stored_encoders(space: "Space", inside: Inside) -> tuple[dict[str, Reference], dict[str, bytes]]:
-    """Return the references to save, and the files of the encoders that are stored inside of the space."""
+    """Return the references to save, and the files of the encoders that are stored inside the space."""
     references: dict[str, Reference] = {}
     files: dict[str, bytes] = {}
     for name, reference in space.encoders.items():
@@ -63,12 +63,12 @@ def _written(
 ) -> tuple[Reference, dict[str, bytes]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with naming(name, "stored inside of the space"):
+        with naming(name, "stored inside the space"):
             reference = save(encoder, folder)
         paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
         if odd := [path.name for path in paths if path.suffix not in SUFFIXES or not path.is_file()]:
             raise ConfigError(
-                f"the encoder of {name!r} has the file {odd[0]!r}, which cannot be stored inside of the space; "
-                f"expected {', '.join(SUFFIXES)}: use inside='auto', which saves a reference"
+                f"the encoder of {name!r} has the file {odd[0]!r}, which cannot be stored inside the space; expected "
+                f"{', '.join(SUFFIXES)}: use inside='auto', which saves a reference"
             )
         return reference, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

@@ -129,7 +129,7 @@ def _from_transformers(name: str, model: Any, processor: Any, pooling: str | Non
     if type(transformer.model) is not type(model):
         raise ConfigError(
             f"the encoder of {name!r} is a {type(model).__name__}, but its saved folder is loaded as "
-            f"{type(transformer.model).__name__}, which computes other features; pass a model that AutoModel loads"
+            f"{type(transformer.model).__name__}, which computes different features; pass a model that AutoModel loads"
         )
     transformer.model = model
     needs_pooling = transformer.module_output_name == "token_embeddings"
@@ -150,7 +150,9 @@ def _from_transformers(name: str, model: Any, processor: Any, pooling: str | Non
 
 
 def _kind(name: str, model: Any) -> str:
-    """The media type is the name of the modality, or the only type that the encoder accepts."""
+    """Return the media type of a modality, which is the name of the modality, or the only type that the encoder
+    accepts.
+    """
     accepted = [kind for kind in KINDS if kind in model.modalities]
     if name in accepted:
         return name

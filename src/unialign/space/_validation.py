@@ -77,7 +77,7 @@ def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[st
 
 
 def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> None:
-    """`start` is the row number of the first row."""
+    """Raise NonFiniteError if a present row is not finite; `start` is the row number of the first row."""
     bad_B = ~torch.isfinite(x_BW).all(-1)
     bad = first_bad_row(x_BW, bad_B if mask_B is None else bad_B & mask_B)
     if bad is not None:
