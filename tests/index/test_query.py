@@ -38,7 +38,7 @@ def test_algebra_of_queries() -> None:
         (lambda: a * float("nan"), "from 1e-06 to"),
         (lambda: ua.query(), "needs an input"),
         (lambda: ua.query(vector=[1.0]), "belong together"),
-        (lambda: ua.query(text="x", modalities=["text"]), "belongs to `item`"),
+        (lambda: ua.query(text="x", modalities=["text"]), "can only be given with `item`"),
         (lambda: ua.query(text="x", weight="1"), "must be a number"),
     ):
         with pytest.raises(ConfigError, match=message):

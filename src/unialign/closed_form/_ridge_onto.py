@@ -1,4 +1,4 @@
-"""Ridge regression from the features of one modality to embeddings of other modalities that stay as they are.
+"""Ridge regression from the features of one modality to fixed embeddings of other modalities.
 
 Shapes: `N` items, `n` rows of the modality, `W` dimension of its features, `D` dimension of the space, `r` components.
 """

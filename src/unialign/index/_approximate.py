@@ -44,7 +44,7 @@ class ApproximateInfo:
     Attributes:
         kind: `hnsw` (a graph) or `ivf` (an inverted file).
         target: `any` or a modality.
-        recall: fraction of the exact ten nearest items that are found; the lowest one of the query modalities.
+        recall: fraction of the exact ten nearest items that are found, for the query modality with the lowest one.
         effort: `efSearch` of the graph or `nprobe` of the inverted file, chosen to reach the requested recall.
         parts: ids of the covered parts.
         calibration: id of the calibration that corrected the covered vectors.

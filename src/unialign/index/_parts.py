@@ -41,7 +41,7 @@ def part_name(number: int) -> str:
 def check_part_name(name: str) -> None:
     """Raise DataError if a name in the catalog is not from `part_name`, since it could point outside the folder."""
     if not re.fullmatch(r"\d{8,}-[0-9a-f]{8}", name):
-        raise DataError(f"the database of the index names a part {name[:100]!r}; restore the index")
+        raise DataError(f"the index has an invalid part name {name[:100]!r}; restore the index")
 
 
 def write_part(folder: Path, part: Part) -> Files:

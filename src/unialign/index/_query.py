@@ -94,7 +94,7 @@ def query(
     if (vector is None) != (modality is None):
         raise ConfigError("`vector` and `modality` belong together: query(vector=z, modality='image')")
     if modalities is not None and item is None:
-        raise ConfigError("`modalities` belongs to `item`: query(item='key', modalities=['image'])")
+        raise ConfigError("`modalities` can only be given with `item`: query(item='key', modalities=['image'])")
     if isinstance(modalities, str):
         modalities = [modalities]
     parts = [QueryPart("input", value, name, weight=weight) for name, value in inputs.items()]

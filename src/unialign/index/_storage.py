@@ -295,7 +295,7 @@ class Storage:
             self.calibration = self._memory_calibration
         elif identity:
             if not re.fullmatch(r"\d{8,}", identity):
-                raise DataError(f"the database of the index names a calibration {identity[:100]!r}; restore the index")
+                raise DataError(f"the index has an invalid calibration id {identity[:100]!r}; restore the index")
             try:
                 self.calibration = load_calibration(self.folder / CALIBRATIONS / identity)
             except DataError as error:

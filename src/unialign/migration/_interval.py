@@ -17,7 +17,7 @@ calibrated on real and synthetic indexes (benchmarks/bridge.py).
 
 If the index consists of dense clusters, this extrapolation is too high, because a cluster has few rows among the pairs
 and many in the index. It is therefore combined with `_local_overlap`, which uses the density of the whole index. If the
-two estimates agree, the combination is their mean with weights by variance. If the local estimate is significantly
+two estimates agree, the combination is their mean, weighted by inverse variance. If the local estimate is significantly
 lower, the weight of the extrapolation falls. If it is higher, the interval becomes wider, unless nearly all true
 results are near the query, where the local estimate is most accurate.
 
